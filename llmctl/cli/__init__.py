@@ -1,0 +1,12 @@
+"""The command line: one file per verb, options and printing only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs ``llmctl`` with ``argv`` (default: the process's) and returns the exit code of the contract."""
+    from llmctl.cli.app import run
+
+    return run(argv)

@@ -1,0 +1,127 @@
+"""The one sink. Commands hand it results; it decides between human words and the contract's JSON.
+
+stdout carries the answer or the data; everything else goes to stderr. Nothing else in llmctl prints.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from llmctl.errors import LlmctlError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SCHEMA = "llmctl/1"
+
+
+def jsonable(value: Any) -> Any:
+    """Dataclasses, mappings, sequences, paths and enums as plain JSON values, field names kept."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: jsonable(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, Sequence | set | frozenset) and not isinstance(value, bytes):
+        return [jsonable(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def colour(stream: TextIO) -> bool:
+    """NO_COLOR (non-empty) off; FORCE_COLOR on; TERM=dumb off; else whether it is a terminal."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+@dataclass
+class Output:
+    """What one command says. ``as_json`` collects data and warnings for one document at the end."""
+
+    command: str
+    as_json: bool = False
+    quiet: bool = False
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def interactive(self) -> bool:
+        """Whether a question may be asked at all."""
+        return sys.stdin.isatty() and sys.stderr.isatty() and not self.as_json
+
+    def note(self, text: str) -> None:
+        """A line of the story, for a person. Silent with --quiet and with --json."""
+        if not self.quiet and not self.as_json:
+            print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+    def warn(self, text: str) -> None:
+        """Something that should be known: a line for a person, an entry of ``warnings`` in JSON."""
+        self.warnings.append(text)
+        if not self.as_json:
+            print(f"warning: {text}", file=sys.stderr, flush=True)  # noqa: T201
+
+    def must_say(self, text: str) -> None:
+        """What has to be said whatever was asked for: that a prompt is about to leave this machine."""
+        print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+    def text(self, text: str) -> None:
+        """The answer or the data, in words, on stdout."""
+        if not self.as_json:
+            print(text, flush=True)  # noqa: T201
+
+    def piece(self, text: str) -> None:
+        """A bit of a streamed answer: on stdout, at once, without a newline."""
+        if not self.as_json:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
+    def console(self, *, stderr: bool = False) -> Console:
+        """A rich console for tables and progress that obeys the colour rules and never wraps piped data."""
+        from rich.console import Console
+
+        stream = sys.stderr if stderr else sys.stdout
+        wanted = colour(stream)
+        return Console(
+            file=stream,
+            force_terminal=wanted if os.environ.get("FORCE_COLOR") else None,
+            no_color=not wanted,
+            highlight=False,
+            markup=False,
+            emoji=False,
+            width=None if stream.isatty() else int(os.environ.get("COLUMNS") or 100),
+        )
+
+    def data(self, data: Any, error: LlmctlError | None = None) -> None:
+        """The envelope, once per command, with --json."""
+        if self.as_json:
+            print(json.dumps(envelope(self.command, data, self.warnings, error)), flush=True)  # noqa: T201
+
+    def failed(self, error: LlmctlError, data: Any = None) -> None:
+        """An error: the envelope with --json, else one line and the next command on stderr."""
+        if self.as_json:
+            self.data(data, error)
+            return
+        print(f"error: {error.message}", file=sys.stderr, flush=True)  # noqa: T201
+        if error.hint:
+            print(f"  next: {error.hint}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def envelope(command: str, data: Any, warnings: Sequence[str], error: LlmctlError | None = None) -> dict[str, Any]:
+    """The contract's document, see ``contract.md``."""
+    return {
+        "schema": SCHEMA,
+        "command": command,
+        "data": jsonable(data),
+        "warnings": list(warnings),
+        "error": None if error is None else {"code": error.code, "message": error.message, "hint": error.hint},
+    }

@@ -1,0 +1,44 @@
+"""The only place where numbers become words: "4.7 GB", "9 tok/s", "~6 min"."""
+
+from __future__ import annotations
+
+
+def size(value: int | float | None) -> str:
+    """Bytes in decimal units, as disks and downloads are sold: 98,362,432 is "98 MB"."""
+    if value is None:
+        return "?"
+    amount = float(value)
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(amount) < 999.5 or unit == "TB":
+            digits = 1 if unit in ("GB", "TB") and abs(amount) < 99.95 else 0
+            return f"{amount:.{digits}f} {unit}"
+        amount /= 1000
+    raise AssertionError("unreachable")
+
+
+def rate(bytes_per_s: float | None) -> str:
+    return "?" if bytes_per_s is None else f"{size(bytes_per_s)}/s"
+
+
+def tok_s(value: float | None) -> str:
+    """Tokens per second with two figures that mean something: "0.8", "9.4", "138"."""
+    if value is None:
+        return "?"
+    return f"{value:.1f}" if value < 10 else f"{value:.0f}"
+
+
+def seconds(value: float | None) -> str:
+    """A duration a person can use: "0.6 s", "45 s", "6 min", "2.5 h"."""
+    if value is None:
+        return "?"
+    if value < 10:
+        return f"{value:.1f} s"
+    if value < 90:
+        return f"{value:.0f} s"
+    if value < 90 * 60:
+        return f"{value / 60:.0f} min"
+    return f"{value / 3600:.1f} h"
+
+
+def count(value: int | None) -> str:
+    return "?" if value is None else f"{value:,}"

@@ -1,0 +1,104 @@
+"""Everything that can go wrong, as one tree.
+
+    LlmctlError                 1  a bug of ours, if it ever reaches a person unspecialised
+    ├── UsageError              2  the command line, or what it asks for, makes no sense
+    ├── NothingFitsError        3  no model fits and no endpoint may be used
+    ├── NotFoundError           4  model, quant, file, endpoint or session
+    ├── NetworkError            5  unreachable, timed out, server error
+    │   └── OfflineError        5  offline, and not on this machine
+    ├── IntegrityError          6  size, sha256 or GGUF structure wrong
+    ├── ResourceError           7  disk full, lock held, port taken
+    ├── EngineError             8  the engine could not be loaded, or refused the work
+    │   └── EngineDiedError     8  the engine's process ended in the middle of it
+    ├── AccessError             9  401, 403, gated, key missing
+    ├── ConfigError            10  a setting, a profile or an endpoint is written wrongly
+    └── PolicyError            11  the prompt may not leave this machine
+
+Every class has a stable ``code`` (for scripts), an exit code (the contract's table) and every instance a message
+that says what failed, with both numbers where there are two, and a ``hint``: the next command to type.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class LlmctlError(Exception):
+    """Root of the tree. ``message`` is one line for a person; ``hint`` is what to type next, or None."""
+
+    code: ClassVar[str] = "internal"
+    exit_code: ClassVar[int] = 1
+    meaning: ClassVar[str] = "a bug of ours"
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(LlmctlError):
+    code = "usage"
+    exit_code = 2
+    meaning = "usage"
+
+
+class NothingFitsError(LlmctlError):
+    code = "nothing_fits"
+    exit_code = 3
+    meaning = "nothing fits and no endpoint may be used"
+
+
+class NotFoundError(LlmctlError):
+    code = "not_found"
+    exit_code = 4
+    meaning = "model, quant, file, endpoint or session not found"
+
+
+class NetworkError(LlmctlError):
+    code = "network"
+    exit_code = 5
+    meaning = "network: unreachable, timed out, server error, offline and not cached"
+
+
+class OfflineError(NetworkError):
+    code = "offline"
+
+
+class IntegrityError(LlmctlError):
+    code = "integrity"
+    exit_code = 6
+    meaning = "integrity: size, sha256 or GGUF structure wrong"
+
+
+class ResourceError(LlmctlError):
+    code = "resource"
+    exit_code = 7
+    meaning = "resource: disk full, lock held, port taken"
+
+
+class EngineError(LlmctlError):
+    code = "engine"
+    exit_code = 8
+    meaning = "engine failed or died"
+
+
+class EngineDiedError(EngineError):
+    code = "engine_died"
+
+
+class AccessError(LlmctlError):
+    code = "access"
+    exit_code = 9
+    meaning = "access: 401, 403, gated, key missing"
+
+
+class ConfigError(LlmctlError):
+    code = "config"
+    exit_code = 10
+    meaning = "a setting or profile is wrong"
+
+
+class PolicyError(LlmctlError):
+    code = "policy"
+    exit_code = 11
+    meaning = "policy: the prompt may not leave this machine"

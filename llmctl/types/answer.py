@@ -1,0 +1,103 @@
+"""Messages in, pieces out, and the receipt of what was executed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from llmctl.types.endpoint import Side
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """What the request carries besides the messages. None leaves the choice to the model's or server's default."""
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    seed: int | None = None
+    extra: Mapping[str, float] | None = None
+
+
+class PieceKind(StrEnum):
+    TEXT = "text"
+    REASONING = "reasoning"
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A bit of the answer as it arrives."""
+
+    kind: PieceKind
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    prompt_tokens: int | None
+    completion_tokens: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The last thing a stream yields. ``prefill_s`` is known only where the server reports it (ours does)."""
+
+    finish_reason: str | None
+    usage: Usage
+    prefill_s: float | None = None
+    decode_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """The route that *executed*, whatever was planned."""
+
+    side: Side
+    endpoint: str | None
+    model: str
+    quant: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """``load_s`` is None when nothing was loaded here; rates are None where they could not be measured."""
+
+    load_s: float | None
+    first_token_s: float | None
+    prefill_tok_s: float | None
+    decode_tok_s: float | None
+    total_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class LeftMachine:
+    """What left: to whom, how many bytes of request body, and whether the way was encrypted."""
+
+    host: str
+    bytes: int
+    tls: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    decode_tok_s: float
+    must_fit_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    text: str
+    reasoning: str | None
+    route: Executed
+    usage: Usage
+    timings: Timings
+    predicted: Predicted | None
+    left_machine: LeftMachine | None
+    finish_reason: str | None

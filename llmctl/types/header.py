@@ -1,0 +1,43 @@
+"""What a GGUF file says of itself before its weights begin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+Scalar = str | int | float | bool
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """``shape`` is in ggml's order (fastest dimension first); ``offset`` counts from the header's ``data_offset``."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: str
+    offset: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """``metadata`` holds scalars and the short numeric arrays (per-layer figures); of the long arrays
+    (vocabulary, merges) only the length is kept, in ``array_lengths``."""
+
+    version: int
+    architecture: str
+    metadata: Mapping[str, Scalar | tuple[int | float | bool, ...]]
+    array_lengths: Mapping[str, int]
+    tensors: tuple[Tensor, ...]
+    data_offset: int
+
+    @property
+    def tensor_bytes(self) -> int:
+        """Bytes of tensor data, padding between tensors included."""
+        return max((t.offset + t.nbytes for t in self.tensors), default=0)
+
+    @property
+    def chat_template(self) -> str | None:
+        """The model's own Jinja template. A base model has none."""
+        value = self.metadata.get("tokenizer.chat_template")
+        return value if isinstance(value, str) else None

@@ -1,0 +1,125 @@
+"""Models, their files, and the two things a planner must know of each file: its shape and its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+
+class SourceKind(StrEnum):
+    HUB = "hub"
+    PACKAGE_INDEX = "package_index"
+    LOCAL = "local"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where one file comes from.
+
+    ``repo`` is ``org/name`` on the hub, the requirement (``name==version``) on the package index, or None for a
+    local file; ``file`` is the path inside the repository or wheel, or the absolute path of a local file.
+    """
+
+    kind: SourceKind
+    repo: str | None
+    file: str
+    bytes: int | None = None
+    sha256: str | None = None
+    revision: str = "main"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The hyperparameters that memory and speed depend on.
+
+    ``kv_width`` and ``kv_window_width`` are elements (keys and values together) that one token adds to the cache,
+    summed over the layers that cache the whole context and over those that cache only ``window`` tokens.
+    ``state_bytes`` is recurrent state per sequence, whatever the length.
+    """
+
+    architecture: str
+    n_layer: int
+    n_embd: int
+    n_head: int
+    n_ff: int | None
+    n_vocab: int | None
+    context_train: int
+    kv_width: int
+    kv_window_width: int = 0
+    window: int | None = None
+    state_bytes: int = 0
+    n_expert: int = 0
+    n_expert_used: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Tensor bytes of one file by role.
+
+    ``total_bytes`` everything; ``embedding_bytes`` the token table where it is *not* also the output head (it is
+    looked up, not streamed); ``expert_bytes`` all routed experts; ``type_bytes`` bytes per ggml weight type of all
+    that takes part in matrix products. ``exact`` is True when read from a header, False when derived from the
+    catalogue's figures.
+    """
+
+    total_bytes: int
+    embedding_bytes: int
+    expert_bytes: int
+    type_bytes: Mapping[str, int]
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One published result. ``setting`` says how it was run; ``self_reported`` by whom."""
+
+    benchmark: str
+    score: float
+    source: str
+    setting: str | None = None
+    self_reported: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One quantization of a model: the file to fetch and what it weighs."""
+
+    quant: str
+    source: Source
+    weights: Weights
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A catalogue entry or a file's own account of itself. Unknown facts are None or empty, never guessed."""
+
+    id: str
+    name: str
+    publisher: str | None
+    licence: str | None
+    shape: Shape
+    artifacts: tuple[Artifact, ...]
+    base_model: str | None = None
+    released: str | None = None
+    parameters: int | None = None
+    active_parameters: int | None = None
+    languages: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+    reasoning: bool = False
+    starter: bool = False
+    quality: float | None = None
+    evidence: tuple[Evidence, ...] = ()
+    openness: Mapping[str, str] | None = None
+    sources: tuple[str, ...] = ()
+    sampling: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model with one of its artifacts, and the verified file if this machine already has it."""
+
+    model: Model
+    artifact: Artifact
+    path: Path | None = None

@@ -1,0 +1,114 @@
+"""What will run, where, how much memory it takes and how fast it will be: the planner's answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from llmctl.types.model import Candidate
+
+
+class Basis(StrEnum):
+    """How a speed was arrived at: this model ran here; the engine's kernels were measured here; from figures."""
+
+    MEASURED = "measured"
+    CALIBRATED = "calibrated"
+    MODELLED = "modelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What is asked for. None means: the task's or the model's default decides.
+
+    ``context`` tokens; ``min_tok_s`` the decode floor; ``task`` a name from ``profiles/tasks.toml``;
+    ``prompt_tokens`` the length the time to first token is told for.
+    """
+
+    task: str = "chat"
+    context: int | None = None
+    min_tok_s: float | None = None
+    max_download_bytes: int | None = None
+    threads: int | None = None
+    gpu_layers: int | None = None
+    prompt_tokens: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceMemory:
+    """Bytes on one device. ``repacked_bytes`` is the second, anonymous copy that CPU kernels make of some weights."""
+
+    device: str
+    weights_bytes: int
+    repacked_bytes: int
+    kv_bytes: int
+    state_bytes: int
+    compute_bytes: int
+    total_bytes: int
+    available_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """``must_fit_bytes`` is anonymous or device memory; ``mapped_bytes`` is the file, which can be reclaimed."""
+
+    by_device: tuple[DeviceMemory, ...]
+    must_fit_bytes: int
+    mapped_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Tokens per second with the range that should hold four times in five; ``first_token_s`` for the wanted prompt."""
+
+    decode_tok_s: float
+    decode_low_tok_s: float
+    decode_high_tok_s: float
+    prefill_tok_s: float
+    first_token_s: float
+    basis: Basis
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A candidate that fits, with the settings it is to be run with."""
+
+    candidate: Candidate
+    context: int
+    kv_type: str
+    gpu_layers: int
+    threads: int
+    memory: MemoryPlan
+    speed: Speed
+    download_bytes: int
+    download_s: float | None
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A candidate that was not chosen. ``short_by_bytes`` only where memory is what is missing."""
+
+    model: str
+    quant: str
+    reason: str
+    short_by_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """``choice`` is the best; ``picks`` names the three a person chooses among (best, balanced, fastest)."""
+
+    choice: Fit
+    alternatives: tuple[Fit, ...]
+    rejected: tuple[Rejected, ...]
+    picks: Mapping[str, Fit]
+
+
+@dataclass(frozen=True, slots=True)
+class NoFit:
+    """Nothing fits. ``nearest`` is the candidate with the smallest gap."""
+
+    reason: str
+    rejected: tuple[Rejected, ...]
+    nearest: Rejected | None
