@@ -22,7 +22,8 @@ class Tensor:
 @dataclass(frozen=True, slots=True)
 class Header:
     """``metadata`` holds scalars and the short numeric arrays (per-layer figures); of the long arrays
-    (vocabulary, merges) only the length is kept, in ``array_lengths``."""
+    (vocabulary, merges) only the length is kept, in ``array_lengths``. ``architecture`` is empty in the later parts of
+    a split file."""
 
     version: int
     architecture: str

@@ -1,0 +1,182 @@
+"""Shapes and weights by role, on headers whose numbers can be added up by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from llmctl.errors import IntegrityError
+from llmctl.gguf.shape import shape, weights
+from llmctl.types.header import Header, Tensor
+from llmctl.types.model import Shape, Weights
+
+Metadata = dict[str, str | int | float | tuple[int | float | bool, ...]]
+
+LLAMA: Metadata = {
+    "block_count": 2,
+    "context_length": 512,
+    "embedding_length": 64,
+    "feed_forward_length": 128,
+    "attention.head_count": 4,
+    "attention.head_count_kv": 2,
+}
+
+
+def tensor(name: str, nbytes: int, type: str = "Q4_0", shape: tuple[int, ...] = (64, 10)) -> Tensor:
+    return Tensor(name, shape, type, 0, nbytes)
+
+
+def header(
+    figures: Metadata, *tensors: Tensor, architecture: str = "llama", lengths: dict[str, int] | None = None
+) -> Header:
+    metadata = {f"{architecture}.{key}": value for key, value in figures.items()}
+    return Header(3, architecture, metadata, lengths or {}, tensors, 0)
+
+
+def test_a_dense_model() -> None:
+    assert shape(header(LLAMA)) == Shape(
+        architecture="llama",
+        n_layer=2,
+        n_embd=64,
+        n_head=4,
+        n_ff=128,
+        n_vocab=None,
+        context_train=512,
+        kv_width=2 * 2 * (16 + 16),  # layers x key heads x (key + value)
+    )
+
+
+def test_figures_per_layer() -> None:
+    found = shape(
+        header(
+            {
+                **LLAMA,
+                "feed_forward_length": (128, 256),
+                "attention.head_count": (4, 8),
+                "attention.head_count_kv": (2, 0),
+                "attention.key_length": 32,
+                "attention.value_length": 8,
+                "expert_count": 6,
+                "expert_used_count": (1, 2),
+            }
+        )
+    )
+    assert (found.n_ff, found.n_head, found.kv_width, found.n_expert, found.n_expert_used) == (256, 8, 2 * 40, 6, 2)
+
+
+def test_windows_and_full_layers_are_told_apart() -> None:
+    gemma: Metadata = {**LLAMA, "block_count": 12, "attention.sliding_window": 512}
+    found = shape(header(gemma, architecture="gemma3"))
+    assert (found.kv_width, found.kv_window_width, found.window) == (2 * 64, 10 * 64, 512)
+    full = shape(header({**gemma, "attention.sliding_window": 0}, architecture="gemma3"))
+    assert (full.kv_width, full.kv_window_width, full.window) == (12 * 64, 0, None)
+
+
+def test_an_unknown_architecture_caches_everything() -> None:
+    found = shape(header({**LLAMA, "attention.sliding_window": 16}, architecture="brand-new"))
+    assert (found.kv_width, found.window, found.state_bytes) == (128, None, 0)
+
+
+def test_an_encoder_caches_nothing() -> None:
+    assert shape(header(LLAMA, architecture="bert")).kv_width == 0
+
+
+def test_state_is_four_bytes_an_element() -> None:
+    mamba: Metadata = {**LLAMA, "ssm.conv_kernel": 4, "ssm.inner_size": 128, "ssm.state_size": 16}
+    found = shape(header(mamba, architecture="mamba"))
+    assert (found.kv_width, found.state_bytes) == (0, 2 * 4 * (3 * 128 + 16 * 128))
+    rwkv: Metadata = {**LLAMA, "attention.head_count": 0, "attention.head_count_kv": 0, "wkv.head_size": 16}
+    assert shape(header(rwkv, architecture="rwkv6")).state_bytes == 2 * 4 * 64 * (2 + 16)
+
+
+@pytest.mark.parametrize(
+    ("figures", "tensors", "lengths", "expected"),
+    [
+        ({"vocab_size": 5}, [tensor("token_embd.weight", 1, shape=(64, 9))], {"tokenizer.ggml.tokens": 7}, 7),
+        ({"vocab_size": 5}, [tensor("token_embd.weight", 1, shape=(64, 9))], {}, 5),
+        ({}, [tensor("token_embd.weight", 1, shape=(64, 9))], {}, 9),
+        ({}, [tensor("token_embd.weight", 1, shape=(64,))], {}, None),
+    ],
+)
+def test_n_vocab(figures: Metadata, tensors: list[Tensor], lengths: dict[str, int], expected: int | None) -> None:
+    assert shape(header({**LLAMA, **figures}, *tensors, lengths=lengths)).n_vocab == expected
+
+
+@pytest.mark.parametrize(
+    ("figures", "words"),
+    [
+        ({"block_count": 0}, "has 0 layers, 0 of them for drafting; 1 to 512"),
+        ({"block_count": 513}, "has 513 layers"),
+        ({"block_count": 2, "nextn_predict_layers": 2}, "has 2 layers, 2 of them for drafting"),
+        ({"block_count": -1}, "has '-1' as llama.block_count, not a number up to 4294967295"),
+        ({"embedding_length": "many"}, "has 'many' as llama.embedding_length"),
+        ({"embedding_length": 64.0}, "has '64.0' as llama.embedding_length"),
+        ({"embedding_length": 2**32}, "has '4294967296' as llama.embedding_length"),
+        ({"embedding_length": (64, 64)}, "has no llama.embedding_length in its header: not a language model"),
+        ({"attention.head_count_kv": (2,)}, "has 1 values of llama.attention.head_count_kv for 2 layers"),
+        ({"attention.head_count_kv": (2, 0.5)}, "has '0.5' as llama.attention.head_count_kv"),
+    ],
+)
+def test_figures_that_make_no_sense(figures: Metadata, words: str) -> None:
+    with pytest.raises(IntegrityError, match=words):
+        shape(header({**LLAMA, **figures}))
+
+
+@pytest.mark.parametrize("missing", ["block_count", "context_length", "embedding_length"])
+def test_what_is_not_a_language_model_says_so(missing: str) -> None:
+    figures = {key: value for key, value in LLAMA.items() if key != missing}
+    with pytest.raises(IntegrityError, match=f"has no clip.{missing} in its header: not a language model"):
+        shape(header(figures, architecture="clip"))
+
+
+TABLE = tensor("token_embd.weight", 1000, "Q8_0")
+HEAD = tensor("output.weight", 800, "Q6_K")
+BLOCK = (
+    tensor("blk.0.attn_norm.weight", 4, "F32", (64,)),
+    tensor("blk.0.attn_q.weight", 100),
+    tensor("blk.0.attn_q.bias", 2, "F32", (64,)),
+    tensor("blk.0.ffn_gate_inp.weight", 16, "F32"),
+    tensor("blk.0.ffn_up_exps.weight", 3000, "Q4_K", (64, 10, 8)),
+    tensor("blk.0.ffn_down_exps.weight", 2000, "Q6_K", (64, 10, 8)),
+    tensor("blk.0.ffn_down_exps.bias", 30, "F32", (64, 8)),
+    tensor("blk.0.ffn_up_shexp.weight", 70),
+)
+
+
+def test_a_table_that_is_also_the_head_is_streamed() -> None:
+    found = weights(header(LLAMA, TABLE, *BLOCK))
+    assert found == Weights(
+        total_bytes=1000 + 4 + 100 + 2 + 16 + 3000 + 2000 + 30 + 70,
+        embedding_bytes=0,
+        expert_bytes=3000 + 2000 + 30,
+        type_bytes={"Q8_0": 1000, "Q4_0": 170, "F32": 16, "Q4_K": 3000, "Q6_K": 2000},
+        exact=True,
+        expert_type_bytes={"Q4_K": 3000, "Q6_K": 2000},
+    )
+
+
+def test_a_table_beside_a_head_is_looked_up() -> None:
+    found = weights(header(LLAMA, TABLE, HEAD))
+    assert (found.total_bytes, found.embedding_bytes, found.type_bytes) == (1800, 1000, {"Q6_K": 800})
+
+
+def test_per_layer_tables_are_always_looked_up() -> None:
+    found = weights(header(LLAMA, TABLE, tensor("per_layer_token_embd.weight", 5000, "Q5_1"), architecture="gemma4"))
+    assert (found.embedding_bytes, found.type_bytes) == (5000, {"Q8_0": 1000})
+
+
+def test_the_table_of_an_encoder_is_looked_up_and_no_head() -> None:
+    found = weights(header(LLAMA, TABLE, BLOCK[1], architecture="bert"))
+    assert (found.embedding_bytes, found.type_bytes) == (1000, {"Q4_0": 100})
+
+
+def test_one_tensor_per_expert_counts_as_experts_too() -> None:
+    found = weights(header(LLAMA, tensor("blk.0.ffn_gate.3.weight", 50), tensor("blk.0.ffn_gate.weight", 7)))
+    assert (found.expert_bytes, found.expert_type_bytes) == (50, {"Q4_0": 50})
+
+
+def test_draft_layers_are_left_out() -> None:
+    figures: Metadata = {**LLAMA, "block_count": 3, "nextn_predict_layers": 1}
+    draft = (tensor("blk.2.nextn.eh_proj.weight", 900), tensor("blk.2.ffn_up_exps.weight", 5000, "Q4_K", (64, 10, 8)))
+    made = header(figures, TABLE, tensor("blk.1.attn_q.weight", 100), *draft)
+    assert weights(made) == weights(header(LLAMA, TABLE, tensor("blk.1.attn_q.weight", 100)))
+    assert shape(made) == shape(header(LLAMA, TABLE))
