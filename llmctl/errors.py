@@ -2,10 +2,12 @@
 
     LlmctlError                 1  a bug of ours, if it ever reaches a person unspecialised
     ├── UsageError              2  the command line, or what it asks for, makes no sense
+    │   └── ContextError        2  the prompt is longer than the context
     ├── NothingFitsError        3  no model fits and no endpoint may be used
     ├── NotFoundError           4  model, quant, file, endpoint or session
     ├── NetworkError            5  unreachable, timed out, server error
-    │   └── OfflineError        5  offline, and not on this machine
+    │   ├── OfflineError        5  offline, and not on this machine
+    │   └── CertificateError    5  the other side could not prove who it is
     ├── IntegrityError          6  size, sha256 or GGUF structure wrong
     ├── ResourceError           7  disk full, lock held, port taken
     ├── EngineError             8  the engine could not be loaded, or refused the work
@@ -42,6 +44,10 @@ class UsageError(LlmctlError):
     meaning = "usage"
 
 
+class ContextError(UsageError):
+    code = "context"
+
+
 class NothingFitsError(LlmctlError):
     code = "nothing_fits"
     exit_code = 3
@@ -62,6 +68,10 @@ class NetworkError(LlmctlError):
 
 class OfflineError(NetworkError):
     code = "offline"
+
+
+class CertificateError(NetworkError):
+    code = "certificate"
 
 
 class IntegrityError(LlmctlError):

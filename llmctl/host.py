@@ -73,6 +73,6 @@ class Host:
                 check=True,
                 env=dict(self.environ),
             )
-        except (OSError, subprocess.SubprocessError):
+        except (OSError, ValueError, subprocess.SubprocessError):  # ValueError: a null byte in an argument
             return None
         return done.stdout.decode("utf-8", "replace")

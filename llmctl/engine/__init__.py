@@ -1,0 +1,1 @@
+"""Runs llama.cpp in a child process that answers on loopback. A crash there ends the child, never the caller."""

@@ -1,0 +1,1 @@
+"""Which address answers, and the answering itself."""

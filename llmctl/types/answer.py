@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from llmctl.types.endpoint import Side
 
@@ -17,12 +18,13 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """What the request carries besides the messages. None leaves the choice to the model's or server's default."""
+    """What the request carries besides the messages. None leaves the choice to the model's or server's default;
+    ``extra`` is sent as it is, below the named ones."""
 
     max_tokens: int | None = None
     temperature: float | None = None
     seed: int | None = None
-    extra: Mapping[str, float] | None = None
+    extra: Mapping[str, Any] | None = None
 
 
 class PieceKind(StrEnum):

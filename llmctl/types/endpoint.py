@@ -52,10 +52,11 @@ class Local:
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """Hand the prompt to ``endpoint``, because of ``reason``."""
+    """Hand the prompt to ``endpoint``, because of ``reason``; ``fallback`` may run here if it can't be reached."""
 
     endpoint: Endpoint
     reason: str
+    fallback: Fit | None = None
 
 
 Route = Local | Remote

@@ -76,17 +76,19 @@ class KernelRate:
     """How fast one weight type goes through the engine's matrix kernels here, with all usable threads.
 
     ``decode_bytes_per_s``: weight bytes streamed by matrix x vector; ``prefill_flop_per_s``: operations of
-    matrix x matrix. ``weight_type`` is ggml's name (``Q4_K``).
+    matrix x matrix. ``weight_type`` is ggml's name (``Q4_K``). ``repacked``: on this machine the engine lays such
+    weights out anew when it loads them, which takes a second, anonymous copy; the rates are then of that layout.
     """
 
     weight_type: str
     decode_bytes_per_s: float
     prefill_flop_per_s: float
+    repacked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class EngineDevice:
-    """A device of ggml's own list. ``kind`` is ggml's word: cpu, gpu, igpu, accel."""
+    """A device of ggml's own list. ``kind`` is ggml's word: cpu, gpu, igpu, accel; ``id`` its PCI address."""
 
     name: str
     description: str
@@ -94,16 +96,21 @@ class EngineDevice:
     kind: str
     memory_total_bytes: int
     memory_free_bytes: int
+    id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What an installed llama.cpp build can do. ``why`` tells why it is not usable."""
+    """What an installed llama.cpp build can do. ``why`` tells why it is not usable.
+
+    ``features`` are the instruction sets and options its CPU kernels were built with.
+    """
 
     name: str
     version: str | None
     build: str | None
     backends: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
     devices: tuple[EngineDevice, ...] = ()
     usable: bool = False
     why: str | None = None

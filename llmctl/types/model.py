@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -60,8 +60,8 @@ class Weights:
 
     ``total_bytes`` everything; ``embedding_bytes`` the token table where it is *not* also the output head (it is
     looked up, not streamed); ``expert_bytes`` all routed experts; ``type_bytes`` bytes per ggml weight type of all
-    that takes part in matrix products. ``exact`` is True when read from a header, False when derived from the
-    catalogue's figures.
+    that takes part in matrix products, of which ``expert_type_bytes`` lie in routed experts (empty: in proportion).
+    ``exact`` is True when read from a header, False when derived from the catalogue's figures.
     """
 
     total_bytes: int
@@ -69,17 +69,46 @@ class Weights:
     expert_bytes: int
     type_bytes: Mapping[str, int]
     exact: bool
+    expert_type_bytes: Mapping[str, int] = field(default_factory=dict)
+
+
+class Thinking(StrEnum):
+    """Whether a model thinks before it answers: never; when its chat template is told to; unless it is told not to;
+    whatever it is told."""
+
+    NEVER = "never"
+    ASKED = "asked"
+    DEFAULT = "default"
+    ALWAYS = "always"
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """One published result. ``setting`` says how it was run; ``self_reported`` by whom."""
+    """One published result. ``thinking`` is whether the model thought first; ``setting`` says how else it was run;
+    ``self_reported`` by the model's own publisher; ``estimated`` by the benchmark's publisher, not run."""
 
     benchmark: str
     score: float
     source: str
+    thinking: bool = False
     setting: str | None = None
     self_reported: bool = False
+    estimated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Openness:
+    """Grades (open, partial, closed) by dimension, from the European Open Source AI Index (CC BY 4.0).
+
+    The index grades one member of a family: ``graded_on`` names it, and ``match`` says how near it is to this model
+    (``same_release``, ``same_release_sibling``, ``family_other_release``, ...).
+    """
+
+    entry: str
+    graded_on: str
+    match: str
+    source: str
+    grades: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +122,11 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A catalogue entry or a file's own account of itself. Unknown facts are None or empty, never guessed."""
+    """A catalogue entry or a file's own account of itself. Unknown facts are None or empty, never guessed.
+
+    ``sources`` maps a fact, or a group of them, to the address that states it. ``evidence`` is all that was published;
+    what it is worth for a task is the planner's business.
+    """
 
     id: str
     name: str
@@ -107,12 +140,11 @@ class Model:
     active_parameters: int | None = None
     languages: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
-    reasoning: bool = False
+    thinking: Thinking = Thinking.NEVER
     starter: bool = False
-    quality: float | None = None
     evidence: tuple[Evidence, ...] = ()
-    openness: Mapping[str, str] | None = None
-    sources: tuple[str, ...] = ()
+    openness: Openness | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)
     sampling: Mapping[str, float] | None = None
 
 

@@ -22,7 +22,7 @@ class Want:
     """What is asked for. None means: the task's or the model's default decides.
 
     ``context`` tokens; ``min_tok_s`` the decode floor; ``task`` a name from ``profiles/tasks.toml``;
-    ``prompt_tokens`` the length the time to first token is told for.
+    ``prompt_tokens`` the length, estimated if need be, that must fit and that the time to first token is told for.
     """
 
     task: str = "chat"
@@ -36,7 +36,11 @@ class Want:
 
 @dataclass(frozen=True, slots=True)
 class DeviceMemory:
-    """Bytes on one device. ``repacked_bytes`` is the second, anonymous copy that CPU kernels make of some weights."""
+    """Bytes on one device, as they have to be in memory while decoding: the columns add up to ``total_bytes``.
+
+    ``repacked_bytes`` is the second, anonymous copy that CPU kernels make of some weights; ``weights_bytes`` are the
+    others. ``compute_bytes`` includes the buffer for the output. ``available_bytes`` is free memory, margin included.
+    """
 
     device: str
     weights_bytes: int
@@ -71,7 +75,12 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A candidate that fits, with the settings it is to be run with."""
+    """A candidate that fits, with the settings it is to be run with.
+
+    ``thinking``: the chat template is to be told so (``enable_thinking``), quality and speed count on it.
+    ``quality`` is the index of ``planner.quality`` after the loss by quantization, None where nothing was published;
+    ``warnings`` what an explicit wish costs (a floor that is missed).
+    """
 
     candidate: Candidate
     context: int
@@ -83,6 +92,9 @@ class Fit:
     download_bytes: int
     download_s: float | None
     reasons: tuple[str, ...]
+    thinking: bool = False
+    quality: float | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

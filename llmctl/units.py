@@ -1,6 +1,10 @@
-"""The only place where numbers become words: "4.7 GB", "9 tok/s", "~6 min"."""
+"""The only place where numbers become words: "4.7 GB", "9 tok/s", "~6 min". Reasons of the planner hold numbers too."""
 
 from __future__ import annotations
+
+import re
+
+SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", re.IGNORECASE)
 
 
 def size(value: int | float | None) -> str:
@@ -21,24 +25,35 @@ def rate(bytes_per_s: float | None) -> str:
 
 
 def tok_s(value: float | None) -> str:
-    """Tokens per second with two figures that mean something: "0.8", "9.4", "138"."""
+    """Tokens per second with two figures that mean something: "0.04", "0.8", "9.4", "138"."""
     if value is None:
         return "?"
-    return f"{value:.1f}" if value < 10 else f"{value:.0f}"
+    if value < 0.1:
+        return f"{value:.2f}"
+    return f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
 
 
 def seconds(value: float | None) -> str:
     """A duration a person can use: "0.6 s", "45 s", "6 min", "2.5 h"."""
     if value is None:
         return "?"
-    if value < 10:
+    if value < 9.95:
         return f"{value:.1f} s"
-    if value < 90:
+    if value < 89.5:
         return f"{value:.0f} s"
-    if value < 90 * 60:
+    if value < 89.5 * 60:
         return f"{value / 60:.0f} min"
     return f"{value / 3600:.1f} h"
 
 
 def count(value: int | None) -> str:
     return "?" if value is None else f"{value:,}"
+
+
+def parse_size(text: str) -> int:
+    """Bytes of "4.7 GB", "500M" or "2GiB"; units are decimal unless they say otherwise. Raises ValueError."""
+    match = SIZE.fullmatch(text)
+    if match is None:
+        raise ValueError(text)
+    unit: int = (1024 if match[3] else 1000) ** " kmgt".index(match[2].lower() or " ")
+    return round(float(match[1]) * unit)

@@ -1,0 +1,86 @@
+"""A GGUF file of the user's own as a model: what its header says of itself, and nothing more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+
+from llmctl.errors import IntegrityError
+from llmctl.gguf.header import read_file
+from llmctl.gguf.quant import quant_label
+from llmctl.gguf.shape import EXPERTS, shape, weights
+from llmctl.gguf.shards import shard_names
+from llmctl.types.header import Header, Tensor
+from llmctl.types.model import Artifact, Candidate, Model, Shape, Source, SourceKind, Thinking
+
+MAX_TEXT = 100  # characters of a file's own text that are shown to a person
+TOGGLE = "enable_thinking"
+THOUGHTS = ("<think>", "<|channel|>analysis")
+
+
+def from_file(path: Path) -> Candidate:
+    """The file at ``path`` as a candidate. It may hold its header only: tensor data are never read.
+
+    The parts of a split file are found beside the one that is named. Raises NotFoundError, AccessError, ResourceError
+    or IntegrityError (not a sound GGUF file, or not a language model), each naming the file.
+    """
+    path = path.absolute()
+    try:
+        parts = [path.with_name(name) for name in shard_names(path.name)]
+        header = _joined([read_file(part, whole=False) for part in parts])
+        figures, by_role, quant = shape(header), weights(header), quant_label(header)
+    except IntegrityError as error:
+        message = error.message if error.message.startswith(str(path.parent)) else f"{path} {error.message}"
+        raise IntegrityError(message, hint=error.hint) from error
+    source = Source(SourceKind.LOCAL, None, str(parts[0]), header.data_offset + header.tensor_bytes)
+    parameters = sum(prod(tensor.shape) for tensor in header.tensors)
+    model = Model(
+        id=path.stem,
+        name=_text(header, "general.name") or path.stem,
+        publisher=_text(header, "general.organization"),
+        licence=_text(header, "general.license"),
+        base_model=_text(header, "general.base_model.0.name"),
+        shape=figures,
+        artifacts=(Artifact(quant, source, by_role),),
+        parameters=parameters or None,
+        active_parameters=_active(header.tensors, parameters, figures),
+        tasks=("chat",) if header.chat_template else (),
+        thinking=_thinking(header.chat_template or ""),
+        sources={"facts": str(path), "shape": str(path)},
+    )
+    return Candidate(model, model.artifacts[0], parts[0])
+
+
+def _joined(headers: Sequence[Header]) -> Header:
+    """One header with the tensors of all parts. Offsets then count from the end of the part before."""
+    tensors: list[Tensor] = []
+    before = 0
+    for header in headers:
+        tensors += (replace(tensor, offset=tensor.offset + before) for tensor in header.tensors)
+        before += header.tensor_bytes
+    return replace(headers[0], tensors=tuple(tensors))
+
+
+def _text(header: Header, key: str) -> str | None:
+    """Text out of the file, fit to be shown: printable, and not endless."""
+    value = header.metadata.get(key)
+    if not isinstance(value, str):
+        return None
+    return "".join(char for char in value if char.isprintable()).strip()[:MAX_TEXT] or None
+
+
+def _active(tensors: Sequence[Tensor], parameters: int, figures: Shape) -> int | None:
+    """Parameters that one token takes part in; None where that is all of them."""
+    if not figures.n_expert:
+        return None
+    routed = sum(prod(tensor.shape) for tensor in tensors if EXPERTS.search(tensor.name))
+    return parameters - routed + routed * figures.n_expert_used // figures.n_expert
+
+
+def _thinking(template: str) -> Thinking:
+    """Out of the chat template: a switch that can be set, or thoughts without a switch."""
+    if TOGGLE in template:
+        return Thinking.DEFAULT
+    return Thinking.ALWAYS if any(mark in template for mark in THOUGHTS) else Thinking.NEVER

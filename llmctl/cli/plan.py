@@ -1,0 +1,223 @@
+"""``llmctl plan``: what would run here, how fast, in how much memory, and why."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llmctl import units
+from llmctl.cli import complete
+from llmctl.cli.models import DIMENSIONS, SYMBOLS
+from llmctl.cli.output import Output
+
+if TYPE_CHECKING:
+    from llmctl.types.model import Openness
+    from llmctl.types.plan import Fit, NoFit, Plan, Rejected, Want
+
+EXIT_NOTHING_FITS = 3
+WIDTH = 80
+FEW = 3  # what is not picked, unless --limit or --all
+FOREMOST = ("weights_endmodel", "datasources_basemodel", "trainingcode")  # of the dimensions of openness
+
+
+def plan(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help="MODEL[:QUANT] or FILE.gguf; all of the catalogue without.", autocompletion=complete.models
+        ),
+    ] = None,
+    task: Annotated[str | None, typer.Option("--task", help="What for.", autocompletion=complete.tasks)] = None,
+    context: Annotated[int | None, typer.Option("--context", "-c", min=1, help="Tokens of context.")] = None,
+    machine: Annotated[str | None, typer.Option("--machine", help="Another machine: a document or its name.")] = None,
+    min_tok_s: Annotated[float | None, typer.Option("--min-tok-s", min=0, help="Slowest writing to accept.")] = None,
+    max_download: Annotated[str | None, typer.Option("--max-download", help="Largest download, like 5GB.")] = None,
+    threads: Annotated[int | None, typer.Option("--threads", "-t", min=1, help="Threads to decode with.")] = None,
+    gpu_layers: Annotated[
+        int | None, typer.Option("--gpu-layers", min=-1, help="Layers on the GPU; -1 for all of them.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=0, help="How many alternatives and rejections.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Everything else, each with its reason.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """What would run here, how fast, in how much memory, and why.
+
+    \b
+    Examples:
+      llmctl plan
+      llmctl plan --task code --min-tok-s 15
+      llmctl plan qwen3.5-4b          every quantization of one model
+      llmctl plan ./model.gguf        a file; its header is enough
+      llmctl plan --machine pi.toml   another machine
+
+    Fetches nothing and loads nothing. The first time, the engine's kernels are measured, which takes some seconds.
+    Exit codes: 0, 2 usage, 3 nothing fits, 4 no such model or file, 6 not a sound GGUF file, 10 a broken profile.
+    """
+    from llmctl.cli import situation
+    from llmctl.errors import NothingFitsError
+    from llmctl.types.plan import NoFit
+
+    out = Output("plan", as_json=json)
+    allowed = None if max_download is None else _size(max_download)
+    found = situation.look(out, machine=_machine(machine))
+    loaded = found.settings
+    wanted = situation.want(loaded, task=task, context=context, threads=threads, min_tok_s=min_tok_s)
+    wanted = replace(wanted, max_download_bytes=allowed, gpu_layers=gpu_layers)
+    answer = found.plan(found.candidates(model), wanted)
+    if isinstance(answer, NoFit):
+        error = NothingFitsError(answer.reason, hint=_next_after(model, loaded.endpoints))
+        if not json:
+            for line in _rejections(answer.rejected[1:], len(answer.rejected) if everything else limit or 0):
+                out.note(line)
+            raise error
+        out.data(document(answer, wanted, limit), error)
+        raise typer.Exit(EXIT_NOTHING_FITS)
+    out.data(document(answer, wanted, limit))
+    if not json:
+        for warning in answer.choice.warnings:
+            out.warn(warning)
+        for line in screen(answer, wanted, named=model is not None, limit=limit, everything=everything):
+            out.text(line)
+
+
+def document(answer: Plan | NoFit, wanted: Want, limit: int | None = None) -> dict[str, Any]:
+    """``data`` of ``llmctl plan --json``; ``picks`` names the model and quant of each."""
+    from llmctl.planner import candidate_document
+    from llmctl.types.plan import Plan
+
+    common = {"task": wanted.task, "rejected": answer.rejected[:limit]}
+    if not isinstance(answer, Plan):
+        no_fit = {"reason": answer.reason, "nearest": answer.nearest}
+        return {"choice": None, "picks": {}, "alternatives": [], **common, "no_fit": no_fit}
+    picks = {
+        name: {"model": fit.candidate.model.id, "quant": fit.candidate.artifact.quant}
+        for name, fit in answer.picks.items()
+    }
+    alternatives = [candidate_document(fit) for fit in answer.alternatives[:limit]]
+    choice = candidate_document(answer.choice)
+    return {"choice": choice, "picks": picks, "alternatives": alternatives, **common, "no_fit": None}
+
+
+def screen(
+    answer: Plan, wanted: Want, *, named: bool = False, limit: int | None = None, everything: bool = False
+) -> Iterator[str]:
+    """The lines for a person, at most WIDTH columns wide where a table's names allow it."""
+    choice = answer.choice
+    subject = choice.candidate.model.name if named else f"For {wanted.task} on this machine"
+    yield f"{subject}, at {choice.context:,} tokens of context:"
+    yield ""
+    rows = [(name, fit) for name, fit in answer.picks.items() if not named or fit is choice]
+    if named or everything or limit is not None:
+        taken = {(fit.candidate.model.id, fit.candidate.artifact.quant) for _, fit in rows}
+        others = [
+            fit for fit in answer.alternatives if (fit.candidate.model.id, fit.candidate.artifact.quant) not in taken
+        ]
+        rows += [("", fit) for fit in (others if everything or limit is None else others[:limit])]
+    yield from _table(rows)
+    yield ""
+    for name, fit in answer.picks.items():
+        if not named or fit is choice:
+            yield from _wrapped(f"{name}: {fit.reasons[0]}.")
+    if named:
+        yield from _memory(choice)
+        for reason in choice.reasons[1:]:
+            yield from _wrapped(f"{reason}.")
+    yield from _rejections(answer.rejected, len(answer.rejected) if everything else FEW if limit is None else limit)
+    yield f" {_open(choice.candidate.model.openness)} licence {choice.candidate.model.licence or 'unknown'}"
+    if not named:
+        yield from _wrapped(f"{choice.reasons[-1]}.")
+    name = f"{choice.candidate.model.id}:{choice.candidate.artifact.quant}"
+    if choice.candidate.artifact.source.repo is None:
+        name = choice.candidate.artifact.source.file
+    yield ""
+    yield f' llmctl run -m {name} "…"' + ("" if named else f"   llmctl models show {choice.candidate.model.id}")
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=" ", subsequent_indent="   ", break_long_words=False)
+
+
+def _table(rows: list[tuple[str, Fit]]) -> Iterator[str]:
+    cells = [("", "pick", "model", "quant", "memory", "speed", "download")]
+    for name, fit in rows:
+        pace = fit.speed
+        low, high = units.tok_s(pace.decode_low_tok_s), units.tok_s(pace.decode_high_tok_s)
+        cells.append(
+            (
+                "▸" if name == "best" else "",
+                name,
+                fit.candidate.model.name,
+                fit.candidate.artifact.quant,
+                units.size(sum(row.total_bytes for row in fit.memory.by_device)),
+                f"{units.tok_s(pace.decode_tok_s)} tok/s ({low}–{high})",
+                _download(fit),
+            )
+        )
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    for row in cells:
+        yield " " + " ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _download(fit: Fit) -> str:
+    if fit.candidate.path is not None:
+        return "here"
+    seconds = "" if fit.download_s is None else f", ~{units.seconds(fit.download_s)}"
+    return f"{units.size(fit.download_bytes)}{seconds}"
+
+
+def _memory(fit: Fit) -> Iterator[str]:
+    """What is where. ``repacked`` is the copy that CPU kernels make; all but the weights must fit."""
+    cells: list[tuple[str, ...]] = [("", "weights", "repacked", "KV cache", "state", "compute", "total", "free")]
+    for row in fit.memory.by_device:
+        sizes = (row.weights_bytes, row.repacked_bytes, row.kv_bytes, row.state_bytes, row.compute_bytes)
+        cells.append((row.device, *(units.size(size) for size in (*sizes, row.total_bytes, row.available_bytes))))
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    for row_cells in cells:
+        yield "   " + " ".join(cell.rjust(width) for cell, width in zip(row_cells, widths, strict=True))
+
+
+def _rejections(rejected: tuple[Rejected, ...], limit: int) -> Iterator[str]:
+    """One line for each model, nearest first; one for each file where all are wanted."""
+    shown: set[str] = set()
+    for one in rejected:
+        if len(shown) >= limit:
+            return
+        if limit >= len(rejected) or one.model not in shown:
+            shown.add(f"{one.model} {one.quant}" if limit >= len(rejected) else one.model)
+            yield from _wrapped(f"Not picked: {one.model} {one.quant} {one.reason}.")
+
+
+def _open(openness: Openness | None) -> str:
+    if openness is None:
+        return "Open: not graded."
+    grades = ((DIMENSIONS[name], openness.grades.get(name)) for name in FOREMOST)
+    return "Open: " + "  ".join(f"{words} {SYMBOLS[grade]}" for words, grade in grades if grade) + " "
+
+
+def _next_after(model: str | None, endpoints: tuple[Any, ...]) -> str:
+    if model is not None:
+        return "llmctl plan   shows what fits here"
+    return "llmctl run …   lets your server answer" if endpoints else "llmctl endpoint add NAME URL --model MODEL"
+
+
+def _size(text: str) -> int:
+    from llmctl.errors import UsageError
+    from llmctl.units import parse_size
+
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise UsageError(f"--max-download is {text!r}, it must be a size like 5GB or 800MB") from error
+
+
+def _machine(name: str | None) -> Any:
+    if name is None:
+        return None
+    from llmctl import paths
+    from llmctl.probe.document import read_machine
+
+    return read_machine(name, paths.profiles_dir() / "machines")

@@ -1,0 +1,238 @@
+"""``llmctl run``: a prompt in, an answer out."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llmctl import units
+from llmctl.cli import complete
+from llmctl.cli.output import Output
+from llmctl.errors import LlmctlError, UsageError
+
+if TYPE_CHECKING:
+    from llmctl.engine.supervise import Engine
+    from llmctl.types.answer import Answer, Message, Piece, Sampling
+    from llmctl.types.endpoint import Endpoint
+    from llmctl.types.plan import Fit, NoFit
+
+
+def run(
+    prompt: Annotated[
+        str | None, typer.Argument(help="What to ask. What comes in on stdin stands before it; - is stdin alone.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="NAME[:QUANT] or FILE.gguf.", autocompletion=complete.models),
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option("--task", help="What the model is chosen for.", autocompletion=complete.tasks)
+    ] = None,
+    system: Annotated[str | None, typer.Option("--system", "-s", help="Instructions before the prompt.")] = None,
+    context: Annotated[int | None, typer.Option("--context", "-c", min=256, help="Tokens of context.")] = None,
+    max_tokens: Annotated[int | None, typer.Option("--max-tokens", "-n", min=1, help="Longest answer.")] = None,
+    temperature: Annotated[float | None, typer.Option("--temperature", min=0, max=2, help="Sampling.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="For an answer that can be repeated.")] = None,
+    threads: Annotated[int | None, typer.Option("--threads", "-t", min=1, help="Threads to decode with.")] = None,
+    local: Annotated[bool, typer.Option("--local", help="On this machine or not at all.")] = False,
+    endpoint: Annotated[
+        str | None,
+        typer.Option("--endpoint", "-e", help="On this server or not at all.", autocompletion=complete.endpoints),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Yes to every question, downloads included.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the answer.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout, at the end.")] = False,
+) -> None:
+    """Answer a prompt with the model that suits this machine.
+
+    \b
+    Examples:
+      llmctl run "Explain mmap in two sentences."
+      git diff | llmctl run --task code "Write the commit message" > msg.txt
+      llmctl run -m qwen3.5-4b:Q4_K_M --json "Hello"
+
+    The answer goes to stdout as it is written, everything else to stderr. Without -m the best model on this machine
+    answers; if there is none, the best for it is offered for download (--yes: fetched). When nothing fits or the
+    engine fails, and you have added a server with `llmctl endpoint add`, it answers instead, and stderr says so before
+    anything is sent. Otherwise nothing leaves this machine.
+
+    Exit codes: 0 answered, 3 nothing fits, 4 no such model (or it needs a download and nobody said yes), 5 network,
+    6 a broken file, 7 disk full, 8 the engine failed, 9 access, 10 configuration, 11 policy, 130 Ctrl-C.
+    """
+    from llmctl.types.answer import Message, Sampling
+
+    out = Output("run", as_json=json, quiet=quiet)
+    if local and endpoint:
+        raise UsageError("--local and --endpoint exclude each other")
+    text = _prompt(prompt)
+    messages = ([Message("system", system)] if system else []) + [Message("user", text)]
+    sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed)
+    ask(out, messages, sampling, Asked(model, task, context, threads, local, endpoint, yes))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options of ``run`` that decide what answers."""
+
+    model: str | None = None
+    task: str | None = None
+    context: int | None = None
+    threads: int | None = None
+    local: bool = False
+    endpoint: str | None = None
+    yes: bool = False
+
+
+def _prompt(argument: str | None) -> str:
+    """stdin, if it is not a terminal, stands before the argument. Raises UsageError rather than wait for a person."""
+    piped = ""
+    if sys.stdin is not None and not sys.stdin.isatty():
+        piped = sys.stdin.buffer.read().decode("utf-8", "replace").strip()
+    elif argument == "-":
+        piped = sys.stdin.read().strip() if sys.stdin is not None else ""
+    text = "\n\n".join(part for part in (piped, argument if argument != "-" else "") if part and part.strip())
+    if not text:
+        raise UsageError("there is no prompt", hint='llmctl run "Why is the sky blue?"')
+    return text
+
+
+def ask(out: Output, messages: list[Message], sampling: Sampling, asked: Asked) -> None:
+    """Streams the answer to stdout and the story to stderr. What was written before an error stays written."""
+    story = Story(out, limited=sampling.max_tokens is not None)
+    try:
+        answered = _execute(out, messages, sampling, asked, story)
+    except KeyboardInterrupt:
+        story.stopped()
+        raise
+    except LlmctlError as error:
+        story.end_line()
+        if not (out.as_json and story.so_far.text):
+            raise
+        out.failed(error, {"text": "".join(story.so_far.text), "finish_reason": None})
+        raise typer.Exit(error.exit_code) from error
+    story.finished(answered)
+
+
+def _execute(out: Output, messages: list[Message], sampling: Sampling, asked: Asked, story: Story) -> Answer:
+    from llmctl import settings
+    from llmctl.engine.supervise import Worker
+    from llmctl.router.answer import answer
+    from llmctl.router.route import route
+    from llmctl.types.endpoint import Policy
+
+    loaded = settings.load()
+    pinned = loaded.endpoint(asked.endpoint) if asked.endpoint else None
+    if pinned is not None or (loaded.policy is Policy.REMOTE_ONLY and not asked.local):
+        decided = route(None, loaded.policy, loaded.endpoints, pinned=pinned)
+        return answer(decided, messages, sampling, listener=story, so_far=story.so_far)
+    worker = Worker()  # imports the engine while we plan
+    try:
+        decided = route(_planned(out, messages, sampling, asked), loaded.policy, loaded.endpoints, local=asked.local)
+        return answer(decided, messages, sampling, listener=story, worker=worker, so_far=story.so_far)
+    finally:
+        worker.close()
+
+
+def _planned(out: Output, messages: list[Message], sampling: Sampling, asked: Asked) -> Fit | NoFit:
+    """What would run here, its file fetched if it is to run; NoFit when nothing does."""
+    from llmctl.cli import choose, situation
+    from llmctl.types.endpoint import Policy
+    from llmctl.types.plan import NoFit
+
+    found = situation.look(out)
+    name = asked.model or found.settings.model
+    wanted = situation.want(found.settings, task=asked.task, context=asked.context, threads=asked.threads)
+    wanted = replace(wanted, prompt_tokens=_estimated_tokens(messages))
+    fit = choose.choose(found, name, wanted)
+    if isinstance(fit, NoFit) or (found.settings.policy is Policy.PREFER_REMOTE and found.settings.endpoints):
+        return fit
+    fit = choose.obtain(out, found, fit, wanted, named=name is not None, yes=asked.yes)
+    for warning in fit.warnings:
+        out.warn(warning)
+    if name is None and (pick := choose.better(found, fit, wanted)) is not None:
+        size = units.size(pick.download_bytes)
+        out.note(f"The starter answers. Better for this machine: llmctl pull {choose.name_of(pick.candidate)} ({size})")
+    return fit
+
+
+def _estimated_tokens(messages: list[Message]) -> int:
+    """Tokens of a prompt before a tokenizer has seen it: three bytes of UTF-8 each.
+
+    English prose has four to five bytes a token and source code some three, so this errs to the safe side. The exact
+    number is the engine's; it decides whether the prompt fits.
+    """
+    return sum(len(message.content.encode()) for message in messages) // 3 + 16
+
+
+class Story:
+    """What a person is told while it happens, on stderr, and the answer's text on stdout."""
+
+    def __init__(self, out: Output, *, limited: bool) -> None:
+        """``limited``: the user asked for an answer of a certain length, so that its end is no surprise."""
+        from llmctl.router.answer import Progress
+
+        self.out = out
+        self._limited = limited
+        self.so_far = Progress()
+        self._thinking = False
+        self._terminal = sys.stdout.isatty()
+
+    def loaded(self, fit: Fit, engine: Engine) -> None:
+        candidate = fit.candidate
+        self.out.note(
+            f"{candidate.model.id} {candidate.artifact.quant} · local · {fit.context:,} tokens of context · "
+            f"loaded in {units.seconds(engine.load_s)}"
+        )
+        if not engine.has_chat_template:
+            self.out.warn("this is a base model without a chat template: it continues your text")
+
+    def leaving(self, endpoint: Endpoint, host: str, reason: str) -> None:
+        self.out.must_say(f"→ {endpoint.name} ({host}, {endpoint.model}): {reason}")
+
+    def staying(self, reason: str) -> None:
+        self.out.warn(f"{reason}; this machine answers instead")
+
+    def piece(self, piece: Piece) -> None:
+        from llmctl.types.answer import PieceKind
+
+        text = harmless(piece.text) if self._terminal else piece.text
+        if piece.kind is PieceKind.REASONING:
+            self._thinking = True
+            self.out.thought(text)
+            return
+        if self._thinking:
+            self._thinking = False
+            self.out.thought("\n")
+        self.out.piece(text)
+
+    def end_line(self) -> None:
+        """A final newline, so that what follows does not stand on the answer's last line."""
+        if self.so_far.text and not self.so_far.text[-1].endswith("\n"):
+            self.out.piece("\n")
+
+    def stopped(self) -> None:
+        self.end_line()
+        if self.so_far.text:
+            self.out.data({"text": "".join(self.so_far.text), "finish_reason": "interrupted"})
+        self.out.note("stopped")
+
+    def finished(self, answer: Answer) -> None:
+        self.end_line()
+        if not answer.text:
+            self.out.warn("the model answered nothing")
+        if answer.finish_reason == "length" and not self._limited:
+            self.out.warn("the answer was cut off: the context is used up (--context takes more)")
+        timings, usage = answer.timings, answer.usage
+        parts = [f"{units.count(usage.completion_tokens)} tokens", f"{units.tok_s(timings.decode_tok_s)} tok/s"]
+        if answer.predicted is not None:
+            parts[1] += f" (promised {units.tok_s(answer.predicted.decode_tok_s)})"
+        self.out.note(" · ".join([*parts, f"first token {units.seconds(timings.first_token_s)}"]))
+        self.out.data(answer)
+
+
+def harmless(text: str) -> str:
+    """Text without the control characters that could drive a terminal; newline and tab stay."""
+    return text if text.isprintable() else "".join(c for c in text if c.isprintable() or c in "\n\t")

@@ -1,0 +1,141 @@
+"""``llmctl setup``: the first time, with explanations. Every question has a default; --yes answers them all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llmctl import units
+from llmctl.cli.output import Output
+from llmctl.errors import NothingFitsError, UsageError
+
+if TYPE_CHECKING:
+    from llmctl.cli.situation import Situation
+    from llmctl.types.plan import Fit, Plan, Want
+
+FIRST_QUESTION = "Why is the sky blue?"
+
+
+def setup(
+    task: Annotated[str | None, typer.Option("--task", help="What the model is for.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Take every default, without asking.")] = False,
+) -> None:
+    """Set this machine up: look at it, pick a model, fetch it, ask it something.
+
+    \b
+    Examples:
+      llmctl setup
+      llmctl setup --yes
+
+    Fetches one model after you agreed to its size, and offers to add a server of your own and shell completion. Running
+    it again changes nothing that is there already. Without a terminal it needs --yes.
+
+    Exit codes: 0 ready, 2 no terminal and no --yes, 3 nothing fits, 5 network, 6 a broken download, 7 disk full.
+    """
+    from llmctl.cli import choose, situation
+    from llmctl.types.plan import NoFit
+
+    out = Output("setup")
+    if not (yes or out.interactive):
+        raise UsageError("setup asks questions and there is no terminal", hint="llmctl setup --yes")
+    out.note("1. Looking at this machine, and measuring how fast its memory feeds the engine (some seconds once).")
+    found = situation.look(out)
+    _machine(out, found)
+    wanted = situation.want(found.settings, task=task)
+    planned = found.plan(found.candidates(None), wanted)
+    if isinstance(planned, NoFit):
+        raise NothingFitsError(planned.reason, hint="llmctl endpoint add NAME URL --model MODEL   a server of yours")
+    fit = _fetched(out, found, planned, wanted, yes=yes)
+    out.note("\n3. The first question.")
+    question = FIRST_QUESTION if yes else typer.prompt("Ask it something", default=FIRST_QUESTION, err=True)
+    _ask(choose.name_of(fit.candidate), question, task)
+    _endpoint(out, found, yes=yes)
+    _completion(out, yes=yes)
+    out.note('\nReady.  llmctl run "…"     llmctl plan     llmctl doctor')
+
+
+def _machine(out: Output, found: Situation) -> None:
+    machine = found.machine
+    memory = machine.memory
+    out.note(f"   {machine.cpu.name or machine.cpu.arch}, {machine.cpu.usable_threads} threads to compute with")
+    fed = f", {units.rate(memory.bandwidth_bytes_per_s)}" if memory.bandwidth_bytes_per_s else ""
+    out.note(f"   {units.size(memory.available_bytes)} of {units.size(memory.total_bytes)} memory free{fed}")
+    for accelerator in machine.accelerators:
+        state = "can be used" if accelerator.usable else f"can't be used: {accelerator.why or 'unknown'}"
+        out.note(f"   {accelerator.name}: {state}")
+
+
+def _fetched(out: Output, found: Situation, planned: Plan, wanted: Want, *, yes: bool) -> Fit:
+    """The three picks, the question which, and the download. Enter takes the best one."""
+    from llmctl.cli import choose
+
+    out.note(f"\n2. What suits it for {wanted.task}, at {planned.choice.context:,} tokens of context:")
+    picks = list(planned.picks.items())
+    for number, (pick, fit) in enumerate(picks, 1):
+        label = f"{fit.candidate.model.name} {fit.candidate.artifact.quant}"
+        here = "on this machine" if fit.candidate.path else f"{units.size(fit.download_bytes)} to download"
+        speed = f"{units.tok_s(fit.speed.decode_low_tok_s)} to {units.tok_s(fit.speed.decode_high_tok_s)} tok/s"
+        out.note(f"   {number}  {pick:9} {label:34} {speed:18} {here}")
+    for reason in planned.choice.reasons[:2]:
+        out.note(f"   {reason}")
+    number = 1
+    if not yes:
+        number = typer.prompt("Which one", default=1, type=int, err=True)
+        while not 1 <= number <= len(picks):
+            number = typer.prompt(f"A number from 1 to {len(picks)}", default=1, type=int, err=True)
+    return choose.obtain(out, found, picks[number - 1][1], wanted, named=False, yes=yes)
+
+
+def _ask(model: str, question: str, task: str | None) -> None:
+    from llmctl.cli.run import Asked, ask
+    from llmctl.types.answer import Message, Sampling
+
+    out = Output("run")
+    out.note(f'   llmctl run -m {model} "{question}"\n')
+    ask(out, [Message("user", question)], Sampling(), Asked(model=model, task=task, local=True))
+
+
+def _endpoint(out: Output, found: Situation, *, yes: bool) -> None:
+    """Adding a server is consent to send prompts to it, so --yes does not give it."""
+    from llmctl.cli.endpoint import add
+
+    if found.settings.endpoints or yes:
+        return
+    out.note(
+        "\n4. A server of your own can answer what this machine can't. Prompts would go there, and stderr says so."
+    )
+    if not typer.confirm("Add one now", default=False, err=True):
+        out.note("   Later: llmctl endpoint add NAME URL --model MODEL")
+        return
+    name = typer.prompt("A short name", default="home", err=True)
+    url = typer.prompt("Its address (https://…)", err=True)
+    model = typer.prompt("The model's name there", err=True)
+    key = typer.prompt("Environment variable that holds the key (empty: no key)", default="", err=True)
+    add(name, url, model=model, key_env=key or None)
+
+
+def _completion(out: Output, *, yes: bool) -> None:
+    """Where a shell loads completion files from a folder of the user's, ours is put there."""
+    from llmctl.cli.choose import confirmed
+    from llmctl.cli.completion import Shell, script
+
+    name = Path(os.environ.get("SHELL", "")).name
+    data = Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser()
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
+    places = {
+        Shell.BASH: data / "bash-completion" / "completions" / "llmctl",
+        Shell.FISH: config / "fish" / "completions" / "llmctl.fish",
+    }
+    if name not in places:
+        out.note("\nCompletion for your shell: llmctl completion bash|zsh|fish|powershell")
+        return
+    shell = Shell(name)
+    place = places[shell]
+    out.note("")
+    if not place.exists() and confirmed(out, f"Put completion for {shell} into {place}?", yes=yes):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(script(shell), "utf-8")
+        out.note("It works from the next shell on.")

@@ -1,0 +1,182 @@
+"""One candidate against one machine and one wish: it fits, with all its figures, or it misses, by how much."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from llmctl import units
+from llmctl.catalogue.knowledge import Knowledge, Task
+from llmctl.planner.memory import KV_TYPE, Placement, margin_bytes, padded_cells, place
+from llmctl.planner.quality import quality
+from llmctl.planner.speed import Load, core_of, speed
+from llmctl.types.machine import Machine
+from llmctl.types.model import Candidate, Thinking
+from llmctl.types.plan import Basis, DeviceMemory, Fit, Rejected, Speed, Want
+
+LEAST_CONTEXT = 2048  # what is offered in place of a task's usual context, if that does not fit
+CERTAINLY_LONGER = 2  # a prompt's length is estimated; the engine has the last word unless it can't possibly fit
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """A candidate that can't be had. ``gap`` is how far off it is, as a share of what there is or was asked for."""
+
+    rejected: Rejected
+    gap: float
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """What all candidates of one plan are held against. Floors of ``want`` stand above those of its task."""
+
+    machine: Machine
+    want: Want
+    task: Task
+    knowledge: Knowledge
+
+    @property
+    def floor_tok_s(self) -> float:
+        return self.task.min_tok_s if self.want.min_tok_s is None else self.want.min_tok_s
+
+    @property
+    def longest_answer_s(self) -> float:
+        """Who is content with slower writing is content with a later answer."""
+        return self.task.max_answer_s * max(1.0, self.task.min_tok_s / max(self.floor_tok_s, 0.01))
+
+    def fit(self, candidate: Candidate) -> Fit | Miss:
+        """Memory, context and download decide; speed is for ``too_slow``."""
+        model, source = candidate.model, candidate.artifact.source
+        download = 0 if candidate.path is not None else source.bytes or candidate.artifact.weights.total_bytes
+        most = self.want.max_download_bytes
+        if most is not None and download > most:
+            reason = f"the download is {units.size(download)}, at most {units.size(most)} is allowed"
+            return _miss(candidate, reason, download / max(most, 1) - 1)
+        trained = model.shape.context_train
+        if self.want.context is not None and self.want.context > trained:
+            reason = f"handles {trained:,} tokens of context, {self.want.context:,} are asked for"
+            return _miss(candidate, reason, self.want.context / trained - 1)
+        if self.want.context is None and self.want.prompt_tokens // CERTAINLY_LONGER > trained:
+            reason = f"handles {trained:,} tokens of context, the prompt has some {self.want.prompt_tokens:,}"
+            return _miss(candidate, reason, self.want.prompt_tokens / trained - 1)
+        for context in self._contexts(trained):
+            placement = place(self.machine, model.shape, candidate.artifact.weights, context, self.want.gpu_layers)
+            if not placement.shortages:
+                return self._fitted(candidate, placement, context, download)
+        return _short(candidate, placement)
+
+    def too_slow(self, fit: Fit) -> Miss | None:
+        """Whether the floor for decoding, or the one for a whole answer, is missed: and by how much."""
+        pace, answer_s = fit.speed.decode_tok_s, self._answer_s(fit.speed, fit.thinking)
+        if pace < self.floor_tok_s:
+            reason = f"fits, but would write {units.tok_s(pace)} tok/s, the floor is {units.tok_s(self.floor_tok_s)}"
+            return _miss(fit.candidate, reason, self.floor_tok_s / pace - 1)
+        if answer_s > self.longest_answer_s:
+            what = "an answer with its thinking" if fit.thinking else "reading the prompt and answering"
+            most = units.seconds(self.longest_answer_s)
+            reason = f"fits, but {what} would take {units.seconds(answer_s)}, the most for {self.task.name} is {most}"
+            return _miss(fit.candidate, reason, answer_s / self.longest_answer_s - 1)
+        return None
+
+    def _contexts(self, trained: int) -> Iterator[int]:
+        """What was asked for and nothing else, or the task's usual context (more for a long prompt), then less."""
+        if self.want.context is not None:
+            yield self.want.context
+            return
+        prompt = self.want.prompt_tokens
+        context = min(max(self.task.context, padded_cells(prompt + self.task.answer_tokens)), trained)
+        yield context
+        while context // 2 >= max(LEAST_CONTEXT, prompt):
+            context //= 2
+            yield context
+
+    def _thinks(self, candidate: Candidate) -> bool:
+        kind = candidate.model.thinking
+        return kind is Thinking.ALWAYS or (self.task.think and kind is not Thinking.NEVER)
+
+    def _written(self, thinking: bool) -> int:
+        return self.task.answer_tokens + (self.task.thinking_tokens if thinking else 0)
+
+    def _answer_s(self, pace: Speed, thinking: bool) -> float:
+        return self.task.prompt_tokens / pace.prefill_tok_s + self._written(thinking) / pace.decode_tok_s
+
+    def _fitted(self, candidate: Candidate, placement: Placement, context: int, download: int) -> Fit:
+        model, artifact = candidate.model, candidate.artifact
+        thinking = self._thinks(candidate)
+        threads = self.want.threads or self.machine.cpu.usable_threads
+        depth = min(context, self.task.prompt_tokens + self._written(thinking) // 2)
+        load = Load(self.want.prompt_tokens, depth)
+        constants = self.knowledge.speed
+        pace = speed(self.machine, model.shape, artifact.weights, placement, threads, load, constants)
+        link = self.machine.network.download_bytes_per_s
+        return Fit(
+            candidate=candidate,
+            context=context,
+            kv_type=KV_TYPE,
+            gpu_layers=placement.gpu_layers,
+            threads=threads,
+            memory=placement.memory,
+            speed=pace,
+            download_bytes=download,
+            download_s=None if not download else download / link if link else None,
+            reasons=tuple(self._reasons(candidate, placement, context, pace, thinking)),
+            thinking=thinking,
+            quality=quality(model, artifact, thinking, self.knowledge.quality, self.knowledge.quants),
+            warnings=tuple(self._warnings(candidate)),
+        )
+
+    def _reasons(
+        self, candidate: Candidate, placement: Placement, context: int, pace: Speed, thinking: bool
+    ) -> Iterator[str]:
+        for row in placement.memory.by_device:
+            kept = units.size(margin_bytes(row.available_bytes))
+            free = f"{units.size(row.available_bytes)} of {_memory(row)}"
+            yield f"needs {units.size(row.total_bytes)}, {free} is free; {kept} of it stay so"
+        usual = self.task.context if self.want.context is None else self.want.context
+        if context < usual:
+            why = "what it was trained for" if context == candidate.model.shape.context_train else "what fits"
+            yield f"{context:,} tokens of context instead of {usual:,}: {why}"
+        if placement.accelerator is not None:
+            layers = f"{min(placement.gpu_layers, candidate.model.shape.n_layer)} of {candidate.model.shape.n_layer}"
+            yield f"{layers} layers on {placement.accelerator.name}"
+        if thinking:
+            yield f"thinks before it answers, usually some {self.task.thinking_tokens:,} tokens: counted in its time"
+        yield self._basis(placement, pace)
+
+    def _basis(self, placement: Placement, pace: Speed) -> str:
+        if pace.basis is Basis.CALIBRATED:
+            return "speed is calibrated: the engine's kernels were measured here"
+        if placement.accelerator is not None and (bandwidth := placement.accelerator.bandwidth_bytes_per_s):
+            return f"speed is modelled from the device's {units.rate(bandwidth)}"
+        constants = self.knowledge.speed
+        if placement.accelerator is not None or not self.machine.memory.bandwidth_bytes_per_s:
+            slowest = core_of(self.machine, constants).memory_bytes_per_s
+            if placement.accelerator is not None:
+                slowest = constants.unknown_device_bytes_per_s
+            told = f"told for the slowest kind, {units.rate(slowest)}"
+            return f"the memory's speed isn't known: {told}, it may be several times that"
+        return f"speed is modelled from the memory's {units.rate(self.machine.memory.bandwidth_bytes_per_s)}"
+
+    def _warnings(self, candidate: Candidate) -> Iterator[str]:
+        if not candidate.model.tasks:
+            yield f"{candidate.model.name} has no chat template: it continues text instead of answering"
+
+
+def _short(candidate: Candidate, placement: Placement) -> Miss:
+    device, short = max(placement.shortages.items(), key=lambda item: item[1])
+    row = next(row for row in placement.memory.by_device if row.device == device)
+    free = row.available_bytes
+    kept = units.size(margin_bytes(free))
+    reason = (
+        f"needs {units.size(free + short)} of {_memory(row)} with the {kept} that stay free, "
+        f"{units.size(free)} is free: {units.size(short)} short"
+    )
+    return _miss(candidate, reason, short / max(free, 1), short)
+
+
+def _memory(row: DeviceMemory) -> str:
+    return "memory" if row.device == CPU else f"{row.device}'s memory"
+
+
+def _miss(candidate: Candidate, reason: str, gap: float, short_by_bytes: int | None = None) -> Miss:
+    return Miss(Rejected(candidate.model.name, candidate.artifact.quant, reason, short_by_bytes), gap)

@@ -1,0 +1,104 @@
+"""The container's limits: cgroup v2 and v1, from our own group up the tree to the highest one that can be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from llmctl.host import Host
+from llmctl.probe.text import pairs, whole
+
+DEEPEST = 64
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryLimit:
+    """``left_bytes``: what may still be taken; page cache counts as free, the kernel drops it before it kills."""
+
+    limit_bytes: int
+    left_bytes: int
+    source: str
+
+
+def memory_limits(host: Host) -> list[MemoryLimit]:
+    """Every limit on the way up, "max" left out; the tightest one is the caller's choice, since each group has
+    other members to share with."""
+    found = []
+    for version, folder in _groups(host, "memory"):
+        if version == 2:
+            # memory.high does not kill, it slows everything down to the speed of reclaim: a limit all the same
+            names, usage, prefix = ["memory.max", "memory.high"], "memory.current", ""
+        else:
+            names, usage, prefix = ["memory.limit_in_bytes"], "memory.usage_in_bytes", "total_"
+        used = host.read_int(f"{folder}/{usage}")
+        stat = pairs(host.read(f"{folder}/memory.stat"))
+        cache = sum(whole(stat.get(prefix + kind)) or 0 for kind in ("inactive_file", "active_file"))
+        held = max(0, (used or 0) - cache)
+        limits = [(f"{folder}/{name}", whole(host.read(f"{folder}/{name}"))) for name in names]
+        if version == 1:  # a limit further up may be out of sight; the kernel repeats the tightest one here
+            limits.append((f"{folder}/memory.stat", whole(stat.get("hierarchical_memory_limit"))))
+        found += [MemoryLimit(limit, max(0, limit - held), source) for source, limit in limits if limit is not None]
+    return found
+
+
+def cpu_quota(host: Host) -> float | None:
+    """CPUs' worth of time that may be used, the tightest on the way up; None without a quota."""
+    quotas = []
+    for version, folder in _groups(host, "cpu"):
+        if version == 2:
+            words = (host.read(f"{folder}/cpu.max") or "").split()
+            quota, period = (whole(words[0]), whole(words[1])) if len(words) == 2 else (None, None)
+        else:
+            quota = whole(host.read(f"{folder}/cpu.cfs_quota_us"))  # "-1" means none
+            period = whole(host.read(f"{folder}/cpu.cfs_period_us"))
+        if quota and period:
+            quotas.append(quota / period)
+    return min(quotas, default=None)
+
+
+def _groups(host: Host, controller: str) -> Iterator[tuple[int, str]]:
+    """Version and folder of our group and of every group above it that is mounted where we can see it."""
+    membership = (host.read("/proc/self/cgroup") or "").splitlines()
+    paths: dict[str, str] = {}
+    for line in membership:
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        for name in controllers.split(","):
+            paths[name] = path
+    for version, mounted_group, place in _mounts(host, controller):
+        group = paths.get("" if version == 2 else controller, "/")
+        yield from ((version, folder) for folder in _upwards(place, _below(group, mounted_group)))
+
+
+def _mounts(host: Host, controller: str) -> list[tuple[int, str, str]]:
+    """(version, group at the top of the mount, where it is mounted), see proc_pid_mountinfo(5)."""
+    found = []
+    for line in (host.read("/proc/self/mountinfo") or "").splitlines():
+        before, _, after = line.partition(" - ")
+        left, right = before.split(), after.split()
+        if len(left) < 5 or len(right) < 3:
+            continue
+        if right[0] == "cgroup2":
+            found.append((2, left[3], left[4]))
+        elif right[0] == "cgroup" and controller in right[2].split(","):
+            found.append((1, left[3], left[4]))
+    return found or [(2, "/", "/sys/fs/cgroup"), (1, "/", f"/sys/fs/cgroup/{controller}")]
+
+
+def _below(group: str, top: str) -> PurePosixPath:
+    """Our group relative to the top of the mount. In a container the two may be told from different roots
+    (``/../..``, or the host's path); then only the top of the mount can be seen, and it is ours."""
+    path = PurePosixPath(group)
+    if ".." not in path.parts:
+        try:
+            return path.relative_to(top)
+        except ValueError:
+            pass
+    return PurePosixPath()
+
+
+def _upwards(place: str, below: PurePosixPath) -> Iterator[str]:
+    parts = below.parts[:DEEPEST]
+    for length in range(len(parts), -1, -1):
+        yield str(PurePosixPath(place, *parts[:length]))

@@ -1,0 +1,86 @@
+"""A module of ours asked in a process of its own, with a deadline.
+
+Drivers and engines hang, crash and print. Behind this door a crash is a signal's number, a hang is a time limit
+held, and whatever a library prints cannot get between our lines.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from llmctl.host import Host
+
+REAP_S = 0.5  # a process stuck inside a driver can't be reaped even when killed; it is left to the kernel
+WINDOWS_ILLEGAL_INSTRUCTION = 0xC000001D
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """``data`` is what the module answered, None if it did not; ``why`` then says why, without a subject."""
+
+    data: Any | None
+    why: str | None = None
+    illegal_instruction: bool = False
+
+
+def ask(host: Host, module: str, question: Any = None, *, deadline_s: float) -> Reply:
+    """Runs ``python -m module`` with ``question`` as JSON in its arguments. Never raises."""
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", module, json.dumps(question)],  # -P: nothing is imported from the cwd
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=dict(host.environ),
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as error:
+        return Reply(None, f"can't be asked: {error}")
+    try:
+        out, err = process.communicate(timeout=deadline_s)
+    except subprocess.TimeoutExpired:
+        _end(process)
+        return Reply(None, f"did not answer within {deadline_s:g} s")
+    except BaseException:
+        _end(process)
+        raise
+    return _reply(process.returncode, out, err)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    try:
+        process.communicate(timeout=REAP_S)
+    except subprocess.TimeoutExpired:
+        return
+
+
+def _reply(code: int, out: bytes, err: bytes) -> Reply:
+    if code == 0:
+        try:
+            return Reply(json.loads(out))
+        except ValueError:
+            return Reply(None, "gave an answer that can't be read")
+    if code in (-signal.SIGILL, WINDOWS_ILLEGAL_INSTRUCTION):
+        return Reply(None, "was stopped by an illegal instruction", illegal_instruction=True)
+    lines = err.decode("utf-8", "replace").split("\n")
+    words = next((line.strip() for line in reversed(lines) if line.strip()), "")[:200]
+    if code < 0:
+        return Reply(None, f"crashed (signal {-code}) {words}".strip())
+    return Reply(None, f"failed: {words}" if words else f"failed (exit code {code})")
+
+
+def answer(function: Callable[[Any], Any]) -> int:
+    """The child's side: calls ``function`` with the question and writes what it returns to the parent."""
+    channel = os.dup(1)
+    os.dup2(2, 1)
+    with os.fdopen(channel, "w", encoding="utf-8") as out:
+        out.write(json.dumps(function(json.loads(sys.argv[1]))))
+    return 0

@@ -1,0 +1,187 @@
+"""Runs a route: streams the answer, hands over when it may and must, and writes the receipt of what executed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from llmctl.endpoint.client import TRIES, chat, request_body
+from llmctl.endpoint.secrets import address_of
+from llmctl.engine.llama_cpp_python import start
+from llmctl.engine.supervise import Engine, Worker
+from llmctl.errors import ContextError, EngineError, NetworkError
+from llmctl.net import host_of
+from llmctl.types.answer import (
+    Answer,
+    Executed,
+    Finished,
+    LeftMachine,
+    Message,
+    Piece,
+    PieceKind,
+    Predicted,
+    Sampling,
+    Timings,
+    Usage,
+)
+from llmctl.types.endpoint import Address, Endpoint, Remote, Route, Side
+from llmctl.types.plan import Fit
+
+
+class Listener(Protocol):
+    """Who is told while it happens."""
+
+    def loaded(self, fit: Fit, engine: Engine) -> None:
+        """The local model has been loaded."""
+
+    def leaving(self, endpoint: Endpoint, host: str, reason: str) -> None:
+        """The prompt is about to leave this machine. Called before the first byte does."""
+
+    def staying(self, reason: str) -> None:
+        """The endpoint could not be reached; the local model answers instead."""
+
+    def piece(self, piece: Piece) -> None:
+        """A bit of the answer."""
+
+
+@dataclass
+class Progress:
+    """What has been answered so far. It outlives an error, so that a partial answer is never lost."""
+
+    text: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    started: float = field(default_factory=time.perf_counter)
+    first_token: float | None = None
+    last_token: float | None = None
+    load_s: float | None = None
+    left: LeftMachine | None = None
+
+    def add(self, piece: Piece) -> None:
+        now = time.perf_counter()
+        self.first_token = self.first_token or now
+        self.last_token = now
+        (self.text if piece.kind is PieceKind.TEXT else self.reasoning).append(piece.text)
+
+
+def answer(
+    route: Route,
+    messages: Sequence[Message],
+    sampling: Sampling,
+    *,
+    listener: Listener,
+    worker: Worker | None = None,
+    so_far: Progress,
+) -> Answer:
+    """Executes ``route`` and returns what was executed.
+
+    The file of a local route is on this machine. Before the first piece, a local failure of the engine or
+    of the context goes to the route's fallback endpoint, and an unreachable endpoint to its local fallback; after
+    it, errors are raised and ``so_far`` holds the partial text. Raises whatever engine and client raise.
+    """
+    if isinstance(route, Remote):
+        try:
+            return _remote(route.endpoint, route.reason, messages, sampling, listener, so_far)
+        except NetworkError as error:
+            if route.fallback is None or so_far.first_token is not None:
+                raise
+            listener.staying(error.message)
+            fit, reason = route.fallback, f"{route.endpoint.name} can't be reached"
+            return _local(fit, reason, messages, sampling, listener, worker, so_far)
+    try:
+        return _local(route.fit, route.reason, messages, sampling, listener, worker, so_far)
+    except (EngineError, ContextError) as error:
+        if route.fallback is None or so_far.first_token is not None:
+            raise
+        so_far.load_s = None
+        return _remote(route.fallback, error.message, messages, sampling, listener, so_far)
+
+
+def _local(
+    fit: Fit,
+    reason: str,
+    messages: Sequence[Message],
+    sampling: Sampling,
+    listener: Listener,
+    worker: Worker | None,
+    so_far: Progress,
+) -> Answer:
+    with start(fit, worker=worker) as engine:
+        so_far.load_s = engine.load_s
+        listener.loaded(fit, engine)
+        body = request_body(engine.address, messages, _local_sampling(fit, sampling))
+        try:
+            finished = _listen(engine.address, body, listener, so_far, tries=1)
+        except NetworkError as error:
+            # The way to a child on loopback doesn't break by itself: either it is dead or about to be.
+            raise engine.death() from error
+    executed = Executed(Side.LOCAL, None, fit.candidate.model.id, fit.candidate.artifact.quant, reason)
+    return _receipt(so_far, finished, executed, Predicted(fit.speed.decode_tok_s, fit.memory.must_fit_bytes))
+
+
+def _local_sampling(fit: Fit, sampling: Sampling) -> Sampling:
+    """The model's published defaults below what was asked for, and thinking as the plan has counted on."""
+    defaults = dict(fit.candidate.model.sampling or {})
+    return replace(sampling, extra={**defaults, "chat_template_kwargs": {"enable_thinking": fit.thinking}})
+
+
+def _remote(
+    endpoint: Endpoint,
+    reason: str,
+    messages: Sequence[Message],
+    sampling: Sampling,
+    listener: Listener,
+    so_far: Progress,
+) -> Answer:
+    address = address_of(endpoint)
+    body = request_body(address, messages, sampling)
+    host = host_of(address.url)
+    listener.leaving(endpoint, host, reason)
+    so_far.left = LeftMachine(host=host, bytes=len(body), tls=address.url.startswith("https:"))
+    finished = _listen(address, body, listener, so_far)
+    return _receipt(so_far, finished, Executed(Side.REMOTE, endpoint.name, endpoint.model, None, reason), None)
+
+
+def _listen(address: Address, body: bytes, listener: Listener, so_far: Progress, *, tries: int = TRIES) -> Finished:
+    finished: Finished | None = None
+    for piece in chat(address, body, tries=tries):
+        if isinstance(piece, Finished):
+            finished = piece
+        else:
+            so_far.add(piece)
+            listener.piece(piece)
+    assert finished is not None, "chat() ends with Finished or raises"
+    return finished
+
+
+def _receipt(so_far: Progress, finished: Finished, executed: Executed, predicted: Predicted | None) -> Answer:
+    now = time.perf_counter()
+    usage = finished.usage
+    return Answer(
+        text="".join(so_far.text),
+        reasoning="".join(so_far.reasoning) or None,
+        route=executed,
+        usage=usage,
+        timings=Timings(
+            load_s=so_far.load_s,
+            first_token_s=None if so_far.first_token is None else so_far.first_token - so_far.started,
+            prefill_tok_s=_rate(usage.prompt_tokens, finished.prefill_s),
+            decode_tok_s=_decode_rate(so_far, usage),
+            total_s=now - so_far.started,
+        ),
+        predicted=predicted,
+        left_machine=so_far.left,
+        finish_reason=finished.finish_reason,
+    )
+
+
+def _decode_rate(so_far: Progress, usage: Usage) -> float | None:
+    """Tokens after the first one over the time from the first to the last, as seen here."""
+    if so_far.first_token is None or so_far.last_token is None or usage.completion_tokens is None:
+        return None
+    return _rate(usage.completion_tokens - 1, so_far.last_token - so_far.first_token)
+
+
+def _rate(count: int | None, over_s: float | None) -> float | None:
+    return count / over_s if count and over_s and count > 0 else None

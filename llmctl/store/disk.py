@@ -1,0 +1,58 @@
+"""Room on the disk, and what the operating system says when there is none."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from llmctl import units
+from llmctl.errors import ResourceError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def require_room(folder: Path, needed_bytes: int, what: str) -> None:
+    """Raises ResourceError unless the filesystem that holds (or will hold) ``folder`` has ``needed_bytes`` free."""
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    free_bytes = shutil.disk_usage(there).free
+    if needed_bytes > free_bytes:
+        raise ResourceError(
+            f"{what} needs {units.size(needed_bytes)}, {units.size(free_bytes)} is free in {folder}",
+            hint="free some space, or keep models on another disk: export HF_HOME=/path XDG_DATA_HOME=/path",
+        )
+
+
+@contextmanager
+def writing(folder: Path, what: str) -> Iterator[None]:
+    """Turns OSError from work below ``folder`` into ResourceError. ``what`` is being written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise ResourceError(
+                f"the disk ran full while {what} was written to {folder}",
+                hint="free some space and run the same command again",
+            ) from error
+        if error.errno == errno.EFBIG:
+            raise ResourceError(
+                f"{what} is larger than a file may be in {folder}",
+                hint="check ulimit -f, or keep models on another filesystem",
+            ) from error
+        raise ResourceError(
+            f"{what} can't be written to {error.filename or folder}: {error.strerror or error}"
+        ) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes a rename in ``folder`` outlast a power cut, where the system lets folders be synced."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

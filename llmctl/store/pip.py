@@ -1,0 +1,137 @@
+"""``pip download`` of the running interpreter, so that the user's own index, proxy and certificate settings apply."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from llmctl.errors import LlmctlError, NetworkError, NotFoundError, ResourceError
+
+LOOK_S = 0.2
+STALL_S = 300.0  # pip has its own time-outs and retries; this is for when it hangs all the same
+KEPT_LINES = 40
+KEPT_CHARACTERS = 400
+USER_INFO = re.compile(r"(?<=://)[^/\s@]*@")
+QUERY = re.compile(r"(://[^\s?]*)\?\S*")
+UNREACHABLE = re.compile(
+    r"connection broken|Max retries exceeded|Connection(Error| refused| reset|.*timed out)|Read timed out"
+    r"|Failed to establish|Could not fetch URL|name resolution|ProxyError|SSLError|HTTP error 5\d\d",
+    re.IGNORECASE,
+)
+
+
+def download(requirement: str, folder: Path, *, looking: Callable[[], None]) -> Path:
+    """Fetches the wheel of ``requirement`` (``name==version``) into ``folder``, which is empty, and returns its path.
+
+    ``looking`` is called every LOOK_S. pip's own temporary files go into ``folder``, too. Raises ResourceError (no
+    pip, no room), NetworkError (index unreachable or refusing) and NotFoundError (no such package there).
+    """
+    if not sys.executable or importlib.util.find_spec("pip") is None:
+        raise ResourceError(
+            f"{requirement} has to be fetched with pip, which this Python lacks", hint="python -m ensurepip --upgrade"
+        )
+    # -P keeps the working directory, whoever wrote it, off Python's path
+    command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--no-input"]
+    command += ["--disable-pip-version-check", "--progress-bar", "off", "--only-binary", ":all:"]
+    command += ["-d", str(folder), requirement]
+    try:
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "TMPDIR": str(folder)},
+        )
+    except OSError as error:
+        raise ResourceError(f"pip could not be started: {error.strerror or error}") from error
+    assert child.stderr is not None
+    said: deque[str] = deque(maxlen=KEPT_LINES)
+    reader = threading.Thread(target=_listen, args=(child.stderr, said), daemon=True)
+    reader.start()
+    try:
+        _watch(child, requirement, folder, looking)
+    finally:
+        if child.poll() is None:
+            child.kill()
+            child.wait()
+        reader.join(timeout=5)
+        child.stderr.close()
+    if child.returncode != 0:
+        raise _failure(requirement, list(said))
+    wheels = sorted(folder.glob("*.whl"))
+    if len(wheels) != 1:
+        raise NotFoundError(f"pip brought {len(wheels)} wheels for {requirement}, one was expected")
+    return wheels[0]
+
+
+def largest_file_bytes(folder: Path) -> int:
+    """How far pip is: it fills one file, and then copies it. Files that vanish meanwhile don't count."""
+    largest = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            try:
+                largest = max(largest, (Path(place) / name).stat().st_size)
+            except OSError:
+                continue
+    return largest
+
+
+def _watch(child: subprocess.Popen[bytes], requirement: str, folder: Path, looking: Callable[[], None]) -> None:
+    grown_bytes, grown_at_s = 0, time.monotonic()
+    while True:
+        try:
+            child.wait(timeout=LOOK_S)
+        except subprocess.TimeoutExpired:
+            looking()
+            now_s = time.monotonic()
+            if (size_bytes := largest_file_bytes(folder)) != grown_bytes:
+                grown_bytes, grown_at_s = size_bytes, now_s
+            elif now_s - grown_at_s > STALL_S:
+                raise NetworkError(
+                    f"fetching {requirement}: nothing has come from the package index for {STALL_S:.0f} s"
+                ) from None
+        else:
+            return
+
+
+def _listen(stream: BinaryIO, said: deque[str]) -> None:
+    while line := stream.readline(1 << 16):
+        if text := redacted(line.decode("utf-8", "replace").strip()):
+            said.append(text[:KEPT_CHARACTERS])
+
+
+def redacted(text: str) -> str:
+    """``text`` without what addresses may hide: user, password, signatures."""
+    return QUERY.sub(r"\1", USER_INFO.sub("", text))
+
+
+def _failure(requirement: str, said: list[str]) -> LlmctlError:
+    everything = "\n".join(said)
+    hint = "check pip's settings: python -m pip config list; python -m pip download " + requirement
+    if "No space left on device" in everything or "Disk quota exceeded" in everything:
+        return ResourceError(f"the disk ran full while pip fetched {requirement}", hint="free some space and try again")
+    if UNREACHABLE.search(everything):
+        return NetworkError(f"fetching {requirement}: the package index can't be reached ({_reason(said)})", hint=hint)
+    if "(from versions: none)" in everything:  # what pip says of an empty index, it says of an unreachable one, too
+        return NetworkError(f"the package index can't be reached, or has no wheel of {requirement}", hint=hint)
+    if "No matching distribution" in everything:
+        return NotFoundError(f"the package index has no wheel for {requirement}", hint=hint)
+    return NetworkError(f"fetching {requirement}: pip failed ({_reason(said)})", hint=hint)
+
+
+def _reason(said: list[str]) -> str:
+    """The words that say most: what the system said of a connection, else pip's first error, else its last word."""
+    for line in said:
+        if match := re.search(r"\[Errno -?\d+\] ([^'\")\]]+)", line):
+            return match[1]
+    errors = [line for line in said if line.startswith("ERROR")]
+    return (errors or said[-1:] or ["it said nothing"])[0].removeprefix("ERROR: ")[:160]

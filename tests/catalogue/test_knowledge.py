@@ -1,0 +1,93 @@
+"""The tables that ship, and a mistake in one."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from llmctl import catalogue, paths
+from llmctl.catalogue.knowledge import SpeedConstants
+from llmctl.errors import ConfigError
+from llmctl.gguf.quant import QUANT_BY_NAME
+
+TABLES = ("tasks", "benchmarks", "quants", "speed")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in TABLES:
+        shutil.copy(paths.profiles_dir() / f"{name}.toml", tmp_path)
+    return tmp_path
+
+
+def test_the_tables_that_ship(folder: Path) -> None:
+    known = catalogue.load_knowledge(folder)
+    assert list(known.tasks) == ["chat", "code", "reasoning", "summarise", "translate", "extract"]
+    assert catalogue.task_names(folder) == list(known.tasks)
+    assert all(task.min_tok_s > 0 and task.context >= 2048 for task in known.tasks.values())
+    assert [task.name for task in known.tasks.values() if task.think] == ["reasoning"]
+
+
+def test_finer_quantization_never_diverges_more_within_a_kind(folder: Path) -> None:
+    quants = catalogue.load_knowledge(folder).quants.quants
+    for kind in (r"Q\d(_K|_0)(_M|_L)?", "UD-.*", r"IQ\d_(M|XXS|XS)"):
+        named = [one for name, one in quants.items() if re.fullmatch(kind, name)]
+        ladder = sorted(named, key=lambda one: one.bits)
+        assert [one.divergence for one in ladder] == sorted((one.divergence for one in ladder), reverse=True), kind
+
+
+def test_the_catalogues_labels_and_benchmarks_are_known(folder: Path) -> None:
+    known = catalogue.load_knowledge(folder)
+    models = catalogue.load(paths.profiles_dir() / "models").models
+    labels = {artifact.quant for model in models for artifact in model.artifacts}
+    assert labels <= known.quants.quants.keys() | known.quants.native
+    listed = known.quality.benchmarks.keys()
+    assert all(not one.evidence or listed & {result.benchmark for result in one.evidence} for one in models)
+
+
+def test_speed_constants_make_sense(folder: Path) -> None:
+    speed: SpeedConstants = catalogue.load_knowledge(folder).speed
+    assert speed.cores[-1].feature == ""
+    assert set(speed.ranges) == {"calibrated", "cpu", "device", "unknown"}
+    assert all(one.low < 1 < one.high for one in speed.ranges.values())
+    assert all(0 < one.share <= 1 for one in speed.backends.values())
+    assert speed.likeness.keys() <= QUANT_BY_NAME.keys()
+    assert {one.measured for one in speed.likeness.values()} <= QUANT_BY_NAME.keys()
+
+
+def change(old: str, new: str) -> Callable[[str], str]:
+    def changed(text: str) -> str:
+        assert old in text
+        return text.replace(old, new, 1)
+
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("table", "damage", "words"),
+    [
+        ("tasks", change("min_tok_s = 8", 'min_tok_s = "8"'), "chat.min_tok_s must be a number"),
+        ("tasks", change("context = 8192", "contexts = 8192"), "chat.context must be given"),
+        ("benchmarks", change("[index]", "[indices]"), "index must be a table"),
+        ("quants", change("bits = 8.5", "bits = 8.5\nbites = 1"), "quant.Q8_0.bites must be left out"),
+        ("speed", change("[cpu]", "[cpu"), "is not valid TOML"),
+        ("speed", change("[range.unknown]", "[unknown]"), "unknown must be left out"),
+    ],
+)
+def test_a_mistake_names_file_and_field(folder: Path, table: str, damage: Callable[[str], str], words: str) -> None:
+    file = folder / f"{table}.toml"
+    file.write_text(damage(file.read_text("utf-8")), "utf-8")
+    with pytest.raises(ConfigError) as caught:
+        catalogue.load_knowledge(folder)
+    assert str(file) in caught.value.message
+    assert words in caught.value.message
+
+
+def test_a_missing_table_is_told(folder: Path) -> None:
+    (folder / "speed.toml").unlink()
+    with pytest.raises(ConfigError, match=r"speed\.toml can't be read"):
+        catalogue.load_knowledge(folder)

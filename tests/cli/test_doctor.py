@@ -1,0 +1,199 @@
+"""``llmctl doctor`` as it is typed: the screen, the contract's document, exit codes, and a document read back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmctl.cli import main
+from llmctl.cli.doctor import instructions
+from llmctl.engine import devices, kernels
+from llmctl.errors import EngineError
+from llmctl.types.machine import KernelRate
+
+RATES = tuple(KernelRate(name, 41e9, 4e11) for name in kernels.WEIGHT_TYPES)
+
+# contract.md, "data of llmctl doctor --json"
+MACHINE = {"cpu", "memory", "accelerators", "disk", "network", "os", "container"}
+CPU = {"name", "arch", "physical_cores", "logical_cores", "usable_threads", "features"}
+MEMORY = {
+    "total_bytes",
+    "available_bytes",
+    "limit_bytes",
+    "limit_source",
+    "swap_bytes",
+    "bandwidth_bytes_per_s",
+    "bandwidth_basis",
+}
+ENGINE = {"name", "version", "build", "backends", "devices", "usable"}
+ALSO = {"kernels", "notes"}  # beyond the contract: what makes the document a calibrated machine elsewhere
+
+
+@pytest.fixture(autouse=True)
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The benchmark is tested where it lives; here it costs nothing and counts its calls."""
+    calls: list[int] = []
+
+    def measure(*_: Any, **__: Any) -> tuple[KernelRate, ...]:
+        calls.append(1)
+        return RATES
+
+    monkeypatch.setattr(kernels, "measure", measure)
+    return calls
+
+
+def document(capsys: pytest.CaptureFixture[str], *argv: str, code: int = 0) -> dict[str, Any]:
+    assert main(["doctor", "--json", *argv]) == code
+    out, err = capsys.readouterr()
+    assert err == ""
+    loaded: dict[str, Any] = json.loads(out)
+    return loaded
+
+
+def test_json_is_the_contracts_document(capsys: pytest.CaptureFixture[str]) -> None:
+    found = document(capsys)
+    assert (found["schema"], found["command"], found["error"]) == ("llmctl/1", "doctor", None)
+    data = found["data"]
+    assert set(data) == {"machine", "engines", "checks"}
+    machine = data["machine"]
+    assert set(machine) == MACHINE | ALSO
+    assert set(machine["cpu"]) == CPU
+    assert set(machine["memory"]) == MEMORY
+    assert set(machine["disk"]) == {"path", "free_bytes"}
+    assert set(machine["network"]) == {"hub_reachable", "download_bytes_per_s"}
+    assert machine["memory"]["bandwidth_basis"] == "measured (engine kernels)"
+    (engine,) = data["engines"]
+    assert set(engine) >= ENGINE
+    assert engine["usable"]
+    for check in data["checks"]:
+        assert set(check) == {"id", "status", "message", "remedy"}
+        assert check["status"] in {"ok", "warn", "fail"}
+
+
+def test_the_document_is_a_machine(capsys: pytest.CaptureFixture[str], home: Path) -> None:
+    first = document(capsys)
+    (home / "machine.json").write_text(json.dumps(first))
+    again = document(capsys, "--machine", "machine.json")
+    assert again["data"]["machine"] == first["data"]["machine"]
+    assert again["data"]["engines"] == []
+
+
+def test_the_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    out, err = capsys.readouterr()
+    labels = [line[:15].strip() for line in out.splitlines() if line and not line.startswith(" ")]
+    assert [label for label in labels if label] == ["This machine", "Memory", "Graphics", "Engine", "Store"]
+    assert "41.0 GB/s measured" in out
+    assert " ok    " in out
+    assert "\x1b" not in out
+    assert max(map(len, out.splitlines())) <= 80
+    assert err == "Measuring the engine's kernels, some two seconds, once per machine …\n"
+
+
+def test_colour_only_on_the_status(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    assert main(["doctor", "--verbose"]) == 0
+    out, _ = capsys.readouterr()
+    coloured = [line for line in out.splitlines() if "\x1b" in line]
+    assert coloured
+    assert all(line.startswith(" \x1b[32mok   \x1b[0m ") for line in coloured if "ok" in line[:12])
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert main(["doctor", "--verbose"]) == 0
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_measured_once_and_again_when_asked(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, measured: list[int]
+) -> None:
+    monkeypatch.setattr(kernels, "cached", lambda *_: RATES)
+    assert len(document(capsys)["data"]["machine"]["kernels"]) == len(RATES)
+    assert measured == []
+    document(capsys, "--measure")
+    assert measured == [1]
+
+
+def test_a_measurement_that_fails_is_a_finding_unless_it_was_asked_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*_: Any, **__: Any) -> None:
+        raise EngineError("other programs keep the processor busy")
+
+    monkeypatch.setattr(kernels, "measure", busy)
+    found = document(capsys)
+    assert found["warnings"] == ["other programs keep the processor busy"]
+    warned = {check["id"]: check["remedy"] for check in found["data"]["checks"] if check["status"] == "warn"}
+    assert warned == {"kernels": "llmctl doctor --measure"}
+    assert document(capsys, "--measure", code=8)["error"]["message"] == "other programs keep the processor busy"
+
+
+def test_no_usable_engine_blocks(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "MODULE", "no_such_engine")
+    found = document(capsys, code=8)
+    assert found["error"]["code"] == "engine"
+    assert found["data"]["checks"][0]["status"] == "fail"
+    assert main(["doctor"]) == 8
+    out, _ = capsys.readouterr()
+    assert " fail  nothing can run here: llama-cpp-python is not installed" in out
+    assert "       → pip install" in out
+
+
+def test_a_broken_setting_is_shown_with_all_the_rest(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLMCTL_THREADS", "many")
+    found = document(capsys, code=10)
+    assert found["error"]["code"] == "config"
+    assert "LLMCTL_THREADS" in found["error"]["message"]
+    assert found["data"]["machine"]["memory"]["total_bytes"] > 0
+
+
+def test_strict(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMCTL_THREADS", "4096")
+    assert main(["doctor"]) == 0
+    assert main(["doctor", "--strict"]) == 7
+    assert " warn  the setting threads is 4096" in capsys.readouterr().out
+
+
+def test_a_config_file_that_others_can_read(capsys: pytest.CaptureFixture[str], home: Path) -> None:
+    file = home / "config" / "llmctl" / "config.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text('task = "chat"\n')
+    for mode, status in ((0o644, "warn"), (0o600, "ok")):
+        file.chmod(mode)
+        found = {check["id"]: check["status"] for check in document(capsys)["data"]["checks"]}
+        assert found["config-permissions"] == status
+
+
+@pytest.mark.parametrize(
+    ("argv", "code"),
+    [(["--machine", "no-such-board"], 4), (["--machine", "no.toml"], 4), (["--machine", "x", "--measure"], 2)],
+)
+def test_wrong_questions(capsys: pytest.CaptureFixture[str], argv: list[str], code: int) -> None:
+    assert document(capsys, *argv, code=code)["data"] is None
+
+
+def test_a_machine_that_ships(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--machine", "raspberry-pi-5-8gb"]) == 0
+    out, _ = capsys.readouterr()
+    assert out.startswith("This machine   Cortex-A76 · 4 cores")
+    assert "17.1 GB/s theoretical peak" in out
+    assert "Engine" not in out
+
+
+@pytest.mark.parametrize(
+    ("features", "said"),
+    [
+        ((), ""),
+        (("SSE3", "AVX"), ""),
+        (("AVX", "AVX2", "AVX_VNNI"), "AVX2 VNNI"),
+        (("AVX2", "AVX_VNNI", "AVX512", "AVX512_VNNI", "AVX512_BF16"), "AVX512 VNNI BF16"),
+        (("AVX2", "AVX512", "AMX_INT8"), "AVX512 AMX_INT8"),
+        (("NEON", "MATMUL_INT8", "SVE", "DOTPROD"), "NEON DOTPROD MATMUL_INT8 SVE"),
+    ],
+)
+def test_instruction_sets_worth_naming(features: tuple[str, ...], said: str) -> None:
+    assert instructions(features) == said

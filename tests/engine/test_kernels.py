@@ -1,0 +1,177 @@
+"""The micro-benchmark: run for real with a small budget; what it refuses, and what it remembers."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict, replace
+from typing import Any
+
+import pytest
+
+from llmctl import paths
+from llmctl.engine import kernels, matmul
+from llmctl.engine.devices import engines
+from llmctl.engine.kernels import cached, measure, working_set_bytes
+from llmctl.errors import EngineError
+from llmctl.host import Host
+from llmctl.probe import child
+from llmctl.types.machine import Cpu, EngineInfo, KernelRate, Machine, Memory
+
+MIB, GIB = 1 << 20, 1 << 30
+MACHINE = Machine(Memory(8 * GIB, 4 * GIB), Cpu("a processor", "x86_64", 2, 2, 2))
+ENGINE = EngineInfo("llama-cpp-python", "0.3.36", "ggml 0.25.3", ("CPU",), ("AVX2",), usable=True)
+RATES = tuple(KernelRate(name, 4e10, 3e11, name == "Q4_0") for name in kernels.WEIGHT_TYPES)
+
+
+def test_the_real_kernels() -> None:
+    """One thread, so that other tests on the same cores disturb few passes."""
+    machine = Machine(Memory(8 * GIB, 1 * GIB), Cpu("a processor", "x86_64", 1, 1, 1))
+    (engine,) = engines(Host())
+    try:
+        rates = measure(Host(), machine, engine, budget_s=1.0)
+    except EngineError as error:
+        if "busy" not in error.message:
+            raise
+        pytest.skip(error.message)
+    assert cached(Host(), machine, engine) == rates
+    for rate in rates:
+        assert rate.weight_type in kernels.WEIGHT_TYPES
+        assert 1e8 < rate.decode_bytes_per_s < 1e12
+        assert 1e9 < rate.prefill_flop_per_s < 1e14
+        # a matrix product reuses every weight 512 times, a vector product never
+        assert rate.prefill_flop_per_s > 2 * rate.decode_bytes_per_s
+        # repack.cpp has a layout for Q4_0 with AVX2 or with NEON and dot products, and none for F16
+        if rate.weight_type == "Q4_0" and {"AVX2", "DOTPROD"} & set(engine.features):
+            assert rate.repacked == ("REPACK" in engine.features)
+        assert not rate.repacked or rate.weight_type != "F16"
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, reply: child.Reply) -> None:
+    monkeypatch.setattr(child, "ask", lambda *_, **__: reply)
+
+
+def test_a_complete_result_is_remembered_for_this_machine_and_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host()
+    assert cached(host, MACHINE, ENGINE) is None
+    answer(monkeypatch, child.Reply({"rates": [asdict(rate) for rate in RATES]}))
+    assert measure(host, MACHINE, ENGINE) == RATES
+    assert cached(host, MACHINE, ENGINE) == RATES
+    assert cached(host, replace(MACHINE, memory=Memory(GIB, GIB)), ENGINE) == RATES
+    assert cached(host, replace(MACHINE, cpu=replace(MACHINE.cpu, usable_threads=1)), ENGINE) is None
+    assert cached(host, MACHINE, replace(ENGINE, features=("AVX512",))) is None
+    assert cached(host, MACHINE, replace(ENGINE, build="ggml 0.26.0")) is None
+
+
+def test_what_was_disturbed_is_made_up_for_at_the_next_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def some(count: int) -> None:
+        def ask(_: Host, __: str, question: Any, **___: Any) -> child.Reply:
+            asked.append(question)
+            return child.Reply(
+                {"rates": [asdict(rate) for rate in RATES if rate.weight_type in question["weight_types"]][:count]}
+            )
+
+        monkeypatch.setattr(child, "ask", ask)
+
+    some(2)
+    assert measure(Host(), MACHINE, ENGINE) == RATES[:2] == cached(Host(), MACHINE, ENGINE)
+    assert not kernels.complete(RATES[:2])
+    some(0)
+    assert measure(Host(), MACHINE, ENGINE) == RATES[:2]
+    some(9)
+    assert measure(Host(), MACHINE, ENGINE) == RATES == cached(Host(), MACHINE, ENGINE)
+    assert kernels.complete(RATES)
+    assert measure(Host(), MACHINE, ENGINE) == RATES
+    assert len(asked) == 3
+    assert asked[2]["weight_types"] == list(kernels.WEIGHT_TYPES[2:])
+    assert asked[2]["budget_s"] == pytest.approx(asked[0]["budget_s"] * 5 / 7)
+    measure(Host(), MACHINE, ENGINE, again=True)
+    assert asked[3] == asked[0]
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b'{"key": []}', b'"' * 100])
+def test_a_broken_cache_file_is_ignored(monkeypatch: pytest.MonkeyPatch, text: bytes) -> None:
+    answer(monkeypatch, child.Reply({"rates": [asdict(rate) for rate in RATES]}))
+    measure(Host(), MACHINE, ENGINE)
+    (file,) = paths.cache_dir().glob("kernels-*.json")
+    file.write_bytes(text)
+    assert cached(Host(), MACHINE, ENGINE) is None
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (child.Reply(None, "crashed (signal 11)"), "the engine crashed"),
+        (child.Reply({"rates": []}), "keep the processor busy"),
+        (child.Reply({}), "can't be measured"),
+        (child.Reply([]), "can't be measured"),
+        (child.Reply({"rates": [{"weight_type": 1}]}), "rate.decode_bytes_per_s is missing"),
+    ],
+)
+def test_failures(monkeypatch: pytest.MonkeyPatch, reply: child.Reply, said: str) -> None:
+    answer(monkeypatch, reply)
+    with pytest.raises(EngineError, match=said.replace("(", r"\(")):
+        measure(Host(), MACHINE, ENGINE)
+
+
+class Bench:
+    """Stands in for ggml: passes that take no time, of which those of ``disturbed`` types never count."""
+
+    disturbed: tuple[str, ...] = ()
+
+    def __init__(self, threads: int, working_set_bytes: int) -> None:
+        self.passes = 0
+
+    def timing(self, weight_type: str) -> matmul.Timing:
+        return matmul.Timing(weight_type, False, weight_type, 1000, weight_type)
+
+    def compute_s(self, graph: str) -> float:
+        time.sleep(0.001)
+        self.passes += 1
+        return math.inf if graph in self.disturbed else 1.0 / self.passes
+
+
+@pytest.mark.parametrize(("disturbed", "left"), [((), ["Q4_0", "Q8_0"]), (("Q4_0",), ["Q8_0"]), (("Q4_0", "Q8_0"), [])])
+def test_disturbed_passes_do_not_count_and_do_not_go_on_for_ever(
+    monkeypatch: pytest.MonkeyPatch, disturbed: tuple[str, ...], left: list[str]
+) -> None:
+    monkeypatch.setattr(matmul, "Bench", Bench)
+    monkeypatch.setattr(Bench, "disturbed", disturbed)
+    question = {"weight_types": ["Q4_0", "Q8_0"], "threads": 1, "working_set_bytes": 1, "budget_s": 0.05}
+    begun = time.monotonic()
+    rates = matmul.measure(question)["rates"]
+    assert [rate["weight_type"] for rate in rates] == left
+    assert all(rate["decode_bytes_per_s"] > 2000 for rate in rates)  # the best pass counts, not the first
+    assert time.monotonic() - begun < 1
+
+
+def test_an_engine_that_is_too_slow_for_the_deadline() -> None:
+    with pytest.raises(EngineError, match=r"did not answer within 0\.05 s"):
+        measure(Host(), MACHINE, ENGINE, deadline_s=0.05)
+
+
+@pytest.mark.parametrize(
+    ("available", "last_cache", "expected"),
+    [
+        (32 * GIB, None, 256 * MIB),
+        (32 * GIB, 32 * MIB, 256 * MIB),
+        (32 * GIB, 96 * MIB, 384 * MIB),
+        (64 * GIB, 1152 * MIB, 2 * GIB),
+        (900 * MIB, 2 * MIB, 150 * MIB),
+        (384 * MIB, 2 * MIB, 64 * MIB),
+    ],
+)
+def test_the_working_set_is_beyond_the_cache_and_small(available: int, last_cache: int | None, expected: int) -> None:
+    assert working_set_bytes(available, last_cache) == expected
+
+
+@pytest.mark.parametrize(("available", "last_cache"), [(300 * MIB, None), (0, None), (1 * GIB, 96 * MIB)])
+def test_too_little_memory_to_measure(available: int, last_cache: int | None) -> None:
+    with pytest.raises(EngineError, match=f"there are {available:,}"):
+        working_set_bytes(available, last_cache)
+
+
+def test_a_recorded_machine_has_no_kernels(tmp_path: Any) -> None:
+    assert cached(Host(root=tmp_path), MACHINE, ENGINE) is None

@@ -1,0 +1,27 @@
+"""A plan for a file that is here, without asking the planner: for tests of what comes after planning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from llmctl.types.model import Artifact, Candidate, Model, Shape, Source, SourceKind, Weights
+from llmctl.types.plan import Basis, Fit, MemoryPlan, Speed
+
+
+def fit_for(file: Path | None, *, context: int = 512, threads: int = 2, name: str = "under-test") -> Fit:
+    shape = Shape("llama", 1, 64, 1, None, None, context_train=8192, kv_width=128)
+    source = Source(SourceKind.LOCAL, None, str(file))
+    artifact = Artifact("Q4_1", source, Weights(1, 0, 0, {"Q4_1": 1}, exact=False))
+    model = Model(name, name, None, None, shape, (artifact,))
+    return Fit(
+        candidate=Candidate(model, artifact, file),
+        context=context,
+        kv_type="f16",
+        gpu_layers=0,
+        threads=threads,
+        memory=MemoryPlan((), 1 << 20, 1 << 20),
+        speed=Speed(10.0, 8.0, 12.0, 100.0, 0.5, Basis.MODELLED),
+        download_bytes=0,
+        download_s=None,
+        reasons=(),
+    )

@@ -1,0 +1,318 @@
+"""The choice: floors, picks, reasons, and what must never happen."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmctl.errors import UsageError
+from llmctl.planner import plan
+from llmctl.planner.memory import margin_bytes
+from llmctl.types.machine import KernelRate, Machine, Memory
+from llmctl.types.model import Candidate, Source, Thinking
+from llmctl.types.plan import Fit, NoFit, Plan, Want
+from tests.planner.machines import EPYC, EPYC_KERNELS, GIB, LAPTOP, desktop, everything, knowledge, mac, made, of
+
+TASKS = list(knowledge().tasks)
+
+
+def planned(machine: Machine, candidates: Sequence[Candidate] | None = None, want: Want | None = None) -> Plan:
+    answer = plan(machine, everything() if candidates is None else candidates, want or Want(), knowledge())
+    assert isinstance(answer, Plan), answer
+    return answer
+
+
+def none(machine: Machine, candidates: Sequence[Candidate], want: Want | None = None) -> NoFit:
+    answer = plan(machine, candidates, want or Want(), knowledge())
+    assert isinstance(answer, NoFit)
+    return answer
+
+
+def name_of(fit: Fit) -> tuple[str, str]:
+    return fit.candidate.model.id, fit.candidate.artifact.quant
+
+
+def with_memory(machine: Machine, available: int) -> Machine:
+    return replace(machine, memory=replace(machine.memory, available_bytes=available))
+
+
+class TestPicks:
+    def test_the_best_is_the_best_of_what_is_fast_enough(self) -> None:
+        for machine in (EPYC, LAPTOP, desktop(), mac()):
+            answer = planned(machine)
+            assert answer.choice is answer.picks["best"]
+            assert answer.choice.speed.decode_tok_s >= knowledge().tasks["chat"].min_tok_s
+            qualities = [fit.quality or 0 for fit in (answer.choice, *answer.alternatives)]
+            assert qualities == sorted(qualities, reverse=True)
+            paces = [fit.speed.decode_tok_s for fit in (answer.choice, *answer.alternatives)]
+            assert paces == sorted(paces)
+
+    def test_every_file_is_chosen_offered_or_rejected_with_its_reason(self) -> None:
+        answer = planned(LAPTOP)
+        told = [
+            (fit.candidate.model.name, fit.candidate.artifact.quant) for fit in (answer.choice, *answer.alternatives)
+        ]
+        told += [(one.model, one.quant) for one in answer.rejected]
+        assert sorted(told) == sorted((one.model.name, one.artifact.quant) for one in everything())
+        assert all(any(digit.isdigit() for digit in one.reason) for one in answer.rejected)
+
+    def test_picks_get_faster_and_worse(self) -> None:
+        picks = planned(EPYC).picks
+        assert list(picks) == ["best", "balanced", "fastest"]
+        assert len({name_of(fit) for fit in picks.values()}) == 3
+        paces = [fit.speed.decode_tok_s for fit in picks.values()]
+        assert paces == sorted(paces)
+        assert (picks["fastest"].quality or 0) >= 0.6 * (picks["best"].quality or 0)
+        assert all(f"{fit.speed.decode_tok_s:.0f}"[:1] in fit.reasons[0] for fit in picks.values())
+
+    def test_the_starter_is_no_pick_where_something_better_fits_and_the_choice_where_nothing_does(self) -> None:
+        for machine in (EPYC, LAPTOP, desktop(), mac()):
+            assert not any(fit.candidate.model.starter for fit in planned(machine).picks.values())
+        small = with_memory(EPYC, 850 << 20)
+        assert planned(small).choice.candidate.model.starter
+
+    def test_what_is_here_is_preferred_where_it_is_as_good(self, tmp_path: Path) -> None:
+        one, other = made("a", gib=2.0), made("b", gib=2.2)
+        assert name_of(planned(EPYC, [one, other]).choice)[0] == "a"  # the faster one
+        here = replace(other, path=tmp_path / "b.gguf")
+        assert name_of(planned(EPYC, [one, here]).choice)[0] == "b"
+        better = made("c", mmlu_pro=70)
+        assert name_of(planned(EPYC, [one, here, better]).choice)[0] == "c"
+
+    def test_a_loss_nobody_can_tell_is_not_worth_the_time(self) -> None:
+        """Qwen3.8 27B on a 24 GB card: Q6 would spill to the processor and write a third as fast as Q4."""
+        card = desktop(23.2, memory_gib=58)
+        card = replace(card, accelerators=(replace(card.accelerators[0], bandwidth_bytes_per_s=1008e9),))
+        fit = planned(card).choice
+        assert name_of(fit) == ("qwen3.8-27b", "UD-Q4_K_XL")
+        assert fit.gpu_layers > fit.candidate.model.shape.n_layer
+
+    def test_models_that_nobody_tested_stand_behind(self) -> None:
+        answer = planned(EPYC, [made("tested", mmlu_pro=20), made("untested", mmlu_pro=None)])
+        assert name_of(answer.choice)[0] == "tested"
+
+
+class TestFloors:
+    def test_too_slow_is_no_recommendation(self) -> None:
+        answer = planned(EPYC, [made("small", mmlu_pro=40), made("large", gib=12, mmlu_pro=70)])
+        assert name_of(answer.choice)[0] == "small"
+        (late,) = answer.rejected
+        assert late.model == "large" and late.short_by_bytes is None
+        assert "tok/s, the floor is 8.0" in late.reason
+
+    def test_the_floor_is_the_users_to_set(self) -> None:
+        large = made("large", gib=12, mmlu_pro=70)
+        answer = planned(EPYC, [made("small", mmlu_pro=40), large], Want(min_tok_s=2))
+        assert name_of(answer.choice)[0] == "large"
+        assert "the speed you ask for" in answer.choice.reasons[0]
+
+    def test_thinking_counts_where_it_cannot_be_turned_off(self) -> None:
+        """At 9 tok/s an answer of 300 tokens takes 33 s; with as many of thinking before it, longer than a minute."""
+        thinker = made("thinker", gib=3.4, mmlu_pro=70, thinking=Thinking.ALWAYS)
+        answer = planned(EPYC, [thinker, made("plain", mmlu_pro=40)])
+        assert name_of(answer.choice)[0] == "plain"
+        assert "with its thinking would take" in answer.rejected[0].reason
+
+    @pytest.mark.parametrize(
+        ("kind", "task", "thinks"),
+        [
+            (Thinking.NEVER, "reasoning", False),
+            (Thinking.ASKED, "reasoning", True),
+            (Thinking.DEFAULT, "reasoning", True),
+            (Thinking.DEFAULT, "chat", False),
+            (Thinking.ASKED, "chat", False),
+            (Thinking.ALWAYS, "chat", True),
+        ],
+    )
+    def test_whether_it_thinks(self, kind: Thinking, task: str, thinks: bool) -> None:
+        fit = planned(desktop(), [made(thinking=kind)], Want(task=task)).choice
+        assert fit.thinking is thinks
+        assert any("thinks before it answers" in reason for reason in fit.reasons) is thinks
+
+    def test_a_download_limit_spares_what_is_here(self, tmp_path: Path) -> None:
+        large, small = made("large", gib=3, mmlu_pro=70), made("small", gib=1)
+        want = Want(max_download_bytes=2 * GIB)
+        answer = planned(EPYC, [large, small], want)
+        assert name_of(answer.choice)[0] == "small"
+        assert answer.rejected[0].reason == "the download is 3.2 GB, at most 2.1 GB is allowed"
+        here = replace(large, path=tmp_path / "x")
+        fit = planned(EPYC, [here, small], want).choice
+        assert name_of(fit)[0] == "large" and fit.download_bytes == 0
+
+    def test_download_time_where_the_link_is_known(self) -> None:
+        machine = replace(EPYC, network=replace(EPYC.network, download_bytes_per_s=10e6))
+        fit = planned(machine, [made()]).choice
+        assert fit.download_s == pytest.approx(fit.download_bytes / 10e6)
+        assert planned(EPYC, [made()]).choice.download_s is None
+
+    def test_context_longer_than_trained_is_refused_with_both_numbers(self) -> None:
+        answer = none(EPYC, [made(context=8192)], Want(context=20_000))
+        assert "handles 8,192 tokens of context, 20,000 are asked for" in answer.reason
+
+    def test_the_usual_context_gives_way_to_what_fits_and_says_so(self) -> None:
+        machine = with_memory(EPYC, round(4.3 * GIB))  # 2.5 of weights, 1.0 of KV cache, 0.55 of compute, 0.5 kept free
+        fit = planned(machine, [made()]).choice
+        assert fit.context < 8192
+        assert any("instead of 8,192: what fits" in reason for reason in fit.reasons)
+        asked = plan(machine, [made()], Want(context=8192), knowledge())
+        assert isinstance(asked, NoFit)  # what was asked for is not silently cut
+        short = planned(EPYC, [made(context=4096)]).choice
+        assert short.context == 4096
+        assert any("what it was trained for" in reason for reason in short.reasons)
+
+    def test_an_unknown_task_is_a_usage_error(self) -> None:
+        with pytest.raises(UsageError, match="chat, code"):
+            plan(EPYC, everything(), Want(task="poetry"), knowledge())
+
+
+class TestAsked:
+    """One model by name: an explicit wish is honoured if it fits."""
+
+    def test_the_best_quant_that_is_fast_enough(self) -> None:
+        answer = planned(EPYC, of("qwen3.5-2b"))
+        assert name_of(answer.choice) == ("qwen3.5-2b", "Q8_0")
+        assert answer.choice.warnings == ()
+
+    def test_a_missed_floor_is_a_warning(self) -> None:
+        answer = planned(EPYC, of("mistral-small-3.2-24b"))
+        assert answer.choice.speed.decode_tok_s < 8
+        (warning,) = answer.choice.warnings
+        assert "the floor is 8.0" in warning and "tok/s" in warning
+        others = [fit.speed.decode_tok_s for fit in answer.alternatives]
+        assert all(other <= answer.choice.speed.decode_tok_s for other in others)
+
+    def test_what_does_not_fit_is_an_error_with_the_gap(self) -> None:
+        answer = none(EPYC, of("llama-3.3-70b-instruct:Q4_K_M"))
+        assert answer.reason.startswith("Llama 3.3 70B Instruct Q4_K_M needs ")
+        assert answer.nearest and answer.nearest.short_by_bytes
+        assert answer.nearest.short_by_bytes > 15e9
+        assert "short" in answer.reason and "is free" in answer.reason
+
+    def test_a_base_model_says_so(self) -> None:
+        base = replace(made(), model=replace(made().model, tasks=()))
+        (warning,) = planned(EPYC, [base]).choice.warnings
+        assert "no chat template" in warning
+
+
+class TestNothingFits:
+    def test_the_nearest_is_told(self) -> None:
+        tiny = with_memory(EPYC, 600 << 20)
+        answer = none(tiny, everything())
+        assert answer.nearest == answer.rejected[0]
+        assert answer.nearest.model == "SmolLM2 135M Instruct"
+        assert answer.reason.startswith("no model fits; the nearest, SmolLM2 135M Instruct Q4_1 needs ")
+        assert len(answer.rejected) == len(everything())
+
+    def test_nothing_to_choose_from(self) -> None:
+        assert none(EPYC, []).nearest is None
+
+    def test_a_speed_gap_is_a_gap_too(self) -> None:
+        answer = none(EPYC, [made("a", gib=6), made("b", gib=9)])
+        assert answer.nearest and answer.nearest.model == "a"
+        assert answer.nearest.short_by_bytes is None
+
+
+class TestPlacement:
+    def test_a_fit_says_how_to_run_it(self) -> None:
+        fit = planned(desktop(), of("qwen3.5-9b"), Want(context=16384, threads=3)).choice
+        assert (fit.context, fit.threads, fit.kv_type) == (16384, 3, "f16")
+        assert fit.gpu_layers == fit.candidate.model.shape.n_layer + 1
+        assert planned(desktop(), of("qwen3.5-9b"), Want(gpu_layers=0, min_tok_s=0)).choice.gpu_layers == 0
+        assert planned(EPYC, of("qwen3.5-2b")).choice.threads == EPYC.cpu.usable_threads
+
+
+MACHINES = st.builds(
+    lambda memory, flow, card, kernels: replace(
+        (desktop(card, memory_gib=memory) if card else with_memory(LAPTOP, round(memory * GIB))),
+        memory=Memory(64 * GIB, round(memory * GIB), bandwidth_bytes_per_s=flow * 1e9),
+        kernels=EPYC_KERNELS if kernels else (),
+    ),
+    st.floats(0.5, 60),
+    st.floats(8, 200),
+    st.sampled_from([0, 0, 3.5, 11.5, 23.0]),
+    st.booleans(),
+)
+
+
+def best_quality(answer: Plan | NoFit) -> float:
+    return -1000.0 if isinstance(answer, NoFit) else answer.choice.quality or 0.0
+
+
+@settings(max_examples=20, deadline=None)
+@given(MACHINES, st.sampled_from(TASKS), st.floats(1, 4))
+def test_more_memory_or_bandwidth_never_lowers_the_quality(machine: Machine, task: str, factor: float) -> None:
+    want = Want(task=task)
+    before = best_quality(plan(machine, everything(), want, knowledge()))
+    memory = machine.memory
+    roomier = with_memory(machine, round(memory.available_bytes * factor))
+    faster = replace(
+        machine,
+        memory=replace(memory, bandwidth_bytes_per_s=(memory.bandwidth_bytes_per_s or 0) * factor),
+        kernels=tuple(
+            KernelRate(one.weight_type, one.decode_bytes_per_s * factor, one.prefill_flop_per_s * factor, one.repacked)
+            for one in machine.kernels
+        ),
+    )
+    for better in (roomier, faster):
+        assert best_quality(plan(better, everything(), want, knowledge())) >= before
+
+
+@settings(max_examples=20, deadline=None)
+@given(MACHINES, st.floats(1, 4))
+def test_more_device_memory_never_lowers_the_quality(machine: Machine, factor: float) -> None:
+    before = best_quality(plan(machine, everything(), Want(), knowledge()))
+    cards = tuple(
+        replace(card, memory_free_bytes=round((card.memory_free_bytes or 0) * factor)) for card in machine.accelerators
+    )
+    after = plan(replace(machine, accelerators=cards), everything(), Want(), knowledge())
+    assert best_quality(after) >= before
+
+
+@settings(max_examples=20, deadline=None)
+@given(MACHINES, st.sampled_from(TASKS))
+def test_whatever_is_offered_leaves_the_margin_and_meets_every_limit(machine: Machine, task: str) -> None:
+    want = Want(task=task, max_download_bytes=10 * GIB)
+    answer = plan(machine, everything(), want, knowledge())
+    if isinstance(answer, NoFit):
+        assert all(one.reason for one in answer.rejected)
+        return
+    for fit in (*answer.picks.values(), *answer.alternatives):
+        for row in fit.memory.by_device:
+            assert row.total_bytes <= row.available_bytes - margin_bytes(row.available_bytes)
+        assert fit.download_bytes <= 10 * GIB
+        assert fit.speed.decode_tok_s >= knowledge().tasks[task].min_tok_s
+        assert fit.context <= fit.candidate.model.shape.context_train
+        assert fit.speed.decode_low_tok_s <= fit.speed.decode_tok_s <= fit.speed.decode_high_tok_s
+
+
+@settings(max_examples=10, deadline=None)
+@given(MACHINES, st.randoms(use_true_random=False))
+def test_the_order_of_candidates_changes_nothing(machine: Machine, shuffler: random.Random) -> None:
+    candidates = list(everything())
+    first = plan(machine, candidates, Want(), knowledge())
+    shuffler.shuffle(candidates)
+    assert plan(machine, candidates, Want(), knowledge()) == first
+
+
+@pytest.mark.parametrize("machine", [EPYC, LAPTOP, desktop(4), mac()])
+def test_planning_the_whole_catalogue_takes_milliseconds(machine: Machine) -> None:
+    def once() -> float:
+        begun = time.perf_counter()
+        plan(machine, everything(), Want(), knowledge())
+        return time.perf_counter() - begun
+
+    assert min(once() for _ in range(5)) < 0.05  # 3 to 7 ms on the machine this was written on
+
+
+def test_a_local_file_of_unknown_size_counts_its_tensors() -> None:
+    one = made()
+    source = Source(one.artifact.source.kind, one.artifact.source.repo, one.artifact.source.file)
+    fit = planned(EPYC, [replace(one, artifact=replace(one.artifact, source=source))]).choice
+    assert fit.download_bytes == one.artifact.weights.total_bytes

@@ -1,0 +1,74 @@
+"""The contract's candidate object."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from llmctl.cli.output import jsonable
+from llmctl.planner import candidate_document, plan
+from llmctl.types.plan import Plan, Want
+from tests.planner.machines import EPYC, desktop, knowledge, made, of
+
+
+def test_every_field_of_the_contract_is_there() -> None:
+    answer = plan(desktop(4), of("qwen3.5-9b"), Want(), knowledge())
+    assert isinstance(answer, Plan)
+    document = json.loads(json.dumps(jsonable(candidate_document(answer.choice))))
+    assert {
+        "model",
+        "quant",
+        "source",
+        "context",
+        "kv_type",
+        "gpu_layers",
+        "threads",
+        "memory",
+        "speed",
+        "download",
+        "quality",
+        "openness",
+        "licence",
+        "reasons",
+    } <= document.keys()
+    assert {"repo", "file", "bytes", "sha256"} <= document["source"].keys()
+    assert set(document["memory"]) == {"by_device", "must_fit_bytes", "mapped_bytes"}
+    assert [row["device"] for row in document["memory"]["by_device"]] == ["cpu", "cuda0"]
+    assert set(document["memory"]["by_device"][0]) == {
+        "device",
+        "weights_bytes",
+        "repacked_bytes",
+        "kv_bytes",
+        "state_bytes",
+        "compute_bytes",
+        "total_bytes",
+        "available_bytes",
+    }
+    assert set(document["speed"]) == {
+        "decode_tok_s",
+        "decode_low_tok_s",
+        "decode_high_tok_s",
+        "prefill_tok_s",
+        "first_token_s",
+        "basis",
+    }
+    assert document["speed"]["basis"] == "modelled"
+    assert document["download"] == {"bytes": answer.choice.download_bytes, "seconds": None}
+    assert document["quality"]["index"] == answer.choice.quality
+    assert all(one["source"].startswith("https://") for one in document["quality"]["evidence"])
+    assert document["openness"]["licence"] == "CC-BY-4.0"
+    assert document["openness"]["graded_on"] == "Qwen3.5-397B-A17B"
+    assert document["licence"] == "Apache-2.0"
+    assert document["reasons"]
+
+
+def test_a_file_here_without_openness_or_index(tmp_path: Path) -> None:
+    here = replace(made(mmlu_pro=None), path=tmp_path / "x.gguf")
+    answer = plan(EPYC, [here], Want(), knowledge())
+    assert isinstance(answer, Plan)
+    document = candidate_document(answer.choice)
+    assert document["path"] == str(tmp_path / "x.gguf")
+    assert document["openness"] is None
+    assert document["quality"] == {"index": None, "evidence": []}
+    assert document["download"] == {"bytes": 0, "seconds": None}

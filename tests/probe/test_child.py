@@ -1,0 +1,65 @@
+"""The door to what may crash, hang or print: asked with modules written for the occasion."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from llmctl.host import Host
+from llmctl.probe import child
+
+Modules = Callable[[str], Host]
+
+
+@pytest.fixture
+def module(tmp_path: Path) -> Modules:
+    def make(body: str) -> Host:
+        text = f"import os, signal, sys, time\nfrom llmctl.probe import child\ndef tell(question):\n    {body}\n"
+        (tmp_path / "asked.py").write_text(text + "sys.exit(child.answer(tell))\n")
+        return Host(environ={**os.environ, "PYTHONPATH": str(tmp_path)})
+
+    return make
+
+
+def test_question_and_answer_are_json_whatever_is_printed(module: Modules) -> None:
+    host = module("print('noise'); os.write(1, b'more noise'); return {'twice': question['n'] * 2}")
+    assert child.ask(host, "asked", {"n": 21}, deadline_s=10) == child.Reply({"twice": 42})
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("raise ValueError('no such thing')", "failed: ValueError: no such thing"),
+        ("os._exit(3)", "failed (exit code 3)"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "crashed (signal 11)"),
+        ("os.kill(os.getpid(), signal.SIGILL)", "was stopped by an illegal instruction"),
+        ("os._exit(0)", "gave an answer that can't be read"),
+    ],
+)
+def test_failures_are_told_apart(module: Modules, body: str, why: str) -> None:
+    reply = child.ask(module(body), "asked", deadline_s=10)
+    assert (reply.data, reply.why) == (None, why)
+    assert reply.illegal_instruction == ("illegal" in why)
+
+
+def test_the_deadline_holds(module: Modules) -> None:
+    begun = time.monotonic()
+    reply = child.ask(module("time.sleep(60)"), "asked", deadline_s=0.5)
+    assert reply.why == "did not answer within 0.5 s"
+    assert time.monotonic() - begun < 3
+
+
+def test_nothing_is_imported_from_the_working_directory(module: Modules, home: Path) -> None:
+    (home / "json.py").write_text("raise SystemExit('taken over')")
+    assert child.ask(module("return 1"), "asked", deadline_s=10).data == 1
+
+
+def test_an_interpreter_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", "/nowhere/python")
+    reply = child.ask(Host(), "asked", deadline_s=1)
+    assert reply.data is None
+    assert "can't be asked" in (reply.why or "")
