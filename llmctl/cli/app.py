@@ -24,6 +24,7 @@ app = typer.Typer(
     name="llmctl",
     no_args_is_help=True,
     add_completion=False,  # `llmctl completion SHELL` prints scripts that also know about ":" in names
+    pretty_exceptions_enable=False,  # a bug of ours shows Python's own traceback, without anybody's data
     rich_markup_mode=None,  # plain help: half the start-up time, and it reads the same everywhere
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )

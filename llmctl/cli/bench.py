@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 PROMPT_WORDS = 400  # some 500 tokens: one full batch, which is what prefill rates are quoted for
 ANSWER_TOKENS = 128
+BUSY_PERCENT = 15
 WORDS = ("river", "stone", "cloud", "garden", "window", "bridge", "summer", "letter", "copper", "forest", "winter")
 
 
@@ -60,8 +61,18 @@ def bench(
     if fit.candidate.path is None:
         name = choose.name_of(fit.candidate)
         raise NotFoundError(f"{name} is not on this machine", hint=f"llmctl pull {name}")
+    _warn_if_busy(out)
     prefill, decode = _measure(out, fit, repetitions)
     _show(out, fit, prefill, decode, repetitions)
+
+
+def _warn_if_busy(out: Output) -> None:
+    """A neighbour on one core slows an engine that waits for all of its threads many times over."""
+    import psutil
+
+    busy = psutil.cpu_percent(interval=0.3)
+    if busy > BUSY_PERCENT:
+        out.warn(f"other programs use {busy:.0f} % of the processor: what is measured now will be too low")
 
 
 def _measure(out: Output, fit: Fit, repetitions: int) -> tuple[Measured, Measured]:
@@ -75,7 +86,7 @@ def _measure(out: Output, fit: Fit, repetitions: int) -> tuple[Measured, Measure
         # One run more than counted: the first touches the weights' pages and is thrown away.
         for turn in range(repetitions + 1):
             words = " ".join(WORDS[(turn + n * n) % len(WORDS)] for n in range(PROMPT_WORDS))
-            messages = [Message("user", f"{turn}. Write a long story with these words: {words}")]
+            messages = [Message("user", f"{turn}. Note these words: {words}. Now count to one thousand.")]
             body = request_body(
                 engine.address, messages, Sampling(max_tokens=ANSWER_TOKENS, temperature=0.8, seed=turn)
             )

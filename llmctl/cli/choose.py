@@ -64,8 +64,6 @@ def obtain(out: Output, situation: Situation, fit: Fit, wanted: Want, *, named: 
             f"{label} is not on this machine: {units.size(source.bytes)} to download, and nobody said yes",
             hint=f"llmctl pull {name_of(fit.candidate)}   or add --yes",
         )
-    for reason in fit.reasons[:3]:
-        out.note(f"  {reason}")
     if not confirmed(out, f"Download {label}, {units.size(source.bytes)}?", yes=yes):
         raise NotFoundError(f"{label} is not on this machine", hint=f"llmctl pull {name_of(fit.candidate)}")
     try:

@@ -20,7 +20,7 @@ _llmctl_completion() {
     [[ "$COMP_WORDBREAKS" == *:* ]] && cut="${word%"${word##*:}"}"
     COMPREPLY=()
     while IFS=$'\\t' read -r reply _; do
-        COMPREPLY+=("${reply#"$cut"}")
+        [[ -n "$reply" ]] && COMPREPLY+=("${reply#"$cut"}")
     done < <(env _LLMCTL_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args \\
         _TYPER_COMPLETE_ARGS="$line" "$1" 2>/dev/null)
     return 0

@@ -32,6 +32,7 @@ DIMENSIONS = {
     "datasheet": "data sheet",
     "licenses": "licences",
 }
+THINKS = {"never": None, "asked": "if asked to", "default": "unless told not to", "always": "always"}
 ATTRIBUTION = (
     "European Open Source AI Index, https://osai-index.eu/, CC BY 4.0 (Liesenfeld & Dingemanse, FAccT 2024, "
     "doi:10.1145/3630106.3659005)"
@@ -188,7 +189,7 @@ def _story(model: Model, data: dict[str, Any]) -> Iterator[str]:
         "context": f"{model.shape.context_train:,} tokens",
         "languages": ", ".join(model.languages),
         "good for": ", ".join(model.tasks),
-        "thinks": model.thinking,
+        "thinks": THINKS[model.thinking],
     }
     yield from (f"  {name:<12}{value}" for name, value in facts.items() if value)
     yield "Stated by"

@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -68,17 +70,17 @@ class Output:
     def note(self, text: str) -> None:
         """A line of the story, for a person. Silent with --quiet and with --json."""
         if not self.quiet and not self.as_json:
-            print(text, file=sys.stderr, flush=True)  # noqa: T201
+            _line(text)
 
     def warn(self, text: str) -> None:
         """Something that should be known: a line for a person, an entry of ``warnings`` in JSON."""
         self.warnings.append(text)
         if not self.as_json:
-            print(f"warning: {text}", file=sys.stderr, flush=True)  # noqa: T201
+            _line(f"warning: {text}")
 
     def must_say(self, text: str) -> None:
         """What has to be said whatever was asked for: that a prompt is about to leave this machine."""
-        print(text, file=sys.stderr, flush=True)  # noqa: T201
+        _line(text)
 
     def text(self, text: str) -> None:
         """The answer or the data, in words, on stdout."""
@@ -103,10 +105,12 @@ class Output:
 
         stream = sys.stderr if stderr else sys.stdout
         columns = os.environ.get("COLUMNS", "")
+        forced = bool(os.environ.get("FORCE_COLOR"))
         wanted = colour(stream)
         return Console(
             file=stream,
-            force_terminal=wanted if os.environ.get("FORCE_COLOR") else None,
+            force_terminal=wanted if forced else None,
+            color_system="standard" if forced else "auto",  # else TERM=dumb would win over FORCE_COLOR
             no_color=not wanted,
             highlight=False,
             markup=False,
@@ -124,9 +128,21 @@ class Output:
         if self.as_json:
             self.data(data, error)
             return
-        print(f"error: {error.message}", file=sys.stderr, flush=True)  # noqa: T201
+        _line(f"error: {error.message}")
         if error.hint:
-            print(f"  next: {error.hint}", file=sys.stderr, flush=True)  # noqa: T201
+            print(f"  next: {error.hint}", file=sys.stderr, flush=True)  # noqa: T201  # to be pasted: never broken
+
+
+def _line(text: str) -> None:
+    """A line on stderr: on a terminal broken between words, in a file or a pipe as it is."""
+    if sys.stderr.isatty():
+        columns = shutil.get_terminal_size().columns
+        indent = " " * (len(text) - len(text.lstrip()))
+        text = "\n".join(
+            textwrap.fill(line, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+            for line in text.split("\n")
+        )
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def envelope(command: str, data: Any, warnings: Sequence[str], error: LlmctlError | None = None) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -105,40 +105,48 @@ def document(answer: Plan | NoFit, wanted: Want, limit: int | None = None) -> di
 def screen(
     answer: Plan, wanted: Want, *, named: bool = False, limit: int | None = None, everything: bool = False
 ) -> Iterator[str]:
-    """The lines for a person, at most WIDTH columns wide where a table's names allow it."""
+    """The lines for a person, at most WIDTH columns wide where a table's names allow it.
+
+    ``named``: one model was asked for, so its files and its memory are the subject.
+    """
     choice = answer.choice
-    subject = choice.candidate.model.name if named else f"For {wanted.task} on this machine"
-    yield f"{subject}, at {choice.context:,} tokens of context:"
+    model = choice.candidate.model
+    picks = {"best": choice} if named else answer.picks
+    rooms = " and ".join(f"{units.size(row.available_bytes)} {_kind(row.device)}" for row in choice.memory.by_device)
+    subject = model.name if named else f"For {wanted.task} on this machine"
+    yield from _wrapped(f"{subject}, at {choice.context:,} tokens of context, with {rooms} free:", "")
     yield ""
-    rows = [(name, fit) for name, fit in answer.picks.items() if not named or fit is choice]
-    if named or everything or limit is not None:
-        taken = {(fit.candidate.model.id, fit.candidate.artifact.quant) for _, fit in rows}
-        others = [
-            fit for fit in answer.alternatives if (fit.candidate.model.id, fit.candidate.artifact.quant) not in taken
-        ]
-        rows += [("", fit) for fit in (others if everything or limit is None else others[:limit])]
-    yield from _table(rows)
+    others = answer.alternatives if named or everything else answer.alternatives[: limit or 0]
+    yield from _table([*picks.items(), *(("", fit) for fit in others if not _among(fit, picks))])
     yield ""
-    for name, fit in answer.picks.items():
-        if not named or fit is choice:
-            yield from _wrapped(f"{name}: {fit.reasons[0]}.")
+    for name, fit in picks.items():
+        yield from _wrapped(f"{name}: {fit.reasons[0]}.")
     if named:
         yield from _memory(choice)
         for reason in choice.reasons[1:]:
             yield from _wrapped(f"{reason}.")
-    yield from _rejections(answer.rejected, len(answer.rejected) if everything else FEW if limit is None else limit)
-    yield f" {_open(choice.candidate.model.openness)} licence {choice.candidate.model.licence or 'unknown'}"
-    if not named:
-        yield from _wrapped(f"{choice.reasons[-1]}.")
-    name = f"{choice.candidate.model.id}:{choice.candidate.artifact.quant}"
-    if choice.candidate.artifact.source.repo is None:
-        name = choice.candidate.artifact.source.file
+    subjects = set() if named or everything else {fit.candidate.model.name for fit in picks.values()}
+    rejected = tuple(one for one in answer.rejected if one.model not in subjects)
+    yield from _rejections(rejected, len(rejected) if everything else FEW if limit is None else limit)
+    yield f" {_open(model.openness)} licence {model.licence or 'unknown'}"
+    yield from () if named else _wrapped(f"{choice.reasons[-1]}.")
     yield ""
-    yield f' llmctl run -m {name} "…"' + ("" if named else f"   llmctl models show {choice.candidate.model.id}")
+    yield from () if named else (f" llmctl models show {model.id}",)
+    artifact = choice.candidate.artifact
+    name = artifact.source.file if artifact.source.repo is None else f"{model.id}:{artifact.quant}"
+    yield f' llmctl run -m {name} "…"'
 
 
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH, initial_indent=" ", subsequent_indent="   ", break_long_words=False)
+def _among(fit: Fit, picks: Mapping[str, Fit]) -> bool:
+    return any(fit.candidate == pick.candidate for pick in picks.values())
+
+
+def _wrapped(text: str, indent: str = " ") -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent + "  ", break_long_words=False)
+
+
+def _kind(device: str) -> str:
+    return "of memory" if device == "cpu" else f"on {device}"
 
 
 def _table(rows: list[tuple[str, Fit]]) -> Iterator[str]:

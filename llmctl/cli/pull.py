@@ -12,7 +12,7 @@ from llmctl.cli.output import Output
 from llmctl.errors import NothingFitsError
 
 if TYPE_CHECKING:
-    from llmctl.cli.situation import Situation
+    from llmctl.cli.situation import Shelf
     from llmctl.types.model import Candidate
 
 
@@ -43,14 +43,14 @@ def pull(
     from llmctl.cli.progress import transfer_progress
 
     out = Output("pull", as_json=json, quiet=quiet)
-    found = situation.look(out)
-    candidate = _chosen(out, found, name)
+    shelf = situation.shelf(out)
+    candidate = _chosen(out, shelf, name)
     source, path = candidate.artifact.source, candidate.path
     label = f"{candidate.model.name} {candidate.artifact.quant}"
     if path is None:
-        out.note(f"{label}: {units.size(source.bytes)} from {_where(found, candidate)}")
+        out.note(f"{label}: {units.size(source.bytes)} from {_where(shelf, candidate)}")
         with transfer_progress(out, label) as progress:
-            path = found.store.add(source, settings=found.settings, progress=progress)
+            path = shelf.store.add(source, settings=shelf.settings, progress=progress)
     else:
         out.note(f"{label} is on this machine")
     out.text(str(path))
@@ -66,27 +66,27 @@ def pull(
     )
 
 
-def _chosen(out: Output, found: Situation, name: str) -> Candidate:
-    """The file that was named, or the planner's choice among the quants of the model."""
+def _chosen(out: Output, shelf: Shelf, name: str) -> Candidate:
+    """The file that was named, which may be meant for another machine, or the planner's choice among several."""
     from llmctl.cli import choose, situation
     from llmctl.types.plan import Plan
 
-    candidates = found.candidates(name)
+    candidates = shelf.candidates(name)
+    if len(candidates) == 1:
+        return candidates[0]
+    found = situation.look(out, before=shelf)
     planned = found.plan(candidates, situation.want(found.settings))
     if isinstance(planned, Plan):
         return planned.choice.candidate
-    if len(candidates) == 1:  # it was named, and may be meant for another machine
-        out.warn(planned.reason)
-        return candidates[0]
     smallest = min(candidates, key=lambda one: one.artifact.source.bytes or 0)
     raise NothingFitsError(planned.reason, hint=f"llmctl pull {choose.name_of(smallest)}   fetches it all the same")
 
 
-def _where(found: Situation, candidate: Candidate) -> str:
+def _where(shelf: Shelf, candidate: Candidate) -> str:
     from llmctl import net
     from llmctl.types.model import SourceKind
 
     source = candidate.artifact.source
     if source.kind is SourceKind.PACKAGE_INDEX:
         return f"the Python package index ({source.repo})"
-    return f"{source.repo} on {net.host_of(found.settings.hub_url)}"
+    return f"{source.repo} on {net.host_of(shelf.settings.hub_url)}"

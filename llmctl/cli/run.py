@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,10 +15,11 @@ from llmctl.cli.output import Output
 from llmctl.errors import LlmctlError, UsageError
 
 if TYPE_CHECKING:
+    from llmctl.cli.situation import Situation
     from llmctl.engine.supervise import Engine
     from llmctl.types.answer import Answer, Message, Piece, Sampling
     from llmctl.types.endpoint import Endpoint
-    from llmctl.types.plan import Fit, NoFit
+    from llmctl.types.plan import Fit, NoFit, Want
 
 
 def run(
@@ -70,20 +72,16 @@ def run(
     text = _prompt(prompt)
     messages = ([Message("system", system)] if system else []) + [Message("user", text)]
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed)
-    ask(out, messages, sampling, Asked(model, task, context, threads, local, endpoint, yes))
 
+    def planned() -> Fit | NoFit:
+        from llmctl.cli import situation
 
-@dataclass(frozen=True)
-class Asked:
-    """The options of ``run`` that decide what answers."""
+        found = situation.look(out)
+        wanted = situation.want(found.settings, task=task, context=context, threads=threads)
+        wanted = replace(wanted, prompt_tokens=_estimated_tokens(messages))
+        return _planned(out, found, model or found.settings.model, wanted, yes=yes, local=local)
 
-    model: str | None = None
-    task: str | None = None
-    context: int | None = None
-    threads: int | None = None
-    local: bool = False
-    endpoint: str | None = None
-    yes: bool = False
+    ask(out, messages, sampling, planned, local=local, endpoint=endpoint)
 
 
 def _prompt(argument: str | None) -> str:
@@ -99,11 +97,22 @@ def _prompt(argument: str | None) -> str:
     return text
 
 
-def ask(out: Output, messages: list[Message], sampling: Sampling, asked: Asked) -> None:
-    """Streams the answer to stdout and the story to stderr. What was written before an error stays written."""
+def ask(
+    out: Output,
+    messages: list[Message],
+    sampling: Sampling,
+    planned: Callable[[], Fit | NoFit],
+    *,
+    local: bool = False,
+    endpoint: str | None = None,
+) -> None:
+    """Streams the answer to stdout and the story to stderr. What was written before an error stays written.
+
+    ``planned`` is called only if this machine may answer. Raises what the router raises.
+    """
     story = Story(out, limited=sampling.max_tokens is not None)
     try:
-        answered = _execute(out, messages, sampling, asked, story)
+        answered = _execute(messages, sampling, planned, story, local=local, endpoint=endpoint)
     except KeyboardInterrupt:
         story.stopped()
         raise
@@ -116,7 +125,15 @@ def ask(out: Output, messages: list[Message], sampling: Sampling, asked: Asked) 
     story.finished(answered)
 
 
-def _execute(out: Output, messages: list[Message], sampling: Sampling, asked: Asked, story: Story) -> Answer:
+def _execute(
+    messages: list[Message],
+    sampling: Sampling,
+    planned: Callable[[], Fit | NoFit],
+    story: Story,
+    *,
+    local: bool,
+    endpoint: str | None,
+) -> Answer:
     from llmctl import settings
     from llmctl.engine.supervise import Worker
     from llmctl.router.answer import answer
@@ -124,32 +141,33 @@ def _execute(out: Output, messages: list[Message], sampling: Sampling, asked: As
     from llmctl.types.endpoint import Policy
 
     loaded = settings.load()
-    pinned = loaded.endpoint(asked.endpoint) if asked.endpoint else None
-    if pinned is not None or (loaded.policy is Policy.REMOTE_ONLY and not asked.local):
+    pinned = loaded.endpoint(endpoint) if endpoint else None
+    if pinned is not None or (loaded.policy is Policy.REMOTE_ONLY and not local):
         decided = route(None, loaded.policy, loaded.endpoints, pinned=pinned)
         return answer(decided, messages, sampling, listener=story, so_far=story.so_far)
     worker = Worker()  # imports the engine while we plan
     try:
-        decided = route(_planned(out, messages, sampling, asked), loaded.policy, loaded.endpoints, local=asked.local)
+        decided = route(planned(), loaded.policy, loaded.endpoints, local=local)
         return answer(decided, messages, sampling, listener=story, worker=worker, so_far=story.so_far)
     finally:
         worker.close()
 
 
-def _planned(out: Output, messages: list[Message], sampling: Sampling, asked: Asked) -> Fit | NoFit:
+def _planned(out: Output, found: Situation, name: str | None, wanted: Want, *, yes: bool, local: bool) -> Fit | NoFit:
     """What would run here, its file fetched if it is to run; NoFit when nothing does."""
-    from llmctl.cli import choose, situation
+    from llmctl.cli import choose
     from llmctl.types.endpoint import Policy
     from llmctl.types.plan import NoFit
 
-    found = situation.look(out)
-    name = asked.model or found.settings.model
-    wanted = situation.want(found.settings, task=asked.task, context=asked.context, threads=asked.threads)
-    wanted = replace(wanted, prompt_tokens=_estimated_tokens(messages))
     fit = choose.choose(found, name, wanted)
-    if isinstance(fit, NoFit) or (found.settings.policy is Policy.PREFER_REMOTE and found.settings.endpoints):
+    remote = found.settings.policy is Policy.PREFER_REMOTE and found.settings.endpoints and not local
+    if isinstance(fit, NoFit) or remote:
         return fit
-    fit = choose.obtain(out, found, fit, wanted, named=name is not None, yes=asked.yes)
+    if fit.candidate.path is None:
+        out.note(f"{fit.candidate.model.name} {fit.candidate.artifact.quant} is what suits this machine:")
+        for reason in fit.reasons[:3]:
+            out.note(f"  {reason}")
+    fit = choose.obtain(out, found, fit, wanted, named=name is not None, yes=yes)
     for warning in fit.warnings:
         out.warn(warning)
     if name is None and (pick := choose.better(found, fit, wanted)) is not None:

@@ -35,7 +35,7 @@ def setup(
 
     Exit codes: 0 ready, 2 no terminal and no --yes, 3 nothing fits, 5 network, 6 a broken download, 7 disk full.
     """
-    from llmctl.cli import choose, situation
+    from llmctl.cli import situation
     from llmctl.types.plan import NoFit
 
     out = Output("setup")
@@ -51,7 +51,7 @@ def setup(
     fit = _fetched(out, found, planned, wanted, yes=yes)
     out.note("\n3. The first question.")
     question = FIRST_QUESTION if yes else typer.prompt("Ask it something", default=FIRST_QUESTION, err=True)
-    _ask(choose.name_of(fit.candidate), question, task)
+    _ask(fit, question)
     _endpoint(out, found, yes=yes)
     _completion(out, yes=yes)
     out.note('\nReady.  llmctl run "…"     llmctl plan     llmctl doctor')
@@ -76,9 +76,9 @@ def _fetched(out: Output, found: Situation, planned: Plan, wanted: Want, *, yes:
     picks = list(planned.picks.items())
     for number, (pick, fit) in enumerate(picks, 1):
         label = f"{fit.candidate.model.name} {fit.candidate.artifact.quant}"
-        here = "on this machine" if fit.candidate.path else f"{units.size(fit.download_bytes)} to download"
+        here = "is here" if fit.candidate.path else units.size(fit.download_bytes)
         speed = f"{units.tok_s(fit.speed.decode_low_tok_s)} to {units.tok_s(fit.speed.decode_high_tok_s)} tok/s"
-        out.note(f"   {number}  {pick:9} {label:34} {speed:18} {here}")
+        out.note(f"   {number}  {pick:8} {label:31} {speed:>16} {here:>9}")
     for reason in planned.choice.reasons[:2]:
         out.note(f"   {reason}")
     number = 1
@@ -89,13 +89,14 @@ def _fetched(out: Output, found: Situation, planned: Plan, wanted: Want, *, yes:
     return choose.obtain(out, found, picks[number - 1][1], wanted, named=False, yes=yes)
 
 
-def _ask(model: str, question: str, task: str | None) -> None:
-    from llmctl.cli.run import Asked, ask
+def _ask(fit: Fit, question: str) -> None:
+    from llmctl.cli import choose
+    from llmctl.cli.run import ask
     from llmctl.types.answer import Message, Sampling
 
     out = Output("run")
-    out.note(f'   llmctl run -m {model} "{question}"\n')
-    ask(out, [Message("user", question)], Sampling(), Asked(model=model, task=task, local=True))
+    out.note(f'   llmctl run -m {choose.name_of(fit.candidate)} "{question}"\n')
+    ask(out, [Message("user", question)], Sampling(), lambda: fit, local=True)
 
 
 def _endpoint(out: Output, found: Situation, *, yes: bool) -> None:

@@ -20,12 +20,11 @@ from llmctl.types.plan import NoFit, Plan, Want
 
 
 @dataclass(frozen=True)
-class Situation:
+class Shelf:
+    """What there is to run, without a look at the machine."""
+
     settings: Settings
-    machine: Machine
-    engines: tuple[EngineInfo, ...]
     known: Catalogue
-    knowledge: Knowledge
     store: Store
 
     def candidates(self, name: str | None) -> list[Candidate]:
@@ -34,21 +33,33 @@ class Situation:
             return [catalogue.from_file(Path(name))]
         return list(catalogue.candidates(self.known, name, find=self.store.find))
 
+
+@dataclass(frozen=True)
+class Situation(Shelf):
+    machine: Machine
+    engines: tuple[EngineInfo, ...]
+    knowledge: Knowledge
+
     def plan(self, candidates: Sequence[Candidate], want: Want) -> Plan | NoFit:
         return planner.plan(self.machine, candidates, want, self.knowledge)
 
 
-def look(out: Output, *, machine: Machine | None = None) -> Situation:
-    """This machine, or ``machine`` in its place."""
+def shelf(out: Output) -> Shelf:
     loaded = settings.load()
-    profiles = paths.profiles_dir()
-    known = catalogue.load(profiles / "models", overlay=paths.overlay_dir())
+    known = catalogue.load(paths.profiles_dir() / "models", overlay=paths.overlay_dir())
     for problem in known.problems:
         out.warn(str(problem))
+    return Shelf(loaded, known, Store())
+
+
+def look(out: Output, *, machine: Machine | None = None, before: Shelf | None = None) -> Situation:
+    """This machine, or ``machine`` in its place; ``before`` is the shelf if it was looked at before."""
+    there = before or shelf(out)
     engines: tuple[EngineInfo, ...] = ()
     if machine is None:
         machine, engines = this_machine(out)
-    return Situation(loaded, machine, engines, known, catalogue.load_knowledge(profiles), Store())
+    knowledge = catalogue.load_knowledge(paths.profiles_dir())
+    return Situation(there.settings, there.known, there.store, machine, engines, knowledge)
 
 
 def this_machine(out: Output, *, thorough: bool = False, again: bool = False) -> tuple[Machine, tuple[EngineInfo, ...]]:

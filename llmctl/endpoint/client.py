@@ -116,7 +116,11 @@ def _post(session: requests.Session, address: Address, body: bytes, tries: int) 
                 response = session.post(
                     url,
                     data=body,
-                    headers={"Content-Type": "application/json", "Accept": "text/event-stream"},
+                    headers={
+                        "Content-Type": "application/json",
+                        "Accept": "text/event-stream",
+                        "Connection": "close",  # else it lives as long as anything, an error even, holds the response
+                    },
                     stream=True,
                     timeout=(net.CONNECT_TIMEOUT_S, FIRST_TOKEN_TIMEOUT_S),
                     allow_redirects=False,
@@ -133,6 +137,7 @@ def _post(session: requests.Session, address: Address, body: bytes, tries: int) 
                 return response
             refusal = _error(response, address)
             response.close()
+            session.close()  # the next try gets a connection of its own, whatever this one's end is like
             if last or not isinstance(refusal, NetworkError):
                 raise refusal
             wait_s = min(net.retry_after_s(response.headers) or wait_s, LONGEST_WAIT_S)

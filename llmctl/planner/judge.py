@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from llmctl import units
 from llmctl.catalogue.knowledge import Knowledge, Task
-from llmctl.planner.memory import KV_TYPE, Placement, margin_bytes, padded_cells, place
+from llmctl.planner.memory import CPU, KV_TYPE, Placement, margin_bytes, padded_cells, place
 from llmctl.planner.quality import quality
 from llmctl.planner.speed import Load, core_of, speed
 from llmctl.types.machine import Machine

@@ -109,7 +109,7 @@ def speed(
             (device_rates(device.engine_backend, device.bandwidth_bytes_per_s, constants), placement.offloaded)
         )
     active = active_bytes(weights, shape)
-    body_share = 1 - head_bytes(shape, weights) / max(1.0, sum(active.values()))
+    body = body_bytes(weights, shape)
     kv_read = kv_read_bytes(shape, load.depth)
     token_s = (shape.n_vocab or 0) * constants.vocabulary_s
     prompt_s = 0.0
@@ -118,8 +118,7 @@ def speed(
             continue
         token_s += rates.streaming_s({name: size * share for name, size in active.items()})
         token_s += share * (kv_read / rates.kv_bytes_per_s + shape.n_layer * rates.layer_s)
-        body = {name: size * share * max(0.0, body_share) for name, size in active.items()}
-        prompt_s += rates.products_s(body, load.prompt_tokens)
+        prompt_s += rates.products_s({name: size * share for name, size in body.items()}, load.prompt_tokens)
         prompt_s += share * _attention_flop(shape, load.prompt_tokens) / rates.prefill.get("F16", rates.prefill[None])
     bases = [rates.basis for rates, share in parts if share > 0]
     worst = min((constants.ranges[name] for name in bases), key=lambda one: one.low)
@@ -144,6 +143,13 @@ def active_bytes(weights: Weights, shape: Shape) -> dict[str, float]:
         total = sum(weights.type_bytes.values())
         experts = {name: size * weights.expert_bytes / total for name, size in weights.type_bytes.items()}
     return {name: size - experts.get(name, 0) * unused for name, size in weights.type_bytes.items()}
+
+
+def body_bytes(weights: Weights, shape: Shape) -> dict[str, float]:
+    """The same without the output head: what a prompt's tokens go through."""
+    active = active_bytes(weights, shape)
+    share = max(0.0, 1 - head_bytes(shape, weights) / max(1.0, sum(active.values())))
+    return {name: size * share for name, size in active.items()}
 
 
 def _by_type(kernels: tuple[KernelRate, ...], constants: SpeedConstants) -> dict[str | None, tuple[float, float]]:

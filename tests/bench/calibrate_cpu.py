@@ -1,12 +1,14 @@
-"""Measures what decoding costs beside streaming weights, for ``[cpu]`` and ``[range.calibrated]`` in speed.toml.
+"""Measures what a token costs beside streaming weights, for ``[cpu]`` and ``[range.calibrated]`` in speed.toml.
 
-    python tests/bench/calibrate_cpu.py [FILE.gguf ...]
+    python tests/bench/calibrate_cpu.py MINUTES [FILE.gguf ...]
 
-Decodes with every file, and with files of random weights in the shapes of ``tests/fakes/gguf_file.py``, at a shallow
-and a deep place in the context, sampling as the engine does. Right before each, the engine's kernels are measured, as
-other work on the machine comes and goes. What is left of a token's time after streaming is laid, by least squares, on
-the number of layers, the size of the vocabulary and the bytes of KV cache read. Prints the constants, and predicted
-beside measured; with the constants already in speed.toml as well.
+Prefills and decodes with every file, and with files of random weights in the shapes of ``tests/fakes/gguf_file.py``,
+at a shallow and a deep place in the context, sampling as the engine does, in rounds until MINUTES are over; between
+them the engine's kernels are measured. The best of all rounds counts, of kernels and of tokens: other work on the
+machine can only make them slower. What is left of a token's time after streaming is laid, by least squares, on the
+number of layers, the size of the vocabulary and the bytes of KV cache read; what is left of a prompt's after its matrix
+products, on tokens x layers x embedding. Prints the constants, and measured beside fitted and beside what speed.toml
+says now.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,8 +28,8 @@ from llmctl.engine.devices import this_machine
 from llmctl.errors import EngineError
 from llmctl.host import Host
 from llmctl.planner.memory import place
-from llmctl.planner.speed import Load, active_bytes, cpu_rates, kv_read_bytes, speed
-from llmctl.types.machine import EngineInfo, KernelRate, Machine
+from llmctl.planner.speed import Load, Rates, active_bytes, body_bytes, cpu_rates, kv_read_bytes, speed
+from llmctl.types.machine import KernelRate, Machine
 from llmctl.types.model import Candidate
 from tests.fakes import gguf_file
 
@@ -40,80 +42,54 @@ SHAPES = (
     ("smollm2-1.7b", "Q5_K", "Q6_K"),
     ("llama-2-7b", "Q4_K", "Q6_K"),
 )
-SHALLOW, DEEP = 64, 1500
-TOKENS = 48
-CONTEXT = 2048
-ROUNDS = 3  # the best counts: other work can only make one slower
-PATIENCE = 20  # times the kernels are tried, ten seconds apart, while other programs are busy
+SHALLOW, DEEP = 128, 1024
+LARGE = 3 << 30  # files from this size on are left out of the deep place: their prompts take minutes
+TOKENS = 32
+CONTEXT = 1280
 
 
 @dataclass
 class Point:
     candidate: Candidate
-    machine: Machine
     prompt: int
-    token_s: float
-    prompt_s: float
+    token_s: float = float("inf")
+    prompt_s: float = float("inf")
 
     @property
     def depth(self) -> int:
         return self.prompt + TOKENS // 2
 
-    @property
-    def streaming_s(self) -> float:
-        constants = catalogue.load_knowledge(paths.profiles_dir()).speed
-        rates = cpu_rates(self.machine, self.machine.cpu.usable_threads, constants)
-        return rates.streaming_s(active_bytes(self.candidate.artifact.weights, self.candidate.model.shape))
+    def measure(self, threads: int) -> None:
+        """Median seconds per token, sampling included, after the prompt; and seconds for the prompt."""
+        import llama_cpp
 
-
-def decoded(file: Path, threads: int, depth: int) -> tuple[float, float]:
-    """Median seconds per token, sampling included, after a prompt of ``depth`` tokens; and seconds for the prompt."""
-    import llama_cpp
-
-    llama: Any = llama_cpp.Llama(
-        str(file), n_ctx=CONTEXT, n_threads=threads, n_threads_batch=threads, swa_full=False, verbose=False
-    )
-    times = []
-    prompt_s = 0.0
-    begun = time.perf_counter()
-    for n, _ in enumerate(llama.generate([1 + n % 200 for n in range(depth)], temp=0.7)):
-        now = time.perf_counter()
-        if n:
-            times.append(now - begun)
-        else:
-            prompt_s = now - begun
-        if n == TOKENS:
-            break
+        llama: Any = llama_cpp.Llama(
+            str(self.candidate.path),
+            n_ctx=CONTEXT,
+            n_threads=threads,
+            n_threads_batch=threads,
+            swa_full=False,
+            verbose=False,
+        )
+        llama.eval([1])  # the first pass touches the weights' pages
+        llama.reset()
+        times = []
         begun = time.perf_counter()
-    llama.close()
-    return statistics.median(times), prompt_s
+        for n, _ in enumerate(llama.generate([1 + n % 200 for n in range(self.prompt)], temp=0.7)):
+            now = time.perf_counter()
+            if n:
+                times.append(now - begun)
+            else:
+                self.prompt_s = min(self.prompt_s, now - begun)
+            if n == TOKENS:
+                break
+            begun = time.perf_counter()
+        llama.close()
+        self.token_s = min(self.token_s, statistics.median(times))
 
 
-def points(files: list[Path]) -> Iterator[Point]:
-    host = Host()
-    machine, engines = this_machine(host, store=Path.home())
-    engine = next(one for one in engines if one.usable)
-    for file in files:
-        candidate = catalogue.from_file(file)
-        for depth in (SHALLOW, DEEP):
-            measured = replace(machine, kernels=patiently(host, machine, engine))
-            rounds = [decoded(file, machine.cpu.usable_threads, depth) for _ in range(ROUNDS)]
-            token_s, prompt_s = (min(times) for times in zip(*rounds, strict=True))
-            yield Point(candidate, measured, depth, token_s, prompt_s)
-
-
-def patiently(host: Host, machine: Machine, engine: EngineInfo) -> tuple[KernelRate, ...]:
-    for _ in range(PATIENCE):
-        try:
-            return kernels.measure(host, machine, engine)
-        except EngineError as error:
-            print(f"# {error}", file=sys.stderr)
-            time.sleep(10)
-    raise SystemExit("this machine is too busy to measure anything")
-
-
-def least_squares(rows: list[list[float]], right: list[float]) -> list[float]:
-    """Normal equations by elimination; rows weighted by the caller."""
+def least_squares(rows: Sequence[Sequence[float]], right: Sequence[float]) -> list[float]:
+    """Normal equations by elimination."""
     size = len(rows[0])
     matrix = [[sum(row[i] * row[j] for row in rows) for j in range(size)] for i in range(size)]
     vector = [sum(row[i] * value for row, value in zip(rows, right, strict=True)) for i in range(size)]
@@ -127,43 +103,85 @@ def least_squares(rows: list[list[float]], right: list[float]) -> list[float]:
     return vector
 
 
-def main() -> None:
+def measured(minutes: float, points: Sequence[Point]) -> Machine:
+    """Fills ``points`` and returns this machine with the best rates of its kernels."""
+    host = Host()
+    machine, engines = this_machine(host, store=Path.home())
+    engine = next(one for one in engines if one.usable)
+    best: dict[str, KernelRate] = {}
+    end = time.monotonic() + 60 * minutes
+    while time.monotonic() < end:
+        for point in points:
+            try:
+                for one in kernels.measure(host, machine, engine, again=True):
+                    known = best.setdefault(one.weight_type, one)
+                    best[one.weight_type] = replace(
+                        one,
+                        decode_bytes_per_s=max(known.decode_bytes_per_s, one.decode_bytes_per_s),
+                        prefill_flop_per_s=max(known.prefill_flop_per_s, one.prefill_flop_per_s),
+                    )
+            except EngineError as error:
+                print(f"# {error}", file=sys.stderr)
+            point.measure(machine.cpu.usable_threads)
+    return replace(machine, kernels=tuple(best.values()))
+
+
+def report(machine: Machine, points: Sequence[Point]) -> None:
     constants = catalogue.load_knowledge(paths.profiles_dir()).speed
-    with tempfile.TemporaryDirectory(prefix="llmctl-bench-") as folder:
-        files = [Path(name) for name in sys.argv[1:]]
-        seen = list(points(files))
-        for name, quant, head in SHAPES:
-            shape = replace(gguf_file.model_shape(name), quant=quant, head_quant=head)
-            file = gguf_file.write_model(Path(folder) / f"{name}-{quant}.gguf", shape)
-            seen += points([file])
-            file.unlink()
-    rows, right = [], []
-    for point in seen:
-        shape_of = point.candidate.model.shape
-        weight = 1 / point.token_s  # relative errors count
-        fastest = max(rate.decode_bytes_per_s for rate in point.machine.kernels)
-        read = kv_read_bytes(shape_of, point.depth) / fastest
-        rows.append([weight * shape_of.n_layer, weight * (shape_of.n_vocab or 0), weight * read])
-        right.append(weight * (point.token_s - point.streaming_s))
-    layer_s, vocabulary_s, kv = least_squares(rows, right)
+    threads = machine.cpu.usable_threads
+    rates: Rates = cpu_rates(machine, threads, constants)
+    fastest = max(rate.decode_bytes_per_s for rate in machine.kernels)
+    decode_rows, decode_left, prompt_rows, prompt_left = [], [], [], []
+    streaming, products = [], []
+    for point in points:
+        shape, weights = point.candidate.model.shape, point.candidate.artifact.weights
+        streaming.append(rates.streaming_s(active_bytes(weights, shape)))
+        products.append(rates.products_s(body_bytes(weights, shape), point.prompt))
+        read = kv_read_bytes(shape, point.depth) / fastest
+        decode_rows.append([one / point.token_s for one in (shape.n_layer, shape.n_vocab or 0, read)])
+        decode_left.append(1 - streaming[-1] / point.token_s)  # relative, so that all files weigh the same
+        prompt_rows.append([point.prompt * shape.n_layer * shape.n_embd / point.prompt_s])
+        prompt_left.append(1 - products[-1] / point.prompt_s)
+    layer_s, vocabulary_s, kv = least_squares(decode_rows, decode_left)
+    (activation_s,) = least_squares(prompt_rows, prompt_left)
+    for rate in machine.kernels:
+        flow, operations = rate.decode_bytes_per_s / 1e9, rate.prefill_flop_per_s / 1e9
+        print(f"# {rate.weight_type}: {flow:.1f} GB/s, {operations:.0f} GFLOP/s{', repacked' if rate.repacked else ''}")
     print(f"layer_s = {layer_s:.3g}\nvocabulary_s = {vocabulary_s:.3g}\nkv_share = {1 / kv:.2f}")
+    print(f"activation_s = {activation_s:.3g}")
     ratios = []
-    for point, row in zip(seen, rows, strict=True):
-        fitted = point.streaming_s + (layer_s * row[0] + vocabulary_s * row[1] + kv * row[2]) * point.token_s
-        weights = point.candidate.artifact.weights
-        placement = place(point.machine, point.candidate.model.shape, weights, CONTEXT, None)
-        threads = point.machine.cpu.usable_threads
+    for n, point in enumerate(points):
+        shape, weights = point.candidate.model.shape, point.candidate.artifact.weights
+        fitted = streaming[n] + point.token_s * sum(
+            a * b for a, b in zip(decode_rows[n], (layer_s, vocabulary_s, kv), strict=True)
+        )
+        prompt = products[n] + point.prompt_s * prompt_rows[n][0] * activation_s
         load = Load(point.prompt, point.depth)
-        now = speed(point.machine, point.candidate.model.shape, weights, placement, threads, load, constants)
+        now = speed(machine, shape, weights, place(machine, shape, weights, CONTEXT, None), threads, load, constants)
         ratios.append(1 / point.token_s / now.decode_tok_s)
         print(
-            f"# {point.candidate.model.id:24} depth {point.depth:5} measured {1 / point.token_s:6.1f} tok/s, fitted"
-            f" {1 / fitted:6.1f}, speed.toml {now.decode_tok_s:6.1f}, streaming alone {1 / point.streaming_s:6.1f};"
-            f" prefill measured {point.prompt / point.prompt_s:5.0f}, speed.toml {now.prefill_tok_s:5.0f}"
+            f"# {point.candidate.model.id:26} depth {point.prompt:4}"
+            f"  decode {1 / point.token_s:6.1f} tok/s, fitted {1 / fitted:6.1f}, told {now.decode_tok_s:6.1f}"
+            f"  prefill {point.prompt / point.prompt_s:5.0f}, {point.prompt / prompt:5.0f}, {now.prefill_tok_s:5.0f}"
         )
     ratios.sort()
-    middle = statistics.median(ratios)
-    print(f"# measured / predicted with speed.toml: {ratios[0]:.2f} to {ratios[-1]:.2f}, median {middle:.2f}")
+    print(f"# decode / told: {ratios[0]:.2f} to {ratios[-1]:.2f}, median {statistics.median(ratios):.2f}")
+
+
+def main() -> None:
+    minutes, *names = sys.argv[1:]
+    with tempfile.TemporaryDirectory(prefix="llmctl-bench-") as folder:
+        files = [Path(name) for name in names]
+        for name, quant, head in SHAPES:
+            shape = replace(gguf_file.model_shape(name), quant=quant, head_quant=head)
+            files.append(gguf_file.write_model(Path(folder) / f"{name}-{quant}.gguf", shape))
+        points = [
+            Point(catalogue.from_file(file), depth)
+            for file in files
+            for depth in (SHALLOW, DEEP)
+            if depth == SHALLOW or file.stat().st_size < LARGE
+        ]
+        report(measured(float(minutes), points), points)
 
 
 if __name__ == "__main__":

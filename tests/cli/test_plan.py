@@ -59,13 +59,13 @@ def test_the_whole_catalogue(capsys: pytest.CaptureFixture[str], laptop: str) ->
 def test_the_screen_says_what_why_and_what_next(capsys: pytest.CaptureFixture[str], laptop: str) -> None:
     lines = screen(capsys, "--machine", laptop)
     text = "\n".join(lines)
-    assert lines[0] == "For chat on this machine, at 8,192 tokens of context:"
+    assert lines[0] == "For chat on this machine, at 8,192 tokens of context, with 17.2 GB of memory"
     assert [word for word in ("best", "balanced", "fastest") if f" {word} " in text] == ["best", "balanced", "fastest"]
     assert "▸ best" in text and " tok/s (" in text
     assert "Not picked:" in text and "floor 8" in text
     assert "Open: weights" in text and "licence" in text
     assert "modelled from the memory's 51.2 GB/s" in text
-    assert "llmctl run -m " in lines[-1] and "llmctl models show " in lines[-1]
+    assert lines[-2].startswith(" llmctl models show ") and lines[-1].startswith(" llmctl run -m ")
     assert "\x1b" not in text
 
 

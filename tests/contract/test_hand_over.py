@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import socket
 import subprocess
 import sys
@@ -13,12 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import pytest
 import requests
 import trustme
 
-from tests.fakes.command import document, llmctl, spawn
+from tests.fakes.command import document, kill_engine_of, llmctl, spawn
+
+pytestmark = pytest.mark.usefixtures("measured")
 
 KEY = "sk-of-the-office"
 
@@ -141,7 +140,7 @@ def test_local_pins(office: Server, starter_file: Path) -> None:
 
 def test_the_engine_killed_before_its_first_token(office: Server, starter_file: Path) -> None:
     with spawn("run", "-m", str(starter_file), "-c", "4096", "-n", "8", "--json", "word " * 2500) as process:
-        _kill_engine_of(process, after_s=0.8)
+        kill_engine_of(process, after_s=0.8)
         stdout, stderr = process.communicate(timeout=90)
         assert process.returncode == 0, stderr
         data = json.loads(stdout)["data"]
@@ -179,16 +178,3 @@ def test_policy_local_only_wins_over_a_pinned_endpoint(office: Server) -> None:
     done = llmctl("run", "-e", "office", "Hi", LLMCTL_POLICY="local-only")
     assert done.returncode == 11
     assert chats(office) == before
-
-
-def _kill_engine_of(process: subprocess.Popen[bytes], *, after_s: float) -> None:
-    """SIGKILL to the worker once it has used ``after_s`` of CPU: loaded, and in the middle of a long prefill."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        for child in psutil.Process(process.pid).children():
-            times = child.cpu_times()
-            if times.user + times.system > after_s:
-                os.kill(child.pid, signal.SIGKILL)
-                return
-        time.sleep(0.02)
-    pytest.fail("the engine never got to work")

@@ -6,15 +6,16 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.fakes.command import argv, document, llmctl, spawn
+from tests.fakes.command import argv, document, kill_engine_of, llmctl, spawn
 from tests.fakes.hub import FakeHub
+
+pytestmark = pytest.mark.usefixtures("measured")
 
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nobody listens
 LONG = ("-c", "4096", "--temperature", "0", "Count from one to one thousand in words, separated by commas.")
@@ -104,14 +105,7 @@ def test_killed_in_the_middle_of_an_answer(starter_file: Path) -> None:
 
 def test_killed_with_json_keeps_the_partial_text(starter_file: Path) -> None:
     with spawn("run", "--json", "-m", str(starter_file), *LONG) as process:
-        deadline = time.monotonic() + 30
-        killed = False
-        while not killed and time.monotonic() < deadline:
-            for engine in psutil.Process(process.pid).children():
-                if sum(engine.cpu_times()[:2]) > 2:  # past loading and prefill, well inside a long answer
-                    engine.kill()
-                    killed = True
-            time.sleep(0.02)
+        kill_engine_of(process, after_s=3)  # past loading and prefill, well inside a long answer
         stdout, stderr = process.communicate(timeout=30)
         made = json.loads(stdout)
         assert process.returncode == 8, stderr

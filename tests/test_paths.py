@@ -1,0 +1,63 @@
+"""Where things live: XDG variables win, the hub's cache is where the hub's own tools have it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from llmctl import paths
+
+VARIABLES = ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "HF_HOME", "HF_HUB_CACHE")
+
+
+@pytest.fixture
+def bare(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Only HOME is set."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    return home
+
+
+def test_xdg_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("config", "data", "cache"):
+        monkeypatch.setenv(f"XDG_{name.upper()}_HOME", str(tmp_path / name))
+    assert paths.config_file() == tmp_path / "config/llmctl/config.toml"
+    assert paths.overlay_dir() == tmp_path / "config/llmctl/models"
+    assert paths.data_dir() == tmp_path / "data/llmctl"
+    assert paths.cache_dir() == tmp_path / "cache/llmctl"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the defaults are each system's own")
+@pytest.mark.parametrize("value", [None, "", "relative/path"])
+def test_defaults_on_linux(value: str | None, bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path is to be ignored, says the XDG specification."""
+    if value is not None:
+        for name in VARIABLES[:3]:
+            monkeypatch.setenv(name, value)
+    assert paths.config_file() == bare / ".config/llmctl/config.toml"
+    assert paths.data_dir() == bare / ".local/share/llmctl"
+    assert paths.cache_dir() == bare / ".cache/llmctl"
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, "{home}/.cache/huggingface/hub"),
+        ({"XDG_CACHE_HOME": "/x"}, "/x/huggingface/hub"),
+        ({"HF_HOME": "/hf", "XDG_CACHE_HOME": "/x"}, "/hf/hub"),
+        ({"HF_HOME": "~/hf"}, "{home}/hf/hub"),
+        ({"HF_HUB_CACHE": "/cache", "HF_HOME": "/hf"}, "/cache"),
+        ({"HF_HUB_CACHE": "~/cache"}, "{home}/cache"),
+        ({"HF_HUB_CACHE": "", "HF_HOME": ""}, "{home}/.cache/huggingface/hub"),
+    ],
+)
+def test_hub_cache(variables: dict[str, str], expected: str, bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert paths.hub_cache() == Path(expected.format(home=bare))
+
+
+def test_profiles_are_found() -> None:
+    assert list((paths.profiles_dir() / "models").glob("*.toml"))

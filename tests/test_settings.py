@@ -1,0 +1,456 @@
+"""The table of settings: where each value comes from, what is refused, and how the user's file is rewritten."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmctl import paths, settings
+from llmctl.errors import ConfigError, NotFoundError, ResourceError
+from llmctl.settings import SETTINGS, Setting, add_endpoint, load, remove_endpoint
+from llmctl.types.endpoint import Endpoint, Policy
+
+OFFICE = Endpoint("office", "https://llm.example.internal/v1", "qwen3-32b", "OFFICE_KEY", "/ca.pem")
+HOME = Endpoint("home", "http://127.0.0.1:8080/v1", "m")
+
+
+@pytest.fixture
+def user() -> Path:
+    """The user's file, not there yet."""
+    file = paths.config_file()
+    file.parent.mkdir(parents=True)
+    return file
+
+
+@pytest.fixture
+def project(home: Path) -> Path:
+    """The project's file in the working directory, not there yet."""
+    assert Path.cwd() == home
+    return home / "llmctl.toml"
+
+
+# For every setting: its default, three other values as TOML, and the same as they are loaded.
+VALUES: dict[str, tuple[Any, list[str], list[Any]]] = {
+    "model": (None, ['"a"', '"b:Q4_K_M"', '"c"'], ["a", "b:Q4_K_M", "c"]),
+    "task": ("chat", ['"code"', '"translate"', '"x"'], ["code", "translate", "x"]),
+    "context": (None, ["4096", "1", "9_000"], [4096, 1, 9000]),
+    "threads": (None, ["4", "1", "2"], [4, 1, 2]),
+    "min_tok_s": (None, ["4", "0.5", "0"], [4.0, 0.5, 0.0]),
+    "policy": (
+        Policy.LOCAL_ONLY,
+        ['"prefer-remote"', '"remote-only"', '"prefer-local"'],
+        [Policy.PREFER_REMOTE, Policy.REMOTE_ONLY, Policy.PREFER_LOCAL],
+    ),
+    "hub_url": (
+        "https://huggingface.co",
+        ['"https://a"', '"http://127.0.0.1:1"', '"https://c/d"'],
+        ["https://a", "http://127.0.0.1:1", "https://c/d"],
+    ),
+    "offline": (False, ["true", "true", "true"], [True, True, True]),
+}
+ALL = pytest.mark.parametrize("setting", SETTINGS, ids=lambda one: one.name)
+
+
+def test_the_table_of_this_test_is_whole() -> None:
+    assert set(VALUES) == {setting.name for setting in SETTINGS}
+
+
+@ALL
+def test_precedence(setting: Setting, user: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variable over project file over user file over default, each added on top of the ones below it."""
+    name = setting.name
+    default, (in_user, in_project, in_variable), loaded = VALUES[name]
+
+    def effective() -> Any:
+        return getattr(load(), name)
+
+    assert effective() == default
+    user.write_text(f"{name} = {in_user}\n")
+    assert effective() == loaded[0]
+    if setting.project:
+        project.write_text(f"{name} = {in_project}\n")
+        assert effective() == loaded[1]
+    for variable in reversed((setting.variable, *setting.also)):  # our own variable stands above those of others
+        monkeypatch.setenv(variable, in_variable.strip('"'))
+        assert effective() == loaded[2]
+    monkeypatch.setenv(setting.variable, "")  # empty is not set
+    if not setting.also:
+        assert effective() == (loaded[1] if setting.project else loaded[0])
+
+
+def test_our_variable_stands_above_the_hubs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "https://theirs")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert (load().hub_url, load().offline) == ("https://theirs", True)
+    monkeypatch.setenv("LLMCTL_HUB_URL", "https://ours")
+    monkeypatch.setenv("LLMCTL_OFFLINE", "off")
+    assert (load().hub_url, load().offline) == ("https://ours", False)
+
+
+def test_the_working_directory_may_be_gone(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert load().task == "chat"
+
+
+# What a project file may not do
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        'policy = "prefer-remote"',
+        'hub_url = "https://evil.example"',
+        "offline = false",
+        "threads = 1",
+        '[endpoints.evil]\nurl = "https://evil.example"\nmodel = "m"',
+        "nonsense = 1",
+    ],
+)
+def test_a_checkout_cannot_decide_where_a_prompt_goes(content: str, project: Path) -> None:
+    project.write_text(content)
+    with pytest.raises(ConfigError, match=r"llmctl\.toml: \w+ can't be set by a project file") as caught:
+        load()
+    assert str(paths.config_file()) in str(caught.value.hint)
+
+
+def test_another_directory_may_be_given(tmp_path: Path, project: Path) -> None:
+    project.write_text('task = "here"')
+    (tmp_path / "llmctl.toml").write_text('task = "there"')
+    assert load().task == "here"
+    assert load(tmp_path).task == "there"
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("kind", ["device", "pipe", "folder", "large"])
+def test_what_is_no_configuration_file(kind: str, project: Path) -> None:
+    """A checkout can hold links; nothing must hang or fill the memory."""
+    if kind == "device":
+        project.symlink_to("/dev/zero")
+    elif kind == "pipe":
+        os.mkfifo(project)
+    elif kind == "folder":
+        project.mkdir()
+    else:
+        project.write_text("#" * 2_000_000)
+    with pytest.raises(ConfigError, match=r"llmctl\.toml is (not a file|larger than)"):
+        load()
+
+
+# What is wrong in a file or variable
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("model = ", "not valid TOML"),
+        ("model = 'a'\nmodel = 'b'", "not valid TOML"),
+        (b"model = '\xff'", "not valid TOML"),
+        ("a = " + "[" * 5000, "not valid TOML"),
+        ("modle = 'a'", "no setting named modle"),
+        ("[server]\nport = 1", "no setting named server"),
+        ("model = 5", "model is 5, it must be a model's name"),
+        ("model = ''", "model is '', it must be"),
+        ("context = 'many'", "context is 'many', it must be a whole number of tokens"),
+        ("context = 0", "context is 0, it must be a whole number of tokens, 1 or more"),
+        ("context = -4096", "context is -4096, it must be"),
+        ("context = 4096.5", "context is 4096.5, it must be"),
+        ("context = true", "context is True, it must be"),
+        ("threads = 0", "threads is 0, it must be"),
+        ("min_tok_s = -1", "min_tok_s is -1, it must be a number of tokens per second"),
+        ("min_tok_s = nan", "min_tok_s is nan, it must be"),
+        ("min_tok_s = inf", "min_tok_s is inf, it must be"),
+        ("min_tok_s = [1]", "min_tok_s is [1], it must be"),
+        ("policy = 'local'", "policy is 'local', it must be one of local-only, prefer-local, prefer-remote, remote-"),
+        ("policy = 1", "policy is 1, it must be one of"),
+        ("hub_url = 'huggingface.co'", "hub_url is 'huggingface.co', it must be an http or https address"),
+        ("hub_url = 'file:///etc'", "it must be an http or https address"),
+        ("hub_url = 'https://[x'", "it must be an http or https address"),
+        ("offline = 'maybe'", "offline is 'maybe', it must be true or false"),
+        ("offline = 1", "offline is 1, it must be true or false"),
+        ("endpoints = 'office'", "endpoints must be tables like [endpoints.office]"),
+        ("[[endpoints]]\nurl = 'u'", "endpoints must be tables"),
+        ("[endpoints]\noffice = 'https://x'", "[endpoints.office] must hold url and model"),
+        ("[endpoints.office]\nurl = 'https://x'", "[endpoints.office] must hold url and model"),
+        ("[endpoints.office]\nurl = 'https://x'\nmodel = ''", "[endpoints.office] must hold url and model"),
+        ("[endpoints.office]\nurl = 'u'\nmodel = 1", "[endpoints.office] must hold url and model"),
+        ("[endpoints.office]\nurl = 'u'\nmodel = 'm'\nkey = 'sk-1'", "[endpoints.office] must hold url and model"),
+        ("[endpoints.office]\nurl = 'u'\nmodel = 'm'\nname = 'x'", "[endpoints.office] must hold url and model"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said(content: str | bytes, says: str, user: Path) -> None:
+    user.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ConfigError) as caught:
+        load()
+    assert str(user) in caught.value.message
+    assert says in caught.value.message
+    assert "sk-1" not in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("LLMCTL_CONTEXT", "8k", "LLMCTL_CONTEXT is '8k', it must be a whole number of tokens"),
+        ("LLMCTL_MIN_TOK_S", "nan", "LLMCTL_MIN_TOK_S is 'nan'"),
+        ("LLMCTL_POLICY", "PREFER-LOCAL", "LLMCTL_POLICY is 'PREFER-LOCAL', it must be one of local-only"),
+        ("HF_ENDPOINT", "hub", "HF_ENDPOINT is 'hub', it must be an http or https address"),
+        ("HF_HUB_OFFLINE", "maybe", "HF_HUB_OFFLINE is 'maybe', it must be true or false"),
+    ],
+)
+def test_a_wrong_variable_is_named(variable: str, value: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigError) as caught:
+        load()
+    assert caught.value.message.startswith(says)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read(user: Path) -> None:
+    user.write_text("")
+    user.chmod(0)
+    with pytest.raises(ConfigError, match="can't be read: Permission denied"):
+        load()
+
+
+# Endpoints
+
+
+def test_endpoints_keep_their_order_and_bring_the_policy() -> None:
+    assert load().policy is Policy.LOCAL_ONLY
+    add_endpoint(OFFICE)
+    add_endpoint(HOME)
+    assert load().endpoints == (OFFICE, HOME)
+    assert load().policy is Policy.PREFER_LOCAL
+    changed = Endpoint("office", "https://other/v1", "n")
+    add_endpoint(changed)
+    assert load().endpoints == (changed, HOME)  # replaced where it stood, nothing of the old one left
+    remove_endpoint("office")
+    assert load().endpoints == (HOME,)
+    remove_endpoint("home")
+    assert load().endpoints == ()
+    assert load().policy is Policy.LOCAL_ONLY
+
+
+def test_a_policy_that_was_set_is_not_changed_by_adding(user: Path) -> None:
+    user.write_text('policy = "local-only"\n')
+    add_endpoint(OFFICE)
+    assert load().policy is Policy.LOCAL_ONLY
+
+
+def test_endpoint_by_name() -> None:
+    with pytest.raises(NotFoundError, match=r"no endpoint named x \(none is configured\)"):
+        load().endpoint("x")
+    add_endpoint(OFFICE)
+    add_endpoint(HOME)
+    assert load().endpoint("home") == HOME
+    with pytest.raises(NotFoundError, match=r"no endpoint named x \(office, home\)") as caught:
+        load().endpoint("x")
+    assert "llmctl endpoint add" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("name", ["a.b", "1", "a-b_c.d", "url", "x" * 64, "endpoints"])
+def test_any_name(name: str) -> None:
+    add_endpoint(OFFICE)
+    add_endpoint(Endpoint(name, "https://x/v1", "m"))
+    assert load().endpoints == (OFFICE, Endpoint(name, "https://x/v1", "m"))
+    remove_endpoint(name)
+    assert load().endpoints == (OFFICE,)
+
+
+@given(
+    url=st.text(min_size=1, max_size=20).filter(str.strip),
+    model=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20).filter(str.strip),
+)
+def test_any_text(url: str, model: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Quotes, line ends and control characters come back as they were."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        added = Endpoint("x", url, model)
+        add_endpoint(added)
+        assert load().endpoints == (added,)
+
+
+# Rewriting the user's file
+
+WRITTEN = """\
+# The configuration of this laptop
+model = "qwen3.5-4b"   # fast enough
+
+# our server
+[endpoints.lab]        # third floor
+url = "https://lab.example.internal/v1"  # behind the VPN
+model = "big"
+"""
+
+
+def test_what_stands_there_stays(user: Path) -> None:
+    user.write_text(WRITTEN)
+    add_endpoint(OFFICE)
+    text = user.read_text()
+    assert text.startswith(WRITTEN)
+    assert "[endpoints.office]" in text
+    assert [one.name for one in load().endpoints] == ["lab", "office"]
+    remove_endpoint("office")
+    assert user.read_text().rstrip("\n") == WRITTEN.rstrip("\n")
+    add_endpoint(Endpoint("lab", "https://new/v1", "small"))
+    assert user.read_text().startswith('# The configuration of this laptop\nmodel = "qwen3.5-4b"   # fast enough\n')
+    remove_endpoint("lab")
+    assert load().model == "qwen3.5-4b"
+    assert "# fast enough" in user.read_text()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "\n\n",
+        "# only a comment",
+        'model = "x"',
+        '[endpoints.a]\nurl = "u"\nmodel = "m"',
+        '[endpoints]\n[endpoints.a]\nurl = "u"\nmodel = "m"\n',
+        '[endpoints]\na.url = "u"\na.model = "m"\n',
+        '[endpoints."a"]\r\nurl = "u"\r\nmodel = "m"\r\n',
+    ],
+)
+def test_ways_to_write_a_file(content: str, user: Path) -> None:
+    user.write_bytes(content.encode())
+    before = load()
+    for name in ("b", "a", "x.y"):
+        add_endpoint(Endpoint(name, "U", "M"))
+        assert load().endpoint(name) == Endpoint(name, "U", "M")
+        assert load().model == before.model
+    for name in ("b", "x.y", "a"):
+        remove_endpoint(name)
+    assert load().endpoints == ()
+    assert load().model == before.model
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        'endpoints = {a = {url = "u", model = "m"}}\nmodel = "x"\n',
+        'endpoints.a.url = "u"\nendpoints.a.model = "m"\nmodel = "x"\n',  # `model` would get into [endpoints.a]
+    ],
+)
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_a_file_that_cannot_be_edited_safely_is_left_alone(content: str, name: str, user: Path) -> None:
+    user.write_text(content)
+    with pytest.raises(ConfigError, match=rf"{user} can't be edited.*\[endpoints\.{name}\]"):
+        add_endpoint(Endpoint(name, "U", "M"))
+    assert user.read_text() == content
+
+
+def test_a_broken_file_is_left_alone(user: Path) -> None:
+    user.write_text("model = ")
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        add_endpoint(OFFICE)
+    assert user.read_text() == "model = "
+
+
+def test_only_the_owner_may_read_it(user: Path) -> None:
+    user.write_text(WRITTEN)
+    user.chmod(0o644)
+    before = os.umask(0)
+    try:
+        assert add_endpoint(OFFICE) == user
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(user.stat().st_mode) == 0o600
+
+
+def test_a_new_folder_is_its_owners_too() -> None:
+    file = add_endpoint(OFFICE)
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_a_link_stays_a_link(user: Path, tmp_path: Path) -> None:
+    dotfiles = tmp_path / "dotfiles"
+    dotfiles.mkdir()
+    (dotfiles / "llmctl.toml").write_text(WRITTEN)
+    user.symlink_to(dotfiles / "llmctl.toml")
+    add_endpoint(OFFICE)
+    assert user.is_symlink()
+    assert "[endpoints.office]" in (dotfiles / "llmctl.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("function", "number", "kind"),
+    [
+        ("fsync", errno.EIO, ConfigError),
+        ("fsync", errno.ENOSPC, ResourceError),
+        ("replace", errno.EACCES, ConfigError),
+        ("replace", errno.EROFS, ConfigError),
+    ],
+)
+def test_the_old_file_is_whole_if_writing_fails(
+    function: str, number: int, kind: type[Exception], user: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user.write_text(WRITTEN)
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, function, fail)
+        with pytest.raises(kind, match=f"{user} can't be written: {os.strerror(number)}"):
+            add_endpoint(OFFICE)
+    assert user.read_text() == WRITTEN
+    assert list(user.parent.iterdir()) == [user]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written(user: Path) -> None:
+    user.parent.chmod(0o500)
+    with pytest.raises(ConfigError, match="can't be written: Permission denied"):
+        add_endpoint(OFFICE)
+
+
+def test_a_file_stands_where_the_folder_should(home: Path) -> None:
+    paths.config_file().parent.parent.write_text("")
+    with pytest.raises(ConfigError, match="can't be"):
+        add_endpoint(OFFICE)
+
+
+def test_whoever_reads_meanwhile_sees_a_whole_file(user: Path) -> None:
+    """The file is replaced, never written in place: a reader at any moment gets a valid one."""
+    user.write_text(WRITTEN)
+    done = threading.Event()
+    broken: list[Exception] = []
+
+    def read() -> None:
+        while not done.is_set():
+            try:
+                assert load().endpoint("lab").model == "big"
+            except Exception as error:
+                broken.append(error)
+                return
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        for number in range(20):
+            add_endpoint(Endpoint(f"e{number}", "https://x/v1", "m" * 2000))
+    finally:
+        done.set()
+        reader.join()
+    assert broken == []
+    assert len(load().endpoints) == 21
+
+
+def test_every_setting_is_documented() -> None:
+    for setting in SETTINGS:
+        assert setting.help
+        assert setting.expects
+        assert setting.name in settings.Settings.__dataclass_fields__
