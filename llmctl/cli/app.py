@@ -74,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     completion_init()
     out = Output(_command(arguments), as_json="--json" in arguments)
+    out.warnings.clear()
     try:
         return int(app(arguments, prog_name="llmctl", standalone_mode=False) or 0)
     except LlmctlError as error:

@@ -53,6 +53,9 @@ def colour(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
+_warnings: list[str] = []  # of the process's one command: an error's document, made elsewhere, has them too
+
+
 @dataclass
 class Output:
     """What one command says. ``as_json`` collects data and warnings for one document at the end."""
@@ -60,7 +63,7 @@ class Output:
     command: str
     as_json: bool = False
     quiet: bool = False
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=lambda: _warnings)
 
     @property
     def interactive(self) -> bool:

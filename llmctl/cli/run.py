@@ -76,10 +76,14 @@ def run(
     def planned() -> Fit | NoFit:
         from llmctl.cli import situation
 
-        found = situation.look(out)
+        shelf = situation.shelf(out)
+        name = model or shelf.settings.model
+        # Measuring takes seconds: worth it before a download is chosen, not before what is here answers.
+        here = any(candidate.path for candidate in shelf.candidates(name))
+        found = situation.look(out, before=shelf, measure=not here)
         wanted = situation.want(found.settings, task=task, context=context, threads=threads)
         wanted = replace(wanted, prompt_tokens=_estimated_tokens(messages))
-        return _planned(out, found, model or found.settings.model, wanted, yes=yes, local=local)
+        return _planned(out, found, name, wanted, yes=yes, local=local)
 
     ask(out, messages, sampling, planned, local=local, endpoint=endpoint)
 
@@ -238,6 +242,8 @@ class Story:
         self.out.note("stopped")
 
     def finished(self, answer: Answer) -> None:
+        from llmctl.types.plan import Basis
+
         self.end_line()
         if not answer.text:
             self.out.warn("the model answered nothing")
@@ -246,7 +252,9 @@ class Story:
         timings, usage = answer.timings, answer.usage
         parts = [f"{units.count(usage.completion_tokens)} tokens", f"{units.tok_s(timings.decode_tok_s)} tok/s"]
         if answer.predicted is not None:
-            parts[1] += f" (promised {units.tok_s(answer.predicted.decode_tok_s)})"
+            pace = units.tok_s(answer.predicted.decode_tok_s)
+            guess = answer.predicted.basis is Basis.MODELLED
+            parts[1] += f" (guessed {pace}: llmctl doctor measures)" if guess else f" (promised {pace})"
         self.out.note(" · ".join([*parts, f"first token {units.seconds(timings.first_token_s)}"]))
         self.out.data(answer)
 

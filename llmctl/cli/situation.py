@@ -52,27 +52,31 @@ def shelf(out: Output) -> Shelf:
     return Shelf(loaded, known, Store())
 
 
-def look(out: Output, *, machine: Machine | None = None, before: Shelf | None = None) -> Situation:
+def look(
+    out: Output, *, machine: Machine | None = None, before: Shelf | None = None, measure: bool = True
+) -> Situation:
     """This machine, or ``machine`` in its place; ``before`` is the shelf if it was looked at before."""
     there = before or shelf(out)
     engines: tuple[EngineInfo, ...] = ()
     if machine is None:
-        machine, engines = this_machine(out)
+        machine, engines = this_machine(out, measure=measure)
     knowledge = catalogue.load_knowledge(paths.profiles_dir())
     return Situation(there.settings, there.known, there.store, machine, engines, knowledge)
 
 
-def this_machine(out: Output, *, thorough: bool = False, again: bool = False) -> tuple[Machine, tuple[EngineInfo, ...]]:
+def this_machine(
+    out: Output, *, measure: bool = True, thorough: bool = False, again: bool = False
+) -> tuple[Machine, tuple[EngineInfo, ...]]:
     """This machine and its engines, the speed of the engine's kernels included.
 
-    That is measured, and told on stderr, when nothing is known of it yet; with ``thorough`` also when it is incomplete
-    because the machine was busy then; with ``again`` in any case, and then failing is an EngineError.
+    With ``measure`` that is measured, and told on stderr, when nothing is known of it yet; with ``thorough`` also when
+    it is incomplete because the machine was busy then; with ``again`` in any case, and then failing is an EngineError.
     """
     host = Host()
     machine, engines = devices.this_machine(host, store=paths.hub_cache())
     usable = next((engine for engine in engines if engine.usable), None)
     known = kernels.complete(machine.kernels) if thorough else bool(machine.kernels)
-    if usable is None or (known and not again):
+    if usable is None or not measure or (known and not again):
         return machine, engines
     out.note("Measuring the engine's kernels, some two seconds, once per machine …")
     try:

@@ -117,7 +117,8 @@ def _local(
             # The way to a child on loopback doesn't break by itself: either it is dead or about to be.
             raise engine.death() from error
     executed = Executed(Side.LOCAL, None, fit.candidate.model.id, fit.candidate.artifact.quant, reason)
-    return _receipt(so_far, finished, executed, Predicted(fit.speed.decode_tok_s, fit.memory.must_fit_bytes))
+    predicted = Predicted(fit.speed.decode_tok_s, fit.memory.must_fit_bytes, fit.speed.basis)
+    return _receipt(so_far, finished, executed, predicted)
 
 
 def _local_sampling(fit: Fit, sampling: Sampling) -> Sampling:

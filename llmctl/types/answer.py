@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from llmctl.types.endpoint import Side
+from llmctl.types.plan import Basis
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,7 @@ class LeftMachine:
 class Predicted:
     decode_tok_s: float
     must_fit_bytes: int
+    basis: Basis
 
 
 @dataclass(frozen=True, slots=True)
