@@ -400,6 +400,7 @@ def test_the_old_file_is_whole_if_writing_fails(
     user.write_text(WRITTEN)
 
     def fail(*_: object, **__: object) -> None:
+        assert len(list(user.parent.iterdir())) == 2, "the new one is written beside the old, on the same filesystem"
         raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as patch:

@@ -73,14 +73,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the contract's exit code. Nothing below prints an error or a traceback."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     completion_init()
-    out = Output(_command(arguments), as_json="--json" in arguments)
-    out.warnings.clear()
+    Output(_command(arguments), as_json="--json" in arguments)  # for errors that come before the command's own
     try:
         return int(app(arguments, prog_name="llmctl", standalone_mode=False) or 0)
     except LlmctlError as error:
-        return _told(partial(out.failed, error), error.exit_code)
+        return _told(partial(Output.latest.failed, error), error.exit_code)
     except typer.TyperException as error:
-        return _told(partial(_usage, out, error), error.exit_code)
+        return _told(partial(_usage, Output.latest, error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C ends us at once
         return INTERRUPTED

@@ -14,7 +14,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
 from llmctl.errors import LlmctlError
 
@@ -53,9 +53,6 @@ def colour(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
-_warnings: list[str] = []  # of the process's one command: an error's document, made elsewhere, has them too
-
-
 @dataclass
 class Output:
     """What one command says. ``as_json`` collects data and warnings for one document at the end."""
@@ -63,7 +60,11 @@ class Output:
     command: str
     as_json: bool = False
     quiet: bool = False
-    warnings: list[str] = field(default_factory=lambda: _warnings)
+    warnings: list[str] = field(default_factory=list)
+    latest: ClassVar[Output]
+
+    def __post_init__(self) -> None:
+        Output.latest = self  # so that an error is told where the command has told its warnings
 
     @property
     def interactive(self) -> bool:

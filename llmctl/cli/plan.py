@@ -125,7 +125,7 @@ def screen(
         yield from _memory(choice)
         for reason in choice.reasons[1:]:
             yield from _wrapped(f"{reason}.")
-    subjects = set() if named or everything else {fit.candidate.model.name for fit in picks.values()}
+    subjects = set() if named or everything else {fit.candidate.model.id for fit in picks.values()}
     rejected = tuple(one for one in answer.rejected if one.model not in subjects)
     yield from _rejections(rejected, len(rejected) if everything else FEW if limit is None else limit)
     yield f" {_open(model.openness)} licence {model.licence or 'unknown'}"
@@ -196,7 +196,7 @@ def _rejections(rejected: tuple[Rejected, ...], limit: int) -> Iterator[str]:
             return
         if limit >= len(rejected) or one.model not in shown:
             shown.add(f"{one.model} {one.quant}" if limit >= len(rejected) else one.model)
-            yield from _wrapped(f"Not picked: {one.model} {one.quant} {one.reason}.")
+            yield from _wrapped(f"Not picked: {one}.")
 
 
 def _open(openness: Openness | None) -> str:

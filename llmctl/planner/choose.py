@@ -50,7 +50,7 @@ def plan(machine: Machine, candidates: Sequence[Candidate], want: Want, knowledg
     if explicit and slow and not fits:
         chosen, late = max(slow, key=lambda pair: pair[0].speed.decode_tok_s)
         slow.remove((chosen, late))
-        fits = [replace(chosen, warnings=(*chosen.warnings, _warning(late.rejected)))]
+        fits = [replace(chosen, warnings=(*chosen.warnings, str(late.rejected)))]
     misses += (late for _, late in slow)
     if not fits:
         return _no_fit(misses, explicit)
@@ -102,13 +102,12 @@ def _explained(name: str, fit: Fit, judge: Judge, best: Fit) -> Fit:
 
 
 def _beaten(fit: Fit, better: Fit) -> Rejected:
-    name = f"{better.candidate.model.name} {better.candidate.artifact.quant}"
-    reason = f"fits, but {name} is at least as good and writes {units.tok_s(better.speed.decode_tok_s)} tok/s"
-    return Rejected(
-        fit.candidate.model.name,
-        fit.candidate.artifact.quant,
-        f"{reason} to its {units.tok_s(fit.speed.decode_tok_s)}",
+    model, than = fit.candidate.model, better.candidate
+    reason = (
+        f"fits, but {than.model.name} {than.artifact.quant} is at least as good and writes "
+        f"{units.tok_s(better.speed.decode_tok_s)} tok/s to its {units.tok_s(fit.speed.decode_tok_s)}"
     )
+    return Rejected(model.id, fit.candidate.artifact.quant, reason, name=model.name)
 
 
 def _no_fit(misses: Sequence[Miss], explicit: bool) -> NoFit:
@@ -117,12 +116,7 @@ def _no_fit(misses: Sequence[Miss], explicit: bool) -> NoFit:
     if not rejected:
         return NoFit("there is no model to choose from", (), None)
     nearest = rejected[0]
-    words = f"{nearest.model} {nearest.quant} {nearest.reason}"
-    return NoFit(words if explicit else f"no model fits; the nearest, {words}", rejected, nearest)
-
-
-def _warning(late: Rejected) -> str:
-    return f"{late.model} {late.quant} {late.reason}"
+    return NoFit(str(nearest) if explicit else f"no model fits; the nearest, {nearest}", rejected, nearest)
 
 
 def _order(candidate: Candidate) -> tuple[str, str, str]:

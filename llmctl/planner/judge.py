@@ -179,4 +179,5 @@ def _memory(row: DeviceMemory) -> str:
 
 
 def _miss(candidate: Candidate, reason: str, gap: float, short_by_bytes: int | None = None) -> Miss:
-    return Miss(Rejected(candidate.model.name, candidate.artifact.quant, reason, short_by_bytes), gap)
+    model, quant = candidate.model, candidate.artifact.quant
+    return Miss(Rejected(model.id, quant, reason, short_by_bytes, model.name), gap)

@@ -99,12 +99,17 @@ class Fit:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A candidate that was not chosen. ``short_by_bytes`` only where memory is what is missing."""
+    """A candidate that was not chosen. ``model`` is the id, ``name`` what people call it; ``short_by_bytes`` only where
+    memory is what is missing. ``reason`` goes on from "NAME QUANT"."""
 
     model: str
     quant: str
     reason: str
     short_by_bytes: int | None = None
+    name: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name or self.model} {self.quant} {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,8 +31,15 @@ from llmctl.types.machine import (
     Memory,
 )
 from llmctl.types.model import Evidence, Openness
-from llmctl.types.plan import NoFit, Plan, Rejected
+from llmctl.types.plan import Basis, NoFit, Plan, Rejected
 from tests.fakes.fits import fit_for
+
+
+@pytest.fixture(autouse=True)
+def start() -> None:
+    """As main() does: what the process has been warned of so far is forgotten."""
+    Output("").warnings.clear()
+
 
 FIT = fit_for(Path("/models/a.gguf"))
 ENDPOINT = Endpoint("office", "https://x/v1", "m")
@@ -43,7 +50,7 @@ EVERYTHING: list[Any] = [
         Executed(Side.REMOTE, "office", "m", None, "why"),
         Usage(1, None),
         Timings(None, 0.5, None, 16.2, 3.0),
-        Predicted(16.0, 1 << 32),
+        Predicted(16.0, 1 << 32, Basis.CALIBRATED),
         LeftMachine("x", 200, True),
         "stop",
     ),
@@ -200,6 +207,13 @@ def test_errors_in_json(capsys: Captured) -> None:
         "warnings": ["careful"],
         "error": {"code": "network", "message": "no route", "hint": "try again"},
     }
+
+
+def test_an_error_has_the_warnings_that_came_before_it(capsys: Captured) -> None:
+    """main() tells of an error by the Output that the command made last."""
+    Output("run", as_json=True).warn("careful")
+    Output.latest.failed(NetworkError("no route"))
+    assert json.loads(capsys.readouterr().out)["warnings"] == ["careful"]
 
 
 class Stream(io.StringIO):

@@ -51,7 +51,7 @@ def test_the_whole_catalogue(capsys: pytest.CaptureFixture[str], laptop: str) ->
     assert data["picks"]["best"] == {"model": data["choice"]["model"], "quant": data["choice"]["quant"]}
     files = sum(len(model.artifacts) for model in catalogue.load(paths.profiles_dir() / "models").models)
     assert 1 + len(data["alternatives"]) + len(data["rejected"]) == files
-    assert set(data["rejected"][0]) == {"model", "quant", "reason", "short_by_bytes"}
+    assert set(data["rejected"][0]) == {"model", "name", "quant", "reason", "short_by_bytes"}
     available = data["choice"]["memory"]["by_device"][0]["available_bytes"]
     assert available == 16 * GIB
 

@@ -246,6 +246,7 @@ def test_pieces_come_while_the_server_still_speaks() -> None:
         pytest.param([event(reasoning="Hm"), event("Hi"), DONE], "Hi", "Hm", None, id="reasoning"),
         pytest.param([event(None, content=None, reasoning_content="Hm"), DONE], "", "Hm", None, id="content null"),
         pytest.param([event("<think>Hm"), event(finish="length"), DONE], "", "Hm", "length", id="cut off thinking"),
+        pytest.param([event("<thi", finish="stop")], "<thi", "", "stop", id="held back to the end"),
         pytest.param([b"event: x\nid: 1\nretry: 5\n", event("Hi"), DONE], "Hi", "", None, id="other fields"),
         pytest.param([b'data:{"choices":[{"delta":{"content":"Hi"}}]}\n\n', DONE], "Hi", "", None, id="no blank"),
         pytest.param([data([1]), data(None), data("x"), event("Hi"), DONE], "Hi", "", None, id="no objects"),

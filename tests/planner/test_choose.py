@@ -56,11 +56,9 @@ class TestPicks:
 
     def test_every_file_is_chosen_offered_or_rejected_with_its_reason(self) -> None:
         answer = planned(LAPTOP)
-        told = [
-            (fit.candidate.model.name, fit.candidate.artifact.quant) for fit in (answer.choice, *answer.alternatives)
-        ]
+        told = [name_of(fit) for fit in (answer.choice, *answer.alternatives)]
         told += [(one.model, one.quant) for one in answer.rejected]
-        assert sorted(told) == sorted((one.model.name, one.artifact.quant) for one in everything())
+        assert sorted(told) == sorted((one.model.id, one.artifact.quant) for one in everything())
         assert all(any(digit.isdigit() for digit in one.reason) for one in answer.rejected)
 
     def test_picks_get_faster_and_worse(self) -> None:
@@ -206,7 +204,7 @@ class TestNothingFits:
         tiny = with_memory(EPYC, 600 << 20)
         answer = none(tiny, everything())
         assert answer.nearest == answer.rejected[0]
-        assert answer.nearest.model == "SmolLM2 135M Instruct"
+        assert answer.nearest.model == "smollm2-135m-instruct"
         assert answer.reason.startswith("no model fits; the nearest, SmolLM2 135M Instruct Q4_1 needs ")
         assert len(answer.rejected) == len(everything())
 

