@@ -7,6 +7,7 @@
     ├── NotFoundError           4  model, quant, file, endpoint or session
     ├── NetworkError            5  unreachable, timed out, server error
     │   ├── OfflineError        5  offline, and not on this machine
+    │   ├── UnreachableError    5  no connection was made, so nothing was sent
     │   └── CertificateError    5  the other side could not prove who it is
     ├── IntegrityError          6  size, sha256 or GGUF structure wrong
     ├── ResourceError           7  disk full, lock held, port taken
@@ -68,6 +69,10 @@ class NetworkError(LlmctlError):
 
 class OfflineError(NetworkError):
     code = "offline"
+
+
+class UnreachableError(NetworkError):
+    code = "unreachable"
 
 
 class CertificateError(NetworkError):

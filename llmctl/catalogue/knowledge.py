@@ -128,6 +128,9 @@ class SpeedConstants:
     layer_s: float
     vocabulary_s: float
     kv_share: float
+    attention_decode_share: float
+    attention_prefill_share: float
+    activation_s: float
     memory_share: float
     unknown_device_bytes_per_s: float
     cores: tuple[Core, ...]
@@ -262,6 +265,9 @@ def _speed(table: Table) -> SpeedConstants:
         layer_s=cpu.number("layer_s"),
         vocabulary_s=cpu.number("vocabulary_s"),
         kv_share=cpu.number("kv_share"),
+        attention_decode_share=table.number("attention_decode_share"),
+        attention_prefill_share=table.number("attention_prefill_share"),
+        activation_s=cpu.number("activation_s"),
         memory_share=cpu.number("memory_share"),
         unknown_device_bytes_per_s=table.number("unknown_device_bytes_per_s"),
         cores=tuple(cores),

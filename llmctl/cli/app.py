@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -72,6 +73,9 @@ app.command()(completion.completion)
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the contract's exit code. Nothing below prints an error or a traceback."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a locale without "→" is no reason to end in a traceback
     completion_init()
     Output(_command(arguments), as_json="--json" in arguments)  # for errors that come before the command's own
     try:

@@ -259,6 +259,11 @@ class Story:
         self.out.data(answer)
 
 
+# Control characters can drive a terminal, and bidirectional overrides make text read as what it is not.
+HARMFUL = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
+del HARMFUL[ord("\n")], HARMFUL[ord("\t")]
+
+
 def harmless(text: str) -> str:
-    """Text without the control characters that could drive a terminal; newline and tab stay."""
-    return text if text.isprintable() else "".join(c for c in text if c.isprintable() or c in "\n\t")
+    """Text as a terminal may show it; every script and emoji stays whole."""
+    return text.translate(HARMFUL)

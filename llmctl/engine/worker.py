@@ -26,6 +26,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 BODY_LIMIT_BYTES = 64 << 20
+# Tokens that come faster than this go out together: nobody reads faster, and each time the reader wakes up it takes a
+# core from threads that wait for each other at every layer.
+TOGETHER_S = 0.03
 GGML_LOG_LEVEL_ERROR = 3  # ggml.h, enum ggml_log_level
 LOG_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)  # ggml.h, ggml_log_callback
 
@@ -101,10 +104,15 @@ class Model:
             finish = None
             if prompt.rstrip().endswith("<think>"):  # the template has opened the thoughts; say so to the reader
                 yield self._chunk({"content": "<think>"}, None)
+            text, sent = "", 0.0
             for made in self._llama.create_completion(tokens, stream=True, **options):
                 choice = made["choices"][0]
                 finish = choice["finish_reason"]
-                yield self._chunk({"content": choice["text"]} if choice["text"] else {}, finish)
+                text += choice["text"]
+                now = time.perf_counter()
+                if finish or (text and now - sent >= TOGETHER_S):
+                    yield self._chunk({"content": text} if text else {}, finish)
+                    text, sent = "", now
             yield self._last(finish)
 
     def _prompt(self, request: Mapping[str, Any]) -> str:
@@ -220,6 +228,13 @@ def handler(model: Model, token: str) -> type[BaseHTTPRequestHandler]:
                 self._json(error.status, error.body)
             except (BrokenPipeError, ConnectionResetError):
                 self.close_connection = True  # the client has gone; closing the generator stops the decoding
+            except Exception as error:  # noqa: BLE001  # whatever decoding raises is told where the client listens
+                self.close_connection = True
+                told = {"error": {"message": f"decoding failed: {error}", "code": "decoding"}}
+                if started:
+                    self._event(json.dumps(told))
+                else:
+                    self._json(400, told)
 
         def _event(self, data: str) -> None:
             event = f"data: {data}\n\n".encode()

@@ -1,15 +1,16 @@
 """How fast a placed model will run: from what one token reads, and from what the engine's kernels were measured to do.
 
 Decoding one token streams every matrix of the model once (of the routed experts, the used share), reads the KV cache so
-far, and costs a fixed time per layer and per vocabulary entry:
+far and computes with it, and costs a fixed time per layer and per vocabulary entry:
 
-    seconds = sum over weight types of bytes / rate + KV bytes / KV rate
+    seconds = sum over weight types of bytes / rate + KV bytes / KV rate + attention's operations / its rate
               + layers x layer_s + vocabulary x vocabulary_s
 
 On the CPU the rates are those of ``Machine.kernels``; where nothing was measured, the memory's bandwidth times the
 share of it that llama.cpp reaches, and no more than the cores can take. On a device they are its bandwidth times its
 backend's share. Prefill does two operations per weight and token, at the kernels' rate or in proportion to bandwidth,
-and the attention's own; logits are made for the last token only.
+the attention's, and on the CPU a fixed time per token, layer and element of the embedding for all that lies between
+the products; logits are made for the last token only.
 
 Every constant stands in ``profiles/speed.toml`` with where it was measured or fitted.
 """
@@ -26,18 +27,26 @@ from llmctl.types.model import Shape, Weights
 from llmctl.types.plan import Basis, Speed
 
 UNKNOWN = "unknown"
+HYBRID_ATTENTION = 0.25  # three of four layers are recurrent in Qwen3.5 and its successors, more in other hybrids
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What one device does: bytes streamed and operations done per second, by weight type (None: any), and the time a
-    layer costs beside that. ``basis`` names the range that goes with it in ``speed.toml``."""
+    """What one device does: bytes streamed and operations done per second, by weight type (None: any), and the times
+    that a layer costs beside that: ``layer_s`` in decoding, ``activation_s`` in prefill for each token and element of
+    the embedding. ``basis`` names the range that goes with it in ``speed.toml``."""
 
     decode: Mapping[str | None, float]
     prefill: Mapping[str | None, float]
     kv_bytes_per_s: float
     layer_s: float
+    activation_s: float
     basis: str
+
+    @property
+    def attention_flop_per_s(self) -> float:
+        """The matrix rate of f16, which keys and values are kept in."""
+        return self.prefill.get("F16", self.prefill[None])
 
     def streaming_s(self, type_bytes: Mapping[str, float]) -> float:
         return sum(size / self.decode.get(name, self.decode[None]) for name, size in type_bytes.items())
@@ -68,14 +77,15 @@ def cpu_rates(machine: Machine, threads: int, constants: SpeedConstants) -> Rate
         for name, (flow, operations) in _by_type(machine.kernels, constants).items():
             decode[name], prefill[name] = flow * share, operations * share
         kv = max(rate.decode_bytes_per_s for rate in machine.kernels) * constants.kv_share * share
-        return Rates(decode, prefill, kv, constants.layer_s, Basis.CALIBRATED)
+        return Rates(decode, prefill, kv, constants.layer_s, constants.activation_s, Basis.CALIBRATED)
     core = core_of(machine, constants)
     bandwidth = machine.memory.bandwidth_bytes_per_s
     memory = constants.memory_share * (bandwidth or core.memory_bytes_per_s)
     stream = min(core.decode_bytes_per_s * threads, memory)
     flop = core.prefill_flop_per_s * threads
     basis = "cpu" if bandwidth else UNKNOWN
-    return Rates({None: stream}, {None: flop}, stream * constants.kv_share, constants.layer_s, basis)
+    kv = stream * constants.kv_share
+    return Rates({None: stream}, {None: flop}, kv, constants.layer_s, constants.activation_s, basis)
 
 
 def core_of(machine: Machine, constants: SpeedConstants) -> Core:
@@ -89,7 +99,7 @@ def device_rates(backend: str | None, bandwidth: float | None, constants: SpeedC
     known = constants.backends.get((backend or "").lower(), slowest)
     flow = bandwidth or constants.unknown_device_bytes_per_s
     stream, flop = known.share * flow, known.prefill_flop_per_byte * flow
-    return Rates({None: stream}, {None: flop}, stream, known.layer_s, "device" if bandwidth else UNKNOWN)
+    return Rates({None: stream}, {None: flop}, stream, known.layer_s, 0.0, "device" if bandwidth else UNKNOWN)
 
 
 def speed(
@@ -111,6 +121,8 @@ def speed(
     active = active_bytes(weights, shape)
     body = body_bytes(weights, shape)
     kv_read = kv_read_bytes(shape, load.depth)
+    attending = attention_flop(shape, load.depth)
+    scores = load.prompt_tokens * attention_flop(shape, load.prompt_tokens) / 2  # half of the pairs are masked
     token_s = (shape.n_vocab or 0) * constants.vocabulary_s
     prompt_s = 0.0
     for rates, share in parts:
@@ -118,8 +130,10 @@ def speed(
             continue
         token_s += rates.streaming_s({name: size * share for name, size in active.items()})
         token_s += share * (kv_read / rates.kv_bytes_per_s + shape.n_layer * rates.layer_s)
+        token_s += share * attending / (rates.attention_flop_per_s * constants.attention_decode_share)
         prompt_s += rates.products_s({name: size * share for name, size in body.items()}, load.prompt_tokens)
-        prompt_s += share * _attention_flop(shape, load.prompt_tokens) / rates.prefill.get("F16", rates.prefill[None])
+        prompt_s += share * scores / (rates.attention_flop_per_s * constants.attention_prefill_share)
+        prompt_s += share * load.prompt_tokens * shape.n_layer * shape.n_embd * rates.activation_s
     bases = [rates.basis for rates, share in parts if share > 0]
     worst = min((constants.ranges[name] for name in bases), key=lambda one: one.low)
     decode = 1 / token_s
@@ -172,7 +186,12 @@ def kv_read_bytes(shape: Shape, depth: int) -> int:
     return (shape.kv_width * depth + shape.kv_window_width * windowed) * KV_ELEMENT_BYTES + 2 * shape.state_bytes
 
 
-def _attention_flop(shape: Shape, tokens: int) -> float:
-    """Scores and sums of a causal attention over ``tokens`` tokens: 2 + 2 operations per pair of tokens, half of which
-    are masked, and per element of the queries, which are as wide as the embedding to a good approximation."""
-    return 2.0 * shape.n_layer * shape.n_embd * tokens**2
+def attention_flop(shape: Shape, depth: int) -> float:
+    """Operations of one token's attention over ``depth`` others: two for the scores and two for the sums, per layer,
+    cached token and element of the queries, which are as wide as the embedding to a good approximation. Of a hybrid's
+    layers a share attends, of windowed ones each to its window at most."""
+    layers = shape.n_layer * (HYBRID_ATTENTION if shape.state_bytes else 1.0)
+    cached = shape.kv_width + shape.kv_window_width
+    windowed = shape.kv_window_width / cached if cached else 0.0
+    seen = depth * (1 - windowed) + min(depth, shape.window or depth) * windowed
+    return 4.0 * layers * shape.n_embd * seen

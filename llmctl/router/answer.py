@@ -11,7 +11,7 @@ from llmctl.endpoint.client import TRIES, chat, request_body
 from llmctl.endpoint.secrets import address_of
 from llmctl.engine.llama_cpp_python import start
 from llmctl.engine.supervise import Engine, Worker
-from llmctl.errors import ContextError, EngineError, NetworkError
+from llmctl.errors import ContextError, EngineError, NetworkError, UnreachableError
 from llmctl.net import host_of
 from llmctl.types.answer import (
     Answer,
@@ -86,13 +86,16 @@ def answer(
         except NetworkError as error:
             if route.fallback is None or so_far.first_token is not None:
                 raise
+            if isinstance(error, UnreachableError):
+                so_far.left = None
             listener.staying(error.message)
             fit, reason = route.fallback, f"{route.endpoint.name} can't be reached"
             return _local(fit, reason, messages, sampling, listener, worker, so_far)
     try:
         return _local(route.fit, route.reason, messages, sampling, listener, worker, so_far)
     except (EngineError, ContextError) as error:
-        if route.fallback is None or so_far.first_token is not None:
+        refused = so_far.load_s is not None and type(error) is EngineError  # it works, but not with this request
+        if route.fallback is None or so_far.first_token is not None or refused:
             raise
         so_far.load_s = None
         return _remote(route.fallback, error.message, messages, sampling, listener, so_far)

@@ -36,17 +36,16 @@ def timed(argv: list[str]) -> tuple[str, float, float]:
     begun = time.perf_counter()
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
     assert process.stdout is not None
-    text, first, last = b"", 0.0, 0.0
+    heard: list[tuple[float, bytes]] = []
     while data := os.read(process.stdout.fileno(), 1 << 16):
-        if data == b"\n" and text:  # llmctl's final newline is not a token
-            break
-        last = time.perf_counter()
-        first = first or last
-        text += data
+        heard.append((time.perf_counter(), data))
     process.wait()
     if process.returncode:
         raise SystemExit(f"{argv[:4]} ended with {process.returncode}")
-    return text.decode().strip(), first - begun, last - first
+    if heard[-1][1] == b"\n":  # llmctl's final newline is not a token
+        heard.pop()
+    text = b"".join(data for _, data in heard)
+    return text.decode().strip(), heard[0][0] - begun, heard[-1][0] - heard[0][0]
 
 
 def main() -> None:

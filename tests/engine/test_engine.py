@@ -132,9 +132,9 @@ def test_killed_in_the_middle_of_an_answer(starter_file: Path) -> None:
         os.kill(engine.pid, signal.SIGKILL)
         with pytest.raises(NetworkError, match="broke off"):
             list(stream)
-        assert not engine.alive()
         with pytest.raises(EngineDiedError, match="signal 9"):
             raise engine.death()
+        assert not engine.alive()
 
 
 def test_killed_while_it_waits_for_a_job(starter_file: Path) -> None:
