@@ -131,6 +131,7 @@ class SpeedConstants:
     attention_decode_share: float
     attention_prefill_share: float
     activation_s: float
+    expert_share: float
     memory_share: float
     unknown_device_bytes_per_s: float
     cores: tuple[Core, ...]
@@ -268,6 +269,7 @@ def _speed(table: Table) -> SpeedConstants:
         attention_decode_share=table.number("attention_decode_share"),
         attention_prefill_share=table.number("attention_prefill_share"),
         activation_s=cpu.number("activation_s"),
+        expert_share=cpu.number("expert_share"),
         memory_share=cpu.number("memory_share"),
         unknown_device_bytes_per_s=table.number("unknown_device_bytes_per_s"),
         cores=tuple(cores),

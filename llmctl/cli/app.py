@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,7 +16,7 @@ from typer.completion import completion_init  # type: ignore[attr-defined]  # wh
 from llmctl import __version__
 from llmctl.cli import bench, completion, doctor, endpoint, models, plan, pull, run, setup
 from llmctl.cli.output import Output
-from llmctl.errors import LlmctlError, UsageError
+from llmctl.errors import LlmctlError, ResourceError, UsageError
 
 INTERRUPTED = 130
 PIPE_CLOSED = 141
@@ -73,9 +73,7 @@ app.command()(completion.completion)
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the contract's exit code. Nothing below prints an error or a traceback."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a locale without "→" is no reason to end in a traceback
+    _usable_streams()
     completion_init()
     Output(_command(arguments), as_json="--json" in arguments)  # for errors that come before the command's own
     try:
@@ -85,14 +83,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     except typer.TyperException as error:
         return _told(partial(_usage, Output.latest, error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C ends us at once
         return INTERRUPTED
     except BrokenPipeError:
         return _pipe_closed()
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        full = ResourceError("the disk is full: the output could not be written")
+        return _told(partial(Output.latest.failed, full), full.exit_code)
     except SystemExit as stop:
         if isinstance(stop.__context__, BrokenPipeError):  # typer and rich turn a closed pipe into exit(1)
             return _pipe_closed()
         raise
+
+
+def _usable_streams() -> None:
+    """A stream that was closed before we began reads as empty and takes everything; a locale without "→" is no reason
+    to end in a traceback."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
+        elif mode == "w" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _told(tell: Callable[[], Any], code: int) -> int:

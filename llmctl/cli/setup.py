@@ -10,7 +10,7 @@ import typer
 
 from llmctl import units
 from llmctl.cli.output import Output
-from llmctl.errors import NothingFitsError, UsageError
+from llmctl.errors import LlmctlError, NothingFitsError, UsageError
 
 if TYPE_CHECKING:
     from llmctl.cli.situation import Situation
@@ -115,7 +115,11 @@ def _endpoint(out: Output, found: Situation, *, yes: bool) -> None:
     url = typer.prompt("Its address (https://…)", err=True)
     model = typer.prompt("The model's name there", err=True)
     key = typer.prompt("Environment variable that holds the key (empty: no key)", default="", err=True)
-    add(name, url, model=model, key_env=key or None)
+    try:
+        add(name, url, model=model, key_env=key or None)
+    except LlmctlError as error:  # the rest of the set-up stands, and this can be said again
+        out.warn(error.message)
+        out.note(f"   Again: llmctl endpoint add {name} URL --model {model}   ({error.hint or 'see --help'})")
 
 
 def _completion(out: Output, *, yes: bool) -> None:
@@ -137,6 +141,10 @@ def _completion(out: Output, *, yes: bool) -> None:
     place = places[shell]
     out.note("")
     if not place.exists() and confirmed(out, f"Put completion for {shell} into {place}?", yes=yes):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(script(shell), "utf-8")
-        out.note("It works from the next shell on.")
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(script(shell), "utf-8")
+        except OSError as error:
+            out.warn(f"{place} can't be written: {error.strerror}")
+        else:
+            out.note("It works from the next shell on.")

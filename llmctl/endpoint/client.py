@@ -192,6 +192,7 @@ class _Heard:
     finish_reason: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    prefill_tokens: int | None = None
     prefill_s: float | None = None
     decode_s: float | None = None
     events: int = 0
@@ -203,6 +204,7 @@ class _Heard:
             self.prompt_tokens = _whole(usage.get("prompt_tokens"))
             self.completion_tokens = _whole(usage.get("completion_tokens"))
         if isinstance(timings := event.get("timings"), dict):  # llama.cpp's own addition, ours and llama-server's
+            self.prefill_tokens = _whole(timings.get("prompt_n"))
             self.prefill_s = _seconds(timings.get("prompt_ms"))
             self.decode_s = _seconds(timings.get("predicted_ms"))
 
@@ -249,6 +251,7 @@ def _pieces(response: requests.Response, address: Address) -> Iterator[Piece | F
     yield Finished(
         heard.finish_reason,
         Usage(heard.prompt_tokens, heard.completion_tokens),
+        prefill_tokens=heard.prefill_tokens,
         prefill_s=heard.prefill_s,
         decode_s=heard.decode_s,
     )

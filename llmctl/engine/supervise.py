@@ -30,13 +30,16 @@ class Worker:
     """
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "llmctl.engine.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "llmctl.engine.worker"],  # -P: nothing is imported from the cwd
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise EngineError(f"the engine can't be started: {error.strerror}", hint="llmctl doctor") from error
         self._said: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._last_words: deque[str] = deque(maxlen=STDERR_LINES)
         threading.Thread(target=self._listen, daemon=True).start()
@@ -73,9 +76,6 @@ class Worker:
             raise EngineError(f"llama-cpp-python can't be loaded: {message['missing'][:200]}", hint=REINSTALL)
         reason = next(iter(message["log"]), message["failed"])
         raise EngineError(f"llama.cpp can't load {job['model']}: {reason[:300]}", hint="llmctl doctor")
-
-    def alive(self) -> bool:
-        return self._process.poll() is None
 
     def death(self) -> EngineDiedError:
         """Why the process ended, to be raised by whoever noticed that it has."""
@@ -137,9 +137,6 @@ class Engine:
     @property
     def pid(self) -> int:
         return self._worker.pid
-
-    def alive(self) -> bool:
-        return self._worker.alive()
 
     def death(self) -> EngineDiedError:
         return self._worker.death()

@@ -29,17 +29,29 @@ BODY_LIMIT_BYTES = 64 << 20
 # Tokens that come faster than this go out together: nobody reads faster, and each time the reader wakes up it takes a
 # core from threads that wait for each other at every layer.
 TOGETHER_S = 0.03
-GGML_LOG_LEVEL_ERROR = 3  # ggml.h, enum ggml_log_level
+GGML_LOG_LEVEL_ERROR = 4  # ggml.h, enum ggml_log_level
+# What a request may set, and what the engine's C functions take without complaint.
+OPTIONS: Mapping[str, Callable[[Any], Any]] = {
+    "max_tokens": int,
+    "seed": int,
+    "temperature": float,
+    "top_k": int,
+    "top_p": float,
+    "min_p": float,
+    "repeat_penalty": float,
+    "presence_penalty": float,
+    "stop": list,
+}
 LOG_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)  # ggml.h, ggml_log_callback
 
 
 class RefusedError(Exception):
-    """A request that can't be served: the HTTP status, an OpenAI error code, a message and extra numbers."""
+    """A request that can't be served: the HTTP status, an OpenAI error code and a message."""
 
-    def __init__(self, status: int, code: str, message: str, **numbers: int) -> None:
+    def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
         self.status = status
-        self.body = {"error": {"message": message, "code": code, **numbers}}
+        self.body = {"error": {"message": message, "code": code}}
 
 
 class Model:
@@ -95,8 +107,7 @@ class Model:
     def stream(self, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """The chunks of one chat completion; the last one carries usage and timings. Raises RefusedError."""
         prompt = self._prompt(request)
-        names = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop", "repeat_penalty")
-        options = {name: request[name] for name in names if request.get(name) is not None}
+        options = {name: kind(request[name]) for name, kind in OPTIONS.items() if request.get(name) is not None}
         options.setdefault("max_tokens", None)  # as long as the context lasts
         with self._turn:
             tokens = self._tokens(prompt)
@@ -135,8 +146,6 @@ class Model:
                 400,
                 "context_length_exceeded",
                 f"the prompt is {len(tokens):,} tokens, local context is {context:,}",
-                n_prompt_tokens=len(tokens),
-                n_ctx=context,
             )
         return tokens
 
@@ -283,7 +292,6 @@ def main() -> int:
         os._exit(0)
 
     threading.Thread(target=leave_with_the_parent, daemon=True).start()
-    begun = time.perf_counter()
     errors: deque[str] = deque(maxlen=20)
     try:
         model = Model(job, errors)
@@ -295,7 +303,6 @@ def main() -> int:
         {
             "ready": {
                 "port": server.server_address[1],
-                "load_s": time.perf_counter() - begun,
                 "chat_template": model.has_chat_template,
             }
         }

@@ -69,7 +69,9 @@ class Judge:
         """Whether the floor for decoding, or the one for a whole answer, is missed: and by how much."""
         pace, answer_s = fit.speed.decode_tok_s, self._answer_s(fit.speed, fit.thinking)
         if pace < self.floor_tok_s:
-            reason = f"fits, but would write {units.tok_s(pace)} tok/s, the floor is {units.tok_s(self.floor_tok_s)}"
+            told, floor = units.tok_s(pace), units.tok_s(self.floor_tok_s)
+            told = f"{pace:.2f}" if told == floor else told
+            reason = f"fits, but would write {told} tok/s, the floor is {floor}"
             return _miss(fit.candidate, reason, self.floor_tok_s / pace - 1)
         if answer_s > self.longest_answer_s:
             what = "an answer with its thinking" if fit.thinking else "reading the prompt and answering"

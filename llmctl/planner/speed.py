@@ -34,14 +34,15 @@ HYBRID_ATTENTION = 0.25  # three of four layers are recurrent in Qwen3.5 and its
 class Rates:
     """What one device does: bytes streamed and operations done per second, by weight type (None: any), and the times
     that a layer costs beside that: ``layer_s`` in decoding, ``activation_s`` in prefill for each token and element of
-    the embedding. ``basis`` names the range that goes with it in ``speed.toml``."""
+    the embedding. Experts are streamed at ``expert_share`` of the rate. ``basis`` names the range in ``speed.toml``."""
 
     decode: Mapping[str | None, float]
     prefill: Mapping[str | None, float]
     kv_bytes_per_s: float
     layer_s: float
-    activation_s: float
     basis: str
+    activation_s: float = 0.0
+    expert_share: float = 1.0
 
     @property
     def attention_flop_per_s(self) -> float:
@@ -72,20 +73,26 @@ def cpu_rates(machine: Machine, threads: int, constants: SpeedConstants) -> Rate
     """The CPU's, with ``threads`` of the usable ones (all types slow down in proportion)."""
     share = min(1.0, threads / max(1, machine.cpu.usable_threads))
     if machine.kernels:
-        decode: dict[str | None, float] = {}
-        prefill: dict[str | None, float] = {}
-        for name, (flow, operations) in _by_type(machine.kernels, constants).items():
-            decode[name], prefill[name] = flow * share, operations * share
-        kv = max(rate.decode_bytes_per_s for rate in machine.kernels) * constants.kv_share * share
-        return Rates(decode, prefill, kv, constants.layer_s, constants.activation_s, Basis.CALIBRATED)
-    core = core_of(machine, constants)
-    bandwidth = machine.memory.bandwidth_bytes_per_s
-    memory = constants.memory_share * (bandwidth or core.memory_bytes_per_s)
-    stream = min(core.decode_bytes_per_s * threads, memory)
-    flop = core.prefill_flop_per_s * threads
-    basis = "cpu" if bandwidth else UNKNOWN
-    kv = stream * constants.kv_share
-    return Rates({None: stream}, {None: flop}, kv, constants.layer_s, constants.activation_s, basis)
+        by_type = _by_type(machine.kernels, constants)
+        decode = {name: flow * share for name, (flow, _) in by_type.items()}
+        prefill = {name: operations * share for name, (_, operations) in by_type.items()}
+        fastest = max(rate.decode_bytes_per_s for rate in machine.kernels) * share
+        basis: str = Basis.CALIBRATED
+    else:
+        core, bandwidth = core_of(machine, constants), machine.memory.bandwidth_bytes_per_s
+        memory = constants.memory_share * (bandwidth or core.memory_bytes_per_s)
+        fastest = min(core.decode_bytes_per_s * threads, memory)
+        decode, prefill = {None: fastest}, {None: core.prefill_flop_per_s * threads}
+        basis = "cpu" if bandwidth else UNKNOWN
+    return Rates(
+        decode,
+        prefill,
+        kv_bytes_per_s=fastest * constants.kv_share,
+        layer_s=constants.layer_s,
+        basis=basis,
+        activation_s=constants.activation_s,
+        expert_share=constants.expert_share,
+    )
 
 
 def core_of(machine: Machine, constants: SpeedConstants) -> Core:
@@ -99,7 +106,7 @@ def device_rates(backend: str | None, bandwidth: float | None, constants: SpeedC
     known = constants.backends.get((backend or "").lower(), slowest)
     flow = bandwidth or constants.unknown_device_bytes_per_s
     stream, flop = known.share * flow, known.prefill_flop_per_byte * flow
-    return Rates({None: stream}, {None: flop}, stream, known.layer_s, 0.0, "device" if bandwidth else UNKNOWN)
+    return Rates({None: stream}, {None: flop}, stream, known.layer_s, "device" if bandwidth else UNKNOWN)
 
 
 def speed(
@@ -118,7 +125,7 @@ def speed(
         parts.append(
             (device_rates(device.engine_backend, device.bandwidth_bytes_per_s, constants), placement.offloaded)
         )
-    active = active_bytes(weights, shape)
+    active, experts = active_bytes(weights, shape), active_expert_bytes(weights, shape)
     body = body_bytes(weights, shape)
     kv_read = kv_read_bytes(shape, load.depth)
     attending = attention_flop(shape, load.depth)
@@ -128,10 +135,11 @@ def speed(
     for rates, share in parts:
         if share <= 0:
             continue
-        token_s += rates.streaming_s({name: size * share for name, size in active.items()})
+        token_s += share * rates.streaming_s(active)
+        token_s += share * rates.streaming_s(experts) * (1 / rates.expert_share - 1)
         token_s += share * (kv_read / rates.kv_bytes_per_s + shape.n_layer * rates.layer_s)
         token_s += share * attending / (rates.attention_flop_per_s * constants.attention_decode_share)
-        prompt_s += rates.products_s({name: size * share for name, size in body.items()}, load.prompt_tokens)
+        prompt_s += share * rates.products_s(body, load.prompt_tokens)
         prompt_s += share * scores / (rates.attention_flop_per_s * constants.attention_prefill_share)
         prompt_s += share * load.prompt_tokens * shape.n_layer * shape.n_embd * rates.activation_s
     bases = [rates.basis for rates, share in parts if share > 0]
@@ -149,14 +157,21 @@ def speed(
 
 def active_bytes(weights: Weights, shape: Shape) -> dict[str, float]:
     """Bytes that one token streams, by weight type: all of them, of routed experts the used share."""
-    if not shape.n_expert or not weights.expert_bytes:
-        return dict(weights.type_bytes)
-    unused = 1 - shape.n_expert_used / shape.n_expert
-    experts: Mapping[str, float] = weights.expert_type_bytes
-    if not experts:
-        total = sum(weights.type_bytes.values())
-        experts = {name: size * weights.expert_bytes / total for name, size in weights.type_bytes.items()}
-    return {name: size - experts.get(name, 0) * unused for name, size in weights.type_bytes.items()}
+    used, experts = active_expert_bytes(weights, shape), _expert_bytes(weights)
+    return {name: size - experts.get(name, 0) + used.get(name, 0) for name, size in weights.type_bytes.items()}
+
+
+def active_expert_bytes(weights: Weights, shape: Shape) -> dict[str, float]:
+    """The part of it that lies in routed experts."""
+    share = shape.n_expert_used / shape.n_expert if shape.n_expert else 1.0
+    return {name: size * share for name, size in _expert_bytes(weights).items()}
+
+
+def _expert_bytes(weights: Weights) -> Mapping[str, float]:
+    if weights.expert_type_bytes or not weights.expert_bytes:
+        return weights.expert_type_bytes
+    total = sum(weights.type_bytes.values())
+    return {name: size * weights.expert_bytes / total for name, size in weights.type_bytes.items()}
 
 
 def body_bytes(weights: Weights, shape: Shape) -> dict[str, float]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from llmctl.endpoint.client import TRIES, chat, request_body
+from llmctl.endpoint.client import chat, request_body
+from llmctl.endpoint.local import ask
 from llmctl.endpoint.secrets import address_of
 from llmctl.engine.llama_cpp_python import start
 from llmctl.engine.supervise import Engine, Worker
@@ -26,7 +27,7 @@ from llmctl.types.answer import (
     Timings,
     Usage,
 )
-from llmctl.types.endpoint import Address, Endpoint, Remote, Route, Side
+from llmctl.types.endpoint import Endpoint, Remote, Route, Side
 from llmctl.types.plan import Fit
 
 
@@ -113,12 +114,7 @@ def _local(
     with start(fit, worker=worker) as engine:
         so_far.load_s = engine.load_s
         listener.loaded(fit, engine)
-        body = request_body(engine.address, messages, _local_sampling(fit, sampling))
-        try:
-            finished = _listen(engine.address, body, listener, so_far, tries=1)
-        except NetworkError as error:
-            # The way to a child on loopback doesn't break by itself: either it is dead or about to be.
-            raise engine.death() from error
+        finished = _listen(ask(engine, messages, _local_sampling(fit, sampling)), listener, so_far)
     executed = Executed(Side.LOCAL, None, fit.candidate.model.id, fit.candidate.artifact.quant, reason)
     predicted = Predicted(fit.speed.decode_tok_s, fit.memory.must_fit_bytes, fit.speed.basis)
     return _receipt(so_far, finished, executed, predicted)
@@ -143,19 +139,19 @@ def _remote(
     host = host_of(address.url)
     listener.leaving(endpoint, host, reason)
     so_far.left = LeftMachine(host=host, bytes=len(body), tls=address.url.startswith("https:"))
-    finished = _listen(address, body, listener, so_far)
+    finished = _listen(chat(address, body), listener, so_far)
     return _receipt(so_far, finished, Executed(Side.REMOTE, endpoint.name, endpoint.model, None, reason), None)
 
 
-def _listen(address: Address, body: bytes, listener: Listener, so_far: Progress, *, tries: int = TRIES) -> Finished:
+def _listen(stream: Iterable[Piece | Finished], listener: Listener, so_far: Progress) -> Finished:
     finished: Finished | None = None
-    for piece in chat(address, body, tries=tries):
+    for piece in stream:
         if isinstance(piece, Finished):
             finished = piece
         else:
             so_far.add(piece)
             listener.piece(piece)
-    assert finished is not None, "chat() ends with Finished or raises"
+    assert finished is not None, "a stream ends with Finished or raises"
     return finished
 
 
@@ -170,7 +166,7 @@ def _receipt(so_far: Progress, finished: Finished, executed: Executed, predicted
         timings=Timings(
             load_s=so_far.load_s,
             first_token_s=None if so_far.first_token is None else so_far.first_token - so_far.started,
-            prefill_tok_s=_rate(usage.prompt_tokens, finished.prefill_s),
+            prefill_tok_s=_rate(finished.prefill_tokens, finished.prefill_s),
             decode_tok_s=_decode_rate(so_far, usage),
             total_s=now - so_far.started,
         ),

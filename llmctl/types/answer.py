@@ -49,10 +49,12 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The last thing a stream yields. ``prefill_s`` is known only where the server reports it (ours does)."""
+    """The last thing a stream yields. What prefill and decode took is known only where the server reports it, as
+    llama.cpp's do; ``prefill_tokens`` leaves out what the cache still held."""
 
     finish_reason: str | None
     usage: Usage
+    prefill_tokens: int | None = None
     prefill_s: float | None = None
     decode_s: float | None = None
 

@@ -6,9 +6,9 @@ Prefills and decodes with every file, and with files of random weights in the sh
 at a shallow and a deep place in the context, sampling as the engine does, in rounds until MINUTES are over; between
 them the engine's kernels are measured. The best of all rounds counts, of kernels and of tokens: other work on the
 machine can only make them slower. What is left of a token's time after streaming is laid, by least squares, on the
-number of layers, the size of the vocabulary and the bytes of KV cache read; what is left of a prompt's after its matrix
-products, on tokens x layers x embedding. Prints the constants, and measured beside fitted and beside what speed.toml
-says now.
+number of layers, the size of the vocabulary, the bytes of KV cache read and attention's operations; what is left of a prompt's after its matrix
+products, on tokens x layers x embedding and on attention's operations. Prints the constants, and measured beside fitted
+and beside what speed.toml says now. On a busy machine several runs are needed, and judgement.
 """
 
 from __future__ import annotations
@@ -28,7 +28,16 @@ from llmctl.engine.devices import this_machine
 from llmctl.errors import EngineError
 from llmctl.host import Host
 from llmctl.planner.memory import place
-from llmctl.planner.speed import Load, Rates, active_bytes, body_bytes, cpu_rates, kv_read_bytes, speed
+from llmctl.planner.speed import (
+    Load,
+    Rates,
+    active_bytes,
+    attention_flop,
+    body_bytes,
+    cpu_rates,
+    kv_read_bytes,
+    speed,
+)
 from llmctl.types.machine import KernelRate, Machine
 from llmctl.types.model import Candidate
 from tests.fakes import gguf_file
@@ -103,6 +112,10 @@ def least_squares(rows: Sequence[Sequence[float]], right: Sequence[float]) -> li
     return vector
 
 
+def dot(left: Sequence[float], right: Sequence[float]) -> float:
+    return sum(a * b for a, b in zip(left, right, strict=True))
+
+
 def measured(minutes: float, points: Sequence[Point]) -> Machine:
     """Fills ``points`` and returns this machine with the best rates of its kernels."""
     host = Host()
@@ -138,24 +151,25 @@ def report(machine: Machine, points: Sequence[Point]) -> None:
         streaming.append(rates.streaming_s(active_bytes(weights, shape)))
         products.append(rates.products_s(body_bytes(weights, shape), point.prompt))
         read = kv_read_bytes(shape, point.depth) / fastest
-        decode_rows.append([one / point.token_s for one in (shape.n_layer, shape.n_vocab or 0, read)])
+        attending = attention_flop(shape, point.depth) / rates.attention_flop_per_s
+        decode_rows.append([one / point.token_s for one in (shape.n_layer, shape.n_vocab or 0, read, attending)])
         decode_left.append(1 - streaming[-1] / point.token_s)  # relative, so that all files weigh the same
-        prompt_rows.append([point.prompt * shape.n_layer * shape.n_embd / point.prompt_s])
+        scores = point.prompt * attention_flop(shape, point.prompt) / 2 / rates.attention_flop_per_s
+        elements = point.prompt * shape.n_layer * shape.n_embd
+        prompt_rows.append([elements / point.prompt_s, scores / point.prompt_s])
         prompt_left.append(1 - products[-1] / point.prompt_s)
-    layer_s, vocabulary_s, kv = least_squares(decode_rows, decode_left)
-    (activation_s,) = least_squares(prompt_rows, prompt_left)
+    decoding, prefilling = least_squares(decode_rows, decode_left), least_squares(prompt_rows, prompt_left)
     for rate in machine.kernels:
         flow, operations = rate.decode_bytes_per_s / 1e9, rate.prefill_flop_per_s / 1e9
         print(f"# {rate.weight_type}: {flow:.1f} GB/s, {operations:.0f} GFLOP/s{', repacked' if rate.repacked else ''}")
-    print(f"layer_s = {layer_s:.3g}\nvocabulary_s = {vocabulary_s:.3g}\nkv_share = {1 / kv:.2f}")
-    print(f"activation_s = {activation_s:.3g}")
+    print(f"layer_s = {decoding[0]:.3g}\nvocabulary_s = {decoding[1]:.3g}\nactivation_s = {prefilling[0]:.3g}")
+    print(f"kv_share = 1 / {decoding[2]:.3g}")
+    print(f"attention_decode_share = 1 / {decoding[3]:.3g}\nattention_prefill_share = 1 / {prefilling[1]:.3g}")
     ratios = []
     for n, point in enumerate(points):
         shape, weights = point.candidate.model.shape, point.candidate.artifact.weights
-        fitted = streaming[n] + point.token_s * sum(
-            a * b for a, b in zip(decode_rows[n], (layer_s, vocabulary_s, kv), strict=True)
-        )
-        prompt = products[n] + point.prompt_s * prompt_rows[n][0] * activation_s
+        fitted = streaming[n] + point.token_s * dot(decode_rows[n], decoding)
+        prompt = products[n] + point.prompt_s * dot(prompt_rows[n], prefilling)
         load = Load(point.prompt, point.depth)
         now = speed(machine, shape, weights, place(machine, shape, weights, CONTEXT, None), threads, load, constants)
         ratios.append(1 / point.token_s / now.decode_tok_s)

@@ -16,9 +16,12 @@ import psutil
 import pytest
 import requests
 
+from llmctl import paths
+from llmctl.catalogue import load
 from llmctl.endpoint.client import chat, request_body
 from llmctl.engine.llama_cpp_python import start
 from llmctl.engine.supervise import Engine, Worker
+from llmctl.engine.worker import OPTIONS
 from llmctl.errors import AccessError, ContextError, EngineDiedError, EngineError, NetworkError
 from llmctl.types.answer import Finished, Message, Piece, Sampling
 from tests.fakes.fits import fit_for
@@ -134,7 +137,6 @@ def test_killed_in_the_middle_of_an_answer(starter_file: Path) -> None:
             list(stream)
         with pytest.raises(EngineDiedError, match="signal 9"):
             raise engine.death()
-        assert not engine.alive()
 
 
 def test_killed_while_it_waits_for_a_job(starter_file: Path) -> None:
@@ -151,11 +153,31 @@ def test_an_illegal_instruction_means_a_build_for_another_cpu(starter_file: Path
         start(fit_for(starter_file), worker=worker)
 
 
-def test_what_cannot_be_loaded_is_told(tmp_path: Path) -> None:
-    file = tmp_path / "notes.gguf"
-    file.write_text("not a model")
-    with pytest.raises(EngineError, match=r"llama\.cpp can't load under-test: .+"):
+def test_what_cannot_be_loaded_is_told_in_the_words_of_llama_cpp(tmp_path: Path) -> None:
+    file = tmp_path / "strange.gguf"
+    metadata = llama_metadata(model_shape("tiny"))
+    metadata["tokenizer.ggml.model"] = "no-such-tokenizer"
+    write(file, metadata, llama_tensors(model_shape("tiny")), fill=Fill.RANDOM)
+    with pytest.raises(EngineError, match=r"llama\.cpp can't load under-test: .*no-such-tokenizer"):
         start(fit_for(file))
+
+
+def test_nothing_of_the_working_directory_is_run(
+    starter_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("llama_cpp", "hmac", "queue"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('a file of the working directory was run')")
+    monkeypatch.chdir(tmp_path)
+    with start(fit_for(starter_file)) as engine:
+        assert text(ask(engine, Sampling(max_tokens=1)))
+
+
+def test_every_sampling_default_of_the_catalogue_is_taken_by_the_engine(engine: Engine) -> None:
+    known = load(paths.profiles_dir() / "models").models
+    together = {name: value for model in known for name, value in (model.sampling or {}).items()}
+    assert "top_k" in together
+    assert set(together) <= set(OPTIONS)
+    assert text(ask(engine, Sampling(max_tokens=2, extra=together)))
 
 
 def test_a_base_model_continues_text(tmp_path: Path) -> None:
