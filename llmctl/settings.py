@@ -24,10 +24,11 @@ from llmctl.types.endpoint import Endpoint, Policy
 PROJECT_FILE = "llmctl.toml"
 HUB_URL = "https://huggingface.co"
 FILE_LIMIT_BYTES = 1 << 20
+MOST = (1 << 31) - 1  # llama.cpp counts tokens and threads in 32 bits
 
 
 def _whole(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | str) or int(value) < 1:
+    if isinstance(value, bool) or not isinstance(value, int | str) or not 1 <= int(value) <= MOST:
         raise ValueError
     return int(value)
 
@@ -46,7 +47,7 @@ def _text(value: Any) -> str:
 
 def _address(value: Any) -> str:
     parts = urlsplit(_text(value))
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:  # ValueError: not a port
         raise ValueError
     return str(value)
 
@@ -81,8 +82,10 @@ class Setting:
 SETTINGS = (
     Setting("model", _text, "a model's name", "the model that run uses without -m", project=True),
     Setting("task", _text, "a task's name", "what plan and run choose for", default="chat", project=True),
-    Setting("context", _whole, "a whole number of tokens, 1 or more", "context to plan and run with", project=True),
-    Setting("threads", _whole, "a whole number of threads, 1 or more", "threads to decode with"),
+    Setting(
+        "context", _whole, f"a whole number of tokens, 1 to {MOST:,}", "context to plan and run with", project=True
+    ),
+    Setting("threads", _whole, f"a whole number of threads, 1 to {MOST:,}", "threads to decode with"),
     Setting("min_tok_s", _number, "a number of tokens per second", "slowest decoding to recommend", project=True),
     Setting(
         "policy",
@@ -161,8 +164,15 @@ def _value(
     where, raw = places[0]
     try:
         return setting.parse(raw)
-    except ValueError as error:
-        raise ConfigError(f"{where} is {raw!r}, it must be {setting.expects}") from error
+    except (ValueError, OverflowError) as error:
+        raise ConfigError(f"{where} is {_shown(raw)}, it must be {setting.expects}") from error
+
+
+def _shown(raw: Any) -> str:
+    """Python refuses to write numbers of more than some thousand digits, and nobody wants to read them."""
+    if isinstance(raw, int) and abs(raw) >= 1 << 64:
+        return f"a number of {raw.bit_length():,} bits"
+    return repr(raw)
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -178,7 +188,7 @@ def _read(file: Path) -> dict[str, Any]:
         return tomllib.loads(text.decode("utf-8"))
     except FileNotFoundError:
         return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a number too long, nesting too deep
         raise ConfigError(f"{file} is not valid TOML: {error}") from error
     except OSError as error:
         raise ConfigError(f"{file} can't be read: {error.strerror}") from error
@@ -241,7 +251,7 @@ def _edited(file: Path, name: str, table: Mapping[str, str] | None, wanted: Mapp
         if {"endpoints": {}, **tomllib.loads(text)} == wanted:
             return text
         reason: Exception | None = None
-    except (ValueError, tomlkit.exceptions.TOMLKitError) as error:
+    except (ValueError, RecursionError, tomlkit.exceptions.TOMLKitError) as error:
         reason = error
     raise ConfigError(  # inline tables and dotted keys, that tomlkit cannot add to
         f"{file} can't be edited, because of how its endpoints are written: they must be tables like [endpoints.{name}]"

@@ -171,7 +171,7 @@ def _read(file: Path, parse: Callable[[Table], Result]) -> Result:
         table.end()
     except OSError as error:
         raise ConfigError(f"{file} can't be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a number too long, nesting too deep
         raise ConfigError(f"{file} is not valid TOML: {error}") from error
     except WrongFieldError as error:
         raise ConfigError(f"{file}: {error}") from error

@@ -29,6 +29,7 @@ from llmctl.types.model import (
 )
 
 GRADES = frozenset({"open", "partial", "closed"})
+SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repeat_penalty", "presence_penalty")
 MAX_FILE_BYTES = 1 << 20
 LIST_HINT = "llmctl models list"
 
@@ -140,6 +141,9 @@ def _read(file: Path, problems: list[ProfileProblem]) -> list[tuple[Model, int |
         found = re.search(r"line (\d+)", str(error))
         problems.append(ProfileProblem(file, None, f"is not valid TOML: {error}", int(found[1]) if found else None))
         return []
+    except (ValueError, RecursionError) as error:  # a number too long, nesting too deep
+        problems.append(ProfileProblem(file, None, f"can't be read: {error}"))
+        return []
     try:
         openness = _openness(table.tables("openness"))
         entries = table.tables("model")
@@ -192,7 +196,7 @@ def _model(table: Table, entries: dict[str, Openness]) -> Model:
         tasks=table.texts("tasks"),
         thinking=table.kind("thinking", Thinking, Thinking.NEVER),
         starter=table.flag("starter"),
-        sampling=table.numbers("sampling") or None,
+        sampling=_sampling(table),
         sources=table.text_map("sources"),
         openness=_graded(table, entries),
         evidence=tuple(map(_evidence, table.tables("evidence"))),
@@ -207,6 +211,15 @@ def _model(table: Table, entries: dict[str, Openness]) -> Model:
     table.check(bool(quants) and len(set(quants)) == len(quants), "file", "one or more files, each of another quant")
     table.end()
     return model
+
+
+def _sampling(table: Table) -> dict[str, int | float] | None:
+    """What the model's publisher recommends, in the engine's own names."""
+    values = table.numbers("sampling")
+    for name in values:
+        table.check(name in SAMPLING, f"sampling.{name}", "one of " + ", ".join(SAMPLING))
+    table.check(isinstance(values.get("top_k", 0), int), "sampling.top_k", "a whole number")
+    return values or None
 
 
 def _graded(table: Table, entries: dict[str, Openness]) -> Openness | None:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 Kind = TypeVar("Kind", bound=StrEnum)
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
+MOST = 1 << 63  # what TOML promises; Python's reader takes any number
 
 
 class WrongFieldError(Exception):
@@ -23,10 +24,11 @@ class WrongFieldError(Exception):
 
 
 class Table:
-    """One TOML table. Every ``take`` removes a field; ``end`` refuses whatever was not asked for.
+    """One TOML table. What is read is taken out; ``end`` refuses whatever was not asked for.
 
-    ``where`` is the table's own path (``model.file[2]``), put before the field's name in every complaint. Fields that
-    are not there are None unless ``required``; all methods raise WrongFieldError.
+    ``where`` is the table's own path (``model.file[2]``), put before the field's name in every complaint. A field that
+    is not there is None (``*_or_none``), empty (lists and maps of values), false, or the default that is given; all
+    methods raise WrongFieldError.
     """
 
     def __init__(self, value: object, where: str) -> None:
@@ -73,15 +75,18 @@ class Table:
 
     def count_or_none(self, field: str) -> int | None:
         value = self._left.pop(field, None)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value <= 0):
-            raise WrongFieldError(self.path(field), "a whole number above 0")
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 0 < value < MOST):
+            raise WrongFieldError(self.path(field), "a whole number above 0, of at most 63 bits")
         return value
 
     def number(self, field: str) -> float:
+        return float(self._number(field))
+
+    def _number(self, field: str) -> int | float:
         value = self._left.pop(field, None)
-        if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # NaN is not itself
+        if isinstance(value, bool) or not isinstance(value, int | float) or not -MOST < value < MOST:  # nor is NaN
             raise WrongFieldError(self.path(field), "a number")
-        return float(value)
+        return value
 
     def flag(self, field: str) -> bool:
         value = self._left.pop(field, False)
@@ -102,9 +107,10 @@ class Table:
             raise WrongFieldError(self.path(field), "a list of texts")
         return tuple(value)
 
-    def numbers(self, field: str) -> dict[str, float]:
+    def numbers(self, field: str) -> dict[str, int | float]:
+        """Whole numbers stay whole: some of those who read them insist on it."""
         table = Table(self._left.pop(field, {}), self.path(field))
-        return {name: table.number(name) for name in list(table._left)}
+        return {name: table._number(name) for name in list(table._left)}
 
     def counts(self, field: str) -> dict[str, int]:
         table = Table(self._left.pop(field, {}), self.path(field))

@@ -55,7 +55,8 @@ def bench(
 
     out = Output("bench", as_json=json)
     found = situation.look(out)
-    fit = choose.choose(found, model or found.settings.model, situation.want(found.settings, threads=threads))
+    name = model or found.settings.model
+    fit = choose.choose(found, name, situation.want(found.settings, threads=threads, explicit=name is not None))
     if isinstance(fit, NoFit):
         raise NothingFitsError(fit.reason, hint="llmctl plan --all")
     if not choose.is_here(fit):

@@ -105,7 +105,7 @@ def confirmed(out: Output, question: str, *, yes: bool) -> bool:
 
 def _starter(situation: Situation, wanted: Want) -> Fit | None:
     starters = [one for one in situation.candidates(None) if one.model.starter]
-    planned = situation.plan(starters, wanted) if starters else None
+    planned = situation.plan(starters, replace(wanted, explicit=True)) if starters else None  # slow beats nothing
     return planned.choice if isinstance(planned, Plan) else None
 
 

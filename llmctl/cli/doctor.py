@@ -95,7 +95,7 @@ def _surroundings(store: Path) -> Surroundings:
         mode = file.stat().st_mode & 0o777 if os.name == "posix" else None
     except OSError:
         mode = None
-    there = next((place for place in (store, *store.absolute().parents) if place.exists()), store)
+    there = next((place for place in (store, *store.absolute().parents) if os.path.exists(place)), store)  # noqa: PTH110  pathlib's raises
     return Surroundings(
         store=store,
         store_writable=there.is_dir() and os.access(there, os.W_OK | os.X_OK),

@@ -10,7 +10,7 @@ import typer
 from llmctl.cli import complete
 from llmctl.cli.output import Output
 from llmctl.errors import PolicyError, UsageError
-from llmctl.types.endpoint import Endpoint
+from llmctl.types.endpoint import Endpoint, Policy
 
 app = typer.Typer(help="Servers of your own that may answer when this machine can't.", no_args_is_help=True)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -37,8 +37,9 @@ def add(
     Example:
       llmctl endpoint add office https://llm.example.internal --model qwen3-32b --key-env OFFICE_KEY
 
-    From then on the policy is prefer-local: this machine answers whatever it can, and what it can't goes to the
-    server, with a line on stderr before anything leaves. Nothing is sent now.
+    Unless you have set a policy, it is prefer-local from then on: this machine answers whatever it can, and what it
+    can't goes to the server, with a line on stderr before anything leaves. A policy that you have set stays; with
+    local-only nothing goes to any server. Nothing is sent now.
 
     Exit codes: 0 added, 2 not usable as given, 10 the configuration is broken, 11 plain http to another machine.
     """
@@ -76,7 +77,12 @@ def add(
     file = settings.add_endpoint(Endpoint(name, address, model, key_env, ca_file))
     policy = settings.load().policy
     out.note(f"Added {name}: {model} at {host_of(address)}. Policy: {policy}. Kept in {file}.")
-    out.note(f'  next: llmctl run --endpoint {name} "Hello"')
+    if policy is not Policy.LOCAL_ONLY:
+        out.note(f'  next: llmctl run --endpoint {name} "Hello"')
+    elif os.environ.get("LLMCTL_POLICY"):
+        out.note("  next: export LLMCTL_POLICY=prefer-local, or every prompt stays on this machine")
+    else:
+        out.note(f'  next: set policy = "prefer-local" in {file}, or every prompt stays on this machine')
     row = {"name": name, "url": address, "model": model, "key_env": key_env, "ca_file": ca_file}
     out.data({**row, "policy": policy})
 

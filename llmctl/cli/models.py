@@ -12,7 +12,6 @@ from llmctl.cli import complete
 from llmctl.cli.output import Output
 
 if TYPE_CHECKING:
-    from llmctl.catalogue import Catalogue
     from llmctl.types.model import Model, Openness
 
 app = typer.Typer(name="models", help="What the catalogue knows of each model.", no_args_is_help=True)
@@ -50,11 +49,11 @@ def list_(json: Annotated[bool, typer.Option("--json", help="One JSON document o
 
     Reads files only. Exit codes: 0.
     """
+    from llmctl.cli import situation
     from llmctl.store import Store
 
     out = Output("models list", as_json=json)
-    known = _known(out)
-    models = sorted(known.models, key=lambda model: (model.parameters or 0, model.id))
+    models = sorted(situation.known(out).models, key=lambda model: (model.parameters or 0, model.id))
     find = Store().find
     here = {
         (model.id, artifact.quant)
@@ -83,10 +82,11 @@ def show(
     Reads files only. Exit codes: 0, 4 no such model.
     """
     from llmctl import catalogue
+    from llmctl.cli import situation
     from llmctl.store import Store
 
     out = Output("models show", as_json=json)
-    model = catalogue.find(_known(out), name)
+    model = catalogue.find(situation.known(out), name)
     data = _document(model)
     for file, artifact in zip(data["files"], model.artifacts, strict=True):
         path = Store().find(artifact.source)
@@ -95,15 +95,6 @@ def show(
     if not json:
         for line in _story(model, data):
             out.text(line)
-
-
-def _known(out: Output) -> Catalogue:
-    from llmctl import catalogue, paths
-
-    known = catalogue.load(paths.profiles_dir() / "models", overlay=paths.overlay_dir())
-    for problem in known.problems:
-        out.warn(str(problem))
-    return known
 
 
 def _row(model: Model, here: set[tuple[str, str]]) -> dict[str, Any]:

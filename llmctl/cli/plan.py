@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -33,7 +34,10 @@ def plan(
     ] = None,
     task: Annotated[str | None, typer.Option("--task", help="What for.", autocompletion=complete.tasks)] = None,
     context: Annotated[int | None, typer.Option("--context", "-c", min=1, help="Tokens of context.")] = None,
-    machine: Annotated[str | None, typer.Option("--machine", help="Another machine: a document or its name.")] = None,
+    machine: Annotated[
+        str | None,
+        typer.Option("--machine", help="Another machine: a document or its name.", autocompletion=complete.machines),
+    ] = None,
     min_tok_s: Annotated[float | None, typer.Option("--min-tok-s", min=0, help="Slowest writing to accept.")] = None,
     max_download: Annotated[str | None, typer.Option("--max-download", help="Largest download, like 5GB.")] = None,
     threads: Annotated[int | None, typer.Option("--threads", "-t", min=1, help="Threads to decode with.")] = None,
@@ -65,7 +69,8 @@ def plan(
     allowed = None if max_download is None else _size(max_download)
     found = situation.look(out, machine=_machine(machine))
     loaded = found.settings
-    wanted = situation.want(loaded, task=task, context=context, threads=threads, min_tok_s=min_tok_s)
+    explicit = model is not None
+    wanted = situation.want(loaded, task=task, context=context, threads=threads, min_tok_s=min_tok_s, explicit=explicit)
     wanted = replace(wanted, max_download_bytes=allowed, gpu_layers=gpu_layers)
     answer = found.plan(found.candidates(model), wanted)
     if isinstance(answer, NoFit):
@@ -80,7 +85,8 @@ def plan(
     if not json:
         for warning in answer.choice.warnings:
             out.warn(warning)
-        for line in screen(answer, wanted, named=model is not None, limit=limit, everything=everything):
+        place = "this machine" if machine is None else Path(machine).name
+        for line in screen(answer, wanted, place=place, limit=limit, everything=everything):
             out.text(line)
 
 
@@ -103,17 +109,17 @@ def document(answer: Plan | NoFit, wanted: Want, limit: int | None = None) -> di
 
 
 def screen(
-    answer: Plan, wanted: Want, *, named: bool = False, limit: int | None = None, everything: bool = False
+    answer: Plan, wanted: Want, *, place: str, limit: int | None = None, everything: bool = False
 ) -> Iterator[str]:
-    """The lines for a person, at most WIDTH columns wide where a table's names allow it.
+    """The lines for a person, at most WIDTH columns wide where a table's names allow it. ``place`` is the machine.
 
-    ``named``: one model was asked for, so its files and its memory are the subject.
+    Where one model was asked for, its files and its memory are the subject.
     """
-    choice = answer.choice
+    choice, named = answer.choice, wanted.explicit
     model = choice.candidate.model
     picks = {"best": choice} if named else answer.picks
     rooms = " and ".join(f"{units.size(row.available_bytes)} {_kind(row.device)}" for row in choice.memory.by_device)
-    subject = model.name if named else f"For {wanted.task} on this machine"
+    subject = f"{model.name if named else f'For {wanted.task}'} on {place}"
     yield from _wrapped(f"{subject}, at {choice.context:,} tokens of context, with {rooms} free:", "")
     yield ""
     others = answer.alternatives if named or everything else answer.alternatives[: limit or 0]

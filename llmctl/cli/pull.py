@@ -75,7 +75,7 @@ def _chosen(out: Output, shelf: Shelf, name: str) -> Candidate:
     if len(candidates) == 1:
         return candidates[0]
     found = situation.look(out, before=shelf)
-    planned = found.plan(candidates, situation.want(found.settings))
+    planned = found.plan(candidates, situation.want(found.settings, explicit=True))
     if isinstance(planned, Plan):
         return planned.choice.candidate
     smallest = min(candidates, key=lambda one: one.artifact.source.bytes or 0)

@@ -81,7 +81,8 @@ def run(
         # Measuring takes seconds: worth it before a download is chosen, not before what is here answers.
         here = any(candidate.path for candidate in shelf.candidates(name))
         found = situation.look(out, before=shelf, measure=not here)
-        wanted = situation.want(found.settings, task=task, context=context, threads=threads)
+        named = name is not None
+        wanted = situation.want(found.settings, task=task, context=context, threads=threads, explicit=named)
         wanted = replace(wanted, prompt_tokens=_estimated_tokens(messages))
         return _planned(out, found, name, wanted, yes=yes, local=local)
 

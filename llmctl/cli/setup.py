@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from llmctl.types.plan import Fit, Plan, Want
 
 FIRST_QUESTION = "Why is the sky blue?"
+FIRST_ANSWER_TOKENS = 200  # enough to see that it works and how fast
 
 
 def setup(
@@ -96,7 +97,7 @@ def _ask(fit: Fit, question: str) -> None:
 
     out = Output("run")
     out.note(f'   llmctl run -m {choose.name_of(fit.candidate)} "{question}"\n')
-    ask(out, [Message("user", question)], Sampling(), lambda: fit, local=True)
+    ask(out, [Message("user", question)], Sampling(max_tokens=FIRST_ANSWER_TOKENS), lambda: fit, local=True)
 
 
 def _endpoint(out: Output, found: Situation, *, yes: bool) -> None:

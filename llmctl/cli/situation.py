@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llmctl import catalogue, paths, planner, settings
@@ -15,8 +16,10 @@ from llmctl.host import Host
 from llmctl.settings import Settings
 from llmctl.store import Store
 from llmctl.types.machine import EngineInfo, Machine
-from llmctl.types.model import Candidate
+from llmctl.types.model import Candidate, SourceKind
 from llmctl.types.plan import NoFit, Plan, Want
+
+CHAT = "chat"  # the task that every model has which answers; base and embedding models have to be asked for
 
 
 @dataclass(frozen=True)
@@ -28,28 +31,46 @@ class Shelf:
     store: Store
 
     def candidates(self, name: str | None) -> list[Candidate]:
-        """All of the catalogue, the quants of one model, or one local file. Raises NotFoundError, IntegrityError."""
-        if name is not None and (name.endswith(".gguf") or "/" in name or Path(name).is_file()):
+        """All that can chat, the quants of one model, or one local file. Raises NotFoundError, IntegrityError."""
+        if name is not None and _names_file(name):
             return [catalogue.from_file(Path(name))]
-        return list(catalogue.candidates(self.known, name, find=self.store.find))
+        found = catalogue.candidates(self.known, name, find=self.store.find)
+        return [one for one in found if name is not None or CHAT in one.model.tasks]
 
 
 @dataclass(frozen=True)
 class Situation(Shelf):
+    """``elsewhere``: the machine is not this one, so what is stored here is not stored there."""
+
     machine: Machine
     engines: tuple[EngineInfo, ...]
     knowledge: Knowledge
+    elsewhere: bool = False
+
+    def candidates(self, name: str | None) -> list[Candidate]:
+        found = super().candidates(name)
+        if not self.elsewhere:
+            return found
+        return [one if one.artifact.source.kind is SourceKind.LOCAL else replace(one, path=None) for one in found]
 
     def plan(self, candidates: Sequence[Candidate], want: Want) -> Plan | NoFit:
         return planner.plan(self.machine, candidates, want, self.knowledge)
 
 
-def shelf(out: Output) -> Shelf:
-    loaded = settings.load()
-    known = catalogue.load(paths.profiles_dir() / "models", overlay=paths.overlay_dir())
-    for problem in known.problems:
+def _names_file(name: str) -> bool:
+    return name.endswith(".gguf") or "/" in name or os.path.isfile(name)  # noqa: PTH113  pathlib's raises on long names
+
+
+def known(out: Output) -> Catalogue:
+    """The catalogue, what is wrong in it told as warnings."""
+    loaded = catalogue.load(paths.profiles_dir() / "models", overlay=paths.overlay_dir())
+    for problem in loaded.problems:
         out.warn(str(problem))
-    return Shelf(loaded, known, Store())
+    return loaded
+
+
+def shelf(out: Output) -> Shelf:
+    return Shelf(settings.load(), known(out), Store())
 
 
 def look(
@@ -57,11 +78,12 @@ def look(
 ) -> Situation:
     """This machine, or ``machine`` in its place; ``before`` is the shelf if it was looked at before."""
     there = before or shelf(out)
+    elsewhere = machine is not None
     engines: tuple[EngineInfo, ...] = ()
     if machine is None:
         machine, engines = this_machine(out, measure=measure)
     knowledge = catalogue.load_knowledge(paths.profiles_dir())
-    return Situation(there.settings, there.known, there.store, machine, engines, knowledge)
+    return Situation(there.settings, there.known, there.store, machine, engines, knowledge, elsewhere)
 
 
 def this_machine(
@@ -95,11 +117,14 @@ def want(
     context: int | None = None,
     threads: int | None = None,
     min_tok_s: float | None = None,
+    explicit: bool = False,
 ) -> Want:
-    """What is asked for: flags above settings above the task's defaults, which the planner knows."""
+    """What is asked for: flags above settings above the task's defaults, which the planner knows. ``explicit``: a
+    model or file was named."""
     return Want(
         task=task or loaded.task,
         context=context or loaded.context,
         threads=threads or loaded.threads,
         min_tok_s=loaded.min_tok_s if min_tok_s is None else min_tok_s,
+        explicit=explicit,
     )

@@ -35,9 +35,11 @@ class Figures:
         return default if value is None else value
 
     def required(self, key: str) -> int:
+        """A figure that no model can do without, nor have as 0: much is divided by it."""
         value = self.find(key)
-        if value is None:
-            raise IntegrityError(f"has no {self.architecture}.{key} in its header: not a language model")
+        if not value:
+            stated = "no" if value is None else "0 as"
+            raise IntegrityError(f"has {stated} {self.architecture}.{key} in its header: not a language model")
         return value
 
     def per_layer(self, key: str, n_layer: int, default: Sequence[int]) -> Sequence[int]:

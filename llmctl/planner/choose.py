@@ -28,14 +28,13 @@ def plan(machine: Machine, candidates: Sequence[Candidate], want: Want, knowledg
     with STILL_GOOD of its quality, or what is better and AS_FAST (``fastest``), where there are such. ``alternatives``
     is the rest of the frontier: each is faster than all that are better.
 
-    Candidates of a single model are an explicit wish: it is honoured if it fits, a missed floor is a warning.
+    An ``explicit`` wish is honoured if it fits, a missed floor is a warning.
     Raises UsageError for an unknown task.
     """
     task = knowledge.tasks.get(want.task)
     if task is None:
         raise UsageError(f"there is no task named {want.task!r}, only {', '.join(knowledge.tasks)}")
     judge = Judge(machine, want, task, knowledge)
-    explicit = len({candidate.model.id for candidate in candidates}) == 1
     fits: list[Fit] = []
     slow: list[tuple[Fit, Miss]] = []
     misses: list[Miss] = []
@@ -47,13 +46,13 @@ def plan(machine: Machine, candidates: Sequence[Candidate], want: Want, knowledg
             slow.append((fit, late))
         else:
             fits.append(fit)
-    if explicit and slow and not fits:
+    if want.explicit and slow and not fits:
         chosen, late = max(slow, key=lambda pair: pair[0].speed.decode_tok_s)
         slow.remove((chosen, late))
         fits = [replace(chosen, warnings=(*chosen.warnings, str(late.rejected)))]
     misses += (late for _, late in slow)
     if not fits:
-        return _no_fit(misses, explicit)
+        return _no_fit(misses, want.explicit)
     return _plan(fits, misses, judge)
 
 

@@ -13,7 +13,6 @@ from urllib.parse import quote, urlsplit
 from llmctl import net
 from llmctl.errors import (
     AccessError,
-    ConfigError,
     IntegrityError,
     LlmctlError,
     NetworkError,
@@ -99,6 +98,8 @@ def unreachable(settings: Settings) -> NetworkError | None:
             for response in net.hops("HEAD", hub_url, doing="asking the model hub", headers={}, secret={}):
                 if response.status_code >= 500:
                     raise NetworkError(f"the model hub {net.host_of(hub_url)} answers {response.status_code}")
+                if _filtered(response):
+                    raise _no_way(hub_url, "asking the model hub")
                 break
             found.append(None)
         except LlmctlError as error:
@@ -115,16 +116,7 @@ def unreachable(settings: Settings) -> NetworkError | None:
 
 
 def _hub_url(settings: Settings) -> str:
-    """The hub's address without a slash at its end. Raises ConfigError."""
-    try:
-        address = urlsplit(settings.hub_url)
-        usable = address.scheme in ("http", "https") and bool(address.hostname) and address.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
-        raise ConfigError(
-            "hub_url must be an address such as https://huggingface.co", hint="check LLMCTL_HUB_URL and HF_ENDPOINT"
-        )
+    """The hub's address without a slash at its end; ``settings`` has checked that it is one."""
     return settings.hub_url.rstrip("/")
 
 
@@ -215,6 +207,8 @@ def _refused(hub_url: str, source: Source, own: Token | None, response: requests
         return Busy(f"{doing}: {host} answers {status}{why}{when}", retry_after_s=wait_s, hint=hint)
     if not net.same_origin(hub_url, response.url):  # an address that expired; the hub makes a new one
         return NetworkError(f"{doing}: {host}, which the hub sends files from, answers {status}")
+    if _filtered(response):
+        return _no_way(hub_url, doing)
     code = response.headers.get("X-Error-Code", "")
     if status == 403 or code == "GatedRepo":
         also = "" if own else " and set HF_TOKEN"
@@ -242,6 +236,19 @@ def _refused(hub_url: str, source: Source, own: Token | None, response: requests
             hint=f"see {_page(hub_url, source)}",
         )
     return Refusal(f"{doing}: {host} answers {status}")
+
+
+def _filtered(response: requests.Response) -> bool:
+    """Whether a 403 is not the hub's own, which always says why in a header, but that of a proxy that lets nobody
+    through to it."""
+    return response.status_code == 403 and not {"X-Error-Code", "X-Error-Message"} & response.headers.keys()
+
+
+def _no_way(hub_url: str, doing: str) -> NetworkError:
+    return Refusal(
+        f"{doing}: {net.host_of(hub_url)} answers 403, but not as a model hub does: a proxy may be keeping it away",
+        hint="check HTTPS_PROXY, or use a mirror that is allowed: export HF_ENDPOINT=https://…",
+    )
 
 
 def _settings_page(hub_url: str) -> str:

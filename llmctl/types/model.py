@@ -145,7 +145,7 @@ class Model:
     evidence: tuple[Evidence, ...] = ()
     openness: Openness | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
-    sampling: Mapping[str, float] | None = None
+    sampling: Mapping[str, int | float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

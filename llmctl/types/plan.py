@@ -22,7 +22,8 @@ class Want:
     """What is asked for. None means: the task's or the model's default decides.
 
     ``context`` tokens; ``min_tok_s`` the decode floor; ``task`` a name from ``profiles/tasks.toml``;
-    ``prompt_tokens`` the length, estimated if need be, that must fit and that the time to first token is told for.
+    ``prompt_tokens`` the length, estimated if need be, that must fit and that the time to first token is told for;
+    ``explicit`` that the candidates are what the user named: what fits is then taken, a missed floor is a warning.
     """
 
     task: str = "chat"
@@ -32,6 +33,7 @@ class Want:
     threads: int | None = None
     gpu_layers: int | None = None
     prompt_tokens: int = 256
+    explicit: bool = False
 
 
 @dataclass(frozen=True, slots=True)

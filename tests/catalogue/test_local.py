@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from llmctl import catalogue
+from llmctl import catalogue, planner
 from llmctl.errors import IntegrityError, NotFoundError
 from llmctl.types.model import SourceKind, Thinking
+from llmctl.types.plan import Plan, Want
 from tests.fakes import gguf_file
 from tests.fakes.gguf_file import Fill, Value
+from tests.planner.machines import EPYC, knowledge
 
 TINY = gguf_file.model_shape("tiny")
 
@@ -116,3 +118,28 @@ def test_a_gguf_file_that_is_no_language_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(IntegrityError, match="not a language model") as caught:
         catalogue.from_file(file)
     assert caught.value.message.startswith(str(file))
+
+
+@pytest.mark.parametrize(
+    ("figure", "sound"),
+    [
+        ("block_count", False),
+        ("context_length", False),
+        ("embedding_length", False),
+        ("feed_forward_length", True),
+        ("vocab_size", True),
+        ("attention.head_count", True),
+        ("attention.head_count_kv", True),
+        ("attention.key_length", True),
+    ],
+)
+def test_a_figure_of_0_is_refused_or_planned_with(tmp_path: Path, figure: str, sound: bool) -> None:
+    metadata = gguf_file.llama_metadata(TINY) | {f"llama.{figure}": 0}
+    file = gguf_file.write(tmp_path / "z.gguf", metadata, gguf_file.llama_tensors(TINY))
+    if sound:
+        answer = planner.plan(EPYC, [catalogue.from_file(file)], Want(explicit=True), knowledge())
+        assert isinstance(answer, Plan) and answer.choice.speed.decode_tok_s > 0
+        return
+    with pytest.raises(IntegrityError, match=rf"z\.gguf has 0 as llama\.{figure} ") as caught:
+        catalogue.from_file(file)
+    assert "\n" not in caught.value.message

@@ -160,7 +160,7 @@ def test_every_field_arrives(tmp_path: Path) -> None:
     assert (model.id, model.name, model.licence, model.released) == ("one-1b", "One 1B", "Apache-2.0", "2025-07-31")
     assert model.thinking is Thinking.ASKED
     assert model.languages == ("en", "it")
-    assert model.sampling == {"temperature": 0.7, "top_k": 20.0}
+    assert repr(model.sampling) == "{'temperature': 0.7, 'top_k': 20}"  # the engine takes no 20.0
     assert model.openness and model.openness.match == "same_release_sibling"
     assert model.openness.grades == {"weights_endmodel": "open", "trainingcode": "closed"}
     assert model.evidence[0].self_reported and not model.evidence[0].thinking
@@ -199,6 +199,10 @@ BROKEN = [
     (change("head_dim = 64 }", "head_dim = 64, window = 1024 }"), "shape.kv", "one and the same window"),
     (change('facts = "https://example.org/one"\n', ""), "sources", "facts"),
     (change("score = 41.5", 'score = "41.5"'), "evidence[1].score", "a number"),
+    (change("score = 41.5", f"score = 0x{'f' * 300}"), "evidence[1].score", "a number"),
+    (change("parameters = 1_000_000_000", f"parameters = 0x{'f' * 5000}"), "parameters", "63 bits"),
+    (change("top_k = 20", "top_kk = 20"), "sampling.top_kk", "temperature, top_p, top_k, min_p"),
+    (change("top_k = 20", "top_k = 20.5"), "sampling.top_k", "a whole number"),
     (change('trainingcode = "closed"', 'trainingcode = "shut"'), "grades", "open"),
 ]
 
@@ -237,6 +241,8 @@ def test_one_broken_model_does_not_take_its_neighbours_along(tmp_path: Path) -> 
         (b"\xff\xfe\x00", "UTF-8"),
         (b"# " + b"x" * (1 << 20), "larger than"),
         (b"model = 3", "list of tables"),
+        (b"x = " + b"9" * 5000, "can't be read: Exceeds the limit"),
+        (b"x = " + b"[" * 5000, "can't be read: "),
         (b"[[model]]\nid = 3", "text"),
         (b"speed = 3", "no such field"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -197,3 +198,25 @@ def test_a_machine_that_ships(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_instruction_sets_worth_naming(features: tuple[str, ...], said: str) -> None:
     assert instructions(features) == said
+
+
+def test_a_store_that_cannot_even_be_looked_at(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    """What pathlib raises for a folder that may not be read it raises for a name that no folder can have, too, and
+    the latter also where the tests run as root."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(home / ("x" * 300) / "hub"))
+    found = document(capsys)
+    assert {check["id"] for check in found["data"]["checks"]} >= {"store"}
+
+
+def test_a_store_below_a_folder_that_may_not_be_read(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may read everything")
+    closed = home / "closed"
+    closed.mkdir(mode=0)
+    monkeypatch.setenv("HF_HUB_CACHE", str(closed / "hub"))
+    found = {check["id"]: check["status"] for check in document(capsys)["data"]["checks"]}
+    assert found["store"] == "warn"

@@ -15,7 +15,6 @@ from llmctl.types.endpoint import Endpoint, Policy
 
 KEY = "sk-Secret-of-the-office-0123456789"
 OFFICE = ("office", "https://llm.example.internal", "--model", "qwen3-32b")
-LOOKS_LIKE_LOOPBACK = pytest.mark.xfail(strict=True, reason="net.is_loopback takes a name for an address")
 
 
 class Ran:
@@ -100,8 +99,8 @@ def test_addresses(url: str, kept: str, endpoint: Any) -> None:
         "llm.example.internal:8080",
         "http://192.168.1.5:8080/v1",
         "http://[fe80::1]:8080",
-        pytest.param("http://127.example.com", marks=LOOKS_LIKE_LOOPBACK),
-        pytest.param("http://127.0.0.1.example.com", marks=LOOKS_LIKE_LOOPBACK),
+        "http://127.example.com",
+        "http://127.0.0.1.example.com",
         "http://localhost.example.com",
     ],
 )
@@ -242,7 +241,16 @@ def test_a_broken_configuration(command: tuple[str, ...], endpoint: Any) -> None
 
 def test_a_policy_that_was_set_stays(endpoint: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMCTL_POLICY", "local-only")
-    assert "Policy: local-only" in endpoint("add", *OFFICE).err
+    told = endpoint("add", *OFFICE).err
+    assert "Policy: local-only" in told
+    assert "llmctl run" not in told  # it would be refused
+    assert "next: export LLMCTL_POLICY=prefer-local, or every prompt stays on this machine" in told
+    monkeypatch.delenv("LLMCTL_POLICY")
+    file = paths.config_file()
+    file.write_text('policy = "local-only"\n' + file.read_text())
+    told = endpoint("add", *OFFICE, "--force").err
+    assert "llmctl run" not in told
+    assert f'next: set policy = "prefer-local" in {file}, or every prompt' in told
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("add", "--help"), ("list", "--help"), ("remove", "--help")])

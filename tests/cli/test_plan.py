@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from llmctl import catalogue, paths
-from llmctl.cli import main
+from llmctl.cli import main, situation
+from llmctl.cli.output import Output
 from llmctl.cli.plan import WIDTH
 from tests.fakes import gguf_file
 from tests.fakes.gguf_file import Fill
@@ -59,7 +60,7 @@ def test_the_whole_catalogue(capsys: pytest.CaptureFixture[str], laptop: str) ->
 def test_the_screen_says_what_why_and_what_next(capsys: pytest.CaptureFixture[str], laptop: str) -> None:
     lines = screen(capsys, "--machine", laptop)
     text = "\n".join(lines)
-    assert lines[0] == "For chat on this machine, at 8,192 tokens of context, with 17.2 GB of memory"
+    assert lines[0] == "For chat on machine-16.json, at 8,192 tokens of context, with 17.2 GB of memory"
     assert [word for word in ("best", "balanced", "fastest") if f" {word} " in text] == ["best", "balanced", "fastest"]
     assert "▸ best" in text and " tok/s (" in text
     assert "Not picked:" in text and "floor 8" in text
@@ -200,3 +201,34 @@ def test_a_missed_floor_is_a_warning_for_a_model_by_name(capsys: pytest.CaptureF
     told = capsys.readouterr()
     assert "warning: Granite 4.2 8B Q4_K_M fits, but would write" in told.err
     assert "Granite 4.2 8B" in told.out
+
+
+def test_what_is_stored_here_is_not_stored_on_another_machine(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("llmctl.store.Store.find", lambda self, source: tmp_path / "here.gguf")
+    choice = document(capsys, "qwen3.5-2b:Q8_0", "--machine", "laptop-16gb")["data"]["choice"]
+    assert choice["path"] is None and choice["download"]["bytes"] == choice["source"]["bytes"]
+    text = " ".join(screen(capsys, "qwen3.5-2b:Q8_0", "--machine", "laptop-16gb"))
+    assert "on laptop-16gb, at " in text and "this machine" not in text and " here " not in text
+
+
+def test_a_name_too_long_for_a_file_is_a_name(capsys: pytest.CaptureFixture[str], laptop: str) -> None:
+    assert document(capsys, "x" * 300, "--machine", laptop, code=4)["error"]["code"] == "not_found"
+
+
+def test_what_cannot_chat_has_to_be_asked_for() -> None:
+    text = (paths.profiles_dir() / "models" / "qwen3.5.toml").read_text("utf-8")
+    entry = text[text.index("[[model]]") :].split("[[model]]")[1]
+    before, after = entry.split("tasks = [", 1)
+    openness = text[: text.index("[[model]]")]
+    folder = paths.overlay_dir()
+    folder.mkdir(parents=True)
+    name = entry.split('id = "')[1].split('"')[0]
+    made = before.replace(f'"{name}"', '"a-base"', 1) + 'tasks = ["embedding"]' + after.split("]", 1)[1]
+    (folder / "mine.toml").write_text(f"{openness}[[model]]{made}", "utf-8")
+    shelf = situation.shelf(Output("test"))
+    assert not shelf.known.problems
+    assert {one.model.id for one in shelf.candidates("a-base")} == {"a-base"}
+    offered = {one.model.id for one in shelf.candidates(None)}
+    assert name in offered and "a-base" not in offered

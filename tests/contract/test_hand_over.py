@@ -141,7 +141,7 @@ def test_local_pins(office: Server, starter_file: Path) -> None:
 def test_the_engine_killed_before_its_first_token(office: Server, starter_file: Path) -> None:
     with spawn("run", "-m", str(starter_file), "-c", "4096", "-n", "8", "--json", "word " * 2500) as process:
         kill_engine_of(process, after_s=0.8)
-        stdout, stderr = process.communicate(timeout=90)
+        stdout, stderr = process.communicate(timeout=120)
         assert process.returncode == 0, stderr
         data = json.loads(stdout)["data"]
         assert data["route"]["side"] == "remote"

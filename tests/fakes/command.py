@@ -55,7 +55,7 @@ def kill_engine_of(process: subprocess.Popen[bytes], *, after_s: float) -> None:
 
 
 def llmctl(
-    *arguments: str, stdin: str | None = None, timeout: float = 60, **environment: str
+    *arguments: str, stdin: str | None = None, timeout: float = 150, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run to its end. Without ``stdin`` it is /dev/null."""
     return subprocess.run(

@@ -37,6 +37,7 @@ class Switches:
     cdn_status: int | None = None  # the file host does
     times: int | None = None  # the statuses above and drop_after_bytes apply so many times, then no more
     error_code: str | None = None  # X-Error-Code beside the status
+    error_message: str | None = None  # X-Error-Message
     retry_after: str | None = None
     drop_after_bytes: int | None = None  # the connection breaks when so many bytes of an answer's body were sent
     stall_after_bytes: int | None = None  # ... or nothing more comes
@@ -176,6 +177,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         if switches.error_code:
             self.send_header("X-Error-Code", switches.error_code)
+        if switches.error_message:
+            self.send_header("X-Error-Message", switches.error_message)
         if switches.retry_after:
             self.send_header("Retry-After", switches.retry_after)
         for name, value in headers.items():

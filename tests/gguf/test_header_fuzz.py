@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from io import BytesIO
 
 import pytest
@@ -14,8 +15,11 @@ from llmctl.gguf.header import read_header
 from llmctl.gguf.layers import INDEXED, RECURRENCES, WINDOWS
 from llmctl.gguf.quant import quant_label
 from llmctl.gguf.shape import shape, weights
+from llmctl.planner import plan
 from llmctl.types.header import Header, Scalar
+from llmctl.types.plan import Want
 from tests.fakes.gguf_file import TensorSpec, Value, header
+from tests.planner.machines import EPYC, desktop, knowledge, made
 
 TENSORS = [
     TensorSpec("token_embd.weight", (64, 10), "Q8_0"),
@@ -86,6 +90,10 @@ def make_sense(found: Header) -> None:
     )
     assert facts.window is None or facts.window > 0
     assert by_role.total_bytes >= sum(by_role.type_bytes.values()) + by_role.embedding_bytes
+    like = made()
+    candidate = replace(like, model=replace(like.model, shape=facts), artifact=replace(like.artifact, weights=by_role))
+    for machine in (EPYC, desktop()):
+        plan(machine, [candidate], Want(explicit=True), knowledge())
 
 
 @settings(max_examples=300, deadline=1000)
@@ -135,7 +143,7 @@ ANY_VALUE = st.one_of(
 )
 ARCHITECTURES = st.sampled_from(sorted({"llama", "bert", "dream"} | set(WINDOWS) | set(RECURRENCES) | INDEXED))
 NEEDED = st.fixed_dictionaries(
-    {key: st.integers(1, 9) for key in ("block_count", "context_length", "embedding_length", "attention.head_count")}
+    {key: st.integers(0, 9) for key in ("block_count", "context_length", "embedding_length", "attention.head_count")}
 )
 
 

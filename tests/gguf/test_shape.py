@@ -104,9 +104,9 @@ def test_n_vocab(figures: Metadata, tensors: list[Tensor], lengths: dict[str, in
 @pytest.mark.parametrize(
     ("figures", "words"),
     [
-        ({"block_count": 0}, "has 0 layers, 0 of them for drafting; 1 to 512"),
+        ({"block_count": 0}, "has 0 as llama.block_count in its header"),
         ({"block_count": 513}, "has 513 layers"),
-        ({"block_count": 2, "nextn_predict_layers": 2}, "has 2 layers, 2 of them for drafting"),
+        ({"block_count": 2, "nextn_predict_layers": 2}, "has 2 layers, 2 of them for drafting; 1 to 512"),
         ({"block_count": -1}, "has '-1' as llama.block_count, not a number up to 4294967295"),
         ({"embedding_length": "many"}, "has 'many' as llama.embedding_length"),
         ({"embedding_length": 64.0}, "has '64.0' as llama.embedding_length"),

@@ -173,13 +173,15 @@ class TestFloors:
 class TestAsked:
     """One model by name: an explicit wish is honoured if it fits."""
 
+    NAMED = Want(explicit=True)
+
     def test_the_best_quant_that_is_fast_enough(self) -> None:
-        answer = planned(EPYC, of("qwen3.5-2b"))
+        answer = planned(EPYC, of("qwen3.5-2b"), self.NAMED)
         assert name_of(answer.choice) == ("qwen3.5-2b", "Q8_0")
         assert answer.choice.warnings == ()
 
     def test_a_missed_floor_is_a_warning(self) -> None:
-        answer = planned(EPYC, of("mistral-small-3.2-24b"))
+        answer = planned(EPYC, of("mistral-small-3.2-24b"), self.NAMED)
         assert answer.choice.speed.decode_tok_s < 8
         (warning,) = answer.choice.warnings
         assert "the floor is 8.0" in warning and "tok/s" in warning
@@ -187,11 +189,17 @@ class TestAsked:
         assert all(other <= answer.choice.speed.decode_tok_s for other in others)
 
     def test_what_does_not_fit_is_an_error_with_the_gap(self) -> None:
-        answer = none(EPYC, of("llama-3.3-70b-instruct:Q4_K_M"))
+        answer = none(EPYC, of("llama-3.3-70b-instruct:Q4_K_M"), self.NAMED)
         assert answer.reason.startswith("Llama 3.3 70B Instruct Q4_K_M needs ")
         assert answer.nearest and answer.nearest.short_by_bytes
         assert answer.nearest.short_by_bytes > 15e9
         assert "short" in answer.reason and "is free" in answer.reason
+
+    def test_that_there_is_only_one_model_is_no_wish(self) -> None:
+        slow = of("mistral-small-3.2-24b")
+        assert none(EPYC, slow).reason.startswith("no model fits; the nearest, ")
+        two = [*slow, *of("llama-3.3-70b-instruct")]
+        assert planned(EPYC, two, self.NAMED).choice.warnings
 
     def test_a_base_model_says_so(self) -> None:
         base = replace(made(), model=replace(made().model, tasks=()))
