@@ -120,7 +120,7 @@ def screen(
     picks = {"best": choice} if named else answer.picks
     rooms = " and ".join(f"{units.size(row.available_bytes)} {_kind(row.device)}" for row in choice.memory.by_device)
     subject = f"{model.name if named else f'For {wanted.task}'} on {place}"
-    yield from _wrapped(f"{subject}, at {choice.context:,} tokens of context, with {rooms} free:", "")
+    yield from _wrapped(f"{subject}, {choice.context:,} tokens of context, {rooms} free:", "")
     yield ""
     others = answer.alternatives if named or everything else answer.alternatives[: limit or 0]
     yield from _table([*picks.items(), *(("", fit) for fit in others if not _among(fit, picks))])

@@ -65,7 +65,8 @@ def _plan(fits: Iterable[Fit], misses: Sequence[Miss], judge: Judge) -> Plan:
             frontier.append(fit)
         else:
             beaten.append(_beaten(fit, frontier[-1]))
-    picks = {name: _explained(name, fit, judge, frontier[0]) for name, fit in _picks(frontier).items()}
+    why = _because(frontier[0], judge)
+    picks = {name: _explained(fit, frontier[0], why) for name, fit in _picks(frontier).items()}
     rejected = [miss.rejected for miss in sorted(misses, key=lambda miss: miss.gap)]
     return Plan(picks[BEST], tuple(frontier[1:]), (*rejected, *beaten), picks)
 
@@ -84,19 +85,25 @@ def _picks(frontier: Sequence[Fit]) -> Mapping[str, Fit]:
     return picks
 
 
-def _explained(name: str, fit: Fit, judge: Judge, best: Fit) -> Fit:
+def _because(best: Fit, judge: Judge) -> str:
+    """Why the best is the best."""
+    pace = f"{units.tok_s(best.speed.decode_tok_s)} tok/s"
+    if best.warnings:
+        return f"what was asked for, {pace}"
+    floor = f"floor {units.tok_s(judge.floor_tok_s)}"
+    fast = judge.task.because if judge.want.min_tok_s is None else "the speed you ask for"
+    group = "its files" if judge.want.explicit else "all"
+    return f"the highest quality of {group} that fit and are fast enough: {pace} ({fast}, {floor})"
+
+
+def _explained(fit: Fit, best: Fit, why: str) -> Fit:
+    if fit is best:
+        return replace(fit, reasons=(why, *fit.reasons))
+    ratio = fit.speed.decode_tok_s / best.speed.decode_tok_s
     pace = f"{units.tok_s(fit.speed.decode_tok_s)} tok/s"
-    if name == BEST:
-        floor = f"floor {units.tok_s(judge.floor_tok_s)}"
-        why = judge.task.because if judge.want.min_tok_s is None else "the speed you ask for"
-        reason = f"the highest quality of all that fit and reach {pace} ({why}, {floor})"
-        if fit.warnings:
-            reason = f"what was asked for, {pace}"
-    else:
-        ratio = fit.speed.decode_tok_s / best.speed.decode_tok_s
-        reason = f"writes {ratio:.1f} times as fast as {best.candidate.model.name}: {pace}"
-        if fit.quality is not None and best.quality is not None:
-            reason += f", for a quality of {fit.quality:.0f} instead of {best.quality:.0f}"
+    reason = f"writes {ratio:.1f} times as fast as {best.candidate.model.name}: {pace}"
+    if fit.quality is not None and best.quality is not None:
+        reason += f", for a quality of {fit.quality:.0f} instead of {best.quality:.0f}"
     return replace(fit, reasons=(reason, *fit.reasons))
 
 

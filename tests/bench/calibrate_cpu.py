@@ -6,9 +6,9 @@ Prefills and decodes with every file, and with files of random weights in the sh
 at a shallow and a deep place in the context, sampling as the engine does, in rounds until MINUTES are over; between
 them the engine's kernels are measured. The best of all rounds counts, of kernels and of tokens: other work on the
 machine can only make them slower. What is left of a token's time after streaming is laid, by least squares, on the
-number of layers, the size of the vocabulary, the bytes of KV cache read and attention's operations; what is left of a prompt's after its matrix
-products, on tokens x layers x embedding and on attention's operations. Prints the constants, and measured beside fitted
-and beside what speed.toml says now. On a busy machine several runs are needed, and judgement.
+number of layers, the size of the vocabulary, the bytes of KV cache read and attention's operations; what is left of a
+prompt's after its matrix products, on tokens x layers x embedding and on attention's operations. Prints the constants,
+and measured beside fitted and beside what speed.toml says now. On a busy machine, run it often and judge.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def test_the_whole_catalogue(capsys: pytest.CaptureFixture[str], laptop: str) ->
 def test_the_screen_says_what_why_and_what_next(capsys: pytest.CaptureFixture[str], laptop: str) -> None:
     lines = screen(capsys, "--machine", laptop)
     text = "\n".join(lines)
-    assert lines[0] == "For chat on machine-16.json, at 8,192 tokens of context, with 17.2 GB of memory"
+    assert lines[0] == "For chat on machine-16.json, 8,192 tokens of context, 17.2 GB of memory free:"
     assert [word for word in ("best", "balanced", "fastest") if f" {word} " in text] == ["best", "balanced", "fastest"]
     assert "▸ best" in text and " tok/s (" in text
     assert "Not picked:" in text and "floor 8" in text
@@ -210,7 +210,7 @@ def test_what_is_stored_here_is_not_stored_on_another_machine(
     choice = document(capsys, "qwen3.5-2b:Q8_0", "--machine", "laptop-16gb")["data"]["choice"]
     assert choice["path"] is None and choice["download"]["bytes"] == choice["source"]["bytes"]
     text = " ".join(screen(capsys, "qwen3.5-2b:Q8_0", "--machine", "laptop-16gb"))
-    assert "on laptop-16gb, at " in text and "this machine" not in text and " here " not in text
+    assert "on laptop-16gb, " in text and "this machine" not in text and " here " not in text
 
 
 def test_a_name_too_long_for_a_file_is_a_name(capsys: pytest.CaptureFixture[str], laptop: str) -> None:

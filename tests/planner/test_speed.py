@@ -9,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmctl.planner.memory import place
-from llmctl.planner.speed import Load, active_bytes, cpu_rates, device_rates, kv_read_bytes, speed
+from llmctl.planner.speed import (
+    Load,
+    active_bytes,
+    active_expert_bytes,
+    attention_flop,
+    cpu_rates,
+    device_rates,
+    kv_read_bytes,
+    speed,
+)
 from llmctl.types.machine import KernelRate, Machine
 from llmctl.types.model import Shape, Weights
 from llmctl.types.plan import Basis, Speed
@@ -60,6 +69,29 @@ def test_only_the_used_experts_are_streamed() -> None:
     assert active["Q8_0"] == weights.type_bytes["Q8_0"]
     in_proportion = active_bytes(replace(weights, expert_type_bytes={}), shape)
     assert sum(in_proportion.values()) == pytest.approx(sum(active.values()))
+
+
+def test_experts_are_streamed_more_slowly_on_the_processor() -> None:
+    (candidate,) = of("gpt-oss-20b")
+    experts = active_expert_bytes(candidate.artifact.weights, candidate.model.shape)
+    rates = cpu_rates(EPYC, 2, CONSTANTS)
+    slower = replace(CONSTANTS, expert_share=CONSTANTS.expert_share / 2)
+    placement = place(EPYC, candidate.model.shape, candidate.artifact.weights, 4096, None)
+    told = [
+        speed(EPYC, candidate.model.shape, candidate.artifact.weights, placement, 2, Load(1, 0), constants)
+        for constants in (CONSTANTS, slower)
+    ]
+    more_s = 1 / told[1].decode_tok_s - 1 / told[0].decode_tok_s
+    assert more_s == pytest.approx(rates.streaming_s(experts) / CONSTANTS.expert_share)
+    assert device_rates("cuda", 1e12, CONSTANTS).expert_share == 1.0
+
+
+def test_a_hybrid_attends_in_few_layers_and_a_window_in_few_tokens() -> None:
+    full = Shape("llama", 32, 1024, 16, None, 1000, 8192, kv_width=1000)
+    assert attention_flop(full, 2000) == 4 * 32 * 1024 * 2000
+    assert attention_flop(replace(full, state_bytes=1), 2000) == 32 * 1024 * 2000
+    half = replace(full, kv_width=500, kv_window_width=500, window=100)
+    assert attention_flop(half, 2000) == pytest.approx(4 * 32 * 1024 * (1000 + 50))
 
 
 def test_a_window_bounds_what_is_read_of_the_cache() -> None:
