@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 PROMPT_WORDS = 400  # some 500 tokens: one full batch, which is what prefill rates are quoted for
 ANSWER_TOKENS = 128
+LEAST_TOKENS = 32  # a shorter answer says little of a rate
 BUSY_PERCENT = 15
 WORDS = ("river", "stone", "cloud", "garden", "window", "bridge", "summer", "letter", "copper", "forest", "winter")
 
@@ -93,7 +94,7 @@ def _measure(out: Output, fit: Fit, repetitions: int) -> tuple[Measured, Measure
             prompt, answer = last.prefill_tokens, last.usage.completion_tokens
             if turn and prompt and last.prefill_s:
                 prefills.append(prompt / last.prefill_s)
-            if turn and answer and answer > 1 and last.decode_s:
+            if turn and answer and answer >= LEAST_TOKENS and last.decode_s:
                 decodes.append((answer - 1) / last.decode_s)
             out.note(f"  {'warm-up' if not turn else f'run {turn} of {repetitions}'}: {prompt} + {answer} tokens")
     if not prefills or not decodes:

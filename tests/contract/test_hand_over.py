@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 import requests
 import trustme
@@ -128,6 +129,23 @@ def test_a_prompt_longer_than_the_local_context_goes_to_the_server(office: Serve
     assert data["route"]["side"] == "remote"
     assert "local context is 512" in data["route"]["reason"]
     assert "local context is 512" in done.stderr
+
+
+@pytest.mark.skipif(psutil.virtual_memory().total > 56 << 30, reason="70 billion weights fit this machine")
+def test_what_does_not_fit_goes_to_the_server(office: Server) -> None:
+    big = ("run", "-m", "llama-3.3-70b-instruct:Q6_K", "-n", "4", "--json", "Hi")
+    done = llmctl(*big)
+    assert done.returncode == 0, done.stderr
+    data = document(done)["data"]
+    assert data["route"]["side"] == "remote"
+    assert "short" in data["route"]["reason"]
+    assert data["predicted"] is None
+    assert "→ office (" in done.stderr
+    before = chats(office)
+    for refused in (llmctl(*big, "--local"), llmctl(*big, LLMCTL_POLICY="local-only")):
+        assert refused.returncode == 3
+        assert document(refused)["error"]["code"] == "nothing_fits"
+    assert chats(office) == before
 
 
 def test_local_pins(office: Server, starter_file: Path) -> None:
