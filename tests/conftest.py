@@ -52,12 +52,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="session")
 def measured_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a first `llmctl doctor` remembers: the engine's build and the speed of its kernels."""
-    cache = tmp_path_factory.mktemp("cache")
+    place = tmp_path_factory.mktemp("measured")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("LLMCTL_", "XDG_", "HF_"))}
+    environment |= {"HOME": str(place), "XDG_CACHE_HOME": str(place)}
     command = [sys.executable, "-m", "llmctl", "doctor"]
-    subprocess.run(
-        command, capture_output=True, timeout=60, check=True, env={**os.environ, "XDG_CACHE_HOME": str(cache)}
-    )
-    return cache / "llmctl"
+    subprocess.run(command, capture_output=True, timeout=60, check=True, env=environment)
+    return place / "llmctl"
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from dataclasses import replace
 from llmctl import units
 from llmctl.cli.output import Output
 from llmctl.cli.situation import Situation
-from llmctl.errors import NetworkError, NotFoundError
+from llmctl.errors import NetworkError, NotFoundError, OfflineError
 from llmctl.gguf.header import read_file
 from llmctl.types.model import Candidate, SourceKind
 from llmctl.types.plan import Fit, NoFit, Plan, Want
@@ -78,7 +78,7 @@ def obtain(out: Output, situation: Situation, fit: Fit, wanted: Want, *, named: 
         return fetch(out, situation, fit)
     except NetworkError as error:
         starter = _starter(situation, wanted)
-        if named or source.kind is not SourceKind.HUB or starter is None:
+        if named or isinstance(error, OfflineError) or source.kind is not SourceKind.HUB or starter is None:
             raise
         return _instead(out, situation, starter, error, yes=yes)
 

@@ -188,6 +188,13 @@ def test_an_unreachable_hub_with_yes_lets_the_starter_answer(
     assert document(again)["data"]["route"]["model"] == "smollm2-135m-instruct"
 
 
+def test_offline_fetches_nothing_from_anywhere(home: Path, package_index: None) -> None:
+    done = llmctl("run", "--yes", "hi", HF_HUB_OFFLINE="1")
+    assert done.returncode == 5
+    assert "offline" in done.stderr
+    assert not [path for path in files_below(home) if path.suffix in (".gguf", ".whl")]
+
+
 def test_a_named_model_is_not_replaced_by_the_starter(home: Path, unreachable_hub: None, package_index: None) -> None:
     done = llmctl("run", "--yes", "-m", "qwen3.5-4b", "hi")
     assert done.returncode == 5, done.stderr
