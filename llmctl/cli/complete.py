@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+
 
 def models(incomplete: str) -> list[str]:
-    """Catalogue names; after a colon, that model's quants."""
-    from llmctl import paths
-    from llmctl.catalogue.profiles import load
-    from llmctl.errors import LlmctlError
+    """Catalogue names; after a colon, that model's quants. Reads only these two facts: a Tab is no time for checks."""
+    import tomllib
 
-    try:
-        known = load(paths.profiles_dir() / "models", paths.overlay_dir()).models
-    except LlmctlError:
-        return []
+    from llmctl import paths
+
+    found: dict[str, list[str]] = {}
+    for folder in (paths.profiles_dir() / "models", paths.overlay_dir()):
+        for file in sorted(folder.glob("*.toml")):
+            with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+                for model in tomllib.loads(file.read_text("utf-8"))["model"]:
+                    found[str(model["id"])] = [str(one["quant"]) for one in model["file"]]
     name, colon, _ = incomplete.partition(":")
-    if colon:
-        found = [f"{m.id}:{a.quant}" for m in known if m.id == name for a in m.artifacts]
-    else:
-        found = [m.id for m in known]
-    return [one for one in found if one.startswith(incomplete)]
+    names = [f"{name}:{quant}" for quant in found.get(name, ())] if colon else list(found)
+    return [one for one in names if one.startswith(incomplete)]
 
 
 def tasks(incomplete: str) -> list[str]:

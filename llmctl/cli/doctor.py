@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmctl import paths, settings, units
+from llmctl import paths, units
 from llmctl.cli import complete
 from llmctl.cli.output import Output, colour
 from llmctl.errors import ConfigError, UsageError
@@ -83,6 +83,7 @@ def doctor(
 
 
 def _surroundings(store: Path) -> Surroundings:
+    from llmctl import settings
     from llmctl.engine.checks import Surroundings
 
     file = paths.config_file()

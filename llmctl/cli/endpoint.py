@@ -10,7 +10,6 @@ import typer
 from llmctl.cli import complete
 from llmctl.cli.output import Output
 from llmctl.errors import PolicyError, UsageError
-from llmctl.types.endpoint import Endpoint, Policy
 
 app = typer.Typer(help="Servers of your own that may answer when this machine can't.", no_args_is_help=True)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -49,6 +48,7 @@ def add(
     from llmctl import settings
     from llmctl.endpoint.client import normal_url
     from llmctl.net import host_of, is_loopback
+    from llmctl.types.endpoint import Endpoint, Policy
 
     out = Output("endpoint add", as_json=json)
     if not NAME.fullmatch(name):
