@@ -167,7 +167,8 @@ def _planned(out: Output, found: Situation, name: str | None, wanted: Want, *, y
     if isinstance(fit, NoFit) or remote:
         return fit
     if fit.candidate.path is None:
-        out.note(f"{fit.candidate.model.name} {fit.candidate.artifact.quant} is what suits this machine:")
+        label = f"{fit.candidate.model.name} {fit.candidate.artifact.quant}"
+        out.note(f"{label} is what suits this machine:" if name is None else f"{label}:")
         for reason in fit.reasons[:3]:
             out.note(f"  {reason}")
     fit = choose.obtain(out, found, fit, wanted, named=name is not None, yes=yes)

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from llmctl.errors import IntegrityError
 from llmctl.types.header import Header
 
 
@@ -121,19 +120,6 @@ FILE_TYPES: Mapping[int, str] = {
 """``general.file_type`` -> the label that people and file names use."""
 
 FILE_TYPE_GUESSED = 1024  # LLAMA_FTYPE_GUESSED: a flag added where the type was inferred
-
-
-def row_bytes(type: str, n: int) -> int:
-    """Bytes that ``n`` elements of ``type`` take (ggml's spelling or ours: ``q8_0``, ``Q8_0``), as in a KV cache row.
-
-    Raises IntegrityError for an unknown type, and where ``n`` is not a whole number of blocks.
-    """
-    quant = QUANT_BY_NAME.get(type.upper())
-    if quant is None:
-        raise IntegrityError(f"{type!r} is not a ggml type")
-    if n % quant.block_length:
-        raise IntegrityError(f"{n} elements are not a whole number of {quant.name} blocks of {quant.block_length}")
-    return n // quant.block_length * quant.block_bytes
 
 
 def quant_label(header: Header) -> str:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from llmctl.errors import IntegrityError
-from llmctl.gguf.quant import FILE_TYPES, QUANT_BY_NAME, QUANTS, quant_label, row_bytes
+from llmctl.gguf.quant import FILE_TYPES, QUANT_BY_NAME, QUANTS, quant_label
 from llmctl.types.header import Header, Tensor
 
 
@@ -39,23 +38,6 @@ def test_every_label_is_of_a_known_type() -> None:
     families = {re.sub("_(S|M)$", "", name) for name in QUANT_BY_NAME}
     labelled = {re.sub("_(S|M|L|MOE)$", "", label) for label in FILE_TYPES.values()}
     assert labelled - families == {"IQ3_XS"}  # a mix that has no type of its own
-
-
-@pytest.mark.parametrize(
-    ("type", "n", "expected"),
-    [("F16", 128, 256), ("f16", 128, 256), ("q8_0", 1024, 1088), ("Q4_0", 64, 36), ("q4_K", 512, 288), ("BF16", 3, 6)],
-)
-def test_row_bytes(type: str, n: int, expected: int) -> None:
-    assert row_bytes(type, n) == expected
-
-
-@pytest.mark.parametrize(
-    ("type", "n", "words"),
-    [("q8_0", 100, "100 elements are not a whole number of Q8_0 blocks of 32"), ("Q9", 1, "'Q9' is not a ggml type")],
-)
-def test_rows_that_cannot_be(type: str, n: int, words: str) -> None:
-    with pytest.raises(IntegrityError, match=words):
-        row_bytes(type, n)
 
 
 @pytest.mark.parametrize(
