@@ -1,29 +1,58 @@
-"""The one door to the machine: files, environment, globbing and short commands, below a root that tests can move."""
+"""The one door to the machine: its files, its environment, and what programs and libraries tell of it.
+
+``Host()`` is the machine we are on. A recorded machine (``probe.recording``) stands behind the same door, so whatever
+is not asked through it can't be tested on hardware that isn't here.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from llmctl import child
+from llmctl.child import Reply
 
 READ_LIMIT_BYTES = 1 << 20  # /proc and /sys files are small; whatever is larger is not what we asked for
 
 
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A command that came to its end. ``code`` is 128 + n if signal n ended it, as shells have it."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True, slots=True)
+class Filesystem:
+    """``kind`` is the system's own word for it (ext4, nfs4, apfs), None where it doesn't say."""
+
+    total_bytes: int
+    free_bytes: int
+    kind: str | None = None
+
+
 @dataclass(frozen=True)
 class Host:
-    """This machine (``Host()``) or a recorded one (``Host(root=folder, environ={...})``).
+    """This machine (``Host()``), or the files of another one below ``root``.
 
-    Nothing here raises: what cannot be read or run is None, because a probe returns notes instead of exceptions.
+    ``system`` is Python's ``sys.platform``: linux, darwin, win32. Nothing here raises: what cannot be read, run or
+    asked is None, because a probe returns notes instead of exceptions.
     """
 
     root: Path = Path("/")
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    system: str = sys.platform
 
     @property
     def live(self) -> bool:
-        """True for the machine we are on: only then may commands run and libraries be loaded."""
+        """True for the machine we are on: what was learnt earlier, and kept, is about this one only."""
         return self.root == Path("/")
 
     def path(self, name: str) -> Path:
@@ -56,23 +85,46 @@ class Host:
         """Absolute names (as seen from the root) that match, sorted."""
         try:
             found = sorted(self.root.glob(pattern.lstrip("/")))
-        except (OSError, ValueError):
+        except (OSError, ValueError, IndexError):  # IndexError: pathlib's for "."
             return []
         return ["/" + str(path.relative_to(self.root)) for path in found]
 
-    def run(self, argv: Sequence[str], *, timeout_s: float) -> str | None:
-        """Standard output of a command that ended well within its time; None otherwise, and on recorded machines."""
+    def run(self, argv: Sequence[str], *, timeout_s: float) -> Ran | None:
+        """A command with an empty standard input. None if it can't be started, or was ended for its time."""
         if not self.live:
             return None
         try:
             done = subprocess.run(
-                list(argv),
-                capture_output=True,
-                stdin=subprocess.DEVNULL,
-                timeout=timeout_s,
-                check=True,
-                env=dict(self.environ),
+                list(argv), capture_output=True, stdin=subprocess.DEVNULL, timeout=timeout_s, env=dict(self.environ)
             )
         except (OSError, ValueError, subprocess.SubprocessError):  # ValueError: a null byte in an argument
             return None
-        return done.stdout.decode("utf-8", "replace")
+        code = done.returncode if done.returncode >= 0 else 128 - done.returncode
+        return Ran(code, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace"))
+
+    def ask(self, module: str, question: Any = None, *, deadline_s: float) -> Reply:
+        """What a module of ours answers in a process of its own (``child.answer``): the way to load a library."""
+        if not self.live:
+            return Reply(None, "was not recorded")
+        return child.ask(self.environ, module, question, deadline_s=deadline_s)
+
+    def filesystem(self, path: Path) -> Filesystem | None:
+        """The filesystem that holds ``path``, or will when it is made; None where it can't be told."""
+        return _filesystem(path) if self.live else None
+
+
+def _filesystem(path: Path) -> Filesystem | None:
+    import psutil
+
+    for place in (path, *path.absolute().parents):
+        try:
+            usage = psutil.disk_usage(str(place))
+            where = place.resolve()
+            mounts = {Path(part.mountpoint): part.fstype for part in psutil.disk_partitions(all=True)}
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, RuntimeError):
+            return None
+        kind = next((mounts[folder] for folder in (where, *where.parents) if folder in mounts), None)
+        return Filesystem(usage.total, usage.free, kind or None)
+    return None

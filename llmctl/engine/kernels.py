@@ -8,8 +8,6 @@ from dataclasses import asdict
 from llmctl.engine import cache
 from llmctl.errors import EngineError
 from llmctl.host import Host
-from llmctl.probe import child
-from llmctl.probe.cpu import cache_bytes
 from llmctl.probe.decode import MismatchError, decode
 from llmctl.types.machine import EngineInfo, KernelRate, Machine
 
@@ -64,10 +62,10 @@ def measure(
     question = {
         "weight_types": missing,
         "threads": machine.cpu.usable_threads,
-        "working_set_bytes": working_set_bytes(machine.memory.available_bytes, cache_bytes(host)),
+        "working_set_bytes": working_set_bytes(machine.memory.available_bytes, machine.cpu.last_cache_bytes),
         "budget_s": budget_s * len(missing) / len(WEIGHT_TYPES),
     }
-    reply = child.ask(host, "llmctl.engine.matmul", question, deadline_s=deadline_s)
+    reply = host.ask("llmctl.engine.matmul", question, deadline_s=deadline_s)
     if reply.data is None:
         raise EngineError(f"the engine's kernels can't be measured: the engine {reply.why}", hint="llmctl doctor")
     try:

@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from llmctl import child
 from llmctl.engine.ggml import TYPES, Ggml, InitParams
-from llmctl.probe import child
 
 WIDTH = 2048  # elements in a row: the embedding of a model of one to three billion parameters
 DECODE_ROWS = 8192

@@ -5,30 +5,48 @@ from __future__ import annotations
 from pathlib import Path
 
 from llmctl.host import Host
-from llmctl.types.machine import Machine
+from llmctl.probe.stopwatch import Stopwatch
+from llmctl.types.machine import Accelerator, Machine
 
 
-def probe(host: Host, *, store: Path) -> Machine:
-    """The machine below ``host.root``: ``store`` says which filesystem's free space matters.
+def probe(host: Host, *, store: Path, watch: Stopwatch | None = None) -> Machine:
+    """The machine behind ``host``: ``store`` says which filesystem's free space matters, ``watch`` is told how long
+    each part took.
 
     What only the engine knows (which GPUs it can use, how fast its kernels are) is added by ``engine.devices``.
     """
-    from llmctl.probe import cpu, disk, drm, memory, nvidia, system
+    from llmctl.probe import amd, apple, cpu, disk, intel, memory, merge, nvidia, system
 
-    processor, cpu_notes = cpu.cpu(host)
-    main, memory_notes = memory.memory(host)
-    room, disk_notes = disk.disk(host, store)
-    cards, nvidia_notes = nvidia.nvidia(host)
-    named = {card.id for card in cards}
-    # a card that CUDA_VISIBLE_DEVICES hides must not come back through the kernel's list
-    hidden = "NVIDIA" if cards or "CUDA_VISIBLE_DEVICES" in host.environ else None
-    others = tuple(card for card in drm.drm(host) if card.id not in named and card.vendor != hidden)
+    watch = watch or Stopwatch()
+    with watch.part("cpu"):
+        processor, cpu_notes = cpu.cpu(host)
+    with watch.part("memory"):
+        main, memory_notes = memory.memory(host)
+    with watch.part("disk"):
+        room, disk_notes = disk.disk(host, store)
+    with watch.part("system"):
+        place = system.system(host)
+    cards: tuple[Accelerator, ...] = ()
+    notes = cpu_notes + memory_notes + disk_notes
+    for vendor, cards_of in (
+        ("nvidia", nvidia.nvidia),
+        ("amd", amd.amd),
+        ("intel", intel.intel),
+        ("apple", apple.apple),
+    ):
+        with watch.part(vendor):
+            found, more = cards_of(host, main)
+        cards, notes = cards + found, notes + more
+    with watch.part("table"):
+        cards, main, more = merge.merge(cards, main, processor, place)
     return Machine(
         memory=main,
         cpu=processor,
-        accelerators=cards + others,
+        accelerators=cards,
         disk=room,
-        os=system.os_name(host),
-        container=system.container(host),
-        notes=cpu_notes + memory_notes + disk_notes + nvidia_notes,
+        os=place.os,
+        container=place.container,
+        board=place.board,
+        virtual_machine=place.virtual_machine,
+        notes=notes + more,
     )

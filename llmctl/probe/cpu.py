@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-import os
+from collections import Counter
 from collections.abc import Mapping
-from typing import Any
 
 from llmctl.host import Host
 from llmctl.probe import cgroup
+from llmctl.probe.portable import portable
 from llmctl.probe.text import cpu_list, pairs, whole
-from llmctl.types.machine import Cpu
+from llmctl.types.machine import Cache, Cpu
+
+DEEPEST_CACHE = 10
 
 # The kernel's names (arch/x86/include/asm/cpufeatures.h, arch/arm64/kernel/cpuinfo.c) and, on the right, those that
 # llama.cpp prints (ggml_backend_cpu_get_features in ggml/src/ggml-cpu/ggml-cpu.cpp), in its order.
@@ -60,9 +62,9 @@ def cpu(host: Host) -> tuple[Cpu, tuple[str, ...]]:
     text = host.read("/proc/cpuinfo")
     processors = _processors(text or "")
     if not processors:
-        if host.live:
-            return portable(), ()
-        return Cpu("unknown", _arch(host, {}), 1, 1, 1), ("/proc/cpuinfo does not name a processor",)
+        if host.system == "linux":
+            return Cpu("unknown", _arch(host, {}), 1, 1, 1), ("/proc/cpuinfo does not name a processor",)
+        return _portable(host)
     numbers = cpu_list(host.read("/sys/devices/system/cpu/online")) or frozenset(processors)
     allowed = cpu_list(pairs(host.read("/proc/self/status"), ":").get("Cpus_allowed_list")) & numbers or numbers
     cores = {number: _core(host, number, processors.get(number, {})) for number in numbers}
@@ -79,6 +81,7 @@ def cpu(host: Host) -> tuple[Cpu, tuple[str, ...]]:
         logical_cores=len(numbers),
         usable_threads=usable,
         features=_features(shared.get("flags") or shared.get("Features") or ""),
+        caches=_caches(host),
     ), ()
 
 
@@ -87,35 +90,33 @@ def name(host: Host) -> str:
     return _name(pairs(host.read("/proc/cpuinfo"), ":"))
 
 
-def cache_bytes(host: Host) -> int | None:
-    """The last level of cache, all of its parts together; None where the kernel does not tell."""
-    parts: dict[tuple[int, str], int] = {}
+def _caches(host: Host) -> tuple[Cache, ...]:
+    """Data and unified caches as the kernel lists them for each CPU, those that CPUs share counted once."""
+    found: set[tuple[int, int, str]] = set()
     for folder in host.glob("/sys/devices/system/cpu/cpu[0-9]*/cache/index[0-9]*"):
         level = host.read_int(f"{folder}/level")
-        size = (host.read(f"{folder}/size") or "").strip()
-        kib = whole(size.removesuffix("K"))
-        if level is not None and kib is not None:
-            parts[level, host.read(f"{folder}/shared_cpu_list") or ""] = kib * 1024
-    last = max((level for level, _ in parts), default=None)
-    return sum(size for (level, _), size in parts.items() if level == last) if parts else None
+        kib = whole((host.read(f"{folder}/size") or "").strip().removesuffix("K"))
+        kind = (host.read(f"{folder}/type") or "").strip()
+        if level is not None and 0 < level < DEEPEST_CACHE and kib and kind != "Instruction":
+            found.add((level, kib * 1024, host.read(f"{folder}/shared_cpu_list") or ""))
+    kinds = Counter((level, size) for level, size, _ in found)
+    return tuple(Cache(level, size, count) for (level, size), count in sorted(kinds.items()))
 
 
-def portable() -> Cpu:
-    """The processor where there is no /proc. ``cpuinfo`` runs benchmarks of its own and takes over a second."""
-    import cpuinfo
-    import psutil
-
-    info: dict[str, Any] = cpuinfo.get_cpu_info()  # type: ignore[no-untyped-call]
-    logical = psutil.cpu_count() or os.cpu_count() or 1
-    physical = psutil.cpu_count(logical=False) or logical
+def _portable(host: Host) -> tuple[Cpu, tuple[str, ...]]:
+    """The processor where there is no /proc."""
+    told, why = portable(host)
+    if told is None:
+        return Cpu("unknown", "unknown", 1, 1, 1), (f"the processor can't be learnt: {why}",)
+    cores = max(1, told.physical_cores)
     return Cpu(
-        name=str(info.get("brand_raw") or "unknown"),
-        arch=_machine(),
-        physical_cores=physical,
-        logical_cores=logical,
-        usable_threads=physical,
-        features=_features(" ".join(info.get("flags") or ())),
-    )
+        name=told.cpu_name,
+        arch=told.arch,
+        physical_cores=cores,
+        logical_cores=max(cores, told.logical_cores),
+        usable_threads=max(1, min(cores, told.allowed_cpus)),
+        features=_features(" ".join(told.flags)),
+    ), ()
 
 
 def _processors(text: str) -> dict[int, dict[str, str]]:
@@ -155,14 +156,6 @@ def _arch(host: Host, fields: Mapping[str, str]) -> str:
     told = (host.read("/proc/sys/kernel/arch") or "").strip()
     if told:
         return told
-    if host.live:
-        return _machine()
     if "lm" in fields.get("flags", "").split():
         return "x86_64"
     return "aarch64" if "asimd" in fields.get("Features", "").split() else "unknown"
-
-
-def _machine() -> str:
-    import platform
-
-    return platform.machine() or "unknown"

@@ -29,6 +29,8 @@ def decode(kind: type[T], value: Any, where: str) -> T:
 
 
 def _value(kind: Any, value: Any, where: str) -> Any:
+    if kind is Any:
+        return value
     origin = typing.get_origin(kind)
     if origin in (typing.Union, types.UnionType):
         if value is None:
@@ -39,6 +41,10 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         if not isinstance(value, list | tuple):
             raise MismatchError(where, "must be a list")
         return tuple(_value(typing.get_args(kind)[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if origin is Mapping:
+        if not isinstance(value, Mapping):
+            raise MismatchError(where, "must be a table")
+        return {key: _value(typing.get_args(kind)[1], item, f"{where}.{key}") for key, item in value.items()}
     if is_dataclass(kind):
         return _object(kind, value, where)
     if issubclass(kind, Enum):

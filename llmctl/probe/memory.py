@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from llmctl.host import Host
 from llmctl.probe import cgroup
+from llmctl.probe.portable import portable
 from llmctl.probe.text import pairs, whole
 from llmctl.types.machine import Memory
 
@@ -17,9 +18,9 @@ def memory(host: Host) -> tuple[Memory, tuple[str, ...]]:
     fields = pairs(host.read("/proc/meminfo"), ":")
     total = _kib(fields.get("MemTotal"))
     if not total:
-        if host.live:
-            return portable(), ()
-        return Memory(0, 0), ("/proc/meminfo does not tell how much memory there is",)
+        if host.system == "linux":
+            return Memory(0, 0), ("/proc/meminfo does not tell how much memory there is",)
+        return _portable(host)
     available = _kib(fields.get("MemAvailable"))
     notes: tuple[str, ...] = ()
     if available is None:  # Linux before 3.14, and files cut short
@@ -36,12 +37,12 @@ def memory(host: Host) -> tuple[Memory, tuple[str, ...]]:
     ), notes
 
 
-def portable() -> Memory:
+def _portable(host: Host) -> tuple[Memory, tuple[str, ...]]:
     """Memory where there is no /proc."""
-    import psutil
-
-    main, swap = psutil.virtual_memory(), psutil.swap_memory()
-    return Memory(total_bytes=main.total, available_bytes=main.available, swap_bytes=swap.total)
+    told, why = portable(host)
+    if told is None:
+        return Memory(0, 0), (f"how much memory there is can't be learnt: {why}",)
+    return Memory(told.memory_total_bytes, told.memory_available_bytes, swap_bytes=told.swap_bytes), ()
 
 
 def _kib(value: str | None) -> int | None:

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from llmctl import child
 from llmctl.host import Host
-from llmctl.probe import child
 from llmctl.probe.decode import MismatchError, decode
-from llmctl.types.machine import Accelerator, AcceleratorKind
+from llmctl.types.machine import Accelerator, AcceleratorKind, Memory
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ class Told:
     error: str | None = None
 
 
-def nvidia(host: Host) -> tuple[tuple[Accelerator, ...], tuple[str, ...]]:
+def nvidia(host: Host, memory: Memory) -> tuple[tuple[Accelerator, ...], tuple[str, ...]]:
     """The cards that CUDA_VISIBLE_DEVICES lets count, and notes. Costs nothing where there is no driver."""
     windows = host.live and sys.platform.startswith("win")  # there only the library shows, which pynvml looks for
     if not windows and not visible(host):
@@ -69,7 +69,7 @@ def reachable(host: Host) -> bool:
 
 def ask(host: Host, *, deadline_s: float) -> tuple[tuple[Accelerator, ...], tuple[str, ...]]:
     """Asks NVML in a child. Whatever goes wrong there is a note."""
-    reply = child.ask(host, __name__, deadline_s=deadline_s)
+    reply = host.ask(__name__, deadline_s=deadline_s)
     if reply.data is None:
         return (), (f"NVIDIA: the driver's library {reply.why}",)
     try:

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from llmctl.host import Host
+from llmctl.probe.portable import portable
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """``board`` names what is no plain computer (a Raspberry Pi, a Jetson), ``virtual_machine`` the hypervisor."""
+
+    os: str
+    container: str | None = None
+    board: str | None = None
+    virtual_machine: str | None = None
+
+
+def system(host: Host) -> Place:
+    """The place that ``host`` is. Raises nothing."""
+    return Place(os=os_name(host), container=container(host))
 
 
 def os_name(host: Host) -> str:
     """For people: "Linux 6.8", "Linux 6.6 on Raspberry Pi 5 Model B Rev 1.0", "Linux 6.18 (virtual machine)"."""
     release = (host.read("/proc/sys/kernel/osrelease") or "").strip()
     if not release:
-        return _platform() if host.live else ""
+        return _portable(host)
     text = "Linux " + ".".join(release.split("-")[0].split(".")[:2])
     if board := (host.read("/proc/device-tree/model") or "").strip("\0 \n"):
         return f"{text} on {board}"
@@ -31,7 +49,8 @@ def container(host: Host) -> str | None:
     return "wsl" if "microsoft" in (host.read("/proc/sys/kernel/osrelease") or "").lower() else None
 
 
-def _platform() -> str:
-    import platform
-
-    return f"{platform.system()} {platform.release()}".strip()
+def _portable(host: Host) -> str:
+    if host.system == "linux":
+        return "Linux"
+    told, _ = portable(host)
+    return told.os if told else ""

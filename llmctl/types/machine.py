@@ -13,10 +13,21 @@ class AcceleratorKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Cache:
+    """``count`` caches of one level and size, instruction caches left out."""
+
+    level: int
+    size_bytes: int
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Cpu:
     """``features`` are the instruction sets that change llama.cpp's speed, in its own spelling (``AVX512_VNNI``).
 
-    ``usable_threads`` = min(physical cores, affinity, ceil of the container's CPU quota).
+    ``usable_threads`` = min(physical cores, affinity, ceil of the container's CPU quota), ``usable_threads_reason``
+    which of them it was. ``performance_cores`` is how many of the physical cores are the fast ones, None where all
+    are alike.
     """
 
     name: str
@@ -25,6 +36,15 @@ class Cpu:
     logical_cores: int
     usable_threads: int
     features: tuple[str, ...] = ()
+    performance_cores: int | None = None
+    usable_threads_reason: str | None = None
+    caches: tuple[Cache, ...] = ()
+
+    @property
+    def last_cache_bytes(self) -> int | None:
+        """The last level of cache, all of its parts together; None where it isn't known."""
+        last = max((cache.level for cache in self.caches), default=None)
+        return sum(one.size_bytes * one.count for one in self.caches if one.level == last) if last else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +62,14 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Accelerator:
-    """One GPU. ``usable`` says whether the installed engine can run on it; if not, ``why`` says why."""
+    """One GPU. ``usable`` says whether the installed engine can run on it; if not, ``why`` says why.
+
+    ``id`` is its PCI address where it has one. ``shared_bytes`` is how much of ``memory_total_bytes`` lies in the
+    machine's own memory and is counted there too: all of it on unified chips, what the driver may borrow (GTT) on
+    others. ``architecture`` is what kernels are compiled for: gfx1100 with AMD; NVIDIA's is the compute capability.
+    ``pcie`` is the link as it could be at best, "gen4 x16". ``api_version`` is the newest version of the vendor's
+    interface that the driver takes (CUDA 12.4). A MIG slice names its ``parent``'s id.
+    """
 
     id: str
     name: str
@@ -57,12 +84,22 @@ class Accelerator:
     engine_backend: str | None = None
     usable: bool = False
     why: str | None = None
+    shared_bytes: int | None = None
+    architecture: str | None = None
+    api_version: str | None = None
+    uuid: str | None = None
+    pcie: str | None = None
+    power_limit_w: float | None = None
+    parent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Disk:
+    """``filesystem`` is the system's own word for its kind: ext4, apfs, nfs4."""
+
     path: str
     free_bytes: int
+    filesystem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +155,10 @@ class EngineInfo:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The whole machine. ``kernels`` is empty until they were measured here; ``notes`` say what was not learnt."""
+    """The whole machine. ``kernels`` is empty until they were measured here; ``notes`` say what was not learnt.
+
+    ``board`` names what is not a plain computer (Raspberry Pi 5, Jetson); ``virtual_machine`` the hypervisor below.
+    """
 
     memory: Memory
     cpu: Cpu
@@ -127,5 +167,7 @@ class Machine:
     network: Network = field(default_factory=Network)
     os: str = ""
     container: str | None = None
+    board: str | None = None
+    virtual_machine: str | None = None
     kernels: tuple[KernelRate, ...] = ()
     notes: tuple[str, ...] = ()

@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 
-from llmctl import paths
+from llmctl import child, paths
 from llmctl.engine import kernels, matmul
 from llmctl.engine.devices import engines
 from llmctl.engine.kernels import cached, measure, working_set_bytes
 from llmctl.errors import EngineError
 from llmctl.host import Host
-from llmctl.probe import child
 from llmctl.types.machine import Cpu, EngineInfo, KernelRate, Machine, Memory
 
 MIB, GIB = 1 << 20, 1 << 30

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmctl.host import READ_LIMIT_BYTES, Host
+from llmctl.host import READ_LIMIT_BYTES, Host, Ran
 
 
 @pytest.fixture
@@ -100,15 +100,15 @@ def test_a_recorded_machine_runs_nothing(recorded: Host, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("program", "expected"),
     [
-        ("print('hi')", "hi\n"),
-        ("import sys; sys.stdout.buffer.write(b'caf\\xe9')", "caf\ufffd"),
-        ("import sys; print('said'); sys.exit(1)", None),
-        ("import os; os.abort()", None),
-        ("print(repr(input()))", None),  # stdin is empty: nothing waits for a person
-        ("import os; print(os.environ['A'], 'B' in os.environ)", "b False\n"),
+        ("print('hi')", Ran(0, "hi\n", "")),
+        ("import sys; sys.stdout.buffer.write(b'caf\\xe9')", Ran(0, "caf\ufffd", "")),
+        ("import sys; print('said'); sys.exit('no')", Ran(1, "said\n", "no\n")),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGILL)", Ran(132, "", "")),
+        ("import sys; print(repr(sys.stdin.read()))", Ran(0, "''\n", "")),  # nothing waits for a person
+        ("import os; print(os.environ['A'], 'B' in os.environ)", Ran(0, "b False\n", "")),
     ],
 )
-def test_run(program: str, expected: str | None) -> None:
+def test_run(program: str, expected: Ran) -> None:
     assert Host(environ={"A": "b"}).run([sys.executable, "-c", program], timeout_s=20) == expected
 
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llmctl.host import Host
-from llmctl.probe import cpu, probe
+from llmctl.probe import probe
 from llmctl.probe.text import cpu_list
 
 FILES = (
@@ -82,7 +82,6 @@ def test_no_probe_raises(contents: dict[str, bytes]) -> None:
             file.write_bytes(data)
         host = Host(root=Path(folder), environ={})
         machine = probe(host, store=Path("/models"))
-        cpu.cache_bytes(host)
     assert 0 <= machine.memory.available_bytes <= machine.memory.total_bytes
     assert machine.memory.limit_bytes is None or machine.memory.limit_bytes < machine.memory.total_bytes
     assert 1 <= machine.cpu.usable_threads <= machine.cpu.physical_cores <= machine.cpu.logical_cores

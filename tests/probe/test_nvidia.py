@@ -14,7 +14,7 @@ import pytest
 from llmctl.host import Host
 from llmctl.probe import nvidia
 from llmctl.probe.nvidia import Card, chosen
-from llmctl.types.machine import AcceleratorKind
+from llmctl.types.machine import AcceleratorKind, Memory
 
 SOURCE = Path(__file__).parent.parent / "fakes" / "nvml" / "nvml.c"
 COMPILER = shutil.which("gcc") or shutil.which("cc")
@@ -155,4 +155,4 @@ def test_cuda_visible_devices(choice: str | None, shown: list[int]) -> None:
 
 def test_no_child_where_no_driver_shows(tmp_path: Path) -> None:
     assert not nvidia.visible(Host(root=tmp_path))
-    assert nvidia.nvidia(Host(root=tmp_path)) == ((), ())
+    assert nvidia.nvidia(Host(root=tmp_path), Memory(0, 0)) == ((), ())

@@ -9,25 +9,24 @@ from pathlib import Path
 
 import pytest
 
-from llmctl.host import Host
-from llmctl.probe import child
+from llmctl import child
 
-Modules = Callable[[str], Host]
+Modules = Callable[[str], dict[str, str]]
 
 
 @pytest.fixture
 def module(tmp_path: Path) -> Modules:
-    def make(body: str) -> Host:
-        text = f"import os, signal, sys, time\nfrom llmctl.probe import child\ndef tell(question):\n    {body}\n"
+    def make(body: str) -> dict[str, str]:
+        text = f"import os, signal, sys, time\nfrom llmctl import child\ndef tell(question):\n    {body}\n"
         (tmp_path / "asked.py").write_text(text + "sys.exit(child.answer(tell))\n")
-        return Host(environ={**os.environ, "PYTHONPATH": str(tmp_path)})
+        return {**os.environ, "PYTHONPATH": str(tmp_path)}
 
     return make
 
 
 def test_question_and_answer_are_json_whatever_is_printed(module: Modules) -> None:
-    host = module("print('noise'); os.write(1, b'more noise'); return {'twice': question['n'] * 2}")
-    assert child.ask(host, "asked", {"n": 21}, deadline_s=10) == child.Reply({"twice": 42})
+    environ = module("print('noise'); os.write(1, b'more noise'); return {'twice': question['n'] * 2}")
+    assert child.ask(environ, "asked", {"n": 21}, deadline_s=10) == child.Reply({"twice": 42})
 
 
 @pytest.mark.parametrize(
@@ -60,6 +59,6 @@ def test_nothing_is_imported_from_the_working_directory(module: Modules, home: P
 
 def test_an_interpreter_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", "/nowhere/python")
-    reply = child.ask(Host(), "asked", deadline_s=1)
+    reply = child.ask(os.environ, "asked", deadline_s=1)
     assert reply.data is None
     assert "can't be asked" in (reply.why or "")

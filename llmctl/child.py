@@ -11,11 +11,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-
-from llmctl.host import Host
 
 REAP_S = 0.5  # a process stuck inside a driver can't be reaped even when killed; it is left to the kernel
 WINDOWS_ILLEGAL_INSTRUCTION = 0xC000001D
@@ -30,7 +28,7 @@ class Reply:
     illegal_instruction: bool = False
 
 
-def ask(host: Host, module: str, question: Any = None, *, deadline_s: float) -> Reply:
+def ask(environ: Mapping[str, str], module: str, question: Any = None, *, deadline_s: float) -> Reply:
     """Runs ``python -m module`` with ``question`` as JSON in its arguments. Never raises."""
     try:
         process = subprocess.Popen(
@@ -38,7 +36,7 @@ def ask(host: Host, module: str, question: Any = None, *, deadline_s: float) -> 
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=dict(host.environ),
+            env=dict(environ),
             start_new_session=True,
         )
     except (OSError, ValueError) as error:

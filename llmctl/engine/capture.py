@@ -1,0 +1,57 @@
+"""A machine into a folder, so that a bug report becomes a regression test: copy it to tests/fixtures/machines."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from llmctl.engine.checks import Surroundings, checks
+from llmctl.engine.devices import this_machine
+from llmctl.errors import ResourceError, UsageError
+from llmctl.host import Host
+from llmctl.probe.recording import DOCUMENT, Recorder, recorded
+
+EXPECTED = "expected.json"
+STORE = Path("/models")  # what a recorded machine's store is called; the real one's path may name a person
+SURROUNDINGS = Surroundings(store=STORE, store_writable=True, config_file=Path("/config.toml"))
+
+
+def capture(folder: Path, store: Path) -> None:
+    """Records the machine we are on, scrubbed, with the document that the recording gives.
+
+    Raises UsageError if ``folder`` holds a recording, ResourceError if it can't be written.
+    """
+    if (folder / DOCUMENT).exists():
+        raise UsageError(f"{folder} holds a recorded machine", hint="llmctl doctor --capture NEW_DIRECTORY")
+    recorder = Recorder()
+    this_machine(recorder, store=store)
+    try:
+        recorder.write(folder)
+        (folder / EXPECTED).write_text(written(document(recorded(folder))), encoding="utf-8")
+    except OSError as error:
+        raise ResourceError(
+            f"{folder} can't be written: {error.strerror or error}", hint="llmctl doctor --capture NEW_DIRECTORY"
+        ) from error
+
+
+def document(host: Host) -> dict[str, Any]:
+    """What doctor would tell of a recorded machine whose settings and store are in order: plain JSON values, what is
+    unknown left out."""
+    machine, engines = this_machine(host, store=STORE)
+    found = checks(machine, engines, SURROUNDINGS)
+    plain: dict[str, Any] = json.loads(
+        json.dumps(
+            {
+                "machine": asdict(machine),
+                "engines": [asdict(one) for one in engines],
+                "checks": list(map(asdict, found)),
+            }
+        )
+    )
+    return plain
+
+
+def written(document: dict[str, Any]) -> str:
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"

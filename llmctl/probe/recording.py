@@ -1,0 +1,197 @@
+"""Machines that aren't here: a folder that stands behind the door ``Host`` in place of a machine, and how one is made.
+
+    NAME/root/...        the files that a probe reads, as they were read
+    NAME/machine.json    the operating system, the environment that matters, what commands and children answered
+    NAME/expected.json   what llmctl made of it
+
+``llmctl doctor --capture DIR`` writes such a folder. What could name a person, a computer or a single device is
+replaced: see ``scrub``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from llmctl.child import Reply
+from llmctl.host import Filesystem, Host, Ran
+from llmctl.probe.decode import decode
+from llmctl.probe.scrub import Scrubber
+
+DOCUMENT = "machine.json"
+ROOT = "root"
+LIMIT_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """``ran`` is None for a command that isn't there or didn't end."""
+
+    argv: tuple[str, ...]
+    ran: Ran | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question to a module of ours; the rest is as in ``Reply``."""
+
+    module: str
+    data: Any = None
+    why: str | None = None
+    illegal_instruction: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What machine.json holds. ``system`` is Python's sys.platform, ``store`` the filesystem that models are on."""
+
+    system: str
+    environ: Mapping[str, str]
+    runs: tuple[Run, ...] = ()
+    asked: tuple[Asked, ...] = ()
+    store: Filesystem | None = None
+
+
+NOTHING = Recording("linux", {})
+
+
+@dataclass(frozen=True)
+class Recorded(Host):
+    """Another machine. What was not recorded isn't there."""
+
+    told: Recording = NOTHING
+
+    def run(self, argv: Sequence[str], *, timeout_s: float) -> Ran | None:
+        return next((one.ran for one in self.told.runs if one.argv == tuple(argv)), None)
+
+    def ask(self, module: str, question: Any = None, *, deadline_s: float) -> Reply:
+        asked = next((one for one in self.told.asked if one.module == module), None)
+        if asked is None:
+            return Reply(None, "was not recorded")
+        return Reply(asked.data, asked.why, asked.illegal_instruction)
+
+    def filesystem(self, path: Path) -> Filesystem | None:
+        return self.told.store
+
+
+def recorded(folder: Path) -> Recorded:
+    """The machine in ``folder``. Raises OSError, and ValueError where machine.json is not one."""
+    with (folder / DOCUMENT).open("rb") as stream:
+        told = decode(Recording, json.loads(stream.read(LIMIT_BYTES)), "recording")
+    return Recorded(root=folder / ROOT, environ=told.environ, system=told.system, told=told)
+
+
+class _Consulted(Mapping[str, str]):
+    """An environment that remembers which of its variables somebody looked up."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+        self.names: set[str] = set()
+
+    def __getitem__(self, name: str) -> str:
+        self.names.add(name)
+        return self.environ[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.environ)
+
+    def __len__(self) -> int:
+        return len(self.environ)
+
+
+@dataclass(frozen=True)
+class Recorder(Host):
+    """This machine, with a memory of everything that was learnt of it."""
+
+    environ: Mapping[str, str] = field(default_factory=lambda: _Consulted(Host().environ))
+    machine: Host = field(default_factory=Host)
+    files: dict[str, str | None] = field(default_factory=dict)
+    runs: dict[tuple[str, ...], Ran | None] = field(default_factory=dict)
+    asked: dict[str, Reply] = field(default_factory=dict)
+    store: list[Filesystem | None] = field(default_factory=list)
+
+    @property
+    def live(self) -> bool:
+        """What was kept from earlier is not asked for again, so it would be missing from the recording."""
+        return False
+
+    def read(self, name: str) -> str | None:
+        text = self.machine.read(name)
+        if text is not None:
+            self.files[name] = text
+        return text
+
+    def read_int(self, name: str) -> int | None:
+        self.read(name)
+        return self.machine.read_int(name)
+
+    def exists(self, name: str) -> bool:
+        there = self.machine.exists(name)
+        if there:
+            self.files.setdefault(name, None)
+        return there
+
+    def glob(self, pattern: str) -> list[str]:
+        found = self.machine.glob(pattern)
+        for name in found:
+            self.files.setdefault(name, None)
+        return found
+
+    def run(self, argv: Sequence[str], *, timeout_s: float) -> Ran | None:
+        self.runs[tuple(argv)] = ran = self.machine.run(argv, timeout_s=timeout_s)
+        return ran
+
+    def ask(self, module: str, question: Any = None, *, deadline_s: float) -> Reply:
+        self.asked[module] = reply = self.machine.ask(module, question, deadline_s=deadline_s)
+        return reply
+
+    def filesystem(self, path: Path) -> Filesystem | None:
+        found = self.machine.filesystem(path)
+        self.store[:] = [found]
+        return found
+
+    def write(self, folder: Path) -> None:
+        """The recording, scrubbed. Raises OSError; ``folder`` may exist, what a recording holds must not."""
+        folder.mkdir(parents=True, exist_ok=True)
+        scrub = Scrubber.of_this_machine(self.files.get("/proc/self/cgroup") or "")
+        (folder / ROOT).mkdir()
+        for name, text in sorted(self.files.items()):
+            place = folder / ROOT / scrub(name).lstrip("/")
+            if text is not None:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_text(scrub(_kept(name, text)), encoding="utf-8")
+            elif not any(other.startswith(name + "/") for other in self.files):
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.touch()
+        looked_up = self.environ.names if isinstance(self.environ, _Consulted) else set()
+        told = Recording(
+            system=self.system,
+            environ={name: self.environ[name] for name in sorted(looked_up) if name in self.environ},
+            runs=tuple(Run(argv, ran) for argv, ran in self.runs.items()),
+            asked=tuple(
+                Asked(module, reply.data, reply.why, reply.illegal_instruction) for module, reply in self.asked.items()
+            ),
+            store=next(iter(self.store), None),
+        )
+        with (folder / DOCUMENT).open("x", encoding="utf-8") as out:
+            out.write(json.dumps(_each(scrub, asdict(told)), indent=2, ensure_ascii=False) + "\n")
+
+
+# Of these files only the lines that are looked at are kept: mounts name servers and folders, a status its process.
+LINES = {"/proc/self/mountinfo": " - cgroup", "/proc/self/status": "Cpus_allowed_list:"}
+
+
+def _kept(name: str, text: str) -> str:
+    mark = LINES.get(name)
+    return text if mark is None else "".join(line for line in text.splitlines(keepends=True) if mark in line)
+
+
+def _each(scrub: Scrubber, value: Any) -> Any:
+    if isinstance(value, str):
+        return scrub(value)
+    if isinstance(value, Mapping):
+        return {key: _each(scrub, one) for key, one in value.items()}
+    return [_each(scrub, one) for one in value] if isinstance(value, list | tuple) else value

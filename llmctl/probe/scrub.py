@@ -1,0 +1,75 @@
+"""What could name somebody, taken out of a recorded machine."""
+
+from __future__ import annotations
+
+import getpass
+import platform
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+# cgroups that every machine has; any other name may be a user's, a pod's or a program's
+COMMON_GROUPS = frozenset(
+    {
+        "user.slice",
+        "system.slice",
+        "init.scope",
+        "machine.slice",
+        "docker",
+        "kubepods",
+        "kubepods.slice",
+        "lxc",
+        "libpod",
+    }
+)
+NAMELESS = frozenset({"root", "user", "localhost", "host", ""})  # says nothing of anybody
+SHORTEST_NAME = 3
+
+SERIAL = re.compile(r"(?im)^.*\bserial\b.*\n?")
+UUID = re.compile(r"(?i)(?<![0-9a-f])[0-9a-f]{8}(?:([-_])[0-9a-f]{4}){3}\1[0-9a-f]{12}(?![0-9a-f])")
+HARDWARE_ADDRESS = re.compile(r"(?i)(?<![0-9a-f:])[0-9a-f]{2}(?::[0-9a-f]{2}){5}(?![0-9a-f:])")
+LONG_ID = re.compile(r"(?i)(?<![0-9a-f])[0-9a-f]{32,}(?![0-9a-f])")
+
+
+class Scrubber:
+    """Takes out of text what could name somebody, always in the same way: uuids, hardware addresses and long
+    hexadecimal ids become numbers of their own kind, host and user names "host" and "user", cgroups "group1", and
+    lines with a serial number go."""
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        """``names``: what stands for what, whole words only."""
+        longest_first = sorted((name for name in names if name not in NAMELESS), key=len, reverse=True)
+        self._names = dict(names)
+        self._words = re.compile(r"(?<![\w-])(" + "|".join(map(re.escape, longest_first)) + r")(?![\w-])")
+        if not longest_first:
+            self._words = re.compile(r"(?!)")
+        self._numbers: dict[str, int] = {}
+
+    @classmethod
+    def of_this_machine(cls, cgroups: str) -> Scrubber:
+        """``cgroups``: the text of /proc/self/cgroup."""
+        names: dict[str, str] = {}
+        groups = {part for line in cgroups.splitlines() for part in line.split(":", 2)[-1].split("/")}
+        unusual = sorted(part for part in groups - COMMON_GROUPS if len(part) >= SHORTEST_NAME)
+        names |= {part: f"group{number}" for number, part in enumerate(unusual, 1)}
+        node = platform.node()
+        names |= dict.fromkeys((node, node.partition(".")[0]), "host")
+        try:
+            user = getpass.getuser()
+        except (OSError, KeyError):
+            user = ""
+        return cls(names | {user: "user", Path.home().name: "user"})
+
+    def __call__(self, text: str) -> str:
+        text = self._words.sub(lambda match: self._names[match[1]], text)
+        text = SERIAL.sub("", text)
+        text = UUID.sub(
+            lambda match: f"00000000-0000-0000-0000-{self._number(match[0]):012d}".replace("-", match[1]), text
+        )
+        text = re.sub(
+            r"(?i)\b[0-9a-f]{2}(?::[0-9a-f]{2}){5}\b", lambda m: f"02:00:00:00:00:{self._number(m[0]):02d}", text
+        )
+        return re.sub(r"(?i)\b[0-9a-f]{32,}\b", lambda m: f"{self._number(m[0]):0{len(m[0])}d}", text)
+
+    def _number(self, text: str) -> int:
+        return self._numbers.setdefault(text.lower(), len(self._numbers) + 1)
