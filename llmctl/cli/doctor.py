@@ -6,19 +6,24 @@ import os
 import sys
 import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from llmctl import paths, units
 from llmctl.cli import complete
 from llmctl.cli.output import Output, colour
-from llmctl.errors import ConfigError, UsageError
+from llmctl.errors import UsageError
+from llmctl.types.machine import Network
 
 if TYPE_CHECKING:
-    from llmctl.engine.checks import Check, Surroundings
+    from llmctl.cli.situation import Shelf
+    from llmctl.probe.stopwatch import Stopwatch
+    from llmctl.types.finding import Check
     from llmctl.types.machine import Accelerator, EngineInfo, Machine
+    from llmctl.types.model import Source
 
 WIDTH = 80
 LABEL = 15
@@ -38,6 +43,13 @@ def doctor(
         ),
     ] = None,
     measure: Annotated[bool, typer.Option("--measure", help="Measure the engine's kernels again.")] = False,
+    network: Annotated[
+        bool, typer.Option("--network", help="Ask the model hub, and time a sample of a download.")
+    ] = False,
+    capture: Annotated[
+        Path | None,
+        typer.Option("--capture", metavar="DIR", help="Write this machine into a new folder, for a bug report."),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings fail too, for CI.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Every check, not only what to mend.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
@@ -47,74 +59,107 @@ def doctor(
     \b
     Examples:
       llmctl doctor
+      llmctl doctor --network                  also the hub, the proxy and the way there
       llmctl doctor --json > machine.json      a document for --machine
       llmctl doctor --strict                   for CI
+      llmctl doctor --capture my-machine       a folder for a bug report, without names, serials and uuids
 
-    The first time, the speed of the engine's kernels is measured (some two seconds) and kept in the cache folder;
-    nothing else is written and nothing leaves. Exit codes: 0 healthy, a machine without a GPU too; 8 no engine can be
-    used; 10 a setting is wrong; with --strict also 7, 8 or 10 for the first warning.
+    The first time, the speed of the engine's kernels is measured (some two seconds) and kept in the cache folder.
+    Servers that you have added are asked whether they answer, unless the policy is local-only; nothing else leaves.
+    --network asks the hub and fetches at most 17 MB of a file, two seconds long, and throws it away.
+
+    Exit codes: 0 healthy, a machine without a GPU too; 8 no engine can be used; 10 a setting is wrong; with --strict
+    also 5, 7, 8, 9 or 10 for the first warning.
     """
-    from llmctl.cli import situation
-    from llmctl.engine.checks import blocking, checks, machine_checks
+    from llmctl.checks import blocking, machine_checks
 
     out = Output("doctor", as_json=json)
-    engines: tuple[EngineInfo, ...] = ()
     if machine is not None:
-        if measure:
-            raise UsageError("a described machine can't be measured", hint=f"llmctl doctor --machine {machine}")
+        if measure or network or capture:
+            raise UsageError(
+                "a described machine can't be measured, asked or captured", hint=f"llmctl doctor --machine {machine}"
+            )
         from llmctl.probe.document import read_machine
 
         shown = read_machine(machine, paths.profiles_dir() / "machines")
-        found = machine_checks(shown)
+        report = Report(shown, (), machine_checks(shown), None)
     else:
-        store = paths.hub_cache()
-        shown, engines = situation.this_machine(out, thorough=True, again=measure)
-        found = checks(shown, engines, _surroundings(store))
-    error = blocking(found, strict=strict)
-    data = {"machine": shown, "engines": engines, "checks": found}
-    if error is not None:
-        if json:
-            out.failed(error, data)
+        if capture is not None:
+            _capture(out, capture)
+        report = _this_machine(out, measure=measure, network=network)
+    error = blocking(report.found, strict=strict)
+    if error is not None and json:
+        out.failed(error, report.data())
     else:
-        out.data(data)
-    _show(out, shown, engines, found, verbose=verbose)
+        out.data(report.data())
+    _show(out, report, verbose=verbose)
     if error is not None:
         raise typer.Exit(error.exit_code)
 
 
-def _surroundings(store: Path) -> Surroundings:
-    from llmctl import settings
-    from llmctl.engine.checks import Surroundings
+@dataclass(frozen=True)
+class Report:
+    """What doctor tells. ``watch`` is None for a described machine: nothing of it was looked at."""
 
-    file = paths.config_file()
-    threads = wrong = hint = None
-    try:
-        threads = settings.load().threads
-    except ConfigError as error:
-        wrong, hint = error.message, error.hint
-    try:
-        mode = file.stat().st_mode & 0o777 if os.name == "posix" else None
-    except OSError:
-        mode = None
-    there = next((place for place in (store, *store.absolute().parents) if os.path.exists(place)), store)  # noqa: PTH110  pathlib's raises
-    return Surroundings(
-        store=store,
-        store_writable=there.is_dir() and os.access(there, os.W_OK | os.X_OK),
-        config_file=file,
-        config_mode=mode,
-        config_error=wrong,
-        config_hint=hint,
-        threads=threads,
-    )
+    machine: Machine
+    engines: Sequence[EngineInfo]
+    found: Sequence[Check]
+    watch: Stopwatch | None
+
+    def data(self) -> dict[str, Any]:
+        told = {"machine": self.machine, "engines": self.engines, "checks": self.found}
+        if self.watch is None:
+            return told
+        parts = self.watch.parts
+        total_s, slowest = sum(parts.values()), max(parts, key=lambda name: parts[name])
+        return told | {"timings": {"total_s": total_s, "slowest": slowest, "parts_s": parts}}
 
 
-def _show(
-    out: Output, machine: Machine, engines: Sequence[EngineInfo], found: Sequence[Check], *, verbose: bool
-) -> None:
+def _this_machine(out: Output, *, measure: bool, network: bool) -> Report:
+    from llmctl.checks import checks
+    from llmctl.checks.surroundings import around
+    from llmctl.cli import situation
+    from llmctl.probe.stopwatch import Stopwatch
+
+    watch = Stopwatch()
+    shown, engines = situation.this_machine(out, thorough=True, again=measure, watch=watch)
+    reach = None
+    if network:
+        from llmctl.store.reach import reach as ask
+
+        out.note("Asking the model hub, and fetching a sample for two seconds …")
+        with watch.part("network"):
+            loaded = situation.shelf(out)
+            reach = ask(loaded.settings, _sample(loaded))
+        shown = replace(shown, network=Network(reach.wrong is None, reach.bytes_per_s))
+    with watch.part("surroundings"):
+        surroundings = around(reach)
+    return Report(shown, engines, checks(shown, engines, surroundings), watch)
+
+
+def _sample(shelf: Shelf) -> Source | None:
+    """The smallest file of the catalogue that is large enough to time."""
+    from llmctl.store.reach import SAMPLE_BYTES
+    from llmctl.types.model import SourceKind
+
+    sources = [one.artifact.source for one in shelf.candidates(None)]
+    files = [one for one in sources if one.kind is SourceKind.HUB and (one.bytes or 0) >= SAMPLE_BYTES]
+    return min(files, key=lambda one: one.bytes or 0, default=None)
+
+
+def _capture(out: Output, folder: Path) -> None:
+    from llmctl.checks.capture import capture
+
+    capture(folder, paths.hub_cache())
+    out.note(f"This machine is in {folder}: no serial numbers, uuids, host or user names. Read it before you send it.")
+
+
+def _show(out: Output, report: Report, *, verbose: bool) -> None:
     """One screen: what it is, then what to mend; what is in order is only counted."""
     if out.as_json:
         return
-    for label, parts in _facts(machine, engines):
+    found = report.found
+    for label, parts in _facts(report.machine, report.engines):
         whole = (part.replace(" ", UNBROKEN) if len(part) <= LONGEST_WHOLE else part for part in parts)
         out.text(_wrapped(label.ljust(LABEL), " · ".join(whole), LABEL).replace(UNBROKEN, " "))
     out.text("")
@@ -135,7 +180,9 @@ def _facts(machine: Machine, engines: Sequence[EngineInfo]) -> list[tuple[str, l
     cores = (
         f"{cpu.physical_cores} {'core' if cpu.physical_cores == 1 else 'cores'}{usable} ({cpu.logical_cores} threads)"
     )
-    this = [cpu.name, cores, instructions(cpu.features), machine.os, machine.container or ""]
+    virtual = f"{machine.virtual_machine} virtual machine" if machine.virtual_machine else ""
+    this = [machine.board or "", cpu.name, cores, instructions(cpu.features), machine.os, virtual]
+    this.append(f"in {machine.container}" if machine.container else "")
     amounts = [f"{units.size(memory.total_bytes)}, {units.size(memory.available_bytes)} free"]
     if memory.bandwidth_bytes_per_s:
         basis = (memory.bandwidth_basis or "").split(" (")[0]
@@ -147,6 +194,10 @@ def _facts(machine: Machine, engines: Sequence[EngineInfo]) -> list[tuple[str, l
     rows += [("Engine", [_engine(engine)]) for engine in engines]
     if machine.disk is not None:
         rows.append(("Store", [_short(machine.disk.path), f"{units.size(machine.disk.free_bytes)} free"]))
+    if machine.network.hub_reachable is not None:
+        speed = machine.network.download_bytes_per_s
+        reached = "hub reachable" if machine.network.hub_reachable else "hub not reachable"
+        rows.append(("Network", [reached, *([units.rate(speed)] if speed else [])]))
     return rows
 
 

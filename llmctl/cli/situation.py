@@ -13,6 +13,7 @@ from llmctl.cli.output import Output
 from llmctl.engine import devices, kernels
 from llmctl.errors import EngineError
 from llmctl.host import Host
+from llmctl.probe.stopwatch import Stopwatch
 from llmctl.settings import Settings
 from llmctl.store import Store
 from llmctl.types.machine import EngineInfo, Machine
@@ -87,22 +88,29 @@ def look(
 
 
 def this_machine(
-    out: Output, *, measure: bool = True, thorough: bool = False, again: bool = False
+    out: Output,
+    *,
+    measure: bool = True,
+    thorough: bool = False,
+    again: bool = False,
+    watch: Stopwatch | None = None,
 ) -> tuple[Machine, tuple[EngineInfo, ...]]:
     """This machine and its engines, the speed of the engine's kernels included.
 
     With ``measure`` that is measured, and told on stderr, when nothing is known of it yet; with ``thorough`` also when
     it is incomplete because the machine was busy then; with ``again`` in any case, and then failing is an EngineError.
     """
-    host = Host()
-    machine, engines = devices.this_machine(host, store=paths.hub_cache())
+    host, watch = Host(), watch or Stopwatch()
+    machine, engines = devices.this_machine(host, store=paths.hub_cache(), watch=watch)
     usable = next((engine for engine in engines if engine.usable), None)
     known = kernels.complete(machine.kernels) if thorough else bool(machine.kernels)
     if usable is None or not measure or (known and not again):
         return machine, engines
     out.note("Measuring the engine's kernels, some two seconds, once per machine …")
     try:
-        return devices.with_engine(machine, engines, kernels.measure(host, machine, usable, again=again)), engines
+        with watch.part("kernels"):
+            rates = kernels.measure(host, machine, usable, again=again)
+        return devices.with_engine(machine, engines, rates), engines
     except EngineError as error:
         if again:
             raise

@@ -135,17 +135,17 @@ def _post(session: requests.Session, address: Address, body: bytes, tries: int) 
         else:
             if response.status_code == 200:
                 return response
-            refusal = _error(response, address)
+            refused = refusal(response, address)
             response.close()
             session.close()  # the next try gets a connection of its own, whatever this one's end is like
-            if last or not isinstance(refusal, NetworkError):
-                raise refusal
+            if last or not isinstance(refused, NetworkError):
+                raise refused
             wait_s = min(net.retry_after_s(response.headers) or wait_s, LONGEST_WAIT_S)
         time.sleep(wait_s)
     raise AssertionError("unreachable")
 
 
-def _error(response: requests.Response, address: Address) -> LlmctlError:
+def refusal(response: requests.Response, address: Address) -> LlmctlError:
     """The class of error for a status, with the server's own words."""
     status, host = response.status_code, net.host_of(address.url)
     code, words = "", ""

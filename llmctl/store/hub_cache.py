@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,6 +70,18 @@ def sources(root: Path) -> Iterator[tuple[Path, Source]]:
             seen.add(blob)
             sha256 = blob.name if SHA256.fullmatch(blob.name) else None
             yield pointer, Source(SourceKind.HUB, repository.repo, file, blob.stat().st_size, sha256, commit)
+
+
+def unfinished(root: Path) -> Iterator[tuple[Path, str, int, float]]:
+    """Path, repository, bytes and seconds since the last byte of what broken downloads have left."""
+    now = time.time()
+    for path in sorted(root.glob("models--*/blobs/*.incomplete")):
+        try:
+            told = path.lstat()
+        except OSError:
+            continue  # it was finished just now
+        repo = "/".join(path.parent.parent.name.split("--", 2)[1:])
+        yield path, repo, told.st_size, max(0.0, now - told.st_mtime)
 
 
 def _pointers(root: Path) -> Iterator[tuple[Repository, str, Path]]:

@@ -58,7 +58,8 @@ def test_json_is_the_contracts_document(capsys: pytest.CaptureFixture[str]) -> N
     found = document(capsys)
     assert (found["schema"], found["command"], found["error"]) == ("llmctl/1", "doctor", None)
     data = found["data"]
-    assert set(data) == {"machine", "engines", "checks"}
+    assert set(data) == {"machine", "engines", "checks", "timings"}
+    assert data["timings"]["slowest"] == "kernels" or data["timings"]["slowest"] in data["timings"]["parts_s"]
     machine = data["machine"]
     assert set(machine) == MACHINE | ALSO
     assert set(machine["cpu"]) >= CPU

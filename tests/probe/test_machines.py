@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from llmctl.engine.capture import EXPECTED, document, written
+from llmctl.checks.capture import EXPECTED, document, written
 from llmctl.host import Host
 from llmctl.probe import probe
 from llmctl.probe.portable import portable

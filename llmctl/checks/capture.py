@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from llmctl.engine.checks import Surroundings, checks
+from llmctl.checks import Surroundings, checks
 from llmctl.engine.devices import this_machine
 from llmctl.errors import ResourceError, UsageError
 from llmctl.host import Host
@@ -41,16 +41,16 @@ def document(host: Host) -> dict[str, Any]:
     unknown left out."""
     machine, engines = this_machine(host, store=STORE)
     found = checks(machine, engines, SURROUNDINGS)
-    plain: dict[str, Any] = json.loads(
-        json.dumps(
-            {
-                "machine": asdict(machine),
-                "engines": [asdict(one) for one in engines],
-                "checks": list(map(asdict, found)),
-            }
-        )
-    )
+    told = {"machine": asdict(machine), "engines": list(map(asdict, engines)), "checks": list(map(asdict, found))}
+    plain: dict[str, Any] = _known(json.loads(json.dumps(told)))
     return plain
+
+
+def _known(value: Any) -> Any:
+    """``value`` without what is null in it."""
+    if isinstance(value, dict):
+        return {key: _known(one) for key, one in value.items() if one is not None}
+    return [_known(one) for one in value] if isinstance(value, list) else value
 
 
 def written(document: dict[str, Any]) -> str:

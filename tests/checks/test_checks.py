@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from llmctl.engine.checks import Check, Status, Surroundings, blocking, checks, machine_checks
+from llmctl.checks import Check, Status, Surroundings, blocking, checks, machine_checks
+from llmctl.checks.surroundings import Wrong
 from llmctl.engine.supervise import REINSTALL
 from llmctl.types.machine import (
     Accelerator,
@@ -68,8 +69,8 @@ def test_a_healthy_machine_without_a_gpu() -> None:
         ),
         ({"kernels": ()}, "kernels", "not measured", "llmctl doctor --measure"),
         ({"notes": ("NVIDIA: it crashed",)}, "probe", "NVIDIA: it crashed", None),
-        ({"memory": Memory(32 << 30, 500 << 20, swap_bytes=1)}, "memory", "only 524 MB of memory is free", None),
-        ({"memory": Memory(2 << 30, 2 << 30)}, "swap", "no swap", None),
+        ({"memory": Memory(32 << 30, 500 << 20, swap_bytes=1)}, "memory", "only 524 MB of 34.4 GB of memory is free", "close"),
+        ({"memory": Memory(2 << 30, 2 << 30)}, "swap", "no swap", "swapon"),
         ({"around": replace(AROUND, threads=12)}, "threads", "is 12, but only 8 cores", "unset LLMCTL_THREADS"),
         ({"around": replace(AROUND, store_writable=False)}, "store", "/models can't be written", "HF_HUB_CACHE"),
         ({"disk": Disk("/models", 10**9)}, "disk", "only 1.0 GB is free", "HF_HUB_CACHE"),
@@ -102,7 +103,7 @@ def test_no_engine_blocks() -> None:
 
 
 def test_a_wrong_setting_blocks() -> None:
-    found = checks(MACHINE, (ENGINE,), replace(AROUND, config_error="context is 'x'", config_hint="mend it"))
+    found = checks(MACHINE, (ENGINE,), replace(AROUND, config_error=Wrong("context is 'x'", "mend it")))
     error = blocking(found, strict=False)
     assert error is not None
     assert (error.exit_code, error.message, error.hint) == (10, "context is 'x'", "mend it")
@@ -124,7 +125,7 @@ def test_strict_turns_the_first_warning_into_an_exit_code(parts: dict[str, Any],
 
 
 def test_a_failure_decides_before_an_earlier_warning() -> None:
-    found = checks(replace(MACHINE, kernels=()), (ENGINE,), replace(AROUND, config_error="wrong", config_hint=None))
+    found = checks(replace(MACHINE, kernels=()), (ENGINE,), replace(AROUND, config_error=Wrong("wrong")))
     error = blocking(found, strict=True)
     assert error is not None
     assert error.exit_code == 10

@@ -1,0 +1,55 @@
+"""Findings about the machine itself, real or described."""
+
+from __future__ import annotations
+
+from llmctl import units
+from llmctl.types.finding import Check, Status
+from llmctl.types.machine import Machine
+
+LITTLE_MEMORY_BYTES = 1 << 30  # below it only the smallest models fit, with a short context
+SWAP_WANTED_BELOW_BYTES = 4 << 30
+
+
+def checks(machine: Machine, threads: int | None) -> tuple[Check, ...]:
+    """``threads`` is the user's setting."""
+    return (*_notes(machine), _memory(machine), _threads(machine, threads), _swap(machine))
+
+
+def _notes(machine: Machine) -> tuple[Check, ...]:
+    if not machine.notes:
+        return (Check("probe", Status.OK, "everything about this machine could be read"),)
+    return tuple(Check("probe", Status.WARN, note) for note in machine.notes)
+
+
+def _memory(machine: Machine) -> Check:
+    memory = machine.memory
+    if memory.available_bytes < LITTLE_MEMORY_BYTES:
+        message = f"only {units.size(memory.available_bytes)} of {units.size(memory.total_bytes)} of memory is free"
+        if memory.limit_bytes is None:
+            return Check("memory", Status.WARN, message, "close what uses it, then: llmctl doctor")
+        limit = f", the limit of {units.size(memory.limit_bytes)} is {memory.limit_source}"
+        return Check("memory", Status.WARN, message + limit, "give the container more: docker run --memory 8g …")
+    if memory.limit_bytes is not None:
+        message = f"memory is limited to {units.size(memory.limit_bytes)} by {memory.limit_source}"
+        return Check("memory", Status.OK, message)
+    return Check("memory", Status.OK, "memory is not limited by a container")
+
+
+def _threads(machine: Machine, threads: int | None) -> Check:
+    cpu = machine.cpu
+    if threads is not None and threads > cpu.usable_threads:
+        message = f"the setting threads is {threads}, but only {cpu.usable_threads} cores may be used: that is slower"
+        return Check("threads", Status.WARN, message, "unset LLMCTL_THREADS   or take threads out of config.toml")
+    if cpu.usable_threads < cpu.physical_cores:
+        why = cpu.usable_threads_reason or "affinity or CPU quota"
+        return Check("threads", Status.OK, f"{cpu.usable_threads} of {cpu.physical_cores} cores may be used: {why}")
+    return Check("threads", Status.OK, f"all {cpu.physical_cores} cores may be used")
+
+
+def _swap(machine: Machine) -> Check:
+    memory = machine.memory
+    if not memory.swap_bytes and memory.total_bytes < SWAP_WANTED_BELOW_BYTES:
+        message = f"{units.size(memory.total_bytes)} of memory and no swap: what doesn't fit is killed, not slow"
+        make = "sudo fallocate -l 4G /swapfile && sudo chmod 600 /swapfile && sudo mkswap /swapfile"
+        return Check("swap", Status.WARN, message, f"{make} && sudo swapon /swapfile")
+    return Check("swap", Status.OK, "there is swap" if memory.swap_bytes else "there is no swap, nor need for it")

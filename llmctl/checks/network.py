@@ -1,0 +1,45 @@
+"""Findings about the user's own servers and, where that was asked for, about the model hub."""
+
+from __future__ import annotations
+
+from llmctl import units
+from llmctl.checks.surroundings import Surroundings
+from llmctl.store.reach import Reach
+from llmctl.types.finding import Check, Status
+
+
+def checks(around: Surroundings) -> tuple[Check, ...]:
+    """Nothing where nothing was asked."""
+    return (*_endpoints(around), *(_hub(around.reach) if around.reach else ()))
+
+
+def _endpoints(around: Surroundings) -> list[Check]:
+    found = []
+    for one in around.endpoints:
+        if one.wrong is not None:
+            found.append(Check("endpoint", Status.WARN, f"{one.name}: {one.wrong}", one.hint))
+        elif one.offers is not None and one.model not in one.offers:
+            known = ", ".join(one.offers[:5]) or "none"
+            message = f"{one.name} answers, but has no model {one.model} (it has: {known})"
+            remedy = f"llmctl endpoint add {one.name} URL --model NAME --force"
+            found.append(Check("endpoint", Status.WARN, message, remedy))
+        else:
+            found.append(Check("endpoint", Status.OK, f"{one.name} ({one.host}) answers in {one.took_s * 1000:.0f} ms"))
+    return found
+
+
+def _hub(reach: Reach) -> list[Check]:
+    """Three findings, so that it is told who is in the way: a proxy, a certificate, or the hub itself."""
+    through = "without a proxy" if reach.proxy is None else f"through the proxy {reach.proxy}"
+    found = [Check("proxy", Status.OK, f"{reach.host} is asked {through}")]
+    if reach.untrusted:
+        found.append(Check("ca", Status.WARN, reach.wrong or "", reach.hint))
+        why = f"{reach.host} can't be used until its certificate can be verified"
+        return [*found, Check("hub", Status.WARN, why, reach.hint)]
+    found.append(Check("ca", Status.OK, f"certificates are checked against {reach.trust}"))
+    if reach.wrong is not None:
+        return [*found, Check("hub", Status.WARN, reach.wrong, reach.hint)]
+    message = f"{reach.host} answers"
+    if reach.bytes_per_s is not None:
+        message += f", files come from {reach.file_host} at {units.rate(reach.bytes_per_s)}"
+    return [*found, Check("hub", Status.OK, message)]

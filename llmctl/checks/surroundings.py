@@ -1,0 +1,90 @@
+"""What is neither the machine nor the engine: settings, store, servers. Gathered here, judged elsewhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmctl import paths, settings
+from llmctl.endpoint.health import Health, health
+from llmctl.errors import LlmctlError
+from llmctl.settings import Settings
+from llmctl.store import Store, Unfinished
+from llmctl.store.reach import Reach
+from llmctl.types.endpoint import Endpoint, Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """An error that became a finding."""
+
+    message: str
+    hint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """``config_mode`` and ``token_mode`` are permission bits (None: there is no file, or no such bits here).
+
+    ``threads`` is the user's setting. ``unfinished`` are downloads that were broken off, with the time that they were
+    left alone. ``endpoints`` is how the user's servers are; ``reach`` how the hub is: None where nobody asked.
+    """
+
+    store: Path
+    store_writable: bool
+    config_file: Path
+    config_mode: int | None = None
+    config_error: Wrong | None = None
+    token_file: Path | None = None
+    token_mode: int | None = None
+    threads: int | None = None
+    unfinished: tuple[Unfinished, ...] = ()
+    endpoints: tuple[Health, ...] = ()
+    reach: Reach | None = None
+
+
+def around(reach: Reach | None = None) -> Surroundings:
+    """Looks. The user's own servers are asked whether they answer, unless prompts may not go there or nothing may
+    use the network; nothing else is sent. Raises nothing."""
+    loaded, wrong = None, None
+    try:
+        loaded = settings.load()
+    except LlmctlError as error:
+        wrong = Wrong(error.message, error.hint)
+    store, file, token = paths.hub_cache(), paths.config_file(), paths.hub_token_file()
+    there = next((place for place in (store, *store.absolute().parents) if os.path.exists(place)), store)  # noqa: PTH110  pathlib's raises
+    return Surroundings(
+        store=store,
+        store_writable=os.path.isdir(there) and os.access(there, os.W_OK | os.X_OK),  # noqa: PTH112
+        config_file=file,
+        config_mode=_mode(file),
+        config_error=wrong,
+        token_file=token,
+        token_mode=_mode(token),
+        threads=loaded.threads if loaded else None,
+        unfinished=tuple(Store().unfinished()),
+        endpoints=_all(_may_be_asked(loaded)) if loaded else (),
+        reach=reach,
+    )
+
+
+def _mode(file: Path) -> int | None:
+    try:
+        return file.stat().st_mode & 0o777 if os.name == "posix" else None
+    except OSError:
+        return None
+
+
+def _may_be_asked(loaded: Settings) -> tuple[Endpoint, ...]:
+    return () if loaded.offline or loaded.policy is Policy.LOCAL_ONLY else loaded.endpoints
+
+
+def _all(endpoints: Sequence[Endpoint]) -> tuple[Health, ...]:
+    """All at the same time: a server that doesn't answer costs its time-out once."""
+    if not endpoints:
+        return ()
+    with ThreadPoolExecutor(len(endpoints)) as pool:
+        return tuple(pool.map(health, endpoints))
