@@ -146,6 +146,16 @@ def _roomiest(machine: Machine) -> Accelerator | None:
     return max(usable, key=lambda one: one.memory_free_bytes or 0, default=None)
 
 
+def borrowed_bytes(accelerator: Accelerator, needed_bytes: int) -> int:
+    """How much of what the device needs lies in the machine's own memory: nothing with a card, all of it with a
+    unified chip, what goes beyond its carve-out with an APU. Where nothing is said of sharing, the kind tells."""
+    if accelerator.shared_bytes is None:
+        return 0 if accelerator.kind is AcceleratorKind.DISCRETE else needed_bytes
+    free_bytes = accelerator.memory_free_bytes or 0
+    own_bytes = max(0, (accelerator.memory_total_bytes or free_bytes) - accelerator.shared_bytes)
+    return max(0, needed_bytes - min(own_bytes, free_bytes))
+
+
 def _placed(
     machine: Machine, shape: Shape, weights: Weights, context: int, layers: int, accelerator: Accelerator | None
 ) -> Placement:
@@ -172,8 +182,8 @@ def _placed(
         free = accelerator.memory_free_bytes or 0
         rows.append(_device(accelerator.id, on_device, 0, kv_there, state_there, compute, free))
     needs = {row.device: row.total_bytes for row in rows}
-    if accelerator is not None and accelerator.kind is not AcceleratorKind.DISCRETE:
-        needs[CPU] = sum(needs.values())  # the device's memory is the system's: counted once, and in full
+    if accelerator is not None:
+        needs[CPU] += borrowed_bytes(accelerator, needs[accelerator.id])  # the same memory, counted once, in full
     short = {row.device: needs[row.device] + margin_bytes(row.available_bytes) - row.available_bytes for row in rows}
     there = sum(row.total_bytes for row in rows[1:])
     memory = MemoryPlan(tuple(rows), host.total_bytes - host.weights_bytes + there, weights.total_bytes)

@@ -22,11 +22,11 @@ COMMON_GROUPS = frozenset(
         "libpod",
     }
 )
-NAMELESS = frozenset({"root", "user", "localhost", "host", ""})  # says nothing of anybody
+NAMELESS = frozenset({"root", "/root", "user", "localhost", "host", ""})  # says nothing of anybody
 SHORTEST_NAME = 3
 
 SERIAL = re.compile(r"(?im)^.*\bserial\b.*\n?")
-UUID = re.compile(r"(?i)(?<![0-9a-f])[0-9a-f]{8}(?:([-_])[0-9a-f]{4}){3}\1[0-9a-f]{12}(?![0-9a-f])")
+UUID = re.compile(r"(?i)[0-9a-f]{8}(?:([-_])[0-9a-f]{4}){3}\1[0-9a-f]{12}(?![0-9a-f])")
 HARDWARE_ADDRESS = re.compile(r"(?i)(?<![0-9a-f:])[0-9a-f]{2}(?::[0-9a-f]{2}){5}(?![0-9a-f:])")
 LONG_ID = re.compile(r"(?i)(?<![0-9a-f])[0-9a-f]{32,}(?![0-9a-f])")
 
@@ -58,7 +58,7 @@ class Scrubber:
             user = getpass.getuser()
         except (OSError, KeyError):
             user = ""
-        return cls(names | {user: "user", Path.home().name: "user"})
+        return cls(names | {user: "user", str(Path.home()): "/home/user"})
 
     def __call__(self, text: str) -> str:
         text = self._words.sub(lambda match: self._names[match[1]], text)

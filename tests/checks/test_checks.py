@@ -10,7 +10,10 @@ import pytest
 
 from llmctl.checks import Check, Status, Surroundings, blocking, checks, machine_checks
 from llmctl.checks.surroundings import Wrong
+from llmctl.endpoint.health import Health
 from llmctl.engine.supervise import REINSTALL
+from llmctl.store import Unfinished
+from llmctl.store.reach import Reach
 from llmctl.types.machine import (
     Accelerator,
     AcceleratorKind,
@@ -25,12 +28,14 @@ from llmctl.types.machine import (
 MACHINE = Machine(
     memory=Memory(32 << 30, 20 << 30, swap_bytes=2 << 30),
     cpu=Cpu("cpu", "x86_64", 8, 16, 8, ("AVX2", "AVX512")),
-    disk=Disk("/models", 200 * 10**9),
+    disk=Disk("/models", 200 * 10**9, "ext4"),
     kernels=(KernelRate("Q4_K", 4e10, 4e11),),
 )
 ENGINE = EngineInfo("llama-cpp-python", "0.3.36", "ggml", ("CPU",), ("AVX2", "AVX512"), usable=True)
 BROKEN = EngineInfo("llama-cpp-python", None, None, why="this build is for another CPU")
 AROUND = Surroundings(Path("/models"), True, Path("/home/u/.config/llmctl/config.toml"), 0o600)
+WELL = Health("office", "m", "llm.example", 0.012, ("m",))
+GOOD = Reach("hub.example", "the system's trust store", file_host="cdn.example", bytes_per_s=23e6)
 NVIDIA = Accelerator(
     "0000:01:00.0",
     "RTX 3090",
@@ -69,11 +74,16 @@ def test_a_healthy_machine_without_a_gpu() -> None:
         ),
         ({"kernels": ()}, "kernels", "not measured", "llmctl doctor --measure"),
         ({"notes": ("NVIDIA: it crashed",)}, "probe", "NVIDIA: it crashed", None),
-        ({"memory": Memory(32 << 30, 500 << 20, swap_bytes=1)}, "memory", "only 524 MB of 34.4 GB of memory is free", "close"),
+        (
+            {"memory": Memory(32 << 30, 500 << 20, swap_bytes=1)},
+            "memory",
+            "only 524 MB of 34.4 GB of memory is free",
+            "close",
+        ),
         ({"memory": Memory(2 << 30, 2 << 30)}, "swap", "no swap", "swapon"),
         ({"around": replace(AROUND, threads=12)}, "threads", "is 12, but only 8 cores", "unset LLMCTL_THREADS"),
         ({"around": replace(AROUND, store_writable=False)}, "store", "/models can't be written", "HF_HUB_CACHE"),
-        ({"disk": Disk("/models", 10**9)}, "disk", "only 1.0 GB is free", "HF_HUB_CACHE"),
+        ({"disk": Disk("/models", 10**9, "ext4")}, "disk", "only 1.0 GB is free", "HF_HUB_CACHE"),
         ({"around": replace(AROUND, config_mode=0o644)}, "config-permissions", "mode 0644", "chmod 600"),
     ],
 )
@@ -133,3 +143,50 @@ def test_a_failure_decides_before_an_earlier_warning() -> None:
 
 def test_a_described_machine_has_no_engine_and_no_store() -> None:
     assert [check.id for check in machine_checks(MACHINE)] == ["probe", "memory", "threads", "swap"]
+
+
+OLD = Unfinished(Path("/models/models--a--b/blobs/x.incomplete"), "a/b", 3 * 10**9, 9 * 86_400.0)
+
+
+@pytest.mark.parametrize(
+    ("around", "id", "status", "said", "remedy"),
+    [
+        ({"unfinished": (OLD,)}, "downloads", Status.WARN, "1 unfinished download holds 3.0 GB", "rm /models/models--"),
+        ({"unfinished": (replace(OLD, idle_s=60.0),)}, "downloads", Status.OK, "llmctl pull goes on", None),
+        ({"token_file": Path("/t"), "token_mode": 0o644}, "token-permissions", Status.WARN, "0644", "chmod 600 /t"),
+        ({"token_file": Path("/t"), "token_mode": 0o600}, "token-permissions", Status.OK, "nobody else", None),
+        ({"endpoints": (WELL,)}, "endpoint", Status.OK, "office (llm.example) answers in 12 ms", None),
+        ({"endpoints": (replace(WELL, offers=None),)}, "endpoint", Status.OK, "answers", None),
+        (
+            {"endpoints": (replace(WELL, offers=("b",)),)},
+            "endpoint",
+            Status.WARN,
+            "has no model m (it has: b)",
+            "--model",
+        ),
+        ({"endpoints": (replace(WELL, wrong="gone", hint="look"),)}, "endpoint", Status.WARN, "office: gone", "look"),
+        ({"reach": GOOD}, "hub", Status.OK, "hub.example answers, files come from cdn.example at 23 MB/s", None),
+        ({"reach": GOOD}, "proxy", Status.OK, "hub.example is asked without a proxy", None),
+        ({"reach": replace(GOOD, proxy="proxy:3128")}, "proxy", Status.OK, "through the proxy proxy:3128", None),
+        ({"reach": GOOD}, "ca", Status.OK, "checked against the system's trust store", None),
+        ({"reach": replace(GOOD, wrong="no way", hint="go")}, "hub", Status.WARN, "no way", "go"),
+        ({"reach": replace(GOOD, wrong="bad", hint="ca", untrusted=True)}, "ca", Status.WARN, "bad", "ca"),
+        ({"reach": replace(GOOD, wrong="bad", hint="ca", untrusted=True)}, "hub", Status.WARN, "certificate", "ca"),
+    ],
+)
+def test_what_is_around(around: dict[str, Any], id: str, status: Status, said: str, remedy: str | None) -> None:
+    found = changed(around=replace(AROUND, **around))[id]
+    assert found.status is status
+    assert said in found.message
+    assert found.remedy is None if remedy is None else remedy in (found.remedy or "")
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"), [("nfs4", Status.WARN), ("9p", Status.WARN), ("ext4", Status.OK), ("apfs", Status.OK)]
+)
+def test_models_behind_a_network(kind: str, status: Status) -> None:
+    assert changed(disk=Disk("/models", 10**11, kind))["filesystem"].status is status
+
+
+def test_nothing_is_said_of_a_network_that_nobody_asked() -> None:
+    assert not {"hub", "proxy", "ca", "endpoint"} & changed().keys()

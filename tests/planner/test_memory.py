@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from llmctl.planner.memory import (
     CPU,
     MARGIN_BYTES,
+    borrowed_bytes,
     compute_bytes,
     head_bytes,
     kv_bytes,
@@ -19,7 +20,7 @@ from llmctl.planner.memory import (
     place,
     repacked_types,
 )
-from llmctl.types.machine import Cpu, KernelRate
+from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, KernelRate
 from llmctl.types.model import Shape, Weights
 from tests.planner.machines import EPYC, GIB, LAPTOP, desktop, mac, of
 
@@ -181,6 +182,32 @@ class TestDevices:
         machine = desktop()
         card = replace(machine.accelerators[0], usable=False, why="engine built for CPU only")
         assert place(replace(machine, accelerators=(card,)), self.shape, self.weights, 8192, None).accelerator is None
+
+    @pytest.mark.parametrize(
+        ("kind", "total", "free", "shared", "needed", "borrowed"),
+        [
+            (AcceleratorKind.DISCRETE, 12, 11, None, 5, 0),
+            (AcceleratorKind.DISCRETE, 12, 11, 0, 5, 0),
+            (AcceleratorKind.UNIFIED, 48, 40, None, 5, 5),
+            (AcceleratorKind.UNIFIED, 48, 40, 48, 5, 5),
+            (AcceleratorKind.INTEGRATED, None, None, None, 5, 5),
+            # an APU: 4 of its own, 16 of the machine's
+            (AcceleratorKind.INTEGRATED, 20, 18, 16, 3, 0),
+            (AcceleratorKind.INTEGRATED, 20, 18, 16, 10, 6),
+            (AcceleratorKind.INTEGRATED, 20, 2, 16, 10, 8),
+        ],
+    )
+    def test_what_a_device_borrows_from_the_machine(
+        self,
+        kind: AcceleratorKind,
+        total: int | None,
+        free: int | None,
+        shared: int | None,
+        needed: int,
+        borrowed: int,
+    ) -> None:
+        card = Accelerator("0", "GPU", "AMD", kind, total, free, shared_bytes=shared)
+        assert borrowed_bytes(card, needed) == borrowed
 
     def test_unified_memory_is_counted_once(self) -> None:
         roomy = place(mac(), self.shape, self.weights, 8192, None)

@@ -1,0 +1,95 @@
+"""Whether a server answers: asked of real ones on loopback, without a prompt."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from llmctl.endpoint import health as module
+from llmctl.endpoint.health import health
+from llmctl.types.endpoint import Endpoint
+from tests.fakes.chat_server import ChatServer, Handler, Reply
+
+KEY = "sk-of-the-office"
+
+
+def models(*names: str) -> Reply:
+    return body(json.dumps({"object": "list", "data": [{"id": name} for name in names]}).encode())
+
+
+def body(data: bytes, status: int = 200, **headers: str) -> Reply:
+    def reply(handler: Handler) -> None:
+        handler.head(status, Content_Length=str(len(data)), **headers)
+        handler.wfile.write(data)
+
+    return reply
+
+
+def endpoint(server: ChatServer, **more: Any) -> Endpoint:
+    return Endpoint("office", server.address().url, "qwen3-32b", **more)
+
+
+def test_a_server_that_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OFFICE_KEY", KEY)
+    with ChatServer(models("qwen3-32b", "other")) as server:
+        found = health(endpoint(server, key_env="OFFICE_KEY"))
+    assert (found.wrong, found.offers) == (None, ("qwen3-32b", "other"))
+    assert 0 < found.took_s < module.TIMEOUT_S
+    (asked,) = server.requests
+    assert (asked.method, asked.path, asked.body) == ("GET", "/v1/models", b"")
+    assert asked.headers["authorization"] == f"Bearer {KEY}"
+    assert KEY not in repr(found)
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"data": 1}', b'{"data": [1]}', b"[" * 100_000, b"\xff"])
+def test_models_that_cannot_be_read_are_not_known(data: bytes) -> None:
+    with ChatServer(body(data)) as server:
+        found = health(endpoint(server))
+    assert (found.wrong, found.offers) == (None, None)
+
+
+def test_a_server_without_a_list_answers() -> None:
+    with ChatServer(body(b"no", 404)) as server:
+        assert health(endpoint(server)).wrong is None
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (body(b'{"error": {"message": "bad key sk-of-the-office"}}', 401), "refused the key (401): bad key …"),
+        (body(b"", 503), "answered 503"),
+        (body(b"", 302, Location="http://127.0.0.1:1/"), "redirects (302)"),
+    ],
+)
+def test_refusals_in_the_clients_words(reply: Reply, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OFFICE_KEY", KEY)
+    with ChatServer(reply) as server:
+        found = health(endpoint(server, key_env="OFFICE_KEY"))
+    assert said in (found.wrong or "")
+    assert len(server.requests) == 1
+
+
+def test_nobody_is_there() -> None:
+    with ChatServer(models()) as server:
+        gone = endpoint(server)
+    assert "can't be reached" in (health(gone).wrong or "")
+
+
+def test_a_server_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TIMEOUT_S", 0.3)
+    begun = time.monotonic()
+    with ChatServer(lambda handler: time.sleep(1.0)) as server:
+        found = health(endpoint(server))
+        took_s = time.monotonic() - begun
+    assert "did not answer in time" in (found.wrong or "")
+    assert took_s < 0.9
+
+
+def test_a_key_that_is_missing_is_told_and_nothing_is_sent() -> None:
+    with ChatServer(models()) as server:
+        found = health(endpoint(server, key_env="NOT_SET_ANYWHERE"))
+    assert "NOT_SET_ANYWHERE" in (found.wrong or "")
+    assert server.requests == []
