@@ -37,6 +37,36 @@ class Want:
 
 
 @dataclass(frozen=True, slots=True)
+class Configuration:
+    """The settings of llama.cpp that decide what a model takes.
+
+    ``context`` tokens for each of ``sequences``; ``ubatch`` tokens are computed at once; ``kv_type`` is ggml's name of
+    the KV cache's type (f16, q8_0, q4_0; another than f16 takes ``flash_attention``); ``swa_full`` keeps a cache of
+    the whole context for layers with a window, too; ``repack`` lets the CPU's kernels make their copy of weights.
+    """
+
+    context: int
+    kv_type: str = "f16"
+    flash_attention: bool = False
+    ubatch: int = 512
+    swa_full: bool = False
+    sequences: int = 1
+    repack: bool = True
+    gpu_layers: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """What the engine itself says it would allocate, in bytes, to a hundredth of a MiB. ``compute_bytes`` by the
+    engine's name of the buffer (CPU, CUDA0, CUDA_Host)."""
+
+    kv_bytes: int
+    state_bytes: int
+    output_bytes: int
+    compute_bytes: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceMemory:
     """Bytes on one device, as they have to be in memory while decoding: the columns add up to ``total_bytes``.
 
