@@ -59,11 +59,11 @@ class Host:
         """The place of an absolute path below the root."""
         return self.root / name.lstrip("/")
 
-    def read(self, name: str) -> str | None:
+    def read(self, name: str, *, limit_bytes: int = READ_LIMIT_BYTES) -> str | None:
         """Text of a small file, undecodable bytes replaced; None if it isn't there or can't be read."""
         try:
             with self.path(name).open("rb") as file:
-                return file.read(READ_LIMIT_BYTES).decode("utf-8", "replace")
+                return file.read(limit_bytes).decode("utf-8", "replace")
         except (OSError, ValueError):
             return None
 
@@ -78,6 +78,13 @@ class Host:
     def exists(self, name: str) -> bool:
         try:
             return self.path(name).exists()
+        except (OSError, ValueError):
+            return False
+
+    def readable(self, name: str) -> bool:
+        """Whether this user may open it. It isn't opened: that would wake a sleeping device."""
+        try:
+            return os.access(self.path(name), os.R_OK)
         except (OSError, ValueError):
             return False
 

@@ -17,6 +17,7 @@ ERRORS: dict[str, type[LlmctlError]] = {
     "engine": EngineError,
     "engine-cpu": EngineError,
     "gpu": EngineError,
+    "gpu-driver": EngineError,
     "kernels": EngineError,
     "config": ConfigError,
     "config-permissions": ConfigError,
@@ -30,7 +31,7 @@ ERRORS: dict[str, type[LlmctlError]] = {
 def checks(here: Machine, engines: Sequence[EngineInfo], around: Surroundings) -> tuple[Check, ...]:
     """Every check of this machine, in the order in which a person would mend things."""
     return (
-        *engine.checks(here, engines),
+        *engine.checks(here, engines, around.installed),
         *machine_checks(here, around.threads),
         *storage.checks(here, around),
         *network.checks(around),

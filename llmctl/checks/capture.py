@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from llmctl.checks import Surroundings, checks
 from llmctl.engine.devices import this_machine
+from llmctl.engine.install import installed
 from llmctl.errors import ResourceError, UsageError
 from llmctl.host import Host
 from llmctl.probe.recording import DOCUMENT, Recorder, recorded
@@ -40,7 +41,7 @@ def document(host: Host) -> dict[str, Any]:
     """What doctor would tell of a recorded machine whose settings and store are in order: plain JSON values, what is
     unknown left out."""
     machine, engines = this_machine(host, store=STORE)
-    found = checks(machine, engines, SURROUNDINGS)
+    found = checks(machine, engines, replace(SURROUNDINGS, installed=installed(host)))
     told = {"machine": asdict(machine), "engines": list(map(asdict, engines)), "checks": list(map(asdict, found))}
     plain: dict[str, Any] = _known(json.loads(json.dumps(told)))
     return plain

@@ -4,58 +4,84 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from llmctl.engine.devices import CPU_BACKENDS, NAME
+from llmctl.engine import unloadable
+from llmctl.engine.devices import NAME, startable
+from llmctl.engine.install import Installed, Remedy, build_for, driver_too_old, main_card, rebuild
+from llmctl.engine.pairing import BACKENDS
 from llmctl.engine.supervise import REINSTALL
 from llmctl.types.finding import Check, Status
-from llmctl.types.machine import EngineInfo, Machine
+from llmctl.types.machine import Accelerator, EngineInfo, Machine
 
 # Features whose absence from a build costs most, as the CPU and the build spell them.
 WIDE = ("AVX2", "AVX512", "DOTPROD", "MATMUL_INT8")
-BUILD_FLAGS = {"NVIDIA": "-DGGML_CUDA=on", "AMD": "-DGGML_VULKAN=on", "Intel": "-DGGML_VULKAN=on"}
+CUDA_WHEELS_OF_MOST = 12  # the CUDA that a build which doesn't see the card was most likely made for
 
 
-def checks(machine: Machine, engines: Sequence[EngineInfo]) -> Iterator[Check]:
-    """The engine first: without it nothing else matters."""
-    usable = [engine for engine in engines if engine.usable]
-    yield _engine(engines)
-    yield from (_instructions(machine, engine) for engine in usable)
-    yield from _gpus(machine, usable)
-    yield _kernels(machine, usable)
+def checks(machine: Machine, engines: Sequence[EngineInfo], here: Installed) -> Iterator[Check]:
+    """The engine first: without it nothing else matters. ``here`` is what commands depend on."""
+    ours = startable(engines)
+    yield _engine(machine, engines, here)
+    if ours is not None:
+        yield _instructions(machine, ours, here)
+    yield from _gpus(machine, ours, here)
+    yield _kernels(machine, ours)
 
 
-def _engine(engines: Sequence[EngineInfo]) -> Check:
-    for engine in engines:
-        if engine.usable:
-            return Check("engine", Status.OK, f"{engine.name} {engine.version} loads and computes")
-    why = next((engine.why for engine in engines if engine.why), "no engine is installed")
-    return Check("engine", Status.FAIL, f"nothing can run here: {why}", REINSTALL)
+def _engine(machine: Machine, engines: Sequence[EngineInfo], here: Installed) -> Check:
+    if (ours := startable(engines)) is not None:
+        return Check("engine", Status.OK, f"{ours.name} {ours.version} loads and computes")
+    why = next((one.why for one in engines if one.name == NAME and one.why), "no engine is installed")
+    remedy = unloadable.remedy(why, machine, here)
+    message = f"nothing can run here: {why}"
+    return Check("engine", Status.FAIL, _needing(message, remedy), remedy.command if remedy else REINSTALL)
 
 
-def _instructions(machine: Machine, engine: EngineInfo) -> Check:
+def _instructions(machine: Machine, engine: EngineInfo, here: Installed) -> Check:
     missing = [name for name in WIDE if name in machine.cpu.features and name not in engine.features]
     if engine.features and missing:
-        return Check("engine-cpu", Status.WARN, f"{engine.name} was built without {', '.join(missing)}", REINSTALL)
+        remedy = rebuild(machine, here)
+        message = f"{engine.name} was built without {', '.join(missing)}, which this processor has: it is slower"
+        return Check("engine-cpu", Status.WARN, _needing(message, remedy), remedy.command)
     return Check("engine-cpu", Status.OK, f"{engine.name} uses what this processor has")
 
 
-def _gpus(machine: Machine, usable: Sequence[EngineInfo]) -> Iterator[Check]:
+def _gpus(machine: Machine, ours: EngineInfo | None, here: Installed) -> Iterator[Check]:
     for card in machine.accelerators:
         if card.usable:
             yield Check("gpu", Status.OK, f"{card.name} is usable through {card.engine_backend}")
-            continue
-        flag = BUILD_FLAGS.get(card.vendor)
-        built = any(set(engine.backends) - CPU_BACKENDS for engine in usable)
-        remedy = None if built or flag is None or not usable else f"CMAKE_ARGS={flag} {REINSTALL}"
-        yield Check("gpu", Status.WARN, f"{card.name} can't be used: {card.why}", remedy)
+        else:
+            yield from _unusable(card, machine, ours, here)
     if not machine.accelerators:
         yield Check("gpu", Status.OK, "no GPU was found: models run on the CPU")
 
 
-def _kernels(machine: Machine, usable: Sequence[EngineInfo]) -> Check:
+def _unusable(card: Accelerator, machine: Machine, ours: EngineInfo | None, here: Installed) -> Iterator[Check]:
+    """Why, and the command for the one card that a build should be for. What is wrong with the driver comes first."""
+    built = ours is not None and bool(set(ours.backends) & set(BACKENDS.get(card.vendor, ())))
+    old = driver_too_old(card, machine) or (driver_too_old(card, machine, cuda=CUDA_WHEELS_OF_MOST) if built else None)
+    if old is not None:
+        newer = "sudo ubuntu-drivers install   (elsewhere: the system's package of NVIDIA's driver)"
+        yield Check("gpu-driver", Status.WARN, f"{card.name}: {old}", newer)
+    remedy = None
+    if ours is not None and not built and old is None and card is main_card(machine):
+        remedy = build_for(card, machine, here)
+    other = next((one for one in machine.accelerators if one.usable), None)
+    message = f"{card.name} can't be used: {card.why}"
+    if remedy is None and other is not None:  # not a fault: the engine runs on the better one
+        yield Check("gpu", Status.OK, f"{message}; {other.name} is")
+        return
+    yield Check("gpu", Status.WARN, _needing(message, remedy), remedy.command if remedy else None)
+
+
+def _needing(message: str, remedy: Remedy | None) -> str:
+    return f"{message}; the command needs {remedy.needs}" if remedy is not None and remedy.needs else message
+
+
+def _kernels(machine: Machine, ours: EngineInfo | None) -> Check:
     if machine.kernels:
         names = ", ".join(rate.weight_type for rate in machine.kernels)
         return Check("kernels", Status.OK, f"speeds are calibrated with the engine's kernels ({names})")
-    if not usable:
-        return Check("kernels", Status.WARN, f"speeds can't be calibrated without {NAME}", REINSTALL)
+    if ours is None:
+        return Check("kernels", Status.WARN, f"speeds can't be calibrated without {NAME}")
     message = "the engine's kernels are not measured: speeds are estimates from figures"
     return Check("kernels", Status.WARN, message, "llmctl doctor --measure")

@@ -10,11 +10,15 @@ from pathlib import Path
 
 from llmctl import paths, settings
 from llmctl.endpoint.health import Health, health
+from llmctl.engine.install import Installed, installed
 from llmctl.errors import LlmctlError
+from llmctl.host import Host
 from llmctl.settings import Settings
 from llmctl.store import Store, Unfinished
 from llmctl.store.reach import Reach
 from llmctl.types.endpoint import Endpoint, Policy
+
+UNKNOWN = Installed()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,7 @@ class Surroundings:
 
     ``threads`` is the user's setting. ``unfinished`` are downloads that were broken off, with the time that they were
     left alone. ``endpoints`` is how the user's servers are; ``reach`` how the hub is: None where nobody asked.
+    ``installed`` is what commands that install something depend on.
     """
 
     store: Path
@@ -44,6 +49,7 @@ class Surroundings:
     unfinished: tuple[Unfinished, ...] = ()
     endpoints: tuple[Health, ...] = ()
     reach: Reach | None = None
+    installed: Installed = UNKNOWN
 
 
 def around(reach: Reach | None = None) -> Surroundings:
@@ -68,6 +74,7 @@ def around(reach: Reach | None = None) -> Surroundings:
         unfinished=tuple(Store().unfinished()),
         endpoints=_all(_may_be_asked(loaded)) if loaded else (),
         reach=reach,
+        installed=installed(Host()),
     )
 
 

@@ -16,7 +16,7 @@ from llmctl import paths, units
 from llmctl.cli import complete
 from llmctl.cli.output import Output, colour
 from llmctl.errors import UsageError
-from llmctl.types.machine import Network
+from llmctl.types.machine import AcceleratorKind, Network
 
 if TYPE_CHECKING:
     from llmctl.cli.situation import Shelf
@@ -177,9 +177,9 @@ def _show(out: Output, report: Report, *, verbose: bool) -> None:
 def _facts(machine: Machine, engines: Sequence[EngineInfo]) -> list[tuple[str, list[str]]]:
     cpu, memory = machine.cpu, machine.memory
     usable = f", {cpu.usable_threads} usable" if cpu.usable_threads < cpu.physical_cores else ""
-    cores = (
-        f"{cpu.physical_cores} {'core' if cpu.physical_cores == 1 else 'cores'}{usable} ({cpu.logical_cores} threads)"
-    )
+    fast = f", {cpu.performance_cores} of them fast" if cpu.performance_cores else ""
+    cores = f"{cpu.physical_cores} {'core' if cpu.physical_cores == 1 else 'cores'}{fast}{usable}"
+    cores += f" ({cpu.logical_cores} threads)"
     virtual = f"{machine.virtual_machine} virtual machine" if machine.virtual_machine else ""
     this = [machine.board or "", cpu.name, cores, instructions(cpu.features), machine.os, virtual]
     this.append(f"in {machine.container}" if machine.container else "")
@@ -202,13 +202,15 @@ def _facts(machine: Machine, engines: Sequence[EngineInfo]) -> list[tuple[str, l
 
 
 def _card(card: Accelerator) -> list[str]:
-    memory = []
+    memory = ["shares memory"] if card.kind is not AcceleratorKind.DISCRETE else []
     if card.memory_total_bytes is not None:
+        up_to = "up to " if memory else ""
         free = f", {units.size(card.memory_free_bytes)} free" if card.memory_free_bytes is not None else ""
-        memory = [units.size(card.memory_total_bytes) + free]
+        memory.append(up_to + units.size(card.memory_total_bytes) + free)
     state = "usable" if card.usable else f"not usable: {card.why}"
     backend = f" ({card.engine_backend})" if card.usable and card.engine_backend else ""
-    return [card.name, *memory, state + backend]
+    speed = [units.rate(card.bandwidth_bytes_per_s)] if card.bandwidth_bytes_per_s else []
+    return [card.name, *memory, *speed, state + backend]
 
 
 def _engine(engine: EngineInfo) -> str:

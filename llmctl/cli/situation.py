@@ -11,11 +11,13 @@ from llmctl import catalogue, paths, planner, settings
 from llmctl.catalogue import Catalogue, Knowledge
 from llmctl.cli.output import Output
 from llmctl.engine import devices, kernels
-from llmctl.errors import EngineError
+from llmctl.errors import EngineError, NotFoundError
 from llmctl.host import Host
 from llmctl.probe.stopwatch import Stopwatch
 from llmctl.settings import Settings
-from llmctl.store import Store
+from llmctl.store import Store, inventory
+from llmctl.store.inventory import Item
+from llmctl.store.layout import REPO
 from llmctl.types.machine import EngineInfo, Machine
 from llmctl.types.model import Candidate, SourceKind
 from llmctl.types.plan import NoFit, Plan, Want
@@ -32,11 +34,31 @@ class Shelf:
     store: Store
 
     def candidates(self, name: str | None) -> list[Candidate]:
-        """All that can chat, the quants of one model, or one local file. Raises NotFoundError, IntegrityError."""
-        if name is not None and _names_file(name):
+        """All that can chat, the quants of one model, or one local file; a name that isn't the catalogue's may be that
+        of a model on this machine, whoever holds it. Raises NotFoundError, IntegrityError."""
+        if name is not None and names_file(name):
             return [catalogue.from_file(Path(name))]
-        found = catalogue.candidates(self.known, name, find=self.store.find)
+        try:
+            found = catalogue.candidates(self.known, name, find=self.store.find)
+        except NotFoundError as error:
+            return self._held(name or "", error)
         return [one for one in found if name is not None or CHAT in one.model.tasks]
+
+    def items(self) -> list[Item]:
+        """The models on this machine."""
+        return inventory.inventory(self.store.list(), self.known)
+
+    def _held(self, name: str, error: NotFoundError) -> list[Candidate]:
+        try:
+            items = [one for one in inventory.named(self.items(), name) if not (one.projector or one.missing)]
+        except NotFoundError:
+            items = []
+        if not items and REPO.fullmatch(name.partition(":")[0]):
+            raise NotFoundError(f"{name} is not on this machine", hint=f"llmctl pull {name}") from error
+        if not items:
+            raise error
+        made = [(one, catalogue.from_file(one.path)) for one in items]
+        return [replace(candidate, model=replace(candidate.model, id=one.name)) for one, candidate in made]
 
 
 @dataclass(frozen=True)
@@ -58,8 +80,12 @@ class Situation(Shelf):
         return planner.plan(self.machine, candidates, want, self.knowledge)
 
 
-def _names_file(name: str) -> bool:
-    return name.endswith(".gguf") or "/" in name or os.path.isfile(name)  # noqa: PTH113  pathlib's raises on long names
+def names_file(name: str) -> bool:
+    """Whether a name is a path: one that begins as paths do, or that is a file. ``org/name:file.gguf`` is none."""
+    if name.startswith((".", "/", "~", "\\")) or os.path.isfile(name):  # noqa: PTH113  pathlib's raises on long names
+        return True
+    repo, colon, _ = name.partition(":")
+    return name.endswith(".gguf") and not (colon and REPO.fullmatch(repo))
 
 
 def known(out: Output) -> Catalogue:
@@ -70,8 +96,10 @@ def known(out: Output) -> Catalogue:
     return loaded
 
 
-def shelf(out: Output) -> Shelf:
-    return Shelf(settings.load(), known(out), Store())
+def shelf(out: Output, *, offline: bool = False) -> Shelf:
+    """``offline``: the flag, which wins over whatever is set."""
+    loaded = settings.load()
+    return Shelf(replace(loaded, offline=loaded.offline or offline), known(out), Store())
 
 
 def look(
@@ -102,7 +130,7 @@ def this_machine(
     """
     host, watch = Host(), watch or Stopwatch()
     machine, engines = devices.this_machine(host, store=paths.hub_cache(), watch=watch)
-    usable = next((engine for engine in engines if engine.usable), None)
+    usable = devices.startable(engines)
     known = kernels.complete(machine.kernels) if thorough else bool(machine.kernels)
     if usable is None or not measure or (known and not again):
         return machine, engines

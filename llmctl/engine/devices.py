@@ -1,6 +1,6 @@
-"""What the installed engine is, what it can run on, and how that changes what the machine is.
+"""What the installed engines are, what they can run on, and how that changes what the machine is.
 
-``python -m llmctl.engine.devices`` is the child that loads the engine and tells.
+``python -m llmctl.engine.devices`` is the child that loads llama-cpp-python and tells.
 """
 
 from __future__ import annotations
@@ -8,23 +8,26 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from llmctl import child
-from llmctl.engine import cache, kernels
+from llmctl.engine import cache, kernels, llama_server, pairing
+from llmctl.engine.pairing import BACKENDS, CPU_BACKENDS
+from llmctl.engine.unloadable import ANOTHER_CPU
 from llmctl.host import Host
 from llmctl.probe import cpu as processor
 from llmctl.probe import probe
 from llmctl.probe.decode import MismatchError, decode
 from llmctl.probe.stopwatch import Stopwatch
-from llmctl.types.machine import Accelerator, AcceleratorKind, EngineDevice, EngineInfo, KernelRate, Machine
+from llmctl.types.machine import Accelerator, AcceleratorKind, EngineDevice, EngineInfo, KernelRate, Machine, Memory
 
 NAME = "llama-cpp-python"
 MODULE = "llama_cpp"
 SUBJECT = "engine"
+LONGEST_WHY = 500  # a path of the loader, and behind it what is missing
 DEADLINE_S = 30.0  # a cold disk, and drivers that wake up a card
 MEASURED = "measured (engine kernels)"
 # The weight type with the least to unpack of those that are quantized, and no second layout: what it is streamed with
@@ -33,15 +36,12 @@ MEASURED = "measured (engine kernels)"
 # 39 % too much.
 PLAINEST = "Q8_0"
 
-CPU_BACKENDS = frozenset({"CPU", "BLAS"})
-# ggml's backends by the vendor whose GPUs they drive (the names that each ggml_backend_*_reg gives itself)
-BACKENDS = {
-    "NVIDIA": ("CUDA", "Vulkan", "OpenCL"),
-    "AMD": ("ROCm", "CUDA", "Vulkan", "OpenCL"),
-    "Intel": ("SYCL", "OPENVINO", "Vulkan", "OpenCL"),
-    "Apple": ("Metal", "MTL", "Vulkan"),
-}
-VENDORS = {"CUDA": "NVIDIA", "ROCm": "AMD", "SYCL": "Intel", "Metal": "Apple", "MTL": "Apple"}
+# The engines that llmctl starts itself. What only another one can use is not usable here.
+STARTED = frozenset({NAME})
+
+SPELT = {"MTL": "Metal"}  # as people call it, where a backend's own name is another
+
+WINDOWS_ILLEGAL_INSTRUCTION = "0xc000001d"  # ctypes makes an OSError of it, which has this in its text
 
 
 def this_machine(host: Host, *, store: Path, watch: Stopwatch | None = None) -> tuple[Machine, tuple[EngineInfo, ...]]:
@@ -51,44 +51,54 @@ def this_machine(host: Host, *, store: Path, watch: Stopwatch | None = None) -> 
     machine = probe(host, store=store, watch=watch)
     with watch.part("engine"):
         found = engines(host)
-    usable = next((engine for engine in found if engine.usable), None)
-    rates = kernels.cached(host, machine, usable) if usable else None
+    ours = startable(found)
+    rates = kernels.cached(host, machine, ours) if ours else None
     return with_engine(machine, found, rates or ()), found
 
 
+def startable(engines: Iterable[EngineInfo]) -> EngineInfo | None:
+    """The engine that llmctl runs models with; None if it can't."""
+    return next((engine for engine in engines if engine.usable and engine.name in STARTED), None)
+
+
 def engines(host: Host) -> tuple[EngineInfo, ...]:
-    """The engines installed here. What a build for the CPU alone tells never changes, so it is asked once; a build
-    with GPU backends is asked each time, because free device memory must be fresh."""
-    if not host.live:
-        return (ask(host),)
-    package = _package()
-    if package is None:
-        return (EngineInfo(NAME, None, None, why=f"{NAME} is not installed"),)
-    key = _key(host, package)
-    known = cache.read(SUBJECT, key)
+    """llama-cpp-python, then a llama-server if there is one on PATH. One that lists nothing but the CPU is asked once;
+    one that lists GPUs each time, because free device memory must be fresh."""
+    package = _package() if host.live else None
+    if host.live and package is None:
+        ours: EngineInfo | None = EngineInfo(NAME, None, None, why=f"{NAME} is not installed")
+    else:
+        ours = _kept(SUBJECT, _key(host, package) if package else None, lambda: ask(host))
+    key = llama_server.key(host) if host.live else None
+    server = _kept(llama_server.NAME, key, lambda: llama_server.ask(host))
+    return tuple(engine for engine in (ours, server) if engine is not None)
+
+
+def _kept(subject: str, key: Sequence[object] | None, ask: Callable[[], EngineInfo | None]) -> EngineInfo | None:
+    """What was told under ``key`` earlier; else what ``ask`` gives, kept if it does not change. None keeps nothing."""
+    known = cache.read(subject, key) if key is not None else None
     if known is not None:
         try:
-            return (decode(EngineInfo, known, SUBJECT),)
+            return decode(EngineInfo, known, subject)
         except MismatchError:
             pass  # written by another version of ours
-    engine = ask(host)
-    if engine.usable and set(engine.backends) <= CPU_BACKENDS:
-        cache.write(SUBJECT, key, asdict(engine))
-    return (engine,)
+    engine = ask()
+    if key is not None and engine is not None and engine.usable and set(engine.backends) <= CPU_BACKENDS:
+        cache.write(subject, key, asdict(engine))
+    return engine
 
 
 def ask(host: Host, *, deadline_s: float = DEADLINE_S) -> EngineInfo:
-    """Loads the engine in a child and multiplies two matrices with it, whatever happens there."""
+    """Loads llama-cpp-python in a child and multiplies two matrices with it, whatever happens there."""
     reply = host.ask("llmctl.engine.devices", deadline_s=deadline_s)
-    if reply.illegal_instruction:
-        why = "this build is for another CPU (it was stopped by an illegal instruction)"
-        return EngineInfo(NAME, None, None, why=why)
-    if reply.data is None:
-        return EngineInfo(NAME, None, None, why=f"{NAME} {reply.why}")
     try:
-        return decode(EngineInfo, reply.data, SUBJECT)
+        engine = decode(EngineInfo, reply.data, SUBJECT) if reply.data is not None else None
+        why = engine.why if engine else f"{NAME} {reply.why}"
     except MismatchError as error:
-        return EngineInfo(NAME, None, None, why=f"{NAME} gave an answer that can't be read ({error})")
+        engine, why = None, f"{NAME} gave an answer that can't be read ({error})"
+    if reply.illegal_instruction or WINDOWS_ILLEGAL_INSTRUCTION in (why or "").lower():
+        engine, why = None, f"{ANOTHER_CPU} (it was stopped by an illegal instruction)"
+    return engine or EngineInfo(NAME, None, None, why=why)
 
 
 def engine_summary() -> str:
@@ -104,65 +114,96 @@ def summary(engine: EngineInfo) -> str:
 
 
 def with_engine(machine: Machine, engines: Sequence[EngineInfo], rates: Sequence[KernelRate]) -> Machine:
-    """``machine`` with the engine's view merged in. Pure.
+    """``machine`` with the engines' view merged in. Pure.
 
-    A card that both know is one card, told apart by PCI address, else by name; a GPU that only the engine sees is
-    added; one that no engine can use gets ``usable`` False and ``why``. Memory bandwidth is the rate of PLAINEST.
+    A card that both know is one card (``pairing``); a GPU that only an engine sees is added; one that the engine which
+    llmctl starts can't use gets ``usable`` False and ``why``. Where several backends of it see a card, that is the
+    first in ggml's list, as in llama.cpp (llama_prepare_model_devices() in src/llama.cpp): CUDA or ROCm, Metal, SYCL,
+    then Vulkan. Memory bandwidth is the rate of PLAINEST.
     """
-    usable = [engine for engine in engines if engine.usable]
-    devices = [d for engine in usable for d in engine.devices if d.kind in ("gpu", "igpu")]
-    cards = []
-    for card in machine.accelerators:
-        same = [device for device in devices if _same(card, device, machine.accelerators, devices)]
-        if same:
-            cards.append(_usable(card, same[0]))
-            # two cards of one name are two devices of one backend; the same card again is one of another backend
-            devices = [d for d in devices if d is not same[0] and (d not in same or d.backend == same[0].backend)]
-        else:
-            cards.append(replace(card, usable=False, why=_why(card, engines)))
-    backend: dict[str, str] = {}
-    for device in devices:
-        backend.setdefault(device.id or device.description, device.backend)
-    others = [d for d in devices if backend[d.id or d.description] == d.backend]
-    cards += [_only_engine_knows(device) for device in others]
+    cards = list(machine.accelerators)
+    seen: dict[int, list[tuple[EngineInfo, EngineDevice]]] = {}
+    for engine in sorted((one for one in engines if one.usable), key=lambda one: one.name not in STARTED):
+        gpus = [device for device in engine.devices if pairing.is_gpu(device)]
+        for backend in dict.fromkeys(device.backend for device in gpus):
+            devices = [device for device in gpus if device.backend == backend]
+            pairs = pairing.pairs(cards, devices)
+            for index, device in enumerate(devices):
+                if index not in pairs:
+                    if any(pairing.same_address(card, device) for card in cards):
+                        continue  # one more of a card that is paired: llama.cpp can split a GPU to try itself out
+                    pairs[index] = len(cards)
+                    cards.append(_only_engine_knows(device, cards))
+                seen.setdefault(pairs[index], []).append((engine, device))
+    served = {cards[index].parent for index in seen} - {None}
     memory = machine.memory
     if rates:
         plainest = next((rate for rate in rates if rate.weight_type == PLAINEST), rates[0])
         memory = replace(memory, bandwidth_bytes_per_s=plainest.decode_bytes_per_s, bandwidth_basis=MEASURED)
-    return replace(machine, accelerators=tuple(cards), memory=memory, kernels=tuple(rates))
+    told = [_told(card, seen.get(i, ()), engines, card.parent in served) for i, card in enumerate(cards)]
+    told = [_with_bandwidth(card, memory) for card in told]
+    return replace(machine, accelerators=tuple(told), memory=memory, kernels=tuple(rates))
 
 
-def _same(
-    card: Accelerator, device: EngineDevice, cards: Sequence[Accelerator], devices: Sequence[EngineDevice]
-) -> bool:
-    if device.id and ":" in card.id:
-        return device.id.lower() == card.id
-    if card.name.lower() == device.description.lower():
-        return True
-    of_vendor = [one for one in cards if one.vendor == card.vendor]
-    named = {one.description for one in devices if card.vendor.lower() in one.description.lower()}
-    return len(of_vendor) == 1 and named == {device.description}
+def _with_bandwidth(card: Accelerator, memory: Memory) -> Accelerator:
+    """A GPU without memory of its own has the machine's bandwidth."""
+    if card.kind is AcceleratorKind.DISCRETE or card.bandwidth_bytes_per_s or not memory.bandwidth_bytes_per_s:
+        return card
+    return replace(card, bandwidth_bytes_per_s=memory.bandwidth_bytes_per_s, bandwidth_basis=memory.bandwidth_basis)
 
 
-def _usable(card: Accelerator, device: EngineDevice) -> Accelerator:
+def _told(
+    card: Accelerator, seen: Sequence[tuple[EngineInfo, EngineDevice]], engines: Sequence[EngineInfo], served: bool
+) -> Accelerator:
+    """The card with what the engines that see it know; ``served``: one sees another slice of the same card."""
+    if not seen:
+        why = f"CUDA uses another slice of its card: CUDA_VISIBLE_DEVICES={card.uuid or card.id} chooses this one"
+        return replace(card, engine_backend=None, usable=False, why=why if served else _why(card, engines))
+    engine, device = seen[0]
+    whole = _completed(card, device)
+    if engine.name in STARTED:
+        return replace(whole, engine_backend=SPELT.get(device.backend, device.backend), usable=True, why=None)
+    why = _why(card, engines)
+    for name, instead in (("the engine is ", ", which is "), ("the engine's ", ", whose ")):
+        why = why.replace(name, instead, 1) if why.startswith(name) else why
+    reason = why if why.startswith(",") else f": {why}"
+    started = " or ".join(sorted(STARTED))
+    why = f"{engine.name} can use it ({device.backend}), but llmctl runs {started}{reason}"
+    return replace(whole, engine_backend=None, usable=False, why=why)
+
+
+def _completed(card: Accelerator, device: EngineDevice) -> Accelerator:
+    """``card`` with what the probe did not learn of it. An engine that calls it integrated is right, one that does not
+    may not know: llama-server's list doesn't tell, and ROCm's driver not always.
+
+    The probe's free memory stands: it is the whole card's. An engine's is what is left beside the context that it made
+    to ask, and Vulkan's a guess of the driver, or all there is (no VK_EXT_memory_budget).
+    """
     kind = card.kind
-    if kind is not AcceleratorKind.UNIFIED:
-        kind = AcceleratorKind.INTEGRATED if device.kind == "igpu" else AcceleratorKind.DISCRETE
-    return replace(
-        card,
-        kind=kind,
-        memory_total_bytes=card.memory_total_bytes or device.memory_total_bytes,
-        memory_free_bytes=device.memory_free_bytes if card.memory_free_bytes is None else card.memory_free_bytes,
-        engine_backend=device.backend,
-        usable=True,
-        why=None,
-    )
+    if device.kind == "igpu" and kind is AcceleratorKind.DISCRETE:
+        kind = pairing.kind(card.vendor, device)
+    told = device.memory_total_bytes or None  # 0 where a driver did not tell
+    total = card.memory_total_bytes or told
+    if told is not None and card.vendor == "Apple" and kind is AcceleratorKind.UNIFIED:
+        total = told  # Metal's recommended working set itself, which the probe can only work out
+    free = card.memory_free_bytes
+    if free is None and told is not None:
+        free = min(device.memory_free_bytes, total or 0)
+    if free is not None and total is not None:
+        free = min(free, total)
+    shared = card.shared_bytes
+    if kind is AcceleratorKind.UNIFIED or (
+        shared is None and kind is not AcceleratorKind.DISCRETE and card.memory_total_bytes is None
+    ):
+        shared = total
+    return replace(card, kind=kind, memory_total_bytes=total, memory_free_bytes=free, shared_bytes=shared)
 
 
 def _why(card: Accelerator, engines: Iterable[EngineInfo]) -> str:
-    usable = [engine for engine in engines if engine.usable]
+    ours = [engine for engine in engines if engine.name in STARTED]
+    usable = [engine for engine in ours if engine.usable]
     if not usable:
-        return next((engine.why for engine in engines if engine.why), "no engine is installed")
+        return next((engine.why for engine in ours if engine.why), "no engine is installed")
     backends = [backend for engine in usable for backend in engine.backends if backend not in CPU_BACKENDS]
     if not backends:
         return "the engine is built for the CPU only"
@@ -172,22 +213,20 @@ def _why(card: Accelerator, engines: Iterable[EngineInfo]) -> str:
     return f"the engine is built for {', '.join(backends)}, which can't drive {card.vendor} cards"
 
 
-def _only_engine_knows(device: EngineDevice) -> Accelerator:
-    vendor = VENDORS.get(device.backend)
-    if vendor is None:
-        words = device.description.lower()
-        vendor = next((name for name in BACKENDS if name.lower() in words), "unknown")
-    kind = AcceleratorKind.INTEGRATED if device.kind == "igpu" else AcceleratorKind.DISCRETE
-    return Accelerator(
-        id=device.id or device.name,
+def _only_engine_knows(device: EngineDevice, cards: Sequence[Accelerator]) -> Accelerator:
+    address, taken = pairing.address(device.id), {card.id for card in cards}
+    id = "{:04x}:{:02x}:{:02x}.{:x}".format(*address) if address else device.name
+    others = (f"{id}-{number}" for number in range(2, len(taken) + 3))
+    vendor = pairing.vendor(device)
+    blank = Accelerator(
+        id=next(one for one in (id, *others) if one not in taken),
         name=device.description or device.name,
         vendor=vendor,
-        kind=AcceleratorKind.UNIFIED if vendor == "Apple" else kind,
-        memory_total_bytes=device.memory_total_bytes,
-        memory_free_bytes=device.memory_free_bytes,
-        engine_backend=device.backend,
-        usable=True,
+        kind=pairing.kind(vendor, device),
+        memory_total_bytes=None,
+        memory_free_bytes=None,
     )
+    return _completed(blank, device)
 
 
 def _package() -> Path | None:
@@ -222,7 +261,7 @@ def _tell(_: Any) -> dict[str, Any]:
 
         library = ggml.Ggml()
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
-        return asdict(EngineInfo(NAME, None, None, why=f"{NAME} can't be loaded: {str(error)[:200]}"))
+        return asdict(EngineInfo(NAME, None, None, why=f"{NAME} can't be loaded: {str(error)[:LONGEST_WHY]}"))
     matmul.try_out()  # a build for another CPU ends here, with an illegal instruction
     devices = [
         EngineDevice(

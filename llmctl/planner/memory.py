@@ -142,8 +142,11 @@ def place(machine: Machine, shape: Shape, weights: Weights, context: int, gpu_la
 
 
 def _roomiest(machine: Machine) -> Accelerator | None:
+    """A card before what is integrated, which llama.cpp leaves out where there is a card
+    (llama_prepare_model_devices() in src/llama.cpp)."""
     usable = [one for one in machine.accelerators if one.usable and one.memory_free_bytes]
-    return max(usable, key=lambda one: one.memory_free_bytes or 0, default=None)
+    cards = [one for one in usable if one.kind is AcceleratorKind.DISCRETE]
+    return max(cards or usable, key=lambda one: one.memory_free_bytes or 0, default=None)
 
 
 def borrowed_bytes(accelerator: Accelerator, needed_bytes: int) -> int:

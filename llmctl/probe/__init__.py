@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from llmctl import paths
+from llmctl.errors import ConfigError
 from llmctl.host import Host
 from llmctl.probe.stopwatch import Stopwatch
 from llmctl.types.machine import Accelerator, Machine
+
+PC = frozenset({"x86_64", "amd64", "i386", "i586", "i686", "x86"})  # as Linux and Windows call it
 
 
 def probe(host: Host, *, store: Path, watch: Stopwatch | None = None) -> Machine:
@@ -15,7 +19,7 @@ def probe(host: Host, *, store: Path, watch: Stopwatch | None = None) -> Machine
 
     What only the engine knows (which GPUs it can use, how fast its kernels are) is added by ``engine.devices``.
     """
-    from llmctl.probe import amd, apple, cpu, disk, intel, memory, merge, nvidia, system
+    from llmctl.probe import amd, apple, cpu, disk, intel, memory, merge, nvidia, system, table
 
     watch = watch or Stopwatch()
     with watch.part("cpu"):
@@ -38,7 +42,14 @@ def probe(host: Host, *, store: Path, watch: Stopwatch | None = None) -> Machine
             found, more = cards_of(host, main)
         cards, notes = cards + found, notes + more
     with watch.part("table"):
-        cards, main, more = merge.merge(cards, main, processor, place)
+        devices: tuple[table.Device, ...] = ()
+        # a PC without a card has its memory on modules, of which nothing here tells the number
+        if cards or place.board or processor.arch.lower() not in PC:
+            try:
+                devices = table.load(paths.profiles_dir())
+            except ConfigError as error:
+                notes += (error.message,)
+        cards, main, more = merge.merge(cards, main, processor, place, devices)
     return Machine(
         memory=main,
         cpu=processor,

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from llmctl.host import Host
-from llmctl.probe.text import pairs, whole
+from llmctl.probe.text import line, pairs, whole
 
 DEEPEST = 64
+# What a group's memory.stat says of memory that the kernel takes back before it kills. Shared memory is in neither:
+# the kernel keeps it on the anonymous lists (Documentation/admin-guide/cgroup-v2.rst). Version 1 tells nothing of slab.
+RECLAIMABLE = {
+    2: ("inactive_file", "active_file", "slab_reclaimable"),
+    1: ("total_inactive_file", "total_active_file"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryLimit:
-    """``left_bytes``: what may still be taken; page cache counts as free, the kernel drops it before it kills."""
+    """``left_bytes``: what may still be taken; what can be reclaimed counts as free."""
 
     limit_bytes: int
     left_bytes: int
@@ -28,17 +35,18 @@ def memory_limits(host: Host) -> list[MemoryLimit]:
     for version, folder in _groups(host, "memory"):
         if version == 2:
             # memory.high does not kill, it slows everything down to the speed of reclaim: a limit all the same
-            names, usage, prefix = ["memory.max", "memory.high"], "memory.current", ""
+            names, usage = ["memory.max", "memory.high"], "memory.current"
         else:
-            names, usage, prefix = ["memory.limit_in_bytes"], "memory.usage_in_bytes", "total_"
-        used = host.read_int(f"{folder}/{usage}")
+            names, usage = ["memory.limit_in_bytes"], "memory.usage_in_bytes"
         stat = pairs(host.read(f"{folder}/memory.stat"))
-        cache = sum(whole(stat.get(prefix + kind)) or 0 for kind in ("inactive_file", "active_file"))
-        held = max(0, (used or 0) - cache)
+        reclaimable = sum(whole(stat.get(kind)) or 0 for kind in RECLAIMABLE[version])
+        held = max(0, (whole(host.read(f"{folder}/{usage}")) or 0) - reclaimable)
         limits = [(f"{folder}/{name}", whole(host.read(f"{folder}/{name}"))) for name in names]
         if version == 1:  # a limit further up may be out of sight; the kernel repeats the tightest one here
             limits.append((f"{folder}/memory.stat", whole(stat.get("hierarchical_memory_limit"))))
-        found += [MemoryLimit(limit, max(0, limit - held), source) for source, limit in limits if limit is not None]
+        found += [
+            MemoryLimit(limit, max(0, limit - held), line(source)) for source, limit in limits if limit is not None
+        ]
     return found
 
 
@@ -59,10 +67,9 @@ def cpu_quota(host: Host) -> float | None:
 
 def _groups(host: Host, controller: str) -> Iterator[tuple[int, str]]:
     """Version and folder of our group and of every group above it that is mounted where we can see it."""
-    membership = (host.read("/proc/self/cgroup") or "").splitlines()
     paths: dict[str, str] = {}
-    for line in membership:
-        _, _, rest = line.partition(":")
+    for membership in (host.read("/proc/self/cgroup") or "").splitlines():
+        _, _, rest = membership.partition(":")
         controllers, _, path = rest.partition(":")
         for name in controllers.split(","):
             paths[name] = path
@@ -74,21 +81,29 @@ def _groups(host: Host, controller: str) -> Iterator[tuple[int, str]]:
 def _mounts(host: Host, controller: str) -> list[tuple[int, str, str]]:
     """(version, group at the top of the mount, where it is mounted), see proc_pid_mountinfo(5)."""
     found = []
-    for line in (host.read("/proc/self/mountinfo") or "").splitlines():
-        before, _, after = line.partition(" - ")
+    for text in (host.read("/proc/self/mountinfo") or "").splitlines():
+        before, _, after = text.partition(" - ")
         left, right = before.split(), after.split()
         if len(left) < 5 or len(right) < 3:
             continue
+        top, place = _plain(left[3]), _plain(left[4])
+        if ".." in PurePosixPath(place).parts:  # the kernel writes none
+            continue
         if right[0] == "cgroup2":
-            found.append((2, left[3], left[4]))
+            found.append((2, top, place))
         elif right[0] == "cgroup" and controller in right[2].split(","):
-            found.append((1, left[3], left[4]))
+            found.append((1, top, place))
     return found or [(2, "/", "/sys/fs/cgroup"), (1, "/", f"/sys/fs/cgroup/{controller}")]
+
+
+def _plain(escaped: str) -> str:
+    r"""mountinfo writes blanks and backslashes in octal: a unit named "a\x2db" is mounted at "a\134x2db"."""
+    return re.sub(r"\\([0-3][0-7]{2})", lambda match: chr(int(match[1], 8)), escaped)
 
 
 def _below(group: str, top: str) -> PurePosixPath:
     """Our group relative to the top of the mount. In a container the two may be told from different roots
-    (``/../..``, or the host's path); then only the top of the mount can be seen, and it is ours."""
+    (``/../..``, or the host's path); then only the top of the mount can be seen: ours, or one that ours is in."""
     path = PurePosixPath(group)
     if ".." not in path.parts:
         try:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from llmctl.host import Host
-from llmctl.probe import cgroup
+from llmctl.probe import cgroup, macos
 from llmctl.probe.portable import portable
-from llmctl.probe.text import cpu_list, pairs, whole
+from llmctl.probe.text import MOST_CPUS, cpu_list, cpuinfo, line, pairs, whole
 from llmctl.types.machine import Cache, Cpu
 
+CPUS = "/sys/devices/system/cpu"
 DEEPEST_CACHE = 10
+LARGEST_CACHE_BYTES = 4 << 30  # the largest are of some hundred MiB; more is a virtual machine's invention
+MOST_THREADS = 8  # of one core: POWER's
+NAMELESS = "/proc/cpuinfo does not name a processor"
+PERFORMANCE_SHARE = 0.75  # of the fastest core's capacity; cores of one kind differ by a few percent (turbo bins)
 
-# The kernel's names (arch/x86/include/asm/cpufeatures.h, arch/arm64/kernel/cpuinfo.c) and, on the right, those that
-# llama.cpp prints (ggml_backend_cpu_get_features in ggml/src/ggml-cpu/ggml-cpu.cpp), in its order.
+# The kernel's names (arch/x86/include/asm/cpufeatures.h, arch/arm64/kernel/cpuinfo.c, arch/s390/kernel/processor.c)
+# and, on the right, those that llama.cpp prints (ggml_backend_cpu_get_features in ggml/src/ggml-cpu/ggml-cpu.cpp), in
+# its order. It prints nothing of AVX_VNNI_INT8, AVX512_FP16 or ARM's bf16, and what it doesn't name can't be compared.
 FEATURES: Mapping[str, str] = {
     "pni": "SSE3",
     "ssse3": "SSSE3",
@@ -30,92 +37,237 @@ FEATURES: Mapping[str, str] = {
     "avx512_vnni": "AVX512_VNNI",
     "avx512_bf16": "AVX512_BF16",
     "amx_int8": "AMX_INT8",
+    "neon": "NEON",  # 32-bit ARM's word
     "asimd": "NEON",
     "asimdhp": "FP16_VA",
     "i8mm": "MATMUL_INT8",
     "sve": "SVE",
     "asimddp": "DOTPROD",
     "sme": "SME",
+    "sme2": "SME2",
+    "v": "RISCV_V",
+    "vsx": "VSX",
+    "vxe": "VXE",
 }
 
 # MIDR_EL1 implementer and part, as in the kernel's arch/arm64/include/asm/cputype.h. ARM chips carry no name.
 ARM_CORES: Mapping[tuple[str, str], str] = {
     ("0x41", "0xd03"): "Cortex-A53",
     ("0x41", "0xd05"): "Cortex-A55",
+    ("0x41", "0xd07"): "Cortex-A57",
     ("0x41", "0xd08"): "Cortex-A72",
+    ("0x41", "0xd09"): "Cortex-A73",
     ("0x41", "0xd0b"): "Cortex-A76",
     ("0x41", "0xd0c"): "Neoverse N1",
     ("0x41", "0xd40"): "Neoverse V1",
+    ("0x41", "0xd41"): "Cortex-A78",
     ("0x41", "0xd42"): "Cortex-A78AE",
+    ("0x41", "0xd44"): "Cortex-X1",
+    ("0x41", "0xd46"): "Cortex-A510",
+    ("0x41", "0xd47"): "Cortex-A710",
+    ("0x41", "0xd48"): "Cortex-X2",
     ("0x41", "0xd49"): "Neoverse N2",
+    ("0x41", "0xd4b"): "Cortex-A78C",
+    ("0x41", "0xd4c"): "Cortex-X1C",
+    ("0x41", "0xd4d"): "Cortex-A715",
+    ("0x41", "0xd4e"): "Cortex-X3",
     ("0x41", "0xd4f"): "Neoverse V2",
+    ("0x41", "0xd80"): "Cortex-A520",
+    ("0x41", "0xd81"): "Cortex-A720",
+    ("0x41", "0xd82"): "Cortex-X4",
+    ("0x41", "0xd84"): "Neoverse V3",
+    ("0x41", "0xd85"): "Cortex-X925",
+    ("0x41", "0xd87"): "Cortex-A725",
+    ("0x41", "0xd8e"): "Neoverse N3",
+    ("0x48", "0xd01"): "Kunpeng 920",
+    ("0x4e", "0x003"): "Denver 2",
+    ("0x4e", "0x004"): "Carmel",
     ("0xc0", "0xac3"): "Ampere-1",
+    ("0xc0", "0xac4"): "Ampere-1a",
 }
+
+Core = frozenset[int]  # the numbers of the CPUs, as the kernel counts threads, that share one core
 
 
 def cpu(host: Host) -> tuple[Cpu, tuple[str, ...]]:
-    """The processor and notes on what could not be learnt.
+    """The processor and notes on what could not be learnt. CPUs that are switched off don't count.
 
     ``usable_threads`` = min(cores among the CPUs that we may run on, ceil of the container's CPU quota): decoding
     waits for memory, so a second thread on a core gains nothing and costs a barrier.
     """
-    text = host.read("/proc/cpuinfo")
-    processors = _processors(text or "")
-    if not processors:
+    text = host.read("/proc/cpuinfo") or ""
+    numbers = cpu_list(host.read(f"{CPUS}/online")) or frozenset(_processors(text))
+    if not numbers:
         if host.system == "linux":
-            return Cpu("unknown", _arch(host, {}), 1, 1, 1), ("/proc/cpuinfo does not name a processor",)
+            why = "the number of cores is not known"
+            return Cpu("unknown", _arch(host, {}), 1, 1, 1, usable_threads_reason=why), (NAMELESS,)
         return _portable(host)
-    numbers = cpu_list(host.read("/sys/devices/system/cpu/online")) or frozenset(processors)
+    told = cpuinfo(text)
+    cores, untold = _cores(host, numbers, text)
     allowed = cpu_list(pairs(host.read("/proc/self/status"), ":").get("Cpus_allowed_list")) & numbers or numbers
-    cores = {number: _core(host, number, processors.get(number, {})) for number in numbers}
-    first = next(iter(processors.values()))
-    shared = dict(pairs(text, ":"), **first)  # a board's lines stand after the last processor's
-    usable = len({cores[number] for number in allowed})
-    quota = cgroup.cpu_quota(host)
-    if quota is not None:
-        usable = min(usable, max(1, math.ceil(quota)))
+    usable, reason = _usable(cores, allowed, cgroup.cpu_quota(host))
+    given = _name(host, text)
+    notes = [] if given != "unknown" else [NAMELESS]
+    if untold and "siblings" in told and _threads(told) > 1:
+        notes.append(f"which CPUs share a core is not told of {untold} of {len(numbers)} CPUs: each counts as a core")
     return Cpu(
-        name=_name(shared),
-        arch=_arch(host, shared),
-        physical_cores=len(set(cores.values())),
+        name=given,
+        arch=_arch(host, told),
+        physical_cores=len(cores),
         logical_cores=len(numbers),
         usable_threads=usable,
-        features=_features(shared.get("flags") or shared.get("Features") or ""),
-        caches=_caches(host),
-    ), ()
+        features=_features(_flags(told)),
+        performance_cores=_performance_cores(host, cores),
+        usable_threads_reason=reason,
+        caches=_caches(host, cores),
+    ), tuple(notes)
 
 
 def name(host: Host) -> str:
     """The processor's name alone, for keys of what was measured on it."""
-    return _name(pairs(host.read("/proc/cpuinfo"), ":"))
+    return _name(host, host.read("/proc/cpuinfo") or "")
 
 
-def _caches(host: Host) -> tuple[Cache, ...]:
-    """Data and unified caches as the kernel lists them for each CPU, those that CPUs share counted once."""
-    found: set[tuple[int, int, str]] = set()
-    for folder in host.glob("/sys/devices/system/cpu/cpu[0-9]*/cache/index[0-9]*"):
-        level = host.read_int(f"{folder}/level")
-        kib = whole((host.read(f"{folder}/size") or "").strip().removesuffix("K"))
-        kind = (host.read(f"{folder}/type") or "").strip()
-        if level is not None and 0 < level < DEEPEST_CACHE and kib and kind != "Instruction":
-            found.add((level, kib * 1024, host.read(f"{folder}/shared_cpu_list") or ""))
-    kinds = Counter((level, size) for level, size, _ in found)
-    return tuple(Cache(level, size, count) for (level, size), count in sorted(kinds.items()))
+def _name(host: Host, text: str) -> str:
+    """What the processor calls itself: ARM's cores have numbers for names, older boards the chip's name."""
+    fields = cpuinfo(text)
+    kinds = _kinds(host, text) if "CPU part" in fields else []
+    known = " + ".join(kind for kind in kinds if kind in ARM_CORES.values())
+    keys = ("model name", "Model Name", "Hardware", "cpu", "uarch")  # Model Name: LoongArch; cpu: POWER; uarch: RISC-V
+    given = [fields.get(key) for key in keys]
+    if fields.get("vendor_id") == "IBM/S390":
+        given.append("IBM Z")
+    return line(next(filter(None, [given[0], known, *given[1:], " + ".join(kinds)]), None)) or "unknown"
+
+
+def _usable(cores: Sequence[Core], allowed: frozenset[int], quota: float | None) -> tuple[int, str]:
+    """How many threads compute, and what set that number."""
+    physical = len(cores)
+    permitted = sum(not core.isdisjoint(allowed) for core in cores)
+    usable = permitted if quota is None else min(permitted, max(1, math.ceil(quota)))
+    if usable == physical:
+        return usable, f"all {physical} physical cores" if physical > 1 else "the only physical core"
+    if quota is not None and quota < permitted:
+        amount = f"{max(quota, 0.01):.2f}".rstrip("0").rstrip(".")
+        return usable, f"CPU quota of {amount} {'CPU' if amount == '1' else 'CPUs'}"
+    return usable, f"affinity allows {permitted} of {physical} cores"
+
+
+def _cores(host: Host, numbers: frozenset[int], text: str) -> tuple[tuple[Core, ...], int]:
+    """The cores, each with its CPUs, in the order of their first ones; and of how many CPUs nothing tells the core.
+
+    By sysfs, where the kernel says which threads share a core; else by ``text``, /proc/cpuinfo's numbers of package
+    and core (gVisor has no sysfs), but not where more CPUs share them than a core has threads: with Xen they all do.
+    """
+    cores: list[Core] = []
+    placed: set[int] = set()
+    alike: Mapping[int, Core] | None = None
+    untold = 0
+    for number in sorted(numbers):
+        if number in placed:
+            continue
+        topology = f"{CPUS}/cpu{number}/topology"
+        core = cpu_list(host.read(f"{topology}/core_cpus_list") or host.read(f"{topology}/thread_siblings_list"))
+        if number not in core:
+            alike = _alike(text) if alike is None else alike
+            core = alike.get(number, Core())
+            untold += not core
+        cores.append((core & numbers) - placed | {number})
+        placed |= cores[-1]
+    return tuple(cores), untold
+
+
+def _alike(text: str) -> dict[int, Core]:
+    """For each CPU of /proc/cpuinfo those of its core, itself among them."""
+    places: dict[tuple[str, str], dict[int, dict[str, str]]] = {}
+    for number, fields in _processors(text).items():
+        if "physical id" in fields and "core id" in fields:
+            places.setdefault((fields["physical id"], fields["core id"]), {})[number] = fields
+    return {
+        number: Core(together)
+        for together in places.values()
+        for number, fields in together.items()
+        if len(together) <= _threads(fields)
+    }
+
+
+def _threads(fields: Mapping[str, str]) -> int:
+    """Of one core at most, as /proc/cpuinfo has it: where kinds of cores differ, it is the average rounded up."""
+    siblings, cores = whole(fields.get("siblings")), whole(fields.get("cpu cores"))
+    return -(-siblings // cores) if siblings and cores else MOST_THREADS
+
+
+def _performance_cores(host: Host, cores: Sequence[Core]) -> int | None:
+    """How many of the cores are the fast ones, None where all are alike.
+
+    Intel's hybrid chips have a performance counter unit for each kind (arch/x86/events/intel/core.c); elsewhere the
+    scheduler's figures tell (Documentation/ABI/testing/sysfs-devices-system-cpu, cpu_capacity; 1024 is the fastest).
+    AMD's compact cores differ in clock only, by not much more than good and poor cores of one kind do: not told.
+    """
+    strong = cpu_list(host.read("/sys/devices/cpu_core/cpus"))
+    fast = sum(not core.isdisjoint(strong) for core in cores)
+    if not strong:
+        capacities: list[int] = []
+        for core in cores:
+            capacity = whole(host.read(f"{CPUS}/cpu{min(core)}/cpu_capacity"))
+            if not capacity:
+                return None
+            capacities.append(capacity)
+        fast = sum(capacity >= PERFORMANCE_SHARE * max(capacities) for capacity in capacities)
+    return fast if 0 < fast < len(cores) else None
+
+
+def _caches(host: Host, cores: Sequence[Core]) -> tuple[Cache, ...]:
+    """Data and unified caches as the kernel lists them for each CPU, those that CPUs share counted once.
+
+    Large servers have thousands of these files. So only the first CPU of each core is asked; of a cache that was seen
+    no more than who shares it; and what an index is (level 1, instructions) is asked once for each size it has.
+    """
+    kinds: dict[tuple[int, str | None], int | None] = {}
+    seen: set[tuple[int, str]] = set()
+    found: Counter[tuple[int, int]] = Counter()
+    for core in cores:
+        for index in range(DEEPEST_CACHE):
+            folder = f"{CPUS}/cpu{min(core)}/cache/index{index}"
+            sharing = host.read(f"{folder}/shared_cpu_list")
+            if sharing is None:
+                break
+            if (index, sharing) in seen:
+                continue
+            seen.add((index, sharing))
+            size = host.read(f"{folder}/size")
+            if (index, size) not in kinds:
+                kinds[index, size] = _level(host, folder)
+            level, size_bytes = kinds[index, size], (whole((size or "").strip().removesuffix("K")) or 0) * 1024
+            if level and 0 < size_bytes <= LARGEST_CACHE_BYTES:
+                found[level, size_bytes] += 1
+    return tuple(Cache(level, size_bytes, count) for (level, size_bytes), count in sorted(found.items()))
+
+
+def _level(host: Host, folder: str) -> int | None:
+    """A cache's level; None for one that holds instructions, or if it isn't told."""
+    level = whole(host.read(f"{folder}/level"))
+    instructions = (host.read(f"{folder}/type") or "").strip() == "Instruction"
+    return None if instructions or level is None or level > DEEPEST_CACHE else level
 
 
 def _portable(host: Host) -> tuple[Cpu, tuple[str, ...]]:
     """The processor where there is no /proc."""
+    if host.system == "darwin" and (found := macos.cpu(host)):
+        return found
     told, why = portable(host)
     if told is None:
         return Cpu("unknown", "unknown", 1, 1, 1), (f"the processor can't be learnt: {why}",)
-    cores = max(1, told.physical_cores)
+    cores = [frozenset((number,)) for number in range(told.physical_cores)]
+    usable, reason = _usable(cores, frozenset(range(told.allowed_cpus)), None)
     return Cpu(
         name=told.cpu_name,
         arch=told.arch,
-        physical_cores=cores,
-        logical_cores=max(cores, told.logical_cores),
-        usable_threads=max(1, min(cores, told.allowed_cpus)),
+        physical_cores=told.physical_cores,
+        logical_cores=told.logical_cores,
+        usable_threads=usable,
         features=_features(" ".join(told.flags)),
+        usable_threads_reason=reason,
     ), ()
 
 
@@ -124,38 +276,51 @@ def _processors(text: str) -> dict[int, dict[str, str]]:
     for block in text.split("\n\n"):
         fields = pairs(block, ":")
         number = whole(fields.get("processor"))
-        if number is not None:
+        if number is not None and number < MOST_CPUS:
             found[number] = fields
     return found
 
 
-def _core(host: Host, number: int, fields: Mapping[str, str]) -> object:
-    """What tells one core from another: package and core number, or the set of threads that share it."""
-    if "physical id" in fields and "core id" in fields:
-        return fields["physical id"], fields["core id"]
-    topology = f"/sys/devices/system/cpu/cpu{number}/topology"
-    siblings = cpu_list(host.read(f"{topology}/core_cpus_list") or host.read(f"{topology}/thread_siblings_list"))
-    return siblings or number
+def _kinds(host: Host, text: str) -> list[str]:
+    """The names of ARM's kinds of cores, the fastest first."""
+    capacity: dict[tuple[str, str], int] = {}
+    for number, fields in _processors(text).items():
+        kind = (fields.get("CPU implementer", ""), fields.get("CPU part", ""))
+        if all(kind) and kind not in capacity:
+            capacity[kind] = whole(host.read(f"{CPUS}/cpu{number}/cpu_capacity")) or 0
+    fastest_first = sorted(capacity, key=lambda kind: -capacity[kind])
+    return [ARM_CORES.get(kind) or f"ARM core {kind[0]}/{kind[1]}" for kind in fastest_first]
 
 
-def _name(fields: Mapping[str, str]) -> str:
-    part = (fields.get("CPU implementer", ""), fields.get("CPU part", ""))
-    given = fields.get("model name") or ARM_CORES.get(part) or fields.get("Hardware") or fields.get("cpu")
-    if given:
-        return " ".join(given.split())
-    return f"ARM core {part[0]}/{part[1]}" if all(part) else "unknown"
+def _flags(fields: Mapping[str, str]) -> str:
+    """The names of instruction sets, in the words of ``FEATURES``.
+
+    RISC-V has them as letters ("rv64imafdcv_zicsr"); POWER names only its generation, and llama.cpp's VSX kernels are
+    made for the ninth and later (__POWER9_VECTOR__).
+    """
+    if letters := re.match(r"rv\d+([a-z]+)", fields.get("isa", "")):
+        return " ".join(letters[1])
+    if generation := re.match(r"power(\d{1,3})\b", fields.get("cpu", ""), re.IGNORECASE):
+        return "vsx" if int(generation[1]) >= 9 else ""
+    return fields.get("flags") or fields.get("Features") or fields.get("features") or ""
 
 
 def _features(flags: str) -> tuple[str, ...]:
     present = set(flags.split())
-    return tuple(ours for kernels, ours in FEATURES.items() if kernels in present)
+    return tuple(dict.fromkeys(ours for kernels, ours in FEATURES.items() if kernels in present))
 
 
 def _arch(host: Host, fields: Mapping[str, str]) -> str:
     """The machine's own word for itself where it has one (Linux 6.1), else by the signs in /proc/cpuinfo."""
-    told = (host.read("/proc/sys/kernel/arch") or "").strip()
-    if told:
+    told = line(host.read("/proc/sys/kernel/arch"))
+    if re.fullmatch(r"[a-z0-9_]{1,20}", told):
         return told
-    if "lm" in fields.get("flags", "").split():
-        return "x86_64"
-    return "aarch64" if "asimd" in fields.get("Features", "").split() else "unknown"
+    if "flags" in fields:
+        return "x86_64" if "lm" in fields["flags"].split() else "i686"
+    if "Features" in fields:
+        return "aarch64" if "asimd" in fields["Features"].split() else "arm"
+    if generation := re.match(r"rv(32|64)", fields.get("isa", "")):
+        return f"riscv{generation[1]}"
+    if fields.get("cpu", "").upper().startswith("POWER"):
+        return "ppc64le"  # what llama.cpp is built for on POWER; the big-endian systems are gone
+    return "s390x" if fields.get("vendor_id") == "IBM/S390" else "unknown"

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from llmctl.host import Host
-from llmctl.probe import cgroup
+from llmctl.probe import cgroup, macos
 from llmctl.probe.portable import portable
 from llmctl.probe.text import pairs, whole
 from llmctl.types.machine import Memory
+
+# What MemAvailable is made of besides MemFree
+RECLAIMABLE = ("Active(file)", "Inactive(file)", "SReclaimable")
+LARGEST_BYTES = 1 << 62  # more is no memory that a computer has
 
 
 def memory(host: Host) -> tuple[Memory, tuple[str, ...]]:
     """Memory in bytes and notes on what could not be learnt.
 
     available = min(MemAvailable, for each limit: limit - (current - page cache)). Both sides count page cache as
-    available, active or not: the kernel reclaims it before it kills (si_mem_available() in mm/show_mem.c).
+    available, active or not: the kernel reclaims it before it kills (si_mem_available() in mm/show_mem.c). Neither
+    counts shared memory, nor huge pages that were set aside, though they are part of MemTotal.
     """
     fields = pairs(host.read("/proc/meminfo"), ":")
     total = _kib(fields.get("MemTotal"))
@@ -24,8 +29,8 @@ def memory(host: Host) -> tuple[Memory, tuple[str, ...]]:
     available = _kib(fields.get("MemAvailable"))
     notes: tuple[str, ...] = ()
     if available is None:  # Linux before 3.14, and files cut short
-        available = _kib(fields.get("MemFree")) or 0
-        notes = ("/proc/meminfo has no MemAvailable; free memory is counted without page cache",)
+        available = sum(_kib(fields.get(kind)) or 0 for kind in ("MemFree", *RECLAIMABLE))
+        notes = ("/proc/meminfo has no MemAvailable; free memory and the page cache it lists are counted instead",)
     limits = [limit for limit in cgroup.memory_limits(host) if limit.limit_bytes < total]
     tightest = min(limits, key=lambda limit: limit.limit_bytes, default=None)
     return Memory(
@@ -39,6 +44,8 @@ def memory(host: Host) -> tuple[Memory, tuple[str, ...]]:
 
 def _portable(host: Host) -> tuple[Memory, tuple[str, ...]]:
     """Memory where there is no /proc."""
+    if host.system == "darwin" and (found := macos.memory(host)):
+        return found, ()
     told, why = portable(host)
     if told is None:
         return Memory(0, 0), (f"how much memory there is can't be learnt: {why}",)
@@ -46,6 +53,6 @@ def _portable(host: Host) -> tuple[Memory, tuple[str, ...]]:
 
 
 def _kib(value: str | None) -> int | None:
-    words = (value or "").split()
-    number = whole(words[0]) if words else None
-    return None if number is None else number * 1024
+    """The kernel's "8245000 kB" in bytes; without its unit it may be a line that was cut short."""
+    number = whole(value.removesuffix(" kB")) if value and value.endswith(" kB") else None
+    return None if number is None or number * 1024 > LARGEST_BYTES else number * 1024

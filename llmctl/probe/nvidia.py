@@ -1,173 +1,256 @@
-"""NVIDIA cards, asked of NVML through pynvml in a process of its own: drivers hang and crash.
-
-``python -m llmctl.probe.nvidia`` is that process.
-"""
+"""NVIDIA GPUs: what NVML says of those that CUDA may use, and what the kernel knows of those that it can't."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Sequence
 
-from llmctl import child
 from llmctl.host import Host
+from llmctl.probe import drm, nvidia_kernel, nvml, pci_ids, tegra
 from llmctl.probe.decode import MismatchError, decode
+from llmctl.probe.nvidia_kernel import KernelCard
+from llmctl.probe.nvml import Card, Slice, Told
+from llmctl.probe.system import container
 from llmctl.types.machine import Accelerator, AcceleratorKind, Memory
 
-T = TypeVar("T")
+DEADLINE_S = 10.0  # without nvidia-persistenced each card is woken up first, which takes one to two seconds
 
-DEADLINE_S = 3.0
+WSL_LIBRARY = "/usr/lib/wsl/lib/libnvidia-ml.so.1"
+SIGNS = ("/proc/driver/nvidia/version", "/dev/nvidiactl", WSL_LIBRARY)
+CONTROLS = ("/dev/nvidiactl", "/dev/dxg")
+# Where the system's loader may not look: WSL with ldconfig turned off, NixOS.
+ELSEWHERE = (WSL_LIBRARY, "/run/opengl-driver/lib/libnvidia-ml.so.1")
+WINDOWS_FOLDER = "/Windows/System32"
+WINDOWS_SIGNS = (f"{WINDOWS_FOLDER}/nvml.dll", "/Program Files/NVIDIA Corporation/NVSMI/nvml.dll")
 
+SLICES = 8  # "A GPU memory slice is roughly one eighth of the total ... capacity and bandwidth" (MIG User Guide)
+BASIS = "memory clock x bus width (NVML)"
 
-@dataclass(frozen=True, slots=True)
-class Card:
-    """What NVML says of one device. ``pci`` is lower case with a domain of four digits, as the kernel writes it."""
-
-    name: str
-    uuid: str | None
-    pci: str | None
-    memory_total_bytes: int | None
-    memory_free_bytes: int | None
-    compute_capability: str | None
-    memory_clock_mhz: int | None
-    bus_width_bits: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """One answer of NVML. ``error`` is its own word when it could not start."""
-
-    driver: str | None = None
-    cards: tuple[Card, ...] = ()
-    error: str | None = None
+START_WITH_GPU = {
+    "podman": "podman run --device nvidia.com/gpu=all",
+    "kubernetes": "resources: limits: nvidia.com/gpu: 1",
+    "lxc": "lxc config device add NAME gpu gpu",
+}
+START_WITH_LIBRARIES = {
+    "apptainer": "apptainer exec --nv",
+    "lxc": "lxc config set NAME nvidia.runtime=true",
+}
 
 
 def nvidia(host: Host, memory: Memory) -> tuple[tuple[Accelerator, ...], tuple[str, ...]]:
-    """The cards that CUDA_VISIBLE_DEVICES lets count, and notes. Costs nothing where there is no driver."""
-    windows = host.live and sys.platform.startswith("win")  # there only the library shows, which pynvml looks for
-    if not windows and not visible(host):
+    """The GPUs that CUDA_VISIBLE_DEVICES lets count, and notes. Starts no child where no driver shows.
+
+    A card with MIG turned on is listed as its slices; how many of them a process sees depends on the driver (before
+    570 one, MIG User Guide), which the engine knows. GPUs without memory of their own have ``memory``'s.
+    """
+    if host.system == "darwin":  # the last driver was for macOS 10.13
         return (), ()
-    if not windows and not reachable(host):
-        return (), (
-            "NVIDIA: the driver is loaded, but there is no /dev/nvidiactl: this container was started without its GPU "
-            "(docker run --gpus all)",
-        )
-    return ask(host, deadline_s=DEADLINE_S) if host.live else ((), ())
-
-
-def visible(host: Host) -> bool:
-    """Whether a driver shows itself."""
-    signs = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/usr/lib/wsl/lib/libnvidia-ml.so.1")
-    return any(host.exists(sign) for sign in signs)
-
-
-def reachable(host: Host) -> bool:
-    """Whether we are let through to the driver: its control device, or WSL's."""
-    return host.exists("/dev/nvidiactl") or host.exists("/dev/dxg")
-
-
-def ask(host: Host, *, deadline_s: float) -> tuple[tuple[Accelerator, ...], tuple[str, ...]]:
-    """Asks NVML in a child. Whatever goes wrong there is a note."""
-    reply = host.ask(__name__, deadline_s=deadline_s)
-    if reply.data is None:
-        return (), (f"NVIDIA: the driver's library {reply.why}",)
-    try:
-        told = decode(Told, reply.data, "nvml")
-    except MismatchError as error:
-        return (), (f"NVIDIA: {error}",)
-    if told.error is not None:
-        return (), (f"NVIDIA: {told.error}",)
-    notes = []
+    board = tegra.board(host)
+    told, notes = _ask(host, board)
+    if board is not None:
+        told = tegra.with_board(told, board)
     choice = host.environ.get("CUDA_VISIBLE_DEVICES")
-    shown = chosen(told.cards, choice)
-    if choice and len({card.name for card in told.cards}) > 1 and host.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
-        notes.append("NVIDIA: CUDA counts unlike cards from the fastest; set CUDA_DEVICE_ORDER=PCI_BUS_ID to be sure")
-    return tuple(_accelerator(card, told.driver, i) for i, card in enumerate(shown)), tuple(notes)
+    found: list[Accelerator] = []
+    if told is not None:
+        found = [_accelerator(card, part, told, memory) for card, part in chosen(told.cards, choice)]
+        notes = [*notes, *_notes(host, told, choice)]
+    if choice is None and board is None:  # what the variable hides must not come back this way
+        others, more = _others(host, told)
+        found, notes = [*found, *others], [*notes, *more]
+    return tuple(found), tuple(f"NVIDIA: {note}" for note in notes)
 
 
-def chosen(cards: Sequence[Card], choice: str | None) -> tuple[Card, ...]:
-    """The cards that CUDA would show: numbers or the beginning of uuids, in the order given, up to the first that
-    does not exist (CUDA C++ Programming Guide, "CUDA Environment Variables")."""
-    if choice is None:
-        return tuple(cards)
-    shown: list[Card] = []
-    for word in (part.strip() for part in choice.split(",")):
-        if word.isdecimal():
-            matches = cards[int(word) : int(word) + 1] if len(word) < 4 else []
-        else:
-            matches = [card for card in cards if word and (card.uuid or "").startswith(word)]
-        if len(matches) != 1 or matches[0] in shown:
-            break
-        shown.append(matches[0])
-    return tuple(shown)
+def _ask(host: Host, board: tegra.Board | None) -> tuple[Told | None, list[str]]:
+    """What NVML told; else None, and why."""
+    if board is not None and _contained(host) and not board.reachable:
+        return None, ["this container was started without its GPU (docker run --runtime nvidia)"]
+    shows = any(host.exists(sign) for sign in (WINDOWS_SIGNS if host.system == "win32" else SIGNS))
+    # the signs mean nothing where paths are of another drive than the one that Windows is on
+    if not shows and (host.system != "win32" or host.exists(WINDOWS_FOLDER)):
+        return None, []
+    if board is None and _contained(host) and not any(map(host.exists, CONTROLS)):
+        command = START_WITH_GPU.get(container(host) or "", "docker run --gpus all")
+        return None, [
+            f"the driver is loaded, but there is no {CONTROLS[0]}: this container was started without its GPU "
+            f"({command})"
+        ]
+    reply = host.ask(nvml.__name__, [place for place in ELSEWHERE if host.exists(place)], deadline_s=DEADLINE_S)
+    why = f"the driver's library {reply.why} (sudo dmesg | grep NVRM may tell why)"
+    if reply.data is not None:
+        try:
+            told = decode(Told, reply.data, "nvml")
+            if told.error is None:
+                return told, []
+            why = _why(host, told)
+        except MismatchError as error:
+            why = str(error)
+    return None, [why] if shows and board is None else []
 
 
-def _accelerator(card: Card, driver: str | None, index: int) -> Accelerator:
-    bandwidth = None
-    if card.memory_clock_mhz and card.bus_width_bits:
-        # NVML's clock is that of the command bus; data moves on both edges: RTX 3090 9751 MHz x 2 x 384 bit = 936 GB/s
-        bandwidth = card.memory_clock_mhz * 1e6 * 2 * card.bus_width_bits / 8
-    return Accelerator(
-        id=card.pci or f"nvidia{index}",
-        name=card.name,
-        vendor="NVIDIA",
-        # chips that share the CPU's memory (GB10, Jetson) have none of their own to report
-        kind=AcceleratorKind.UNIFIED if card.memory_total_bytes is None else AcceleratorKind.DISCRETE,
-        memory_total_bytes=card.memory_total_bytes,
-        memory_free_bytes=card.memory_free_bytes,
-        bandwidth_bytes_per_s=bandwidth,
-        bandwidth_basis="memory clock x bus width (NVML)" if bandwidth else None,
-        driver=driver,
-        compute_capability=card.compute_capability,
+def _contained(host: Host) -> bool:
+    return container(host) not in (None, "wsl")
+
+
+def _why(host: Host, told: Told) -> str:
+    """Why NVML did not start, and what mends it."""
+    if container(host) == "wsl":
+        return f"Windows's driver does not work here: {told.error} (wsl --shutdown, or a newer driver for Windows)"
+    version = nvidia_kernel.version(host)
+    driver = f"the driver {version}" if version else "the driver"
+    if told.code == nvml.LIBRARY_NOT_FOUND:
+        return f"{driver} is loaded, but its library libnvidia-ml.so.1 is not found: {_get_libraries(host, version)}"
+    if told.code == nvml.DRIVER_NOT_LOADED:
+        return "the driver is installed, but not loaded: sudo modprobe nvidia"
+    if told.code != nvml.VERSION_MISMATCH:
+        return f"{driver} does not work: {told.error} (sudo dmesg | grep NVRM may tell why)"
+    if _contained(host):
+        return f"the libraries in this container are not of the version of {driver} that is loaded: start it anew"
+    return (
+        f"the libraries are not of the version of {driver} that is loaded, as after an update: reboot, or "
+        "sudo rmmod nvidia_uvm nvidia_drm nvidia_modeset nvidia && sudo modprobe nvidia"
     )
 
 
-def _tell(_: Any) -> dict[str, Any]:
-    """In the child: everything NVML knows. A function that an old driver lacks leaves its field None."""
-    import pynvml as untyped
+def _get_libraries(host: Host, version: str | None) -> str:
+    if _contained(host):
+        variable = "start the container with NVIDIA_DRIVER_CAPABILITIES=compute,utility"
+        return START_WITH_LIBRARIES.get(container(host) or "", variable)
+    return nvidia_kernel.install_libraries(host, version)
 
-    pynvml: Any = untyped
 
-    def known(function: Callable[..., T], *arguments: Any) -> T | None:
-        try:
-            return function(*arguments)
-        except pynvml.NVMLError:
-            return None
+def chosen(cards: Sequence[Card], choice: str | None) -> tuple[tuple[Card, Slice | None], ...]:
+    """The cards and MIG slices that CUDA would show: numbers of cards, or the beginning of uuids, in the order given,
+    up to the first that does not exist (CUDA C++ Programming Guide, "CUDA Environment Variables"). A slice has a uuid
+    (MIG-...), or for drivers before 470 its place, MIG-<uuid of the card>/<GPU instance>/<compute instance>."""
+    if choice is None:
+        return tuple(one for card in cards for one in _parts(card))
+    shown: list[tuple[Card, Slice | None]] = []
+    for word in (part.strip() for part in choice.split(",")):
+        matches: Sequence[tuple[tuple[Card, Slice | None], ...]]
+        if word.isdecimal():
+            matches = [_parts(card) for card in (cards[int(word) : int(word) + 1] if len(word) < 4 else [])]
+        else:
+            matches = [_parts(card) for card in cards if word and (card.uuid or "").startswith(word)]
+            matches = matches or [
+                ((card, part),) for card in cards for part in card.slices if word in (_place(card, part), part.uuid)
+            ]
+        if len(matches) != 1 or any(one in shown for one in matches[0]):
+            break
+        shown += matches[0]
+    return tuple(shown)
 
-    try:
-        pynvml.nvmlInit()
-        count = pynvml.nvmlDeviceGetCount()
-    except pynvml.NVMLError as error:
-        return {"error": str(error).rstrip(".")}
-    cards = []
-    for index in range(count):
-        handle = known(pynvml.nvmlDeviceGetHandleByIndex, index)
-        if handle is None:
-            continue
-        memory = known(pynvml.nvmlDeviceGetMemoryInfo, handle)
-        pci = known(pynvml.nvmlDeviceGetPciInfo, handle)
-        capability = known(pynvml.nvmlDeviceGetCudaComputeCapability, handle)
-        cards.append(
-            {
-                "name": known(pynvml.nvmlDeviceGetName, handle) or "NVIDIA GPU",
-                "uuid": known(pynvml.nvmlDeviceGetUUID, handle),
-                "pci": _address(pci.busId) if pci else None,
-                "memory_total_bytes": memory.total if memory else None,
-                "memory_free_bytes": memory.free if memory else None,
-                "compute_capability": f"{capability[0]}.{capability[1]}" if capability else None,
-                "memory_clock_mhz": known(pynvml.nvmlDeviceGetMaxClockInfo, handle, pynvml.NVML_CLOCK_MEM),
-                "bus_width_bits": known(pynvml.nvmlDeviceGetMemoryBusWidth, handle),
-            }
+
+def _parts(card: Card) -> tuple[tuple[Card, Slice | None], ...]:
+    return tuple((card, part) for part in card.slices) if card.mig else ((card, None),)
+
+
+def _place(card: Card, part: Slice) -> str | None:
+    return f"MIG-{card.uuid}/{part.instance[0]}/{part.instance[1]}" if card.uuid and len(part.instance) == 2 else None
+
+
+def _notes(host: Host, told: Told, choice: str | None) -> list[str]:
+    """What is wrong, or not sure, about cards that NVML lists."""
+    notes = list(told.failures)
+    for index, card in enumerate(told.cards):
+        if card.mig and not card.slices:
+            smi = f"-i {card.address or card.uuid or index}"
+            notes.append(
+                f"MIG is turned on for {card.name or 'a card'}, but has no slices: sudo nvidia-smi mig {smi} -lgip "
+                f"lists what there can be, sudo nvidia-smi {smi} -mig 0 turns it off"
+            )
+    numbered = any(word.strip().isdecimal() for word in (choice or "").split(","))
+    unlike = len({card.name for card in told.cards}) > 1
+    if numbered and unlike and host.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
+        notes.append("CUDA counts unlike cards from the fastest; set CUDA_DEVICE_ORDER=PCI_BUS_ID to be sure")
+    if told.no_cuda:
+        mend = _get_libraries(host, told.driver)
+        notes.append(f"the driver's library libcuda.so.1, which every CUDA program needs, is not found: {mend}")
+    return notes
+
+
+def _accelerator(card: Card, part: Slice | None, told: Told, memory: Memory) -> Accelerator:
+    own, index = part or card, told.cards.index(card)
+    total, free = own.memory_total_bytes, own.memory_free_bytes
+    if card.shared:
+        total, free = memory.total_bytes or None, memory.available_bytes
+    bandwidth, basis = bandwidth_of(card, part)
+    number = card.slices.index(part) if part else 0
+    place = card.address or f"nvidia{index}"
+    return Accelerator(
+        # never the card's address for a slice: the engine gives that of all of them, and would see each in any
+        id=place if part is None else part.uuid or f"nvidia{index}-mig{number}",
+        name=(own.name or f"{card.name or 'NVIDIA GPU'} MIG") if part else card.name or "NVIDIA GPU",
+        vendor="NVIDIA",
+        kind=AcceleratorKind.UNIFIED if card.shared else AcceleratorKind.DISCRETE,
+        memory_total_bytes=total,
+        memory_free_bytes=None if total is None else free,
+        bandwidth_bytes_per_s=bandwidth,
+        bandwidth_basis=basis,
+        driver=told.driver,
+        compute_capability=card.compute_capability,
+        shared_bytes=total if card.shared else None,
+        api_version=f"CUDA {told.cuda}" if told.cuda else None,
+        uuid=own.uuid,
+        # on GB10 NVML tells of a link that the GPU's memory does not depend on
+        pcie=f"gen{card.pcie[0]} x{card.pcie[1]}" if len(card.pcie) == 2 and not card.shared else None,
+        power_limit_w=card.power_limit_mw / 1000 if card.power_limit_mw and part is None else None,
+        parent=place if part else None,
+        pci_id=card.pci_id,
+    )
+
+
+def bandwidth_of(card: Card, part: Slice | None) -> tuple[float | None, str | None]:
+    """Bytes/s, and how they are known. NVML's clock is such that two bits per pin and cycle move, whatever the memory
+    (GDDR5 to 7, HBM2 to 3e): RTX 3090 9751 MHz x 2 x 384 bit = 936 GB/s."""
+    if not card.memory_clock_mhz or not card.bus_width_bits or card.shared:
+        return None, None
+    whole = card.memory_clock_mhz * 1e6 * 2 * card.bus_width_bits / 8
+    if part is None:
+        return whole, BASIS
+    if not part.memory_total_bytes or not card.memory_total_bytes:
+        return None, None  # without privileges NVML may keep the whole card's memory to itself
+    share = max(1, min(SLICES, round(SLICES * part.memory_total_bytes / card.memory_total_bytes)))
+    return whole * share / SLICES, f"{share}/{SLICES} of {BASIS}"
+
+
+def _others(host: Host, told: Told | None) -> tuple[list[Accelerator], list[str]]:
+    """The cards that NVML did not list, so that the user sees them and why they can't be used."""
+    if told is not None and _contained(host):
+        return [], []  # the kernel shows a container the whole machine's cards
+    listed = {card.address for card in told.cards if card.address} if told else set()
+    listed |= {address.partition(":")[2] for address in listed}  # as the bus lists them, without the domain
+    version = nvidia_kernel.version(host)
+    found, notes = [], []
+    for card in nvidia_kernel.cards(host):
+        if card.address in listed or (told is not None and told.cards and card.driver == "nvidia"):
+            continue  # left out while others work: one that we were not given
+        name = pci_ids.name(host, card.pci_id)
+        found.append(
+            Accelerator(
+                id=card.address,
+                name=f"NVIDIA {name}" if name else f"NVIDIA GPU ({card.pci_id})" if card.pci_id else "NVIDIA GPU",
+                vendor="NVIDIA",
+                kind=AcceleratorKind.DISCRETE,
+                memory_total_bytes=None,
+                memory_free_bytes=None,
+                driver=(version or card.driver) if card.driver == "nvidia" else card.driver,
+                pci_id=card.pci_id,
+            )
         )
-    return {"driver": known(pynvml.nvmlSystemGetDriverVersion), "cards": cards}
+        notes += _undriven(host, card, found[-1].name, told)
+    return found, notes
 
 
-def _address(bus_id: str) -> str:
-    """NVML's "00000000:01:00.0" as the kernel and ggml write it: "0000:01:00.0"."""
-    domain, _, rest = bus_id.lower().partition(":")
-    return f"{domain[-4:]}:{rest}"
-
-
-if __name__ == "__main__":
-    sys.exit(child.answer(_tell))
+def _undriven(host: Host, card: KernelCard, name: str, told: Told | None) -> list[str]:
+    """Why NVML does not list a card, if that was not said yet."""
+    gpu = f"{name.removeprefix('NVIDIA ')} at {card.address}"
+    if card.driver == "nvidia":
+        return [f"the driver does not run {gpu}: sudo dmesg | grep NVRM tells why"] if told is not None else []
+    if card.driver in drm.VIRTUAL_MACHINE:
+        return [f"{gpu} is kept for a virtual machine ({card.driver})"]
+    if card.driver is None and nvidia_kernel.installed(host):
+        return [
+            f"the driver is installed, but not loaded for {gpu}: sudo modprobe nvidia (Secure Boot may refuse it: "
+            "mokutil --sb-state)"
+        ]
+    state = f"is run by {card.driver}, which has no CUDA" if card.driver else "has no driver"
+    return [f"{gpu} {state}: {nvidia_kernel.install_driver(host)}, then reboot"]

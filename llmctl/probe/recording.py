@@ -11,13 +11,15 @@ replaced: see ``scrub``.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from llmctl.child import Reply
-from llmctl.host import Filesystem, Host, Ran
+from llmctl.host import READ_LIMIT_BYTES, Filesystem, Host, Ran
+from llmctl.probe import pci_ids
 from llmctl.probe.decode import decode
 from llmctl.probe.scrub import Scrubber
 
@@ -46,13 +48,15 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """What machine.json holds. ``system`` is Python's sys.platform, ``store`` the filesystem that models are on."""
+    """What machine.json holds. ``system`` is Python's sys.platform, ``store`` the filesystem that models are on,
+    ``unreadable`` the files that are there but not for this user."""
 
     system: str
     environ: Mapping[str, str]
     runs: tuple[Run, ...] = ()
     asked: tuple[Asked, ...] = ()
     store: Filesystem | None = None
+    unreadable: tuple[str, ...] = ()
 
 
 NOTHING = Recording("linux", {})
@@ -63,6 +67,9 @@ class Recorded(Host):
     """Another machine. What was not recorded isn't there."""
 
     told: Recording = NOTHING
+
+    def readable(self, name: str) -> bool:
+        return name not in self.told.unreadable and self.exists(name)
 
     def run(self, argv: Sequence[str], *, timeout_s: float) -> Ran | None:
         return next((one.ran for one in self.told.runs if one.argv == tuple(argv)), None)
@@ -112,14 +119,15 @@ class Recorder(Host):
     runs: dict[tuple[str, ...], Ran | None] = field(default_factory=dict)
     asked: dict[str, Reply] = field(default_factory=dict)
     store: list[Filesystem | None] = field(default_factory=list)
+    unreadable: set[str] = field(default_factory=set)
 
     @property
     def live(self) -> bool:
         """What was kept from earlier is not asked for again, so it would be missing from the recording."""
         return False
 
-    def read(self, name: str) -> str | None:
-        text = self.machine.read(name)
+    def read(self, name: str, *, limit_bytes: int = READ_LIMIT_BYTES) -> str | None:
+        text = self.machine.read(name, limit_bytes=limit_bytes)
         if text is not None:
             self.files[name] = text
         return text
@@ -133,6 +141,12 @@ class Recorder(Host):
         if there:
             self.files.setdefault(name, None)
         return there
+
+    def readable(self, name: str) -> bool:
+        may = self.machine.readable(name)
+        if not may and self.exists(name):
+            self.unreadable.add(name)
+        return may
 
     def glob(self, pattern: str) -> list[str]:
         found = self.machine.glob(pattern)
@@ -158,11 +172,13 @@ class Recorder(Host):
         folder.mkdir(parents=True, exist_ok=True)
         scrub = Scrubber.of_this_machine(self.files.get("/proc/self/cgroup") or "")
         (folder / ROOT).mkdir()
+        pairs = (pair for text in self.files.values() for pair in PCI_ID.findall(text or ""))
+        devices = frozenset(f"{vendor}:{device}".lower() for vendor, device in pairs)
         for name, text in sorted(self.files.items()):
             place = folder / ROOT / scrub(name).lstrip("/")
             if text is not None:
                 place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_text(scrub(_kept(name, text)), encoding="utf-8")
+                place.write_text(scrub(_kept(name, text, devices)), encoding="utf-8")
             elif not any(other.startswith(name + "/") for other in self.files):
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.touch()
@@ -175,18 +191,33 @@ class Recorder(Host):
                 Asked(module, reply.data, reply.why, reply.illegal_instruction) for module, reply in self.asked.items()
             ),
             store=next(iter(self.store), None),
+            unreadable=tuple(sorted(self.unreadable)),
         )
         with (folder / DOCUMENT).open("x", encoding="utf-8") as out:
             out.write(json.dumps(_each(scrub, asdict(told)), indent=2, ensure_ascii=False) + "\n")
 
 
-# Of these files only the lines that are looked at are kept: mounts name servers and folders, a status its process.
-LINES = {"/proc/self/mountinfo": " - cgroup", "/proc/self/status": "Cpus_allowed_list:"}
+# in a device's uevent, and in /proc/bus/pci/devices
+PCI_ID = re.compile(r"(?m)^(?:PCI_ID=|[0-9a-f]{4}\t)([0-9A-Fa-f]{4}):?([0-9A-Fa-f]{4})\b")
+# Of these files only the lines that are looked at are kept: mounts name servers and folders, a status its process, a
+# GPU's unique_id is one card's alone.
+LINES = {
+    r"/proc/self/mountinfo": r" - cgroup",
+    r"/proc/self/status": r"Cpus_allowed_list:",
+    r"/proc/bus/pci/devices": r"^[0-9a-f]{4}\t(1002|10de|8086)",
+    r"/sys/class/kfd/kfd/topology/nodes/\d+/properties": r"^(?!unique_id)",
+}
 
 
-def _kept(name: str, text: str) -> str:
-    mark = LINES.get(name)
-    return text if mark is None else "".join(line for line in text.splitlines(keepends=True) if mark in line)
+def _kept(name: str, text: str, devices: frozenset[str]) -> str:
+    """What of a file goes into the recording; of the tables of PCI devices what tells of ``devices``."""
+    table = pci_ids.excerpt(name, text, devices)
+    if table is not None:
+        return table
+    mark = next((mark for pattern, mark in LINES.items() if re.fullmatch(pattern, name)), None)
+    if mark is None:
+        return text
+    return "".join(line for line in text.splitlines(keepends=True) if re.search(mark, line))
 
 
 def _each(scrub: Scrubber, value: Any) -> Any:

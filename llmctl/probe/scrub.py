@@ -28,6 +28,7 @@ SHORTEST_NAME = 3
 SERIAL = re.compile(r"(?im)^.*\bserial\b.*\n?")
 UUID = re.compile(r"(?i)[0-9a-f]{8}(?:([-_])[0-9a-f]{4}){3}\1[0-9a-f]{12}(?![0-9a-f])")
 HARDWARE_ADDRESS = re.compile(r"(?i)(?<![0-9a-f:])[0-9a-f]{2}(?::[0-9a-f]{2}){5}(?![0-9a-f:])")
+GPU_ID = re.compile(r"(?i)\bGPU-[0-9a-f]{16}\b")  # ROCm's uuids
 LONG_ID = re.compile(r"(?i)(?<![0-9a-f])[0-9a-f]{32,}(?![0-9a-f])")
 
 
@@ -66,10 +67,9 @@ class Scrubber:
         text = UUID.sub(
             lambda match: f"00000000-0000-0000-0000-{self._number(match[0]):012d}".replace("-", match[1]), text
         )
-        text = re.sub(
-            r"(?i)\b[0-9a-f]{2}(?::[0-9a-f]{2}){5}\b", lambda m: f"02:00:00:00:00:{self._number(m[0]):02d}", text
-        )
-        return re.sub(r"(?i)\b[0-9a-f]{32,}\b", lambda m: f"{self._number(m[0]):0{len(m[0])}d}", text)
+        text = GPU_ID.sub(lambda match: f"GPU-{self._number(match[0]):016d}", text)
+        text = HARDWARE_ADDRESS.sub(lambda match: f"02:00:00:00:00:{self._number(match[0]) % 100:02d}", text)
+        return LONG_ID.sub(lambda match: f"{self._number(match[0]):0{len(match[0])}d}", text)
 
     def _number(self, text: str) -> int:
         return self._numbers.setdefault(text.lower(), len(self._numbers) + 1)

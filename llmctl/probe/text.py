@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 MOST_DIGITS = 19  # of a 64-bit number; longer is not a number that the kernel wrote
-MOST_CPUS = 1 << 16
+MOST_CPUS = 1 << 13  # NR_CPUS of the largest kernels (MAXSMP in arch/x86/Kconfig)
+LONGEST_LINE = 200
+
+
+def line(text: str | None) -> str:
+    """``text`` as one line that can be shown to people: printable, single blanks, not too long."""
+    start = (text or "")[: 4 * LONGEST_LINE]
+    printable = "".join(letter if letter.isprintable() else " " for letter in start)
+    return " ".join(printable.split())[:LONGEST_LINE].rstrip()
 
 
 def whole(text: str | None) -> int | None:
@@ -15,19 +23,25 @@ def whole(text: str | None) -> int | None:
 def pairs(text: str | None, separator: str | None = None) -> dict[str, str]:
     """Lines "key<separator>value" as a dictionary; lines of another form are skipped, the first of a key counts."""
     found: dict[str, str] = {}
-    for line in (text or "").splitlines():
-        key, *value = line.split(separator, 1)
-        if value:
-            found.setdefault(key.strip(), value[0].strip())
+    for each in (text or "").splitlines():
+        words = each.split(separator, 1)
+        if len(words) == 2:
+            found.setdefault(words[0].strip(), words[1].strip())
     return found
+
+
+def cpuinfo(text: str | None) -> dict[str, str]:
+    """What /proc/cpuinfo says of the first processor, and of all: a board's lines stand after the last one's."""
+    all_of_it = text or ""
+    return {**pairs(all_of_it.rpartition("\n\n")[2], ":"), **pairs(all_of_it.partition("\n\n")[0], ":")}
 
 
 def cpu_list(text: str | None) -> frozenset[int]:
     """The kernel's list format, "0-3,8": {0, 1, 2, 3, 8}. Empty if ``text`` is not such a list."""
     cpus: set[int] = set()
     for part in (text or "").strip().split(","):
-        first, _, last = part.partition("-")
-        low, high = whole(first), whole(last or first)
+        first, dash, last = part.partition("-")
+        low, high = whole(first), whole(last if dash else first)
         if low is None or high is None or not low <= high < MOST_CPUS:
             return frozenset()
         cpus.update(range(low, high + 1))

@@ -69,6 +69,7 @@ class Accelerator:
     others. ``architecture`` is what kernels are compiled for: gfx1100 with AMD; NVIDIA's is the compute capability.
     ``pcie`` is the link as it could be at best, "gen4 x16". ``api_version`` is the newest version of the vendor's
     interface that the driver takes (CUDA 12.4). A MIG slice names its ``parent``'s id.
+    ``pci_id`` is the vendor and device number, "1002:747e" in lower case, None where it is on no PCI bus.
     """
 
     id: str
@@ -91,6 +92,7 @@ class Accelerator:
     pcie: str | None = None
     power_limit_w: float | None = None
     parent: str | None = None
+    pci_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import pytest
 from llmctl.checks import Check, Status, Surroundings, blocking, checks, machine_checks
 from llmctl.checks.surroundings import Wrong
 from llmctl.endpoint.health import Health
+from llmctl.engine.install import Installed, rebuild
 from llmctl.engine.supervise import REINSTALL
 from llmctl.store import Unfinished
 from llmctl.store.reach import Reach
@@ -63,8 +64,8 @@ def test_a_healthy_machine_without_a_gpu() -> None:
 @pytest.mark.parametrize(
     ("parts", "id", "said", "remedy"),
     [
-        ({"engines": (replace(ENGINE, features=("AVX2",)),)}, "engine-cpu", "built without AVX512", REINSTALL),
-        ({"accelerators": (NVIDIA,)}, "gpu", "built for the CPU only", f"CMAKE_ARGS=-DGGML_CUDA=on {REINSTALL}"),
+        ({"engines": (replace(ENGINE, features=("AVX2",)),)}, "engine-cpu", "built without AVX512", "--no-binary"),
+        ({"accelerators": (NVIDIA,)}, "gpu", "built for the CPU only", "/whl/cu121"),
         ({"accelerators": (replace(NVIDIA, vendor="Apple"),)}, "gpu", "RTX 3090 can't be used", None),
         (
             {"accelerators": (NVIDIA,), "engines": (replace(ENGINE, backends=("CUDA", "CPU")),)},
@@ -103,13 +104,13 @@ def test_a_limit_or_a_quota_that_is_respected_is_no_warning() -> None:
 
 
 def test_no_engine_blocks() -> None:
-    for engines in ((), (BROKEN,)):
+    for engines, remedy in (((), REINSTALL), ((BROKEN,), rebuild(MACHINE, Installed()).command)):
         found = checks(MACHINE, engines, AROUND)
         assert found[0].status is Status.FAIL
-        assert found[0].remedy == REINSTALL
+        assert found[0].remedy == remedy
         error = blocking(found, strict=False)
         assert error is not None
-        assert (error.exit_code, error.hint) == (8, REINSTALL)
+        assert (error.exit_code, error.hint) == (8, remedy)
 
 
 def test_a_wrong_setting_blocks() -> None:
@@ -190,3 +191,35 @@ def test_models_behind_a_network(kind: str, status: Status) -> None:
 
 def test_nothing_is_said_of_a_network_that_nobody_asked() -> None:
     assert not {"hub", "proxy", "ca", "endpoint"} & changed().keys()
+
+
+OLD_DRIVER = replace(NVIDIA, driver="470.57.02", api_version="CUDA 11.4", compute_capability="8.6")
+SECOND = replace(NVIDIA, id="0000:00:02.0", name="UHD 770", vendor="Intel", kind=AcceleratorKind.INTEGRATED)
+WORKING = replace(NVIDIA, usable=True, why=None, engine_backend="CUDA")
+
+
+@pytest.mark.parametrize(
+    ("cards", "backends", "expected"),
+    [
+        ((WORKING,), ("CUDA", "CPU"), [("gpu", Status.OK, False)]),
+        ((NVIDIA,), ("CPU",), [("gpu", Status.WARN, True)]),
+        # one build can't be for both: the command is for the card
+        ((NVIDIA, SECOND), ("CPU",), [("gpu", Status.WARN, True), ("gpu", Status.WARN, False)]),
+        # nothing is wrong where the engine runs on the better one
+        ((WORKING, SECOND), ("CUDA", "CPU"), [("gpu", Status.OK, False), ("gpu", Status.OK, False)]),
+        # a build for CUDA doesn't see it: first the driver
+        ((OLD_DRIVER,), ("CUDA", "CPU"), [("gpu-driver", Status.WARN, True), ("gpu", Status.WARN, False)]),
+        ((replace(NVIDIA, driver="vfio-pci"),), ("CPU",), [("gpu", Status.WARN, False)]),
+    ],
+)
+def test_each_card_is_told_of_and_one_gets_the_command(
+    cards: tuple[Accelerator, ...], backends: tuple[str, ...], expected: list[tuple[str, Status, bool]]
+) -> None:
+    found = checks(replace(MACHINE, accelerators=cards), (replace(ENGINE, backends=backends),), AROUND)
+    told = [(one.id, one.status, one.remedy is not None) for one in found if one.id.startswith("gpu")]
+    assert told == expected
+
+
+def test_a_server_beside_a_broken_package_is_no_engine_of_ours() -> None:
+    server = EngineInfo("llama-server", "b6123", None, ("CUDA",), usable=True)
+    assert checks(MACHINE, (BROKEN, server), AROUND)[0].status is Status.FAIL

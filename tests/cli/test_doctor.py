@@ -140,7 +140,7 @@ def test_no_usable_engine_blocks(capsys: pytest.CaptureFixture[str], monkeypatch
     assert main(["doctor"]) == 8
     out, _ = capsys.readouterr()
     assert " fail  nothing can run here: llama-cpp-python is not installed" in out
-    assert "       → pip install" in out
+    assert "-m pip install" in out
 
 
 def test_a_broken_setting_is_shown_with_all_the_rest(

@@ -12,6 +12,7 @@ import pytest
 from llmctl import child, paths
 from llmctl.engine import cache, devices, kernels
 from llmctl.engine.devices import engines, this_machine, with_engine
+from llmctl.engine.pairing import CPU_BACKENDS
 from llmctl.host import Host
 from llmctl.types.machine import (
     Accelerator,
@@ -28,7 +29,7 @@ RATES = (KernelRate("Q4_K", 41e9, 4e11, True), KernelRate("Q8_0", 39e9, 3e11))
 
 
 def test_the_installed_engine_tells_and_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    (engine,) = engines(Host())
+    engine = engines(Host())[0]
     assert engine.usable, engine.why
     assert engine.version is not None
     assert engine.build is not None and engine.build.startswith("ggml ")
@@ -39,20 +40,20 @@ def test_the_installed_engine_tells_and_is_asked_once(monkeypatch: pytest.Monkey
     def asked_again(*_: Any, **__: Any) -> child.Reply:
         raise AssertionError("the child was started again")
 
-    if set(engine.backends) <= devices.CPU_BACKENDS:
+    if set(engine.backends) <= CPU_BACKENDS:
         monkeypatch.setattr(child, "ask", asked_again)
-    assert engines(Host()) == (engine,)
+    assert engines(Host())[0] == engine
 
 
 def test_a_broken_cache_file_is_ignored_and_replaced() -> None:
-    (engine,) = engines(Host())
-    if not set(engine.backends) <= devices.CPU_BACKENDS:
+    engine = engines(Host())[0]
+    if not set(engine.backends) <= CPU_BACKENDS:
         pytest.skip("an engine with GPU backends is asked each time")
     (file,) = paths.cache_dir().glob("engine-*.json")
     good = file.read_bytes()
     for broken in (b"", b"{", b"[]", b'{"key": 1}', good.replace(b'"usable": true', b'"usable": "yes"')):
         file.write_bytes(broken)
-        assert engines(Host()) == (engine,)
+        assert engines(Host())[0] == engine
         assert file.read_bytes() == good
 
 
@@ -76,6 +77,11 @@ def test_the_cache_knows_keys_apart() -> None:
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "llama-cpp-python crashed (signal 11)"),
         ("raise ImportError('numpy is missing')", "llama-cpp-python can't be loaded: numpy is missing"),
         ("raise RuntimeError('Failed to load shared library')", "can't be loaded: Failed to load shared library"),
+        # what is missing stands behind a long path
+        (f"raise RuntimeError('Failed to load {'x' * 300}: libcudart.so.12: cannot open')", "libcudart.so.12: cannot"),
+        # how ctypes tells of an illegal instruction on Windows, while loading or later
+        ("raise OSError('[WinError -1073741795] Windows Error 0xc000001d')", "this build is for another CPU (it was"),
+        ("import sys; sys.exit('OSError: [WinError -1073741795] Windows Error 0xC000001D')", "is for another CPU (it"),
         ("import time; time.sleep(60)", "llama-cpp-python did not answer within 0.5 s"),
     ],
 )
@@ -89,7 +95,7 @@ def test_engines_that_cannot_be_used_say_why(tmp_path: Path, body: str, why: str
 
 def test_an_engine_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "MODULE", "no_such_engine")
-    assert engines(Host()) == (EngineInfo("llama-cpp-python", None, None, why="llama-cpp-python is not installed"),)
+    assert engines(Host())[0] == EngineInfo("llama-cpp-python", None, None, why="llama-cpp-python is not installed")
     machine, found = this_machine(Host(), store=Path("/"))
     assert (machine.kernels, found[0].usable) == ((), False)
 
@@ -101,7 +107,7 @@ def test_a_recorded_machine_has_no_engine(tmp_path: Path) -> None:
 
 def test_this_machine_knows_what_was_measured_earlier() -> None:
     assert this_machine(Host(), store=Path("/"))[0].kernels == ()
-    machine, (engine,) = this_machine(Host(), store=Path("/"))
+    machine, (engine, *_) = this_machine(Host(), store=Path("/"))
     cache.write(kernels.SUBJECT, kernels._key(machine, engine), [asdict(rate) for rate in RATES])
     machine, _ = this_machine(Host(), store=Path("/"))
     assert (machine.kernels, machine.memory.bandwidth_bytes_per_s) == (RATES, 39e9)
@@ -126,8 +132,14 @@ def engine(*found: EngineDevice, backends: tuple[str, ...] | None = None) -> Eng
     return EngineInfo("llama-cpp-python", "0.3.36", "ggml", (*names, "CPU"), (), (*found, CPU), usable=True)
 
 
+def server(*found: EngineDevice) -> EngineInfo:
+    backends = tuple(dict.fromkeys(device.backend for device in found))
+    return EngineInfo("llama-server", "0.5.0", "b6123-79c1160b", backends, devices=found, usable=True)
+
+
 def merged(cards: tuple[Accelerator, ...], *found: EngineInfo) -> list[tuple[str, bool, str | None, str | None]]:
     machine = with_engine(replace(BARE, accelerators=cards), found, ())
+    assert with_engine(machine, found, ()) == machine  # it is done again when kernels were measured
     return [(one.id, one.usable, one.engine_backend, one.why) for one in machine.accelerators]
 
 
@@ -148,8 +160,8 @@ RADEON = card("0000:03:00.0", "AMD GPU (1002:747e)", "AMD", 16 << 30)
         ),
         (
             (RADEON,),
-            engine(backends=("CUDA",)),
-            [(RADEON.id, False, None, "the engine's CUDA backend does not see it")],
+            engine(backends=("Vulkan",)),
+            [(RADEON.id, False, None, "the engine's Vulkan backend does not see it")],
         ),
         (
             (card("0000:00:02.0", "Intel GPU", "Intel"),),
@@ -195,6 +207,122 @@ def test_cards_and_devices_are_merged(
     cards: tuple[Accelerator, ...], found: EngineInfo, expected: list[tuple[str, bool, str | None, str | None]]
 ) -> None:
     assert merged(cards, found) == expected
+
+
+BUT, CPU_ONLY = "but llmctl runs llama-cpp-python", "which is built for the CPU only"
+CUDA0 = gpu("CUDA0", "NVIDIA GeForce RTX 3090", "CUDA")
+VULKAN0 = gpu("Vulkan0", "NVIDIA GeForce RTX 3090", "Vulkan")
+ABSENT = EngineInfo("llama-cpp-python", None, None, why="llama-cpp-python is not installed")
+
+
+@pytest.mark.parametrize(
+    ("cards", "found", "expected"),
+    [
+        # llmctl starts one of them only
+        (
+            [NVIDIA],
+            [engine(), server(VULKAN0)],
+            [f"llama-server can use it (Vulkan), {BUT}, which is built for the CPU only"],
+        ),
+        (
+            [RADEON],
+            [engine(backends=("CUDA",)), server(gpu("ROCm0", "AMD Radeon RX 7800 XT", "ROCm"))],
+            [f"llama-server can use it (ROCm), {BUT}, which is built for CUDA, which can't drive AMD cards"],
+        ),
+        (
+            [NVIDIA],
+            [engine(backends=("CUDA",)), server(CUDA0)],
+            [f"llama-server can use it (CUDA), {BUT}, whose CUDA backend does not see it"],
+        ),
+        (
+            [NVIDIA],
+            [ABSENT, server(CUDA0)],
+            [f"llama-server can use it (CUDA), {BUT}: llama-cpp-python is not installed"],
+        ),
+        # both see it: one card, and usable; in either order
+        ([NVIDIA], [engine(CUDA0), server(VULKAN0)], [None]),
+        ([NVIDIA], [server(VULKAN0), engine(CUDA0)], [None]),
+        # a card that the probe does not know, seen by both or by one
+        ([], [engine(CUDA0), server(CUDA0)], [None]),
+        ([], [engine(), server(CUDA0)], [f"llama-server can use it (CUDA), {BUT}, {CPU_ONLY}"]),
+        # neither sees it
+        ([NVIDIA], [engine(), server()], ["the engine is built for the CPU only"]),
+        # what plays a GPU is none
+        ([], [engine(gpu("Vulkan0", "llvmpipe (LLVM 17.0.6, 256 bits)", "Vulkan")), server()], []),
+    ],
+)
+def test_what_only_an_engine_that_llmctl_does_not_start_can_use(
+    cards: list[Accelerator], found: list[EngineInfo], expected: list[str | None]
+) -> None:
+    told = merged(tuple(cards), *found)
+    assert [why for *_, why in told] == expected
+    assert [(usable, backend is not None) for _, usable, backend, _ in told] == [(why is None,) * 2 for why in expected]
+
+
+def test_the_engine_that_is_started() -> None:
+    assert devices.startable((ABSENT, server())) is None
+    assert devices.startable(()) is None
+    assert devices.startable((server(), engine())) == engine()
+
+
+def test_another_slice_of_the_same_card() -> None:
+    slices = [
+        card(f"MIG-{n}", f"NVIDIA A100 MIG {n}g.{size}gb", "NVIDIA", size << 30, parent=NVIDIA.id, uuid=f"MIG-{n}")
+        for n, size in ((1, 5), (3, 20))
+    ]
+    assert merged(tuple(slices), engine(gpu("CUDA0", "NVIDIA A100 MIG 3g.20gb", "CUDA", NVIDIA.id))) == [
+        ("MIG-1", False, None, "CUDA uses another slice of its card: CUDA_VISIBLE_DEVICES=MIG-1 chooses this one"),
+        ("MIG-3", True, "CUDA", None),
+    ]
+
+
+def test_a_card_that_llama_cpp_was_told_to_split_is_one() -> None:
+    halves = [replace(CUDA0, name=f"CUDA{n}", id=f"{NVIDIA.id}-v{n}") for n in range(2)]
+    assert merged((NVIDIA,), engine(*halves)) == [(NVIDIA.id, True, "CUDA", None)]
+    assert merged((), engine(*halves)) == [(NVIDIA.id, True, "CUDA", None)]
+
+
+def test_cards_that_only_engines_know_have_ids_of_their_own() -> None:
+    found = merged((), engine(CUDA0), server(replace(CUDA0, description="NVIDIA GeForce RTX 4090")))
+    assert [id for id, *_ in found] == ["CUDA0", "CUDA0-2"]
+
+
+DISCRETE, INTEGRATED, UNIFIED = AcceleratorKind
+
+
+@pytest.mark.parametrize(
+    ("known", "device", "kind", "total", "free", "shared"),
+    [
+        # the probe knows best, but for what is integrated
+        (card("a", "x", "AMD", 16, free=9), ("igpu", 24, 20), INTEGRATED, 16, 9, None),
+        (card("a", "x", "AMD", 16, free=9, shared_bytes=8), ("igpu", 24, 20), INTEGRATED, 16, 9, 8),
+        (card("a", "x", "AMD", 16, free=9, kind=INTEGRATED), ("gpu", 24, 20), INTEGRATED, 16, 9, None),
+        (card("a", "x", "NVIDIA", 16, free=9), ("gpu", 24, 20), DISCRETE, 16, 9, None),
+        # what it does not know
+        (card("a", "x", "Intel"), ("gpu", 24, 20), DISCRETE, 24, 20, None),
+        (card("a", "x", "Intel", kind=INTEGRATED), ("igpu", 24, 20), INTEGRATED, 24, 20, 24),
+        (card("a", "x", "NVIDIA", kind=UNIFIED), ("igpu", 24, 20), UNIFIED, 24, 20, 24),
+        (card("a", "x", "Intel", 16, free=None), ("gpu", 24, 20), DISCRETE, 16, 16, None),
+        # cudaMemGetInfo failed
+        (card("a", "x", "NVIDIA"), ("gpu", 0, 0), DISCRETE, None, None, None),
+        # a card that only the engine knows
+        (None, ("gpu", 24, 20), DISCRETE, 24, 20, None),
+        (None, ("igpu", 24, 20), UNIFIED, 24, 20, 24),
+    ],
+)
+def test_what_engines_know_of_memory(
+    known: Accelerator | None,
+    device: tuple[str, int, int],
+    kind: AcceleratorKind,
+    total: int | None,
+    free: int | None,
+    shared: int | None,
+) -> None:
+    told = EngineDevice("CUDA0", "NVIDIA x", "CUDA", *device, NVIDIA.id)
+    cards = () if known is None else (replace(known, id=NVIDIA.id),)
+    (found,) = with_engine(replace(BARE, accelerators=cards), [engine(told)], ()).accelerators
+    assert (found.kind, found.memory_total_bytes) == (kind, total)
+    assert (found.memory_free_bytes, found.shared_bytes) == (free, shared)
 
 
 def test_without_any_engine() -> None:

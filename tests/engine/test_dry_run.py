@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from llmctl.engine import cache, dry_run as module
+from llmctl.engine import cache
+from llmctl.engine import dry_run as module
 from llmctl.engine.devices import engines
 from llmctl.engine.dry_run import dry_run
 from llmctl.errors import IntegrityError
@@ -38,7 +39,9 @@ def test_the_starter(starter_file: Path, engine: EngineInfo) -> None:
 
 
 def test_a_header_is_enough_and_no_weight_is_read(tmp_path: Path, engine: EngineInfo) -> None:
-    whole = gguf_file.write_model(tmp_path / "whole.gguf", gguf_file.model_shape("llama-2-7b"), fill=gguf_file.Fill.SPARSE)
+    whole = gguf_file.write_model(
+        tmp_path / "whole.gguf", gguf_file.model_shape("llama-2-7b"), fill=gguf_file.Fill.SPARSE
+    )
     beginning = tmp_path / "beginning.gguf"
     with whole.open("rb") as stream:
         beginning.write_bytes(stream.read(2 * MIB))

@@ -11,11 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmctl.engine.devices import this_machine
 from llmctl.errors import ConfigError, NotFoundError
 from llmctl.paths import profiles_dir
+from llmctl.probe import table
 from llmctl.probe.decode import MismatchError, decode
 from llmctl.probe.document import known_machines, read_machine
+from llmctl.probe.recording import recorded
 from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, Disk, KernelRate, Machine, Memory, Network
+
+RECORDED = Path(__file__).parent.parent / "fixtures" / "machines"
+
+DEVICES = table.load(profiles_dir())
 
 FULL = Machine(
     memory=Memory(32 << 30, 20 << 30, 24 << 30, "/sys/fs/cgroup/memory.max", 1 << 30, 41.5e9, "measured"),
@@ -67,11 +74,154 @@ def test_one_number_of_cores_stands_for_the_others(tmp_path: Path) -> None:
     assert (cpu.physical_cores, cpu.logical_cores, cpu.usable_threads) == (6, 12, 6)
 
 
-def test_an_accelerator_needs_only_a_name(tmp_path: Path) -> None:
-    document = {"memory": {"total_bytes": 1}, "accelerators": [{"name": "RTX 4090", "memory_total_bytes": 24 << 30}]}
+def test_an_accelerator_that_nobody_knows_needs_its_memory(tmp_path: Path) -> None:
+    document = {"memory": {"total_bytes": 1}, "accelerators": [{"name": "RTX 9090", "memory_total_bytes": 48 << 30}]}
     (card,) = read_machine(write(tmp_path, document), tmp_path).accelerators
-    assert card.usable
-    assert card.memory_free_bytes == 24 << 30
+    assert card == Accelerator(
+        "accelerator0", "RTX 9090", "unknown", AcceleratorKind.DISCRETE, 48 << 30, 48 << 30, usable=True
+    )
+
+
+def completed(tmp_path: Path, *cards: dict[str, Any], **machine: Any) -> Machine:
+    document = {"memory": {"total_bytes": 64 << 30}, "accelerators": list(cards), **machine}
+    return read_machine(write(tmp_path, document), tmp_path)
+
+
+SPECIFIED = "specified (profiles/devices.toml)"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("RTX 4090", ("NVIDIA", "discrete", 24 << 30, 1008e9, "8.9", None, "CUDA")),
+        ("NVIDIA GeForce RTX 3060 12GB", ("NVIDIA", "discrete", 12 << 30, 360e9, "8.6", None, "CUDA")),
+        ("RTX 4060 Ti 16GB", ("NVIDIA", "discrete", 16 << 30, 288e9, "8.9", None, "CUDA")),
+        ("GeForce RTX 4070 Laptop GPU", ("NVIDIA", "discrete", 8 << 30, 256e9, "8.9", None, "CUDA")),
+        ("Radeon RX 7900 XTX", ("AMD", "discrete", 24 << 30, 960e9, None, "gfx1100", "Vulkan")),
+        ("Arc B580", ("Intel", "discrete", 12 << 30, 456e9, None, None, "Vulkan")),
+        # without memory of their own: what drivers let them have of the machine's 64 GiB
+        ("Radeon 8060S", ("AMD", "integrated", 32 << 30, 256e9, None, "gfx1151", "Vulkan")),
+        ("Arc 140V", ("Intel", "integrated", 48 << 30, 136.5e9, None, None, "Vulkan")),
+        ("Radeon 780M", ("AMD", "integrated", 32 << 30, None, None, "gfx1103", "Vulkan")),
+        ("NVIDIA GB10", ("NVIDIA", "unified", 64 << 30, 273e9, "12.1", None, "CUDA")),
+        ("Apple M4 Max (40-core GPU)", ("Apple", "unified", 48 << 30, 546e9, None, None, "Metal")),
+    ],
+)
+def test_an_accelerator_needs_only_a_name(tmp_path: Path, name: str, expected: tuple[Any, ...]) -> None:
+    machine = completed(tmp_path, {"name": name})
+    (card,) = machine.accelerators
+    assert (
+        card.vendor,
+        card.kind,
+        card.memory_total_bytes,
+        card.bandwidth_bytes_per_s,
+        card.compute_capability,
+        card.architecture,
+        card.engine_backend,
+    ) == expected
+    assert (card.id, card.name, card.usable, card.why) == ("accelerator0", name, True, None)
+    assert card.memory_free_bytes == card.memory_total_bytes
+    assert card.bandwidth_basis == (SPECIFIED if card.bandwidth_bytes_per_s else None)
+    shared = card.kind is not AcceleratorKind.DISCRETE
+    assert card.shared_bytes == (card.memory_total_bytes if shared else None)
+    assert machine.memory.bandwidth_bytes_per_s == (card.bandwidth_bytes_per_s if shared else None)
+    assert machine.notes == ("the document names no processor: 4 cores are assumed",)
+
+
+def test_what_the_document_says_wins(tmp_path: Path) -> None:
+    given = {
+        "id": "0000:01:00.0",
+        "name": "RTX 4090",
+        "vendor": "NVIDIA",
+        "memory_total_bytes": 48 << 30,  # somebody gave it other chips
+        "memory_free_bytes": 40 << 30,
+        "bandwidth_bytes_per_s": 900e9,
+        "compute_capability": None,
+        "engine_backend": "Vulkan",
+        "usable": False,
+        "why": "the driver is too old",
+    }
+    (card,) = completed(tmp_path, given).accelerators
+    assert {name: getattr(card, name) for name in given} == given
+    assert (card.kind, card.bandwidth_basis) == (AcceleratorKind.DISCRETE, None)
+    (other,) = completed(tmp_path, {"name": "RTX 4090", "memory_total_bytes": 48 << 30}).accelerators
+    assert (other.memory_free_bytes, other.bandwidth_bytes_per_s) == (48 << 30, 1008e9)
+
+
+def test_a_gpu_on_the_machines_memory_is_as_fast_as_that(tmp_path: Path) -> None:
+    memory = {"total_bytes": 32 << 30, "available_bytes": 10 << 30, "system": "DDR5-5600 dual channel"}
+    machine = completed(tmp_path, {"name": "Radeon 780M"}, memory=memory)
+    assert (machine.memory.bandwidth_bytes_per_s, machine.memory.bandwidth_basis) == (89.6e9, SPECIFIED)
+    (card,) = machine.accelerators
+    assert (card.bandwidth_bytes_per_s, card.bandwidth_basis) == (89.6e9, SPECIFIED)
+    assert (card.memory_total_bytes, card.memory_free_bytes) == (16 << 30, 10 << 30)
+    unlisted = completed(tmp_path, {"name": "Mali-G720", "kind": "integrated"}, memory=memory).accelerators[0]
+    assert (unlisted.memory_total_bytes, unlisted.bandwidth_bytes_per_s) == (16 << 30, 89.6e9)
+
+
+@pytest.mark.parametrize(
+    ("names", "bandwidth"),
+    [
+        ({"cpu": {"name": "Apple M3 Max"}}, 300e9),
+        ({"cpu": {"name": "Apple M3 Max"}, "accelerators": [{"name": "Apple M3 Max (40-core GPU)"}]}, 400e9),
+        ({"cpu": {"name": "AMD RYZEN AI MAX+ 395 w/ Radeon 8060S"}}, 256e9),
+        ({"cpu": {"name": "Cortex-A76"}, "board": "Raspberry Pi 5 Model B Rev 1.0"}, 17.1e9),
+        ({"cpu": {"name": "AMD EPYC 9654 96-Core Processor"}}, None),
+        ({"memory": {"total_bytes": 1 << 30, "system": "ddr4-3200, dual channel"}}, 51.2e9),
+        ({"memory": {"total_bytes": 1 << 30, "system": "EPYC 9004"}}, 460.8e9),
+        ({"memory": {"total_bytes": 1 << 30, "bandwidth_bytes_per_s": 5e9}, "cpu": {"name": "Apple M4"}}, 5e9),
+        ({"memory": {"total_bytes": 1 << 30, "bandwidth_bytes_per_s": None}, "cpu": {"name": "Apple M4"}}, None),
+    ],
+)
+def test_bandwidth_of_memory_by_name(tmp_path: Path, names: dict[str, Any], bandwidth: float | None) -> None:
+    document = {"memory": {"total_bytes": 32 << 30}, **names}
+    assert read_machine(write(tmp_path, document), tmp_path).memory.bandwidth_bytes_per_s == bandwidth
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "note"),
+    [
+        (
+            "RTX 3060",
+            8,
+            "there are several kinds of GeForce RTX 3060 (12 GB, 360 GB/s; 8 GB, 240 GB/s): the slowest is assumed",
+        ),
+        ("RTX 4060 Ti", 8, "GeForce RTX 4060 Ti is sold with 8 GB or 16 GB, 288 GB/s: the least is assumed"),
+    ],
+)
+def test_of_several_kinds_one_is_assumed(tmp_path: Path, name: str, size: int, note: str) -> None:
+    machine = completed(tmp_path, {"name": name}, cpu={"physical_cores": 8})
+    assert machine.accelerators[0].memory_total_bytes == size << 30
+    assert machine.notes == (note,)
+    sure = completed(tmp_path, {"name": name, "memory_total_bytes": 8 << 30}, cpu={"physical_cores": 8})
+    assert sure.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        (
+            {"accelerators": [{"name": "RTX 4091"}]},
+            "machine.accelerators[0].memory_total_bytes is missing, and profiles/devices.toml has no "
+            '"RTX 4091"; it knows "GeForce RTX 4090"',
+        ),
+        ({"accelerators": [{"name": "?"}]}, 'profiles/devices.toml has no "?"'),
+        ({"accelerators": [{"name": "RTX 4091", "usable": "yes"}]}, "accelerators[0].usable must be true or false"),
+        (
+            {"memory": {"total_bytes": 1, "system": "DDR5-5601 dual channel"}},
+            'machine.memory.system must be a line of profiles/devices.toml, like "DDR5-5600 dual channel"',
+        ),
+        (
+            {"memory": {"total_bytes": 1, "system": 5600}},
+            "machine.memory.system must be a line of profiles/devices.toml",
+        ),
+        ({"memory": {"total_bytes": 1, "system": "GeForce RTX 4090"}}, "machine.memory.system must be a line of"),
+    ],
+)
+def test_names_that_the_table_does_not_know(tmp_path: Path, document: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_machine(write(tmp_path, {"memory": {"total_bytes": 1}, **document}), tmp_path)
+    assert said in caught.value.message
 
 
 @pytest.mark.parametrize(
@@ -155,11 +305,25 @@ def test_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", known_machines(profiles_dir() / "machines"))
-def test_the_machines_that_ship(name: str) -> None:
+def test_the_machines_that_ship(tmp_path: Path, name: str) -> None:
     machine = read_machine(name, profiles_dir() / "machines")
     assert machine.memory.total_bytes >= machine.memory.available_bytes > 0
     assert machine.cpu.usable_threads <= machine.cpu.physical_cores
     assert machine.memory.bandwidth_basis
+    assert machine.notes == ()
+    for card in machine.accelerators:
+        assert card.bandwidth_basis
+        assert card.engine_backend
+        assert (card.memory_total_bytes or 0) >= (card.memory_free_bytes or 0) > 0
+    assert read_machine(write(tmp_path, plain(machine)), tmp_path) == machine
+
+
+@pytest.mark.parametrize("folder", sorted(RECORDED.iterdir()), ids=lambda folder: folder.name)
+def test_what_doctor_says_of_a_machine_is_read_back_as_it_is(tmp_path: Path, folder: Path) -> None:
+    machine, _ = this_machine(recorded(folder), store=Path("/models"))
+    assert (
+        read_machine(write(tmp_path, {"data": {"machine": plain(machine)}, "schema": "llmctl/1"}), tmp_path) == machine
+    )
 
 
 ANY = st.recursive(

@@ -1,133 +1,33 @@
-"""The real pynvml, in its child process, against a compiled stand-in for NVIDIA's library."""
+"""Which NVIDIA GPUs count, and those that only the kernel knows."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from llmctl.host import Host
-from llmctl.probe import nvidia
-from llmctl.probe.nvidia import Card, chosen
-from llmctl.types.machine import AcceleratorKind, Memory
+from llmctl.probe import nvidia, nvidia_kernel
+from llmctl.probe.nvidia import chosen
+from llmctl.probe.nvml import Card, Slice
+from llmctl.types.machine import AcceleratorKind
+from tests.fakes.nvml.computer import MEMORY, MODULE, SETTLED, UBUNTU, Computer, Untouched, drm_card, pci_line, put
 
-SOURCE = Path(__file__).parent.parent / "fakes" / "nvml" / "nvml.c"
-COMPILER = shutil.which("gcc") or shutil.which("cc")
-DEADLINE_S = 5.0
-
-compiled = pytest.mark.skipif(COMPILER is None, reason="no C compiler")
-Hosts = Callable[..., Host]
+Computers = Callable[..., Computer]
 
 
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Compiles the stand-in once per variant and returns the folder it is in."""
-    assert COMPILER is not None
-    built: dict[str, Path] = {}
-
-    def build(variant: str) -> Path:
-        if variant not in built:
-            folder = tmp_path_factory.mktemp(f"nvml{variant}")
-            flags = ["-DOLD_DRIVER"] if variant == "old" else []
-            target = folder / "libnvidia-ml.so.1"
-            subprocess.run([COMPILER, "-shared", "-fPIC", "-Wall", *flags, "-o", target, SOURCE], check=True)
-            built[variant] = folder
-        return built[variant]
-
-    return build
-
-
-@pytest.fixture
-def host(library: Callable[[str], Path]) -> Hosts:
-    def make(behaviour: str, **environ: str) -> Host:
-        folder = library("old" if behaviour == "old" else "")
-        return Host(environ={**os.environ, "LD_LIBRARY_PATH": str(folder), "FAKE_NVML": behaviour, **environ})
-
-    return make
-
-
-@compiled
-def test_one_card(host: Hosts) -> None:
-    cards, notes = nvidia.ask(host("1"), deadline_s=DEADLINE_S)
-    assert notes == ()
-    (card,) = cards
-    assert (card.id, card.name, card.vendor, card.kind) == (
-        "0000:0a:00.0",
-        "NVIDIA GeForce RTX 3090",
-        "NVIDIA",
-        AcceleratorKind.DISCRETE,
-    )
-    assert (card.memory_total_bytes, card.memory_free_bytes) == (25_769_803_776, 24_000_000_000)
-    assert (card.driver, card.compute_capability) == ("550.90.07", "8.6")
-    assert card.bandwidth_bytes_per_s == pytest.approx(936e9, rel=0.001)  # NVIDIA's own figure for the card
-    assert not card.usable
-
-
-@compiled
-def test_no_card_and_no_note(host: Hosts) -> None:
-    assert nvidia.ask(host("0"), deadline_s=DEADLINE_S) == ((), ())
-
-
-@compiled
-def test_shared_memory_is_unknown_not_zero(host: Hosts) -> None:
-    (_, second), _ = nvidia.ask(host("2"), deadline_s=DEADLINE_S)
-    assert (second.name, second.kind) == ("NVIDIA GB10", AcceleratorKind.UNIFIED)
-    assert (second.memory_total_bytes, second.memory_free_bytes, second.bandwidth_bytes_per_s) == (None, None, None)
-
-
-@compiled
-def test_functions_that_an_old_driver_lacks_leave_fields_unknown(host: Hosts) -> None:
-    (card,), notes = nvidia.ask(host("old"), deadline_s=DEADLINE_S)
-    assert notes == ()
-    assert (card.memory_free_bytes, card.bandwidth_bytes_per_s) == (24_000_000_000, None)
-
-
-@compiled
-@pytest.mark.parametrize(
-    ("behaviour", "note"),
-    [
-        ("init", "NVIDIA: RM has detected an NVML/RM version mismatch"),
-        ("crash", "NVIDIA: the driver's library crashed (signal 11)"),
-    ],
-)
-def test_failures_are_notes(host: Hosts, behaviour: str, note: str) -> None:
-    assert nvidia.ask(host(behaviour), deadline_s=DEADLINE_S) == ((), (note,))
-
-
-@compiled
-def test_the_deadline_holds(host: Hosts) -> None:
-    begun = time.monotonic()
-    result = nvidia.ask(host("hang"), deadline_s=0.5)
-    assert result == ((), ("NVIDIA: the driver's library did not answer within 0.5 s",))
-    assert time.monotonic() - begun < 3
-
-
-@pytest.mark.skipif(nvidia.visible(Host()), reason="there is a driver")
-def test_without_a_library() -> None:
-    cards, (note,) = nvidia.ask(Host(), deadline_s=DEADLINE_S)
-    assert cards == ()
-    assert "NVML Shared Library Not Found" in note
-
-
-@compiled
-def test_unlike_cards_and_a_choice_by_number_are_ambiguous(host: Hosts) -> None:
-    (card,), (note,) = nvidia.ask(host("2", CUDA_VISIBLE_DEVICES="1"), deadline_s=DEADLINE_S)
+def test_unlike_cards_and_a_choice_by_number_are_ambiguous(fake: Computers) -> None:
+    (card,), (note,) = nvidia.nvidia(fake("2", CUDA_VISIBLE_DEVICES="1"), MEMORY)
     assert card.name == "NVIDIA GB10"
     assert "CUDA_DEVICE_ORDER=PCI_BUS_ID" in note
-    sure = host("2", CUDA_VISIBLE_DEVICES="1", CUDA_DEVICE_ORDER="PCI_BUS_ID")
-    assert nvidia.ask(sure, deadline_s=DEADLINE_S)[1] == ()
+    sure = fake("2", CUDA_VISIBLE_DEVICES="1", CUDA_DEVICE_ORDER="PCI_BUS_ID")
+    assert nvidia.nvidia(sure, MEMORY)[1] == ()
+    assert nvidia.nvidia(fake("2", CUDA_VISIBLE_DEVICES="GPU-1"), MEMORY)[1] == ()
 
 
-def card(uuid: str) -> Card:
-    return Card("card", uuid, None, None, None, None, None, None)
-
-
-CARDS = (card("GPU-aaa1"), card("GPU-aab2"), card("GPU-bbb3"))
+CARDS = (Card("card", "GPU-aaa1"), Card("card", "GPU-aab2"), Card("card", "GPU-bbb3"))
 
 
 @pytest.mark.parametrize(
@@ -141,18 +41,178 @@ CARDS = (card("GPU-aaa1"), card("GPU-aab2"), card("GPU-bbb3"))
         ("2,0", [2, 0]),
         (" 1 , 2 ", [1, 2]),
         ("0,7,1", [0]),
+        ("0,2,-1,1", [0, 2]),
         ("1,1", [1]),
         ("GPU-bbb", [2]),
         ("GPU-aa", []),
         ("GPU-aab2,GPU-aaa", [1, 0]),
         ("99999999999999999999", []),
         ("²", []),
+        ("MIG-aaa1", []),
     ],
 )
 def test_cuda_visible_devices(choice: str | None, shown: list[int]) -> None:
-    assert chosen(CARDS, choice) == tuple(CARDS[index] for index in shown)
+    assert chosen(CARDS, choice) == tuple((CARDS[index], None) for index in shown)
 
 
-def test_no_child_where_no_driver_shows(tmp_path: Path) -> None:
-    assert not nvidia.visible(Host(root=tmp_path))
-    assert nvidia.nvidia(Host(root=tmp_path), Memory(0, 0)) == ((), ())
+A, B = Slice("a", "MIG-a", None, None, (1, 0)), Slice("b", None, None, None, (2, 0))
+CUT = Card("cut", "GPU-cut", mig=True, slices=(A, B))
+WHOLE = Card("whole", "GPU-whole")
+
+
+@pytest.mark.parametrize(
+    ("choice", "shown"),
+    [
+        (None, [(CUT, A), (CUT, B), (WHOLE, None)]),
+        ("0", [(CUT, A), (CUT, B)]),
+        ("1,0", [(WHOLE, None), (CUT, A), (CUT, B)]),
+        ("MIG-a", [(CUT, A)]),
+        ("MIG-GPU-cut/2/0", [(CUT, B)]),
+        ("MIG-GPU-cut/1/0,1", [(CUT, A), (WHOLE, None)]),
+        ("MIG-GPU-cut/3/0", []),
+        ("MIG-GPU-whole/1/0", []),
+        ("MIG-a,MIG-a", [(CUT, A)]),
+        ("MIG-a,0", [(CUT, A)]),
+        ("MIG-", []),
+    ],
+)
+def test_slices_are_chosen(choice: str | None, shown: list[tuple[Card, Slice | None]]) -> None:
+    assert chosen((CUT, WHOLE), choice) == tuple(shown)
+
+
+@pytest.mark.parametrize("system", ["linux", "darwin", "win32"])
+def test_no_child_where_no_driver_shows(tmp_path: Path, system: str) -> None:
+    put(tmp_path, {"Windows/System32/kernel32.dll": "", "proc/bus/pci/devices": pci_line("0000", "80860d57", [])})
+    assert nvidia.nvidia(Untouched(root=tmp_path, environ={}, system=system), MEMORY) == ((), ())
+
+
+@pytest.mark.parametrize("files", [{"Windows/System32/nvml.dll": ""}, {"a/file": "of another drive"}])
+def test_windows(tmp_path: Path, library: Callable[..., Path], files: Mapping[str, str]) -> None:
+    """Where the signs are of another drive, the library is asked for; that there is none is then no news."""
+    put(tmp_path, files)
+    environ = {"LD_LIBRARY_PATH": str(library()), "FAKE_NVML": "1"}
+    host = Computer(root=tmp_path, environ=environ, system="win32")
+    assert [card.id for card in nvidia.nvidia(host, MEMORY)[0]] == ["0000:0a:00.0"]
+    notes = nvidia.nvidia(replace(host, environ={**environ, "FAKE_NVML": "init"}), MEMORY)[1]
+    assert len(notes) == ("Windows/System32/nvml.dll" in files)
+
+
+@pytest.mark.parametrize(
+    ("mark", "command"),
+    [
+        ({".dockerenv": ""}, "docker run --gpus all"),
+        ({"run/.containerenv": ""}, "podman run --device nvidia.com/gpu=all"),
+        ({"var/run/secrets/kubernetes.io/serviceaccount/token": ""}, "resources: limits: nvidia.com/gpu: 1"),
+    ],
+)
+def test_a_container_without_its_gpu(tmp_path: Path, mark: Mapping[str, str], command: str) -> None:
+    put(tmp_path, {"proc/driver/nvidia/version": MODULE, **SETTLED, **mark})
+    (card,), (note,) = nvidia.nvidia(Untouched(root=tmp_path, environ={}, system="linux"), MEMORY)
+    assert note == (
+        "NVIDIA: the driver is loaded, but there is no /dev/nvidiactl: this container was started without its GPU "
+        f"({command})"
+    )
+    assert card.driver == "550.90.07"
+
+
+NEW_CARD = pci_line("0100", "10de2b85", [64 << 20, 32 << 30, 32 << 20])
+SOUND = pci_line("0101", "10de22e8", [16 << 10])
+SWITCH = pci_line("0700", "10de22a3", [32 << 20])
+IDS = "10de  NVIDIA Corporation\n\t2204  GA102 [GeForce RTX 3090]\n\t2b85  GB202 [GeForce RTX 5090]\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "card", "note"),
+    [
+        (
+            {**drm_card(1, "0000:0a:00.0", "10de:2204", "nouveau"), "etc/os-release": UBUNTU},
+            ("0000:0a:00.0", "NVIDIA GPU (10de:2204)", "nouveau"),
+            "GPU (10de:2204) at 0000:0a:00.0 is run by nouveau, which has no CUDA: sudo ubuntu-drivers install, "
+            "then reboot",
+        ),
+        (
+            {"proc/bus/pci/devices": NEW_CARD + SOUND + SWITCH, "etc/os-release": "ID=fedora\n"},
+            ("01:00.0", "NVIDIA GPU (10de:2b85)", None),
+            "GPU (10de:2b85) at 01:00.0 has no driver: sudo dnf install akmod-nvidia xorg-x11-drv-nvidia-cuda, "
+            "then reboot",
+        ),
+        (
+            {"proc/bus/pci/devices": NEW_CARD, "usr/share/misc/pci.ids": IDS},
+            ("01:00.0", "NVIDIA GeForce RTX 5090", None),
+            "GeForce RTX 5090 at 01:00.0 has no driver: install the driver from https://www.nvidia.com/drivers, "
+            "then reboot",
+        ),
+        (
+            {"proc/bus/pci/devices": NEW_CARD, "usr/lib64/libnvidia-ml.so.1": ""},
+            ("01:00.0", "NVIDIA GPU (10de:2b85)", None),
+            "the driver is installed, but not loaded for GPU (10de:2b85) at 01:00.0: sudo modprobe nvidia "
+            "(Secure Boot may refuse it: mokutil --sb-state)",
+        ),
+        (
+            {"proc/bus/pci/devices": pci_line("0a00", "10de2204", [16 << 20, 256 << 20], "vfio-pci")},
+            ("0a:00.0", "NVIDIA GPU (10de:2204)", "vfio-pci"),
+            "GPU (10de:2204) at 0a:00.0 is kept for a virtual machine (vfio-pci)",
+        ),
+        (  # both lists have it
+            {
+                **drm_card(0, "000f:0a:00.0", "10de:2204", "nouveau"),
+                "proc/bus/pci/devices": pci_line("0a00", "10de2204", [16 << 20, 256 << 20], "nouveau"),
+            },
+            ("000f:0a:00.0", "NVIDIA GPU (10de:2204)", "nouveau"),
+            "GPU (10de:2204) at 000f:0a:00.0 is run by nouveau, which has no CUDA: install the driver from "
+            "https://www.nvidia.com/drivers, then reboot",
+        ),
+    ],
+)
+def test_cards_that_only_the_kernel_knows(
+    tmp_path: Path, files: Mapping[str, str], card: tuple[str, str, str | None], note: str
+) -> None:
+    put(tmp_path, files)
+    host = Untouched(root=tmp_path, environ={}, system="linux")
+    (found,), notes = nvidia.nvidia(host, MEMORY)
+    assert (found.id, found.name, found.driver) == card
+    assert (found.memory_total_bytes, found.memory_free_bytes, found.kind) == (None, None, AcceleratorKind.DISCRETE)
+    assert notes == (f"NVIDIA: {note}",)
+    hidden = replace(host, environ={"CUDA_VISIBLE_DEVICES": ""})
+    assert nvidia.nvidia(hidden, MEMORY) == ((), ())
+
+
+def test_the_kernels_cards_beside_those_that_nvml_lists(fake: Computers) -> None:
+    other = drm_card(1, "0000:0b:00.0", "10de:1b06", "vfio-pci")
+    withheld = drm_card(2, "0000:0c:00.0", "10de:1b06", "nvidia")  # a batch system gave it to somebody else
+    cards, (note,) = nvidia.nvidia(fake("1", {**SETTLED, **other, **withheld}), MEMORY)
+    assert [card.id for card in cards] == ["0000:0a:00.0", "0000:0b:00.0"]
+    assert "kept for a virtual machine" in note
+    elsewhere = drm_card(3, "0001:0a:00.0", "10de:1b06", "nouveau")  # the same place in another PCI domain
+    assert "0001:0a:00.0" in [card.id for card in nvidia.nvidia(fake("1", elsewhere), MEMORY)[0]]
+    contained = nvidia.nvidia(fake("1", {".dockerenv": ""}), MEMORY)
+    assert ([card.id for card in contained[0]], contained[1]) == (["0000:0a:00.0"], ())
+
+
+def test_a_card_that_the_driver_does_not_run(fake: Computers) -> None:
+    (card,), (note,) = nvidia.nvidia(fake("0", SETTLED), MEMORY)
+    assert (card.id, card.driver) == ("0000:0a:00.0", "550.90.07")
+    assert note.startswith("NVIDIA: the driver does not run GPU (10de:2204) at 0000:0a:00.0: ")
+
+
+@pytest.mark.parametrize("choice", ["", "-1", "GPU-nothing"])
+def test_what_cuda_visible_devices_hides_stays_hidden(fake: Computers, choice: str) -> None:
+    assert nvidia.nvidia(fake("1", SETTLED, CUDA_VISIBLE_DEVICES=choice), MEMORY) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        (MODULE, "550.90.07"),
+        (
+            "NVRM version: NVIDIA UNIX Open Kernel Module for aarch64  580.95.05  Release Build  (dvs-builder)\n",
+            "580.95.05",
+        ),
+        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  610.43  Wed Jul  1\n", "610.43"),
+        ("GCC version: gcc 13.2.0\n", None),
+        ("", None),
+    ],
+)
+def test_driver_version(tmp_path: Path, text: str, version: str | None) -> None:
+    put(tmp_path, {"proc/driver/nvidia/version": text})
+    assert nvidia_kernel.version(Host(root=tmp_path)) == version

@@ -154,6 +154,7 @@ def test_what_is_no_recording_is_refused(document: object, tmp_path: Path) -> No
         ("a serialized word stays", None),
         (f"GPU-{UUID}", "GPU-00000000-0000-0000-0000-000000000001"),
         (f"pod{UUID.replace('-', '_')}.slice", "pod00000000_0000_0000_0000_000000000001.slice"),
+        ("ROCR GPU-d1b2c3d4e5f60718,1", "ROCR GPU-0000000000000001,1"),
         ("link/ether 52:54:00:12:34:56", "link/ether 02:00:00:00:00:01"),
         ("id " + "a1" * 32, "id " + "1".rjust(64, "0")),
         ("jane janet jane-s /home/jane/x jane.", "user janet jane-s /home/user/x user."),

@@ -1,0 +1,114 @@
+"""Which device of an engine's list is which card of the machine: pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from llmctl.types.machine import Accelerator, AcceleratorKind, EngineDevice
+
+CPU_BACKENDS = frozenset({"CPU", "BLAS", "ZenDNN", "RPC"})  # those that drive no GPU of this machine
+# ggml's backends by the vendor whose GPUs they drive (the names that each ggml_backend_*_reg gives itself)
+BACKENDS = {
+    "NVIDIA": ("CUDA", "Vulkan", "OpenCL"),
+    "AMD": ("ROCm", "Vulkan", "OpenCL"),
+    "Intel": ("SYCL", "OPENVINO", "Vulkan", "OpenCL"),
+    "Apple": ("Metal", "MTL", "Vulkan"),
+}
+VENDORS = {"CUDA": "NVIDIA", "ROCm": "AMD", "SYCL": "Intel", "Metal": "Apple", "MTL": "Apple"}
+WORDS = {"geforce": "NVIDIA", "quadro": "NVIDIA", "tesla": "NVIDIA", "radeon": "AMD", "arc": "Intel"} | {
+    vendor.lower(): vendor for vendor in BACKENDS
+}
+SAYING_NOTHING = frozenset({"gpu", "graphics", "corporation"} | {vendor.lower() for vendor in BACKENDS})
+
+SOFTWARE = ("llvmpipe", "lavapipe", "swiftshader", "basic render")  # a GPU that the CPU plays
+# What Vulkan calls a card that is reached through another system's driver: on WSL, in a virtual machine
+THROUGH = re.compile(r"(?:Microsoft Direct3D12|Virtio-GPU Venus) \((.+)\)")
+ADDRESS = re.compile(r"([0-9a-f]{4,8}):([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])")
+
+
+def is_gpu(device: EngineDevice) -> bool:
+    """Whether it is a GPU, and of this machine."""
+    software = any(name in device.description.lower() for name in SOFTWARE)
+    return device.kind in ("gpu", "igpu") and device.backend not in CPU_BACKENDS and not software
+
+
+def pairs(cards: Sequence[Accelerator], devices: Sequence[EngineDevice]) -> dict[int, int]:
+    """The card of each device of one backend, both by index: by PCI address where both have one, then by name, then by
+    what is left of the vendor, the most alike first. No card is given twice; a device without a card is left out."""
+    found: dict[int, int] = {}
+    for same in (same_address, _same_name, _may_be_same):
+        alike = sorted(
+            (*_distance(card, device), d, c)
+            for d, device in enumerate(devices)
+            for c, card in enumerate(cards)
+            if same(card, device)
+        )
+        for *_, d, c in alike:
+            if d not in found and c not in found.values():
+                found[d] = c
+    return found
+
+
+def same_address(card: Accelerator, device: EngineDevice) -> bool:
+    """A MIG slice has that of the card which it is part of: CUDA tells no other."""
+    there = address(device.id)
+    return there is not None and there in (address(card.id), address(card.parent))
+
+
+def address(id: str | None) -> tuple[int, ...] | None:
+    """Domain, bus, device and function of a PCI address, None for anything else. NVML writes domains with eight
+    digits, the kernel and ggml with four or more, some drivers only the last four; ggml puts "-v1" behind that of a
+    GPU that it was told to split."""
+    found = ADDRESS.match((id or "").lower())
+    return None if found is None else tuple(int(part, 16) & 0xFFFF for part in found.groups())
+
+
+def vendor(device: EngineDevice) -> str:
+    """By the backend, but that Metal drives AMD's and Intel's GPUs too, on older Macs."""
+    words = re.findall(r"[a-z]+", device.description.lower())
+    named = next((WORDS[word] for word in words if word in WORDS), None)
+    certain = VENDORS.get(device.backend)
+    return named or certain or "unknown" if certain == "Apple" else certain or named or "unknown"
+
+
+def kind(vendor: str, device: EngineDevice) -> AcceleratorKind:
+    """NVIDIA's integrated GPUs (Jetson, GB10) and Apple's have no memory of their own at all."""
+    if vendor == "Apple" or (vendor == "NVIDIA" and device.kind == "igpu"):
+        return AcceleratorKind.UNIFIED
+    return AcceleratorKind.INTEGRATED if device.kind == "igpu" else AcceleratorKind.DISCRETE
+
+
+def _same_name(card: Accelerator, device: EngineDevice) -> bool:
+    return _words(card.name) == _words(device.description) != () and not _elsewhere(card, device)
+
+
+def _may_be_same(card: Accelerator, device: EngineDevice) -> bool:
+    """Of one vendor, and neither their places nor the numbers in their names say otherwise."""
+    models = [{word for word in _words(name) if re.search(r"\d", word)} for name in (card.name, device.description)]
+    unlike = all(models) and not models[0] & models[1]
+    return card.vendor == vendor(device) and not unlike and not _elsewhere(card, device)
+
+
+def _elsewhere(card: Accelerator, device: EngineDevice) -> bool:
+    there, here = address(device.id), address(card.parent or card.id)
+    return there is not None and here is not None and there != here
+
+
+def _distance(card: Accelerator, device: EngineDevice) -> tuple[int, ...]:
+    """Smaller for a card that is more likely the device. A whole card stands behind its MIG slices."""
+    parts = [set(re.findall(r"[a-z]+|\d+", name.lower())) for name in (card.name, device.description)]
+    return (
+        card.parent is None,
+        (device.kind == "igpu") is (card.kind is AcceleratorKind.DISCRETE),
+        -len(parts[0] & parts[1]),
+        abs((card.memory_total_bytes or 0) - device.memory_total_bytes),
+    )
+
+
+def _words(name: str) -> tuple[str, ...]:
+    """What tells models apart in a name: "AMD Radeon RX 7900 XTX (RADV NAVI31)" is radeon rx 7900 xtx."""
+    through = THROUGH.fullmatch(name)
+    plain = re.sub(r"\((?:r|tm|c)\)", " ", (through[1] if through else name).lower())
+    words = re.findall(r"[\w+-]+", re.sub(r"\([^)]*\)", " ", plain))
+    return tuple(word for word in words if word not in SAYING_NOTHING)
