@@ -14,22 +14,34 @@ from llmctl.types.machine import Accelerator, EngineInfo, Machine
 
 # Features whose absence from a build costs most, as the CPU and the build spell them.
 WIDE = ("AVX2", "AVX512", "DOTPROD", "MATMUL_INT8")
+NEWER_DRIVER = "sudo ubuntu-drivers install   (elsewhere: the system's package of NVIDIA's driver)"
+# What lists the cards that a backend's driver sees, where the engine has the backend but not the card.
+LISTS = {
+    "CUDA": "nvidia-smi   (a card that it does not list either needs its driver mended first)",
+    "ROCm": "rocminfo   (a card that it does not list either needs its driver mended first)",
+    "SYCL": "sycl-ls   (a card that it does not list either needs its driver mended first)",
+    "Vulkan": "vulkaninfo --summary   (a card that it does not list either needs its Vulkan driver)",
+}
 CUDA_WHEELS_OF_MOST = 12  # the CUDA that a build which doesn't see the card was most likely made for
 
 
 def checks(machine: Machine, engines: Sequence[EngineInfo], here: Installed) -> Iterator[Check]:
     """The engine first: without it nothing else matters. ``here`` is what commands depend on."""
     ours = startable(engines)
-    yield _engine(machine, engines, here)
-    if ours is not None:
-        yield _instructions(machine, ours, here)
+    if ours is None:
+        broken = _broken(machine, engines, here)
+        yield broken
+        for card in machine.accelerators:
+            yield Check("gpu", Status.WARN, f"{card.name} can't be used without {NAME}", broken.remedy)
+        yield Check("kernels", Status.WARN, f"speeds can't be calibrated without {NAME}", broken.remedy)
+        return
+    yield Check("engine", Status.OK, f"{ours.name} {ours.version} loads and computes")
+    yield _instructions(machine, ours, here)
     yield from _gpus(machine, ours, here)
-    yield _kernels(machine, ours)
+    yield _kernels(machine)
 
 
-def _engine(machine: Machine, engines: Sequence[EngineInfo], here: Installed) -> Check:
-    if (ours := startable(engines)) is not None:
-        return Check("engine", Status.OK, f"{ours.name} {ours.version} loads and computes")
+def _broken(machine: Machine, engines: Sequence[EngineInfo], here: Installed) -> Check:
     why = next((one.why for one in engines if one.name == NAME and one.why), "no engine is installed")
     remedy = unloadable.remedy(why, machine, here)
     message = f"nothing can run here: {why}"
@@ -45,7 +57,7 @@ def _instructions(machine: Machine, engine: EngineInfo, here: Installed) -> Chec
     return Check("engine-cpu", Status.OK, f"{engine.name} uses what this processor has")
 
 
-def _gpus(machine: Machine, ours: EngineInfo | None, here: Installed) -> Iterator[Check]:
+def _gpus(machine: Machine, ours: EngineInfo, here: Installed) -> Iterator[Check]:
     for card in machine.accelerators:
         if card.usable:
             yield Check("gpu", Status.OK, f"{card.name} is usable through {card.engine_backend}")
@@ -55,33 +67,32 @@ def _gpus(machine: Machine, ours: EngineInfo | None, here: Installed) -> Iterato
         yield Check("gpu", Status.OK, "no GPU was found: models run on the CPU")
 
 
-def _unusable(card: Accelerator, machine: Machine, ours: EngineInfo | None, here: Installed) -> Iterator[Check]:
+def _unusable(card: Accelerator, machine: Machine, ours: EngineInfo, here: Installed) -> Iterator[Check]:
     """Why, and the command for the one card that a build should be for. What is wrong with the driver comes first."""
-    built = ours is not None and bool(set(ours.backends) & set(BACKENDS.get(card.vendor, ())))
+    built = next((name for name in BACKENDS.get(card.vendor, ()) if name in ours.backends), None)
     old = driver_too_old(card, machine) or (driver_too_old(card, machine, cuda=CUDA_WHEELS_OF_MOST) if built else None)
     if old is not None:
-        newer = "sudo ubuntu-drivers install   (elsewhere: the system's package of NVIDIA's driver)"
-        yield Check("gpu-driver", Status.WARN, f"{card.name}: {old}", newer)
-    remedy = None
-    if ours is not None and not built and old is None and card is main_card(machine):
-        remedy = build_for(card, machine, here)
-    other = next((one for one in machine.accelerators if one.usable), None)
+        yield Check("gpu-driver", Status.WARN, f"{card.name}: {old}", NEWER_DRIVER)
     message = f"{card.name} can't be used: {card.why}"
-    if remedy is None and other is not None:  # not a fault: the engine runs on the better one
-        yield Check("gpu", Status.OK, f"{message}; {other.name} is")
-        return
-    yield Check("gpu", Status.WARN, _needing(message, remedy), remedy.command if remedy else None)
+    working = next((one for one in machine.accelerators if one.usable), None)
+    if working is not None and card is not main_card(machine):  # not a fault: the engine runs on the better one
+        yield Check("gpu", Status.OK, f"{message}; {working.name} is")
+    elif old is not None:
+        yield Check("gpu", Status.WARN, message, NEWER_DRIVER)
+    elif built is not None:
+        yield Check("gpu", Status.WARN, message, LISTS.get(built))
+    else:
+        remedy = build_for(card, machine, here) if card is main_card(machine) else None
+        yield Check("gpu", Status.WARN, _needing(message, remedy), remedy.command if remedy else None)
 
 
 def _needing(message: str, remedy: Remedy | None) -> str:
     return f"{message}; the command needs {remedy.needs}" if remedy is not None and remedy.needs else message
 
 
-def _kernels(machine: Machine, ours: EngineInfo | None) -> Check:
+def _kernels(machine: Machine) -> Check:
     if machine.kernels:
         names = ", ".join(rate.weight_type for rate in machine.kernels)
         return Check("kernels", Status.OK, f"speeds are calibrated with the engine's kernels ({names})")
-    if ours is None:
-        return Check("kernels", Status.WARN, f"speeds can't be calibrated without {NAME}")
     message = "the engine's kernels are not measured: speeds are estimates from figures"
     return Check("kernels", Status.WARN, message, "llmctl doctor --measure")

@@ -7,6 +7,8 @@ from llmctl.checks.surroundings import Surroundings
 from llmctl.store.reach import Reach
 from llmctl.types.finding import Check, Status
 
+ANOTHER_WAY = "check the network and HTTPS_PROXY, or use a mirror: export HF_ENDPOINT=https://…"
+
 
 def checks(around: Surroundings) -> tuple[Check, ...]:
     """Nothing where nothing was asked."""
@@ -38,7 +40,7 @@ def _hub(reach: Reach) -> list[Check]:
         return [*found, Check("hub", Status.WARN, why, reach.hint)]
     found.append(Check("ca", Status.OK, f"certificates are checked against {reach.trust}"))
     if reach.wrong is not None:
-        return [*found, Check("hub", Status.WARN, reach.wrong, reach.hint)]
+        return [*found, Check("hub", Status.WARN, reach.wrong, reach.hint or ANOTHER_WAY)]
     message = f"{reach.host} answers"
     if reach.bytes_per_s is not None:
         message += f", files come from {reach.file_host} at {units.rate(reach.bytes_per_s)}"

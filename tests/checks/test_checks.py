@@ -71,7 +71,7 @@ def test_a_healthy_machine_without_a_gpu() -> None:
             {"accelerators": (NVIDIA,), "engines": (replace(ENGINE, backends=("CUDA", "CPU")),)},
             "gpu",
             "RTX 3090 can't be used",
-            None,
+            "nvidia-smi",
         ),
         ({"kernels": ()}, "kernels", "not measured", "llmctl doctor --measure"),
         ({"notes": ("NVIDIA: it crashed",)}, "probe", "NVIDIA: it crashed", None),
@@ -208,7 +208,7 @@ WORKING = replace(NVIDIA, usable=True, why=None, engine_backend="CUDA")
         # nothing is wrong where the engine runs on the better one
         ((WORKING, SECOND), ("CUDA", "CPU"), [("gpu", Status.OK, False), ("gpu", Status.OK, False)]),
         # a build for CUDA doesn't see it: first the driver
-        ((OLD_DRIVER,), ("CUDA", "CPU"), [("gpu-driver", Status.WARN, True), ("gpu", Status.WARN, False)]),
+        ((OLD_DRIVER,), ("CUDA", "CPU"), [("gpu-driver", Status.WARN, True), ("gpu", Status.WARN, True)]),
         ((replace(NVIDIA, driver="vfio-pci"),), ("CPU",), [("gpu", Status.WARN, False)]),
     ],
 )
