@@ -18,7 +18,7 @@ def checks(machine: Machine, threads: int | None) -> tuple[Check, ...]:
 def _notes(machine: Machine) -> tuple[Check, ...]:
     if not machine.notes:
         return (Check("probe", Status.OK, "everything about this machine could be read"),)
-    return tuple(Check("probe", Status.WARN, note) for note in machine.notes)
+    return tuple(Check("probe", Status.WARN, note.message, note.remedy) for note in machine.notes)
 
 
 def _memory(machine: Machine) -> Check:
@@ -40,9 +40,11 @@ def _threads(machine: Machine, threads: int | None) -> Check:
     if threads is not None and threads > cpu.usable_threads:
         message = f"the setting threads is {threads}, but only {cpu.usable_threads} cores may be used: that is slower"
         return Check("threads", Status.WARN, message, "unset LLMCTL_THREADS   or take threads out of config.toml")
-    if cpu.usable_threads < cpu.physical_cores:
-        why = cpu.usable_threads_reason or "affinity or CPU quota"
-        return Check("threads", Status.OK, f"{cpu.usable_threads} of {cpu.physical_cores} cores may be used: {why}")
+    used, why = cpu.usable_threads, cpu.usable_threads_reason or "affinity or CPU quota"
+    if threads is not None and threads < used:
+        used, why = threads, "that is the setting threads"
+    if used < cpu.physical_cores:
+        return Check("threads", Status.OK, f"{used} {'thread is' if used == 1 else 'threads are'} used: {why}")
     return Check("threads", Status.OK, f"all {cpu.physical_cores} cores may be used")
 
 

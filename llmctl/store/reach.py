@@ -15,6 +15,7 @@ from llmctl.types.model import Source
 
 SAMPLE_BYTES = 16 << 20
 SAMPLE_S = 2.0
+NOT_THIS_FILE = (401, 403, 404)
 LEAST_SAMPLE_BYTES = 1 << 20  # less says more of the way there than of its width
 
 
@@ -65,6 +66,8 @@ def _sampled(url: str) -> tuple[str, float | None]:
         if response.is_redirect:
             continue
         host = net.host_of(response.url)
+        if response.status_code in NOT_THIS_FILE and net.same_origin(url, response.url):
+            break  # the hub answers; that this file isn't to be had is another matter
         if response.status_code not in (200, 206):
             raise NetworkError(f"{doing}: {host} answers {response.status_code}")
         received, begun = 0, time.perf_counter()

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from tests.fakes.command import argv, document, kill_engine_of, llmctl, spawn
+from tests.fakes.connections import watch
 from tests.fakes.hub import FakeHub
 
 pytestmark = pytest.mark.usefixtures("measured")
@@ -217,19 +218,9 @@ def test_too_much_context_for_the_model(starter_file: Path) -> None:
 
 
 def test_a_local_run_connects_to_nothing_but_loopback(starter_file: Path, tmp_path: Path) -> None:
-    """Counted, in this process and every child of it, by Python's own audit events."""
-    log = tmp_path / "connections"
-    hook = tmp_path / "hook"
-    hook.mkdir()
-    (hook / "sitecustomize.py").write_text(
-        "import sys\n"
-        "def watch(event, arguments):\n"
-        "    if event in ('socket.connect', 'socket.sendto', 'socket.getaddrinfo'):\n"
-        f"        with open({str(log)!r}, 'a') as out: out.write(f'{{event}} {{arguments[-1] if event == \"socket.connect\" else arguments[0]}}\\n')\n"  # noqa: E501
-        "sys.addaudithook(watch)\n"
-    )
-    done = llmctl("run", "-m", str(starter_file), "-n", "4", "hi", PYTHONPATH=str(hook))
+    environment, connections = watch(tmp_path)
+    done = llmctl("run", "-m", str(starter_file), "-n", "4", "hi", **environment)
     assert done.returncode == 0, done.stderr
-    seen = log.read_text().splitlines()
+    seen = connections()
     assert seen, "the hook saw nothing, not even our own way to the engine"
     assert [line for line in seen if "127.0.0.1" not in line] == []

@@ -37,6 +37,12 @@ def test_a_rate_is_measured_and_the_token_stays_here(
     assert ranges == ["bytes=0-2097151"]
 
 
+def test_a_sample_that_is_not_to_be_had_says_nothing_of_the_hub(hub: FakeHub, source: Source) -> None:
+    found = reached(replace(source, repo="maker/gone"))
+    assert (found.wrong, found.bytes_per_s) == (None, None)
+    assert hub.count("cdn") == 0
+
+
 def test_a_slow_line_is_given_up_in_time(hub: FakeHub, source: Source) -> None:
     hub.switch(bytes_per_s=200_000)
     found = reached(source)
