@@ -8,7 +8,7 @@ from llmctl import paths
 from llmctl.errors import ConfigError
 from llmctl.host import Host
 from llmctl.probe.stopwatch import Stopwatch
-from llmctl.types.machine import Accelerator, Machine
+from llmctl.types.machine import Accelerator, Machine, Note
 
 PC = frozenset({"x86_64", "amd64", "i386", "i586", "i686", "x86"})  # as Linux and Windows call it
 
@@ -48,7 +48,7 @@ def probe(host: Host, *, store: Path, watch: Stopwatch | None = None) -> Machine
             try:
                 devices = table.load(paths.profiles_dir())
             except ConfigError as error:
-                notes += (error.message,)
+                notes += (Note(error.message, error.hint),)
         cards, main, more = merge.merge(cards, main, processor, place, devices)
     return Machine(
         memory=main,

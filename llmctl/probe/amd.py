@@ -14,7 +14,7 @@ from llmctl.probe import drm, kfd, pci_ids
 from llmctl.probe.drm import DrmCard, size
 from llmctl.probe.kfd import Node
 from llmctl.probe.text import line
-from llmctl.types.machine import Accelerator, AcceleratorKind, Memory
+from llmctl.types.machine import Accelerator, AcceleratorKind, Memory, Note
 
 VENDOR = "AMD"
 # Targets of which the table of processors in LLVM's "User Guide for AMDGPU Backend" says APU; gfx1037 is Mendocino
@@ -40,7 +40,7 @@ APU_TARGETS = frozenset(
 LARGEST_CARVE_OUT_BYTES = 4 << 30  # where nothing else tells an APU from a card: most firmware gives 0.5 to 4 GiB
 
 
-def amd(host: Host, memory: Memory) -> tuple[tuple[Accelerator, ...], tuple[str, ...]]:
+def amd(host: Host, memory: Memory) -> tuple[tuple[Accelerator, ...], tuple[Note, ...]]:
     """The GPUs and notes on what could not be learnt. Those that the environment hides from ROCm are left out."""
     everything = drm.cards(host)
     found = [card for card in everything if card.vendor == VENDOR]
@@ -58,7 +58,8 @@ def amd(host: Host, memory: Memory) -> tuple[tuple[Accelerator, ...], tuple[str,
         one = _accelerator(host, card, of_address.get(card.address), memory)
         if card.address in unseen:
             gpu = f"{one.name.removeprefix('AMD ')} at {one.id}"
-            notes += (f"AMD: {gpu} is left out: hidden from ROCm by {', '.join(variables)}",)
+            message = f"AMD: {gpu} is left out: hidden from ROCm by {', '.join(variables)}"
+            notes += (Note(message, f"unset {' '.join(variables)}   to use it"),)
         else:
             shown.append(one)
     return tuple(shown), notes

@@ -7,7 +7,7 @@ import re
 from llmctl.host import Host
 from llmctl.probe.macos import DEADLINE_S, sysctl
 from llmctl.probe.text import line, whole
-from llmctl.types.machine import Accelerator, AcceleratorKind, Memory
+from llmctl.types.machine import Accelerator, AcceleratorKind, Memory, Note
 
 # The accelerator alone, without the processes that use it; system_profiler takes a second and more for the same
 IOREG = ("/usr/sbin/ioreg", "-r", "-d", "1", "-w", "0", "-c", "AGXAccelerator")
@@ -30,7 +30,7 @@ METAL_3, METAL_4, NEW_SHARES = 13, 16, 16
 SHARES = ((256 * GIB, 87), (128 * GIB, 84), (64 * GIB, 81), (32 * GIB, 78), (16 * GIB, 74))
 
 
-def apple(host: Host, memory: Memory) -> tuple[tuple[Accelerator, ...], tuple[str, ...]]:
+def apple(host: Host, memory: Memory) -> tuple[tuple[Accelerator, ...], tuple[Note, ...]]:
     """The GPU of the chip and notes on what could not be learnt.
 
     Its name has the number of its cores where that is known, "Apple M3 Max (40-core GPU)": one chip has different
@@ -57,7 +57,7 @@ def apple(host: Host, memory: Memory) -> tuple[tuple[Accelerator, ...], tuple[st
         shared_bytes=budget,
         api_version=_metal(version),
     )
-    notes = () if cores else (f"{chip}: ioreg does not tell how many GPU cores it has",)
+    notes = () if cores else (Note(f"{chip}: ioreg does not tell how many GPU cores it has"),)
     return (card,), notes
 
 

@@ -9,15 +9,16 @@ from collections.abc import Mapping, Sequence
 
 from llmctl.host import Host
 from llmctl.probe import cgroup, macos
+from llmctl.probe.document import CORRECT
 from llmctl.probe.portable import portable
 from llmctl.probe.text import MOST_CPUS, cpu_list, cpuinfo, line, pairs, whole
-from llmctl.types.machine import Cache, Cpu
+from llmctl.types.machine import Cache, Cpu, Note
 
 CPUS = "/sys/devices/system/cpu"
 DEEPEST_CACHE = 10
 LARGEST_CACHE_BYTES = 4 << 30  # the largest are of some hundred MiB; more is a virtual machine's invention
 MOST_THREADS = 8  # of one core: POWER's
-NAMELESS = "/proc/cpuinfo does not name a processor"
+NAMELESS = Note("/proc/cpuinfo does not name a processor")
 PERFORMANCE_SHARE = 0.75  # of the fastest core's capacity; cores of one kind differ by a few percent (turbo bins)
 
 # The kernel's names (arch/x86/include/asm/cpufeatures.h, arch/arm64/kernel/cpuinfo.c, arch/s390/kernel/processor.c)
@@ -89,7 +90,7 @@ ARM_CORES: Mapping[tuple[str, str], str] = {
 Core = frozenset[int]  # the numbers of the CPUs, as the kernel counts threads, that share one core
 
 
-def cpu(host: Host) -> tuple[Cpu, tuple[str, ...]]:
+def cpu(host: Host) -> tuple[Cpu, tuple[Note, ...]]:
     """The processor and notes on what could not be learnt. CPUs that are switched off don't count.
 
     ``usable_threads`` = min(cores among the CPUs that we may run on, ceil of the container's CPU quota): decoding
@@ -109,7 +110,8 @@ def cpu(host: Host) -> tuple[Cpu, tuple[str, ...]]:
     given = _name(host, text)
     notes = [] if given != "unknown" else [NAMELESS]
     if untold and "siblings" in told and _threads(told) > 1:
-        notes.append(f"which CPUs share a core is not told of {untold} of {len(numbers)} CPUs: each counts as a core")
+        message = f"which CPUs share a core is not told of {untold} of {len(numbers)} CPUs: each counts as a core"
+        notes.append(Note(message, "export LLMCTL_THREADS=NUMBER   of cores, if you know it"))
     return Cpu(
         name=given,
         arch=_arch(host, told),
@@ -251,13 +253,13 @@ def _level(host: Host, folder: str) -> int | None:
     return None if instructions or level is None or level > DEEPEST_CACHE else level
 
 
-def _portable(host: Host) -> tuple[Cpu, tuple[str, ...]]:
+def _portable(host: Host) -> tuple[Cpu, tuple[Note, ...]]:
     """The processor where there is no /proc."""
     if host.system == "darwin" and (found := macos.cpu(host)):
         return found
     told, why = portable(host)
     if told is None:
-        return Cpu("unknown", "unknown", 1, 1, 1), (f"the processor can't be learnt: {why}",)
+        return Cpu("unknown", "unknown", 1, 1, 1), (Note(f"the processor can't be learnt: {why}", CORRECT),)
     cores = [frozenset((number,)) for number in range(told.physical_cores)]
     usable, reason = _usable(cores, frozenset(range(told.allowed_cpus)), None)
     return Cpu(

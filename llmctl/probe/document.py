@@ -17,13 +17,15 @@ from llmctl.types.machine import Machine
 
 LIMIT_BYTES = 1 << 20
 SUFFIXES = (".toml", ".json")
+# What to type where something of this machine was not learnt, and its owner knows it
+CORRECT = "llmctl doctor --json > machine.json   then correct it, and: llmctl plan --machine machine.json"
 
 
 def read_machine(path_or_name: str, machines_dir: Path) -> Machine:
     """The machine that a document describes: a file, or the name of one in ``machines_dir``.
 
     Takes the contract's ``machine`` object or the whole envelope of ``llmctl doctor --json``. Only
-    ``memory.total_bytes`` must be there; ``left_out`` says what stands for the rest.
+    ``memory.total_bytes`` must be there; ``left_out`` says what stands for the rest. A note may be a text.
     Raises NotFoundError, which lists the known names, and ConfigError naming file, field and what was expected.
     """
     file = _file(path_or_name, machines_dir)

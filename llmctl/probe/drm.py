@@ -10,15 +10,17 @@ from llmctl.host import Host
 from llmctl.probe import pci_ids
 from llmctl.probe.system import container
 from llmctl.probe.text import line, pairs, whole
+from llmctl.types.machine import Note
 
 VENDORS = {"1002": "AMD", "8086": "Intel", "10de": "NVIDIA"}  # PCI vendor numbers of GPUs that llama.cpp can use
-MODULES = {"AMD": "amdgpu", "Intel": "i915", "NVIDIA": "nvidia"}
+MODULES = {"AMD": "amdgpu", "Intel": "i915 xe"}  # xe has Intel's GPUs from 2024 on (Lunar Lake, Battlemage)
 VIRTUAL_MACHINE = ("vfio-pci", "pci-stub", "pciback", "xen-pciback")  # drivers that keep a device for one
 
 JOIN = {  # what lets the user of a container into the group that the device files belong to
-    "docker": "docker run --group-add $(getent group render | cut -d: -f3)",
-    "podman": "podman run --group-add keep-groups",
+    "docker": "--group-add $(getent group render | cut -d: -f3)",
+    "podman": "--group-add keep-groups",
 }
+IN_THE_POD = "securityContext: {supplementalGroups: [GID]}   (in the pod; GID: getent group render, on its node)"
 
 ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 PCI_ID = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}")
@@ -108,7 +110,7 @@ def on_the_bus(host: Host) -> tuple[BusDevice, ...]:
     return tuple(found)
 
 
-def strays(host: Host, vendor: str) -> tuple[str, ...]:
+def strays(host: Host, vendor: str) -> tuple[Note, ...]:
     """A note for each GPU of ``vendor`` that no graphics driver has taken, so that DRM does not list it: kept for a
     virtual machine, or too new for this kernel. The bus tells no classes: what has a large window is a GPU, and of
     Intel's devices what is also called one."""
@@ -121,19 +123,19 @@ def strays(host: Host, vendor: str) -> tuple[str, ...]:
         if vendor == "Intel" and not re.search(r"Graphics|\bArc\b", name or ""):
             continue
         gpu = f"{vendor}: {name or 'a GPU'} ({one.pci_id} at {one.address})"
-        notes.append(
-            f"{gpu} is kept for a virtual machine ({one.driver})"
-            if one.driver
-            else f"{gpu} has no driver: this kernel may be too old for it (sudo modprobe {MODULES[vendor]})"
-        )
+        if one.driver:
+            notes.append(Note(f"{gpu} is kept for a virtual machine ({one.driver})"))
+        else:
+            message = f"{gpu} has no driver: this kernel may be too old for it"
+            notes.append(Note(message, f"sudo modprobe -a {MODULES[vendor]}"))
     return tuple(notes)
 
 
 def reachable(
     host: Host, found: Sequence[DrmCard], control: str | None = None
-) -> tuple[tuple[DrmCard, ...], tuple[str, ...]]:
+) -> tuple[tuple[DrmCard, ...], tuple[Note, ...]]:
     """The cards that this container was given (all of them, if it was given none: somebody forgot), and notes with
-    the command that lets us through to their device files. ``control`` is another such file, needed for all."""
+    what lets us through to their device files. ``control`` is another such file, needed for all."""
     if not found:
         return (), ()
     vendor = found[0].vendor
@@ -142,31 +144,41 @@ def reachable(
     missing = files[found[0]] if not here else control if control and not host.exists(control) else None
     notes = []
     if missing:
-        notes.append(
-            f"{vendor}: the driver is loaded, but there is no {missing}: this container was started without "
-            f"{'its GPU' if not here else 'it'} ({_start(host, found[0], control)})"
-        )
+        message = f"{vendor}: the driver is loaded, but there is no {missing}: this container was started without "
+        notes.append(Note(message + ("its GPU" if not here else "it"), _start(host, found[0], control)))
     if 0 < len(here) < len(found):
         others = ", ".join(one.address for one in found if one not in here)
-        notes.append(f"{vendor}: this container was not given {others}")
+        notes.append(Note(f"{vendor}: this container was not given {others}"))
     wanted = [file for file in (control, *(files[one] for one in here)) if file and host.exists(file)]
     denied = [file for file in wanted if not host.readable(file)]
     if denied:
-        mend = JOIN.get(container(host) or "", "sudo usermod -aG render,video $USER, then log in anew")
-        notes.append(f"{vendor}: you may not open {', '.join(denied)} ({mend})")
+        notes.append(Note(f"{vendor}: you may not open {', '.join(denied)}", _join(host, control)))
     return here or tuple(found), tuple(notes)
 
 
-def _start(host: Host, card: DrmCard, control: str | None) -> str:
-    """What starts this container with its GPU."""
-    place = container(host)
+def _start(host: Host, card: DrmCard, control: str | None) -> str | None:
+    """What starts this container with its GPU. One without a mark is taken for Docker's."""
+    place = container(host) or "docker"
     if place == "kubernetes":  # the names that AMD's and Intel's device plugins give
         resource = "amd.com/gpu" if card.vendor == "AMD" else f"gpu.intel.com/{card.driver}"
-        return f"resources: limits: {resource}: 1"
+        return f"resources: {{limits: {{{resource}: 1}}}}   (in the container's part of the pod)"
     if place == "lxc":
         return "lxc config device add NAME gpu gpu"
-    flags = " ".join(f"--device {file}" for file in (control, "/dev/dri") if file)
-    return f"{'podman' if place == 'podman' else 'docker'} run {flags}"
+    return f"{place} run {_devices(control)} IMAGE" if place in JOIN else None
+
+
+def _join(host: Host, control: str | None) -> str:
+    """What lets this user open the GPU's files."""
+    place = container(host) or ""
+    if place == "kubernetes":
+        return IN_THE_POD
+    if place in JOIN:
+        return f"{place} run {_devices(control)} {JOIN[place]} IMAGE"
+    return "sudo usermod -aG render,video $USER   then log in anew"
+
+
+def _devices(control: str | None) -> str:
+    return " ".join(f"--device {file}" for file in (control, "/dev/dri") if file)
 
 
 def _device_file(host: Host, card: DrmCard) -> str | None:

@@ -6,14 +6,14 @@ from __future__ import annotations
 from llmctl.host import Host
 from llmctl.probe import drm, pci_ids
 from llmctl.probe.drm import DrmCard, size
-from llmctl.types.machine import Accelerator, AcceleratorKind, Memory
+from llmctl.types.machine import Accelerator, AcceleratorKind, Memory, Note
 
 VENDOR = "Intel"
 INTEGRATED = "0000:00:02."  # Intel's processor datasheets: "Processor Graphics", bus 0, device 2
 SWITCH_LINK = "gen1 x1"  # what an Arc card says of the link to the switch on its own board, whatever slot it sits in
 
 
-def intel(host: Host, memory: Memory) -> tuple[tuple[Accelerator, ...], tuple[str, ...]]:
+def intel(host: Host, memory: Memory) -> tuple[tuple[Accelerator, ...], tuple[Note, ...]]:
     """The GPUs and notes on what could not be learnt."""
     found = [card for card in drm.cards(host) if card.vendor == VENDOR]
     here, notes = drm.reachable(host, found)

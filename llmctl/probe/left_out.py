@@ -7,12 +7,13 @@ field is there, is read back as it was, and what the document says always wins.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from llmctl.probe import apple, product_name, table
 from llmctl.probe.decode import MismatchError
 from llmctl.probe.table import SPECIFIED, Device
-from llmctl.types.machine import AcceleratorKind
+from llmctl.types.machine import AcceleratorKind, Note
 
 Fields = Mapping[str, Any]
 
@@ -39,7 +40,7 @@ def complete(document: Any, devices: Sequence[Device]) -> tuple[Any, MismatchErr
     """
     if not isinstance(document, Mapping):
         return document, None
-    machine, notes = dict(document), list[str]()
+    machine, notes = dict(document), list[Note]()
     machine["cpu"] = _cpu(machine.get("cpu", {}), notes)
     memory = machine.get("memory")
     if isinstance(memory, Mapping):
@@ -51,22 +52,31 @@ def complete(document: Any, devices: Sequence[Device]) -> tuple[Any, MismatchErr
         done = [_accelerator(card, i, around, devices, notes, missing) for i, card in enumerate(cards)]
         machine["accelerators"] = done
     if isinstance(written := machine.get("notes", []), list):
-        machine["notes"] = written + [note for note in dict.fromkeys(notes) if note not in written]
+        machine["notes"] = _notes(written, notes)
     return machine, next(iter(missing), None)
 
 
-def _cpu(cpu: Any, notes: list[str]) -> Any:
+def _notes(written: Sequence[Any], more: Sequence[Note]) -> list[Any]:
+    """Those of the document, then what is not said there yet. A text is a note without a remedy: what doctor wrote
+    once, and what people write."""
+    tables = [asdict(Note(note)) if isinstance(note, str) else note for note in written]
+    said = [note.get("message") for note in tables if isinstance(note, Mapping)]
+    return tables + [asdict(note) for note in dict.fromkeys(more) if note.message not in said]
+
+
+def _cpu(cpu: Any, notes: list[Note]) -> Any:
     if not isinstance(cpu, Mapping):
         return cpu
     counts = ("physical_cores", "usable_threads", "logical_cores")
     given = [cpu[count] for count in counts if count in cpu]
     if not given:
-        notes.append(f"the document names no processor: {ASSUMED_CORES} cores are assumed")
+        message = f"the document names no processor: {ASSUMED_CORES} cores are assumed"
+        notes.append(Note(message, "physical_cores = NUMBER   (in the document's cpu)"))
         given = [ASSUMED_CORES]
     return _filled(cpu, {"name": "unknown", "arch": "unknown", **dict.fromkeys(counts, given[0])})
 
 
-def _memory(memory: Fields, machine: Fields, devices: Sequence[Device], notes: list[str]) -> Fields:
+def _memory(memory: Fields, machine: Fields, devices: Sequence[Device], notes: list[Note]) -> Fields:
     total, system = memory.get("total_bytes"), memory.get("system")
     given = {key: value for key, value in memory.items() if key != "system"}
     device = None
@@ -79,7 +89,7 @@ def _memory(memory: Fields, machine: Fields, devices: Sequence[Device], notes: l
     elif "bandwidth_bytes_per_s" not in memory:
         device = _chip(machine, total, devices)
         if device is not None and device.note:
-            notes.append(device.note)
+            notes.append(Note(device.note, "bandwidth_bytes_per_s = NUMBER   (in the document's memory)"))
     left_out = {"available_bytes": total} if "total_bytes" in memory else {}
     if device is not None:
         left_out |= _bandwidth(device.bandwidth_bytes_per_s, SPECIFIED)
@@ -99,7 +109,7 @@ def _chip(machine: Fields, total: Any, devices: Sequence[Device]) -> Device | No
 
 
 def _accelerator(
-    card: Any, index: int, memory: Fields, devices: Sequence[Device], notes: list[str], missing: list[MismatchError]
+    card: Any, index: int, memory: Fields, devices: Sequence[Device], notes: list[Note], missing: list[MismatchError]
 ) -> Any:
     if not isinstance(card, Mapping):
         return card
@@ -109,7 +119,7 @@ def _accelerator(
     kind = card.get("kind", (device and device.kind) or AcceleratorKind.DISCRETE)
     left_out: dict[str, Any] = {"id": f"accelerator{index}", "vendor": vendor, "kind": str(kind)}
     if kind == AcceleratorKind.DISCRETE:
-        left_out |= _own_memory(card, device, notes)
+        left_out |= _own_memory(card, index, device, notes)
     else:
         left_out |= _shared_memory(card, vendor, memory)
     if device is not None:
@@ -131,12 +141,14 @@ def _device(card: Fields, memory: Fields, devices: Sequence[Device]) -> Device |
     return table.find(gpus, name=name, vendor=vendor, pci_id=pci_id, memory_total_bytes=total) or any_size
 
 
-def _own_memory(card: Fields, device: Device | None, notes: list[str]) -> Fields:
+def _own_memory(card: Fields, index: int, device: Device | None, notes: list[Note]) -> Fields:
+    size, there = "memory_total_bytes = NUMBER", f"in the document's accelerators[{index}]"
     total = card.get("memory_total_bytes", min(device.memory_bytes, default=None) if device else None)
     if device is not None and "memory_total_bytes" not in card and len(device.memory_bytes) > 1:
-        notes.append(f"{device.name} is sold with {table.told(device)}: the least is assumed")
+        message = f"{device.name} is sold with {table.told(device)}: the least is assumed"
+        notes.append(Note(message, f"{size}   ({there})"))
     if device is not None and device.note and {"memory_total_bytes", "bandwidth_bytes_per_s"} - set(card):
-        notes.append(device.note)
+        notes.append(Note(device.note, f"{size}   (and bandwidth_bytes_per_s, {there})"))
     known = _bandwidth(device.bandwidth_bytes_per_s, SPECIFIED) if device else {}
     return {"memory_total_bytes": total, "memory_free_bytes": total, **_unless("bandwidth_bytes_per_s", card, known)}
 

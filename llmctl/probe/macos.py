@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from llmctl.host import Host
 from llmctl.probe.text import MOST_CPUS, line, pairs, whole
-from llmctl.types.machine import Cache, Cpu, Memory
+from llmctl.types.machine import Cache, Cpu, Memory, Note
 
 SYSCTL = "/usr/sbin/sysctl"
 VM_STAT = "/usr/bin/vm_stat"
@@ -56,9 +56,10 @@ CPU_NAMES = (
     "hw.cacheconfig",
     *(f"hw.perflevel{level}.{fact}" for level in range(LEVELS) for fact in LEVEL_FACTS),
 )
-ROSETTA = (
-    "Python is an Intel build that Rosetta translates, which makes the engine several times slower: install llmctl "
-    "with a Python for Apple silicon (from python.org, or from Homebrew in /opt/homebrew)"
+ROSETTA = Note(
+    "Python is an Intel build that Rosetta translates, which makes the engine several times slower",
+    # the Homebrew for Apple silicon; the one for Intel lives in /usr/local
+    "/opt/homebrew/bin/brew install python   (or from https://www.python.org/downloads; then install llmctl with it)",
 )
 # What hw.model begins with in a virtual machine, in lower case.
 HYPERVISORS: Mapping[str, str] = {"virtualmac": "apple", "vmware": "vmware", "parallels": "parallels"}
@@ -86,7 +87,7 @@ def sysctl(host: Host, *names: str) -> dict[str, str]:
     return {name: told[name] for name in names if name in told}
 
 
-def cpu(host: Host) -> tuple[Cpu, tuple[str, ...]] | None:
+def cpu(host: Host) -> tuple[Cpu, tuple[Note, ...]] | None:
     """The processor and notes; None if sysctl doesn't tell how many cores there are."""
     told = sysctl(host, *CPU_NAMES)
     physical = _count(told, "hw.physicalcpu")

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from llmctl.host import Host
 from llmctl.probe import cgroup, macos
+from llmctl.probe.document import CORRECT
 from llmctl.probe.portable import portable
 from llmctl.probe.text import pairs, whole
-from llmctl.types.machine import Memory
+from llmctl.types.machine import Memory, Note
 
 # What MemAvailable is made of besides MemFree
 RECLAIMABLE = ("Active(file)", "Inactive(file)", "SReclaimable")
 LARGEST_BYTES = 1 << 62  # more is no memory that a computer has
 
 
-def memory(host: Host) -> tuple[Memory, tuple[str, ...]]:
+def memory(host: Host) -> tuple[Memory, tuple[Note, ...]]:
     """Memory in bytes and notes on what could not be learnt.
 
     available = min(MemAvailable, for each limit: limit - (current - page cache)). Both sides count page cache as
@@ -24,13 +25,15 @@ def memory(host: Host) -> tuple[Memory, tuple[str, ...]]:
     total = _kib(fields.get("MemTotal"))
     if not total:
         if host.system == "linux":
-            return Memory(0, 0), ("/proc/meminfo does not tell how much memory there is",)
+            return Memory(0, 0), (Note("/proc/meminfo does not tell how much memory there is", CORRECT),)
         return _portable(host)
     available = _kib(fields.get("MemAvailable"))
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     if available is None:  # Linux before 3.14, and files cut short
         available = sum(_kib(fields.get(kind)) or 0 for kind in ("MemFree", *RECLAIMABLE))
-        notes = ("/proc/meminfo has no MemAvailable; free memory and the page cache it lists are counted instead",)
+        notes = (
+            Note("/proc/meminfo has no MemAvailable; free memory and the page cache it lists are counted instead"),
+        )
     limits = [limit for limit in cgroup.memory_limits(host) if limit.limit_bytes < total]
     tightest = min(limits, key=lambda limit: limit.limit_bytes, default=None)
     return Memory(
@@ -42,13 +45,13 @@ def memory(host: Host) -> tuple[Memory, tuple[str, ...]]:
     ), notes
 
 
-def _portable(host: Host) -> tuple[Memory, tuple[str, ...]]:
+def _portable(host: Host) -> tuple[Memory, tuple[Note, ...]]:
     """Memory where there is no /proc."""
     if host.system == "darwin" and (found := macos.memory(host)):
         return found, ()
     told, why = portable(host)
     if told is None:
-        return Memory(0, 0), (f"how much memory there is can't be learnt: {why}",)
+        return Memory(0, 0), (Note(f"how much memory there is can't be learnt: {why}", CORRECT),)
     return Memory(told.memory_total_bytes, told.memory_available_bytes, swap_bytes=told.swap_bytes), ()
 
 

@@ -8,9 +8,10 @@ from dataclasses import replace
 
 from llmctl import units
 from llmctl.probe import table
+from llmctl.probe.document import CORRECT
 from llmctl.probe.system import Place
 from llmctl.probe.table import SPECIFIED, Device
-from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, Memory
+from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, Memory, Note
 
 # What belongs together is taken from one source.
 GROUPS = (
@@ -26,7 +27,7 @@ MOST_OFF = 0.1  # a card is sold with faster or slower memory by less than that,
 
 def merge(
     cards: Sequence[Accelerator], memory: Memory, cpu: Cpu, place: Place, devices: Sequence[Device]
-) -> tuple[tuple[Accelerator, ...], Memory, tuple[str, ...]]:
+) -> tuple[tuple[Accelerator, ...], Memory, tuple[Note, ...]]:
     """The cards, each once; memory with its bandwidth where the chip or board is known by name; notes. Pure.
 
     The table never replaces what a driver told, which is about this very card, where the table is about how its kind
@@ -43,7 +44,7 @@ def merge(
     for card, device in found:
         completed.append(_completed(card, device, memory))
         if device is not None and device.note and completed[-1].bandwidth_bytes_per_s != card.bandwidth_bytes_per_s:
-            notes.append(device.note)
+            notes.append(Note(device.note, CORRECT))
         notes += _doubts(card, devices)
     return tuple(completed), memory, tuple(dict.fromkeys(notes))
 
@@ -77,13 +78,13 @@ def _device(card: Accelerator, memory: Memory, devices: Sequence[Device]) -> Dev
     )
 
 
-def _with_bandwidth(memory: Memory, chips: Iterable[Device | None]) -> tuple[Memory, list[str]]:
+def _with_bandwidth(memory: Memory, chips: Iterable[Device | None]) -> tuple[Memory, list[Note]]:
     """``memory`` with the bandwidth of the first chip that has one; what is known already stays."""
     chip = next((one for one in chips if one is not None and one.bandwidth_bytes_per_s), None)
     if memory.bandwidth_bytes_per_s is not None or chip is None:
         return memory, []
     told = replace(memory, bandwidth_bytes_per_s=chip.bandwidth_bytes_per_s, bandwidth_basis=SPECIFIED)
-    return told, [chip.note] if chip.note else []
+    return told, [Note(chip.note, CORRECT)] if chip.note else []
 
 
 def _completed(card: Accelerator, device: Device | None, memory: Memory) -> Accelerator:
@@ -113,7 +114,7 @@ def _name(card: Accelerator, device: Device) -> str:
     return device.name if device.name.startswith(card.vendor) else f"{card.vendor} {device.name}"
 
 
-def _doubts(card: Accelerator, devices: Sequence[Device]) -> list[str]:
+def _doubts(card: Accelerator, devices: Sequence[Device]) -> list[Note]:
     """A note where the driver's bandwidth is not that of any kind of this product that the vendor specifies."""
     told = card.bandwidth_bytes_per_s
     if told is None or card.kind is not AcceleratorKind.DISCRETE or card.parent is not None:
@@ -130,6 +131,8 @@ def _doubts(card: Accelerator, devices: Sequence[Device]) -> list[str]:
     if abs(told / nearest - 1) <= MOST_OFF:
         return []
     return [
-        f"{card.name} ({card.id}): by its driver the memory's bandwidth is {units.rate(told)}, specified is "
-        f"{units.rate(nearest)} (profiles/devices.toml): the driver's counts"
+        Note(
+            f"{card.name} ({card.id}): by its driver the memory's bandwidth is {units.rate(told)}, specified is "
+            f"{units.rate(nearest)} (profiles/devices.toml): the driver's counts"
+        )
     ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 
 from llmctl.host import Host
 from llmctl.probe import drm, nvidia_kernel, nvml, pci_ids, tegra
@@ -10,7 +12,7 @@ from llmctl.probe.decode import MismatchError, decode
 from llmctl.probe.nvidia_kernel import KernelCard
 from llmctl.probe.nvml import Card, Slice, Told
 from llmctl.probe.system import container
-from llmctl.types.machine import Accelerator, AcceleratorKind, Memory
+from llmctl.types.machine import Accelerator, AcceleratorKind, Memory, Note
 
 DEADLINE_S = 10.0  # without nvidia-persistenced each card is woken up first, which takes one to two seconds
 
@@ -25,18 +27,30 @@ WINDOWS_SIGNS = (f"{WINDOWS_FOLDER}/nvml.dll", "/Program Files/NVIDIA Corporatio
 SLICES = 8  # "A GPU memory slice is roughly one eighth of the total ... capacity and bandwidth" (MIG User Guide)
 BASIS = "memory clock x bus width (NVML)"
 
+# What gives a container its GPU, by what it is a container of; what gives it the driver's libraries too; and what lets
+# it have them anew, after the driver changed.
 START_WITH_GPU = {
-    "podman": "podman run --device nvidia.com/gpu=all",
-    "kubernetes": "resources: limits: nvidia.com/gpu: 1",
+    "docker": "docker run --gpus all IMAGE",
+    "podman": "podman run --device nvidia.com/gpu=all IMAGE",
+    "kubernetes": "resources: {limits: {nvidia.com/gpu: 1}}   (in the container's part of the pod)",
     "lxc": "lxc config device add NAME gpu gpu",
+    "apptainer": "apptainer exec --nv IMAGE COMMAND",
 }
 START_WITH_LIBRARIES = {
-    "apptainer": "apptainer exec --nv",
+    **START_WITH_GPU,
+    "docker": "docker run --gpus all -e NVIDIA_DRIVER_CAPABILITIES=compute,utility IMAGE",
+    "kubernetes": 'env: [{name: NVIDIA_DRIVER_CAPABILITIES, value: "compute,utility"}]   '
+    "(in the container's part of the pod)",
     "lxc": "lxc config set NAME nvidia.runtime=true",
 }
+START_ANEW = {kind: f"{kind} restart NAME" for kind in ("docker", "podman", "lxc")}
+ON_WINDOWS = f"{nvidia_kernel.DOWNLOAD}   (install the newest, then restart Windows)"
+IN_WSL = f"export LD_LIBRARY_PATH={WSL_LIBRARY.rpartition('/')[0]}   (where Windows's driver puts its libraries)"
+ON_WSL = "wsl --shutdown   (in Windows; if that is not enough, a newer driver there)"
+RELOAD = "sudo reboot   (or: sudo rmmod nvidia_uvm nvidia_drm nvidia_modeset nvidia && sudo modprobe nvidia)"
 
 
-def nvidia(host: Host, memory: Memory) -> tuple[tuple[Accelerator, ...], tuple[str, ...]]:
+def nvidia(host: Host, memory: Memory) -> tuple[tuple[Accelerator, ...], tuple[Note, ...]]:
     """The GPUs that CUDA_VISIBLE_DEVICES lets count, and notes. Starts no child where no driver shows.
 
     A card with MIG turned on is listed as its slices; how many of them a process sees depends on the driver (before
@@ -56,25 +70,22 @@ def nvidia(host: Host, memory: Memory) -> tuple[tuple[Accelerator, ...], tuple[s
     if choice is None and board is None:  # what the variable hides must not come back this way
         others, more = _others(host, told)
         found, notes = [*found, *others], [*notes, *more]
-    return tuple(found), tuple(f"NVIDIA: {note}" for note in notes)
+    return tuple(found), tuple(replace(note, message=f"NVIDIA: {note.message}") for note in notes)
 
 
-def _ask(host: Host, board: tegra.Board | None) -> tuple[Told | None, list[str]]:
+def _ask(host: Host, board: tegra.Board | None) -> tuple[Told | None, list[Note]]:
     """What NVML told; else None, and why."""
     if board is not None and _contained(host) and not board.reachable:
-        return None, ["this container was started without its GPU (docker run --runtime nvidia)"]
+        return None, [Note("this container was started without its GPU", "docker run --runtime nvidia IMAGE")]
     shows = any(host.exists(sign) for sign in (WINDOWS_SIGNS if host.system == "win32" else SIGNS))
     # the signs mean nothing where paths are of another drive than the one that Windows is on
     if not shows and (host.system != "win32" or host.exists(WINDOWS_FOLDER)):
         return None, []
     if board is None and _contained(host) and not any(map(host.exists, CONTROLS)):
-        command = START_WITH_GPU.get(container(host) or "", "docker run --gpus all")
-        return None, [
-            f"the driver is loaded, but there is no {CONTROLS[0]}: this container was started without its GPU "
-            f"({command})"
-        ]
+        message = f"the driver is loaded, but there is no {CONTROLS[0]}: this container was started without its GPU"
+        return None, [Note(message, START_WITH_GPU.get(container(host) or ""))]
     reply = host.ask(nvml.__name__, [place for place in ELSEWHERE if host.exists(place)], deadline_s=DEADLINE_S)
-    why = f"the driver's library {reply.why} (sudo dmesg | grep NVRM may tell why)"
+    why = Note(f"the driver's library {reply.why}", _mend(host))
     if reply.data is not None:
         try:
             told = decode(Told, reply.data, "nvml")
@@ -82,7 +93,7 @@ def _ask(host: Host, board: tegra.Board | None) -> tuple[Told | None, list[str]]
                 return told, []
             why = _why(host, told)
         except MismatchError as error:
-            why = str(error)
+            why = Note(str(error))
     return None, [why] if shows and board is None else []
 
 
@@ -90,30 +101,37 @@ def _contained(host: Host) -> bool:
     return container(host) not in (None, "wsl")
 
 
-def _why(host: Host, told: Told) -> str:
+def _mend(host: Host) -> str:
+    """What to type where the driver fails and doesn't say why."""
+    return ON_WINDOWS if host.system == "win32" else ON_WSL if container(host) == "wsl" else nvidia_kernel.LOG
+
+
+def _why(host: Host, told: Told) -> Note:
     """Why NVML did not start, and what mends it."""
     if container(host) == "wsl":
-        return f"Windows's driver does not work here: {told.error} (wsl --shutdown, or a newer driver for Windows)"
+        return Note(f"Windows's driver does not work here: {told.error}", ON_WSL)
     version = nvidia_kernel.version(host)
     driver = f"the driver {version}" if version else "the driver"
+    if host.system == "win32":
+        return Note(f"{driver} does not work: {told.error}", ON_WINDOWS)
     if told.code == nvml.LIBRARY_NOT_FOUND:
-        return f"{driver} is loaded, but its library libnvidia-ml.so.1 is not found: {_get_libraries(host, version)}"
+        message = f"{driver} is loaded, but its library libnvidia-ml.so.1 is not found"
+        return Note(message, _get_libraries(host, version))
     if told.code == nvml.DRIVER_NOT_LOADED:
-        return "the driver is installed, but not loaded: sudo modprobe nvidia"
+        return Note("the driver is installed, but not loaded", "sudo modprobe nvidia")
     if told.code != nvml.VERSION_MISMATCH:
-        return f"{driver} does not work: {told.error} (sudo dmesg | grep NVRM may tell why)"
+        return Note(f"{driver} does not work: {told.error}", nvidia_kernel.LOG)
     if _contained(host):
-        return f"the libraries in this container are not of the version of {driver} that is loaded: start it anew"
-    return (
-        f"the libraries are not of the version of {driver} that is loaded, as after an update: reboot, or "
-        "sudo rmmod nvidia_uvm nvidia_drm nvidia_modeset nvidia && sudo modprobe nvidia"
-    )
+        message = f"the libraries in this container are not of the version of {driver} that is loaded"
+        return Note(message, START_ANEW.get(container(host) or ""))
+    return Note(f"the libraries are not of the version of {driver} that is loaded, as after an update", RELOAD)
 
 
-def _get_libraries(host: Host, version: str | None) -> str:
+def _get_libraries(host: Host, version: str | None) -> str | None:
     if _contained(host):
-        variable = "start the container with NVIDIA_DRIVER_CAPABILITIES=compute,utility"
-        return START_WITH_LIBRARIES.get(container(host) or "", variable)
+        return START_WITH_LIBRARIES.get(container(host) or "")
+    if container(host) == "wsl":  # a driver for Linux would take the place of Windows's (CUDA on WSL User Guide)
+        return IN_WSL
     return nvidia_kernel.install_libraries(host, version)
 
 
@@ -147,23 +165,25 @@ def _place(card: Card, part: Slice) -> str | None:
     return f"MIG-{card.uuid}/{part.instance[0]}/{part.instance[1]}" if card.uuid and len(part.instance) == 2 else None
 
 
-def _notes(host: Host, told: Told, choice: str | None) -> list[str]:
+def _notes(host: Host, told: Told, choice: str | None) -> list[Note]:
     """What is wrong, or not sure, about cards that NVML lists."""
-    notes = list(told.failures)
+    notes = [Note(failure, _mend(host)) for failure in told.failures]
     for index, card in enumerate(told.cards):
         if card.mig and not card.slices:
-            smi = f"-i {card.address or card.uuid or index}"
-            notes.append(
-                f"MIG is turned on for {card.name or 'a card'}, but has no slices: sudo nvidia-smi mig {smi} -lgip "
-                f"lists what there can be, sudo nvidia-smi {smi} -mig 0 turns it off"
-            )
+            here = f"-i {shlex.quote(card.address or card.uuid or str(index))}"
+            instead = f"what slices there can be: sudo nvidia-smi mig {here} -lgip"
+            remedy = f"sudo nvidia-smi {here} -mig 0   (turns it off; {instead})"
+            notes.append(Note(f"MIG is turned on for {card.name or 'a card'}, which has no slices", remedy))
     numbered = any(word.strip().isdecimal() for word in (choice or "").split(","))
     unlike = len({card.name for card in told.cards}) > 1
     if numbered and unlike and host.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
-        notes.append("CUDA counts unlike cards from the fastest; set CUDA_DEVICE_ORDER=PCI_BUS_ID to be sure")
+        message = "which card CUDA_VISIBLE_DEVICES means is not sure: CUDA counts unlike cards from the fastest"
+        windows = host.system == "win32"
+        remedy = '$env:CUDA_DEVICE_ORDER = "PCI_BUS_ID"' if windows else "export CUDA_DEVICE_ORDER=PCI_BUS_ID"
+        notes.append(Note(message, remedy))
     if told.no_cuda:
-        mend = _get_libraries(host, told.driver)
-        notes.append(f"the driver's library libcuda.so.1, which every CUDA program needs, is not found: {mend}")
+        message = "the driver's library libcuda.so.1, which every CUDA program needs, is not found"
+        notes.append(Note(message, _get_libraries(host, told.driver)))
     return notes
 
 
@@ -212,14 +232,14 @@ def bandwidth_of(card: Card, part: Slice | None) -> tuple[float | None, str | No
     return whole * share / SLICES, f"{share}/{SLICES} of {BASIS}"
 
 
-def _others(host: Host, told: Told | None) -> tuple[list[Accelerator], list[str]]:
+def _others(host: Host, told: Told | None) -> tuple[list[Accelerator], list[Note]]:
     """The cards that NVML did not list, so that the user sees them and why they can't be used."""
     if told is not None and _contained(host):
         return [], []  # the kernel shows a container the whole machine's cards
     listed = {card.address for card in told.cards if card.address} if told else set()
     listed |= {address.partition(":")[2] for address in listed}  # as the bus lists them, without the domain
     version = nvidia_kernel.version(host)
-    found, notes = [], []
+    found, notes = list[Accelerator](), list[Note]()
     for card in nvidia_kernel.cards(host):
         if card.address in listed or (told is not None and told.cards and card.driver == "nvidia"):
             continue  # left out while others work: one that we were not given
@@ -240,17 +260,17 @@ def _others(host: Host, told: Told | None) -> tuple[list[Accelerator], list[str]
     return found, notes
 
 
-def _undriven(host: Host, card: KernelCard, name: str, told: Told | None) -> list[str]:
+def _undriven(host: Host, card: KernelCard, name: str, told: Told | None) -> list[Note]:
     """Why NVML does not list a card, if that was not said yet."""
     gpu = f"{name.removeprefix('NVIDIA ')} at {card.address}"
     if card.driver == "nvidia":
-        return [f"the driver does not run {gpu}: sudo dmesg | grep NVRM tells why"] if told is not None else []
+        return [Note(f"the driver does not run {gpu}", nvidia_kernel.LOG)] if told is not None else []
     if card.driver in drm.VIRTUAL_MACHINE:
-        return [f"{gpu} is kept for a virtual machine ({card.driver})"]
+        return [Note(f"{gpu} is kept for a virtual machine ({card.driver})")]
     if card.driver is None and nvidia_kernel.installed(host):
-        return [
-            f"the driver is installed, but not loaded for {gpu}: sudo modprobe nvidia (Secure Boot may refuse it: "
-            "mokutil --sb-state)"
-        ]
+        remedy = "sudo modprobe nvidia   (Secure Boot may refuse it: mokutil --sb-state)"
+        return [Note(f"the driver is installed, but not loaded for {gpu}", remedy)]
     state = f"is run by {card.driver}, which has no CUDA" if card.driver else "has no driver"
-    return [f"{gpu} {state}: {nvidia_kernel.install_driver(host)}, then reboot"]
+    if _contained(host):  # the driver is the machine's, whose system may be another than the container's
+        return [Note(f"{gpu} {state}", f"{nvidia_kernel.DOWNLOAD}   (on the machine that this container runs on)")]
+    return [Note(f"{gpu} {state}", f"{nvidia_kernel.install_driver(host)}   then: sudo reboot")]

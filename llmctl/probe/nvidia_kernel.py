@@ -11,6 +11,8 @@ from llmctl.probe import drm
 from llmctl.probe.text import pairs
 
 VENDOR = "NVIDIA"
+DOWNLOAD = "https://www.nvidia.com/drivers"
+LOG = "sudo dmesg | grep NVRM   (it may tell why)"
 VERSION = re.compile(r"\b\d{2,4}(?:\.\d{1,4}){1,2}\b")
 
 # By the ID of /etc/os-release: the driver (ubuntu.com/server/docs "NVIDIA drivers installation",
@@ -73,15 +75,15 @@ def installed(host: Host) -> bool:
 
 def install_driver(host: Host) -> str:
     """What installs NVIDIA's driver here."""
-    return _of_this_system(host, DRIVER) or "install the driver from https://www.nvidia.com/drivers"
+    return _of_this_system(host, DRIVER) or DOWNLOAD
 
 
 def install_libraries(host: Host, version: str | None) -> str:
     """What installs the driver's libraries here, ``version`` being the kernel module's."""
     series = (version or "").partition(".")[0]
     command = _of_this_system(host, LIBRARIES)
-    if command is None or ("{series}" in command and not series):
-        return "install the rest of the driver, of the same version"
+    if command is None or ("{series}" in command and not series.isdecimal()):
+        return f"{DOWNLOAD}   (or the system's package of the driver's libraries, of the same version)"
     return command.format(series=series)
 
 

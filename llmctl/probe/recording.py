@@ -200,11 +200,12 @@ class Recorder(Host):
 # in a device's uevent, and in /proc/bus/pci/devices
 PCI_ID = re.compile(r"(?m)^(?:PCI_ID=|[0-9a-f]{4}\t)([0-9A-Fa-f]{4}):?([0-9A-Fa-f]{4})\b")
 # Of these files only the lines that are looked at are kept: mounts name servers and folders, a status its process, a
-# GPU's unique_id is one card's alone.
+# GPU's unique_id is one card's alone, a firm's own release has the firm's addresses.
 LINES = {
     r"/proc/self/mountinfo": r" - cgroup",
     r"/proc/self/status": r"Cpus_allowed_list:",
     r"/proc/bus/pci/devices": r"^[0-9a-f]{4}\t(1002|10de|8086)",
+    r"/(etc|usr/lib)/os-release": r"^(PRETTY_NAME|ID|ID_LIKE)=",
     r"/sys/class/kfd/kfd/topology/nodes/\d+/properties": r"^(?!unique_id)",
 }
 

@@ -156,6 +156,14 @@ class EngineInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """What the probe could not learn, or found odd. ``remedy`` is what to type, None where nothing is to be done."""
+
+    message: str
+    remedy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Machine:
     """The whole machine. ``kernels`` is empty until they were measured here; ``notes`` say what was not learnt.
 
@@ -172,4 +180,4 @@ class Machine:
     board: str | None = None
     virtual_machine: str | None = None
     kernels: tuple[KernelRate, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()

@@ -24,6 +24,7 @@ from llmctl.types.machine import (
     KernelRate,
     Machine,
     Memory,
+    Note,
 )
 
 MACHINE = Machine(
@@ -74,7 +75,8 @@ def test_a_healthy_machine_without_a_gpu() -> None:
             "nvidia-smi",
         ),
         ({"kernels": ()}, "kernels", "not measured", "llmctl doctor --measure"),
-        ({"notes": ("NVIDIA: it crashed",)}, "probe", "NVIDIA: it crashed", None),
+        ({"notes": (Note("NVIDIA: it crashed"),)}, "probe", "NVIDIA: it crashed", None),
+        ({"notes": (Note("NVIDIA: it slept", "wake it"),)}, "probe", "NVIDIA: it slept", "wake it"),
         (
             {"memory": Memory(32 << 30, 500 << 20, swap_bytes=1)},
             "memory",
@@ -100,7 +102,24 @@ def test_a_limit_or_a_quota_that_is_respected_is_no_warning() -> None:
     limited = replace(MACHINE.memory, limit_bytes=8 << 30, limit_source="/sys/fs/cgroup/memory.max")
     found = changed(memory=limited, cpu=replace(MACHINE.cpu, usable_threads=2))
     assert found["memory"] == Check("memory", Status.OK, "memory is limited to 8.6 GB by /sys/fs/cgroup/memory.max")
-    assert found["threads"].message.startswith("2 of 8 cores may be used")
+    assert found["threads"].message == "2 threads are used: affinity or CPU quota"
+
+
+@pytest.mark.parametrize(
+    ("usable", "reason", "setting", "message"),
+    [
+        (8, "all 8 physical cores", None, "all 8 cores may be used"),
+        (5, "affinity allows 5 of 8 cores", None, "5 threads are used: affinity allows 5 of 8 cores"),
+        (2, "CPU quota of 1.5 CPUs", None, "2 threads are used: CPU quota of 1.5 CPUs"),
+        (1, "CPU quota of 1 CPU", None, "1 thread is used: CPU quota of 1 CPU"),
+        (5, "affinity allows 5 of 8 cores", 3, "3 threads are used: that is the setting threads"),
+        (5, "affinity allows 5 of 8 cores", 5, "5 threads are used: affinity allows 5 of 8 cores"),
+    ],
+)
+def test_why_so_many_threads(usable: int, reason: str, setting: int | None, message: str) -> None:
+    cpu = replace(MACHINE.cpu, usable_threads=usable, usable_threads_reason=reason)
+    found = changed(cpu=cpu, around=replace(AROUND, threads=setting))["threads"]
+    assert found == Check("threads", Status.OK, message)
 
 
 def test_no_engine_blocks() -> None:

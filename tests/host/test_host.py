@@ -35,6 +35,22 @@ def test_read(recorded: Host) -> None:
     assert recorded.read("/proc/meminfo") == "MemTotal: 1 kB\n"
     assert recorded.read("/sys/d/bytes") == "caf\ufffd\n"
     assert len(recorded.read("/sys/e/large") or "") == READ_LIMIT_BYTES
+    assert recorded.read("/sys/e/large", limit_bytes=100_000) == "x" * 100_000
+    assert recorded.read("proc/meminfo") == recorded.read("//proc/meminfo") == "MemTotal: 1 kB\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_what_the_kernel_tells_in_pieces_is_read_whole() -> None:
+    """/proc/self/smaps comes in pages, and is longer than one."""
+    assert (Host().read("/proc/self/smaps") or "").count("VmFlags:") > 20
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_no_file_stays_open(recorded: Host) -> None:
+    before = os.listdir("/proc/self/fd")
+    for name in ("/proc/meminfo", "/proc", "/nothing"):  # a folder can be opened, but not read
+        recorded.read(name)
+    assert os.listdir("/proc/self/fd") == before
 
 
 @pytest.mark.parametrize("name", ["/nothing", "/proc", "/proc/meminfo/x", "/a\0b", "/" + "x" * 5000])

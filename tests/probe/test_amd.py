@@ -14,7 +14,7 @@ from llmctl.probe.amd import amd
 from llmctl.probe.kfd import Node, of_hip, of_rocr, target
 from llmctl.probe.memory import memory
 from llmctl.probe.recording import Recorded, Recorder, recorded
-from llmctl.types.machine import Accelerator, AcceleratorKind, Memory
+from llmctl.types.machine import Accelerator, AcceleratorKind, Memory, Note
 
 GIB = 1 << 30
 MAIN = Memory(64 * GIB, 32 * GIB)
@@ -100,14 +100,17 @@ def test_visible_devices(environ: dict[str, str], shown: set[str]) -> None:
     cards, notes = amd(host, memory(host)[0])
     assert {card.id for card in cards} == shown
     assert len(notes) == 2 - len(shown)
-    assert all(any(name in note for name in environ) for note in notes)
+    assert all(any(name in note.message and name in (note.remedy or "") for name in environ) for note in notes)
 
 
 def test_a_hidden_card_is_named() -> None:
     host = machine("amd-dgpu-apu", ROCR_VISIBLE_DEVICES="1,0", HIP_VISIBLE_DEVICES="0")
     assert amd(host, Memory(GIB, GIB))[1] == (
-        "AMD: Radeon RX 7900 XTX at 0000:03:00.0 is left out: hidden from ROCm by ROCR_VISIBLE_DEVICES, "
-        "HIP_VISIBLE_DEVICES",
+        Note(
+            "AMD: Radeon RX 7900 XTX at 0000:03:00.0 is left out: hidden from ROCm by ROCR_VISIBLE_DEVICES, "
+            "HIP_VISIBLE_DEVICES",
+            "unset ROCR_VISIBLE_DEVICES HIP_VISIBLE_DEVICES   to use it",
+        ),
     )
 
 
@@ -342,6 +345,7 @@ def test_uuid_as_rocminfo_prints_it(tmp_path: Path) -> None:
     assert one(tree(tmp_path, {**ONE_CARD, NODE: node.format(1 << 64)})).uuid is None
 
 
+LACKING = "AMD: the driver is loaded, but there is no"
 TWO_CARDS = {
     "sys/class/drm/card0/device/vendor": "0x1002\n",
     "sys/class/drm/card0/device/uevent": "PCI_SLOT_NAME=0000:03:00.0\n",
@@ -355,35 +359,49 @@ TWO_CARDS = {
 
 
 @pytest.mark.parametrize(
-    ("devices", "shown", "says"),
+    ("devices", "shown", "message"),
     [
-        (["kfd", "dri/renderD128", "dri/renderD129"], 2, []),
-        ([], 2, ["there is no /dev/dri/renderD128", "(docker run --device /dev/kfd --device /dev/dri)"]),
-        (["dri/renderD128", "dri/renderD129"], 2, ["no /dev/kfd", "(docker run --device /dev/kfd --device /dev/dri)"]),
-        (["kfd", "dri/renderD129"], 1, ["this container was not given 0000:03:00.0"]),
+        (["kfd", "dri/renderD128", "dri/renderD129"], 2, None),
+        ([], 2, f"{LACKING} /dev/dri/renderD128: this container was started without its GPU"),
+        (["dri/renderD128", "dri/renderD129"], 2, f"{LACKING} /dev/kfd: this container was started without it"),
+        (["kfd", "dri/renderD129"], 1, "AMD: this container was not given 0000:03:00.0"),
     ],
 )
-def test_device_files_of_a_container(tmp_path: Path, devices: list[str], shown: int, says: list[str]) -> None:
+def test_device_files_of_a_container(tmp_path: Path, devices: list[str], shown: int, message: str | None) -> None:
     host = tree(tmp_path, TWO_CARDS | {f"dev/{name}": "" for name in devices})
     cards, notes = amd(host, Memory(GIB, GIB))
     assert len(cards) == shown
-    assert len(notes) == bool(says)
-    assert all(words in note for note in notes for words in says)
+    remedy = "docker run --device /dev/kfd --device /dev/dri IMAGE" if shown == 2 else None
+    assert notes == ((Note(message, remedy),) if message else ())
 
 
 @pytest.mark.parametrize(
     ("mark", "start", "join"),
     [
-        (".dockerenv", "docker run --device /dev/kfd --device /dev/dri", "docker run --group-add $(getent group "),
-        ("run/.containerenv", "podman run --device /dev/kfd --device /dev/dri", "podman run --group-add keep-groups"),
-        ("var/run/secrets/kubernetes.io/x", "resources: limits: amd.com/gpu: 1", "sudo usermod -aG render,video"),
+        (
+            ".dockerenv",
+            "docker run --device /dev/kfd --device /dev/dri IMAGE",
+            "docker run --device /dev/kfd --device /dev/dri --group-add $(getent group render | cut -d: -f3) IMAGE",
+        ),
+        (
+            "run/.containerenv",
+            "podman run --device /dev/kfd --device /dev/dri IMAGE",
+            "podman run --device /dev/kfd --device /dev/dri --group-add keep-groups IMAGE",
+        ),
+        (
+            "var/run/secrets/kubernetes.io/x",
+            "resources: {limits: {amd.com/gpu: 1}}   (in the container's part of the pod)",
+            "securityContext: {supplementalGroups: [GID]}   (in the pod; GID: getent group render, on its node)",
+        ),
+        (".singularity.d/x", None, "sudo usermod -aG render,video $USER   then log in anew"),
     ],
 )
-def test_each_container_has_its_command(tmp_path: Path, mark: str, start: str, join: str) -> None:
-    host = tree(tmp_path, {**TWO_CARDS, mark: ""})
-    assert f"({start})" in amd(host, MAIN)[1][0]
+def test_each_container_has_its_command(tmp_path: Path, mark: str, start: str | None, join: str) -> None:
+    (note,) = amd(tree(tmp_path, {**TWO_CARDS, mark: ""}), MAIN)[1]
+    assert note == Note(f"{LACKING} /dev/dri/renderD128: this container was started without its GPU", start)
     tree(tmp_path, {"dev/kfd": "", "dev/dri/renderD128": "", "dev/dri/renderD129": ""})
-    assert f"({join}" in amd(Closed(root=tmp_path, environ={}), MAIN)[1][0]
+    (note,) = amd(Closed(root=tmp_path, environ={}), MAIN)[1]
+    assert note == Note("AMD: you may not open /dev/kfd, /dev/dri/renderD128, /dev/dri/renderD129", join)
 
 
 def test_cards_are_counted_as_the_kernel_counts_and_once(tmp_path: Path) -> None:
@@ -408,8 +426,8 @@ def test_device_files_that_this_user_may_not_open() -> None:
     closed = replace(host, told=replace(host.told, unreadable=("/dev/kfd", "/dev/dri/renderD128")))
     cards, (note,) = amd(closed, Memory(GIB, GIB))
     assert len(cards) == 2
-    assert note == (
-        "AMD: you may not open /dev/kfd, /dev/dri/renderD128 (sudo usermod -aG render,video $USER, then log in anew)"
+    assert note == Note(
+        "AMD: you may not open /dev/kfd, /dev/dri/renderD128", "sudo usermod -aG render,video $USER   then log in anew"
     )
 
 
@@ -424,7 +442,7 @@ def test_what_this_user_may_not_open_is_recorded_as_such(tmp_path: Path) -> None
     host = tree(tmp_path / "here", TWO_CARDS | {"dev/kfd": "", "dev/dri/renderD128": "", "dev/dri/renderD129": ""})
     recorder = Recorder(machine=Closed(root=host.root, environ={}), environ={}, system="linux")
     learnt = amd(recorder, Memory(GIB, GIB))
-    assert "/dev/kfd, /dev/dri/renderD128, /dev/dri/renderD129" in learnt[1][0]
+    assert "/dev/kfd, /dev/dri/renderD128, /dev/dri/renderD129" in learnt[1][0].message
     recorder.write(tmp_path / "there")
     assert amd(recorded(tmp_path / "there"), Memory(GIB, GIB)) == learnt
 
@@ -441,11 +459,14 @@ def bus_line(place: str, numbers: str, size: int, driver: str) -> str:
         (bus_line("0300", "10027550", 16 * GIB, "amdgpu"), None),
         (
             bus_line("0300", "10027550", 16 * GIB, ""),
-            "AMD: a GPU (1002:7550 at 03:00.0) has no driver: this kernel may be too old for it (sudo modprobe amdgpu)",
+            Note(
+                "AMD: a GPU (1002:7550 at 03:00.0) has no driver: this kernel may be too old for it",
+                "sudo modprobe -a amdgpu",
+            ),
         ),
         (
             bus_line("0301", "1002747e", 256 << 20, "vfio-pci"),
-            "AMD: Radeon RX 7800 XT (1002:747e at 03:00.1) is kept for a virtual machine (vfio-pci)",
+            Note("AMD: Radeon RX 7800 XT (1002:747e at 03:00.1) is kept for a virtual machine (vfio-pci)"),
         ),
         (bus_line("0301", "1002ab30", 16 << 10, "vfio-pci"), None),  # its HDMI sound
         (bus_line("0300", "10de2684", 16 * GIB, ""), None),
@@ -453,7 +474,7 @@ def bus_line(place: str, numbers: str, size: int, driver: str) -> str:
         ("0300\t10027550\n\t\n", None),
     ],
 )
-def test_gpus_that_no_graphics_driver_has(tmp_path: Path, text: str, note: str | None) -> None:
+def test_gpus_that_no_graphics_driver_has(tmp_path: Path, text: str, note: Note | None) -> None:
     files = {"proc/bus/pci/devices": text, IDS: TABLE.format("Navi 32 [Radeon RX 7800 XT]")}
     assert amd(tree(tmp_path, files), Memory(GIB, GIB)) == ((), (note,) if note else ())
 

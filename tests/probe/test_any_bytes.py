@@ -320,7 +320,8 @@ def test_gpus_are_sound_whatever_their_files_hold(contents: dict[str, bytes], en
         assert shared is None or card.kind is AcceleratorKind.INTEGRATED
         assert card.power_limit_w is None or 0 < card.power_limit_w <= 5000
     assert len({card.id for card in ours}) == len(ours)
-    assert all(note.isprintable() and len(note) < 1000 for note in notes + more)
+    for note in notes + more:
+        assert all(text.isprintable() and len(text) < 1000 for text in (note.message, note.remedy or ""))
 
 
 @given(st.sets(st.integers(0, 200), min_size=1))

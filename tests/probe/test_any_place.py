@@ -92,5 +92,6 @@ def test_a_place_is_sound_whatever_its_files_hold(contents: dict[str, bytes], en
         assert 1 <= cache.count <= 10 * processor.physical_cores
     machine = Machine(main, processor, os=place.os, container=place.container, board=place.board, notes=notes + more)
     assert decode(Machine, asdict(machine), "machine") == machine  # the document that --machine takes
-    texts = (processor.name, processor.arch, *asdict(place).values(), main.limit_source, *notes, *more)
+    texts = (processor.name, processor.arch, *asdict(place).values(), main.limit_source)
+    texts += tuple(text for note in notes + more for text in (note.message, note.remedy))
     assert all(text.isprintable() and len(text) < 300 for text in texts if text is not None)

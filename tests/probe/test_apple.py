@@ -11,7 +11,7 @@ import pytest
 from llmctl.host import Ran
 from llmctl.probe import apple, macos, probe
 from llmctl.probe.recording import Asked, Recorded, Recording, recorded
-from llmctl.types.machine import Accelerator, AcceleratorKind, Cache, Cpu, Machine, Memory
+from llmctl.types.machine import Accelerator, AcceleratorKind, Cache, Cpu, Machine, Memory, Note
 
 MACHINES = Path(__file__).parent.parent / "fixtures" / "machines"
 GIB = 1 << 30
@@ -105,7 +105,7 @@ M1 = {
 IOREG = '+-o AGXAcceleratorG13G  <class AGXAcceleratorG13G>\n{\n  "model" = "Apple M1"\n  "gpu-core-count" = 7\n}\n'
 
 
-def gpu(ioreg: str | None, memory: Memory, **values: str) -> tuple[Accelerator | None, tuple[str, ...]]:
+def gpu(ioreg: str | None, memory: Memory, **values: str) -> tuple[Accelerator | None, tuple[Note, ...]]:
     printing = {} if ioreg is None else {apple.IOREG[0]: ioreg}
     known = {name.replace("__", "."): value for name, value in values.items()}
     cards, notes = apple.apple(Mac(values={**M1, **known}, printing=printing), memory)
@@ -117,7 +117,7 @@ def test_a_gpu_whose_cores_are_not_known() -> None:
         card, (note,) = gpu(ioreg, Memory(16 * GIB, 4 * GIB))
         assert card is not None
         assert card.name == "Apple M1"
-        assert note == "Apple M1: ioreg does not tell how many GPU cores it has"
+        assert note == Note("Apple M1: ioreg does not tell how many GPU cores it has")
 
 
 def test_memory_that_is_not_known_has_no_share() -> None:
@@ -288,7 +288,11 @@ def test_the_name_of_macos(version: str, name: str | None) -> None:
 def test_rosetta_is_the_only_thing_wrong_with_this_mac() -> None:
     found = machine("apple-rosetta")
     (note,) = found.notes
-    assert "Rosetta" in note
+    assert note == Note(
+        "Python is an Intel build that Rosetta translates, which makes the engine several times slower",
+        "/opt/homebrew/bin/brew install python   "
+        "(or from https://www.python.org/downloads; then install llmctl with it)",
+    )
     assert found.cpu.arch == "arm64"
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from llmctl.host import READ_LIMIT_BYTES, Host
 from llmctl.probe.cpu import cpu, name
-from llmctl.types.machine import Cache
+from llmctl.types.machine import Cache, Note
 
 CPUS = "sys/devices/system/cpu"
 Machine = Callable[[Mapping[str, str]], Host]
@@ -218,12 +218,14 @@ def test_cores_that_nothing_tells_are_a_note(machine: Machine) -> None:
     half = PLAIN[: PLAIN.index("processor\t: 2")]
     found, notes = cpu(machine({"proc/cpuinfo": half, f"{CPUS}/online": "0-3\n"}))
     assert found.physical_cores == 4
-    assert notes == ("which CPUs share a core is not told of 2 of 4 CPUs: each counts as a core",)
+    message = "which CPUs share a core is not told of 2 of 4 CPUs: each counts as a core"
+    assert notes == (Note(message, "export LLMCTL_THREADS=NUMBER   of cores, if you know it"),)
 
 
 def test_a_processor_without_a_name_is_a_note(machine: Machine) -> None:
     found, notes = cpu(machine({f"{CPUS}/online": "0-3\n"}))
-    assert (found.name, found.physical_cores, notes) == ("unknown", 4, ("/proc/cpuinfo does not name a processor",))
+    assert (found.name, found.physical_cores) == ("unknown", 4)
+    assert notes == (Note("/proc/cpuinfo does not name a processor"),)
 
 
 def caches(cores: Mapping[int, list[tuple[str, ...]]]) -> dict[str, str]:

@@ -18,7 +18,7 @@ from llmctl.probe import table
 from llmctl.probe.decode import MismatchError, decode
 from llmctl.probe.document import known_machines, read_machine
 from llmctl.probe.recording import recorded
-from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, Disk, KernelRate, Machine, Memory, Network
+from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, Disk, KernelRate, Machine, Memory, Network, Note
 
 RECORDED = Path(__file__).parent.parent / "fixtures" / "machines"
 
@@ -35,7 +35,12 @@ FULL = Machine(
     os="Linux 6.8",
     container="docker",
     kernels=(KernelRate("Q4_K", 40e9, 5e11, True),),
-    notes=("something",),
+    notes=(Note("something", "mend it"), Note("odd")),
+)
+
+
+NO_PROCESSOR = Note(
+    "the document names no processor: 4 cores are assumed", "physical_cores = NUMBER   (in the document's cpu)"
 )
 
 
@@ -65,7 +70,7 @@ def test_only_memory_must_be_there(tmp_path: Path) -> None:
     machine = read_machine(write(tmp_path, "[memory]\ntotal_bytes = 8_000_000_000\n", "board.toml"), tmp_path)
     assert machine.memory == Memory(8_000_000_000, 8_000_000_000)
     assert machine.cpu.usable_threads == 4
-    assert machine.notes == ("the document names no processor: 4 cores are assumed",)
+    assert machine.notes == (NO_PROCESSOR,)
 
 
 def test_one_number_of_cores_stands_for_the_others(tmp_path: Path) -> None:
@@ -125,7 +130,7 @@ def test_an_accelerator_needs_only_a_name(tmp_path: Path, name: str, expected: t
     shared = card.kind is not AcceleratorKind.DISCRETE
     assert card.shared_bytes == (card.memory_total_bytes if shared else None)
     assert machine.memory.bandwidth_bytes_per_s == (card.bandwidth_bytes_per_s if shared else None)
-    assert machine.notes == ("the document names no processor: 4 cores are assumed",)
+    assert machine.notes == (NO_PROCESSOR,)
 
 
 def test_what_the_document_says_wins(tmp_path: Path) -> None:
@@ -179,22 +184,45 @@ def test_bandwidth_of_memory_by_name(tmp_path: Path, names: dict[str, Any], band
 
 
 @pytest.mark.parametrize(
-    ("name", "size", "note"),
+    ("name", "size", "note", "remedy"),
     [
         (
             "RTX 3060",
             8,
             "there are several kinds of GeForce RTX 3060 (12 GB, 360 GB/s; 8 GB, 240 GB/s): the slowest is assumed",
+            "memory_total_bytes = NUMBER   (and bandwidth_bytes_per_s, in the document's accelerators[0])",
         ),
-        ("RTX 4060 Ti", 8, "GeForce RTX 4060 Ti is sold with 8 GB or 16 GB, 288 GB/s: the least is assumed"),
+        (
+            "RTX 4060 Ti",
+            8,
+            "GeForce RTX 4060 Ti is sold with 8 GB or 16 GB, 288 GB/s: the least is assumed",
+            "memory_total_bytes = NUMBER   (in the document's accelerators[0])",
+        ),
     ],
 )
-def test_of_several_kinds_one_is_assumed(tmp_path: Path, name: str, size: int, note: str) -> None:
+def test_of_several_kinds_one_is_assumed(tmp_path: Path, name: str, size: int, note: str, remedy: str) -> None:
     machine = completed(tmp_path, {"name": name}, cpu={"physical_cores": 8})
     assert machine.accelerators[0].memory_total_bytes == size << 30
-    assert machine.notes == (note,)
+    assert machine.notes == (Note(note, remedy),)
     sure = completed(tmp_path, {"name": name, "memory_total_bytes": 8 << 30}, cpu={"physical_cores": 8})
     assert sure.notes == ()
+
+
+def test_a_chip_of_two_speeds_is_said_of_memory(tmp_path: Path) -> None:
+    (note,) = completed(tmp_path, cpu={"name": "Apple M3 Max", "physical_cores": 14}).notes
+    assert note.message.startswith("there are several kinds of Apple M3 Max")
+    assert note.remedy == "bandwidth_bytes_per_s = NUMBER   (in the document's memory)"
+
+
+def test_a_note_may_be_a_text(tmp_path: Path) -> None:
+    """What doctor wrote before notes had remedies, and what people write; what it says already is not said again."""
+    old = ["something", {"message": "odd", "remedy": "mend it"}, NO_PROCESSOR.message]
+    assert completed(tmp_path, notes=old).notes == (
+        Note("something"),
+        Note("odd", "mend it"),
+        Note(NO_PROCESSOR.message),
+    )
+    assert completed(tmp_path, notes=["something"]).notes == (Note("something"), NO_PROCESSOR)
 
 
 @pytest.mark.parametrize(
@@ -255,6 +283,9 @@ def test_names_that_the_table_does_not_know(tmp_path: Path, document: dict[str, 
             "must be true or false",
         ),
         ({"memory": {"total_bytes": 1}, "notes": "none"}, "machine.notes", "must be a list"),
+        ({"memory": {"total_bytes": 1}, "notes": ["a", 1]}, "machine.notes[1]", "must be a table with message, remedy"),
+        ({"memory": {"total_bytes": 1}, "notes": [{"remedy": "x"}]}, "machine.notes[0].message", "is missing"),
+        ({"memory": {"total_bytes": 1}, "notes": [{"message": []}]}, "machine.notes[0].message", "must be text"),
         ({"schema": "llmctl/1", "data": None}, "machine", "must be a table"),
     ],
 )

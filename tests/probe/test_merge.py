@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from llmctl.paths import profiles_dir
 from llmctl.probe import merge, probe, table
+from llmctl.probe.document import CORRECT
 from llmctl.probe.recording import Recorded, Recording
 from llmctl.probe.system import Place
-from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, Memory
+from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, Memory, Note
 
 DEVICES = table.load(profiles_dir())
 GIB = 1 << 30
@@ -31,7 +32,7 @@ def card(name: str, kind: AcceleratorKind = DISCRETE, total: int | None = None, 
 
 def merged(
     *cards: Accelerator, memory: Memory = MEMORY, cpu: str = CPU.name, board: str | None = None
-) -> tuple[tuple[Accelerator, ...], Memory, tuple[str, ...]]:
+) -> tuple[tuple[Accelerator, ...], Memory, tuple[Note, ...]]:
     return merge.merge(cards, memory, replace(CPU, name=cpu), replace(HERE, board=board), DEVICES)
 
 
@@ -91,7 +92,9 @@ def test_the_target_that_kernels_are_compiled_for() -> None:
 def test_a_size_that_is_not_sure_is_left_to_the_engine() -> None:
     (full,), _, notes = merged(card("Arc A770", vendor="Intel", pci_id="8086:56a0"))
     assert (full.memory_total_bytes, full.bandwidth_bytes_per_s) == (None, 512e9)
-    assert notes == ("there are several kinds of Arc A770 (16 GB, 560 GB/s; 8 GB, 512 GB/s): the slowest is assumed",)
+    assert notes == (
+        Note("there are several kinds of Arc A770 (16 GB, 560 GB/s; 8 GB, 512 GB/s): the slowest is assumed", CORRECT),
+    )
     (sure,), _, notes = merged(card("Arc B580", vendor="Intel", pci_id="8086:e20b"))
     assert (sure.memory_total_bytes, sure.bandwidth_bytes_per_s, notes) == (12 * GIB, 456e9, ())
     (sizes,), _, notes = merged(card("GeForce RTX 4060 Ti"))
@@ -126,7 +129,7 @@ def test_a_size_that_is_not_sure_is_left_to_the_engine() -> None:
 def test_the_drivers_bandwidth_is_held_against_the_table(name: str, total: int, told: float, note: str | None) -> None:
     (same,), _, notes = merged(card(name, total=total * GIB, bandwidth_bytes_per_s=told, bandwidth_basis="NVML"))
     assert (same.bandwidth_bytes_per_s, same.bandwidth_basis) == (told, "NVML")
-    assert notes == ((note,) if note else ())
+    assert notes == ((Note(note),) if note else ())
 
 
 def test_a_slice_is_not_its_card() -> None:
@@ -208,7 +211,8 @@ def test_a_chip_of_two_speeds_is_said_once() -> None:
     (gpu,), memory, notes = merged(card("Apple M4 Max", UNIFIED, vendor="Apple"), cpu="Apple M4 Max")
     assert (gpu.bandwidth_bytes_per_s, memory.bandwidth_bytes_per_s) == (410e9, 410e9)
     (note,) = notes
-    assert "32-core GPU, 410 GB/s; 40-core GPU, 546 GB/s" in note
+    assert "32-core GPU, 410 GB/s; 40-core GPU, 546 GB/s" in note.message
+    assert note.remedy == CORRECT
 
 
 def test_without_a_table() -> None:
@@ -251,7 +255,7 @@ def test_a_broken_table_is_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("llmctl.paths.profiles_dir", lambda: tmp_path)
     found = probe(host, store=Path("/models"))
     assert found.memory.bandwidth_bytes_per_s is None
-    assert any("devices.toml" in note for note in found.notes)
+    assert any("devices.toml" in note.message for note in found.notes)
 
 
 def test_a_pc_without_a_card_costs_no_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

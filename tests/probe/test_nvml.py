@@ -12,7 +12,7 @@ import pytest
 from llmctl.host import Host
 from llmctl.probe import nvidia, nvidia_kernel, nvml
 from llmctl.probe.nvml import Card
-from llmctl.types.machine import Accelerator, AcceleratorKind, Memory
+from llmctl.types.machine import Accelerator, AcceleratorKind, Memory, Note
 from tests.fakes.nvml.computer import GIB, MEMORY, SETTLED, UBUNTU, Computer
 
 Computers = Callable[..., Computer]
@@ -70,44 +70,46 @@ def test_functions_that_an_old_driver_lacks_leave_fields_unknown(fake: Computers
     assert (card.bandwidth_bytes_per_s, card.pcie, card.power_limit_w, card.api_version) == (None, None, None, None)
 
 
+LOG = "sudo dmesg | grep NVRM   (it may tell why)"
+
+
 @pytest.mark.parametrize(
-    ("behaviour", "note"),
+    ("behaviour", "message", "remedy"),
     [
         (
             "init",
-            "the libraries are not of the version of the driver 550.90.07 that is loaded, as after an update: reboot, "
-            "or sudo rmmod nvidia_uvm nvidia_drm nvidia_modeset nvidia && sudo modprobe nvidia",
+            "the libraries are not of the version of the driver 550.90.07 that is loaded, as after an update",
+            "sudo reboot   (or: sudo rmmod nvidia_uvm nvidia_drm nvidia_modeset nvidia && sudo modprobe nvidia)",
         ),
-        ("module", "the driver is installed, but not loaded: sudo modprobe nvidia"),
-        (
-            "permission",
-            "the driver 550.90.07 does not work: Insufficient Permissions (sudo dmesg | grep NVRM may tell why)",
-        ),
-        ("unheard-of", "the driver 550.90.07 does not work: error 4242 (sudo dmesg | grep NVRM may tell why)"),
-        ("crash", "the driver's library crashed (signal 11) (sudo dmesg | grep NVRM may tell why)"),
+        ("module", "the driver is installed, but not loaded", "sudo modprobe nvidia"),
+        ("permission", "the driver 550.90.07 does not work: Insufficient Permissions", LOG),
+        ("unheard-of", "the driver 550.90.07 does not work: error 4242", LOG),
+        ("crash", "the driver's library crashed (signal 11)", LOG),
     ],
 )
-def test_failures_are_notes_and_the_card_is_still_shown(fake: Computers, behaviour: str, note: str) -> None:
+def test_failures_are_notes_and_the_card_is_still_shown(
+    fake: Computers, behaviour: str, message: str, remedy: str
+) -> None:
     (card,), notes = nvidia.nvidia(fake(behaviour, SETTLED), MEMORY)
-    assert notes == (f"NVIDIA: {note}",)
+    assert notes == (Note(f"NVIDIA: {message}", remedy),)
     assert (card.id, card.name, card.driver) == ("0000:0a:00.0", "NVIDIA GPU (10de:2204)", "550.90.07")
     assert (card.memory_total_bytes, card.memory_free_bytes, card.pci_id) == (None, None, "10de:2204")
+
+
+WSL = {"proc/sys/kernel/osrelease": "5.15.167.4-microsoft-standard-WSL2\n"}
 
 
 @pytest.mark.parametrize(
     ("files", "mend"),
     [
-        ({".dockerenv": ""}, "start it anew"),
-        (
-            {"proc/sys/kernel/osrelease": "5.15.167.4-microsoft-standard-WSL2\n"},
-            "wsl --shutdown, or a newer driver for Win",
-        ),
+        ({".dockerenv": ""}, "docker restart NAME"),
+        ({".singularity.d/x": ""}, None),
+        (WSL, "wsl --shutdown   (in Windows; if that is not enough, a newer driver there)"),
     ],
 )
-def test_where_a_reboot_is_not_what_mends_it(fake: Computers, files: Mapping[str, str], mend: str) -> None:
+def test_where_a_reboot_is_not_what_mends_it(fake: Computers, files: Mapping[str, str], mend: str | None) -> None:
     (note,) = nvidia.nvidia(fake("init", files), MEMORY)[1]
-    assert mend in note
-    assert "reboot" not in note
+    assert note.remedy == mend
 
 
 @pytest.mark.parametrize("behaviour", ["hang", "hang-after-first"])
@@ -116,14 +118,14 @@ def test_the_deadline_holds(fake: Computers, behaviour: str, monkeypatch: pytest
     begun = time.monotonic()
     (card,), (note,) = nvidia.nvidia(fake(behaviour, SETTLED), MEMORY)
     assert time.monotonic() - begun < 10  # the stand-in sleeps for 60
-    assert note.startswith("NVIDIA: the driver's library did not answer within 0.7 s")
+    assert note == Note("NVIDIA: the driver's library did not answer within 0.7 s", LOG)
     assert card.id == "0000:0a:00.0"
 
 
 def test_a_card_that_is_lost_does_not_hide_the_other(fake: Computers) -> None:
     (card,), notes = nvidia.nvidia(fake("lost", SETTLED), MEMORY)
     assert card.name == "NVIDIA GB10"
-    assert notes == ("NVIDIA: card 0: GPU is lost",)
+    assert notes == (Note("NVIDIA: card 0: GPU is lost", LOG),)
 
 
 def test_memory_that_is_not_told_is_not_shared_memory(fake: Computers) -> None:
@@ -135,16 +137,19 @@ def test_memory_that_is_not_told_is_not_shared_memory(fake: Computers) -> None:
 def test_without_libcuda(fake: Computers) -> None:
     (card,), (note,) = nvidia.nvidia(fake("no-cuda", {"etc/os-release": UBUNTU}), MEMORY)
     assert card.api_version is None
-    assert note.endswith(
-        "libcuda.so.1, which every CUDA program needs, is not found: sudo apt install libnvidia-compute-550"
-    )
+    message = "NVIDIA: the driver's library libcuda.so.1, which every CUDA program needs, is not found"
+    assert note == Note(message, "sudo apt install libnvidia-compute-550")
+    (note,) = nvidia.nvidia(fake("no-cuda", {"etc/os-release": UBUNTU, **WSL}), MEMORY)[1]
+    remedy = "export LD_LIBRARY_PATH=/usr/lib/wsl/lib   (where Windows's driver puts its libraries)"
+    assert note == Note(message, remedy)
 
 
 def test_what_no_driver_says_is_not_believed(fake: Computers) -> None:
     cards, notes = nvidia.nvidia(fake("absurd"), MEMORY)
     assert cards == ()  # MIG without slices
     assert len(notes) == nvml.MOST_FAILURES + 1
-    assert all(note.isprintable() and len(note) < 400 for note in notes)
+    texts = [text for note in notes for text in (note.message, note.remedy or "")]
+    assert all(text.isprintable() and len(text) < 400 for text in texts)
     (card,) = asked(fake("absurd"))["cards"]
     assert card["name"].startswith("[31mRTX AAA")
     assert len(card["name"]) <= nvml.MOST_TEXT
@@ -183,7 +188,11 @@ def test_a_share_of_what_is_not_known_is_not_known(fake: Computers) -> None:
 def test_mig_without_slices(fake: Computers) -> None:
     cards, (note,) = nvidia.nvidia(fake("mig-empty", SETTLED), MEMORY)
     assert cards == ()
-    assert "sudo nvidia-smi -i 0000:0a:00.0 -mig 0 turns it off" in note
+    assert note == Note(
+        "NVIDIA: MIG is turned on for NVIDIA A100-SXM4-80GB, which has no slices",
+        "sudo nvidia-smi -i 0000:0a:00.0 -mig 0   (turns it off; what slices there can be: sudo nvidia-smi mig "
+        "-i 0000:0a:00.0 -lgip)",
+    )
 
 
 def test_a_library_that_the_loader_does_not_find(computer: Computers, library: Callable[..., Path]) -> None:
@@ -201,21 +210,26 @@ def test_a_library_that_the_loader_does_not_find(computer: Computers, library: C
         ({"etc/os-release": 'ID=debian\nVERSION_ID="13"\n'}, "sudo apt install libnvidia-ml1 libcuda1"),
         (
             {"etc/os-release": 'ID="rocky"\nID_LIKE="rhel centos fedora"\n'},
-            "install the rest of the driver, of the same",
+            "https://www.nvidia.com/drivers   (or the system's package of the driver's libraries, of the same version)",
         ),
         ({"etc/os-release": "ID=endeavouros\nID_LIKE=arch\n"}, "sudo pacman -S nvidia-utils"),
-        ({}, "install the rest of the driver, of the same version"),
+        (
+            {},
+            "https://www.nvidia.com/drivers   (or the system's package of the driver's libraries, of the same version)",
+        ),
         (
             {".dockerenv": "", "etc/os-release": UBUNTU},
-            "start the container with NVIDIA_DRIVER_CAPABILITIES=compute,ut",
+            "docker run --gpus all -e NVIDIA_DRIVER_CAPABILITIES=compute,utility IMAGE",
         ),
+        ({"run/.containerenv": ""}, "podman run --device nvidia.com/gpu=all IMAGE"),
+        ({"run/systemd/container": "systemd-nspawn"}, None),
     ],
 )
-def test_without_a_library(computer: Computers, files: Mapping[str, str], mend: str) -> None:
+def test_without_a_library(computer: Computers, files: Mapping[str, str], mend: str | None) -> None:
     cards, (note,) = nvidia.nvidia(computer(files), MEMORY)
     assert cards == ()
-    assert note.startswith("NVIDIA: the driver 550.90.07 is loaded, but its library libnvidia-ml.so.1 is not found: ")
-    assert f": {mend}" in note
+    message = "NVIDIA: the driver 550.90.07 is loaded, but its library libnvidia-ml.so.1 is not found"
+    assert note == Note(message, mend)
 
 
 # What nvidia-smi shows as the highest memory clock (public outputs of nvidia-smi -q and deviceQuery), the bus, and the

@@ -36,6 +36,8 @@ def recorder(tmp_path: Path) -> Recorder:
         "/proc/self/mountinfo": "1 0 8:1 / /home/jane rw - ext4 /dev/disk/by-uuid/x rw\n"
         "2 0 0:2 / /sys/fs/cgroup rw - cgroup2 c rw\n",
         "/proc/self/status": "Name:\tllmctl\nCpus_allowed_list:\t0-3\n",
+        "/etc/os-release": 'NAME=x\nPRETTY_NAME="Ubuntu 24.04 LTS"\nID=ubuntu\nID_LIKE=debian\n'
+        'VERSION_ID="24.04"\nHOME_URL="https://intra.janes-firm.example"\n',
         "/sys/class/drm/card0/device/vendor": "0x1002\n",
         "/dev/nvidiactl": "",
     }
@@ -82,7 +84,7 @@ def test_what_was_learnt_can_be_learnt_again(recorder: Recorder, tmp_path: Path)
 def test_nobodys_name_is_in_it(recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.node", lambda: "janes-laptop.example")
     monkeypatch.setattr("getpass.getuser", lambda: "jane")
-    for name in ("/proc/cpuinfo", "/proc/self/cgroup", "/proc/self/mountinfo", "/proc/self/status"):
+    for name in ("/proc/cpuinfo", "/proc/self/cgroup", "/proc/self/mountinfo", "/proc/self/status", "/etc/os-release"):
         recorder.read(name)
     recorder.glob(f"/sys/fs/cgroup/system.slice/docker-{CONTAINER}.scope")
     recorder.asked["x"] = Reply({"uuid": f"GPU-{UUID}", "why": "/home/jane/lib.so: no such file on janes-laptop"}, None)
@@ -97,6 +99,7 @@ def test_nobodys_name_is_in_it(recorder: Recorder, tmp_path: Path, monkeypatch: 
     assert "/home/user/lib.so: no such file on host" in everything
     again = recorded(tmp_path / "there")
     assert again.read("/proc/self/status") == "Cpus_allowed_list:\t0-3\n"
+    assert again.read("/etc/os-release") == 'PRETTY_NAME="Ubuntu 24.04 LTS"\nID=ubuntu\nID_LIKE=debian\n'
     assert again.read("/proc/self/mountinfo") == "2 0 0:2 / /sys/fs/cgroup rw - cgroup2 c rw\n"
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from llmctl.host import Host
 from llmctl.probe import nvidia, tegra
 from llmctl.probe.recording import Asked, Recorded, Recording
-from llmctl.types.machine import AcceleratorKind, Memory
+from llmctl.types.machine import AcceleratorKind, Memory, Note
 from tests.fakes.nvml.computer import DRIVER, GIB, MEMORY, Computer, Untouched, put
 
 Computers = Callable[..., Computer]
@@ -93,7 +93,7 @@ def test_a_container_on_a_board(tmp_path: Path) -> None:
     host = Untouched(root=tmp_path, environ={}, system="linux")
     (card,), (note,) = nvidia.nvidia(host, MEMORY)
     assert (card.name, card.compute_capability) == ("NVIDIA Jetson", None)
-    assert note == "NVIDIA: this container was started without its GPU (docker run --runtime nvidia)"
+    assert note == Note("NVIDIA: this container was started without its GPU", "docker run --runtime nvidia IMAGE")
     put(tmp_path, {"dev/nvmap": ""})
     assert nvidia.nvidia(host, MEMORY)[1] == ()
 
@@ -141,7 +141,7 @@ def test_no_answer_is_too_strange(tmp_path: Path, answer: object, choice: str | 
     environ = {} if choice is None else {"CUDA_VISIBLE_DEVICES": choice}
     told = Recording("linux", environ, asked=(Asked("llmctl.probe.nvml", answer, "did not answer"),))
     cards, notes = nvidia.nvidia(Recorded(root=folder, environ=environ, system="linux", told=told), MEMORY)
-    assert all(note.startswith("NVIDIA: ") for note in notes)
+    assert all(note.message.startswith("NVIDIA: ") for note in notes)
     for card in cards:
         assert card.name
         assert card.kind is not AcceleratorKind.UNIFIED or card.memory_free_bytes == MEMORY.available_bytes

@@ -16,7 +16,9 @@ import pytest
 from llmctl.child import Reply
 from llmctl.engine.devices import this_machine
 from llmctl.probe import cpu, memory, portable, probe
+from llmctl.probe.document import CORRECT
 from llmctl.probe.recording import Asked, Recorded, Recording, recorded
+from llmctl.types.machine import Note
 
 MACHINES = Path(__file__).parent.parent / "fixtures" / "machines"
 STORE = Path("/models")
@@ -76,7 +78,8 @@ def test_what_the_child_says_is_checked() -> None:
     assert (processor.name, processor.usable_threads) == ("Ryzen [31m 7", 1)
     processor, (note,) = cpu.cpu(answering(physical_cores="many"))
     assert (processor.name, processor.usable_threads) == ("unknown", 1)
-    assert note == "the processor can't be learnt: portable.physical_cores must be a whole number, zero or more"
+    message = "the processor can't be learnt: portable.physical_cores must be a whole number, zero or more"
+    assert note == Note(message, CORRECT)
 
 
 def test_cards_that_only_the_engine_sees_are_of_its_size() -> None:
