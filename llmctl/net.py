@@ -9,9 +9,9 @@ import ipaddress
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urljoin, urlsplit
 
 from llmctl import __version__
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 30.0  # between two bytes, not for the whole of a transfer
 MAX_REDIRECTS = 6
-PIECE_BYTES = 256 << 10
+PIECE_BYTES = 1 << 20
+LEAST_PIECE_BYTES = 64 << 10
+TOGETHER_BYTES = 256 << 10
 
 
 def host_of(url: str) -> str:
@@ -102,17 +104,45 @@ def _system_trust() -> requests.adapters.HTTPAdapter:
     return SystemTrust()
 
 
+class Sessions:
+    """Sessions that outlive a request, one for each server, so that the next request finds a connection open."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[str, str | None, int | None], requests.Session] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for made in self._made.values():
+            made.close()
+
+    def to(self, url: str) -> requests.Session:
+        """Raises ConfigError."""
+        origin = _origin(url)
+        if origin not in self._made:
+            self._made[origin] = session(url)
+        return self._made[origin]
+
+
 def hops(
-    method: str, url: str, *, doing: str, headers: Mapping[str, str], secret: Mapping[str, str]
+    method: str,
+    url: str,
+    *,
+    doing: str,
+    headers: Mapping[str, str],
+    secret: Mapping[str, str],
+    kept: Sessions | None = None,
 ) -> Iterator[requests.Response]:
     """The answers on the way that redirects lead, the last of them unread and no redirect.
 
-    Each answer is closed when the next is asked for. ``secret`` headers (a token) go to the origin of ``url`` only,
-    and no more once that was left. Raises NetworkError (CertificateError) that names the host that failed, also for
+    Each answer is closed when the next is asked for, and its connection with it unless the answer was read to its end
+    and sessions are ``kept``. ``secret`` headers (a token) go to the origin of ``url`` only, and no more once that was
+    left. Raises NetworkError (CertificateError) that names the host that failed, also for
     redirects that turn in circles, leave HTTP, or lead from https to http.
     """
     for _ in range(MAX_REDIRECTS):
-        with session(url) as made:
+        with nullcontext(kept.to(url)) if kept is not None else session(url) as made:
             try:
                 with translated(url, doing):
                     response = made.request(
@@ -154,18 +184,49 @@ def _unsafe(url: str, doing: str) -> NetworkError:
     return NetworkError(f"{doing}: {host_of(url)} redirects to an address that can't be followed safely")
 
 
-def pieces(response: requests.Response, doing: str) -> Iterator[bytes]:
-    """The body as it comes in, undecoded, at most PIECE_BYTES at once. Raises NetworkError when it breaks off."""
+def pieces(response: requests.Response, doing: str, *, at_once_bytes: int = PIECE_BYTES) -> Iterator[bytes]:
+    """The body as it has come in, undecoded, at most ``at_once_bytes`` at once. Raises NetworkError when it breaks off.
+
+    Nothing that is here waits for what isn't; but TLS brings 16 KiB at a time, and many of them make one piece.
+    """
     import urllib3
 
-    host = host_of(response.url)
+    host, connection = host_of(response.url), response.raw.connection
+    held: list[bytes] = []
+    held_bytes, ask_bytes, failed = 0, LEAST_PIECE_BYTES, None
     try:
-        while piece := response.raw.read1(PIECE_BYTES, decode_content=False):
-            yield piece
+        while piece := response.raw.read1(min(ask_bytes, at_once_bytes - held_bytes), decode_content=False):
+            # room for a large piece is not made for small ones: malloc would give it back to the system each time
+            ask_bytes = (
+                min(2 * ask_bytes, PIECE_BYTES) if len(piece) == ask_bytes else max(LEAST_PIECE_BYTES, ask_bytes // 2)
+            )
+            held.append(piece)
+            held_bytes += len(piece)
+            if held_bytes < min(TOGETHER_BYTES, at_once_bytes) and _more(connection):
+                continue
+            yield b"".join(held)
+            held, held_bytes = [], 0
     except urllib3.exceptions.ReadTimeoutError as error:
-        raise NetworkError(f"{doing}: {host} sent nothing for {READ_TIMEOUT_S:.0f} s") from error
+        failed = NetworkError(f"{doing}: {host} sent nothing for {READ_TIMEOUT_S:.0f} s")
+        failed.__cause__ = error
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise NetworkError(f"{doing}: {host} broke the connection ({_root(error)})") from error
+        failed = NetworkError(f"{doing}: {host} broke the connection ({_root(error)})")
+        failed.__cause__ = error
+    if held:
+        yield b"".join(held)
+    if failed is not None:
+        raise failed
+
+
+def _more(connection: Any) -> bool:
+    """Whether reading from a connection of urllib3's would not have to wait."""
+    from urllib3.util import wait_for_read
+
+    sock = getattr(connection, "sock", None)
+    try:
+        return sock is not None and wait_for_read(sock, timeout=0)
+    except (OSError, ValueError):  # closed by another thread
+        return False
 
 
 @contextmanager

@@ -95,6 +95,7 @@ SETTINGS = (
     ),
     Setting("hub_url", _address, "an http or https address", "the model hub", default=HUB_URL, also=("HF_ENDPOINT",)),
     Setting("offline", _flag, "true or false", "never use the network", default=False, also=("HF_HUB_OFFLINE",)),
+    Setting("history", _flag, "true or false", "keep memory and speed of runs, never text", default=True),
 )
 
 
@@ -110,6 +111,7 @@ class Settings:
     policy: Policy
     hub_url: str
     offline: bool
+    history: bool
     endpoints: tuple[Endpoint, ...]
 
     def endpoint(self, name: str) -> Endpoint:

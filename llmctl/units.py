@@ -46,6 +46,19 @@ def seconds(value: float | None) -> str:
     return f"{value / 3600:.1f} h"
 
 
+def ago(value: float | None) -> str:
+    """How long something is past: "never", "just now", "5 minutes ago", "yesterday", "3 days ago", "2 years ago"."""
+    if value is None:
+        return "never"
+    if value < 60:
+        return "just now"
+    for unit, length_s, most in (("minute", 60, 60), ("hour", 3600, 24), ("day", 86_400, 60), ("month", 2_629_800, 24)):
+        number = int(value / length_s)
+        if number < most:
+            return "yesterday" if unit == "day" and number == 1 else f"{number} {unit}{'' if number == 1 else 's'} ago"
+    return f"{int(value / 31_557_600)} years ago"
+
+
 def count(value: int | None) -> str:
     return "?" if value is None else f"{value:,}"
 

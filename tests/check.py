@@ -55,7 +55,8 @@ def settings_table() -> str:
 
     lines = [
         f"| `{one.name}` | {' '.join(f'`{name}`' for name in (one.variable, *one.also))} | {one.help} "
-        f"| {'' if one.default in (None, False) else one.default} | {'yes' if one.project else 'no'} |"
+        f"| {'' if one.default in (None, False) else 'true' if one.default is True else one.default} "
+        f"| {'yes' if one.project else 'no'} |"
         for one in SETTINGS
     ]
     head = ["| setting | variable | what it does | default | in a project file |", "| --- | --- | --- | --- | --- |"]

@@ -35,8 +35,11 @@ def starter_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home of the test's own: HOME and XDG point into it, and no LLMCTL_*, HF_* or proxy setting leaks in."""
     for name in list(os.environ):
-        if name.startswith(("LLMCTL_", "HF_", "HUGGING", "XDG_")) or name.lower().endswith("_proxy"):
+        if name.startswith(("LLMCTL_", "HF_", "HUGGING", "XDG_", "OLLAMA_", "LLAMA_CACHE")) or name.lower().endswith(
+            "_proxy"
+        ):
             monkeypatch.delenv(name)
+    monkeypatch.setattr("llmctl.store.ollama.SERVICE", tmp_path / "no service")
     for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     place = tmp_path / "home"

@@ -55,6 +55,7 @@ VALUES: dict[str, tuple[Any, list[str], list[Any]]] = {
         ["https://a", "http://127.0.0.1:1", "https://c/d"],
     ),
     "offline": (False, ["true", "true", "true"], [True, True, True]),
+    "history": (True, ["false", "false", "false"], [False, False, False]),
 }
 ALL = pytest.mark.parametrize("setting", SETTINGS, ids=lambda one: one.name)
 

@@ -126,3 +126,24 @@ def test_what_is_no_size(text: str) -> None:
 def test_what_is_shown_can_be_typed(value: int) -> None:
     shown = units.size(value)
     assert units.size(units.parse_size(shown)) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (None, "never"),
+        (0, "just now"),
+        (59.9, "just now"),
+        (60, "1 minute ago"),
+        (3599, "59 minutes ago"),
+        (3600, "1 hour ago"),
+        (86_399, "23 hours ago"),
+        (86_400, "yesterday"),
+        (3 * 86_400, "3 days ago"),
+        (59 * 86_400, "59 days ago"),
+        (61 * 86_400, "2 months ago"),
+        (800 * 86_400, "2 years ago"),
+    ],
+)
+def test_how_long_ago(seconds: float | None, words: str) -> None:
+    assert units.ago(seconds) == words

@@ -1,7 +1,7 @@
-"""What llmctl knows of models, tasks and quantizations, and what a file of the user's own says of itself."""
+"""What llmctl knows of models, tasks and quantizations, and what a file says of itself."""
 
 from llmctl.catalogue.knowledge import Knowledge, load_knowledge, task_names
-from llmctl.catalogue.local import from_file
+from llmctl.catalogue.local import from_file, from_header
 from llmctl.catalogue.profiles import Catalogue, ProfileProblem, candidates, find, load
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "candidates",
     "find",
     "from_file",
+    "from_header",
     "load",
     "load_knowledge",
     "task_names",

@@ -1,17 +1,15 @@
-"""A GGUF file of the user's own as a model: what its header says of itself, and nothing more."""
+"""A GGUF file that the catalogue doesn't know as a model: what its header says of itself, and nothing more."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from math import prod
 from pathlib import Path
 
 from llmctl.errors import IntegrityError
-from llmctl.gguf.header import read_file
 from llmctl.gguf.quant import quant_label
 from llmctl.gguf.shape import EXPERTS, shape, weights
-from llmctl.gguf.shards import shard_names
+from llmctl.gguf.shards import read_model
 from llmctl.types.header import Header, Tensor
 from llmctl.types.model import Artifact, Candidate, Model, Shape, Source, SourceKind, Thinking
 
@@ -27,18 +25,26 @@ def from_file(path: Path) -> Candidate:
     or IntegrityError (not a sound GGUF file, or not a language model), each naming the file.
     """
     path = path.absolute()
+    parts, header = read_model(path)
+    source = Source(SourceKind.LOCAL, None, str(parts[0]), header.data_offset + header.tensor_bytes)
+    return from_header(header, source, id=path.stem, stated_at=str(path), path=parts[0])
+
+
+def from_header(header: Header, source: Source, *, id: str, stated_at: str, path: Path | None = None) -> Candidate:
+    """What a header says of the model whose (first) file is ``source``, wherever that is.
+
+    ``stated_at`` is where a person could read the same. Raises IntegrityError, naming the file, for what is not a
+    language model.
+    """
     try:
-        parts = [path.with_name(name) for name in shard_names(path.name)]
-        header = _joined([read_file(part, whole=False) for part in parts])
         figures, by_role, quant = shape(header), weights(header), quant_label(header)
     except IntegrityError as error:
-        message = error.message if error.message.startswith(str(path.parent)) else f"{path} {error.message}"
-        raise IntegrityError(message, hint=error.hint) from error
-    source = Source(SourceKind.LOCAL, None, str(parts[0]), header.data_offset + header.tensor_bytes)
+        where = source.file if source.repo is None else f"{source.repo}/{source.file}"
+        raise IntegrityError(f"{where} {error.message}", hint=error.hint) from error
     parameters = sum(prod(tensor.shape) for tensor in header.tensors)
     model = Model(
-        id=path.stem,
-        name=_text(header, "general.name") or path.stem,
+        id=id,
+        name=_text(header, "general.name") or id,
         publisher=_text(header, "general.organization"),
         licence=_text(header, "general.license"),
         base_model=_text(header, "general.base_model.0.name"),
@@ -48,19 +54,9 @@ def from_file(path: Path) -> Candidate:
         active_parameters=_active(header.tensors, parameters, figures),
         tasks=("chat",) if header.chat_template else (),
         thinking=_thinking(header.chat_template or ""),
-        sources={"facts": str(path), "shape": str(path)},
+        sources={"facts": stated_at, "shape": stated_at},
     )
-    return Candidate(model, model.artifacts[0], parts[0])
-
-
-def _joined(headers: Sequence[Header]) -> Header:
-    """One header with the tensors of all parts. Offsets then count from the end of the part before."""
-    tensors: list[Tensor] = []
-    before = 0
-    for header in headers:
-        tensors += (replace(tensor, offset=tensor.offset + before) for tensor in header.tensors)
-        before += header.tensor_bytes
-    return replace(headers[0], tensors=tuple(tensors))
+    return Candidate(model, model.artifacts[0], path)
 
 
 def _text(header: Header, key: str) -> str | None:

@@ -31,7 +31,7 @@ from llmctl.types.model import (
 GRADES = frozenset({"open", "partial", "closed"})
 SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repeat_penalty", "presence_penalty")
 MAX_FILE_BYTES = 1 << 20
-LIST_HINT = "llmctl models list"
+LIST_HINT = "llmctl models list --all"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llmctl.checks import engine, machine, network, storage
+from llmctl.checks import engine, machine, memory_drift, network, storage
 from llmctl.checks.surroundings import Surroundings
 from llmctl.errors import AccessError, ConfigError, EngineError, LlmctlError, NetworkError, ResourceError
 from llmctl.types.finding import Check, Status
@@ -34,6 +34,7 @@ def checks(here: Machine, engines: Sequence[EngineInfo], around: Surroundings) -
         *engine.checks(here, engines, around.installed),
         *machine_checks(here, around.threads),
         *storage.checks(here, around),
+        *memory_drift.checks(around.runs),
         *network.checks(around),
     )
 

@@ -59,8 +59,7 @@ def _unfinished(around: Surroundings) -> list[Check]:
     if oldest.idle_s < STALE_S:
         return [Check("downloads", Status.OK, f"{message}; llmctl pull goes on with them")]
     message += f", the oldest untouched for {oldest.idle_s / 86_400:.0f} days: {oldest.name}"
-    remove = "rm " + " ".join(shlex.quote(str(one.path)) for one in around.unfinished if one.idle_s >= STALE_S)
-    return [Check("downloads", Status.WARN, message, f"llmctl pull MODEL   goes on with it, or: {remove}")]
+    return [Check("downloads", Status.WARN, message, "llmctl models prune   (llmctl pull MODEL goes on with one)")]
 
 
 def _files(around: Surroundings) -> list[Check]:

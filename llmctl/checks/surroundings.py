@@ -10,6 +10,8 @@ from pathlib import Path
 
 from llmctl import paths, settings
 from llmctl.endpoint.health import Health, health
+from llmctl.engine import history
+from llmctl.engine.history import Run
 from llmctl.engine.install import Installed, installed
 from llmctl.errors import LlmctlError
 from llmctl.host import Host
@@ -35,7 +37,8 @@ class Surroundings:
 
     ``threads`` is the user's setting. ``unfinished`` are downloads that were broken off, with the time that they were
     left alone. ``endpoints`` is how the user's servers are; ``reach`` how the hub is: None where nobody asked.
-    ``installed`` is what commands that install something depend on.
+    ``installed`` is what commands that install something depend on. ``runs`` is what was recorded of earlier runs, the
+    oldest first: None where nothing is to be recorded.
     """
 
     store: Path
@@ -50,6 +53,7 @@ class Surroundings:
     endpoints: tuple[Health, ...] = ()
     reach: Reach | None = None
     installed: Installed = UNKNOWN
+    runs: tuple[Run, ...] | None = None
 
 
 def around(reach: Reach | None = None) -> Surroundings:
@@ -75,6 +79,7 @@ def around(reach: Reach | None = None) -> Surroundings:
         endpoints=_all(_may_be_asked(loaded)) if loaded else (),
         reach=reach,
         installed=installed(Host()),
+        runs=history.read() if loaded and loaded.history else None,
     )
 
 

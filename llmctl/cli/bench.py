@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +14,7 @@ from llmctl.cli.output import Output
 from llmctl.errors import EngineError, NothingFitsError
 
 if TYPE_CHECKING:
+    from llmctl.engine.history import Run
     from llmctl.types.plan import Fit
 
 PROMPT_WORDS = 400  # some 500 tokens: one full batch, which is what prefill rates are quoted for
@@ -24,7 +25,7 @@ WORDS = ("river", "stone", "cloud", "garden", "window", "bridge", "summer", "let
 
 
 @dataclass(frozen=True)
-class Measured:
+class Rates:
     """Tokens per second over the repetitions: the median, the lowest and the highest."""
 
     median_tok_s: float
@@ -48,7 +49,9 @@ def bench(
       llmctl bench smollm2-135m-instruct -r 5 --json
 
     Runs a model that is on this machine (without a name: the one that `llmctl run` would use), with a prompt of made-up
-    words. Nothing is fetched and nothing leaves. Exit codes: 0, 3 nothing fits, 4 not on this machine, 8 the engine.
+    words. Nothing is fetched and nothing leaves; what it took of memory and time is kept for `llmctl doctor`.
+
+    Exit codes: 0, 3 nothing fits, 4 not on this machine, 8 the engine.
     """
     from llmctl.cli import choose, situation
     from llmctl.errors import NotFoundError
@@ -64,8 +67,12 @@ def bench(
         name = choose.name_of(fit.candidate)
         raise NotFoundError(f"{name} is not on this machine", hint=f"llmctl pull {name}")
     _warn_if_busy(out)
-    prefill, decode = _measure(out, fit, repetitions)
-    _show(out, fit, prefill, decode, repetitions)
+    prefill, decode, made = _measure(out, fit, repetitions)
+    if found.settings.history:
+        from llmctl.engine import history
+
+        history.record(made)
+    _show(out, fit, prefill, decode, made, repetitions)
 
 
 def _warn_if_busy(out: Output) -> None:
@@ -77,8 +84,9 @@ def _warn_if_busy(out: Output) -> None:
         out.warn(f"other programs use {busy:.0f} % of the processor: what is measured now will be too low")
 
 
-def _measure(out: Output, fit: Fit, repetitions: int) -> tuple[Measured, Measured]:
+def _measure(out: Output, fit: Fit, repetitions: int) -> tuple[Rates, Rates, Run]:
     from llmctl.endpoint.local import ask
+    from llmctl.engine.history import run_of
     from llmctl.engine.llama_cpp_python import start
     from llmctl.types.answer import Finished, Message, Sampling
 
@@ -99,15 +107,17 @@ def _measure(out: Output, fit: Fit, repetitions: int) -> tuple[Measured, Measure
             out.note(f"  {'warm-up' if not turn else f'run {turn} of {repetitions}'}: {prompt} + {answer} tokens")
     if not prefills or not decodes:
         raise EngineError(f"{fit.candidate.model.id} ended its answers too early to measure")
-    return _summary(prefills), _summary(decodes)
+    prefill, decode = _summary(prefills), _summary(decodes)
+    made = run_of(fit, engine, last, decode.median_tok_s, prefill.median_tok_s)
+    return prefill, decode, made
 
 
-def _summary(rates: list[float]) -> Measured:
-    return Measured(median(rates), min(rates), max(rates))
+def _summary(rates: list[float]) -> Rates:
+    return Rates(median(rates), min(rates), max(rates))
 
 
-def _show(out: Output, fit: Fit, prefill: Measured, decode: Measured, repetitions: int) -> None:
-    speed = fit.speed
+def _show(out: Output, fit: Fit, prefill: Rates, decode: Rates, made: Run, repetitions: int) -> None:
+    speed, must_fit_bytes = fit.speed, fit.memory.must_fit_bytes
     out.text(f"{fit.candidate.model.name} {fit.candidate.artifact.quant}, {fit.threads} threads, {repetitions} runs")
     out.text(f"{'':9}{'measured':>10} {'(lowest to highest)':>22} {'predicted':>11}")
     for name, rates, predicted in (
@@ -116,6 +126,9 @@ def _show(out: Output, fit: Fit, prefill: Measured, decode: Measured, repetition
     ):
         spread = f"({units.tok_s(rates.low_tok_s)} to {units.tok_s(rates.high_tok_s)})"
         out.text(f"{name:9}{units.tok_s(rates.median_tok_s):>10} {spread:>22} {predicted:>11}  tok/s")
+    told = [size for size in (made.measured.anonymous_bytes, made.measured.device_bytes) if size is not None]
+    taken = units.size(sum(told) if told else None)
+    out.text(f"{'memory':9}{taken:>10} {'':22} {units.size(must_fit_bytes):>11}  must fit")
     low, high = units.tok_s(speed.decode_low_tok_s), units.tok_s(speed.decode_high_tok_s)
     out.note(f"The prediction for decoding was {low} to {high} tok/s ({speed.basis}).")
     out.data(
@@ -124,7 +137,14 @@ def _show(out: Output, fit: Fit, prefill: Measured, decode: Measured, repetition
             "quant": fit.candidate.artifact.quant,
             "threads": fit.threads,
             "repetitions": repetitions,
-            "measured": {"prefill": prefill, "decode": decode},
-            "predicted": speed,
+            "measured": {
+                "prefill": prefill,
+                "decode": decode,
+                "memory": {
+                    "anonymous_bytes": made.measured.anonymous_bytes,
+                    "device_bytes": made.measured.device_bytes,
+                },
+            },
+            "predicted": {**asdict(speed), "must_fit_bytes": must_fit_bytes},
         }
     )

@@ -19,7 +19,7 @@ def choose(situation: Situation, name: str | None, wanted: Want) -> Fit | NoFit:
 
     Raises NotFoundError for an unknown name.
     """
-    candidates = situation.candidates(name)
+    candidates = situation.candidates(name, ask_hub=False)
     here = [one for one in candidates if one.path is not None]
     if here and isinstance(planned := situation.plan(here, wanted), Plan):
         return planned.choice
@@ -72,7 +72,7 @@ def obtain(out: Output, situation: Situation, fit: Fit, wanted: Want, *, named: 
             f"{label} is not on this machine: {units.size(source.bytes)} to download, and nobody said yes",
             hint=f"llmctl pull {name_of(fit.candidate)}   or add --yes",
         )
-    if not confirmed(out, f"Download {label}, {units.size(source.bytes)}?", yes=yes):
+    if not confirmed(out, f"Download {label}, {cost(source.bytes)}?", yes=yes):
         raise NotFoundError(f"{label} is not on this machine", hint=f"llmctl pull {name_of(fit.candidate)}")
     try:
         return fetch(out, situation, fit)
@@ -91,6 +91,16 @@ def fetch(out: Output, situation: Situation, fit: Fit) -> Fit:
     with transfer_progress(out, fit.candidate.model.name) as progress:
         path = situation.store.add(source, settings=situation.settings, progress=progress)
     return replace(fit, candidate=replace(fit.candidate, path=path))
+
+
+def cost(size_bytes: int | None, limit_bytes_per_s: float | None = None) -> str:
+    """What a download takes: its size, and the time where the limit or the last download tells it."""
+    from llmctl.store import rate
+
+    bytes_per_s = limit_bytes_per_s or rate.known()
+    if size_bytes is None or bytes_per_s is None:
+        return units.size(size_bytes)
+    return f"{units.size(size_bytes)}, ~{units.seconds(size_bytes / bytes_per_s)}"
 
 
 def confirmed(out: Output, question: str, *, yes: bool) -> bool:

@@ -6,20 +6,40 @@ import contextlib
 
 
 def models(incomplete: str) -> list[str]:
-    """Catalogue names; after a colon, that model's quants. Reads only these two facts: a Tab is no time for checks."""
+    """Catalogue names; after a colon, that model's quants."""
+    name, colon, _ = incomplete.partition(":")
+    known = _catalogue()
+    names = [f"{name}:{quant}" for quant, _, _ in known.get(name, ())] if colon else list(known)
+    return [one for one in names if one.startswith(incomplete)]
+
+
+def held(incomplete: str) -> list[str]:
+    """The models on this machine, with their quants as far as the files' names tell them."""
+    from llmctl.store import Store, names
+
+    known = {(repo, file): f"{id}:{quant}" for id, files in _catalogue().items() for quant, repo, file in files}
+    found = set()
+    for stored in Store().list():
+        quant = names.quant(stored.source.file)
+        label = f"{stored.name}:{quant}" if quant else stored.name
+        found.add(known.get((stored.source.repo or "", stored.source.file), label))
+    return sorted(one for one in found if one.startswith(incomplete))
+
+
+def _catalogue() -> dict[str, list[tuple[str, str, str]]]:
+    """Quant, repository and file of all that there is by id. Reads only these facts: a Tab is no time for checks."""
     import tomllib
 
     from llmctl import paths
 
-    found: dict[str, list[str]] = {}
+    found = {}
     for folder in (paths.profiles_dir() / "models", paths.overlay_dir()):
-        for file in sorted(folder.glob("*.toml")):
+        for place in sorted(folder.glob("*.toml")):
             with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-                for model in tomllib.loads(file.read_text("utf-8"))["model"]:
-                    found[str(model["id"])] = [str(one["quant"]) for one in model["file"]]
-    name, colon, _ = incomplete.partition(":")
-    names = [f"{name}:{quant}" for quant in found.get(name, ())] if colon else list(found)
-    return [one for one in names if one.startswith(incomplete)]
+                for model in tomllib.loads(place.read_text("utf-8"))["model"]:
+                    files = [(str(one["quant"]), str(one["repo"]), str(one["file"])) for one in model["file"]]
+                    found[str(model["id"])] = files
+    return found
 
 
 def tasks(incomplete: str) -> list[str]:

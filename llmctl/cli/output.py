@@ -101,9 +101,9 @@ class Output:
         _line(text)
 
     def text(self, text: str) -> None:
-        """The answer or the data, in words, on stdout."""
+        """The answer or the data, in words, on stdout: names of files too, which somebody else may have chosen."""
         if not self.as_json:
-            print(text, flush=True)  # noqa: T201
+            print(_shown(text, sys.stdout), flush=True)  # noqa: T201
 
     def piece(self, text: str) -> None:
         """A bit of a streamed answer: on stdout, at once, without a newline."""
@@ -140,6 +140,12 @@ class Output:
         """The envelope, once per command, with --json."""
         if self.as_json:
             print(json.dumps(envelope(self.command, data, self.warnings, error)), flush=True)  # noqa: T201
+
+    def event(self, event: str, data: Mapping[str, Any]) -> None:
+        """A line of JSON while something goes on, with --json; the document follows as the last line."""
+        if self.as_json:
+            line = {"schema": SCHEMA, "command": self.command, "event": event, **jsonable(data)}
+            print(json.dumps(line), flush=True)  # noqa: T201
 
     def failed(self, error: LlmctlError, data: Any = None) -> None:
         """An error: the envelope with --json, else one line and the next command on stderr."""

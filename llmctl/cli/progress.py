@@ -13,15 +13,21 @@ from llmctl.cli.output import Output
 from llmctl.store.progress import Progress
 
 LINE_EVERY_S = 5.0
+EVENT_EVERY_S = 1.0
 
 
 @contextmanager
-def transfer_progress(out: Output, label: str) -> Iterator[Progress]:
+def transfer_progress(out: Output, label: str, *, streams: bool = False, resumes: bool = True) -> Iterator[Progress]:
     """Shows what the store tells while the context lasts, then one line with the whole. Never goes backwards.
 
-    Silent with --quiet, --json and HF_HUB_DISABLE_PROGRESS_BARS. After Ctrl-C it says what was kept.
+    Silent with --quiet, --json (unless the command ``streams`` it as JSON Lines) and HF_HUB_DISABLE_PROGRESS_BARS.
+    After Ctrl-C it says what was kept, if the same command ``resumes`` there.
     """
-    transfer = _Transfer(label)
+    transfer = _Transfer(label, resumes)
+    if out.as_json and streams:
+        with _events(out, transfer) as progress:
+            yield progress
+        return
     if (
         out.quiet
         or out.as_json
@@ -43,8 +49,9 @@ def transfer_progress(out: Output, label: str) -> Iterator[Progress]:
 class _Transfer:
     """What was told so far. ``done_bytes`` is the most there ever was: starting over is not shown as a loss."""
 
-    def __init__(self, label: str) -> None:
+    def __init__(self, label: str, resumes: bool) -> None:
         self.label = label
+        self.resumes = resumes
         self.first_bytes: int | None = None
         self.done_bytes = 0
         self.total_bytes: int | None = None
@@ -64,25 +71,54 @@ class _Transfer:
     def elapsed_s(self) -> float:
         return time.monotonic() - self.begun_s
 
+    @property
+    def bytes_per_s(self) -> float | None:
+        return self.moved_bytes / self.elapsed_s if self.moved_bytes and self.elapsed_s > 0 else None
+
+    def document(self) -> dict[str, object]:
+        rate = self.bytes_per_s
+        left_s = None if rate is None or self.total_bytes is None else (self.total_bytes - self.done_bytes) / rate
+        return {
+            "name": self.label,
+            "done_bytes": self.done_bytes,
+            "total_bytes": self.total_bytes,
+            "bytes_per_s": None if rate is None else round(rate),
+            "left_s": None if left_s is None else round(left_s, 1),
+        }
+
     def line(self) -> str:
         """Where it stands, in words: "Tiny 1B: 120 MB of 5.7 GB, 25 MB/s, 4 min left"."""
         if self.total_bytes is None:
             return f"{self.label}: {units.size(self.done_bytes)} so far"
         text = f"{self.label}: {units.size(self.done_bytes)} of {units.size(self.total_bytes)}"
-        if not self.moved_bytes or self.elapsed_s <= 0:
+        rate = self.bytes_per_s
+        if rate is None:
             return text
-        bytes_per_s = self.moved_bytes / self.elapsed_s
-        left_s = (self.total_bytes - self.done_bytes) / bytes_per_s
-        return f"{text}, {units.rate(bytes_per_s)}, {units.seconds(left_s)} left"
+        return f"{text}, {units.rate(rate)}, {units.seconds((self.total_bytes - self.done_bytes) / rate)} left"
 
     def summary(self) -> str:
         return f"{self.label}: {units.size(self.moved_bytes)} in {units.seconds(self.elapsed_s)}"
 
     def stopped(self) -> str:
-        if self.total_bytes is None or not self.done_bytes:
+        if self.total_bytes is None or not self.done_bytes or not self.resumes:
             return f"{self.label}: stopped"
         part = f"{units.size(self.done_bytes)} of {units.size(self.total_bytes)}"
         return f"{self.label}: stopped at {part}, which is kept: the same command goes on from there"
+
+
+@contextmanager
+def _events(out: Output, transfer: _Transfer) -> Iterator[Progress]:
+    said_s: float | None = None
+
+    def progress(done_bytes: int, total_bytes: int | None, /) -> None:
+        nonlocal said_s
+        transfer.note(done_bytes, total_bytes)
+        now_s = time.monotonic()
+        if said_s is None or now_s - said_s >= EVENT_EVERY_S:
+            said_s = now_s
+            out.event("progress", transfer.document())
+
+    yield progress
 
 
 @contextmanager

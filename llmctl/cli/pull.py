@@ -1,7 +1,9 @@
-"""``llmctl pull``: fetch a model, without running it."""
+"""``llmctl pull``: bring a model to this machine, from wherever it is, without running it."""
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,84 +11,112 @@ import typer
 from llmctl import units
 from llmctl.cli import complete
 from llmctl.cli.output import Output
-from llmctl.errors import NothingFitsError
+from llmctl.errors import UsageError
 
 if TYPE_CHECKING:
     from llmctl.cli.situation import Shelf
-    from llmctl.types.model import Candidate
+    from llmctl.cli.sources import Obtained
 
 
 def pull(
     name: Annotated[
-        str,
-        typer.Argument(metavar="NAME[:QUANT]", help="What to fetch.", autocompletion=complete.models),
-    ],
+        str | None,
+        typer.Argument(
+            metavar="NAME[:QUANT]",
+            help="A model of the catalogue, org/name of the hub, an https address, a file or a folder.",
+            autocompletion=complete.models,
+        ),
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option("--revision", help="Branch, tag or commit of org/name; the hub is asked anew.")
+    ] = None,
+    sha256: Annotated[str | None, typer.Option("--sha256", help="What the file of an address must have.")] = None,
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="DIR", help="Put it into a folder, for another machine.")
+    ] = None,
+    origin: Annotated[Path | None, typer.Option("--from", metavar="DIR", help="Take it out of such a folder.")] = None,
+    limit_rate: Annotated[
+        str | None, typer.Option("--limit-rate", metavar="RATE", help="Bytes per second at most: 500k, 5M.")
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Only what is on this machine.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the path.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Progress as JSON Lines, then one JSON document.")] = False,
 ) -> None:
     """Fetch a model, or go on with a fetch that was interrupted.
 
     \b
     Examples:
-      llmctl pull smollm2-135m-instruct
       llmctl pull qwen3.5-4b:Q4_K_M
+      llmctl pull unsloth/Qwen3-4B-GGUF:Q8_0      any repository of the hub
+      llmctl pull --sha256 HEX https://example.org/model.gguf
+      llmctl pull ./model.gguf                    keep a copy of a file
+      llmctl pull qwen3.5-4b --to /media/stick    and, where there is no internet:
+      llmctl pull --from /media/stick
       llmctl run -m "$(llmctl pull -q qwen3.5-4b)" "Hello"
 
-    Without QUANT it is the one that suits this machine. The file is checked by size and sha256 before it gets its
-    name; its path goes to stdout, progress to stderr. Hub files go to the hub cache that other tools share (HF_HOME).
-    A file that is here already is not fetched again, also without a network.
+    Without QUANT it is the one that suits this machine; of org/name, four bits if there are. All parts of a split model
+    come together, and the projector of one that sees. Everything is checked by size and sha256 before it gets its
+    name. The path goes to stdout, progress to stderr. Hub files go to the hub cache that other tools share (HF_HOME);
+    what is here already, also with ollama, LM Studio or llama.cpp, is not fetched again and needs no network.
 
-    Exit codes: 0 it is here, 3 no quant fits this machine, 4 no such model, 5 network, 6 a broken download, 7 disk
-    full, 9 the hub wants a token or a licence accepted.
+    With --json every line but the last is {"event": "progress", "name", "done_bytes", "total_bytes", "bytes_per_s",
+    "left_s"}, and there is none if nothing is fetched.
+
+    Exit codes: 0 it is here, 2 usage, 3 no quant fits this machine, 4 no such model, 5 network, 6 a broken download,
+    7 disk full, 9 the hub wants a token or a licence accepted.
     """
-    from llmctl.cli import situation
-    from llmctl.cli.progress import transfer_progress
+    from llmctl.cli import situation, sources
 
     out = Output("pull", as_json=json, quiet=quiet)
-    shelf = situation.shelf(out)
-    candidate = _chosen(out, shelf, name)
-    source, path = candidate.artifact.source, candidate.path
-    label = f"{candidate.model.name} {candidate.artifact.quant}"
-    if path is None:
-        out.note(f"{label}: {units.size(source.bytes)} from {_where(shelf, candidate)}")
-        with transfer_progress(out, label) as progress:
-            path = shelf.store.add(source, settings=shelf.settings, progress=progress)
-    else:
-        out.note(f"{label} is on this machine")
-    out.text(str(path))
+    limit_bytes_per_s = None if limit_rate is None else _rate(limit_rate)
+    if to is not None and origin is not None:
+        raise UsageError("--to and --from exclude each other")
+    if name is None and origin is None:
+        raise UsageError("NAME is missing: what is to be fetched?", hint="llmctl models list --all")
+    shelf = situation.shelf(out, offline=offline)
+    request = sources.Request(out, shelf, revision, sha256, limit_bytes_per_s)
+    obtained = sources.out_of(request, origin, name) if origin is not None else sources.obtain(request, name or "")
+    folder = None if to is None else _carried(out, shelf, obtained, to)
+    out.text(str(folder or obtained.paths[0]))
     out.data(
         {
-            "model": candidate.model.id,
-            "quant": candidate.artifact.quant,
-            "path": path,
-            "bytes": path.stat().st_size,
-            "fetched": candidate.path is None,
-            "source": source,
+            "model": obtained.model,
+            "quant": obtained.quant,
+            "path": obtained.paths[0],
+            "bytes": sum(path.stat().st_size for path in obtained.paths),
+            "fetched": obtained.fetched,
+            "source": obtained.source,
+            "files": obtained.paths,
+            "folder": folder,
         }
     )
 
 
-def _chosen(out: Output, shelf: Shelf, name: str) -> Candidate:
-    """The file that was named, which may be meant for another machine, or the planner's choice among several."""
-    from llmctl.cli import choose, situation
-    from llmctl.types.plan import Plan
-
-    candidates = shelf.candidates(name)
-    if len(candidates) == 1:
-        return candidates[0]
-    found = situation.look(out, before=shelf)
-    planned = found.plan(candidates, situation.want(found.settings, explicit=True))
-    if isinstance(planned, Plan):
-        return planned.choice.candidate
-    smallest = min(candidates, key=lambda one: one.artifact.source.bytes or 0)
-    raise NothingFitsError(planned.reason, hint=f"llmctl pull {choose.name_of(smallest)}   fetches it all the same")
+def _rate(text: str) -> int:
+    try:
+        bytes_per_s = units.parse_size(text.removesuffix("/s"))
+    except ValueError:
+        bytes_per_s = 0
+    if bytes_per_s < 1:
+        raise UsageError(f"--limit-rate is {text!r}, it must be bytes per second", hint="--limit-rate 500k, or 5M")
+    return bytes_per_s
 
 
-def _where(shelf: Shelf, candidate: Candidate) -> str:
-    from llmctl import net
-    from llmctl.types.model import SourceKind
+def _carried(out: Output, shelf: Shelf, obtained: Obtained, to: Path) -> Path:
+    """The folder below ``to`` that holds the model now."""
+    from llmctl.cli.progress import transfer_progress
+    from llmctl.store import Store
+    from llmctl.store.transport import Label
 
-    source = candidate.artifact.source
-    if source.kind is SourceKind.PACKAGE_INDEX:
-        return f"the Python package index ({source.repo})"
-    return f"{source.repo} on {net.host_of(shelf.settings.hub_url)}"
+    stored = Store().list()
+    by_path, by_bytes = {one.path: one for one in stored}, {one.path.resolve(): one for one in stored}
+    files = [by_path.get(path) or by_bytes[path.resolve()] for path in obtained.paths]
+    label = Label(obtained.model, obtained.quant, obtained.licence)
+    size = units.size(sum(file.bytes for file in files))
+    out.note(f"{obtained.model} {obtained.quant}: {size} to {to}")
+    with transfer_progress(out, obtained.model, streams=True, resumes=False) as progress:
+        folder = shelf.store.carry(files, label, to, progress)
+    out.note(
+        f"  next: llmctl pull --from {shlex.quote(str(to))} {obtained.model}:{obtained.quant}   on the other machine"
+    )
+    return folder

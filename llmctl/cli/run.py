@@ -28,7 +28,9 @@ def run(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help="NAME[:QUANT] or FILE.gguf.", autocompletion=complete.models),
+        typer.Option(
+            "--model", "-m", help="NAME[:QUANT], any of `models list`, or FILE.gguf.", autocompletion=complete.models
+        ),
     ] = None,
     task: Annotated[
         str | None, typer.Option("--task", help="What the model is chosen for.", autocompletion=complete.tasks)
@@ -45,6 +47,7 @@ def run(
         typer.Option("--endpoint", "-e", help="On this server or not at all.", autocompletion=complete.endpoints),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Yes to every question, downloads included.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the answer.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout, at the end.")] = False,
 ) -> None:
@@ -59,7 +62,8 @@ def run(
     The answer goes to stdout as it is written, everything else to stderr. Without -m the best model on this machine
     answers; if there is none, the best for it is offered for download (--yes: fetched). When nothing fits or the
     engine fails, and you have added a server with `llmctl endpoint add`, it answers instead, and stderr says so before
-    anything is sent. Otherwise nothing leaves this machine.
+    anything is sent. Otherwise nothing leaves this machine. What an answer took of memory and time is kept for
+    `llmctl doctor`, without a word of it.
 
     Exit codes: 0 answered, 3 nothing fits, 4 no such model (or it needs a download and nobody said yes), 5 network,
     6 a broken file, 7 disk full, 8 the engine failed, 9 access, 10 configuration, 11 policy, 130 Ctrl-C.
@@ -76,7 +80,7 @@ def run(
     def planned() -> Fit | NoFit:
         from llmctl.cli import situation
 
-        shelf = situation.shelf(out)
+        shelf = situation.shelf(out, offline=offline)
         name = model or shelf.settings.model
         # Measuring takes seconds: worth it before a download is chosen, not before what is here answers.
         here = any(candidate.path for candidate in shelf.candidates(name))
@@ -151,7 +155,15 @@ def _execute(
     worker = Worker()  # imports the engine while we plan
     try:
         decided = route(planned(), loaded.policy, loaded.endpoints, local=local)
-        return answer(decided, messages, sampling, listener=story, worker=worker, so_far=story.so_far)
+        return answer(
+            decided,
+            messages,
+            sampling,
+            listener=story,
+            worker=worker,
+            so_far=story.so_far,
+            record=loaded.history,
+        )
     finally:
         worker.close()
 
@@ -202,7 +214,11 @@ class Story:
         self._thinking = False
 
     def loaded(self, fit: Fit, engine: Engine) -> None:
+        from llmctl.store import Store
+
         candidate = fit.candidate
+        if candidate.path is not None:
+            Store().used(candidate.path)
         self.out.note(
             f"{candidate.model.id} {candidate.artifact.quant} · local · {fit.context:,} tokens of context · "
             f"loaded in {units.seconds(engine.load_s)}"

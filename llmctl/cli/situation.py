@@ -11,7 +11,7 @@ from llmctl import catalogue, paths, planner, settings
 from llmctl.catalogue import Catalogue, Knowledge
 from llmctl.cli.output import Output
 from llmctl.engine import devices, kernels
-from llmctl.errors import EngineError, NotFoundError
+from llmctl.errors import EngineError, NetworkError, NotFoundError
 from llmctl.host import Host
 from llmctl.probe.stopwatch import Stopwatch
 from llmctl.settings import Settings
@@ -57,27 +57,57 @@ class Shelf:
             raise NotFoundError(f"{name} is not on this machine", hint=f"llmctl pull {name}") from error
         if not items:
             raise error
-        made = [(one, catalogue.from_file(one.path)) for one in items]
-        return [replace(candidate, model=replace(candidate.model, id=one.name)) for one, candidate in made]
+        return [_as(item, catalogue.from_file(item.path)) for item in items]
 
 
 @dataclass(frozen=True)
 class Situation(Shelf):
     """``elsewhere``: the machine is not this one, so what is stored here is not stored there."""
 
+    out: Output
     machine: Machine
     engines: tuple[EngineInfo, ...]
     knowledge: Knowledge
     elsewhere: bool = False
 
-    def candidates(self, name: str | None) -> list[Candidate]:
-        found = super().candidates(name)
+    def candidates(self, name: str | None, *, ask_hub: bool = True) -> list[Candidate]:
+        """With ``ask_hub``, org/name is all that the hub has in that repository, and org/name:QUANT what it has by that
+        name, unless it is here. Raises what ``store.hub_models`` raises, too."""
+        repo, _, quant = (name or "").partition(":")
+        asks = ask_hub and name is not None and REPO.fullmatch(repo) is not None and not names_file(name)
+        found = self._of_hub(name or "", repo, quant) if asks else super().candidates(name)
         if not self.elsewhere:
             return found
         return [one if one.artifact.source.kind is SourceKind.LOCAL else replace(one, path=None) for one in found]
 
+    def _of_hub(self, name: str, repo: str, quant: str) -> list[Candidate]:
+        from llmctl.store import hub_models
+
+        try:
+            here = super().candidates(name)
+        except NotFoundError:
+            here = []
+        if here and quant and not self.elsewhere:
+            return here
+        try:
+            found = hub_models.candidates(self.store, repo, quant or None, self.settings)
+        except NetworkError as error:
+            if not here:
+                raise
+            self.out.warn(f"{error.message}; only what is on this machine is shown")
+            return here
+        if found.stale is not None:
+            self.out.warn(f"{found.stale.message}; {repo} is shown as it was when it was asked last")
+        return list(found.candidates)
+
     def plan(self, candidates: Sequence[Candidate], want: Want) -> Plan | NoFit:
         return planner.plan(self.machine, candidates, want, self.knowledge)
+
+
+def _as(item: Item, candidate: Candidate) -> Candidate:
+    """A file by the name and quant that it goes by here; what else is known of it, it told itself."""
+    artifact = replace(candidate.artifact, quant=item.quant)
+    return replace(candidate, model=replace(candidate.model, id=item.name, artifacts=(artifact,)), artifact=artifact)
 
 
 def names_file(name: str) -> bool:
@@ -97,9 +127,10 @@ def known(out: Output) -> Catalogue:
 
 
 def shelf(out: Output, *, offline: bool = False) -> Shelf:
-    """``offline``: the flag, which wins over whatever is set."""
-    loaded = settings.load()
-    return Shelf(replace(loaded, offline=loaded.offline or offline), known(out), Store())
+    """``offline``: the flag, which wins over whatever is set. Raises ResourceError if the store's disk is missing."""
+    loaded, store = settings.load(), Store()
+    store.require_disks()
+    return Shelf(replace(loaded, offline=loaded.offline or offline), known(out), store)
 
 
 def look(
@@ -112,7 +143,7 @@ def look(
     if machine is None:
         machine, engines = this_machine(out, measure=measure)
     knowledge = catalogue.load_knowledge(paths.profiles_dir())
-    return Situation(there.settings, there.known, there.store, machine, engines, knowledge, elsewhere)
+    return Situation(there.settings, there.known, there.store, out, machine, engines, knowledge, elsewhere)
 
 
 def this_machine(

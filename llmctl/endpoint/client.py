@@ -26,7 +26,7 @@ from llmctl.errors import (
     NotFoundError,
     UsageError,
 )
-from llmctl.types.answer import Finished, Message, Piece, PieceKind, Sampling, Usage
+from llmctl.types.answer import Finished, Measured, Message, Piece, PieceKind, Sampling, Usage
 from llmctl.types.endpoint import Address
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ LONGEST_WAIT_S = 20.0
 FIRST_TOKEN_TIMEOUT_S = 600.0  # a long prompt on a slow machine is work, not a stall
 LINE_LIMIT_BYTES = 1 << 20
 MESSAGE_LIMIT = 200
-NUMBER_LIMIT = 1 << 53  # no count of tokens or milliseconds is larger
+NUMBER_LIMIT = 1 << 53  # no count of tokens, bytes or milliseconds is larger
 TOO_LONG = re.compile(r"context[ _](length|size|window)", re.IGNORECASE)  # llama-server, vLLM, LM Studio, OpenAI
 
 
@@ -195,6 +195,7 @@ class _Heard:
     prefill_tokens: int | None = None
     prefill_s: float | None = None
     decode_s: float | None = None
+    measured: Measured | None = None
     events: int = 0
     complete: bool = False
 
@@ -207,6 +208,8 @@ class _Heard:
             self.prefill_tokens = _whole(timings.get("prompt_n"))
             self.prefill_s = _seconds(timings.get("prompt_ms"))
             self.decode_s = _seconds(timings.get("predicted_ms"))
+        if isinstance(memory := event.get("memory"), dict):  # our own engine's
+            self.measured = Measured(_whole(memory.get("anonymous_bytes")), _whole(memory.get("device_bytes")))
 
 
 def _whole(value: object) -> int | None:
@@ -254,6 +257,7 @@ def _pieces(response: requests.Response, address: Address) -> Iterator[Piece | F
         prefill_tokens=heard.prefill_tokens,
         prefill_s=heard.prefill_s,
         decode_s=heard.decode_s,
+        measured=heard.measured,
     )
 
 

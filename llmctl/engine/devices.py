@@ -275,12 +275,11 @@ def _tell(_: Any) -> dict[str, Any]:
         )
         for backend, props in library.devices()
     ]
-    build = f"ggml {library.version().decode()} {library.commit().decode()}"
     return asdict(
         EngineInfo(
             name=NAME,
             version=__version__,
-            build=build,
+            build=library.build(),
             backends=tuple(library.backends()),
             features=tuple(library.features()),
             devices=tuple(devices),

@@ -99,6 +99,10 @@ class Ggml:
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"ggml has no {name}")
 
+    def build(self) -> str:
+        """The version and commit of this build: "ggml 0.25.3 d25f87b"."""
+        return f"ggml {self.version().decode()} {self.commit().decode()}"
+
     def backends(self) -> list[str]:
         regs = (self.backend_reg_get(index) for index in range(self.backend_reg_count()))
         return [self.backend_reg_name(reg).decode() for reg in regs]

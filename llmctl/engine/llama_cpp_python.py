@@ -44,4 +44,5 @@ def start(fit: Fit, *, worker: Worker | None = None) -> Engine:
         Address(url=f"http://127.0.0.1:{ready['port']}/v1", model=model, token=token),
         load_s=time.perf_counter() - begun,
         has_chat_template=ready["chat_template"],
+        build=ready["build"],
     )

@@ -126,13 +126,17 @@ class Worker:
 
 
 class Engine:
-    """A loaded model behind ``address``. A context manager: leaving it ends the process."""
+    """A loaded model behind ``address``. A context manager: leaving it ends the process.
 
-    def __init__(self, worker: Worker, address: Address, load_s: float, has_chat_template: bool) -> None:
+    ``build`` names the engine to the commit: "llama-cpp-python 0.3.36, ggml 0.25.3 d25f87b".
+    """
+
+    def __init__(self, worker: Worker, address: Address, load_s: float, has_chat_template: bool, build: str) -> None:
         self._worker = worker
         self.address = address
         self.load_s = load_s
         self.has_chat_template = has_chat_template
+        self.build = build
 
     @property
     def pid(self) -> int:

@@ -60,6 +60,8 @@ class Model:
     def __init__(self, job: Mapping[str, Any], errors: deque[str]) -> None:
         import llama_cpp
 
+        from llmctl.engine.footprint import Footprint
+
         self.name = str(job["model"])
         self._turn = threading.Lock()
 
@@ -69,6 +71,7 @@ class Model:
 
         self._log = LOG_CALLBACK(keep_errors)  # ctypes does not hold a reference for us
         llama_cpp.llama_log_set(self._log, ctypes.c_void_p(0))
+        self._footprint = Footprint()
         # verbose=True keeps llama-cpp-python from pointing our file descriptors at /dev/null, which would swallow
         # the last words of a crash; what it prints itself in that mode is of no use to anybody.
         with contextlib.redirect_stderr(io.StringIO()):
@@ -84,6 +87,7 @@ class Model:
         self._llama.verbose = False
         self._perf_reset = llama_cpp.llama_perf_context_reset
         self._perf = llama_cpp.llama_perf_context
+        self.build = ", ".join(filter(None, (f"llama-cpp-python {llama_cpp.__version__}", self._footprint.build)))
         template = self._llama.metadata.get("tokenizer.chat_template")
         self.has_chat_template = template is not None
         self._format = self._formatter(template) if template is not None else _continue_text
@@ -157,8 +161,8 @@ class Model:
         }
 
     def _last(self, finish: str | None) -> dict[str, Any]:
-        """Usage and llama.cpp's own clock. ``n_eval`` counts single-token evaluations: the last token of an answer
-        that was cut by length has been sampled but not evaluated."""
+        """Usage, llama.cpp's own clock, and what it all has added to memory. ``n_eval`` counts single-token
+        evaluations: the last token of an answer that was cut by length has been sampled but not evaluated."""
         perf = self._perf(self._llama.ctx)
         completion = perf.n_eval + (1 if finish == "length" else 0)
         prompt = self._llama.n_tokens - perf.n_eval
@@ -176,6 +180,7 @@ class Model:
                 "predicted_n": perf.n_eval,
                 "predicted_ms": perf.t_eval_ms,
             },
+            "memory": self._footprint.added(),
         }
 
 
@@ -304,6 +309,7 @@ def main() -> int:
             "ready": {
                 "port": server.server_address[1],
                 "chat_template": model.has_chat_template,
+                "build": model.build,
             }
         }
     )

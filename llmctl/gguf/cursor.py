@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from io import SEEK_END
 from struct import Struct
-from typing import BinaryIO
+from typing import Protocol
 
 from llmctl.errors import IntegrityError
 
@@ -15,6 +15,14 @@ U64 = Struct("<Q")
 CUT_OFF_HINT = "the copy here is not whole: fetch it again"
 
 
+class Stream(Protocol):
+    """What a header is read from: a file, or something like one. ``read`` may give less than was asked for."""
+
+    def read(self, count: int, /) -> bytes: ...
+    def seek(self, offset: int, whence: int = ..., /) -> int: ...
+    def tell(self) -> int: ...
+
+
 class Cursor:
     """Walks ``stream``, which must be able to seek, from where it stands; positions count from there.
 
@@ -23,7 +31,7 @@ class Cursor:
     ``what`` names the thing being read, for that message.
     """
 
-    def __init__(self, stream: BinaryIO, *, size_bytes: int | None, limit_bytes: int) -> None:
+    def __init__(self, stream: Stream, *, size_bytes: int | None, limit_bytes: int) -> None:
         self._stream = stream
         self._start = stream.tell()
         self._size_bytes = size_bytes

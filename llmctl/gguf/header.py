@@ -13,17 +13,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from stat import S_ISREG
 from struct import Struct
-from typing import BinaryIO
 
 from llmctl.errors import AccessError, IntegrityError, NotFoundError, ResourceError
-from llmctl.gguf.cursor import CUT_OFF_HINT, Cursor
+from llmctl.gguf.cursor import CUT_OFF_HINT, Cursor, Stream
 from llmctl.gguf.quant import QUANTS, WITHDRAWN
 from llmctl.types.header import Header, Scalar, Tensor
 
 VERSIONS = (2, 3)  # little-endian; 3 differs from 2 only in allowing big-endian files, which are refused here
 
 # The largest header met so far has 13 MB, 60 keys, 1,100 tensors and 0.8 million strings. These leave room.
-MAX_HEADER_BYTES = 128 << 20
+MAX_HEADER_BYTES = 64 << 20  # also the most that travels of a file that is elsewhere
 MAX_KEYS = 2048
 MAX_TENSORS = 1 << 16
 MAX_KEY_BYTES = 1024
@@ -86,7 +85,7 @@ def read_file(path: Path, *, whole: bool = True) -> Header:
         raise IntegrityError(f"{path} {error.message}", hint=error.hint) from error
 
 
-def read_header(stream: BinaryIO, *, size_bytes: int | None) -> Header:
+def read_header(stream: Stream, *, size_bytes: int | None) -> Header:
     """The header that begins where ``stream`` stands. ``stream`` must be able to seek.
 
     ``size_bytes`` is the length of the whole file, or None if it isn't known or the weights aren't there yet; where

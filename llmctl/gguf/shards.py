@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
-from llmctl.errors import IntegrityError
+from llmctl.errors import IntegrityError, NotFoundError
+from llmctl.gguf.header import read_file
+from llmctl.types.header import Header, Tensor
 
 SHARD = re.compile(r"(?P<stem>.+)-(?P<number>[0-9]{5})-of-(?P<total>[0-9]{5})\.gguf", re.DOTALL)
 MAX_SHARDS = 1000
+TOLD_AT_MOST = 5  # names of missing parts
 
 
 def shard_names(name: str) -> list[str]:
@@ -22,3 +28,57 @@ def shard_names(name: str) -> list[str]:
     if not 1 <= number <= total <= MAX_SHARDS:
         raise IntegrityError(f"{name} claims to be part {number} of {total}; at most {MAX_SHARDS} parts are possible")
     return [f"{match['stem']}-{part:05}-of-{total:05}.gguf" for part in range(1, total + 1)]
+
+
+def read_model(path: Path) -> tuple[list[Path], Header]:
+    """All files of the model that ``path`` belongs to, and what their headers say together.
+
+    Each may hold its header only. Raises NotFoundError that names the parts that aren't beside the others, and what
+    ``read_file`` and ``joined`` raise.
+    """
+    parts = [path.with_name(name) for name in shard_names(path.name)]
+    missing = [part.name for part in parts if not part.exists()]
+    if missing and len(parts) > 1:
+        more = f" and {len(missing) - TOLD_AT_MOST} more" if len(missing) > TOLD_AT_MOST else ""
+        raise NotFoundError(
+            f"{path}: {len(missing)} of the model's {len(parts)} parts are missing: "
+            f"{', '.join(missing[:TOLD_AT_MOST])}{more}",
+            hint=f"put all parts into {path.parent}",
+        )
+    return parts, joined([read_file(part, whole=False) for part in parts], [str(part) for part in parts])
+
+
+def joined(headers: Sequence[Header], names: Sequence[str]) -> Header:
+    """One header with the tensors of all parts, in the order of ``names``; metadata are the first part's.
+
+    Offsets then count from the end of the part before. Raises IntegrityError that begins with the name of a part that
+    is not what its name says, or that doesn't go with the others. The keys are those of llama-gguf-split
+    (``LLM_KV_SPLIT_*``, src/llama-arch.cpp); a part without them is taken by its name.
+    """
+    tensors: dict[str, Tensor] = {}
+    before = 0
+    for index, (header, name) in enumerate(zip(headers, names, strict=True)):
+        number, total = _figure(header, "split.no", index, name), _figure(header, "split.count", len(headers), name)
+        if total != len(headers) and (total or len(headers) > 1):  # one file may say that it was split into none
+            raise IntegrityError(
+                f"{name} is one of {total} parts by its header, one of {len(headers)} by its name",
+                hint="give the parts the names that they were made with: llama.cpp finds them by those",
+            )
+        if number != index:
+            raise IntegrityError(f"{name} is number {number} of the parts, counted from 0, by its header")
+        for tensor in header.tensors:
+            if tensor.name in tensors:
+                raise IntegrityError(f"{name} holds tensor {tensor.name!r}, which another part holds already")
+            tensors[tensor.name] = replace(tensor, offset=tensor.offset + before)
+        before += header.tensor_bytes
+    promised = _figure(headers[0], "split.tensors.count", len(tensors), names[0])
+    if promised != len(tensors):
+        raise IntegrityError(f"{names[0]} promises {promised} tensors in all parts, they hold {len(tensors)}")
+    return replace(headers[0], tensors=tuple(tensors.values()))
+
+
+def _figure(header: Header, key: str, default: int, name: str) -> int:
+    value = header.metadata.get(key, default)
+    if not isinstance(value, int):
+        raise IntegrityError(f"{name} has {str(value)[:40]!r} as {key}, not a number")
+    return value

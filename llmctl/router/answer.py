@@ -74,8 +74,9 @@ def answer(
     listener: Listener,
     worker: Worker | None = None,
     so_far: Progress,
+    record: bool = True,
 ) -> Answer:
-    """Executes ``route`` and returns what was executed.
+    """Executes ``route`` and returns what was executed; with ``record`` the history gets a line for a local run.
 
     The file of a local route is on this machine. Before the first piece, a local failure of the engine or
     of the context goes to the route's fallback endpoint, and an unreachable endpoint to its local fallback; after
@@ -91,9 +92,9 @@ def answer(
                 so_far.left = None
             listener.staying(error.message)
             fit, reason = route.fallback, f"{route.endpoint.name} can't be reached"
-            return _local(fit, reason, messages, sampling, listener, worker, so_far)
+            return _local(fit, reason, messages, sampling, listener, worker, so_far, record)
     try:
-        return _local(route.fit, route.reason, messages, sampling, listener, worker, so_far)
+        return _local(route.fit, route.reason, messages, sampling, listener, worker, so_far, record)
     except (EngineError, ContextError) as error:
         refused = so_far.load_s is not None and type(error) is EngineError  # it works, but not with this request
         if route.fallback is None or so_far.first_token is not None or refused:
@@ -110,6 +111,7 @@ def _local(
     listener: Listener,
     worker: Worker | None,
     so_far: Progress,
+    record: bool,
 ) -> Answer:
     with start(fit, worker=worker) as engine:
         so_far.load_s = engine.load_s
@@ -117,7 +119,13 @@ def _local(
         finished = _listen(ask(engine, messages, _local_sampling(fit, sampling)), listener, so_far)
     executed = Executed(Side.LOCAL, None, fit.candidate.model.id, fit.candidate.artifact.quant, reason)
     predicted = Predicted(fit.speed.decode_tok_s, fit.memory.must_fit_bytes, fit.speed.basis)
-    return _receipt(so_far, finished, executed, predicted)
+    receipt = _receipt(so_far, finished, executed, predicted)
+    if record:
+        from llmctl.engine import history
+
+        speed = receipt.timings
+        history.record(history.run_of(fit, engine, finished, speed.decode_tok_s, speed.prefill_tok_s))
+    return receipt
 
 
 def _local_sampling(fit: Fit, sampling: Sampling) -> Sampling:
@@ -173,6 +181,7 @@ def _receipt(so_far: Progress, finished: Finished, executed: Executed, predicted
         predicted=predicted,
         left_machine=so_far.left,
         finish_reason=finished.finish_reason,
+        measured=finished.measured if executed.side is Side.LOCAL else None,  # not what a server tells of its own
     )
 
 

@@ -1,31 +1,34 @@
 """Model files on this machine: what is here, and how the rest gets here.
 
 Hub files live in the hub cache's own layout, which other tools share; what comes from elsewhere lives in llmctl's
-data folder, one folder per package.
+data folder. What other tools keep in places of their own is found there, and never written to.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llmctl import paths
-from llmctl.errors import LlmctlError, NetworkError, NotFoundError
-from llmctl.settings import Settings
-from llmctl.store import hub_cache, package_index
+from llmctl.errors import LlmctlError, NetworkError, NotFoundError, UsageError
+from llmctl.store import elsewhere, hub_cache, own, package_index
+from llmctl.store.layout import Repository
+from llmctl.store.names import is_projector
 from llmctl.store.progress import Progress
+from llmctl.store.stored import Owner, Stored
 from llmctl.types.model import Source, SourceKind
 
-__all__ = ["Progress", "Store", "Stored", "Unfinished"]
+if TYPE_CHECKING:
+    from llmctl.settings import Settings
+    from llmctl.store.offers import Offer
+    from llmctl.store.prune import Leftover
+    from llmctl.store.transport import Label
+    from llmctl.store.verification import Verdict
 
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A GGUF file of the store. ``source`` is what the store itself knows: no sha256 for files out of a wheel."""
-
-    path: Path
-    bytes: int
-    source: Source
+__all__ = ["Owner", "Progress", "Store", "Stored", "Unfinished"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,28 +42,42 @@ class Unfinished:
 
 
 class Store:
-    """The folders are looked up once, when the store is made."""
+    """The folders are looked up once, when the store is made, and those of other tools when they are first needed."""
 
     def __init__(self) -> None:
         self.hub = paths.hub_cache()
         self.models = paths.data_dir() / "models"
+
+    def require_disks(self) -> None:
+        """Raises ResourceError if the store was on a disk that isn't mounted now."""
+        from llmctl.store import mount
+
+        for root in (self.hub, self.models):
+            mount.check(root)
+
+    @cached_property
+    def _others(self) -> tuple[Stored, ...]:
+        return (*own.sources(self.models), *elsewhere.held(self.hub))
 
     def find(self, source: Source) -> Path | None:
         """The file of ``source`` on this machine, or None. No network and no hashing; sizes are checked if known."""
         try:
             match source.kind:
                 case SourceKind.HUB:
-                    return hub_cache.find(self.hub, source)
+                    found = hub_cache.find(self.hub, source)
                 case SourceKind.PACKAGE_INDEX:
-                    return package_index.find(self.models, source)
+                    found = package_index.find(self.models, source)
                 case SourceKind.LOCAL:
                     path = Path(source.file)
                     same = path.is_file() and source.bytes in (None, path.stat().st_size)
                     return path if same else None
+            return found or elsewhere.find(self._others, source)
         except (LlmctlError, OSError, ValueError):
             return None  # a name that can't be a path is nowhere; `add` says so
 
-    def add(self, source: Source, *, settings: Settings, progress: Progress) -> Path:
+    def add(
+        self, source: Source, *, settings: Settings, progress: Progress, limit_bytes_per_s: float | None = None
+    ) -> Path:
         """The file of ``source``, fetched and verified if it isn't here. Returns its path.
 
         Raises NetworkError (OfflineError), AccessError, NotFoundError, IntegrityError, ResourceError and ConfigError;
@@ -71,13 +88,166 @@ class Store:
             return found
         match source.kind:
             case SourceKind.HUB:
-                from llmctl.store import hub
+                from llmctl.store import hub, hub_listing, rate
 
-                return hub.fetch(self.hub, source, settings=settings, progress=progress)
+                try:
+                    with rate.measured(progress, limit_bytes_per_s) as measured:
+                        return hub.fetch(
+                            self.hub,
+                            source,
+                            settings=settings,
+                            progress=measured,
+                            limit_bytes_per_s=limit_bytes_per_s,
+                        )
+                except NotFoundError as error:
+                    raise hub_listing.with_near_names(error, source, settings) from error
             case SourceKind.PACKAGE_INDEX:
                 return package_index.fetch(self.models, source, settings=settings, progress=progress)
             case SourceKind.LOCAL:
                 raise NotFoundError(f"{source.file} is not on this machine, or no longer the file that it was")
+
+    def add_offer(
+        self,
+        offer: Offer,
+        branch: str,
+        *,
+        settings: Settings,
+        progress: Progress,
+        limit_bytes_per_s: float | None = None,
+    ) -> list[Path]:
+        """Every file of a model of a hub repository, fetched and verified if it isn't here; the first is to be opened.
+
+        ``branch`` is the name by which the commit of ``offer`` was asked for. Raises what ``add`` raises.
+        """
+        from llmctl.store import hub, rate
+        from llmctl.store.several import shifted
+
+        found, done_bytes = [], 0
+        repository = Repository(self.hub, offer.parts[0].repo or "")
+        with rate.measured(progress, limit_bytes_per_s) as measured:
+            for source in offer.files:
+                here = self.holding(source, alone=len(offer.parts) == 1)
+                found.append(
+                    here
+                    or hub.fetch(
+                        self.hub,
+                        source,
+                        settings=settings,
+                        progress=shifted(measured, done_bytes, offer.bytes),
+                        limit_bytes_per_s=limit_bytes_per_s,
+                    )
+                )
+                done_bytes += source.bytes or 0
+        if found[0] == repository.pointer(offer.parts[0].revision, offer.parts[0].file):
+            hub_cache.remember(repository, branch, offer.parts[0].revision)
+        return found
+
+    def holding(self, source: Source, *, alone: bool) -> Path | None:
+        """The file of a commit of a repository: in that commit's snapshot, or with another tool if it stands
+        ``alone``, for the parts of a model have to lie side by side."""
+        pointer = Repository(self.hub, source.repo or "").pointer(source.revision, source.file)
+        if hub_cache.find(self.hub, source) == pointer:
+            return pointer
+        return elsewhere.find(self._others, source) if alone else None
+
+    def add_files(self, files: Sequence[Path], label: Label, *, sha256: str | None, progress: Progress) -> list[Path]:
+        """Copies one model of the user's own, the file to open first, to where llmctl keeps what has no other place.
+
+        ``sha256`` is what the first must have, if that is known. Raises NotFoundError, AccessError, IntegrityError,
+        ResourceError.
+        """
+        name, quant = label.name, label.quant
+        kept = own.add(self.models, files, name=name, quant=quant, sha256=sha256, progress=progress)
+        return [one.path for one in kept]
+
+    def add_address(
+        self,
+        url: str,
+        sha256: str,
+        *,
+        settings: Settings,
+        progress: Progress,
+        limit_bytes_per_s: float | None = None,
+    ) -> Path:
+        """The file at an address, which must have that sha256. Raises what ``add`` raises, and UsageError."""
+        from llmctl.store import direct, rate
+
+        with rate.measured(progress, limit_bytes_per_s) as measured:
+            return direct.fetch(
+                self.models, url, sha256, settings=settings, progress=measured, limit_bytes_per_s=limit_bytes_per_s
+            )
+
+    def carry(self, files: Sequence[Stored], label: Label, into: Path, progress: Progress) -> Path:
+        """Copies one model with its metadata into a folder of its own below ``into``, for ``take`` on another machine.
+
+        Raises IntegrityError, AccessError, ResourceError.
+        """
+        from llmctl.store import transport
+
+        return transport.carry(self.hub, files, label, into, progress)[0]
+
+    def take(self, folder: Path, progress: Progress) -> list[Path]:
+        """Brings what ``carry`` has put into ``folder`` into the store, checked. Returns the paths, the one to open
+        first.
+
+        Raises NotFoundError, IntegrityError, AccessError, ResourceError; nothing that is wrong is kept.
+        """
+        from llmctl.store import transport
+
+        return transport.take(self.hub, self.models, folder, progress)
+
+    def remove(self, stored: Stored) -> int:
+        """Removes one file, with what pointed to it, and returns the bytes that this frees.
+
+        Raises UsageError for what belongs to another tool, ResourceError when it can't be removed or is being written.
+        """
+        from llmctl.store import removal
+
+        if stored.owner.foreign:
+            raise UsageError(
+                f"{stored.name} belongs to {stored.owner.label}, which llmctl only reads from",
+                hint=elsewhere.removal_hint(stored),
+            )
+        if stored.owner is Owner.HUB_CACHE:
+            return removal.remove(self.hub, stored)
+        if stored.source.kind is SourceKind.PACKAGE_INDEX:
+            return removal.remove_alone(stored.path)
+        return own.remove(self.models, stored.path)
+
+    def verify(self, stored: Stored, sha256: str | None, progress: Progress) -> Verdict:
+        """Reads all of a file. ``sha256`` is what it must have if its store doesn't tell. Raises nothing."""
+        from llmctl.store import verification
+
+        return verification.verify(stored, stored.source.sha256 or sha256, progress)
+
+    def leftovers(self, keep: Collection[tuple[str, str]] = ()) -> list[Leftover]:
+        """What can go: broken-off downloads, orphaned blobs, superseded files. ``keep`` are repositories with commits
+        that count although no branch stands for them. Raises nothing and changes nothing."""
+        from llmctl.store import prune
+
+        return prune.leftovers(self.hub, self.models, keep)
+
+    def clear(self, leftover: Leftover) -> int:
+        """Removes one of ``leftovers``. Returns the bytes freed. Raises ResourceError, also when it is in use now."""
+        from llmctl.store import prune
+
+        return prune.clear(leftover)
+
+    def used(self, path: Path) -> None:
+        """Notes that a model is being run now. Raises nothing."""
+        from llmctl.store import used
+
+        used.note(path)
+
+    def last_used(self, path: Path) -> float | None:
+        """When it was run last, in seconds since the epoch; None if never by llmctl."""
+        return self._used.get(str(path.resolve()))
+
+    @cached_property
+    def _used(self) -> dict[str, float]:
+        from llmctl.store import used
+
+        return used.read()
 
     def unfinished(self) -> list[Unfinished]:
         """What broken downloads have left in the hub cache, those of other tools included. Raises nothing."""
@@ -86,13 +256,20 @@ class Store:
         except OSError:
             return []
 
-    def list(self) -> list[Stored]:
-        """Every GGUF file in the store, those that other tools put into the hub cache included."""
-        found = [*hub_cache.sources(self.hub), *package_index.sources(self.models)]
-        return [Stored(path, source.bytes or 0, source) for path, source in found]
-
     def unreachable(self, settings: Settings) -> NetworkError | None:
         """Why the model hub can't be used now, or None if it answers. Takes 3 s at most. Raises ConfigError."""
         from llmctl.store import hub
 
         return hub.unreachable(settings)
+
+    def list(self) -> list[Stored]:
+        """Every GGUF file on this machine that a store holds, llmctl's, the hub cache's or another tool's."""
+        ours = [
+            Stored(path, source.bytes or 0, source, owner, source.repo or "", is_projector(path.name))
+            for owner, found in (
+                (Owner.HUB_CACHE, hub_cache.sources(self.hub)),
+                (Owner.LLMCTL, package_index.sources(self.models)),
+            )
+            for path, source in found
+        ]
+        return [*ours, *self._others]

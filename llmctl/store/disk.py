@@ -15,13 +15,21 @@ from llmctl.errors import ResourceError
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
+# What a download leaves free for everything else that lives on the filesystem: a hundredth of it, within these bounds.
+LEAST_RESERVE_BYTES = 64 << 20
+MOST_RESERVE_BYTES = 1 << 30
+
+
 def require_room(folder: Path, needed_bytes: int, what: str) -> None:
-    """Raises ResourceError unless the filesystem that holds (or will hold) ``folder`` has ``needed_bytes`` free."""
+    """Raises ResourceError unless the filesystem that holds (or will hold) ``folder`` has ``needed_bytes`` free, and
+    something beyond that for others. Nothing needed always fits."""
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    free_bytes = shutil.disk_usage(there).free
-    if needed_bytes > free_bytes:
+    usage = shutil.disk_usage(there)
+    reserve_bytes = max(LEAST_RESERVE_BYTES, min(MOST_RESERVE_BYTES, usage.total // 100))
+    if needed_bytes > 0 and needed_bytes + reserve_bytes > usage.free:
         raise ResourceError(
-            f"{what} needs {units.size(needed_bytes)}, {units.size(free_bytes)} is free in {folder}",
+            f"{what} needs {units.size(needed_bytes)}, {units.size(usage.free)} is free in {folder}, "
+            f"of which {units.size(reserve_bytes)} must stay free",
             hint="free some space, or keep models on another disk: export HF_HOME=/path XDG_DATA_HOME=/path",
         )
 

@@ -24,6 +24,7 @@ from llmctl.store import hub_cache
 from llmctl.store.download import Wanted, download
 from llmctl.store.layout import COMMIT, SHA256, Repository
 from llmctl.store.lock import locked
+from llmctl.store.partial import noted_bytes
 from llmctl.store.patience import Busy, Patience, Refusal
 from llmctl.store.progress import Progress
 from llmctl.store.token import Token, token
@@ -33,7 +34,16 @@ if TYPE_CHECKING:
     import requests
 
 REACH_S = 3.0
+UNREACHED_HINT = "check the network and HTTPS_PROXY, or use a mirror: export HF_ENDPOINT=https://…"
 MAX_FILE_BYTES = 1 << 43  # 8 TiB: more is a mistake or an attack
+
+
+class NoRepositoryError(NotFoundError):
+    """The hub has no repository of that name."""
+
+
+class PrivateError(AccessError):
+    """The hub shows the repository to nobody without a token; it says the same of one that it doesn't have."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +55,9 @@ class Facts:
     bytes: int | None
 
 
-def fetch(root: Path, source: Source, *, settings: Settings, progress: Progress) -> Path:
+def fetch(
+    root: Path, source: Source, *, settings: Settings, progress: Progress, limit_bytes_per_s: float | None = None
+) -> Path:
     """Brings ``source`` into the hub cache at ``root``. Returns its path there.
 
     Raises OfflineError, NetworkError, AccessError, NotFoundError, IntegrityError, ResourceError.
@@ -57,7 +69,7 @@ def fetch(root: Path, source: Source, *, settings: Settings, progress: Progress)
     if settings.offline:
         raise OfflineError(
             f"{source.file} is not on this machine, and llmctl is set to stay offline",
-            hint="unset LLMCTL_OFFLINE and HF_HUB_OFFLINE, or set offline = false",
+            hint="leave out --offline, unset LLMCTL_OFFLINE and HF_HUB_OFFLINE, or set offline = false",
         )
     hub_url = _hub_url(settings)
     own = token(hub_url)
@@ -65,8 +77,7 @@ def fetch(root: Path, source: Source, *, settings: Settings, progress: Progress)
     blob = repository.blob(facts.sha256)
 
     def waiting() -> None:  # another process transfers this very file: its progress is ours
-        incomplete = blob.with_name(blob.name + ".incomplete")
-        progress(incomplete.stat().st_size if incomplete.exists() else 0, facts.bytes)
+        progress(noted_bytes(blob), facts.bytes)
 
     with locked(repository.lock(facts.sha256), waiting=waiting):
         pinned = replace(source, bytes=facts.bytes, sha256=facts.sha256, revision=facts.commit)
@@ -80,7 +91,13 @@ def fetch(root: Path, source: Source, *, settings: Settings, progress: Progress)
                     bytes=facts.bytes,
                     secret=own.headers if own else {},
                 )
-                download(wanted, blob, refused=partial(_refused, hub_url, source, own), progress=progress)
+                download(
+                    wanted,
+                    blob,
+                    refused=partial(refused, hub_url, source, own),
+                    progress=progress,
+                    limit_bytes_per_s=limit_bytes_per_s,
+                )
             hub_cache.link(pointer, blob)
         hub_cache.remember(repository, source.revision, facts.commit)
     return pointer
@@ -144,9 +161,7 @@ def _facts(hub_url: str, source: Source, own: Token | None) -> Facts:
         except Busy as error:
             patience.wait(error)
         except NetworkError as error:  # an unreachable hub is told at once
-            error.hint = (
-                error.hint or "check the network and HTTPS_PROXY, or use a mirror: export HF_ENDPOINT=https://…"
-            )
+            error.hint = error.hint or UNREACHED_HINT
             raise
     host = net.host_of(hub_url)
     commit = headers.get("x-repo-commit", "")
@@ -191,7 +206,7 @@ def _ask(hub_url: str, source: Source, own: Token | None) -> Mapping[str, str]:
     answers = net.hops("HEAD", url, doing=doing, headers={}, secret=own.headers if own else {})
     for response in answers:
         if response.status_code >= 400:
-            raise _refused(hub_url, source, own, response)
+            raise refused(hub_url, source, own, response)
         found |= {name.lower(): value for name, value in response.headers.items()}
         target = net.redirect_target(response, doing)
         leaves = target is not None and not net.same_origin(url, target)
@@ -200,7 +215,7 @@ def _ask(hub_url: str, source: Source, own: Token | None) -> Mapping[str, str]:
     return found
 
 
-def _refused(hub_url: str, source: Source, own: Token | None, response: requests.Response) -> LlmctlError:
+def refused(hub_url: str, source: Source, own: Token | None, response: requests.Response) -> LlmctlError:
     """An answer of 400 and above in words. The hub's host and the one that it sends files from are told apart."""
     host, status = net.host_of(response.url), response.status_code
     doing = f"fetching {source.file}"
@@ -227,19 +242,17 @@ def _refused(hub_url: str, source: Source, own: Token | None, response: requests
             hint=f"make a new one at {_settings_page(hub_url)} and set HF_TOKEN",
         )
     if status == 401:
-        return AccessError(
+        return PrivateError(
             f"{source.repo} is private, or is not on {host}: it can't be had without a token (401)",
             hint=f"make one at {_settings_page(hub_url)} and set HF_TOKEN",
         )
+    if status == 404 and code == "RepoNotFound":
+        return NoRepositoryError(f"there is no {source.repo} on {host}", hint=f"see {_page(hub_url, source)}")
     if status == 404:
-        missing = {
-            "RepoNotFound": f"there is no {source.repo} on {host}",
-            "RevisionNotFound": f"{source.repo} on {host} has no revision {source.revision}",
-        }
-        return NotFoundError(
-            missing.get(code, f"{source.repo} on {host} has no {source.file} (revision {source.revision})"),
-            hint=f"see {_page(hub_url, source)}",
-        )
+        missing = f"{source.file} (revision {source.revision})"
+        if code == "RevisionNotFound":
+            missing = f"revision {source.revision}"
+        return NotFoundError(f"{source.repo} on {host} has no {missing}", hint=f"see {_page(hub_url, source)}")
     return Refusal(f"{doing}: {host} answers {status}")
 
 

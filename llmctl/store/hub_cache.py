@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from llmctl.errors import IntegrityError, LlmctlError
@@ -33,43 +34,58 @@ def find(root: Path, source: Source) -> Path | None:
 def _is(pointer: Path, source: Source, repository: Repository) -> bool:
     """Whether ``pointer`` leads to the bytes of ``source``, inside the cache, as far as can be told without hashing."""
     try:
-        blob = pointer.resolve(strict=True)
-        size_bytes = blob.stat().st_size
-        if not blob.is_file() or not _inside(blob, repository):
+        payload = pointer.resolve(strict=True)
+        size_bytes = payload.stat().st_size
+        if not payload.is_file() or not _inside(payload, repository):
             return False
     except (OSError, RuntimeError):  # RuntimeError: symlinks in a circle
         return False
-    named = SHA256.fullmatch(blob.name) is not None
-    if source.sha256 is not None and named and blob.name != source.sha256:
+    name = blob(pointer).name
+    named = SHA256.fullmatch(name) is not None
+    if source.sha256 is not None and named and name != source.sha256:
         return False
     if source.bytes is None or size_bytes == source.bytes:
         return True
     if source.sha256 is not None and not named:
         return False
     try:  # a catalogue's size may be out of date; whether a file is whole, it tells itself
-        read_file(blob)
+        read_file(payload)
     except LlmctlError:
         return False
     return True
 
 
-def _inside(blob: Path, repository: Repository) -> bool:
+def _inside(payload: Path, repository: Repository) -> bool:
     """Folders that the user has put on another disk count as inside; a file that points out of them doesn't."""
-    return any(blob.is_relative_to(place.resolve()) for place in (repository.root, repository.folder))
+    return any(payload.is_relative_to(place.resolve()) for place in (repository.root, repository.folder))
+
+
+def blob(pointer: Path) -> Path:
+    """The entry of ``blobs`` that a pointer leads to: its name is the hub's hash of the bytes, a sha256 for all but
+    small files. The pointer itself where the filesystem has no symlinks.
+
+    The bytes may lie still further: the hub's newer tools keep them in a folder that all repositories share, under
+    names that are other hashes (huggingface_hub 2.4, utils/_shared_blobs.py).
+    """
+    try:
+        return Path(os.path.normpath(pointer.parent.resolve() / pointer.readlink()))
+    except OSError:
+        return pointer
 
 
 def sources(root: Path) -> Iterator[tuple[Path, Source]]:
-    """Every GGUF file in the cache at ``root``, each once, with what is known of it."""
+    """Every GGUF file in the cache at ``root``, each once whatever the number of snapshots that have it, with what is
+    known of it."""
     seen = set()
     for repository, commit, pointer in _pointers(root):
         file = pointer.relative_to(repository.folder / "snapshots" / commit).as_posix()
         if not _is(pointer, Source(SourceKind.HUB, repository.repo, file), repository):
             continue
-        blob = pointer.resolve()
-        if blob not in seen:
-            seen.add(blob)
-            sha256 = blob.name if SHA256.fullmatch(blob.name) else None
-            yield pointer, Source(SourceKind.HUB, repository.repo, file, blob.stat().st_size, sha256, commit)
+        entry = blob(pointer)
+        if (entry, file) not in seen:
+            seen.add((entry, file))
+            sha256 = entry.name if SHA256.fullmatch(entry.name) else None
+            yield pointer, Source(SourceKind.HUB, repository.repo, file, pointer.stat().st_size, sha256, commit)
 
 
 def unfinished(root: Path) -> Iterator[tuple[Path, str, int, float]]:
@@ -81,22 +97,37 @@ def unfinished(root: Path) -> Iterator[tuple[Path, str, int, float]]:
         except OSError:
             continue  # it was finished just now
         repo = "/".join(path.parent.parent.name.split("--", 2)[1:])
-        yield path, repo, told.st_size, max(0.0, now - told.st_mtime)
+        held_bytes = min(told.st_size, getattr(told, "st_blocks", told.st_size) * 512)  # there may be holes in it
+        yield path, repo, held_bytes, max(0.0, now - told.st_mtime)
+
+
+def refs(repository: Repository, commit: str) -> list[str]:
+    """The branches and tags that stand for ``commit`` as far as the cache knows."""
+    folder = repository.folder / "refs"
+    found = []
+    for path in sorted(folder.rglob("*")):
+        with suppress(OSError, IntegrityError):  # vanished; or a name that only another system can have
+            name = path.relative_to(folder).as_posix()
+            if path.is_file() and repository.commit(name) == commit:
+                found.append(name)
+    return found
+
+
+def repositories(root: Path) -> Iterator[Repository]:
+    for folder in sorted(root.glob("models--*")):
+        with suppress(IntegrityError):  # no tool of the hub names a folder so
+            yield Repository(root, "/".join(folder.name.split("--", 2)[1:]))
 
 
 def _pointers(root: Path) -> Iterator[tuple[Repository, str, Path]]:
-    for folder in sorted(root.glob("models--*")):
-        try:
-            repository = Repository(root, "/".join(folder.name.split("--", 2)[1:]))
-        except IntegrityError:
-            continue  # no tool of the hub names a folder so
+    for repository in repositories(root):
         for commit in repository.commits():
             for pointer in sorted((repository.folder / "snapshots" / commit).rglob("*.gguf")):
                 yield repository, commit, pointer
 
 
-def link(pointer: Path, blob: Path) -> None:
-    """Makes ``pointer`` in a snapshot lead to ``blob``.
+def link(pointer: Path, target: Path) -> None:
+    """Makes ``pointer`` in a snapshot lead to ``target``, a blob.
 
     On filesystems without symlinks the bytes themselves move there, as the hub's own tools do it. Raises ResourceError.
     """
@@ -104,9 +135,9 @@ def link(pointer: Path, blob: Path) -> None:
         pointer.parent.mkdir(parents=True, exist_ok=True)
         beside = pointer.with_name(f".{os.urandom(4).hex()}.new")
         try:
-            beside.symlink_to(os.path.relpath(blob, pointer.parent))
+            beside.symlink_to(os.path.relpath(target, pointer.parent))
         except OSError:
-            blob.replace(pointer)
+            target.replace(pointer)
         else:
             beside.replace(pointer)
 

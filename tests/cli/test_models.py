@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from llmctl import catalogue, paths
-from llmctl.cli import main
+from llmctl.cli import complete, main
+from llmctl.store import Store, used
+from tests.fakes import command, other_tools
+from tests.fakes.gguf_file import Value, write
 
 KNOWN = catalogue.load(paths.profiles_dir() / "models").models
+REPO = "maker/tiny-GGUF"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def document(capsys: pytest.CaptureFixture[str], *argv: str, code: int = 0) -> dict[str, Any]:
@@ -23,8 +34,14 @@ def document(capsys: pytest.CaptureFixture[str], *argv: str, code: int = 0) -> d
     return envelope
 
 
-def test_the_list_has_a_line_for_each_model_smallest_first(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["models", "list"]) == 0
+Hold = Callable[..., Path]
+
+
+# list
+
+
+def test_the_catalogue_has_a_line_for_each_model_smallest_first(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "list", "--all"]) == 0
     head, *lines = capsys.readouterr().out.splitlines()
     assert head.split()[:4] == ["id", "size", "context", "licence"]
     assert sorted(line.split()[0] for line in lines) == sorted(model.id for model in KNOWN)
@@ -32,8 +49,8 @@ def test_the_list_has_a_line_for_each_model_smallest_first(capsys: pytest.Captur
     assert lines[-1].startswith("gpt-oss-120b") and " 116.8B " in lines[-1]
 
 
-def test_the_list_as_data(capsys: pytest.CaptureFixture[str]) -> None:
-    envelope = document(capsys, "list")
+def test_the_catalogue_as_data(capsys: pytest.CaptureFixture[str]) -> None:
+    envelope = document(capsys, "list", "--all")
     assert envelope["command"] == "models list"
     rows = {row["id"]: row for row in envelope["data"]["models"]}
     assert len(rows) == len(KNOWN)
@@ -42,6 +59,134 @@ def test_the_list_as_data(capsys: pytest.CaptureFixture[str]) -> None:
     assert row["quants"] == ["Q8_0", "UD-Q4_K_XL", "Q4_K_M"]
     assert row["installed"] == []
     assert [id for id, one in rows.items() if one["starter"]] == ["smollm2-135m-instruct"]
+
+
+def test_a_machine_without_models(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "list"]) == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "llmctl models list --all" in err
+    assert document(capsys, "list")["data"] == {"models": [], "total_bytes": 0}
+
+
+def test_everything_on_this_machine_and_whose_it_is(
+    hold: Hold, home: Path, gguf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hold()
+    hold("mmproj-F16.gguf", file=write(tmp_path / "clip", {"general.architecture": "clip"}))
+    parts: dict[str, Value] = {"split.no": 0, "split.count": 2, "general.architecture": "llama"}
+    hold("big-Q6_K-00001-of-00002.gguf", "maker/big-GGUF", write(tmp_path / "part", parts))
+    other_tools.ollama(home / ".ollama/models", gguf)
+    other_tools.lm_studio(home / ".lmstudio/models", gguf, "someone/Tiny-GGUF", "Tiny-Q8_0.gguf")
+    other_tools.llama_cpp(home / "cache/llama.cpp", gguf, "org/gemma-GGUF", "gemma-IQ4_XS.gguf")
+    assert main(["models", "list"]) == 0
+    out, err = capsys.readouterr()
+    lines = [re.split(r"  +", line) for line in out.splitlines()]
+    assert lines[0] == ["name", "quant", "size", "last used", "whose"]
+    assert [line[:2] + line[4:] for line in lines[1:]] == [
+        ["llama3.2:1b", "F32", "ollama"],
+        ["maker/big-GGUF", "Q6_K (1 of 2 parts)", "hub cache"],
+        [REPO, "Q4_0", "hub cache"],
+        [REPO, "mmproj-F16", "hub cache"],
+        ["org/gemma-GGUF", "IQ4_XS", "llama.cpp"],
+        ["someone/Tiny-GGUF", "Q8_0", "LM Studio"],
+    ]
+    assert {line[3] for line in lines[1:]} == {"never"}
+    assert err.startswith("6 models, 2 MB")
+    rows = document(capsys, "list")["data"]["models"]
+    assert [row["owner"] for row in rows] == [
+        "ollama", "hub_cache", "hub_cache", "hub_cache", "llama_cpp", "lm_studio",
+    ]  # fmt: skip
+    assert rows[0]["bytes"] == gguf.stat().st_size and rows[0]["last_used"] is None
+
+
+def test_what_the_catalogue_knows_goes_by_its_name(hold: Hold, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = next(one for one in KNOWN if one.id == "qwen3.5-4b")
+    source = model.artifacts[0].source
+    assert source.repo
+    hold(source.file, source.repo)
+    (row,) = document(capsys, "list")["data"]["models"]
+    assert (row["name"], row["quant"], row["in_catalogue"]) == ("qwen3.5-4b", "Q8_0", True)
+
+
+def test_a_name_that_would_drive_the_terminal(home: Path, gguf: Path) -> None:
+    other_tools.lm_studio(home / ".lmstudio/models", gguf, "some\x1b[2Jone/Tiny-GGUF", "Tiny-Q8_0.gguf")
+    code, seen = command.at_a_terminal(["models", "list"], "")
+    assert code == 0 and "some[2Jone/Tiny-GGUF" in seen
+    assert "\x1b" not in seen
+
+
+def test_what_is_here_is_completed(hold: Hold, home: Path, gguf: Path) -> None:
+    hold()
+    source = next(one for one in KNOWN if one.id == "qwen3.5-4b").artifacts[0].source
+    hold(source.file, source.repo or "")
+    other_tools.ollama(home / ".ollama/models", gguf)
+    assert complete.held("") == ["llama3.2:1b", f"{REPO}:Q4_0", "qwen3.5-4b:Q8_0"]
+    assert complete.held("maker/") == [f"{REPO}:Q4_0"]
+
+
+def test_a_newer_revision_of_the_same_file(hold: Hold, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old = hold(commit="f" * 40)
+    os.utime(old.parent, (1, 1))
+    newer = write(tmp_path / "newer", {"general.architecture": "llama", "x": 1})
+    hold(file=newer)
+    rows = document(capsys, "list")["data"]["models"]
+    assert sorted((row["path"], row["replaced"]) for row in rows) == sorted(
+        [(str(old), True), (str(old.parents[1] / COMMIT / old.name), False)]
+    )
+    assert main(["models", "list"]) == 0
+    assert "hub cache, replaced" in capsys.readouterr().out
+
+
+def test_when_a_model_was_last_used(
+    hold: Hold, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = hold()
+    Store().used(path)
+    assert main(["models", "list"]) == 0
+    assert "  just now  " in capsys.readouterr().out
+    record = home / "data/llmctl/used.json"
+    record.write_text(json.dumps({str(path.resolve()): time.time() - 3 * 86_400 - 60, "/gone": 1.0}))
+    assert main(["models", "list"]) == 0
+    assert "  3 days ago  " in capsys.readouterr().out
+    assert document(capsys, "list")["data"]["models"][0]["last_used"].startswith("20")
+    used.note(path)
+    assert list(json.loads(record.read_text())) == [str(path.resolve())]  # what is gone is forgotten
+
+
+@pytest.mark.parametrize("raw", [b"", b"[]", b"{", b'{"PATH": "yesterday"}', b'{"PATH": 1e99}', b"[" * 99_999])
+def test_a_record_that_makes_no_sense(raw: bytes, hold: Hold, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = hold()
+    record = home / "data/llmctl/used.json"
+    record.parent.mkdir(parents=True)
+    record.write_bytes(raw.replace(b"PATH", str(path.resolve()).encode()))
+    assert document(capsys, "list")["data"]["models"][0]["last_used"] is None
+    Store().used(path)
+    assert document(capsys, "list")["data"]["models"][0]["last_used"] is not None
+
+
+def test_a_disk_that_is_not_mounted_is_an_error_and_no_empty_list(
+    hold: Hold, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold()
+    disk, cache = tmp_path / "disk", home / "cache/huggingface"
+    disk.mkdir()
+    cache.rename(disk / "hf")
+    monkeypatch.setenv("HF_HOME", str(disk / "hf"))
+    mounted = [disk]
+    monkeypatch.setattr(Path, "is_mount", lambda path: path in mounted)
+    assert len(document(capsys, "list")["data"]["models"]) == 1
+    mounted.clear()
+    shutil.rmtree(disk / "hf")
+    for arguments in (["models", "list"], ["pull", "qwen3.5-4b:Q8_0"]):
+        assert main(arguments) == 7
+        err = capsys.readouterr().err
+        assert f"{disk} is not mounted" in err and f"mkdir -p {disk}/hf/hub" in err
+    (disk / "hf/hub").mkdir(parents=True)
+    assert main(["models", "list"]) == 0
+
+
+# show
 
 
 def test_show_tells_facts_with_their_sources(capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,9 +219,12 @@ def test_an_unknown_model(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_reader_who_has_had_enough_is_left_in_peace() -> None:
-    """`llmctl models list | head -1`"""
+    """`llmctl models list --all | head -1`"""
     child = subprocess.Popen(
-        [sys.executable, "-m", "llmctl", "models", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+        [sys.executable, "-m", "llmctl", "models", "list", "--all"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
     )
     assert child.stdout and child.stderr
     assert child.stdout.read(2) == b"id"

@@ -2,79 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
+import ssl
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 
+from llmctl import net
 from llmctl.cli import main
-from llmctl.engine import kernels
-from llmctl.types.machine import KernelRate
-from tests.fakes.gguf_file import Fill, TensorSpec, write
 from tests.fakes.hub import COMMIT, FakeHub
 
 REPO = "maker/tiny-GGUF"
-SIZE_BYTES = 2 << 20
 
-MODEL = """
-[[model]]
-id = "{id}"
-name = "{name}"
-context = 512
-tasks = ["chat"]
-[model.sources]
-facts = "https://model.example/card"
-shape = "https://model.example/config.json"
-[model.shape]
-architecture = "llama"
-n_layer = 2
-n_embd = 64
-n_head = 4
-n_vocab = 320
-kv = [{{ layers = 2, heads = 2, head_dim = 16 }}]
-"""
-FILE = """
-[[model.file]]
-quant = "{quant}"
-repo = "maker/tiny-GGUF"
-file = "{id}-{quant}.gguf"
-bytes = {bytes}
-tensor_bytes = {bytes}
-types = {{ Q4_0 = {bytes} }}
-"""
-
-
-def entry(id: str, name: str, **files: int) -> str:
-    text = MODEL.format(id=id, name=name)
-    return text + "".join(FILE.format(id=id, quant=quant, bytes=size) for quant, size in files.items())
-
-
-@pytest.fixture
-def hub(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    tensors = [TensorSpec("token_embd.weight", (256, SIZE_BYTES // 1024), "F32")]
-    file = write(tmp_path / "tiny.gguf", {"general.architecture": "llama"}, tensors, fill=Fill.RANDOM)
-    models = home / "config" / "llmctl" / "models"
-    models.mkdir(parents=True)
-    size = file.stat().st_size
-    (models / "tiny.toml").write_text(
-        entry("tiny", "Tiny 1B", Q4_0=size, Q8_0=size + 1) + entry("vast", "Vast 9T", Q4_0=10**15, Q8_0=2 * 10**15)
-    )
-    with FakeHub({REPO: {"tiny-Q4_0.gguf": file, "tiny-Q8_0.gguf": file}}) as made:
-        monkeypatch.setenv("HF_ENDPOINT", made.url)
-        yield made
-
-
-@pytest.fixture(autouse=True)
-def measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The benchmark is tested where it lives; here it costs nothing."""
-    rates = tuple(KernelRate(name, 41e9, 4e11) for name in kernels.WEIGHT_TYPES)
-    monkeypatch.setattr(kernels, "measure", lambda *_, **__: rates)
+pytestmark = pytest.mark.usefixtures("kernels_known")
 
 
 def place(home: Path, quant: str) -> Path:
@@ -100,19 +49,29 @@ def test_quiet(hub: FakeHub, home: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_json(hub: FakeHub, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """JSON Lines while something is fetched, and then the document."""
+    size = hub.size(REPO, "tiny-Q4_0.gguf")
     for fetched in (True, False):
         assert main(["pull", "--json", "tiny:Q4_0"]) == 0
         out, err = capsys.readouterr()
         assert err == ""
-        said = json.loads(out)
+        *lines, said = map(json.loads, out.splitlines())
+        assert bool(lines) is fetched
+        for line in lines:
+            assert (line["schema"], line["command"], line["event"]) == ("llmctl/1", "pull", "progress")
+            assert set(line) == {
+                "schema", "command", "event", "name", "done_bytes", "total_bytes", "bytes_per_s", "left_s",
+            }  # fmt: skip
+            assert line["total_bytes"] == size
         assert (said["schema"], said["command"], said["error"]) == ("llmctl/1", "pull", None)
         data = said["data"]
         assert data["source"].pop("revision") == "main"
-        size = hub.size(REPO, "tiny-Q4_0.gguf")
         assert data == {
             "model": "tiny",
             "quant": "Q4_0",
             "path": str(place(home, "Q4_0")),
+            "files": [str(place(home, "Q4_0"))],
+            "folder": None,
             "bytes": size,
             "fetched": fetched,
             "source": {"kind": "hub", "repo": REPO, "file": "tiny-Q4_0.gguf", "bytes": size, "sha256": None},
@@ -155,6 +114,28 @@ def test_what_cannot_run_here_is_fetched_only_by_its_full_name(
         (["tiny:Q4_0"], {"hub_status": 429, "retry_after": "900"}, 5, "900 s"),
         (["tiny:Q4_0"], {"wrong_byte_at": 1_000_000}, 6, "sha256"),
         (["tiny:Q4_0"], {"linked_bytes": 1 << 42}, 7, "4.4 TB"),
+        (["tiny:Q4_0"], {"cdn_status": 503}, 5, "CDN answers 503"),
+        (["tiny:Q4_0"], {"hub_status": 503}, 5, "HUB answers 503"),
+        (["maker/tinny-GGUF"], {}, 4, f"there is {REPO}"),
+        ([f"{REPO}:Q5_K_M"], {}, 4, "has no Q5_K_M, but Q4_0, Q8_0"),
+        ([f"{REPO}:Q4_0", "--revision", "v9"], {}, 4, "no revision v9"),
+        ([REPO], {"hub_status": 401}, 9, "HF_TOKEN"),
+        ([REPO], {"hub_status": 403, "error_code": "GatedRepo"}, 9, f"open HUBPAGE/{REPO}, accept"),
+        ([REPO], {"hub_status": 429, "retry_after": "900"}, 5, "900 s"),
+        ([REPO], {"hub_status": 500}, 5, "HUB answers 500"),
+        (["--offline", f"{REPO}:Q4_0"], {}, 5, "offline"),
+        (["--offline", "tiny:Q4_0"], {}, 5, "offline"),
+        (["https://example.org/x.gguf"], {}, 2, "--sha256"),
+        (["tiny", "--sha256", "0" * 64], {}, 2, "--sha256"),
+        (["tiny", "--revision", "main"], {}, 2, "--revision"),
+        (["tiny", "--to", "x", "--from", "x"], {}, 2, "exclude"),
+        (["tiny", "--limit-rate", "fast"], {}, 2, "'fast'"),
+        (["./x.gguf", "--revision", "main"], {}, 2, "--revision"),
+        (["https://example.org/x.gguf", "--revision", "main"], {}, 2, "--revision"),
+        (["--from", "x", "--limit-rate", "1M"], {}, 2, "--limit-rate"),
+        (["smollm2-135m-instruct:Q4_1", "--limit-rate", "1M"], {}, 2, "pip"),
+        (["--from", "nowhere"], {}, 4, "nowhere"),
+        (["./nothing.gguf"], {}, 4, "nothing.gguf"),
     ],
 )
 def test_exit_codes(
@@ -170,9 +151,52 @@ def test_exit_codes(
     assert main(["pull", *arguments]) == code
     out, err = capsys.readouterr()
     assert out == ""
+    words = (
+        words.replace("HUBPAGE", hub.url).replace("HUB", net.host_of(hub.url)).replace("CDN", net.host_of(hub.cdn_url))
+    )
     assert words in err
     assert "Traceback" not in err
     assert list(home.rglob("*.incomplete*")) == []
+
+
+def test_a_hub_that_is_down(hub: FakeHub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as bound:  # a port that nobody listens on
+        bound.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{bound.getsockname()[1]}"
+        monkeypatch.setenv("HF_ENDPOINT", f"http://{address}")
+        for name in ("tiny:Q4_0", f"{REPO}:Q4_0"):
+            assert main(["pull", name]) == 5
+            assert address in capsys.readouterr().err
+
+
+def test_a_certificate_that_nobody_vouches_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=_handshakes, args=(listening, context), daemon=True).start()
+        monkeypatch.setenv("HF_ENDPOINT", f"https://127.0.0.1:{listening.getsockname()[1]}")
+        assert main(["pull", f"{REPO}:Q4_0"]) == 5
+    err = capsys.readouterr().err
+    assert "certificate" in err and "SSL_CERT_FILE=" in err
+
+
+def _handshakes(listening: socket.socket, context: ssl.SSLContext) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            connection, _ = listening.accept()
+            with contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True):
+                pass
+
+
+def test_an_error_is_the_last_line_of_json(hub: FakeHub, capsys: pytest.CaptureFixture[str]) -> None:
+    hub.switch(wrong_byte_at=1_000_000)
+    assert main(["pull", "--json", "tiny:Q4_0"]) == 6
+    *lines, last = map(json.loads, capsys.readouterr().out.splitlines())
+    assert lines and all(line["event"] == "progress" for line in lines)
+    assert (last["data"], last["error"]["code"]) == (None, "integrity")
 
 
 def test_offline(hub: FakeHub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

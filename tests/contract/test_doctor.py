@@ -21,14 +21,14 @@ def models(handler: Handler) -> None:
 
 @pytest.mark.usefixtures("measured")
 def test_nothing_leaves_unless_it_was_asked_for(tmp_path: Path) -> None:
-    environment, connections = watch(tmp_path)
+    hook, connections = watch(tmp_path)
     with FakeHub({}) as hub:
-        done = llmctl("doctor", "--strict", HF_ENDPOINT=hub.url, **environment)
+        done = llmctl("doctor", "--strict", HF_ENDPOINT=hub.url, PYTHONPATH=hook)
         assert done.returncode == 0, done.stdout + done.stderr
-        captured = llmctl("doctor", "--capture", "machine", HF_ENDPOINT=hub.url, **environment)
+        captured = llmctl("doctor", "--capture", "machine", HF_ENDPOINT=hub.url, PYTHONPATH=hook)
         assert captured.returncode == 0, captured.stderr
         assert connections() == []
-        asked = llmctl("doctor", "--network", "--json", HF_ENDPOINT=hub.url, **environment)
+        asked = llmctl("doctor", "--network", "--json", HF_ENDPOINT=hub.url, PYTHONPATH=hook)
         assert asked.returncode == 0, asked.stdout
         assert hub.requests
     assert connections()
@@ -38,16 +38,16 @@ def test_nothing_leaves_unless_it_was_asked_for(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("measured")
 def test_servers_of_ones_own_are_asked_unless_the_policy_forbids_it(tmp_path: Path) -> None:
-    environment, connections = watch(tmp_path)
+    hook, connections = watch(tmp_path)
     with ChatServer(models) as server:
         added = llmctl("endpoint", "add", "office", server.address().url, "--model", "m")
         assert added.returncode == 0, added.stderr
-        forbidden = llmctl("doctor", "-v", LLMCTL_POLICY="local-only", **environment)
+        forbidden = llmctl("doctor", "-v", LLMCTL_POLICY="local-only", PYTHONPATH=hook)
         assert "office" not in forbidden.stdout
-        offline = llmctl("doctor", "-v", LLMCTL_OFFLINE="1", **environment)
+        offline = llmctl("doctor", "-v", LLMCTL_OFFLINE="1", PYTHONPATH=hook)
         assert "office" not in offline.stdout
         assert connections() == []
-        allowed = llmctl("doctor", "-v", **environment)
+        allowed = llmctl("doctor", "-v", PYTHONPATH=hook)
         assert " ok    office (127.0.0.1:" in allowed.stdout
         (asked,) = server.requests
     assert (asked.method, asked.path, asked.body) == ("GET", "/v1/models", b"")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from llmctl.engine import history
 from tests.fakes.command import argv, document, llmctl
 
 pytestmark = pytest.mark.usefixtures("measured")
@@ -80,6 +81,9 @@ def test_bench(starter_file: Path) -> None:
     data = document(done)["data"]
     assert data["measured"]["prefill"]["median_tok_s"] > data["measured"]["decode"]["median_tok_s"] > 0
     assert data["predicted"]["decode_tok_s"] > 0
+    assert data["predicted"]["must_fit_bytes"] > data["measured"]["memory"]["anonymous_bytes"] > 0
+    (run,) = history.read()
+    assert run.measured.decode_tok_s == data["measured"]["decode"]["median_tok_s"]
 
 
 def test_bench_fetches_nothing() -> None:

@@ -7,11 +7,13 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import psutil
 import pytest
 
+from llmctl.engine import history
 from tests.fakes.command import argv, document, kill_engine_of, llmctl, spawn
 from tests.fakes.connections import watch
 from tests.fakes.hub import FakeHub
@@ -57,7 +59,7 @@ def test_json(starter_file: Path) -> None:
     assert made["command"] == "run"
     data = made["data"]
     assert set(data) == {
-        "text", "reasoning", "route", "usage", "timings", "predicted", "left_machine", "finish_reason",
+        "text", "reasoning", "route", "usage", "timings", "predicted", "measured", "left_machine", "finish_reason",
     }  # fmt: skip
     assert data["route"]["side"] == "local"
     assert data["usage"] == {"prompt_tokens": data["usage"]["prompt_tokens"], "completion_tokens": 12}
@@ -65,8 +67,31 @@ def test_json(starter_file: Path) -> None:
     assert all(value > 0 for value in data["timings"].values())
     assert data["predicted"]["decode_tok_s"] > 0
     assert data["predicted"]["must_fit_bytes"] > 0
+    assert 0 < data["measured"]["anonymous_bytes"] <= data["predicted"]["must_fit_bytes"]
+    assert data["measured"]["device_bytes"] is None or data["measured"]["device_bytes"] >= 0
     assert data["left_machine"] is None
     assert data["finish_reason"] == "length"
+
+
+def test_a_run_is_recorded_without_a_word_of_it(starter_file: Path, home: Path) -> None:
+    done = llmctl("run", "-m", str(starter_file), "-n", "4", "--json", "Who is Ludwig Wittgenstein?")
+    assert done.returncode == 0, done.stderr
+    data = document(done)["data"]
+    (run,) = history.read()
+    assert (run.quant, run.prompt_tokens, run.completion_tokens) == ("Q4_1", data["usage"]["prompt_tokens"], 4)
+    assert run.predicted.anonymous_bytes + run.predicted.device_bytes == data["predicted"]["must_fit_bytes"]
+    assert asdict(run.measured).items() >= data["measured"].items()
+    assert run.measured.decode_tok_s == data["timings"]["decode_tok_s"]
+    (file,) = [path for path in files_below(home) if path.name.startswith("history") and path.suffix != ".lock"]
+    written = file.read_text()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert not [word for word in ("Wittgenstein", str(starter_file.parent), data["text"]) if word in written]
+
+
+def test_nothing_is_recorded_when_that_is_turned_off(starter_file: Path, home: Path) -> None:
+    done = llmctl("run", "-m", str(starter_file), "-n", "4", "--json", "hi", LLMCTL_HISTORY="off")
+    assert document(done)["data"]["measured"]["anonymous_bytes"] > 0
+    assert not [path for path in files_below(home) if path.name.startswith("history")]
 
 
 def test_quiet_says_nothing_but_the_answer(starter_file: Path) -> None:
@@ -218,8 +243,8 @@ def test_too_much_context_for_the_model(starter_file: Path) -> None:
 
 
 def test_a_local_run_connects_to_nothing_but_loopback(starter_file: Path, tmp_path: Path) -> None:
-    environment, connections = watch(tmp_path)
-    done = llmctl("run", "-m", str(starter_file), "-n", "4", "hi", **environment)
+    hook, connections = watch(tmp_path)
+    done = llmctl("run", "-m", str(starter_file), "-n", "4", "hi", PYTHONPATH=hook)
     assert done.returncode == 0, done.stderr
     seen = connections()
     assert seen, "the hook saw nothing, not even our own way to the engine"

@@ -30,7 +30,7 @@ from llmctl.errors import (
     NotFoundError,
     UsageError,
 )
-from llmctl.types.answer import Finished, Message, Piece, PieceKind, Sampling, Usage
+from llmctl.types.answer import Finished, Measured, Message, Piece, PieceKind, Sampling, Usage
 from llmctl.types.endpoint import Address
 from tests.fakes.chat_server import (
     DONE,
@@ -284,6 +284,22 @@ def test_figures(usage: object, timings: object, expected: tuple[float | None, .
     finished = heard(event("Hi", finish="stop"), last, DONE).finished
     figures = (finished.usage.prompt_tokens, finished.usage.completion_tokens, finished.prefill_s, finished.decode_s)
     assert figures == expected
+
+
+@pytest.mark.parametrize(
+    ("memory", "expected"),
+    [
+        (None, None),
+        ("much", None),
+        ({}, Measured(None, None)),
+        ({"anonymous_bytes": 5, "device_bytes": 0}, Measured(5, 0)),
+        ({"anonymous_bytes": -5, "device_bytes": 1.5}, Measured(None, None)),
+        ({"anonymous_bytes": 10**400, "device_bytes": None}, Measured(None, None)),
+    ],
+)
+def test_memory(memory: object, expected: Measured | None) -> None:
+    last = data({"choices": [], "memory": memory})
+    assert heard(event("Hi", finish="stop"), last, DONE).finished.measured == expected
 
 
 def test_the_last_usage_counts() -> None:

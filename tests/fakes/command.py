@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pty
 import subprocess
 import sys
 import time
@@ -76,3 +77,22 @@ def document(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     assert set(made) == {"schema", "command", "data", "warnings", "error"}
     assert made["schema"] == "llmctl/1"
     return made
+
+
+def at_a_terminal(arguments: list[str], answer: str) -> tuple[int, str]:
+    """The exit code, and what a person sees who answers the first question."""
+    terminal, other_end = pty.openpty()
+    child = subprocess.Popen(argv(*arguments), stdin=other_end, stdout=other_end, stderr=other_end)
+    os.close(other_end)
+    seen, answered = b"", False
+    while True:
+        try:
+            piece = os.read(terminal, 4096)
+        except OSError:  # Linux says so when nobody has the other end any more
+            break
+        seen += piece
+        if b"[y/N]" in seen and not answered:
+            answered = True
+            os.write(terminal, f"{answer}\n".encode())
+    os.close(terminal)
+    return child.wait(timeout=30), seen.decode()

@@ -23,9 +23,9 @@ sys.addaudithook(watch)
 """
 
 
-def watch(folder: Path) -> tuple[dict[str, str], Callable[[], list[str]]]:
-    """The environment to start the command with, and what gives the connections seen so far."""
+def watch(folder: Path) -> tuple[str, Callable[[], list[str]]]:
+    """The PYTHONPATH to start the command with, and what gives the connections seen so far."""
     log, hook = folder / "connections", folder / "hook"
     hook.mkdir()
     (hook / "sitecustomize.py").write_text(HOOK.format(log=str(log)))
-    return {"PYTHONPATH": str(hook)}, lambda: log.read_text().splitlines() if log.exists() else []
+    return str(hook), lambda: log.read_text().splitlines() if log.exists() else []

@@ -264,6 +264,14 @@ def test_cut_off_anywhere(tmp_path: Path) -> None:
             gguf.read_file(path)
 
 
+def test_what_a_plan_is_told_of_the_tokenizer_is_kept(tmp_path: Path) -> None:
+    found = gguf.read_file(write_model(tmp_path / "model.gguf", model_shape("tiny")), whole=False)
+    assert found.metadata["tokenizer.ggml.model"] == "llama"
+    assert found.metadata["llama.context_length"] == 512
+    assert found.chat_template and "messages" in found.chat_template
+    assert {tensor.type for tensor in found.tensors} == {"F32", "Q4_0", "Q8_0"}
+
+
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"absent\.gguf does not exist"):
         gguf.read_file(tmp_path / "absent.gguf")

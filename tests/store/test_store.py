@@ -13,7 +13,7 @@ import pytest
 
 from llmctl import settings
 from llmctl.errors import NotFoundError
-from llmctl.store import Store, Stored
+from llmctl.store import Owner, Store, Stored
 from llmctl.types.model import Source, SourceKind
 from tests.fakes.gguf_file import cut
 from tests.fakes.hub import COMMIT, FakeHub
@@ -35,7 +35,7 @@ def test_list(hub: FakeHub, add: Add, source: Source) -> None:
     path = add(source)
     size, sha256 = hub.size(REPO, FILE), hub.sha256(REPO, FILE)
     known = Source(SourceKind.HUB, REPO, FILE, size, sha256, COMMIT)
-    assert Store().list() == [Stored(path, size, known)]
+    assert Store().list() == [Stored(path, size, known, Owner.HUB_CACHE, REPO)]
     assert Store().find(known) == path
 
 

@@ -1,4 +1,4 @@
-"""``llmctl models``: what the catalogue knows, and where it knows it from."""
+"""``llmctl models show``: what the catalogue knows of one model, and where it knows it from."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ import typer
 
 from llmctl import units
 from llmctl.cli import complete
+from llmctl.cli.models.listing import parameters
 from llmctl.cli.output import Output
 
 if TYPE_CHECKING:
     from llmctl.types.model import Model, Openness
-
-app = typer.Typer(name="models", help="What the catalogue knows of each model.", no_args_is_help=True)
 
 SYMBOLS = {"open": "●", "partial": "◐", "closed": "○"}
 DIMENSIONS = {
@@ -38,37 +37,6 @@ ATTRIBUTION = (
 )
 
 
-@app.command("list")
-def list_(json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False) -> None:
-    """List the models of the catalogue, smallest first.
-
-    \b
-    Examples:
-      llmctl models list
-      llmctl models list --json
-
-    Reads files only. Exit codes: 0.
-    """
-    from llmctl.cli import situation
-    from llmctl.store import Store
-
-    out = Output("models list", as_json=json)
-    models = sorted(situation.known(out).models, key=lambda model: (model.parameters or 0, model.id))
-    find = Store().find
-    here = {
-        (model.id, artifact.quant)
-        for model in models
-        for artifact in model.artifacts
-        if find(artifact.source) is not None
-    }
-    rows = [_row(model, here) for model in models]
-    out.data({"models": rows})
-    if not json:
-        for line in _lines(rows):
-            out.text(line)
-
-
-@app.command()
 def show(
     name: Annotated[str, typer.Argument(help="A model's id or name.", autocompletion=complete.models)],
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
@@ -88,45 +56,14 @@ def show(
     out = Output("models show", as_json=json)
     model = catalogue.find(situation.known(out), name)
     data = _document(model)
+    find = Store().find
     for file, artifact in zip(data["files"], model.artifacts, strict=True):
-        path = Store().find(artifact.source)
+        path = find(artifact.source)
         file["path"] = None if path is None else str(path)
     out.data(data)
     if not json:
         for line in _story(model, data):
             out.text(line)
-
-
-def _row(model: Model, here: set[tuple[str, str]]) -> dict[str, Any]:
-    return {
-        "id": model.id,
-        "name": model.name,
-        "parameters": model.parameters,
-        "active_parameters": model.active_parameters,
-        "licence": model.licence,
-        "context": model.shape.context_train,
-        "quants": [artifact.quant for artifact in model.artifacts],
-        "installed": [artifact.quant for artifact in model.artifacts if (model.id, artifact.quant) in here],
-        "starter": model.starter,
-    }
-
-
-def _lines(rows: list[dict[str, Any]]) -> Iterator[str]:
-    cells = [("id", "size", "context", "licence", "quants (* is here)")]
-    for row in rows:
-        quants = " ".join(f"{quant}*" if quant in row["installed"] else quant for quant in row["quants"])
-        licence = (row["licence"] or "unknown").removeprefix("LicenseRef-")
-        cells.append((row["id"], _parameters(row["parameters"]), units.count(row["context"]), licence, quants))
-    widths = [max(len(row[column]) for row in cells) for column in range(5)]
-    for id, size, context, licence, quants in cells:
-        first = f"{id:<{widths[0]}} {size:>{widths[1]}} {context:>{widths[2]}}"
-        yield f"{first} {licence:<{widths[3]}} {quants}".rstrip()
-
-
-def _parameters(count: int | None) -> str:
-    if count is None:
-        return "?"
-    return f"{count / 1e6:.0f}M" if count < 999_500_000 else f"{count / 1e9:.1f}B"
 
 
 def _document(model: Model) -> dict[str, Any]:
@@ -168,9 +105,9 @@ def _document(model: Model) -> dict[str, Any]:
 
 def _story(model: Model, data: dict[str, Any]) -> Iterator[str]:
     yield f"{model.name}   {model.id}"
-    size = _parameters(model.parameters)
+    size = parameters(model.parameters)
     if model.active_parameters:
-        size += f", {_parameters(model.active_parameters)} active"
+        size += f", {parameters(model.active_parameters)} active"
     facts = {
         "publisher": model.publisher,
         "base model": model.base_model,

@@ -1,0 +1,139 @@
+"""``llmctl models list``: what is on this machine and whose it is; with ``--all``, what the catalogue knows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llmctl import units
+from llmctl.cli.output import Output
+
+if TYPE_CHECKING:
+    from llmctl.store import Store
+    from llmctl.store.inventory import Item
+    from llmctl.types.model import Model
+
+
+def list_(
+    everything: Annotated[bool, typer.Option("--all", "-a", help="The models of the catalogue; * is here.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """List the models on this machine: quantization, size, when llmctl ran them last, and whose they are.
+
+    \b
+    Examples:
+      llmctl models list
+      llmctl models list --all        what could be fetched, smallest first
+      llmctl run -m NAME:QUANT "…"    any of them
+
+    What ollama, LM Studio and llama.cpp hold is listed and used where it lies; llmctl never changes it.
+
+    Reads files only, no weights. Exit codes: 0.
+    """
+    from llmctl.cli import situation
+
+    out = Output("models list", as_json=json)
+    shelf = situation.shelf(out)
+    if everything:
+        _all(out, shelf.known.models, shelf.store)
+        return
+    items = shelf.items()
+    now_s = time.time()
+    rows = [_held(item, shelf.store.last_used(item.path)) for item in items]
+    total_bytes = sum(item.bytes for item in items)
+    out.data({"models": rows, "total_bytes": total_bytes})
+    if not items:
+        out.note("No model is on this machine yet.")
+        out.note("  next: llmctl models list --all   or   llmctl plan")
+        return
+    cells = [("name", "quant", "size", "last used", "whose")]
+    for item in items:
+        used_s = shelf.store.last_used(item.path)
+        used = units.ago(None if used_s is None else now_s - used_s)
+        cells.append((item.name, _quant(item), units.size(item.bytes), used, _whose(item)))
+    for line in table(cells, "<<><<"):
+        out.text(line)
+    out.note(f"{len(items)} {'model' if len(items) == 1 else 'models'}, {units.size(total_bytes)}")
+
+
+def table(cells: Sequence[tuple[str, ...]], sides: str) -> Iterator[str]:
+    """Columns as wide as they have to be, two blanks between them; ``sides``: < or > for each."""
+    widths = [max((len(row[column]) for row in cells), default=0) for column in range(len(sides))]
+    for row in cells:
+        yield "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)).rstrip()
+
+
+def _quant(item: Item) -> str:
+    parts = len(item.files)
+    return f"{item.quant} ({parts} of {parts + item.missing} parts)" if item.missing else item.quant
+
+
+def _whose(item: Item) -> str:
+    return f"{item.owner.label}, replaced" if item.older else item.owner.label
+
+
+def _held(item: Item, used_s: float | None) -> dict[str, Any]:
+    return {
+        "name": item.name,
+        "quant": item.quant,
+        "bytes": item.bytes,
+        "owner": item.owner,
+        "last_used": None if used_s is None else datetime.fromtimestamp(used_s, UTC).isoformat(timespec="seconds"),
+        "path": item.path,
+        "files": [file.path for file in item.files],
+        "missing_parts": item.missing,
+        "projector": item.projector,
+        "replaced": item.older,
+        "in_catalogue": item.model is not None,
+        "source": item.files[0].source,
+    }
+
+
+def _all(out: Output, known: Sequence[Model], store: Store) -> None:
+    models = sorted(known, key=lambda model: (model.parameters or 0, model.id))
+    here = {
+        (model.id, artifact.quant)
+        for model in models
+        for artifact in model.artifacts
+        if store.find(artifact.source) is not None
+    }
+    rows = [_row(model, here) for model in models]
+    out.data({"models": rows})
+    for line in _lines(rows):
+        out.text(line)
+
+
+def _row(model: Model, here: set[tuple[str, str]]) -> dict[str, Any]:
+    return {
+        "id": model.id,
+        "name": model.name,
+        "parameters": model.parameters,
+        "active_parameters": model.active_parameters,
+        "licence": model.licence,
+        "context": model.shape.context_train,
+        "quants": [artifact.quant for artifact in model.artifacts],
+        "installed": [artifact.quant for artifact in model.artifacts if (model.id, artifact.quant) in here],
+        "starter": model.starter,
+    }
+
+
+def _lines(rows: list[dict[str, Any]]) -> Iterator[str]:
+    cells = [("id", "size", "context", "licence", "quants (* is here)")]
+    for row in rows:
+        quants = " ".join(f"{quant}*" if quant in row["installed"] else quant for quant in row["quants"])
+        licence = (row["licence"] or "unknown").removeprefix("LicenseRef-")
+        cells.append((row["id"], parameters(row["parameters"]), units.count(row["context"]), licence, quants))
+    widths = [max(len(row[column]) for row in cells) for column in range(5)]
+    for id, size, context, licence, quants in cells:
+        first = f"{id:<{widths[0]}} {size:>{widths[1]}} {context:>{widths[2]}}"
+        yield f"{first} {licence:<{widths[3]}} {quants}".rstrip()
+
+
+def parameters(count: int | None) -> str:
+    if count is None:
+        return "?"
+    return f"{count / 1e6:.0f}M" if count < 999_500_000 else f"{count / 1e9:.1f}B"

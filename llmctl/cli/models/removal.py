@@ -1,0 +1,157 @@
+"""``llmctl models rm`` and ``llmctl models prune``: what goes, what that frees, and only after a yes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llmctl import units
+from llmctl.cli import complete
+from llmctl.cli.models.listing import table
+from llmctl.cli.output import Output
+from llmctl.errors import ResourceError, UsageError
+
+if TYPE_CHECKING:
+    from llmctl.store.inventory import Item
+    from llmctl.store.prune import Leftover
+
+WHY = {
+    "partial": "a download that was broken off",
+    "orphan": "nothing points to it",
+    "superseded": "a newer revision is here",
+}
+
+
+def rm(
+    name: Annotated[str, typer.Argument(metavar="NAME[:QUANT]", help="What to remove.", autocompletion=complete.held)],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Remove a model from this machine, all its quantizations without QUANT.
+
+    \b
+    Examples:
+      llmctl models rm qwen3.5-4b:Q8_0
+      llmctl models rm org/name --yes
+
+    Removes files of the hub cache, also for the other tools that share it, and of llmctl's own folder. On a terminal
+    it shows what goes and asks; elsewhere it needs --yes. What ollama, LM Studio or llama.cpp hold is theirs to remove.
+
+    Exit codes: 0 removed, or you said no, 2 nobody said yes, or it is another tool's, 4 no such model here, 7 it is
+    being written, or can't be removed.
+    """
+    from llmctl.cli import situation
+    from llmctl.store import inventory
+
+    out = Output("models rm", as_json=json)
+    shelf = situation.shelf(out)
+    items = shelf.items()
+    meant = inventory.named(items, name)
+    ours = [item for item in meant if not item.owner.foreign]
+    if not ours:
+        shelf.store.remove(meant[0].files[0])  # says whose it is, and how it goes
+    going = ours + _lonely_projectors(items, ours)
+    size = units.size(sum(item.bytes for item in going))
+    if not yes:
+        _show(out, going)
+        if not _agreed(out, f"Remove {'it' if len(going) == 1 else f'these {len(going)}'}, {size}?", name, "rm", size):
+            return
+    freed_bytes = sum(shelf.store.remove(file) for item in going for file in item.files)
+    out.note(f"Removed {', '.join(item.label for item in going)}: {units.size(freed_bytes)} freed")
+    for item in meant:
+        if item.owner.foreign:
+            out.note(f"{item.owner.label} still has {item.files[0].name}")
+    rows = [{"name": one.name, "quant": one.quant, "owner": one.owner, "bytes": one.bytes} for one in going]
+    out.data({"removed": rows, "freed_bytes": freed_bytes})
+
+
+def prune(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove it without asking.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Show what the store holds and nobody needs, and remove it after a yes.
+
+    \b
+    Examples:
+      llmctl models prune          a terminal is asked, elsewhere it only shows
+      llmctl models prune --yes
+
+    That is: downloads that were broken off, files of the hub cache that nothing points to, and those that a newer
+    revision has replaced. Only GGUF files of the hub cache and of llmctl's own folder are looked at, never another
+    tool's; what a running download is writing is let alone.
+
+    Exit codes: 0, 7 something couldn't be removed.
+    """
+    from llmctl.cli import situation
+    from llmctl.store.layout import COMMIT
+    from llmctl.types.model import SourceKind
+
+    out = Output("models prune", as_json=json)
+    shelf = situation.shelf(out)
+    sources = [artifact.source for model in shelf.known.models for artifact in model.artifacts]
+    keep = {
+        (source.repo or "", source.revision)
+        for source in sources
+        if source.kind is SourceKind.HUB and COMMIT.fullmatch(source.revision)
+    }
+    found = shelf.store.leftovers(keep)
+    total_bytes = sum(one.bytes for one in found)
+    if not json:
+        for line in table([(one.kind, one.name, units.size(one.bytes), WHY[one.kind]) for one in found], "<<><"):
+            out.text(line)
+    if not found:
+        out.note("There is nothing to remove.")
+    removed = bool(found) and (yes or _confirmed(out, f"Remove {_count(found)}, {units.size(total_bytes)}?"))
+    freed_bytes, failed = 0, None
+    for one in found if removed else ():
+        try:
+            freed_bytes += shelf.store.clear(one)
+        except ResourceError as error:
+            out.warn(error.message)
+            failed = error
+    if removed:
+        out.note(f"{units.size(freed_bytes)} freed")
+    elif found:
+        out.note(f"{_count(found)}, {units.size(total_bytes)}. Nothing was removed: llmctl models prune --yes")
+    rows = [{"kind": one.kind, "name": one.name, "bytes": one.bytes, "paths": one.paths} for one in found]
+    data = {"leftovers": rows, "bytes": total_bytes, "removed": removed, "freed_bytes": freed_bytes}
+    if failed is not None:
+        out.failed(failed, data)
+        raise typer.Exit(failed.exit_code)
+    out.data(data)
+
+
+def _count(found: Sequence[Leftover]) -> str:
+    return f"{len(found)} {'leftover' if len(found) == 1 else 'leftovers'}"
+
+
+def _show(out: Output, items: Sequence[Item]) -> None:
+    for line in table([(item.label, units.size(item.bytes), item.owner.label) for item in items], "<><"):
+        out.note(line)
+
+
+def _agreed(out: Output, question: str, name: str, command: str, size: str) -> bool:
+    """Whether the person at the terminal says yes. Raises UsageError where there is none."""
+    if not out.interactive:
+        raise UsageError(
+            f"removing {name} would free {size}, and nobody said yes", hint=f"llmctl models {command} {name} --yes"
+        )
+    return _confirmed(out, question)
+
+
+def _confirmed(out: Output, question: str) -> bool:
+    """Enter is no: what is removed has to be fetched again."""
+    return out.interactive and typer.confirm(question, default=False, err=True)
+
+
+def _lonely_projectors(items: Sequence[Item], going: Sequence[Item]) -> list[Item]:
+    """Projectors of repositories in which no model is left."""
+    repos = {item.files[0].name for item in going}
+    left = {item.files[0].name for item in items if item not in going and not item.projector}
+    return [
+        item
+        for item in items
+        if item.projector and item not in going and not item.owner.foreign and item.files[0].name in repos - left
+    ]

@@ -1,0 +1,310 @@
+"""From what a person names to files on this machine: catalogue, hub repository, address, file, folder."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from llmctl import catalogue, net, units
+from llmctl.cli import choose, situation
+from llmctl.cli.output import Output
+from llmctl.cli.progress import transfer_progress
+from llmctl.cli.situation import Shelf
+from llmctl.errors import IntegrityError, NetworkError, NotFoundError, NothingFitsError, UsageError
+from llmctl.store.layout import COMMIT, REPO, Repository
+from llmctl.store.offers import Offer
+from llmctl.store.transport import Label
+from llmctl.types.model import Source, SourceKind
+
+if TYPE_CHECKING:
+    from llmctl.store.bundle import Bundle
+    from llmctl.store.inventory import Item
+    from llmctl.types.model import Candidate
+
+
+@dataclass(frozen=True)
+class Request:
+    """What ``pull`` was given beside the name."""
+
+    out: Output
+    shelf: Shelf
+    revision: str | None = None
+    sha256: str | None = None
+    limit_bytes_per_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Obtained:
+    """A model on this machine; the first of ``paths`` is the one to open."""
+
+    model: str
+    quant: str
+    paths: Sequence[Path]
+    fetched: bool
+    source: Source
+    licence: str | None = None
+
+
+def obtain(request: Request, name: str) -> Obtained:
+    """Whatever ``name`` means, fetched if it isn't here. Raises what the store raises, and UsageError."""
+    address, path = "://" in name, situation.names_file(name)
+    if request.revision is not None and (address or path):
+        raise UsageError(f"--revision goes with org/name, not with {'an address' if address else 'a path'}")
+    if address:
+        return _page(request, name) or _address(request, name)
+    if path:
+        place = Path(name).expanduser()
+        return _folder(request, place) if place.is_dir() else _file(request, [place], place)
+    if request.sha256 is not None:
+        raise UsageError("--sha256 goes with an address or a file; the hub states its own", hint="llmctl pull --help")
+    repo, _, quant = name.partition(":")
+    if REPO.fullmatch(repo):
+        return _repository(request, repo, quant or None)
+    if request.revision is not None:
+        raise UsageError(f"--revision goes with org/name, and {name} is a name of the catalogue")
+    return _catalogue(request, name)
+
+
+def out_of(request: Request, folder: Path, name: str | None) -> Obtained:
+    """A model that ``pull --to`` has put into ``folder``: the one that is named, or the only one."""
+    from llmctl.store import bundle
+
+    if request.revision or request.sha256 or request.limit_bytes_per_s:
+        raise UsageError("--from takes what the folder holds: --revision, --sha256 and --limit-rate don't go with it")
+    own = (folder / bundle.MANIFEST).exists()
+    found = [(folder, bundle.read(folder))] if own else list(bundle.found(folder))
+    labels = [f"{one.name}:{one.quant}" for _, one in found]
+    if name is not None:
+        wanted = name.lower()
+        found = [(at, one) for at, one in found if wanted in (one.name.lower(), f"{one.name}:{one.quant}".lower())]
+    if len(found) != 1:
+        if not labels:
+            hint = "llmctl pull NAME --to DIR   on the machine that has it"
+            raise NotFoundError(f"{folder} holds no model that `llmctl pull --to` has put there", hint=hint)
+        hint = f"llmctl pull --from {shlex.quote(str(folder))} {labels[0]}"
+        raise NotFoundError(f"{folder} holds {', '.join(labels)}: name one of them", hint=hint)
+    place, made = found[0]
+    _hold_against(request.shelf, place, made)
+    request.out.note(f"{made.name} {made.quant}: {units.size(made.bytes)} from {place}")
+    with transfer_progress(request.out, made.name, streams=True, resumes=False) as progress:
+        paths = request.shelf.store.take(place, progress)
+    source = Source(SourceKind.LOCAL, None, str(paths[0]), made.files[0].bytes, made.files[0].sha256)
+    if made.origin is bundle.Origin.HUB:
+        first = made.files[0]
+        source = Source(SourceKind.HUB, made.place, first.file, first.bytes, first.sha256, made.revision or "main")
+    return Obtained(made.name, made.quant, paths, True, source, made.licence)
+
+
+def _hold_against(shelf: Shelf, place: Path, made: Bundle) -> None:
+    """Raises IntegrityError where the catalogue has another sha256 of what a folder claims to hold."""
+    told = {PurePosixPath(member.file).name: member.sha256 for member in made.files}
+    for model in shelf.known.models:
+        for source in (artifact.source for artifact in model.artifacts):
+            theirs = told.get(PurePosixPath(source.file).name)
+            if source.repo == made.place and source.sha256 is not None and theirs not in (None, source.sha256):
+                raise IntegrityError(
+                    f"{place}: what is called {source.file} of {made.place} there has sha256 {str(theirs)[:16]}…, "
+                    f"the catalogue says {source.sha256[:16]}…",
+                    hint="have it pulled anew on the other machine: llmctl pull NAME --to DIR",
+                )
+
+
+def _catalogue(request: Request, name: str) -> Obtained:
+    out, shelf = request.out, request.shelf
+    candidate = _chosen(request, name)
+    source, path = candidate.artifact.source, candidate.path
+    label = f"{candidate.model.name} {candidate.artifact.quant}"
+    if path is None and source.kind is SourceKind.PACKAGE_INDEX and request.limit_bytes_per_s is not None:
+        raise UsageError(f"--limit-rate can't hold for {label}: pip, which fetches it, knows no limit")
+    if path is None:
+        out.note(f"{label}: {choose.cost(source.bytes, request.limit_bytes_per_s)} from {_where(shelf, source)}")
+        with transfer_progress(out, label, streams=True) as progress:
+            path = shelf.store.add(
+                source, settings=shelf.settings, progress=progress, limit_bytes_per_s=request.limit_bytes_per_s
+            )
+    else:
+        out.note(f"{label} is on this machine")
+    fetched, model = candidate.path is None, candidate.model
+    return Obtained(model.id, candidate.artifact.quant, [path], fetched, source, model.licence)
+
+
+def _chosen(request: Request, name: str) -> Candidate:
+    """The file that was named, which may be meant for another machine, or the planner's choice among several."""
+    from llmctl.types.plan import Plan
+
+    candidates = request.shelf.candidates(name)
+    if len(candidates) == 1:
+        return candidates[0]
+    found = situation.look(request.out, before=request.shelf)
+    planned = found.plan(candidates, situation.want(found.settings, explicit=True))
+    if isinstance(planned, Plan):
+        return planned.choice.candidate
+    smallest = min(candidates, key=lambda one: one.artifact.source.bytes or 0)
+    raise NothingFitsError(planned.reason, hint=f"llmctl pull {choose.name_of(smallest)}   fetches it all the same")
+
+
+def _repository(request: Request, repo: str, quant: str | None) -> Obtained:
+    """What is here of a repository counts when its quant was named, or when the hub can't be asked."""
+    from llmctl.store import hub_listing, offers
+
+    out, shelf = request.out, request.shelf
+    here = _held(request, repo, quant)
+    moves = request.revision is not None and not COMMIT.fullmatch(request.revision)
+    if here is not None and (shelf.settings.offline or (quant is not None and not moves)):
+        return _is_here(request, here)
+    branch = request.revision or "main"
+    try:
+        listed = hub_listing.listing(repo, branch, shelf.settings)
+    except NetworkError as error:
+        if here is None:
+            raise
+        out.warn(error.message)
+        return _is_here(request, here)
+    found = offers.offers(listed.files)
+    offer = offers.choose(found, quant, repo)
+    label = f"{repo} {offer.quant}"
+    if quant is None and len(found) > 1:
+        others = ", ".join(dict.fromkeys(one.quant for one in found if one is not offer))
+        out.note(f"{offer.quant} of {repo}; there is also {others}")
+    alone = len(offer.parts) == 1
+    missing = [file for file in offer.files if shelf.store.holding(file, alone=alone) is None]
+    if missing:
+        cost = choose.cost(sum(file.bytes or 0 for file in missing), request.limit_bytes_per_s)
+        count = f" in {len(missing)} files" if len(missing) > 1 else ""
+        licence = f", licence {listed.licence}" if listed.licence else ""
+        out.note(f"{label}: {cost}{count} from {net.host_of(shelf.settings.hub_url)}{licence}")
+    else:
+        out.note(f"{label} is on this machine")
+    with transfer_progress(out, label, streams=bool(missing)) as progress:
+        paths = shelf.store.add_offer(
+            offer,
+            branch,
+            settings=shelf.settings,
+            progress=progress,
+            limit_bytes_per_s=request.limit_bytes_per_s,
+        )
+    return Obtained(repo, offer.quant, paths, bool(missing), offer.parts[0], listed.licence)
+
+
+def _held(request: Request, repo: str, quant: str | None) -> Item | None:
+    """What is on this machine of a repository, in this quant or under this file name, and of this revision."""
+    from llmctl.store import offers
+
+    commit = None
+    if request.revision is not None:
+        commit = Repository(request.shelf.store.hub, repo).commit(request.revision)
+    items = [
+        item
+        for item in request.shelf.items()
+        if item.files[0].name.lower() == repo.lower()
+        and not (item.projector or item.missing or item.older)
+        and (request.revision is None or item.files[0].source.revision == commit)
+    ]
+    made = {Offer(item.quant, tuple(file.source for file in item.files)): item for item in items}
+    try:
+        return made[offers.choose(list(made), quant, repo)]
+    except NotFoundError:
+        return None
+
+
+def _is_here(request: Request, item: Item) -> Obtained:
+    whose = f", with {item.owner.label}" if item.owner.foreign else ""
+    request.out.note(f"{item.name} {item.quant} is on this machine{whose}")
+    beside = [
+        other.path
+        for other in request.shelf.items()
+        if other.projector and (other.owner, other.files[0].name) == (item.owner, item.files[0].name)
+    ]
+    paths = [*(file.path for file in item.files), *beside[:1]]
+    licence = item.model.licence if item.model else catalogue.from_file(item.path).model.licence
+    return Obtained(item.name, item.quant, paths, False, item.files[0].source, licence)
+
+
+def _page(request: Request, url: str) -> Obtained | None:
+    """The repository or file whose page on the hub somebody has copied out of a browser; None for other addresses."""
+    if not net.same_origin(url, request.shelf.settings.hub_url):
+        return None
+    words = [unquote(word) for word in urlsplit(url).path.split("/") if word]
+    repo = "/".join(words[:2])
+    if not REPO.fullmatch(repo):
+        return None
+    if len(words) == 2:
+        return _repository(request, repo, None)
+    if len(words) > 4 and words[2] in ("resolve", "blob"):
+        return _repository(replace(request, revision=words[3]), repo, "/".join(words[4:]))
+    if len(words) == 4 and words[2] == "tree":
+        return _repository(replace(request, revision=words[3]), repo, None)
+    return None
+
+
+def _address(request: Request, url: str) -> Obtained:
+    from llmctl.store import direct, names
+
+    out, shelf = request.out, request.shelf
+    name = direct.check(url, request.sha256)
+    sha256 = (request.sha256 or "").lower()
+    path = direct.find(shelf.store.models, sha256)
+    fetched = path is None
+    if path is None:
+        out.note(f"{name} from {net.host_of(url)}")
+        with transfer_progress(out, name, streams=True) as progress:
+            path = shelf.store.add_address(
+                url,
+                sha256,
+                settings=shelf.settings,
+                progress=progress,
+                limit_bytes_per_s=request.limit_bytes_per_s,
+            )
+    else:
+        out.note(f"{path.name} is on this machine")
+    source = Source(SourceKind.LOCAL, None, str(path), path.stat().st_size, sha256)
+    return Obtained(path.stem, names.quant(path.name) or "unknown", [path], fetched, source)
+
+
+def _folder(request: Request, folder: Path) -> Obtained:
+    """A folder that ``--to`` has made, or one that holds the files of one model."""
+    from llmctl.store import bundle, offers
+
+    if (folder / bundle.MANIFEST).exists():
+        return out_of(request, folder, None)
+    files = [Source(SourceKind.LOCAL, None, path.name, path.stat().st_size) for path in sorted(folder.glob("*.gguf"))]
+    found = offers.offers(files)
+    if len(found) != 1:
+        names = ", ".join(one.parts[0].file for one in found[:5]) or "no whole GGUF model"
+        hint = f"llmctl pull {shlex.quote(str(folder / found[0].parts[0].file))}" if found else None
+        raise NotFoundError(f"{folder} holds {names}; exactly one model was expected", hint=hint)
+    paths = [folder / file.file for file in found[0].files]
+    return _file(request, paths, folder / found[0].parts[0].file)
+
+
+def _file(request: Request, files: Sequence[Path], first: Path) -> Obtained:
+    """A copy of the user's own file, and of the parts that belong to it."""
+    from llmctl.gguf.shards import shard_names
+    from llmctl.store import names
+    from llmctl.store.copying import size_of
+
+    out = request.out
+    if request.limit_bytes_per_s is not None:
+        raise UsageError("--limit-rate is for the network, and a file is copied")
+    parts = [first.with_name(name) for name in shard_names(first.name)]
+    every = [*parts, *(file for file in files if file not in parts)]
+    size_bytes = sum(size_of(part) for part in every)
+    candidate = catalogue.from_file(first)
+    quant = names.quant(first.name) or candidate.artifact.quant
+    stem = names.without_quant(Path(parts[0].name).stem.removesuffix(f"-00001-of-{len(parts):05}"))
+    out.note(f"{first.name}: {units.size(size_bytes)} copied; llmctl run -m {first} needs no copy")
+    with transfer_progress(out, first.name, streams=True, resumes=False) as progress:
+        label = Label(stem, quant)
+        paths = request.shelf.store.add_files(every, label, sha256=request.sha256, progress=progress)
+    source = Source(SourceKind.LOCAL, None, str(paths[0]), paths[0].stat().st_size)
+    return Obtained(stem, quant, paths, True, source, candidate.model.licence)
+
+
+def _where(shelf: Shelf, source: Source) -> str:
+    if source.kind is SourceKind.PACKAGE_INDEX:
+        return f"the Python package index ({source.repo})"
+    return f"{source.repo} on {net.host_of(shelf.settings.hub_url)}"

@@ -1,0 +1,96 @@
+"""One file from an address that the user gives, with the sha256 that it must have."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from llmctl import net
+from llmctl.errors import AccessError, LlmctlError, NotFoundError, OfflineError, UsageError
+from llmctl.settings import Settings
+from llmctl.store import bundle, names, own
+from llmctl.store.bundle import Bundle, Member, Origin
+from llmctl.store.download import Wanted, download
+from llmctl.store.layout import SHA256, parts
+from llmctl.store.lock import locked
+from llmctl.store.patience import Busy, Refusal
+from llmctl.store.progress import Progress
+
+if TYPE_CHECKING:
+    import requests
+
+
+def check(url: str, sha256: str | None) -> str:
+    """The file's name. Raises UsageError for what can't be fetched safely, IntegrityError for a name that is none."""
+    if urlsplit(url).scheme != "https" and not net.is_loopback(url):
+        raise UsageError(f"{net.host_of(url)}: only https addresses are fetched from")
+    if sha256 is None or not SHA256.fullmatch(sha256.lower()):
+        raise UsageError(
+            "an address needs the sha256 that its file must have, as 64 hexadecimal digits",
+            hint=f"llmctl pull --sha256 HEX {without_secrets(url)}",
+        )
+    return parts(unquote(urlsplit(url).path).rsplit("/", 1)[-1], "the file's name")[-1]
+
+
+def find(models: Path, sha256: str) -> Path | None:
+    """The file of that sha256 that llmctl keeps for itself, whatever its name."""
+    kept = (one.path for one in own.sources(models) if one.source.sha256 == sha256)
+    return next(kept, None)
+
+
+def fetch(
+    models: Path,
+    url: str,
+    sha256: str,
+    *,
+    settings: Settings,
+    progress: Progress,
+    limit_bytes_per_s: float | None = None,
+) -> Path:
+    """Brings the file to where llmctl keeps its own. Returns its path.
+
+    No token is sent. Raises UsageError, OfflineError, NetworkError, AccessError, NotFoundError, IntegrityError,
+    ResourceError.
+    """
+    name, sha256 = check(url, sha256), sha256.lower()
+    if (there := find(models, sha256)) is not None:
+        return there
+    if settings.offline:
+        raise OfflineError(
+            f"{name} is not on this machine, and llmctl is set to stay offline", hint="leave out --offline"
+        )
+    folder = own.folder(models, sha256)
+    target = folder / name
+    with locked(own.place(models) / f".{sha256}.lock", waiting=lambda: progress(0, None)):
+        if (there := find(models, sha256)) is not None:
+            return there  # another process was faster
+        wanted = Wanted(name=name, url=url, sha256=sha256, bytes=None)
+        refused = partial(_refused, name)
+        download(wanted, target, refused=refused, progress=progress, limit_bytes_per_s=limit_bytes_per_s)
+        member = Member(name, target.stat().st_size, sha256)
+        quant = names.quant(name) or "unknown"
+        made = Bundle(target.stem, quant, Origin.ADDRESS, bundle.shown(without_secrets(url)), (member,))
+        bundle.write(folder, made)
+    return target
+
+
+def without_secrets(url: str) -> str:
+    """The address without user, password, query and fragment, any of which may be a key."""
+    where = urlsplit(url)
+    return urlunsplit((where.scheme, net.host_of(url), where.path, "", ""))
+
+
+def _refused(name: str, response: requests.Response) -> LlmctlError:
+    host, status = net.host_of(response.url), response.status_code
+    doing = f"fetching {name}"
+    if status in (408, 425, 429) or status >= 500:
+        wait_s = net.retry_after_s(response.headers)
+        when = "" if wait_s is None else f" and asks to wait {wait_s:.0f} s"
+        return Busy(f"{doing}: {host} answers {status}{when}", retry_after_s=wait_s)
+    if status in (401, 403):
+        return AccessError(f"{doing}: {host} gives it to nobody who isn't logged in there ({status})")
+    if status in (404, 410):
+        return NotFoundError(f"{doing}: {host} has nothing at that address ({status})", hint="check the address")
+    return Refusal(f"{doing}: {host} answers {status}")

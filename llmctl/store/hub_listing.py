@@ -1,0 +1,154 @@
+"""What the model hub says of a whole repository: its commit, its licence, its files. And which names are near."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from llmctl import net
+from llmctl.errors import AccessError, IntegrityError, LlmctlError, NetworkError, NotFoundError, OfflineError
+from llmctl.settings import Settings
+from llmctl.store import hub
+from llmctl.store.layout import COMMIT, REPO, SHA256, parts
+from llmctl.store.offers import offers
+from llmctl.store.patience import Busy, Patience, Refusal
+from llmctl.store.token import token
+from llmctl.types.model import Source, SourceKind
+
+MAX_ANSWER_BYTES = 16 << 20  # the largest repositories list some 50,000 files in that
+MAX_FILE_BYTES = 1 << 43
+NEAR = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """``files`` are the GGUF files alone, pinned to ``commit``."""
+
+    commit: str
+    files: tuple[Source, ...]
+    licence: str | None
+
+
+def listing(repo: str, revision: str, settings: Settings) -> Listing:
+    """Asks the hub. Raises OfflineError, NetworkError, AccessError, NotFoundError with near names, IntegrityError."""
+    asked = Source(SourceKind.HUB, repo, f"the list of files of {repo}", revision=revision)
+    parts(repo, "the repository's name")
+    parts(revision, "the revision")
+    if settings.offline:
+        raise OfflineError(
+            f"{repo} is not on this machine, and llmctl is set to stay offline",
+            hint="leave out --offline, unset LLMCTL_OFFLINE and HF_HUB_OFFLINE, or set offline = false",
+        )
+    path = f"/api/models/{quote(repo)}/revision/{quote(revision, safe='')}?blobs=true"
+    try:
+        told = _get(path, asked, settings)
+    except (NotFoundError, AccessError) as error:
+        raise with_near_names(error, asked, settings) from error
+    commit = told.get("sha")
+    if not isinstance(commit, str) or not COMMIT.fullmatch(commit):
+        raise Refusal(
+            f"{net.host_of(settings.hub_url)} answers, but not as a model hub does (no commit of {repo})",
+            hint="check LLMCTL_HUB_URL and HF_ENDPOINT; a network's log-in page answers like this, too",
+        )
+    card = told.get("cardData")
+    licence = card.get("license") if isinstance(card, dict) else None
+    return Listing(
+        commit=commit,
+        files=tuple(_files(told.get("siblings"), repo, commit)),
+        licence=licence if isinstance(licence, str) and licence.isprintable() and len(licence) < 100 else None,
+    )
+
+
+def with_near_names(error: LlmctlError, source: Source, settings: Settings) -> LlmctlError:
+    """``error`` with what may have been meant: repositories of a like name, or what the repository does have.
+
+    Asks the hub; if that fails, ``error`` stays as it is.
+    """
+    assert source.repo is not None
+    near: list[str] = []
+    with suppress(LlmctlError):
+        if isinstance(error, hub.NoRepositoryError | hub.PrivateError):
+            near = _repositories(source.repo, settings)
+        elif isinstance(error, NotFoundError) and source.file.endswith(".gguf"):
+            there = {one.parts[0].file: one for one in offers(listing(source.repo, source.revision, settings).files)}
+            files = difflib.get_close_matches(source.file, there, n=NEAR, cutoff=0.0)
+            near = [f"{source.repo}:{there[file].quant}" for file in files]
+    if not near:
+        return error
+    return type(error)(f"{error.message}; there is {', '.join(near)}", hint=f"llmctl pull {near[0]}")
+
+
+def _repositories(repo: str, settings: Settings) -> list[str]:
+    name = repo.rsplit("/", 1)[-1]
+    words = re.split(r"[-_.]", name)
+    asked = Source(SourceKind.HUB, repo, "repositories of a like name")
+    told = _get(f"/api/models?search={quote(' '.join(words[:2]))}&limit=50", asked, settings)
+    ids = [one.get("id") for one in told.get("found", ()) if isinstance(one, dict)]
+    known = {one.lower(): one for one in ids if isinstance(one, str) and REPO.fullmatch(one)}
+    near = difflib.get_close_matches(repo.lower(), known, n=NEAR, cutoff=0.6)
+    return [] if repo.lower() in known else [known[one] for one in near]
+
+
+def _get(path: str, asked: Source, settings: Settings) -> Mapping[str, Any]:
+    """The JSON object that the hub answers with; a list is put under ``found``. The token goes to the hub alone."""
+    hub_url = settings.hub_url.rstrip("/")
+    own = token(hub_url)
+    patience = Patience()
+    while True:
+        try:
+            raw = b""
+            answers = net.hops(
+                "GET",
+                hub_url + path,
+                doing=f"asking for {asked.repo}",
+                headers={"Accept": "application/json"},
+                secret=own.headers if own else {},
+            )
+            for response in answers:
+                if response.is_redirect:
+                    continue
+                if response.status_code >= 400:
+                    raise hub.refused(hub_url, asked, own, response)
+                for piece in net.pieces(response, f"asking for {asked.repo}"):
+                    raw += piece
+                    if len(raw) > MAX_ANSWER_BYTES:
+                        raise Refusal(f"{net.host_of(hub_url)} lists more of {asked.repo} than any repository has")
+            break
+        except Busy as error:
+            patience.wait(error)
+        except NetworkError as error:  # an unreachable hub is told at once
+            error.hint = error.hint or hub.UNREACHED_HINT
+            raise
+    try:
+        told = json.loads(raw)
+    except (ValueError, RecursionError):
+        told = None
+    return told if isinstance(told, dict) else {"found": told if isinstance(told, list) else []}
+
+
+def _files(siblings: Any, repo: str, commit: str) -> Iterator[Source]:
+    """The GGUF files; a name that can't be a path here is passed over, for it can't be stored either."""
+    for one in siblings if isinstance(siblings, list) else ():
+        name = one.get("rfilename") if isinstance(one, dict) else None
+        if not isinstance(name, str) or not name.lower().endswith(".gguf"):
+            continue
+        try:
+            parts(name, "the file's name")
+        except IntegrityError:
+            continue
+        lfs = one.get("lfs") if isinstance(one.get("lfs"), dict) else {}
+        size_bytes, sha256 = lfs.get("size", one.get("size")), lfs.get("sha256")
+        yield Source(
+            SourceKind.HUB,
+            repo,
+            name,
+            size_bytes if isinstance(size_bytes, int) and 0 < size_bytes <= MAX_FILE_BYTES else None,
+            sha256 if isinstance(sha256, str) and SHA256.fullmatch(sha256) else None,
+            commit,
+        )

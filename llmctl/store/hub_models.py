@@ -1,0 +1,196 @@
+"""The models of a hub repository as candidates, without fetching any of them.
+
+Of a file that is named, the header is read: all its figures are exact. Of a whole repository one header is read for
+each model in it, that of the quantization most people take (or one that is here already); the others' weights follow
+from their sizes (``gguf.mix``), which ``Weights.exact`` tells. Twenty headers would be a hundred megabytes.
+
+Which files there are is asked anew every time, and remembered for when nobody can be asked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from llmctl import catalogue
+from llmctl.errors import NetworkError, NotFoundError, OfflineError
+from llmctl.gguf.header import read_file
+from llmctl.gguf.mix import weights_by_size
+from llmctl.gguf.shards import SHARD, joined
+from llmctl.settings import Settings
+from llmctl.store import Store, hub, hub_listing, kept, names, offers, remote_header
+from llmctl.store.hub_listing import Listing
+from llmctl.store.layout import COMMIT
+from llmctl.store.offers import Offer
+from llmctl.types.header import Header
+from llmctl.types.model import Artifact, Candidate, Model, Source, SourceKind
+
+BRANCH = "main"
+MAX_MODELS = 4  # of one repository, each of which costs a header
+LISTING_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """``stale`` is why the hub could not be asked, if what it said earlier had to do."""
+
+    candidates: tuple[Candidate, ...]
+    stale: NetworkError | None = None
+
+
+def candidates(store: Store, repo: str, quant: str | None, settings: Settings) -> Found:
+    """The model ``quant`` (or the file of that name) of ``repo``; without, all that the repository has.
+
+    Raises OfflineError, NetworkError, AccessError, IntegrityError, ResourceError, and NotFoundError that names what
+    there is.
+    """
+    listing, stale = _listing(repo, settings)
+    every = offers.offers(listing.files)
+    try:
+        chosen = [offers.choose(every, quant, repo)] if quant else every
+        if not chosen:
+            offers.choose(every, None, repo)
+    except NotFoundError as error:
+        error.hint = (error.hint or f"llmctl plan {repo}").replace("llmctl pull ", "llmctl plan ")
+        raise
+    reading = _Reading(store, repo, listing, settings)
+    made = [candidate for group in _models(chosen) for candidate in reading.candidates(group)]
+    return Found(tuple(_told_apart(made)), stale)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    store: Store
+    repo: str
+    listing: Listing
+    settings: Settings
+
+    def candidates(self, group: Sequence[Offer]) -> list[Candidate]:
+        """The quantizations of one model, as far as names tell that it is one.
+
+        What can't be that model by its size gets its own header read.
+        """
+        usual = offers.choose(group, None, self.repo)
+        first = min(group, key=lambda offer: (self._is_far(offer), offer is not usual))
+        header = self._header(first)
+        made = {first: self._exact(first, header)}
+        for offer in group:
+            if offer is not first and (by_size := self._by_size(offer, header, made[first].model)) is not None:
+                made[offer] = by_size
+        _not_too_many([offer for offer in group if offer not in made and self._is_far(offer)])
+        return [made.get(offer) or self._exact(offer, self._header(offer)) for offer in group]
+
+    def _header(self, offer: Offer) -> Header:
+        here = self._paths(offer)
+        if here is None:
+            return remote_header.read(offer.parts, self.settings)
+        return joined([read_file(path, whole=False) for path in here], [str(path) for path in here])
+
+    def _paths(self, offer: Offer) -> list[Path] | None:
+        """The files of an offer, if all of them are on this machine."""
+        alone = len(offer.parts) == 1
+        here = [path for part in offer.parts if (path := self.store.holding(part, alone=alone)) is not None]
+        return here if len(here) == len(offer.parts) else None
+
+    def _is_far(self, offer: Offer) -> bool:
+        return self._paths(offer) is None and any(remote_header.held(part) is None for part in offer.parts)
+
+    def _exact(self, offer: Offer, header: Header) -> Candidate:
+        here = self._paths(offer)
+        source = _source(offer)
+        stated_at = hub.address(self.settings, source)
+        told = catalogue.from_header(header, source, id=self.repo, stated_at=stated_at, path=here[0] if here else None)
+        artifact = replace(told.artifact, quant=offer.quant)
+        licence = self.listing.licence or told.model.licence
+        return replace(told, model=replace(told.model, licence=licence, artifacts=(artifact,)), artifact=artifact)
+
+    def _by_size(self, offer: Offer, header: Header, model: Model) -> Candidate | None:
+        """The offer as far as its size tells; None if it must be another model, or is here or known exactly."""
+        source = _source(offer)
+        if source.bytes is None or not self._is_far(offer):
+            return None
+        by_size = weights_by_size(header, offer.quant, source.bytes - header.data_offset)
+        if by_size is None:
+            return None
+        artifact = Artifact(offer.quant, source, by_size)
+        return Candidate(replace(model, artifacts=(artifact,)), artifact)
+
+
+def _source(offer: Offer) -> Source:
+    """The first file, with the bytes of all parts; a sha256 only where it is that of everything."""
+    first, sizes = offer.parts[0], [part.bytes for part in offer.parts]
+    total_bytes = None if None in sizes else sum(size or 0 for size in sizes)
+    return replace(first, bytes=total_bytes, sha256=first.sha256 if len(sizes) == 1 else None)
+
+
+def _models(every: Sequence[Offer]) -> list[list[Offer]]:
+    """The offers by model: those whose files are called alike but for the quantization."""
+    groups: dict[str, list[Offer]] = {}
+    for offer in every:
+        name = PurePosixPath(offer.parts[0].file).name
+        match = SHARD.fullmatch(name)
+        stem = match["stem"] if match else name[: -len(".gguf")]
+        groups.setdefault(names.QUANT.sub("", stem.upper()), []).append(offer)
+    _not_too_many([group[0] for group in groups.values()])
+    return list(groups.values())
+
+
+def _not_too_many(models: Sequence[Offer]) -> None:
+    """Raises NotFoundError if there are more than a header each is to be read for."""
+    if len(models) > MAX_MODELS:
+        repo, files = models[0].parts[0].repo, [model.parts[0].file for model in models]
+        raise NotFoundError(
+            f"{repo} holds {len(models)} different models: {', '.join(files[:MAX_MODELS])}, …",
+            hint=f"llmctl plan {repo}:{files[0]}   for one of them",
+        )
+
+
+def _told_apart(made: Sequence[Candidate]) -> list[Candidate]:
+    """Where two have the same quantization, they go by their files."""
+    labels = [candidate.artifact.quant for candidate in made]
+    found = []
+    for candidate in made:
+        if labels.count(candidate.artifact.quant) > 1:
+            artifact = replace(candidate.artifact, quant=candidate.artifact.source.file)
+            model = replace(candidate.model, artifacts=(artifact,))
+            found.append(replace(candidate, model=model, artifact=artifact))
+        else:
+            found.append(candidate)
+    return found
+
+
+def _listing(repo: str, settings: Settings) -> tuple[Listing, NetworkError | None]:
+    asked = "\0".join((settings.hub_url, repo, BRANCH))
+    name = f"{hashlib.sha256(asked.encode()).hexdigest()}.json"
+    try:
+        told = hub_listing.listing(repo, BRANCH, settings)
+    except NetworkError as error:
+        known = _kept(name, repo)
+        if known is None:
+            if isinstance(error, OfflineError):
+                error.hint = f"llmctl pull {repo}   when it may use the network"
+            raise
+        return known, error
+    files = [[file.file, file.bytes, file.sha256] for file in told.files]
+    kept.write(name, json.dumps({"commit": told.commit, "licence": told.licence, "files": files}).encode())
+    return told, None
+
+
+def _kept(name: str, repo: str) -> Listing | None:
+    place = kept.place(name)
+    try:
+        with place.open("rb") as stream:
+            told = json.loads(stream.read(LISTING_BYTES))
+        files = tuple(
+            Source(SourceKind.HUB, repo, file, size_bytes, sha256, told["commit"])
+            for file, size_bytes, sha256 in told["files"]
+        )
+        if not COMMIT.fullmatch(told["commit"]):
+            return None
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+    kept.used(place)
+    return Listing(told["commit"], files, told["licence"])

@@ -1,0 +1,90 @@
+"""Headers of files on the hub: only their bytes travel, and only once.
+
+The first part of a model, whose header holds the vocabulary (1 to 13 MB), comes in ranges of RANGE_BYTES; the others,
+whose headers hold a table of tensors (some KB), in ranges of PART_RANGE_BYTES. So a header costs at most its own size
+rounded up to the next range; a server without ranges is left as soon as the header is complete.
+
+What can't be checked: hubs state the sha256 of a file, not of its header. A header that was tampered with makes a wrong
+plan; what is run is hashed as a whole before.
+
+The bytes are kept as they came, as a file that holds a header only: ``gguf.header.read_file`` and the engine's dry run
+take those. They go by the file's sha256, so that a revision that leaves the file alone costs nothing, else by
+repository, commit and name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from llmctl import net
+from llmctl.errors import IntegrityError, LlmctlError, OfflineError
+from llmctl.gguf.header import read_file, read_header
+from llmctl.gguf.shards import joined
+from llmctl.settings import Settings
+from llmctl.store import kept
+from llmctl.store.beginning import Beginning
+from llmctl.types.header import Header
+from llmctl.types.model import Source
+
+RANGE_BYTES = 1 << 20
+PART_RANGE_BYTES = 64 << 10
+
+
+def read(parts: Sequence[Source], settings: Settings) -> Header:
+    """The header of the model whose files are ``parts``, pinned to a commit: all their tensors, the first one's
+    metadata. What is kept needs no network.
+
+    Raises OfflineError, NetworkError, AccessError, NotFoundError, and IntegrityError for what isn't a sound GGUF file.
+    """
+    with net.Sessions() as sessions:
+        headers = [
+            _header(part, settings, sessions, PART_RANGE_BYTES if index else RANGE_BYTES)
+            for index, part in enumerate(parts)
+        ]
+    return joined(headers, [_label(part) for part in parts])
+
+
+def held(source: Source) -> Path | None:
+    """The kept header of ``source``, as a file of its own; None if it was never read, or let go since."""
+    file = kept.place(_name(source))
+    return file if file.is_file() else None
+
+
+def _header(source: Source, settings: Settings, sessions: net.Sessions, range_bytes: int) -> Header:
+    if (file := held(source)) is not None:
+        try:
+            header = read_file(file, whole=False)
+        except LlmctlError:
+            pass  # damaged, or gone just now: fetched again
+        else:
+            kept.used(file)
+            return header
+    if settings.offline:
+        raise OfflineError(
+            f"the header of {_label(source)} is not on this machine, and llmctl is set to stay offline",
+            hint="unset LLMCTL_OFFLINE and HF_HUB_OFFLINE, or set offline = false",
+        )
+    beginning = Beginning(source, settings=settings, kept=sessions, range_bytes=range_bytes)
+    try:
+        beginning.start()
+        header = read_header(beginning, size_bytes=beginning.total_bytes)
+    except IntegrityError as error:
+        raise IntegrityError(f"{_label(source)} {error.message}", hint=f"llmctl plan {source.repo}") from error
+    finally:
+        beginning.close()
+    raw = beginning.held
+    del raw[header.data_offset :]
+    raw.extend(bytes(header.data_offset - len(raw)))  # padding that nobody read
+    kept.write(_name(source), raw)
+    return header
+
+
+def _name(source: Source) -> str:
+    known = source.sha256 or hashlib.sha256(f"{source.repo}\0{source.revision}\0{source.file}".encode()).hexdigest()
+    return f"{known}.gguf"
+
+
+def _label(source: Source) -> str:
+    return f"{source.repo}/{source.file}"

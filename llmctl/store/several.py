@@ -1,0 +1,14 @@
+"""Several files of one model, told as one transfer."""
+
+from __future__ import annotations
+
+from llmctl.store.progress import Progress
+
+
+def shifted(progress: Progress, before_bytes: int, total_bytes: int | None) -> Progress:
+    """``progress`` for a file that comes after ``before_bytes`` of others; ``total_bytes`` is that of all together."""
+
+    def tell(done_bytes: int, _: int | None, /) -> None:
+        progress(before_bytes + done_bytes, total_bytes)
+
+    return tell

@@ -1,0 +1,50 @@
+"""Whether the bytes of a stored file are still those that its name, its manifest or the catalogue promise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from llmctl.errors import AccessError, IntegrityError, NotFoundError, ResourceError
+from llmctl.gguf.header import read_file
+from llmctl.store.copying import hashed
+from llmctl.store.progress import Progress
+from llmctl.store.stored import Stored
+
+
+class State(StrEnum):
+    """SOUND: hashed and right. WHOLE: its own header fits its length, but no sha256 is known. WRONG: not what it must
+    be. UNREADABLE: nobody knows."""
+
+    SOUND = "sound"
+    WHOLE = "whole"
+    WRONG = "wrong"
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """``sha256`` is what the bytes have, ``expected`` what they must have, as far as that is known."""
+
+    stored: Stored
+    state: State
+    why: str | None = None
+    sha256: str | None = None
+    expected: str | None = None
+
+
+def verify(stored: Stored, expected: str | None, progress: Progress) -> Verdict:
+    """Reads all of the file, unless its header is wrong already. Raises nothing but KeyboardInterrupt."""
+    try:
+        read_file(stored.path)
+        if expected is None:
+            return Verdict(stored, State.WHOLE)
+        found = hashed(stored.path, progress)
+    except IntegrityError as error:
+        return Verdict(stored, State.WRONG, error.message.removeprefix(f"{stored.path} "), None, expected)
+    except (NotFoundError, AccessError, ResourceError) as error:
+        return Verdict(stored, State.UNREADABLE, error.message, None, expected)
+    if found != expected:
+        why = f"has sha256 {found[:16]}…, it must have {expected[:16]}…"
+        return Verdict(stored, State.WRONG, why, found, expected)
+    return Verdict(stored, State.SOUND, None, found, expected)

@@ -1,0 +1,150 @@
+"""Where ``llmctl pull`` takes a model from: any repository, an address, a file, a folder, a stick."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from llmctl import net
+from llmctl.cli import main
+from tests.fakes import command, other_tools
+from tests.fakes.gguf_file import model_shape, write_model
+from tests.fakes.hub import COMMIT, FakeHub
+
+REPO = "maker/tiny-GGUF"
+
+pytestmark = pytest.mark.usefixtures("kernels_known")
+
+
+def place(home: Path, quant: str) -> Path:
+    return home / f"cache/huggingface/hub/models--maker--tiny-GGUF/snapshots/{COMMIT}/tiny-{quant}.gguf"
+
+
+def test_any_repository(hub: FakeHub, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hub.licences[REPO] = "apache-2.0"
+    assert main(["pull", f"{REPO}:q8_0"]) == 0
+    out, err = capsys.readouterr()
+    assert out == f"{place(home, 'Q8_0')}\n"
+    assert err.splitlines()[0] == f"{REPO} Q8_0: 2 MB from {net.host_of(hub.url)}, licence apache-2.0"
+    assert (place(home, "Q8_0").parents[2] / "refs/main").read_text() == COMMIT
+    asked = len(hub.requests)
+    for name in (f"{REPO}:Q8_0", f"{REPO}:tiny-Q8_0.gguf"):
+        assert main(["pull", name]) == 0
+        assert capsys.readouterr().out == out
+    assert len(hub.requests) == asked
+
+
+def test_a_repository_without_a_quant_is_asked_for_and_found_offline(
+    hub: FakeHub, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["pull", REPO]) == 0
+    out, err = capsys.readouterr()
+    assert out == f"{place(home, 'Q4_0')}\n"
+    assert "Q4_0 of maker/tiny-GGUF; there is also Q8_0" in err
+    assert main(["pull", "--offline", REPO]) == 0
+    assert capsys.readouterr().out == out
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # and where there is no route
+    assert main(["pull", REPO]) == 0
+    told = capsys.readouterr()
+    assert told.out == out
+    assert "warning: asking for maker/tiny-GGUF: 127.0.0.1:9" in told.err
+
+
+@pytest.mark.parametrize("page", ["", "/tree/main", "/resolve/main/tiny-Q4_0.gguf", "/blob/main/tiny-Q4_0.gguf"])
+def test_a_page_out_of_the_browser(page: str, hub: FakeHub, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pull", f"{hub.url}/{REPO}{page}"]) == 0
+    assert capsys.readouterr().out == f"{place(home, 'Q4_0')}\n"
+
+
+def test_a_revision(hub: FakeHub, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pull", f"{REPO}:Q4_0", "--revision", COMMIT]) == 0
+    assert not (place(home, "Q4_0").parents[2] / "refs").exists()  # a commit is no branch
+    asked = len(hub.requests)
+    assert main(["pull", f"{REPO}:Q4_0", "--revision", COMMIT]) == 0
+    assert len(hub.requests) == asked
+    assert main(["pull", f"{REPO}:Q4_0", "--revision", "main"]) == 0  # asks where the branch stands now
+    assert len(hub.requests) > asked
+    assert (place(home, "Q4_0").parents[2] / "refs/main").read_text() == COMMIT
+
+
+def test_an_address(hub: FakeHub, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sha256 = hub.sha256(REPO, "tiny-Q4_0.gguf")
+    for _ in range(2):
+        assert main(["pull", "--sha256", sha256, f"{hub.cdn_url}/{REPO}/tiny-Q4_0.gguf?signature=x"]) == 0
+        assert capsys.readouterr().out == f"{home}/data/llmctl/models/files/{sha256}/tiny-Q4_0.gguf\n"
+    assert hub.count("cdn", "GET") >= 1
+
+
+def test_a_file_and_a_folder_of_the_users_own(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = home / "mine"
+    mine.mkdir()
+    file = write_model(mine / "my-model-Q8_0.gguf", model_shape("tiny"))
+    for name in (str(file), "./mine", "mine/my-model-Q8_0.gguf"):
+        assert main(["pull", name]) == 0
+        out, err = capsys.readouterr()
+        assert Path(out.rstrip()).read_bytes() == file.read_bytes()
+        assert "copied" in err
+    assert main(["models", "list"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[:2] == ["my-model", "Q8_0"]
+    write_model(mine / "another-Q8_0.gguf", model_shape("tiny"))
+    assert main(["pull", "./mine"]) == 4
+    assert "exactly one model" in capsys.readouterr().err
+
+
+def test_from_one_machine_to_another(
+    hub: FakeHub, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stick = tmp_path / "stick"
+    assert main(["pull", "tiny:Q4_0", "--to", str(stick)]) == 0
+    out, err = capsys.readouterr()
+    assert out == f"{stick}/tiny-Q4_0\n"
+    assert f"llmctl pull --from {stick} tiny:Q4_0" in err
+    assert main(["pull", f"{REPO}:Q8_0", "--to", str(stick)]) == 0
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other/cache"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "other/data"))
+    asked = len(hub.requests)
+    assert main(["pull", "--from", str(stick)]) == 4
+    assert f"holds {REPO}:Q8_0, tiny:Q4_0: name one" in capsys.readouterr().err
+    assert main(["pull", "--from", str(stick), "tiny", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert said["data"]["source"]["revision"] == COMMIT
+    assert main(["pull", "--offline", "tiny:Q4_0", "-q"]) == 0
+    assert capsys.readouterr().out.startswith(f"{tmp_path}/other/cache/huggingface/hub/")
+    assert len(hub.requests) == asked
+
+
+def test_a_stick_cannot_bring_another_model_under_the_catalogues_name(
+    hub: FakeHub, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["pull", "tiny:Q4_0", "--to", str(tmp_path / "stick")]) == 0
+    tiny = home / "config/llmctl/models/tiny.toml"
+    pinned = tiny.read_text().replace('file = "tiny-Q4_0.gguf"', f'file = "tiny-Q4_0.gguf"\nsha256 = "{"0" * 64}"')
+    tiny.write_text(pinned)
+    capsys.readouterr()
+    assert main(["pull", "--from", str(tmp_path / "stick")]) == 6
+    assert "the catalogue says 0000" in capsys.readouterr().err
+
+
+def test_a_limit_on_the_rate_and_the_time_it_will_take(hub: FakeHub, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pull", "tiny:Q4_0", "--limit-rate", "20M"]) == 0
+    assert "Tiny 1B Q4_0: 2 MB, ~0.1 s from" in capsys.readouterr().err
+
+
+def test_what_is_here_runs_by_its_name(hub: FakeHub, home: Path, tmp_path: Path) -> None:
+    """Any repository, and what another tool holds; and the list knows that it ran."""
+    hub.repos = {REPO: {"real-Q4_0.gguf": write_model(tmp_path / "m.gguf", model_shape("tiny"))}}
+    held = write_model(tmp_path / "held.gguf", replace(model_shape("tiny"), name="held"))
+    other_tools.ollama(home / ".ollama/models", held)
+    assert main(["pull", f"{REPO}:Q4_0"]) == 0
+    for name, model in ((f"{REPO}:Q4_0", REPO), ("llama3.2:1b", "llama3.2:1b")):
+        done = command.llmctl("run", "--offline", "-m", name, "-n", "2", "--json", "hi")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["data"]["route"]["model"] == model
+    done = command.llmctl("run", "-m", "maker/other-GGUF:Q4_0", "hi")
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "llmctl pull maker/other-GGUF:Q4_0" in done.stderr
+    rows = json.loads(command.llmctl("models", "list", "--json").stdout)["data"]["models"]
+    assert {row["name"]: row["last_used"] is not None for row in rows} == {REPO: True, "llama3.2:1b": True}

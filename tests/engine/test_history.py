@@ -1,0 +1,172 @@
+"""The record of runs: what it holds and what not, its size, and that neither haste nor a broken line hurts it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmctl import paths
+from llmctl.engine.history import LIMIT_BYTES, Figures, Forecast, Run, read, record, run_of
+from llmctl.engine.supervise import Engine
+from llmctl.types.answer import Finished, Measured, Usage
+from llmctl.types.endpoint import Address
+from llmctl.types.plan import DeviceMemory, MemoryPlan
+from tests.fakes.fits import fit_for
+
+RUN = Run(
+    date="2026-10-03T12:00:00Z",
+    model="smollm2-135m-instruct",
+    quant="Q4_1",
+    file_bytes=98_362_432,
+    sha256="ab" * 32,
+    context=8192,
+    kv_type="f16",
+    gpu_layers=0,
+    threads=2,
+    engine="llama-cpp-python 0.3.36, ggml 0.25.3 d25f87b",
+    processor="AMD EPYC",
+    prompt_tokens=31,
+    completion_tokens=12,
+    load_s=0.21,
+    predicted=Forecast(363_397_120, 0, 102.0, 972.0),
+    measured=Figures(213_000_000, None, 99.5, 480.0),
+)
+UNKNOWN = replace(
+    RUN, file_bytes=None, sha256=None, prompt_tokens=None, completion_tokens=None,
+    measured=Figures(None, None, None, None),
+)  # fmt: skip
+
+
+def place() -> Path:
+    return paths.data_dir() / "history.jsonl"
+
+
+class Started(Engine):
+    """An engine that was started, without its process."""
+
+    def __init__(self) -> None:
+        self.address = Address("http://127.0.0.1:1/v1", "m", "a-secret-token")
+        self.load_s = 0.25
+        self.build = "llama-cpp-python 0.3.36, ggml 1 abc"
+
+
+def test_nothing_was_recorded_yet() -> None:
+    assert read() == ()
+
+
+def test_what_is_recorded_is_read_again_in_order() -> None:
+    runs = (RUN, UNKNOWN, replace(RUN, model="ünïcode:\n{}"))
+    for run in runs:
+        record(run)
+    assert read() == runs
+    assert len(place().read_bytes().splitlines()) == len(runs)
+
+
+def test_only_its_owner_can_read_it() -> None:
+    for number in range(2 * LIMIT_BYTES // 500):
+        record(replace(RUN, load_s=float(number)))
+    modes = {file.name: file.stat().st_mode & 0o777 for file in place().parent.iterdir() if file.suffix == ".jsonl"}
+    assert modes == {"history.jsonl": 0o600, "history.old.jsonl": 0o600}
+
+
+def test_it_does_not_grow_and_keeps_the_latest() -> None:
+    for number in range(500):
+        record(replace(RUN, prompt_tokens=number))
+    kept = [run.prompt_tokens for run in read()]
+    assert kept == list(range(500 - len(kept), 500))
+    assert 90 <= len(kept) <= 220
+    assert sum(file.stat().st_size for file in place().parent.iterdir()) < 2 * LIMIT_BYTES + 2000
+
+
+LINE = json.dumps(asdict(RUN)).encode()
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b"",
+        b"\n\n",
+        LINE[:200],  # the machine stopped in the middle
+        LINE[:200] + b"\n",
+        b"\x00" * 300,
+        b"\xff\xfe\n",
+        b"[" * 20_000,
+        b"null\n[]\n{}\n7\n",
+        LINE.replace(b'"context": 8192', b'"context": -1'),
+        LINE.replace(b'"context": 8192', b'"context": "8192"'),
+        LINE.replace(b'"context": 8192', b'"kontext": 8192'),  # another version's
+        LINE.replace(b"99.5", b"NaN"),
+        LINE.replace(b"8192", b"9" * 5000),
+    ],
+)
+def test_a_broken_line_costs_nothing_but_itself(broken: bytes) -> None:
+    record(RUN)
+    with place().open("ab") as file:
+        file.write(broken)
+    record(UNKNOWN)
+    assert read() == (RUN, UNKNOWN)
+
+
+def test_where_nothing_can_be_written(home: Path) -> None:
+    (home / "data").write_text("no folder")
+    record(RUN)
+    assert read() == ()
+
+
+MANY = """
+import sys
+from dataclasses import replace
+from llmctl.engine.history import record
+from tests.engine.test_history import RUN
+for number in range(int(sys.argv[2])):
+    record(replace(RUN, model=sys.argv[1], prompt_tokens=number))
+"""
+
+
+def test_runs_at_the_same_time_lose_nothing() -> None:
+    """Four processes whose lines make the file begin anew once in between."""
+    each = LIMIT_BYTES // len(LINE) * 3 // 8  # one and a half files in all
+    root = Path(__file__).parents[2]
+    processes = [
+        subprocess.Popen([sys.executable, "-c", MANY, f"m{number}", str(each)], cwd=root) for number in range(4)
+    ]
+    assert [process.wait(timeout=60) for process in processes] == [0] * 4
+    assert (place().parent / "history.old.jsonl").exists()
+    made = sorted((run.model, run.prompt_tokens) for run in read())
+    assert made == [(f"m{number}", turn) for number in range(4) for turn in range(each)]
+
+
+def test_what_a_run_tells_of_itself() -> None:
+    fit = fit_for(Path("/home/somebody/private/my model.gguf"), context=4096)
+    rows = tuple(DeviceMemory(name, 500, 0, 30, 0, 20, 550, 9999) for name in ("cpu", "0000:01:00.0", "0000:02:00.0"))
+    fit = replace(fit, memory=MemoryPlan(rows, must_fit_bytes=50 + 2 * 550, mapped_bytes=1500), gpu_layers=7)
+    finished = Finished("stop", Usage(10, 20), measured=Measured(40, 1000))
+    made = run_of(fit, Started(), finished, 9.5, 88.0)
+    assert made.predicted == Forecast(50, 1100, fit.speed.decode_tok_s, fit.speed.prefill_tok_s)
+    assert made.measured == Figures(40, 1000, 9.5, 88.0)
+    assert (made.model, made.quant, made.context, made.threads, made.gpu_layers) == ("under-test", "Q4_1", 4096, 2, 7)
+    assert (made.engine, made.load_s) == ("llama-cpp-python 0.3.36, ggml 1 abc", 0.25)
+    assert (made.prompt_tokens, made.completion_tokens) == (10, 20)
+    record(made)
+    written = place().read_text()
+    assert "somebody" not in written and "my model" not in written and "secret" not in written
+    assert read() == (made,)
+
+
+def test_an_engine_that_tells_nothing_of_memory() -> None:
+    made = run_of(fit_for(None), Started(), Finished("stop", Usage(None, None)), None, None)
+    assert made.measured == Figures(None, None, None, None)
+
+
+def test_it_has_no_place_for_text() -> None:
+    """Whoever adds a field adds it here, and has thought of what it tells of its user."""
+    known: dict[str, Any] = {field.name: field.type for field in fields(Run)}
+    assert {name for name, kind in known.items() if "str" in kind} == {
+        "date", "model", "quant", "sha256", "kv_type", "engine", "processor",
+    }  # fmt: skip
