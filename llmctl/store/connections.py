@@ -118,7 +118,7 @@ class Connection(threading.Thread):
                     while self._segment.at < self._segment.end and not self.over:
                         self._ask(self._segment, kept)
                     segments.give_back(self._segment)
-                    self._segment = None if self.over else self._pool.next_segment()
+                    self._segment = self._pool.next_segment()
         except BaseException as error:  # noqa: BLE001  for the thread that looks after this one
             self.error = None if self.over else error
         finally:

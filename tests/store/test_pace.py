@@ -105,7 +105,7 @@ def test_the_limit_holds_over_all_connections(threads: int) -> None:
     begun_s = time.monotonic()
 
     def fetch() -> None:
-        while time.monotonic() - begun_s < 0.8:
+        while time.monotonic() - begun_s < 0.5:
             taken.append((time.monotonic() - begun_s, grain_bytes))
             limit.wait(grain_bytes, over)
 
@@ -115,8 +115,8 @@ def test_the_limit_holds_over_all_connections(threads: int) -> None:
     for one in running:
         one.join()
     total = sum(count for _, count in taken)
-    assert total == pytest.approx(0.8 * 50 * MB, rel=0.3)
-    for from_s in (0.0, 0.2, 0.4):
+    assert total == pytest.approx(0.5 * 50 * MB, rel=0.4)
+    for from_s in (0.0, 0.1, 0.3):
         within = sum(count for at_s, count in taken if from_s <= at_s < from_s + 0.2)
         assert within <= (0.2 + 0.25) * 50 * MB
 

@@ -68,8 +68,8 @@ def blob(home: Path, hub: FakeHub) -> Path:
 
 @pytest.fixture
 def large(home: Path, hub: FakeHub, tmp_path: Path) -> Iterator[Path]:
-    """Puts a file of 96 MiB on the hub. Yields where it is stored."""
-    tensors = [TensorSpec("token_embd.weight", (1024, 96 << 8), "F32")]
+    """Puts a file of 48 MiB on the hub. Yields where it is stored."""
+    tensors = [TensorSpec("token_embd.weight", (1024, 48 << 8), "F32")]
     file = write(tmp_path / LARGE, {"general.architecture": "llama"}, tensors, fill=Fill.RANDOM)
     hub.repos = {REPO: {**hub.repos[REPO], LARGE: file}}
     yield home / "cache/huggingface/hub/models--maker--tiny-GGUF/blobs" / hub.sha256(REPO, LARGE)
@@ -86,11 +86,11 @@ def sha256(path: Path) -> str:
 
 def test_killed_again_and_again(hub: FakeHub, large: Path) -> None:
     """At random moments: the file is right in the end, and little of it was fetched twice."""
-    hub.switch(bytes_per_s=8_000_000)
+    hub.switch(bytes_per_s=10_000_000)
     size, chance, kills, kept_bytes = hub.size(REPO, LARGE), random.Random(7), 0, 0
     while True:
         running = child(LARGE)
-        more_bytes = chance.randrange(1 << 20, 40 << 20)
+        more_bytes = chance.randrange(1 << 20, 22 << 20)
         wait_for(lambda: running.poll() is not None or noted_bytes(large) >= kept_bytes + more_bytes)  # noqa: B023
         if running.poll() is not None:
             break
@@ -111,7 +111,7 @@ def test_killed_again_and_again(hub: FakeHub, large: Path) -> None:
 
 @pytest.mark.parametrize("processes", [2, 5])
 def test_several_processes_at_once_transfer_once(processes: int, hub: FakeHub) -> None:
-    hub.switch(bytes_per_s=3_000_000, connections=1)
+    hub.switch(bytes_per_s=6_000_000, connections=1)
     running = [child() for _ in range(processes)]
     said = [one.communicate(timeout=60) for one in running]
     assert [one.returncode for one in running] == [0] * processes, said
