@@ -138,8 +138,8 @@ def hops(
 
     Each answer is closed when the next is asked for, and its connection with it unless the answer was read to its end
     and sessions are ``kept``. ``secret`` headers (a token) go to the origin of ``url`` only, and no more once that was
-    left. Raises NetworkError (CertificateError) that names the host that failed, also for
-    redirects that turn in circles, leave HTTP, or lead from https to http.
+    left. Raises NetworkError (CertificateError) that names the host that failed, also for redirects that turn in
+    circles, leave HTTP, or lead from https to http.
     """
     for _ in range(MAX_REDIRECTS):
         with nullcontext(kept.to(url)) if kept is not None else session(url) as made:
@@ -196,10 +196,10 @@ def pieces(response: requests.Response, doing: str, *, at_once_bytes: int = PIEC
     held_bytes, ask_bytes, failed = 0, LEAST_PIECE_BYTES, None
     try:
         while piece := response.raw.read1(min(ask_bytes, at_once_bytes - held_bytes), decode_content=False):
-            # room for a large piece is not made for small ones: malloc would give it back to the system each time
-            ask_bytes = (
-                min(2 * ask_bytes, PIECE_BYTES) if len(piece) == ask_bytes else max(LEAST_PIECE_BYTES, ask_bytes // 2)
-            )
+            if len(piece) == ask_bytes:  # a large buffer for small pieces would cost more than it saves
+                ask_bytes = min(PIECE_BYTES, ask_bytes * 2)
+            elif len(piece) < ask_bytes // 4:
+                ask_bytes = max(LEAST_PIECE_BYTES, ask_bytes // 2)
             held.append(piece)
             held_bytes += len(piece)
             if held_bytes < min(TOGETHER_BYTES, at_once_bytes) and _more(connection):

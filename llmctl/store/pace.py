@@ -12,6 +12,7 @@ WINDOW_S = 0.3  # the same holds for this
 MOST_SLOW_START_S = 2.0
 GAIN = 0.3  # an added connection has to bring at least so much of what one brought before
 WORTH_S = 2.0  # with less to go, asking for more costs more than it brings
+ENOUGH = 0.95  # of what the user allows
 HOLD_S = 30.0  # lines change: so long after a vain attempt there is another
 
 
@@ -24,7 +25,7 @@ class Pace:
     def __init__(self, now_s: float, *, limit_bytes_per_s: float | None) -> None:
         self.target = 1
         self.rate = 0.0
-        self._enough = (limit_bytes_per_s or float("inf")) * 0.8
+        self._enough = (limit_bytes_per_s or float("inf")) * ENOUGH
         self._before: tuple[int, float] | None = None  # connections and rate before the latest were added
         self._climbing = True  # until the first vain attempt every step doubles
         self._raised_s = now_s
@@ -50,7 +51,7 @@ class Pace:
         if self._before is not None:
             connections, rate = self._before
             self._before = None
-            if self.rate < rate * (1 + GAIN * (self.target / connections - 1)):
+            if self.rate < min(self._enough, rate * (1 + GAIN * (self.target / connections - 1))):
                 self.fall_back(connections, now_s + HOLD_S)
         worth = self.rate < self._enough and left_bytes > self.rate * WORTH_S
         if worth and self.target < MOST and now_s >= self._hold_until_s:

@@ -84,6 +84,7 @@ class Partial:
                 self.validator = note.etag
             self._file.truncate(self._written.end)
             self.joined = self.done_bytes > 0
+            self._unsynced_bytes = self._written.total_bytes - self._synced.total_bytes
             for _ in range(journal.SLOTS):
                 self._note()  # from here on the journal needs no more room, come what may
             self._digest = resources.enter_context(Digest(self.path))
@@ -161,6 +162,7 @@ class Partial:
             self.validator = None
             self.joined = False
             self._note()
+            self._journal.sync()  # an older note must not come back after a power cut and speak of other bytes
 
     def sync_due(self) -> bool:
         with self._changed:

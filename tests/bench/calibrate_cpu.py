@@ -27,7 +27,7 @@ from llmctl.engine import kernels
 from llmctl.engine.devices import this_machine
 from llmctl.errors import EngineError
 from llmctl.host import Host
-from llmctl.planner.memory import place
+from llmctl.planner.placement import Placer
 from llmctl.planner.speed import (
     Load,
     Rates,
@@ -40,6 +40,7 @@ from llmctl.planner.speed import (
 )
 from llmctl.types.machine import KernelRate, Machine
 from llmctl.types.model import Candidate
+from llmctl.types.plan import Configuration
 from tests.fakes import gguf_file
 
 SHAPES = (
@@ -171,7 +172,8 @@ def report(machine: Machine, points: Sequence[Point]) -> None:
         fitted = streaming[n] + point.token_s * dot(decode_rows[n], decoding)
         prompt = products[n] + point.prompt_s * dot(prompt_rows[n], prefilling)
         load = Load(point.prompt, point.depth)
-        now = speed(machine, shape, weights, place(machine, shape, weights, CONTEXT, None), threads, load, constants)
+        placement = Placer(machine, shape, weights).place(Configuration(CONTEXT))
+        now = speed(machine, shape, weights, placement, threads, load, constants)
         ratios.append(1 / point.token_s / now.decode_tok_s)
         print(
             f"# {point.candidate.model.id:26} depth {point.prompt:4}"

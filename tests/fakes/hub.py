@@ -86,6 +86,7 @@ class FakeHub:
         self.sent_bytes = 0
         self.busy = self.most_busy = 0  # answers of the file host on their way, now and at most
         self.turned_away = 0  # by ``connections``
+        self.opened: list[str] = []  # connections to hub and cdn
         self._lock = threading.Lock()
         self._sha256: dict[tuple[str, str], str] = {}
         self._hub = _server(self, "hub")
@@ -183,6 +184,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Silence."""
+
+    def setup(self) -> None:
+        super().setup()
+        self.server.hub.opened.append(self.server.side)
 
     def do_HEAD(self) -> None:
         self._answer()

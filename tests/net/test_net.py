@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import trustme
 
 from llmctl import net
 from llmctl.errors import CertificateError, ConfigError, LlmctlError, NetworkError, UsageError
+from tests.fakes.hub import FakeHub
 
 
 class Server:
@@ -226,3 +228,57 @@ def test_whole_number(value: str | None, number: int | None) -> None:
 @pytest.mark.parametrize(("value", "seconds"), [("7", 7), ("Wed, 21 Oct 2026 07:28:00 GMT", None), ("1e9", None)])
 def test_retry_after(value: str, seconds: int | None) -> None:
     assert net.retry_after_s({"Retry-After": value}) == seconds
+
+
+class Halting:
+    """Sends a head, ``sent`` and, once it is ``let_go``, nothing more: it closes the connection."""
+
+    def __init__(self, sent: list[bytes], promised_bytes: int) -> None:
+        self.let_go = threading.Event()
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        self._parts = [b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % promised_bytes, *sent]
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        connection, _ = self._listening.accept()
+        with self._listening, connection:
+            connection.recv(65536)
+            for part in self._parts:
+                connection.sendall(part)
+            self.let_go.wait(10)
+
+
+def test_what_has_come_in_does_not_wait_for_what_has_not() -> None:
+    server = Halting([b"x" * 1000], 5000)
+    for response in net.hops("GET", server.url, doing="asking", headers={}, secret={}):
+        coming = net.pieces(response, "asking")
+        assert next(coming) == b"x" * 1000
+        server.let_go.set()
+        with pytest.raises(NetworkError, match="broke the connection"):
+            next(coming)
+
+
+def test_a_connection_is_used_again_where_sessions_are_kept() -> None:
+    with FakeHub({"maker/tiny": {"file": b"x" * 300_000}}) as hub, net.Sessions() as kept:
+        for _ in range(3):
+            url = f"{hub.url}/maker/tiny/resolve/main/file"
+            for response in net.hops("GET", url, doing="asking", headers={}, secret={}, kept=kept):
+                if not response.is_redirect:
+                    assert sum(map(len, net.pieces(response, "asking"))) == 300_000
+        assert sorted(hub.opened) == ["cdn", "hub"]
+        assert len(hub.requests) == 6
+
+
+def test_what_came_in_before_the_connection_broke_is_not_lost() -> None:
+    sent = [bytes([number]) * 5000 for number in range(100)]
+    server = Halting(sent, 1 << 20)
+    server.let_go.set()
+    received = []
+    for response in net.hops("GET", server.url, doing="asking", headers={}, secret={}):
+        with pytest.raises(NetworkError, match="broke the connection"):
+            for piece in net.pieces(response, "asking", at_once_bytes=70_000):
+                assert len(piece) <= 70_000
+                received.append(piece)
+    assert b"".join(received) == b"".join(sent)

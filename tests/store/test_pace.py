@@ -68,7 +68,8 @@ def test_what_is_over_soon_is_not_worth_it() -> None:
 
 def test_no_more_than_the_limit_needs() -> None:
     assert followed(lambda count: min(10 * MB, 20 * MB * count), limit_bytes_per_s=10 * MB)[-1] == 1
-    assert followed(lambda count: min(50 * MB, 20 * MB * count), limit_bytes_per_s=50 * MB)[-1] <= 4
+    assert followed(lambda count: min(50 * MB, 20 * MB * count), limit_bytes_per_s=50 * MB)[-1] == 4
+    assert followed(lambda count: min(90 * MB, 20 * MB * count), limit_bytes_per_s=90 * MB)[-1] == 8
 
 
 def test_after_a_while_it_is_tried_again() -> None:

@@ -59,10 +59,11 @@ def test_several_where_every_connection_has_its_share(hub: FakeHub, add: Add, so
     assert all("If-Range" in one.headers for one in gets(hub)[1:])
 
 
-def test_the_hub_is_not_asked_for_every_part(hub: FakeHub, add: Add, source: Source) -> None:
+def test_a_part_takes_no_question_and_no_connection_of_its_own(hub: FakeHub, add: Add, source: Source) -> None:
     hub.switch(bytes_per_s=SHARE)
     add(source)
     assert len(gets(hub)) > hub.count("hub", "GET")
+    assert len(gets(hub)) > hub.opened.count("cdn")
 
 
 def test_an_address_that_expires_is_asked_for_anew(hub: FakeHub, add: Add, source: Source) -> None:
