@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from statistics import median
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -113,6 +112,8 @@ def _measure(out: Output, fit: Fit, repetitions: int) -> tuple[Rates, Rates, Run
 
 
 def _summary(rates: list[float]) -> Rates:
+    from statistics import median
+
     return Rates(median(rates), min(rates), max(rates))
 
 

@@ -16,7 +16,6 @@ from llmctl import paths, units
 from llmctl.cli import complete
 from llmctl.cli.output import Output, colour
 from llmctl.errors import UsageError
-from llmctl.types.machine import AcceleratorKind, Network
 
 if TYPE_CHECKING:
     from llmctl.cli.situation import Shelf
@@ -118,14 +117,16 @@ class Report:
 def _this_machine(out: Output, *, measure: bool, network: bool) -> Report:
     from llmctl.checks import checks
     from llmctl.checks.surroundings import around
-    from llmctl.cli import situation
+    from llmctl.cli.here import this_machine
     from llmctl.probe.stopwatch import Stopwatch
 
     watch = Stopwatch()
-    shown, engines = situation.this_machine(out, thorough=True, again=measure, watch=watch)
+    shown, engines = this_machine(out, thorough=True, again=measure, watch=watch)
     reach = None
     if network:
+        from llmctl.cli import situation
         from llmctl.store.reach import reach as ask
+        from llmctl.types.machine import Network
 
         out.note("Asking the model hub, and fetching a sample for two seconds …")
         with watch.part("network"):
@@ -202,7 +203,7 @@ def _facts(machine: Machine, engines: Sequence[EngineInfo]) -> list[tuple[str, l
 
 
 def _card(card: Accelerator) -> list[str]:
-    memory = ["shares memory"] if card.kind is not AcceleratorKind.DISCRETE else []
+    memory = ["shares memory"] if card.kind != "discrete" else []
     if card.memory_total_bytes is not None:
         up_to = "up to " if memory else ""
         free = f", {units.size(card.memory_free_bytes)} free" if card.memory_free_bytes is not None else ""

@@ -9,11 +9,9 @@ from pathlib import Path
 
 from llmctl import catalogue, paths, planner, settings
 from llmctl.catalogue import Catalogue, Knowledge
+from llmctl.cli.here import this_machine
 from llmctl.cli.output import Output
-from llmctl.engine import devices, kernels
-from llmctl.errors import EngineError, NetworkError, NotFoundError
-from llmctl.host import Host
-from llmctl.probe.stopwatch import Stopwatch
+from llmctl.errors import NetworkError, NotFoundError
 from llmctl.settings import Settings
 from llmctl.store import Store, inventory
 from llmctl.store.inventory import Item
@@ -144,37 +142,6 @@ def look(
         machine, engines = this_machine(out, measure=measure)
     knowledge = catalogue.load_knowledge(paths.profiles_dir())
     return Situation(there.settings, there.known, there.store, out, machine, engines, knowledge, elsewhere)
-
-
-def this_machine(
-    out: Output,
-    *,
-    measure: bool = True,
-    thorough: bool = False,
-    again: bool = False,
-    watch: Stopwatch | None = None,
-) -> tuple[Machine, tuple[EngineInfo, ...]]:
-    """This machine and its engines, the speed of the engine's kernels included.
-
-    With ``measure`` that is measured, and told on stderr, when nothing is known of it yet; with ``thorough`` also when
-    it is incomplete because the machine was busy then; with ``again`` in any case, and then failing is an EngineError.
-    """
-    host, watch = Host(), watch or Stopwatch()
-    machine, engines = devices.this_machine(host, store=paths.hub_cache(), watch=watch)
-    usable = devices.startable(engines)
-    known = kernels.complete(machine.kernels) if thorough else bool(machine.kernels)
-    if usable is None or not measure or (known and not again):
-        return machine, engines
-    out.note("Measuring the engine's kernels, some two seconds, once per machine …")
-    try:
-        with watch.part("kernels"):
-            rates = kernels.measure(host, machine, usable, again=again)
-        return devices.with_engine(machine, engines, rates), engines
-    except EngineError as error:
-        if again:
-            raise
-        out.warn(error.message)
-        return machine, engines
 
 
 def want(

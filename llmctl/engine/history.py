@@ -19,12 +19,10 @@ from llmctl import paths
 from llmctl.engine.supervise import Engine
 from llmctl.errors import ResourceError
 from llmctl.host import Host
-from llmctl.planner.memory import CPU
 from llmctl.probe import cpu as processor
 from llmctl.probe.decode import MismatchError, decode
-from llmctl.store.lock import locked
 from llmctl.types.answer import Finished, Measured
-from llmctl.types.plan import Fit
+from llmctl.types.plan import CPU, Fit
 
 LIMIT_BYTES = 64 << 10  # a line has some 650 bytes
 
@@ -140,6 +138,8 @@ def _runs() -> Iterator[Run]:
 
 def _begin_anew(file: Path) -> None:
     """Whoever has opened the file by then still writes into it, under its new name."""
+    from llmctl.store.lock import locked
+
     with locked(file.with_suffix(".lock"), waiting=lambda: None):
         if file.stat().st_size >= LIMIT_BYTES:  # not done by another run meanwhile
             file.replace(_older(file))

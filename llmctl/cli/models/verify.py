@@ -12,7 +12,6 @@ from llmctl.cli import complete
 from llmctl.cli.models.listing import table
 from llmctl.cli.output import Output
 from llmctl.errors import IntegrityError
-from llmctl.types.model import SourceKind
 
 if TYPE_CHECKING:
     from llmctl.store.inventory import Item
@@ -95,6 +94,8 @@ def _document(item: Item, verdict: Verdict) -> dict[str, object]:
 
 
 def _error(wrong: Sequence[tuple[Item, Verdict]], count: int) -> IntegrityError:
+    from llmctl.types.model import SourceKind
+
     item, first = wrong[0]
     message = f"{item.label} is not what it must be: it {first.why}"
     if len(wrong) > 1:
