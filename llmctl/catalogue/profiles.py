@@ -237,18 +237,24 @@ def _shape(table: Table, context: int) -> Shape:
     """``kv`` has a row for each kind of layer that caches: how many, their key heads, the width of a key and of a value
     (the same unless ``value_dim`` says otherwise), and the window where they have one. Layers that share another's
     cache are not in it."""
-    full = windowed = 0
+    full = windowed = key_length = value_length = 0
     windows = set()
+    values: list[tuple[int, int, bool]] = []  # layers, elements of a layer's values, whether there is a window
     for row in table.tables("kv"):
-        key = row.count("head_dim")
-        width = row.count("layers") * row.count("heads") * (key + (row.count_or_none("value_dim") or key))
+        layers, heads, key = row.count("layers"), row.count("heads"), row.count("head_dim")
+        value = row.count_or_none("value_dim") or key
         window = row.count_or_none("window")
         row.end()
+        key_length, value_length = max(key_length, key), max(value_length, value)
+        values.append((layers, heads * value, window is not None))
+        width = layers * heads * (key + value)
         if window is None:
             full += width
         else:
             windowed += width
             windows.add(window)
+    widest = max((width for _, width, _ in values), default=0)
+    padding = [sum(layers * (widest - width) for layers, width, limited in values if limited == one) for one in (0, 1)]
     table.check(len(windows) <= 1, "kv", "rows with one and the same window")
     shape = Shape(
         architecture=table.text("architecture"),
@@ -264,6 +270,11 @@ def _shape(table: Table, context: int) -> Shape:
         state_bytes=table.count_or_none("state_bytes") or 0,
         n_expert=table.count_or_none("n_expert") or 0,
         n_expert_used=table.count_or_none("n_expert_used") or 0,
+        key_length=key_length,
+        value_length=value_length,
+        value_width=widest,
+        kv_padding=padding[0],
+        kv_window_padding=padding[1],
     )
     table.end()
     return shape

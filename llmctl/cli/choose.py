@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from llmctl import units
+from llmctl.cli import engine_plan
 from llmctl.cli.output import Output
 from llmctl.cli.situation import Situation
 from llmctl.errors import NetworkError, NotFoundError, OfflineError
@@ -21,7 +22,7 @@ def choose(situation: Situation, name: str | None, wanted: Want) -> Fit | NoFit:
     """
     candidates = situation.candidates(name, ask_hub=False)
     here = [one for one in candidates if one.path is not None]
-    if here and isinstance(planned := situation.plan(here, wanted), Plan):
+    if here and isinstance(planned := engine_plan.plan(situation, here, wanted, ask=False), Plan):
         return planned.choice
     planned = situation.plan(candidates, wanted)
     return planned.choice if isinstance(planned, Plan) else planned

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,12 +18,23 @@ from llmctl.cli.output import Output
 
 if TYPE_CHECKING:
     from llmctl.types.model import Openness
-    from llmctl.types.plan import Fit, NoFit, Plan, Rejected, Want
+    from llmctl.types.plan import DeviceMemory, Fit, MemoryPlan, NoFit, Plan, Rejected, Want
 
 EXIT_NOTHING_FITS = 3
 WIDTH = 80
 FEW = 3  # what is not picked, unless --limit or --all
+BAR_WIDTH = 36
+MARKS = ("█", "▓", "▒", "░")  # weights, their copies, what is remembered, what is computed with
+FREE, KEPT = "·", "-"
+LEGEND = "█ weights ▓ repacked ▒ KV cache, state ░ compute · free - stays free"
+BASES = {"engine": "The engine itself says so, asked without loading it", "analytic": "By formulas"}
 FOREMOST = ("weights_endmodel", "datasources_basemodel", "trainingcode")  # of the dimensions of openness
+
+
+class KvType(StrEnum):
+    F16 = "f16"
+    Q8_0 = "q8_0"
+    Q4_0 = "q4_0"
 
 
 def plan(
@@ -34,6 +46,9 @@ def plan(
     ] = None,
     task: Annotated[str | None, typer.Option("--task", help="What for.", autocompletion=complete.tasks)] = None,
     context: Annotated[int | None, typer.Option("--context", "-c", min=1, help="Tokens of context.")] = None,
+    kv_type: Annotated[
+        KvType | None, typer.Option("--kv-type", help="What the KV cache is kept in; q4_0 does harm.")
+    ] = None,
     machine: Annotated[
         str | None,
         typer.Option("--machine", help="Another machine: a document or its name.", autocompletion=complete.machines),
@@ -44,6 +59,9 @@ def plan(
     gpu_layers: Annotated[
         int | None, typer.Option("--gpu-layers", min=-1, help="Layers on the GPU; -1 for all of them.")
     ] = None,
+    repack: Annotated[
+        bool, typer.Option("--repack/--no-repack", help="A second copy of weights for the CPU's fast kernels, or none.")
+    ] = True,
     limit: Annotated[int | None, typer.Option("--limit", min=0, help="How many alternatives and rejections.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Everything else, each with its reason.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
@@ -58,10 +76,14 @@ def plan(
       llmctl plan ./model.gguf        a file; its header is enough
       llmctl plan --machine pi.toml   another machine
 
+    What you ask for (--context, --kv-type, --gpu-layers) is never changed: it fits, or the gap is told. The rest gives
+    way in this order: everything on the GPUs, the KV cache in f16; some experts on the CPU; the cache in q8_0; 256 or
+    128 tokens computed at once instead of 512; fewer layers on the GPUs; less context than is usual for the task.
+
     Fetches nothing and loads nothing. The first time, the engine's kernels are measured, which takes some seconds.
     Exit codes: 0, 2 usage, 3 nothing fits, 4 no such model or file, 6 not a sound GGUF file, 10 a broken profile.
     """
-    from llmctl.cli import situation
+    from llmctl.cli import engine_plan, situation
     from llmctl.errors import NothingFitsError
     from llmctl.types.plan import NoFit
 
@@ -71,8 +93,11 @@ def plan(
     loaded = found.settings
     explicit = model is not None
     wanted = situation.want(loaded, task=task, context=context, threads=threads, min_tok_s=min_tok_s, explicit=explicit)
-    wanted = replace(wanted, max_download_bytes=allowed, gpu_layers=gpu_layers)
-    answer = found.plan(found.candidates(model), wanted)
+    wanted = replace(
+        wanted, max_download_bytes=allowed, gpu_layers=gpu_layers, kv_type=kv_type and kv_type.value, repack=repack
+    )
+    candidates = found.candidates(model)
+    answer = found.plan(candidates, wanted) if model is None else engine_plan.plan(found, candidates, wanted)
     if isinstance(answer, NoFit):
         error = NothingFitsError(answer.reason, hint=_next_after(model, loaded.endpoints))
         if not json:
@@ -128,8 +153,8 @@ def screen(
     for name, fit in picks.items():
         yield from _wrapped(f"{name}: {fit.reasons[0]}.")
     if named:
-        yield from _memory(choice)
-        for reason in choice.reasons[1:]:
+        yield from _memory(choice.memory)
+        for reason in choice.reasons[1 + len(choice.memory.by_device) :]:  # the others tell what the table shows
             yield from _wrapped(f"{reason}.")
     subjects = set() if named or everything else {fit.candidate.model.id for fit in picks.values()}
     rejected = tuple(one for one in answer.rejected if one.model not in subjects)
@@ -183,15 +208,43 @@ def _download(fit: Fit) -> str:
     return f"{units.size(fit.download_bytes)}{seconds}"
 
 
-def _memory(fit: Fit) -> Iterator[str]:
-    """What is where. ``repacked`` is the copy that CPU kernels make; all but the weights must fit."""
-    cells: list[tuple[str, ...]] = [("", "weights", "repacked", "KV cache", "state", "compute", "total", "free")]
-    for row in fit.memory.by_device:
-        sizes = (row.weights_bytes, row.repacked_bytes, row.kv_bytes, row.state_bytes, row.compute_bytes)
-        cells.append((row.device, *(units.size(size) for size in (*sizes, row.total_bytes, row.available_bytes))))
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+def _memory(memory: MemoryPlan) -> Iterator[str]:
+    """What is where: a table, a bar for each device, and what of it can't be taken back."""
+    names = ("", "weights", "repacked", "KV cache", "state", "compute", "total", "free")
+    sizes = [(row.device, (*_parts(row), row.total_bytes, row.available_bytes)) for row in memory.by_device]
+    cells = [names, *((device, *map(units.size, row)) for device, row in sizes)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(names))]
     for row_cells in cells:
         yield "   " + " ".join(cell.rjust(width) for cell, width in zip(row_cells, widths, strict=True))
+    yield ""
+    for row in memory.by_device:
+        taken = f"{units.size(row.total_bytes)} of {units.size(row.available_bytes)}"
+        yield f"   {row.device.rjust(widths[0])} {_bar(row)} {taken}"
+    yield f"   {LEGEND}"
+    yield ""
+    reserved = units.size(memory.must_fit_bytes - memory.touched_bytes)
+    yield from _wrapped(
+        f"{units.size(memory.must_fit_bytes)} must fit, of which {reserved} is only reserved, for the logits of a "
+        f"whole batch; {units.size(memory.mapped_bytes)} is mapped and can be reclaimed. {BASES[memory.basis]}."
+    )
+
+
+def _parts(row: DeviceMemory) -> tuple[int, ...]:
+    return row.weights_bytes, row.repacked_bytes, row.kv_bytes, row.state_bytes, row.compute_bytes
+
+
+def _bar(row: DeviceMemory) -> str:
+    """The device's free memory, BAR_WIDTH wide: each part with a letter of its own, so that it reads without colour.
+    What is there shows, however little it is."""
+    from llmctl.planner.memory import margin_bytes
+
+    weights, repacked, kv, state, compute = _parts(row)
+    whole, bar, end = max(row.total_bytes, row.available_bytes), "", 0
+    for mark, size in zip(MARKS, (weights, repacked, kv + state, compute), strict=True):
+        end += size
+        bar += mark * max(1 if size else 0, round(BAR_WIDTH * end / whole) - len(bar))
+    kept = round(BAR_WIDTH * margin_bytes(row.available_bytes) / whole) if row.available_bytes else 0
+    return (bar + FREE * (BAR_WIDTH - len(bar) - kept)).ljust(BAR_WIDTH, KEPT)
 
 
 def _rejections(rejected: tuple[Rejected, ...], limit: int) -> Iterator[str]:

@@ -18,6 +18,7 @@ from typing import Any
 
 from llmctl import child
 from llmctl.engine import cache
+from llmctl.engine.loading import KV_TYPES, adjusted
 from llmctl.gguf.header import read_file
 from llmctl.host import Host
 from llmctl.probe.decode import MismatchError, decode
@@ -29,8 +30,6 @@ DEADLINE_S = 10.0
 MIB = 1 << 20
 COPIED_AT_ONCE_BYTES = 1 << 20
 
-# enum ggml_type
-KV_TYPES = {"f16": 1, "q8_0": 8, "q4_0": 2}
 LOAD_MODE_NONE = 0  # enum llama_load_mode: mapping is refused together with no_alloc
 
 BUFFER = re.compile(r"^\S+: +(\S+) +(compute|output) buffer size = +([\d.]+) MiB", re.MULTILINE)
@@ -54,21 +53,14 @@ def dry_run(
     What was answered for the same header, settings and build is not asked again. Raises IntegrityError for a file that
     holds no GGUF header.
     """
+    if (known := remembered(host, engine, file, configuration)) is not None:
+        return known, None
     header = read_file(file, whole=False)
-    about = file.stat()
-    settings = asdict(configuration)
-    key = (file.resolve(), about.st_size, about.st_mtime_ns, *settings.values(), engine.version, engine.build)
-    known = cache.read(SUBJECT, key) if host.live else None
-    if known is not None:
-        try:
-            return decode(Allocation, known, SUBJECT), None
-        except MismatchError:
-            pass  # written by another version of ours
     question = {
         "file": str(file),
         "header_bytes": header.data_offset,
         "file_bytes": header.data_offset + header.tensor_bytes,
-        **settings,
+        **asdict(configuration),
     }
     reply = host.ask("llmctl.engine.dry_run", question, deadline_s=deadline_s)
     if reply.data is None:
@@ -78,8 +70,23 @@ def dry_run(
     except MismatchError as error:
         return None, str(error)
     if answer.allocation is not None and host.live:
-        cache.write(SUBJECT, key, asdict(answer.allocation))
+        cache.write(SUBJECT, _key(engine, file, configuration), asdict(answer.allocation))
     return answer.allocation, answer.why
+
+
+def remembered(host: Host, engine: EngineInfo, file: Path, configuration: Configuration) -> Allocation | None:
+    """What was answered before for the same file, settings and build; nothing is asked."""
+    known = cache.read(SUBJECT, _key(engine, file, configuration)) if host.live and file.is_file() else None
+    try:
+        return None if known is None else decode(Allocation, known, SUBJECT)
+    except MismatchError:
+        return None  # written by another version of ours
+
+
+def _key(engine: EngineInfo, file: Path, configuration: Configuration) -> tuple[object, ...]:
+    about = file.stat()
+    settings = asdict(configuration).values()
+    return (file.resolve(), about.st_size, about.st_mtime_ns, *settings, engine.version, engine.build)
 
 
 def _tell(question: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,9 +100,8 @@ def _tell(question: Mapping[str, Any]) -> dict[str, Any]:
         file = _whole(question, Path(folder))
         loading: Any = llama_cpp.llama_model_default_params()
         loading.no_alloc, loading.load_mode = True, LOAD_MODE_NONE
-        loading.use_extra_bufts = question["repack"]
-        loading.n_gpu_layers = question["gpu_layers"]
-        model = llama_cpp.llama_model_load_from_file(str(file).encode(), loading)
+        with adjusted(loading, question):
+            model = llama_cpp.llama_model_load_from_file(str(file).encode(), loading)
         context = model and llama_cpp.llama_init_from_model(model, _params(llama_cpp, question))
     text = "".join(log)
     if not context:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 
 from llmctl.engine.supervise import Engine, Worker, new_token
 from llmctl.types.endpoint import Address
@@ -29,10 +30,9 @@ def start(fit: Fit, *, worker: Worker | None = None) -> Engine:
             {
                 "file": str(file),
                 "model": model,
-                "context": fit.context,
                 "threads": fit.threads,
-                "gpu_layers": fit.gpu_layers,
                 "token": token,
+                **asdict(fit.configuration),
             },
             timeout_s=LOAD_FLOOR_S + file.stat().st_size / SLOWEST_DISK_BYTES_PER_S,
         )

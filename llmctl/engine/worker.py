@@ -26,6 +26,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 BODY_LIMIT_BYTES = 64 << 20
+BATCH = 512  # tokens that are handed over at once: the binding's own number
 # Tokens that come faster than this go out together: nobody reads faster, and each time the reader wakes up it takes a
 # core from threads that wait for each other at every layer.
 TOGETHER_S = 0.03
@@ -61,6 +62,7 @@ class Model:
         import llama_cpp
 
         from llmctl.engine.footprint import Footprint
+        from llmctl.engine.loading import KV_TYPES, loads_as
 
         self.name = str(job["model"])
         self._turn = threading.Lock()
@@ -74,14 +76,18 @@ class Model:
         self._footprint = Footprint()
         # verbose=True keeps llama-cpp-python from pointing our file descriptors at /dev/null, which would swallow
         # the last words of a crash; what it prints itself in that mode is of no use to anybody.
-        with contextlib.redirect_stderr(io.StringIO()):
+        with contextlib.redirect_stderr(io.StringIO()), loads_as(job):
             self._llama: Any = llama_cpp.Llama(
                 model_path=str(job["file"]),
                 n_ctx=int(job["context"]),
                 n_threads=int(job["threads"]),
                 n_threads_batch=int(job["threads"]),
-                n_gpu_layers=int(job["gpu_layers"]),
-                swa_full=False,
+                n_ubatch=int(job["ubatch"]),
+                n_batch=max(int(job["ubatch"]), BATCH),
+                type_k=KV_TYPES[job["kv_type"]],
+                type_v=KV_TYPES[job["kv_type"]],
+                flash_attn=bool(job["flash_attention"]),
+                swa_full=bool(job["swa_full"]),
                 verbose=True,
             )
         self._llama.verbose = False

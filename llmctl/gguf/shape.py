@@ -22,7 +22,7 @@ from llmctl.gguf.layers import (
     windowed_layers,
 )
 from llmctl.types.header import Header, Tensor
-from llmctl.types.model import Shape, Weights
+from llmctl.types.model import Layer, Shape, Weights
 
 STATE_ELEMENT_BYTES = 4  # llama.cpp keeps recurrent state in F32, whatever the type of the KV cache
 
@@ -52,6 +52,13 @@ def shape(header: Header) -> Shape:
     windowed = windowed_layers(figures, n_layer)
     widths = _cache_widths(figures, n_embd, n_head, n_head_kv, recurrent, windowed)
     kv_window_width = sum(width for width, limited in zip(widths, windowed, strict=True) if limited)
+    values = _value_widths(figures, n_embd, n_head, n_head_kv, windowed)
+    state_bytes = state_elements(figures, n_embd, n_head[0]) * STATE_ELEMENT_BYTES
+    key_length, value_length = _head_lengths(figures, n_embd, n_head[0])
+    layers = tuple(
+        Layer(width, bool(limited), state_bytes if keeps else 0, max(values) - value if width else 0)
+        for width, limited, keeps, value in zip(widths, windowed, recurrent, values, strict=True)
+    )
     return Shape(
         architecture=header.architecture,
         n_layer=n_layer,
@@ -63,9 +70,18 @@ def shape(header: Header) -> Shape:
         kv_width=sum(widths) - kv_window_width,
         kv_window_width=kv_window_width,
         window=window(figures, n_layer) if kv_window_width else None,
-        state_bytes=sum(recurrent) * state_elements(figures, n_embd, n_head[0]) * STATE_ELEMENT_BYTES,
+        state_bytes=sum(recurrent) * state_bytes,
         n_expert=figures.number("expert_count", 0),
         n_expert_used=max(n_expert_used),
+        key_length=key_length,
+        value_length=value_length,
+        value_width=max(values),
+        kv_padding=sum(layer.padding for layer in layers if not layer.windowed),
+        kv_window_padding=sum(layer.padding for layer in layers if layer.windowed),
+        n_ff_expert=figures.number("expert_feed_forward_length", 0),
+        latent=_latent(figures),
+        per_layer_width=n_layer * figures.number("embedding_length_per_layer_input", 0),
+        layers=layers,
     )
 
 
@@ -76,7 +92,8 @@ def weights(header: Header) -> Weights:
     n_layer = figures.number("block_count", 0) - n_draft if n_draft else MAX_LAYERS
     loaded = [tensor for tensor in header.tensors if _block(tensor) < n_layer]
     looked_up = LOOKED_UP
-    if header.architecture in ENCODERS or any(tensor.name == OUTPUT_HEAD for tensor in loaded):
+    tied = header.architecture not in ENCODERS and all(tensor.name != OUTPUT_HEAD for tensor in loaded)
+    if not tied:
         looked_up |= {TOKEN_TABLE}
     experts = [tensor for tensor in loaded if EXPERTS.search(tensor.name)]
     return Weights(
@@ -86,6 +103,9 @@ def weights(header: Header) -> Weights:
         type_bytes=_matrix_bytes(tensor for tensor in loaded if tensor.name not in looked_up),
         exact=True,
         expert_type_bytes=_matrix_bytes(experts),
+        tied_bytes=sum(tensor.nbytes for tensor in loaded if tied and tensor.name == TOKEN_TABLE),
+        layer_bytes=_by_layer(loaded, figures),
+        layer_expert_bytes=_by_layer(experts, figures),
     )
 
 
@@ -114,11 +134,10 @@ def _cache_widths(
     recurrence = RECURRENCES.get(figures.architecture)
     if figures.architecture in ENCODERS | DIFFUSION or (recurrence and recurrence.layers is Layers.ALL):
         return [0] * n_layer
-    head = n_embd // n_head[0] if n_head[0] else 0
-    key, value = figures.number("attention.key_length", head), figures.number("attention.value_length", head)
+    key, value = _head_lengths(figures, n_embd, n_head[0])
     key_window = figures.number("attention.key_length_swa", key)
     value_window = figures.number("attention.value_length_swa", value)
-    if figures.number("attention.key_length_mla", 0) and figures.number("attention.value_length_mla", 0):
+    if _latent(figures):
         value = value_window = 0
     beside = recurrence is not None and recurrence.layers is Layers.BESIDE
     n_kv = KV_LAYERS.get(figures.architecture, n_layer - figures.number("attention.shared_kv_layers", 0))
@@ -131,6 +150,27 @@ def _cache_widths(
     return widths
 
 
+def _value_widths(
+    figures: Figures, n_embd: int, n_head: Sequence[int], n_head_kv: Sequence[int], windowed: Sequence[bool]
+) -> list[int]:
+    """Elements of all values of each layer, none with latent attention (n_embd_v_gqa in src/llama-hparams.cpp)."""
+    _, value = _head_lengths(figures, n_embd, n_head[0])
+    if _latent(figures):
+        return [0] * len(n_head_kv)
+    value_window = figures.number("attention.value_length_swa", value)
+    return [heads * (value_window if limited else value) for heads, limited in zip(n_head_kv, windowed, strict=True)]
+
+
+def _head_lengths(figures: Figures, n_embd: int, n_head: int) -> tuple[int, int]:
+    """Elements of one head's key and of its value."""
+    head = n_embd // n_head if n_head else 0
+    return figures.number("attention.key_length", head), figures.number("attention.value_length", head)
+
+
+def _latent(figures: Figures) -> bool:
+    return all(figures.number(f"attention.{name}_length_mla", 0) for name in ("key", "value"))
+
+
 def _n_vocab(header: Header, figures: Figures) -> int | None:
     tokens = header.array_lengths.get("tokenizer.ggml.tokens") or figures.find("vocab_size")
     table = next((tensor.shape for tensor in header.tensors if tensor.name == TOKEN_TABLE), ())
@@ -141,6 +181,17 @@ def _block(tensor: Tensor) -> int:
     """The layer that a tensor belongs to; -1 for those outside all layers."""
     match = BLOCK.match(tensor.name)
     return int(match[1]) if match else -1
+
+
+def _by_layer(tensors: Iterable[Tensor], figures: Figures) -> tuple[int, ...]:
+    """Bytes in each layer; empty for a file that doesn't say how many there are."""
+    n_layer = figures.number("block_count", 0) - figures.number("nextn_predict_layers", 0)
+    sizes = [0] * max(0, min(n_layer, MAX_LAYERS))
+    for tensor in tensors:
+        layer = _block(tensor)
+        if 0 <= layer < len(sizes):
+            sizes[layer] += tensor.nbytes
+    return tuple(sizes)
 
 
 def _matrix_bytes(tensors: Iterable[Tensor]) -> dict[str, int]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from llmctl import units
 from llmctl.catalogue.knowledge import Knowledge
 from llmctl.errors import UsageError
-from llmctl.planner.judge import Judge, Miss
+from llmctl.planner.judge import Allocations, Judge, Miss
 from llmctl.types.machine import Machine
 from llmctl.types.model import Candidate
 from llmctl.types.plan import Fit, NoFit, Plan, Rejected, Want
@@ -19,7 +19,13 @@ STILL_GOOD = 0.6  # the fastest pick has at least this share of its quality
 AS_FAST = 0.9  # and nothing better writes at this share of its speed
 
 
-def plan(machine: Machine, candidates: Sequence[Candidate], want: Want, knowledge: Knowledge) -> Plan | NoFit:
+def plan(
+    machine: Machine,
+    candidates: Sequence[Candidate],
+    want: Want,
+    knowledge: Knowledge,
+    allocations: Allocations | None = None,
+) -> Plan | NoFit:
     """What to run of ``candidates`` on ``machine``. Pure: no clock, disk or environment; their order doesn't matter.
 
     The choice has the highest quality of all that fit in memory (with the stated margin), are within the download
@@ -28,13 +34,14 @@ def plan(machine: Machine, candidates: Sequence[Candidate], want: Want, knowledg
     with STILL_GOOD of its quality, or what is better and AS_FAST (``fastest``), where there are such. ``alternatives``
     is the rest of the frontier: each is faster than all that are better.
 
-    An ``explicit`` wish is honoured if it fits, a missed floor is a warning.
+    An ``explicit`` wish is honoured if it fits, a missed floor is a warning. Where ``allocations`` has what the engine
+    itself said of a candidate's file and settings, that stands above the formulas.
     Raises UsageError for an unknown task.
     """
     task = knowledge.tasks.get(want.task)
     if task is None:
         raise UsageError(f"there is no task named {want.task!r}, only {', '.join(knowledge.tasks)}")
-    judge = Judge(machine, want, task, knowledge)
+    judge = Judge(machine, want, task, knowledge, allocations or {})
     fits: list[Fit] = []
     slow: list[tuple[Fit, Miss]] = []
     misses: list[Miss] = []

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
+from llmctl.planner.judge import DISAGREEING
 from llmctl.planner.quality import DIGITS
 from llmctl.types.model import Evidence, Openness
-from llmctl.types.plan import Fit
+from llmctl.types.plan import Configuration, Fit, MemoryPlan
 
 SPEED_DIGITS = 2
+DISAGREEMENT_DIGITS = 3
 
 
 def candidate_document(fit: Fit) -> dict[str, Any]:
@@ -29,9 +32,10 @@ def candidate_document(fit: Fit) -> dict[str, Any]:
         "context": fit.context,
         "kv_type": fit.kv_type,
         "gpu_layers": fit.gpu_layers,
+        "settings": settings_document(fit.configuration),
         "threads": fit.threads,
         "thinking": fit.thinking,
-        "memory": fit.memory,
+        "memory": memory_document(fit.memory),
         "speed": {
             "decode_tok_s": round(fit.speed.decode_tok_s, SPEED_DIGITS),
             "decode_low_tok_s": round(fit.speed.decode_low_tok_s, SPEED_DIGITS),
@@ -49,6 +53,34 @@ def candidate_document(fit: Fit) -> dict[str, Any]:
         "licence": model.licence,
         "reasons": list(fit.reasons),
         "warnings": list(fit.warnings),
+    }
+
+
+def settings_document(configuration: Configuration) -> dict[str, Any]:
+    """What the engine is started with beside context, type of the cache and layers on the GPU."""
+    return {
+        "flash_attention": configuration.flash_attention,
+        "ubatch": configuration.ubatch,
+        "swa_full": configuration.swa_full,
+        "sequences": configuration.sequences,
+        "repack": configuration.repack,
+        "layers_per_device": list(configuration.layers_per_device),
+        "cpu_expert_layers": configuration.cpu_expert_layers,
+    }
+
+
+def memory_document(memory: MemoryPlan) -> dict[str, Any]:
+    """``basis`` is who says so, the engine or the formulas; ``disagreement`` how far these are off the engine, as a
+    share, where that is more than DISAGREEING."""
+    apart = round(memory.disagreement, DISAGREEMENT_DIGITS) if memory.disagreement > DISAGREEING else None
+    return {
+        "by_device": [asdict(row) for row in memory.by_device],
+        "must_fit_bytes": memory.must_fit_bytes,
+        "mapped_bytes": memory.mapped_bytes,
+        "touched_bytes": memory.touched_bytes,
+        "basis": memory.basis,
+        "analytic_must_fit_bytes": memory.analytic_must_fit_bytes,
+        "disagreement": apart,
     }
 
 

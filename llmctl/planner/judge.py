@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from llmctl import units
 from llmctl.catalogue.knowledge import Knowledge, Task
-from llmctl.planner.memory import CPU, KV_TYPE, Placement, margin_bytes, padded_cells, place
+from llmctl.planner.compute import padded_cells
+from llmctl.planner.configure import configure, takes_quantized_cache
+from llmctl.planner.memory import margin_bytes
+from llmctl.planner.placement import Placement, Placer, shares_memory
 from llmctl.planner.quality import quality
 from llmctl.planner.speed import Load, core_of, speed
 from llmctl.types.machine import Machine
 from llmctl.types.model import Candidate, Thinking
-from llmctl.types.plan import Basis, DeviceMemory, Fit, Rejected, Speed, Want
+from llmctl.types.plan import (
+    CPU,
+    F16,
+    UBATCH,
+    Allocation,
+    Basis,
+    Configuration,
+    DeviceMemory,
+    Fit,
+    Rejected,
+    Speed,
+    Want,
+)
 
+DISAGREEING = 0.05  # formulas that are further off the engine's own sums than this are told
 LEAST_CONTEXT = 2048  # what is offered in place of a task's usual context, if that does not fit
 CERTAINLY_LONGER = 2  # a prompt's length is estimated; the engine has the last word unless it can't possibly fit
+
+
+Allocations = Mapping[tuple[Path, Configuration], Allocation]
+"""What the engine said of files on this machine, with the settings it was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +55,7 @@ class Judge:
     want: Want
     task: Task
     knowledge: Knowledge
+    allocations: Allocations = field(default_factory=dict)
 
     @property
     def floor_tok_s(self) -> float:
@@ -59,11 +81,20 @@ class Judge:
         if self.want.context is None and self.want.prompt_tokens // CERTAINLY_LONGER > trained:
             reason = f"handles {trained:,} tokens of context, the prompt has some {self.want.prompt_tokens:,}"
             return _miss(candidate, reason, self.want.prompt_tokens / trained - 1)
-        for context in self._contexts(trained):
-            placement = place(self.machine, model.shape, candidate.artifact.weights, context, self.want.gpu_layers)
-            if not placement.shortages:
-                return self._fitted(candidate, placement, context, download)
-        return _short(candidate, placement)
+        if self.want.kv_type not in (None, F16) and not takes_quantized_cache(model.shape):
+            reason = (
+                f"can't have a cache in {self.want.kv_type}: llama.cpp needs flash attention and whole blocks for it"
+            )
+            return _miss(candidate, reason, 1.0)
+        placer = Placer(self.machine, model.shape, candidate.artifact.weights)
+
+        def engine(configuration: Configuration) -> Allocation | None:
+            return None if candidate.path is None else self.allocations.get((candidate.path, configuration))
+
+        placement = configure(placer, self.want, tuple(self._contexts(trained)), engine)
+        if placement.shortages:
+            return _short(candidate, placement)
+        return self._fitted(candidate, placement, download)
 
     def too_slow(self, fit: Fit) -> Miss | None:
         """Whether the floor for decoding, or the one for a whole answer, is missed: and by how much."""
@@ -102,8 +133,8 @@ class Judge:
     def _answer_s(self, pace: Speed, thinking: bool) -> float:
         return self.task.prompt_tokens / pace.prefill_tok_s + self._written(thinking) / pace.decode_tok_s
 
-    def _fitted(self, candidate: Candidate, placement: Placement, context: int, download: int) -> Fit:
-        model, artifact = candidate.model, candidate.artifact
+    def _fitted(self, candidate: Candidate, placement: Placement, download: int) -> Fit:
+        model, artifact, context = candidate.model, candidate.artifact, placement.configuration.context
         thinking = self._thinks(candidate)
         threads = self.want.threads or self.machine.cpu.usable_threads
         depth = min(context, self.task.prompt_tokens + self._written(thinking) // 2)
@@ -113,34 +144,45 @@ class Judge:
         link = self.machine.network.download_bytes_per_s
         return Fit(
             candidate=candidate,
-            context=context,
-            kv_type=KV_TYPE,
-            gpu_layers=placement.gpu_layers,
+            configuration=placement.configuration,
             threads=threads,
             memory=placement.memory,
             speed=pace,
             download_bytes=download,
             download_s=None if not download else download / link if link else None,
-            reasons=tuple(self._reasons(candidate, placement, context, pace, thinking)),
+            reasons=tuple(self._reasons(candidate, placement, pace, thinking)),
             thinking=thinking,
             quality=quality(model, artifact, thinking, self.knowledge.quality, self.knowledge.quants),
             warnings=tuple(self._warnings(candidate)),
         )
 
-    def _reasons(
-        self, candidate: Candidate, placement: Placement, context: int, pace: Speed, thinking: bool
-    ) -> Iterator[str]:
+    def _reasons(self, candidate: Candidate, placement: Placement, pace: Speed, thinking: bool) -> Iterator[str]:
+        shape, settings = candidate.model.shape, placement.configuration
         for row in placement.memory.by_device:
             kept = units.size(margin_bytes(row.available_bytes))
             free = f"{units.size(row.available_bytes)} of {_memory(row)}"
             yield f"needs {units.size(row.total_bytes)}, {free} is free; {kept} of it stay so"
         usual = self.task.context if self.want.context is None else self.want.context
-        if context < usual:
-            why = "what it was trained for" if context == candidate.model.shape.context_train else "what fits"
-            yield f"{context:,} tokens of context instead of {usual:,}: {why}"
+        if settings.context < usual:
+            why = "what it was trained for" if settings.context == shape.context_train else "what fits"
+            yield f"{settings.context:,} tokens of context instead of {usual:,}: {why}"
         if placement.accelerator is not None:
-            layers = f"{min(placement.gpu_layers, candidate.model.shape.n_layer)} of {candidate.model.shape.n_layer}"
-            yield f"{layers} layers on {placement.accelerator.name}"
+            layers = max(0, settings.gpu_layers - 1)  # the output head is one, and the first
+            names = [row.device for row in placement.memory.by_device[1:]]
+            where = placement.accelerator.name if len(names) == 1 else f"{len(names)} GPUs"
+            yield f"{layers} of {shape.n_layer} layers on {where}"
+            if shares_memory(placement.accelerator):
+                taken = units.size(sum(row.total_bytes for row in placement.memory.by_device))
+                yield f"that GPU's memory is the machine's own: {taken} of it in all"
+        if settings.cpu_expert_layers:
+            yield f"the experts of {settings.cpu_expert_layers} of {shape.n_layer} layers stay on the CPU"
+        if settings.kv_type != (self.want.kv_type or F16):
+            yield f"the KV cache is kept in {settings.kv_type}, half the size of f16: what fits"
+        if settings.ubatch < UBATCH:
+            yield f"prompts are read {settings.ubatch} tokens at once instead of {UBATCH}: what fits"
+        if placement.memory.disagreement > DISAGREEING:
+            told, formulas = placement.memory.must_fit_bytes, placement.memory.analytic_must_fit_bytes
+            yield f"the engine takes {units.size(told)}, by our formulas it would be {units.size(formulas)}"
         if thinking:
             yield f"thinks before it answers, usually some {self.task.thinking_tokens:,} tokens: counted in its time"
         yield self._basis(placement, pace)

@@ -21,10 +21,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from llmctl.catalogue.knowledge import Core, SpeedConstants
-from llmctl.planner.memory import KV_ELEMENT_BYTES, Placement, bits, head_bytes
+from llmctl.planner.memory import bits, element_bytes, head_bytes
+from llmctl.planner.placement import Placement
 from llmctl.types.machine import KernelRate, Machine
 from llmctl.types.model import Shape, Weights
-from llmctl.types.plan import Basis, Speed
+from llmctl.types.plan import F16, Basis, Speed
 
 UNKNOWN = "unknown"
 HYBRID_ATTENTION = 0.25  # three of four layers are recurrent in Qwen3.5 and its successors, more in other hybrids
@@ -127,7 +128,7 @@ def speed(
         )
     active, experts = active_bytes(weights, shape), active_expert_bytes(weights, shape)
     body = body_bytes(weights, shape)
-    kv_read = kv_read_bytes(shape, load.depth)
+    kv_read = kv_read_bytes(shape, load.depth, placement.configuration.kv_type)
     attending = attention_flop(shape, load.depth)
     scores = load.prompt_tokens * attention_flop(shape, load.prompt_tokens) / 2  # half of the pairs are masked
     token_s = (shape.n_vocab or 0) * constants.vocabulary_s
@@ -195,10 +196,10 @@ def _by_type(kernels: tuple[KernelRate, ...], constants: SpeedConstants) -> dict
     return found
 
 
-def kv_read_bytes(shape: Shape, depth: int) -> int:
+def kv_read_bytes(shape: Shape, depth: int, kv_type: str = F16) -> int:
     """Cache and recurrent state that one token reads (the state is written back too)."""
     windowed = min(depth, shape.window or depth)
-    return (shape.kv_width * depth + shape.kv_window_width * windowed) * KV_ELEMENT_BYTES + 2 * shape.state_bytes
+    return element_bytes(kv_type, shape.kv_width * depth + shape.kv_window_width * windowed) + 2 * shape.state_bytes
 
 
 def attention_flop(shape: Shape, depth: int) -> float:

@@ -31,12 +31,31 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Layer:
+    """What one layer keeps: ``kv_width`` elements of each token, of the last ones only if it is ``windowed``, and
+    ``state_bytes`` of recurrent state for each sequence. ``padding`` as in ``Shape``."""
+
+    kv_width: int
+    windowed: bool = False
+    state_bytes: int = 0
+    padding: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Shape:
     """The hyperparameters that memory and speed depend on.
 
     ``kv_width`` and ``kv_window_width`` are elements (keys and values together) that one token adds to the cache,
     summed over the layers that cache the whole context and over those that cache only ``window`` tokens.
-    ``state_bytes`` is recurrent state per sequence, whatever the length.
+    ``state_bytes`` is recurrent state per sequence, whatever the length. ``layers`` says the same of each layer, in
+    order; it is empty where only the sums are known.
+
+    ``key_length`` and ``value_length`` are the elements of one head's key and value, ``value_width`` those of all
+    values of a layer, in the layer with the most. Without flash attention all layers' values are kept as wide as
+    that: ``kv_padding`` and ``kv_window_padding`` elements are added. ``n_head`` is the most of any layer,
+    ``n_ff_expert`` the feed-forward width of one expert; 0 is unknown. With ``latent`` attention (MLA) the key is the
+    latent vector and no value is kept. ``per_layer_width`` elements of per-layer embeddings go through the graph with
+    each token.
     """
 
     architecture: str
@@ -52,15 +71,27 @@ class Shape:
     state_bytes: int = 0
     n_expert: int = 0
     n_expert_used: int = 0
+    key_length: int = 0
+    value_length: int = 0
+    value_width: int = 0
+    kv_padding: int = 0
+    kv_window_padding: int = 0
+    n_ff_expert: int = 0
+    latent: bool = False
+    per_layer_width: int = 0
+    layers: tuple[Layer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
     """Tensor bytes of one file by role.
 
-    ``total_bytes`` everything; ``embedding_bytes`` the token table where it is *not* also the output head (it is
-    looked up, not streamed); ``expert_bytes`` all routed experts; ``type_bytes`` bytes per ggml weight type of all
-    that takes part in matrix products, of which ``expert_type_bytes`` lie in routed experts (empty: in proportion).
+    ``total_bytes`` everything; ``embedding_bytes`` what is looked up and not streamed, which stays on the CPU: tables
+    of positions and of per-layer embeddings, and the token table where it is *not* also the output head;
+    ``tied_bytes`` the token table where it is (a device with the head has a copy of its own); ``expert_bytes`` all
+    routed experts; ``type_bytes`` bytes per ggml weight type of all that takes part in matrix products, of which
+    ``expert_type_bytes`` lie in routed experts (empty: in proportion). ``layer_bytes`` is everything in each layer, in
+    order, of which ``layer_expert_bytes`` are routed experts; both are empty where only sums are known.
     ``exact`` is True when read from a header, False when derived from the catalogue's figures.
     """
 
@@ -70,6 +101,9 @@ class Weights:
     type_bytes: Mapping[str, int]
     exact: bool
     expert_type_bytes: Mapping[str, int] = field(default_factory=dict)
+    tied_bytes: int = 0
+    layer_bytes: tuple[int, ...] = ()
+    layer_expert_bytes: tuple[int, ...] = ()
 
 
 class Thinking(StrEnum):

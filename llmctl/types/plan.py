@@ -8,6 +8,20 @@ from enum import StrEnum
 
 from llmctl.types.model import Candidate
 
+F16, Q8_0, Q4_0 = "f16", "q8_0", "q4_0"
+KV_TYPES = (F16, Q8_0, Q4_0)
+UBATCH = 512  # llama.cpp's own
+
+
+class MemoryBasis(StrEnum):
+    """Who says how much memory: the engine itself, asked on this machine; or our own formulas."""
+
+    ENGINE = "engine"
+    ANALYTIC = "analytic"
+
+
+CPU = "cpu"  # the device that is none: the machine's own memory and cores
+
 
 class Basis(StrEnum):
     """How a speed was arrived at: this model ran here; the engine's kernels were measured here; from figures."""
@@ -24,16 +38,20 @@ class Want:
     ``context`` tokens; ``min_tok_s`` the decode floor; ``task`` a name from ``profiles/tasks.toml``;
     ``prompt_tokens`` the length, estimated if need be, that must fit and that the time to first token is told for;
     ``explicit`` that the candidates are what the user named: what fits is then taken, a missed floor is a warning.
+    ``kv_type`` of KV_TYPES; ``gpu_layers`` as in ``Configuration``, -1 for all; without ``repack`` the CPU's kernels
+    make no copy of weights.
     """
 
     task: str = "chat"
     context: int | None = None
+    kv_type: str | None = None
     min_tok_s: float | None = None
     max_download_bytes: int | None = None
     threads: int | None = None
     gpu_layers: int | None = None
     prompt_tokens: int = 256
     explicit: bool = False
+    repack: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +61,22 @@ class Configuration:
     ``context`` tokens for each of ``sequences``; ``ubatch`` tokens are computed at once; ``kv_type`` is ggml's name of
     the KV cache's type (f16, q8_0, q4_0; another than f16 takes ``flash_attention``); ``swa_full`` keeps a cache of
     the whole context for layers with a window, too; ``repack`` lets the CPU's kernels make their copy of weights.
+
+    ``gpu_layers`` counts as llama.cpp does: the output head is one of them and goes first, then the last layer, and so
+    on. ``layers_per_device`` says how many of them go to each of the engine's devices, in its order; it is empty where
+    there is but one. Of ``cpu_expert_layers`` layers, from the first, the experts stay on the CPU (--n-cpu-moe).
     """
 
     context: int
-    kv_type: str = "f16"
+    kv_type: str = F16
     flash_attention: bool = False
-    ubatch: int = 512
+    ubatch: int = UBATCH
     swa_full: bool = False
     sequences: int = 1
     repack: bool = True
     gpu_layers: int = 0
+    layers_per_device: tuple[int, ...] = ()
+    cpu_expert_layers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +110,27 @@ class DeviceMemory:
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """``must_fit_bytes`` is anonymous or device memory; ``mapped_bytes`` is the file, which can be reclaimed."""
+    """``must_fit_bytes`` is anonymous, pinned or device memory. ``mapped_bytes`` is what stays mapped of the file on
+    the CPU, which the system can take back and read again.
+
+    ``touched_bytes`` is what of ``must_fit_bytes`` is written to when prompts are read: the rest is reserved for the
+    logits of a whole batch, and only those of the last token are made. ``basis`` tells who says so;
+    ``analytic_must_fit_bytes`` is what the formulas say where the engine was asked.
+    """
 
     by_device: tuple[DeviceMemory, ...]
     must_fit_bytes: int
     mapped_bytes: int
+    touched_bytes: int = 0
+    basis: MemoryBasis = MemoryBasis.ANALYTIC
+    analytic_must_fit_bytes: int | None = None
+
+    @property
+    def disagreement(self) -> float:
+        """How far the formulas are off the engine, as a share of what it says; 0 where it was not asked."""
+        if self.analytic_must_fit_bytes is None:
+            return 0.0
+        return abs(self.analytic_must_fit_bytes - self.must_fit_bytes) / max(self.must_fit_bytes, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +155,7 @@ class Fit:
     """
 
     candidate: Candidate
-    context: int
-    kv_type: str
-    gpu_layers: int
+    configuration: Configuration
     threads: int
     memory: MemoryPlan
     speed: Speed
@@ -127,6 +165,18 @@ class Fit:
     thinking: bool = False
     quality: float | None = None
     warnings: tuple[str, ...] = ()
+
+    @property
+    def context(self) -> int:
+        return self.configuration.context
+
+    @property
+    def kv_type(self) -> str:
+        return self.configuration.kv_type
+
+    @property
+    def gpu_layers(self) -> int:
+        return self.configuration.gpu_layers
 
 
 @dataclass(frozen=True, slots=True)

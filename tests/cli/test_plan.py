@@ -11,7 +11,7 @@ import pytest
 from llmctl import catalogue, paths
 from llmctl.cli import main, situation
 from llmctl.cli.output import Output
-from llmctl.cli.plan import WIDTH
+from llmctl.cli.plan import BAR_WIDTH, WIDTH
 from tests.fakes import gguf_file
 from tests.fakes.gguf_file import Fill
 
@@ -83,6 +83,37 @@ def test_one_model_shows_every_quant_and_its_memory(capsys: pytest.CaptureFixtur
     assert "llmctl run -m qwen3.5-2b:" in text
 
 
+@pytest.mark.parametrize("name", ["desktop-rtx-3060", "strix-halo-128gb", "macbook-air-m2-16gb", "laptop-16gb"])
+@pytest.mark.parametrize("model", ["qwen3.5-9b", "gpt-oss-20b"])
+def test_a_bar_for_each_device(capsys: pytest.CaptureFixture[str], name: str, model: str) -> None:
+    lines = screen(capsys, model, "--machine", name)
+    assert max(map(len, lines)) <= WIDTH
+    bars = [line for line in lines if "█" in line and "legend" not in line and " of " in line]
+    rows = document(capsys, model, "--machine", name)["data"]["choice"]["memory"]["by_device"]
+    assert len(bars) == len(rows) == (1 if name == "laptop-16gb" else 2)
+    for bar, row in zip(bars, rows, strict=True):
+        drawn = bar.split()[1]
+        assert len(drawn) == BAR_WIDTH and drawn == "".join(sorted(drawn, key="█▓▒░·-".index))
+        share = sum(drawn.count(mark) for mark in "█▓▒░") / BAR_WIDTH
+        assert share == pytest.approx(row["total_bytes"] / row["available_bytes"], abs=4 / BAR_WIDTH)
+        assert drawn.endswith("--")  # the margin
+    text = " ".join(" ".join(lines).split())
+    assert "█ weights ▓ repacked ▒ KV cache, state ░ compute · free - stays free" in text
+    assert "must fit, of which" in text and "can be reclaimed. By formulas" in text
+
+
+def test_what_was_asked_for_and_does_not_fit_tells_the_gap(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    small = machine(tmp_path, 7)
+    wish = ("qwen3.5-9b:UD-Q4_K_XL", "--machine", small, "--context", "131072", "--kv-type", "f16")
+    envelope = document(capsys, *wish, code=3)
+    nearest = envelope["data"]["no_fit"]["nearest"]
+    assert nearest["short_by_bytes"] > 0 and "short" in envelope["error"]["message"]
+    roomier = machine(tmp_path, 7 + nearest["short_by_bytes"] * 1.06 / GIB)  # a twentieth of it has to stay free
+    assert (
+        document(capsys, *(roomier if word == small else word for word in wish))["data"]["choice"]["kv_type"] == "f16"
+    )
+
+
 def test_all_tells_the_reason_of_every_file(capsys: pytest.CaptureFixture[str], laptop: str) -> None:
     rejected = document(capsys, "--machine", laptop)["data"]["rejected"]
     few = "\n".join(screen(capsys, "--machine", laptop)).count("Not picked:")
@@ -105,6 +136,10 @@ def test_limit_bounds_both_lists(capsys: pytest.CaptureFixture[str], laptop: str
         (("--context", "4096"), lambda choice: choice["context"] == 4096),
         (("--max-download", "1GB"), lambda choice: choice["source"]["bytes"] <= 1_000_000_000),
         (("--threads", "3"), lambda choice: choice["threads"] == 3),
+        (("--kv-type", "q8_0"), lambda choice: choice["kv_type"] == "q8_0" and choice["settings"]["flash_attention"]),
+        (("--kv-type", "q4_0"), lambda choice: choice["kv_type"] == "q4_0"),
+        ((), lambda choice: (choice["kv_type"], choice["settings"]["ubatch"]) == ("f16", 512)),
+        (("--no-repack",), lambda choice: choice["memory"]["by_device"][0]["repacked_bytes"] == 0),
     ],
 )
 def test_options_reach_the_plan(
@@ -173,6 +208,7 @@ def test_a_file_that_is_none(
         (("--max-download", "a lot"), 2, "it must be a size like 5GB"),
         (("--task", "poetry"), 2, "chat, code"),
         (("--context", "0"), 2, "context"),
+        (("--kv-type", "q5_1"), 2, "q8_0"),
         (("--machine", "nowhere.json"), 4, "nowhere.json"),
     ],
 )

@@ -145,7 +145,8 @@ def test_runs_at_the_same_time_lose_nothing() -> None:
 def test_what_a_run_tells_of_itself() -> None:
     fit = fit_for(Path("/home/somebody/private/my model.gguf"), context=4096)
     rows = tuple(DeviceMemory(name, 500, 0, 30, 0, 20, 550, 9999) for name in ("cpu", "0000:01:00.0", "0000:02:00.0"))
-    fit = replace(fit, memory=MemoryPlan(rows, must_fit_bytes=50 + 2 * 550, mapped_bytes=1500), gpu_layers=7)
+    memory = MemoryPlan(rows, must_fit_bytes=50 + 2 * 550, mapped_bytes=1500)
+    fit = replace(fit, memory=memory, configuration=replace(fit.configuration, gpu_layers=7))
     finished = Finished("stop", Usage(10, 20), measured=Measured(40, 1000))
     made = run_of(fit, Started(), finished, 9.5, 88.0)
     assert made.predicted == Forecast(50, 1100, fit.speed.decode_tok_s, fit.speed.prefill_tok_s)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from llmctl.types.model import Artifact, Candidate, Model, Shape, Source, SourceKind, Weights
-from llmctl.types.plan import Basis, Fit, MemoryPlan, Speed
+from llmctl.types.plan import Basis, Configuration, Fit, MemoryPlan, Speed
 
 
 def fit_for(file: Path | None, *, context: int = 512, threads: int = 2, name: str = "under-test") -> Fit:
@@ -15,9 +15,7 @@ def fit_for(file: Path | None, *, context: int = 512, threads: int = 2, name: st
     model = Model(name, name, None, None, shape, (artifact,))
     return Fit(
         candidate=Candidate(model, artifact, file),
-        context=context,
-        kv_type="f16",
-        gpu_layers=0,
+        configuration=Configuration(context),
         threads=threads,
         memory=MemoryPlan((), 1 << 20, 1 << 20),
         speed=Speed(10.0, 8.0, 12.0, 100.0, 0.5, Basis.MODELLED),

@@ -7,7 +7,7 @@ import pytest
 from llmctl.errors import IntegrityError
 from llmctl.gguf.shape import shape, weights
 from llmctl.types.header import Header, Tensor
-from llmctl.types.model import Shape, Weights
+from llmctl.types.model import Layer, Shape, Weights
 
 Metadata = dict[str, str | int | float | tuple[int | float | bool, ...]]
 
@@ -42,6 +42,10 @@ def test_a_dense_model() -> None:
         n_vocab=None,
         context_train=512,
         kv_width=2 * 2 * (16 + 16),  # layers x key heads x (key + value)
+        key_length=16,
+        value_length=16,
+        value_width=2 * 16,
+        layers=(Layer(64), Layer(64)),
     )
 
 
@@ -69,6 +73,31 @@ def test_windows_and_full_layers_are_told_apart() -> None:
     assert (found.kv_width, found.kv_window_width, found.window) == (2 * 64, 10 * 64, 512)
     full = shape(header({**gemma, "attention.sliding_window": 0}, architecture="gemma3"))
     assert (full.kv_width, full.kv_window_width, full.window) == (12 * 64, 0, None)
+
+
+def test_values_of_unlike_width_are_padded_to_the_widest() -> None:
+    """Two heads of 16 in the layers with a window, of 64 in the others, every sixth: they differ by 96 elements."""
+    lengths: Metadata = {f"attention.{name}_length": 64 for name in ("key", "value")}
+    lengths |= {f"attention.{name}_length_swa": 16 for name in ("key", "value")}
+    found = shape(header({**LLAMA, **lengths, "block_count": 12, "attention.sliding_window": 9}, architecture="gemma3"))
+    assert (found.value_width, found.kv_padding, found.kv_window_padding) == (128, 0, 10 * 96)
+    assert found.layers[0] == Layer(2 * 32, windowed=True, padding=96)
+    assert found.layers[5] == Layer(2 * 128)
+    assert (found.key_length, found.value_length) == (64, 64)
+
+
+def test_each_layer_has_its_own_cache_or_state() -> None:
+    figures: Metadata = {**LLAMA, "attention.head_count_kv": (2, 0), "shortconv.l_cache": 3}
+    found = shape(header(figures, architecture="lfm2"))
+    assert found.layers == (Layer(64), Layer(0, state_bytes=2 * 64 * 4))
+    assert (found.kv_width, found.state_bytes, found.kv_padding) == (64, 512, 0)
+
+
+def test_latent_attention_and_per_layer_embeddings_are_noted() -> None:
+    latent: Metadata = {**LLAMA, "attention.key_length_mla": 24, "attention.value_length_mla": 16}
+    assert shape(header(latent, architecture="deepseek2")).latent and not shape(header(LLAMA)).latent
+    wide: Metadata = {**LLAMA, "embedding_length_per_layer_input": 256}
+    assert shape(header(wide, architecture="gemma4")).per_layer_width == 2 * 256
 
 
 def test_an_unknown_architecture_caches_everything() -> None:
@@ -151,6 +180,9 @@ def test_a_table_that_is_also_the_head_is_streamed() -> None:
         type_bytes={"Q8_0": 1000, "Q4_0": 170, "F32": 16, "Q4_K": 3000, "Q6_K": 2000},
         exact=True,
         expert_type_bytes={"Q4_K": 3000, "Q6_K": 2000},
+        tied_bytes=1000,
+        layer_bytes=(4 + 100 + 2 + 16 + 3000 + 2000 + 30 + 70, 0),
+        layer_expert_bytes=(3000 + 2000 + 30, 0),
     )
 
 

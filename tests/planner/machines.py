@@ -8,8 +8,11 @@ from pathlib import Path
 
 from llmctl import catalogue, paths
 from llmctl.catalogue import Catalogue, Knowledge
+from llmctl.planner.configure import configure
+from llmctl.planner.placement import Placement, Placer
 from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, KernelRate, Machine, Memory
 from llmctl.types.model import Artifact, Candidate, Evidence, Model, Shape, Source, SourceKind, Thinking, Weights
+from llmctl.types.plan import Want
 
 GIB = 1 << 30
 
@@ -118,3 +121,19 @@ def made(
         evidence=evidence,
     )
     return Candidate(model, artifact, path)
+
+
+def with_cards(*free_gib: float, memory_gib: float = 28) -> Machine:
+    """A desktop with several cards."""
+    cards = [
+        replace(desktop(free).accelerators[0], id=f"cuda{number}", name=f"card {number}")
+        for number, free in enumerate(free_gib)
+    ]
+    return replace(desktop(memory_gib=memory_gib), accelerators=tuple(cards))
+
+
+def placed(
+    machine: Machine, shape: Shape, weights: Weights, context: int = 8192, gpu_layers: int | None = None
+) -> Placement:
+    """What the planner makes of it at exactly this context."""
+    return configure(Placer(machine, shape, weights), Want(gpu_layers=gpu_layers), (context,), lambda _: None)

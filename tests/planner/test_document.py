@@ -8,7 +8,7 @@ from pathlib import Path
 
 from llmctl.cli.output import jsonable
 from llmctl.planner import candidate_document, plan
-from llmctl.types.plan import Plan, Want
+from llmctl.types.plan import Allocation, Plan, Want
 from tests.planner.machines import EPYC, desktop, knowledge, made, of
 
 
@@ -33,7 +33,24 @@ def test_every_field_of_the_contract_is_there() -> None:
         "reasons",
     } <= document.keys()
     assert {"repo", "file", "bytes", "sha256"} <= document["source"].keys()
-    assert set(document["memory"]) == {"by_device", "must_fit_bytes", "mapped_bytes"}
+    assert set(document["memory"]) == {
+        "by_device",
+        "must_fit_bytes",
+        "mapped_bytes",
+        "touched_bytes",
+        "basis",
+        "analytic_must_fit_bytes",
+        "disagreement",
+    }
+    assert document["settings"] == {
+        "flash_attention": True,
+        "ubatch": 512,
+        "swa_full": False,
+        "sequences": 1,
+        "repack": True,
+        "layers_per_device": [],
+        "cpu_expert_layers": 0,
+    }
     assert [row["device"] for row in document["memory"]["by_device"]] == ["cpu", "cuda0"]
     assert set(document["memory"]["by_device"][0]) == {
         "device",
@@ -72,3 +89,20 @@ def test_a_file_here_without_openness_or_index(tmp_path: Path) -> None:
     assert document["openness"] is None
     assert document["quality"] == {"index": None, "evidence": []}
     assert document["download"] == {"bytes": 0, "seconds": None}
+
+
+def test_where_engine_and_formulas_are_apart_it_says_so(tmp_path: Path) -> None:
+    here = replace(made(), path=tmp_path / "x.gguf")
+    formulas = plan(EPYC, [here], Want(), knowledge())
+    assert isinstance(formulas, Plan)
+    fit = formulas.choice
+    (row,) = fit.memory.by_device
+    for extra, apart in ((10 << 20, False), (300 << 20, True)):
+        said = Allocation(row.kv_bytes, 0, 0, {"CPU": row.compute_bytes + extra})
+        answer = plan(EPYC, [here], Want(), knowledge(), {(here.path or Path(), fit.configuration): said})
+        assert isinstance(answer, Plan)
+        memory = candidate_document(answer.choice)["memory"]
+        assert (memory["basis"], memory["analytic_must_fit_bytes"]) == ("engine", fit.memory.must_fit_bytes)
+        assert memory["must_fit_bytes"] == fit.memory.must_fit_bytes + extra
+        told = [reason for reason in answer.choice.reasons if "by our formulas" in reason]
+        assert (memory["disagreement"] is not None) == bool(told) == apart

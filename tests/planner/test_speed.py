@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmctl.planner.memory import place
 from llmctl.planner.speed import (
     Load,
     active_bytes,
@@ -22,7 +21,7 @@ from llmctl.planner.speed import (
 from llmctl.types.machine import KernelRate, Machine
 from llmctl.types.model import Shape, Weights
 from llmctl.types.plan import Basis, Speed
-from tests.planner.machines import EPYC, EPYC_KERNELS, LAPTOP, desktop, knowledge, mac, made, of
+from tests.planner.machines import EPYC, EPYC_KERNELS, LAPTOP, desktop, knowledge, mac, made, of, placed
 
 CONSTANTS = knowledge().speed
 
@@ -30,7 +29,7 @@ CONSTANTS = knowledge().speed
 def pace(machine: Machine, name: str = "qwen3.5-4b", *, depth: int = 450, prompt: int = 256, threads: int = 0) -> Speed:
     candidate = of(name)[0]
     shape, weights = candidate.model.shape, candidate.artifact.weights
-    placement = place(machine, shape, weights, 8192, None)
+    placement = placed(machine, shape, weights, 8192)
     threads = threads or machine.cpu.usable_threads
     return speed(machine, shape, weights, placement, threads, Load(prompt, depth), CONSTANTS)
 
@@ -39,7 +38,7 @@ def test_a_token_costs_its_bytes_its_layers_and_its_vocabulary() -> None:
     """By hand: 1 GB of Q4_K and 0.5 GB of Q6_K, ten layers, a vocabulary of 100,000, nothing cached."""
     shape = Shape("llama", 10, 1024, 16, None, 100_000, 8192, kv_width=0)
     weights = Weights(1_500_000_000, 0, 0, {"Q4_K": 1_000_000_000, "Q6_K": 500_000_000}, exact=True)
-    placement = place(EPYC, shape, weights, 2048, None)
+    placement = placed(EPYC, shape, weights, 2048)
     told = speed(EPYC, shape, weights, placement, 2, Load(256, 0), CONSTANTS)
     streaming = 1 / 38.5 + 0.5 / 34
     expected = streaming + 10 * CONSTANTS.layer_s + 100_000 * CONSTANTS.vocabulary_s
@@ -55,7 +54,7 @@ def test_prefill_is_operations_and_leaves_the_head_out() -> None:
     to speak of at one token; and the activations of ten layers."""
     shape = Shape("llama", 10, 1024, 16, None, 0, 8192, kv_width=0)
     weights = Weights(1_125_000_000, 0, 0, {"Q4_K": 1_125_000_000}, exact=True)
-    told = speed(EPYC, shape, weights, place(EPYC, shape, weights, 2048, None), 2, Load(1, 0), CONSTANTS)
+    told = speed(EPYC, shape, weights, placed(EPYC, shape, weights, 2048), 2, Load(1, 0), CONSTANTS)
     assert 1 / told.prefill_tok_s == pytest.approx(4e9 / 475e9 + 10 * 1024 * CONSTANTS.activation_s, rel=1e-3)
     assert told.first_token_s == pytest.approx(1 / told.prefill_tok_s + 1 / told.decode_tok_s)
 
@@ -76,7 +75,7 @@ def test_experts_are_streamed_more_slowly_on_the_processor() -> None:
     experts = active_expert_bytes(candidate.artifact.weights, candidate.model.shape)
     rates = cpu_rates(EPYC, 2, CONSTANTS)
     slower = replace(CONSTANTS, expert_share=CONSTANTS.expert_share / 2)
-    placement = place(EPYC, candidate.model.shape, candidate.artifact.weights, 4096, None)
+    placement = placed(EPYC, candidate.model.shape, candidate.artifact.weights, 4096)
     told = [
         speed(EPYC, candidate.model.shape, candidate.artifact.weights, placement, 2, Load(1, 0), constants)
         for constants in (CONSTANTS, slower)
@@ -167,7 +166,7 @@ def test_more_weights_take_longer() -> None:
                 machine,
                 one.model.shape,
                 one.artifact.weights,
-                place(machine, one.model.shape, one.artifact.weights, 4096, None),
+                placed(machine, one.model.shape, one.artifact.weights, 4096),
                 machine.cpu.usable_threads,
                 Load(256, 450),
                 CONSTANTS,

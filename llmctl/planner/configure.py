@@ -1,0 +1,139 @@
+"""The settings that a model is run with: the first that fits, in an order of preference.
+
+What was asked for (context, type of the cache, layers on the GPU) is never changed: if it doesn't fit, nothing does.
+The rest gives way in this order, each step only where those before it were not enough:
+
+1. everything on the GPUs, the cache in f16, 512 tokens at once, with flash attention
+2. of a mixture of experts: the experts of some layers on the CPU, as few as it takes. A token uses a few of them, so
+   this costs the least speed, and no quality.
+3. the cache in q8_0: half the size for a loss that is hardly measurable, which is less than what comes next
+4. 256 tokens at once, then 128: long prompts are read more slowly
+5. fewer layers on the GPUs, back with the settings of 1: each layer on the CPU is some five to ten times as slow
+6. less context, by halves, down to a least one: what can't be remembered can't be answered
+
+Without a GPU, 1 is without flash attention, which a CPU has no use for but with a quantized cache, and 2 and 5 fall
+away. A cache in q4_0 does harm, and is used on request only. Windows are not cached in full length (``swa_full``), and
+there is one sequence.
+
+More memory never gives less context or fewer layers on a GPU: with everything there, the context is the wanted one;
+the layers that go there otherwise are as many as it has room for at the wanted context, whatever context the CPU's
+memory then leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from llmctl.gguf.layers import ENCODERS
+from llmctl.planner.compute import graph_of
+from llmctl.planner.memory import quantizable
+from llmctl.planner.placement import Placement, Placer, shares_memory
+from llmctl.types.model import Shape
+from llmctl.types.plan import F16, Q8_0, UBATCH, Allocation, Configuration, Want
+
+SMALLER_UBATCHES = (256, 128)
+
+
+def configure(
+    placer: Placer, want: Want, contexts: Sequence[int], engine: Callable[[Configuration], Allocation | None]
+) -> Placement:
+    """The first configuration that fits, or the one that is the least short.
+
+    ``contexts`` are the wanted one and the lesser ones that may take its place; ``engine`` tells what the engine itself
+    said of a configuration, if it was asked.
+    """
+    nearest: Placement | None = None
+    for configuration in _in_order(placer, want, contexts):
+        placement = placer.place(configuration, engine(configuration))
+        if not placement.shortages:
+            return placement
+        if nearest is None or placement.short_bytes < nearest.short_bytes:
+            nearest = placement
+    assert nearest is not None, "there is always one to try"
+    return nearest
+
+
+def _in_order(placer: Placer, want: Want, contexts: Sequence[int]) -> Iterator[Configuration]:
+    layers = 0 if not placer.devices else want.gpu_layers
+    if layers == 0:
+        yield from _on_cpu(placer, want, contexts)
+    elif layers is not None:
+        layers = placer.height if layers < 0 else min(layers, placer.height)
+        for context in contexts:
+            yield from _on_devices(placer, want, context, layers)
+    else:
+        yield from _on_devices(placer, want, contexts[0], placer.height)
+        yield from _on_both(placer, want, contexts)
+
+
+def _on_cpu(placer: Placer, want: Want, contexts: Sequence[int]) -> Iterator[Configuration]:
+    for context in contexts:
+        yield from _settings(placer.shape, want, context, flash_attention=False)
+
+
+def _on_devices(placer: Placer, want: Want, context: int, layers: int) -> Iterator[Configuration]:
+    """Exactly so many layers on devices. What they have no room for is told as well, for its gap to be known."""
+    for settings in _settings(placer.shape, want, context, flash_attention=True):
+        wanted = replace(settings, gpu_layers=layers)
+        fitting = placer.spread(wanted)
+        if fitting is None and placer.shape.n_expert:
+            fitting = _fewest_experts(placer, wanted)
+        yield fitting or wanted
+
+
+def _on_both(placer: Placer, want: Want, contexts: Sequence[int]) -> Iterator[Configuration]:
+    """As many layers on devices as there is room for at the wanted context. Where a device's memory is the machine's
+    own, that is no way to save any: less context is then had without it."""
+    wanted = next(_settings(placer.shape, want, contexts[0], flash_attention=True))
+    if placer.shape.n_expert:
+        wanted = replace(wanted, cpu_expert_layers=placer.shape.n_layer)
+    layers = placer.most_layers(wanted)
+    experts = wanted.cpu_expert_layers
+    shared = any(map(shares_memory, placer.devices))
+    for context in contexts[:1] if shared else contexts:
+        for settings in _settings(placer.shape, want, context, flash_attention=True):
+            fitting = placer.spread(replace(settings, gpu_layers=layers, cpu_expert_layers=experts))
+            if layers and fitting is not None:
+                yield fitting
+    if shared or not layers:
+        yield from _on_cpu(placer, want, contexts)
+
+
+def _fewest_experts(placer: Placer, wanted: Configuration) -> Configuration | None:
+    """With the experts of as few layers on the CPU as the devices' memory takes; None if that of all is too few."""
+    low, high = 1, placer.shape.n_layer
+    best = placer.spread(replace(wanted, cpu_expert_layers=high))
+    while best is not None and low < high:
+        middle = (low + high) // 2
+        fitting = placer.spread(replace(wanted, cpu_expert_layers=middle))
+        if fitting is None:
+            low = middle + 1
+        else:
+            best, high = fitting, middle
+    return best
+
+
+def _settings(shape: Shape, want: Want, context: int, *, flash_attention: bool) -> Iterator[Configuration]:
+    """The cache's type, then what is computed at once. A model that keeps no cache, or none that can be quantized, has
+    f16; an encoder reads a text in one go."""
+    first = Configuration(
+        context,
+        want.kv_type or F16,
+        flash_attention=flash_attention or want.kv_type not in (None, F16),
+        ubatch=UBATCH,
+        repack=want.repack,
+    )
+    if shape.architecture in ENCODERS:
+        yield replace(first, ubatch=context)
+        return
+    yield first
+    if want.kv_type is None and takes_quantized_cache(shape):
+        first = replace(first, kv_type=Q8_0, flash_attention=True)
+        yield first
+    for ubatch in SMALLER_UBATCHES:
+        yield replace(first, ubatch=ubatch)
+
+
+def takes_quantized_cache(shape: Shape) -> bool:
+    return shape.kv_width + shape.kv_window_width > 0 and quantizable(shape) and graph_of(shape).flash

@@ -1,0 +1,339 @@
+"""Which device holds what of a model, and whether it has the room."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
+
+from llmctl.planner.compute import FLOAT_BYTES, compute_bytes, input_bytes, output_bytes, touched_bytes
+from llmctl.planner.memory import (
+    Stack,
+    kv_bytes,
+    margin_bytes,
+    repacked_types,
+    stack,
+    state_bytes,
+)
+from llmctl.types.machine import Accelerator, AcceleratorKind, Machine
+from llmctl.types.model import Shape, Weights
+from llmctl.types.plan import CPU, Allocation, Configuration, DeviceMemory, MemoryBasis, MemoryPlan
+
+COPIES = 4  # of its inputs, where devices work on several micro-batches at once: GGML_SCHED_MAX_COPIES
+EXPERT_MATRICES = 2  # of a layer's three, the two that some files keep as one
+LAYER_MATRICES = 3  # the largest is a third of a layer at most
+HOST_BUFFERS = (CPU, "host")  # CPU, CUDA_Host, Vulkan_Host
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a model goes with its settings. ``offloaded`` is the share of what a token streams that lies on devices,
+    ``accelerator`` the one that has most of it. ``shortages`` has the bytes that are missing on each device that has no
+    room, margin included: none if it fits.
+    """
+
+    memory: MemoryPlan
+    configuration: Configuration
+    offloaded: float
+    accelerator: Accelerator | None
+    shortages: Mapping[str, int]
+
+    @property
+    def gpu_layers(self) -> int:
+        return self.configuration.gpu_layers
+
+    @property
+    def short_bytes(self) -> int:
+        return max(self.shortages.values(), default=0)
+
+
+def devices(machine: Machine) -> tuple[Accelerator, ...]:
+    """What llama.cpp computes with: every card, or what is integrated where there is no card
+    (llama_prepare_model_devices() in src/llama.cpp)."""
+    usable = [one for one in machine.accelerators if one.usable and one.memory_free_bytes]
+    cards = [one for one in usable if one.kind is AcceleratorKind.DISCRETE]
+    if cards:
+        return tuple(cards)
+    roomiest = max(usable, key=lambda one: one.memory_free_bytes or 0, default=None)
+    return () if roomiest is None else (roomiest,)
+
+
+def borrowed_bytes(accelerator: Accelerator, needed_bytes: int) -> int:
+    """How much of what the device needs lies in the machine's own memory: nothing with a card, all of it with a
+    unified chip, what goes beyond its carve-out with an APU. Where nothing is said of sharing, the kind tells."""
+    if accelerator.shared_bytes is None:
+        return 0 if accelerator.kind is AcceleratorKind.DISCRETE else needed_bytes
+    free_bytes = accelerator.memory_free_bytes or 0
+    own_bytes = max(0, (accelerator.memory_total_bytes or free_bytes) - accelerator.shared_bytes)
+    return max(0, needed_bytes - min(own_bytes, free_bytes))
+
+
+def shares_memory(accelerator: Accelerator) -> bool:
+    """Whether some of the device's memory is the machine's own."""
+    return bool(accelerator.shared_bytes) or accelerator.kind is not AcceleratorKind.DISCRETE
+
+
+class Placer:
+    """A model with the devices it may use, cut anew for each configuration that is tried."""
+
+    def __init__(self, machine: Machine, shape: Shape, weights: Weights) -> None:
+        self.machine, self.shape, self.weights = machine, shape, weights
+        self.devices = devices(machine)
+        self._stacks: dict[tuple[int, str, int, bool], Stack] = {}
+
+    @property
+    def height(self) -> int:
+        """All that can be put on devices: the layers and the output head."""
+        return self.shape.n_layer + 1
+
+    def stack(self, configuration: Configuration) -> Stack:
+        key = (configuration.context, configuration.kv_type, configuration.ubatch, configuration.flash_attention)
+        if key not in self._stacks:
+            self._stacks[key] = stack(self.shape, self.weights, configuration)
+        return self._stacks[key]
+
+    def spread(self, configuration: Configuration) -> Configuration | None:
+        """The configuration with its layers laid out on the devices, each within its own free memory less the margin;
+        None where that can't be.
+
+        What one device has room for goes to the roomiest alone. Otherwise the devices share by free memory, as
+        llama.cpp would; where that doesn't fit them, each in turn takes as much as it can.
+        """
+        layers = configuration.gpu_layers
+        if not self.devices:
+            return None
+        if layers == self.height or len(self.devices) == 1:
+            for at in sorted(range(len(self.devices)), key=lambda one: -(self.devices[one].memory_free_bytes or 0)):
+                counts = tuple(layers if one == at else 0 for one in range(len(self.devices)))
+                if self._fits(configuration, counts):
+                    return self._laid(configuration, counts)
+        if len(self.devices) == 1:
+            return None
+        counts = self.shares(layers)
+        if self._fits(configuration, counts):
+            return self._laid(configuration, counts)
+        filled = self._filled(configuration)
+        return None if filled is None else self._laid(configuration, filled)
+
+    def shares(self, layers: int) -> tuple[int, ...]:
+        """How llama.cpp divides layers by free memory. Source: get_layer_buft_list in src/llama-model.cpp."""
+        free = [one.memory_free_bytes or 0 for one in self.devices]
+        ends = [-(-layers * end // sum(free)) for end in accumulate(free)]
+        return tuple(end - begin for begin, end in pairwise([0, *ends]))
+
+    def most_layers(self, configuration: Configuration) -> int:
+        """The largest number of layers, the head counted, that the devices have room for."""
+
+        def too_many(layers: int) -> bool:
+            return self.spread(replace(configuration, gpu_layers=layers)) is None
+
+        low, high = 0, self.height  # the most that fits lies between
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (low, middle - 1) if too_many(middle) else (middle, high)
+        return low
+
+    def place(self, configuration: Configuration, allocation: Allocation | None = None) -> Placement:
+        """Bytes on every device. ``allocation`` is what the engine itself said of this configuration, if it was asked.
+
+        Layers that were not laid out are divided as llama.cpp would, whether there is room or not.
+        """
+        if not self.devices or configuration.gpu_layers == 0:
+            return self._on_cpu(replace(configuration, gpu_layers=0, layers_per_device=()), allocation)
+        counts = configuration.layers_per_device or self.shares(configuration.gpu_layers)
+        configuration = self._laid(configuration, counts)
+        cuts = zip(self.devices, self._cuts(configuration, counts), strict=True)
+        used = [(device, begin, end) for device, (begin, end) in cuts if end > begin]
+        rows = [self._device_row(device, configuration, begin, end, counts) for device, begin, end in used]
+        return self._told(configuration, [self._host_row(configuration), *rows], allocation)
+
+    def _laid(self, configuration: Configuration, counts: tuple[int, ...]) -> Configuration:
+        return replace(configuration, layers_per_device=counts if len(self.devices) > 1 else ())
+
+    def _cuts(self, configuration: Configuration, counts: Sequence[int]) -> Sequence[tuple[int, int]]:
+        first = self.height - configuration.gpu_layers
+        return list(pairwise([first, *(first + count for count in accumulate(counts))]))
+
+    def _fits(self, configuration: Configuration, counts: tuple[int, ...]) -> bool:
+        return all(
+            begin == end or self._needs(configuration, begin, end, counts) <= _room(device.memory_free_bytes or 0)
+            for device, (begin, end) in zip(self.devices, self._cuts(configuration, counts), strict=True)
+        )
+
+    def _filled(self, configuration: Configuration) -> tuple[int, ...] | None:
+        """Each device in turn takes as many layers as it has room for; None if some are left over."""
+        several = (1, *(0 for _ in self.devices[2:]), 1)
+        begin, counts = self.height - configuration.gpu_layers, []
+        for device in self.devices:
+            room = _room(device.memory_free_bytes or 0)
+            ends = range(begin + 1, self.height + 1)
+            counts.append(bisect_right(ends, room, key=lambda end: self._needs(configuration, begin, end, several)))
+            begin += counts[-1]
+        return tuple(counts) if begin == self.height else None
+
+    def _needs(self, configuration: Configuration, begin: int, end: int, counts: tuple[int, ...]) -> int:
+        weights, kv, state = self._cut(configuration, begin, end)
+        return weights + kv + state + self._device_compute(configuration, end, counts)
+
+    def _cut(self, configuration: Configuration, begin: int, end: int) -> tuple[int, int, int]:
+        """Weights, cache and state of the layers from ``begin`` on, experts that stay on the CPU left out."""
+        model, stay = self.stack(configuration), configuration.cpu_expert_layers
+        experts = model.experts[min(end, stay)] - model.experts[begin] if begin < stay else 0
+        return (
+            model.weights[end] - model.weights[begin] - experts,
+            model.kv[end] - model.kv[begin],
+            model.state[end] - model.state[begin],
+        )
+
+    def _device_compute(self, configuration: Configuration, end: int, counts: tuple[int, ...]) -> int:
+        """The buffer of a device whose layers end before ``end``.
+
+        Where several devices hold all of a model, they work on different micro-batches at once, and each keeps COPIES
+        of its inputs (ggml_backend_sched; logs of 2 to 8 cards have just that much more). Weights that stay on the CPU
+        are copied to the device for long prompts, a matrix or two at a time (op_offload).
+        """
+        model, copied = self.stack(configuration), 0
+        if configuration.cpu_expert_layers:
+            copied = model.largest_experts_bytes // EXPERT_MATRICES
+        if configuration.gpu_layers < self.height:
+            copied = max(copied, (model.largest_layer_bytes - model.largest_experts_bytes) // LAYER_MATRICES)
+        size = compute_bytes(self.shape, configuration, head=end == self.height, copied_bytes=copied)
+        if not self._in_turns(configuration, counts):
+            return size
+        embeddings = min(configuration.ubatch, configuration.context) * FLOAT_BYTES * self.shape.n_embd
+        return size + (COPIES - 1) * input_bytes(self.shape, configuration) + embeddings
+
+    def _in_turns(self, configuration: Configuration, counts: Sequence[int]) -> bool:
+        """Whether several devices hold all of a model. Source: pipeline_parallel in src/llama-context.cpp."""
+        whole = configuration.gpu_layers == self.height and not configuration.cpu_expert_layers
+        return whole and sum(count > 0 for count in counts) > 1
+
+    def _device_row(
+        self, device: Accelerator, configuration: Configuration, begin: int, end: int, counts: tuple[int, ...]
+    ) -> DeviceMemory:
+        weights, kv, state = self._cut(configuration, begin, end)
+        compute = self._device_compute(configuration, end, counts)
+        return _row(device.id, weights, 0, kv, state, compute, device.memory_free_bytes or 0)
+
+    def _host_row(self, configuration: Configuration) -> DeviceMemory:
+        """What stays with the CPU when devices have layers: the last ``gpu_layers`` with the head."""
+        shape, weights, first = self.shape, self.weights, self.height - configuration.gpu_layers
+        model = self.stack(configuration)
+        on_devices, kv, state = self._cut(configuration, first, self.height)
+        streamed = model.weights[-1]
+        here = streamed - on_devices
+        repacked = self._repacked(configuration, here, streamed)
+        reserved = compute_bytes(shape, configuration, head=False) if first else 0
+        inputs = input_bytes(shape, configuration)
+        if self._in_turns(configuration, configuration.layers_per_device):
+            inputs *= COPIES - 1
+        compute = max(reserved, inputs) + output_bytes(shape, configuration)
+        return _row(
+            CPU,
+            weights.embedding_bytes + weights.tied_bytes + here - repacked,
+            repacked,
+            model.kv[-1] - kv,
+            model.state[-1] - state,
+            compute,
+            self.machine.memory.available_bytes,
+        )
+
+    def _on_cpu(self, configuration: Configuration, allocation: Allocation | None) -> Placement:
+        shape, total = self.shape, self.weights.total_bytes
+        repacked = self._repacked(configuration, 1, 1)
+        row = _row(
+            CPU,
+            total - repacked,
+            repacked,
+            kv_bytes(shape, configuration),
+            state_bytes(shape, configuration),
+            compute_bytes(shape, configuration) + output_bytes(shape, configuration),
+            self.machine.memory.available_bytes,
+        )
+        return self._told(replace(configuration, cpu_expert_layers=0), [row], allocation)
+
+    def _repacked(self, configuration: Configuration, here: int, streamed: int) -> int:
+        """The second copy of what is computed on the CPU: ``here`` of ``streamed`` bytes, types evenly spread."""
+        if not configuration.repack or not streamed:
+            return 0
+        anonymous = repacked_types(self.machine)
+        return sum(size for name, size in self.weights.type_bytes.items() if name in anonymous) * here // streamed
+
+    def _told(
+        self, configuration: Configuration, rows: Sequence[DeviceMemory], allocation: Allocation | None
+    ) -> Placement:
+        asked = None if allocation is None else _as_engine_says(rows, allocation)
+        memory = self._memory(configuration, rows)
+        if asked is not None:
+            formulas, rows = memory.must_fit_bytes, asked
+            memory = replace(
+                self._memory(configuration, rows), basis=MemoryBasis.ENGINE, analytic_must_fit_bytes=formulas
+            )
+        needs = {row.device: row.total_bytes for row in rows}
+        by_id = {device.id: device for device in self.devices}
+        for row in rows[1:]:
+            needs[CPU] += borrowed_bytes(by_id[row.device], row.total_bytes)  # the same memory, counted once, in full
+        short = {
+            row.device: needs[row.device] + margin_bytes(row.available_bytes) - row.available_bytes for row in rows
+        }
+        most = max(rows[1:], key=lambda row: row.weights_bytes, default=None)
+        return Placement(
+            memory,
+            configuration,
+            self._offloaded(configuration),
+            None if most is None else by_id[most.device],
+            {name: size for name, size in short.items() if size > 0},
+        )
+
+    def _memory(self, configuration: Configuration, rows: Sequence[DeviceMemory]) -> MemoryPlan:
+        host, others = rows[0], rows[1:]
+        must_fit = host.total_bytes - host.weights_bytes + sum(row.total_bytes for row in others)
+        last = rows[-1]  # the one with the output head
+        untouched = last.compute_bytes - touched_bytes(self.shape, configuration)
+        mapped = host.weights_bytes + host.repacked_bytes
+        return MemoryPlan(tuple(rows), must_fit, mapped, must_fit - max(0, untouched))
+
+    def _offloaded(self, configuration: Configuration) -> float:
+        """The share of the bytes that a token streams: of routed experts it uses a few."""
+        if configuration.gpu_layers == 0:
+            return 0.0
+        model, stay = self.stack(configuration), configuration.cpu_expert_layers
+        first = self.height - configuration.gpu_layers
+        unused = 1 - self.shape.n_expert_used / self.shape.n_expert if self.shape.n_expert else 0.0
+        all_of_it = model.weights[-1] - unused * model.experts[-1]
+        weights, _, _ = self._cut(configuration, first, self.height)
+        there = weights - unused * (model.experts[-1] - model.experts[max(first, stay)])
+        return there / all_of_it if all_of_it else 0.0
+
+
+def _room(available_bytes: int) -> int:
+    return available_bytes - margin_bytes(available_bytes)
+
+
+def _row(name: str, weights: int, repacked: int, kv: int, state: int, compute: int, available: int) -> DeviceMemory:
+    total = weights + repacked + kv + state + compute
+    return DeviceMemory(name, weights, repacked, kv, state, compute, total, available)
+
+
+def _as_engine_says(rows: Sequence[DeviceMemory], allocation: Allocation) -> list[DeviceMemory] | None:
+    """The rows with the engine's sums for cache, state and compute: caches are divided among devices as before. None
+    where its buffers are not of as many devices."""
+    on_host = {name: size for name, size in allocation.compute_bytes.items() if name.lower().endswith(HOST_BUFFERS)}
+    on_devices = [size for name, size in allocation.compute_bytes.items() if name not in on_host]
+    if len(on_devices) != len(rows) - 1:
+        return None
+    computes = [sum(on_host.values()) + allocation.output_bytes, *on_devices]
+    kv, state = sum(row.kv_bytes for row in rows), sum(row.state_bytes for row in rows)
+    return [
+        _row(
+            row.device,
+            row.weights_bytes,
+            row.repacked_bytes,
+            allocation.kv_bytes * row.kv_bytes // kv if kv else 0,
+            allocation.state_bytes * row.state_bytes // state if state else 0,
+            compute,
+            row.available_bytes,
+        )
+        for row, compute in zip(rows, computes, strict=True)
+    ]
