@@ -6,12 +6,13 @@ held, and whatever a library prints cannot get between our lines.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,33 +32,42 @@ class Reply:
 def ask(environ: Mapping[str, str], module: str, question: Any = None, *, deadline_s: float) -> Reply:
     """Runs ``python -m module`` with ``question`` as JSON in its arguments. Never raises."""
     try:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", module, json.dumps(question)],  # -P: nothing is imported from the cwd
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=dict(environ),
-            start_new_session=True,
-        )
+        done = run([sys.executable, "-P", "-m", module, json.dumps(question)], environ, deadline_s)  # -P: not the cwd
     except (OSError, ValueError) as error:
         return Reply(None, f"can't be asked: {error}")
+    return Reply(None, f"did not answer within {deadline_s:g} s") if done is None else _reply(*done)
+
+
+def run(argv: Sequence[str], environ: Mapping[str, str], deadline_s: float) -> tuple[int, bytes, bytes] | None:
+    """A program with an empty standard input, run to its end: its code, output and errors. None if it was ended for
+    its time, with whatever it had started. Raises OSError and ValueError if it can't be started."""
+    process = subprocess.Popen(
+        list(argv),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=dict(environ),
+        start_new_session=True,
+    )
     try:
         out, err = process.communicate(timeout=deadline_s)
     except subprocess.TimeoutExpired:
         _end(process)
-        return Reply(None, f"did not answer within {deadline_s:g} s")
+        return None
     except BaseException:
         _end(process)
         raise
-    return _reply(process.returncode, out, err)
+    return process.returncode, out, err
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if os.name == "posix":
+            os.killpg(process.pid, signal.SIGKILL)  # a session of its own: those that it has started, too
+        else:
+            process.kill()
+    with contextlib.suppress(subprocess.TimeoutExpired):
         process.communicate(timeout=REAP_S)
-    except subprocess.TimeoutExpired:
-        return
 
 
 def _reply(code: int, out: bytes, err: bytes) -> Reply:

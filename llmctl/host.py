@@ -7,7 +7,6 @@ is not asked through it can't be tested on hardware that isn't here.
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -76,14 +75,6 @@ class Host:
             return None
         return b"".join(parts).decode("utf-8", "replace")
 
-    def read_int(self, name: str) -> int | None:
-        """The whole number that a file holds; None for anything else."""
-        text = self.read(name)
-        try:
-            return None if text is None else int(text.strip())
-        except ValueError:
-            return None
-
     def exists(self, name: str) -> bool:
         try:
             return self.path(name).exists()
@@ -110,13 +101,13 @@ class Host:
         if not self.live:
             return None
         try:
-            done = subprocess.run(
-                list(argv), capture_output=True, stdin=subprocess.DEVNULL, timeout=timeout_s, env=dict(self.environ)
-            )
-        except (OSError, ValueError, subprocess.SubprocessError):  # ValueError: a null byte in an argument
+            done = child.run(argv, self.environ, timeout_s)
+        except (OSError, ValueError):  # ValueError: a null byte in an argument
             return None
-        code = done.returncode if done.returncode >= 0 else 128 - done.returncode
-        return Ran(code, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace"))
+        if done is None:
+            return None
+        code, out, err = done
+        return Ran(code if code >= 0 else 128 - code, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
 
     def ask(self, module: str, question: Any = None, *, deadline_s: float) -> Reply:
         """What a module of ours answers in a process of its own (``child.answer``): the way to load a library."""

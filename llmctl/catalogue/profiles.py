@@ -303,6 +303,8 @@ def _artifact(table: Table) -> Artifact:
             revision=table.text_or_none("revision") or "main",
         ),
         weights=weights,
+        projector_bytes=table.count_or_none("projector_bytes") or 0,
+        draft_bytes=table.count_or_none("draft_bytes") or 0,
     )
     parts = sum(types.values()) + weights.embedding_bytes
     table.check(parts <= weights.total_bytes, "tensor_bytes", f"at least its parts, {parts:,}")

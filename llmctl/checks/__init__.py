@@ -18,7 +18,6 @@ ERRORS: dict[str, type[LlmctlError]] = {
     "engine-cpu": EngineError,
     "gpu": EngineError,
     "gpu-driver": EngineError,
-    "kernels": EngineError,
     "config": ConfigError,
     "config-permissions": ConfigError,
     "token-permissions": AccessError,

@@ -28,6 +28,7 @@ def capture(folder: Path, store: Path) -> None:
         raise UsageError(f"{folder} holds a recorded machine", hint="llmctl doctor --capture NEW_DIRECTORY")
     recorder = Recorder()
     this_machine(recorder, store=store)
+    installed(recorder)
     try:
         recorder.write(folder)
         (folder / EXPECTED).write_text(written(document(recorded(folder))), encoding="utf-8")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from llmctl.engine import unloadable
 from llmctl.engine.devices import NAME, startable
-from llmctl.engine.install import Installed, Remedy, build_for, driver_too_old, main_card, rebuild
+from llmctl.engine.install import Installed, Remedy, build_for, driver_too_old, main_card, newer_driver, rebuild
 from llmctl.engine.pairing import BACKENDS
 from llmctl.engine.supervise import REINSTALL
 from llmctl.types.finding import Check, Status
@@ -14,7 +14,6 @@ from llmctl.types.machine import Accelerator, EngineInfo, Machine
 
 # Features whose absence from a build costs most, as the CPU and the build spell them.
 WIDE = ("AVX2", "AVX512", "DOTPROD", "MATMUL_INT8")
-NEWER_DRIVER = "sudo ubuntu-drivers install   (elsewhere: the system's package of NVIDIA's driver)"
 # What lists the cards that a backend's driver sees, where the engine has the backend but not the card.
 LISTS = {
     "CUDA": "nvidia-smi   (a card that it does not list either needs its driver mended first)",
@@ -72,13 +71,13 @@ def _unusable(card: Accelerator, machine: Machine, ours: EngineInfo, here: Insta
     built = next((name for name in BACKENDS.get(card.vendor, ()) if name in ours.backends), None)
     old = driver_too_old(card, machine) or (driver_too_old(card, machine, cuda=CUDA_WHEELS_OF_MOST) if built else None)
     if old is not None:
-        yield Check("gpu-driver", Status.WARN, f"{card.name}: {old}", NEWER_DRIVER)
+        yield Check("gpu-driver", Status.WARN, f"{card.name}: {old}", newer_driver(machine))
     message = f"{card.name} can't be used: {card.why}"
     working = next((one for one in machine.accelerators if one.usable), None)
     if working is not None and card is not main_card(machine):  # not a fault: the engine runs on the better one
         yield Check("gpu", Status.OK, f"{message}; {working.name} is")
     elif old is not None:
-        yield Check("gpu", Status.WARN, message, NEWER_DRIVER)
+        yield Check("gpu", Status.WARN, message, newer_driver(machine))
     elif built is not None:
         yield Check("gpu", Status.WARN, message, LISTS.get(built))
     else:

@@ -8,6 +8,11 @@ from llmctl.types.machine import Machine
 
 LITTLE_MEMORY_BYTES = 1 << 30  # below it only the smallest models fit, with a short context
 SWAP_WANTED_BELOW_BYTES = 4 << 30
+# Not over a file that is there.
+MAKE_SWAP = (
+    "test ! -e /swapfile && sudo fallocate -l 4G /swapfile && sudo chmod 600 /swapfile && sudo mkswap /swapfile "
+    "&& sudo swapon /swapfile"
+)
 
 
 def checks(machine: Machine, threads: int | None) -> tuple[Check, ...]:
@@ -28,7 +33,8 @@ def _memory(machine: Machine) -> Check:
         if memory.limit_bytes is None:
             return Check("memory", Status.WARN, message, "close what uses it, then: llmctl doctor")
         limit = f", the limit of {units.size(memory.limit_bytes)} is {memory.limit_source}"
-        return Check("memory", Status.WARN, message + limit, "give the container more: docker run --memory 8g …")
+        more = "docker run --memory 8g …" if machine.container in ("docker", "podman") else None
+        return Check("memory", Status.WARN, message + limit, more)
     if memory.limit_bytes is not None:
         message = f"memory is limited to {units.size(memory.limit_bytes)} by {memory.limit_source}"
         return Check("memory", Status.OK, message)
@@ -52,6 +58,10 @@ def _swap(machine: Machine) -> Check:
     memory = machine.memory
     if not memory.swap_bytes and memory.total_bytes < SWAP_WANTED_BELOW_BYTES:
         message = f"{units.size(memory.total_bytes)} of memory and no swap: what doesn't fit is killed, not slow"
-        make = "sudo fallocate -l 4G /swapfile && sudo chmod 600 /swapfile && sudo mkswap /swapfile"
-        return Check("swap", Status.WARN, message, f"{make} && sudo swapon /swapfile")
+        return Check("swap", Status.WARN, message, MAKE_SWAP if _plain_linux(machine) else None)
     return Check("swap", Status.OK, "there is swap" if memory.swap_bytes else "there is no swap, nor need for it")
+
+
+def _plain_linux(machine: Machine) -> bool:
+    """Whether swap is this system's own affair."""
+    return machine.os.startswith("Linux") and machine.container is None

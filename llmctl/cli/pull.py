@@ -74,7 +74,7 @@ def pull(
     if name is None and origin is None:
         raise UsageError("NAME is missing: what is to be fetched?", hint="llmctl models list --all")
     shelf = situation.shelf(out, offline=offline)
-    request = sources.Request(out, shelf, revision, sha256, limit_bytes_per_s)
+    request = sources.Request(out, shelf, revision, sha256.lower() if sha256 else None, limit_bytes_per_s)
     obtained = sources.out_of(request, origin, name) if origin is not None else sources.obtain(request, name or "")
     folder = None if to is None else _carried(out, shelf, obtained, to)
     out.text(str(folder or obtained.paths[0]))

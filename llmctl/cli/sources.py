@@ -230,7 +230,7 @@ def _page(request: Request, url: str) -> Obtained | None:
         return None
     words = [unquote(word) for word in urlsplit(url).path.split("/") if word]
     repo = "/".join(words[:2])
-    if not REPO.fullmatch(repo):
+    if not REPO.fullmatch(repo) or request.sha256 is not None:  # what must have a given sha256 is a plain address
         return None
     if len(words) == 2:
         return _repository(request, repo, None)

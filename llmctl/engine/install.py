@@ -151,12 +151,22 @@ def driver_too_old(card: Accelerator, machine: Machine, *, cuda: int | None = No
         capability = version(card.compute_capability)
         cuda = next((major for major in CAPABILITIES if _has_code(major, capability)), min(CAPABILITIES))
     given, takes = _driver(card), _takes(card)
-    wanted = DRIVERS[cuda][is_windows(machine)]
+    wanted = DRIVERS[cuda][is_windows(machine) or machine.container == "wsl"]  # WSL tells Windows's number
     old = takes is not None and takes[0] < cuda if given is None else given < (version(wanted) or ())
     if not old:
         return None
     name = f"driver {line(card.driver)}" if card.driver else "driver"
     return f"the {name} is too old: builds of llama.cpp for CUDA {cuda} need {wanted} or newer"
+
+
+def newer_driver(machine: Machine) -> str:
+    """What brings a newer NVIDIA driver, where this machine's comes from: on WSL that is Windows, in a container the
+    machine that runs it."""
+    if machine.container == "wsl" or is_windows(machine):
+        return "install the current driver on Windows: https://www.nvidia.com/drivers"
+    if machine.container is not None:
+        return "update NVIDIA's driver on the machine that runs this container"
+    return "sudo ubuntu-drivers install   (elsewhere: the system's package of NVIDIA's driver)"
 
 
 def _cuda(card: Accelerator, machine: Machine, here: Installed) -> Remedy | None:

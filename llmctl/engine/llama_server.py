@@ -71,9 +71,11 @@ def ask(host: Host) -> EngineInfo | None:
     version, number, commit = told.groups()
     build = f"b{number or version}-{commit}"  # llama.cpp's own way to write it
     ran = host.run(LIST, timeout_s=DEADLINE_S)
-    if ran is not None and ran.code in ILLEGAL_INSTRUCTION:
+    if ran is None:  # drivers may take their time to wake up; what they would have told must not count as none
+        return EngineInfo(NAME, version, build, why=f"{NAME} did not list its devices within {DEADLINE_S:g} s")
+    if ran.code in ILLEGAL_INSTRUCTION:
         return EngineInfo(NAME, version, build, why=_why(ran))
-    found = devices(ran.out) if ran is not None and ran.code == 0 else ()
+    found = devices(ran.out) if ran.code == 0 else ()
     backends = tuple(dict.fromkeys(device.backend for device in found))
     return EngineInfo(NAME, version, build, backends, devices=found, usable=True)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from llmctl.types.machine import Accelerator, AcceleratorKind, EngineDevice
 
-CPU_BACKENDS = frozenset({"CPU", "BLAS", "ZenDNN", "RPC"})  # those that drive no GPU of this machine
+CPU_BACKENDS = frozenset({"CPU", "BLAS", "ZenDNN", "zDNN", "RPC"})  # those that drive no GPU of this machine
 # ggml's backends by the vendor whose GPUs they drive (the names that each ggml_backend_*_reg gives itself)
 BACKENDS = {
     "NVIDIA": ("CUDA", "Vulkan", "OpenCL"),

@@ -11,6 +11,7 @@ from llmctl.engine.install import (
     Installed,
     Remedy,
     is_windows,
+    newer_driver,
     program,
     rebuild,
     source,
@@ -68,7 +69,7 @@ def _cuda_driver(machine: Machine, here: Installed) -> Remedy:
     if machine.container == "kubernetes":
         return Remedy("resources: {limits: {nvidia.com/gpu: 1}}   (in the container's part of the pod)")
     if any(card.vendor == "NVIDIA" for card in machine.accelerators):
-        return Remedy("sudo ubuntu-drivers install   (elsewhere: the system's package of NVIDIA's driver)")
+        return Remedy(newer_driver(machine))
     return Remedy(source(machine, here), COMPILER)
 
 

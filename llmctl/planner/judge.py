@@ -86,14 +86,16 @@ class Judge:
                 f"can't have a cache in {self.want.kv_type}: llama.cpp needs flash attention and whole blocks for it"
             )
             return _miss(candidate, reason, 1.0)
-        placer = Placer(self.machine, model.shape, candidate.artifact.weights)
+        artifact = candidate.artifact
+        beside = artifact.projector_bytes + artifact.draft_bytes
+        placer = Placer(self.machine, model.shape, artifact.weights, beside)
 
         def engine(configuration: Configuration) -> Allocation | None:
             return None if candidate.path is None else self.allocations.get((candidate.path, configuration))
 
         placement = configure(placer, self.want, tuple(self._contexts(trained)), engine)
         if placement.shortages:
-            return _short(candidate, placement)
+            return self._short(candidate, placement)
         return self._fitted(candidate, placement, download)
 
     def too_slow(self, fit: Fit) -> Miss | None:
@@ -187,6 +189,20 @@ class Judge:
             yield f"thinks before it answers, usually some {self.task.thinking_tokens:,} tokens: counted in its time"
         yield self._basis(placement, pace)
 
+    def _short(self, candidate: Candidate, placement: Placement) -> Miss:
+        device, short = max(placement.shortages.items(), key=lambda item: item[1])
+        row = next(row for row in placement.memory.by_device if row.device == device)
+        free = row.available_bytes
+        kept = units.size(margin_bytes(free))
+        settings = placement.configuration
+        least = [f"at {settings.context:,} tokens of context"] if self.want.context is None else []
+        least += [f"with a KV cache in {settings.kv_type}"] if settings.kv_type != (self.want.kv_type or F16) else []
+        reason = (
+            f"needs {units.size(free + short)} of {_memory(row)} {' '.join([*least, 'and'] if least else ['with'])} "
+            f"the {kept} that stay free, {units.size(free)} is free: {units.size(short)} short"
+        )
+        return _miss(candidate, reason, short / max(free, 1), short)
+
     def _basis(self, placement: Placement, pace: Speed) -> str:
         if pace.basis is Basis.CALIBRATED:
             return "speed is calibrated: the engine's kernels were measured here"
@@ -204,18 +220,6 @@ class Judge:
     def _warnings(self, candidate: Candidate) -> Iterator[str]:
         if not candidate.model.tasks:
             yield f"{candidate.model.name} has no chat template: it continues text instead of answering"
-
-
-def _short(candidate: Candidate, placement: Placement) -> Miss:
-    device, short = max(placement.shortages.items(), key=lambda item: item[1])
-    row = next(row for row in placement.memory.by_device if row.device == device)
-    free = row.available_bytes
-    kept = units.size(margin_bytes(free))
-    reason = (
-        f"needs {units.size(free + short)} of {_memory(row)} with the {kept} that stay free, "
-        f"{units.size(free)} is free: {units.size(short)} short"
-    )
-    return _miss(candidate, reason, short / max(free, 1), short)
 
 
 def _memory(row: DeviceMemory) -> str:

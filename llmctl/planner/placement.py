@@ -75,10 +75,14 @@ def shares_memory(accelerator: Accelerator) -> bool:
 
 
 class Placer:
-    """A model with the devices it may use, cut anew for each configuration that is tried."""
+    """A model with the devices it may use, cut anew for each configuration that is tried.
 
-    def __init__(self, machine: Machine, shape: Shape, weights: Weights) -> None:
-        self.machine, self.shape, self.weights = machine, shape, weights
+    ``beside_bytes`` of other models' weights are loaded with it, into the memory of the device with its head: a vision
+    projector, a draft model.
+    """
+
+    def __init__(self, machine: Machine, shape: Shape, weights: Weights, beside_bytes: int = 0) -> None:
+        self.machine, self.shape, self.weights, self.beside_bytes = machine, shape, weights, beside_bytes
         self.devices = devices(machine)
         self._stacks: dict[tuple[int, str, int, bool], Stack] = {}
 
@@ -180,8 +184,9 @@ class Placer:
         """Weights, cache and state of the layers from ``begin`` on, experts that stay on the CPU left out."""
         model, stay = self.stack(configuration), configuration.cpu_expert_layers
         experts = model.experts[min(end, stay)] - model.experts[begin] if begin < stay else 0
+        beside = self.beside_bytes if end == self.height else 0
         return (
-            model.weights[end] - model.weights[begin] - experts,
+            model.weights[end] - model.weights[begin] - experts + beside,
             model.kv[end] - model.kv[begin],
             model.state[end] - model.state[begin],
         )
@@ -222,7 +227,7 @@ class Placer:
         model = self.stack(configuration)
         on_devices, kv, state = self._cut(configuration, first, self.height)
         streamed = model.weights[-1]
-        here = streamed - on_devices
+        here = streamed + self.beside_bytes - on_devices
         repacked = self._repacked(configuration, here, streamed)
         reserved = compute_bytes(shape, configuration, head=False) if first else 0
         inputs = input_bytes(shape, configuration)
@@ -244,7 +249,7 @@ class Placer:
         repacked = self._repacked(configuration, 1, 1)
         row = _row(
             CPU,
-            total - repacked,
+            total + self.beside_bytes - repacked,
             repacked,
             kv_bytes(shape, configuration),
             state_bytes(shape, configuration),
@@ -288,10 +293,11 @@ class Placer:
 
     def _memory(self, configuration: Configuration, rows: Sequence[DeviceMemory]) -> MemoryPlan:
         host, others = rows[0], rows[1:]
-        must_fit = host.total_bytes - host.weights_bytes + sum(row.total_bytes for row in others)
+        beside = 0 if others else self.beside_bytes  # a copy of its own, not mapped
+        must_fit = host.total_bytes - host.weights_bytes + beside + sum(row.total_bytes for row in others)
         last = rows[-1]  # the one with the output head
         untouched = last.compute_bytes - touched_bytes(self.shape, configuration)
-        mapped = host.weights_bytes + host.repacked_bytes
+        mapped = host.weights_bytes + host.repacked_bytes - beside
         return MemoryPlan(tuple(rows), must_fit, mapped, must_fit - max(0, untouched))
 
     def _offloaded(self, configuration: Configuration) -> float:
@@ -303,7 +309,7 @@ class Placer:
         unused = 1 - self.shape.n_expert_used / self.shape.n_expert if self.shape.n_expert else 0.0
         all_of_it = model.weights[-1] - unused * model.experts[-1]
         weights, _, _ = self._cut(configuration, first, self.height)
-        there = weights - unused * (model.experts[-1] - model.experts[max(first, stay)])
+        there = weights - self.beside_bytes - unused * (model.experts[-1] - model.experts[max(first, stay)])
         return there / all_of_it if all_of_it else 0.0
 
 

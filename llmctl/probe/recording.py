@@ -113,13 +113,17 @@ class _Consulted(Mapping[str, str]):
 class Recorder(Host):
     """This machine, with a memory of everything that was learnt of it."""
 
-    environ: Mapping[str, str] = field(default_factory=lambda: _Consulted(Host().environ))
+    environ: Mapping[str, str] = field(default_factory=lambda: Host().environ)
     machine: Host = field(default_factory=Host)
     files: dict[str, str | None] = field(default_factory=dict)
     runs: dict[tuple[str, ...], Ran | None] = field(default_factory=dict)
     asked: dict[str, Reply] = field(default_factory=dict)
     store: list[Filesystem | None] = field(default_factory=list)
     unreadable: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.environ, _Consulted):
+            object.__setattr__(self, "environ", _Consulted(self.environ))
 
     @property
     def live(self) -> bool:
@@ -131,10 +135,6 @@ class Recorder(Host):
         if text is not None:
             self.files[name] = text
         return text
-
-    def read_int(self, name: str) -> int | None:
-        self.read(name)
-        return self.machine.read_int(name)
 
     def exists(self, name: str) -> bool:
         there = self.machine.exists(name)
@@ -175,27 +175,33 @@ class Recorder(Host):
         pairs = (pair for text in self.files.values() for pair in PCI_ID.findall(text or ""))
         devices = frozenset(f"{vendor}:{device}".lower() for vendor, device in pairs)
         for name, text in sorted(self.files.items()):
-            place = folder / ROOT / scrub(name).lstrip("/")
+            place = folder / ROOT / scrub.path(name).lstrip("/")
             if text is not None:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_text(scrub(_kept(name, text, devices)), encoding="utf-8")
             elif not any(other.startswith(name + "/") for other in self.files):
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.touch()
-        looked_up = self.environ.names if isinstance(self.environ, _Consulted) else set()
-        told = Recording(
+        assert isinstance(self.environ, _Consulted)
+        environ = {name: self.environ[name] for name in sorted(self.environ.names) if name in self.environ}
+        told = Recording(  # the system and our own words are not scrubbed: a user may be called like one of them
             system=self.system,
-            environ={name: self.environ[name] for name in sorted(looked_up) if name in self.environ},
-            runs=tuple(Run(argv, ran) for argv, ran in self.runs.items()),
+            environ={name: "set" if name in PRESENCE else scrub(value) for name, value in environ.items()},
+            runs=tuple(
+                Run(argv, ran and Ran(ran.code, scrub(ran.out), scrub(ran.err))) for argv, ran in self.runs.items()
+            ),
             asked=tuple(
-                Asked(module, reply.data, reply.why, reply.illegal_instruction) for module, reply in self.asked.items()
+                Asked(module, _each(scrub, reply.data), reply.why and scrub(reply.why), reply.illegal_instruction)
+                for module, reply in self.asked.items()
             ),
             store=next(iter(self.store), None),
-            unreadable=tuple(sorted(self.unreadable)),
+            unreadable=tuple(sorted(map(scrub.path, self.unreadable))),
         )
         with (folder / DOCUMENT).open("x", encoding="utf-8") as out:
-            out.write(json.dumps(_each(scrub, asdict(told)), indent=2, ensure_ascii=False) + "\n")
+            out.write(json.dumps(asdict(told), indent=2, ensure_ascii=False) + "\n")
 
+
+PRESENCE = frozenset({"KUBERNETES_SERVICE_HOST"})  # only that it is set matters, its value is an address
 
 # in a device's uevent, and in /proc/bus/pci/devices
 PCI_ID = re.compile(r"(?m)^(?:PCI_ID=|[0-9a-f]{4}\t)([0-9A-Fa-f]{4}):?([0-9A-Fa-f]{4})\b")

@@ -22,10 +22,15 @@ COMMON_GROUPS = frozenset(
         "libpod",
     }
 )
-NAMELESS = frozenset({"root", "/root", "user", "localhost", "host", ""})  # says nothing of anybody
+# Names that say nothing of anybody, and are words of what is recorded: replaced, they would make another machine of it.
+NAMELESS = frozenset(
+    {"", "root", "/root", "user", "localhost", "host", "linux", "fedora", "ubuntu", "debian", "arch", "nvidia", "amd"}
+    | {"intel", "apple", "docker", "podman", "llmctl", "jetson", "raspberrypi", "cpu", "gpu", "system", "device"}
+)
 SHORTEST_NAME = 3
 
-SERIAL = re.compile(r"(?im)^.*\bserial\b.*\n?")
+SERIAL = re.compile(r"(?im)^.*\bserial(?:[ _-]?(?:number|num|no))?\b.*\n?")
+HOME = re.compile(r"(?i)(/home/|/Users/|\\Users\\)[^/\\\n:\"']+")
 UUID = re.compile(r"(?i)[0-9a-f]{8}(?:([-_])[0-9a-f]{4}){3}\1[0-9a-f]{12}(?![0-9a-f])")
 HARDWARE_ADDRESS = re.compile(r"(?i)(?<![0-9a-f:])[0-9a-f]{2}(?::[0-9a-f]{2}){5}(?![0-9a-f:])")
 GPU_ID = re.compile(r"(?i)\bGPU-[0-9a-f]{16}\b")  # ROCm's uuids
@@ -39,9 +44,9 @@ class Scrubber:
 
     def __init__(self, names: Mapping[str, str]) -> None:
         """``names``: what stands for what, whole words only."""
-        longest_first = sorted((name for name in names if name not in NAMELESS), key=len, reverse=True)
-        self._names = dict(names)
-        self._words = re.compile(r"(?<![\w-])(" + "|".join(map(re.escape, longest_first)) + r")(?![\w-])")
+        self._names = {name.lower(): instead for name, instead in names.items() if name.lower() not in NAMELESS}
+        longest_first = sorted(self._names, key=len, reverse=True)
+        self._words = re.compile(r"(?i)(?<![\w-])(" + "|".join(map(re.escape, longest_first)) + r")(?![\w-])")
         if not longest_first:
             self._words = re.compile(r"(?!)")
         self._numbers: dict[str, int] = {}
@@ -62,8 +67,12 @@ class Scrubber:
         return cls(names | {user: "user", str(Path.home()): "/home/user"})
 
     def __call__(self, text: str) -> str:
-        text = self._words.sub(lambda match: self._names[match[1]], text)
-        text = SERIAL.sub("", text)
+        return self.path(SERIAL.sub("", text))
+
+    def path(self, text: str) -> str:
+        """The same for a file's name, which is no line that could go."""
+        text = HOME.sub(r"\1user", text)
+        text = self._words.sub(lambda match: self._names.get(match[1].lower(), "name"), text)
         text = UUID.sub(
             lambda match: f"00000000-0000-0000-0000-{self._number(match[0]):012d}".replace("-", match[1]), text
         )

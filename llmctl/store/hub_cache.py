@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterator
@@ -13,6 +14,10 @@ from llmctl.gguf.header import read_file
 from llmctl.store import disk
 from llmctl.store.layout import COMMIT, SHA256, Repository
 from llmctl.types.model import Source, SourceKind
+
+# What systems say where a filesystem has no symlinks, or where Windows lets a user make none: ERROR_PRIVILEGE_NOT_HELD
+NO_SYMLINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+NOT_PRIVILEGED = 1314
 
 
 def find(root: Path, source: Source) -> Path | None:
@@ -136,7 +141,9 @@ def link(pointer: Path, target: Path) -> None:
         beside = pointer.with_name(f".{os.urandom(4).hex()}.new")
         try:
             beside.symlink_to(os.path.relpath(target, pointer.parent))
-        except OSError:
+        except OSError as error:
+            if error.errno not in NO_SYMLINKS and getattr(error, "winerror", None) != NOT_PRIVILEGED:
+                raise
             target.replace(pointer)
         else:
             beside.replace(pointer)

@@ -27,7 +27,10 @@ def locked(path: Path, *, waiting: Callable[[], None]) -> Iterator[None]:
                 waiting()
     except (OSError, NotImplementedError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or error
-        raise ResourceError(f"{path} can't be locked: {reason}") from error
+        raise ResourceError(
+            f"{path.parent} can't be written to: {reason}",
+            hint="keep models where you may write: export HF_HOME=/path XDG_DATA_HOME=/path",
+        ) from error
     try:
         yield
     finally:

@@ -74,10 +74,12 @@ def add(
             made = Bundle(name, quant, Origin.FILE, bundle.shown(str(files[0].absolute())), tuple(members))
             bundle.write(beside, made)
             target = folder(models, members[0].sha256)
+            old = place(models) / f"{TEMPORARY}{os.urandom(4).hex()}"
             if target.exists():  # the same under another name, or left over: what was just checked takes its place
-                shutil.rmtree(target)
+                target.replace(old)
             beside.replace(target)
             disk.sync_folder(target.parent)
+            shutil.rmtree(old, ignore_errors=True)
     return list(stored(target, made))
 
 

@@ -14,13 +14,14 @@ from enum import StrEnum
 from pathlib import Path
 
 from llmctl.errors import ResourceError
-from llmctl.store import disk, hub_cache, own, package_index
+from llmctl.store import copying, disk, hub_cache, own, package_index, partial
 from llmctl.store.layout import Repository
 from llmctl.store.lock import locked
 from llmctl.store.removal import NAME, busy, forget, pointers, tidy
 
 # What llmctl's own transfers leave beside a blob that is not whole yet, and those of the hub's tools.
 PARTIAL = re.compile(rf"({NAME.pattern})\.(?:.*\.)?(?:llmctl|incomplete)(?:\..*)?")
+UNFINISHED = (partial.JOURNAL_ENDING, partial.ENDING, copying.ENDING)
 PARTS = (".llmctl", ".incomplete")  # the others are notes
 BEGINNINGS = (b"GGUF", b"\0\0\0\0", b"")  # of a model; of one whose first part is still missing; of nothing yet
 
@@ -137,7 +138,9 @@ def _own(models: Path) -> Iterator[Leftover]:
     for folder in files.glob(f"{own.TEMPORARY}*"):
         yield Leftover(Kind.PARTIAL, "a copy", (folder,), _bytes([folder]), files / ".lock")
     for path in files.glob("*/*.llmctl*"):
-        name = path.name.partition(".llmctl")[0]
+        name = next((path.name.removesuffix(one) for one in UNFINISHED if path.name.endswith(one)), None)
+        if name is None:  # a file of the user's may be called nearly so
+            continue
         yield Leftover(Kind.PARTIAL, name, (path,), _bytes([path]), files / f".{path.parent.name}.lock")
 
 

@@ -70,7 +70,7 @@ def _sampled(url: str) -> tuple[str, float | None]:
             break  # the hub answers; that this file isn't to be had is another matter
         if response.status_code not in (200, 206):
             raise NetworkError(f"{doing}: {host} answers {response.status_code}")
-        received, begun = 0, time.perf_counter()
+        received, took_s, begun = 0, 0.0, time.perf_counter()
         for piece in net.pieces(response, doing):
             received += len(piece)
             took_s = time.perf_counter() - begun

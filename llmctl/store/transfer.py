@@ -13,7 +13,7 @@ from llmctl.store.connections import AloneError, ChangedError, Connection, Wante
 from llmctl.store.limit import Limit
 from llmctl.store.pace import HOLD_S, Pace
 from llmctl.store.partial import Partial
-from llmctl.store.patience import Busy, Patience
+from llmctl.store.patience import LONGEST_WAIT_S, Busy, Patience
 from llmctl.store.progress import Progress
 from llmctl.store.segments import Segment, Segments
 
@@ -169,10 +169,10 @@ class Transfer:
     def _turn_away(self, error: LlmctlError, others: int, now_s: float) -> None:
         """The server gives a connection nothing beside the others, which go on."""
         asked_s = error.retry_after_s if isinstance(error, Busy) else None
-        self._not_before_s = now_s + (WAIT_S if asked_s is None else asked_s)
+        self._not_before_s = now_s + min(WAIT_S if asked_s is None else asked_s, LONGEST_WAIT_S)
         self._turned_away += 1
         if self._turned_away > 1 or not isinstance(error, Busy):  # it may still have counted one that has just gone
-            self._pace.fall_back(others, now_s + max(HOLD_S, asked_s or 0.0))
+            self._pace.fall_back(others, now_s + max(HOLD_S, min(asked_s or 0.0, LONGEST_WAIT_S)))
 
     def _look(self) -> None:
         """Finds out whether more connections are of use, and whether one of those that are there is of none."""

@@ -147,11 +147,14 @@ class Openness:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """One quantization of a model: the file to fetch and what it weighs."""
+    """One quantization of a model: the file to fetch and what it weighs. ``projector_bytes`` and ``draft_bytes`` are
+    the weights of a vision projector and of a draft model that are loaded with it."""
 
     quant: str
     source: Source
     weights: Weights
+    projector_bytes: int = 0
+    draft_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,9 +106,9 @@ def test_what_it_tells() -> None:
         # there is another program of this name
         (Ran(0, "LLaMA Server 0.2.2\n", ""), None, None),
         (Ran(2, "", "Error: No such option: --version\n"), None, None),
-        # it can't tell its devices, or hangs over them: none known
+        # it can't tell its devices: none known; it hangs over them: asked again the next time
         (Ran(0, "", OLD), Ran(1, "", "error: invalid argument: --list-devices\n"), (True, None)),
-        (Ran(0, "", OLD), None, (True, None)),
+        (Ran(0, "", OLD), None, (False, "llama-server did not list its devices within 10 s")),
         (Ran(0, "", NEW), Ran(134, "", "ggml-cuda.cu: CUDA error\n"), (True, None)),
         # broken
         (Ran(132, "", ""), None, (False, "this build is for another CPU (it was stopped by an illegal instruction)")),

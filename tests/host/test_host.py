@@ -56,21 +56,12 @@ def test_no_file_stays_open(recorded: Host) -> None:
 @pytest.mark.parametrize("name", ["/nothing", "/proc", "/proc/meminfo/x", "/a\0b", "/" + "x" * 5000])
 def test_what_cannot_be_read_is_none(name: str, recorded: Host) -> None:
     assert recorded.read(name) is None
-    assert recorded.read_int(name) is None
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_what_may_not_be_read_is_none(recorded: Host) -> None:
     recorded.path("/proc/meminfo").chmod(0)
     assert recorded.read("/proc/meminfo") is None
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [("/sys/a/number", 42), ("/sys/b/number", None), ("/sys/c/number", None), ("/sys/e/large", None)],
-)
-def test_read_int(name: str, expected: int | None, recorded: Host) -> None:
-    assert recorded.read_int(name) == expected
 
 
 def test_exists(recorded: Host) -> None:
@@ -88,7 +79,7 @@ def test_glob(recorded: Host) -> None:
 
 
 def test_what_glob_finds_can_be_read(recorded: Host) -> None:
-    assert [recorded.read_int(name) for name in recorded.glob("/sys/?/number")] == [42, None, None]
+    assert [recorded.read(name) for name in recorded.glob("/sys/?/number")] == [" 42\n", "max\n", ""]
 
 
 def test_glob_on_the_real_machine() -> None:
@@ -101,7 +92,6 @@ def test_nothing_raises(name: str, content: bytes, tmp_path_factory: pytest.Temp
     (root / "file").write_bytes(content)
     host = Host(root=root, environ={})
     host.read("/file")
-    host.read_int("/file")
     host.exists(name.replace("..", ""))
     host.read(name.replace("..", ""))
     host.glob(name.replace("..", ""))

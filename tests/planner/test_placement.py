@@ -6,14 +6,15 @@ from dataclasses import replace
 
 import pytest
 
+from llmctl.planner import plan
 from llmctl.planner.compute import compute_bytes, input_bytes
 from llmctl.planner.memory import margin_bytes
 from llmctl.planner.placement import Placer, borrowed_bytes, devices
 from llmctl.types.machine import Accelerator, AcceleratorKind, Machine
 from llmctl.types.model import Weights
-from llmctl.types.plan import CPU, Allocation, Configuration, MemoryBasis
+from llmctl.types.plan import Allocation, Configuration, MemoryBasis, Plan, Want
 from tests.fakes.real_shapes import shape_of
-from tests.planner.machines import EPYC, GIB, LAPTOP, desktop, mac, of, placed, with_cards
+from tests.planner.machines import EPYC, GIB, LAPTOP, desktop, knowledge, mac, of, placed, with_cards
 
 NINE = of("qwen3.5-9b:UD-Q4_K_XL")[0]
 SHAPE, WEIGHTS = NINE.model.shape, NINE.artifact.weights
@@ -189,6 +190,23 @@ class TestSeveralCards:
         assert placement.configuration.layers_per_device[0] == 0
         assert placement == placed(with_cards(0.6, 5), SHAPE, WEIGHTS)
         assert [row.device for row in placement.memory.by_device] == [CPU, "cuda1"]
+
+
+def test_what_is_loaded_beside_it_lies_with_the_head_and_must_fit() -> None:
+    """A vision projector of 600 MB and a draft model of 400: on the card if there is one, else a copy in memory."""
+    candidate = replace(NINE, artifact=replace(NINE.artifact, projector_bytes=600_000_000, draft_bytes=400_000_000))
+    for machine in (EPYC, desktop(), desktop(4)):
+        alone, together = (
+            plan(machine, [one], Want(context=4096, min_tok_s=0), knowledge()) for one in (NINE, candidate)
+        )
+        assert isinstance(alone, Plan) and isinstance(together, Plan)
+        before, after = alone.choice.memory, together.choice.memory
+        if alone.choice.configuration == together.choice.configuration:
+            assert after.must_fit_bytes - before.must_fit_bytes == 1_000_000_000
+            assert after.mapped_bytes == before.mapped_bytes
+            assert after.by_device[-1].weights_bytes - before.by_device[-1].weights_bytes == 1_000_000_000
+        else:  # it takes the place of layers
+            assert machine == desktop(4) and together.choice.gpu_layers < alone.choice.gpu_layers
 
 
 class TestExperts:

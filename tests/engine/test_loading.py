@@ -1,0 +1,89 @@
+"""What llama.cpp is told when it loads a model, and what it does of it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+import pytest
+
+from llmctl.engine.loading import EXPERTS, KV_TYPES, adjusted
+from llmctl.gguf.quant import QUANTS
+from llmctl.types.plan import KV_TYPES as OFFERED
+from llmctl.types.plan import Configuration
+from tests.fakes.gguf_file import Fill, llama_metadata, model_shape, write
+from tests.fakes.real_shapes import models
+from tests.fakes.real_tensors import tensors
+
+CHILD = """
+import ctypes, json, sys
+import llama_cpp
+from llmctl.engine.loading import loads_as
+file, settings = json.loads(sys.argv[1])
+log = []
+keep = llama_cpp.llama_log_callback(lambda level, text, data: log.append(text.decode("utf-8", "replace")))
+llama_cpp.llama_log_set(keep, ctypes.c_void_p(0))
+with loads_as(settings):
+    llama_cpp.Llama(file, n_ctx=256)
+print("".join(log))
+"""
+
+
+def log_of(file: Path, settings: Configuration) -> str:
+    argv = [sys.executable, "-c", CHILD, json.dumps([str(file), asdict(settings)])]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def mixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """OLMoE's first two layers, with a small vocabulary."""
+    metadata = {**models()["olmoe"], **llama_metadata(model_shape("tiny"))}
+    figures = {key: value for key, value in metadata.items() if not key.startswith("llama.")}
+    figures |= {"general.architecture": "olmoe", "olmoe.block_count": 2, "olmoe.vocab_size": 1024}
+    specs = [
+        one for one in tensors("olmoe", "Q4_0") if not one.name.startswith("blk.") or one.name[4:6] in ("0.", "1.")
+    ]
+    specs = [one._replace(shape=(2048, 1024)) if one.shape == (2048, 50304) else one for one in specs]
+    return write(tmp_path_factory.mktemp("mixture") / "x.gguf", figures, specs, fill=Fill.SPARSE)
+
+
+def test_experts_stay_on_the_cpu_of_as_many_layers_as_are_told(mixture: Path) -> None:
+    mark = "buffer type overridden to CPU"
+    log = log_of(mixture, Configuration(256, cpu_expert_layers=1))
+    moved = [line for line in log.splitlines() if mark in line]
+    assert len(moved) == 3 and all("tensor blk.0.ffn_" in line and "_exps" in line for line in moved)
+    assert mark not in log_of(mixture, Configuration(256))
+
+
+def test_repacking_is_turned_off(mixture: Path) -> None:
+    assert "CPU_REPACK model buffer size" in log_of(mixture, Configuration(256))
+    assert "CPU_REPACK model buffer size" not in log_of(mixture, Configuration(256, repack=False))
+
+
+@pytest.mark.parametrize(
+    ("counts", "mode", "main", "split"),
+    [
+        ((), llama_cpp.LLAMA_SPLIT_MODE_LAYER, 0, None),
+        ((0, 33), llama_cpp.LLAMA_SPLIT_MODE_NONE, 1, None),
+        ((20, 13), llama_cpp.LLAMA_SPLIT_MODE_LAYER, 0, [20.0, 13.0]),
+        ((20, 0, 13), llama_cpp.LLAMA_SPLIT_MODE_LAYER, 0, [20.0, 0.0, 13.0]),
+    ],
+)
+def test_layers_go_where_they_were_planned(counts: tuple[int, ...], mode: int, main: int, split: Any) -> None:
+    params: Any = llama_cpp.llama_model_default_params()
+    settings = asdict(Configuration(256, gpu_layers=33, layers_per_device=counts))
+    with adjusted(params, settings):
+        told = [params.tensor_split[at] for at in range(len(counts))] if params.tensor_split else None
+        assert (params.n_gpu_layers, params.split_mode, params.main_gpu, told) == (33, mode, main, split)
+
+
+def test_types_are_ggmls_own() -> None:
+    assert {QUANTS[number].name.lower(): number for number in KV_TYPES.values()} == KV_TYPES
+    assert tuple(KV_TYPES) == OFFERED
+    assert EXPERTS.format(layer=7).startswith(r"blk\.7\.")

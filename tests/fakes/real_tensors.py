@@ -1,0 +1,216 @@
+"""The tensors of real models' files: names, shapes, and the weight types that llama.cpp's quantizer gives them.
+
+``tensors("qwen3-4b", "Q4_K_M")`` is the tensor table of such a file, for the models of ``real_shapes`` whose
+architecture is in LAYERS. The mixes are those of llama_tensor_get_type in src/llama-quant.cpp of llama.cpp, without an
+importance matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from math import prod
+from typing import Any
+
+from llmctl.gguf.quant import QUANT_BY_NAME
+from llmctl.types.header import Header, Tensor
+from tests.fakes.gguf_file import TensorSpec
+from tests.fakes.real_shapes import models
+
+TIED = frozenset(
+    {
+        *("gemma3-270m", "gemma3-1b", "granite-3b-code", "lfm2-1.2b", "llama-3.2-1b", "llama-3.2-3b", "phi4-mini"),
+        *("qwen3-0.6b", "qwen3-4b", "smollm2-135m", "smollm2-360m", "smollm2-1.7b", "granite4-3b"),
+    }
+)
+"""Their token table is the output head as well."""
+
+# The type of most matrices, and that of the ones that get more bits.
+MIXES = {
+    "F16": ("F16", "F16"),
+    "Q4_0": ("Q4_0", "Q4_0"),
+    "Q8_0": ("Q8_0", "Q8_0"),
+    "Q4_K_M": ("Q4_K", "Q6_K"),
+    "Q5_K_M": ("Q5_K", "Q6_K"),
+}
+QKV = {"Q4_K_M": "Q5_K", "Q5_K_M": "Q6_K"}
+INSTEAD = {"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}  # of rows that aren't whole blocks of 256
+Shapes = Iterator[tuple[str, tuple[int, ...]]]
+
+
+class Figures:
+    """The figures of a model that its tensors' shapes come from."""
+
+    def __init__(self, name: str) -> None:
+        metadata = models()[name]
+        self.architecture = str(metadata["general.architecture"])
+        found: dict[str, Any] = {key.partition(".")[2]: value for key, value in metadata.items()}
+        self.vocab, self.embd, self.layers = found["vocab_size"], found["embedding_length"], found["block_count"]
+        self.heads, kv = found["attention.head_count"], found["attention.head_count_kv"]
+        self.kv_heads = kv if isinstance(kv, list) else [kv] * self.layers
+        self.key = found.get("attention.key_length", self.embd // self.heads)
+        self.value = found.get("attention.value_length", self.embd // self.heads)
+        self.ff, self.experts = found["feed_forward_length"], found.get("expert_count", 0)
+        self.expert_ff = found.get("expert_feed_forward_length", self.ff)
+        self.dense_first = found.get("leading_dense_block_count", 0)
+        self.shared = found.get("expert_shared_count", 0)
+        self.latent = found.get("attention.kv_lora_rank", 0)
+        self.conv = found.get("shortconv.l_cache", 0)
+        self.rope = found.get("rope.dimension_count", 0)
+
+
+def _norms(figures: Figures, *names: str) -> Shapes:
+    yield from ((name, (figures.embd,)) for name in names)
+
+
+def _attention(figures: Figures, layer: int) -> Shapes:
+    heads, kv_heads = figures.heads, figures.kv_heads[layer]
+    yield "attn_q.weight", (figures.embd, heads * figures.key)
+    yield "attn_k.weight", (figures.embd, kv_heads * figures.key)
+    yield "attn_v.weight", (figures.embd, kv_heads * figures.value)
+    yield "attn_output.weight", (heads * figures.value, figures.embd)
+
+
+def _gated(figures: Figures, ff: int, suffix: str = "") -> Shapes:
+    yield f"ffn_gate{suffix}.weight", (figures.embd, ff)
+    yield f"ffn_up{suffix}.weight", (figures.embd, ff)
+    yield f"ffn_down{suffix}.weight", (ff, figures.embd)
+
+
+def _experts(figures: Figures) -> Shapes:
+    yield "ffn_gate_inp.weight", (figures.embd, figures.experts)
+    for name, shape in _gated(figures, figures.expert_ff, "_exps"):
+        yield name, (*shape, figures.experts)
+
+
+def _llama(figures: Figures, layer: int) -> Shapes:
+    yield from _norms(figures, "attn_norm.weight", "ffn_norm.weight")
+    yield from _attention(figures, layer)
+    yield from _experts(figures) if figures.experts else _gated(figures, figures.ff)
+
+
+def _qwen3(figures: Figures, layer: int) -> Shapes:
+    yield from _llama(figures, layer)
+    yield from (("attn_q_norm.weight", (figures.key,)), ("attn_k_norm.weight", (figures.key,)))
+
+
+def _gemma3(figures: Figures, layer: int) -> Shapes:
+    yield from _qwen3(figures, layer)
+    yield from _norms(figures, "post_attention_norm.weight", "post_ffw_norm.weight")
+
+
+def _phi3(figures: Figures, layer: int) -> Shapes:
+    yield from _norms(figures, "attn_norm.weight", "ffn_norm.weight")
+    yield "attn_qkv.weight", (figures.embd, (figures.heads + 2 * figures.kv_heads[layer]) * figures.key)
+    yield "attn_output.weight", (figures.heads * figures.value, figures.embd)
+    yield "ffn_up.weight", (figures.embd, 2 * figures.ff)
+    yield "ffn_down.weight", (figures.ff, figures.embd)
+
+
+def _olmoe(figures: Figures, layer: int) -> Shapes:
+    yield from _llama(figures, layer)
+    yield "attn_q_norm.weight", (figures.embd,)
+    yield "attn_k_norm.weight", (figures.kv_heads[layer] * figures.key,)
+
+
+def _lfm2(figures: Figures, layer: int) -> Shapes:
+    yield from _norms(figures, "attn_norm.weight", "ffn_norm.weight")
+    if figures.kv_heads[layer]:
+        yield from _attention(figures, layer)
+        yield from (("attn_q_norm.weight", (figures.key,)), ("attn_k_norm.weight", (figures.key,)))
+    else:
+        yield "shortconv.conv.weight", (figures.conv, figures.embd)
+        yield "shortconv.in_proj.weight", (figures.embd, 3 * figures.embd)
+        yield "shortconv.out_proj.weight", (figures.embd, figures.embd)
+    yield from _gated(figures, figures.ff)
+
+
+def _deepseek2(figures: Figures, layer: int) -> Shapes:
+    yield from _norms(figures, "attn_norm.weight", "ffn_norm.weight")
+    yield "attn_kv_a_norm.weight", (figures.latent,)
+    yield "attn_q.weight", (figures.embd, figures.heads * figures.key)
+    yield "attn_kv_a_mqa.weight", (figures.embd, figures.latent + figures.rope)
+    yield "attn_kv_b.weight", (figures.latent, figures.heads * (figures.key - figures.rope + figures.value))
+    yield "attn_output.weight", (figures.heads * figures.value, figures.embd)
+    if layer < figures.dense_first:
+        yield from _gated(figures, figures.ff)
+    else:
+        yield from _experts(figures)
+        yield from _gated(figures, figures.shared * figures.expert_ff, "_shexp")
+
+
+def _gpt_oss(figures: Figures, layer: int) -> Shapes:
+    yield from _norms(figures, "attn_norm.weight", "post_attention_norm.weight", "attn_output.bias")
+    yield from _attention(figures, layer)
+    for name, width in (("q", figures.heads), ("k", figures.kv_heads[layer]), ("v", figures.kv_heads[layer])):
+        yield f"attn_{name}.bias", (width * figures.key,)
+    yield "attn_sinks.weight", (figures.heads,)
+    yield from _experts(figures)
+    yield "ffn_gate_inp.bias", (figures.experts,)
+    for name, width in (("gate", figures.expert_ff), ("up", figures.expert_ff), ("down", figures.embd)):
+        yield f"ffn_{name}_exps.bias", (width, figures.experts)
+
+
+LAYERS: dict[str, Callable[[Figures, int], Shapes]] = {
+    "deepseek2": _deepseek2,
+    "gemma3": _gemma3,
+    "gpt-oss": _gpt_oss,
+    "granite": _llama,
+    "lfm2": _lfm2,
+    "llama": _llama,
+    "olmoe": _olmoe,
+    "phi3": _phi3,
+    "qwen3": _qwen3,
+    "qwen3moe": _qwen3,
+}
+
+
+def tensors(name: str, quant: str) -> list[TensorSpec]:
+    figures = Figures(name)
+    found: list[tuple[str, tuple[int, ...]]] = [("token_embd.weight", (figures.embd, figures.vocab))]
+    found += [("token_embd_norm.weight" if figures.conv else "output_norm.weight", (figures.embd,))]
+    if name not in TIED:
+        found.append(("output.weight", (figures.embd, figures.vocab)))
+    for layer in range(figures.layers):
+        found += [(f"blk.{layer}.{part}", shape) for part, shape in LAYERS[figures.architecture](figures, layer)]
+    return [TensorSpec(one, shape, _type(one, shape, quant, figures, name in TIED)) for one, shape in found]
+
+
+def header(name: str, quant: str) -> Header:
+    """The header of such a file."""
+    table, offset = [], 0
+    for spec in tensors(name, quant):
+        block = QUANT_BY_NAME[spec.type]
+        size = prod(spec.shape) // block.block_length * block.block_bytes
+        table.append(Tensor(spec.name, spec.shape, spec.type, offset, size))
+        offset += -(-size // 32) * 32
+    metadata = {key: tuple(value) if isinstance(value, list) else value for key, value in models()[name].items()}
+    return Header(3, Figures(name).architecture, metadata, {}, tuple(table), 0)
+
+
+def _type(name: str, shape: tuple[int, ...], quant: str, figures: Figures, tied: bool) -> str:
+    if len(shape) == 1 or name.endswith((".bias", "ffn_gate_inp.weight", "conv.weight")):
+        return "F32"
+    if quant == "MXFP4":
+        return "MXFP4" if "_exps" in name else "Q8_0"
+    usual, more = MIXES[quant]
+    kind = usual
+    layer = int(name.split(".")[1]) if name.startswith("blk.") else 0
+    if name == "output.weight" or (tied and name == "token_embd.weight"):
+        kind = usual if quant in ("F16", "Q8_0") else "Q6_K"
+    elif "attn_v." in name or "ffn_down" in name:
+        kind = more if _gets_more(layer, figures.layers) else usual
+        if figures.experts == 8 and "attn_v." in name and quant != "F16":
+            kind = "Q8_0"
+    elif "attn_k." in name and figures.experts == 8 and quant != "F16":
+        kind = "Q8_0"
+    elif "attn_qkv" in name:
+        kind = QKV.get(quant, usual)
+    elif "attn_output" in name and figures.experts == 8 and quant == "Q4_K_M":
+        kind = "Q5_K"
+    whole = shape[0] % QUANT_BY_NAME[kind].block_length == 0
+    return kind if whole else INSTEAD.get(kind, "F16")
+
+
+def _gets_more(layer: int, layers: int) -> bool:
+    """use_more_bits: the first and the last eighth, and every third between."""
+    return layer < layers // 8 or layer >= 7 * layers // 8 or (layer - layers // 8) % 3 == 2
