@@ -12,7 +12,7 @@ from llmctl.planner.memory import margin_bytes
 from llmctl.planner.placement import Placer, borrowed_bytes, devices
 from llmctl.types.machine import Accelerator, AcceleratorKind, Machine
 from llmctl.types.model import Weights
-from llmctl.types.plan import Allocation, Configuration, MemoryBasis, Plan, Want
+from llmctl.types.plan import CPU, Allocation, Configuration, MemoryBasis, Plan, Want
 from tests.fakes.real_shapes import shape_of
 from tests.planner.machines import EPYC, GIB, LAPTOP, desktop, knowledge, mac, of, placed, with_cards
 
