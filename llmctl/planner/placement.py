@@ -21,8 +21,10 @@ from llmctl.types.model import Shape, Weights
 from llmctl.types.plan import CPU, Allocation, Configuration, DeviceMemory, MemoryBasis, MemoryPlan
 
 COPIES = 4  # of its inputs, where devices work on several micro-batches at once: GGML_SCHED_MAX_COPIES
-EXPERT_MATRICES = 2  # of a layer's three, the two that some files keep as one
-LAYER_MATRICES = 3  # the largest is a third of a layer at most
+# What is copied to a device at once of a layer that stays on the CPU: half of its experts, which is what llama.cpp's
+# own fit of Qwen3.6 35B on a card leaves for them, or one of the matrices of a dense layer.
+COPIED_OF_EXPERTS = 2
+COPIED_OF_LAYER = 3
 HOST_BUFFERS = (CPU, "host")  # CPU, CUDA_Host, Vulkan_Host
 
 
@@ -196,13 +198,13 @@ class Placer:
 
         Where several devices hold all of a model, they work on different micro-batches at once, and each keeps COPIES
         of its inputs (ggml_backend_sched; logs of 2 to 8 cards have just that much more). Weights that stay on the CPU
-        are copied to the device for long prompts, a matrix or two at a time (op_offload).
+        are copied to the device for long prompts, some at a time (op_offload).
         """
         model, copied = self.stack(configuration), 0
         if configuration.cpu_expert_layers:
-            copied = model.largest_experts_bytes // EXPERT_MATRICES
+            copied = model.largest_experts_bytes // COPIED_OF_EXPERTS
         if configuration.gpu_layers < self.height:
-            copied = max(copied, (model.largest_layer_bytes - model.largest_experts_bytes) // LAYER_MATRICES)
+            copied = max(copied, (model.largest_layer_bytes - model.largest_experts_bytes) // COPIED_OF_LAYER)
         size = compute_bytes(self.shape, configuration, head=end == self.height, copied_bytes=copied)
         if not self._in_turns(configuration, counts):
             return size

@@ -42,14 +42,16 @@ def log_of(file: Path, settings: Configuration) -> str:
 
 @pytest.fixture(scope="module")
 def mixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """OLMoE's first two layers, with a small vocabulary."""
+    """OLMoE's first two layers, with four experts and a small vocabulary."""
     metadata = {**models()["olmoe"], **llama_metadata(model_shape("tiny"))}
     figures = {key: value for key, value in metadata.items() if not key.startswith("llama.")}
     figures |= {"general.architecture": "olmoe", "olmoe.block_count": 2, "olmoe.vocab_size": 1024}
+    figures |= {"olmoe.expert_count": 4, "olmoe.expert_used_count": 2}
     specs = [
         one for one in tensors("olmoe", "Q4_0") if not one.name.startswith("blk.") or one.name[4:6] in ("0.", "1.")
     ]
-    specs = [one._replace(shape=(2048, 1024)) if one.shape == (2048, 50304) else one for one in specs]
+    fewer = {50304: 1024, 64: 4}
+    specs = [one._replace(shape=tuple(fewer.get(size, size) for size in one.shape)) for one in specs]
     return write(tmp_path_factory.mktemp("mixture") / "x.gguf", figures, specs, fill=Fill.SPARSE)
 
 

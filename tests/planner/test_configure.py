@@ -270,7 +270,7 @@ def fits_of(answer: Plan | NoFit) -> list[Fit]:
     return [] if isinstance(answer, NoFit) else [answer.choice, *answer.alternatives]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     st.sampled_from(["cpu", "card", "cards", "mac"]), st.tuples(SIZES, SIZES, SIZES), st.sampled_from(["chat", "code"])
 )
