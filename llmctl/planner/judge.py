@@ -10,10 +10,11 @@ from llmctl import units
 from llmctl.catalogue.knowledge import Knowledge, Task
 from llmctl.planner.compute import padded_cells
 from llmctl.planner.configure import configure, takes_quantized_cache
+from llmctl.planner.cpu_rates import core_of
 from llmctl.planner.memory import margin_bytes
 from llmctl.planner.placement import Placement, Placer, shares_memory
 from llmctl.planner.quality import quality
-from llmctl.planner.speed import Load, core_of, speed
+from llmctl.planner.speed import Load, speed
 from llmctl.types.machine import Machine
 from llmctl.types.model import Candidate, Thinking
 from llmctl.types.plan import (

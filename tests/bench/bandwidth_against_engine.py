@@ -21,7 +21,7 @@ from llmctl import catalogue
 from llmctl.engine import kernels
 from llmctl.engine.devices import this_machine, with_engine
 from llmctl.host import Host
-from llmctl.planner.speed import active_bytes
+from llmctl.planner.streamed import active_bytes
 from tests.fakes import gguf_file
 
 SHAPES = (

@@ -27,17 +27,11 @@ from llmctl.engine import kernels
 from llmctl.engine.devices import this_machine
 from llmctl.errors import EngineError
 from llmctl.host import Host
+from llmctl.planner.cpu_rates import cpu_rates
 from llmctl.planner.placement import Placer
-from llmctl.planner.speed import (
-    Load,
-    Rates,
-    active_bytes,
-    attention_flop,
-    body_bytes,
-    cpu_rates,
-    kv_read_bytes,
-    speed,
-)
+from llmctl.planner.rates import Rates
+from llmctl.planner.speed import Load, speed
+from llmctl.planner.streamed import active_bytes, attention_flop, body_bytes, kv_read_bytes
 from llmctl.types.machine import KernelRate, Machine
 from llmctl.types.model import Candidate
 from llmctl.types.plan import Configuration

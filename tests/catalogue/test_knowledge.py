@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from llmctl import catalogue, paths
-from llmctl.catalogue.knowledge import SpeedConstants
+from llmctl.catalogue.speed_constants import SpeedConstants
 from llmctl.errors import ConfigError
 from llmctl.gguf.quant import QUANT_BY_NAME
 

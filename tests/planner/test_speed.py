@@ -8,16 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmctl.planner.speed import (
-    Load,
-    active_bytes,
-    active_expert_bytes,
-    attention_flop,
-    cpu_rates,
-    device_rates,
-    kv_read_bytes,
-    speed,
-)
+from llmctl.planner.cpu_rates import cpu_rates
+from llmctl.planner.device_rates import device_rates
+from llmctl.planner.speed import Load, speed
+from llmctl.planner.streamed import active_bytes, active_expert_bytes, attention_flop, kv_read_bytes
 from llmctl.types.machine import KernelRate, Machine
 from llmctl.types.model import Shape, Weights
 from llmctl.types.plan import Basis, Speed

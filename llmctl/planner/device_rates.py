@@ -1,0 +1,15 @@
+"""A device's rates, from its bandwidth and its backend's constants."""
+
+from __future__ import annotations
+
+from llmctl.catalogue.speed_constants import SpeedConstants
+from llmctl.planner.rates import UNKNOWN, Rates
+
+
+def device_rates(backend: str | None, bandwidth: float | None, constants: SpeedConstants) -> Rates:
+    """A device's, from its bandwidth. A backend without constants of its own is taken for the slowest there is."""
+    slowest = min(constants.backends.values(), key=lambda one: one.share)
+    known = constants.backends.get((backend or "").lower(), slowest)
+    flow = bandwidth or constants.unknown_device_bytes_per_s
+    stream, flop = known.share * flow, known.prefill_flop_per_byte * flow
+    return Rates({None: stream}, {None: flop}, stream, known.layer_s, "device" if bandwidth else UNKNOWN)
