@@ -51,13 +51,14 @@ class SpeedConstants:
     """See ``planner.speed``; where each number comes from stands in ``profiles/speed.toml``. ``cores`` has the best
     instruction set first, and last one for any processor."""
 
-    layer_s: float
+    layer_nodes: float
+    layer_passes: float
+    nodes_per_s: float
+    elements_per_s: float
     vocabulary_s: float
     kv_share: float
     attention_decode_share: float
     attention_prefill_share: float
-    activation_s: float
-    expert_share: float
     memory_share: float
     unknown_device_bytes_per_s: float
     cores: tuple[Core, ...]
@@ -88,13 +89,14 @@ def read_speed(table: Table) -> SpeedConstants:
         cores.append(Core(feature, decode, prefill, one.number("memory_bytes_per_s")))
         one.end()
     constants = SpeedConstants(
-        layer_s=cpu.number("layer_s"),
+        layer_nodes=cpu.number("layer_nodes"),
+        layer_passes=cpu.number("layer_passes"),
+        nodes_per_s=cpu.number("nodes_per_s"),
+        elements_per_s=cpu.number("elements_per_s"),
         vocabulary_s=cpu.number("vocabulary_s"),
         kv_share=cpu.number("kv_share"),
         attention_decode_share=table.number("attention_decode_share"),
         attention_prefill_share=table.number("attention_prefill_share"),
-        activation_s=cpu.number("activation_s"),
-        expert_share=cpu.number("expert_share"),
         memory_share=cpu.number("memory_share"),
         unknown_device_bytes_per_s=table.number("unknown_device_bytes_per_s"),
         cores=tuple(cores),

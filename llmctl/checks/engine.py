@@ -90,8 +90,8 @@ def _needing(message: str, remedy: Remedy | None) -> str:
 
 
 def _kernels(machine: Machine) -> Check:
-    if machine.kernels:
-        names = ", ".join(rate.weight_type for rate in machine.kernels)
+    if machine.kernels is not None:
+        names = ", ".join(dict.fromkeys(rate.weight_type for rate in machine.kernels.matrices))
         return Check("kernels", Status.OK, f"speeds are calibrated with the engine's kernels ({names})")
     message = "the engine's kernels are not measured: speeds are estimates from figures"
     return Check("kernels", Status.WARN, message, "llmctl doctor --measure")

@@ -27,10 +27,10 @@ def this_machine(
     host, watch = Host(), watch or Stopwatch()
     machine, engines = devices.this_machine(host, store=paths.hub_cache(), watch=watch)
     usable = devices.startable(engines)
-    known = kernels.complete(machine.kernels) if thorough else bool(machine.kernels)
+    known = kernels.complete(machine.kernels) if thorough else machine.kernels is not None
     if usable is None or not measure or (known and not again):
         return machine, engines
-    out.note("Measuring the engine's kernels, some two seconds, once per machine …")
+    out.note("Measuring the engine's kernels, some five seconds, once per machine …")
     try:
         with watch.part("kernels"):
             rates = kernels.measure(host, machine, usable, again=again)

@@ -22,7 +22,7 @@ from llmctl.probe import cpu as processor
 from llmctl.probe import probe
 from llmctl.probe.decode import MismatchError, decode
 from llmctl.probe.stopwatch import Stopwatch
-from llmctl.types.machine import Accelerator, AcceleratorKind, EngineDevice, EngineInfo, KernelRate, Machine, Memory
+from llmctl.types.machine import Accelerator, AcceleratorKind, EngineDevice, EngineInfo, Kernels, Machine, Memory
 
 NAME = "llama-cpp-python"
 MODULE = "llama_cpp"
@@ -52,8 +52,8 @@ def this_machine(host: Host, *, store: Path, watch: Stopwatch | None = None) -> 
     with watch.part("engine"):
         found = engines(host)
     ours = startable(found)
-    rates = kernels.cached(host, machine, ours) if ours else None
-    return with_engine(machine, found, rates or ()), found
+    measured = kernels.cached(host, machine, ours) if ours else None
+    return with_engine(machine, found, measured), found
 
 
 def startable(engines: Iterable[EngineInfo]) -> EngineInfo | None:
@@ -113,7 +113,7 @@ def summary(engine: EngineInfo) -> str:
     return f"{engine.name} {engine.version} ({about})"
 
 
-def with_engine(machine: Machine, engines: Sequence[EngineInfo], rates: Sequence[KernelRate]) -> Machine:
+def with_engine(machine: Machine, engines: Sequence[EngineInfo], measured: Kernels | None) -> Machine:
     """``machine`` with the engines' view merged in. Pure.
 
     A card that both know is one card (``pairing``); a GPU that only an engine sees is added; one that the engine which
@@ -137,12 +137,12 @@ def with_engine(machine: Machine, engines: Sequence[EngineInfo], rates: Sequence
                 seen.setdefault(pairs[index], []).append((engine, device))
     served = {cards[index].parent for index in seen} - {None}
     memory = machine.memory
-    if rates:
-        plainest = next((rate for rate in rates if rate.weight_type == PLAINEST), rates[0])
+    if measured is not None and measured.matrices:
+        plainest = max(measured.matrices, key=lambda rate: (rate.weight_type == PLAINEST, rate.decode_bytes_per_s))
         memory = replace(memory, bandwidth_bytes_per_s=plainest.decode_bytes_per_s, bandwidth_basis=MEASURED)
     told = [_told(card, seen.get(i, ()), engines, card.parent in served) for i, card in enumerate(cards)]
     told = [_with_bandwidth(card, memory) for card in told]
-    return replace(machine, accelerators=tuple(told), memory=memory, kernels=tuple(rates))
+    return replace(machine, accelerators=tuple(told), memory=memory, kernels=measured)
 
 
 def _with_bandwidth(card: Accelerator, memory: Memory) -> Accelerator:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator, Sequence
-from ctypes import POINTER, byref, c_bool, c_char_p, c_int, c_int64, c_size_t, c_uint8, c_void_p
+from ctypes import POINTER, byref, c_bool, c_char_p, c_float, c_int, c_int64, c_size_t, c_uint8, c_void_p
 from typing import Any
 
 DEVICE_KINDS = ("cpu", "gpu", "igpu", "accel", "meta")  # enum ggml_backend_dev_type
@@ -17,10 +17,21 @@ TYPES = {
     "F16": 1,
     "Q4_0": 2,
     "Q4_1": 3,
+    "Q5_0": 6,
+    "Q5_1": 7,
     "Q8_0": 8,
+    "Q2_K": 10,
+    "Q3_K": 11,
     "Q4_K": 12,
     "Q5_K": 13,
     "Q6_K": 14,
+    "IQ3_XXS": 18,
+    "IQ4_NL": 20,
+    "IQ3_S": 21,
+    "IQ4_XS": 23,
+    "I32": 26,
+    "BF16": 30,
+    "MXFP4": 39,
 }
 
 
@@ -56,8 +67,14 @@ SIGNATURES: dict[str, tuple[Any, Sequence[Any]]] = {
     "ggml_init": (c_void_p, (InitParams,)),
     "ggml_free": (None, (c_void_p,)),
     "ggml_new_tensor_2d": (c_void_p, (c_void_p, c_int, c_int64, c_int64)),
+    "ggml_new_tensor_3d": (c_void_p, (c_void_p, c_int, c_int64, c_int64, c_int64)),
     "ggml_nbytes": (c_size_t, (c_void_p,)),
+    "ggml_permute": (c_void_p, (c_void_p, c_void_p, c_int, c_int, c_int, c_int)),
+    "ggml_add": (c_void_p, (c_void_p, c_void_p, c_void_p)),
     "ggml_mul_mat": (c_void_p, (c_void_p, c_void_p, c_void_p)),
+    "ggml_mul_mat_id": (c_void_p, (c_void_p, c_void_p, c_void_p, c_void_p)),
+    "ggml_soft_max_ext": (c_void_p, (c_void_p, c_void_p, c_void_p, c_float, c_float)),
+    "ggml_flash_attn_ext": (c_void_p, (c_void_p, c_void_p, c_void_p, c_void_p, c_void_p, c_float, c_float, c_float)),
     "ggml_new_graph": (c_void_p, (c_void_p,)),
     "ggml_build_forward_expand": (None, (c_void_p, c_void_p)),
     "ggml_backend_reg_count": (c_size_t, ()),
@@ -79,6 +96,7 @@ SIGNATURES: dict[str, tuple[Any, Sequence[Any]]] = {
     "ggml_backend_buffer_clear": (None, (c_void_p, c_uint8)),
     "ggml_backend_buffer_free": (None, (c_void_p,)),
     "ggml_backend_tensor_alloc": (c_int, (c_void_p, c_void_p, c_void_p)),
+    "ggml_backend_tensor_set": (None, (c_void_p, c_void_p, c_size_t, c_size_t)),
     "ggml_backend_graph_compute": (c_int, (c_void_p, c_void_p)),
 }
 
@@ -146,11 +164,8 @@ class Ggml:
                 found.append(extra[len(found)])
         return [*found, self.backend_dev_buffer_type(device)]
 
-    def cpu_backend(self, threads: int) -> Any:
-        """The CPU backend, set to compute with ``threads``."""
+    def cpu_backend(self) -> tuple[Any, Any]:
+        """The CPU backend, and the function that sets how many threads it computes with."""
         device = self.cpu()
-        backend = self.backend_dev_init(device, None)
-        reg = self.backend_dev_backend_reg(device)
-        address = self.backend_reg_get_proc_address(reg, b"ggml_backend_set_n_threads")
-        ctypes.CFUNCTYPE(None, c_void_p, c_int)(address)(backend, threads)
-        return backend
+        address = self.backend_reg_get_proc_address(self.backend_dev_backend_reg(device), b"ggml_backend_set_n_threads")
+        return self.backend_dev_init(device, None), ctypes.CFUNCTYPE(None, c_void_p, c_int)(address)

@@ -1,20 +1,38 @@
-"""How fast the engine's own matrix kernels are on this machine: measured once, then remembered."""
+"""How fast the engine's own kernels are on this machine: measured once, then remembered."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 
 from llmctl.engine import cache
 from llmctl.errors import EngineError
 from llmctl.host import Host
 from llmctl.probe.decode import MismatchError, decode
-from llmctl.types.machine import EngineInfo, KernelRate, Machine
+from llmctl.types.machine import Cpu, EngineInfo, Kernels, Machine, MatrixRate
 
 SUBJECT = "kernels"
-WEIGHT_TYPES = ("Q4_0", "Q4_1", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "F16")
-BUDGET_S = 1.8
-DEADLINE_S = 20.0  # a small board takes its time to import the engine and to fill the working set
+WEIGHT_TYPES = (  # the usual ones first; only they have to be known
+    *(
+        "Q4_K",
+        "Q6_K",
+        "Q8_0",
+        "Q4_0",
+        "Q5_K",
+        "F16",
+        "Q5_0",
+        "Q4_1",
+        "MXFP4",
+        "IQ4_NL",
+        "IQ4_XS",
+        "Q3_K",
+        "Q2_K",
+        "BF16",
+    ),
+    *("Q5_1", "IQ3_S", "IQ3_XXS"),
+)
+USUAL_TYPES = frozenset(WEIGHT_TYPES[:6])
+BUDGET_S = 4.0  # and half of it more on a busy machine, and a second or two to begin: within eight in all
+DEADLINE_S = 30.0  # a small board takes its time to import the engine and to fill the working set
 WORKING_SET_BYTES = 256 << 20
 LARGEST_SET_BYTES = 2 << 30
 SMALLEST_SET_BYTES = 64 << 20  # holds a matrix of every type
@@ -23,21 +41,23 @@ BARELY_BEYOND_CACHE = 2
 SHARE_OF_AVAILABLE = 6  # there may be two buffers of that size, and this is a measurement, not the main job
 
 
-def cached(host: Host, machine: Machine, engine: EngineInfo) -> tuple[KernelRate, ...] | None:
+def cached(host: Host, machine: Machine, engine: EngineInfo) -> Kernels | None:
     """The rates measured earlier for this processor, number of threads and engine build; None if there are none."""
     if not host.live:
         return None
     value = cache.read(SUBJECT, _key(machine, engine))
     try:
-        rates = tuple(decode(KernelRate, rate, "rate") for rate in value) if isinstance(value, list) else ()
+        return None if value is None else decode(Kernels, value, SUBJECT)
     except MismatchError:
-        return None
-    return rates or None
+        return None  # written by another version of ours
 
 
-def complete(rates: Sequence[KernelRate] | None) -> bool:
-    """Whether every weight type has been measured. On a busy machine that can take more than one attempt."""
-    return {rate.weight_type for rate in rates or ()} >= set(WEIGHT_TYPES)
+def complete(kernels: Kernels | None) -> bool:
+    """Whether all that usual models need has been measured. On a busy machine that can take more than one attempt."""
+    if kernels is None:
+        return False
+    known = {rate.weight_type for rate in kernels.matrices}
+    return bool(known >= USUAL_TYPES and kernels.experts and kernels.attention and kernels.overheads)
 
 
 def measure(
@@ -48,40 +68,46 @@ def measure(
     again: bool = False,
     budget_s: float = BUDGET_S,
     deadline_s: float = DEADLINE_S,
-) -> tuple[KernelRate, ...]:
+) -> Kernels:
     """Measures in a child process what was not measured yet (everything if ``again``), and remembers it.
 
     Decoding is matrix x vector over a working set beyond the last cache, prefill is matrix x 512 columns; see
-    ``matmul`` for the method. Returns all rates known afterwards, which may not be ``complete``. Raises EngineError
-    when memory is too small, the engine fails, or nothing is known because other programs disturbed every pass.
+    ``matmul`` and ``attention`` for the methods. Returns all that is known afterwards, which may not be ``complete``.
+    Raises EngineError when memory is too small, the engine fails, or nothing is known because other programs disturbed
+    every pass.
     """
-    known = {} if again else {rate.weight_type: rate for rate in cached(host, machine, engine) or ()}
-    missing = [name for name in WEIGHT_TYPES if name not in known]
-    if not missing:
-        return tuple(known.values())
+    known = None if again else cached(host, machine, engine)
+    if known is not None and complete(known):
+        return known
     question = {
-        "weight_types": missing,
-        "threads": machine.cpu.usable_threads,
+        "weight_types": WEIGHT_TYPES,
+        "threads": thread_counts(machine.cpu),
         "working_set_bytes": working_set_bytes(machine.memory.available_bytes, machine.cpu.last_cache_bytes),
-        "budget_s": budget_s * len(missing) / len(WEIGHT_TYPES),
+        "budget_s": budget_s,
     }
-    reply = host.ask("llmctl.engine.matmul", question, deadline_s=deadline_s)
+    reply = host.ask("llmctl.engine.microbench", question, deadline_s=deadline_s)
     if reply.data is None:
         raise EngineError(f"the engine's kernels can't be measured: the engine {reply.why}", hint="llmctl doctor")
     try:
-        new = [decode(KernelRate, rate, "rate") for rate in reply.data["rates"]]
-    except (MismatchError, TypeError, KeyError) as error:
+        new = decode(Kernels, reply.data, SUBJECT)
+    except MismatchError as error:
         raise EngineError(f"the engine's kernels can't be measured: {error}", hint="llmctl doctor") from error
-    known |= {rate.weight_type: rate for rate in new}
-    if not known:
+    found = new if known is None else _joined(known, new)
+    if not found.matrices:
         raise EngineError(
             "the engine's kernels can't be measured: other programs keep the processor busy",
             hint="llmctl doctor --measure",
         )
-    rates = tuple(known[name] for name in WEIGHT_TYPES if name in known)
-    if new:
-        cache.write(SUBJECT, _key(machine, engine), [asdict(rate) for rate in rates])
-    return rates
+    cache.write(SUBJECT, _key(machine, engine), asdict(found))
+    return found
+
+
+def thread_counts(cpu: Cpu) -> tuple[int, ...]:
+    """Numbers of threads worth trying, the usual one first: all usable cores, the fast ones, three quarters and half of
+    them. More than there are cores slow llama.cpp down, as its threads wait for each other at every layer."""
+    usable = cpu.usable_threads
+    fewer = {min(usable, cpu.performance_cores or usable), usable * 3 // 4, usable // 2} - {0, usable}
+    return (usable, *sorted(fewer, reverse=True))
 
 
 def working_set_bytes(available_bytes: int, last_cache_bytes: int | None) -> int:
@@ -99,6 +125,19 @@ def working_set_bytes(available_bytes: int, last_cache_bytes: int | None) -> int
             f"there are {available_bytes:,}"
         )
     return size
+
+
+def _joined(known: Kernels, new: Kernels) -> Kernels:
+    """Both; what was measured twice as it was the second time."""
+    rows: dict[tuple[str, bool, int], MatrixRate] = {
+        (rate.weight_type, rate.repacked, rate.threads): rate for rate in (*known.matrices, *new.matrices)
+    }
+    return Kernels(
+        tuple(rows.values()),
+        new.experts or known.experts,
+        new.attention or known.attention,
+        new.overheads or known.overheads,
+    )
 
 
 def _key(machine: Machine, engine: EngineInfo) -> tuple[object, ...]:

@@ -31,6 +31,7 @@ def start(fit: Fit, *, worker: Worker | None = None) -> Engine:
                 "file": str(file),
                 "model": model,
                 "threads": fit.threads,
+                "prefill_threads": fit.prefill_threads,
                 "token": token,
                 **asdict(fit.configuration),
             },

@@ -81,7 +81,7 @@ class Model:
                 model_path=str(job["file"]),
                 n_ctx=int(job["context"]),
                 n_threads=int(job["threads"]),
-                n_threads_batch=int(job["threads"]),
+                n_threads_batch=int(job["prefill_threads"]),
                 n_ubatch=int(job["ubatch"]),
                 n_batch=max(int(job["ubatch"]), BATCH),
                 type_k=KV_TYPES[job["kv_type"]],

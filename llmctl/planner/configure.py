@@ -11,9 +11,9 @@ The rest gives way in this order, each step only where those before it were not 
 5. fewer layers on the GPUs, back with the settings of 1: each layer on the CPU is some five to ten times as slow
 6. less context, by halves, down to a least one: what can't be remembered can't be answered
 
-Without a GPU, 1 is without flash attention, which a CPU has no use for but with a quantized cache, and 2 and 5 fall
-away. A cache in q4_0 does harm, and is used on request only. Windows are not cached in full length (``swa_full``), and
-there is one sequence.
+Without a GPU, 1 is without flash attention, which a CPU seldom has a use for but with a quantized cache, and 2 and 5
+fall away. A cache in q4_0 does harm, and is used on request only. Windows are not cached in full length
+(``swa_full``), and there is one sequence.
 
 More memory never gives less context or fewer layers on a GPU: with everything there, the context is the wanted one;
 the layers that go there otherwise are as many as it has room for at the wanted context, whatever context the CPU's
@@ -69,12 +69,12 @@ def _in_order(placer: Placer, want: Want, contexts: Sequence[int]) -> Iterator[C
 
 def _on_cpu(placer: Placer, want: Want, contexts: Sequence[int]) -> Iterator[Configuration]:
     for context in contexts:
-        yield from _settings(placer.shape, want, context, flash_attention=False)
+        yield from _settings(placer.shape, want, context, flashes=False)
 
 
 def _on_devices(placer: Placer, want: Want, context: int, layers: int) -> Iterator[Configuration]:
     """Exactly so many layers on devices. What they have no room for is told as well, for its gap to be known."""
-    for settings in _settings(placer.shape, want, context, flash_attention=True):
+    for settings in _settings(placer.shape, want, context, flashes=True):
         wanted = replace(settings, gpu_layers=layers)
         fitting = placer.spread(wanted)
         if fitting is None and placer.shape.n_expert:
@@ -85,14 +85,14 @@ def _on_devices(placer: Placer, want: Want, context: int, layers: int) -> Iterat
 def _on_both(placer: Placer, want: Want, contexts: Sequence[int]) -> Iterator[Configuration]:
     """As many layers on devices as there is room for at the wanted context. Where a device's memory is the machine's
     own, that is no way to save any: less context is then had without it."""
-    wanted = next(_settings(placer.shape, want, contexts[0], flash_attention=True))
+    wanted = next(_settings(placer.shape, want, contexts[0], flashes=True))
     if placer.shape.n_expert:
         wanted = replace(wanted, cpu_expert_layers=placer.shape.n_layer)
     layers = placer.most_layers(wanted)
     experts = wanted.cpu_expert_layers
     shared = any(map(shares_memory, placer.devices))
     for context in contexts[:1] if shared else contexts:
-        for settings in _settings(placer.shape, want, context, flash_attention=True):
+        for settings in _settings(placer.shape, want, context, flashes=True):
             fitting = placer.spread(replace(settings, gpu_layers=layers, cpu_expert_layers=experts))
             if layers and fitting is not None:
                 yield fitting
@@ -114,21 +114,22 @@ def _fewest_experts(placer: Placer, wanted: Configuration) -> Configuration | No
     return best
 
 
-def _settings(shape: Shape, want: Want, context: int, *, flash_attention: bool) -> Iterator[Configuration]:
+def _settings(shape: Shape, want: Want, context: int, *, flashes: bool) -> Iterator[Configuration]:
     """The cache's type, then what is computed at once. A model that keeps no cache, or none that can be quantized, has
-    f16; an encoder reads a text in one go."""
+    f16; an encoder reads a text in one go. ``flashes``: with flash attention, if nothing is said of that."""
+    flash_attention = flashes if want.flash_attention is None else want.flash_attention
     first = Configuration(
         context,
         want.kv_type or F16,
         flash_attention=flash_attention or want.kv_type not in (None, F16),
         ubatch=UBATCH,
-        repack=want.repack,
+        repack=want.repack is not False,
     )
     if shape.architecture in ENCODERS:
         yield replace(first, ubatch=context)
         return
     yield first
-    if want.kv_type is None and takes_quantized_cache(shape):
+    if want.kv_type is None and want.flash_attention is not False and takes_quantized_cache(shape):
         first = replace(first, kv_type=Q8_0, flash_attention=True)
         yield first
     for ubatch in SMALLER_UBATCHES:

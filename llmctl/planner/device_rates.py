@@ -12,4 +12,12 @@ def device_rates(backend: str | None, bandwidth: float | None, constants: SpeedC
     known = constants.backends.get((backend or "").lower(), slowest)
     flow = bandwidth or constants.unknown_device_bytes_per_s
     stream, flop = known.share * flow, known.prefill_flop_per_byte * flow
-    return Rates({None: stream}, {None: flop}, stream, known.layer_s, "device" if bandwidth else UNKNOWN)
+    return Rates(
+        {None: stream},
+        {None: flop},
+        kv_bytes_per_s=stream,
+        attention_decode_flop_per_s=flop * constants.attention_decode_share,
+        attention_prefill_flop_per_s=flop * constants.attention_prefill_share,
+        layer_s=known.layer_s,
+        basis="device" if bandwidth else UNKNOWN,
+    )

@@ -34,6 +34,7 @@ def candidate_document(fit: Fit) -> dict[str, Any]:
         "gpu_layers": fit.gpu_layers,
         "settings": settings_document(fit.configuration),
         "threads": fit.threads,
+        "prefill_threads": fit.prefill_threads,
         "thinking": fit.thinking,
         "memory": memory_document(fit.memory),
         "speed": {

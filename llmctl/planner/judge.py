@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,13 +10,15 @@ from llmctl import units
 from llmctl.catalogue.knowledge import Knowledge, Task
 from llmctl.planner.compute import padded_cells
 from llmctl.planner.configure import configure, takes_quantized_cache
-from llmctl.planner.cpu_rates import core_of
+from llmctl.planner.cpu_rates import best_threads, core_of
 from llmctl.planner.memory import margin_bytes
 from llmctl.planner.placement import Placement, Placer, shares_memory
 from llmctl.planner.quality import quality
-from llmctl.planner.speed import Load, speed
+from llmctl.planner.speed import forecast
+from llmctl.planner.variants import best, variants
 from llmctl.types.machine import Machine
 from llmctl.types.model import Candidate, Thinking
+from llmctl.types.pace import Pace
 from llmctl.types.plan import (
     CPU,
     F16,
@@ -28,6 +30,7 @@ from llmctl.types.plan import (
     Fit,
     Rejected,
     Speed,
+    Tried,
     Want,
 )
 
@@ -79,9 +82,10 @@ class Judge:
         if self.want.context is not None and self.want.context > trained:
             reason = f"handles {trained:,} tokens of context, {self.want.context:,} are asked for"
             return _miss(candidate, reason, self.want.context / trained - 1)
-        if self.want.context is None and self.want.prompt_tokens // CERTAINLY_LONGER > trained:
-            reason = f"handles {trained:,} tokens of context, the prompt has some {self.want.prompt_tokens:,}"
-            return _miss(candidate, reason, self.want.prompt_tokens / trained - 1)
+        prompt = self.want.prompt_tokens or 0
+        if self.want.context is None and prompt // CERTAINLY_LONGER > trained:
+            reason = f"handles {trained:,} tokens of context, the prompt has some {prompt:,}"
+            return _miss(candidate, reason, prompt / trained - 1)
         if self.want.kv_type not in (None, F16) and not takes_quantized_cache(model.shape):
             reason = (
                 f"can't have a cache in {self.want.kv_type}: llama.cpp needs flash attention and whole blocks for it"
@@ -94,14 +98,19 @@ class Judge:
         def engine(configuration: Configuration) -> Allocation | None:
             return None if candidate.path is None else self.allocations.get((candidate.path, configuration))
 
-        placement = configure(placer, self.want, tuple(self._contexts(trained)), engine)
-        if placement.shortages:
-            return self._short(candidate, placement)
-        return self._fitted(candidate, placement, download)
+        contexts = tuple(self._contexts(trained))
+        placements = [configure(placer, want, contexts, engine) for want in variants(placer, self.want)]
+        fitting = [placement for placement in placements if not placement.shortages]
+        if not fitting:
+            return self._short(candidate, min(placements, key=lambda one: one.short_bytes))
+        return self._fitted(candidate, fitting, download)
+
+    def _fast_enough(self, speed: Speed, pace: Pace, thinking: bool) -> bool:
+        return speed.decode_tok_s >= self.floor_tok_s and self._answer_s(pace, thinking) <= self.longest_answer_s
 
     def too_slow(self, fit: Fit) -> Miss | None:
         """Whether the floor for decoding, or the one for a whole answer, is missed: and by how much."""
-        pace, answer_s = fit.speed.decode_tok_s, self._answer_s(fit.speed, fit.thinking)
+        pace, answer_s = fit.speed.decode_tok_s, self._answer_s(fit.pace, fit.thinking)
         if pace < self.floor_tok_s:
             told, floor = units.tok_s(pace), units.tok_s(self.floor_tok_s)
             told = f"{pace:.2f}" if told == floor else told
@@ -119,8 +128,8 @@ class Judge:
         if self.want.context is not None:
             yield self.want.context
             return
-        prompt = self.want.prompt_tokens
-        context = min(max(self.task.context, padded_cells(prompt + self.task.answer_tokens)), trained)
+        prompt, answer = self.want.prompt_tokens or 0, self.want.answer_tokens or self.task.answer_tokens
+        context = min(max(self.task.context, padded_cells(prompt + answer)), trained)
         yield context
         while context // 2 >= max(LEAST_CONTEXT, prompt):
             context //= 2
@@ -133,33 +142,52 @@ class Judge:
     def _written(self, thinking: bool) -> int:
         return self.task.answer_tokens + (self.task.thinking_tokens if thinking else 0)
 
-    def _answer_s(self, pace: Speed, thinking: bool) -> float:
-        return self.task.prompt_tokens / pace.prefill_tok_s + self._written(thinking) / pace.decode_tok_s
+    def _answer_s(self, pace: Pace, thinking: bool) -> float:
+        return pace.task_s(self.task.prompt_tokens, self._written(thinking))
 
-    def _fitted(self, candidate: Candidate, placement: Placement, download: int) -> Fit:
-        model, artifact, context = candidate.model, candidate.artifact, placement.configuration.context
+    def _fitted(self, candidate: Candidate, placements: Sequence[Placement], download: int) -> Fit:
+        """With the best of ``placements``, which all fit."""
+        model, artifact = candidate.model, candidate.artifact
         thinking = self._thinks(candidate)
-        threads = self.want.threads or self.machine.cpu.usable_threads
-        depth = min(context, self.task.prompt_tokens + self._written(thinking) // 2)
-        load = Load(self.want.prompt_tokens, depth)
-        constants = self.knowledge.speed
-        pace = speed(self.machine, model.shape, artifact.weights, placement, threads, load, constants)
+        decode_threads, prefill_threads = best_threads(self.machine)
+        threads = (self.want.threads or decode_threads, self.want.threads or prefill_threads)
+        prompt = self.want.prompt_tokens or self.task.prompt_tokens
+        answer = self.want.answer_tokens or self._written(thinking)
+        forecasts = [
+            forecast(self.machine, model.shape, artifact.weights, placement, threads, self.knowledge.speed)
+            for placement in placements
+        ]
+        times = [one.pace.task_s(prompt, answer) for one in forecasts]
+        depth = min(placements[0].configuration.context, prompt + answer / 2)
+        enough = [self._fast_enough(one.at(prompt, depth), one.pace, thinking) for one in forecasts]
+        chosen = best(list(zip(placements, times, enough, strict=True)))
+        placement, told = placements[chosen], forecasts[chosen]
+        speed = told.at(prompt, depth)
+        tried = [
+            Tried(one.configuration, one.memory.must_fit_bytes, time_s)
+            for one, time_s in zip(placements, times, strict=True)
+        ]
         link = self.machine.network.download_bytes_per_s
         return Fit(
             candidate=candidate,
             configuration=placement.configuration,
-            threads=threads,
+            threads=threads[0],
+            prefill_threads=threads[1],
             memory=placement.memory,
-            speed=pace,
+            speed=speed,
+            pace=told.pace,
             download_bytes=download,
             download_s=None if not download else download / link if link else None,
-            reasons=tuple(self._reasons(candidate, placement, pace, thinking)),
+            reasons=tuple(self._reasons(candidate, placement, speed, thinking, tried)),
             thinking=thinking,
             quality=quality(model, artifact, thinking, self.knowledge.quality, self.knowledge.quants),
             warnings=tuple(self._warnings(candidate)),
+            tried=tuple(sorted(tried, key=lambda one: one.task_s)),
         )
 
-    def _reasons(self, candidate: Candidate, placement: Placement, pace: Speed, thinking: bool) -> Iterator[str]:
+    def _reasons(
+        self, candidate: Candidate, placement: Placement, pace: Speed, thinking: bool, tried: Sequence[Tried]
+    ) -> Iterator[str]:
         shape, settings = candidate.model.shape, placement.configuration
         for row in placement.memory.by_device:
             kept = units.size(margin_bytes(row.available_bytes))
@@ -183,6 +211,7 @@ class Judge:
             yield f"the KV cache is kept in {settings.kv_type}, half the size of f16: what fits"
         if settings.ubatch < UBATCH:
             yield f"prompts are read {settings.ubatch} tokens at once instead of {UBATCH}: what fits"
+        yield from _changed(settings, tried)
         if placement.memory.disagreement > DISAGREEING:
             told, formulas = placement.memory.must_fit_bytes, placement.memory.analytic_must_fit_bytes
             yield f"the engine takes {units.size(told)}, by our formulas it would be {units.size(formulas)}"
@@ -221,6 +250,21 @@ class Judge:
     def _warnings(self, candidate: Candidate) -> Iterator[str]:
         if not candidate.model.tasks:
             yield f"{candidate.model.name} has no chat template: it continues text instead of answering"
+
+
+def _changed(settings: Configuration, tried: Sequence[Tried]) -> Iterator[str]:
+    """What differs from the engine's defaults, which were tried first, and what it gains."""
+    usual = tried[0]
+    if settings == usual.configuration:
+        return
+    task_s = next(one.task_s for one in tried if one.configuration == settings)
+    what = []
+    if settings.repack != usual.configuration.repack:
+        what.append("weights as they lie in the file, without the copy for the processor's fast kernels")
+    if settings.flash_attention != usual.configuration.flash_attention:
+        what.append("flash attention")
+    gain = f"the expected prompt and answer take {units.seconds(task_s)} instead of {units.seconds(usual.task_s)}"
+    yield f"{' and '.join(what)}: {gain}"
 
 
 def _memory(row: DeviceMemory) -> str:

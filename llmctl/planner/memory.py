@@ -76,7 +76,9 @@ def repacked_types(machine: Machine) -> frozenset[str]:
     if any(one.usable and (one.engine_backend or "").lower() != METAL for one in machine.accelerators):
         return frozenset()
     features = set(machine.cpu.features)
-    known = {one.weight_type: one.repacked for one in machine.kernels}
+    known: dict[str, bool] = {}
+    for rate in machine.kernels.matrices if machine.kernels is not None else ():
+        known[rate.weight_type] = known.get(rate.weight_type, False) or rate.repacked
     by_feature = frozenset[str]().union(*(types for needed, types in REPACKED.items() if needed <= features))
     return frozenset(
         {name for name in by_feature if name not in known} | {name for name, repacked in known.items() if repacked}

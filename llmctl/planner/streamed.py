@@ -37,18 +37,22 @@ def body_bytes(weights: Weights, shape: Shape) -> dict[str, float]:
     return {name: size * share for name, size in active.items()}
 
 
-def kv_read_bytes(shape: Shape, depth: int, kv_type: str = F16) -> int:
-    """Cache and recurrent state that one token reads (the state is written back too)."""
-    windowed = min(depth, shape.window or depth)
-    return element_bytes(kv_type, shape.kv_width * depth + shape.kv_window_width * windowed) + 2 * shape.state_bytes
+def cell_bytes(shape: Shape, kv_type: str = F16) -> tuple[float, float]:
+    """What a token reads of the cache for each token in it: in layers that see all of it, and in those with a window.
+    Of recurrent state it reads and writes ``2 x shape.state_bytes`` besides."""
+    return element_bytes(kv_type, shape.kv_width), element_bytes(kv_type, shape.kv_window_width)
 
 
-def attention_flop(shape: Shape, depth: int) -> float:
-    """Operations of one token's attention over ``depth`` others: two for the scores and two for the sums, per layer,
-    cached token and element of the queries, which are as wide as the embedding to a good approximation. Of a hybrid's
-    layers a share attends, of windowed ones each to its window at most."""
-    layers = shape.n_layer * (HYBRID_ATTENTION if shape.state_bytes else 1.0)
+def cell_flop(shape: Shape) -> tuple[float, float]:
+    """Operations of a token's attention for each token that it attends to, in both kinds of layers: two for each
+    element of every head's query and key, and two for each of a weight and a value."""
+    head = shape.key_length + shape.value_length
+    flop = 2.0 * shape.n_head * head if head else 4.0 * shape.n_embd
+    if shape.layers:
+        full = sum(1 for layer in shape.layers if layer.kv_width and not layer.windowed)
+        windowed = sum(1 for layer in shape.layers if layer.kv_width and layer.windowed)
+        return flop * full, flop * windowed
+    attending = shape.n_layer * (HYBRID_ATTENTION if shape.state_bytes else 1.0)
     cached = shape.kv_width + shape.kv_window_width
-    windowed = shape.kv_window_width / cached if cached else 0.0
-    seen = depth * (1 - windowed) + min(depth, shape.window or depth) * windowed
-    return 4.0 * layers * shape.n_embd * seen
+    share = shape.kv_window_width / cached if cached else 0.0
+    return flop * attending * (1 - share), flop * attending * share

@@ -111,18 +111,53 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True)
-class KernelRate:
-    """How fast one weight type goes through the engine's matrix kernels here, with all usable threads.
+class MatrixRate:
+    """How fast one weight type goes through the engine's matrix kernels here, with so many ``threads``.
 
     ``decode_bytes_per_s``: weight bytes streamed by matrix x vector; ``prefill_flop_per_s``: operations of
-    matrix x matrix. ``weight_type`` is ggml's name (``Q4_K``). ``repacked``: on this machine the engine lays such
-    weights out anew when it loads them, which takes a second, anonymous copy; the rates are then of that layout.
+    matrix x matrix. ``weight_type`` is ggml's name (``Q4_K``). ``repacked``: in the layout that the engine, if it is
+    let, gives such weights when it loads them, which takes a second, anonymous copy.
     """
 
     weight_type: str
+    repacked: bool
+    threads: int
     decode_bytes_per_s: float
     prefill_flop_per_s: float
-    repacked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionRate:
+    """Attention with a cache of ``kv_type``. In decoding, bytes of cache per second with one head of queries to each of
+    keys and values (``alone``) and with four (``shared``); in prefill, operations per second."""
+
+    kv_type: str
+    flash: bool
+    threads: int
+    alone_bytes_per_s: float
+    shared_bytes_per_s: float
+    prefill_flop_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRate:
+    """What lies between the products: operations of a graph per second that have next to nothing to compute, begun by
+    all threads, which then wait for each other; and elements of a batch per second that one operation goes over."""
+
+    threads: int
+    nodes_per_s: float
+    elements_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """What the engine's kernels were measured to do here. ``experts`` are matrix products of which each token uses a
+    few out of many."""
+
+    matrices: tuple[MatrixRate, ...]
+    experts: tuple[MatrixRate, ...] = ()
+    attention: tuple[AttentionRate, ...] = ()
+    overheads: tuple[NodeRate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +200,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The whole machine. ``kernels`` is empty until they were measured here; ``notes`` say what was not learnt.
+    """The whole machine. ``kernels`` is None until they were measured here; ``notes`` say what was not learnt.
 
     ``board`` names what is not a plain computer (Raspberry Pi 5, Jetson); ``virtual_machine`` the hypervisor below.
     """
@@ -179,5 +214,5 @@ class Machine:
     container: str | None = None
     board: str | None = None
     virtual_machine: str | None = None
-    kernels: tuple[KernelRate, ...] = ()
+    kernels: Kernels | None = None
     notes: tuple[Note, ...] = ()

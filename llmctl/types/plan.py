@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from llmctl.types.model import Candidate
+from llmctl.types.pace import Pace
 
 F16, Q8_0, Q4_0 = "f16", "q8_0", "q4_0"
 KV_TYPES = (F16, Q8_0, Q4_0)
@@ -36,10 +37,11 @@ class Want:
     """What is asked for. None means: the task's or the model's default decides.
 
     ``context`` tokens; ``min_tok_s`` the decode floor; ``task`` a name from ``profiles/tasks.toml``;
-    ``prompt_tokens`` the length, estimated if need be, that must fit and that the time to first token is told for;
+    ``prompt_tokens`` the length, estimated if need be, that must fit and that the time to first token is told for,
+    ``answer_tokens`` what will be written; settings are chosen for both.
     ``explicit`` that the candidates are what the user named: what fits is then taken, a missed floor is a warning.
-    ``kv_type`` of KV_TYPES; ``gpu_layers`` as in ``Configuration``, -1 for all; without ``repack`` the CPU's kernels
-    make no copy of weights.
+    ``kv_type`` of KV_TYPES; ``gpu_layers`` as in ``Configuration``, -1 for all; ``threads`` for decoding and prefill;
+    ``repack`` and ``flash_attention`` as in ``Configuration``.
     """
 
     task: str = "chat"
@@ -49,9 +51,11 @@ class Want:
     max_download_bytes: int | None = None
     threads: int | None = None
     gpu_layers: int | None = None
-    prompt_tokens: int = 256
+    prompt_tokens: int | None = None
+    answer_tokens: int | None = None
     explicit: bool = False
-    repack: bool = True
+    repack: bool | None = None
+    flash_attention: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +150,21 @@ class Speed:
 
 
 @dataclass(frozen=True, slots=True)
+class Tried:
+    """Settings that were considered, and the seconds that the expected prompt and answer would take with them."""
+
+    configuration: Configuration
+    must_fit_bytes: int
+    task_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Fit:
     """A candidate that fits, with the settings it is to be run with.
 
+    ``threads`` decode, ``prefill_threads`` read the prompt. ``pace`` is the speed at any depth, ``speed`` that of the
+    expected prompt and answer. ``tried`` are the settings that were considered, the fastest first, where it was not
+    said which to take.
     ``thinking``: the chat template is to be told so (``enable_thinking``), quality and speed count on it.
     ``quality`` is the index of ``planner.quality`` after the loss by quantization, None where nothing was published;
     ``warnings`` what an explicit wish costs (a floor that is missed).
@@ -157,14 +173,17 @@ class Fit:
     candidate: Candidate
     configuration: Configuration
     threads: int
+    prefill_threads: int
     memory: MemoryPlan
     speed: Speed
+    pace: Pace
     download_bytes: int
     download_s: float | None
     reasons: tuple[str, ...]
     thinking: bool = False
     quality: float | None = None
     warnings: tuple[str, ...] = ()
+    tried: tuple[Tried, ...] = ()
 
     @property
     def context(self) -> int:

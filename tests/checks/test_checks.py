@@ -21,8 +21,9 @@ from llmctl.types.machine import (
     Cpu,
     Disk,
     EngineInfo,
-    KernelRate,
+    Kernels,
     Machine,
+    MatrixRate,
     Memory,
     Note,
 )
@@ -31,7 +32,7 @@ MACHINE = Machine(
     memory=Memory(32 << 30, 20 << 30, swap_bytes=2 << 30),
     cpu=Cpu("cpu", "x86_64", 8, 16, 8, ("AVX2", "AVX512")),
     disk=Disk("/models", 200 * 10**9, "ext4"),
-    kernels=(KernelRate("Q4_K", 4e10, 4e11),),
+    kernels=Kernels((MatrixRate("Q4_K", True, 2, 4e10, 4e11),)),
     os="Linux 6.8",
 )
 ENGINE = EngineInfo("llama-cpp-python", "0.3.36", "ggml", ("CPU",), ("AVX2", "AVX512"), usable=True)
@@ -75,7 +76,7 @@ def test_a_healthy_machine_without_a_gpu() -> None:
             "RTX 3090 can't be used",
             "nvidia-smi",
         ),
-        ({"kernels": ()}, "kernels", "not measured", "llmctl doctor --measure"),
+        ({"kernels": None}, "kernels", "not measured", "llmctl doctor --measure"),
         ({"notes": (Note("NVIDIA: it crashed"),)}, "probe", "NVIDIA: it crashed", None),
         ({"notes": (Note("NVIDIA: it slept", "wake it"),)}, "probe", "NVIDIA: it slept", "wake it"),
         (
@@ -144,7 +145,7 @@ def test_a_wrong_setting_blocks() -> None:
     ("parts", "exit_code"),
     [
         ({"accelerators": (NVIDIA,)}, 8),
-        ({"kernels": ()}, 7),
+        ({"kernels": None}, 7),
         ({"disk": Disk("/models", 10**9)}, 7),
         ({"around": replace(AROUND, config_mode=0o666)}, 10),
     ],
@@ -156,7 +157,7 @@ def test_strict_turns_the_first_warning_into_an_exit_code(parts: dict[str, Any],
 
 
 def test_a_failure_decides_before_an_earlier_warning() -> None:
-    found = checks(replace(MACHINE, kernels=()), (ENGINE,), replace(AROUND, config_error=Wrong("wrong")))
+    found = checks(replace(MACHINE, kernels=None), (ENGINE,), replace(AROUND, config_error=Wrong("wrong")))
     error = blocking(found, strict=True)
     assert error is not None
     assert error.exit_code == 10

@@ -10,10 +10,10 @@ import pytest
 
 from llmctl.engine import kernels
 from llmctl.store import patience
-from llmctl.types.machine import KernelRate
 from tests.fakes import other_tools
 from tests.fakes.gguf_file import Fill, TensorSpec, write
 from tests.fakes.hub import COMMIT, FakeHub
+from tests.fakes.kernel_rates import RATES
 
 REPO = "maker/tiny-GGUF"
 SIZE_BYTES = 2 << 20
@@ -70,8 +70,7 @@ def hub(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 @pytest.fixture
 def kernels_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """The benchmark is tested where it lives; here it costs nothing."""
-    rates = tuple(KernelRate(name, 41e9, 4e11) for name in kernels.WEIGHT_TYPES)
-    monkeypatch.setattr(kernels, "measure", lambda *_, **__: rates)
+    monkeypatch.setattr(kernels, "measure", lambda *_, **__: RATES)
 
 
 Hold = Callable[..., Path]

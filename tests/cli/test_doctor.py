@@ -13,9 +13,8 @@ from llmctl.cli import main
 from llmctl.cli.doctor import instructions
 from llmctl.engine import devices, kernels
 from llmctl.errors import EngineError
-from llmctl.types.machine import KernelRate
-
-RATES = tuple(KernelRate(name, 41e9, 4e11) for name in kernels.WEIGHT_TYPES)
+from llmctl.types.machine import Kernels
+from tests.fakes.kernel_rates import RATES
 
 # contract.md, "data of llmctl doctor --json"
 MACHINE = {"cpu", "memory", "accelerators", "disk", "network", "os", "container"}
@@ -38,7 +37,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The benchmark is tested where it lives; here it costs nothing and counts its calls."""
     calls: list[int] = []
 
-    def measure(*_: Any, **__: Any) -> tuple[KernelRate, ...]:
+    def measure(*_: Any, **__: Any) -> Kernels:
         calls.append(1)
         return RATES
 
@@ -112,7 +111,7 @@ def test_measured_once_and_again_when_asked(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, measured: list[int]
 ) -> None:
     monkeypatch.setattr(kernels, "cached", lambda *_: RATES)
-    assert len(document(capsys)["data"]["machine"]["kernels"]) == len(RATES)
+    assert len(document(capsys)["data"]["machine"]["kernels"]["matrices"]) == len(RATES.matrices)
     assert measured == []
     document(capsys, "--measure")
     assert measured == [1]

@@ -26,8 +26,9 @@ from llmctl.types.machine import (
     Disk,
     EngineDevice,
     EngineInfo,
-    KernelRate,
+    Kernels,
     Machine,
+    MatrixRate,
     Memory,
 )
 from llmctl.types.model import Evidence, Openness
@@ -64,7 +65,7 @@ EVERYTHING: list[Any] = [
         Cpu("cpu", "x86_64", 2, 2, 2, ("AVX2",)),
         (Accelerator("0", "GPU", "v", AcceleratorKind.DISCRETE, 8, None),),
         Disk("/", 1),
-        kernels=(KernelRate("Q4_K", 1e9, 1e9),),
+        kernels=Kernels((MatrixRate("Q4_K", True, 2, 1e9, 1e9),)),
     ),
     EngineInfo("e", "1", None, devices=(EngineDevice("CPU", "d", "cpu", "cpu", 1, 1),)),
     Evidence("b", 0.5, "https://source"),

@@ -20,12 +20,13 @@ from llmctl.types.machine import (
     Cpu,
     EngineDevice,
     EngineInfo,
-    KernelRate,
+    Kernels,
     Machine,
+    MatrixRate,
     Memory,
 )
 
-RATES = (KernelRate("Q4_K", 41e9, 4e11, True), KernelRate("Q8_0", 39e9, 3e11))
+RATES = Kernels((MatrixRate("Q4_K", True, 2, 41e9, 4e11), MatrixRate("Q8_0", False, 2, 39e9, 3e11)))
 
 
 def test_the_installed_engine_tells_and_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +98,7 @@ def test_an_engine_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(devices, "MODULE", "no_such_engine")
     assert engines(Host())[0] == EngineInfo("llama-cpp-python", None, None, why="llama-cpp-python is not installed")
     machine, found = this_machine(Host(), store=Path("/"))
-    assert (machine.kernels, found[0].usable) == ((), False)
+    assert (machine.kernels, found[0].usable) == (None, False)
 
 
 def test_a_recorded_machine_has_no_engine(tmp_path: Path) -> None:
@@ -106,9 +107,9 @@ def test_a_recorded_machine_has_no_engine(tmp_path: Path) -> None:
 
 
 def test_this_machine_knows_what_was_measured_earlier() -> None:
-    assert this_machine(Host(), store=Path("/"))[0].kernels == ()
+    assert this_machine(Host(), store=Path("/"))[0].kernels is None
     machine, (engine, *_) = this_machine(Host(), store=Path("/"))
-    cache.write(kernels.SUBJECT, kernels._key(machine, engine), [asdict(rate) for rate in RATES])
+    cache.write(kernels.SUBJECT, kernels._key(machine, engine), asdict(RATES))
     machine, _ = this_machine(Host(), store=Path("/"))
     assert (machine.kernels, machine.memory.bandwidth_bytes_per_s) == (RATES, 39e9)
     assert machine.memory.bandwidth_basis == "measured (engine kernels)"
@@ -138,8 +139,8 @@ def server(*found: EngineDevice) -> EngineInfo:
 
 
 def merged(cards: tuple[Accelerator, ...], *found: EngineInfo) -> list[tuple[str, bool, str | None, str | None]]:
-    machine = with_engine(replace(BARE, accelerators=cards), found, ())
-    assert with_engine(machine, found, ()) == machine  # it is done again when kernels were measured
+    machine = with_engine(replace(BARE, accelerators=cards), found, None)
+    assert with_engine(machine, found, None) == machine  # it is done again when kernels were measured
     return [(one.id, one.usable, one.engine_backend, one.why) for one in machine.accelerators]
 
 
@@ -320,7 +321,7 @@ def test_what_engines_know_of_memory(
 ) -> None:
     told = EngineDevice("CUDA0", "NVIDIA x", "CUDA", *device, NVIDIA.id)
     cards = () if known is None else (replace(known, id=NVIDIA.id),)
-    (found,) = with_engine(replace(BARE, accelerators=cards), [engine(told)], ()).accelerators
+    (found,) = with_engine(replace(BARE, accelerators=cards), [engine(told)], None).accelerators
     assert (found.kind, found.memory_total_bytes) == (kind, total)
     assert (found.memory_free_bytes, found.shared_bytes) == (free, shared)
 
@@ -332,7 +333,7 @@ def test_without_any_engine() -> None:
 def test_the_engine_fills_in_what_the_probe_could_not_learn() -> None:
     unified = card("0000:0f:00.0", "NVIDIA GB10", "NVIDIA", kind=AcceleratorKind.UNIFIED)
     machine = with_engine(
-        replace(BARE, accelerators=(unified,)), [engine(gpu("CUDA0", "NVIDIA GB10", "CUDA", unified.id))], ()
+        replace(BARE, accelerators=(unified,)), [engine(gpu("CUDA0", "NVIDIA GB10", "CUDA", unified.id))], None
     )
     (found,) = machine.accelerators
     assert (found.memory_total_bytes, found.memory_free_bytes) == (24 << 30, 20 << 30)
@@ -342,7 +343,7 @@ def test_the_engine_fills_in_what_the_probe_could_not_learn() -> None:
 def test_the_probes_free_memory_wins_and_the_engine_knows_what_is_integrated() -> None:
     radeon = card("0000:c5:00.0", "AMD GPU (1002:15bf)", "AMD", 16 << 30, free=9 << 30)
     device = gpu("Vulkan0", "AMD Radeon 780M", "Vulkan", radeon.id, kind="igpu")
-    (found,) = with_engine(replace(BARE, accelerators=(radeon,)), [engine(device)], ()).accelerators
+    (found,) = with_engine(replace(BARE, accelerators=(radeon,)), [engine(device)], None).accelerators
     assert (found.memory_free_bytes, found.kind) == (9 << 30, AcceleratorKind.INTEGRATED)
 
 
@@ -356,7 +357,7 @@ def test_the_probes_free_memory_wins_and_the_engine_knows_what_is_integrated() -
     ],
 )
 def test_vendor_and_kind_of_what_only_the_engine_sees(device: EngineDevice, vendor: str, kind: AcceleratorKind) -> None:
-    (found,) = with_engine(BARE, [engine(device)], ()).accelerators
+    (found,) = with_engine(BARE, [engine(device)], None).accelerators
     assert (found.vendor, found.kind, found.usable) == (vendor, kind, True)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import asdict, replace
 from typing import Any
@@ -10,17 +9,19 @@ from typing import Any
 import pytest
 
 from llmctl import child, paths
-from llmctl.engine import kernels, matmul
+from llmctl.engine import kernels, microbench
 from llmctl.engine.devices import engines
 from llmctl.engine.kernels import cached, measure, working_set_bytes
+from llmctl.engine.workbench import Trial
 from llmctl.errors import EngineError
 from llmctl.host import Host
-from llmctl.types.machine import Cpu, EngineInfo, KernelRate, Machine, Memory
+from llmctl.types.machine import Cpu, EngineInfo, Kernels, Machine, Memory
+from tests.fakes.kernel_rates import RATES
 
 MIB, GIB = 1 << 20, 1 << 30
 MACHINE = Machine(Memory(8 * GIB, 4 * GIB), Cpu("a processor", "x86_64", 2, 2, 2))
 ENGINE = EngineInfo("llama-cpp-python", "0.3.36", "ggml 0.25.3", ("CPU",), ("AVX2",), usable=True)
-RATES = tuple(KernelRate(name, 4e10, 3e11, name == "Q4_0") for name in kernels.WEIGHT_TYPES)
+PART = Kernels(RATES.matrices[:2])
 
 
 def test_the_real_kernels() -> None:
@@ -28,22 +29,29 @@ def test_the_real_kernels() -> None:
     machine = Machine(Memory(8 * GIB, 1 * GIB), Cpu("a processor", "x86_64", 1, 1, 1))
     (engine,) = engines(Host())
     try:
-        rates = measure(Host(), machine, engine, budget_s=1.0)
+        kernels_here = measure(Host(), machine, engine, budget_s=1.5)
     except EngineError as error:
         if "busy" not in error.message:
             raise
         pytest.skip(error.message)
-    assert cached(Host(), machine, engine) == rates
-    for rate in rates:
+    assert cached(Host(), machine, engine) == kernels_here
+    for rate in (*kernels_here.matrices, *kernels_here.experts):
         assert rate.weight_type in kernels.WEIGHT_TYPES
         assert 1e8 < rate.decode_bytes_per_s < 1e12
         assert 1e9 < rate.prefill_flop_per_s < 1e14
         # a matrix product reuses every weight 512 times, a vector product never
         assert rate.prefill_flop_per_s > 2 * rate.decode_bytes_per_s
-        # repack.cpp has a layout for Q4_0 with AVX2 or with NEON and dot products, and none for F16
-        if rate.weight_type == "Q4_0" and {"AVX2", "DOTPROD"} & set(engine.features):
-            assert rate.repacked == ("REPACK" in engine.features)
         assert not rate.repacked or rate.weight_type != "F16"
+    # repack.cpp has a layout for Q4_0 with AVX2 or with NEON and dot products
+    layouts = {rate.repacked for rate in kernels_here.matrices if rate.weight_type == "Q4_0"}
+    if layouts and {"AVX2", "DOTPROD"} & set(engine.features):
+        assert layouts <= {True, False} if "REPACK" in engine.features else layouts == {False}
+    for attention in kernels_here.attention:
+        # a byte of cache that four heads of queries look at takes longer than one that a single head looks at
+        assert attention.shared_bytes_per_s < 1.1 * attention.alone_bytes_per_s
+    for node in kernels_here.overheads:
+        assert node.threads == 1
+        assert node.elements_per_s > 100 * node.nodes_per_s
 
 
 def answer(monkeypatch: pytest.MonkeyPatch, reply: child.Reply) -> None:
@@ -53,7 +61,7 @@ def answer(monkeypatch: pytest.MonkeyPatch, reply: child.Reply) -> None:
 def test_a_complete_result_is_remembered_for_this_machine_and_build(monkeypatch: pytest.MonkeyPatch) -> None:
     host = Host()
     assert cached(host, MACHINE, ENGINE) is None
-    answer(monkeypatch, child.Reply({"rates": [asdict(rate) for rate in RATES]}))
+    answer(monkeypatch, child.Reply(asdict(RATES)))
     assert measure(host, MACHINE, ENGINE) == RATES
     assert cached(host, MACHINE, ENGINE) == RATES
     assert cached(host, replace(MACHINE, memory=Memory(GIB, GIB)), ENGINE) == RATES
@@ -65,34 +73,44 @@ def test_a_complete_result_is_remembered_for_this_machine_and_build(monkeypatch:
 def test_what_was_disturbed_is_made_up_for_at_the_next_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
-    def some(count: int) -> None:
+    def reply_with(found: Kernels) -> None:
         def ask(_: Host, __: str, question: Any, **___: Any) -> child.Reply:
             asked.append(question)
-            return child.Reply(
-                {"rates": [asdict(rate) for rate in RATES if rate.weight_type in question["weight_types"]][:count]}
-            )
+            return child.Reply(asdict(found))
 
         monkeypatch.setattr(child, "ask", ask)
 
-    some(2)
-    assert measure(Host(), MACHINE, ENGINE) == RATES[:2] == cached(Host(), MACHINE, ENGINE)
-    assert not kernels.complete(RATES[:2])
-    some(0)
-    assert measure(Host(), MACHINE, ENGINE) == RATES[:2]
-    some(9)
+    reply_with(PART)
+    assert measure(Host(), MACHINE, ENGINE) == PART == cached(Host(), MACHINE, ENGINE)
+    assert not kernels.complete(PART)
+    reply_with(Kernels(()))
+    assert measure(Host(), MACHINE, ENGINE) == PART
+    reply_with(replace(RATES, matrices=RATES.matrices[1:]))
     assert measure(Host(), MACHINE, ENGINE) == RATES == cached(Host(), MACHINE, ENGINE)
     assert kernels.complete(RATES)
     assert measure(Host(), MACHINE, ENGINE) == RATES
     assert len(asked) == 3
-    assert asked[2]["weight_types"] == list(kernels.WEIGHT_TYPES[2:])
-    assert asked[2]["budget_s"] == pytest.approx(asked[0]["budget_s"] * 5 / 7)
     measure(Host(), MACHINE, ENGINE, again=True)
     assert asked[3] == asked[0]
 
 
+@pytest.mark.parametrize(
+    ("cpu", "counts"),
+    [
+        (Cpu("x", "x86_64", 1, 1, 1), (1,)),
+        (Cpu("x", "x86_64", 2, 2, 2), (2, 1)),
+        (Cpu("x", "x86_64", 8, 16, 8), (8, 6, 4)),
+        (Cpu("hybrid", "x86_64", 16, 24, 16, performance_cores=8), (16, 12, 8)),
+        (Cpu("a share of it", "x86_64", 64, 128, 3), (3, 2, 1)),
+    ],
+)
+def test_numbers_of_threads_that_are_worth_a_try(cpu: Cpu, counts: tuple[int, ...]) -> None:
+    assert kernels.thread_counts(cpu) == counts
+
+
 @pytest.mark.parametrize("text", [b"", b"[]", b'{"key": []}', b'"' * 100])
 def test_a_broken_cache_file_is_ignored(monkeypatch: pytest.MonkeyPatch, text: bytes) -> None:
-    answer(monkeypatch, child.Reply({"rates": [asdict(rate) for rate in RATES]}))
+    answer(monkeypatch, child.Reply(asdict(RATES)))
     measure(Host(), MACHINE, ENGINE)
     (file,) = paths.cache_dir().glob("kernels-*.json")
     file.write_bytes(text)
@@ -103,10 +121,10 @@ def test_a_broken_cache_file_is_ignored(monkeypatch: pytest.MonkeyPatch, text: b
     ("reply", "said"),
     [
         (child.Reply(None, "crashed (signal 11)"), "the engine crashed"),
-        (child.Reply({"rates": []}), "keep the processor busy"),
+        (child.Reply({"matrices": []}), "keep the processor busy"),
         (child.Reply({}), "can't be measured"),
         (child.Reply([]), "can't be measured"),
-        (child.Reply({"rates": [{"weight_type": 1}]}), "rate.decode_bytes_per_s is missing"),
+        (child.Reply({"matrices": [{"weight_type": 1}]}), "matrices.0..repacked is missing"),
     ],
 )
 def test_failures(monkeypatch: pytest.MonkeyPatch, reply: child.Reply, said: str) -> None:
@@ -116,31 +134,37 @@ def test_failures(monkeypatch: pytest.MonkeyPatch, reply: child.Reply, said: str
 
 
 class Bench:
-    """Stands in for ggml: passes that take no time, of which those of ``disturbed`` types never count."""
+    """Stands in for ggml: passes that take no time, of which those of ``disturbed`` trials never count."""
 
     disturbed: tuple[str, ...] = ()
 
-    def __init__(self, threads: int, working_set_bytes: int) -> None:
+    def __init__(self, working_set_bytes: int) -> None:
         self.passes = 0
 
-    def timing(self, weight_type: str) -> matmul.Timing:
-        return matmul.Timing(weight_type, False, weight_type, 1000, weight_type)
-
-    def compute_s(self, graph: str) -> float:
+    def run(self, trial: Trial) -> None:
         time.sleep(0.001)
         self.passes += 1
-        return math.inf if graph in self.disturbed else 1.0 / self.passes
+        if trial.graph not in self.disturbed:
+            trial.best_s = min(trial.best_s, 1.0 / self.passes)
+
+
+def rows(bench: Bench, weight_types: list[str], threads: list[int]) -> list[microbench.Row]:
+    about = [{"weight_type": name, "repacked": False, "threads": threads[0]} for name in weight_types]
+    return [
+        microbench.Row("matrices", one, {"decode_bytes_per_s": Trial(one["weight_type"], 1000, 1)}) for one in about
+    ]
 
 
 @pytest.mark.parametrize(("disturbed", "left"), [((), ["Q4_0", "Q8_0"]), (("Q4_0",), ["Q8_0"]), (("Q4_0", "Q8_0"), [])])
 def test_disturbed_passes_do_not_count_and_do_not_go_on_for_ever(
     monkeypatch: pytest.MonkeyPatch, disturbed: tuple[str, ...], left: list[str]
 ) -> None:
-    monkeypatch.setattr(matmul, "Bench", Bench)
+    monkeypatch.setattr(microbench, "Workbench", Bench)
+    monkeypatch.setattr(microbench, "_rows", rows)
     monkeypatch.setattr(Bench, "disturbed", disturbed)
-    question = {"weight_types": ["Q4_0", "Q8_0"], "threads": 1, "working_set_bytes": 1, "budget_s": 0.05}
+    question = {"weight_types": ["Q4_0", "Q8_0"], "threads": [1], "working_set_bytes": 1, "budget_s": 0.05}
     begun = time.monotonic()
-    rates = matmul.measure(question)["rates"]
+    rates = microbench.measure(question)["matrices"]
     assert [rate["weight_type"] for rate in rates] == left
     assert all(rate["decode_bytes_per_s"] > 2000 for rate in rates)  # the best pass counts, not the first
     assert time.monotonic() - begun < 1

@@ -181,7 +181,7 @@ def test_whatever_engines_tell_no_card_is_lost_and_each_has_its_own_id(
     cards: list[Accelerator], engines: list[EngineInfo]
 ) -> None:
     machine = Machine(Memory(32 * GIB, 20 * GIB), Cpu("cpu", "x86_64", 8, 16, 8), accelerators=tuple(cards))
-    found = with_engine(machine, engines, ()).accelerators
+    found = with_engine(machine, engines, None).accelerators
     assert [(one.id, one.name, one.vendor) for one in found[: len(cards)]] == [(c.id, c.name, c.vendor) for c in cards]
     assert len({one.id for one in found}) == len(found)
     gpus = [[one for one in engine.devices if pairing.is_gpu(one)] for engine in engines if engine.usable]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from llmctl.types.model import Artifact, Candidate, Model, Shape, Source, SourceKind, Weights
+from llmctl.types.pace import Pace
 from llmctl.types.plan import Basis, Configuration, Fit, MemoryPlan, Speed
 
 
@@ -17,8 +18,10 @@ def fit_for(file: Path | None, *, context: int = 512, threads: int = 2, name: st
         candidate=Candidate(model, artifact, file),
         configuration=Configuration(context),
         threads=threads,
+        prefill_threads=threads,
         memory=MemoryPlan((), 1 << 20, 1 << 20),
         speed=Speed(10.0, 8.0, 12.0, 100.0, 0.5, Basis.MODELLED),
+        pace=Pace(0.1, 0.0, 0.0, 0.01, 0.0, 0.0, None, 512),
         download_bytes=0,
         download_s=None,
         reasons=(),

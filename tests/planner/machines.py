@@ -10,7 +10,17 @@ from llmctl import catalogue, paths
 from llmctl.catalogue import Catalogue, Knowledge
 from llmctl.planner.configure import configure
 from llmctl.planner.placement import Placement, Placer
-from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, KernelRate, Machine, Memory
+from llmctl.types.machine import (
+    Accelerator,
+    AcceleratorKind,
+    AttentionRate,
+    Cpu,
+    Kernels,
+    Machine,
+    MatrixRate,
+    Memory,
+    NodeRate,
+)
 from llmctl.types.model import Artifact, Candidate, Evidence, Model, Shape, Source, SourceKind, Thinking, Weights
 from llmctl.types.plan import Want
 
@@ -18,17 +28,31 @@ GIB = 1 << 30
 
 # This project's first machine, two cores of an AMD EPYC, as `llmctl doctor --measure` saw it: bytes and operations per
 # second, and whether the engine repacks the type.
-EPYC_KERNELS = tuple(
-    KernelRate(name, flow * 1e9, operations * 1e9, repacked)
-    for name, flow, operations, repacked in (
-        ("Q4_0", 39.0, 560, True),
-        ("Q4_1", 27.0, 120, False),
-        ("Q4_K", 38.5, 475, True),
-        ("Q5_K", 28.5, 870, False),
-        ("Q6_K", 34.0, 720, False),
-        ("Q8_0", 37.5, 284, False),
-        ("F16", 40.5, 390, False),
-    )
+EPYC_KERNELS = Kernels(
+    matrices=tuple(
+        MatrixRate(name, repacked, threads, flow * 1e9, operations * 1e9)
+        for name, repacked, threads, flow, operations in (
+            ("Q4_K", True, 2, 43.6, 469),
+            ("Q4_K", True, 1, 28.5, 239),
+            ("Q4_K", False, 2, 33.2, 896),
+            ("Q4_K", False, 1, 25.6, 500),
+            ("Q6_K", False, 2, 40.5, 762),
+            ("Q8_0", False, 2, 42.4, 296),
+            ("Q8_0", False, 1, 30.9, 151),
+            ("Q4_0", True, 2, 44.5, 589),
+            ("Q4_0", False, 2, 27.8, 248),
+            ("Q5_K", False, 2, 28.7, 900),
+            ("F16", False, 2, 45.0, 394),
+            ("Q4_1", False, 2, 29.3, 126),
+        )
+    ),
+    experts=(MatrixRate("Q4_K", True, 2, 48.0e9, 230e9), MatrixRate("Q4_K", False, 2, 32.0e9, 750e9)),
+    attention=(
+        AttentionRate("f16", False, 2, 22.7e9, 13.3e9, 172e9),
+        AttentionRate("f16", True, 2, 9.5e9, 6.2e9, 151e9),
+        AttentionRate("q8_0", True, 2, 6.2e9, 2.7e9, 22e9),
+    ),
+    overheads=(NodeRate(2, 1.3e6, 8e9), NodeRate(1, 2.5e6, 4e9)),
 )
 EPYC = Machine(
     Memory(total_bytes=24_684_092 * 1024, available_bytes=23 * GIB, bandwidth_bytes_per_s=40e9),

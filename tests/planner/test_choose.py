@@ -16,9 +16,10 @@ from llmctl import units
 from llmctl.errors import UsageError
 from llmctl.planner import plan
 from llmctl.planner.memory import margin_bytes
-from llmctl.types.machine import KernelRate, Machine, Memory
+from llmctl.types.machine import Machine, Memory
 from llmctl.types.model import Candidate, Source, Thinking
 from llmctl.types.plan import Fit, NoFit, Plan, Want
+from tests.fakes.kernel_rates import scaled
 from tests.planner.machines import EPYC, EPYC_KERNELS, GIB, LAPTOP, desktop, everything, knowledge, mac, made, of
 
 TASKS = list(knowledge().tasks)
@@ -239,7 +240,7 @@ MACHINES = st.builds(
     lambda memory, flow, card, kernels: replace(
         (desktop(card, memory_gib=memory) if card else with_memory(LAPTOP, round(memory * GIB))),
         memory=Memory(64 * GIB, round(memory * GIB), bandwidth_bytes_per_s=flow * 1e9),
-        kernels=EPYC_KERNELS if kernels else (),
+        kernels=EPYC_KERNELS if kernels else None,
     ),
     st.floats(0.5, 60),
     st.floats(8, 200),
@@ -262,10 +263,7 @@ def test_more_memory_or_bandwidth_never_lowers_the_quality(machine: Machine, tas
     faster = replace(
         machine,
         memory=replace(memory, bandwidth_bytes_per_s=(memory.bandwidth_bytes_per_s or 0) * factor),
-        kernels=tuple(
-            KernelRate(one.weight_type, one.decode_bytes_per_s * factor, one.prefill_flop_per_s * factor, one.repacked)
-            for one in machine.kernels
-        ),
+        kernels=machine.kernels and scaled(machine.kernels, factor),
     )
     for better in (roomier, faster):
         assert best_quality(plan(better, everything(), want, knowledge())) >= before

@@ -18,7 +18,7 @@ from llmctl.planner.memory import (
     stack,
     state_bytes,
 )
-from llmctl.types.machine import Cpu, KernelRate
+from llmctl.types.machine import Cpu, Kernels, MatrixRate
 from llmctl.types.model import Weights
 from llmctl.types.plan import Configuration
 from tests.fakes.real_shapes import shape_of
@@ -96,7 +96,8 @@ def test_types_that_are_repacked(features: tuple[str, ...], repacked: set[str]) 
 
 
 def test_what_was_measured_here_stands_above_the_table() -> None:
-    kernels = (KernelRate("Q4_K", 1e9, 1e9, repacked=False), KernelRate("Q6_K", 1e9, 1e9, repacked=True))
+    layouts = (("Q4_K", False), ("Q6_K", False), ("Q6_K", True))
+    kernels = Kernels(tuple(MatrixRate(name, repacked, 4, 1e9, 1e9) for name, repacked in layouts))
     assert repacked_types(replace(LAPTOP, kernels=kernels)) == {"Q4_0", "Q6_K", "IQ4_NL", "MXFP4"}
 
 

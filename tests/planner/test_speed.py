@@ -3,54 +3,81 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmctl.planner.cpu_rates import cpu_rates
+from llmctl.planner.cpu_rates import CpuSettings, at, best_threads, cpu_rates
 from llmctl.planner.device_rates import device_rates
-from llmctl.planner.speed import Load, speed
-from llmctl.planner.streamed import active_bytes, active_expert_bytes, attention_flop, kv_read_bytes
-from llmctl.types.machine import KernelRate, Machine
-from llmctl.types.model import Shape, Weights
-from llmctl.types.plan import Basis, Speed
+from llmctl.planner.placement import Placer
+from llmctl.planner.speed import Forecast, forecast
+from llmctl.planner.streamed import active_bytes, cell_bytes, cell_flop
+from llmctl.types.machine import Kernels, Machine, MatrixRate, NodeRate
+from llmctl.types.model import Layer, Shape, Weights
+from llmctl.types.plan import Basis, Configuration, Speed
+from tests.fakes.kernel_rates import scaled
 from tests.planner.machines import EPYC, EPYC_KERNELS, LAPTOP, desktop, knowledge, mac, made, of, placed
 
 CONSTANTS = knowledge().speed
 
 
-def pace(machine: Machine, name: str = "qwen3.5-4b", *, depth: int = 450, prompt: int = 256, threads: int = 0) -> Speed:
+USUAL = CpuSettings(threads=2, prefill_threads=2, repack=True, flash_attention=False, kv_type="f16")
+
+
+def told(machine: Machine, shape: Shape, weights: Weights, *, threads: int = 2, **settings: Any) -> Forecast:
+    if settings:
+        placement = Placer(machine, shape, weights).place(Configuration(8192, **settings))
+    else:
+        placement = placed(machine, shape, weights, 8192)
+    return forecast(machine, shape, weights, placement, (threads, threads), CONSTANTS)
+
+
+def pace(
+    machine: Machine, name: str = "qwen3.5-4b", *, depth: int = 450, prompt: int = 256, threads: int = 0, **more: Any
+) -> Speed:
     candidate = of(name)[0]
-    shape, weights = candidate.model.shape, candidate.artifact.weights
-    placement = placed(machine, shape, weights, 8192)
     threads = threads or machine.cpu.usable_threads
-    return speed(machine, shape, weights, placement, threads, Load(prompt, depth), CONSTANTS)
+    return told(machine, candidate.model.shape, candidate.artifact.weights, threads=threads, **more).at(prompt, depth)
 
 
 def test_a_token_costs_its_bytes_its_layers_and_its_vocabulary() -> None:
     """By hand: 1 GB of Q4_K and 0.5 GB of Q6_K, ten layers, a vocabulary of 100,000, nothing cached."""
     shape = Shape("llama", 10, 1024, 16, None, 100_000, 8192, kv_width=0)
     weights = Weights(1_500_000_000, 0, 0, {"Q4_K": 1_000_000_000, "Q6_K": 500_000_000}, exact=True)
-    placement = placed(EPYC, shape, weights, 2048)
-    told = speed(EPYC, shape, weights, placement, 2, Load(256, 0), CONSTANTS)
-    streaming = 1 / 38.5 + 0.5 / 34
-    expected = streaming + 10 * CONSTANTS.layer_s + 100_000 * CONSTANTS.vocabulary_s
-    assert 1 / told.decode_tok_s == pytest.approx(expected, rel=1e-6)
-    assert told.basis is Basis.CALIBRATED
+    made = told(EPYC, shape, weights).at(256, 0)
+    streaming = 1 / 43.6 + 0.5 / 40.5
+    expected = streaming + 10 * CONSTANTS.layer_nodes / 1.3e6 + 100_000 * CONSTANTS.vocabulary_s
+    assert 1 / made.decode_tok_s == pytest.approx(expected, rel=1e-6)
+    assert made.basis is Basis.CALIBRATED
     calibrated = CONSTANTS.ranges["calibrated"]
-    assert told.decode_low_tok_s == pytest.approx(told.decode_tok_s * calibrated.low)
-    assert told.decode_high_tok_s == pytest.approx(told.decode_tok_s * calibrated.high)
+    assert made.decode_low_tok_s == pytest.approx(made.decode_tok_s * calibrated.low)
+    assert made.decode_high_tok_s == pytest.approx(made.decode_tok_s * calibrated.high)
 
 
 def test_prefill_is_operations_and_leaves_the_head_out() -> None:
     """By hand: 4.5 bits a weight, so 1.125 GB of Q4_K are 2e9 weights, 4e9 operations a token; no head, no attention
-    to speak of at one token; and the activations of ten layers."""
+    to speak of at one token; and the passes over ten layers' activations."""
     shape = Shape("llama", 10, 1024, 16, None, 0, 8192, kv_width=0)
     weights = Weights(1_125_000_000, 0, 0, {"Q4_K": 1_125_000_000}, exact=True)
-    told = speed(EPYC, shape, weights, placed(EPYC, shape, weights, 2048), 2, Load(1, 0), CONSTANTS)
-    assert 1 / told.prefill_tok_s == pytest.approx(4e9 / 475e9 + 10 * 1024 * CONSTANTS.activation_s, rel=1e-3)
-    assert told.first_token_s == pytest.approx(1 / told.prefill_tok_s + 1 / told.decode_tok_s)
+    for repack, flop_per_s in ((True, 469e9), (False, 896e9)):
+        made = told(EPYC, shape, weights, repack=repack)
+        expected = 4e9 / flop_per_s + 10 * 1024 * CONSTANTS.layer_passes / 8e9
+        assert 1 / made.at(1, 0).prefill_tok_s == pytest.approx(expected, rel=1e-3)
+        assert made.at(1, 0).first_token_s == pytest.approx(made.pace.prefill_s(1) + made.pace.decode_s(1))
+
+
+def test_attention_reads_the_cache_and_computes_for_every_head() -> None:
+    """By hand: 16 layers of 8 heads of keys and values of 64 elements, and 32 of queries: four to each."""
+    shape = Shape("llama", 16, 2048, 32, None, 0, 8192, kv_width=16 * 2 * 8 * 64, key_length=64, value_length=64)
+    weights = Weights(0, 0, 0, {}, exact=True)
+    cell = told(EPYC, shape, weights).pace.cell_s
+    assert cell == pytest.approx(2 * 16 * 2 * 8 * 64 / 13.3e9)  # what was measured with four
+    alone = told(EPYC, replace(shape, n_head=8), weights).pace.cell_s
+    assert alone == pytest.approx(2 * 16 * 2 * 8 * 64 / 22.7e9)  # and with one
+    pair = told(EPYC, shape, weights).pace.pair_s
+    assert pair == pytest.approx(16 * 32 * 4 * 64 / 172e9)
 
 
 def test_only_the_used_experts_are_streamed() -> None:
@@ -64,34 +91,35 @@ def test_only_the_used_experts_are_streamed() -> None:
     assert sum(in_proportion.values()) == pytest.approx(sum(active.values()))
 
 
-def test_experts_are_streamed_more_slowly_on_the_processor() -> None:
-    (candidate,) = of("gpt-oss-20b")
-    experts = active_expert_bytes(candidate.artifact.weights, candidate.model.shape)
-    rates = cpu_rates(EPYC, 2, CONSTANTS)
-    slower = replace(CONSTANTS, expert_share=CONSTANTS.expert_share / 2)
-    placement = placed(EPYC, candidate.model.shape, candidate.artifact.weights, 4096)
-    told = [
-        speed(EPYC, candidate.model.shape, candidate.artifact.weights, placement, 2, Load(1, 0), constants)
-        for constants in (CONSTANTS, slower)
-    ]
-    more_s = 1 / told[1].decode_tok_s - 1 / told[0].decode_tok_s
-    assert more_s == pytest.approx(rates.streaming_s(experts) / CONSTANTS.expert_share)
-    assert device_rates("cuda", 1e12, CONSTANTS).expert_share == 1.0
+def test_experts_go_at_rates_of_their_own() -> None:
+    rates = cpu_rates(EPYC, USUAL, CONSTANTS)
+    assert (rates.expert_decode, rates.expert_prefill) == pytest.approx((43.6 / 48, 469 / 230))
+    plain = cpu_rates(EPYC, replace(USUAL, repack=False), CONSTANTS)
+    assert (plain.expert_decode, plain.expert_prefill) == pytest.approx((33.2 / 32, 896 / 750))
+    weights = Weights(2_000, 0, 1_000, {"Q4_K": 2_000}, exact=True, expert_type_bytes={"Q4_K": 1_000})
+    shape = Shape("llama", 0, 64, 1, None, 0, 8192, kv_width=0, n_expert=4, n_expert_used=2)
+    token_s = told(EPYC, shape, weights).pace.token_s
+    assert token_s == pytest.approx(1_000 / 43.6e9 + 500 / 48e9)
 
 
 def test_a_hybrid_attends_in_few_layers_and_a_window_in_few_tokens() -> None:
     full = Shape("llama", 32, 1024, 16, None, 1000, 8192, kv_width=1000)
-    assert attention_flop(full, 2000) == 4 * 32 * 1024 * 2000
-    assert attention_flop(replace(full, state_bytes=1), 2000) == 32 * 1024 * 2000
+    assert cell_flop(full) == (4 * 32 * 1024, 0)
+    assert cell_flop(replace(full, state_bytes=1)) == (32 * 1024, 0)
     half = replace(full, kv_width=500, kv_window_width=500, window=100)
-    assert attention_flop(half, 2000) == pytest.approx(4 * 32 * 1024 * (1000 + 50))
+    assert cell_flop(half) == pytest.approx((4 * 16 * 1024, 4 * 16 * 1024))
+    layers = (Layer(100), Layer(0, state_bytes=1), Layer(100, windowed=True), Layer(100, windowed=True))
+    exact = replace(full, layers=layers, key_length=64, value_length=32)
+    assert cell_flop(exact) == (2 * 16 * 96, 2 * 2 * 16 * 96)
 
 
 def test_a_window_bounds_what_is_read_of_the_cache() -> None:
     shape = Shape("gemma3", 18, 640, 4, None, 262_144, 32768, kv_width=1536, kv_window_width=7680, window=512)
-    assert kv_read_bytes(shape, 100) == 2 * (1536 + 7680) * 100
-    assert kv_read_bytes(shape, 4000) == 2 * (1536 * 4000 + 7680 * 512)
-    assert kv_read_bytes(replace(shape, state_bytes=1000), 0) == 2000
+    assert cell_bytes(shape) == (2 * 1536, 2 * 7680)
+    assert cell_bytes(shape, "q8_0") == (1536 * 34 / 32, 7680 * 34 / 32)
+    answer = told(EPYC, shape, Weights(1_000, 0, 0, {"Q4_K": 1_000}, exact=True)).pace
+    assert answer.decode_s(4000) - answer.decode_s(1000) == pytest.approx(3000 * answer.cell_s)
+    assert answer.decode_s(500) - answer.decode_s(0) == pytest.approx(500 * (answer.cell_s + answer.window_cell_s))
 
 
 @pytest.mark.parametrize("machine", [EPYC, LAPTOP, desktop(), desktop(4), mac()])
@@ -120,12 +148,37 @@ def test_unknown_memory_is_told_for_the_slowest_kind_with_a_wide_range() -> None
 
 
 def test_a_type_that_was_not_measured_is_told_by_its_likeness_or_as_the_slowest() -> None:
-    rates = cpu_rates(EPYC, 2, CONSTANTS)
-    like = CONSTANTS.likeness["Q5_0"]
-    measured = {one.weight_type: one for one in EPYC_KERNELS}
-    assert rates.decode["Q5_0"] == pytest.approx(measured[like.measured].decode_bytes_per_s * like.decode)
-    slowest = min(one.decode_bytes_per_s for one in EPYC_KERNELS)
-    assert rates.streaming_s({"TQ1_0": slowest}) == pytest.approx(1.0)
+    rates = cpu_rates(EPYC, USUAL, CONSTANTS)
+    like = CONSTANTS.likeness["IQ4_NL"]
+    measured = {one.weight_type: one for one in EPYC_KERNELS.matrices if one.repacked}
+    assert rates.decode["IQ4_NL"] == pytest.approx(measured[like.measured].decode_bytes_per_s * like.decode)
+    assert rates.streaming_s({"TQ1_0": 28.7e9}) == pytest.approx(1.0)
+
+
+def test_the_layout_is_the_one_that_is_asked_for_where_there_are_two() -> None:
+    for repack, q4_k in ((True, 43.6e9), (False, 33.2e9)):
+        rates = cpu_rates(EPYC, replace(USUAL, repack=repack), CONSTANTS)
+        assert (rates.decode["Q4_K"], rates.decode["Q6_K"]) == pytest.approx((q4_k, 40.5e9))
+
+
+def test_fewer_threads_are_told_by_what_was_measured_with_them() -> None:
+    one = cpu_rates(EPYC, replace(USUAL, threads=1), CONSTANTS)
+    assert one.decode["Q6_K"] == pytest.approx(40.5e9 * 30.9 / 42.4)  # the middle one of three ratios
+    assert one.prefill["Q6_K"] == pytest.approx(762e9)
+    scaling = {2: 0.5, 4: 1.1, 8: 1.0}
+    assert [at(scaling, threads) for threads in (0, 1, 2, 3, 6, 8, 16)] == pytest.approx(
+        [0, 0.25, 0.5, 0.8, 1.05, 1, 1]
+    )
+
+
+def test_the_best_number_of_threads_is_what_was_measured_to_be() -> None:
+    assert best_threads(LAPTOP) == (8, 8)
+    assert best_threads(EPYC) == (2, 2)
+    rates = ((8, 40e9, 100e9), (6, 43e9, 90e9), (4, 41e9, 60e9))
+    kernels = Kernels(tuple(MatrixRate("Q4_K", False, *one) for one in rates), overheads=(NodeRate(8, 1e6, 1e9),))
+    assert best_threads(replace(LAPTOP, kernels=kernels)) == (6, 8)
+    barely = (MatrixRate("Q4_K", False, 8, 40e9, 100e9), MatrixRate("Q4_K", False, 4, 41e9, 60e9))
+    assert best_threads(replace(LAPTOP, kernels=Kernels(barely))) == (8, 8)
 
 
 def test_a_backend_without_constants_is_taken_for_the_slowest() -> None:
@@ -137,10 +190,7 @@ def test_a_backend_without_constants_is_taken_for_the_slowest() -> None:
 @settings(max_examples=50, deadline=None)
 @given(st.floats(1.0, 20.0), st.sampled_from(["qwen3.5-4b", "gemma-3-1b-it", "gpt-oss-20b", "smollm2-135m-instruct"]))
 def test_faster_kernels_and_faster_memory_are_never_slower(factor: float, name: str) -> None:
-    kernels = tuple(
-        KernelRate(one.weight_type, one.decode_bytes_per_s * factor, one.prefill_flop_per_s * factor, one.repacked)
-        for one in EPYC_KERNELS
-    )
+    kernels = scaled(EPYC_KERNELS, factor)
     assert pace(replace(EPYC, kernels=kernels), name).decode_tok_s >= pace(EPYC, name).decode_tok_s
     memory = replace(LAPTOP.memory, bandwidth_bytes_per_s=51.2e9 * factor)
     assert pace(replace(LAPTOP, memory=memory), name).decode_tok_s >= pace(LAPTOP, name).decode_tok_s
@@ -154,17 +204,5 @@ def test_the_two_models_on_the_package_index_as_measured_here() -> None:
 
 def test_more_weights_take_longer() -> None:
     for machine in (EPYC, LAPTOP, desktop(), mac()):
-        small, large = (made(gib=size) for size in (2, 4))
-        told = [
-            speed(
-                machine,
-                one.model.shape,
-                one.artifact.weights,
-                placed(machine, one.model.shape, one.artifact.weights, 4096),
-                machine.cpu.usable_threads,
-                Load(256, 450),
-                CONSTANTS,
-            ).decode_tok_s
-            for one in (small, large)
-        ]
-        assert told[0] > told[1]
+        small, large = (told(machine, one.model.shape, one.artifact.weights) for one in (made(gib=2), made(gib=4)))
+        assert small.at(256, 450).decode_tok_s > large.at(256, 450).decode_tok_s

@@ -18,7 +18,18 @@ from llmctl.probe import table
 from llmctl.probe.decode import MismatchError, decode
 from llmctl.probe.document import known_machines, read_machine
 from llmctl.probe.recording import recorded
-from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, Disk, KernelRate, Machine, Memory, Network, Note
+from llmctl.types.machine import (
+    Accelerator,
+    AcceleratorKind,
+    Cpu,
+    Disk,
+    Kernels,
+    Machine,
+    MatrixRate,
+    Memory,
+    Network,
+    Note,
+)
 
 RECORDED = Path(__file__).parent.parent / "fixtures" / "machines"
 
@@ -34,7 +45,7 @@ FULL = Machine(
     network=Network(True, 12.5e6),
     os="Linux 6.8",
     container="docker",
-    kernels=(KernelRate("Q4_K", 40e9, 5e11, True),),
+    kernels=Kernels((MatrixRate("Q4_K", True, 2, 40e9, 5e11),)),
     notes=(Note("something", "mend it"), Note("odd")),
 )
 

@@ -1,0 +1,121 @@
+"""Graphs of ggml's operations over shared buffers, and how long they take. Only to be used in a child process.
+
+Buffers hold constant bytes, of which no kernel's time depends: 0x11 is a small finite number in every weight type,
+scales included, and 0x3F is 0.7 as a float of 32 bits.
+
+A pass during which the kernel took the processor away from one of the threads says nothing: all the others wait for
+that thread at the next barrier, and on two cores with one of them busy the same product takes ten to forty times as
+long. Such passes are not counted.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from llmctl.engine.ggml import Ggml, InitParams
+
+CONTEXT_BYTES = 1 << 20  # descriptions of tensors only, no data
+SCRATCH_BYTES = 48 << 20  # holds what an operation reads beside weights and what it writes
+WEIGHT_BYTE = 0x11
+ACTIVATION_BYTE = 0x3F
+HARMLESS_PREEMPTIONS = 1  # a kernel thread that looks in takes microseconds
+HARMLESS_PER_S = 60.0  # as many as a quiet machine shows; a neighbour on one core makes it several hundred
+
+
+@dataclass
+class Trial:
+    """A graph that is computed with so many threads. ``amount`` is what one pass does: bytes streamed, operations;
+    ``best_s`` its fastest undisturbed pass so far."""
+
+    graph: Any
+    amount: float
+    threads: int
+    best_s: float = math.inf
+
+    @property
+    def rate(self) -> float:
+        """Of ``amount`` per second; 0 where every pass was disturbed."""
+        return self.amount / self.best_s
+
+
+class Place:
+    """A buffer whose room is given out from the front. What no longer fits begins again at the front: only time counts,
+    and what lies there has been read long ago."""
+
+    def __init__(self, ggml: Ggml, layout: Any, size_bytes: int, fill: int = WEIGHT_BYTE) -> None:
+        self.ggml, self.layout, self.size_bytes = ggml, layout, size_bytes
+        self.buffer = ggml.backend_buft_alloc_buffer(layout, size_bytes)
+        if not self.buffer:
+            raise MemoryError(f"{size_bytes:,} bytes can't be had")
+        ggml.backend_buffer_clear(self.buffer, fill)
+        self._base = ggml.backend_buffer_get_base(self.buffer)
+        self._align: int = ggml.backend_buft_get_alignment(layout)
+        self._used = 0
+
+    def size_of(self, tensor: Any) -> int:
+        size: int = self.ggml.backend_buft_get_alloc_size(self.layout, tensor)
+        return -(-size // self._align) * self._align
+
+    def put(self, tensor: Any) -> Any:
+        size = self.size_of(tensor)
+        if self._used + size > self.size_bytes:
+            self._used = 0
+        self.ggml.backend_tensor_alloc(self.buffer, tensor, self._base + self._used)
+        self._used += size
+        return tensor
+
+
+class Workbench:
+    """``working_set_bytes`` of weights or cache in each layout that is used, filled once and read as every type."""
+
+    def __init__(self, working_set_bytes: int) -> None:
+        self.ggml = Ggml()
+        self.backend, self._set_threads = self.ggml.cpu_backend()
+        self.working_set_bytes = working_set_bytes
+        *self.special, self.plain = self.ggml.weight_buffer_types()
+        self._weights: dict[Any, Place] = {}
+
+    def weights(self, layout: Any) -> Place:
+        if layout not in self._weights:
+            self._weights[layout] = Place(self.ggml, layout, self.working_set_bytes)
+        return self._weights[layout]
+
+    def scratch(self, size_bytes: int = SCRATCH_BYTES) -> Place:
+        """Room for what operations read beside weights, and for what they write."""
+        return Place(self.ggml, self.plain, size_bytes, ACTIVATION_BYTE)
+
+    def context(self) -> Any:
+        return self.ggml.init(InitParams(CONTEXT_BYTES, None, True))
+
+    def trial(self, threads: int, build: Callable[[Any], tuple[list[Any], float]]) -> Trial:
+        """``build`` makes, in the context that it is given, the results to compute, and tells the amount of a pass."""
+        context = self.context()
+        results, amount = build(context)
+        graph = self.ggml.new_graph(context)
+        for result in results:
+            self.ggml.build_forward_expand(graph, result)
+        return Trial(graph, amount, threads)
+
+    def run(self, trial: Trial) -> None:
+        """One pass; the best counts."""
+        self._set_threads(self.backend, trial.threads)
+        before, begun = _preemptions(), time.perf_counter()
+        status = self.ggml.backend_graph_compute(self.backend, trial.graph)
+        took = time.perf_counter() - begun
+        if status != 0:
+            raise RuntimeError(f"ggml_backend_graph_compute returned {status}")
+        if _preemptions() - before <= HARMLESS_PREEMPTIONS + HARMLESS_PER_S * took:
+            trial.best_s = min(trial.best_s, took)
+
+
+def _preemptions() -> int:
+    """How often a thread of ours has lost the processor to somebody else, as far as the system tells."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw

@@ -1,0 +1,47 @@
+"""A placed model's speed as a function of how much it reads and remembers: the planner's answer, ready to be asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Seconds. A token of the answer takes ``token_s`` and, for each token before it, ``cell_s`` in layers that see all
+    of them and ``window_cell_s`` in those that see the last ``window`` only. A token of a prompt takes ``prompt_s``
+    and ``pair_s`` or ``window_pair_s`` for each token that it is computed against; llama.cpp without flash attention
+    computes every ``batch`` of them against all of it, and throws half away.
+    """
+
+    token_s: float
+    cell_s: float
+    window_cell_s: float
+    prompt_s: float
+    pair_s: float
+    window_pair_s: float
+    window: int | None
+    batch: int
+
+    def decode_s(self, depth: float) -> float:
+        """For one token with ``depth`` before it."""
+        return self.token_s + self.cell_s * depth + self.window_cell_s * min(depth, self.window or depth)
+
+    def decode_tok_s(self, depth: float) -> float:
+        return 1 / self.decode_s(depth)
+
+    def answer_s(self, depth: int, tokens: int) -> float:
+        """For so many tokens, the first of which has ``depth`` before it."""
+        return tokens * self.decode_s(depth + tokens / 2)
+
+    def prefill_s(self, tokens: int, depth: int = 0) -> float:
+        """For a prompt of so many tokens after ``depth`` others."""
+        seen = depth + (tokens + min(tokens, self.batch)) / 2  # on average
+        windowed = min(seen, (self.window or seen) + self.batch)
+        return tokens * (self.prompt_s + self.pair_s * seen + self.window_pair_s * windowed)
+
+    def prefill_tok_s(self, tokens: int, depth: int = 0) -> float:
+        return tokens / self.prefill_s(tokens, depth)
+
+    def task_s(self, prompt_tokens: int, answer_tokens: int) -> float:
+        """A whole answer: the prompt read, then every token written."""
+        return self.prefill_s(prompt_tokens) + self.answer_s(prompt_tokens, answer_tokens)
