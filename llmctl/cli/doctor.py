@@ -63,7 +63,8 @@ def doctor(
       llmctl doctor --strict                   for CI
       llmctl doctor --capture my-machine       a folder for a bug report, without names, serials and uuids
 
-    The first time, the speed of the engine's kernels is measured (some two seconds) and kept in the cache folder.
+    The first time, the speed of the engine's usual kernels is measured (some two seconds) and kept in the cache folder;
+    --measure measures all of them again (some five).
     Servers that you have added are asked whether they answer, unless the policy is local-only; nothing else leaves.
     --network asks the hub and fetches at most 17 MB of a file, two seconds long, and throws it away.
 
@@ -118,10 +119,11 @@ def _this_machine(out: Output, *, measure: bool, network: bool) -> Report:
     from llmctl.checks import checks
     from llmctl.checks.surroundings import around
     from llmctl.cli.here import this_machine
+    from llmctl.engine.kernels import USUAL_TYPES
     from llmctl.probe.stopwatch import Stopwatch
 
     watch = Stopwatch()
-    shown, engines = this_machine(out, thorough=True, again=measure, watch=watch)
+    shown, engines = this_machine(out, weight_types=USUAL_TYPES, again=measure, watch=watch)
     reach = None
     if network:
         from llmctl.cli import situation

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from llmctl import paths
 from llmctl.cli.output import Output
 from llmctl.engine import devices, kernels
@@ -15,26 +17,29 @@ def this_machine(
     out: Output,
     *,
     measure: bool = True,
-    thorough: bool = False,
+    weight_types: Sequence[str] = (),
     again: bool = False,
     watch: Stopwatch | None = None,
 ) -> tuple[Machine, tuple[EngineInfo, ...]]:
     """This machine and its engines, the speed of the engine's kernels included.
 
-    With ``measure`` that is measured, and told on stderr, when nothing is known of it yet; with ``thorough`` also when
-    it is incomplete because the machine was busy then; with ``again`` in any case, and then failing is an EngineError.
+    With ``measure`` the usual ones are measured, and that is told on stderr, when nothing is known of them yet, and
+    those of ``weight_types`` when they are not all known; with ``again`` every one in any case, and then failing is an
+    EngineError.
     """
     host, watch = Host(), watch or Stopwatch()
     machine, engines = devices.this_machine(host, store=paths.hub_cache(), watch=watch)
     usable = devices.startable(engines)
-    known = kernels.complete(machine.kernels) if thorough else machine.kernels is not None
+    types = kernels.WEIGHT_TYPES if again else weight_types or kernels.USUAL_TYPES
+    known = kernels.complete(machine.kernels, types) if weight_types else machine.kernels is not None
     if usable is None or not measure or (known and not again):
         return machine, engines
-    out.note("Measuring the engine's kernels, some five seconds, once per machine …")
+    seconds = "two" if types == kernels.USUAL_TYPES else "five"
+    out.note(f"Measuring the engine's kernels, some {seconds} seconds, once per machine …")
     try:
         with watch.part("kernels"):
-            rates = kernels.measure(host, machine, usable, again=again)
-        return devices.with_engine(machine, engines, rates), engines
+            measured = kernels.measure(host, machine, usable, weight_types=types, again=again)
+        return devices.with_engine(machine, engines, measured), engines
     except EngineError as error:
         if again:
             raise

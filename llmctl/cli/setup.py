@@ -37,13 +37,14 @@ def setup(
     Exit codes: 0 ready, 2 no terminal and no --yes, 3 nothing fits, 5 network, 6 a broken download, 7 disk full.
     """
     from llmctl.cli import situation
+    from llmctl.engine.kernels import WEIGHT_TYPES
     from llmctl.types.plan import NoFit
 
     out = Output("setup")
     if not (yes or out.interactive):
         raise UsageError("setup asks questions and there is no terminal", hint="llmctl setup --yes")
     out.note("1. Looking at this machine, and measuring how fast its memory feeds the engine (some seconds once).")
-    found = situation.look(out)
+    found = situation.look(out, weight_types=WEIGHT_TYPES)
     _machine(out, found)
     wanted = situation.want(found.settings, task=task)
     planned = found.plan(found.candidates(None), wanted)

@@ -132,14 +132,20 @@ def shelf(out: Output, *, offline: bool = False) -> Shelf:
 
 
 def look(
-    out: Output, *, machine: Machine | None = None, before: Shelf | None = None, measure: bool = True
+    out: Output,
+    *,
+    machine: Machine | None = None,
+    before: Shelf | None = None,
+    measure: bool = True,
+    weight_types: Sequence[str] = (),
 ) -> Situation:
-    """This machine, or ``machine`` in its place; ``before`` is the shelf if it was looked at before."""
+    """This machine, or ``machine`` in its place; ``before`` is the shelf if it was looked at before. ``measure`` and
+    ``weight_types`` as in ``here.this_machine``."""
     there = before or shelf(out)
     elsewhere = machine is not None
     engines: tuple[EngineInfo, ...] = ()
     if machine is None:
-        machine, engines = this_machine(out, measure=measure)
+        machine, engines = this_machine(out, measure=measure, weight_types=weight_types)
     knowledge = catalogue.load_knowledge(paths.profiles_dir())
     return Situation(there.settings, there.known, there.store, out, machine, engines, knowledge, elsewhere)
 

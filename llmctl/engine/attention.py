@@ -11,7 +11,8 @@ from llmctl.engine.workbench import Place, Trial, Workbench
 HEAD = 128  # elements of a key, and of a value
 CELLS = 1024  # tokens in the cache
 KV_HEADS = 4
-PREFILL_TOKENS = 256
+PREFILL_TOKENS = 128
+LAYERS = 8  # in one pass of decoding
 SHARING = 4  # heads of queries to one of keys and values, in prefill
 SCALE = HEAD**-0.5
 
@@ -43,12 +44,12 @@ def attending(
             result = scratch.put(ggml.mul_mat(context, values, weights))
         return result, ggml.nbytes(keys) + ggml.nbytes(values)
 
-    def build(context: Any) -> tuple[list[Any], float]:
-        results, cache_bytes = list[Any](), 0
-        while not results or (tokens == 1 and cache_bytes < bench.working_set_bytes // 2):
-            result, size = layer(context)
-            results.append(result)
-            cache_bytes += size
-        return results, cache_bytes if tokens == 1 else 4 * HEAD * heads * CELLS * tokens
-
-    return bench.trial(threads, build)
+    context = bench.context()
+    result, layer_bytes = layer(context)
+    if tokens > 1:
+        return bench.trial(threads, 4 * HEAD * heads * CELLS * tokens, [(context, [result])])
+    pieces = []
+    for _ in range(bench.working_set_bytes // (LAYERS * layer_bytes)):
+        context = bench.context()
+        pieces.append((context, [layer(context)[0] for _ in range(LAYERS)]))
+    return bench.trial(threads, LAYERS * layer_bytes, pieces)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from llmctl.engine import cache
@@ -11,27 +12,12 @@ from llmctl.probe.decode import MismatchError, decode
 from llmctl.types.machine import Cpu, EngineInfo, Kernels, Machine, MatrixRate
 
 SUBJECT = "kernels"
-WEIGHT_TYPES = (  # the usual ones first; only they have to be known
-    *(
-        "Q4_K",
-        "Q6_K",
-        "Q8_0",
-        "Q4_0",
-        "Q5_K",
-        "F16",
-        "Q5_0",
-        "Q4_1",
-        "MXFP4",
-        "IQ4_NL",
-        "IQ4_XS",
-        "Q3_K",
-        "Q2_K",
-        "BF16",
-    ),
-    *("Q5_1", "IQ3_S", "IQ3_XXS"),
+USUAL_TYPES = ("Q4_K", "Q6_K", "Q8_0", "Q4_0", "Q5_K", "F16")
+WEIGHT_TYPES = (
+    *(*USUAL_TYPES, "Q5_0", "Q4_1", "MXFP4", "IQ4_NL", "IQ4_XS", "Q3_K", "Q2_K", "BF16", "Q5_1", "IQ3_S", "IQ3_XXS"),
 )
-USUAL_TYPES = frozenset(WEIGHT_TYPES[:6])
-BUDGET_S = 4.0  # and half of it more on a busy machine, and a second or two to begin: within eight in all
+QUICK_S = 1.6  # for the usual types; half of it more on a busy machine, and a second to begin
+BUDGET_S = 4.0  # for all of them: within eight seconds in all, on a busy machine too
 DEADLINE_S = 30.0  # a small board takes its time to import the engine and to fill the working set
 WORKING_SET_BYTES = 256 << 20
 LARGEST_SET_BYTES = 2 << 30
@@ -52,12 +38,12 @@ def cached(host: Host, machine: Machine, engine: EngineInfo) -> Kernels | None:
         return None  # written by another version of ours
 
 
-def complete(kernels: Kernels | None) -> bool:
-    """Whether all that usual models need has been measured. On a busy machine that can take more than one attempt."""
+def complete(kernels: Kernels | None, weight_types: Sequence[str] = USUAL_TYPES) -> bool:
+    """Whether all of it has been measured. On a busy machine that can take more than one attempt."""
     if kernels is None:
         return False
     known = {rate.weight_type for rate in kernels.matrices}
-    return bool(known >= USUAL_TYPES and kernels.experts and kernels.attention and kernels.overheads)
+    return bool(known.issuperset(weight_types) and kernels.experts and kernels.attention and kernels.overheads)
 
 
 def measure(
@@ -65,11 +51,12 @@ def measure(
     machine: Machine,
     engine: EngineInfo,
     *,
+    weight_types: Sequence[str] = USUAL_TYPES,
     again: bool = False,
-    budget_s: float = BUDGET_S,
+    budget_s: float | None = None,
     deadline_s: float = DEADLINE_S,
 ) -> Kernels:
-    """Measures in a child process what was not measured yet (everything if ``again``), and remembers it.
+    """Measures ``weight_types`` in a child process if they are not all known (or ``again``), and remembers it.
 
     Decoding is matrix x vector over a working set beyond the last cache, prefill is matrix x 512 columns; see
     ``matmul`` and ``attention`` for the methods. Returns all that is known afterwards, which may not be ``complete``.
@@ -77,13 +64,13 @@ def measure(
     every pass.
     """
     known = None if again else cached(host, machine, engine)
-    if known is not None and complete(known):
+    if known is not None and complete(known, weight_types):
         return known
     question = {
-        "weight_types": WEIGHT_TYPES,
+        "weight_types": list(weight_types),
         "threads": thread_counts(machine.cpu),
         "working_set_bytes": working_set_bytes(machine.memory.available_bytes, machine.cpu.last_cache_bytes),
-        "budget_s": budget_s,
+        "budget_s": budget_s or (QUICK_S if set(weight_types) <= set(USUAL_TYPES) else BUDGET_S),
     }
     reply = host.ask("llmctl.engine.microbench", question, deadline_s=deadline_s)
     if reply.data is None:

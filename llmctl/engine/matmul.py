@@ -11,7 +11,7 @@ from llmctl.engine.workbench import Place, Trial, Workbench
 
 WIDTH = 2048  # elements in a row: the embedding of a model of one to three billion parameters
 DECODE_ROWS = 8192
-PREFILL_ROWS = 2048
+PREFILL_ROWS = 1024
 PREFILL_COLUMNS = 512  # llama.cpp's default micro-batch
 EXPERTS = 64  # of which each token uses EXPERTS_USED, as in OLMoE
 EXPERTS_USED = 8
@@ -39,41 +39,38 @@ def repacked_layout(bench: Workbench, weight_type: str) -> Any | None:
 
 
 def products(bench: Workbench, scratch: Place, weight_type: str, layout: Any, threads: int) -> tuple[Trial, Trial]:
-    """Decoding: one vector through the whole working set, its amount in bytes of weights. Prefill: PREFILL_COLUMNS
-    vectors through one matrix, in operations."""
+    """Decoding: one vector through matrices of DECODE_ROWS, one after the other through the whole working set; its
+    amount is bytes of weights. Prefill: PREFILL_COLUMNS vectors through one matrix, in operations."""
     ggml, place = bench.ggml, bench.weights(layout)
 
-    def decode(context: Any) -> tuple[list[Any], float]:
-        vector = scratch.put(ggml.new_tensor_2d(context, TYPES["F32"], WIDTH, 1))
-        results, filled, weight_bytes = list[Any](), 0, 0
-        while True:
-            weights = ggml.new_tensor_2d(context, TYPES[weight_type], WIDTH, DECODE_ROWS)
-            filled += place.size_of(weights)
-            if results and filled > bench.working_set_bytes:
-                return results, weight_bytes
-            results.append(scratch.put(ggml.mul_mat(context, place.put(weights), vector)))
-            weight_bytes += ggml.nbytes(weights)
+    def piece(rows: int, columns: int) -> tuple[Any, Any]:
+        context = bench.context()
+        right = scratch.put(ggml.new_tensor_2d(context, TYPES["F32"], WIDTH, columns))
+        weights = place.put(ggml.new_tensor_2d(context, TYPES[weight_type], WIDTH, rows))
+        return context, (scratch.put(ggml.mul_mat(context, weights, right)), weights)
 
-    def prefill(context: Any) -> tuple[list[Any], float]:
-        batch = scratch.put(ggml.new_tensor_2d(context, TYPES["F32"], WIDTH, PREFILL_COLUMNS))
-        weights = place.put(ggml.new_tensor_2d(context, TYPES[weight_type], WIDTH, PREFILL_ROWS))
-        product = scratch.put(ggml.mul_mat(context, weights, batch))
-        return [product], 2 * WIDTH * PREFILL_ROWS * PREFILL_COLUMNS
-
-    return bench.trial(threads, decode), bench.trial(threads, prefill)
+    first = piece(DECODE_ROWS, 1)
+    size = place.size_of(first[1][1])
+    others = [piece(DECODE_ROWS, 1) for _ in range(bench.working_set_bytes // size - 1)]
+    decode = [(context, [product]) for context, (product, _) in (first, *others)]
+    context, (product, _) = piece(PREFILL_ROWS, PREFILL_COLUMNS)
+    return (
+        bench.trial(threads, ggml.nbytes(first[1][1]), decode),
+        bench.trial(threads, 2 * WIDTH * PREFILL_ROWS * PREFILL_COLUMNS, [(context, [product])]),
+    )
 
 
 def routed_products(
     bench: Workbench, scratch: Place, weight_type: str, layout: Any, threads: int
 ) -> tuple[Trial, Trial]:
     """The same with EXPERTS_USED of EXPERTS matrices for each vector, all of them in turn."""
-    ggml, place = bench.ggml, bench.weights(layout)
+    ggml = bench.ggml
     choices = Place(ggml, bench.plain, CHOICES_BYTES)  # the only data that matter, so nothing else is put there
+    context = bench.context()
+    matrices = ggml.new_tensor_3d(context, TYPES[weight_type], WIDTH, EXPERT_ROWS, EXPERTS)
+    bench.weights(layout).put(matrices)
 
-    def experts(context: Any) -> Any:
-        return place.put(ggml.new_tensor_3d(context, TYPES[weight_type], WIDTH, EXPERT_ROWS, EXPERTS))
-
-    def product(context: Any, matrices: Any, first: int, tokens: int) -> Any:
+    def product(context: Any, first: int, tokens: int) -> Any:
         batch = scratch.put(ggml.new_tensor_3d(context, TYPES["F32"], WIDTH, 1, tokens))
         chosen = choices.put(ggml.new_tensor_2d(context, TYPES["I32"], EXPERTS_USED, tokens))
         count = EXPERTS_USED * tokens
@@ -81,16 +78,15 @@ def routed_products(
         ggml.backend_tensor_set(chosen, numbers, 0, ctypes.sizeof(numbers))
         return scratch.put(ggml.mul_mat_id(context, matrices, batch, chosen))
 
-    def decode(context: Any) -> tuple[list[Any], float]:
-        matrices = experts(context)
-        turns = range(0, EXPERTS, EXPERTS_USED)
-        return [product(context, matrices, first, 1) for first in turns], ggml.nbytes(matrices)
-
-    def prefill(context: Any) -> tuple[list[Any], float]:
-        whole = product(context, experts(context), 0, PREFILL_COLUMNS)
-        return [whole], 2 * WIDTH * EXPERT_ROWS * EXPERTS_USED * PREFILL_COLUMNS
-
-    return bench.trial(threads, decode), bench.trial(threads, prefill)
+    decode = []
+    for first in range(0, EXPERTS, EXPERTS_USED):
+        one = bench.context()
+        decode.append((one, [product(one, first, 1)]))
+    operations = 2 * WIDTH * EXPERT_ROWS * EXPERTS_USED * PREFILL_COLUMNS
+    return (
+        bench.trial(threads, ggml.nbytes(matrices) * EXPERTS_USED / EXPERTS, decode),
+        bench.trial(threads, operations, [(context, [product(context, 0, PREFILL_COLUMNS)])]),
+    )
 
 
 def try_out() -> None:

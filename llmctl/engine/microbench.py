@@ -22,7 +22,7 @@ THREADS_TYPES = ("Q4_K", "Q8_0")  # what other numbers of threads are tried with
 ROUTED_TYPES = ("Q4_K",)
 CACHES = (("F16", False), ("F16", True), ("Q8_0", True))  # type, flash attention
 NODES = 256
-PASSES = 8
+PASSES = 4
 
 
 @dataclass(frozen=True)
@@ -107,13 +107,11 @@ def _additions(bench: Workbench, scratch: Place, threads: int, *, tokens: int, c
     """Additions one after the other, each of the sum so far: for one token they measure what it costs to begin an
     operation, and for the threads to wait for each other at its end."""
 
-    def build(context: Any) -> tuple[list[Any], float]:
-        one, other = (scratch.put(bench.ggml.new_tensor_2d(context, TYPES["F32"], WIDTH, tokens)) for _ in range(2))
-        for _ in range(count):
-            one = scratch.put(bench.ggml.add(context, one, other))
-        return [one], count if tokens == 1 else count * tokens * WIDTH
-
-    return bench.trial(threads, build)
+    context = bench.context()
+    one, other = (scratch.put(bench.ggml.new_tensor_2d(context, TYPES["F32"], WIDTH, tokens)) for _ in range(2))
+    for _ in range(count):
+        one = scratch.put(bench.ggml.add(context, one, other))
+    return bench.trial(threads, count if tokens == 1 else count * tokens * WIDTH, [(context, [one])])
 
 
 if __name__ == "__main__":

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from llmctl.engine.ggml import Ggml, InitParams
 
-CONTEXT_BYTES = 1 << 20  # descriptions of tensors only, no data
+CONTEXT_BYTES = 1 << 19  # descriptions of tensors and a graph only, no data
 SCRATCH_BYTES = 48 << 20  # holds what an operation reads beside weights and what it writes
 WEIGHT_BYTE = 0x11
 ACTIVATION_BYTE = 0x3F
@@ -28,18 +28,27 @@ HARMLESS_PER_S = 60.0  # as many as a quiet machine shows; a neighbour on one co
 
 @dataclass
 class Trial:
-    """A graph that is computed with so many threads. ``amount`` is what one pass does: bytes streamed, operations;
-    ``best_s`` its fastest undisturbed pass so far."""
+    """Graphs that are computed in turn with so many threads, one a pass. Each does ``amount`` (bytes streamed,
+    operations); ``best_s`` is the fastest undisturbed pass so far.
 
-    graph: Any
+    Passes are short, since only short ones find a quiet moment on a busy machine; that together the graphs read more
+    than the cache holds keeps each from finding there what it read the last time.
+    """
+
+    graphs: Sequence[Any]
     amount: float
     threads: int
     best_s: float = math.inf
+    passes: int = 0
 
     @property
     def rate(self) -> float:
         """Of ``amount`` per second; 0 where every pass was disturbed."""
         return self.amount / self.best_s
+
+    def next(self) -> Any:
+        self.passes += 1
+        return self.graphs[self.passes % len(self.graphs)]
 
 
 class Place:
@@ -91,20 +100,21 @@ class Workbench:
     def context(self) -> Any:
         return self.ggml.init(InitParams(CONTEXT_BYTES, None, True))
 
-    def trial(self, threads: int, build: Callable[[Any], tuple[list[Any], float]]) -> Trial:
-        """``build`` makes, in the context that it is given, the results to compute, and tells the amount of a pass."""
-        context = self.context()
-        results, amount = build(context)
-        graph = self.ggml.new_graph(context)
-        for result in results:
-            self.ggml.build_forward_expand(graph, result)
-        return Trial(graph, amount, threads)
+    def trial(self, threads: int, amount: float, pieces: Iterable[tuple[Any, Sequence[Any]]]) -> Trial:
+        """``pieces`` are contexts with the results that are computed in them; each is a pass that does ``amount``."""
+        graphs = []
+        for context, results in pieces:
+            graph = self.ggml.new_graph(context)
+            for result in results:
+                self.ggml.build_forward_expand(graph, result)
+            graphs.append(graph)
+        return Trial(graphs, amount, threads)
 
     def run(self, trial: Trial) -> None:
         """One pass; the best counts."""
         self._set_threads(self.backend, trial.threads)
         before, begun = _preemptions(), time.perf_counter()
-        status = self.ggml.backend_graph_compute(self.backend, trial.graph)
+        status = self.ggml.backend_graph_compute(self.backend, trial.next())
         took = time.perf_counter() - begun
         if status != 0:
             raise RuntimeError(f"ggml_backend_graph_compute returned {status}")
