@@ -23,7 +23,7 @@ SCRATCH_BYTES = 48 << 20  # holds what an operation reads beside weights and wha
 WEIGHT_BYTE = 0x11
 ACTIVATION_BYTE = 0x3F
 HARMLESS_PREEMPTIONS = 1  # a kernel thread that looks in takes microseconds
-HARMLESS_PER_S = 60.0  # as many as a quiet machine shows; a neighbour on one core makes it several hundred
+HARMLESS_PER_S = 20.0  # a neighbour on one core makes it several hundred
 
 
 @dataclass
