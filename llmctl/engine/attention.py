@@ -11,8 +11,8 @@ from llmctl.engine.workbench import Place, Trial, Workbench
 HEAD = 128  # elements of a key, and of a value
 CELLS = 1024  # tokens in the cache
 KV_HEADS = 4
-PREFILL_TOKENS = 128
-LAYERS = 8  # in one pass of decoding
+PREFILL_TOKENS = 64
+LAYERS = 16  # in one pass of decoding
 SHARING = 4  # heads of queries to one of keys and values, in prefill
 SCALE = HEAD**-0.5
 

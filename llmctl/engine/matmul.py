@@ -11,11 +11,12 @@ from llmctl.engine.workbench import Place, Trial, Workbench
 
 WIDTH = 2048  # elements in a row: the embedding of a model of one to three billion parameters
 DECODE_ROWS = 8192
-PREFILL_ROWS = 1024
+PASSES = 4  # that the working set is streamed in: long enough for their beginning not to count
+PREFILL_ROWS = 2048
 PREFILL_COLUMNS = 512  # llama.cpp's default micro-batch
 EXPERTS = 64  # of which each token uses EXPERTS_USED, as in OLMoE
 EXPERTS_USED = 8
-EXPERT_ROWS = 1024
+EXPERT_ROWS = 512
 CHOICES_BYTES = 1 << 16
 TRY_OUT_BYTES = 16 << 20  # holds one matrix of DECODE_ROWS with 4 bits per weight
 
@@ -43,34 +44,37 @@ def products(bench: Workbench, scratch: Place, weight_type: str, layout: Any, th
     amount is bytes of weights. Prefill: PREFILL_COLUMNS vectors through one matrix, in operations."""
     ggml, place = bench.ggml, bench.weights(layout)
 
-    def piece(rows: int, columns: int) -> tuple[Any, Any]:
-        context = bench.context()
+    def product(context: Any, weights: Any, columns: int) -> Any:
         right = scratch.put(ggml.new_tensor_2d(context, TYPES["F32"], WIDTH, columns))
-        weights = place.put(ggml.new_tensor_2d(context, TYPES[weight_type], WIDTH, rows))
-        return context, (scratch.put(ggml.mul_mat(context, weights, right)), weights)
+        return scratch.put(ggml.mul_mat(context, weights, right))
 
-    first = piece(DECODE_ROWS, 1)
-    size = place.size_of(first[1][1])
-    others = [piece(DECODE_ROWS, 1) for _ in range(bench.working_set_bytes // size - 1)]
-    decode = [(context, [product]) for context, (product, _) in (first, *others)]
-    context, (product, _) = piece(PREFILL_ROWS, PREFILL_COLUMNS)
+    context = bench.context()
+    weights = place.put(ggml.new_tensor_2d(context, TYPES[weight_type], WIDTH, PREFILL_ROWS))
+    prefill = [(context, [product(context, weights, PREFILL_COLUMNS)])]
+    matrix_bytes = ggml.nbytes(weights) * DECODE_ROWS // PREFILL_ROWS
+    count = max(1, bench.working_set_bytes // (PASSES * matrix_bytes))  # matrices in a pass
+    decode = []
+    for _ in range(PASSES):
+        context = bench.context()
+        matrices = [ggml.new_tensor_2d(context, TYPES[weight_type], WIDTH, DECODE_ROWS) for _ in range(count)]
+        decode.append((context, [product(context, place.put(one), 1) for one in matrices]))
     return (
-        bench.trial(threads, ggml.nbytes(first[1][1]), decode),
-        bench.trial(threads, 2 * WIDTH * PREFILL_ROWS * PREFILL_COLUMNS, [(context, [product])]),
+        bench.trial(threads, count * matrix_bytes, decode),
+        bench.trial(threads, 2 * WIDTH * PREFILL_ROWS * PREFILL_COLUMNS, prefill),
     )
 
 
 def routed_products(
     bench: Workbench, scratch: Place, weight_type: str, layout: Any, threads: int
 ) -> tuple[Trial, Trial]:
-    """The same with EXPERTS_USED of EXPERTS matrices for each vector, all of them in turn."""
-    ggml = bench.ggml
+    """The same with EXPERTS_USED of EXPERTS matrices for each vector, others in each pass."""
+    ggml, place = bench.ggml, bench.weights(layout)
     choices = Place(ggml, bench.plain, CHOICES_BYTES)  # the only data that matter, so nothing else is put there
-    context = bench.context()
-    matrices = ggml.new_tensor_3d(context, TYPES[weight_type], WIDTH, EXPERT_ROWS, EXPERTS)
-    bench.weights(layout).put(matrices)
 
-    def product(context: Any, first: int, tokens: int) -> Any:
+    def experts(context: Any) -> Any:
+        return place.put(ggml.new_tensor_3d(context, TYPES[weight_type], WIDTH, EXPERT_ROWS, EXPERTS))
+
+    def product(context: Any, matrices: Any, first: int, tokens: int) -> Any:
         batch = scratch.put(ggml.new_tensor_3d(context, TYPES["F32"], WIDTH, 1, tokens))
         chosen = choices.put(ggml.new_tensor_2d(context, TYPES["I32"], EXPERTS_USED, tokens))
         count = EXPERTS_USED * tokens
@@ -80,12 +84,15 @@ def routed_products(
 
     decode = []
     for first in range(0, EXPERTS, EXPERTS_USED):
-        one = bench.context()
-        decode.append((one, [product(one, first, 1)]))
+        context = bench.context()
+        decode.append((context, [product(context, experts(context), first, 1)]))
+    context = bench.context()
+    matrices = experts(context)
+    prefill = product(context, matrices, 0, PREFILL_COLUMNS)
     operations = 2 * WIDTH * EXPERT_ROWS * EXPERTS_USED * PREFILL_COLUMNS
     return (
         bench.trial(threads, ggml.nbytes(matrices) * EXPERTS_USED / EXPERTS, decode),
-        bench.trial(threads, operations, [(context, [product(context, 0, PREFILL_COLUMNS)])]),
+        bench.trial(threads, operations, [(context, [prefill])]),
     )
 
 
