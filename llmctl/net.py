@@ -37,6 +37,17 @@ def host_of(url: str) -> str:
     return f"{host}:{parts.port}" if parts.port else host
 
 
+def require_address(url: str) -> None:
+    """Raises UsageError unless ``url`` can be one: a scheme, a host, and a port that is a number, if any."""
+    try:
+        where = urlsplit(url)
+        usable = where.scheme and where.hostname and where.port != 0
+    except ValueError as error:  # a port that is no number or too large, brackets that don't close
+        raise UsageError(f"{url.partition('?')[0].rpartition('@')[2]} is not a usable address ({error})") from error
+    if not usable:
+        raise UsageError(f"{url.partition('?')[0].rpartition('@')[2]} is not a usable address")
+
+
 def is_loopback(url: str) -> bool:
     """Whether the address is this machine's own: ``localhost`` or a loopback number, not a name that looks like one."""
     host = urlsplit(url).hostname or ""

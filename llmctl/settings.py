@@ -10,14 +10,13 @@ import errno
 import math
 import os
 import stat
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from llmctl import paths
+from llmctl import paths, record
 from llmctl.errors import ConfigError, NotFoundError, ResourceError
 from llmctl.types.endpoint import Endpoint, Policy
 
@@ -262,17 +261,9 @@ def _edited(file: Path, name: str, table: Mapping[str, str] | None, wanted: Mapp
 
 def _replace(file: Path, text: str) -> None:
     """Writes a file whole, readable by its owner only, so that a crash leaves the old or the new one."""
-    partial = None
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor, partial = tempfile.mkstemp(prefix=f"{file.name}.", dir=file.parent)  # 0600
-        with os.fdopen(descriptor, "w", encoding="utf-8") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        Path(partial).replace(file)
+        record.write(file, text.encode(), lasting=True)
     except OSError as error:
-        if partial is not None:
-            Path(partial).unlink(missing_ok=True)
         kind = ResourceError if error.errno in (errno.ENOSPC, errno.EDQUOT) else ConfigError
         raise kind(f"{file} can't be written: {error.strerror}") from error

@@ -74,7 +74,7 @@ def pull(
     if name is None and origin is None:
         raise UsageError("NAME is missing: what is to be fetched?", hint="llmctl models list --all")
     shelf = situation.shelf(out, offline=offline)
-    request = sources.Request(out, shelf, revision, sha256.lower() if sha256 else None, limit_bytes_per_s)
+    request = sources.Request(out, shelf, revision, sha256.lower() if sha256 else None, limit_bytes_per_s, to)
     obtained = sources.out_of(request, origin, name) if origin is not None else sources.obtain(request, name or "")
     folder = None if to is None else _carried(out, shelf, obtained, to)
     out.text(str(folder or obtained.paths[0]))
@@ -114,7 +114,8 @@ def _carried(out: Output, shelf: Shelf, obtained: Obtained, to: Path) -> Path:
     label = Label(obtained.model, obtained.quant, obtained.licence)
     size = units.size(sum(file.bytes for file in files))
     out.note(f"{obtained.model} {obtained.quant}: {size} to {to}")
-    with transfer_progress(out, obtained.model, streams=True, resumes=False) as progress:
+    resumes = all(file.source.sha256 for file in files)
+    with transfer_progress(out, obtained.model, streams=True, resumes=resumes) as progress:
         folder = shelf.store.carry(files, label, to, progress)
     out.note(
         f"  next: llmctl pull --from {shlex.quote(str(to))} {obtained.model}:{obtained.quant}   on the other machine"

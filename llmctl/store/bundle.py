@@ -19,6 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from llmctl import record
 from llmctl.errors import IntegrityError, NotFoundError
 from llmctl.store import disk
 from llmctl.store.foreign import document, inside
@@ -72,9 +73,7 @@ def write(folder: Path, bundle: Bundle) -> None:
     """Puts the manifest into ``folder``; the files are there already. Raises ResourceError."""
     text = json.dumps({"schema": SCHEMA, **asdict(bundle)}, indent=1, ensure_ascii=False)
     with disk.writing(folder, MANIFEST):
-        beside = folder / ".manifest.new"
-        beside.write_text(text + "\n", "utf-8")
-        beside.replace(folder / MANIFEST)
+        record.write(folder / MANIFEST, f"{text}\n".encode(), mode=record.SHARED, lasting=True)
         disk.sync_folder(folder)
 
 
@@ -114,9 +113,9 @@ def file_of(folder: Path, member: Member) -> Path | None:
     return place if status is not None and status.st_size == member.bytes else None
 
 
-def folder_name(bundle: Bundle) -> str:
+def folder_name(name: str, quant: str) -> str:
     """``qwen3.5-4b-Q4_K_M``, safe on every filesystem."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{bundle.name}-{bundle.quant}").strip(".-")
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", shown(f"{name}-{quant}")).strip(".-")
     return name[:120] or "model"
 
 

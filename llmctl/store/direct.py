@@ -15,6 +15,7 @@ from llmctl.store.bundle import Bundle, Member, Origin
 from llmctl.store.download import Wanted, download
 from llmctl.store.layout import SHA256, parts
 from llmctl.store.lock import locked
+from llmctl.store.partial import noted_bytes
 from llmctl.store.patience import Busy, Refusal
 from llmctl.store.progress import Progress
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 def check(url: str, sha256: str | None) -> str:
     """The file's name. Raises UsageError for what can't be fetched safely, IntegrityError for a name that is none."""
+    net.require_address(url)
     if urlsplit(url).scheme != "https" and not net.is_loopback(url):
         raise UsageError(f"{net.host_of(url)}: only https addresses are fetched from")
     if sha256 is None or not SHA256.fullmatch(sha256.lower()):
@@ -63,7 +65,7 @@ def fetch(
         )
     folder = own.folder(models, sha256)
     target = folder / name
-    with locked(own.place(models) / f".{sha256}.lock", waiting=lambda: progress(0, None)):
+    with locked(own.lock(models, sha256), waiting=lambda: progress(noted_bytes(target), None)):
         if (there := find(models, sha256)) is not None:
             return there  # another process was faster
         wanted = Wanted(name=name, url=url, sha256=sha256, bytes=None)
@@ -72,7 +74,7 @@ def fetch(
         member = Member(name, target.stat().st_size, sha256)
         quant = names.quant(name) or "unknown"
         made = Bundle(target.stem, quant, Origin.ADDRESS, bundle.shown(without_secrets(url)), (member,))
-        bundle.write(folder, made)
+        own.note(folder, made)
     return target
 
 

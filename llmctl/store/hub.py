@@ -103,6 +103,16 @@ def fetch(
     return pointer
 
 
+def missing_bytes(root: Path, source: Source) -> int:
+    """What ``fetch`` will write to the cache at ``root`` for ``source``, as far as its size is known."""
+    if source.bytes is None or hub_cache.find(root, source) is not None:
+        return 0
+    if source.sha256 is None:
+        return source.bytes
+    blob = Repository(root, source.repo or "").blob(source.sha256)
+    return 0 if blob.is_file() else max(0, source.bytes - noted_bytes(blob))
+
+
 def unreachable(settings: Settings) -> NetworkError | None:
     """Why the hub can't be used now, or None if it answers. Takes at most REACH_S, name look-up included."""
     if settings.offline:

@@ -76,9 +76,10 @@ def with_near_names(error: LlmctlError, source: Source, settings: Settings) -> L
         if isinstance(error, hub.NoRepositoryError | hub.PrivateError):
             near = _repositories(source.repo, settings)
         elif isinstance(error, NotFoundError) and source.file.endswith(".gguf"):
-            there = {one.parts[0].file: one for one in offers(listing(source.repo, source.revision, settings).files)}
-            files = difflib.get_close_matches(source.file, there, n=NEAR, cutoff=0.0)
-            near = [f"{source.repo}:{there[file].quant}" for file in files]
+            whole = offers(listing(source.repo, source.revision, settings).files)
+            folded = {one.parts[0].file.lower(): one for one in whole}
+            files = difflib.get_close_matches(source.file.lower(), folded, n=NEAR, cutoff=0.0)
+            near = [f"{source.repo}:{folded[file].quant}" for file in files]
     if not near:
         return error
     return type(error)(f"{error.message}; there is {', '.join(near)}", hint=f"llmctl pull {near[0]}")
@@ -91,8 +92,9 @@ def _repositories(repo: str, settings: Settings) -> list[str]:
     told = _get(f"/api/models?search={quote(' '.join(words[:2]))}&limit=50", asked, settings)
     ids = [one.get("id") for one in told.get("found", ()) if isinstance(one, dict)]
     known = {one.lower(): one for one in ids if isinstance(one, str) and REPO.fullmatch(one)}
-    near = difflib.get_close_matches(repo.lower(), known, n=NEAR, cutoff=0.6)
-    return [] if repo.lower() in known else [known[one] for one in near]
+    if repo in known.values():  # it is there, and not for everybody
+        return []
+    return [known[one] for one in difflib.get_close_matches(repo.lower(), known, n=NEAR, cutoff=0.6)]
 
 
 def _get(path: str, asked: Source, settings: Settings) -> Mapping[str, Any]:

