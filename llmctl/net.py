@@ -34,18 +34,22 @@ def host_of(url: str) -> str:
     host = parts.hostname or url
     if ":" in host and parts.hostname:
         host = f"[{host}]"
-    return f"{host}:{parts.port}" if parts.port else host
+    try:
+        return f"{host}:{parts.port}" if parts.port else host
+    except ValueError:  # of a proxy, say: no number
+        return host
 
 
 def require_address(url: str) -> None:
     """Raises UsageError unless ``url`` can be one: a scheme, a host, and a port that is a number, if any."""
     try:
         where = urlsplit(url)
-        usable = where.scheme and where.hostname and where.port != 0
-    except ValueError as error:  # a port that is no number or too large, brackets that don't close
-        raise UsageError(f"{url.partition('?')[0].rpartition('@')[2]} is not a usable address ({error})") from error
+        usable = bool(where.scheme and where.hostname and where.port != 0)
+    except ValueError:  # a port that is no number or too large, brackets that don't close
+        usable = False
     if not usable:
-        raise UsageError(f"{url.partition('?')[0].rpartition('@')[2]} is not a usable address")
+        shown = url.partition("?")[0].rpartition("@")[2]  # the rest may be secret
+        raise UsageError(f"{shown} is not a usable address", hint="https://HOST/PATH, or https://HOST:PORT/PATH")
 
 
 def is_loopback(url: str) -> bool:

@@ -70,7 +70,7 @@ def pull(
     out = Output("pull", as_json=json, quiet=quiet)
     limit_bytes_per_s = None if limit_rate is None else _rate(limit_rate)
     if to is not None and origin is not None:
-        raise UsageError("--to and --from exclude each other")
+        raise UsageError("--to and --from exclude each other", hint="llmctl pull --help")
     if name is None and origin is None:
         raise UsageError("NAME is missing: what is to be fetched?", hint="llmctl models list --all")
     shelf = situation.shelf(out, offline=offline)

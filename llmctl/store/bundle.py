@@ -30,6 +30,7 @@ SCHEMA = "llmctl-model/1"
 MAX_FILES = 1100  # of one model: all parts, and a projector
 MAX_BUNDLES = 1000
 MAX_TEXT = 500
+ANEW = "llmctl pull NAME --to DIR   on the machine that has the model"
 
 
 class Origin(StrEnum):
@@ -84,12 +85,12 @@ def read(folder: Path) -> Bundle:
     """
     path = folder / MANIFEST
     if not path.exists():
-        raise NotFoundError(f"{folder} holds no model that llmctl has written there (no {MANIFEST})")
+        raise NotFoundError(f"{folder} holds no model that llmctl has written there (no {MANIFEST})", hint=ANEW)
     told = document(path, folder)
     try:
         return _bundle(told)
     except (ValueError, TypeError, KeyError) as error:
-        raise IntegrityError(f"{path} is damaged, or not of llmctl's making ({error})") from error
+        raise IntegrityError(f"{path} is damaged, or not of llmctl's making ({error})", hint=ANEW) from error
 
 
 def shown(text: str) -> str:

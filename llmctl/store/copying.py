@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
@@ -17,6 +18,7 @@ from llmctl.store.progress import Progress
 
 ENDING = ".copy.llmctl"
 PIECE_BYTES = 4 << 20
+AGAIN = "get that file again from where it came; of models here: llmctl models verify"
 
 
 def copied(file: Path, target: Path, *, sha256: str | None, progress: Progress) -> str:
@@ -36,11 +38,14 @@ def copied(file: Path, target: Path, *, sha256: str | None, progress: Progress) 
             if goes_on and found != sha256:
                 found = _written(file, partial, progress, goes_on=False)
             if sha256 is not None and found != sha256:
-                raise IntegrityError(f"{file} has sha256 {found[:16]}…, it must have {sha256[:16]}…")
+                raise IntegrityError(
+                    f"{file} has sha256 {found[:16]}…, it must have {sha256[:16]}…",
+                    hint=AGAIN,
+                )
             try:
                 read_file(partial)
             except IntegrityError as error:
-                raise IntegrityError(error.message.replace(str(partial), str(file), 1), hint=error.hint) from error
+                raise IntegrityError(error.message.replace(str(partial), str(file), 1), hint=AGAIN) from error
             partial.replace(target)
             disk.sync_folder(target.parent)
         except BaseException as error:
@@ -76,7 +81,7 @@ def size_of(file: Path) -> int:
     with _reading(file):
         status = file.stat()
         if not S_ISREG(status.st_mode):
-            raise NotFoundError(f"{file} is not a file")
+            raise NotFoundError(f"{file} is not a file", hint=_look(file))
         return status.st_size
 
 
@@ -124,8 +129,12 @@ def _reading(file: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise NotFoundError(f"{file} does not exist") from error
+        raise NotFoundError(f"{file} does not exist", hint=_look(file.parent)) from error
     except PermissionError as error:
-        raise AccessError(f"{file} may not be read by this user") from error
+        raise AccessError(f"{file} may not be read by this user", hint=_look(file)) from error
     except OSError as error:
         raise ResourceError(f"{file} could not be read: {error.strerror or error}") from error
+
+
+def _look(place: Path) -> str:
+    return f"ls -l {shlex.quote(str(place))}"

@@ -27,7 +27,10 @@ def check(url: str, sha256: str | None) -> str:
     """The file's name. Raises UsageError for what can't be fetched safely, IntegrityError for a name that is none."""
     net.require_address(url)
     if urlsplit(url).scheme != "https" and not net.is_loopback(url):
-        raise UsageError(f"{net.host_of(url)}: only https addresses are fetched from")
+        raise UsageError(
+            f"{net.host_of(url)}: only https addresses are fetched from",
+            hint="fetch it by other means, then: llmctl pull --sha256 HEX ./FILE.gguf",
+        )
     if sha256 is None or not SHA256.fullmatch(sha256.lower()):
         raise UsageError(
             "an address needs the sha256 that its file must have, as 64 hexadecimal digits",
@@ -92,7 +95,10 @@ def _refused(name: str, response: requests.Response) -> LlmctlError:
         when = "" if wait_s is None else f" and asks to wait {wait_s:.0f} s"
         return Busy(f"{doing}: {host} answers {status}{when}", retry_after_s=wait_s)
     if status in (401, 403):
-        return AccessError(f"{doing}: {host} gives it to nobody who isn't logged in there ({status})")
+        return AccessError(
+            f"{doing}: {host} gives it to nobody who isn't logged in there ({status})",
+            hint="fetch it with a browser, then: llmctl pull --sha256 HEX ./FILE.gguf",
+        )
     if status in (404, 410):
         return NotFoundError(f"{doing}: {host} has nothing at that address ({status})", hint="check the address")
     return Refusal(f"{doing}: {host} answers {status}")

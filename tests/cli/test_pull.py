@@ -155,6 +155,7 @@ def test_exit_codes(
         words.replace("HUBPAGE", hub.url).replace("HUB", net.host_of(hub.url)).replace("CDN", net.host_of(hub.cdn_url))
     )
     assert words in err
+    assert "\n  next: " in err
     assert "Traceback" not in err
     assert list(home.rglob("*.incomplete*")) == []
 

@@ -89,6 +89,7 @@ def test_an_address_that_fails(
     hub.switch(**switches)
     with pytest.raises(kind, match=words) as caught:
         fetch(url, sha256 or hub.sha256(REPO, FILE))
+    assert caught.value.hint
     assert "signature" not in f"{caught.value.message} {caught.value.hint}"
     assert Store().list() == []
 
@@ -150,6 +151,7 @@ def test_a_file_that_is_not_what_it_must_be(what: str, home: Path, model_file: P
     with pytest.raises(LlmctlError) as caught:
         keep(file, "0" * 64 if what == "sha256" else None)
     assert str(file) in caught.value.message
+    assert caught.value.hint
     assert Store().list() == []
     assert [path for path in (home / "data").rglob("*") if path.is_file() and path.suffix != ".lock"] == []
 

@@ -311,7 +311,8 @@ def test_nothing_wrong_gets_in(
     folder = carried(stick)
     damage(folder, json.loads((folder / "llmctl.json").read_text()))
     place = other_machine()
-    with pytest.raises(kind):
+    with pytest.raises(kind) as caught:
         Store().take(folder, quiet)
+    assert caught.value.hint
     assert Store().list() == []
     assert [path for path in place.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
