@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from llmctl import paths, record
-from llmctl.errors import ConfigError, NotFoundError, ResourceError
+from llmctl.errors import ConfigError, NotFoundError, OfflineError, ResourceError
 from llmctl.types.endpoint import Endpoint, Policy
 
 PROJECT_FILE = "llmctl.toml"
@@ -112,6 +112,14 @@ class Settings:
     offline: bool
     history: bool
     endpoints: tuple[Endpoint, ...]
+
+    def require_network(self, what: str) -> None:
+        """Raises OfflineError, for ``what``, which isn't on this machine, if the network may not be used."""
+        if self.offline:
+            raise OfflineError(
+                f"{what} is not on this machine, and llmctl is set to stay offline",
+                hint="leave out --offline, unset LLMCTL_OFFLINE and HF_HUB_OFFLINE, or set offline = false",
+            )
 
     def endpoint(self, name: str) -> Endpoint:
         """The endpoint of that name. Raises NotFoundError that lists the ones there are."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from llmctl import net
-from llmctl.errors import AccessError, LlmctlError, NotFoundError, OfflineError, UsageError
+from llmctl.errors import AccessError, LlmctlError, NotFoundError, UsageError
 from llmctl.settings import Settings
 from llmctl.store import bundle, names, own
 from llmctl.store.bundle import Bundle, Member, Origin
@@ -16,7 +16,7 @@ from llmctl.store.download import Wanted, download
 from llmctl.store.layout import SHA256, parts
 from llmctl.store.lock import locked
 from llmctl.store.partial import noted_bytes
-from llmctl.store.patience import Busy, Refusal
+from llmctl.store.patience import Refusal, busy
 from llmctl.store.progress import Progress
 
 if TYPE_CHECKING:
@@ -62,10 +62,7 @@ def fetch(
     name, sha256 = check(url, sha256), sha256.lower()
     if (there := find(models, sha256)) is not None:
         return there
-    if settings.offline:
-        raise OfflineError(
-            f"{name} is not on this machine, and llmctl is set to stay offline", hint="leave out --offline"
-        )
+    settings.require_network(name)
     folder = own.folder(models, sha256)
     target = folder / name
     with locked(own.lock(models, sha256), waiting=lambda: progress(noted_bytes(target), None)):
@@ -90,10 +87,8 @@ def without_secrets(url: str) -> str:
 def _refused(name: str, response: requests.Response) -> LlmctlError:
     host, status = net.host_of(response.url), response.status_code
     doing = f"fetching {name}"
-    if status in (408, 425, 429) or status >= 500:
-        wait_s = net.retry_after_s(response.headers)
-        when = "" if wait_s is None else f" and asks to wait {wait_s:.0f} s"
-        return Busy(f"{doing}: {host} answers {status}{when}", retry_after_s=wait_s)
+    if later := busy(response, doing):
+        return later
     if status in (401, 403):
         return AccessError(
             f"{doing}: {host} gives it to nobody who isn't logged in there ({status})",

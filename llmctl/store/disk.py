@@ -41,7 +41,7 @@ def require_rooms(needed: Mapping[Path, int], what: str) -> None:
             raise ResourceError(
                 f"{what} needs {units.size(needed_bytes)}, {units.size(usage.free)} is free in "
                 f"{' and '.join(map(str, folders))}, of which {units.size(reserve_bytes)} must stay free",
-                hint="free some space, or keep models on another disk: export HF_HOME=/path XDG_DATA_HOME=/path",
+                hint="free some space there, or keep models on another disk: export HF_HOME=/path XDG_DATA_HOME=/path",
             )
 
 

@@ -25,7 +25,7 @@ from llmctl.store.download import Wanted, download
 from llmctl.store.layout import COMMIT, SHA256, Repository
 from llmctl.store.lock import locked
 from llmctl.store.partial import noted_bytes
-from llmctl.store.patience import Busy, Patience, Refusal
+from llmctl.store.patience import Busy, Patience, Refusal, busy
 from llmctl.store.progress import Progress
 from llmctl.store.token import Token, token
 from llmctl.types.model import Source
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 REACH_S = 3.0
 UNREACHED_HINT = "check the network and HTTPS_PROXY, or use a mirror: export HF_ENDPOINT=https://…"
+LIMITS_HINT = "wait, or set HF_TOKEN: with a token the hub's limits are higher"
 LATER_HINT = "run the same command again later, or use a mirror: export HF_ENDPOINT=https://…"
 MAX_FILE_BYTES = 1 << 43  # 8 TiB: more is a mistake or an attack
 
@@ -69,11 +70,7 @@ def fetch(
     repository = Repository(root, source.repo)
     repository.pointer("0" * 40, source.file)  # names first: nothing is asked for that could not be stored
     repository.ref(source.revision)
-    if settings.offline:
-        raise OfflineError(
-            f"{source.file} is not on this machine, and llmctl is set to stay offline",
-            hint="leave out --offline, unset LLMCTL_OFFLINE and HF_HUB_OFFLINE, or set offline = false",
-        )
+    settings.require_network(source.file)
     hub_url = _hub_url(settings)
     own = token(hub_url)
     facts = _facts(hub_url, source, own)
@@ -247,12 +244,8 @@ def refused(hub_url: str, source: Source, own: Token | None, response: requests.
     """An answer of 400 and above in words. The hub's host and the one that it sends files from are told apart."""
     host, status = net.host_of(response.url), response.status_code
     doing = f"fetching {source.file}"
-    if status in (408, 425, 429) or status >= 500:
-        wait_s = net.retry_after_s(response.headers)
-        when = "" if wait_s is None else f" and asks to wait {wait_s:.0f} s"
-        why = " (too many requests)" if status == 429 else ""
-        hint = "with a token (HF_TOKEN) the hub's limits are higher" if status == 429 and own is None else None
-        return Busy(f"{doing}: {host} answers {status}{why}{when}", retry_after_s=wait_s, hint=hint)
+    if later := busy(response, doing, hint=None if own else LIMITS_HINT):
+        return later
     if not net.same_origin(hub_url, response.url):  # an address that expired; the hub makes a new one
         return NetworkError(f"{doing}: {host}, which the hub sends files from, answers {status}")
     if _filtered(response):

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from llmctl import net
-from llmctl.errors import AccessError, IntegrityError, LlmctlError, NotFoundError, OfflineError
+from llmctl.errors import AccessError, IntegrityError, LlmctlError, NotFoundError
 from llmctl.settings import Settings
 from llmctl.store import hub
 from llmctl.store.layout import COMMIT, REPO, SHA256, parts
@@ -39,11 +39,7 @@ def listing(repo: str, revision: str, settings: Settings) -> Listing:
     asked = Source(SourceKind.HUB, repo, f"the list of files of {repo}", revision=revision)
     parts(repo, "the repository's name")
     parts(revision, "the revision")
-    if settings.offline:
-        raise OfflineError(
-            f"{repo} is not on this machine, and llmctl is set to stay offline",
-            hint="leave out --offline, unset LLMCTL_OFFLINE and HF_HUB_OFFLINE, or set offline = false",
-        )
+    settings.require_network(repo)
     path = f"/api/models/{quote(repo)}/revision/{quote(revision, safe='')}?blobs=true"
     try:
         told = _get(path, asked, settings)

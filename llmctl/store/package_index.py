@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import mkdtemp
 
-from llmctl.errors import IntegrityError, NotFoundError, OfflineError
+from llmctl.errors import IntegrityError, NotFoundError
 from llmctl.settings import Settings
 from llmctl.store import disk
 from llmctl.store.foreign import inside
@@ -49,11 +49,7 @@ def fetch(models: Path, source: Source, *, settings: Settings, progress: Progres
 
     assert source.repo is not None
     target = _place(models, source)
-    if settings.offline:
-        raise OfflineError(
-            f"{target.name} is not on this machine, and llmctl is set to stay offline",
-            hint="leave out --offline, unset LLMCTL_OFFLINE and HF_HUB_OFFLINE, or set offline = false",
-        )
+    settings.require_network(target.name)
     with (
         locked(lock(models, target.parent), waiting=lambda: progress(0, None)),
         disk.writing(models, target.name),
