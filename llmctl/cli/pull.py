@@ -56,8 +56,9 @@ def pull(
 
     Without QUANT it is the one that suits this machine; of org/name, four bits if there are. All parts of a split model
     come together, and the projector of one that sees. Everything is checked by size and sha256 before it gets its
-    name. The path goes to stdout, progress to stderr. Hub files go to the hub cache that other tools share (HF_HOME);
-    what is here already, also with ollama, LM Studio or llama.cpp, is not fetched again and needs no network.
+    name. Before the first byte there must be room for all of it, also in the folder of --to, where sizes are known. The
+    path goes to stdout, progress to stderr. Hub files go to the hub cache that other tools share (HF_HOME); what is
+    here already, also with ollama, LM Studio or llama.cpp, is not fetched again and needs no network.
 
     With --json every line but the last is {"event": "progress", "name", "done_bytes", "total_bytes", "bytes_per_s",
     "left_s"}, and there is none if nothing is fetched.
