@@ -26,6 +26,7 @@ MAX_REDIRECTS = 6
 PIECE_BYTES = 1 << 20
 LEAST_PIECE_BYTES = 64 << 10
 TOGETHER_BYTES = 256 << 10
+CONTENT_RANGE = re.compile(r"bytes (?:([0-9]{1,19})-([0-9]{1,19})|\*)/([0-9]{1,19}|\*)")
 
 
 def host_of(url: str) -> str:
@@ -34,7 +35,22 @@ def host_of(url: str) -> str:
     host = parts.hostname or url
     if ":" in host and parts.hostname:
         host = f"[{host}]"
-    return f"{host}:{parts.port}" if parts.port else host
+    try:
+        return f"{host}:{parts.port}" if parts.port else host
+    except ValueError:  # of a proxy, say: no number
+        return host
+
+
+def require_address(url: str) -> None:
+    """Raises UsageError unless ``url`` can be one: a scheme, a host, and a port that is a number, if any."""
+    try:
+        where = urlsplit(url)
+        usable = bool(where.scheme and where.hostname and where.port != 0)
+    except ValueError:  # a port that is no number or too large, brackets that don't close
+        usable = False
+    if not usable:
+        shown = url.partition("?")[0].rpartition("@")[2]  # the rest may be secret
+        raise UsageError(f"{shown} is not a usable address", hint="https://HOST/PATH, or https://HOST:PORT/PATH")
 
 
 def is_loopback(url: str) -> bool:
@@ -72,7 +88,7 @@ def session(url: str, *, ca_file: str | None = None) -> requests.Session:
     made.headers["Accept-Encoding"] = "identity"  # model files don't compress, and ranges must mean file bytes
     made.trust_env = False  # no netrc; the two things we do want from the environment follow
     if not is_loopback(url) and not requests.utils.should_bypass_proxies(url, no_proxy=None):
-        made.proxies.update(getproxies())
+        made.proxies.update(_proxies(getproxies()))
     bundle = ca_file or os.environ.get("SSL_CERT_FILE") or os.environ.get("REQUESTS_CA_BUNDLE")
     if bundle:
         if not Path(bundle).exists():
@@ -84,6 +100,19 @@ def session(url: str, *, ca_file: str | None = None) -> requests.Session:
     elif urlsplit(url).scheme == "https":
         made.mount("https://", _system_trust())
     return made
+
+
+def _proxies(told: Mapping[str, str]) -> Mapping[str, str]:
+    """Raises ConfigError for one that can't be an address, which is not repeated: it may hold a password."""
+    for scheme, proxy in told.items():
+        try:
+            _ = urlsplit(proxy).port
+        except ValueError as error:
+            raise ConfigError(
+                f"the proxy for {scheme} is not a usable address",
+                hint=f"check {scheme.upper()}_PROXY, for example: export {scheme.upper()}_PROXY=http://HOST:PORT",
+            ) from error
+    return told
 
 
 def _system_trust() -> requests.adapters.HTTPAdapter:
@@ -242,7 +271,7 @@ def translated(url: str, doing: str, *, hint: str | None = None) -> Iterator[Non
             f"{doing}: the proxy could not be used ({_root(error)})", hint="check HTTPS_PROXY / NO_PROXY"
         ) from error
     except (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema) as error:
-        raise UsageError(f"{doing}: {host} is not a usable address", hint=hint) from error
+        raise UsageError(f"{doing}: {host} is not a usable address", hint=hint or "check how it is written") from error
     except requests.exceptions.SSLError as error:
         if "CERTIFICATE" not in str(error).upper():
             raise NetworkError(
@@ -293,3 +322,13 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
 def whole_number(value: str | None) -> int | None:
     """What a header such as Content-Length says; None for anything but up to 19 plain digits."""
     return int(value) if value is not None and re.fullmatch(r"[0-9]{1,19}", value) else None
+
+
+def content_range(value: str) -> tuple[int, int, int | None]:
+    """First byte, the one after the last, and total of a Content-Range; -1 and 0 where it says nothing, None for an
+    unknown total."""
+    match = CONTENT_RANGE.fullmatch(value.strip())
+    if match is None:
+        return -1, 0, None
+    begin, last = (int(match[1]), int(match[2])) if match[1] else (-1, -1)
+    return begin, last + 1, None if match[3] == "*" else int(match[3])

@@ -10,15 +10,14 @@ import errno
 import math
 import os
 import stat
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from llmctl import paths
-from llmctl.errors import ConfigError, NotFoundError, ResourceError
+from llmctl import paths, record
+from llmctl.errors import ConfigError, NotFoundError, OfflineError, ResourceError
 from llmctl.types.endpoint import Endpoint, Policy
 
 PROJECT_FILE = "llmctl.toml"
@@ -113,6 +112,14 @@ class Settings:
     offline: bool
     history: bool
     endpoints: tuple[Endpoint, ...]
+
+    def require_network(self, what: str) -> None:
+        """Raises OfflineError, for ``what``, which isn't on this machine, if the network may not be used."""
+        if self.offline:
+            raise OfflineError(
+                f"{what} is not on this machine, and llmctl is set to stay offline",
+                hint="leave out --offline, unset LLMCTL_OFFLINE and HF_HUB_OFFLINE, or set offline = false",
+            )
 
     def endpoint(self, name: str) -> Endpoint:
         """The endpoint of that name. Raises NotFoundError that lists the ones there are."""
@@ -262,17 +269,9 @@ def _edited(file: Path, name: str, table: Mapping[str, str] | None, wanted: Mapp
 
 def _replace(file: Path, text: str) -> None:
     """Writes a file whole, readable by its owner only, so that a crash leaves the old or the new one."""
-    partial = None
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor, partial = tempfile.mkstemp(prefix=f"{file.name}.", dir=file.parent)  # 0600
-        with os.fdopen(descriptor, "w", encoding="utf-8") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        Path(partial).replace(file)
+        record.write(file, text.encode(), lasting=True)
     except OSError as error:
-        if partial is not None:
-            Path(partial).unlink(missing_ok=True)
         kind = ResourceError if error.errno in (errno.ENOSPC, errno.EDQUOT) else ConfigError
         raise kind(f"{file} can't be written: {error.strerror}") from error

@@ -46,7 +46,7 @@ def from_header(header: Header, source: Source, *, id: str, stated_at: str, path
         id=id,
         name=_text(header, "general.name") or id,
         publisher=_text(header, "general.organization"),
-        licence=_text(header, "general.license"),
+        licence=licence(header),
         base_model=_text(header, "general.base_model.0.name"),
         shape=figures,
         artifacts=(Artifact(quant, source, by_role),),
@@ -57,6 +57,11 @@ def from_header(header: Header, source: Source, *, id: str, stated_at: str, path
         sources={"facts": stated_at, "shape": stated_at},
     )
     return Candidate(model, model.artifacts[0], path)
+
+
+def licence(header: Header) -> str | None:
+    """The licence that a file states, of whatever kind its model is."""
+    return _text(header, "general.license")
 
 
 def _text(header: Header, key: str) -> str | None:

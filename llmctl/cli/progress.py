@@ -109,16 +109,20 @@ class _Transfer:
 @contextmanager
 def _events(out: Output, transfer: _Transfer) -> Iterator[Progress]:
     said_s: float | None = None
+    told_bytes = 0
 
     def progress(done_bytes: int, total_bytes: int | None, /) -> None:
-        nonlocal said_s
+        nonlocal said_s, told_bytes
         transfer.note(done_bytes, total_bytes)
         now_s = time.monotonic()
         if said_s is None or now_s - said_s >= EVENT_EVERY_S:
             said_s = now_s
+            told_bytes = transfer.done_bytes
             out.event("progress", transfer.document())
 
     yield progress
+    if transfer.done_bytes > told_bytes:  # whoever reads along sees the end, too
+        out.event("progress", transfer.document())
 
 
 @contextmanager

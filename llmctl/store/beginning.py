@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Generator
 from io import SEEK_CUR, SEEK_END
@@ -19,8 +18,6 @@ from llmctl.types.model import Source
 
 if TYPE_CHECKING:
     import requests
-
-CONTENT_RANGE = re.compile(r"bytes (?:([0-9]{1,19})-([0-9]{1,19})|\*)/([0-9]{1,19}|\*)")
 
 
 class Beginning:
@@ -124,7 +121,7 @@ class Beginning:
 
     def _received(self, response: requests.Response, first: int) -> Generator[bytes, None, None]:
         host, status = net.host_of(response.url), response.status_code
-        begin, end, total_bytes = _content_range(response.headers.get("Content-Range", ""))
+        begin, end, total_bytes = net.content_range(response.headers.get("Content-Range", ""))
         if status == 416 and (first or total_bytes == 0) and (total_bytes or first) <= first:
             self._expect(total_bytes, host)
             self._over = True  # there is no such part: what is here is all there is
@@ -177,12 +174,3 @@ class Beginning:
         if None not in (total_bytes, self.total_bytes) and total_bytes != self.total_bytes:
             raise IntegrityError(f"has {total_bytes:,} bytes at {host}, it must have {self.total_bytes:,}")
         self.total_bytes = self.total_bytes if total_bytes is None else total_bytes
-
-
-def _content_range(value: str) -> tuple[int, int, int | None]:
-    """First byte, the one after the last, and total; -1 and 0 where it says nothing, None for an unknown total."""
-    match = CONTENT_RANGE.fullmatch(value.strip())
-    if match is None:
-        return -1, 0, None
-    begin, last = (int(match[1]), int(match[2])) if match[1] else (-1, -1)
-    return begin, last + 1, None if match[3] == "*" else int(match[3])

@@ -19,6 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from llmctl import record
 from llmctl.errors import IntegrityError, NotFoundError
 from llmctl.store import disk
 from llmctl.store.foreign import document, inside
@@ -29,6 +30,7 @@ SCHEMA = "llmctl-model/1"
 MAX_FILES = 1100  # of one model: all parts, and a projector
 MAX_BUNDLES = 1000
 MAX_TEXT = 500
+ANEW = "llmctl pull NAME --to DIR   on the machine that has the model"
 
 
 class Origin(StrEnum):
@@ -72,9 +74,7 @@ def write(folder: Path, bundle: Bundle) -> None:
     """Puts the manifest into ``folder``; the files are there already. Raises ResourceError."""
     text = json.dumps({"schema": SCHEMA, **asdict(bundle)}, indent=1, ensure_ascii=False)
     with disk.writing(folder, MANIFEST):
-        beside = folder / ".manifest.new"
-        beside.write_text(text + "\n", "utf-8")
-        beside.replace(folder / MANIFEST)
+        record.write(folder / MANIFEST, f"{text}\n".encode(), mode=record.SHARED, lasting=True)
         disk.sync_folder(folder)
 
 
@@ -85,12 +85,12 @@ def read(folder: Path) -> Bundle:
     """
     path = folder / MANIFEST
     if not path.exists():
-        raise NotFoundError(f"{folder} holds no model that llmctl has written there (no {MANIFEST})")
+        raise NotFoundError(f"{folder} holds no model that llmctl has written there (no {MANIFEST})", hint=ANEW)
     told = document(path, folder)
     try:
         return _bundle(told)
     except (ValueError, TypeError, KeyError) as error:
-        raise IntegrityError(f"{path} is damaged, or not of llmctl's making ({error})") from error
+        raise IntegrityError(f"{path} is damaged, or not of llmctl's making ({error})", hint=ANEW) from error
 
 
 def shown(text: str) -> str:
@@ -114,9 +114,9 @@ def file_of(folder: Path, member: Member) -> Path | None:
     return place if status is not None and status.st_size == member.bytes else None
 
 
-def folder_name(bundle: Bundle) -> str:
+def folder_name(name: str, quant: str) -> str:
     """``qwen3.5-4b-Q4_K_M``, safe on every filesystem."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{bundle.name}-{bundle.quant}").strip(".-")
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", shown(f"{name}-{quant}")).strip(".-")
     return name[:120] or "model"
 
 

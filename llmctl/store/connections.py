@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 SLOW_WINDOW_S = 30.0
 SLOWEST_BYTES_PER_S = 1000  # slower than this over a whole window is a connection that has died
 EXPIRED = (400, 401, 403, 404, 410)  # what file hosts say of a signed address that was good before
-CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
 
 
 @dataclass(frozen=True)
@@ -184,7 +182,7 @@ class Connection(threading.Thread):
             if response.headers.get("Accept-Ranges", "").strip().lower() == "none":
                 pool.stay_alone()
         else:
-            first_byte, promised_end, total_bytes = _content_range(response.headers.get("Content-Range", ""))
+            first_byte, promised_end, total_bytes = net.content_range(response.headers.get("Content-Range", ""))
             self._expect(total_bytes, host)
             if first_byte != segment.at or promised_end <= first_byte:
                 raise useless(f"{doing}: {host} sends bytes from {first_byte}, asked for those from {segment.at}")
@@ -250,12 +248,3 @@ class Connection(threading.Thread):
                 return True
             if not written_bytes:
                 return False
-
-
-def _content_range(value: str) -> tuple[int, int, int | None]:
-    """First byte, the one after the last, and total of a Content-Range; None for a total that it doesn't say, -1 and 0
-    for the others where it says nothing."""
-    match = CONTENT_RANGE.fullmatch(value.strip())
-    if match is None:
-        return -1, 0, None
-    return int(match[1]), int(match[2]) + 1, None if match[3] == "*" else int(match[3])

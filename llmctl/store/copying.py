@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from stat import S_ISREG
 
@@ -16,30 +18,54 @@ from llmctl.store.progress import Progress
 
 ENDING = ".copy.llmctl"
 PIECE_BYTES = 4 << 20
+AGAIN = "get that file again from where it came; of models here: llmctl models verify"
 
 
 def copied(file: Path, target: Path, *, sha256: str | None, progress: Progress) -> str:
     """Copies ``file`` to ``target``, which appears whole or not at all, and returns its sha256.
 
+    Where ``sha256`` is given, what an earlier try has left is gone on with: it tells in the end whether that was of the
+    same bytes, and if not, all are copied anew. Without it nothing is left of a try that fails.
     The caller has made sure of the room and that nobody else writes ``target``. Raises IntegrityError unless the bytes
     are those of ``sha256`` (if given) and a sound GGUF file, NotFoundError, AccessError, ResourceError.
     """
+    partial = _partial(target)
     with disk.writing(target.parent, target.name):
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(target.name + ENDING)
         try:
-            found = _written(file, partial, progress)
+            goes_on = sha256 is not None and left_bytes(target) > 0
+            found = _written(file, partial, progress, goes_on=goes_on)
+            if goes_on and found != sha256:
+                found = _written(file, partial, progress, goes_on=False)
             if sha256 is not None and found != sha256:
-                raise IntegrityError(f"{file} has sha256 {found[:16]}…, it must have {sha256[:16]}…")
+                raise IntegrityError(
+                    f"{file} has sha256 {found[:16]}…, it must have {sha256[:16]}…",
+                    hint=AGAIN,
+                )
             try:
                 read_file(partial)
             except IntegrityError as error:
-                raise IntegrityError(error.message.replace(str(partial), str(file), 1), hint=error.hint) from error
+                raise IntegrityError(error.message.replace(str(partial), str(file), 1), hint=AGAIN) from error
             partial.replace(target)
             disk.sync_folder(target.parent)
-        finally:
-            partial.unlink(missing_ok=True)
+        except BaseException as error:
+            if sha256 is None or isinstance(error, IntegrityError) or not left_bytes(target):
+                partial.unlink(missing_ok=True)
+            raise
     return found
+
+
+def left_bytes(target: Path) -> int:
+    """How much of ``target`` a copy that was broken off has left."""
+    try:
+        status = _partial(target).lstat()
+    except OSError:
+        return 0
+    return status.st_size if S_ISREG(status.st_mode) else 0
+
+
+def _partial(target: Path) -> Path:
+    return target.with_name(target.name + ENDING)
 
 
 def hashed(file: Path, progress: Progress) -> str:
@@ -55,15 +81,22 @@ def size_of(file: Path) -> int:
     with _reading(file):
         status = file.stat()
         if not S_ISREG(status.st_mode):
-            raise NotFoundError(f"{file} is not a file")
+            raise NotFoundError(f"{file} is not a file", hint=_look(file))
         return status.st_size
 
 
-def _written(file: Path, partial: Path, progress: Progress) -> str:
-    digest = hashlib.sha256()
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    with os.fdopen(os.open(partial, flags, 0o666), "wb", buffering=0) as out:
-        for piece in _pieces(file, progress):
+def _written(file: Path, partial: Path, progress: Progress, *, goes_on: bool) -> str:
+    digest, size_bytes = hashlib.sha256(), size_of(file)
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    with os.fdopen(os.open(partial, flags, 0o666), "r+b", buffering=0) as out:
+        left = min(out.seek(0, os.SEEK_END), size_bytes) if goes_on else 0
+        out.truncate(left)
+        out.seek(0)
+        if left:
+            progress(left, size_bytes)
+            for piece in _read(out):
+                digest.update(piece)
+        for piece in _pieces(file, progress, first_byte=left):
             digest.update(piece)
             rest = piece
             while rest:
@@ -72,17 +105,23 @@ def _written(file: Path, partial: Path, progress: Progress) -> str:
     return digest.hexdigest()
 
 
-def _pieces(file: Path, progress: Progress) -> Iterator[memoryview]:
-    """The bytes of a regular file, in one buffer that is used again and again."""
-    buffer = memoryview(bytearray(PIECE_BYTES))
+def _pieces(file: Path, progress: Progress, *, first_byte: int = 0) -> Iterator[memoryview]:
+    """The bytes of a regular file from ``first_byte`` on."""
     size_bytes = size_of(file)  # first of all: opening a pipe would wait for its other end
     with _reading(file), file.open("rb", buffering=0) as stream:
-        done_bytes = 0
+        done_bytes = stream.seek(first_byte)
         progress(done_bytes, size_bytes)
-        while count := stream.readinto(buffer):
-            yield buffer[:count]
-            done_bytes += count
+        for piece in _read(stream):
+            yield piece
+            done_bytes += len(piece)
             progress(done_bytes, size_bytes)
+
+
+def _read(stream: FileIO) -> Iterator[memoryview]:
+    """The rest of a file, in one buffer that is used again and again."""
+    buffer = memoryview(bytearray(PIECE_BYTES))
+    while count := stream.readinto(buffer):
+        yield buffer[:count]
 
 
 @contextmanager
@@ -90,8 +129,12 @@ def _reading(file: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise NotFoundError(f"{file} does not exist") from error
+        raise NotFoundError(f"{file} does not exist", hint=_look(file.parent)) from error
     except PermissionError as error:
-        raise AccessError(f"{file} may not be read by this user") from error
+        raise AccessError(f"{file} may not be read by this user", hint=_look(file)) from error
     except OSError as error:
         raise ResourceError(f"{file} could not be read: {error.strerror or error}") from error
+
+
+def _look(place: Path) -> str:
+    return f"ls -l {shlex.quote(str(place))}"

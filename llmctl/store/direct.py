@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from llmctl import net
-from llmctl.errors import AccessError, LlmctlError, NotFoundError, OfflineError, UsageError
+from llmctl.errors import AccessError, LlmctlError, NotFoundError, UsageError
 from llmctl.settings import Settings
 from llmctl.store import bundle, names, own
 from llmctl.store.bundle import Bundle, Member, Origin
 from llmctl.store.download import Wanted, download
 from llmctl.store.layout import SHA256, parts
 from llmctl.store.lock import locked
-from llmctl.store.patience import Busy, Refusal
+from llmctl.store.partial import noted_bytes
+from llmctl.store.patience import Refusal, busy
 from llmctl.store.progress import Progress
 
 if TYPE_CHECKING:
@@ -24,8 +25,12 @@ if TYPE_CHECKING:
 
 def check(url: str, sha256: str | None) -> str:
     """The file's name. Raises UsageError for what can't be fetched safely, IntegrityError for a name that is none."""
+    net.require_address(url)
     if urlsplit(url).scheme != "https" and not net.is_loopback(url):
-        raise UsageError(f"{net.host_of(url)}: only https addresses are fetched from")
+        raise UsageError(
+            f"{net.host_of(url)}: only https addresses are fetched from",
+            hint="fetch it by other means, then: llmctl pull --sha256 HEX ./FILE.gguf",
+        )
     if sha256 is None or not SHA256.fullmatch(sha256.lower()):
         raise UsageError(
             "an address needs the sha256 that its file must have, as 64 hexadecimal digits",
@@ -57,13 +62,10 @@ def fetch(
     name, sha256 = check(url, sha256), sha256.lower()
     if (there := find(models, sha256)) is not None:
         return there
-    if settings.offline:
-        raise OfflineError(
-            f"{name} is not on this machine, and llmctl is set to stay offline", hint="leave out --offline"
-        )
+    settings.require_network(name)
     folder = own.folder(models, sha256)
     target = folder / name
-    with locked(own.place(models) / f".{sha256}.lock", waiting=lambda: progress(0, None)):
+    with locked(own.lock(models, sha256), waiting=lambda: progress(noted_bytes(target), None)):
         if (there := find(models, sha256)) is not None:
             return there  # another process was faster
         wanted = Wanted(name=name, url=url, sha256=sha256, bytes=None)
@@ -72,7 +74,7 @@ def fetch(
         member = Member(name, target.stat().st_size, sha256)
         quant = names.quant(name) or "unknown"
         made = Bundle(target.stem, quant, Origin.ADDRESS, bundle.shown(without_secrets(url)), (member,))
-        bundle.write(folder, made)
+        own.note(folder, made)
     return target
 
 
@@ -85,12 +87,13 @@ def without_secrets(url: str) -> str:
 def _refused(name: str, response: requests.Response) -> LlmctlError:
     host, status = net.host_of(response.url), response.status_code
     doing = f"fetching {name}"
-    if status in (408, 425, 429) or status >= 500:
-        wait_s = net.retry_after_s(response.headers)
-        when = "" if wait_s is None else f" and asks to wait {wait_s:.0f} s"
-        return Busy(f"{doing}: {host} answers {status}{when}", retry_after_s=wait_s)
+    if later := busy(response, doing):
+        return later
     if status in (401, 403):
-        return AccessError(f"{doing}: {host} gives it to nobody who isn't logged in there ({status})")
+        return AccessError(
+            f"{doing}: {host} gives it to nobody who isn't logged in there ({status})",
+            hint="fetch it with a browser, then: llmctl pull --sha256 HEX ./FILE.gguf",
+        )
     if status in (404, 410):
         return NotFoundError(f"{doing}: {host} has nothing at that address ({status})", hint="check the address")
     return Refusal(f"{doing}: {host} answers {status}")

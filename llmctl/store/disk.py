@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,15 +24,30 @@ MOST_RESERVE_BYTES = 1 << 30
 def require_room(folder: Path, needed_bytes: int, what: str) -> None:
     """Raises ResourceError unless the filesystem that holds (or will hold) ``folder`` has ``needed_bytes`` free, and
     something beyond that for others. Nothing needed always fits."""
-    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    usage = shutil.disk_usage(there)
-    reserve_bytes = max(LEAST_RESERVE_BYTES, min(MOST_RESERVE_BYTES, usage.total // 100))
-    if needed_bytes > 0 and needed_bytes + reserve_bytes > usage.free:
-        raise ResourceError(
-            f"{what} needs {units.size(needed_bytes)}, {units.size(usage.free)} is free in {folder}, "
-            f"of which {units.size(reserve_bytes)} must stay free",
-            hint="free some space, or keep models on another disk: export HF_HOME=/path XDG_DATA_HOME=/path",
-        )
+    require_rooms({folder: needed_bytes}, what)
+
+
+def require_rooms(needed: Mapping[Path, int], what: str) -> None:
+    """The same for several folders, some of which may be on the same filesystem: bytes by folder."""
+    by_disk: dict[int, list[Path]] = {}
+    for folder in needed:
+        if needed[folder] > 0:
+            by_disk.setdefault(_there(folder).stat().st_dev, []).append(folder)
+    for folders in by_disk.values():
+        usage = shutil.disk_usage(_there(folders[0]))
+        needed_bytes = sum(needed[folder] for folder in folders)
+        reserve_bytes = max(LEAST_RESERVE_BYTES, min(MOST_RESERVE_BYTES, usage.total // 100))
+        if needed_bytes + reserve_bytes > usage.free:
+            raise ResourceError(
+                f"{what} needs {units.size(needed_bytes)}, {units.size(usage.free)} is free in "
+                f"{' and '.join(map(str, folders))}, of which {units.size(reserve_bytes)} must stay free",
+                hint="free some space there, or keep models on another disk: export HF_HOME=/path XDG_DATA_HOME=/path",
+            )
+
+
+def _there(folder: Path) -> Path:
+    """``folder``, or what of its path there is already."""
+    return next(place for place in (folder, *folder.absolute().parents) if place.exists())
 
 
 @contextmanager
@@ -51,7 +67,8 @@ def writing(folder: Path, what: str) -> Iterator[None]:
                 hint="check ulimit -f, or keep models on another filesystem",
             ) from error
         raise ResourceError(
-            f"{what} can't be written to {error.filename or folder}: {error.strerror or error}"
+            f"{what} can't be written to {error.filename or folder}: {error.strerror or error}",
+            hint=f"ls -ld {shlex.quote(str(folder))}; keep models elsewhere: export HF_HOME=/path XDG_DATA_HOME=/path",
         ) from error
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Wanted", "download"]
 
+AGAIN = "run the same command again; if it happens again, the source has another file than it says"
+
 
 def download(
     wanted: Wanted,
@@ -46,19 +48,23 @@ def download(
                 partial.restart()
                 sha256 = _fetched(Transfer(wanted, partial, refused, progress, limit=limit, alone=True))
         except NetworkError as error:
-            if partial.done_bytes and error.hint is None:
-                error.hint = f"run the same command again: it goes on after {units.size(partial.done_bytes)}"
+            kept = f": it goes on after {units.size(partial.done_bytes)}" if partial.done_bytes else ""
+            error.hint = error.hint or f"run the same command again{kept}"
+            raise
+        except IntegrityError as error:
+            error.hint = error.hint or AGAIN
             raise
         if sha256 != wanted.sha256:
             partial.discard()
             raise IntegrityError(
                 f"{wanted.name} arrived with sha256 {sha256[:16]}…, it must have {wanted.sha256[:16]}…",
-                hint="run the same command again; if it happens again, the source has another file than it says",
+                hint=AGAIN,
             )
         try:
             partial.check_header(wanted.name)
-        except IntegrityError:
+        except IntegrityError as error:
             partial.discard()
+            error.hint = "it is like that at its source, as the sha256 tells: choose another file"
             raise
         partial.publish()
 

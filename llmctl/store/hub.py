@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, urlsplit
 
 from llmctl import net
@@ -25,7 +25,7 @@ from llmctl.store.download import Wanted, download
 from llmctl.store.layout import COMMIT, SHA256, Repository
 from llmctl.store.lock import locked
 from llmctl.store.partial import noted_bytes
-from llmctl.store.patience import Busy, Patience, Refusal
+from llmctl.store.patience import Busy, Patience, Refusal, busy
 from llmctl.store.progress import Progress
 from llmctl.store.token import Token, token
 from llmctl.types.model import Source
@@ -35,7 +35,11 @@ if TYPE_CHECKING:
 
 REACH_S = 3.0
 UNREACHED_HINT = "check the network and HTTPS_PROXY, or use a mirror: export HF_ENDPOINT=https://…"
+LIMITS_HINT = "wait, or set HF_TOKEN: with a token the hub's limits are higher"
+LATER_HINT = "run the same command again later, or use a mirror: export HF_ENDPOINT=https://…"
 MAX_FILE_BYTES = 1 << 43  # 8 TiB: more is a mistake or an attack
+
+Answer = TypeVar("Answer")
 
 
 class NoRepositoryError(NotFoundError):
@@ -66,11 +70,7 @@ def fetch(
     repository = Repository(root, source.repo)
     repository.pointer("0" * 40, source.file)  # names first: nothing is asked for that could not be stored
     repository.ref(source.revision)
-    if settings.offline:
-        raise OfflineError(
-            f"{source.file} is not on this machine, and llmctl is set to stay offline",
-            hint="leave out --offline, unset LLMCTL_OFFLINE and HF_HUB_OFFLINE, or set offline = false",
-        )
+    settings.require_network(source.file)
     hub_url = _hub_url(settings)
     own = token(hub_url)
     facts = _facts(hub_url, source, own)
@@ -103,6 +103,33 @@ def fetch(
     return pointer
 
 
+def missing_bytes(root: Path, source: Source) -> int:
+    """What ``fetch`` will write to the cache at ``root`` for ``source``, as far as its size is known."""
+    if source.bytes is None or hub_cache.find(root, source) is not None:
+        return 0
+    if source.sha256 is None:
+        return source.bytes
+    blob = Repository(root, source.repo or "").blob(source.sha256)
+    return 0 if blob.is_file() else max(0, source.bytes - noted_bytes(blob))
+
+
+def asked(ask: Callable[[], Answer]) -> Answer:
+    """What ``ask`` returns, which asks the hub; again, as long as it is only busy. An unreachable hub is told at once.
+
+    Raises what ``ask`` raises, NetworkError with what to do about it.
+    """
+    patience = Patience()
+    while True:
+        try:
+            return ask()
+        except Busy as error:
+            error.hint = error.hint or LATER_HINT
+            patience.wait(error)
+        except NetworkError as error:
+            error.hint = error.hint or UNREACHED_HINT
+            raise
+
+
 def unreachable(settings: Settings) -> NetworkError | None:
     """Why the hub can't be used now, or None if it answers. Takes at most REACH_S, name look-up included."""
     if settings.offline:
@@ -114,7 +141,9 @@ def unreachable(settings: Settings) -> NetworkError | None:
         try:
             for response in net.hops("HEAD", hub_url, doing="asking the model hub", headers={}, secret={}):
                 if response.status_code >= 500:
-                    raise NetworkError(f"the model hub {net.host_of(hub_url)} answers {response.status_code}")
+                    raise NetworkError(
+                        f"the model hub {net.host_of(hub_url)} answers {response.status_code}", hint=UNREACHED_HINT
+                    )
                 if _filtered(response):
                     raise _no_way(hub_url, "asking the model hub")
                 break
@@ -126,7 +155,9 @@ def unreachable(settings: Settings) -> NetworkError | None:
     asking.start()
     asking.join(REACH_S)
     if not found:
-        return NetworkError(f"the model hub {net.host_of(hub_url)} did not answer within {REACH_S:.0f} s")
+        return NetworkError(
+            f"the model hub {net.host_of(hub_url)} did not answer within {REACH_S:.0f} s", hint=UNREACHED_HINT
+        )
     if found[0] is not None and not isinstance(found[0], NetworkError):
         raise found[0]
     return found[0]
@@ -153,16 +184,7 @@ def _page(hub_url: str, source: Source) -> str:
 
 def _facts(hub_url: str, source: Source, own: Token | None) -> Facts:
     """Asks the hub, not the host it sends files from. Raises what ``fetch`` raises."""
-    patience = Patience()
-    while True:
-        try:
-            headers = _ask(hub_url, source, own)
-            break
-        except Busy as error:
-            patience.wait(error)
-        except NetworkError as error:  # an unreachable hub is told at once
-            error.hint = error.hint or UNREACHED_HINT
-            raise
+    headers = asked(lambda: _ask(hub_url, source, own))
     host = net.host_of(hub_url)
     commit = headers.get("x-repo-commit", "")
     if not COMMIT.fullmatch(commit):
@@ -184,7 +206,10 @@ def _facts(hub_url: str, source: Source, own: Token | None) -> Facts:
             hint="the file was changed after the catalogue was made; choose another model, or mend the entry",
         )
     if size_bytes is not None and size_bytes > MAX_FILE_BYTES:
-        raise IntegrityError(f"{source.file}: {host} claims {size_bytes:,} bytes, more than any model has")
+        raise IntegrityError(
+            f"{source.file}: {host} claims {size_bytes:,} bytes, more than any model has",
+            hint=f"choose another file: {_page(hub_url, source)}",
+        )
     sha256 = theirs or source.sha256
     if sha256 is None:
         raise IntegrityError(
@@ -219,12 +244,8 @@ def refused(hub_url: str, source: Source, own: Token | None, response: requests.
     """An answer of 400 and above in words. The hub's host and the one that it sends files from are told apart."""
     host, status = net.host_of(response.url), response.status_code
     doing = f"fetching {source.file}"
-    if status in (408, 425, 429) or status >= 500:
-        wait_s = net.retry_after_s(response.headers)
-        when = "" if wait_s is None else f" and asks to wait {wait_s:.0f} s"
-        why = " (too many requests)" if status == 429 else ""
-        hint = "with a token (HF_TOKEN) the hub's limits are higher" if status == 429 and own is None else None
-        return Busy(f"{doing}: {host} answers {status}{why}{when}", retry_after_s=wait_s, hint=hint)
+    if later := busy(response, doing, hint=None if own else LIMITS_HINT):
+        return later
     if not net.same_origin(hub_url, response.url):  # an address that expired; the hub makes a new one
         return NetworkError(f"{doing}: {host}, which the hub sends files from, answers {status}")
     if _filtered(response):

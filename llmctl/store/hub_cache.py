@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from llmctl import record
 from llmctl.errors import IntegrityError, LlmctlError
 from llmctl.gguf.header import read_file
 from llmctl.store import disk
@@ -155,7 +156,4 @@ def remember(repository: Repository, revision: str, commit: str) -> None:
         return
     ref = repository.ref(revision)
     with disk.writing(ref.parent, f"refs/{revision}"):
-        ref.parent.mkdir(parents=True, exist_ok=True)
-        beside = ref.with_name(f".{os.urandom(4).hex()}.new")
-        beside.write_text(commit, "ascii")
-        beside.replace(ref)
+        record.write(ref, commit.encode(), mode=record.SHARED)

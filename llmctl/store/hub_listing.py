@@ -12,17 +12,16 @@ from typing import Any
 from urllib.parse import quote
 
 from llmctl import net
-from llmctl.errors import AccessError, IntegrityError, LlmctlError, NetworkError, NotFoundError, OfflineError
+from llmctl.errors import AccessError, IntegrityError, LlmctlError, NotFoundError
 from llmctl.settings import Settings
 from llmctl.store import hub
 from llmctl.store.layout import COMMIT, REPO, SHA256, parts
 from llmctl.store.offers import offers
-from llmctl.store.patience import Busy, Patience, Refusal
+from llmctl.store.patience import Refusal
 from llmctl.store.token import token
 from llmctl.types.model import Source, SourceKind
 
 MAX_ANSWER_BYTES = 16 << 20  # the largest repositories list some 50,000 files in that
-MAX_FILE_BYTES = 1 << 43
 NEAR = 3
 
 
@@ -40,11 +39,7 @@ def listing(repo: str, revision: str, settings: Settings) -> Listing:
     asked = Source(SourceKind.HUB, repo, f"the list of files of {repo}", revision=revision)
     parts(repo, "the repository's name")
     parts(revision, "the revision")
-    if settings.offline:
-        raise OfflineError(
-            f"{repo} is not on this machine, and llmctl is set to stay offline",
-            hint="leave out --offline, unset LLMCTL_OFFLINE and HF_HUB_OFFLINE, or set offline = false",
-        )
+    settings.require_network(repo)
     path = f"/api/models/{quote(repo)}/revision/{quote(revision, safe='')}?blobs=true"
     try:
         told = _get(path, asked, settings)
@@ -76,9 +71,10 @@ def with_near_names(error: LlmctlError, source: Source, settings: Settings) -> L
         if isinstance(error, hub.NoRepositoryError | hub.PrivateError):
             near = _repositories(source.repo, settings)
         elif isinstance(error, NotFoundError) and source.file.endswith(".gguf"):
-            there = {one.parts[0].file: one for one in offers(listing(source.repo, source.revision, settings).files)}
-            files = difflib.get_close_matches(source.file, there, n=NEAR, cutoff=0.0)
-            near = [f"{source.repo}:{there[file].quant}" for file in files]
+            whole = offers(listing(source.repo, source.revision, settings).files)
+            folded = {one.parts[0].file.lower(): one for one in whole}
+            files = difflib.get_close_matches(source.file.lower(), folded, n=NEAR, cutoff=0.0)
+            near = [f"{source.repo}:{folded[file].quant}" for file in files]
     if not near:
         return error
     return type(error)(f"{error.message}; there is {', '.join(near)}", hint=f"llmctl pull {near[0]}")
@@ -91,45 +87,37 @@ def _repositories(repo: str, settings: Settings) -> list[str]:
     told = _get(f"/api/models?search={quote(' '.join(words[:2]))}&limit=50", asked, settings)
     ids = [one.get("id") for one in told.get("found", ()) if isinstance(one, dict)]
     known = {one.lower(): one for one in ids if isinstance(one, str) and REPO.fullmatch(one)}
-    near = difflib.get_close_matches(repo.lower(), known, n=NEAR, cutoff=0.6)
-    return [] if repo.lower() in known else [known[one] for one in near]
+    if repo in known.values():  # it is there, and not for everybody
+        return []
+    return [known[one] for one in difflib.get_close_matches(repo.lower(), known, n=NEAR, cutoff=0.6)]
 
 
 def _get(path: str, asked: Source, settings: Settings) -> Mapping[str, Any]:
     """The JSON object that the hub answers with; a list is put under ``found``. The token goes to the hub alone."""
-    hub_url = settings.hub_url.rstrip("/")
-    own = token(hub_url)
-    patience = Patience()
-    while True:
-        try:
-            raw = b""
-            answers = net.hops(
-                "GET",
-                hub_url + path,
-                doing=f"asking for {asked.repo}",
-                headers={"Accept": "application/json"},
-                secret=own.headers if own else {},
-            )
-            for response in answers:
-                if response.is_redirect:
-                    continue
-                if response.status_code >= 400:
-                    raise hub.refused(hub_url, asked, own, response)
-                for piece in net.pieces(response, f"asking for {asked.repo}"):
-                    raw += piece
-                    if len(raw) > MAX_ANSWER_BYTES:
-                        raise Refusal(f"{net.host_of(hub_url)} lists more of {asked.repo} than any repository has")
-            break
-        except Busy as error:
-            patience.wait(error)
-        except NetworkError as error:  # an unreachable hub is told at once
-            error.hint = error.hint or hub.UNREACHED_HINT
-            raise
+    raw = hub.asked(lambda: _answer(settings.hub_url.rstrip("/"), path, asked))
     try:
         told = json.loads(raw)
     except (ValueError, RecursionError):
         told = None
     return told if isinstance(told, dict) else {"found": told if isinstance(told, list) else []}
+
+
+def _answer(hub_url: str, path: str, asked: Source) -> bytes:
+    own, raw, doing = token(hub_url), b"", f"asking for {asked.repo}"
+    headers, secret = {"Accept": "application/json"}, own.headers if own else {}
+    for response in net.hops("GET", hub_url + path, doing=doing, headers=headers, secret=secret):
+        if response.is_redirect:
+            continue
+        if response.status_code >= 400:
+            raise hub.refused(hub_url, asked, own, response)
+        for piece in net.pieces(response, doing):
+            raw += piece
+            if len(raw) > MAX_ANSWER_BYTES:
+                raise Refusal(
+                    f"{net.host_of(hub_url)} lists more of {asked.repo} than any repository has",
+                    hint="check LLMCTL_HUB_URL and HF_ENDPOINT",
+                )
+    return raw
 
 
 def _files(siblings: Any, repo: str, commit: str) -> Iterator[Source]:
@@ -148,7 +136,7 @@ def _files(siblings: Any, repo: str, commit: str) -> Iterator[Source]:
             SourceKind.HUB,
             repo,
             name,
-            size_bytes if isinstance(size_bytes, int) and 0 < size_bytes <= MAX_FILE_BYTES else None,
+            size_bytes if isinstance(size_bytes, int) and 0 < size_bytes <= hub.MAX_FILE_BYTES else None,
             sha256 if isinstance(sha256, str) and SHA256.fullmatch(sha256) else None,
             commit,
         )

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from llmctl import catalogue
+from llmctl import catalogue, record
 from llmctl.errors import NetworkError, NotFoundError, OfflineError
 from llmctl.gguf.header import read_file
 from llmctl.gguf.mix import weights_by_size
@@ -181,16 +181,15 @@ def _listing(repo: str, settings: Settings) -> tuple[Listing, NetworkError | Non
 
 def _kept(name: str, repo: str) -> Listing | None:
     place = kept.place(name)
+    told = record.read_json(place, LISTING_BYTES)
     try:
-        with place.open("rb") as stream:
-            told = json.loads(stream.read(LISTING_BYTES))
         files = tuple(
             Source(SourceKind.HUB, repo, file, size_bytes, sha256, told["commit"])
             for file, size_bytes, sha256 in told["files"]
         )
         if not COMMIT.fullmatch(told["commit"]):
             return None
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError):
         return None
     kept.used(place)
     return Listing(told["commit"], files, told["licence"])

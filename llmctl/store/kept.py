@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from llmctl import paths
+from llmctl import paths, record
 
 MOST_BYTES = 256 << 20  # some forty headers with a large vocabulary
 
@@ -20,16 +20,8 @@ def place(name: str) -> Path:
 def write(name: str, raw: bytes | bytearray) -> None:
     """Keeps ``raw``, and lets go what nobody has used for longest if it is too much. Who can't write keeps nothing."""
     file = place(name)
-    beside = file.with_name(f".{os.urandom(4).hex()}.new")
     with suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
-                out.write(raw)
-            beside.replace(file)
-        except OSError:
-            beside.unlink(missing_ok=True)
-            raise
+        record.write(file, raw)
         _let_go(file)
 
 

@@ -37,7 +37,10 @@ def parts(name: str, what: str) -> tuple[str, ...]:
     """
     found = tuple(name.split("/"))
     if len(_encoded(name)) > MAX_NAME_BYTES or not all(_plain(part) for part in found):
-        raise IntegrityError(f"{what} can't be a file name here: {name[:100]!r}")
+        raise IntegrityError(
+            f"{what} can't be a file name here: {name[:100]!r}",
+            hint="what is wanted needs a name that every system can have; a file of yours: mv OLD NEW",
+        )
     return found
 
 
@@ -67,7 +70,9 @@ class Repository:
 
     def __post_init__(self) -> None:
         if len(parts(self.repo, "the repository's name")) > 2:
-            raise IntegrityError(f"the repository's name must be org/name: {self.repo[:100]!r}")
+            raise IntegrityError(
+                f"the repository's name must be org/name: {self.repo[:100]!r}", hint="llmctl models list --all"
+            )
 
     @property
     def folder(self) -> Path:
@@ -113,7 +118,9 @@ def wheel_folder(models: Path, requirement: str) -> Path:
     """
     match = REQUIREMENT.fullmatch(requirement)
     if match is None:
-        raise ConfigError(f"a package has to be given as name==version, not {requirement[:100]!r}")
+        raise ConfigError(
+            f"a package has to be given as name==version, not {requirement[:100]!r}", hint="mend the catalogue's entry"
+        )
     return models.joinpath(*parts(f"{match[1]}-{match[2]}", "the package's name"))
 
 

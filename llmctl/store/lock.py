@@ -35,3 +35,18 @@ def locked(path: Path, *, waiting: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def locked_now(path: Path, name: str) -> Iterator[None]:
+    """Holds the lock at ``path``, or raises ResourceError if another process has it: a file of ``name`` is being
+    written."""
+
+    def held() -> None:
+        raise ResourceError(
+            f"a file of {name} is being written by another process",
+            hint="run the same command again when that is done",
+        )
+
+    with locked(path, waiting=held):
+        yield

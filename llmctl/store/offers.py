@@ -55,7 +55,8 @@ def choose(found: Sequence[Offer], wanted: str | None, where: str) -> Offer:
     Raises NotFoundError that names the quants that there are.
     """
     if not found:
-        raise NotFoundError(f"there is no whole GGUF model in {where}")
+        hint = f"llmctl pull {where}-GGUF   where quantized files of a model often are"
+        raise NotFoundError(f"there is no whole GGUF model in {where}", hint=hint)
     if wanted is None:
         return min(found, key=lambda offer: _rank(offer.quant))
     folded = wanted.lower()

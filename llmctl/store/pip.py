@@ -52,7 +52,9 @@ def download(requirement: str, folder: Path, *, looking: Callable[[], None]) -> 
             env={**os.environ, "TMPDIR": str(folder)},
         )
     except OSError as error:
-        raise ResourceError(f"pip could not be started: {error.strerror or error}") from error
+        raise ResourceError(
+            f"pip could not be started: {error.strerror or error}", hint="python -m ensurepip --upgrade"
+        ) from error
     assert child.stderr is not None
     said: deque[str] = deque(maxlen=KEPT_LINES)
     reader = threading.Thread(target=_listen, args=(child.stderr, said), daemon=True)
@@ -69,7 +71,9 @@ def download(requirement: str, folder: Path, *, looking: Callable[[], None]) -> 
         raise _failure(requirement, list(said))
     wheels = sorted(folder.glob("*.whl"))
     if len(wheels) != 1:
-        raise NotFoundError(f"pip brought {len(wheels)} wheels for {requirement}, one was expected")
+        raise NotFoundError(
+            f"pip brought {len(wheels)} wheels for {requirement}, one was expected", hint=_settings(requirement)
+        )
     return wheels[0]
 
 
@@ -97,7 +101,8 @@ def _watch(child: subprocess.Popen[bytes], requirement: str, folder: Path, looki
                 grown_bytes, grown_at_s = size_bytes, now_s
             elif now_s - grown_at_s > STALL_S:
                 raise NetworkError(
-                    f"fetching {requirement}: nothing has come from the package index for {STALL_S:.0f} s"
+                    f"fetching {requirement}: nothing has come from the package index for {STALL_S:.0f} s",
+                    hint=_settings(requirement),
                 ) from None
         else:
             return
@@ -116,7 +121,7 @@ def redacted(text: str) -> str:
 
 def _failure(requirement: str, said: list[str]) -> LlmctlError:
     everything = "\n".join(said)
-    hint = "check pip's settings: python -m pip config list; python -m pip download " + requirement
+    hint = _settings(requirement)
     if "No space left on device" in everything or "Disk quota exceeded" in everything:
         return ResourceError(f"the disk ran full while pip fetched {requirement}", hint="free some space and try again")
     if UNREACHABLE.search(everything):
@@ -126,6 +131,10 @@ def _failure(requirement: str, said: list[str]) -> LlmctlError:
     if "No matching distribution" in everything:
         return NotFoundError(f"the package index has no wheel for {requirement}", hint=hint)
     return NetworkError(f"fetching {requirement}: pip failed ({_reason(said)})", hint=hint)
+
+
+def _settings(requirement: str) -> str:
+    return f"check pip's settings: python -m pip config list; python -m pip download {requirement}"
 
 
 def _reason(said: list[str]) -> str:

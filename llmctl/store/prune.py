@@ -15,9 +15,9 @@ from pathlib import Path
 
 from llmctl.errors import ResourceError
 from llmctl.store import copying, disk, hub_cache, own, package_index, partial
-from llmctl.store.layout import Repository
-from llmctl.store.lock import locked
-from llmctl.store.removal import NAME, busy, forget, pointers, tidy
+from llmctl.store.layout import SHA256, Repository, requirement
+from llmctl.store.lock import locked_now
+from llmctl.store.removal import NAME, forget, pointers, tidy
 
 # What llmctl's own transfers leave beside a blob that is not whole yet, and those of the hub's tools.
 PARTIAL = re.compile(rf"({NAME.pattern})\.(?:.*\.)?(?:llmctl|incomplete)(?:\..*)?")
@@ -70,10 +70,7 @@ def clear(leftover: Leftover) -> int:
         gone = () if leftover.kind is Kind.ORPHAN else leftover.paths
         return forget(leftover.repository, gone, leftover.blob)
 
-    def held() -> None:
-        raise busy(leftover.name)
-
-    with locked(leftover.lock, waiting=held), disk.writing(leftover.paths[0].parent, leftover.name):
+    with locked_now(leftover.lock, leftover.name), disk.writing(leftover.paths[0].parent, leftover.name):
         for path in leftover.paths:
             if path.is_dir():
                 shutil.rmtree(path)
@@ -132,16 +129,21 @@ def _blobs(repository: Repository, keep: Collection[tuple[str, str]]) -> Iterato
 def _own(models: Path) -> Iterator[Leftover]:
     """What a killed fetch from the package index, from an address, or out of a folder has left."""
     for folder in models.glob(f"{package_index.TEMPORARY}*"):
-        package = folder.name.removeprefix(package_index.TEMPORARY).rpartition("-")[0]
-        yield Leftover(Kind.PARTIAL, package, (folder,), _bytes([folder]), models / f".{package}.lock")
+        package = models / folder.name.removeprefix(package_index.TEMPORARY).rpartition("-")[0]
+        yield Leftover(Kind.PARTIAL, package.name, (folder,), _bytes([folder]), package_index.lock(models, package))
     files = own.place(models)
     for folder in files.glob(f"{own.TEMPORARY}*"):
-        yield Leftover(Kind.PARTIAL, "a copy", (folder,), _bytes([folder]), files / ".lock")
-    for path in files.glob("*/*.llmctl*"):
+        if folder.is_dir():
+            yield Leftover(Kind.PARTIAL, "a copy", (folder,), _bytes([folder]), own.temporary_lock(folder))
+    for path in (*models.glob("*/*.llmctl*"), *files.glob("*/**/*.llmctl*")):
         name = next((path.name.removesuffix(one) for one in UNFINISHED if path.name.endswith(one)), None)
         if name is None:  # a file of the user's may be called nearly so
             continue
-        yield Leftover(Kind.PARTIAL, name, (path,), _bytes([path]), files / f".{path.parent.name}.lock")
+        top, below = path.relative_to(models).parts[:2]
+        if top == files.name and SHA256.fullmatch(below):
+            yield Leftover(Kind.PARTIAL, name, (path,), _bytes([path]), own.lock(models, below))
+        elif requirement(models / top) is not None:
+            yield Leftover(Kind.PARTIAL, name, (path,), _bytes([path]), package_index.lock(models, models / top))
 
 
 def _commit(pointer: Path, snapshots: Path) -> str:
@@ -175,17 +177,10 @@ def _bytes(paths: Sequence[Path]) -> int:
 
 def _held(leftover: Leftover) -> bool:
     """Whether a process has the lock now. A lock that was never made is not made for this question."""
-
-    class Held(Exception):
-        """Another process has it."""
-
-    def held() -> None:
-        raise Held
-
     if not leftover.lock.exists():
         return False
     try:
-        with locked(leftover.lock, waiting=held):
+        with locked_now(leftover.lock, leftover.name):
             return False
-    except (Held, ResourceError):
+    except ResourceError:
         return True

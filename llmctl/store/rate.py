@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from pathlib import Path
 
-from llmctl import paths
+from llmctl import paths, record
 from llmctl.store.progress import Progress
 
 LEAST_BYTES = 8 << 20  # less says more of the way there than of its width
 LEAST_S = 1.0
+MAX_RECORD_BYTES = 4096
 
 
 @contextmanager
@@ -30,24 +30,15 @@ def measured(progress: Progress, limit_bytes_per_s: float | None) -> Iterator[Pr
     yield tell
     took_s = time.monotonic() - begun_s
     if limit_bytes_per_s is None and moved_bytes >= LEAST_BYTES and took_s >= LEAST_S:
-        _write(moved_bytes / took_s)
-
-
-def _write(bytes_per_s: float) -> None:
-    """Who can't write it down does without."""
-    record = paths.cache_dir() / "download.json"
-    with suppress(OSError):
-        record.parent.mkdir(parents=True, exist_ok=True)
-        beside = record.with_name(f".{os.urandom(4).hex()}.new")
-        beside.write_text(json.dumps({"bytes_per_s": round(bytes_per_s)}), "utf-8")
-        beside.replace(record)
+        record.write_json(_file(), {"bytes_per_s": round(moved_bytes / took_s)})
 
 
 def known() -> float | None:
     """Bytes per second of the last download that was large enough; None if there was none."""
-    try:
-        told = json.loads((paths.cache_dir() / "download.json").read_text("utf-8"))
-        bytes_per_s = told["bytes_per_s"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    told = record.read_json(_file(), MAX_RECORD_BYTES)
+    bytes_per_s = told.get("bytes_per_s") if isinstance(told, dict) else None
     return float(bytes_per_s) if isinstance(bytes_per_s, int) and bytes_per_s > 0 else None
+
+
+def _file() -> Path:
+    return paths.cache_dir() / "download.json"

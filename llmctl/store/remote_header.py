@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llmctl import net
-from llmctl.errors import IntegrityError, LlmctlError, OfflineError
+from llmctl.errors import IntegrityError, LlmctlError, NetworkError
 from llmctl.gguf.header import read_file, read_header
 from llmctl.gguf.shards import joined
 from llmctl.settings import Settings
@@ -61,17 +61,16 @@ def _header(source: Source, settings: Settings, sessions: net.Sessions, range_by
         else:
             kept.used(file)
             return header
-    if settings.offline:
-        raise OfflineError(
-            f"the header of {_label(source)} is not on this machine, and llmctl is set to stay offline",
-            hint="unset LLMCTL_OFFLINE and HF_HUB_OFFLINE, or set offline = false",
-        )
+    settings.require_network(f"the header of {_label(source)}")
     beginning = Beginning(source, settings=settings, kept=sessions, range_bytes=range_bytes)
     try:
         beginning.start()
         header = read_header(beginning, size_bytes=beginning.total_bytes)
     except IntegrityError as error:
         raise IntegrityError(f"{_label(source)} {error.message}", hint=f"llmctl plan {source.repo}") from error
+    except NetworkError as error:
+        error.hint = error.hint or "run the same command again, or plan for what is here: llmctl plan"
+        raise
     finally:
         beginning.close()
     raw = beginning.held

@@ -9,10 +9,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
-from llmctl.errors import ResourceError
 from llmctl.store import disk, hub_cache
 from llmctl.store.layout import COMMIT, SHA256, Repository
-from llmctl.store.lock import locked
+from llmctl.store.lock import locked_now
 from llmctl.store.stored import Stored
 
 NAME = re.compile(f"{COMMIT.pattern}|{SHA256.pattern}")  # of a blob
@@ -56,23 +55,6 @@ def forget(repository: Repository, gone: Sequence[Path], blob: Path) -> int:
     return freed_bytes
 
 
-def remove_alone(path: Path) -> int:
-    """Removes a file that nothing points to, and its folder with the last one. Returns the bytes that this frees.
-    Raises ResourceError."""
-    with disk.writing(path.parent, path.name):
-        freed_bytes = _bytes(path)
-        path.unlink()
-        with suppress(OSError):
-            path.parent.rmdir()
-    return freed_bytes
-
-
-def busy(name: str) -> ResourceError:
-    return ResourceError(
-        f"a file of {name} is being written by another process", hint="run the same command again when that is done"
-    )
-
-
 def pointers(repository: Repository) -> Iterator[Path]:
     """Every file of every snapshot, whatever it is."""
     for path in (repository.folder / "snapshots").rglob("*"):
@@ -82,13 +64,9 @@ def pointers(repository: Repository) -> Iterator[Path]:
 
 def _lock(repository: Repository, blob: Path) -> AbstractContextManager[None]:
     """The lock that every writer of this blob holds; a file without a blob has none."""
-
-    def held() -> None:
-        raise busy(repository.repo)
-
     if not NAME.fullmatch(blob.name):
         return nullcontext()
-    return locked(repository.lock(blob.name), waiting=held)
+    return locked_now(repository.lock(blob.name), repository.repo)
 
 
 def _bytes(path: Path) -> int:

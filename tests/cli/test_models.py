@@ -181,9 +181,52 @@ def test_a_disk_that_is_not_mounted_is_an_error_and_no_empty_list(
     for arguments in (["models", "list"], ["pull", "qwen3.5-4b:Q8_0"]):
         assert main(arguments) == 7
         err = capsys.readouterr().err
-        assert f"{disk} is not mounted" in err and f"mkdir -p {disk}/hf/hub" in err
-    (disk / "hf/hub").mkdir(parents=True)
+        assert f"{disk} is not mounted" in err
+    (record,) = home.rglob("mounts.json")
+    assert f"gone for good: rm {record}" in err
+    (disk / "hf/hub").mkdir(parents=True)  # somebody has made it, and it is as empty as before
+    assert main(["models", "list"]) == 7
+    record.unlink()
     assert main(["models", "list"]) == 0
+
+
+def test_a_disk_whose_own_folder_is_the_store(
+    hold: Hold, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its mount point stays when it is gone, and is empty."""
+    hold()
+    disk, cache = tmp_path / "disk", home / "cache/huggingface/hub"
+    shutil.copytree(cache, disk, symlinks=True)
+    monkeypatch.setenv("HF_HUB_CACHE", str(disk))
+    mounted = [disk]
+    monkeypatch.setattr(Path, "is_mount", lambda path: path in mounted)
+    assert len(document(capsys, "list")["data"]["models"]) == 1
+    mounted.clear()
+    for entry in disk.iterdir():
+        shutil.rmtree(entry)
+    (disk / ".locks").mkdir()  # as a tool of the hub's leaves it
+    (disk / "version.txt").touch()
+    for arguments in (["models", "list"], ["models", "prune"], ["pull", "qwen3.5-4b:Q8_0"]):
+        assert main(arguments) == 7
+        assert f"the models are in {disk}, and {disk} is not mounted" in capsys.readouterr().err
+    shutil.rmtree(disk)
+    shutil.copytree(cache, disk, symlinks=True)  # the models were brought to the other disk: that is the store now
+    assert len(document(capsys, "list")["data"]["models"]) == 1
+
+
+def test_a_disk_that_is_remembered_before_the_store_is_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    monkeypatch.setenv("HF_HOME", str(disk / "hf"))
+    mounted = [disk]
+    monkeypatch.setattr(Path, "is_mount", lambda path: path in mounted)
+    assert main(["models", "list"]) == 0
+    mounted.clear()
+    capsys.readouterr()
+    assert main(["models", "list"]) == 7
+    assert f"{disk} is not mounted" in capsys.readouterr().err
 
 
 # show

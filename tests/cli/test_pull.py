@@ -63,6 +63,7 @@ def test_json(hub: FakeHub, home: Path, capsys: pytest.CaptureFixture[str]) -> N
                 "schema", "command", "event", "name", "done_bytes", "total_bytes", "bytes_per_s", "left_s",
             }  # fmt: skip
             assert line["total_bytes"] == size
+        assert not lines or lines[-1]["done_bytes"] == size
         assert (said["schema"], said["command"], said["error"]) == ("llmctl/1", "pull", None)
         data = said["data"]
         assert data["source"].pop("revision") == "main"
@@ -155,6 +156,7 @@ def test_exit_codes(
         words.replace("HUBPAGE", hub.url).replace("HUB", net.host_of(hub.url)).replace("CDN", net.host_of(hub.cdn_url))
     )
     assert words in err
+    assert "\n  next: " in err
     assert "Traceback" not in err
     assert list(home.rglob("*.incomplete*")) == []
 

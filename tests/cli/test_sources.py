@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +13,9 @@ import pytest
 
 from llmctl import net
 from llmctl.cli import main
+from llmctl.store.disk import LEAST_RESERVE_BYTES
 from tests.fakes import command, other_tools
-from tests.fakes.gguf_file import model_shape, write_model
+from tests.fakes.gguf_file import Fill, TensorSpec, Value, model_shape, write, write_model
 from tests.fakes.hub import COMMIT, FakeHub
 
 REPO = "maker/tiny-GGUF"
@@ -148,3 +152,118 @@ def test_what_is_here_runs_by_its_name(hub: FakeHub, home: Path, tmp_path: Path)
     assert "llmctl pull maker/other-GGUF:Q4_0" in done.stderr
     rows = json.loads(command.llmctl("models", "list", "--json").stdout)["data"]["models"]
     assert {row["name"]: row["last_used"] is not None for row in rows} == {REPO: True, "llama3.2:1b": True}
+
+
+# Room
+
+
+Free = Callable[[Path, int], None]
+
+
+@pytest.fixture
+def free(monkeypatch: pytest.MonkeyPatch) -> Free:
+    """Gives the filesystem below a folder so many bytes for a download, as a disk of its own."""
+    rooms: dict[Path, int] = {}
+    real, real_stat = shutil.disk_usage, Path.stat
+
+    def disk(place: Path) -> int | None:
+        return next((at for at, room in enumerate(rooms) if Path(place).is_relative_to(room)), None)
+
+    def usage(place: Path) -> object:
+        at = disk(place)
+        if at is None:
+            return real(place)
+        return real(place)._replace(total=0, free=LEAST_RESERVE_BYTES + list(rooms.values())[at])
+
+    def stat(path: Path, **options: bool) -> object:
+        told = real_stat(path, **options)
+        at = disk(path)
+        return told if at is None else os.stat_result((*told[:2], -1 - at, *told[3:10]))
+
+    def give(place: Path, room_bytes: int) -> None:
+        place.mkdir(parents=True, exist_ok=True)
+        rooms[place] = room_bytes
+        monkeypatch.setattr(shutil, "disk_usage", usage)
+        monkeypatch.setattr("llmctl.store.disk.Path.stat", stat)
+
+    return give
+
+
+def split(hub: FakeHub) -> None:
+    file = hub.repos[REPO]["tiny-Q4_0.gguf"]
+    hub.repos = {REPO: {f"tiny-Q4_0-0000{part}-of-00002.gguf": file for part in (1, 2)}}
+
+
+def test_a_split_model_has_room_as_a_whole_or_nothing_is_asked_for(
+    hub: FakeHub, home: Path, free: Free, capsys: pytest.CaptureFixture[str]
+) -> None:
+    split(hub)
+    free(home / "cache/huggingface", 3_000_000)  # for one of the two parts
+    assert main(["pull", f"{REPO}:Q4_0"]) == 7
+    assert f"{REPO} needs 4 MB, 70 MB is free in {home}/cache/huggingface/hub" in capsys.readouterr().err
+    assert hub.count("cdn") == 0
+
+
+@pytest.mark.parametrize("name", ["tiny:Q4_0", f"{REPO}:Q4_0", "./mine.gguf", "smollm2-135m-instruct:Q4_1"])
+def test_room_on_the_stick_is_looked_for_first(
+    name: str, hub: FakeHub, home: Path, tmp_path: Path, free: Free, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "mine.gguf").symlink_to(write_model(home / "mine", model_shape("tiny")))
+    stick = tmp_path / "stick"
+    free(stick, 20_000)
+    assert main(["pull", name, "--to", str(stick)]) == 7
+    assert f"67 MB is free in {stick}" in capsys.readouterr().err
+    assert hub.count("cdn") == 0
+    assert not list(home.rglob("*.gguf*"))[1:]
+    assert list(stick.iterdir()) == []
+
+
+def test_store_and_stick_may_share_a_disk(
+    hub: FakeHub, home: Path, free: Free, capsys: pytest.CaptureFixture[str]
+) -> None:
+    free(home, 3_000_000)
+    assert main(["pull", f"{REPO}:Q4_0", "--to", str(home / "stick")]) == 7
+    assert f"hub and {home}/stick, of which" in capsys.readouterr().err
+    assert hub.count("cdn") == 0
+    free(home, 5_000_000)
+    assert main(["pull", f"{REPO}:Q4_0", "--to", str(home / "stick")]) == 0
+
+
+# What a person may type wrongly, or find strange
+
+
+@pytest.mark.parametrize("where", ["example.org:x", "example.org:99999", "[::1", "", "user:secret@example.org:x"])
+def test_an_address_that_is_none(where: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pull", f"https://{where}/x.gguf?key=secret", "--sha256", "0" * 64]) == 2
+    err = capsys.readouterr().err
+    assert "is not a usable address" in err and "Traceback" not in err and "secret" not in err
+
+
+@pytest.mark.parametrize("architecture", ["clip", "bert", "unheard-of"])
+def test_a_file_of_another_kind_is_fetched_and_found(
+    architecture: str, hub: FakeHub, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whether the engine can run it is for ``run`` to say."""
+    metadata: dict[str, Value] = {"general.architecture": architecture, "general.license": "mit"}
+    file = write(tmp_path / "x-F16.gguf", metadata, [TensorSpec("w", (256, 100), "F16")], fill=Fill.RANDOM)
+    hub.repos = {REPO: {"x-F16.gguf": file}}
+    assert main(["pull", REPO]) == 0
+    path = capsys.readouterr().out
+    assert main(["pull", f"{REPO}:F16", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["data"]["path"] == path.strip()
+    assert main(["pull", f"{REPO}:F16", "--to", str(tmp_path / "stick")]) == 0
+    assert json.loads((tmp_path / "stick/maker-tiny-GGUF-F16/llmctl.json").read_text())["licence"] == "mit"
+    assert main(["pull", str(file)]) == 0
+
+
+def test_names_in_another_case(hub: FakeHub, capsys: pytest.CaptureFixture[str]) -> None:
+    """The hub of these tests tells them apart."""
+    assert main(["pull", REPO.upper()]) == 4
+    assert f"there is {REPO}\n  next: llmctl pull {REPO}\n" in capsys.readouterr().err
+
+
+def test_a_file_in_another_case(hub: FakeHub, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = hub.repos[REPO]["tiny-Q4_0.gguf"]
+    hub.repos = {REPO: {"TINY-Q4_0.GGUF": file, "tonly-Q8_0.gguf": file}}
+    assert main(["pull", "tiny:Q4_0"]) == 4
+    assert f"llmctl pull {REPO}:Q4_0" in capsys.readouterr().err

@@ -179,6 +179,14 @@ def test_errors_name_the_host_and_no_secret(url: str, kind: type[LlmctlError], w
     assert "secret" not in caught.value.message
 
 
+@pytest.mark.parametrize("proxy", ["http://user:secret@proxy.example:x", "http://[::1", "http://proxy.example:99999"])
+def test_a_proxy_that_can_be_none(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    with pytest.raises(ConfigError, match="the proxy for https is not a usable address") as caught:
+        get("https://example.org/")
+    assert "HTTPS_PROXY" in str(caught.value.hint) and "secret" not in f"{caught.value.message}{caught.value.hint}"
+
+
 def test_a_server_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     import socket
 

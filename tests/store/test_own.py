@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,13 +19,15 @@ from llmctl.errors import (
     NetworkError,
     NotFoundError,
     OfflineError,
+    ResourceError,
     UsageError,
 )
 from llmctl.store import Owner, Store
+from llmctl.store.lock import locked
 from llmctl.store.transport import Label
 from llmctl.types.model import Source
 from tests.fakes import other_tools
-from tests.fakes.gguf_file import cut, overwrite
+from tests.fakes.gguf_file import cut, overwrite, write
 from tests.fakes.hub import FakeHub
 
 REPO, FILE = "maker/tiny-GGUF", "tiny-Q4_0.gguf"
@@ -85,6 +89,7 @@ def test_an_address_that_fails(
     hub.switch(**switches)
     with pytest.raises(kind, match=words) as caught:
         fetch(url, sha256 or hub.sha256(REPO, FILE))
+    assert caught.value.hint
     assert "signature" not in f"{caught.value.message} {caught.value.hint}"
     assert Store().list() == []
 
@@ -94,6 +99,10 @@ def test_an_address_that_fails(
     [
         ("http://example.org/x.gguf", "0" * 64, UsageError),
         ("ftp://example.org/x.gguf", "0" * 64, UsageError),
+        ("https://example.org:x/x.gguf", "0" * 64, UsageError),
+        ("https://example.org:99999/x.gguf", "0" * 64, UsageError),
+        ("https://[::1/x.gguf", "0" * 64, UsageError),
+        ("https:///x.gguf", "0" * 64, UsageError),
         ("https://example.org/x.gguf", "", UsageError),
         ("https://example.org/x.gguf", "xyz", UsageError),
         ("https://example.org/", "0" * 64, IntegrityError),
@@ -142,8 +151,9 @@ def test_a_file_that_is_not_what_it_must_be(what: str, home: Path, model_file: P
     with pytest.raises(LlmctlError) as caught:
         keep(file, "0" * 64 if what == "sha256" else None)
     assert str(file) in caught.value.message
+    assert caught.value.hint
     assert Store().list() == []
-    assert [path for path in (home / "data").rglob("*") if path.is_file() and path.name != ".lock"] == []
+    assert [path for path in (home / "data").rglob("*") if path.is_file() and path.suffix != ".lock"] == []
 
 
 def test_a_name_that_another_system_could_not_have(model_file: Path, tmp_path: Path) -> None:
@@ -151,6 +161,78 @@ def test_a_name_that_another_system_could_not_have(model_file: Path, tmp_path: P
     shutil.copyfile(model_file, file)
     with pytest.raises(IntegrityError, match="can't be a file name"):
         keep(file)
+
+
+@pytest.fixture
+def projectors(tmp_path: Path) -> tuple[Path, Path]:
+    """Two of one name and one size, with other bytes."""
+    made = []
+    for place, text in (("one", "first"), ("other", "other")):
+        (tmp_path / place).mkdir()
+        made.append(write(tmp_path / place / "mmproj-F16.gguf", {"general.architecture": "clip", "x": text}))
+    assert made[0].stat().st_size == made[1].stat().st_size
+    return made[0], made[1]
+
+
+def keep_all(*files: Path) -> list[Path]:
+    return Store().add_files(files, Label("mine", "Q4_0"), sha256=None, progress=quiet)
+
+
+def test_all_files_of_a_model_are_compared_with_what_is_kept(model_file: Path, projectors: tuple[Path, Path]) -> None:
+    before = keep_all(model_file, projectors[0])
+    inodes = [path.stat().st_ino for path in before]
+    assert keep_all(model_file, projectors[0]) == keep_all(model_file) == before
+    assert [path.stat().st_ino for path in before] == inodes
+    assert keep_all(model_file, projectors[1]) == before
+    assert before[1].read_bytes() == projectors[1].read_bytes()
+    assert states() == ["sound", "sound"]
+
+
+def test_what_is_kept_beside_a_model_outlives_the_model(
+    model_file: Path, projectors: tuple[Path, Path], tmp_path: Path
+) -> None:
+    model, projector = keep_all(model_file, projectors[0])
+    model.unlink()
+    assert keep_all(model_file) == [model, projector]
+    renamed = tmp_path / "renamed.gguf"
+    shutil.copyfile(model_file, renamed)
+    assert keep_all(renamed) == [model.with_name("renamed.gguf"), projector]
+    assert not model.exists()  # the same bytes need no second name
+    assert states() == ["sound", "sound"]
+
+
+def test_who_writes_there_holds_one_lock(
+    hub: FakeHub, url: str, model_file: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file from an address, one of the user's own, one off a stick: each waits for the same lock, and none of them
+    is removed while somebody has it."""
+    keep(model_file)
+    folder = Store().carry(Store().list(), Label("tiny", "Q4_0"), tmp_path / "stick", quiet)
+    (one,) = Store().list()
+    copy = tmp_path / "copy.gguf"
+    shutil.copyfile(model_file, copy)
+    writers: list[Callable[[], object]] = [
+        lambda: fetch(url, hub.sha256(REPO, FILE)),
+        lambda: keep(copy),
+        lambda: Store().take(folder, quiet),
+    ]
+    monkeypatch.setattr("llmctl.store.lock.LOOK_S", 0.01)
+    lock = one.path.parent.with_name(f".{one.path.parent.name}.lock")
+    for write_it in writers:
+        with locked(lock, waiting=lambda: None):
+            begun_s = time.monotonic()
+            with pytest.raises(ResourceError, match="being written by another process"):
+                Store().remove(one)
+            assert time.monotonic() - begun_s < 2
+            one.path.unlink()
+            running = threading.Thread(target=write_it)
+            running.start()
+            running.join(0.2)
+            assert running.is_alive()
+        running.join(10)
+        (one,) = Store().list()
+    assert Store().remove(one) == one.bytes
+    assert Store().list() == []
 
 
 # Whether it is still what it was

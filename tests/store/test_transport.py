@@ -18,11 +18,11 @@ from llmctl.errors import (
     NotFoundError,
     ResourceError,
 )
-from llmctl.store import Owner, Store
+from llmctl.store import Owner, Store, copying
 from llmctl.store.transport import Label
 from llmctl.types.model import Source, SourceKind
 from tests.fakes import other_tools
-from tests.fakes.gguf_file import cut, overwrite
+from tests.fakes.gguf_file import cut, overwrite, write
 from tests.fakes.hub import COMMIT, FakeHub
 
 REPO, FILE = "maker/tiny-GGUF", "tiny-Q4_0.gguf"
@@ -134,6 +134,104 @@ def test_a_model_that_ollama_holds(
     assert Store().find(Source(SourceKind.HUB, REPO, "any.gguf", one.bytes, sha256)) == path
 
 
+# Broken off
+
+
+class Pulled(Exception):
+    """The stick was, out of its socket."""
+
+
+def until(most_bytes: int) -> Callable[[int, int | None], None]:
+    def tell(done_bytes: int, total_bytes: int | None) -> None:
+        if done_bytes >= most_bytes:
+            raise Pulled
+
+    return tell
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copying, "PIECE_BYTES", 100_000)
+
+
+@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.parametrize("spoilt", [False, True])
+def test_a_copy_goes_on_where_it_was_broken_off(
+    spoilt: bool, hub: FakeHub, add: Add, source: Source, stick: Path, other_machine: Callable[[], Path]
+) -> None:
+    """Both ways; what was left of other bytes, or of a power cut, is found out and made anew."""
+    add(source)
+    (one,) = Store().list()
+    label = Label("tiny", "Q4_0")
+    with pytest.raises(Pulled):
+        Store().carry([one], label, stick, until(1_000_000))
+    (left,) = stick.rglob("*.copy.llmctl")
+    kept_bytes = left.stat().st_size
+    assert kept_bytes >= 1_000_000
+    if spoilt:
+        overwrite(left, 1000, b"other")
+    seen: list[int] = []
+    folder = Store().carry([one], label, stick, lambda done, total: seen.append(done))
+    assert (min(seen) == 0) is spoilt and seen[0] == kept_bytes
+    assert (folder / FILE).read_bytes() == one.path.read_bytes()
+    assert not left.exists()
+    place = other_machine()
+    with pytest.raises(Pulled):
+        Store().take(folder, until(1_000_000))
+    (left,) = place.rglob("*.copy.llmctl")
+    assert [one.bytes for one in Store().leftovers()] == [pytest.approx(left.stat().st_size, abs=4096)]
+    if spoilt:
+        overwrite(left, 1000, b"other")
+    seen.clear()
+    (path,) = Store().take(folder, lambda done, total: seen.append(done))
+    assert seen[0] >= 1_000_000
+    assert path.read_bytes() == (folder / FILE).read_bytes()
+    assert not left.exists()
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_files_that_were_carried_whole_are_not_carried_again(
+    home: Path, hub: FakeHub, model_file: Path, stick: Path, tmp_path: Path
+) -> None:
+    projector = write(tmp_path / "mmproj-F16.gguf", {"general.architecture": "clip"})
+    Store().add_files([model_file, projector], Label("tiny", "Q4_0"), sha256=None, progress=quiet)
+    both, label = Store().list(), Label("tiny", "Q4_0")
+    with pytest.raises(Pulled):
+        Store().carry(both, label, stick, until(model_file.stat().st_size + 1))
+    (there,) = stick.rglob("*.gguf")
+    inode = there.stat().st_ino
+    Store().carry(both, label, stick, quiet)
+    assert there.stat().st_ino == inode
+    shutil.rmtree(there.parent)
+    with pytest.raises(Pulled):
+        Store().carry(both, label, stick, until(model_file.stat().st_size + 1))
+    (there,) = stick.rglob("*.gguf")
+    overwrite(there, 1_000_000, b"other")
+    folder = Store().carry(both, label, stick, quiet)
+    assert there.read_bytes() == model_file.read_bytes()
+    assert sorted(path.name for path in folder.iterdir()) == ["llmctl.json", "mmproj-F16.gguf", FILE]
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_a_copy_whose_sha256_nobody_knows_leaves_nothing(home: Path, model_file: Path, stick: Path) -> None:
+    other_tools.lm_studio(home / ".lmstudio/models", model_file, REPO, FILE)
+    with pytest.raises(Pulled):
+        Store().carry(Store().list(), Label("tiny", "Q4_0"), stick, until(1_000_000))
+    assert [path for path in stick.rglob("*") if path.is_file()] == []
+
+
+def test_a_disk_that_has_room_for_the_rest_only(
+    hub: FakeHub, add: Add, source: Source, stick: Path, small_pieces: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(source)
+    (one,) = Store().list()
+    with pytest.raises(Pulled):
+        Store().carry([one], Label("tiny", "Q4_0"), stick, until(2_000_000))
+    usage = shutil.disk_usage(stick)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage._replace(total=0, free=(64 << 20) + 1_500_000))
+    Store().carry([one], Label("tiny", "Q4_0"), stick, quiet)
+
+
 # A folder that somebody has prepared
 
 Damage = Callable[[Path, dict[str, Any]], None]
@@ -213,7 +311,8 @@ def test_nothing_wrong_gets_in(
     folder = carried(stick)
     damage(folder, json.loads((folder / "llmctl.json").read_text()))
     place = other_machine()
-    with pytest.raises(kind):
+    with pytest.raises(kind) as caught:
         Store().take(folder, quiet)
+    assert caught.value.hint
     assert Store().list() == []
     assert [path for path in place.rglob("*") if path.is_file() and path.suffix != ".lock"] == []

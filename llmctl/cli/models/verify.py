@@ -46,7 +46,7 @@ def verify(
     from llmctl.cli import situation
     from llmctl.cli.progress import transfer_progress
     from llmctl.store import inventory
-    from llmctl.store.several import shifted
+    from llmctl.store.progress import shifted
     from llmctl.store.verification import State
 
     out = Output("models verify", as_json=json)
