@@ -87,7 +87,7 @@ def run(
         found = situation.look(out, before=shelf, measure=not here)
         named = name is not None
         wanted = situation.want(found.settings, task=task, context=context, threads=threads, explicit=named)
-        wanted = replace(wanted, prompt_tokens=_estimated_tokens(messages))
+        wanted = replace(wanted, prompt_tokens=_estimated_tokens(messages), answer_tokens=max_tokens)
         return _planned(out, found, name, wanted, yes=yes, local=local)
 
     ask(out, messages, sampling, planned, local=local, endpoint=endpoint)

@@ -133,6 +133,13 @@ class Ggml:
             self.backend_dev_get_props(device, byref(props))
             yield self.backend_reg_name(self.backend_dev_backend_reg(device)).decode(), props
 
+    def device_named(self, name: str) -> Any:
+        """The device of that name in ``devices``. Raises LookupError."""
+        for index, (_, props) in enumerate(self.devices()):
+            if props.name.decode("utf-8", "replace") == name:
+                return self.backend_dev_get(index)
+        raise LookupError(f"ggml lists no device named {name}")
+
     def cpu(self) -> Any:
         """The CPU device."""
         return self.backend_dev_by_type(DEVICE_KINDS.index("cpu"))

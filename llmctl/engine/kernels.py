@@ -70,6 +70,7 @@ def measure(
         "weight_types": list(weight_types),
         "threads": thread_counts(machine.cpu),
         "working_set_bytes": working_set_bytes(machine.memory.available_bytes, machine.cpu.last_cache_bytes),
+        "device": None,
         "budget_s": budget_s or (QUICK_S if set(weight_types) <= set(USUAL_TYPES) else BUDGET_S),
     }
     reply = host.ask("llmctl.engine.microbench", question, deadline_s=deadline_s)

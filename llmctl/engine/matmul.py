@@ -21,6 +21,16 @@ CHOICES_BYTES = 1 << 16
 TRY_OUT_BYTES = 16 << 20  # holds one matrix of DECODE_ROWS with 4 bits per weight
 
 
+def supported(bench: Workbench, weight_type: str) -> bool:
+    """Whether the bench's device has a kernel for such weights."""
+    context = bench.context()
+    weights = bench.ggml.new_tensor_2d(context, TYPES[weight_type], WIDTH, PREFILL_ROWS)
+    vector = bench.ggml.new_tensor_2d(context, TYPES["F32"], WIDTH, 1)
+    told: bool = bench.ggml.backend_dev_supports_op(bench.device, bench.ggml.mul_mat(context, weights, vector))
+    bench.ggml.free(context)
+    return told
+
+
 def repacked_layout(bench: Workbench, weight_type: str) -> Any | None:
     """The layout that llama.cpp prefers to the file's own, the first that supports the product
     (weight_buft_supported in src/llama-model-loader.cpp); None where there is none."""
@@ -39,9 +49,12 @@ def repacked_layout(bench: Workbench, weight_type: str) -> Any | None:
     return None
 
 
-def products(bench: Workbench, scratch: Place, weight_type: str, layout: Any, threads: int) -> tuple[Trial, Trial]:
+def products(
+    bench: Workbench, scratch: Place, weight_type: str, layout: Any, threads: int, *, prefill_matrices: int = 1
+) -> tuple[Trial, Trial]:
     """Decoding: one vector through matrices of DECODE_ROWS, one after the other through the whole working set; its
-    amount is bytes of weights. Prefill: PREFILL_COLUMNS vectors through one matrix, in operations."""
+    amount is bytes of weights. Prefill: PREFILL_COLUMNS vectors through as many matrices as it takes to keep the device
+    busy for longer than it takes to begin, in operations."""
     ggml, place = bench.ggml, bench.weights(layout)
 
     def product(context: Any, weights: Any, columns: int) -> Any:
@@ -49,9 +62,9 @@ def products(bench: Workbench, scratch: Place, weight_type: str, layout: Any, th
         return scratch.put(ggml.mul_mat(context, weights, right))
 
     context = bench.context()
-    weights = place.put(ggml.new_tensor_2d(context, TYPES[weight_type], WIDTH, PREFILL_ROWS))
-    prefill = [(context, [product(context, weights, PREFILL_COLUMNS)])]
-    matrix_bytes = ggml.nbytes(weights) * DECODE_ROWS // PREFILL_ROWS
+    batch = [ggml.new_tensor_2d(context, TYPES[weight_type], WIDTH, PREFILL_ROWS) for _ in range(prefill_matrices)]
+    prefill = [(context, [product(context, place.put(one), PREFILL_COLUMNS) for one in batch])]
+    matrix_bytes = ggml.nbytes(batch[0]) * DECODE_ROWS // PREFILL_ROWS
     count = max(1, bench.working_set_bytes // (PASSES * matrix_bytes))  # matrices in a pass
     decode = []
     for _ in range(PASSES):
@@ -60,7 +73,7 @@ def products(bench: Workbench, scratch: Place, weight_type: str, layout: Any, th
         decode.append((context, [product(context, place.put(one), 1) for one in matrices]))
     return (
         bench.trial(threads, count * matrix_bytes, decode),
-        bench.trial(threads, 2 * WIDTH * PREFILL_ROWS * PREFILL_COLUMNS, prefill),
+        bench.trial(threads, 2 * WIDTH * PREFILL_ROWS * PREFILL_COLUMNS * prefill_matrices, prefill),
     )
 
 

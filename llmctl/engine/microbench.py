@@ -15,7 +15,7 @@ from typing import Any
 from llmctl import child
 from llmctl.engine.attention import PREFILL_TOKENS, SHARING, attending
 from llmctl.engine.ggml import TYPES
-from llmctl.engine.matmul import PREFILL_COLUMNS, WIDTH, products, repacked_layout, routed_products
+from llmctl.engine.matmul import PREFILL_COLUMNS, WIDTH, products, repacked_layout, routed_products, supported
 from llmctl.engine.workbench import Place, Trial, Workbench
 
 THREADS_TYPES = ("Q4_K", "Q8_0")  # what other numbers of threads are tried with
@@ -23,6 +23,7 @@ ROUTED_TYPES = ("Q4_K",)
 CACHES = (("F16", False), ("F16", True), ("Q8_0", True))  # type, flash attention
 NODES = 256
 PASSES = 4
+DEVICE_MATRICES = 8
 
 
 @dataclass(frozen=True)
@@ -46,16 +47,20 @@ class Row:
 
 
 def measure(question: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """``weight_types``, ``threads`` (all numbers to try, the usual one first), ``working_set_bytes``, ``budget_s`` in;
-    out the lists of ``Kernels``.
+    """``weight_types``, ``threads`` (all numbers to try, the usual one first), ``working_set_bytes``, ``budget_s`` and
+    ``device`` (by ggml's name, None for the processor) in; out the lists of ``Kernels``.
 
-    Rounds over everything until the budget is used, the best pass counting. While something has
-    had no undisturbed pass the rounds go on, for half of the budget more at the most. What never had one is left out.
+    Rounds over everything until the budget is used, the best pass counting. While something has had no undisturbed pass
+    the rounds go on, for half of the budget more at the most. What never had one is left out.
     """
     begun, budget_s = time.perf_counter(), float(question["budget_s"])
-    bench = Workbench(int(question["working_set_bytes"]))
+    bench = Workbench(int(question["working_set_bytes"]), question["device"])
+    if question["device"] is None:
+        made = _rows(bench, question["weight_types"], question["threads"])
+    else:
+        made = _device_rows(bench, question["weight_types"])
     # On a busy machine passes with fewer threads are the ones that find a free core.
-    rows = sorted(_rows(bench, question["weight_types"], question["threads"]), key=lambda row: row.threads)
+    rows = sorted(made, key=lambda row: row.threads)
     spent_s = 0.0
     while spent_s < budget_s or (spent_s < 1.5 * budget_s and not all(row.complete for row in rows)):
         for row in rows:
@@ -87,6 +92,15 @@ def _rows(bench: Workbench, weight_types: Sequence[str], threads: Sequence[int])
         nodes = _additions(bench, scratch, count, tokens=1, count=NODES)
         elements = _additions(bench, scratch, count, tokens=PREFILL_COLUMNS, count=PASSES)
         yield Row("overheads", {"threads": count}, {"nodes_per_s": nodes, "elements_per_s": elements})
+
+
+def _device_rows(bench: Workbench, weight_types: Sequence[str]) -> Iterator[Row]:
+    scratch = bench.scratch()
+    for weight_type in weight_types:
+        if supported(bench, weight_type):
+            about = {"weight_type": weight_type, "repacked": False, "threads": 0}
+            both = products(bench, scratch, weight_type, bench.plain, 0, prefill_matrices=DEVICE_MATRICES)
+            yield _row("matrices", about, *both)
 
 
 def _row(group: str, fields: Mapping[str, Any], decode: Trial, prefill: Trial) -> Row:

@@ -138,7 +138,7 @@ class Bench:
 
     disturbed: tuple[str, ...] = ()
 
-    def __init__(self, working_set_bytes: int) -> None:
+    def __init__(self, working_set_bytes: int, device: str | None) -> None:
         self.passes = 0
 
     def run(self, trial: Trial) -> None:
@@ -162,7 +162,13 @@ def test_disturbed_passes_do_not_count_and_do_not_go_on_for_ever(
     monkeypatch.setattr(microbench, "Workbench", Bench)
     monkeypatch.setattr(microbench, "_rows", rows)
     monkeypatch.setattr(Bench, "disturbed", disturbed)
-    question = {"weight_types": ["Q4_0", "Q8_0"], "threads": [1], "working_set_bytes": 1, "budget_s": 0.05}
+    question = {
+        "weight_types": ["Q4_0", "Q8_0"],
+        "threads": [1],
+        "working_set_bytes": 1,
+        "budget_s": 0.05,
+        "device": None,
+    }
     begun = time.monotonic()
     rates = microbench.measure(question)["matrices"]
     assert [rate["weight_type"] for rate in rates] == left
