@@ -21,9 +21,8 @@ from llmctl.types.model import Shape, Weights
 from llmctl.types.plan import CPU, Allocation, Configuration, DeviceMemory, MemoryBasis, MemoryPlan
 
 COPIES = 4  # of its inputs, where devices work on several micro-batches at once: GGML_SCHED_MAX_COPIES
-# What is copied to a device at once of a layer that stays on the CPU: half of its experts, which is what llama.cpp's
-# own fit of Qwen3.6 35B on a card leaves for them, or one of the matrices of a dense layer.
-COPIED_OF_EXPERTS = 2
+# A layer's matrices that stay on the CPU are copied to a device one after the other (ggml_backend_sched_split_graph):
+# one of the three of its experts, or of its feed-forward network.
 COPIED_OF_LAYER = 3
 HOST_BUFFERS = (CPU, "host")  # CPU, CUDA_Host, Vulkan_Host
 
@@ -202,7 +201,7 @@ class Placer:
         """
         model, copied = self.stack(configuration), 0
         if configuration.cpu_expert_layers:
-            copied = model.largest_experts_bytes // COPIED_OF_EXPERTS
+            copied = model.largest_experts_bytes // COPIED_OF_LAYER
         if configuration.gpu_layers < self.height:
             copied = max(copied, (model.largest_layer_bytes - model.largest_experts_bytes) // COPIED_OF_LAYER)
         size = compute_bytes(self.shape, configuration, head=end == self.height, copied_bytes=copied)
