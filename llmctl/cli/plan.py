@@ -85,6 +85,7 @@ def plan(
     """
     from llmctl.cli import engine_plan, situation
     from llmctl.errors import NothingFitsError
+    from llmctl.store import projectors
     from llmctl.types.plan import NoFit
 
     out = Output("plan", as_json=json)
@@ -97,7 +98,14 @@ def plan(
         wanted, max_download_bytes=allowed, gpu_layers=gpu_layers, kv_type=kv_type and kv_type.value, repack=repack
     )
     candidates = found.candidates(model)
+    if explicit:
+        candidates = [projectors.with_projector(one) for one in candidates]
     answer = found.plan(candidates, wanted) if model is None else engine_plan.plan(found, candidates, wanted)
+    if isinstance(answer, NoFit) and any(one.artifact.projector_bytes for one in candidates):
+        blind = engine_plan.plan(found, [projectors.without(one) for one in candidates], wanted)
+        if not isinstance(blind, NoFit):
+            out.warn(f"with its vision projector it doesn't fit ({answer.reason}); this is for text alone")
+            answer = blind
     if isinstance(answer, NoFit):
         error = NothingFitsError(answer.reason, hint=_next_after(model, loaded.endpoints))
         if not json:

@@ -148,12 +148,14 @@ class Openness:
 @dataclass(frozen=True, slots=True)
 class Artifact:
     """One quantization of a model: the file to fetch and what it weighs. ``projector_bytes`` and ``draft_bytes`` are
-    the weights of a vision projector and of a draft model that are loaded with it."""
+    the weights of a vision projector and of a draft model that are loaded with it, ``projector_compute_bytes`` what the
+    projector computes one image in."""
 
     quant: str
     source: Source
     weights: Weights
     projector_bytes: int = 0
+    projector_compute_bytes: int = 0
     draft_bytes: int = 0
 
 

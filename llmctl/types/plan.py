@@ -167,7 +167,8 @@ class Fit:
     said which to take.
     ``thinking``: the chat template is to be told so (``enable_thinking``), quality and speed count on it.
     ``quality`` is the index of ``planner.quality`` after the loss by quantization, None where nothing was published;
-    ``warnings`` what an explicit wish costs (a floor that is missed).
+    ``quantization_loss`` is that loss alone, known of every file; ``warnings`` what an explicit wish costs (a floor that
+    is missed).
     """
 
     candidate: Candidate
@@ -182,6 +183,7 @@ class Fit:
     reasons: tuple[str, ...]
     thinking: bool = False
     quality: float | None = None
+    quantization_loss: float = 0.0
     warnings: tuple[str, ...] = ()
     tried: tuple[Tried, ...] = ()
 
