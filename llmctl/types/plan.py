@@ -167,8 +167,8 @@ class Fit:
     said which to take.
     ``thinking``: the chat template is to be told so (``enable_thinking``), quality and speed count on it.
     ``quality`` is the index of ``planner.quality`` after the loss by quantization, None where nothing was published;
-    ``quantization_loss`` is that loss alone, known of every file; ``warnings`` what an explicit wish costs (a floor that
-    is missed).
+    ``quantization_loss`` is that loss alone, known of every file; ``warnings`` what an explicit wish costs (a floor
+    that is missed).
     """
 
     candidate: Candidate
