@@ -230,10 +230,11 @@ def _memory(memory: MemoryPlan) -> Iterator[str]:
         yield f"   {row.device.rjust(widths[0])} {_bar(row)} {taken}"
     yield f"   {LEGEND}"
     yield ""
-    reserved = units.size(memory.must_fit_bytes - memory.touched_bytes)
+    reserved = memory.must_fit_bytes - memory.touched_bytes
+    only = f", of which {units.size(reserved)} is only reserved, for the logits of a whole batch" if reserved else ""
     yield from _wrapped(
-        f"{units.size(memory.must_fit_bytes)} must fit, of which {reserved} is only reserved, for the logits of a "
-        f"whole batch; {units.size(memory.mapped_bytes)} is mapped and can be reclaimed. {BASES[memory.basis]}."
+        f"{units.size(memory.must_fit_bytes)} must fit{only}; {units.size(memory.mapped_bytes)} is mapped and can be "
+        f"reclaimed. {BASES[memory.basis]}."
     )
 
 
