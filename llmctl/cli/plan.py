@@ -41,7 +41,8 @@ def plan(
     model: Annotated[
         str | None,
         typer.Argument(
-            help="MODEL[:QUANT] or FILE.gguf; all of the catalogue without.", autocompletion=complete.models
+            help="MODEL[:QUANT], FILE.gguf or org/name; all of the catalogue without.",
+            autocompletion=complete.models,
         ),
     ] = None,
     task: Annotated[str | None, typer.Option("--task", help="What for.", autocompletion=complete.tasks)] = None,
@@ -74,13 +75,16 @@ def plan(
       llmctl plan --task code --min-tok-s 15
       llmctl plan qwen3.5-4b          every quantization of one model
       llmctl plan ./model.gguf        a file; its header is enough
+      llmctl plan org/name:Q4_K_M     a repository on the hub, by its headers
       llmctl plan --machine pi.toml   another machine
 
     What you ask for (--context, --kv-type, --gpu-layers) is never changed: it fits, or the gap is told. The rest gives
     way in this order: everything on the GPUs, the KV cache in f16; some experts on the CPU; the cache in q8_0; 256 or
     128 tokens computed at once instead of 512; fewer layers on the GPUs; less context than is usual for the task.
 
-    Fetches nothing and loads nothing. The first time, the engine's kernels are measured, which takes some seconds.
+    A vision projector beside the model is counted, with what it computes an image in; llmctl run doesn't load it.
+
+    Fetches headers only, loads nothing. The first time, the engine's kernels are measured, which takes some seconds.
     Exit codes: 0, 2 usage, 3 nothing fits, 4 no such model or file, 6 not a sound GGUF file, 10 a broken profile.
     """
     from llmctl.cli import engine_plan, situation
