@@ -41,7 +41,8 @@ def plan(
     model: Annotated[
         str | None,
         typer.Argument(
-            help="MODEL[:QUANT] or FILE.gguf; all of the catalogue without.", autocompletion=complete.models
+            help="MODEL[:QUANT], FILE.gguf or org/name; all of the catalogue without.",
+            autocompletion=complete.models,
         ),
     ] = None,
     task: Annotated[str | None, typer.Option("--task", help="What for.", autocompletion=complete.tasks)] = None,
@@ -74,17 +75,21 @@ def plan(
       llmctl plan --task code --min-tok-s 15
       llmctl plan qwen3.5-4b          every quantization of one model
       llmctl plan ./model.gguf        a file; its header is enough
+      llmctl plan org/name:Q4_K_M     a repository on the hub, by its headers
       llmctl plan --machine pi.toml   another machine
 
     What you ask for (--context, --kv-type, --gpu-layers) is never changed: it fits, or the gap is told. The rest gives
     way in this order: everything on the GPUs, the KV cache in f16; some experts on the CPU; the cache in q8_0; 256 or
     128 tokens computed at once instead of 512; fewer layers on the GPUs; less context than is usual for the task.
 
-    Fetches nothing and loads nothing. The first time, the engine's kernels are measured, which takes some seconds.
+    A vision projector beside the model is counted, with what it computes an image in; llmctl run doesn't load it.
+
+    Fetches headers only, loads nothing. The first time, the engine's kernels are measured, which takes some seconds.
     Exit codes: 0, 2 usage, 3 nothing fits, 4 no such model or file, 6 not a sound GGUF file, 10 a broken profile.
     """
     from llmctl.cli import engine_plan, situation
     from llmctl.errors import NothingFitsError
+    from llmctl.store import projectors
     from llmctl.types.plan import NoFit
 
     out = Output("plan", as_json=json)
@@ -97,7 +102,14 @@ def plan(
         wanted, max_download_bytes=allowed, gpu_layers=gpu_layers, kv_type=kv_type and kv_type.value, repack=repack
     )
     candidates = found.candidates(model)
+    if explicit:
+        candidates = [projectors.with_projector(one) for one in candidates]
     answer = found.plan(candidates, wanted) if model is None else engine_plan.plan(found, candidates, wanted)
+    if isinstance(answer, NoFit) and any(one.artifact.projector_bytes for one in candidates):
+        blind = engine_plan.plan(found, [projectors.without(one) for one in candidates], wanted)
+        if not isinstance(blind, NoFit):
+            out.warn(f"with its vision projector it doesn't fit ({answer.reason}); this is for text alone")
+            answer = blind
     if isinstance(answer, NoFit):
         error = NothingFitsError(answer.reason, hint=_next_after(model, loaded.endpoints))
         if not json:
@@ -222,10 +234,11 @@ def _memory(memory: MemoryPlan) -> Iterator[str]:
         yield f"   {row.device.rjust(widths[0])} {_bar(row)} {taken}"
     yield f"   {LEGEND}"
     yield ""
-    reserved = units.size(memory.must_fit_bytes - memory.touched_bytes)
+    reserved = memory.must_fit_bytes - memory.touched_bytes
+    only = f", of which {units.size(reserved)} is only reserved, for the logits of a whole batch" if reserved else ""
     yield from _wrapped(
-        f"{units.size(memory.must_fit_bytes)} must fit, of which {reserved} is only reserved, for the logits of a "
-        f"whole batch; {units.size(memory.mapped_bytes)} is mapped and can be reclaimed. {BASES[memory.basis]}."
+        f"{units.size(memory.must_fit_bytes)} must fit{only}; {units.size(memory.mapped_bytes)} is mapped and can be "
+        f"reclaimed. {BASES[memory.basis]}."
     )
 
 

@@ -6,6 +6,10 @@ follows llama.cpp's own rules (``llama_tensor_get_type_impl`` and ``tensor_type_
 head and token table by the label; then attention values, ``ffn_down`` and attention output, outer layers and every
 third first, as far as the bytes go. What is left over is spread over all. The total is that of the file, to a few
 kilobytes; the split over types is a likely one, which ``Weights.exact`` says.
+
+Dynamic mixes (``UD-``) of a mixture of experts keep what is not experts in Q8_0, and the rest of the bytes is the
+experts': so the files of two publishers come out near the context that llama.cpp itself fits on a card
+(``tests/bench/memory_against_logs.py``).
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from dataclasses import replace
 from math import prod
 
 from llmctl.gguf.quant import QUANT_BY_NAME
-from llmctl.gguf.shape import BLOCK, OUTPUT_HEAD, TOKEN_TABLE, weights
+from llmctl.gguf.shape import BLOCK, EXPERTS, OUTPUT_HEAD, TOKEN_TABLE, weights
 from llmctl.types.header import Header, Tensor
 from llmctl.types.model import Weights
 
@@ -64,6 +68,7 @@ KEPT = re.compile(r"_norm\.weight$|ffn_gate_inp|ssm_conv1d|shortconv\.conv|per_l
 FIRST = re.compile(r"attn_(v|qkv|kv_b)\.weight$")
 SECOND = re.compile(r"ffn_down(_exps)?\.")
 THIRD = re.compile(r"attn_output\.weight$")
+DYNAMIC = "UD-"
 PLAUSIBLE = (0.85, 1.15)  # the stated size over that of the mix; beyond, the file is of another model
 
 
@@ -77,7 +82,11 @@ def weights_by_size(header: Header, label: str, data_bytes: int) -> Weights | No
         return None
     head = _head_type(label, base)
     stored = [_stored(tensor, header, base, head) for tensor in header.tensors]
-    finer = FINER_BY_LABEL.get(label.removeprefix("UD-"), FINER.get(base, base))
+    finer = FINER_BY_LABEL.get(label.removeprefix(DYNAMIC), FINER.get(base, base))
+    settled = _is_kept
+    if label.startswith(DYNAMIC) and base not in PLAIN and any(map(_is_expert, header.tensors)):
+        settled, finer = _is_not_expert, base
+        stored = [one if _is_expert(one) or _is_kept(one) else _as(one, "Q8_0") for one in stored]
     left_bytes = data_bytes - sum(tensor.nbytes for tensor in stored)
     for index in _sensitive(header.tensors):
         tensor = header.tensors[index]
@@ -86,17 +95,17 @@ def weights_by_size(header: Header, label: str, data_bytes: int) -> Weights | No
         if tensor.type not in RELEASED and 0 < more_bytes <= 2 * left_bytes:
             stored[index] = better
             left_bytes -= more_bytes
-    changeable = sum(tensor.nbytes for tensor in stored if not _is_kept(tensor))
+    changeable = sum(tensor.nbytes for tensor in stored if not settled(tensor))
     ratio = 1 + left_bytes / changeable if changeable else 0.0
     if not PLAUSIBLE[0] <= ratio <= PLAUSIBLE[1]:
         return None
-    spread = (one if _is_kept(one) else replace(one, nbytes=round(one.nbytes * ratio)) for one in stored)
+    spread = (one if settled(one) else replace(one, nbytes=round(one.nbytes * ratio)) for one in stored)
     return replace(weights(replace(header, tensors=tuple(spread))), exact=False)
 
 
 def base_type(label: str) -> str | None:
     """The type that most of a file of that label is stored in: ``Q4_K`` of ``UD-Q4_K_XL``. None for an unknown one."""
-    name = label.removeprefix("UD-").upper()
+    name = label.removeprefix(DYNAMIC).upper()
     for one in (name, re.sub(r"_(X{0,2}[SML]|NL)$", "", name)):
         if (known := LABELS.get(one, one)) in QUANT_BY_NAME:
             return known
@@ -151,6 +160,14 @@ def _sensitive(tensors: tuple[Tensor, ...]) -> Iterable[int]:
         early = layer < eighth or layer >= 7 * n_layer // 8 or (layer - eighth) % 3 == 2
         ranked.append((kind >= 2, not early, kind, layer, index))
     return (index for *_, index in sorted(ranked))
+
+
+def _is_expert(tensor: Tensor) -> bool:
+    return EXPERTS.search(tensor.name) is not None
+
+
+def _is_not_expert(tensor: Tensor) -> bool:
+    return not _is_expert(tensor)
 
 
 def _layer(tensor: Tensor) -> int:

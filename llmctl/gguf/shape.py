@@ -81,6 +81,7 @@ def shape(header: Header) -> Shape:
         n_ff_expert=figures.number("expert_feed_forward_length", 0),
         latent=_latent(figures),
         per_layer_width=n_layer * figures.number("embedding_length_per_layer_input", 0),
+        n_merge=header.array_lengths.get("tokenizer.ggml.merges", 0),
         layers=layers,
     )
 

@@ -29,7 +29,8 @@ def plan(
     """What to run of ``candidates`` on ``machine``. Pure: no clock, disk or environment; their order doesn't matter.
 
     The choice has the highest quality of all that fit in memory (with the stated margin), are within the download
-    limit and reach the task's floors; equal quality prefers what is on this machine, then what is faster. The picks
+    limit and reach the task's floors (of the files of a model that nobody has tested, the one that quantization took
+    the least from); equal quality prefers what is on this machine, then what is faster. The picks
     are the choice (``best``), the best of those that write BALANCED_GAIN times as fast (``balanced``), and the fastest
     with STILL_GOOD of its quality, or what is better and AS_FAST (``fastest``), where there are such. ``alternatives``
     is the rest of the frontier: each is faster than all that are better.
@@ -142,5 +143,6 @@ def _rank(fit: Fit) -> tuple[float, bool, float, str, str]:
 
 
 def _quality(fit: Fit) -> float:
-    """Of models that nobody has tested, the better is not known: they stand behind all others."""
-    return -1.0 if fit.quality is None else fit.quality
+    """Of models that nobody has tested, the better is not known: they stand behind all others, and among themselves by
+    what quantization left of them."""
+    return -1.0 - fit.quantization_loss if fit.quality is None else fit.quality

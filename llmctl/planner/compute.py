@@ -41,13 +41,16 @@ class Graph:
 
     ``beside`` rows of the embedding's width stay beside the logits and the scores, more than all graphs have there.
     With ``experts_stay`` the outputs of the used experts wait for the shared expert's. Not ``gated``: the feed-forward
-    network has one row, not three. ``flash``: whether llama.cpp has flash attention for it.
+    network has one row, not three; ``widths`` rows of the embedding's width are beside it. With ``two_masks`` a model
+    that keeps no cache has one for its windows, too. ``flash``: whether llama.cpp has flash attention for it.
     """
 
     beside: int = 2
     mask_stays: MaskStays = MaskStays.ALWAYS
     experts_stay: bool = False
     gated: bool = True
+    widths: int = 4
+    two_masks: bool = False
     flash: bool = True
 
 
@@ -63,9 +66,7 @@ GRAPHS: Mapping[str, Graph] = {
         ),
         LEAN,
     ),
-    **dict.fromkeys(
-        ("apertus", "bert", "falcon", "gptneox", "nomic-bert-moe", "phi2"), Graph(0, MaskStays.NEVER, gated=False)
-    ),
+    **dict.fromkeys(("apertus", "falcon", "gptneox", "nomic-bert-moe", "phi2"), Graph(0, MaskStays.NEVER, gated=False)),
     **dict.fromkeys(
         ("bitnet", "mamba", "mamba2", "minicpm3", "olmo", "orion", "qwen", "stablelm"), Graph(1, MaskStays.NEVER)
     ),
@@ -85,8 +86,13 @@ GRAPHS: Mapping[str, Graph] = {
         ("afmoe", "bailingmoe", "deepseek", "deepseek2", "ernie4_5-moe", "hunyuan-moe", "mistral4", "qwen2moe"),
         Graph(2, MaskStays.IF_SMALL, experts_stay=True),
     ),
+    "bert": Graph(0, MaskStays.NEVER, gated=False, widths=3),
+    "gemma-embedding": Graph(0, widths=3, two_masks=True),
     "gemma4": Graph(1),
     "grok": Graph(flash=False),
+    "jina-bert-v2": Graph(1, widths=3),
+    "modern-bert": Graph(widths=3, two_masks=True),
+    "nomic-bert": Graph(1, widths=2),
     "phi3": Graph(0),
     "qwen35": Graph(1),
     "qwen3vl": Graph(3),
@@ -137,7 +143,7 @@ def cached_cells(shape: Shape, configuration: Configuration) -> tuple[int, int]:
     if shape.kv_width + shape.kv_window_width == 0:
         recurrence = RECURRENCES.get(shape.architecture)
         cells = 0 if recurrence and recurrence.layers is Layers.ALL else _batch(configuration)
-        return cells, cells if shape.window else 0
+        return cells, cells if shape.window or graph_of(shape).two_masks else 0
     return padded_cells(configuration.context), windowed_cells(shape, configuration)
 
 
@@ -169,7 +175,7 @@ def _layer_rows(shape: Shape, configuration: Configuration) -> tuple[int, int]:
     n_ff = max(shape.n_ff or 0, (shape.n_ff_expert or shape.n_ff or 0) * shape.n_expert_used)
     waiting = shape.n_expert_used * shape.n_embd if graph.experts_stay else 0
     common = mask + shape.per_layer_width + waiting
-    feed_forward = common + (3 if graph.gated else 1) * n_ff + 4 * shape.n_embd
+    feed_forward = common + (3 if graph.gated else 1) * n_ff + graph.widths * shape.n_embd
     if flash(shape, configuration):
         return feed_forward, 0
     cells, _ = cached_cells(shape, configuration)

@@ -13,7 +13,7 @@ from llmctl.planner.configure import configure, takes_quantized_cache
 from llmctl.planner.cpu_rates import best_threads, core_of
 from llmctl.planner.memory import margin_bytes
 from llmctl.planner.placement import Placement, Placer, shares_memory
-from llmctl.planner.quality import quality
+from llmctl.planner.quality import quality, told_loss
 from llmctl.planner.speed import forecast
 from llmctl.planner.variants import best, variants
 from llmctl.types.machine import Machine
@@ -73,7 +73,9 @@ class Judge:
     def fit(self, candidate: Candidate) -> Fit | Miss:
         """Memory, context and download decide; speed is for ``too_slow``."""
         model, source = candidate.model, candidate.artifact.source
-        download = 0 if candidate.path is not None else source.bytes or candidate.artifact.weights.total_bytes
+        download = 0
+        if candidate.path is None:
+            download = (source.bytes or candidate.artifact.weights.total_bytes) + candidate.artifact.projector_bytes
         most = self.want.max_download_bytes
         if most is not None and download > most:
             reason = f"the download is {units.size(download)}, at most {units.size(most)} is allowed"
@@ -92,7 +94,7 @@ class Judge:
             )
             return _miss(candidate, reason, 1.0)
         artifact = candidate.artifact
-        beside = artifact.projector_bytes + artifact.draft_bytes
+        beside = artifact.projector_bytes + artifact.projector_compute_bytes + artifact.draft_bytes
         placer = Placer(self.machine, model.shape, artifact.weights, beside)
 
         def engine(configuration: Configuration) -> Allocation | None:
@@ -181,6 +183,7 @@ class Judge:
             reasons=tuple(self._reasons(candidate, placement, speed, thinking, tried)),
             thinking=thinking,
             quality=quality(model, artifact, thinking, self.knowledge.quality, self.knowledge.quants),
+            quantization_loss=told_loss(model, artifact, self.knowledge.quants),
             warnings=tuple(self._warnings(candidate)),
             tried=tuple(sorted(tried, key=lambda one: one.task_s)),
         )
@@ -193,6 +196,10 @@ class Judge:
             kept = units.size(margin_bytes(row.available_bytes))
             free = f"{units.size(row.available_bytes)} of {_memory(row)}"
             yield f"needs {units.size(row.total_bytes)}, {free} is free; {kept} of it stay so"
+        artifact = candidate.artifact
+        if artifact.projector_bytes:
+            seeing = units.size(artifact.projector_bytes + artifact.projector_compute_bytes)
+            yield f"{seeing} of it for its vision projector, by formulas; llmctl run answers text and leaves it out"
         usual = self.task.context if self.want.context is None else self.want.context
         if settings.context < usual:
             why = "what it was trained for" if settings.context == shape.context_train else "what fits"

@@ -15,15 +15,15 @@ from llmctl.planner.memory import (
     repacked_types,
     stack,
     state_bytes,
+    vocabulary_bytes,
 )
 from llmctl.types.machine import Accelerator, AcceleratorKind, Machine
 from llmctl.types.model import Shape, Weights
 from llmctl.types.plan import CPU, Allocation, Configuration, DeviceMemory, MemoryBasis, MemoryPlan
 
 COPIES = 4  # of its inputs, where devices work on several micro-batches at once: GGML_SCHED_MAX_COPIES
-# What is copied to a device at once of a layer that stays on the CPU: half of its experts, which is what llama.cpp's
-# own fit of Qwen3.6 35B on a card leaves for them, or one of the matrices of a dense layer.
-COPIED_OF_EXPERTS = 2
+# A layer's matrices that stay on the CPU are copied to a device one after the other (ggml_backend_sched_split_graph):
+# one of the three of its experts, or of its feed-forward network.
 COPIED_OF_LAYER = 3
 HOST_BUFFERS = (CPU, "host")  # CPU, CUDA_Host, Vulkan_Host
 
@@ -202,7 +202,7 @@ class Placer:
         """
         model, copied = self.stack(configuration), 0
         if configuration.cpu_expert_layers:
-            copied = model.largest_experts_bytes // COPIED_OF_EXPERTS
+            copied = model.largest_experts_bytes // COPIED_OF_LAYER
         if configuration.gpu_layers < self.height:
             copied = max(copied, (model.largest_layer_bytes - model.largest_experts_bytes) // COPIED_OF_LAYER)
         size = compute_bytes(self.shape, configuration, head=end == self.height, copied_bytes=copied)
@@ -271,12 +271,12 @@ class Placer:
         self, configuration: Configuration, rows: Sequence[DeviceMemory], allocation: Allocation | None
     ) -> Placement:
         asked = None if allocation is None else _as_engine_says(rows, allocation)
-        memory = self._memory(configuration, rows)
+        # The last row is that of the device with the output head.
+        untouched = max(0, rows[-1].compute_bytes - touched_bytes(self.shape, configuration))
+        memory = self._memory(rows, untouched)
         if asked is not None:
             formulas, rows = memory.must_fit_bytes, asked
-            memory = replace(
-                self._memory(configuration, rows), basis=MemoryBasis.ENGINE, analytic_must_fit_bytes=formulas
-            )
+            memory = replace(self._memory(rows, untouched), basis=MemoryBasis.ENGINE, analytic_must_fit_bytes=formulas)
         needs = {row.device: row.total_bytes for row in rows}
         by_id = {device.id: device for device in self.devices}
         for row in rows[1:]:
@@ -293,14 +293,13 @@ class Placer:
             {name: size for name, size in short.items() if size > 0},
         )
 
-    def _memory(self, configuration: Configuration, rows: Sequence[DeviceMemory]) -> MemoryPlan:
+    def _memory(self, rows: Sequence[DeviceMemory], untouched: int) -> MemoryPlan:
         host, others = rows[0], rows[1:]
         beside = 0 if others else self.beside_bytes  # a copy of its own, not mapped
         must_fit = host.total_bytes - host.weights_bytes + beside + sum(row.total_bytes for row in others)
-        last = rows[-1]  # the one with the output head
-        untouched = last.compute_bytes - touched_bytes(self.shape, configuration)
         mapped = host.weights_bytes + host.repacked_bytes - beside
-        return MemoryPlan(tuple(rows), must_fit, mapped, must_fit - max(0, untouched))
+        touched = must_fit - untouched + vocabulary_bytes(self.shape)
+        return MemoryPlan(tuple(rows), max(must_fit, touched), mapped, touched)
 
     def _offloaded(self, configuration: Configuration) -> float:
         """The share of the bytes that a token streams: of routed experts it uses a few."""

@@ -58,9 +58,14 @@ def loss(model: Model, artifact: Artifact, quants: QuantLoss) -> float:
     return known.divergence * quants.index_per_divergence * min(size, quants.most_per_size)
 
 
+def told_loss(model: Model, artifact: Artifact, quants: QuantLoss) -> float:
+    """The loss, to DIGITS digits. One too small to tell is none: it would only hide that two files are equally good."""
+    cost = loss(model, artifact, quants)
+    return round(cost, DIGITS) if cost >= quants.negligible else 0.0
+
+
 def quality(model: Model, artifact: Artifact, thinking: bool, table: Quality, quants: QuantLoss) -> float | None:
-    """The index after the loss, to DIGITS digits. A loss too small to tell is none: it would only hide that two files
-    are equally good."""
+    """The index after the loss, to DIGITS digits."""
     whole, cost = index(model, thinking, table), loss(model, artifact, quants)
     return None if whole is None else round(whole - (cost if cost >= quants.negligible else 0.0), DIGITS)
 

@@ -21,7 +21,7 @@ from llmctl.gguf.header import read_file
 from llmctl.gguf.mix import weights_by_size
 from llmctl.gguf.shards import SHARD, joined
 from llmctl.settings import Settings
-from llmctl.store import Store, hub, hub_listing, kept, names, offers, remote_header
+from llmctl.store import Store, hub, hub_listing, kept, names, offers, projectors, remote_header
 from llmctl.store.hub_listing import Listing
 from llmctl.store.layout import COMMIT
 from llmctl.store.offers import Offer
@@ -81,7 +81,14 @@ class _Reading:
             if offer is not first and (by_size := self._by_size(offer, header, made[first].model)) is not None:
                 made[offer] = by_size
         _not_too_many([offer for offer in group if offer not in made and self._is_far(offer)])
-        return [made.get(offer) or self._exact(offer, self._header(offer)) for offer in group]
+        found = [made.get(offer) or self._exact(offer, self._header(offer)) for offer in group]
+        return [self._seeing(one, offer) for one, offer in zip(found, group, strict=True)]
+
+    def _seeing(self, candidate: Candidate, offer: Offer) -> Candidate:
+        """With what its projector takes, if it has one."""
+        if offer.projector is None or (told := projectors.of_hub(offer.projector, self.settings)) is None:
+            return candidate
+        return projectors.counted(candidate, told)
 
     def _header(self, offer: Offer) -> Header:
         here = self._paths(offer)

@@ -45,7 +45,7 @@ def offers(files: Iterable[Source]) -> list[Offer]:
         parts = _parts(name)
         if names.is_model(name) and parts[0] == name and all(part in known for part in parts):
             quant = names.quant(name) or PurePosixPath(name).stem
-            found.append(Offer(quant, tuple(known[part] for part in parts), _beside(name, projectors)))
+            found.append(Offer(quant, tuple(known[part] for part in parts), beside(name, projectors)))
     return sorted(found, key=lambda offer: (offer.bytes or 0, offer.parts[0].file))
 
 
@@ -83,7 +83,7 @@ def _rank(quant: str) -> int:
     return PREFERRED.index(quant) if quant in PREFERRED else len(PREFERRED)
 
 
-def _beside(model: str, projectors: Sequence[Source]) -> Source | None:
+def beside(model: str, projectors: Sequence[Source]) -> Source | None:
     """Of the projectors in the model's folder or one above it, the nearest, and of those the one in sixteen bits."""
     parents = [str(parent) for parent in PurePosixPath(model).parents]
     near = [one for one in projectors if str(PurePosixPath(one.file).parent) in parents]

@@ -55,7 +55,7 @@ class Shape:
     that: ``kv_padding`` and ``kv_window_padding`` elements are added. ``n_head`` is the most of any layer,
     ``n_ff_expert`` the feed-forward width of one expert; 0 is unknown. With ``latent`` attention (MLA) the key is the
     latent vector and no value is kept. ``per_layer_width`` elements of per-layer embeddings go through the graph with
-    each token.
+    each token. ``n_merge`` pairs of a byte-pair vocabulary are kept beside its tokens; 0 is none, or unknown.
     """
 
     architecture: str
@@ -79,6 +79,7 @@ class Shape:
     n_ff_expert: int = 0
     latent: bool = False
     per_layer_width: int = 0
+    n_merge: int = 0
     layers: tuple[Layer, ...] = ()
 
 
@@ -148,12 +149,14 @@ class Openness:
 @dataclass(frozen=True, slots=True)
 class Artifact:
     """One quantization of a model: the file to fetch and what it weighs. ``projector_bytes`` and ``draft_bytes`` are
-    the weights of a vision projector and of a draft model that are loaded with it."""
+    the weights of a vision projector and of a draft model that are loaded with it, ``projector_compute_bytes`` what the
+    projector computes one image in."""
 
     quant: str
     source: Source
     weights: Weights
     projector_bytes: int = 0
+    projector_compute_bytes: int = 0
     draft_bytes: int = 0
 
 

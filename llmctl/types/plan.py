@@ -117,8 +117,9 @@ class MemoryPlan:
     """``must_fit_bytes`` is anonymous, pinned or device memory. ``mapped_bytes`` is what stays mapped of the file on
     the CPU, which the system can take back and read again.
 
-    ``touched_bytes`` is what of ``must_fit_bytes`` is written to when prompts are read: the rest is reserved for the
-    logits of a whole batch, and only those of the last token are made. ``basis`` tells who says so;
+    ``touched_bytes`` is what of it is written to when prompts are read, and the vocabulary on the process's own heap:
+    the rest is reserved for the logits of a whole batch, and only those of the last token are made. The vocabulary has
+    room in what is only reserved; where it has not, ``must_fit_bytes`` is what is touched. ``basis`` tells who says so;
     ``analytic_must_fit_bytes`` is what the formulas say where the engine was asked.
     """
 
@@ -167,7 +168,8 @@ class Fit:
     said which to take.
     ``thinking``: the chat template is to be told so (``enable_thinking``), quality and speed count on it.
     ``quality`` is the index of ``planner.quality`` after the loss by quantization, None where nothing was published;
-    ``warnings`` what an explicit wish costs (a floor that is missed).
+    ``quantization_loss`` is that loss alone, known of every file; ``warnings`` what an explicit wish costs (a floor
+    that is missed).
     """
 
     candidate: Candidate
@@ -182,6 +184,7 @@ class Fit:
     reasons: tuple[str, ...]
     thinking: bool = False
     quality: float | None = None
+    quantization_loss: float = 0.0
     warnings: tuple[str, ...] = ()
     tried: tuple[Tried, ...] = ()
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from llmctl.gguf.quant import QUANT_BY_NAME
+from llmctl.gguf.mix import weights_by_size
 from llmctl.gguf.shape import shape, weights
 from llmctl.planner.compute import output_bytes
 from llmctl.planner.placement import Placement, Placer
@@ -50,6 +50,7 @@ NAMES = {  # theirs -> ours
     "Qwen3.5-0.8B": "qwen35-2b",
     "Qwen3.6-35B-A3B": "qwen35moe-35b",
     "gemma-4-12B": "gemma4-12b",
+    "Ornith-1.0-9B": "qwen35-9b",  # trained on from it: the same figures, and the same number of parameters
     "shisa-v2-llama3.1-8b": "llama-3.1-8b",
     "shisa-v2-llama3.3-70b": "llama-3.3-70b",
     "Qwen3-32B": "qwen3-32b",
@@ -60,6 +61,9 @@ NAMES = {  # theirs -> ours
     "Hunyuan-A13B-Instruct": "hunyuan-a13b",
     "dots.llm1.inst": "dots1",
 }
+# This file of April 2024 was quantized in the order of its publisher's shards, and the layers that get more bits were
+# counted in it: layers 10 to 20 come before 9. Eight cards show it, the logs of fewer don't contradict.
+SHARDED = {"Meta-Llama-3-8B": (*range(9), *range(10, 21), 9, *range(21, 32))}
 # The files of these are made of the types of one of llama.cpp's own mixes, so their header is known.
 MADE = ("Q4_0", "Q8_0", "F16", "Q4_K_M", "Q5_K_M", "MXFP4")
 OLD_BUILDS = ("b1619", "b1671")
@@ -67,13 +71,14 @@ OLD_BUILDS = ("b1619", "b1671")
 
 @dataclass(frozen=True)
 class Compared:
-    """``ours`` and ``theirs`` in MiB (or tokens)."""
+    """``ours`` and ``theirs`` in MiB (or tokens). ``publisher`` of the file where contexts are compared."""
 
     what: str
     row: str
     part: str
     ours: float
     theirs: float
+    publisher: str | None = None
 
     @property
     def off(self) -> float:
@@ -106,6 +111,12 @@ def main() -> int:
         missed |= target is not None and middle > target
         told = "" if target is None else f"{target:.1%}  {'MISSED' if middle > target else 'met'}"
         print(f"{what:10} {len(offs):6} {middle:8.2%} {offs[0]:+8.1%} {offs[-1]:+8.1%}  {told}")
+    print(
+        "\nContext by publisher of the files; of these, only unsloth's and AesSedai's had a part in how they are mixed:"
+    )
+    for publisher in sorted({one.publisher for one in compared if one.publisher}):
+        offs = sorted(one.off for one in compared if one.publisher == publisher)
+        print(f"  {publisher:18} {len(offs):4} {median(map(abs, offs)):8.2%} {offs[0]:+8.1%} {offs[-1]:+8.1%}")
     return 1 if missed else 0
 
 
@@ -127,8 +138,13 @@ def file_of(model: str, quant: str, file_bytes: int | None = None) -> tuple[Shap
     the same everywhere."""
     name = NAMES[model]
     if quant in MADE and file_bytes is None:
-        made = header(name, quant)
+        made = header(name, quant, SHARDED.get(model, ()))
         return shape(made), weights(made)
+    if model == "Qwen3.5-9B" and file_bytes is not None:
+        known = header(name, "Q4_K_M")
+        by_size = weights_by_size(known, quant, file_bytes - HEADER_BYTES[248_320])
+        assert by_size is not None, "its label is one of llama.cpp's"
+        return shape(known), by_size
     figures, size = shape_of(name), file_bytes or 0
     table = round(size * (figures.n_vocab or 0) * figures.n_embd / parameters(figures, size))
     return figures, Weights(size, table, 0, {"Q8_0": size - table}, exact=False)
@@ -148,13 +164,15 @@ def buffers(number: int, row: dict[str, Any], left_out: Counter[tuple[str, str]]
     host, *cards = placement.memory.by_device
     if model == "Mixtral-8x7B-Instruct-v0.1":
         left_out["weights", "a file of early 2024, whose experts were quantized by another rule than today's"] += 1
-    elif quant not in MADE:
+    elif not devices and quant not in MADE:
         left_out["weights", "a mix of types of its publisher's own"] += 1
     elif "mem required" in told:
         left_out["weights", "the log tells one sum for weights and scratch"] += 1
     else:
         for name, card in zip(devices, cards, strict=False):
-            yield Compared("weights", label, name, card.weights_bytes / MIB, told[f"{name} model"])
+            # Metal maps a span of the file, and this file's token table lies in it: the same pages as the CPU's.
+            table = host.weights_bytes if name == "Metal_Mapped" else 0
+            yield Compared("weights", label, name, (card.weights_bytes + table) / MIB, told[f"{name} model"])
         mapped = told.get("CPU model", told.get("CPU_Mapped model"))
         if mapped and "experts" not in row.get("note", ""):
             yield Compared("weights", label, "CPU", (host.weights_bytes + host.repacked_bytes) / MIB, mapped)
@@ -178,6 +196,9 @@ def computed(
     host, *cards = placement.memory.by_device
     if row.get("build") in OLD_BUILDS:
         left_out["compute", "llama.cpp of 2023, whose graphs and whose allocator were others"] += 1
+        return
+    if row["model"] == "Mixtral-8x7B-Instruct-v0.1":
+        left_out["compute", "llama.cpp of early 2024, which computed a token's experts one after the other"] += 1
         return
     if row["model"] == "Qwen3.5-9B":
         left_out["compute", "llama-server, which reserves the logits of a few tokens, not of a batch"] += 1
@@ -233,64 +254,59 @@ def split(row: dict[str, Any], devices: list[str], figures: Shape, placer: Place
     return placer.shares(figures.n_layer + 1)
 
 
-# The card is idle but for the driver, and the rows don't say what is free of its 8,188 MiB. This is the one number that
-# was fitted here: with it the rows' median is right, with 100 MiB more or less it is 7 % or 14 % off, which is half or
-# one step of their ladder.
-FREE_MIB = 7350
-TABLE_BYTES = 560_000_000
+# What llama.cpp saw free on an idle 8 GB laptop card of the same generation: 7,627 of 7,807 MiB
+# (github.com/ggml-org/llama.cpp/pull/22673, a log of an RTX 2000 Ada). No row took part in choosing it.
+FREE_MIB = 7627
 LADDER = (5_000, 10_000, 20_000, 30_000, 40_000, 50_000, *range(75_000, 250_001, 25_000), 262_144)
+HEADER_BYTES = {248_320: 10_970_000, 262_144: 15_800_000}  # of files with these vocabularies: tokens, and merges
+BESIDE_EXPERTS_IN_Q8_0 = ("AesSedai",)  # says so on the models' cards
 
 
 def contexts(found: Iterator[dict[str, Any]], left_out: Counter[tuple[str, str]]) -> Iterator[Compared]:
-    """The largest context of their ladder (5k, 10k, ... 250k) with which all layers fit, experts on the CPU."""
+    """The largest context of their ladder with as many layers on the card as llama.cpp had there.
+
+    The rows' search took the most layers that go there at 5,000 tokens (of mixtures of experts: with experts on the
+    CPU), and then the largest context that keeps them.
+    """
     for row in found:
-        model, ladder = row["model"], LADDER
+        model = row["model"]
         if row["n_ctx_max_fit"] in (262_144, 131_072):
             left_out["context", "all that the model was trained for fits, so it says nothing of the most"] += 1
-        elif model not in NAMES:
-            left_out["context", f"{model}: its geometry isn't published with it"] += 1
-        elif model == "gemma-4-12B" and row["n_gpu_layers"] != "all":
-            left_out["context", "not all layers fit: it is the context of the search's best layer number"] += 1
-        else:
-            dense = dense_bytes(row)
-            if dense is None:
-                left_out["context", "the types of all but its experts aren't known"] += 1
-                continue
-            figures = shape_of(NAMES[model])
-            # The token table is some as large as the head, of the dense part's types.
-            experts = max(0, row["model_bytes"] - dense - TABLE_BYTES) if figures.n_expert else 0
-            of_file = Weights(dense + experts, 0, experts, {"Q8_0": dense + experts}, exact=False)
-            placer = Placer(machine(FREE_MIB / 1024), figures, of_file)
-            room = (FREE_MIB - row["reserve_mib"]) * MIB
+            continue
+        of_file = mixed(row)
+        if of_file is None:
+            left_out["context", f"the label {row['quant']} doesn't say what type of weights it stands for"] += 1
+            continue
+        placer = Placer(machine(FREE_MIB / 1024), shape_of(NAMES[model]), of_file)
+        layers = row["n_gpu_layers"]
 
-            def needed(context: int, placer: Placer = placer, row: dict[str, Any] = row) -> int:
-                settings = Configuration(
-                    context,
-                    flash_attention=True,
-                    ubatch=row["n_ubatch"],
-                    gpu_layers=placer.height,
-                    cpu_expert_layers=placer.shape.n_layer if placer.shape.n_expert else 0,
-                )
-                return placer.place(settings).memory.by_device[1].total_bytes
+        def needed(context: int, placer: Placer = placer, layers: Any = layers, row: dict[str, Any] = row) -> int:
+            settings = Configuration(
+                context,
+                flash_attention=True,
+                ubatch=row["n_ubatch"],
+                gpu_layers=placer.height if layers == "all" else layers,
+                cpu_expert_layers=placer.shape.n_layer if placer.shape.n_expert else 0,
+            )
+            # Its fit keeps the experts of the first layer on the card: the head is counted as that layer when it is
+            # told which stay behind (set_ngl_tensor_split_tbo in common/fit.cpp).
+            first = placer.stack(settings).experts[1]
+            return placer.place(settings).memory.by_device[1].total_bytes + first
 
-            ours = ladder[max(0, bisect_right(ladder, room, key=needed) - 1)]
-            label = f"{model} {row['quant']} {row['gguf_by']} ubatch {row['n_ubatch']}"
-            yield Compared("context", label, "tokens", ours, row["n_ctx_max_fit"])
+        room = (FREE_MIB - row["reserve_mib"]) * MIB
+        ours = LADDER[max(0, bisect_right(LADDER, room, key=needed) - 1)]
+        label = f"{model} {row['quant']} {row['gguf_by']} ubatch {row['n_ubatch']} layers {layers}"
+        yield Compared("context", label, "tokens", ours, row["n_ctx_max_fit"], row["gguf_by"])
 
 
-def dense_bytes(row: dict[str, Any]) -> int | None:
-    """What lies on the card: all but routed experts and the token table; None where it isn't known."""
-    model, quant, by = row["model"], row["quant"], row["gguf_by"]
-    if model == "gemma-4-12B":
-        return int(row["model_bytes"])  # tied: all of it
-    if model == "gpt-oss-20b":
-        _, of_file = file_of(model, "MXFP4")
-        return of_file.total_bytes - of_file.embedding_bytes - of_file.expert_bytes
-    if model == "Qwen3.6-35B-A3B" and (quant == "Q8_0" or by == "AesSedai"):
-        # Head, attention, delta nets and shared experts: 1.93e9 weights; routers and convolutions stay floats. On
-        # AesSedai's card: all but the routed experts in Q8_0.
-        return round(1.93e9 * QUANT_BY_NAME["Q8_0"].bits_per_weight / 8) + 88_000_000
-    return None
+def mixed(row: dict[str, Any]) -> Weights | None:
+    """The weights of a file of that size and label, as ``llmctl plan`` derives them from another file's header."""
+    label = row["quant"].partition("-")[0] if row["gguf_by"] == "byteshape" else row["quant"]
+    if row["gguf_by"] in BESIDE_EXPERTS_IN_Q8_0:
+        label = f"UD-{label}"
+    figures = shape_of(NAMES[row["model"]])
+    known = header(NAMES[row["model"]], "MXFP4" if label == "MXFP4" else "Q4_K_M")
+    return weights_by_size(known, label, row["model_bytes"] - HEADER_BYTES.get(figures.n_vocab or 0, 0))
 
 
 def totals(found: Iterator[dict[str, Any]], left_out: Counter[tuple[str, str]]) -> Iterator[Compared]:

@@ -17,7 +17,7 @@ from llmctl.cli.situation import Situation
 from llmctl.store import hub_models, patience
 from llmctl.store.remote_header import RANGE_BYTES
 from llmctl.types.model import Candidate, SourceKind
-from tests.fakes import gguf_file
+from tests.fakes import gguf_file, projector
 from tests.fakes.gguf_file import Fill, Kind, Value
 from tests.fakes.hub import COMMIT, FakeHub
 from tests.planner.machines import EPYC, knowledge
@@ -307,3 +307,41 @@ def test_a_local_split_model_is_planned_with_all_its_parts(
     parts[1].unlink()
     error = document(capsys, str(parts[0]), code=4)["error"]
     assert "1 of the model's 2 parts are missing: Small-00002-of-00002.gguf" in error["message"]
+
+
+@pytest.fixture
+def seeing(hub: FakeHub, files: dict[str, Path], tmp_path: Path) -> int:
+    """The repository with a projector beside its models; the bytes of that file."""
+    name = "mmproj-Small-F16.gguf"
+    file = projector.write(tmp_path / name, "gemma3", image=896, patch=14, embd=1152, ff=4304, layers=12)
+    hub.repos[REPO][name] = file
+    hub._sha256[REPO, name] = f"{99:064x}"
+    return file.stat().st_size
+
+
+def test_a_projector_beside_the_model_is_counted(
+    hub: FakeHub, capsys: pytest.CaptureFixture[str], files: dict[str, Path], seeing: int
+) -> None:
+    choice = document(capsys, f"{REPO}:Q8_0")["data"]["choice"]
+    alone = document(capsys, str(files["Small-Q8_0.gguf"]))["data"]["choice"]
+    more = choice["memory"]["must_fit_bytes"] - alone["memory"]["must_fit_bytes"]
+    assert more == pytest.approx(seeing + 121.25 * (1 << 20), rel=0.01)
+    assert choice["memory"]["mapped_bytes"] == alone["memory"]["mapped_bytes"]
+    assert choice["download"]["bytes"] == pytest.approx(files["Small-Q8_0.gguf"].stat().st_size + seeing, rel=0.001)
+    assert any("vision projector" in reason for reason in choice["reasons"])
+    assert hub.sent_bytes <= 2 * RANGE_BYTES
+
+
+def test_what_fits_without_its_projector_only_is_planned_for_text(
+    hub: FakeHub, capsys: pytest.CaptureFixture[str], seeing: int, tmp_path: Path
+) -> None:
+    need = document(capsys, f"{REPO}:Q8_0", "--context", "2048")["data"]["choice"]["memory"]["by_device"][0]
+    free = need["total_bytes"] + (100 << 20)  # less than the margin beside the projector, more without it
+    small = tmp_path / "small.toml"
+    small.write_text(
+        f"[memory]\ntotal_bytes = {free}\navailable_bytes = {free}\n"
+        '[cpu]\nname = "small"\narch = "x86_64"\nphysical_cores = 4\nlogical_cores = 4\nusable_threads = 4\n'
+    )
+    assert main(["plan", f"{REPO}:Q8_0", "--context", "2048", "--machine", str(small)]) == 0
+    told = capsys.readouterr()
+    assert "with its vision projector it doesn't fit" in told.err and "vision projector" not in told.out

@@ -7,7 +7,7 @@ importance matrix.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -18,7 +18,16 @@ from tests.fakes.real_shapes import models
 
 TIED = frozenset(
     {
-        *("gemma3-270m", "gemma3-1b", "granite-3b-code", "lfm2-1.2b", "llama-3.2-1b", "llama-3.2-3b", "phi4-mini"),
+        *(
+            "gemma3-270m",
+            "gemma3-1b",
+            "gemma4-12b",
+            "granite-3b-code",
+            "lfm2-1.2b",
+            "llama-3.2-1b",
+            "llama-3.2-3b",
+            "phi4-mini",
+        ),
         *("qwen3-0.6b", "qwen3-4b", "smollm2-135m", "smollm2-360m", "smollm2-1.7b", "granite4-3b"),
     }
 )
@@ -56,6 +65,12 @@ class Figures:
         self.latent = found.get("attention.kv_lora_rank", 0)
         self.conv = found.get("shortconv.l_cache", 0)
         self.rope = found.get("rope.dimension_count", 0)
+        self.windowed = found.get("attention.sliding_window_pattern", [False] * self.layers)
+        self.key_window = found.get("attention.key_length_swa", self.key)
+        self.full_every = found.get("full_attention_interval", 1)
+        self.state, self.groups = found.get("ssm.state_size", 0), found.get("ssm.group_count", 0)
+        self.inner, self.state_heads = found.get("ssm.inner_size", 0), found.get("ssm.time_step_rank", 0)
+        self.kernel = found.get("ssm.conv_kernel", 0)
 
 
 def _norms(figures: Figures, *names: str) -> Shapes:
@@ -150,9 +165,49 @@ def _gpt_oss(figures: Figures, layer: int) -> Shapes:
         yield f"ffn_{name}_exps.bias", (width, figures.experts)
 
 
+def _qwen35(figures: Figures, layer: int) -> Shapes:
+    yield from _norms(figures, "attn_norm.weight", "post_attention_norm.weight")
+    if (layer + 1) % figures.full_every:
+        mixed = 2 * figures.state * figures.groups + figures.inner
+        yield "attn_qkv.weight", (figures.embd, mixed)
+        yield "attn_gate.weight", (figures.embd, figures.inner)
+        yield "ssm_conv1d.weight", (figures.kernel, mixed)
+        yield from (("ssm_dt.bias", (figures.state_heads,)), ("ssm_a", (figures.state_heads,)))
+        yield "ssm_beta.weight", (figures.embd, figures.state_heads)
+        yield "ssm_alpha.weight", (figures.embd, figures.state_heads)
+        yield "ssm_norm.weight", (figures.state,)
+        yield "ssm_out.weight", (figures.inner, figures.embd)
+    else:
+        for name, shape in _attention(figures, layer):
+            yield name, (shape[0], 2 * shape[1]) if name == "attn_q.weight" else shape  # with a gate
+        yield from (("attn_q_norm.weight", (figures.key,)), ("attn_k_norm.weight", (figures.key,)))
+    if not figures.experts:
+        yield from _gated(figures, figures.ff)
+        return
+    yield from _experts(figures)
+    yield "ffn_gate_inp_shexp.weight", (figures.embd,)
+    yield from _gated(figures, figures.expert_ff, "_shexp")
+
+
+def _gemma4(figures: Figures, layer: int) -> Shapes:
+    """The dense ones without per-layer embeddings. Layers that see everything have their keys as values."""
+    yield from _norms(figures, "attn_norm.weight", "post_attention_norm.weight", "ffn_norm.weight")
+    yield from (("post_ffw_norm.weight", (figures.embd,)), ("layer_output_scale.weight", (1,)))
+    windowed = figures.windowed[layer]
+    head = figures.key_window if windowed else figures.key
+    yield "attn_q.weight", (figures.embd, figures.heads * head)
+    yield "attn_k.weight", (figures.embd, figures.kv_heads[layer] * head)
+    if windowed:
+        yield "attn_v.weight", (figures.embd, figures.kv_heads[layer] * head)
+    yield "attn_output.weight", (figures.heads * head, figures.embd)
+    yield from (("attn_q_norm.weight", (head,)), ("attn_k_norm.weight", (head,)))
+    yield from _gated(figures, figures.ff)
+
+
 LAYERS: dict[str, Callable[[Figures, int], Shapes]] = {
     "deepseek2": _deepseek2,
     "gemma3": _gemma3,
+    "gemma4": _gemma4,
     "gpt-oss": _gpt_oss,
     "granite": _llama,
     "lfm2": _lfm2,
@@ -161,10 +216,14 @@ LAYERS: dict[str, Callable[[Figures, int], Shapes]] = {
     "phi3": _phi3,
     "qwen3": _qwen3,
     "qwen3moe": _qwen3,
+    "qwen35": _qwen35,
+    "qwen35moe": _qwen35,
 }
 
 
-def tensors(name: str, quant: str) -> list[TensorSpec]:
+def tensors(name: str, quant: str, order: Sequence[int] = ()) -> list[TensorSpec]:
+    """``order`` is that of the layers when the file was quantized, if it was not the natural one: which of them get
+    more bits was counted in it."""
     figures = Figures(name)
     found: list[tuple[str, tuple[int, ...]]] = [("token_embd.weight", (figures.embd, figures.vocab))]
     found += [("token_embd_norm.weight" if figures.conv else "output_norm.weight", (figures.embd,))]
@@ -172,13 +231,14 @@ def tensors(name: str, quant: str) -> list[TensorSpec]:
         found.append(("output.weight", (figures.embd, figures.vocab)))
     for layer in range(figures.layers):
         found += [(f"blk.{layer}.{part}", shape) for part, shape in LAYERS[figures.architecture](figures, layer)]
-    return [TensorSpec(one, shape, _type(one, shape, quant, figures, name in TIED)) for one, shape in found]
+    places = {layer: place for place, layer in enumerate(order or range(figures.layers))}
+    return [TensorSpec(one, shape, _type(one, shape, quant, figures, name in TIED, places)) for one, shape in found]
 
 
-def header(name: str, quant: str) -> Header:
+def header(name: str, quant: str, order: Sequence[int] = ()) -> Header:
     """The header of such a file."""
     table, offset = [], 0
-    for spec in tensors(name, quant):
+    for spec in tensors(name, quant, order):
         block = QUANT_BY_NAME[spec.type]
         size = prod(spec.shape) // block.block_length * block.block_bytes
         table.append(Tensor(spec.name, spec.shape, spec.type, offset, size))
@@ -187,14 +247,16 @@ def header(name: str, quant: str) -> Header:
     return Header(3, Figures(name).architecture, metadata, {}, tuple(table), 0)
 
 
-def _type(name: str, shape: tuple[int, ...], quant: str, figures: Figures, tied: bool) -> str:
-    if len(shape) == 1 or name.endswith((".bias", "ffn_gate_inp.weight", "conv.weight")):
+def _type(
+    name: str, shape: tuple[int, ...], quant: str, figures: Figures, tied: bool, places: Mapping[int, int]
+) -> str:
+    if len(shape) == 1 or name.endswith((".bias", "ffn_gate_inp.weight", "conv.weight", "conv1d.weight")):
         return "F32"
     if quant == "MXFP4":
         return "MXFP4" if "_exps" in name else "Q8_0"
     usual, more = MIXES[quant]
     kind = usual
-    layer = int(name.split(".")[1]) if name.startswith("blk.") else 0
+    layer = places[int(name.split(".")[1])] if name.startswith("blk.") else 0
     if name == "output.weight" or (tied and name == "token_embd.weight"):
         kind = usual if quant in ("F16", "Q8_0") else "Q6_K"
     elif "attn_v." in name or "ffn_down" in name:

@@ -18,7 +18,7 @@ from llmctl.gguf.mix import base_type, weights_by_size
 from llmctl.gguf.quant import FILE_TYPES, QUANT_BY_NAME
 from llmctl.gguf.shape import weights
 from llmctl.types.header import Header
-from tests.fakes import gguf_file
+from tests.fakes import gguf_file, real_tensors
 
 LABELS = {
     "Q4_K_M": "Q4_K",
@@ -123,3 +123,22 @@ def test_no_size_makes_it_fail(label: str, data_bytes: int) -> None:
         assert told.total_bytes == pytest.approx(data_bytes, rel=0.01)
         assert told.type_bytes.keys() <= QUANT_BY_NAME.keys()
         assert all(size >= 0 for size in told.type_bytes.values())
+
+
+def test_a_dynamic_mix_keeps_what_is_not_experts_in_8_bits() -> None:
+    header = real_tensors.header("qwen3moe-30b", "Q4_K_M")
+    size = weights(header).total_bytes
+    plain, dynamic = weights_by_size(header, "Q4_K_M", size), weights_by_size(header, "UD-Q4_K_XL", size)
+    whole = weights(real_tensors.header("qwen3moe-30b", "Q8_0"))
+    assert plain is not None
+    assert dynamic is not None
+    beside = [one.total_bytes - one.expert_bytes for one in (plain, dynamic, whole)]
+    assert beside[0] < 0.75 * beside[1]
+    assert beside[1] == beside[2]
+    assert dynamic.total_bytes == pytest.approx(size, abs=1000)
+
+
+def test_a_dynamic_mix_without_experts_is_as_any_other() -> None:
+    header = real_tensors.header("qwen3-4b", "Q4_K_M")
+    size = round(1.02 * weights(header).total_bytes)
+    assert weights_by_size(header, "UD-Q4_K_M", size) == weights_by_size(header, "Q4_K_M", size)

@@ -78,6 +78,22 @@ class TestPicks:
         small = with_memory(EPYC, 850 << 20)
         assert planned(small).choice.candidate.model.starter
 
+    def test_of_a_model_that_nobody_tested_the_same_file_as_if_it_were(self) -> None:
+        """The index goes, what quantization costs is still known: the fastest file is no better for it."""
+        not_the_fastest = 0
+        for model in {one.model.id for one in everything() if one.model.evidence}:
+            tested = of(model)
+            untested = [replace(one, model=replace(one.model, evidence=())) for one in tested]
+            for floor in (0.1, 6):
+                want = Want(explicit=True, min_tok_s=floor)
+                answers = [plan(LAPTOP, files, want, knowledge()) for files in (tested, untested)]
+                if isinstance(answers[0], NoFit) or answers[0].choice.quality is None:
+                    continue
+                assert isinstance(answers[1], Plan) and answers[1].choice.quality is None
+                assert name_of(answers[1].choice) == name_of(answers[0].choice)
+                not_the_fastest += bool(answers[1].alternatives)
+        assert not_the_fastest > 5
+
     def test_what_is_here_is_preferred_where_it_is_as_good(self, tmp_path: Path) -> None:
         one, other = made("a", gib=2.0), made("b", gib=2.2)
         assert name_of(planned(EPYC, [one, other]).choice)[0] == "a"  # the faster one

@@ -130,13 +130,23 @@ def test_full_windows_have_a_mask_of_full_size() -> None:
     assert full - small == 512 * 4 * (8192 - 1536)
 
 
-def test_an_encoder_has_no_logits_and_sees_its_batch_only() -> None:
-    """BGE-M3, 512 tokens: 29.01 MiB, and 14.51 with flash attention, however long the context."""
-    shape = shape_of("bge-m3")
-    for context in (512, 8192):
-        assert compute_bytes(shape, Configuration(context)) == pytest.approx(29.01 * MIB, rel=0.02)
-        flash = Configuration(context, flash_attention=True)
-        assert compute_bytes(shape, flash) == pytest.approx(14.51 * MIB, rel=0.15)
+# MiB for 512 tokens, and for 2,048, without and with flash attention; by the same log.
+ENCODERS = {
+    "bge-m3": (29.01, 14.51, 320.02, 64.02),
+    "nomic-embed": (23.51, 21.51, 244.02, 92.02),
+    "embeddinggemma": (13.26, 12.26, 110.02, 61.02),
+    "modern-bert": (26.01, 12.26, 272.02, 61.02),
+    "jina-bert-v2": (22.5, 23.0, 244.02, 98.02),
+}
+
+
+@pytest.mark.parametrize(("name", "logged"), ENCODERS.items(), ids=list(ENCODERS))
+def test_an_encoder_has_no_logits_and_sees_its_batch_only(name: str, logged: tuple[float, ...]) -> None:
+    shape = shape_of(name)
+    for context in (2048, 8192):
+        for at, (ubatch, flash) in enumerate(product((512, 2048), (False, True))):
+            ours = compute_bytes(shape, Configuration(context, flash_attention=flash, ubatch=ubatch))
+            assert ours == pytest.approx(logged[at] * MIB, rel=0.045)
 
 
 def test_what_the_devices_are_given_lies_in_the_machines_memory() -> None:

@@ -251,7 +251,7 @@ def got(placement: Placement) -> tuple[int, int]:
     st.sampled_from(FILES),
     st.tuples(SIZES, SIZES, SIZES),
     st.tuples(MORE, MORE, MORE),
-    st.sampled_from([None, "f16", "q8_0"]),
+    st.sampled_from([None, "f16", "q8_0", "q4_0"]),
 )
 def test_more_memory_never_gives_less_context_or_fewer_layers(
     kind: str, file: tuple[Shape, Weights], sizes: tuple[int, int, int], more: tuple[int, int, int], kv_type: str | None

@@ -130,11 +130,22 @@ def test_the_repacked_copy_is_that_of_the_log() -> None:
 
 def test_what_is_touched_leaves_out_the_logits_of_a_batch() -> None:
     """gemma-3-270m: 512 rows of 262,144 logits are reserved; three rows of the feed-forward network's 2,048, four of
-    640 and a mask for 2,048 and 1,024 cells are written to."""
+    640 and a mask for 2,048 and 1,024 cells are written to, and the vocabulary."""
     memory = placed(EPYC, shape_of("gemma3-270m"), GEMMA, 2048).memory
     (row,) = memory.by_device
     scores = 512 * 4 * (4 * 2048 + 2048 + 1024 + 3 * 640 + 2 * 1024 + 2 * 256)
-    assert memory.touched_bytes == row.repacked_bytes + row.kv_bytes + scores
+    assert memory.touched_bytes == row.repacked_bytes + row.kv_bytes + scores + 160 * 262_144
+    assert memory.must_fit_bytes == row.repacked_bytes + row.kv_bytes + row.compute_bytes
+
+
+def test_a_vocabulary_must_fit_where_nothing_is_only_reserved() -> None:
+    """bge-m3 has 250,002 tokens and makes no logits; its buffer is less than its vocabulary."""
+    shape = replace(shape_of("bge-m3"), n_merge=1000)
+    memory = placed(EPYC, shape, Weights(600_000_000, 0, 0, {"F16": 600_000_000}, exact=True), 512).memory
+    (row,) = memory.by_device
+    anonymous = row.total_bytes - row.weights_bytes
+    assert memory.must_fit_bytes == memory.touched_bytes >= anonymous
+    assert memory.must_fit_bytes == anonymous - output_bytes(shape, Configuration(512)) + 160 * 250_002 + 200 * 1000
 
 
 def test_the_head_is_found_by_its_size() -> None:
