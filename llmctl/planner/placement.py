@@ -29,9 +29,20 @@ HOST_BUFFERS = (CPU, "host")  # CPU, CUDA_Host, Vulkan_Host
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """What of a model one device holds, or the CPU (None): shares of its layers, of the bytes of its routed experts, and
+    of all other bytes that are streamed."""
+
+    accelerator: Accelerator | None
+    layers: float
+    dense: float
+    experts: float
+
+
+@dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a model goes with its settings. ``offloaded`` is the share of what a token streams that lies on devices,
-    ``accelerator`` the one that has most of it. ``shortages`` has the bytes that are missing on each device that has no
+    """Where a model goes with its settings. ``parts`` tell it for the CPU, first, and each device. ``offloaded`` is the
+    share of what a token streams that lies on devices, ``accelerator`` the one with most. ``shortages`` has the bytes that are missing on each device that has no
     room, margin included: none if it fits.
     """
 
@@ -40,6 +51,7 @@ class Placement:
     offloaded: float
     accelerator: Accelerator | None
     shortages: Mapping[str, int]
+    parts: tuple[Part, ...]
 
     @property
     def gpu_layers(self) -> int:
@@ -291,6 +303,7 @@ class Placer:
             self._offloaded(configuration),
             None if most is None else by_id[most.device],
             {name: size for name, size in short.items() if size > 0},
+            self._parts(configuration),
         )
 
     def _memory(self, configuration: Configuration, rows: Sequence[DeviceMemory]) -> MemoryPlan:
@@ -301,6 +314,33 @@ class Placer:
         untouched = last.compute_bytes - touched_bytes(self.shape, configuration)
         mapped = host.weights_bytes + host.repacked_bytes - beside
         return MemoryPlan(tuple(rows), must_fit, mapped, must_fit - max(0, untouched))
+
+    def _parts(self, configuration: Configuration) -> tuple[Part, ...]:
+        if configuration.gpu_layers == 0:
+            return (Part(None, 1.0, 1.0, 1.0),)
+        model, stay = self.stack(configuration), configuration.cpu_expert_layers
+        experts = model.experts[-1]
+        dense = max(1, model.weights[-1] - experts)
+        counts = configuration.layers_per_device or (configuration.gpu_layers,)
+        parts = []
+        for device, (begin, end) in zip(self.devices, self._cuts(configuration, counts), strict=True):
+            inside = model.experts[end] - model.experts[begin]
+            there = max(0, model.experts[end] - model.experts[max(begin, stay)])
+            parts.append(
+                Part(
+                    device,
+                    (min(end, self.shape.n_layer) - min(begin, self.shape.n_layer)) / self.shape.n_layer,
+                    (model.weights[end] - model.weights[begin] - inside) / dense,
+                    there / experts if experts else 0.0,
+                )
+            )
+        here = Part(
+            None,
+            1 - sum(part.layers for part in parts),
+            1 - sum(part.dense for part in parts),
+            1 - sum(part.experts for part in parts) if experts else 0.0,
+        )
+        return (here, *parts)
 
     def _offloaded(self, configuration: Configuration) -> float:
         """The share of the bytes that a token streams: of routed experts it uses a few."""
