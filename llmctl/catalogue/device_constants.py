@@ -54,6 +54,7 @@ class DeviceConstants:
     activation_bytes: float
     attention_decode_share: float
     attention_prefill_share: float
+    flash_prefill_share: float
     types: Mapping[str, float]
     backends: Mapping[str, Backend]
 
@@ -89,6 +90,7 @@ def read_devices(table: Table) -> DeviceConstants:
         activation_bytes=table.number("activation_bytes"),
         attention_decode_share=table.number("attention_decode_share"),
         attention_prefill_share=table.number("attention_prefill_share"),
+        flash_prefill_share=table.number("flash_prefill_share"),
         types=types,
         backends=backends,
     )

@@ -14,7 +14,7 @@ LEAST_BATCH = 32  # tokens, from which on weights in the CPU's memory are copied
 LANE_BYTES_PER_S = {1: 0.25e9, 2: 0.5e9, 3: 0.985e9, 4: 1.969e9, 5: 3.938e9, 6: 7.563e9}  # by generation of PCI Express
 
 
-def device_rates(device: Accelerator, constants: SpeedConstants) -> Rates:
+def device_rates(device: Accelerator, flash_attention: bool, constants: SpeedConstants) -> Rates:
     """Of a backend without constants of its own, the slowest there is; of an unknown bandwidth, the slowest in use."""
     of_devices = constants.devices
     known = backend_of(device, of_devices)
@@ -25,12 +25,13 @@ def device_rates(device: Accelerator, constants: SpeedConstants) -> Rates:
     if specified := device.compute_flop_per_s:
         filled = sqrt(specified * known.prefill_flop_per_s) * prod(kind.prefill for kind in kinds)
         flop = min(of_devices.peak_share * specified, filled)
+    attending = of_devices.flash_prefill_share if flash_attention else of_devices.attention_prefill_share
     return Rates(
         {None: stream, **{name: stream * share for name, share in of_devices.types.items()}},
         {None: flop},
         kv_bytes_per_s=stream,
         attention_decode_flop_per_s=flop * of_devices.attention_decode_share,
-        attention_prefill_flop_per_s=flop * of_devices.attention_prefill_share,
+        attention_prefill_flop_per_s=flop * attending,
         layer_s=known.layer_s,
         basis="device" if device.bandwidth_bytes_per_s else UNKNOWN,
         activation_s=of_devices.activation_bytes / flow,

@@ -88,7 +88,7 @@ def forecast(
         )
 
     def pair_s(flop: float) -> float:
-        return sum(part.layers * flop / rates.attention_prefill_flop_per_s for rates, part in parts)
+        return sum(part.layers * flop / rates.attention_prefill_flop_per_s for rates, part, _ in readers)
 
     def prompt_s(rates: Rates, part: Part) -> float:
         products = part.dense * rates.product_s(body)
@@ -125,13 +125,13 @@ def _holds(part: Part) -> bool:
 def _rates(machine: Machine, part: Part, on_cpu: CpuSettings, constants: SpeedConstants) -> Rates:
     if part.accelerator is None:
         return cpu_rates(machine, on_cpu, constants)
-    return device_rates(part.accelerator, constants)
+    return device_rates(part.accelerator, on_cpu.flash_attention, constants)
 
 
 def _readers(
     parts: Sequence[tuple[Rates, Part]], settings: Configuration, constants: SpeedConstants
 ) -> list[tuple[Rates, Part, float]]:
-    """Who computes a prompt's products with what each part holds, and how fast weights get there. What the CPU holds
+    """Who computes a prompt with what each part holds, and how fast weights get there. What the CPU holds
     is computed by the first device, to which it is copied for each micro-batch (offload_op in ggml-backend.cpp)."""
     devices = [(rates, part.accelerator) for rates, part in parts if part.accelerator is not None]
     readers = []

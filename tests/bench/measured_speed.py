@@ -8,9 +8,10 @@ shape and mix are guessed from its parameters. What can't be used is told with i
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -20,9 +21,15 @@ from typing import Any
 from llmctl import catalogue, paths
 from llmctl.gguf.mix import FINER, base_type
 from llmctl.gguf.quant import QUANT_BY_NAME
+from llmctl.catalogue.speed_constants import SpeedConstants
+from llmctl.planner.placement import Placement, Placer
+from llmctl.planner.speed import forecast
 from llmctl.probe import table
 from llmctl.probe.table import Device
+from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, Machine, Memory
 from llmctl.types.model import Shape, Weights
+from llmctl.types.pace import Pace
+from llmctl.types.plan import UBATCH, Configuration
 from tests.fakes.real_shapes import models, shape_of
 
 # What the names of measured models begin with (in lower case, without a publisher) -> the shape, the first that fits.
@@ -116,7 +123,12 @@ DEVICES: Mapping[str, str] = {
     "RTX PRO 6000 Blackwell Max-Q": "RTX PRO 6000 Blackwell Max-Q Workstation Edition",
 }
 FILE_SHARE = 0.998  # of a file's bytes are tensors, the rest is its header
-# Bits per weight of a whole file, where a row gives no size: the median of the rows that do.
+# The processor beside a device is hardly ever named: two channels of DDR5-5600, eight fast cores.
+CPU = Cpu("not said", "x86_64", 8, 16, 8, ("AVX2",))
+CPU_BYTES_PER_S = 89.6e9
+THREADS = 8
+FIRST_VULKAN = "2024-06"
+GIB = 1 << 30
 Row = dict[str, Any]
 
 
@@ -171,7 +183,13 @@ def _measured(row: Row, sizes: _Sizes) -> Measured | str:
         return "CPU only"
     if "speculation on" in row["harness"]:
         return "with speculation"
+    if row["date"] < FIRST_VULKAN and row["backend"] == "vulkan":
+        return "with the first builds of the Vulkan backend"
+    if row["test"] == "pp" and row["device"].startswith("Radeon 8060S") and row["date"] < "2026":
+        return "prefill in the first months of this chip's drivers, up to five times slower than later"
     device = device_of(row["device"])
+    if device is not None and device.note:
+        return f"which of several kinds it is isn't said: {row['device']}"
     if device is None or not device.bandwidth_bytes_per_s:
         return f"device not in profiles/devices.toml: {row['device']}"
     name = shape_name(row["model"])
@@ -319,8 +337,59 @@ def _bits(name: str) -> float:
     return QUANT_BY_NAME[name].bits_per_weight
 
 
-def by_device(rows: Iterable[Measured]) -> Iterator[tuple[str, list[Measured]]]:
-    groups: dict[str, list[Measured]] = {}
-    for one in rows:
-        groups.setdefault(one.name, []).append(one)
-    yield from groups.items()
+@dataclass(frozen=True)
+class Case:
+    """A row with the machine and the placement that it was measured with: on one device, or on several alike."""
+
+    measured: Measured
+    machine: Machine
+    placement: Placement
+
+    def pace(self, constants: SpeedConstants) -> Pace:
+        one = self.measured
+        return forecast(self.machine, one.shape, one.weights, self.placement, (THREADS, THREADS), constants).pace
+
+    def seconds(self, constants: SpeedConstants) -> float:
+        """Of a token, in the middle of the answer or of the prompt."""
+        pace, one = self.pace(constants), self.measured
+        if one.row["test"] == "tg":
+            return pace.decode_s(one.depth)
+        return pace.prefill_s(one.prompt_tokens, one.depth) / one.prompt_tokens
+
+    def error(self, constants: SpeedConstants) -> float:
+        """The logarithm of measured over predicted tokens per second."""
+        return math.log(self.measured.tok_s * self.seconds(constants))
+
+
+def case(one: Measured) -> Case:
+    cards = tuple(_card(one, number) for number in range(one.row["n_devices"]))
+    machine = Machine(Memory(512 * GIB, 500 * GIB, bandwidth_bytes_per_s=CPU_BYTES_PER_S), CPU, accelerators=cards)
+    placer = Placer(machine, one.shape, one.weights)
+    layers = one.row.get("n_gpu_layers") or placer.height
+    settings = Configuration(
+        max(512, one.depth + one.prompt_tokens),
+        flash_attention=bool(one.row.get("flash_attn")),
+        ubatch=one.row.get("n_ubatch") or UBATCH,
+        gpu_layers=min(layers, placer.height),
+        cpu_expert_layers=one.row.get("n_cpu_moe") or 0,
+    )
+    return Case(one, machine, placer.place(settings))
+
+
+def _card(one: Measured, number: int) -> Accelerator:
+    device = one.device
+    return Accelerator(
+        f"card{number}",
+        device.name,
+        device.vendor,
+        AcceleratorKind.DISCRETE if one.row["n_devices"] > 1 else device.kind or AcceleratorKind.INTEGRATED,
+        512 * GIB,
+        500 * GIB,
+        bandwidth_bytes_per_s=device.bandwidth_bytes_per_s,
+        compute_capability=device.compute_capability,
+        architecture=device.architecture,
+        compute_flop_per_s=device.flop_per_s,
+        engine_backend=one.backend,
+        usable=True,
+        pcie=one.row.get("pcie"),
+    )
