@@ -30,13 +30,14 @@ class Backend:
     Decoding streams at ``share`` of the specified bandwidth and takes ``layer_s`` for each layer besides. Prefill
     computes at the least of ``peak_share`` of the specified rate and the geometric mean of that and
     ``prefill_flop_per_s``, as large devices are not filled; where no rate is specified, at ``prefill_flop_per_byte`` of
-    bandwidth.
+    bandwidth. Flash attention reaches ``flash_prefill_share`` of that.
     """
 
     share: float
     layer_s: float
     prefill_flop_per_s: float
     prefill_flop_per_byte: float
+    flash_prefill_share: float
     kinds: tuple[Kind, ...]
 
 
@@ -54,7 +55,6 @@ class DeviceConstants:
     activation_bytes: float
     attention_decode_share: float
     attention_prefill_share: float
-    flash_prefill_share: float
     types: Mapping[str, float]
     backends: Mapping[str, Backend]
 
@@ -77,6 +77,7 @@ def read_devices(table: Table) -> DeviceConstants:
             one.number("layer_s"),
             one.number("prefill_flop_per_s"),
             one.number("prefill_flop_per_byte"),
+            one.number("flash_prefill_share"),
             tuple(kinds),
         )
         one.end()
@@ -90,7 +91,6 @@ def read_devices(table: Table) -> DeviceConstants:
         activation_bytes=table.number("activation_bytes"),
         attention_decode_share=table.number("attention_decode_share"),
         attention_prefill_share=table.number("attention_prefill_share"),
-        flash_prefill_share=table.number("flash_prefill_share"),
         types=types,
         backends=backends,
     )

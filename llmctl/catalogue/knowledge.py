@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from llmctl.catalogue.schema import Table, WrongFieldError
 from llmctl.catalogue.device_constants import read_devices
+from llmctl.catalogue.schema import Table, WrongFieldError
 from llmctl.catalogue.speed_constants import SpeedConstants, read_speed
 from llmctl.errors import ConfigError
 

@@ -25,7 +25,7 @@ def device_rates(device: Accelerator, flash_attention: bool, constants: SpeedCon
     if specified := device.compute_flop_per_s:
         filled = sqrt(specified * known.prefill_flop_per_s) * prod(kind.prefill for kind in kinds)
         flop = min(of_devices.peak_share * specified, filled)
-    attending = of_devices.flash_prefill_share if flash_attention else of_devices.attention_prefill_share
+    attending = known.flash_prefill_share if flash_attention else of_devices.attention_prefill_share
     return Rates(
         {None: stream, **{name: stream * share for name, share in of_devices.types.items()}},
         {None: flop},

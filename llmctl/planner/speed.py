@@ -25,7 +25,7 @@ from llmctl.planner.compute import flash
 from llmctl.planner.cpu_rates import CpuSettings, cpu_rates
 from llmctl.planner.device_rates import LEAST_BATCH, device_rates, link_bytes_per_s
 from llmctl.planner.memory import repacked_types
-from llmctl.planner.placement import Part, Placement
+from llmctl.planner.placement import COPIES, Part, Placement
 from llmctl.planner.rates import Rates
 from llmctl.planner.streamed import active_bytes, active_expert_bytes, body_bytes, cell_bytes, cell_flop
 from llmctl.types.machine import Machine
@@ -112,6 +112,7 @@ def forecast(
         batch=0 if flashes else settings.ubatch,
         ubatch_s=sum(ubatch_s(*one) for one in readers),
         ubatch=settings.ubatch,
+        turns=1 if _holds(placement.parts[0]) else min(len(parts), COPIES),
     )
     bases = [rates.basis for rates, _ in parts]
     basis = Basis.CALIBRATED if bases == [Basis.CALIBRATED] else Basis.MODELLED

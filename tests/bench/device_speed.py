@@ -149,7 +149,9 @@ def partial(file: Path, constants: SpeedConstants) -> None:
                 for one in cases
                 if one.measured.row["test"] == test and bool(one.measured.row.get("n_cpu_moe")) == moe
             ]
-            print(line(f"  {what}, {'experts' if moe else 'layers'} on the CPU", [one.error(constants) for one in which]))
+            print(
+                line(f"  {what}, {'experts' if moe else 'layers'} on the CPU", [one.error(constants) for one in which])
+            )
     print(f"  left out: {len(rows) - len(cases)} without the number of layers, {dict(left_out)}")
 
 
@@ -159,7 +161,11 @@ def main() -> None:
     constants = catalogue.load_knowledge(paths.profiles_dir()).speed
     decode, prefill = held_out(cases, constants)
     table("Decoding, at most 512 tokens before, each device left out of the fit", cases, decode, True)
-    table("Prefill, each device left out of the fit", cases, prefill, False)
+    shallow = {at: error for at, error in prefill.items() if before(cases[at]) <= SHALLOW}
+    table("Prefill, at most 512 tokens before, each device left out of the fit", cases, shallow, False)
+    deep = [error for at, error in prefill.items() if at not in shallow]
+    print(line("  with more before", deep))
+    prefill = shallow
     told = constants.ranges["device"]
     share = inside(decode.values(), told.low, told.high)
     print(f"\nRange: {share:.0%} of decoding rows within {told.low} to {told.high} of what is told;")

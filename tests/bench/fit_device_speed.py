@@ -5,7 +5,7 @@
 The planner's own formulas are asked (``planner.speed.forecast``), with ``profiles/backends.toml`` as it is for what is
 not fitted. The sum of absolute logarithmic errors is made small one constant after the other, each row weighted by one
 over the root of its device's count, and each constant held near where its backend's neighbours are: most backends were
-measured on two or three devices only. All on rows with at most 512 tokens in the cache before. Prints the tables of that file. ``device_speed.py`` validates them.
+measured on two or three devices only. Decoding is fitted on rows with at most 512 tokens before, prefill on all. Prints the tables of that file. ``device_speed.py`` validates them.
 """
 
 from __future__ import annotations
@@ -60,8 +60,9 @@ PREFILL: Mapping[str, Parameter] = {
     "batch_tokens": Parameter(100.0, 0.4),
     "activation_bytes": Parameter(400.0, 0.6),
     "attention_prefill_share": Parameter(0.25, 0.5),
-    "flash_prefill_share": Parameter(0.5, 0.5),
+    **{f"{name}.flash_prefill_share": Parameter(0.5, 0.7, name) for name in FITTED},
 }
+FIELDS = ("share", "layer_s", "prefill_flop_per_s", "prefill_flop_per_byte", "flash_prefill_share")
 GENERATIONS = {0: -2, 1: -1, 2: 1, 3: 2}  # the kinds of Metal, from M1 on, by their distance from M3
 
 
@@ -89,9 +90,6 @@ def _backend(name: str, backend: Backend, values: Values) -> Backend:
         kinds.append(replace(kind, decode=decode, prefill=prefill))
     own = {field: values[f"{name}.{field}"] for field in FIELDS if f"{name}.{field}" in values}
     return replace(backend, kinds=tuple(kinds), **own)
-
-
-FIELDS = ("share", "layer_s", "prefill_flop_per_s", "prefill_flop_per_byte")
 
 
 def start(constants: SpeedConstants, parameters: Mapping[str, Parameter]) -> dict[str, float]:
@@ -142,7 +140,7 @@ def decoding(cases: Iterable[Case]) -> list[Case]:
 
 
 def prefilling(cases: Iterable[Case]) -> list[Case]:
-    return [one for one in alone(cases) if one.measured.row["test"] == "pp" and before(one) <= SHALLOW]
+    return [one for one in alone(cases) if one.measured.row["test"] == "pp"]
 
 
 def alone(cases: Iterable[Case]) -> list[Case]:

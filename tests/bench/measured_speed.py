@@ -19,9 +19,9 @@ from statistics import median
 from typing import Any
 
 from llmctl import catalogue, paths
+from llmctl.catalogue.speed_constants import SpeedConstants
 from llmctl.gguf.mix import FINER, base_type
 from llmctl.gguf.quant import QUANT_BY_NAME
-from llmctl.catalogue.speed_constants import SpeedConstants
 from llmctl.planner.placement import Placement, Placer
 from llmctl.planner.speed import forecast
 from llmctl.probe import table
@@ -181,6 +181,8 @@ def _measured(row: Row, sizes: _Sizes) -> Measured | str:
         return "backend not given"
     if row["backend"] == "cpu":
         return "CPU only"
+    if row.get("split_mode") in ("row", "tensor"):
+        return "every matrix split over devices, which llmctl does not do"
     if "speculation on" in row["harness"]:
         return "with speculation"
     if row["date"] < FIRST_VULKAN and row["backend"] == "vulkan":
