@@ -30,8 +30,8 @@ HOST_BUFFERS = (CPU, "host")  # CPU, CUDA_Host, Vulkan_Host
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What of a model one device holds, or the CPU (None): shares of its layers, of the bytes of its routed experts, and
-    of all other bytes that are streamed."""
+    """What of a model one device holds, or the CPU (None): shares of its layers, of the bytes of its routed experts,
+    and of all other bytes that are streamed."""
 
     accelerator: Accelerator | None
     layers: float
@@ -41,9 +41,9 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a model goes with its settings. ``parts`` tell it for the CPU, first, and each device. ``offloaded`` is the
-    share of what a token streams that lies on devices, ``accelerator`` the one with most. ``shortages`` has the bytes that are missing on each device that has no
-    room, margin included: none if it fits.
+    """Where a model goes with its settings. ``parts`` are the CPU's, first, and each device's. ``offloaded`` is the
+    share of what a token streams that lies on devices, ``accelerator`` the one that has most of it. ``shortages`` has
+    the bytes that are missing on each device that has no room, margin included: none if it fits.
     """
 
     memory: MemoryPlan

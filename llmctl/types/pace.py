@@ -10,9 +10,9 @@ class Pace:
     """Seconds. A token of the answer takes ``token_s`` and, for each token before it, ``cell_s`` in layers that see all
     of them and ``window_cell_s`` in those that see the last ``window`` only. A token of a prompt takes ``prompt_s``
     and ``pair_s`` or ``window_pair_s`` for each token that it is computed against; llama.cpp without flash attention
-    computes every ``batch`` of them against all of it, and throws half away. Each ``ubatch`` tokens of a prompt, or less,
-    take ``ubatch_s`` besides. ``turns`` devices work at them in turns, each with its own layers: when the first has done
-    with one, it begins the next.
+    computes every ``batch`` of them against all of it, and throws half away. Each ``ubatch`` tokens of a prompt, or
+    less, take ``ubatch_s`` besides. ``turns`` devices, each with its own layers, work at them in turns: when the first
+    has done with one, it begins the next.
     """
 
     token_s: float

@@ -4,8 +4,9 @@
 
 The planner's own formulas are asked (``planner.speed.forecast``), with ``profiles/backends.toml`` as it is for what is
 not fitted. The sum of absolute logarithmic errors is made small one constant after the other, each row weighted by one
-over the root of its device's count, and each constant held near where its backend's neighbours are: most backends were
-measured on two or three devices only. Decoding is fitted on rows with at most 512 tokens before, prefill on all. Prints the tables of that file. ``device_speed.py`` validates them.
+over the root of its device's count, and each constant held near what is usual for all backends: most of them were
+measured on two or three devices only. Decoding is fitted on rows with at most 512 tokens before, prefill on all. Prints
+the tables of that file. ``device_speed.py`` validates them.
 """
 
 from __future__ import annotations
