@@ -324,8 +324,8 @@ class Placer:
         counts = configuration.layers_per_device or (configuration.gpu_layers,)
         parts = []
         for device, (begin, end) in zip(self.devices, self._cuts(configuration, counts), strict=True):
-            inside = model.experts[end] - model.experts[begin]
-            there = max(0, model.experts[end] - model.experts[max(begin, stay)])
+            inside = model.experts[end] - model.experts[begin] if experts else 0
+            there = max(0, model.experts[end] - model.experts[max(begin, stay)]) if experts else 0
             parts.append(
                 Part(
                     device,
