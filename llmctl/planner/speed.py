@@ -24,10 +24,10 @@ from llmctl.catalogue.speed_constants import Range, SpeedConstants
 from llmctl.planner.compute import flash
 from llmctl.planner.cpu_rates import CpuSettings, cpu_rates
 from llmctl.planner.device_rates import LEAST_BATCH, device_rates, link_bytes_per_s
-from llmctl.planner.memory import repacked_types
+from llmctl.planner.memory import head_bytes, repacked_types
 from llmctl.planner.placement import COPIES, Part, Placement
 from llmctl.planner.rates import Rates
-from llmctl.planner.streamed import active_bytes, active_expert_bytes, body_bytes, cell_bytes, cell_flop
+from llmctl.planner.streamed import active_bytes, active_expert_bytes, cell_bytes, cell_flop
 from llmctl.types.machine import Machine
 from llmctl.types.model import Shape, Weights
 from llmctl.types.pace import Pace
@@ -70,7 +70,7 @@ def forecast(
     readers = _readers(parts, settings, constants)
     experts = active_expert_bytes(weights, shape)
     dense = _without(active_bytes(weights, shape), experts)
-    body = _without(body_bytes(weights, shape), experts)
+    body = _less(dense, head_bytes(shape, weights))
     unused = shape.n_expert / shape.n_expert_used if shape.n_expert and shape.n_expert_used else 1.0
     full_bytes, window_bytes = cell_bytes(shape, settings.kv_type)
     full_flop, window_flop = cell_flop(shape)
@@ -142,6 +142,12 @@ def _readers(
             rates, copied = devices[0][0], link_bytes_per_s(devices[0][1], constants.devices)
         readers.append((rates, part, copied))
     return readers
+
+
+def _less(all_bytes: Mapping[str, float], size: float) -> dict[str, float]:
+    """So much less, in proportion: logits are made for the last token of a prompt only, and no expert makes them."""
+    share = max(0.0, 1 - size / max(1.0, sum(all_bytes.values())))
+    return {name: share * one for name, one in all_bytes.items()}
 
 
 def _without(all_bytes: Mapping[str, float], some: Mapping[str, float]) -> dict[str, float]:
