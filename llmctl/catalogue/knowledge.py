@@ -8,9 +8,11 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from llmctl.catalogue.device_constants import read_devices
 from llmctl.catalogue.schema import Table, WrongFieldError
 from llmctl.catalogue.speed_constants import SpeedConstants, read_speed
 from llmctl.errors import ConfigError
@@ -93,11 +95,12 @@ class Knowledge:
 
 def load_knowledge(folder: Path) -> Knowledge:
     """All of it, out of ``profiles/``. Raises ConfigError."""
+    devices = _read(folder / "backends.toml", read_devices)
     return Knowledge(
         tasks=_read(folder / "tasks.toml", _tasks),
         quality=_read(folder / "benchmarks.toml", _quality),
         quants=_read(folder / "quants.toml", _quants),
-        speed=_read(folder / "speed.toml", read_speed),
+        speed=_read(folder / "speed.toml", partial(read_speed, devices=devices)),
     )
 
 

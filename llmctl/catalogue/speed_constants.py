@@ -5,17 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from llmctl.catalogue.device_constants import DeviceConstants
 from llmctl.catalogue.schema import Table
-
-
-@dataclass(frozen=True, slots=True)
-class Backend:
-    """A kind of device without a benchmark: the ``share`` of its bandwidth that decoding reaches, the fixed time of a
-    layer, and operations of prefill per byte of bandwidth."""
-
-    share: float
-    layer_s: float
-    prefill_flop_per_byte: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +54,16 @@ class SpeedConstants:
     unknown_device_bytes_per_s: float
     cores: tuple[Core, ...]
     likeness: Mapping[str, Likeness]
-    backends: Mapping[str, Backend]
+    devices: DeviceConstants
     ranges: Mapping[str, Range]
 
 
-def read_speed(table: Table) -> SpeedConstants:
-    """The tables out of the file. Raises WrongFieldError."""
+def read_speed(table: Table, devices: DeviceConstants) -> SpeedConstants:
+    """The tables out of the file, with those of ``devices``. Raises WrongFieldError."""
     cpu = table.table("cpu")
     likeness = {}
     for name, one in table.table("like").named_tables().items():
         likeness[name] = Likeness(one.text("measured"), one.number("decode"), one.number("prefill"))
-        one.end()
-    backends = {}
-    for name, one in table.table("backend").named_tables().items():
-        backends[name] = Backend(one.number("share"), one.number("layer_s"), one.number("prefill_flop_per_byte"))
         one.end()
     ranges = {}
     for name, one in table.table("range").named_tables().items():
@@ -101,7 +88,7 @@ def read_speed(table: Table) -> SpeedConstants:
         unknown_device_bytes_per_s=table.number("unknown_device_bytes_per_s"),
         cores=tuple(cores),
         likeness=likeness,
-        backends=backends,
+        devices=devices,
         ranges=ranges,
     )
     cpu.end()

@@ -1,23 +1,57 @@
-"""A device's rates, from its bandwidth and its backend's constants."""
+"""A device's rates, from what it is specified with and its backend's constants."""
 
 from __future__ import annotations
 
+import re
+from math import prod, sqrt
+
+from llmctl.catalogue.device_constants import Backend, DeviceConstants
 from llmctl.catalogue.speed_constants import SpeedConstants
 from llmctl.planner.rates import UNKNOWN, Rates
+from llmctl.types.machine import Accelerator, AcceleratorKind
+
+LEAST_BATCH = 32  # tokens, from which on weights in the CPU's memory are copied to a device (ggml's op_offload)
+LANE_BYTES_PER_S = {1: 0.25e9, 2: 0.5e9, 3: 0.985e9, 4: 1.969e9, 5: 3.938e9, 6: 7.563e9}  # by generation of PCI Express
 
 
-def device_rates(backend: str | None, bandwidth: float | None, constants: SpeedConstants) -> Rates:
-    """A device's, from its bandwidth. A backend without constants of its own is taken for the slowest there is."""
-    slowest = min(constants.backends.values(), key=lambda one: one.share)
-    known = constants.backends.get((backend or "").lower(), slowest)
-    flow = bandwidth or constants.unknown_device_bytes_per_s
-    stream, flop = known.share * flow, known.prefill_flop_per_byte * flow
+def device_rates(device: Accelerator, flash_attention: bool, constants: SpeedConstants) -> Rates:
+    """Of a backend without constants of its own, the slowest there is; of an unknown bandwidth, the slowest in use."""
+    of_devices = constants.devices
+    known = backend_of(device, of_devices)
+    kinds = [kind for kind in known.kinds if kind.has(device)]
+    flow = device.bandwidth_bytes_per_s or constants.unknown_device_bytes_per_s
+    stream = known.share * flow * prod(kind.decode for kind in kinds)
+    flop = known.prefill_flop_per_byte * flow
+    if specified := device.compute_flop_per_s:
+        filled = sqrt(specified * known.prefill_flop_per_s) * prod(kind.prefill for kind in kinds)
+        flop = min(of_devices.peak_share * specified, filled)
+    attending = known.flash_prefill_share if flash_attention else of_devices.attention_prefill_share
     return Rates(
-        {None: stream},
+        {None: stream, **{name: stream * share for name, share in of_devices.types.items()}},
         {None: flop},
         kv_bytes_per_s=stream,
-        attention_decode_flop_per_s=flop * constants.attention_decode_share,
-        attention_prefill_flop_per_s=flop * constants.attention_prefill_share,
+        attention_decode_flop_per_s=flop * of_devices.attention_decode_share,
+        attention_prefill_flop_per_s=flop * attending,
         layer_s=known.layer_s,
-        basis="device" if bandwidth else UNKNOWN,
+        basis="device" if device.bandwidth_bytes_per_s else UNKNOWN,
+        activation_s=of_devices.activation_bytes / flow,
+        expert_decode=1 / of_devices.expert_share,
+        expert_layer_s=of_devices.expert_layer_s,
+        batch_tokens=of_devices.batch_tokens,
     )
+
+
+def backend_of(device: Accelerator, constants: DeviceConstants) -> Backend:
+    """Its backend's constants, or the slowest."""
+    slowest = min(constants.backends.values(), key=lambda one: one.share)
+    return constants.backends.get((device.engine_backend or "").lower(), slowest)
+
+
+def link_bytes_per_s(device: Accelerator, constants: DeviceConstants) -> float:
+    """How fast weights are copied to it from the CPU's memory; infinite where that is its own."""
+    if device.kind is not AcceleratorKind.DISCRETE:
+        return float("inf")
+    told = re.fullmatch(r"gen(\d) x(\d+)", device.pcie or "")
+    if told is None or int(told[1]) not in LANE_BYTES_PER_S:
+        return constants.unknown_link_bytes_per_s
+    return constants.link_share * LANE_BYTES_PER_S[int(told[1])] * int(told[2])

@@ -29,10 +29,21 @@ HOST_BUFFERS = (CPU, "host")  # CPU, CUDA_Host, Vulkan_Host
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """What of a model one device holds, or the CPU (None): shares of its layers, of the bytes of its routed experts,
+    and of all other bytes that are streamed."""
+
+    accelerator: Accelerator | None
+    layers: float
+    dense: float
+    experts: float
+
+
+@dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a model goes with its settings. ``offloaded`` is the share of what a token streams that lies on devices,
-    ``accelerator`` the one that has most of it. ``shortages`` has the bytes that are missing on each device that has no
-    room, margin included: none if it fits.
+    """Where a model goes with its settings. ``parts`` are the CPU's, first, and each device's. ``offloaded`` is the
+    share of what a token streams that lies on devices, ``accelerator`` the one that has most of it. ``shortages`` has
+    the bytes that are missing on each device that has no room, margin included: none if it fits.
     """
 
     memory: MemoryPlan
@@ -40,6 +51,7 @@ class Placement:
     offloaded: float
     accelerator: Accelerator | None
     shortages: Mapping[str, int]
+    parts: tuple[Part, ...]
 
     @property
     def gpu_layers(self) -> int:
@@ -291,6 +303,7 @@ class Placer:
             self._offloaded(configuration),
             None if most is None else by_id[most.device],
             {name: size for name, size in short.items() if size > 0},
+            self._parts(configuration),
         )
 
     def _memory(self, rows: Sequence[DeviceMemory], untouched: int) -> MemoryPlan:
@@ -300,6 +313,33 @@ class Placer:
         mapped = host.weights_bytes + host.repacked_bytes - beside
         touched = must_fit - untouched + vocabulary_bytes(self.shape)
         return MemoryPlan(tuple(rows), max(must_fit, touched), mapped, touched)
+
+    def _parts(self, configuration: Configuration) -> tuple[Part, ...]:
+        if configuration.gpu_layers == 0:
+            return (Part(None, 1.0, 1.0, 1.0),)
+        model, stay = self.stack(configuration), configuration.cpu_expert_layers
+        experts = model.experts[-1]
+        dense = max(1, model.weights[-1] - experts)
+        counts = configuration.layers_per_device or (configuration.gpu_layers,)
+        parts = []
+        for device, (begin, end) in zip(self.devices, self._cuts(configuration, counts), strict=True):
+            inside = model.experts[end] - model.experts[begin] if experts else 0
+            there = max(0, model.experts[end] - model.experts[max(begin, stay)]) if experts else 0
+            parts.append(
+                Part(
+                    device,
+                    (min(end, self.shape.n_layer) - min(begin, self.shape.n_layer)) / self.shape.n_layer,
+                    (model.weights[end] - model.weights[begin] - inside) / dense,
+                    there / experts if experts else 0.0,
+                )
+            )
+        here = Part(
+            None,
+            1 - sum(part.layers for part in parts),
+            1 - sum(part.dense for part in parts),
+            1 - sum(part.experts for part in parts) if experts else 0.0,
+        )
+        return (here, *parts)
 
     def _offloaded(self, configuration: Configuration) -> float:
         """The share of the bytes that a token streams: of routed experts it uses a few."""

@@ -15,8 +15,9 @@ class Rates:
     """What one device does: weight bytes streamed in decoding and operations done in prefill per second, by weight type
     (None: any other), cache bytes read and attention's operations, and the times that a layer costs beside that:
     ``layer_s`` in decoding, ``activation_s`` in prefill for each token and element of the embedding. Routed experts
-    take ``expert_decode`` and ``expert_prefill`` times as long as other weights. ``basis`` names the range in
-    ``speed.toml``."""
+    take ``expert_decode`` and ``expert_prefill`` times as long as other weights, and a layer that has some
+    ``expert_layer_s`` more. In prefill every micro-batch costs all weights as much as ``batch_tokens`` tokens would:
+    they are read, and the last tiles of a product are not full. ``basis`` names the range in ``speed.toml``."""
 
     decode: Mapping[str | None, float]
     prefill: Mapping[str | None, float]
@@ -28,6 +29,8 @@ class Rates:
     activation_s: float = 0.0
     expert_decode: float = 1.0
     expert_prefill: float = 1.0
+    expert_layer_s: float = 0.0
+    batch_tokens: float = 0.0
 
     def streaming_s(self, type_bytes: Mapping[str, float]) -> float:
         return sum(size / self.decode.get(name, self.decode[None]) for name, size in type_bytes.items())

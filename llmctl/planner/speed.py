@@ -17,20 +17,21 @@ What no kernel was measured for stands in ``profiles/speed.toml``, with where it
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from llmctl.catalogue.speed_constants import Range, SpeedConstants
 from llmctl.planner.compute import flash
 from llmctl.planner.cpu_rates import CpuSettings, cpu_rates
-from llmctl.planner.device_rates import device_rates
-from llmctl.planner.memory import repacked_types
-from llmctl.planner.placement import Placement
+from llmctl.planner.device_rates import LEAST_BATCH, device_rates, link_bytes_per_s
+from llmctl.planner.memory import head_bytes, repacked_types
+from llmctl.planner.placement import COPIES, Part, Placement
 from llmctl.planner.rates import Rates
-from llmctl.planner.streamed import active_bytes, active_expert_bytes, body_bytes, cell_bytes, cell_flop
+from llmctl.planner.streamed import active_bytes, active_expert_bytes, cell_bytes, cell_flop
 from llmctl.types.machine import Machine
 from llmctl.types.model import Shape, Weights
 from llmctl.types.pace import Pace
-from llmctl.types.plan import Basis, Speed
+from llmctl.types.plan import Basis, Configuration, Speed
 
 Threads = tuple[int, int]
 """Those of decoding and those of prefill."""
@@ -65,39 +66,89 @@ def forecast(
     flashes = flash(shape, settings)
     repacks = settings.repack and bool(repacked_types(machine))
     on_cpu = CpuSettings(*threads, repacks, flashes, settings.kv_type)
-    parts = [(cpu_rates(machine, on_cpu, constants), 1 - placement.offloaded)]
-    if placement.accelerator is not None and placement.offloaded:
-        device = placement.accelerator
-        parts.append(
-            (device_rates(device.engine_backend, device.bandwidth_bytes_per_s, constants), placement.offloaded)
-        )
-    parts = [(rates, share) for rates, share in parts if share > 0]
-    active, experts = active_bytes(weights, shape), active_expert_bytes(weights, shape)
-    body = body_bytes(weights, shape)
+    parts = [(_rates(machine, part, on_cpu, constants), part) for part in placement.parts if _holds(part)]
+    readers = _readers(parts, settings, constants)
+    experts = active_expert_bytes(weights, shape)
+    dense = _without(active_bytes(weights, shape), experts)
+    body = _less(dense, head_bytes(shape, weights))
+    unused = shape.n_expert / shape.n_expert_used if shape.n_expert and shape.n_expert_used else 1.0
     full_bytes, window_bytes = cell_bytes(shape, settings.kv_type)
     full_flop, window_flop = cell_flop(shape)
 
-    def token_s(rates: Rates) -> float:
-        streamed = rates.streaming_s(active) + (rates.expert_decode - 1) * rates.streaming_s(experts)
-        return streamed + 2 * shape.state_bytes / rates.kv_bytes_per_s + shape.n_layer * rates.layer_s
+    def token_s(rates: Rates, part: Part) -> float:
+        layer_s = rates.layer_s + (rates.expert_layer_s if shape.n_expert else 0.0)
+        streamed = part.dense * rates.streaming_s(dense)
+        streamed += part.experts * rates.expert_decode * rates.streaming_s(experts)
+        return streamed + part.layers * (2 * shape.state_bytes / rates.kv_bytes_per_s + shape.n_layer * layer_s)
 
-    def cell_s(rates: Rates, size: float, flop: float) -> float:
-        return size / rates.kv_bytes_per_s + flop / rates.attention_decode_flop_per_s
+    def cell_s(size: float, flop: float) -> float:
+        return sum(
+            part.layers * (size / rates.kv_bytes_per_s + flop / rates.attention_decode_flop_per_s)
+            for rates, part in parts
+        )
 
-    def prompt_s(rates: Rates) -> float:
-        products = rates.product_s(body) + (rates.expert_prefill - 1) * rates.product_s(experts)
-        return products + shape.n_layer * shape.n_embd * rates.activation_s
+    def pair_s(flop: float) -> float:
+        return sum(part.layers * flop / rates.attention_prefill_flop_per_s for rates, part, _ in readers)
+
+    def prompt_s(rates: Rates, part: Part) -> float:
+        products = part.dense * rates.product_s(body)
+        products += part.experts * rates.expert_prefill * rates.product_s(experts)
+        return products + part.layers * shape.n_layer * shape.n_embd * rates.activation_s
+
+    def ubatch_s(rates: Rates, part: Part, copied_bytes_per_s: float) -> float:
+        products = part.dense * rates.product_s(body) + part.experts * unused * rates.product_s(experts)
+        size = part.dense * sum(body.values()) + part.experts * unused * sum(experts.values())
+        return rates.batch_tokens * products + size / copied_bytes_per_s
 
     told = Pace(
-        token_s=(shape.n_vocab or 0) * constants.vocabulary_s + sum(share * token_s(one) for one, share in parts),
-        cell_s=sum(share * cell_s(one, full_bytes, full_flop) for one, share in parts),
-        window_cell_s=sum(share * cell_s(one, window_bytes, window_flop) for one, share in parts),
-        prompt_s=sum(share * prompt_s(one) for one, share in parts),
-        pair_s=sum(share * full_flop / one.attention_prefill_flop_per_s for one, share in parts),
-        window_pair_s=sum(share * window_flop / one.attention_prefill_flop_per_s for one, share in parts),
+        token_s=placement.parts[0].dense * (shape.n_vocab or 0) * constants.vocabulary_s
+        + sum(token_s(rates, part) for rates, part in parts),
+        cell_s=cell_s(full_bytes, full_flop),
+        window_cell_s=cell_s(window_bytes, window_flop),
+        prompt_s=sum(prompt_s(rates, part) for rates, part, _ in readers),
+        pair_s=pair_s(full_flop),
+        window_pair_s=pair_s(window_flop),
         window=shape.window,
         batch=0 if flashes else settings.ubatch,
+        ubatch_s=sum(ubatch_s(*one) for one in readers),
+        ubatch=settings.ubatch,
+        turns=1 if _holds(placement.parts[0]) else min(len(parts), COPIES),
     )
     bases = [rates.basis for rates, _ in parts]
     basis = Basis.CALIBRATED if bases == [Basis.CALIBRATED] else Basis.MODELLED
     return Forecast(told, basis, min((constants.ranges[name] for name in bases), key=lambda one: one.low))
+
+
+def _holds(part: Part) -> bool:
+    return part.dense > 1e-9 or part.experts > 1e-9 or part.layers > 1e-9
+
+
+def _rates(machine: Machine, part: Part, on_cpu: CpuSettings, constants: SpeedConstants) -> Rates:
+    if part.accelerator is None:
+        return cpu_rates(machine, on_cpu, constants)
+    return device_rates(part.accelerator, on_cpu.flash_attention, constants)
+
+
+def _readers(
+    parts: Sequence[tuple[Rates, Part]], settings: Configuration, constants: SpeedConstants
+) -> list[tuple[Rates, Part, float]]:
+    """Who computes a prompt with what each part holds, and how fast weights get there. What the CPU holds
+    is computed by the first device, to which it is copied for each micro-batch (offload_op in ggml-backend.cpp)."""
+    devices = [(rates, part.accelerator) for rates, part in parts if part.accelerator is not None]
+    readers = []
+    for rates, part in parts:
+        copied = float("inf")
+        if part.accelerator is None and devices and settings.ubatch >= LEAST_BATCH:
+            rates, copied = devices[0][0], link_bytes_per_s(devices[0][1], constants.devices)
+        readers.append((rates, part, copied))
+    return readers
+
+
+def _less(all_bytes: Mapping[str, float], size: float) -> dict[str, float]:
+    """So much less, in proportion: logits are made for the last token of a prompt only, and no expert makes them."""
+    share = max(0.0, 1 - size / max(1.0, sum(all_bytes.values())))
+    return {name: share * one for name, one in all_bytes.items()}
+
+
+def _without(all_bytes: Mapping[str, float], some: Mapping[str, float]) -> dict[str, float]:
+    return {name: max(0.0, size - some.get(name, 0.0)) for name, size in all_bytes.items()}

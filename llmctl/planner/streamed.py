@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from llmctl.planner.memory import element_bytes, head_bytes
+from llmctl.planner.memory import element_bytes
 from llmctl.types.model import Shape, Weights
 from llmctl.types.plan import F16
 
@@ -28,13 +28,6 @@ def _expert_bytes(weights: Weights) -> Mapping[str, float]:
         return weights.expert_type_bytes
     total = sum(weights.type_bytes.values())
     return {name: size * weights.expert_bytes / total for name, size in weights.type_bytes.items()}
-
-
-def body_bytes(weights: Weights, shape: Shape) -> dict[str, float]:
-    """The same without the output head: what a prompt's tokens go through."""
-    active = active_bytes(weights, shape)
-    share = max(0.0, 1 - head_bytes(shape, weights) / max(1.0, sum(active.values())))
-    return {name: size * share for name, size in active.items()}
 
 
 def cell_bytes(shape: Shape, kv_type: str = F16) -> tuple[float, float]:

@@ -18,7 +18,7 @@ GROUPS = (
     ("memory_total_bytes", "memory_free_bytes", "shared_bytes"),
     ("bandwidth_bytes_per_s", "bandwidth_basis"),
     *((name,) for name in ("driver", "compute_capability", "engine_backend", "architecture", "api_version")),
-    *((name,) for name in ("uuid", "pcie", "power_limit_w", "parent", "pci_id")),
+    *((name,) for name in ("uuid", "pcie", "power_limit_w", "parent", "pci_id", "compute_flop_per_s")),
 )
 # "AMD GPU (1002:744c)", and pci.ids' lists: "Navi 31 [Radeon RX 7900 XT/7900 XTX/7900 GRE/7900M]"
 NAMELESS = re.compile(r"(\w+ )?GPU( \([0-9a-f:]+\))?|.*\[.*/.*\]")
@@ -104,6 +104,7 @@ def _completed(card: Accelerator, device: Device | None, memory: Memory) -> Acce
         memory_total_bytes=sizes[0] if card.memory_total_bytes is None and len(sizes) == 1 else card.memory_total_bytes,
         compute_capability=card.compute_capability or device.compute_capability,
         architecture=card.architecture or device.architecture,
+        compute_flop_per_s=card.compute_flop_per_s or (device.flop_per_s if card.parent is None else None),
     )
 
 

@@ -70,6 +70,7 @@ class Accelerator:
     ``pcie`` is the link as it could be at best, "gen4 x16". ``api_version`` is the newest version of the vendor's
     interface that the driver takes (CUDA 12.4). A MIG slice names its ``parent``'s id.
     ``pci_id`` is the vendor and device number, "1002:747e" in lower case, None where it is on no PCI bus.
+    ``compute_flop_per_s`` is what it is specified with in f16, None where that isn't known.
     """
 
     id: str
@@ -93,6 +94,7 @@ class Accelerator:
     power_limit_w: float | None = None
     parent: str | None = None
     pci_id: str | None = None
+    compute_flop_per_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,9 @@ class Pace:
     """Seconds. A token of the answer takes ``token_s`` and, for each token before it, ``cell_s`` in layers that see all
     of them and ``window_cell_s`` in those that see the last ``window`` only. A token of a prompt takes ``prompt_s``
     and ``pair_s`` or ``window_pair_s`` for each token that it is computed against; llama.cpp without flash attention
-    computes every ``batch`` of them against all of it, and throws half away.
+    computes every ``batch`` of them against all of it, and throws half away. Each ``ubatch`` tokens of a prompt, or
+    less, take ``ubatch_s`` besides. ``turns`` devices, each with its own layers, work at them in turns: when the first
+    has done with one, it begins the next.
     """
 
     token_s: float
@@ -21,6 +23,9 @@ class Pace:
     window_pair_s: float
     window: int | None
     batch: int
+    ubatch_s: float = 0.0
+    ubatch: int = 512
+    turns: int = 1
 
     def decode_s(self, depth: float) -> float:
         """For one token with ``depth`` before it."""
@@ -37,7 +42,10 @@ class Pace:
         """For a prompt of so many tokens after ``depth`` others."""
         seen = depth + (tokens + min(tokens, self.batch)) / 2  # on average
         windowed = min(seen, (self.window or seen) + self.batch)
-        return tokens * (self.prompt_s + self.pair_s * seen + self.window_pair_s * windowed)
+        batches = -(-tokens // self.ubatch)
+        one_by_one_s = batches * self.ubatch_s
+        one_by_one_s += tokens * (self.prompt_s + self.pair_s * seen + self.window_pair_s * windowed)
+        return one_by_one_s * (batches + self.turns - 1) / (batches * self.turns)
 
     def prefill_tok_s(self, tokens: int, depth: int = 0) -> float:
         return tokens / self.prefill_s(tokens, depth)

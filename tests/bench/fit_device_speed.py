@@ -1,110 +1,185 @@
-"""Fits the constants of devices in ``profiles/speed.toml`` to published measurements with llama.cpp.
+"""Fits the constants of ``profiles/backends.toml`` to published measurements with llama.cpp.
 
-    python tests/bench/fit_device_speed.py speed.jsonl devices.json
+    python tests/bench/fit_device_speed.py speed.jsonl
 
-``speed.jsonl`` has one measurement a line (device, backend, model_bytes, params_b, test tg or pp, tok_s), and
-``devices.json`` the devices' specified bandwidths in GB/s. Decoding is taken as
-
-    1 / tok_s = streamed bytes / (share x bandwidth) + layers x layer_s
-
-for dense models on one device with at most 512 tokens cached; the streamed bytes are the file's less a twentieth, for
-the embedding table, and the layers 14 x (billions of parameters) ^ 0.4, as the models of the catalogue have. Prefill is
-operations per byte of bandwidth. Prints TOML with the number of rows, and the errors with every device left out of its
-own fit.
+The planner's own formulas are asked (``planner.speed.forecast``), with ``profiles/backends.toml`` as it is for what is
+not fitted. The sum of absolute logarithmic errors is made small one constant after the other, each row weighted by one
+over the root of its device's count, and each constant held near what is usual for all backends: most of them were
+measured on two or three devices only. Decoding is fitted on rows with at most 512 tokens before, prefill on all. Prints
+the tables of that file. ``device_speed.py`` validates them.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import re
-import statistics
 import sys
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
-STREAMED = 0.95
-SHARES = [0.4 + 0.02 * n for n in range(30)]
-LAYER_S = [0.0, *(1e-6 * 1.35**n for n in range(20))]
-Row = dict[str, Any]
+from llmctl import catalogue, paths
+from llmctl.catalogue.device_constants import Backend, DeviceConstants
+from llmctl.catalogue.speed_constants import SpeedConstants
+from tests.bench.measured_speed import Case, case, read
 
-
-def plain(name: str) -> list[str]:
-    """The name in the ways that the two files may agree on: whole, or what stands in brackets."""
-    parts = [re.sub(r"\(.*?\)", "", name), *re.findall(r"\((.*?)\)", name)]
-    return [
-        re.sub(r"geforce|nvidia|amd|apple|radeon|graphics|generation|[^a-z0-9]", "", part.lower()) for part in parts
-    ]
+SHALLOW = 512
+SMALL = 0.02  # errors below it count by their square: they are noise
+STEPS = (0.2, 0.07, 0.025, 0.01)
+ROUNDS = 3
+Values = Mapping[str, float]
 
 
-def rows_of(measurements: Path, devices: Path) -> Iterable[Row]:
-    bandwidth = {
-        name: one["bandwidth_gbps"] * 1e9
-        for one in json.loads(devices.read_text())["devices"]
-        if one.get("bandwidth_gbps")
-        for name in plain(one["name"])
+@dataclass(frozen=True)
+class Parameter:
+    """``usual`` is where it is held, ``spread`` by which factor it may be off that at the cost of one row. ``backend``
+    is whose rows it concerns, None for all."""
+
+    usual: float
+    spread: float
+    backend: str | None = None
+
+
+FITTED = ("cuda", "metal", "rocm", "vulkan")  # of SYCL there is one row
+DECODE: Mapping[str, Parameter] = {
+    **{f"{name}.share": Parameter(0.88, 0.06, name) for name in FITTED},
+    **{f"{name}.layer_s": Parameter(70e-6, 0.4, name) for name in FITTED},
+    "cuda.0.decode": Parameter(0.6, 0.2, "cuda"),
+    "cuda.1.decode": Parameter(0.94, 0.06, "cuda"),
+    "metal.generation": Parameter(1.05, 0.04, "metal"),
+    "k": Parameter(0.94, 0.06),
+    "low": Parameter(0.7, 0.3),
+    "expert_share": Parameter(0.88, 0.12),
+    "expert_layer_s": Parameter(30e-6, 0.6),
+}
+PREFILL: Mapping[str, Parameter] = {
+    **{f"{name}.prefill_flop_per_s": Parameter(27e12, 0.6, name) for name in FITTED},
+    "unified.prefill": Parameter(0.7, 0.3),
+    "vulkan.0.prefill": Parameter(2.9, 0.2, "vulkan"),
+    "peak_share": Parameter(0.7, 0.3),
+    "batch_tokens": Parameter(100.0, 0.4),
+    "activation_bytes": Parameter(400.0, 0.6),
+    "attention_prefill_share": Parameter(0.25, 0.5),
+    **{f"{name}.flash_prefill_share": Parameter(0.5, 0.7, name) for name in FITTED},
+}
+FIELDS = ("share", "layer_s", "prefill_flop_per_s", "prefill_flop_per_byte", "flash_prefill_share")
+GENERATIONS = {0: -2, 1: -1, 2: 1, 3: 2}  # the kinds of Metal, from M1 on, by their distance from M3
+
+
+def with_values(constants: SpeedConstants, values: Values) -> SpeedConstants:
+    """The constants with those of ``values`` in their place."""
+    devices = constants.devices
+    plain = {name: value for name, value in values.items() if hasattr(devices, name)}
+    types = {
+        name: values.get("k" if name[0] == "Q" and name[1] in "456" else "low", share)
+        for name, share in devices.types.items()
     }
-    for line in measurements.read_text().splitlines():
-        row: Row = json.loads(line)
-        row["bandwidth"] = next((bandwidth[name] for name in plain(row["device"]) if name in bandwidth), None)
-        if row["bandwidth"] and row["n_devices"] == 1 and row["backend"] and row["backend"] != "cpu":
-            yield row
+    backends = {name: _backend(name, one, values) for name, one in devices.backends.items()}
+    return replace(constants, devices=replace(devices, types=types, backends=backends, **plain))
 
 
-def seconds(row: Row, share: float, layer_s: float) -> float:
-    layers = 14 * row["params_b"] ** 0.4
-    return float(row["model_bytes"] * STREAMED / (share * row["bandwidth"]) + layers * layer_s)
+def _backend(name: str, backend: Backend, values: Values) -> Backend:
+    kinds = []
+    for number, kind in enumerate(backend.kinds):
+        decode = values.get(f"{name}.{number}.decode", kind.decode)
+        if name == "metal" and "metal.generation" in values:
+            decode = values["metal.generation"] ** GENERATIONS[number]
+        prefill = values.get(f"{name}.{number}.prefill", kind.prefill)
+        if "unified" in kind.these:
+            prefill = values.get("unified.prefill", prefill)
+        kinds.append(replace(kind, decode=decode, prefill=prefill))
+    own = {field: values[f"{name}.{field}"] for field in FIELDS if f"{name}.{field}" in values}
+    return replace(backend, kinds=tuple(kinds), **own)
 
 
-def errors(rows: Sequence[Row], share: float, layer_s: float) -> list[float]:
-    return [math.log(row["tok_s"] * seconds(row, share, layer_s)) for row in rows]
+def start(constants: SpeedConstants, parameters: Mapping[str, Parameter]) -> dict[str, float]:
+    return {name: one.usual for name, one in parameters.items()}
 
 
-def fit(rows: Sequence[Row]) -> tuple[float, float]:
-    """The pair with the least error, every device counting once however many rows it has."""
-    devices = {row["device"]: [one for one in rows if one["device"] == row["device"]] for row in rows}
+def fit(
+    cases: Sequence[Case], constants: SpeedConstants, parameters: Mapping[str, Parameter], first: Values
+) -> dict[str, float]:
+    """Values of ``parameters`` with the least misfit, found from ``first`` on, one after the other."""
+    counts = Counter((one.measured.name, one.measured.backend) for one in cases)
+    weights = [1 / math.sqrt(counts[one.measured.name, one.measured.backend]) for one in cases]
+    scale = len(cases) / sum(weights) if cases else 1.0
+    values = dict(first)
 
-    def misfit(pair: tuple[float, float]) -> float:
-        return statistics.mean(
-            statistics.mean(min(abs(error), 0.7) for error in errors(few, *pair)) for few in devices.values()
-        )
+    def errors(of: Values, which: Iterable[int]) -> dict[int, float]:
+        tried = with_values(constants, of)
+        return {at: scale * weights[at] * math.hypot(cases[at].error(tried), SMALL) for at in which}
 
-    return min(((share, layer_s) for share in SHARES for layer_s in LAYER_S), key=misfit)
+    def held(name: str, value: float) -> float:
+        return (math.log(value / parameters[name].usual) / parameters[name].spread) ** 2
+
+    concerned = {
+        name: [at for at, case in enumerate(cases) if one.backend in (None, case.measured.backend)]
+        for name, one in parameters.items()
+    }
+    known = errors(values, range(len(cases)))
+    for step in STEPS:
+        for _ in range(ROUNDS):
+            moved = False
+            for name in parameters:
+                for direction in (1, -1):
+                    while concerned[name]:
+                        value = values[name] * math.exp(direction * step)
+                        new = errors({**values, name: value}, concerned[name])
+                        gain = sum(known[at] - size for at, size in new.items())
+                        if gain + held(name, values[name]) - held(name, value) <= 1e-9:
+                            break
+                        values[name], moved = value, True
+                        known.update(new)
+            if not moved:
+                break
+    return values
+
+
+def decoding(cases: Iterable[Case]) -> list[Case]:
+    return [one for one in alone(cases) if one.measured.row["test"] == "tg" and before(one) <= SHALLOW]
+
+
+def prefilling(cases: Iterable[Case]) -> list[Case]:
+    return [one for one in alone(cases) if one.measured.row["test"] == "pp"]
+
+
+def alone(cases: Iterable[Case]) -> list[Case]:
+    return [one for one in cases if one.measured.row["n_devices"] == 1]
+
+
+def before(one: Case) -> int:
+    """Tokens in the cache, as the row has it: not counting what is written."""
+    return one.measured.row.get("depth") or 0
+
+
+def fit_all(cases: Sequence[Case], constants: SpeedConstants) -> dict[str, float]:
+    found = fit(decoding(cases), constants, DECODE, start(constants, DECODE))
+    return found | fit(prefilling(cases), with_values(constants, found), PREFILL, start(constants, PREFILL))
+
+
+def toml(devices: DeviceConstants) -> Iterator[str]:
+    """The lines of ``profiles/backends.toml`` but its comments."""
+    for field in fields(devices):
+        if isinstance(value := getattr(devices, field.name), float):
+            yield f"{field.name} = {value:.3g}"
+    for share in dict.fromkeys(devices.types.values()):
+        names = [name for name, other in devices.types.items() if other == share]
+        yield f"\n[[types]]\nthese = {json.dumps(names)}\nshare = {share:.3g}"
+    for name, backend in devices.backends.items():
+        yield f"\n[backend.{name}]"
+        yield from (f"{field} = {getattr(backend, field):.3g}" for field in FIELDS)
+        for kind in backend.kinds:
+            yield f"[[backend.{name}.kind]]\nthese = {json.dumps(list(kind.these))}"
+            yield f"decode = {kind.decode:.3g}\nprefill = {kind.prefill:.3g}"
 
 
 def main() -> None:
-    decode: dict[str, list[Row]] = defaultdict(list)
-    prefill: dict[str, list[float]] = defaultdict(list)
-    for row in rows_of(Path(sys.argv[1]), Path(sys.argv[2])):
-        if row.get("active_params_b"):
-            continue
-        if row["test"] == "tg" and row["model_bytes"] and (row.get("depth") or 0) <= 512:
-            decode[row["backend"]].append(row)
-        elif row["test"] == "pp" and (row.get("depth") or 0) == 0 and (row["n_prompt"] or 0) >= 256:
-            prefill[row["backend"]].append(2e9 * row["params_b"] * row["tok_s"] / row["bandwidth"])
-    held_out: list[float] = []
-    for backend, rows in sorted(decode.items()):
-        if len(rows) < 10:
-            print(f"# {backend}: {len(rows)} rows, too few")
-            continue
-        share, layer_s = fit(rows)
-        names = {row["device"] for row in rows}
-        for name in names:
-            others = [row for row in rows if row["device"] != name]
-            held_out += errors([row for row in rows if row["device"] == name], *fit(others))
-        print(
-            f"[backend.{backend}]  # {len(rows)} decode rows, {len(names)} devices, {len(prefill[backend])} of prefill"
-        )
-        print(f"share = {share:.2f}\nlayer_s = {layer_s:.2g}")
-        print(f"prefill_flop_per_byte = {statistics.median(prefill[backend] or [0]):.0f}")
-    held_out = sorted(-error for error in held_out)  # log of measured over predicted
-    absolute = sorted(abs(math.expm1(-error)) for error in held_out)
-    tenths = [math.exp(held_out[int(len(held_out) * share)]) for share in (0.1, 0.9)]
-    most = absolute[int(len(absolute) * 0.9)]
-    print(f"# left out: median error {statistics.median(absolute):.0%}, nine in ten under {most:.0%}")
-    print(f"[range.device]\nlow = {tenths[0]:.2f}\nhigh = {tenths[1]:.2f}")
+    rows, _ = read(Path(sys.argv[1]))
+    cases = [case(row) for row in rows]
+    constants = catalogue.load_knowledge(paths.profiles_dir()).speed
+    print(f"# {len(decoding(cases))} rows of decoding, {len(prefilling(cases))} of prefill")
+    print("\n".join(toml(with_values(constants, fit_all(cases, constants)).devices)))
 
 
 if __name__ == "__main__":

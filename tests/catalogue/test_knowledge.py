@@ -14,7 +14,7 @@ from llmctl.catalogue.speed_constants import SpeedConstants
 from llmctl.errors import ConfigError
 from llmctl.gguf.quant import QUANT_BY_NAME
 
-TABLES = ("tasks", "benchmarks", "quants", "speed")
+TABLES = ("tasks", "benchmarks", "quants", "speed", "backends")
 
 
 @pytest.fixture
@@ -54,7 +54,11 @@ def test_speed_constants_make_sense(folder: Path) -> None:
     assert speed.cores[-1].feature == ""
     assert set(speed.ranges) == {"calibrated", "cpu", "device", "unknown"}
     assert all(one.low < 1 < one.high for one in speed.ranges.values())
-    assert all(0 < one.share <= 1 for one in speed.backends.values())
+    devices = speed.devices
+    assert set(devices.backends) == {"cuda", "metal", "rocm", "vulkan", "sycl"}
+    assert all(0 < one.share <= 1 and 0 < one.layer_s < 1e-3 for one in devices.backends.values())
+    assert devices.types.keys() <= QUANT_BY_NAME.keys()
+    assert all(0 < share <= 1 for share in (*devices.types.values(), devices.expert_share, devices.peak_share))
     assert speed.likeness.keys() <= QUANT_BY_NAME.keys()
     assert {one.measured for one in speed.likeness.values()} <= QUANT_BY_NAME.keys()
 
@@ -76,6 +80,12 @@ def change(old: str, new: str) -> Callable[[str], str]:
         ("quants", change("bits = 8.5", "bits = 8.5\nbites = 1"), "quant.Q8_0.bites must be left out"),
         ("speed", change("[cpu]", "[cpu"), "is not valid TOML"),
         ("speed", change("[range.unknown]", "[unknown]"), "unknown must be left out"),
+        (
+            "backends",
+            change("[backend.sycl]\n", "[backend.sycl]\nshares = 1\n"),
+            "backend.sycl.shares must be left out",
+        ),
+        ("backends", change("\nexpert_share", "\nexperts_share"), "expert_share must be a number"),
     ],
 )
 def test_a_mistake_names_file_and_field(folder: Path, table: str, damage: Callable[[str], str], words: str) -> None:

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmctl.planner.cpu_rates import CpuSettings, at, best_threads, cpu_rates
-from llmctl.planner.device_rates import device_rates
 from llmctl.planner.placement import Placer
 from llmctl.planner.speed import Forecast, forecast
 from llmctl.planner.streamed import active_bytes, cell_bytes, cell_flop
@@ -126,7 +125,7 @@ def test_a_window_bounds_what_is_read_of_the_cache() -> None:
 def test_depth_and_fewer_threads_never_help(machine: Machine) -> None:
     assert pace(machine, depth=8000).decode_tok_s < pace(machine, depth=0).decode_tok_s
     assert pace(machine, threads=1).decode_tok_s <= pace(machine).decode_tok_s
-    assert pace(machine, prompt=4000).prefill_tok_s < pace(machine, prompt=100).prefill_tok_s
+    assert pace(machine, prompt=4096).prefill_tok_s < pace(machine, prompt=512).prefill_tok_s
 
 
 def test_the_basis_is_told() -> None:
@@ -179,12 +178,6 @@ def test_the_best_number_of_threads_is_what_was_measured_to_be() -> None:
     assert best_threads(replace(LAPTOP, kernels=kernels)) == (6, 8)
     barely = (MatrixRate("Q4_K", False, 8, 40e9, 100e9), MatrixRate("Q4_K", False, 4, 41e9, 60e9))
     assert best_threads(replace(LAPTOP, kernels=Kernels(barely))) == (8, 8)
-
-
-def test_a_backend_without_constants_is_taken_for_the_slowest() -> None:
-    shares = {name: device_rates(name, 100e9, CONSTANTS).decode[None] for name in (*CONSTANTS.backends, "new", None)}
-    assert shares["new"] == shares[None] == min(shares.values())
-    assert device_rates("CUDA", 100e9, CONSTANTS) == device_rates("cuda", 100e9, CONSTANTS)
 
 
 @settings(max_examples=50, deadline=None)

@@ -1,0 +1,96 @@
+"""What the speed of devices is worked out with: ``profiles/backends.toml`` as frozen tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from llmctl.catalogue.schema import Table
+from llmctl.types.machine import Accelerator
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Devices that do better or worse than others of their backend: those whose compute capability, architecture, kind
+    or vendor is one of ``these``, or whose name has one of them in it. Factors on their rates."""
+
+    these: tuple[str, ...]
+    decode: float
+    prefill: float
+
+    def has(self, device: Accelerator) -> bool:
+        exact = (device.compute_capability, device.architecture, device.vendor, device.kind.value)
+        return any(one in exact or f" {one.lower()} " in f" {device.name.lower()} " for one in self.these)
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """What one kind of the engine's backends makes of a device.
+
+    Decoding streams at ``share`` of the specified bandwidth and takes ``layer_s`` for each layer besides. Prefill
+    computes at the least of ``peak_share`` of the specified rate and the geometric mean of that and
+    ``prefill_flop_per_s``, as large devices are not filled; where no rate is specified, at ``prefill_flop_per_byte`` of
+    bandwidth. Flash attention reaches ``flash_prefill_share`` of that.
+    """
+
+    share: float
+    layer_s: float
+    prefill_flop_per_s: float
+    prefill_flop_per_byte: float
+    flash_prefill_share: float
+    kinds: tuple[Kind, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceConstants:
+    """``types``: factors on the share by weight type, 1 where a type isn't there. ``experts``: that of routed experts.
+    ``expert_layer_s``: what a layer with experts takes besides. The others as in ``planner.rates`` and the file."""
+
+    unknown_link_bytes_per_s: float
+    link_share: float
+    peak_share: float
+    expert_share: float
+    expert_layer_s: float
+    batch_tokens: float
+    activation_bytes: float
+    attention_decode_share: float
+    attention_prefill_share: float
+    types: Mapping[str, float]
+    backends: Mapping[str, Backend]
+
+
+def read_devices(table: Table) -> DeviceConstants:
+    """The tables out of the file. Raises WrongFieldError."""
+    types = {}
+    for one in table.tables("types"):
+        names, share = one.texts("these"), one.number("share")
+        one.end()
+        types.update(dict.fromkeys(names, share))
+    backends = {}
+    for name, one in table.table("backend").named_tables().items():
+        kinds = []
+        for kind in one.tables("kind"):
+            kinds.append(Kind(kind.texts("these"), kind.number("decode"), kind.number("prefill")))
+            kind.end()
+        backends[name] = Backend(
+            one.number("share"),
+            one.number("layer_s"),
+            one.number("prefill_flop_per_s"),
+            one.number("prefill_flop_per_byte"),
+            one.number("flash_prefill_share"),
+            tuple(kinds),
+        )
+        one.end()
+    return DeviceConstants(
+        unknown_link_bytes_per_s=table.number("unknown_link_bytes_per_s"),
+        link_share=table.number("link_share"),
+        peak_share=table.number("peak_share"),
+        expert_share=table.number("expert_share"),
+        expert_layer_s=table.number("expert_layer_s"),
+        batch_tokens=table.number("batch_tokens"),
+        activation_bytes=table.number("activation_bytes"),
+        attention_decode_share=table.number("attention_decode_share"),
+        attention_prefill_share=table.number("attention_prefill_share"),
+        types=types,
+        backends=backends,
+    )

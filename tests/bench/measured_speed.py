@@ -1,0 +1,397 @@
+"""Published measurements of speed, each with the device, the shape and the weights that the planner's formulas take.
+
+``speed.jsonl`` names a model and gives its file's size; the rest of what a planner reads from a header comes from the
+shapes in ``tests/fixtures/real_shapes.jsonl`` and the catalogue, by the model's name. Of a model that is in neither,
+shape and mix are guessed from its parameters. What can't be used is told with its reason.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from llmctl import catalogue, paths
+from llmctl.catalogue.speed_constants import SpeedConstants
+from llmctl.gguf.mix import FINER, base_type
+from llmctl.gguf.quant import QUANT_BY_NAME
+from llmctl.planner.placement import Placement, Placer
+from llmctl.planner.speed import forecast
+from llmctl.probe import table
+from llmctl.probe.table import Device
+from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, Machine, Memory
+from llmctl.types.model import Shape, Weights
+from llmctl.types.pace import Pace
+from llmctl.types.plan import UBATCH, Configuration
+from tests.fakes.real_shapes import models, shape_of
+
+# What the names of measured models begin with (in lower case, without a publisher) -> the shape, the first that fits.
+SHAPES: Mapping[str, str] = {
+    r"(meta-)?llama-3(\.1)?-8b|shisa-v2-llama3\.1-8b|assistant_pepe_8b|sera-8b": "llama-3.1-8b",
+    r"(meta-)?llama-3(\.[13])?-70b|shisa-v2-llama3\.3-70b|assistant_pepe_70b": "llama-3.3-70b",
+    r"llama-3\.2-1b": "llama-3.2-1b",
+    r"llama-3\.2-3b": "llama-3.2-3b",
+    r"llama-2-7b": "llama-2-7b",
+    r"llama-30b": "llama-30b",
+    r"llama-4-scout": "llama4-scout",
+    r"mixtral-8x7b": "mixtral",
+    r"mistral-small-(3|24b)|devstral-small|magistry-24b": "mistral-small",
+    r"ministral-3-3b": "ministral3-3b",
+    r"ministral-3-8b": "ministral3-8b",
+    r"mistral-small-4": "mistral4-119b",
+    r"qwen2(\.5)?-(coder-)?7b": "qwen2-7b",
+    r"qwen3-0\.6b": "qwen3-0.6b",
+    r"qwen3-4b|jan-(code|v3)-4b": "qwen3-4b",
+    r"qwen3-8b|(deepseek-r1-0528-)qwen3-8b|bonsai-8b": "qwen3-8b",
+    r"qwen3-14b|nouscoder-14b": "qwen3-14b",
+    r"qwen3-32b": "qwen3-32b",
+    r"qwen3-(coder-|vl-|omni-)?30b-a3b": "qwen3moe-30b",
+    r"qwen3-235b": "qwen3-235b",
+    r"qwen3-(next-80b|coder-next)": "qwen3next-80b",
+    r"qwen3\.5-0\.8b": "qwen3.5-0.8b",
+    r"qwen3\.5-2b": "qwen35-2b",
+    r"qwen3\.5-4b|fara1\.5-4b|agents-a1-4b": "qwen35-4b",
+    r"qwen3\.5-9b|qwythos-9b|ornith-1\.0-9b|tess-4-9b|fara1\.5-9b|omnicoder-9b": "qwen35-9b",
+    r"qwen3\.[568]-27b|tess-4-27b|fara1\.5-27b": "qwen35-27b",
+    r"qwen(3\.[56]|-agentworld)-35b-a3b|tess-4-35b": "qwen35moe-35b",
+    r"qwen3\.5-122b": "qwen35moe-122b",
+    r"gemma-2-2b": "gemma2-2b",
+    r"gemma-3-270m": "gemma3-270m",
+    r"gemma-3-1b": "gemma3-1b",
+    r"gemma-3-4b": "gemma-3-4b-it",
+    r"gemma-3-12b": "gemma3-12b",
+    r"gemma-3-27b": "gemma3-27b",
+    r"gemma-4-e2b": "gemma4-e2b",
+    r"gemma-4-e4b": "gemma4-e4b",
+    r"gemma-4-12b": "gemma4-12b",
+    r"gemma-4-26b": "gemma4-26b",
+    r"gemma-4-31b": "gemma4-31b",
+    r"phi-3-mini": "phi3-mini",
+    r"phi-4-mini": "phi4-mini",
+    r"phi-4(?!-mini)": "phi4-14b",
+    r"gpt-oss-20b": "gpt-oss-20b",
+    r"gpt-oss-120b": "gpt-oss-120b",
+    r"glm-4\.5-air": "glm4moe-air",
+    r"glm-4\.7-flash": "glm47-flash",
+    r"(nvidia-)?nemotron-(3-nano(-omni)?|3\.5-lightning|cascade-2)-30b": "nemotron-h-moe",
+    r"deepseek-v3|deepseek-r1$": "deepseek-v3",
+    r"deepseek-v2-lite": "deepseek-v2-lite",
+    r"kimi-k2": "kimi-k2",
+    r"kimi-linear": "kimi-linear-48b",
+    r"hunyuan-a13b": "hunyuan-a13b",
+    r"dots\.llm1": "dots1",
+    r"minimax-m2": "minimax-m2",
+    r"trinity-mini": "afmoe-26b",
+    r"laguna-xs": "laguna-xs",
+    r"smollm2-135m": "smollm2-135m",
+    r"smollm2-360m": "smollm2-360m",
+    r"smollm2-1\.7b": "smollm2-1.7b",
+    r"smollm3": "smollm3-3b",
+    r"lfm2(\.5)?-1\.2b": "lfm2-1.2b",
+    r"lfm2(\.5)?-2\.6b": "lfm2-2.6b",
+    r"lfm2(\.5)?-8b": "lfm2-8b-a1b",
+    r"olmo-?2-.*7b": "olmo2-7b",
+    r"olmo-?2-.*32b": "olmo2-32b",
+    r"olmo-3-7b": "olmo3-7b",
+    r"olmoe": "olmoe",
+    r"granite-3.*-8b": "granite-8b",
+    r"granite-4\.0-h-tiny": "granite-h-tiny",
+    r"granite-4\.0-h-small": "granite-h-small",
+    r"ernie-4\.5-21b": "ernie4_5-21b",
+    r"seed-oss-36b": "seed-oss-36b",
+    r"exaone-4.*-32b": "exaone4-32b",
+    r"apertus-8b": "apertus-8b",
+    r"falcon-h1-1\.5b": "falcon-h1-1.5b",
+    r"jamba|ai21-jamba2-3b": "jamba-3b",
+}
+# Models whose token table is the output head as well.
+TIED = re.compile(
+    r"gemma|llama-3\.2-|qwen3-(0|1|4b)|qwen35-[24]b|qwen3\.5-(0|2|4)|smollm|phi4-mini|lfm2|granite|jamba|ministral3-3b"
+)
+# What they are with in the table of devices, where the two say it otherwise.
+DEVICES: Mapping[str, str] = {
+    "RTX 6000 Ada": "RTX 6000 Ada Generation",
+    "RTX 5000 Ada": "RTX 5000 Ada Generation",
+    "RTX 4000 Ada": "RTX 4000 Ada Generation",
+    "RTX PRO 6000 Blackwell Max-Q": "RTX PRO 6000 Blackwell Max-Q Workstation Edition",
+}
+FILE_SHARE = 0.998  # of a file's bytes are tensors, the rest is its header
+# The processor beside a device is hardly ever named: two channels of DDR5-5600, eight fast cores.
+CPU = Cpu("not said", "x86_64", 8, 16, 8, ("AVX2",))
+CPU_BYTES_PER_S = 89.6e9
+THREADS = 8
+FIRST_VULKAN = "2024-06"
+GIB = 1 << 30
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One row. ``depth``: tokens in the cache in the middle of the answer; ``prompt_tokens`` of a prefill, else 0."""
+
+    row: Row
+    device: Device
+    backend: str
+    shape: Shape
+    weights: Weights
+    known: bool
+    depth: int
+    prompt_tokens: int
+    tok_s: float
+
+    @property
+    def name(self) -> str:
+        return str(self.row["device"])
+
+
+def read(file: Path) -> tuple[list[Measured], Counter[str]]:
+    """The rows on one device or several, and how many were left out for which reason."""
+    rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    sizes, left_out, used = _Sizes(rows), Counter[str](), []
+    for row in rows:
+        found = _measured(row, sizes)
+        if isinstance(found, str):
+            left_out[found] += 1
+        else:
+            used.append(found)
+    return used, left_out
+
+
+def device_of(name: str) -> Device | None:
+    """The line of ``profiles/devices.toml`` that a measured device is."""
+    whole = DEVICES.get(name, name)
+    whole = re.sub(r"Laptop( GPU)?\b", "Laptop GPU", whole)
+    return table.find(_devices(), name=whole)
+
+
+@cache
+def _devices() -> tuple[Device, ...]:
+    return table.load(paths.profiles_dir())
+
+
+def _measured(row: Row, sizes: _Sizes) -> Measured | str:
+    if not row["backend"]:
+        return "backend not given"
+    if row["backend"] == "cpu":
+        return "CPU only"
+    if row.get("split_mode") in ("row", "tensor"):
+        return "every matrix split over devices, which llmctl does not do"
+    if "speculation on" in row["harness"]:
+        return "with speculation"
+    if row["date"] < FIRST_VULKAN and row["backend"] == "vulkan":
+        return "with the first builds of the Vulkan backend"
+    if row["test"] == "pp" and row["device"].startswith("Radeon 8060S") and row["date"] < "2026":
+        return "prefill in the first months of this chip's drivers, up to five times slower than later"
+    device = device_of(row["device"])
+    if device is not None and device.note:
+        return f"which of several kinds it is isn't said: {row['device']}"
+    if device is None or not device.bandwidth_bytes_per_s:
+        return f"device not in profiles/devices.toml: {row['device']}"
+    name = shape_name(row["model"])
+    size = sizes.bytes_of(row, name)
+    if size is None:
+        return "neither the file's size nor the model's shape is known"
+    shape, weights = described({**row, "params_b": sizes.params_of(row, name)}, name, size)
+    answer = row.get("n_gen") or 0
+    return Measured(
+        row,
+        device,
+        row["backend"],
+        shape,
+        weights,
+        name is not None,
+        (row.get("depth") or row["n_prompt"] or 0) + answer // 2 if row["test"] == "tg" else row.get("depth") or 0,
+        (row["n_prompt"] or 512) if row["test"] == "pp" else 0,
+        row["tok_s"],
+    )
+
+
+def shape_name(model: str) -> str | None:
+    plain = re.sub(r"^[a-z-]*(?=_)_", "", model.lower())
+    return next((name for pattern, name in SHAPES.items() if re.match(pattern, plain)), None)
+
+
+class _Sizes:
+    """What a row leaves out, told by the other rows: a file's bytes by those of the same shape and label, or by the
+    label's bits per weight; and a shape's parameters by the row that rounds least."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self._same: dict[tuple[str, str], int] = {}
+        self._params: dict[str, float] = {}
+        bits: dict[str, list[float]] = {}
+        for row in rows:
+            name = shape_name(row["model"])
+            if name is not None and len(str(row["params_b"])) > len(str(self._params.get(name, ""))):
+                self._params[name] = row["params_b"]
+            if row["model_bytes"]:
+                self._same.setdefault((name or row["model"], row["quant"]), row["model_bytes"])
+                bits.setdefault(row["quant"], []).append(8 * row["model_bytes"] / row["params_b"] / 1e9)
+        self._bits = {label: median(all_bits) for label, all_bits in bits.items()}
+
+    def bytes_of(self, row: Row, name: str | None) -> int | None:
+        if size := row["model_bytes"] or self._same.get((name or row["model"], row["quant"])):
+            return int(size)
+        if name is not None and row["quant"] in self._bits:
+            return round(self._params[name] * 1e9 * self._bits[row["quant"]] / 8)
+        return None
+
+    def params_of(self, row: Row, name: str | None) -> float:
+        return float(row["params_b"] if name is None else self._params[name])
+
+
+def described(row: Row, name: str | None, file_bytes: int) -> tuple[Shape, Weights]:
+    """The model's shape, and its weights by role: the whole is the file's, the split follows from the shape."""
+    if name is None:
+        shape, tables, experts, tied = _guessed(row)
+    else:
+        shape, tables, experts, tied = _figures(name)
+    total = round(file_bytes * FILE_SHARE)
+    base = base_type(row["quant"]) or "Q4_K"
+    return shape, _weights(base, total, row["params_b"] * 1e9, tables, experts, tied)
+
+
+def _figures(name: str) -> tuple[Shape, tuple[float, float], float, bool]:
+    """Shape, elements of the token table and of what else is in the file and never streamed, elements of routed
+    experts, tied or not."""
+    if name not in models():
+        model = catalogue.find(catalogue.load(paths.profiles_dir() / "models"), name)
+        shape, figures = model.shape, {}
+        dense_first, expert_ff = 0, 0
+    else:
+        shape = shape_of(name)
+        figures = {key.partition(".")[2]: value for key, value in models()[name].items()}
+        dense_first = figures.get("leading_dense_block_count", 0)
+        expert_ff = figures.get("expert_feed_forward_length") or figures.get("feed_forward_length", 0)
+    width = figures.get("feed_forward_length", 0)
+    matrices, layers = 3, shape.n_layer - dense_first
+    if isinstance(width, list) and shape.n_expert:  # Nemotron: two matrices, in every second layer or so
+        matrices, layers = 2, sum(1 for one in width if one)
+    experts = float(layers * shape.n_expert * matrices * shape.n_embd * expert_ff) if shape.n_expert else 0.0
+    vocabulary = shape.n_vocab or 0
+    beside = float(vocabulary * shape.per_layer_width)
+    if drafts := figures.get("nextn_predict_layers", 0):  # in the file, but not used: their experts, table and head
+        beside += drafts * (experts / max(1, layers) + 2 * vocabulary * shape.n_embd)
+    return shape, (vocabulary * shape.n_embd, beside), experts, bool(TIED.match(name))
+
+
+def _guessed(row: Row) -> tuple[Shape, tuple[float, float], float, bool]:
+    params, active = row["params_b"], row.get("active_params_b")
+    layers = max(8, round(14 * (params if not active else (params * active) ** 0.5) ** 0.4))
+    n_embd = max(256, round(((active or params) * 1e9 / (12 * layers)) ** 0.5 / 64) * 64)
+    vocabulary = 32_000 if row["date"] < "2024-04" else 150_000
+    shape = Shape("llama", layers, n_embd, max(1, n_embd // 128), None, vocabulary, 8192, kv_width=layers * 2048)
+    experts = 0.0
+    if active and active < params:
+        always = 0.4 * active  # attention, shared experts and the tables of 3B active parameters
+        experts = (params - always) * 1e9
+        shape = replace(shape, n_expert=1000, n_expert_used=max(1, round(1000 * (active - always) / (params - always))))
+    return shape, (float(vocabulary * n_embd), 0.0), experts, params < 3
+
+
+def _weights(
+    base: str, total: int, elements: float, tables: tuple[float, float], experts: float, tied: bool
+) -> Weights:
+    """All bytes by role. Of what is streamed, so much is of the finer type of the label's mix as the size tells."""
+    head = base if base in ("F16", "BF16", "Q8_0") else "Q8_0" if base == "MXFP4" else "Q6_K"
+    table_type = head if tied or base == "MXFP4" else base
+    table_bytes, head_bytes = tables[0] * _bits(table_type) / 8, tables[0] * _bits(head) / 8
+    looked_up = tables[1] * _bits(base) / 8 + (0 if tied else table_bytes)
+    looked_up = min(looked_up, 0.8 * total)
+    body_elements = max(elements - tables[1] - tables[0] * (1 if tied else 2), 0.2 * elements)
+    body = max(total - looked_up - head_bytes, 0.1 * total)
+    if base == "MXFP4":
+        expert_types = {"MXFP4": min(experts * _bits(base) / 8, body * 0.98)}
+        rest = body - expert_types["MXFP4"]
+        body_types = {**expert_types, "F16" if 8 * rest > 12 * max(1.0, body_elements - experts) else "Q8_0": rest}
+    else:
+        finer = FINER.get(base, base)
+        bits = 8 * body / body_elements
+        low, high = _bits(base), _bits(finer)
+        share = min(1.0, max(0.0, (bits - low) / (high - low))) if high > low else 0.0
+        by_bytes = share * high / (share * high + (1 - share) * low)
+        body_types = {base: body * (1 - by_bytes)}
+        if by_bytes:
+            body_types[finer] = body * by_bytes
+        part = min(0.98, experts / body_elements)
+        expert_types = {name: size * part for name, size in body_types.items()} if part else {}
+    types = Counter({name: round(size) for name, size in body_types.items()})
+    types[head] += round(head_bytes)
+    experts_by_type = {name: round(size) for name, size in expert_types.items()}
+    return Weights(
+        total,
+        round(looked_up),
+        sum(experts_by_type.values()),
+        dict(types),
+        exact=False,
+        expert_type_bytes=experts_by_type,
+        tied_bytes=round(head_bytes) if tied else 0,
+    )
+
+
+def _bits(name: str) -> float:
+    return QUANT_BY_NAME[name].bits_per_weight
+
+
+@dataclass(frozen=True)
+class Case:
+    """A row with the machine and the placement that it was measured with: on one device, or on several alike."""
+
+    measured: Measured
+    machine: Machine
+    placement: Placement
+
+    def pace(self, constants: SpeedConstants) -> Pace:
+        one = self.measured
+        return forecast(self.machine, one.shape, one.weights, self.placement, (THREADS, THREADS), constants).pace
+
+    def seconds(self, constants: SpeedConstants) -> float:
+        """Of a token, in the middle of the answer or of the prompt."""
+        pace, one = self.pace(constants), self.measured
+        if one.row["test"] == "tg":
+            return pace.decode_s(one.depth)
+        return pace.prefill_s(one.prompt_tokens, one.depth) / one.prompt_tokens
+
+    def error(self, constants: SpeedConstants) -> float:
+        """The logarithm of measured over predicted tokens per second."""
+        return math.log(self.measured.tok_s * self.seconds(constants))
+
+
+def case(one: Measured) -> Case:
+    cards = tuple(_card(one, number) for number in range(one.row["n_devices"]))
+    machine = Machine(Memory(512 * GIB, 500 * GIB, bandwidth_bytes_per_s=CPU_BYTES_PER_S), CPU, accelerators=cards)
+    placer = Placer(machine, one.shape, one.weights)
+    layers = one.row.get("n_gpu_layers") or placer.height
+    settings = Configuration(
+        max(512, one.depth + one.prompt_tokens),
+        flash_attention=bool(one.row.get("flash_attn")),
+        ubatch=one.row.get("n_ubatch") or UBATCH,
+        gpu_layers=min(layers, placer.height),
+        cpu_expert_layers=one.row.get("n_cpu_moe") or 0,
+    )
+    return Case(one, machine, placer.place(settings))
+
+
+def _card(one: Measured, number: int) -> Accelerator:
+    device = one.device
+    return Accelerator(
+        f"card{number}",
+        device.name,
+        device.vendor,
+        AcceleratorKind.DISCRETE if one.row["n_devices"] > 1 else device.kind or AcceleratorKind.INTEGRATED,
+        512 * GIB,
+        500 * GIB,
+        bandwidth_bytes_per_s=device.bandwidth_bytes_per_s,
+        compute_capability=device.compute_capability,
+        architecture=device.architecture,
+        compute_flop_per_s=device.flop_per_s,
+        engine_backend=one.backend,
+        usable=True,
+        pcie=one.row.get("pcie"),
+    )

@@ -1,0 +1,214 @@
+"""The speed of devices that nobody measured: what it is made of, and what moves it which way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import sqrt
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmctl.planner.device_rates import device_rates, link_bytes_per_s
+from llmctl.planner.placement import Part, Placer
+from llmctl.planner.speed import Forecast, forecast
+from llmctl.types.machine import Accelerator, AcceleratorKind, Machine
+from llmctl.types.model import Shape, Weights
+from llmctl.types.pace import Pace
+from llmctl.types.plan import Configuration
+from tests.planner.machines import GIB, LAPTOP, knowledge, of
+
+CONSTANTS = knowledge().speed
+DEVICES = CONSTANTS.devices
+CARD = Accelerator(
+    "cuda0",
+    "NVIDIA GeForce RTX 4090",
+    "NVIDIA",
+    AcceleratorKind.DISCRETE,
+    24 * GIB,
+    24 * GIB,
+    bandwidth_bytes_per_s=1008e9,
+    compute_capability="8.9",
+    compute_flop_per_s=165e12,
+    engine_backend="CUDA",
+    usable=True,
+    pcie="gen4 x16",
+)
+DENSE, EXPERTS = "qwen3-8b", "gpt-oss-20b"
+NAMES = st.sampled_from([DENSE, EXPERTS, "qwen3.5-4b", "gemma-3-1b-it", "llama-3.2-3b-instruct"])
+
+
+def with_cards(*cards: Accelerator) -> Machine:
+    return replace(LAPTOP, accelerators=cards)
+
+
+def told(machine: Machine, name: str, **settings: Any) -> Forecast:
+    candidate = of(name)[0]
+    placer = Placer(machine, candidate.model.shape, candidate.artifact.weights)
+    configuration = Configuration(8192, **{"gpu_layers": placer.height, **settings})
+    return forecast(machine, placer.shape, placer.weights, placer.place(configuration), (8, 8), CONSTANTS)
+
+
+def streamed(card: Accelerator) -> float:
+    return device_rates(card, True, CONSTANTS).decode[None]
+
+
+def test_a_token_costs_its_bytes_and_its_layers() -> None:
+    """By hand: 1 GB of Q4_K and 0.5 GB of Q8_0 in ten layers, all on one card."""
+    shape = Shape("llama", 10, 1024, 16, None, 0, 8192, kv_width=0)
+    weights = Weights(1_500_000_000, 0, 0, {"Q4_K": 1_000_000_000, "Q8_0": 500_000_000}, exact=True)
+    placer = Placer(with_cards(CARD), shape, weights)
+    made = forecast(placer.machine, shape, weights, placer.place(Configuration(512, gpu_layers=11)), (8, 8), CONSTANTS)
+    cuda = DEVICES.backends["cuda"]
+    stream = cuda.share * 1008e9
+    expected = 1e9 / (stream * DEVICES.types["Q4_K"]) + 0.5e9 / stream + 10 * cuda.layer_s
+    assert made.pace.token_s == pytest.approx(expected)
+
+
+def test_prefill_is_told_by_compute_and_large_devices_are_not_filled() -> None:
+    cuda = DEVICES.backends["cuda"]
+    (geforce,) = (kind.prefill for kind in cuda.kinds if "GeForce" in kind.these)
+    flop = device_rates(CARD, True, CONSTANTS).prefill[None]
+    assert flop == pytest.approx(geforce * sqrt(165e12 * cuda.prefill_flop_per_s))
+    small = device_rates(replace(CARD, compute_flop_per_s=3e12), True, CONSTANTS).prefill[None]
+    assert small == pytest.approx(DEVICES.peak_share * 3e12)
+    unknown = device_rates(replace(CARD, compute_flop_per_s=None), True, CONSTANTS).prefill[None]
+    assert unknown == pytest.approx(cuda.prefill_flop_per_byte * 1008e9)
+
+
+@pytest.mark.parametrize(("capability", "slower"), [("8.0", True), ("8.6", True), ("12.0", False), (None, False)])
+def test_some_kinds_stream_at_less(capability: str | None, slower: bool) -> None:
+    assert (streamed(replace(CARD, compute_capability=capability)) < streamed(CARD)) == slower
+
+
+def test_a_chip_is_known_by_a_whole_word_of_its_name() -> None:
+    apple = replace(CARD, vendor="Apple", compute_capability=None, engine_backend="Metal")
+    third, first, other = (streamed(replace(apple, name=f"Apple {chip}")) for chip in ("M3 Max", "M1 Max", "M12"))
+    assert first < third == other
+
+
+def test_a_backend_without_constants_is_taken_for_the_slowest() -> None:
+    shares = {name: streamed(replace(CARD, engine_backend=name)) for name in (*DEVICES.backends, "new", None)}
+    assert shares["new"] == shares[None] == min(shares.values())
+
+
+def test_a_device_of_unknown_bandwidth_is_told_for_the_slowest_with_a_wide_range() -> None:
+    unknown = told(with_cards(replace(CARD, bandwidth_bytes_per_s=None, compute_flop_per_s=None)), DENSE)
+    assert unknown.pace.decode_tok_s(0) < told(with_cards(CARD), DENSE).pace.decode_tok_s(0) / 4
+    assert unknown.range.high / unknown.range.low > 4
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    NAMES,
+    st.floats(1.0, 8.0),
+    st.sampled_from(["bandwidth_bytes_per_s", "compute_flop_per_s"]),
+    st.integers(1, 20),
+    st.sampled_from(["cuda", "vulkan", "rocm", "sycl"]),
+)
+def test_more_bandwidth_and_more_compute_are_never_slower(
+    name: str, factor: float, what: str, layers: int, backend: str
+) -> None:
+    card = replace(CARD, engine_backend=backend)
+    changed: dict[str, Any] = {what: getattr(card, what) * factor}
+    plain, better = (told(with_cards(one), name, gpu_layers=layers).pace for one in (card, replace(card, **changed)))
+    for depth, prompt in ((0, 1), (500, 512), (6000, 3000)):
+        assert better.decode_s(depth) <= plain.decode_s(depth) * (1 + 1e-9)
+        assert better.prefill_s(prompt) <= plain.prefill_s(prompt) * (1 + 1e-9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(NAMES, st.integers(1, 8000), st.integers(1, 8000))
+def test_depth_is_never_faster(name: str, depth: int, more: int) -> None:
+    pace = told(with_cards(CARD), name).pace
+    assert pace.decode_s(depth + more) >= pace.decode_s(depth)
+    assert pace.prefill_s(512, depth + more) >= pace.prefill_s(512, depth)
+    assert pace.prefill_s(depth + more) >= pace.prefill_s(depth)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(0.1, 1.0), st.integers(1, 33))
+def test_fewer_bytes_are_never_slower(share: float, layers: int) -> None:
+    shape = Shape("llama", 32, 4096, 32, None, 128_000, 8192, kv_width=65_536)
+    paces = []
+    for size in (8_000_000_000, round(8_000_000_000 * share)):
+        weights = Weights(size, 0, 0, {"Q4_K": size}, exact=True)
+        placer = Placer(with_cards(CARD), shape, weights)
+        placement = placer.place(Configuration(8192, gpu_layers=layers))
+        paces.append(forecast(placer.machine, shape, weights, placement, (8, 8), CONSTANTS).pace)
+    assert paces[1].token_s <= paces[0].token_s * (1 + 1e-9)
+    assert paces[1].prefill_s(512) <= paces[0].prefill_s(512) * (1 + 1e-9)
+
+
+def test_layers_on_two_cards_take_as_long_as_on_one_and_prompts_go_in_turns() -> None:
+    one, two = (told(with_cards(*cards), DENSE).pace for cards in ((CARD,), (CARD, replace(CARD, id="cuda1"))))
+    assert two.token_s == pytest.approx(one.token_s, rel=1e-6)
+    assert two.prefill_s(512) == pytest.approx(one.prefill_s(512), rel=1e-6)  # one micro-batch: nobody waits
+    assert 0.5 < two.prefill_s(4096) / one.prefill_s(4096) < 0.6
+    slow = replace(CARD, id="cuda1", bandwidth_bytes_per_s=250e9)
+    mixed, slower = (told(with_cards(*cards), DENSE).pace for cards in ((CARD, slow), (slow,)))
+    assert one.token_s < mixed.token_s < slower.token_s
+
+
+def test_turns_gain_more_the_longer_the_prompt() -> None:
+    pace = Pace(0.01, 0.0, 0.0, 1e-3, 0.0, 0.0, None, 0, ubatch_s=0.1, ubatch=512, turns=4)
+    alone = replace(pace, turns=1)
+    gains = [alone.prefill_s(tokens) / pace.prefill_s(tokens) for tokens in (1, 512, 1024, 8192, 1_000_000)]
+    assert gains[:2] == pytest.approx([1, 1])
+    assert gains == sorted(gains)
+    assert gains[-1] == pytest.approx(4, rel=0.01)
+
+
+def test_experts_on_the_cpu_cost_its_memory_in_decoding_and_the_link_in_prefill() -> None:
+    whole = told(with_cards(CARD), EXPERTS).pace
+    kept = told(with_cards(CARD), EXPERTS, cpu_expert_layers=24).pace
+    narrow = told(with_cards(replace(CARD, pcie="gen3 x4")), EXPERTS, cpu_expert_layers=24).pace
+    assert narrow.token_s == kept.token_s > 1.5 * whole.token_s
+    size = of(EXPERTS)[0].artifact.weights.expert_bytes
+    for pace, pcie in ((kept, "gen4 x16"), (narrow, "gen3 x4")):
+        link = link_bytes_per_s(replace(CARD, pcie=pcie), DEVICES)
+        assert pace.ubatch_s - whole.ubatch_s == pytest.approx(size / link, rel=0.01)
+    large = told(with_cards(CARD), EXPERTS, cpu_expert_layers=24, ubatch=2048).pace
+    assert large.prefill_tok_s(4096) > kept.prefill_tok_s(4096)  # fewer copies
+
+
+@pytest.mark.parametrize(
+    ("pcie", "kind", "expected"),
+    [
+        ("gen4 x16", AcceleratorKind.DISCRETE, 0.9 * 31.5e9),
+        ("gen3 x8", AcceleratorKind.DISCRETE, 0.9 * 7.88e9),
+        (None, AcceleratorKind.DISCRETE, 12e9),
+        ("gen9 x1", AcceleratorKind.DISCRETE, 12e9),
+        (None, AcceleratorKind.UNIFIED, float("inf")),
+    ],
+)
+def test_the_link(pcie: str | None, kind: AcceleratorKind, expected: float) -> None:
+    assert link_bytes_per_s(replace(CARD, pcie=pcie, kind=kind), DEVICES) == pytest.approx(expected, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("settings", "cpu", "card"),
+    [
+        ({"gpu_layers": 0}, (1, 1, 1), None),
+        ({"gpu_layers": 25}, (0, 0, 0), (1, 1, 1)),
+        ({"gpu_layers": 25, "cpu_expert_layers": 24}, (0, 0, 1), (1, 1, 0)),
+        ({"gpu_layers": 25, "cpu_expert_layers": 12}, (0, 0, 0.5), (1, 1, 0.5)),
+        ({"gpu_layers": 13, "cpu_expert_layers": 12}, (0.5, None, 0.5), (0.5, None, 0.5)),
+    ],
+)
+def test_what_each_holds(
+    settings: dict[str, Any], cpu: tuple[float | None, ...], card: tuple[float | None, ...] | None
+) -> None:
+    candidate = of(EXPERTS)[0]
+    placer = Placer(with_cards(CARD), candidate.model.shape, candidate.artifact.weights)
+    parts = placer.place(Configuration(4096, **settings)).parts
+
+    def shares(part: Part) -> tuple[float, ...]:
+        return part.layers, part.dense, part.experts
+
+    for part, expected in zip(parts, (cpu, card), strict=False):
+        for share, wanted in zip(shares(part), expected or (), strict=True):
+            assert wanted is None or share == pytest.approx(wanted, abs=1e-6)
+    assert len(parts) == 1 + (card is not None)
+    assert [sum(column) for column in zip(*map(shares, parts), strict=True)] == pytest.approx([1, 1, 1])
