@@ -79,7 +79,7 @@ class FakeHub:
     """``repos`` maps org/name to its files, each bytes or a path to them; a path is read while it is served."""
 
     def __init__(self, repos: Mapping[str, Mapping[str, bytes | Path]]) -> None:
-        self.repos = repos
+        self.repos = {repo: dict(files) for repo, files in repos.items()}
         self.licences: dict[str, str] = {}  # by repository
         self.requests: list[Asked] = []
         self.switches = Switches()
