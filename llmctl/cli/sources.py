@@ -16,6 +16,7 @@ from llmctl.cli.progress import transfer_progress
 from llmctl.cli.situation import Shelf
 from llmctl.errors import IntegrityError, NetworkError, NotFoundError, NothingFitsError, UsageError
 from llmctl.gguf.header import read_file
+from llmctl.gguf.shards import shard_names
 from llmctl.store.layout import COMMIT, REPO, Repository
 from llmctl.store.offers import Offer
 from llmctl.store.transport import Label
@@ -135,7 +136,9 @@ def _catalogue(request: Request, name: str) -> Obtained:
         if request.to is not None:  # for the store alone, the hub's word on the size is better than the catalogue's
             carried = Label(candidate.model.id, candidate.artifact.quant)
             shelf.store.require_room([source], label=carried, to=request.to)
-        out.note(f"{label}: {choose.cost(source.bytes, request.limit_bytes_per_s)} from {_where(shelf, source)}")
+        out.note(
+            f"{label}: {choose.cost(candidate.artifact.bytes, request.limit_bytes_per_s)} from {_where(shelf, source)}"
+        )
         with transfer_progress(out, label, streams=True) as progress:
             path = shelf.store.add(
                 source, settings=shelf.settings, progress=progress, limit_bytes_per_s=request.limit_bytes_per_s
@@ -143,7 +146,8 @@ def _catalogue(request: Request, name: str) -> Obtained:
     else:
         out.note(f"{label} is on this machine")
     fetched, model = candidate.path is None, candidate.model
-    return Obtained(model.id, candidate.artifact.quant, [path], fetched, source, model.licence)
+    paths = [path.with_name(name) for name in shard_names(path.name)]
+    return Obtained(model.id, candidate.artifact.quant, paths, fetched, source, model.licence)
 
 
 def _chosen(request: Request, name: str) -> Candidate:
@@ -157,7 +161,7 @@ def _chosen(request: Request, name: str) -> Candidate:
     planned = found.plan(candidates, situation.want(found.settings, explicit=True))
     if isinstance(planned, Plan):
         return planned.choice.candidate
-    smallest = min(candidates, key=lambda one: one.artifact.source.bytes or 0)
+    smallest = min(candidates, key=lambda one: one.artifact.bytes)
     raise NothingFitsError(planned.reason, hint=f"llmctl pull {choose.name_of(smallest)}   fetches it all the same")
 
 

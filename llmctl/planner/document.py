@@ -25,7 +25,8 @@ def candidate_document(fit: Fit) -> dict[str, Any]:
             "kind": source.kind,
             "repo": source.repo,
             "file": source.file,
-            "bytes": source.bytes,
+            "bytes": artifact.bytes,
+            "bytes_stated": source.bytes is not None,
             "sha256": source.sha256,
         },
         "path": None if fit.candidate.path is None else str(fit.candidate.path),
@@ -104,6 +105,7 @@ def openness_document(openness: Openness) -> dict[str, Any]:
         "entry": openness.entry,
         "graded_on": openness.graded_on,
         "match": openness.match,
+        "date": openness.date,
         "source": openness.source,
         "grades": dict(openness.grades),
     }

@@ -7,13 +7,14 @@ data folder. What other tools keep in places of their own is found there, and ne
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmctl import paths
 from llmctl.errors import LlmctlError, NetworkError, NotFoundError, UsageError
+from llmctl.gguf.shards import shard_names
 from llmctl.store import elsewhere, hub_cache, own, package_index
 from llmctl.store.layout import Repository
 from llmctl.store.names import is_projector
@@ -64,6 +65,8 @@ class Store:
         try:
             match source.kind:
                 case SourceKind.HUB:
+                    if len(names := shard_names(source.file)) > 1:
+                        return self._find_parts(source, names)
                     found = hub_cache.find(self.hub, source)
                 case SourceKind.PACKAGE_INDEX:
                     found = package_index.find(self.models, source)
@@ -74,6 +77,11 @@ class Store:
             return found or elsewhere.find(self._others, source)
         except (LlmctlError, OSError, ValueError):
             return None  # a name that can't be a path is nowhere; `add` says so
+
+    def _find_parts(self, source: Source, names: Sequence[str]) -> Path | None:
+        """The first part of a split model whose parts are all here, side by side."""
+        parts = [hub_cache.find(self.hub, replace(source, file=name, bytes=None, sha256=None)) for name in names]
+        return parts[0] if all(parts) and len({part.parent for part in parts if part}) == 1 else None
 
     def add(
         self, source: Source, *, settings: Settings, progress: Progress, limit_bytes_per_s: float | None = None
@@ -90,6 +98,15 @@ class Store:
             case SourceKind.HUB:
                 from llmctl.store import hub, hub_listing, rate
 
+                if len(shard_names(source.file)) > 1:
+                    offer = hub_listing.offer_of(source, settings)
+                    return self.add_offer(
+                        offer,
+                        source.revision,
+                        settings=settings,
+                        progress=progress,
+                        limit_bytes_per_s=limit_bytes_per_s,
+                    )[0]
                 try:
                     with rate.measured(progress, limit_bytes_per_s) as measured:
                         return hub.fetch(

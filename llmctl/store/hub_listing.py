@@ -16,7 +16,7 @@ from llmctl.errors import AccessError, IntegrityError, LlmctlError, NotFoundErro
 from llmctl.settings import Settings
 from llmctl.store import hub
 from llmctl.store.layout import COMMIT, REPO, SHA256, parts
-from llmctl.store.offers import offers
+from llmctl.store.offers import Offer, choose, offers
 from llmctl.store.patience import Refusal
 from llmctl.store.token import token
 from llmctl.types.model import Source, SourceKind
@@ -58,6 +58,13 @@ def listing(repo: str, revision: str, settings: Settings) -> Listing:
         files=tuple(_files(told.get("siblings"), repo, commit)),
         licence=licence if isinstance(licence, str) and licence.isprintable() and len(licence) < 100 else None,
     )
+
+
+def offer_of(source: Source, settings: Settings) -> Offer:
+    """The whole model whose first part is ``source``, by what its repository holds now. Raises what ``listing`` and
+    ``offers.choose`` raise."""
+    told = listing(source.repo or "", source.revision, settings)
+    return choose(offers(told.files), source.file, source.repo or "")
 
 
 def with_near_names(error: LlmctlError, source: Source, settings: Settings) -> LlmctlError:

@@ -136,7 +136,7 @@ class Openness:
     """Grades (open, partial, closed) by dimension, from the European Open Source AI Index (CC BY 4.0).
 
     The index grades one member of a family: ``graded_on`` names it, and ``match`` says how near it is to this model
-    (``same_release``, ``same_release_sibling``, ``family_other_release``, ...).
+    (MATCHES of ``catalogue.openness``). ``date`` is when the index last changed the entry.
     """
 
     entry: str
@@ -144,13 +144,15 @@ class Openness:
     match: str
     source: str
     grades: Mapping[str, str]
+    date: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
     """One quantization of a model: the file to fetch and what it weighs. ``projector_bytes`` and ``draft_bytes`` are
     the weights of a vision projector and of a draft model that are loaded with it, ``projector_compute_bytes`` what the
-    projector computes one image in."""
+    projector computes one image in. The source of a split model is its first part, with the bytes of all parts and no
+    sha256."""
 
     quant: str
     source: Source
@@ -159,13 +161,20 @@ class Artifact:
     projector_compute_bytes: int = 0
     draft_bytes: int = 0
 
+    @property
+    def bytes(self) -> int:
+        """The file's size as stated, else what its tensors weigh: a few megabytes less."""
+        return self.source.bytes or self.weights.total_bytes
+
 
 @dataclass(frozen=True, slots=True)
 class Model:
     """A catalogue entry or a file's own account of itself. Unknown facts are None or empty, never guessed.
 
     ``sources`` maps a fact, or a group of them, to the address that states it. ``evidence`` is all that was published;
-    what it is worth for a task is the planner's business.
+    what it is worth for a task is the planner's business. ``distilled_from`` is the teacher of a distillation, which
+    was trained from ``base_model`` on what the teacher wrote: it is not the teacher. ``projector`` is the file that
+    a model needs in order to see; without it, it reads.
     """
 
     id: str
@@ -175,6 +184,7 @@ class Model:
     shape: Shape
     artifacts: tuple[Artifact, ...]
     base_model: str | None = None
+    distilled_from: str | None = None
     released: str | None = None
     parameters: int | None = None
     active_parameters: int | None = None
@@ -186,6 +196,7 @@ class Model:
     openness: Openness | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
     sampling: Mapping[str, int | float] | None = None
+    projector: Source | None = None
 
 
 @dataclass(frozen=True, slots=True)

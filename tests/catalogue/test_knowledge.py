@@ -46,7 +46,9 @@ def test_the_catalogues_labels_and_benchmarks_are_known(folder: Path) -> None:
     labels = {artifact.quant for model in models for artifact in model.artifacts}
     assert labels <= known.quants.quants.keys() | known.quants.native
     listed = known.quality.benchmarks.keys()
-    assert all(not one.evidence or listed & {result.benchmark for result in one.evidence} for one in models)
+    judged = [one for one in models if listed & {result.benchmark for result in one.evidence}]
+    assert len(judged) >= 55  # the others have results that make no index: of embedding, of code, of a chat arena
+    assert listed <= {result.benchmark for one in models for result in one.evidence}
 
 
 def test_speed_constants_make_sense(folder: Path) -> None:

@@ -81,7 +81,7 @@ def write(folder: Path, **files: str) -> Path:
 class TestShipped:
     def test_every_file_is_sound(self, shipped: Catalogue) -> None:
         assert shipped.problems == ()
-        assert len(shipped.models) >= 14
+        assert len(shipped.models) >= 60
 
     def test_the_starter_is_the_wheel_of_the_package_index(self, shipped: Catalogue) -> None:
         (starter,) = [model for model in shipped.models if model.starter]
@@ -99,46 +99,6 @@ class TestShipped:
         assert starter.artifacts[0].weights.type_bytes == {"Q4_1": 66_355_200, "Q8_0": 30_081_024}
         assert starter.parameters == 134_515_008
 
-    def test_every_fact_has_an_address_and_every_hub_file_a_size(self, shipped: Catalogue) -> None:
-        for model in shipped.models:
-            addresses = [*model.sources.values(), *(one.source for one in model.evidence)]
-            assert all(address.startswith("https://") for address in addresses), model.id
-            assert model.licence, model.id
-            for artifact in model.artifacts:
-                assert artifact.source.bytes, model.id
-                assert artifact.source.file.endswith(".gguf")
-
-    def test_sizes_agree_with_parameters_and_bits(self, shipped: Catalogue) -> None:
-        """Bits per weight of each file stand near its label's. Parameters may count a vision tower that the file leaves
-        out (down to 0.85), small models keep wide tables (up to 1.4; 1.75 where rows don't divide by 256)."""
-        labels = catalogue.load_knowledge(paths.profiles_dir()).quants.quants
-        for model in shipped.models:
-            assert model.parameters
-            for artifact in model.artifacts:
-                if artifact.quant not in labels:
-                    assert artifact.quant == "MXFP4"
-                    continue
-                ratio = 8 * artifact.weights.total_bytes / model.parameters / labels[artifact.quant].bits
-                assert 0.85 < ratio < (1.75 if model.id == "gemma-3-1b-it" else 1.4), (model.id, artifact.quant, ratio)
-
-    def test_experts_are_part_of_the_weights_they_are_said_to_be(self, shipped: Catalogue) -> None:
-        mixtures = [model for model in shipped.models if model.shape.n_expert]
-        assert mixtures
-        for model in mixtures:
-            assert 0 < model.shape.n_expert_used < model.shape.n_expert
-            assert model.active_parameters and model.parameters and model.active_parameters < model.parameters
-            for artifact in model.artifacts:
-                weights = artifact.weights
-                assert 0.5 * weights.total_bytes < weights.expert_bytes < weights.total_bytes
-
-    def test_openness_names_what_was_graded_and_carries_the_attribution(self, shipped: Catalogue) -> None:
-        graded = [model for model in shipped.models if model.openness]
-        assert len(graded) >= 10
-        assert all(model.openness and model.openness.graded_on and model.openness.match for model in graded)
-        for file in SHIPPED.glob("*.toml"):
-            text = file.read_text("utf-8")
-            assert "[[openness]]" not in text or "CC BY 4.0" in text, file
-
     def test_known_to_fit_a_known_header(self, shipped: Catalogue) -> None:
         """Gemma 3 270M: 3 of 18 layers cache everything, 15 a window of 512 (llama.cpp's log of the real file)."""
         shape = catalogue.find(shipped, "gemma-3-270m-it").shape
@@ -150,7 +110,7 @@ class TestShipped:
             catalogue.load(SHIPPED)
             return time.perf_counter() - begun
 
-        assert min(once() for _ in range(5)) < 0.12  # 0.02 on the machine this was written on
+        assert min(once() for _ in range(5)) < 0.2  # 0.04 on the machine this was written on
 
 
 def test_every_field_arrives(tmp_path: Path) -> None:
@@ -201,6 +161,21 @@ BROKEN = [
     (change("score = 41.5", 'score = "41.5"'), "evidence[1].score", "a number"),
     (change("score = 41.5", f"score = 0x{'f' * 300}"), "evidence[1].score", "a number"),
     (change("parameters = 1_000_000_000", f"parameters = 0x{'f' * 5000}"), "parameters", "63 bits"),
+    (change('name = "One 1B"', 'name = "One 1B"\ndistilled_from = "Big"'), "base_model", "given for a distillation"),
+    (change('match = "same_release_sibling"', 'match = "cousin"'), "openness.match", "family_other_release"),
+    (change('weights_endmodel = "open"', 'weightz = "open"'), "grades", "weights_endmodel"),
+    (change("{ layers = 4,", "{ layers = 5,"), "shape.kv", "at most n_layer layers"),
+    (change("n_layer = 16", "n_layer = 16\nn_expert = 4\nn_expert_used = 5"), "n_expert_used", "at most n_expert"),
+    (
+        change("types = { Q8_0", "expert_types = { Q4_K = 5 }\ntypes = { Q8_0"),
+        "file[1].expert_types",
+        "a part of types",
+    ),
+    (
+        change("lookup_bytes = 70", "tied_bytes = 1_000_000_001\nlookup_bytes = 70"),
+        "file[1].tied_bytes",
+        "part of types",
+    ),
     (change("top_k = 20", "top_kk = 20"), "sampling.top_kk", "temperature, top_p, top_k, min_p"),
     (change("top_k = 20", "top_k = 20.5"), "sampling.top_k", "a whole number"),
     (change('trainingcode = "closed"', 'trainingcode = "shut"'), "grades", "open"),
@@ -223,6 +198,30 @@ def test_a_broken_field_is_told_and_everything_else_works(
         key = field.rsplit(".", 1)[-1].split("[")[0]
         assert re.search(rf"\b{key}\b", text.splitlines()[problem.line - 1]), problem
     assert str(problem).startswith(f"{problem.file}:{problem.line}: ")
+
+
+def test_a_split_file_has_no_sha256(tmp_path: Path) -> None:
+    split = GOOD.replace("one-Q8_0.gguf", "one-Q8_0-00001-of-00002.gguf")
+    assert catalogue.load(write(tmp_path / "fine", a=split)).problems == ()
+    hashed = split.replace('quant = "Q8_0"', f'quant = "Q8_0"\nsha256 = "{"0" * 64}"')
+    (problem,) = catalogue.load(write(tmp_path / "models", a=hashed)).problems
+    assert problem.field == "model[1].file[1].sha256" and "left out" in problem.expected
+
+
+def test_a_file_without_a_size_weighs_what_its_tensors_do(tmp_path: Path) -> None:
+    (model,) = catalogue.load(write(tmp_path / "models", a=GOOD.replace("bytes = 1_100_000_000\n", ""))).models
+    assert model.artifacts[0].source.bytes is None and model.artifacts[0].bytes == 1_090_000_000
+
+
+def test_latent_attention_keeps_no_values(tmp_path: Path) -> None:
+    """GLM-4.7-Flash: 576 elements a layer and token, of which 512 are read as the value, too."""
+    text = GOOD.replace("state_bytes = 1000", "latent = true\nn_ff = 100\nper_layer_width = 64")
+    rows = "  { layers = 16, heads = 1, head_dim = 576, value_dim = 512 },"
+    text = re.sub(r"kv = \[.*?\n\]", f"kv = [\n{rows}\n]", text, flags=re.DOTALL)
+    (model,) = catalogue.load(write(tmp_path / "models", a=text)).models
+    shape = model.shape
+    assert (shape.kv_width, shape.value_width, shape.key_length, shape.value_length) == (16 * 576, 0, 576, 512)
+    assert shape.latent and (shape.n_ff, shape.per_layer_width) == (100, 64)
 
 
 def test_one_broken_model_does_not_take_its_neighbours_along(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_the_catalogue_has_a_line_for_each_model_smallest_first(capsys: pytest.C
     assert head.split()[:4] == ["id", "size", "context", "licence"]
     assert sorted(line.split()[0] for line in lines) == sorted(model.id for model in KNOWN)
     assert lines[0].startswith("smollm2-135m-instruct  ") and " 135M " in lines[0] and "Q4_1" in lines[0]
-    assert lines[-1].startswith("gpt-oss-120b") and " 116.8B " in lines[-1]
+    assert lines[-1].startswith("mixtral-8x22b-instruct") and " 140.6B " in lines[-1]
 
 
 def test_the_catalogue_as_data(capsys: pytest.CaptureFixture[str]) -> None:
@@ -56,9 +56,58 @@ def test_the_catalogue_as_data(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(rows) == len(KNOWN)
     row = rows["qwen3.5-4b"]
     assert row["licence"] == "Apache-2.0" and row["context"] == 262_144
-    assert row["quants"] == ["Q8_0", "UD-Q4_K_XL", "Q4_K_M"]
+    assert row["quants"] == ["Q4_K_M", "UD-Q4_K_XL", "Q6_K", "Q8_0"]
     assert row["installed"] == []
     assert [id for id, one in rows.items() if one["starter"]] == ["smollm2-135m-instruct"]
+
+
+def listed(capsys: pytest.CaptureFixture[str], *argv: str) -> set[str]:
+    assert main(["models", "list", "--all", *argv]) == 0
+    return {line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]}
+
+
+def test_the_catalogue_by_openness_and_licence(capsys: pytest.CaptureFixture[str]) -> None:
+    levels = [listed(capsys, "--open", level) for level in ("weights", "data", "full")]
+    assert levels[0] > levels[1] >= levels[2] >= {"apertus-70b-instruct", "olmo-3.1-32b-think", "smollm3-3b"}
+    assert "qwen3-8b" in levels[0] - levels[1] and "gemma-3-27b-it" not in levels[0]
+    assert listed(capsys, "--licence", "mit") == {model.id for model in KNOWN if model.licence == "MIT"}
+    gemma = listed(capsys, "--licence", "gemma-terms-of-use")
+    assert gemma == listed(capsys, "--licence", "LicenseRef-Gemma-Terms-of-Use") and "gemma-3-27b-it" in gemma
+    assert listed(capsys, "--licence", "Apache-2.0", "--open", "full") == levels[2]
+
+
+def test_a_filter_says_what_it_means(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "list", "--all", "--open", "data"]) == 0
+    told = capsys.readouterr().err
+    assert "weights, training data, tuning data graded open" in told
+    assert "by a relative's grades" in told and "were not graded" in told
+
+
+def test_filters_that_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "list", "--open", "full"]) == 2
+    assert "llmctl models list --all --open weights" in capsys.readouterr().err
+    assert main(["models", "list", "--all", "--licence", "GPL-3.0-only"]) == 4
+    assert "Apache-2.0" in capsys.readouterr().err
+    assert main(["models", "list", "--all", "--open", "ajar"]) == 2
+
+
+def test_search_lists_what_fits(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "search", "Qwen3", "CODER"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:3]] == ["qwen3-coder-30b-a3b", "qwen3-coder-next"]
+    rows = document(capsys, "search", "deepseek")["data"]["models"]
+    assert all(
+        row["distilled_from"].startswith("DeepSeek-R1") and row["base_model"].startswith("Qwen/") for row in rows
+    )
+
+
+def test_search_offers_near_names_or_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "search", "quen"]) == 0
+    out, err = capsys.readouterr()
+    assert "qwen3-0.6b" in out and "almost that" in err
+    assert document(capsys, "search", "quen")["data"]["near"] is True
+    assert main(["models", "search", "xyzzyplugh"]) == 4
+    assert "no model fits 'xyzzyplugh'" in capsys.readouterr().err
 
 
 def test_a_machine_without_models(capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,7 +155,7 @@ def test_what_the_catalogue_knows_goes_by_its_name(hold: Hold, home: Path, capsy
     assert source.repo
     hold(source.file, source.repo)
     (row,) = document(capsys, "list")["data"]["models"]
-    assert (row["name"], row["quant"], row["in_catalogue"]) == ("qwen3.5-4b", "Q8_0", True)
+    assert (row["name"], row["quant"], row["in_catalogue"]) == ("qwen3.5-4b", "Q4_K_M", True)
 
 
 def test_a_name_that_would_drive_the_terminal(home: Path, gguf: Path) -> None:
@@ -121,7 +170,7 @@ def test_what_is_here_is_completed(hold: Hold, home: Path, gguf: Path) -> None:
     source = next(one for one in KNOWN if one.id == "qwen3.5-4b").artifacts[0].source
     hold(source.file, source.repo or "")
     other_tools.ollama(home / ".ollama/models", gguf)
-    assert complete.held("") == ["llama3.2:1b", f"{REPO}:Q4_0", "qwen3.5-4b:Q8_0"]
+    assert complete.held("") == ["llama3.2:1b", f"{REPO}:Q4_0", "qwen3.5-4b:Q4_K_M"]
     assert complete.held("maker/") == [f"{REPO}:Q4_0"]
 
 
@@ -178,7 +227,7 @@ def test_a_disk_that_is_not_mounted_is_an_error_and_no_empty_list(
     assert len(document(capsys, "list")["data"]["models"]) == 1
     mounted.clear()
     shutil.rmtree(disk / "hf")
-    for arguments in (["models", "list"], ["pull", "qwen3.5-4b:Q8_0"]):
+    for arguments in (["models", "list"], ["pull", "qwen3.5-4b:Q4_K_M"]):
         assert main(arguments) == 7
         err = capsys.readouterr().err
         assert f"{disk} is not mounted" in err
@@ -235,13 +284,27 @@ def test_a_disk_that_is_remembered_before_the_store_is_there(
 def test_show_tells_facts_with_their_sources(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "show", "Gemma 4 E4B"]) == 0
     text = capsys.readouterr().out
-    assert "gemma-4-e4b-it" in text and "Apache-2.0" in text and "8.0B, 4.5B active" in text
+    assert "gemma-4-e4b-it" in text and "Apache-2.0" in text and "7.5B, 4.5B active" in text
     assert "https://huggingface.co/google/gemma-4-E4B-it" in text
     assert "MMLU-Pro" in text and "69.4 ts" in text
-    assert "graded on Gemma-3-27B-IT" in text and "family other release" in text
-    assert "◐ weights" in text and "○ training data" in text
+    assert "grades for Gemma-3-27B-IT: another release of the family was graded, not this one" in text
+    assert "◐ partial: base weights, weights, training code" in text and "○ closed:  training data, tuning data" in text
+    assert "--open weights: no, for weights" in text
     assert "CC BY 4.0" in text and "osai-index.eu" in text
     assert "unsloth/gemma-4-E4B-it-GGUF" in text and "5.1 GB" in text
+
+
+def test_show_tells_a_distillation_from_its_teacher_and_a_derived_size(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "show", "deepseek-r1-distill-qwen-32b"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("Qwen2.5 32B R1-Distill ")
+    assert "base model  Qwen/Qwen2.5-32B" in text and "from DeepSeek-R1, which this is not" in text
+    assert "~19.8 GB" in text and "llmctl models refresh deepseek-r1-distill-qwen-32b" in text
+
+
+def test_show_names_the_file_for_images(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "show", "gemma-3-4b-it"]) == 0
+    assert re.search(r"projector +851 MB  bartowski/google_gemma-3-4b-it-GGUF mmproj", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("model", KNOWN, ids=lambda model: model.id)

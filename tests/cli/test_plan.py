@@ -50,7 +50,8 @@ def test_the_whole_catalogue(capsys: pytest.CaptureFixture[str], laptop: str) ->
     assert set(data) == {"task", "choice", "picks", "alternatives", "rejected", "no_fit"}
     assert data["no_fit"] is None
     assert data["picks"]["best"] == {"model": data["choice"]["model"], "quant": data["choice"]["quant"]}
-    files = sum(len(model.artifacts) for model in catalogue.load(paths.profiles_dir() / "models").models)
+    known = catalogue.load(paths.profiles_dir() / "models").models
+    files = sum(len(model.artifacts) for model in known if "chat" in model.tasks)
     assert 1 + len(data["alternatives"]) + len(data["rejected"]) == files
     assert set(data["rejected"][0]) == {"model", "name", "quant", "reason", "short_by_bytes"}
     available = data["choice"]["memory"]["by_device"][0]["available_bytes"]

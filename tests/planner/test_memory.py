@@ -150,7 +150,7 @@ def test_a_vocabulary_must_fit_where_nothing_is_only_reserved() -> None:
 
 def test_the_head_is_found_by_its_size() -> None:
     """Llama 3.1 8B Q4_K_M: its header has an output head of 430,940,160 bytes."""
-    (candidate,) = of("llama-3.1-8b-instruct")
+    (candidate,) = of("llama-3.1-8b-instruct:Q4_K_M")
     assert head_bytes(candidate.model.shape, candidate.artifact.weights) == pytest.approx(430_940_160, rel=0.35)
 
 

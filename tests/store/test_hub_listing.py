@@ -180,7 +180,7 @@ def test_a_model_with_its_parts_and_projector(hub: FakeHub, home: Path, tmp_path
         {"general.architecture": "clip"},
     ]
     files = {name: write(tmp_path / f"{at}", metadata[at], tensors, fill=Fill.RANDOM) for at, name in enumerate(names)}
-    hub.repos = {REPO: files}
+    hub.repos[REPO] = {**files}
     loaded = settings.load()
     offer = choose(offers(asked().files), None, REPO)
     seen: list[tuple[int, int | None]] = []

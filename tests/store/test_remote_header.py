@@ -302,7 +302,7 @@ def test_of_the_other_parts_only_their_tables_travel(hub: FakeHub, tmp_path: Pat
         files[name] = write(
             tmp_path / str(number), figures if number else {**metadata, **figures}, [*some, spare], fill=Fill.SPARSE
         )
-    hub.repos = {REPO: files}
+    hub.repos[REPO] = {**files}
     parts = [Source(SourceKind.HUB, REPO, name, file.stat().st_size, None, COMMIT) for name, file in files.items()]
     found = read(*parts)
     assert {one.name: one.nbytes for one in found.tensors if "spare" not in one.name} == {

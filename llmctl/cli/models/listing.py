@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmctl import units
+from llmctl.cli import complete
 from llmctl.cli.output import Output
+from llmctl.errors import NotFoundError, UsageError
+from llmctl.types.openness import DIMENSIONS, NEEDED, Level
 
 if TYPE_CHECKING:
     from llmctl.store import Store
@@ -20,6 +23,15 @@ if TYPE_CHECKING:
 
 def list_(
     everything: Annotated[bool, typer.Option("--all", "-a", help="The models of the catalogue; * is here.")] = False,
+    open_: Annotated[
+        Level | None, typer.Option("--open", help="With --all: those that are graded as open as this.")
+    ] = None,
+    licence: Annotated[
+        str | None,
+        typer.Option(
+            "--licence", metavar="SPDX", help="With --all: those under this licence.", autocompletion=complete.licences
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """List the models on this machine: quantization, size, when llmctl ran them last, and whose they are.
@@ -28,18 +40,27 @@ def list_(
     Examples:
       llmctl models list
       llmctl models list --all        what could be fetched, smallest first
+      llmctl models list --all --open data --licence apache-2.0
       llmctl run -m NAME:QUANT "…"    any of them
+
+    \b
+    --open weights   anybody may fetch the weights
+           data      and can inspect what they were trained and tuned on
+           full      and has base weights, training code and an open licence
+    Only what the European Open Source AI Index grades open counts, not partly open; `models show` has all grades.
 
     What ollama, LM Studio and llama.cpp hold is listed and used where it lies; llmctl never changes it.
 
-    Reads files only, no weights. Exit codes: 0.
+    Reads files only, no weights. Exit codes: 0, 2 a filter without --all, 4 no model of the catalogue passes it.
     """
     from llmctl.cli import situation
 
     out = Output("models list", as_json=json)
+    if (open_ or licence) and not everything:
+        raise UsageError("--open and --licence filter the catalogue", hint="llmctl models list --all --open weights")
     shelf = situation.shelf(out)
     if everything:
-        _all(out, shelf.known.models, shelf.store)
+        _all(out, _filtered(out, shelf.known.models, open_, licence), shelf.store)
         return
     items = shelf.items()
     now_s = time.time()
@@ -93,31 +114,53 @@ def _held(item: Item, used_s: float | None) -> dict[str, Any]:
     }
 
 
+def _filtered(out: Output, models: Sequence[Model], level: Level | None, licence: str | None) -> list[Model]:
+    """Those that pass, and a word on what that means. Raises NotFoundError if none does."""
+    from llmctl.catalogue.openness import admits
+
+    found = [model for model in models if admits(model, level=level, licence=licence)]
+    if not found:
+        licences = ", ".join(sorted({model.licence for model in models if model.licence}))
+        hint = f"there are {licences}" if licence else "llmctl models list --all"
+        raise NotFoundError("no model of the catalogue is open like that, or under that licence", hint=hint)
+    if level is not None:
+        words = ", ".join(DIMENSIONS[name] for name in DIMENSIONS if name in NEEDED[level])
+        ungraded = sum(model.openness is None for model in models if admits(model, licence=licence))
+        relatives = sum(model.openness is not None and model.openness.match != "exact" for model in found)
+        out.note(
+            f"{len(found)} with {words} graded open, {relatives} of them by a relative's grades; {ungraded} more were "
+            "not graded"
+        )
+    return found
+
+
 def _all(out: Output, known: Sequence[Model], store: Store) -> None:
     models = sorted(known, key=lambda model: (model.parameters or 0, model.id))
-    here = {
-        (model.id, artifact.quant)
-        for model in models
-        for artifact in model.artifacts
-        if store.find(artifact.source) is not None
-    }
-    rows = [_row(model, here) for model in models]
+    rows = [row(model, store) for model in models]
     out.data({"models": rows})
     for line in _lines(rows):
         out.text(line)
 
 
-def _row(model: Model, here: set[tuple[str, str]]) -> dict[str, Any]:
+def row(model: Model, store: Store) -> dict[str, Any]:
+    from llmctl.planner.document import openness_document
+
     return {
         "id": model.id,
         "name": model.name,
+        "publisher": model.publisher,
+        "base_model": model.base_model,
+        "distilled_from": model.distilled_from,
         "parameters": model.parameters,
         "active_parameters": model.active_parameters,
         "licence": model.licence,
         "context": model.shape.context_train,
+        "tasks": model.tasks,
+        "languages": model.languages,
         "quants": [artifact.quant for artifact in model.artifacts],
-        "installed": [artifact.quant for artifact in model.artifacts if (model.id, artifact.quant) in here],
+        "installed": [artifact.quant for artifact in model.artifacts if store.find(artifact.source) is not None],
         "starter": model.starter,
+        "openness": None if model.openness is None else openness_document(model.openness),
     }
 
 

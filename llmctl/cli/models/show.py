@@ -11,30 +11,13 @@ from llmctl import units
 from llmctl.cli import complete
 from llmctl.cli.models.listing import parameters
 from llmctl.cli.output import Output
+from llmctl.types.openness import DIMENSIONS, Level
 
 if TYPE_CHECKING:
-    from llmctl.types.model import Model, Openness
+    from llmctl.types.model import Model
 
 SYMBOLS = {"open": "●", "partial": "◐", "closed": "○"}
-DIMENSIONS = {
-    "weights_basemodel": "base weights",
-    "weights_endmodel": "weights",
-    "datasources_basemodel": "training data",
-    "datasources_endmodel": "tuning data",
-    "trainingcode": "training code",
-    "code": "code documentation",
-    "hardware_architecture": "hardware documentation",
-    "preprint": "preprint",
-    "paper": "peer-reviewed paper",
-    "modelcard": "model card",
-    "datasheet": "data sheet",
-    "licenses": "licences",
-}
 THINKS = {"never": None, "asked": "if asked to", "default": "unless told not to", "always": "always"}
-ATTRIBUTION = (
-    "European Open Source AI Index, https://osai-index.eu/, CC BY 4.0 (Liesenfeld & Dingemanse, FAccT 2024, "
-    "doi:10.1145/3630106.3659005)"
-)
 
 
 def show(
@@ -74,6 +57,7 @@ def _document(model: Model) -> dict[str, Any]:
         "name": model.name,
         "publisher": model.publisher,
         "base_model": model.base_model,
+        "distilled_from": model.distilled_from,
         "licence": model.licence,
         "released": model.released,
         "parameters": model.parameters,
@@ -88,6 +72,7 @@ def _document(model: Model) -> dict[str, Any]:
         "evidence": [evidence_document(one) for one in model.evidence],
         "openness": None if model.openness is None else openness_document(model.openness),
         "sources": model.sources,
+        "projector": model.projector,
         "files": [
             {
                 "quant": artifact.quant,
@@ -95,6 +80,8 @@ def _document(model: Model) -> dict[str, Any]:
                 "repo": artifact.source.repo,
                 "file": artifact.source.file,
                 "bytes": artifact.source.bytes,
+                "tensor_bytes": artifact.weights.total_bytes,
+                "exact": artifact.weights.exact,
                 "sha256": artifact.source.sha256,
                 "revision": artifact.source.revision,
             }
@@ -111,6 +98,7 @@ def _story(model: Model, data: dict[str, Any]) -> Iterator[str]:
     facts = {
         "publisher": model.publisher,
         "base model": model.base_model,
+        "distilled": model.distilled_from and f"from {model.distilled_from}, which this is not",
         "licence": model.licence,
         "released": model.released,
         "parameters": size,
@@ -131,23 +119,35 @@ def _story(model: Model, data: dict[str, Any]) -> Iterator[str]:
         setting = f"  {one.setting}" if one.setting else ""
         yield f"  {one.score:>7.4g} {marks:<3} {one.benchmark}{setting}"
         yield f"              {one.source}"
-    yield from _open(model.openness)
+    yield from _open(model)
     yield "Files"
     for file in data["files"]:
         place = file["path"] or f"{file['repo']} {file['file']}"
-        yield f"  {file['quant']:<11}{units.size(file['bytes']):>8}  {place}"
+        size = units.size(file["bytes"]) if file["bytes"] else f"~{units.size(file['tensor_bytes'])}"
+        yield f"  {file['quant']:<11}{size:>9}  {place}"
+    if (eye := model.projector) is not None:
+        yield f"  {'projector':<11}{units.size(eye.bytes):>9}  {eye.repo} {eye.file}   (for images)"
+    if any(file["bytes"] is None for file in data["files"]):
+        yield f"  ~ derived, not stated by the hub: llmctl models refresh {model.id}"
     yield ""
     yield f"llmctl plan {model.id}   llmctl pull {model.id}"
 
 
-def _open(openness: Openness | None) -> Iterator[str]:
+def _open(model: Model) -> Iterator[str]:
+    from llmctl.catalogue.openness import ATTRIBUTION, MATCHES, lacking
+
+    openness = model.openness
     if openness is None:
         yield "Openness: not graded"
         return
-    relation = openness.match.replace("_", " ")
-    yield f"Openness (● open, ◐ partial, ○ closed), graded on {openness.graded_on}: {relation}"
-    for name, words in DIMENSIONS.items():
-        if grade := openness.grades.get(name):
-            yield f"  {SYMBOLS[grade]} {words}"
+    yield f"Openness, by grades for {openness.graded_on}: {MATCHES[openness.match]}"
+    for grade, symbol in SYMBOLS.items():
+        words = [words for name, words in DIMENSIONS.items() if openness.grades.get(name) == grade]
+        yield f"  {symbol} {grade + ':':<9}{', '.join(words) or 'nothing'}"
+    if ungraded := [words for name, words in DIMENSIONS.items() if name not in openness.grades]:
+        yield f"  - ungraded: {', '.join(ungraded)}"
+    for level in Level:
+        missing = [DIMENSIONS[name] for name in lacking(model, level)]
+        yield f"  --open {level + ':':<9}{'no, for ' + ', '.join(missing) if missing else 'yes'}"
     yield f"  {ATTRIBUTION}"
-    yield f"  {openness.source}"
+    yield f"  {openness.source}" + (f", as of {openness.date}" if openness.date else "")

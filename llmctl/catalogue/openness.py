@@ -1,0 +1,74 @@
+"""What is open of a model, by the European Open Source AI Index, dimension by dimension.
+
+The index grades one member of a family, twelve dimensions each ``open``, ``partial`` or ``closed``; a dimension without
+a grade was not graded. No number is made of them: one that is open in nothing but its weights and one that is closed
+in nothing but its paper are two different things. ``types.openness.Level`` says what may be asked for.
+Source: https://osai-index.eu/, CC BY 4.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from llmctl.catalogue.schema import Table
+from llmctl.types.model import Model, Openness
+from llmctl.types.openness import DIMENSIONS, NEEDED, Level
+
+ATTRIBUTION = (
+    "European Open Source AI Index, https://osai-index.eu/, CC BY 4.0 (Liesenfeld & Dingemanse, FAccT 2024, "
+    "doi:10.1145/3630106.3659005; data doi:10.5281/zenodo.15386042); mapped to the models here by llmctl"
+)
+GRADES = frozenset({"open", "partial", "closed"})
+MATCHES = {
+    "exact": "this very release was graded",
+    "same_release_sibling": "another size of the same release was graded, not this one",
+    "family_other_release": "another release of the family was graded, not this one",
+    "family_derivative": "a relative was graded, which this model derives from or stands beside, not this one",
+}
+"""How near the graded model is to ours, and what that means."""
+
+
+def lacking(model: Model, level: Level) -> Mapping[str, str | None]:
+    """Dimensions that keep ``model`` from ``level``, with the grade that each has, None for none; empty if it is as
+    open as that. A model that nobody graded lacks all of them: that is not known, not closed."""
+    grades = model.openness.grades if model.openness else {}
+    return {name: grades.get(name) for name in DIMENSIONS if name in NEEDED[level] and grades.get(name) != "open"}
+
+
+def admits(model: Model, *, level: Level | None = None, licence: str | None = None) -> bool:
+    """Whether a model is as open as ``level`` and under ``licence``: an SPDX identifier in any case, a LicenseRef with
+    or without that word. None asks for nothing."""
+    return (level is None or not lacking(model, level)) and (licence is None or _same(model.licence, licence))
+
+
+def _same(licence: str | None, wanted: str) -> bool:
+    return licence is not None and _plain(licence) == _plain(wanted)
+
+
+def _plain(licence: str) -> str:
+    return licence.strip().lower().removeprefix("licenseref-")
+
+
+def entries(tables: Sequence[Table]) -> dict[str, Openness]:
+    """A file's ``[[openness]]``, without the match, which is each model's own. Raises WrongFieldError."""
+    found = {}
+    for table in tables:
+        grades = table.text_map("grades")
+        table.check(set(grades.values()) <= GRADES, "grades", "grades of " + ", ".join(sorted(GRADES)))
+        table.check(grades.keys() <= DIMENSIONS.keys(), "grades", "by dimension: " + ", ".join(DIMENSIONS))
+        name, graded_on, source = table.text("entry"), table.text("graded_on"), table.text("source")
+        found[name] = Openness(name, graded_on, "", source, grades, table.day_or_none("date"))
+        table.end()
+    return found
+
+
+def graded(link: Table | None, known: Mapping[str, Openness]) -> Openness | None:
+    """A model's ``openness``: the entry it points to, and how near what was graded is. Raises WrongFieldError."""
+    if link is None:
+        return None
+    name, match = link.text("entry"), link.text("match")
+    link.check(name in known, "entry", "an entry of this file's [[openness]]")
+    link.check(match in MATCHES, "match", "one of " + ", ".join(MATCHES))
+    link.end()
+    entry = known[name]
+    return Openness(entry.entry, entry.graded_on, match, entry.source, entry.grades, entry.date)

@@ -1,0 +1,62 @@
+"""What the hub said of the catalogue's files when it was asked last: ``[[refreshed]]`` in the user's overlay.
+
+``llmctl models refresh`` writes these tables. One says of one model which files are other than the catalogue has them,
+each a whole ``[[model.file]]``, which are gone, and the shape if a header has another. It holds for the file of the
+same repository and name only: where a newer catalogue has another file, that stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from llmctl.catalogue import entry
+from llmctl.catalogue.schema import Table
+from llmctl.types.model import Artifact, Model, Shape
+
+TABLE = "refreshed"
+
+
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """Of the model ``id``: files that are other than the catalogue has them, the quants whose files are ``gone``, and
+    a shape or None."""
+
+    id: str
+    artifacts: tuple[Artifact, ...] = ()
+    gone: tuple[str, ...] = ()
+    shape: Shape | None = None
+
+
+def read(table: Table) -> Refreshed:
+    """Raises WrongFieldError."""
+    id = table.text("id")
+    table.day_or_none("date")
+    context = table.count_or_none("context")
+    shape = table.table_or_none("shape")
+    table.check(shape is None or context is not None, "context", "given beside shape, it is a whole number")
+    made = Refreshed(
+        id,
+        tuple(entry.artifact(one) for one in table.tables("file")),
+        table.texts("gone"),
+        None if shape is None else entry.shape(shape, context or 0),
+    )
+    table.end()
+    return made
+
+
+def apply(models: Mapping[str, Model], told: Sequence[Refreshed]) -> dict[str, Model]:
+    """``models`` by id with what the hub ``told``. A model none of whose files is left stays as it is: what to do then
+    is for the user to say."""
+    result = dict(models)
+    for one in told:
+        if (model := result.get(one.id)) is None:
+            continue
+        newer = {(artifact.source.repo, artifact.source.file): artifact for artifact in one.artifacts}
+        artifacts = tuple(
+            newer.get((artifact.source.repo, artifact.source.file), artifact)
+            for artifact in model.artifacts
+            if artifact.quant not in one.gone
+        )
+        result[one.id] = replace(model, artifacts=artifacts or model.artifacts, shape=one.shape or model.shape)
+    return result
