@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from llmctl import units
@@ -14,7 +15,7 @@ from llmctl.planner.cpu_rates import best_threads, core_of
 from llmctl.planner.memory import margin_bytes
 from llmctl.planner.placement import Placement, Placer, shares_memory
 from llmctl.planner.quality import quality, told_loss
-from llmctl.planner.speed import forecast
+from llmctl.planner.speed import Forecaster
 from llmctl.planner.variants import best, variants
 from llmctl.types.machine import Machine
 from llmctl.types.model import Candidate, Thinking
@@ -51,7 +52,7 @@ class Miss:
     gap: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Judge:
     """What all candidates of one plan are held against. Floors of ``want`` stand above those of its task."""
 
@@ -60,6 +61,10 @@ class Judge:
     task: Task
     knowledge: Knowledge
     allocations: Allocations = field(default_factory=dict)
+
+    @cached_property
+    def _forecaster(self) -> Forecaster:
+        return Forecaster(self.machine, self.knowledge.speed)
 
     @property
     def floor_tok_s(self) -> float:
@@ -101,7 +106,10 @@ class Judge:
             return None if candidate.path is None else self.allocations.get((candidate.path, configuration))
 
         contexts = tuple(self._contexts(trained))
-        placements = [configure(placer, want, contexts, engine) for want in variants(placer, self.want)]
+        wants = list(variants(placer, self.want))
+        if artifact.weights.total_bytes > placer.room_bytes:
+            wants = wants[-1:]  # no settings help; these take the least
+        placements = [configure(placer, want, contexts, engine) for want in wants]
         fitting = [placement for placement in placements if not placement.shortages]
         if not fitting:
             return self._short(candidate, min(placements, key=lambda one: one.short_bytes))
@@ -156,8 +164,7 @@ class Judge:
         prompt = self.want.prompt_tokens or self.task.prompt_tokens
         answer = self.want.answer_tokens or self._written(thinking)
         forecasts = [
-            forecast(self.machine, model.shape, artifact.weights, placement, threads, self.knowledge.speed)
-            for placement in placements
+            self._forecaster.forecast(model.shape, artifact.weights, placement, threads) for placement in placements
         ]
         times = [one.pace.task_s(prompt, answer) for one in forecasts]
         depth = min(placements[0].configuration.context, prompt + answer / 2)

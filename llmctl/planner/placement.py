@@ -98,7 +98,13 @@ class Placer:
     def __init__(self, machine: Machine, shape: Shape, weights: Weights, beside_bytes: int = 0) -> None:
         self.machine, self.shape, self.weights, self.beside_bytes = machine, shape, weights, beside_bytes
         self.devices = devices(machine)
+        self.repacked_types = repacked_types(machine)
         self._stacks: dict[tuple[int, str, int, bool], Stack] = {}
+
+    @property
+    def room_bytes(self) -> int:
+        """All memory that is free, of devices that share the machine's own counted twice."""
+        return self.machine.memory.available_bytes + sum(one.memory_free_bytes or 0 for one in self.devices)
 
     @property
     def height(self) -> int:
@@ -276,7 +282,7 @@ class Placer:
         """The second copy of what is computed on the CPU: ``here`` of ``streamed`` bytes, types evenly spread."""
         if not configuration.repack or not streamed:
             return 0
-        anonymous = repacked_types(self.machine)
+        anonymous = self.repacked_types
         return sum(size for name, size in self.weights.type_bytes.items() if name in anonymous) * here // streamed
 
     def _told(

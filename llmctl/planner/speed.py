@@ -58,75 +58,83 @@ class Forecast:
         )
 
 
-def forecast(
-    machine: Machine, shape: Shape, weights: Weights, placement: Placement, threads: Threads, constants: SpeedConstants
-) -> Forecast:
-    """How fast it will be, whatever it is asked."""
-    settings = placement.configuration
-    flashes = flash(shape, settings)
-    repacks = settings.repack and bool(repacked_types(machine))
-    on_cpu = CpuSettings(*threads, repacks, flashes, settings.kv_type)
-    parts = [(_rates(machine, part, on_cpu, constants), part) for part in placement.parts if _holds(part)]
-    readers = _readers(parts, settings, constants)
-    experts = active_expert_bytes(weights, shape)
-    dense = _without(active_bytes(weights, shape), experts)
-    body = _less(dense, head_bytes(shape, weights))
-    unused = shape.n_expert / shape.n_expert_used if shape.n_expert and shape.n_expert_used else 1.0
-    full_bytes, window_bytes = cell_bytes(shape, settings.kv_type)
-    full_flop, window_flop = cell_flop(shape)
+class Forecaster:
+    """One machine's forecasts. What they have in common, the rates of its parts with each setting, is worked out once."""
 
-    def token_s(rates: Rates, part: Part) -> float:
-        layer_s = rates.layer_s + (rates.expert_layer_s if shape.n_expert else 0.0)
-        streamed = part.dense * rates.streaming_s(dense)
-        streamed += part.experts * rates.expert_decode * rates.streaming_s(experts)
-        return streamed + part.layers * (2 * shape.state_bytes / rates.kv_bytes_per_s + shape.n_layer * layer_s)
+    def __init__(self, machine: Machine, constants: SpeedConstants) -> None:
+        self.machine, self.constants = machine, constants
+        self._repacks = bool(repacked_types(machine))
+        self._known: dict[tuple[str, CpuSettings], Rates] = {}
 
-    def cell_s(size: float, flop: float) -> float:
-        return sum(
-            part.layers * (size / rates.kv_bytes_per_s + flop / rates.attention_decode_flop_per_s)
-            for rates, part in parts
+    def forecast(self, shape: Shape, weights: Weights, placement: Placement, threads: Threads) -> Forecast:
+        """How fast it will be, whatever it is asked."""
+        constants, settings = self.constants, placement.configuration
+        flashes = flash(shape, settings)
+        on_cpu = CpuSettings(*threads, settings.repack and self._repacks, flashes, settings.kv_type)
+        parts = [(self._rates(part, on_cpu), part) for part in placement.parts if _holds(part)]
+        readers = _readers(parts, settings, constants)
+        experts = active_expert_bytes(weights, shape)
+        dense = _without(active_bytes(weights, shape), experts)
+        body = _less(dense, head_bytes(shape, weights))
+        unused = shape.n_expert / shape.n_expert_used if shape.n_expert and shape.n_expert_used else 1.0
+        full_bytes, window_bytes = cell_bytes(shape, settings.kv_type)
+        full_flop, window_flop = cell_flop(shape)
+
+        def token_s(rates: Rates, part: Part) -> float:
+            layer_s = rates.layer_s + (rates.expert_layer_s if shape.n_expert else 0.0)
+            streamed = part.dense * rates.streaming_s(dense)
+            streamed += part.experts * rates.expert_decode * rates.streaming_s(experts)
+            return streamed + part.layers * (2 * shape.state_bytes / rates.kv_bytes_per_s + shape.n_layer * layer_s)
+
+        def cell_s(size: float, flop: float) -> float:
+            return sum(
+                part.layers * (size / rates.kv_bytes_per_s + flop / rates.attention_decode_flop_per_s)
+                for rates, part in parts
+            )
+
+        def pair_s(flop: float) -> float:
+            return sum(part.layers * flop / rates.attention_prefill_flop_per_s for rates, part, _ in readers)
+
+        def prompt_s(rates: Rates, part: Part) -> float:
+            products = part.dense * rates.product_s(body)
+            products += part.experts * rates.expert_prefill * rates.product_s(experts)
+            return products + part.layers * shape.n_layer * shape.n_embd * rates.activation_s
+
+        def ubatch_s(rates: Rates, part: Part, copied_bytes_per_s: float) -> float:
+            products = part.dense * rates.product_s(body) + part.experts * unused * rates.product_s(experts)
+            size = part.dense * sum(body.values()) + part.experts * unused * sum(experts.values())
+            return rates.batch_tokens * products + size / copied_bytes_per_s
+
+        told = Pace(
+            token_s=placement.parts[0].dense * (shape.n_vocab or 0) * constants.vocabulary_s
+            + sum(token_s(rates, part) for rates, part in parts),
+            cell_s=cell_s(full_bytes, full_flop),
+            window_cell_s=cell_s(window_bytes, window_flop),
+            prompt_s=sum(prompt_s(rates, part) for rates, part, _ in readers),
+            pair_s=pair_s(full_flop),
+            window_pair_s=pair_s(window_flop),
+            window=shape.window,
+            batch=0 if flashes else settings.ubatch,
+            ubatch_s=sum(ubatch_s(*one) for one in readers),
+            ubatch=settings.ubatch,
+            turns=1 if _holds(placement.parts[0]) else min(len(parts), COPIES),
         )
+        bases = [rates.basis for rates, _ in parts]
+        basis = Basis.CALIBRATED if bases == [Basis.CALIBRATED] else Basis.MODELLED
+        return Forecast(told, basis, min((constants.ranges[name] for name in bases), key=lambda one: one.low))
 
-    def pair_s(flop: float) -> float:
-        return sum(part.layers * flop / rates.attention_prefill_flop_per_s for rates, part, _ in readers)
-
-    def prompt_s(rates: Rates, part: Part) -> float:
-        products = part.dense * rates.product_s(body)
-        products += part.experts * rates.expert_prefill * rates.product_s(experts)
-        return products + part.layers * shape.n_layer * shape.n_embd * rates.activation_s
-
-    def ubatch_s(rates: Rates, part: Part, copied_bytes_per_s: float) -> float:
-        products = part.dense * rates.product_s(body) + part.experts * unused * rates.product_s(experts)
-        size = part.dense * sum(body.values()) + part.experts * unused * sum(experts.values())
-        return rates.batch_tokens * products + size / copied_bytes_per_s
-
-    told = Pace(
-        token_s=placement.parts[0].dense * (shape.n_vocab or 0) * constants.vocabulary_s
-        + sum(token_s(rates, part) for rates, part in parts),
-        cell_s=cell_s(full_bytes, full_flop),
-        window_cell_s=cell_s(window_bytes, window_flop),
-        prompt_s=sum(prompt_s(rates, part) for rates, part, _ in readers),
-        pair_s=pair_s(full_flop),
-        window_pair_s=pair_s(window_flop),
-        window=shape.window,
-        batch=0 if flashes else settings.ubatch,
-        ubatch_s=sum(ubatch_s(*one) for one in readers),
-        ubatch=settings.ubatch,
-        turns=1 if _holds(placement.parts[0]) else min(len(parts), COPIES),
-    )
-    bases = [rates.basis for rates, _ in parts]
-    basis = Basis.CALIBRATED if bases == [Basis.CALIBRATED] else Basis.MODELLED
-    return Forecast(told, basis, min((constants.ranges[name] for name in bases), key=lambda one: one.low))
+    def _rates(self, part: Part, on_cpu: CpuSettings) -> Rates:
+        key = part.accelerator.id if part.accelerator else "", on_cpu
+        if key not in self._known:
+            if part.accelerator is None:
+                self._known[key] = cpu_rates(self.machine, on_cpu, self.constants)
+            else:
+                self._known[key] = device_rates(part.accelerator, on_cpu.flash_attention, self.constants)
+        return self._known[key]
 
 
 def _holds(part: Part) -> bool:
     return part.dense > 1e-9 or part.experts > 1e-9 or part.layers > 1e-9
-
-
-def _rates(machine: Machine, part: Part, on_cpu: CpuSettings, constants: SpeedConstants) -> Rates:
-    if part.accelerator is None:
-        return cpu_rates(machine, on_cpu, constants)
-    return device_rates(part.accelerator, on_cpu.flash_attention, constants)
 
 
 def _readers(

@@ -17,7 +17,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from llmctl.planner.compute import graph_of
-from llmctl.planner.memory import repacked_types
 from llmctl.planner.placement import Placement, Placer
 from llmctl.types.plan import KV_TYPES, Want
 
@@ -27,7 +26,7 @@ WORTH_CHANGING = 0.97  # of the defaults' time
 def variants(placer: Placer, want: Want) -> Iterator[Want]:
     """The wish with each combination of settings that is worth a try, the engine's defaults first."""
     kernels, repacks, flashes = placer.machine.kernels, [want.repack], [want.flash_attention]
-    if kernels is not None and want.repack is None and repacked_types(placer.machine) & set(placer.weights.type_bytes):
+    if kernels is not None and want.repack is None and placer.repacked_types & set(placer.weights.type_bytes):
         repacks.append(False)
     if kernels is not None and want.flash_attention is None and not placer.devices and graph_of(placer.shape).flash:
         flashes += [True] if {rate.flash for rate in kernels.attention} == {True, False} else []

@@ -23,7 +23,7 @@ from llmctl.catalogue.speed_constants import SpeedConstants
 from llmctl.gguf.mix import FINER, base_type
 from llmctl.gguf.quant import QUANT_BY_NAME
 from llmctl.planner.placement import Placement, Placer
-from llmctl.planner.speed import forecast
+from llmctl.planner.speed import Forecaster
 from llmctl.probe import table
 from llmctl.probe.table import Device
 from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, Machine, Memory
@@ -349,7 +349,11 @@ class Case:
 
     def pace(self, constants: SpeedConstants) -> Pace:
         one = self.measured
-        return forecast(self.machine, one.shape, one.weights, self.placement, (THREADS, THREADS), constants).pace
+        return (
+            Forecaster(self.machine, constants)
+            .forecast(one.shape, one.weights, self.placement, (THREADS, THREADS))
+            .pace
+        )
 
     def seconds(self, constants: SpeedConstants) -> float:
         """Of a token, in the middle of the answer or of the prompt."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from llmctl.planner.device_rates import device_rates, link_bytes_per_s
 from llmctl.planner.placement import Part, Placer
-from llmctl.planner.speed import Forecast, forecast
+from llmctl.planner.speed import Forecast, Forecaster
 from llmctl.types.machine import Accelerator, AcceleratorKind, Machine
 from llmctl.types.model import Shape, Weights
 from llmctl.types.pace import Pace
@@ -47,7 +47,7 @@ def told(machine: Machine, name: str, **settings: Any) -> Forecast:
     candidate = of(name)[0]
     placer = Placer(machine, candidate.model.shape, candidate.artifact.weights)
     configuration = Configuration(8192, **{"gpu_layers": placer.height, **settings})
-    return forecast(machine, placer.shape, placer.weights, placer.place(configuration), (8, 8), CONSTANTS)
+    return Forecaster(machine, CONSTANTS).forecast(placer.shape, placer.weights, placer.place(configuration), (8, 8))
 
 
 def streamed(card: Accelerator) -> float:
@@ -59,7 +59,9 @@ def test_a_token_costs_its_bytes_and_its_layers() -> None:
     shape = Shape("llama", 10, 1024, 16, None, 0, 8192, kv_width=0)
     weights = Weights(1_500_000_000, 0, 0, {"Q4_K": 1_000_000_000, "Q8_0": 500_000_000}, exact=True)
     placer = Placer(with_cards(CARD), shape, weights)
-    made = forecast(placer.machine, shape, weights, placer.place(Configuration(512, gpu_layers=11)), (8, 8), CONSTANTS)
+    made = Forecaster(placer.machine, CONSTANTS).forecast(
+        shape, weights, placer.place(Configuration(512, gpu_layers=11)), (8, 8)
+    )
     cuda = DEVICES.backends["cuda"]
     stream = cuda.share * 1008e9
     expected = 1e9 / (stream * DEVICES.types["Q4_K"]) + 0.5e9 / stream + 10 * cuda.layer_s
@@ -136,7 +138,7 @@ def test_fewer_bytes_are_never_slower(share: float, layers: int) -> None:
         weights = Weights(size, 0, 0, {"Q4_K": size}, exact=True)
         placer = Placer(with_cards(CARD), shape, weights)
         placement = placer.place(Configuration(8192, gpu_layers=layers))
-        paces.append(forecast(placer.machine, shape, weights, placement, (8, 8), CONSTANTS).pace)
+        paces.append(Forecaster(placer.machine, CONSTANTS).forecast(shape, weights, placement, (8, 8)).pace)
     assert paces[1].token_s <= paces[0].token_s * (1 + 1e-9)
     assert paces[1].prefill_s(512) <= paces[0].prefill_s(512) * (1 + 1e-9)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from llmctl.planner.cpu_rates import CpuSettings, at, best_threads, cpu_rates
 from llmctl.planner.placement import Placer
-from llmctl.planner.speed import Forecast, forecast
+from llmctl.planner.speed import Forecast, Forecaster
 from llmctl.planner.streamed import active_bytes, cell_bytes, cell_flop
 from llmctl.types.machine import Kernels, Machine, MatrixRate, NodeRate
 from llmctl.types.model import Layer, Shape, Weights
@@ -30,7 +30,7 @@ def told(machine: Machine, shape: Shape, weights: Weights, *, threads: int = 2, 
         placement = Placer(machine, shape, weights).place(Configuration(8192, **settings))
     else:
         placement = placed(machine, shape, weights, 8192)
-    return forecast(machine, shape, weights, placement, (threads, threads), CONSTANTS)
+    return Forecaster(machine, CONSTANTS).forecast(shape, weights, placement, (threads, threads))
 
 
 def pace(
