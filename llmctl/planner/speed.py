@@ -59,7 +59,7 @@ class Forecast:
 
 
 class Forecaster:
-    """One machine's forecasts. What they have in common, the rates of its parts with each setting, is worked out once."""
+    """One machine's forecasts. What they have in common, its rates with each setting, is worked out once."""
 
     def __init__(self, machine: Machine, constants: SpeedConstants) -> None:
         self.machine, self.constants = machine, constants
