@@ -24,8 +24,8 @@ def this_machine(
     """This machine and its engines, the speed of the engine's kernels included.
 
     With ``measure`` the usual ones are measured, and that is told on stderr, when nothing is known of them yet, and
-    those of ``weight_types`` when they are not all known; with ``again`` every one in any case, and then failing is an
-    EngineError.
+    those of ``weight_types`` when they are not all known; with ``again`` every one in any case, those of GPUs as well,
+    and then failing is an EngineError.
     """
     host, watch = Host(), watch or Stopwatch()
     machine, engines = devices.this_machine(host, store=paths.hub_cache(), watch=watch)
@@ -39,9 +39,11 @@ def this_machine(
     try:
         with watch.part("kernels"):
             measured = kernels.measure(host, machine, usable, weight_types=types, again=again)
-        return devices.with_engine(machine, engines, measured), engines
+            machine = devices.with_engine(machine, engines, measured)
+            for card in (one for one in machine.accelerators if one.engine_device and types == kernels.WEIGHT_TYPES):
+                kernels.measure_device(host, card, usable, again=again)
     except EngineError as error:
         if again:
             raise
         out.warn(error.message)
-        return machine, engines
+    return devices.with_known_cards(host, machine, usable), engines

@@ -52,8 +52,18 @@ def this_machine(host: Host, *, store: Path, watch: Stopwatch | None = None) -> 
     with watch.part("engine"):
         found = engines(host)
     ours = startable(found)
-    measured = kernels.cached(host, machine, ours) if ours else None
-    return with_engine(machine, found, measured), found
+    if ours is None:
+        return with_engine(machine, found, None), found
+    return with_known_cards(host, with_engine(machine, found, kernels.cached(host, machine, ours)), ours), found
+
+
+def with_known_cards(host: Host, machine: Machine, engine: EngineInfo) -> Machine:
+    """``machine`` with what was measured earlier of its GPUs."""
+    cards = (
+        replace(card, kernels=kernels.cached_device(host, card, engine)) if card.engine_device else card
+        for card in machine.accelerators
+    )
+    return replace(machine, accelerators=tuple(cards))
 
 
 def startable(engines: Iterable[EngineInfo]) -> EngineInfo | None:
@@ -162,7 +172,8 @@ def _told(
     engine, device = seen[0]
     whole = _completed(card, device)
     if engine.name in STARTED:
-        return replace(whole, engine_backend=SPELT.get(device.backend, device.backend), usable=True, why=None)
+        backend = SPELT.get(device.backend, device.backend)
+        return replace(whole, engine_backend=backend, engine_device=device.name, usable=True, why=None)
     why = _why(card, engines)
     for name, instead in (("the engine is ", ", which is "), ("the engine's ", ", whose ")):
         why = why.replace(name, instead, 1) if why.startswith(name) else why

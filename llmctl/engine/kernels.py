@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from llmctl.engine import cache
 from llmctl.errors import EngineError
 from llmctl.host import Host
 from llmctl.probe.decode import MismatchError, decode
-from llmctl.types.machine import Cpu, EngineInfo, Kernels, Machine, MatrixRate
+from llmctl.types.machine import Accelerator, Cpu, EngineInfo, Kernels, Machine, MatrixRate
 
 SUBJECT = "kernels"
+KERNELS = "the engine's kernels"
 USUAL_TYPES = ("Q4_K", "Q6_K", "Q8_0", "Q4_0", "Q5_K", "F16")
 WEIGHT_TYPES = (
     *(*USUAL_TYPES, "Q5_0", "Q4_1", "MXFP4", "IQ4_NL", "IQ4_XS", "Q3_K", "Q2_K", "BF16", "Q5_1", "IQ3_S", "IQ3_XXS"),
@@ -22,6 +24,9 @@ DEADLINE_S = 30.0  # a small board takes its time to import the engine and to fi
 WORKING_SET_BYTES = 256 << 20
 LARGEST_SET_BYTES = 2 << 30
 SMALLEST_SET_BYTES = 64 << 20  # holds a matrix of every type
+DEVICE_SET_BYTES = 512 << 20  # beyond the largest cache of a GPU, 128 MB
+DEVICE_BUDGET_S = 1.0
+DEVICE_DEADLINE_S = 60.0  # drivers that compile their kernels at the first use take their time
 BEYOND_CACHE = 4  # times the last cache, so that at most a quarter of a pass could come from it
 BARELY_BEYOND_CACHE = 2
 SHARE_OF_AVAILABLE = 6  # there may be two buffers of that size, and this is a measurement, not the main job
@@ -29,13 +34,7 @@ SHARE_OF_AVAILABLE = 6  # there may be two buffers of that size, and this is a m
 
 def cached(host: Host, machine: Machine, engine: EngineInfo) -> Kernels | None:
     """The rates measured earlier for this processor, number of threads and engine build; None if there are none."""
-    if not host.live:
-        return None
-    value = cache.read(SUBJECT, _key(machine, engine))
-    try:
-        return None if value is None else decode(Kernels, value, SUBJECT)
-    except MismatchError:
-        return None  # written by another version of ours
+    return _remembered(host, _key(machine, engine))
 
 
 def complete(kernels: Kernels | None, weight_types: Sequence[str] = USUAL_TYPES) -> bool:
@@ -73,21 +72,65 @@ def measure(
         "device": None,
         "budget_s": budget_s or (QUICK_S if set(weight_types) <= set(USUAL_TYPES) else BUDGET_S),
     }
-    reply = host.ask("llmctl.engine.microbench", question, deadline_s=deadline_s)
-    if reply.data is None:
-        raise EngineError(f"the engine's kernels can't be measured: the engine {reply.why}", hint="llmctl doctor")
-    try:
-        new = decode(Kernels, reply.data, SUBJECT)
-    except MismatchError as error:
-        raise EngineError(f"the engine's kernels can't be measured: {error}", hint="llmctl doctor") from error
+    new = _asked(host, question, deadline_s, KERNELS)
     found = new if known is None else _joined(known, new)
     if not found.matrices:
         raise EngineError(
-            "the engine's kernels can't be measured: other programs keep the processor busy",
+            f"{KERNELS} can't be measured: other programs keep the processor busy",
             hint="llmctl doctor --measure",
         )
     cache.write(SUBJECT, _key(machine, engine), asdict(found))
     return found
+
+
+def measure_device(host: Host, card: Accelerator, engine: EngineInfo, *, again: bool = False) -> Kernels:
+    """The matrix kernels of a GPU that the engine can use, for all weight types that it has kernels for; measured in a
+    child process and remembered. Raises EngineError."""
+    assert card.engine_device is not None, "the engine lists it"
+    known = None if again else cached_device(host, card, engine)
+    if known is not None:
+        return known
+    free_bytes = card.memory_free_bytes or 0
+    if free_bytes < 2 * DEVICE_SET_BYTES:
+        raise EngineError(
+            f"{card.name} can't be measured: that takes {2 * DEVICE_SET_BYTES:,} bytes of its memory, "
+            f"{free_bytes:,} are free"
+        )
+    question = {
+        "weight_types": WEIGHT_TYPES,
+        "threads": [],
+        "working_set_bytes": DEVICE_SET_BYTES,
+        "device": card.engine_device,
+        "budget_s": DEVICE_BUDGET_S,
+    }
+    found = _asked(host, question, DEVICE_DEADLINE_S, card.name)
+    if not found.matrices:
+        raise EngineError(f"{card.name} can't be measured: the engine has no kernels for it", hint="llmctl doctor")
+    cache.write(SUBJECT, _device_key(card, engine), asdict(found))
+    return found
+
+
+def cached_device(host: Host, card: Accelerator, engine: EngineInfo) -> Kernels | None:
+    """What was measured earlier of this card with this build; None if nothing was."""
+    return _remembered(host, _device_key(card, engine))
+
+
+def _remembered(host: Host, key: tuple[object, ...]) -> Kernels | None:
+    value = cache.read(SUBJECT, key) if host.live else None
+    try:
+        return None if value is None else decode(Kernels, value, SUBJECT)
+    except MismatchError:
+        return None  # written by another version of ours
+
+
+def _asked(host: Host, question: Mapping[str, Any], deadline_s: float, what: str) -> Kernels:
+    reply = host.ask("llmctl.engine.microbench", question, deadline_s=deadline_s)
+    if reply.data is None:
+        raise EngineError(f"{what} can't be measured: the engine {reply.why}", hint="llmctl doctor")
+    try:
+        return decode(Kernels, reply.data, SUBJECT)
+    except MismatchError as error:
+        raise EngineError(f"{what} can't be measured: {error}", hint="llmctl doctor") from error
 
 
 def thread_counts(cpu: Cpu) -> tuple[int, ...]:
@@ -109,7 +152,7 @@ def working_set_bytes(available_bytes: int, last_cache_bytes: int | None) -> int
     least = max(SMALLEST_SET_BYTES, BARELY_BEYOND_CACHE * last_cache if last_cache < LARGEST_SET_BYTES // 4 else 0)
     if size < least:
         raise EngineError(
-            f"the engine's kernels can't be measured: that takes {least * SHARE_OF_AVAILABLE:,} bytes of free memory, "
+            f"{KERNELS} can't be measured: that takes {least * SHARE_OF_AVAILABLE:,} bytes of free memory, "
             f"there are {available_bytes:,}"
         )
     return size
@@ -126,6 +169,10 @@ def _joined(known: Kernels, new: Kernels) -> Kernels:
         new.attention or known.attention,
         new.overheads or known.overheads,
     )
+
+
+def _device_key(card: Accelerator, engine: EngineInfo) -> tuple[object, ...]:
+    return (card.engine_device, card.name, card.id, card.driver, engine.name, engine.version, engine.build)
 
 
 def _key(machine: Machine, engine: EngineInfo) -> tuple[object, ...]:

@@ -9,13 +9,15 @@ from llmctl.catalogue.device_constants import Backend, DeviceConstants
 from llmctl.catalogue.speed_constants import SpeedConstants
 from llmctl.planner.rates import UNKNOWN, Rates
 from llmctl.types.machine import Accelerator, AcceleratorKind
+from llmctl.types.plan import Basis
 
 LEAST_BATCH = 32  # tokens, from which on weights in the CPU's memory are copied to a device (ggml's op_offload)
 LANE_BYTES_PER_S = {1: 0.25e9, 2: 0.5e9, 3: 0.985e9, 4: 1.969e9, 5: 3.938e9, 6: 7.563e9}  # by generation of PCI Express
 
 
 def device_rates(device: Accelerator, flash_attention: bool, constants: SpeedConstants) -> Rates:
-    """Of a backend without constants of its own, the slowest there is; of an unknown bandwidth, the slowest in use."""
+    """Matrix products as measured here, if they were, and from figures all the rest. Of a backend without constants of
+    its own, the slowest there is; of an unknown bandwidth, the slowest in use."""
     of_devices = constants.devices
     known = backend_of(device, of_devices)
     kinds = [kind for kind in known.kinds if kind.has(device)]
@@ -25,15 +27,26 @@ def device_rates(device: Accelerator, flash_attention: bool, constants: SpeedCon
     if specified := device.compute_flop_per_s:
         filled = sqrt(specified * known.prefill_flop_per_s) * prod(kind.prefill for kind in kinds)
         flop = min(of_devices.peak_share * specified, filled)
+    decode: dict[str | None, float] = {
+        None: stream,
+        **{name: stream * share for name, share in of_devices.types.items()},
+    }
+    prefill: dict[str | None, float] = {None: flop}
+    measured = device.kernels.matrices if device.kernels is not None else ()
+    if measured:
+        decode = {None: min(one.decode_bytes_per_s for one in measured)}
+        prefill = {None: min(one.prefill_flop_per_s for one in measured)}
+        decode |= {one.weight_type: one.decode_bytes_per_s for one in measured}
+        prefill |= {one.weight_type: one.prefill_flop_per_s for one in measured}
     attending = known.flash_prefill_share if flash_attention else of_devices.attention_prefill_share
     return Rates(
-        {None: stream, **{name: stream * share for name, share in of_devices.types.items()}},
-        {None: flop},
+        decode,
+        prefill,
         kv_bytes_per_s=stream,
         attention_decode_flop_per_s=flop * of_devices.attention_decode_share,
         attention_prefill_flop_per_s=flop * attending,
         layer_s=known.layer_s,
-        basis="device" if device.bandwidth_bytes_per_s else UNKNOWN,
+        basis=Basis.CALIBRATED if measured else "device" if device.bandwidth_bytes_per_s else UNKNOWN,
         activation_s=of_devices.activation_bytes / flow,
         expert_decode=1 / of_devices.expert_share,
         expert_layer_s=of_devices.expert_layer_s,

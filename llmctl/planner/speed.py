@@ -120,7 +120,7 @@ class Forecaster:
             turns=1 if _holds(placement.parts[0]) else min(len(parts), COPIES),
         )
         bases = [rates.basis for rates, _ in parts]
-        basis = Basis.CALIBRATED if bases == [Basis.CALIBRATED] else Basis.MODELLED
+        basis = Basis.CALIBRATED if set(bases) == {Basis.CALIBRATED} else Basis.MODELLED
         return Forecast(told, basis, min((constants.ranges[name] for name in bases), key=lambda one: one.low))
 
     def _rates(self, part: Part, on_cpu: CpuSettings) -> Rates:

@@ -61,60 +61,8 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
-class Accelerator:
-    """One GPU. ``usable`` says whether the installed engine can run on it; if not, ``why`` says why.
-
-    ``id`` is its PCI address where it has one. ``shared_bytes`` is how much of ``memory_total_bytes`` lies in the
-    machine's own memory and is counted there too: all of it on unified chips, what the driver may borrow (GTT) on
-    others. ``architecture`` is what kernels are compiled for: gfx1100 with AMD; NVIDIA's is the compute capability.
-    ``pcie`` is the link as it could be at best, "gen4 x16". ``api_version`` is the newest version of the vendor's
-    interface that the driver takes (CUDA 12.4). A MIG slice names its ``parent``'s id.
-    ``pci_id`` is the vendor and device number, "1002:747e" in lower case, None where it is on no PCI bus.
-    ``compute_flop_per_s`` is what it is specified with in f16, None where that isn't known.
-    """
-
-    id: str
-    name: str
-    vendor: str
-    kind: AcceleratorKind
-    memory_total_bytes: int | None
-    memory_free_bytes: int | None
-    bandwidth_bytes_per_s: float | None = None
-    bandwidth_basis: str | None = None
-    driver: str | None = None
-    compute_capability: str | None = None
-    engine_backend: str | None = None
-    usable: bool = False
-    why: str | None = None
-    shared_bytes: int | None = None
-    architecture: str | None = None
-    api_version: str | None = None
-    uuid: str | None = None
-    pcie: str | None = None
-    power_limit_w: float | None = None
-    parent: str | None = None
-    pci_id: str | None = None
-    compute_flop_per_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Disk:
-    """``filesystem`` is the system's own word for its kind: ext4, apfs, nfs4."""
-
-    path: str
-    free_bytes: int
-    filesystem: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Network:
-    hub_reachable: bool | None = None
-    download_bytes_per_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class MatrixRate:
-    """How fast one weight type goes through the engine's matrix kernels here, with so many ``threads``.
+    """How fast one weight type goes through the engine's matrix kernels here, with so many ``threads`` (0: on a GPU).
 
     ``decode_bytes_per_s``: weight bytes streamed by matrix x vector; ``prefill_flop_per_s``: operations of
     matrix x matrix. ``weight_type`` is ggml's name (``Q4_K``). ``repacked``: in the layout that the engine, if it is
@@ -160,6 +108,61 @@ class Kernels:
     experts: tuple[MatrixRate, ...] = ()
     attention: tuple[AttentionRate, ...] = ()
     overheads: tuple[NodeRate, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Accelerator:
+    """One GPU. ``usable`` says whether the installed engine can run on it; if not, ``why`` says why.
+
+    ``id`` is its PCI address where it has one. ``shared_bytes`` is how much of ``memory_total_bytes`` lies in the
+    machine's own memory and is counted there too: all of it on unified chips, what the driver may borrow (GTT) on
+    others. ``architecture`` is what kernels are compiled for: gfx1100 with AMD; NVIDIA's is the compute capability.
+    ``pcie`` is the link as it could be at best, "gen4 x16". ``api_version`` is the newest version of the vendor's
+    interface that the driver takes (CUDA 12.4). A MIG slice names its ``parent``'s id.
+    ``engine_device`` is ggml's name of it (``CUDA0``), and ``kernels`` what the engine's were measured to do on it.
+    ``pci_id`` is the vendor and device number, "1002:747e" in lower case, None where it is on no PCI bus.
+    ``compute_flop_per_s`` is what it is specified with in f16, None where that isn't known.
+    """
+
+    id: str
+    name: str
+    vendor: str
+    kind: AcceleratorKind
+    memory_total_bytes: int | None
+    memory_free_bytes: int | None
+    bandwidth_bytes_per_s: float | None = None
+    bandwidth_basis: str | None = None
+    driver: str | None = None
+    compute_capability: str | None = None
+    engine_backend: str | None = None
+    usable: bool = False
+    why: str | None = None
+    shared_bytes: int | None = None
+    architecture: str | None = None
+    api_version: str | None = None
+    uuid: str | None = None
+    pcie: str | None = None
+    power_limit_w: float | None = None
+    parent: str | None = None
+    pci_id: str | None = None
+    compute_flop_per_s: float | None = None
+    engine_device: str | None = None
+    kernels: Kernels | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """``filesystem`` is the system's own word for its kind: ext4, apfs, nfs4."""
+
+    path: str
+    free_bytes: int
+    filesystem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    hub_reachable: bool | None = None
+    download_bytes_per_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,12 @@ import pytest
 
 from llmctl import child, paths
 from llmctl.engine import kernels, microbench
-from llmctl.engine.devices import engines
+from llmctl.engine.devices import engines, with_known_cards
 from llmctl.engine.kernels import cached, measure, working_set_bytes
 from llmctl.engine.workbench import Trial
 from llmctl.errors import EngineError
 from llmctl.host import Host
-from llmctl.types.machine import Cpu, EngineInfo, Kernels, Machine, Memory
+from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, EngineInfo, Kernels, Machine, Memory
 from tests.fakes.kernel_rates import RATES
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -52,6 +52,34 @@ def test_the_real_kernels() -> None:
     for node in kernels_here.overheads:
         assert node.threads == 1
         assert node.elements_per_s > 100 * node.nodes_per_s
+
+
+CARD = Accelerator("0000:01:00.0", "a card", "NVIDIA", AcceleratorKind.DISCRETE, 8 * GIB, 4 * GIB, engine_device="CPU")
+
+
+def test_a_device_is_measured_as_ggml_lists_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ggml lists the processor as a device, too: the way there is that of a GPU."""
+    monkeypatch.setattr(kernels, "WEIGHT_TYPES", ("Q4_K", "Q8_0"))
+    monkeypatch.setattr(kernels, "DEVICE_SET_BYTES", 64 * MIB)
+    (engine,) = engines(Host())
+    assert kernels.cached_device(Host(), CARD, engine) is None
+    found = kernels.measure_device(Host(), CARD, engine)
+    assert [(rate.weight_type, rate.repacked, rate.threads) for rate in found.matrices] == [
+        ("Q4_K", False, 0),
+        ("Q8_0", False, 0),
+    ]
+    assert all(1e7 < rate.decode_bytes_per_s < 1e12 for rate in found.matrices)
+    machine = with_known_cards(Host(), replace(MACHINE, accelerators=(CARD,)), engine)
+    assert machine.accelerators[0].kernels == found == kernels.cached_device(Host(), CARD, engine)
+    assert kernels.cached_device(Host(), replace(CARD, driver="another"), engine) is None
+
+
+def test_a_device_that_can_not_be_measured() -> None:
+    (engine,) = engines(Host())
+    with pytest.raises(EngineError, match=r"a card can't be measured: the engine .*no device named CUDA7"):
+        kernels.measure_device(Host(), replace(CARD, engine_device="CUDA7"), engine)
+    with pytest.raises(EngineError, match=r"a card can't be measured: .* 1,000 are free"):
+        kernels.measure_device(Host(), replace(CARD, memory_free_bytes=1000), engine)
 
 
 def answer(monkeypatch: pytest.MonkeyPatch, reply: child.Reply) -> None:

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from llmctl.planner.device_rates import device_rates, link_bytes_per_s
 from llmctl.planner.placement import Part, Placer
 from llmctl.planner.speed import Forecast, Forecaster
-from llmctl.types.machine import Accelerator, AcceleratorKind, Machine
+from llmctl.types.machine import Accelerator, AcceleratorKind, Kernels, Machine, MatrixRate
 from llmctl.types.model import Shape, Weights
 from llmctl.types.pace import Pace
-from llmctl.types.plan import Configuration
+from llmctl.types.plan import Basis, Configuration
 from tests.planner.machines import GIB, LAPTOP, knowledge, of
 
 CONSTANTS = knowledge().speed
@@ -214,3 +214,12 @@ def test_what_each_holds(
             assert wanted is None or share == pytest.approx(wanted, abs=1e-6)
     assert len(parts) == 1 + (card is not None)
     assert [sum(column) for column in zip(*map(shares, parts), strict=True)] == pytest.approx([1, 1, 1])
+
+
+def test_what_was_measured_on_a_card_stands_above_its_figures() -> None:
+    rates = Kernels((MatrixRate("Q4_K", False, 0, 300e9, 20e12), MatrixRate("Q8_0", False, 0, 330e9, 18e12)))
+    modelled, measured = (device_rates(one, True, CONSTANTS) for one in (CARD, replace(CARD, kernels=rates)))
+    assert (measured.decode["Q4_K"], measured.prefill["Q8_0"]) == (300e9, 18e12)
+    assert (measured.decode[None], measured.prefill[None]) == (300e9, 18e12)
+    assert measured.layer_s == modelled.layer_s
+    assert (modelled.basis, measured.basis) == ("device", Basis.CALIBRATED)
