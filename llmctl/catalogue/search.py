@@ -64,7 +64,7 @@ def _score(model: Model, wanted: Sequence[str]) -> int:
     base = [fold(one) for one in (model.publisher, model.base_model, model.distilled_from) if one]
     codes = {code.casefold() for code in model.languages}
     tags = [*model.tasks, *(LANGUAGES[code] for code in codes if code in LANGUAGES), *_kinds(model)]
-    tags += [fold(tag) for tag in (model.licence or "", model.shape.architecture)]
+    tags.append(fold(model.licence or ""))
     total = 0
     for word in wanted:
         if any(word in one for one in name):

@@ -132,7 +132,7 @@ def test_limit_bounds_both_lists(capsys: pytest.CaptureFixture[str], laptop: str
 @pytest.mark.parametrize(
     ("argv", "check"),
     [
-        (("--task", "summarise"), lambda choice: 5 <= choice["speed"]["decode_tok_s"] < 8),
+        (("--task", "summarise"), lambda choice: "floor 5" in choice["reasons"][0]),
         (("--min-tok-s", "25"), lambda choice: choice["speed"]["decode_tok_s"] >= 25),
         (("--context", "4096"), lambda choice: choice["context"] == 4096),
         (("--max-download", "1GB"), lambda choice: choice["source"]["bytes"] <= 1_000_000_000),

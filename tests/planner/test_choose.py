@@ -75,7 +75,7 @@ class TestPicks:
     def test_the_starter_is_no_pick_where_something_better_fits_and_the_choice_where_nothing_does(self) -> None:
         for machine in (EPYC, LAPTOP, desktop(), mac()):
             assert not any(fit.candidate.model.starter for fit in planned(machine).picks.values())
-        small = with_memory(EPYC, 850 << 20)
+        small = with_memory(EPYC, 720 << 20)
         assert planned(small).choice.candidate.model.starter
 
     def test_of_a_model_that_nobody_tested_the_same_file_as_if_it_were(self) -> None:
