@@ -61,6 +61,7 @@ def test_a_device_is_measured_as_ggml_lists_it(monkeypatch: pytest.MonkeyPatch) 
     """ggml lists the processor as a device, too: the way there is that of a GPU."""
     monkeypatch.setattr(kernels, "WEIGHT_TYPES", ("Q4_K", "Q8_0"))
     monkeypatch.setattr(kernels, "DEVICE_SET_BYTES", 64 * MIB)
+    monkeypatch.setattr(kernels, "DEVICE_BUDGET_S", 0.2)
     (engine,) = engines(Host())
     assert kernels.cached_device(Host(), CARD, engine) is None
     found = kernels.measure_device(Host(), CARD, engine)
