@@ -237,6 +237,9 @@ class Judge:
         if placement.memory.disagreement > DISAGREEING:
             told, formulas = placement.memory.must_fit_bytes, placement.memory.analytic_must_fit_bytes
             yield f"the engine takes {units.size(told)}, by our formulas it would be {units.size(formulas)}"
+        prompt = self.want.prompt_tokens or self.task.prompt_tokens
+        loads = "" if pace.load_s is None else f", once it is loaded, which takes {units.seconds(pace.load_s)}"
+        yield f"a prompt of {prompt:,} tokens has its first token after {units.seconds(pace.first_token_s)}{loads}"
         if thinking:
             yield f"thinks before it answers, usually some {self.task.thinking_tokens:,} tokens: counted in its time"
         yield self._basis(placement, pace)
