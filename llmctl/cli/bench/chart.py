@@ -41,7 +41,7 @@ def bars(rows: Sequence[Row]) -> Iterator[str]:
 
 def _chart(title: str, lines: Sequence[Line]) -> Iterator[str]:
     most = max(value for line in lines for value in line[1:] if value is not None)
-    yield f"{title}: █ measured, ● predicted{' within ├─┤' if lines[0][3] is not None else ''}, tokens per second"
+    yield f"{title}: █ measured, ● predicted{' within ├─┤' if lines[0][3] is not None else ''}, tok/s"
     for depth, measured, predicted, low, high in lines:
         yield f"{depth:>8,} {_bar(measured / most)} {units.tok_s(measured)}"
         yield f"{'':8} {_mark(predicted / most, low and low / most, high and high / most)} {units.tok_s(predicted)}"

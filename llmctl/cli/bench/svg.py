@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
-from math import floor, log10
+from math import ceil, floor, log10
 
 from llmctl import units
 from llmctl.cli.bench.rounds import Rates, Row
@@ -25,8 +25,8 @@ def picture(title: str, rows: Sequence[Row]) -> str:
         'font-family="system-ui, sans-serif" font-size="12" fill="#222">',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>',
         f'<text x="{LEFT}" y="26" font-size="16" font-weight="600">{escape(title)}</text>',
-        *_panel(LEFT, "Decode, tokens per second", rows, lambda row: row.decode, _told_decode),
-        *_panel(LEFT + PANEL + GAP, "Prefill, tokens per second", rows, lambda row: row.prefill, _told_prefill),
+        *_panel(LEFT, "Decode", "tokens before", rows, lambda row: row.decode, _told_decode),
+        *_panel(LEFT + PANEL + GAP, "Prefill", "tokens of prompt", rows, lambda row: row.prefill, _told_prefill),
         *_legend(rows),
         "</svg>",
     ]
@@ -44,11 +44,13 @@ def _told_prefill(row: Row) -> tuple[float, float, float] | None:
 
 
 def _panel(
-    left: int, title: str, rows: Sequence[Row], measured: Callable[[Row], Rates | None], told: Told
+    left: int, title: str, below: str, rows: Sequence[Row], measured: Callable[[Row], Rates | None], told: Told
 ) -> Iterator[str]:
     shown = [(row, rates, guess) for row in rows if (rates := measured(row)) and (guess := told(row))]
-    step = _step(max((max(rates.high_tok_s, guess[2]) for _, rates, guess in shown), default=1.0))
-    most = step * 5
+    highest = max((max(rates.high_tok_s, guess[2]) for _, rates, guess in shown), default=1.0)
+    step = _step(highest)
+    ticks = ceil(highest / step)
+    most = step * ticks
     deepest = max([1, *(row.depth for row in rows)])
 
     def x(depth: float) -> float:
@@ -57,14 +59,14 @@ def _panel(
     def y(rate: float) -> float:
         return round(BOTTOM - (BOTTOM - TOP) * rate / most, 1)
 
-    yield f'<text x="{left}" y="{TOP - 14}" font-weight="600">{title}</text>'
-    for tick in range(6):
+    yield f'<text x="{left}" y="{TOP - 14}" font-weight="600">{title}, tokens per second</text>'
+    for tick in range(ticks + 1):
         at = y(tick * step)
         yield f'<path d="M{left} {at}h{PANEL}" stroke="#ddd"/>'
         yield f'<text x="{left - 8}" y="{at + 4}" text-anchor="end">{tick * step:g}</text>'
     for depth in _apart(sorted({row.depth for row in rows}), deepest):
         yield f'<text x="{x(depth)}" y="{BOTTOM + 18}" text-anchor="middle">{depth:,}</text>'
-    yield f'<text x="{left + PANEL}" y="{BOTTOM + 36}" text-anchor="end">tokens before</text>'
+    yield f'<text x="{left + PANEL}" y="{BOTTOM + 36}" text-anchor="end">{below}</text>'
     for number, count in enumerate(_counts(rows)):
         colour = COLOURS[number % len(COLOURS)]
         points = [(row.depth, rates, guess) for row, rates, guess in shown if row.threads == count]
@@ -111,7 +113,7 @@ def _apart(depths: Sequence[int], deepest: int) -> Iterator[int]:
 
 
 def _step(most: float) -> float:
-    """A fifth of an axis that ends at ``most`` or a little above."""
+    """What a few lines of an axis up to ``most`` are apart: five at the most."""
     least = most / 5
     power = 10.0 ** floor(log10(least))
     return next(tick * power for tick in TICKS if tick * power >= least * 0.9999)
