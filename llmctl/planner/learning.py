@@ -8,7 +8,7 @@ device, drawn towards 1: with n models by n / (n + DOUBT), as the one model's er
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median, median_high
 
@@ -38,9 +38,12 @@ class Factors:
 
 @dataclass(frozen=True, slots=True)
 class Lessons:
-    """What the runs teach, the oldest first; ``devices`` by whether layers were on a GPU."""
+    """What the runs teach, the oldest first: those of a file by its name and size and by its sha256; ``devices`` by
+    whether layers were on a GPU."""
 
     past: Sequence[PastRun]
+    by_name: Mapping[object, Sequence[PastRun]]
+    by_sum: Mapping[object, Sequence[PastRun]]
     devices: dict[bool, Factors]
 
     def corrected(self, told: Forecast, candidate: Candidate, settings: Configuration, threads: Threads) -> Forecast:
@@ -72,26 +75,27 @@ class Lessons:
 
     def _of(self, candidate: Candidate) -> list[PastRun]:
         source, quant = candidate.artifact.source, candidate.artifact.quant
-        known = (candidate.model.id, quant, source.bytes)
-        return [
-            run
-            for run in self.past
-            if (run.sha256 == source.sha256 if run.sha256 and source.sha256 else _file(run) == known)
-        ]
+        named = self.by_name.get((candidate.model.id, quant, source.bytes), ())
+        if source.sha256 is None:
+            return list(named)
+        return [*(run for run in named if run.sha256 is None), *self.by_sum.get(source.sha256, ())]
 
 
 def lessons(past: Sequence[PastRun]) -> Lessons:
     """What there is to learn, worked out once for all candidates."""
     devices = {}
     for on_device in (False, True):
-        by_file: dict[object, list[PastRun]] = {}
-        for run in past:
-            if (run.gpu_layers > 0) == on_device:
-                by_file.setdefault(_file(run), []).append(run)
-        each = list(by_file.values())
+        each = list(_grouped((run for run in past if (run.gpu_layers > 0) == on_device), _file).values())
         if each:
             devices[on_device] = Factors(_shrunk(map(_decode, each)), _shrunk(map(_prefill, each)))
-    return Lessons(past, devices)
+    return Lessons(past, _grouped(past, _file), _grouped(past, lambda run: run.sha256), devices)
+
+
+def _grouped(past: Iterable[PastRun], key: Callable[[PastRun], object]) -> dict[object, list[PastRun]]:
+    groups: dict[object, list[PastRun]] = {}
+    for run in past:
+        groups.setdefault(key(run), []).append(run)
+    return groups
 
 
 def _shrunk(runs: Iterable[list[float]]) -> float:
