@@ -40,6 +40,8 @@ class Pace:
 
     def prefill_s(self, tokens: int, depth: int = 0) -> float:
         """For a prompt of so many tokens after ``depth`` others."""
+        if not tokens:
+            return 0.0
         seen = depth + (tokens + min(tokens, self.batch)) / 2  # on average
         windowed = min(seen, (self.window or seen) + self.batch)
         batches = -(-tokens // self.ubatch)
@@ -64,4 +66,5 @@ class Pace:
             prompt_s=self.prompt_s / prefill,
             pair_s=self.pair_s / prefill,
             window_pair_s=self.window_pair_s / prefill,
+            ubatch_s=self.ubatch_s / prefill,
         )

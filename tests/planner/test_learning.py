@@ -9,6 +9,7 @@ import pytest
 
 from llmctl.planner import plan
 from llmctl.planner.learning import LEAST_APART, ONCE_APART
+from llmctl.types.pace import Pace
 from llmctl.types.past import PastRun
 from llmctl.types.plan import Basis, Fit, Plan, Want
 from tests.planner.machines import EPYC, knowledge, made
@@ -91,6 +92,16 @@ def test_what_is_learned(runs: list[PastRun], decode: float, prefill: float, mea
     assert after.speed.basis == (Basis.MEASURED if measured else Basis.CALIBRATED)
     assert after.untaught == BEFORE.pace, "what the next run is held against has learned nothing"
     assert after.memory == BEFORE.memory
+
+
+@pytest.mark.parametrize("window", [None, 64])
+def test_a_pace_that_is_so_many_times_faster(window: int | None) -> None:
+    pace = Pace(0.1, 0.001, 0.002, 0.01, 0.001, 0.002, window, 128, ubatch_s=0.5, ubatch=256, turns=2)
+    faster = pace.faster(2, 4)
+    for tokens, depth in ((1, 0), (100, 0), (1000, 500)):
+        assert faster.decode_s(depth) == pytest.approx(pace.decode_s(depth) / 2)
+        assert faster.prefill_s(tokens, depth) == pytest.approx(pace.prefill_s(tokens, depth) / 4)
+    assert pace.prefill_s(0) == 0, "an answer to nothing"
 
 
 def half(fit: Fit) -> tuple[float, float]:
