@@ -63,6 +63,10 @@ def count(value: int | None) -> str:
     return "?" if value is None else f"{value:,}"
 
 
+def threads(number: int) -> str:
+    return f"{number} thread{'' if number == 1 else 's'}"
+
+
 def parse_size(text: str) -> int:
     """Bytes of "4.7 GB", "500M" or "2GiB"; units are decimal unless they say otherwise. Raises ValueError."""
     match = SIZE.fullmatch(text)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from llmctl import planner
 from llmctl.cli.situation import Situation
 from llmctl.engine import devices
 from llmctl.engine.dry_run import dry_run, remembered
@@ -22,7 +21,7 @@ def plan(found: Situation, candidates: Sequence[Candidate], wanted: Want, *, ask
     engine = None if found.elsewhere else devices.startable(found.engines)
     told: dict[tuple[Path, Configuration], Allocation] = {}
     for _ in range(MOST_QUESTIONS):
-        answer = planner.plan(found.machine, candidates, wanted, found.knowledge, told)
+        answer = found.plan(candidates, wanted, told)
         if engine is None or isinstance(answer, NoFit) or (path := answer.choice.candidate.path) is None:
             return answer
         configuration = answer.choice.configuration
@@ -35,4 +34,4 @@ def plan(found: Situation, candidates: Sequence[Candidate], wanted: Want, *, ask
         if allocation is None:
             return answer
         told[path, configuration] = allocation
-    return planner.plan(found.machine, candidates, wanted, found.knowledge, told)
+    return found.plan(candidates, wanted, told)

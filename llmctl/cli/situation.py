@@ -12,12 +12,14 @@ from llmctl.catalogue import Catalogue, Knowledge
 from llmctl.cli.here import this_machine
 from llmctl.cli.output import Output
 from llmctl.errors import NetworkError, NotFoundError
+from llmctl.planner import Allocations
 from llmctl.settings import Settings
 from llmctl.store import Store, inventory
 from llmctl.store.inventory import Item
 from llmctl.store.layout import REPO
 from llmctl.types.machine import EngineInfo, Machine
 from llmctl.types.model import Candidate, SourceKind
+from llmctl.types.past import PastRun
 from llmctl.types.plan import NoFit, Plan, Want
 
 CHAT = "chat"  # the task that every model has which answers; base and embedding models have to be asked for
@@ -60,13 +62,15 @@ class Shelf:
 
 @dataclass(frozen=True)
 class Situation(Shelf):
-    """``elsewhere``: the machine is not this one, so what is stored here is not stored there."""
+    """``elsewhere``: the machine is not this one, so what is stored here is not stored there. ``past`` is what ran here
+    and teaches how fast the next will be."""
 
     out: Output
     machine: Machine
     engines: tuple[EngineInfo, ...]
     knowledge: Knowledge
     elsewhere: bool = False
+    past: tuple[PastRun, ...] = ()
 
     def candidates(self, name: str | None, *, ask_hub: bool = True) -> list[Candidate]:
         """With ``ask_hub``, org/name is all that the hub has in that repository, and org/name:QUANT what it has by that
@@ -98,8 +102,8 @@ class Situation(Shelf):
             self.out.warn(f"{found.stale.message}; {repo} is shown as it was when it was asked last")
         return list(found.candidates)
 
-    def plan(self, candidates: Sequence[Candidate], want: Want) -> Plan | NoFit:
-        return planner.plan(self.machine, candidates, want, self.knowledge)
+    def plan(self, candidates: Sequence[Candidate], want: Want, allocations: Allocations | None = None) -> Plan | NoFit:
+        return planner.plan(self.machine, candidates, want, self.knowledge, allocations, self.past)
 
 
 def _as(item: Item, candidate: Candidate) -> Candidate:
@@ -147,7 +151,15 @@ def look(
     if machine is None:
         machine, engines = this_machine(out, measure=measure, weight_types=weight_types)
     knowledge = catalogue.load_knowledge(paths.profiles_dir())
-    return Situation(there.settings, there.known, there.store, out, machine, engines, knowledge, elsewhere)
+    past = () if elsewhere or not there.settings.history else _past(machine, engines)
+    return Situation(there.settings, there.known, there.store, out, machine, engines, knowledge, elsewhere, past)
+
+
+def _past(machine: Machine, engines: tuple[EngineInfo, ...]) -> tuple[PastRun, ...]:
+    from llmctl.engine import devices, history
+
+    engine = devices.startable(engines)
+    return () if engine is None else history.past(history.read(), devices.build(engine))
 
 
 def want(

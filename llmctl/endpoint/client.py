@@ -196,6 +196,7 @@ class _Heard:
     prefill_s: float | None = None
     decode_s: float | None = None
     measured: Measured | None = None
+    preempted_per_s: float | None = None
     events: int = 0
     complete: bool = False
 
@@ -208,6 +209,7 @@ class _Heard:
             self.prefill_tokens = _whole(timings.get("prompt_n"))
             self.prefill_s = _seconds(timings.get("prompt_ms"))
             self.decode_s = _seconds(timings.get("predicted_ms"))
+            self.preempted_per_s = _amount(timings.get("preempted_per_s"))
         if isinstance(memory := event.get("memory"), dict):  # our own engine's
             self.measured = Measured(_whole(memory.get("anonymous_bytes")), _whole(memory.get("device_bytes")))
 
@@ -218,6 +220,10 @@ def _whole(value: object) -> int | None:
 
 def _seconds(ms: object) -> float | None:
     return ms / 1000 if isinstance(ms, int | float) and 0 < ms < NUMBER_LIMIT else None
+
+
+def _amount(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and 0 <= value < NUMBER_LIMIT else None
 
 
 def _text(value: object) -> str:
@@ -258,6 +264,7 @@ def _pieces(response: requests.Response, address: Address) -> Iterator[Piece | F
         prefill_s=heard.prefill_s,
         decode_s=heard.decode_s,
         measured=heard.measured,
+        preempted_per_s=heard.preempted_per_s,
     )
 
 

@@ -111,6 +111,11 @@ def ask(host: Host, *, deadline_s: float = DEADLINE_S) -> EngineInfo:
     return engine or EngineInfo(NAME, None, None, why=why)
 
 
+def build(engine: EngineInfo) -> str:
+    """The exact build, as a started engine tells it of itself (``supervise.Engine.build``)."""
+    return ", ".join(filter(None, (f"{engine.name} {engine.version}", engine.build)))
+
+
 def engine_summary() -> str:
     """One line for --version: "llama-cpp-python 0.3.36 (ggml 0.25.3 d25f87b; CPU)"."""
     return ", ".join(summary(engine) for engine in engines(Host()))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,36 +22,51 @@ from llmctl.host import Host
 from llmctl.probe import cpu as processor
 from llmctl.probe.decode import MismatchError, decode
 from llmctl.types.answer import Finished, Measured
+from llmctl.types.pace import Pace
+from llmctl.types.past import PastRun
 from llmctl.types.plan import CPU, Fit
 
 LIMIT_BYTES = 64 << 10  # a line has some 650 bytes
 
 
+# Times that a thread lost its core, for each second of computing, from which on a run says nothing of the machine. It
+# was 5 to 26 on two quiet cores, and hundreds beside one other program that computes.
+DISTURBED_PER_S = 50
+LEAST_ANSWER = 16  # tokens that say something of a rate
+LEAST_PROMPT = 64
+# Where the system doesn't count that, so much off the prediction is taken for a disturbance.
+IMPLAUSIBLE = 3.0
+
+
 @dataclass(frozen=True, slots=True)
 class Forecast:
     """What was predicted of a run: ``anonymous_bytes`` must fit into the machine's own memory, ``device_bytes`` into
-    that of all devices together; their sum is the plan's ``must_fit_bytes``."""
+    that of all devices together; their sum is the plan's ``must_fit_bytes``. The rates are those for this very prompt
+    and answer, without what was learned from earlier runs; None where it is not known how long they were."""
 
     anonymous_bytes: int
     device_bytes: int
-    decode_tok_s: float
-    prefill_tok_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """The same, measured (types.answer.Measured); None is unknown."""
-
-    anonymous_bytes: int | None
-    device_bytes: int | None
     decode_tok_s: float | None
     prefill_tok_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
+class Figures:
+    """The same, measured (types.answer.Measured); None is unknown. ``preempted_per_s`` is how often other programs took
+    a core away, for each second that a core computed."""
+
+    anonymous_bytes: int | None
+    device_bytes: int | None
+    decode_tok_s: float | None
+    prefill_tok_s: float | None
+    preempted_per_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One run. ``date`` is UTC in ISO 8601. The file is known by its size and its sha256 (None for one that nobody has
-    told the sum of), never by its path. ``engine`` names the exact build. ``load_s`` is the time until it answered."""
+    told the sum of), never by its path. ``engine`` names the exact build. ``load_s`` is the time until it answered.
+    ``prefill_tokens`` are those of the prompt that were computed."""
 
     date: str
     model: str
@@ -62,9 +77,13 @@ class Run:
     kv_type: str
     gpu_layers: int
     threads: int
+    prefill_threads: int
+    repack: bool
+    flash_attention: bool
     engine: str
     processor: str
     prompt_tokens: int | None
+    prefill_tokens: int | None
     completion_tokens: int | None
     load_s: float
     predicted: Forecast
@@ -81,7 +100,7 @@ def run_of(
     """What there is to record of ``fit`` when ``engine`` has answered with it, now."""
     memory, usage = finished.measured or Measured(None, None), finished.usage
     on_devices = sum(row.total_bytes for row in fit.memory.by_device if row.device != CPU)
-    speed, source = fit.speed, fit.candidate.artifact.source
+    source = fit.candidate.artifact.source
     return Run(
         date=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         model=fit.candidate.model.id,
@@ -92,14 +111,65 @@ def run_of(
         kv_type=fit.kv_type,
         gpu_layers=fit.gpu_layers,
         threads=fit.threads,
+        prefill_threads=fit.prefill_threads,
+        repack=fit.configuration.repack,
+        flash_attention=fit.configuration.flash_attention,
         engine=engine.build,
         processor=processor.name(Host()),
         prompt_tokens=usage.prompt_tokens,
+        prefill_tokens=finished.prefill_tokens,
         completion_tokens=usage.completion_tokens,
         load_s=engine.load_s,
-        predicted=Forecast(fit.memory.must_fit_bytes - on_devices, on_devices, speed.decode_tok_s, speed.prefill_tok_s),
-        measured=Figures(memory.anonymous_bytes, memory.device_bytes, decode_tok_s, prefill_tok_s),
+        predicted=Forecast(fit.memory.must_fit_bytes - on_devices, on_devices, *_rates(fit.untaught, finished)),
+        measured=Figures(
+            memory.anonymous_bytes, memory.device_bytes, decode_tok_s, prefill_tok_s, finished.preempted_per_s
+        ),
     )
+
+
+def _rates(pace: Pace, finished: Finished) -> tuple[float | None, float | None]:
+    """Of decoding, with as many tokens before each as there were on average, and of prefill."""
+    prompt, answer, computed = finished.usage.prompt_tokens, finished.usage.completion_tokens, finished.prefill_tokens
+    decode = None if prompt is None or answer is None else pace.decode_tok_s(prompt + answer / 2)
+    prefill = None if prompt is None or not computed else pace.prefill_tok_s(computed, max(0, prompt - computed))
+    return decode, prefill
+
+
+def past(runs: Iterable[Run], build: str) -> tuple[PastRun, ...]:
+    """What ``runs`` teach the planner of this processor with this build of the engine."""
+    here = processor.name(Host())
+    return tuple(
+        PastRun(
+            model=run.model,
+            quant=run.quant,
+            file_bytes=run.file_bytes,
+            sha256=run.sha256,
+            kv_type=run.kv_type,
+            gpu_layers=run.gpu_layers,
+            repack=run.repack,
+            flash_attention=run.flash_attention,
+            threads=run.threads,
+            prefill_threads=run.prefill_threads,
+            decode=_taught(run, run.completion_tokens, LEAST_ANSWER, lambda one: one.decode_tok_s),
+            prefill=_taught(run, run.prefill_tokens, LEAST_PROMPT, lambda one: one.prefill_tok_s),
+            load_s=run.load_s,
+        )
+        for run in runs
+        if run.engine == build and run.processor == here
+    )
+
+
+def _taught(
+    run: Run, tokens: int | None, least: int, rate: Callable[[Forecast | Figures], float | None]
+) -> float | None:
+    """Measured over predicted; None where it says nothing."""
+    measured, predicted = rate(run.measured), rate(run.predicted)
+    if not measured or not predicted or (tokens or 0) < least:
+        return None
+    ratio, preempted = measured / predicted, run.measured.preempted_per_s
+    if preempted is None:
+        return ratio if 1 / IMPLAUSIBLE < ratio < IMPLAUSIBLE else None
+    return ratio if preempted < DISTURBED_PER_S else None
 
 
 def record(run: Run) -> None:

@@ -63,6 +63,7 @@ class Model:
 
         from llmctl.engine.footprint import Footprint
         from llmctl.engine.loading import KV_TYPES, loads_as
+        from llmctl.engine.preemption import Preemption
 
         self.name = str(job["model"])
         self._turn = threading.Lock()
@@ -91,6 +92,7 @@ class Model:
                 verbose=True,
             )
         self._llama.verbose = False
+        self._preemption = Preemption()
         self._perf_reset = llama_cpp.llama_perf_context_reset
         self._perf = llama_cpp.llama_perf_context
         self.build = ", ".join(filter(None, (f"llama-cpp-python {llama_cpp.__version__}", self._footprint.build)))
@@ -122,6 +124,7 @@ class Model:
         with self._turn:
             tokens = self._tokens(prompt)
             self._perf_reset(self._llama.ctx)
+            self._preemption.begin()
             finish = None
             if prompt.rstrip().endswith("<think>"):  # the template has opened the thoughts; say so to the reader
                 yield self._chunk({"content": "<think>"}, None)
@@ -185,6 +188,7 @@ class Model:
                 "prompt_ms": perf.t_p_eval_ms,
                 "predicted_n": perf.n_eval,
                 "predicted_ms": perf.t_eval_ms,
+                "preempted_per_s": self._preemption.per_s(),
             },
             "memory": self._footprint.added(),
         }

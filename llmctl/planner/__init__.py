@@ -2,5 +2,6 @@
 
 from llmctl.planner.choose import plan
 from llmctl.planner.document import candidate_document
+from llmctl.planner.judge import Allocations
 
-__all__ = ["candidate_document", "plan"]
+__all__ = ["Allocations", "candidate_document", "plan"]

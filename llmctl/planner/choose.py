@@ -9,8 +9,10 @@ from llmctl import units
 from llmctl.catalogue.knowledge import Knowledge
 from llmctl.errors import UsageError
 from llmctl.planner.judge import Allocations, Judge, Miss
+from llmctl.planner.learning import lessons
 from llmctl.types.machine import Machine
 from llmctl.types.model import Candidate
+from llmctl.types.past import PastRun
 from llmctl.types.plan import Fit, NoFit, Plan, Rejected, Want
 
 BEST, BALANCED, FASTEST = "best", "balanced", "fastest"
@@ -25,6 +27,7 @@ def plan(
     want: Want,
     knowledge: Knowledge,
     allocations: Allocations | None = None,
+    past: Sequence[PastRun] = (),
 ) -> Plan | NoFit:
     """What to run of ``candidates`` on ``machine``. Pure: no clock, disk or environment; their order doesn't matter.
 
@@ -36,13 +39,14 @@ def plan(
     is the rest of the frontier: each is faster than all that are better.
 
     An ``explicit`` wish is honoured if it fits, a missed floor is a warning. Where ``allocations`` has what the engine
-    itself said of a candidate's file and settings, that stands above the formulas.
+    itself said of a candidate's file and settings, that stands above the formulas. ``past``, the oldest first, corrects
+    the predicted speed.
     Raises UsageError for an unknown task.
     """
     task = knowledge.tasks.get(want.task)
     if task is None:
         raise UsageError(f"there is no task named {want.task!r}, only {', '.join(knowledge.tasks)}")
-    judge = Judge(machine, want, task, knowledge, allocations or {})
+    judge = Judge(machine, want, task, knowledge, allocations or {}, lessons(past))
     fits: list[Fit] = []
     slow: list[tuple[Fit, Miss]] = []
     misses: list[Miss] = []

@@ -44,6 +44,7 @@ def candidate_document(fit: Fit) -> dict[str, Any]:
             "decode_high_tok_s": round(fit.speed.decode_high_tok_s, SPEED_DIGITS),
             "prefill_tok_s": round(fit.speed.prefill_tok_s, SPEED_DIGITS),
             "first_token_s": round(fit.speed.first_token_s, SPEED_DIGITS + 1),
+            "load_s": None if fit.speed.load_s is None else round(fit.speed.load_s, SPEED_DIGITS),
             "basis": fit.speed.basis,
         },
         "download": {"bytes": fit.download_bytes, "seconds": fit.download_s},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from llmctl.catalogue.knowledge import Knowledge, Task
 from llmctl.planner.compute import padded_cells
 from llmctl.planner.configure import configure, takes_quantized_cache
 from llmctl.planner.cpu_rates import best_threads, core_of
+from llmctl.planner.learning import Lessons, lessons
 from llmctl.planner.memory import margin_bytes
 from llmctl.planner.placement import Placement, Placer, shares_memory
 from llmctl.planner.quality import quality, told_loss
@@ -61,6 +62,7 @@ class Judge:
     task: Task
     knowledge: Knowledge
     allocations: Allocations = field(default_factory=dict)
+    lessons: Lessons = field(default_factory=lambda: lessons(()))
 
     @cached_property
     def _forecaster(self) -> Forecaster:
@@ -163,15 +165,20 @@ class Judge:
         threads = (self.want.threads or decode_threads, self.want.threads or prefill_threads)
         prompt = self.want.prompt_tokens or self.task.prompt_tokens
         answer = self.want.answer_tokens or self._written(thinking)
-        forecasts = [
+        untaught = [
             self._forecaster.forecast(model.shape, artifact.weights, placement, threads) for placement in placements
+        ]
+        forecasts = [
+            self.lessons.corrected(one, candidate, placement.configuration, threads)
+            for one, placement in zip(untaught, placements, strict=True)
         ]
         times = [one.pace.task_s(prompt, answer) for one in forecasts]
         depth = min(placements[0].configuration.context, prompt + answer / 2)
         enough = [self._fast_enough(one.at(prompt, depth), one.pace, thinking) for one in forecasts]
         chosen = best(list(zip(placements, times, enough, strict=True)))
         placement, told = placements[chosen], forecasts[chosen]
-        speed = told.at(prompt, depth)
+        size = artifact.source.bytes or artifact.weights.total_bytes
+        speed = replace(told.at(prompt, depth), load_s=self.lessons.load_s(candidate, size))
         tried = [
             Tried(one.configuration, one.memory.must_fit_bytes, time_s)
             for one, time_s in zip(placements, times, strict=True)
@@ -185,6 +192,7 @@ class Judge:
             memory=placement.memory,
             speed=speed,
             pace=told.pace,
+            untaught=untaught[chosen].pace,
             download_bytes=download,
             download_s=None if not download else download / link if link else None,
             reasons=tuple(self._reasons(candidate, placement, speed, thinking, tried)),
@@ -229,6 +237,9 @@ class Judge:
         if placement.memory.disagreement > DISAGREEING:
             told, formulas = placement.memory.must_fit_bytes, placement.memory.analytic_must_fit_bytes
             yield f"the engine takes {units.size(told)}, by our formulas it would be {units.size(formulas)}"
+        prompt = self.want.prompt_tokens or self.task.prompt_tokens
+        loads = "" if pace.load_s is None else f", once it is loaded, which takes {units.seconds(pace.load_s)}"
+        yield f"a prompt of {prompt:,} tokens has its first token after {units.seconds(pace.first_token_s)}{loads}"
         if thinking:
             yield f"thinks before it answers, usually some {self.task.thinking_tokens:,} tokens: counted in its time"
         yield self._basis(placement, pace)
@@ -248,6 +259,8 @@ class Judge:
         return _miss(candidate, reason, short / max(free, 1), short)
 
     def _basis(self, placement: Placement, pace: Speed) -> str:
+        if pace.basis is Basis.MEASURED:
+            return "speed is measured: it ran here with these settings"
         if pace.basis is Basis.CALIBRATED:
             return "speed is calibrated: the engine's kernels were measured here"
         if placement.accelerator is not None and (bandwidth := placement.accelerator.bandwidth_bytes_per_s):

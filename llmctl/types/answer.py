@@ -65,7 +65,8 @@ class Measured:
 @dataclass(frozen=True, slots=True)
 class Finished:
     """The last thing a stream yields. What prefill and decode took is known only where the server reports it, as
-    llama.cpp's do; what memory, only of the engine here. ``prefill_tokens`` leaves out what the cache still held."""
+    llama.cpp's do; what memory, only of the engine here. ``prefill_tokens`` leaves out what the cache still held;
+    ``preempted_per_s`` is how often another program took a core from the engine, for each second that one computed."""
 
     finish_reason: str | None
     usage: Usage
@@ -73,6 +74,7 @@ class Finished:
     prefill_s: float | None = None
     decode_s: float | None = None
     measured: Measured | None = None
+    preempted_per_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,8 @@ class Pace:
 
     def prefill_s(self, tokens: int, depth: int = 0) -> float:
         """For a prompt of so many tokens after ``depth`` others."""
+        if not tokens:
+            return 0.0
         seen = depth + (tokens + min(tokens, self.batch)) / 2  # on average
         windowed = min(seen, (self.window or seen) + self.batch)
         batches = -(-tokens // self.ubatch)
@@ -53,3 +55,16 @@ class Pace:
     def task_s(self, prompt_tokens: int, answer_tokens: int) -> float:
         """A whole answer: the prompt read, then every token written."""
         return self.prefill_s(prompt_tokens) + self.answer_s(prompt_tokens, answer_tokens)
+
+    def faster(self, decode: float, prefill: float) -> Pace:
+        """So many times as fast."""
+        return replace(
+            self,
+            token_s=self.token_s / decode,
+            cell_s=self.cell_s / decode,
+            window_cell_s=self.window_cell_s / decode,
+            prompt_s=self.prompt_s / prefill,
+            pair_s=self.pair_s / prefill,
+            window_pair_s=self.window_pair_s / prefill,
+            ubatch_s=self.ubatch_s / prefill,
+        )

@@ -140,7 +140,8 @@ class MemoryPlan:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Tokens per second with the range that should hold four times in five; ``first_token_s`` for the wanted prompt."""
+    """Tokens per second with the range that should hold four times in five; ``first_token_s`` for the wanted prompt,
+    once the model is loaded, which takes ``load_s`` (None where nothing tells)."""
 
     decode_tok_s: float
     decode_low_tok_s: float
@@ -148,6 +149,7 @@ class Speed:
     prefill_tok_s: float
     first_token_s: float
     basis: Basis
+    load_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +166,8 @@ class Fit:
     """A candidate that fits, with the settings it is to be run with.
 
     ``threads`` decode, ``prefill_threads`` read the prompt. ``pace`` is the speed at any depth, ``speed`` that of the
-    expected prompt and answer. ``tried`` are the settings that were considered, the fastest first, where it was not
-    said which to take.
+    expected prompt and answer, ``untaught`` what the pace would be without what was learned from runs. ``tried`` are
+    the settings that were considered, the fastest first, where it was not said which to take.
     ``thinking``: the chat template is to be told so (``enable_thinking``), quality and speed count on it.
     ``quality`` is the index of ``planner.quality`` after the loss by quantization, None where nothing was published;
     ``quantization_loss`` is that loss alone, known of every file; ``warnings`` what an explicit wish costs (a floor
@@ -179,6 +181,7 @@ class Fit:
     memory: MemoryPlan
     speed: Speed
     pace: Pace
+    untaught: Pace
     download_bytes: int
     download_s: float | None
     reasons: tuple[str, ...]

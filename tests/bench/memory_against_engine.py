@@ -17,9 +17,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
-import os
 import re
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -34,6 +32,7 @@ from llmctl.planner import plan
 from llmctl.planner.compute import compute_bytes, output_bytes
 from llmctl.planner.memory import kv_bytes, state_bytes
 from llmctl.types.plan import Configuration, Fit, Plan, Want
+from tests.bench.children import asked
 from tests.fakes.gguf_file import Fill, Kind, write
 from tests.fakes.real_shapes import models, shape_of
 from tests.fakes.real_tensors import Figures, tensors
@@ -54,7 +53,6 @@ FILES = (
     *("lfm2-1.2b:Q4_K_M", "qwen3-0.6b:Q8_0"),
 )
 FILE_CONTEXTS = (512, 4096, 8192)
-CHILD_S = 900.0
 TARGETS = (0.03, 0.06)  # median, worst
 
 
@@ -159,18 +157,7 @@ def vocabulary(size: int) -> dict[str, Any]:
 
 def ask(question: dict[str, Any]) -> Any:
     """In a child: figures that don't fit together make llama.cpp abort."""
-    done = subprocess.run(
-        [sys.executable, __file__, "--child"],
-        input=json.dumps(question),
-        capture_output=True,
-        text=True,
-        timeout=CHILD_S,
-        check=False,
-        env={**os.environ, "GGML_NO_BACKTRACE": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    if done.returncode:
-        raise SystemExit(f"{question} ended with {done.returncode}: {done.stderr[-600:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    return asked(__file__, question)
 
 
 def child() -> int:

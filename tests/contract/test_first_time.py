@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import pty
 import subprocess
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,15 +77,40 @@ def test_setup_without_a_terminal_or_yes_asks_nothing() -> None:
     assert "--yes" in done.stderr
 
 
-def test_bench(starter_file: Path) -> None:
-    done = llmctl("bench", str(starter_file), "-r", "1", "--json", timeout=250)
+def test_bench_and_what_is_learned_from_it(starter_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, chart = str(starter_file), tmp_path / "speed.svg"
+    done = llmctl("bench", file, "-r", "1", "--depths", "0,300", "--threads", "1", "--plot", str(chart), "--json",
+                  timeout=250)  # fmt: skip
     assert done.returncode == 0, done.stderr
     data = document(done)["data"]
-    assert data["measured"]["prefill"]["median_tok_s"] > data["measured"]["decode"]["median_tok_s"] > 0
-    assert data["predicted"]["decode_tok_s"] > 0
-    assert data["predicted"]["must_fit_bytes"] > data["measured"]["memory"]["anonymous_bytes"] > 0
+    alone, deep = data["rows"]
+    assert (alone["depth"], deep["depth"], deep["threads"]) == (0, 300, 1)
+    assert alone["prompt_tokens"] < 60 and 270 < deep["prompt_tokens"] < 330
+    assert alone["measured"]["prefill"] is None
+    assert deep["measured"]["prefill"]["median_tok_s"] > deep["measured"]["decode"]["median_tok_s"] > 0
+    assert deep["predicted"]["prefill_tok_s"] > deep["predicted"]["decode_tok_s"] > 0
+    assert data["memory"]["must_fit_bytes"] > data["memory"]["anonymous_bytes"] > 0
+    assert chart.read_text().startswith("<svg")
     (run,) = history.read()
-    assert run.measured.decode_tok_s == data["measured"]["decode"]["median_tok_s"]
+    assert run.measured.decode_tok_s == deep["measured"]["decode"]["median_tok_s"]
+    assert run.predicted.decode_tok_s == pytest.approx(deep["predicted"]["decode_tok_s"])
+
+    def planned() -> dict[str, Any]:
+        asked = ("--threads", "1", "--no-repack" if not run.repack else "--repack", "--json")
+        found = document(llmctl("plan", file, *asked))["data"]["choice"]["speed"]
+        assert isinstance(found, dict)
+        return found
+
+    monkeypatch.setenv("LLMCTL_HISTORY", "false")
+    before = planned()
+    monkeypatch.delenv("LLMCTL_HISTORY")
+    taught = replace(run.measured, decode_tok_s=(run.predicted.decode_tok_s or 0) * 2, preempted_per_s=0.0)
+    history.record(replace(run, measured=taught))
+    history.record(replace(run, measured=taught))
+    after = planned()
+    assert before["basis"] != "measured" and after["basis"] == "measured"
+    assert after["decode_tok_s"] == pytest.approx(2 * before["decode_tok_s"], rel=0.01)
+    assert before["load_s"] is None and after["load_s"] > 0
 
 
 def test_bench_fetches_nothing() -> None:

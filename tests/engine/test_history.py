@@ -12,10 +12,13 @@ from typing import Any
 import pytest
 
 from llmctl import paths
-from llmctl.engine.history import LIMIT_BYTES, Figures, Forecast, Run, read, record, run_of
+from llmctl.engine.history import LIMIT_BYTES, Figures, Forecast, Run, past, read, record, run_of
 from llmctl.engine.supervise import Engine
+from llmctl.host import Host
+from llmctl.probe import cpu as processor
 from llmctl.types.answer import Finished, Measured, Usage
 from llmctl.types.endpoint import Address
+from llmctl.types.pace import Pace
 from llmctl.types.plan import DeviceMemory, MemoryPlan
 from tests.fakes.fits import fit_for
 
@@ -29,17 +32,21 @@ RUN = Run(
     kv_type="f16",
     gpu_layers=0,
     threads=2,
+    prefill_threads=2,
+    repack=True,
+    flash_attention=False,
     engine="llama-cpp-python 0.3.36, ggml 0.25.3 d25f87b",
     processor="AMD EPYC",
-    prompt_tokens=31,
-    completion_tokens=12,
+    prompt_tokens=131,
+    prefill_tokens=100,
+    completion_tokens=40,
     load_s=0.21,
-    predicted=Forecast(363_397_120, 0, 102.0, 972.0),
-    measured=Figures(213_000_000, None, 99.5, 480.0),
+    predicted=Forecast(363_397_120, 0, 100.0, 960.0),
+    measured=Figures(213_000_000, None, 99.5, 480.0, 9.0),
 )
 UNKNOWN = replace(
-    RUN, file_bytes=None, sha256=None, prompt_tokens=None, completion_tokens=None,
-    measured=Figures(None, None, None, None),
+    RUN, file_bytes=None, sha256=None, prompt_tokens=None, prefill_tokens=None, completion_tokens=None,
+    predicted=Forecast(1, 0, None, None), measured=Figures(None, None, None, None, None),
 )  # fmt: skip
 
 
@@ -147,13 +154,18 @@ def test_what_a_run_tells_of_itself() -> None:
     rows = tuple(DeviceMemory(name, 500, 0, 30, 0, 20, 550, 9999) for name in ("cpu", "0000:01:00.0", "0000:02:00.0"))
     memory = MemoryPlan(rows, must_fit_bytes=50 + 2 * 550, mapped_bytes=1500)
     fit = replace(fit, memory=memory, configuration=replace(fit.configuration, gpu_layers=7))
-    finished = Finished("stop", Usage(10, 20), measured=Measured(40, 1000))
+    pace = Pace(0.1, 0.001, 0.0, 0.01, 0.001, 0.0, None, 0)
+    fit = replace(fit, pace=pace.faster(0.5, 0.5), untaught=pace)
+    finished = Finished("stop", Usage(10, 20), 4, measured=Measured(40, 1000), preempted_per_s=7.0)
     made = run_of(fit, Started(), finished, 9.5, 88.0)
-    assert made.predicted == Forecast(50, 1100, fit.speed.decode_tok_s, fit.speed.prefill_tok_s)
-    assert made.measured == Figures(40, 1000, 9.5, 88.0)
+    # 20 tokens after 10 have 20 before them on average; 4 tokens of the prompt after 6 that were in the cache, 8.
+    assert (made.predicted.anonymous_bytes, made.predicted.device_bytes) == (50, 1100)
+    assert made.predicted.decode_tok_s == pytest.approx(1 / 0.12)
+    assert made.predicted.prefill_tok_s == pytest.approx(1 / 0.018)
+    assert made.measured == Figures(40, 1000, 9.5, 88.0, 7.0)
     assert (made.model, made.quant, made.context, made.threads, made.gpu_layers) == ("under-test", "Q4_1", 4096, 2, 7)
     assert (made.engine, made.load_s) == ("llama-cpp-python 0.3.36, ggml 1 abc", 0.25)
-    assert (made.prompt_tokens, made.completion_tokens) == (10, 20)
+    assert (made.prompt_tokens, made.prefill_tokens, made.completion_tokens) == (10, 4, 20)
     record(made)
     written = place().read_text()
     assert "somebody" not in written and "my model" not in written and "secret" not in written
@@ -162,7 +174,43 @@ def test_what_a_run_tells_of_itself() -> None:
 
 def test_an_engine_that_tells_nothing_of_memory() -> None:
     made = run_of(fit_for(None), Started(), Finished("stop", Usage(None, None)), None, None)
-    assert made.measured == Figures(None, None, None, None)
+    assert made.measured == Figures(None, None, None, None, None)
+    assert made.predicted.decode_tok_s is None and made.predicted.prefill_tok_s is None
+
+
+def taught(**fields: Any) -> tuple[float | None, float | None]:
+    """Factors on decoding and prefill of a run that is RUN but for these figures."""
+    measured = {
+        name: fields.pop(name) for name in ("decode_tok_s", "prefill_tok_s", "preempted_per_s") if name in fields
+    }
+    run = replace(RUN, processor=processor.name(Host()), measured=replace(RUN.measured, **measured), **fields)
+    (one,) = past([run], RUN.engine)
+    return one.decode, one.prefill
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, (0.995, 0.5)),
+        ({"completion_tokens": 15}, (None, 0.5)),
+        ({"completion_tokens": None}, (None, 0.5)),
+        ({"prefill_tokens": 63}, (0.995, None)),
+        ({"preempted_per_s": 300.0}, (None, None)),
+        ({"decode_tok_s": None}, (None, 0.5)),
+        ({"decode_tok_s": 0.0}, (None, 0.5)),
+        ({"decode_tok_s": 10.0}, (0.1, 0.5)),  # nobody disturbed it: that is how slow it is
+        ({"decode_tok_s": 10.0, "preempted_per_s": None}, (None, 0.5)),
+        ({"decode_tok_s": 80.0, "preempted_per_s": None}, (0.8, 0.5)),
+        ({"predicted": Forecast(1, 0, None, None)}, (None, None)),
+    ],
+)
+def test_what_a_run_teaches(fields: dict[str, Any], expected: tuple[float | None, float | None]) -> None:
+    assert taught(**fields) == expected
+
+
+def test_only_runs_of_this_engine_and_processor_teach() -> None:
+    here = replace(RUN, processor=processor.name(Host()))
+    assert len(past([here, replace(here, processor="another"), replace(here, engine="another")], RUN.engine)) == 1
 
 
 def test_it_has_no_place_for_text() -> None:

@@ -18,17 +18,9 @@ from tests.fakes.real_shapes import models
 
 TIED = frozenset(
     {
-        *(
-            "gemma3-270m",
-            "gemma3-1b",
-            "gemma4-12b",
-            "granite-3b-code",
-            "lfm2-1.2b",
-            "llama-3.2-1b",
-            "llama-3.2-3b",
-            "phi4-mini",
-        ),
-        *("qwen3-0.6b", "qwen3-4b", "smollm2-135m", "smollm2-360m", "smollm2-1.7b", "granite4-3b"),
+        *("gemma3-270m", "gemma3-1b", "gemma4-12b", "granite-3b-code", "lfm2-1.2b", "llama-3.2-1b", "llama-3.2-3b"),
+        *("qwen3-0.6b", "qwen3-4b", "smollm2-135m", "smollm2-360m", "smollm2-1.7b", "granite4-3b", "smollm3-3b"),
+        *("phi4-mini", "ministral3-3b", "granitemoe-3b", "ernie4_5-0.3b", "gpt2"),
     }
 )
 """Their token table is the output head as well."""
@@ -71,6 +63,7 @@ class Figures:
         self.state, self.groups = found.get("ssm.state_size", 0), found.get("ssm.group_count", 0)
         self.inner, self.state_heads = found.get("ssm.inner_size", 0), found.get("ssm.time_step_rank", 0)
         self.kernel = found.get("ssm.conv_kernel", 0)
+        self.context = found["context_length"]
 
 
 def _norms(figures: Figures, *names: str) -> Shapes:
@@ -204,20 +197,58 @@ def _gemma4(figures: Figures, layer: int) -> Shapes:
     yield from _gated(figures, figures.ff)
 
 
+def _with_biases(shapes: Shapes, *names: str) -> Shapes:
+    for name, shape in shapes:
+        yield name, shape
+        if name.removesuffix(".weight") in names:
+            yield name.replace(".weight", ".bias"), (shape[-1],)
+
+
+def _qwen2(figures: Figures, layer: int) -> Shapes:
+    yield from _with_biases(_llama(figures, layer), "attn_q", "attn_k", "attn_v")
+
+
+def _stablelm(figures: Figures, layer: int) -> Shapes:
+    yield from _with_biases(_llama(figures, layer), "attn_norm", "attn_q", "attn_k", "attn_v", "ffn_norm")
+
+
+def _olmo2(figures: Figures, layer: int) -> Shapes:
+    yield from _norms(figures, "post_attention_norm.weight", "post_ffw_norm.weight", "attn_q_norm.weight")
+    yield "attn_k_norm.weight", (figures.kv_heads[layer] * figures.key,)
+    yield from _attention(figures, layer)
+    yield from _gated(figures, figures.ff)
+
+
+def _gpt2(figures: Figures, layer: int) -> Shapes:
+    yield from _norms(figures, "attn_norm.weight", "attn_norm.bias", "ffn_norm.weight", "ffn_norm.bias")
+    products = (("attn_qkv", figures.embd, 3 * figures.embd), ("attn_output", figures.embd, figures.embd))
+    for name, inner, outer in (*products, ("ffn_up", figures.embd, figures.ff), ("ffn_down", figures.ff, figures.embd)):
+        yield f"{name}.weight", (inner, outer)
+        yield f"{name}.bias", (outer,)
+
+
 LAYERS: dict[str, Callable[[Figures, int], Shapes]] = {
     "deepseek2": _deepseek2,
+    "ernie4_5": _llama,
     "gemma3": _gemma3,
     "gemma4": _gemma4,
     "gpt-oss": _gpt_oss,
+    "gpt2": _gpt2,
     "granite": _llama,
+    "granitemoe": _llama,
     "lfm2": _lfm2,
     "llama": _llama,
+    "mistral3": _llama,
+    "olmo2": _olmo2,
     "olmoe": _olmoe,
     "phi3": _phi3,
+    "qwen2": _qwen2,
     "qwen3": _qwen3,
     "qwen3moe": _qwen3,
     "qwen35": _qwen35,
     "qwen35moe": _qwen35,
+    "smollm3": _llama,
+    "stablelm": _stablelm,
 }
 
 
@@ -227,6 +258,10 @@ def tensors(name: str, quant: str, order: Sequence[int] = ()) -> list[TensorSpec
     figures = Figures(name)
     found: list[tuple[str, tuple[int, ...]]] = [("token_embd.weight", (figures.embd, figures.vocab))]
     found += [("token_embd_norm.weight" if figures.conv else "output_norm.weight", (figures.embd,))]
+    if figures.architecture in ("gpt2", "stablelm"):
+        found.append(("output_norm.bias", (figures.embd,)))
+    if figures.architecture == "gpt2":
+        found.append(("position_embd.weight", (figures.embd, figures.context)))
     if name not in TIED:
         found.append(("output.weight", (figures.embd, figures.vocab)))
     for layer in range(figures.layers):
@@ -250,7 +285,8 @@ def header(name: str, quant: str, order: Sequence[int] = ()) -> Header:
 def _type(
     name: str, shape: tuple[int, ...], quant: str, figures: Figures, tied: bool, places: Mapping[int, int]
 ) -> str:
-    if len(shape) == 1 or name.endswith((".bias", "ffn_gate_inp.weight", "conv.weight", "conv1d.weight")):
+    in_full = (".bias", "ffn_gate_inp.weight", "conv.weight", "conv1d.weight", "position_embd.weight")
+    if len(shape) == 1 or name.endswith(in_full):
         return "F32"
     if quant == "MXFP4":
         return "MXFP4" if "_exps" in name else "Q8_0"

@@ -1,0 +1,282 @@
+"""``llmctl bench``: what the engine really does here, beside what was predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llmctl import units
+from llmctl.cli import complete
+from llmctl.cli.output import Output
+from llmctl.errors import NothingFitsError, UsageError
+
+if TYPE_CHECKING:
+    from llmctl.cli.bench.rounds import Row
+    from llmctl.cli.situation import Situation
+    from llmctl.engine.history import Run
+    from llmctl.types.plan import Fit, Want
+
+DEPTHS = (0, 512, 2048, 8192, 32768)
+BUDGET_S = 120.0  # without --depths, deeper ones are left out that would take longer in all
+LEAST_DEPTHS = 2
+SLACK_TOKENS = 96  # of context, beside prompt and answer: a prompt is a few tokens longer or shorter than it was to be
+BUSY_PERCENT = 15
+RECORDED_DEPTH = 512  # the row nearest to it is what the next prediction learns from
+FORMATS = (".svg",)
+
+
+def bench(
+    model: Annotated[
+        str | None, typer.Argument(help="NAME[:QUANT] or FILE.gguf.", autocompletion=complete.models)
+    ] = None,
+    depths: Annotated[
+        str | None, typer.Option("--depths", "-d", help="Tokens before the answer, like 0,512,2048.")
+    ] = None,
+    threads: Annotated[str | None, typer.Option("--threads", "-t", help="Numbers of threads, like 1,2.")] = None,
+    repetitions: Annotated[int, typer.Option("--repetitions", "-r", min=1, max=100, help="How often.")] = 3,
+    repack: Annotated[
+        bool | None,
+        typer.Option("--repack/--no-repack", help="With or without the weights' second copy; else what is faster."),
+    ] = None,
+    flash_attention: Annotated[
+        bool | None,
+        typer.Option("--flash-attention/--no-flash-attention", help="With or without it; else what is faster."),
+    ] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Write the chart to this file: .svg.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Measure prefill and decode of a model on this machine, beside the prediction.
+
+    \b
+    Examples:
+      llmctl bench
+      llmctl bench smollm2-135m-instruct -r 5 --json
+      llmctl bench qwen3.5-4b --depths 0,1024,4096 --threads 4,8 --plot speed.svg
+
+    Runs a model that is on this machine (without a name: the one that `llmctl run` would use) with prompts of made-up
+    words, each as long as the depth: prefill is the rate at which the whole prompt is read, decode that of the 32
+    tokens after it. Without --depths those are measured that take some two minutes in all. Nothing is fetched and
+    nothing leaves; what it took of memory and time is kept for `llmctl doctor` and corrects the next prediction.
+
+    Exit codes: 0, 2 usage, 3 nothing fits, 4 not on this machine, 8 the engine.
+    """
+    from llmctl.cli import situation
+
+    out = Output("bench", as_json=json)
+    asked = None if depths is None else _numbers(depths, "--depths", least=0)
+    counts: Sequence[int | None] = [None] if threads is None else _numbers(threads, "--threads", least=1)
+    if plot is not None and plot.suffix.lower() not in FORMATS:
+        raise UsageError(f"--plot is {plot}, it must end in {' or '.join(FORMATS)}: what a chart can be written as")
+    found = situation.look(out)
+    name = model or found.settings.model
+    wanted = replace(
+        situation.want(found.settings, explicit=name is not None), repack=repack, flash_attention=flash_attention
+    )
+    fits = [_planned(found, name, wanted, asked, counts[0])]
+    settings = fits[0].configuration  # the same for all numbers of threads
+    wanted = replace(wanted, repack=settings.repack, flash_attention=settings.flash_attention)
+    fits += [_planned(found, name or _name(fits[0]), wanted, asked, count) for count in counts[1:]]
+    chosen = asked or _affordable(fits, repetitions)
+    _say_before(out, fits, chosen, repetitions)
+    rows, runs = [], []
+    for fit in fits:
+        made, run = _measure(out, fit, chosen, repetitions)
+        rows += made
+        runs.append(run)
+    if found.settings.history:
+        from llmctl.engine import history
+
+        for run in runs:
+            history.record(run)
+    _show(out, fits[0], rows, runs[0], repetitions)
+    if plot is not None:
+        _write(plot, fits[0], rows)
+        out.note(f"The chart is in {plot}.")
+    out.data({**_document(fits[0], rows, runs[0], repetitions), "plot": plot})
+
+
+def _numbers(text: str, option: str, *, least: int) -> list[int]:
+    """Whole numbers between commas, each once, in order. Raises UsageError."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and part.isascii() and len(part) < 8 and int(part) >= least for part in parts):
+        raise UsageError(f"{option} is {text!r}, it must be whole numbers from {least} on, with commas between them")
+    return sorted({int(part) for part in parts})
+
+
+def _planned(
+    found: Situation, name: str | None, wanted: Want, depths: Sequence[int] | None, threads: int | None
+) -> Fit:
+    """With so many threads and room for the deepest. Raises NothingFitsError, NotFoundError."""
+    from llmctl.cli import choose
+    from llmctl.cli.bench.rounds import ANSWER_TOKENS
+    from llmctl.errors import NotFoundError
+    from llmctl.types.plan import NoFit
+
+    wanted = replace(wanted, threads=threads or wanted.threads)
+    fit = choose.choose(found, name, wanted)
+    needed = max(depths or (0,)) + ANSWER_TOKENS + SLACK_TOKENS
+    if not isinstance(fit, NoFit) and needed > fit.context:
+        fit = choose.choose(found, name or _name(fit), replace(wanted, context=needed))
+    if isinstance(fit, NoFit):
+        raise NothingFitsError(fit.reason, hint="llmctl plan --all")
+    if not choose.is_here(fit):
+        raise NotFoundError(f"{_name(fit)} is not on this machine", hint=f"llmctl pull {_name(fit)}")
+    return fit
+
+
+def _name(fit: Fit) -> str:
+    from llmctl.cli import choose
+
+    return choose.name_of(fit.candidate)
+
+
+def _affordable(fits: Sequence[Fit], repetitions: int) -> list[int]:
+    """Of DEPTHS those that fit into the context, and together into BUDGET_S."""
+    from llmctl.cli.bench.rounds import ANSWER_TOKENS
+
+    room = min(fit.context for fit in fits) - ANSWER_TOKENS - SLACK_TOKENS
+    fitting = [depth for depth in DEPTHS if depth <= room] or [0]
+    while len(fitting) > LEAST_DEPTHS and _seconds(fits, fitting, repetitions) > BUDGET_S:
+        fitting.pop()
+    return fitting
+
+
+def _seconds(fits: Sequence[Fit], depths: Sequence[int], repetitions: int) -> float:
+    """What it will take, by the prediction: loading, two answers before, and all that is timed."""
+    from llmctl.cli.bench.rounds import ANSWER_TOKENS, SAMPLE_WORDS
+
+    total = 0.0
+    for fit in fits:
+        answers = sum(repetitions * fit.pace.task_s(depth, ANSWER_TOKENS) for depth in depths)
+        total += (fit.speed.load_s or 1.0) + 2 * fit.pace.task_s(SAMPLE_WORDS, ANSWER_TOKENS) + answers
+    return total
+
+
+def _say_before(out: Output, fits: Sequence[Fit], depths: Sequence[int], repetitions: int) -> None:
+    """How long it will take, and that a neighbour on one core slows an engine that waits for all of its threads."""
+    import psutil
+
+    busy = psutil.cpu_percent(interval=0.3)
+    if busy > BUSY_PERCENT:
+        out.warn(f"other programs use {busy:.0f} % of the processor: what is measured now will be too low")
+    takes = units.seconds(_seconds(fits, depths, repetitions))
+    out.note(f"Depths {', '.join(f'{depth:,}' for depth in depths)}, {repetitions} times each: about {takes}.")
+
+
+def _measure(out: Output, fit: Fit, depths: Sequence[int], repetitions: int) -> tuple[list[Row], Run]:
+    from llmctl.cli.bench.rounds import rounds
+    from llmctl.engine.history import run_of
+    from llmctl.engine.llama_cpp_python import start
+
+    with start(fit) as engine:
+        out.note(f"  loaded in {units.seconds(engine.load_s)}, {_threads(fit)}")
+        rows = list(rounds(fit, engine, depths, repetitions, lambda text: out.note(f"  {text}")))
+    kept = min(rows, key=lambda row: abs(row.prompt_tokens - RECORDED_DEPTH))
+    prefill = None if kept.prefill is None else kept.prefill.median_tok_s
+    return rows, run_of(fit, engine, kept.last, kept.decode.median_tok_s, prefill)
+
+
+def _threads(fit: Fit) -> str:
+    if fit.threads == fit.prefill_threads:
+        return units.threads(fit.threads)
+    return f"{fit.threads} threads to decode, {fit.prefill_threads} to read prompts"
+
+
+def _show(out: Output, fit: Fit, rows: Sequence[Row], run: Run, repetitions: int) -> None:
+    from llmctl.cli.bench.chart import bars
+
+    disturbed = sum(row.disturbed for row in rows)
+    if disturbed:
+        of = repetitions * len(rows)
+        out.warn(f"other programs took the cores in {disturbed} of {of} measurements: those are too low")
+    candidate = fit.candidate
+    settings = _settings(fit)
+    out.text(f"{candidate.model.name} {candidate.artifact.quant}{settings}, medians of {repetitions}:")
+    out.text("")
+    for line in _table(rows):
+        out.text(line)
+    out.text("")
+    for line in bars(rows):
+        out.text(line)
+    told = [size for size in (run.measured.anonymous_bytes, run.measured.device_bytes) if size is not None]
+    taken, planned = units.size(sum(told) if told else None), units.size(fit.memory.must_fit_bytes)
+    out.text(
+        f"memory {taken} of {planned} planned · loaded in {units.seconds(run.load_s)} · "
+        f"predictions are {fit.speed.basis}"
+    )
+
+
+def _settings(fit: Fit) -> str:
+    settings = fit.configuration
+    parts = ["as it lies in the file"] if not settings.repack else []
+    parts += ["flash attention"] if settings.flash_attention else []
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def _table(rows: Sequence[Row]) -> Iterator[str]:
+    heads = f"{'prefill':>7} {'(range)':11} {'told':>5}  {'decode':>6} {'(range)':11}   told (range)"
+    yield f"{'threads':>7} {'depth':>6} {heads}"
+    for row in rows:
+        prefill, told = row.prefill, row.predicted
+        count = str(row.threads) if row.threads == row.prefill_threads else f"{row.threads}/{row.prefill_threads}"
+        read = f"{'–':>7} {'':11} {'–':>5}"
+        if prefill is not None:
+            spread = f"({units.tok_s(prefill.low_tok_s)}–{units.tok_s(prefill.high_tok_s)})"
+            read = f"{units.tok_s(prefill.median_tok_s):>7} {spread:11} {units.tok_s(told.prefill_tok_s):>5}"
+        spread = f"({units.tok_s(row.decode.low_tok_s)}–{units.tok_s(row.decode.high_tok_s)})"
+        expected = f"({units.tok_s(told.decode_low_tok_s)}–{units.tok_s(told.decode_high_tok_s)})"
+        yield (
+            f"{count:>7} {row.depth:6,} {read}  {units.tok_s(row.decode.median_tok_s):>6} {spread:11} "
+            f"{units.tok_s(told.decode_tok_s):>6} {expected}"
+        )
+    yield f"{'':15}tokens per second; told is what was predicted"
+
+
+def _document(fit: Fit, rows: Sequence[Row], run: Run, repetitions: int) -> dict[str, Any]:
+    from llmctl.cli.bench.rounds import ANSWER_TOKENS
+    from llmctl.planner.document import settings_document
+
+    return {
+        "model": fit.candidate.model.id,
+        "quant": fit.candidate.artifact.quant,
+        "context": fit.context,
+        "kv_type": fit.kv_type,
+        "gpu_layers": fit.gpu_layers,
+        "settings": settings_document(fit.configuration),
+        "repetitions": repetitions,
+        "answer_tokens": ANSWER_TOKENS,
+        "rows": [
+            {
+                "threads": row.threads,
+                "prefill_threads": row.prefill_threads,
+                "depth": row.depth,
+                "prompt_tokens": row.prompt_tokens,
+                "measured": {"prefill": row.prefill, "decode": row.decode},
+                "predicted": {**asdict(row.predicted), "basis": fit.speed.basis},
+                "disturbed": row.disturbed,
+            }
+            for row in rows
+        ],
+        "memory": {
+            "anonymous_bytes": run.measured.anonymous_bytes,
+            "device_bytes": run.measured.device_bytes,
+            "must_fit_bytes": fit.memory.must_fit_bytes,
+        },
+        "load_s": {"measured": run.load_s, "predicted": fit.speed.load_s},
+    }
+
+
+def _write(plot: Path, fit: Fit, rows: Sequence[Row]) -> None:
+    """Raises ResourceError where the file can't be written."""
+    from llmctl.cli.bench.svg import picture
+    from llmctl.errors import ResourceError
+
+    title = f"{fit.candidate.model.name} {fit.candidate.artifact.quant}"
+    try:
+        plot.write_text(picture(title, rows), "utf-8")
+    except OSError as error:
+        raise ResourceError(f"the chart can't be written to {plot}: {error.strerror}") from error

@@ -1,0 +1,33 @@
+"""How often other programs took a core away from this process, told by the system. Only for children that compute."""
+
+from __future__ import annotations
+
+LEAST_S = 0.1  # of computing, so that a single interruption of a short piece of work is not ten a second
+
+
+class Preemption:
+    """Counts from ``begin``. The threads of llama.cpp wait for each other at every layer, so one that has lost its core
+    holds up all of them: what is measured meanwhile says nothing of this machine."""
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        self._begun = _used()
+
+    def per_s(self) -> float | None:
+        """Times since then for each second that a core has computed; None where the system doesn't count (Windows)."""
+        begun, now = self._begun, _used()
+        if begun is None or now is None:
+            return None
+        return (now[0] - begun[0]) / max(now[1] - begun[1], LEAST_S)
+
+
+def _used() -> tuple[int, float] | None:
+    """Involuntary context switches and seconds of computing of all threads: getrusage(2)."""
+    try:
+        from resource import RUSAGE_SELF, getrusage
+    except ImportError:
+        return None
+    usage = getrusage(RUSAGE_SELF)
+    return usage.ru_nivcsw, usage.ru_utime + usage.ru_stime

@@ -1,0 +1,131 @@
+"""What ran here corrects what is predicted: for the model that ran, and with less weight for others on the same device.
+
+A run teaches two factors, measured over predicted, for decoding and for prefill. For a file that ran here they are the
+medians of its last LAST_RUNS, those with the same settings if there are any: then the speed is measured, and its range
+as wide as these runs were apart. For other models they are the median over the models that ran on the same kind of
+device, drawn towards 1: with n models by n / (n + DOUBT), as the one model's error may well be its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import median, median_high
+
+from llmctl.catalogue.speed_constants import Range
+from llmctl.planner.speed import Forecast, Threads
+from llmctl.types.model import Candidate
+from llmctl.types.past import PastRun
+from llmctl.types.plan import Basis, Configuration
+
+LAST_RUNS = 5
+DOUBT = 2.0
+# Half of the range for a speed that was measured, as a share of it. Undisturbed runs of one file in fresh processes lay
+# within 3 % of their median, decoding and prefill, on two cores of an AMD EPYC (tests/bench/speed_against_engine.py).
+LEAST_APART = 0.05
+ONCE_APART = 0.10  # with a single run nobody knows how far the next will be
+# A file's load tells of one that is up to so many times larger: of a much smaller one, most is the engine's own start.
+LIKE_SIZE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """Measured over predicted speed."""
+
+    decode: float = 1.0
+    prefill: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lessons:
+    """What the runs teach, the oldest first: those of a file by its name and size and by its sha256; ``devices`` by
+    whether layers were on a GPU."""
+
+    past: Sequence[PastRun]
+    by_name: Mapping[object, Sequence[PastRun]]
+    by_sum: Mapping[object, Sequence[PastRun]]
+    devices: dict[bool, Factors]
+
+    def corrected(self, told: Forecast, candidate: Candidate, settings: Configuration, threads: Threads) -> Forecast:
+        """``told`` by what this file did here, else by what others did on the same device."""
+        on_device = settings.gpu_layers > 0
+        own = [run for run in self._of(candidate) if (run.gpu_layers > 0) == on_device]
+        alike = [run for run in own if _settings(run) == _asked(settings, threads)]
+        factors = _factors(alike or own, self.devices.get(on_device, Factors()))
+        pace = told.pace.faster(factors.decode, factors.prefill)
+        decoded = _decode(alike)
+        if not decoded:
+            return replace(told, pace=pace)
+        apart = max(abs(one / factors.decode - 1) for one in decoded)
+        half = max(LEAST_APART if len(decoded) > 1 else ONCE_APART, apart)
+        return Forecast(pace, Basis.MEASURED, Range(max(told.range.low, 1 - half), min(told.range.high, 1 + half)))
+
+    def load_s(self, candidate: Candidate, size_bytes: int) -> float | None:
+        """Seconds until the engine answers: as for the last runs of this file, else in proportion to those of files
+        that are not much smaller; None where nothing of the kind was loaded here."""
+        own = [run.load_s for run in self._of(candidate)][-LAST_RUNS:]
+        if own:
+            return median(own)
+        rates = [
+            run.file_bytes / run.load_s
+            for run in self.past
+            if run.file_bytes and run.load_s > 0 and run.file_bytes * LIKE_SIZE >= size_bytes
+        ][-LAST_RUNS:]
+        return size_bytes / median(rates) if rates else None
+
+    def _of(self, candidate: Candidate) -> list[PastRun]:
+        source, quant = candidate.artifact.source, candidate.artifact.quant
+        named = self.by_name.get((candidate.model.id, quant, source.bytes), ())
+        if source.sha256 is None:
+            return list(named)
+        return [*(run for run in named if run.sha256 is None), *self.by_sum.get(source.sha256, ())]
+
+
+def lessons(past: Sequence[PastRun]) -> Lessons:
+    """What there is to learn, worked out once for all candidates."""
+    devices = {}
+    for on_device in (False, True):
+        each = list(_grouped((run for run in past if (run.gpu_layers > 0) == on_device), _file).values())
+        if each:
+            devices[on_device] = Factors(_shrunk(map(_decode, each)), _shrunk(map(_prefill, each)))
+    return Lessons(past, _grouped(past, _file), _grouped(past, lambda run: run.sha256), devices)
+
+
+def _grouped(past: Iterable[PastRun], key: Callable[[PastRun], object]) -> dict[object, list[PastRun]]:
+    groups: dict[object, list[PastRun]] = {}
+    for run in past:
+        groups.setdefault(key(run), []).append(run)
+    return groups
+
+
+def _shrunk(runs: Iterable[list[float]]) -> float:
+    models = [median_high(one) for one in runs if one]
+    return float(median(models) ** (len(models) / (len(models) + DOUBT))) if models else 1.0
+
+
+def _factors(runs: Sequence[PastRun], otherwise: Factors) -> Factors:
+    """Of two runs the faster counts: what made the other one slow need not be there the next time."""
+    decode, prefill = _decode(runs), _prefill(runs)
+    return Factors(
+        median_high(decode) if decode else otherwise.decode, median_high(prefill) if prefill else otherwise.prefill
+    )
+
+
+def _decode(runs: Iterable[PastRun]) -> list[float]:
+    return [run.decode for run in runs if run.decode is not None][-LAST_RUNS:]
+
+
+def _prefill(runs: Iterable[PastRun]) -> list[float]:
+    return [run.prefill for run in runs if run.prefill is not None][-LAST_RUNS:]
+
+
+def _file(run: PastRun) -> tuple[str, str, int | None]:
+    return run.model, run.quant, run.file_bytes
+
+
+def _settings(run: PastRun) -> tuple[object, ...]:
+    return run.kv_type, run.gpu_layers, run.repack, run.flash_attention, run.threads, run.prefill_threads
+
+
+def _asked(settings: Configuration, threads: Threads) -> tuple[object, ...]:
+    return settings.kv_type, settings.gpu_layers, settings.repack, settings.flash_attention, *threads

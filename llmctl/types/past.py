@@ -1,0 +1,30 @@
+"""What ran here before, as far as it teaches how fast the next run will be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class PastRun:
+    """A run on this machine with the engine build that it has now, which other programs did not disturb.
+
+    ``decode`` and ``prefill`` are the measured rates over the predicted ones, where the prediction is the planner's own
+    for the very load, before it had learned anything; None where too little was read or written to tell. ``load_s`` is
+    the time until the engine answered. The file is known by its size and its sha256 (None for one that nobody has told
+    the sum of). The settings are those of ``Configuration`` and ``Fit`` that change the speed.
+    """
+
+    model: str
+    quant: str
+    file_bytes: int | None
+    sha256: str | None
+    kv_type: str
+    gpu_layers: int
+    repack: bool
+    flash_attention: bool
+    threads: int
+    prefill_threads: int
+    decode: float | None
+    prefill: float | None
+    load_s: float

@@ -1,0 +1,275 @@
+"""Predicted speed beside the installed engine's, and beside bandwidth / file bytes x 0.55.
+
+    python tests/bench/speed_against_engine.py [--results FILE] [FILE.gguf | NAME:QUANT ...]
+
+Whole files, the given ones or ones with random weights in real models' shapes that no constant was fitted to, are
+planned and measured in a child: the tokens of a prompt read, and tokens written after DEPTHS of them, with the
+settings that the planner has chosen, by the clock on the wall; the median of REPETITIONS. A pass during which other
+programs took the cores is repeated. One more run, in a child of its own and with a prompt of another length, is what
+the planner then learns from. With ``--results`` what was measured is kept there, a line a file, and files that are in
+it are not measured again: so they can be measured one at a time, on a machine that is quiet only for minutes.
+
+Prints what was measured, predicted and predicted after the one run, and the medians of the absolute errors. Fails if
+they are above TARGETS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from llmctl import catalogue
+from llmctl.engine.history import DISTURBED_PER_S
+from llmctl.engine.preemption import Preemption
+from llmctl.planner import plan
+from llmctl.types.machine import Machine
+from llmctl.types.model import Candidate
+from llmctl.types.past import PastRun
+from llmctl.types.plan import Fit, Plan, Want
+from tests.bench.children import asked
+from tests.bench.memory_against_engine import vocabulary
+from tests.fakes.gguf_file import Fill, write
+from tests.fakes.real_shapes import models
+from tests.fakes.real_tensors import Figures, tensors
+
+FILES = (
+    *("gpt2:Q8_0", "ernie4_5-0.3b:Q4_0", "stablelm-1.6b:Q8_0", "llama-3.2-3b:Q4_K_M", "granite4-3b:Q5_K_M"),
+    *("smollm3-3b:Q4_0", "ministral3-3b:Q4_K_M", "granitemoe-3b:Q4_K_M", "qwen2-7b:Q4_0", "olmo2-7b:Q4_K_M"),
+    "qwen3-8b:Q5_K_M",
+)
+DEPTHS = (128, 512)
+FIRST_RUN = (300,)
+ANSWER_TOKENS = 32
+CONTEXT = 640
+REPETITIONS = 3
+TRIES = 3  # for each of them, if other programs get in the way
+NAIVE_SHARE = 0.55
+TARGETS = {"decode": 0.10, "prefill": 0.20, "decode after one run": 0.05, "prefill after one run": 0.05}
+
+
+def main() -> int:
+    if sys.argv[1:2] == ["--child"]:
+        print(json.dumps(measured(json.load(sys.stdin))))
+        return 0
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("names", nargs="*")
+    options.add_argument("--results", type=Path)
+    given = options.parse_args()
+    kept = {} if given.results is None or not given.results.exists() else _lines(given.results)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in given.names or FILES:
+            row = kept.get(name) or measure(name, Path(folder))
+            if given.results is not None and name not in kept:
+                with given.results.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+            rows.append(row)
+    return report(rows)
+
+
+def _lines(file: Path) -> dict[str, dict[str, Any]]:
+    return {row["name"]: row for row in map(json.loads, file.read_text().splitlines())}
+
+
+@cache
+def machine() -> Machine:
+    from llmctl import paths
+    from llmctl.engine import devices, kernels
+    from llmctl.host import Host
+
+    found, engines = devices.this_machine(Host(), store=paths.hub_cache())
+    engine = devices.startable(engines)
+    assert engine is not None, "the engine can't be used here"
+    return devices.with_engine(found, engines, kernels.measure(Host(), found, engine))
+
+
+def measure(name: str, folder: Path) -> dict[str, Any]:
+    """One line of the results: the file's figures, what was measured at DEPTHS, and the one run before."""
+    file = Path(name) if Path(name).is_file() else written(name, folder)
+    try:
+        fit = fitted(catalogue.from_file(file), Want(context=CONTEXT, explicit=True, min_tok_s=0))
+        settings = {**asdict(fit.configuration), "threads": fit.threads, "prefill_threads": fit.prefill_threads}
+        question = {"file": str(file), **settings}
+        first = asked(__file__, {**question, "depths": FIRST_RUN, "repetitions": 1})
+        rows = asked(__file__, {**question, "depths": DEPTHS, "repetitions": REPETITIONS})
+    finally:
+        if file.parent == folder:
+            file.unlink()
+    print(f"measured {name}: {rows}", file=sys.stderr, flush=True)
+    return {"name": name, "settings": settings, "first": first[0], "rows": rows}
+
+
+def written(name: str, folder: Path) -> Path:
+    shape, quant = name.split(":")
+    metadata = {**models()[shape], **vocabulary(Figures(shape).vocab)}
+    return write(folder / f"{shape}-{quant}.gguf", metadata, tensors(shape, quant), fill=Fill.RANDOM)
+
+
+def fitted(candidate: Candidate, want: Want, past: Sequence[PastRun] = ()) -> Fit:
+    from tests.planner.machines import knowledge
+
+    answer = plan(machine(), [candidate], want, knowledge(), past=past)
+    assert isinstance(answer, Plan), answer
+    return answer.choice
+
+
+def measured(question: Mapping[str, Any]) -> list[dict[str, float]]:
+    """In the child: for each depth, tokens per second of the prompt up to it, and of an answer after it."""
+    import llama_cpp
+
+    from llmctl.engine.loading import loads_as
+
+    quiet = llama_cpp.llama_log_callback(lambda level, text, data: None)
+    llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
+    with loads_as(question):
+        llama: Any = llama_cpp.Llama(
+            model_path=question["file"],
+            n_ctx=question["context"],
+            n_threads=question["threads"],
+            n_threads_batch=question["prefill_threads"],
+            n_ubatch=question["ubatch"],
+            flash_attn=question["flash_attention"],
+            swa_full=question["swa_full"],
+            verbose=False,
+        )
+    words = llama.n_vocab() - 300
+    llama.eval([300 + at % words for at in range(32)])  # wakes the threads up
+    rows = []
+    for depth in question["depths"]:
+        prefills, decodes = [], []
+        for turn in range(question["repetitions"]):
+            tokens = [300 + (7 * at + turn) % words for at in range(depth)]
+
+            def read(tokens: list[int] = tokens) -> None:
+                llama.reset()
+                llama.eval(tokens)
+
+            def answer() -> None:
+                for _ in range(ANSWER_TOKENS):
+                    llama.eval([llama.sample(temp=0.7)])
+
+            for _ in range(TRIES):
+                prompt_s, disturbed = _timed(read)
+                answer_s, disturbed_then = _timed(answer)
+                if max(disturbed, disturbed_then) < DISTURBED_PER_S:
+                    break
+            prefills.append(depth / prompt_s)
+            decodes.append(ANSWER_TOKENS / answer_s)
+        rows.append({"depth": depth, "prefill": median(prefills), "decode": median(decodes)})
+    llama.close()  # while ``quiet`` is still there to be called
+    return rows
+
+
+def _timed(work: Any) -> tuple[float, float]:
+    """Seconds, and how often other programs took a core away for each second that was computed."""
+    preemption, begun = Preemption(), time.perf_counter()
+    work()
+    return time.perf_counter() - begun, preemption.per_s() or 0.0
+
+
+def report(rows: Sequence[Mapping[str, Any]]) -> int:
+    """The table. ``*`` marks decoding that was outside of the range."""
+    errors: dict[str, list[float]] = {}
+    inside: list[bool] = []
+    print(
+        f"{'':22}{'depth':>6}{'prefill':>9}{'told':>8}{'':>6}{'decode':>8}{'told':>8}{'':>6} "
+        f"{'range':>13} {'naive':>7}{'':>6}{'after one run':>15}"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        for row in rows:
+            for line in _compared(row, Path(folder), errors, inside):
+                print(line)
+    print(f"decoding within its range: {sum(inside)} of {len(inside)}")
+    missed = 0
+    for what, offs in errors.items():
+        each = sorted(map(abs, offs))
+        middle, ninth = median(each), each[9 * len(each) // 10]
+        target = TARGETS.get(what)
+        print(
+            f"{what:24} median {middle:6.1%}, nine of ten up to {ninth:6.1%}"
+            + ("" if target is None else f"   (target {target:.0%})")
+        )
+        missed += target is not None and middle > target
+    return 1 if missed else 0
+
+
+def _compared(
+    row: Mapping[str, Any], folder: Path, errors: dict[str, list[float]], inside: list[bool]
+) -> Iterator[str]:
+    name, settings = row["name"], row["settings"]
+    file = Path(name) if Path(name).is_file() else _header(name, folder)
+    candidate = catalogue.from_file(file)
+    size = candidate.artifact.weights.total_bytes
+    naive = NAIVE_SHARE * (machine().memory.bandwidth_bytes_per_s or 0) / size
+    want = Want(
+        context=CONTEXT,
+        explicit=True,
+        min_tok_s=0,
+        repack=settings["repack"],
+        flash_attention=settings["flash_attention"],
+        threads=settings["threads"],
+    )
+    fit = fitted(candidate, want)
+    taught = fitted(candidate, want, [_past(candidate, settings, fit, row["first"])])
+    for measured_row in row["rows"]:
+        depth, prefill, decode = (measured_row[key] for key in ("depth", "prefill", "decode"))
+        middle = depth + ANSWER_TOKENS / 2
+        told = fit.pace.decode_tok_s(middle), fit.pace.prefill_tok_s(depth)
+        after = taught.pace.decode_tok_s(middle), taught.pace.prefill_tok_s(depth)
+        low, high = (told[0] * edge / fit.speed.decode_tok_s for edge in _range(fit))
+        inside.append(low <= decode <= high)
+        offs = {
+            "decode": told[0] / decode - 1,
+            "prefill": told[1] / prefill - 1,
+            "decode after one run": after[0] / decode - 1,
+            "prefill after one run": after[1] / prefill - 1,
+            "decode by the formula": naive / decode - 1,
+        }
+        for what, off in offs.items():
+            errors.setdefault(what, []).append(off)
+        yield (
+            f"{Path(name).name:22}{depth:6}{prefill:9.1f}{told[1]:8.1f}{offs['prefill']:+6.0%}{decode:8.2f}{told[0]:8.2f}"
+            f"{offs['decode']:+6.0%} {low:6.2f}-{high:6.2f}{' ' if inside[-1] else '*'}{naive:7.2f}"
+            f"{offs['decode by the formula']:+6.0%}{offs['prefill after one run']:+7.0%}"
+            f"{offs['decode after one run']:+7.0%}"
+        )
+
+
+def _range(fit: Fit) -> tuple[float, float]:
+    return fit.speed.decode_low_tok_s, fit.speed.decode_high_tok_s
+
+
+def _header(name: str, folder: Path) -> Path:
+    """A header is enough to plan."""
+    shape, quant = name.split(":")
+    metadata = {**models()[shape], **vocabulary(Figures(shape).vocab)}
+    return write(folder / f"{shape}-{quant}.gguf", metadata, tensors(shape, quant))
+
+
+def _past(candidate: Candidate, settings: Mapping[str, Any], fit: Fit, run: Mapping[str, float]) -> PastRun:
+    depth = run["depth"]
+    return PastRun(
+        model=candidate.model.id,
+        quant=candidate.artifact.quant,
+        file_bytes=candidate.artifact.source.bytes,
+        sha256=None,
+        **{key: settings[key] for key in ("kv_type", "gpu_layers", "repack", "flash_attention")},
+        **{key: settings[key] for key in ("threads", "prefill_threads")},
+        decode=run["decode"] / fit.untaught.decode_tok_s(depth + ANSWER_TOKENS / 2),
+        prefill=run["prefill"] / fit.untaught.prefill_tok_s(int(depth)),
+        load_s=1.0,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
