@@ -20,10 +20,12 @@ class Likeness:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Factors on a prediction between which it should come out four times in five."""
+    """Factors on a prediction between which it should come out four times in five, of decoding and of prefill."""
 
     low: float
     high: float
+    prefill_low: float
+    prefill_high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,9 @@ def read_speed(table: Table, devices: DeviceConstants) -> SpeedConstants:
         one.end()
     ranges = {}
     for name, one in table.table("range").named_tables().items():
-        ranges[name] = Range(one.number("low"), one.number("high"))
+        ranges[name] = Range(
+            one.number("low"), one.number("high"), one.number("prefill_low"), one.number("prefill_high")
+        )
         one.end()
     cores = []
     for one in table.tables("core"):

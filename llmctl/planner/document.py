@@ -43,6 +43,8 @@ def candidate_document(fit: Fit) -> dict[str, Any]:
             "decode_low_tok_s": round(fit.speed.decode_low_tok_s, SPEED_DIGITS),
             "decode_high_tok_s": round(fit.speed.decode_high_tok_s, SPEED_DIGITS),
             "prefill_tok_s": round(fit.speed.prefill_tok_s, SPEED_DIGITS),
+            "prefill_low_tok_s": round(fit.speed.prefill_low_tok_s, SPEED_DIGITS),
+            "prefill_high_tok_s": round(fit.speed.prefill_high_tok_s, SPEED_DIGITS),
             "first_token_s": round(fit.speed.first_token_s, SPEED_DIGITS + 1),
             "load_s": None if fit.speed.load_s is None else round(fit.speed.load_s, SPEED_DIGITS),
             "basis": fit.speed.basis,

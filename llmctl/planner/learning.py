@@ -8,6 +8,7 @@ device, drawn towards 1: with n models by n / (n + DOUBT), as the one model's er
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median, median_high
@@ -53,12 +54,16 @@ class Lessons:
         alike = [run for run in own if _settings(run) == _asked(settings, threads)]
         factors = _factors(alike or own, self.devices.get(on_device, Factors()))
         pace = told.pace.faster(factors.decode, factors.prefill)
-        decoded = _decode(alike)
-        if not decoded:
+        if not _decode(alike):
             return replace(told, pace=pace)
-        apart = max(abs(one / factors.decode - 1) for one in decoded)
-        half = max(LEAST_APART if len(decoded) > 1 else ONCE_APART, apart)
-        return Forecast(pace, Basis.MEASURED, Range(max(told.range.low, 1 - half), min(told.range.high, 1 + half)))
+        half, prefill_half = _apart(_decode(alike), factors.decode), _apart(_prefill(alike), factors.prefill)
+        narrower = Range(
+            low=max(told.range.low, 1 - half),
+            high=min(told.range.high, 1 + half),
+            prefill_low=max(told.range.prefill_low, 1 - prefill_half),
+            prefill_high=min(told.range.prefill_high, 1 + prefill_half),
+        )
+        return Forecast(pace, Basis.MEASURED, narrower)
 
     def load_s(self, candidate: Candidate, size_bytes: int) -> float | None:
         """Seconds until the engine answers: as for the last runs of this file, else in proportion to those of files
@@ -109,6 +114,12 @@ def _factors(runs: Sequence[PastRun], otherwise: Factors) -> Factors:
     return Factors(
         median_high(decode) if decode else otherwise.decode, median_high(prefill) if prefill else otherwise.prefill
     )
+
+
+def _apart(runs: Sequence[float], middle: float) -> float:
+    """How far runs lie from their middle, as a share of it."""
+    least = LEAST_APART if len(runs) > 1 else ONCE_APART
+    return max([least, *(abs(one / middle - 1) for one in runs)]) if runs else math.inf
 
 
 def _decode(runs: Iterable[PastRun]) -> list[float]:

@@ -53,6 +53,8 @@ class Forecast:
             decode_low_tok_s=decode * self.range.low,
             decode_high_tok_s=decode * self.range.high,
             prefill_tok_s=prefill,
+            prefill_low_tok_s=prefill * self.range.prefill_low,
+            prefill_high_tok_s=prefill * self.range.prefill_high,
             first_token_s=self.pace.prefill_s(prompt_tokens) + self.pace.decode_s(prompt_tokens),
             basis=self.basis,
         )

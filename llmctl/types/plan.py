@@ -147,6 +147,8 @@ class Speed:
     decode_low_tok_s: float
     decode_high_tok_s: float
     prefill_tok_s: float
+    prefill_low_tok_s: float
+    prefill_high_tok_s: float
     first_token_s: float
     basis: Basis
     load_s: float | None = None

@@ -20,7 +20,7 @@ def fit_for(file: Path | None, *, context: int = 512, threads: int = 2, name: st
         threads=threads,
         prefill_threads=threads,
         memory=MemoryPlan((), 1 << 20, 1 << 20),
-        speed=Speed(10.0, 8.0, 12.0, 100.0, 0.5, Basis.MODELLED),
+        speed=Speed(10.0, 8.0, 12.0, 100.0, 80.0, 120.0, 0.5, Basis.MODELLED),
         pace=Pace(0.1, 0.0, 0.0, 0.01, 0.0, 0.0, None, 512),
         untaught=Pace(0.1, 0.0, 0.0, 0.01, 0.0, 0.0, None, 512),
         download_bytes=0,

@@ -67,6 +67,8 @@ def test_every_field_of_the_contract_is_there() -> None:
         "decode_low_tok_s",
         "decode_high_tok_s",
         "prefill_tok_s",
+        "prefill_low_tok_s",
+        "prefill_high_tok_s",
         "first_token_s",
         "basis",
     }
