@@ -68,6 +68,7 @@ def test_every_field_of_the_contract_is_there() -> None:
         "decode_high_tok_s",
         "prefill_tok_s",
         "first_token_s",
+        "load_s",
         "basis",
     }
     assert document["speed"]["basis"] == "modelled"
