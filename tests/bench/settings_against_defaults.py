@@ -1,12 +1,13 @@
 """Whole tasks with the settings that the planner chooses, and with the engine's own, on the same file.
 
-    python tests/bench/settings_against_defaults.py [--pairs 5] [--results FILE] TASK FILE.gguf ...
+    python tests/bench/settings_against_defaults.py [--pairs 5] [--engine NAME] [--results FILE] TASK FILE.gguf ...
 
 TASK is ``long`` (a prompt of 3,000 tokens, an answer of 200) or ``chat`` (100 and 300). Both are loaded in one child
 and answer in turn, the one that goes first changing from pair to pair; a pair during which other programs took the
-cores is repeated. Time is that of the answer, without loading. The engine's own settings are llama.cpp's: every
-physical core for both, repacked weights, no flash attention, batches of 512. llama-cpp-python would take half of the
-logical cores for decoding, which is told beside it. Prints the median of the ratios with the lowest and highest.
+cores is repeated. Time is that of the answer, without loading. The engine's own settings are those of ENGINES: both
+repack weights and compute batches of 512; llama.cpp takes every physical core and, since its "auto" finds the processor
+able to, flash attention; llama-cpp-python takes half of the logical cores for decoding and all for prefill, without
+flash attention; ``plain`` is every physical core without. Prints the median of the ratios with the lowest and highest.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from tests.bench.speed_against_engine import fitted, machine
 TASKS = {"long": (3000, 200), "chat": (100, 300)}
 TARGETS = {"long": 0.70, "chat": 1.03}
 CONTEXT = 4096
+ENGINES = ("llama.cpp", "llama-cpp-python", "plain")
 TRIES = 3
 Settings = dict[str, Any]
 
@@ -45,26 +47,27 @@ def main() -> int:
     options.add_argument("task", choices=TASKS)
     options.add_argument("files", nargs="+", type=Path)
     options.add_argument("--pairs", type=int, default=5)
+    options.add_argument("--engine", choices=ENGINES, default=ENGINES[0])
     options.add_argument("--results", type=Path)
     given = options.parse_args()
     prompt, answer = TASKS[given.task]
-    cores, logical = machine().cpu.physical_cores, os.cpu_count() or 1
+    usual = _usual(given.engine)
     print(
-        f"{given.task}: {prompt:,} tokens read, {answer} written; the engine's own: {cores} threads for both "
-        f"(llama-cpp-python's: {max(logical // 2, 1)} for decoding, {logical} for prefill)"
+        f"{given.task}: {prompt:,} tokens read, {answer} written; {given.engine}: {usual['threads']} threads for "
+        f"decoding, {usual['prefill_threads']} for prefill, flash attention {usual['flash_attention']}"
     )
     worst = 0.0
     for file in given.files:
-        ratios = _file(file, given.task, cores, given.pairs, given.results)
+        ratios = _file(file, given.task, usual, given.pairs, given.results)
         worst = max(worst, median(ratios))
     return 1 if worst > TARGETS[given.task] else 0
 
 
-def _file(file: Path, task: str, cores: int, pairs: int, results: Path | None) -> list[float]:
+def _file(file: Path, task: str, usual: Settings, pairs: int, results: Path | None) -> list[float]:
     prompt, answer = TASKS[task]
     want = Want(context=CONTEXT, prompt_tokens=prompt, answer_tokens=answer, explicit=True, min_tok_s=0)
     fit = fitted(catalogue.from_file(file), want)
-    planned, usual = _settings(fit), {**asdict(Configuration(CONTEXT)), "threads": cores, "prefill_threads": cores}
+    planned = _settings(fit)
     changed = ", ".join(f"{key} {planned[key]}" for key in planned if planned[key] != usual[key])
     if not changed:
         print(f"{file.name:28} the planner changes nothing")
@@ -82,6 +85,16 @@ def _file(file: Path, task: str, cores: int, pairs: int, results: Path | None) -
         flush=True,
     )
     return ratios
+
+
+def _usual(engine: str) -> Settings:
+    cores, logical = machine().cpu.physical_cores, os.cpu_count() or 1
+    binding = engine == "llama-cpp-python"
+    return {
+        **asdict(Configuration(CONTEXT, flash_attention=engine == "llama.cpp")),
+        "threads": max(logical // 2, 1) if binding else cores,
+        "prefill_threads": logical if binding else cores,
+    }
 
 
 def _settings(fit: Fit) -> Settings:
