@@ -82,9 +82,9 @@ def drawn(shown: Sequence[Point], floor: float) -> Iterator[str]:
         yield f" {axis:>4} │{''.join(line).rstrip()}"
     told = f"{units.tok_s(slowest)} tok/s"
     middle = f"quality ↑ · speed →{f' · {FLOOR} floor {units.tok_s(floor)}' if floor else ''}"
-    end = f"{units.tok_s(fastest)} tok/s"
+    last = f"{units.tok_s(fastest)} tok/s"
     yield f"      └{'─' * COLUMNS}"
-    yield f"       {told}{middle.center(COLUMNS - len(told) - len(end))}{end}"
+    yield f"       {told}{middle.center(COLUMNS - len(told) - len(last))}{last}"
 
 
 def picture(title: str, shown: Sequence[Point], floor: float) -> str:
