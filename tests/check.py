@@ -23,6 +23,9 @@ def generated() -> Iterable[tuple[Path, str]]:
     names = {Shell.BASH: "llmctl.bash", Shell.ZSH: "_llmctl", Shell.FISH: "llmctl.fish", Shell.POWERSHELL: "llmctl.ps1"}
     for shell, name in names.items():
         yield ROOT / "completions" / name, script(shell)
+    from tests import picks
+
+    yield ROOT / "profiles" / "PICKS.md", picks.text()
     readme = (ROOT / "README.md").read_text("utf-8")
     readme = between(readme, "exit codes", exit_codes())
     readme = between(readme, "settings", settings_table())

@@ -22,37 +22,57 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """``min_tok_s`` the decode floor and ``because``, why it is that; ``max_answer_s`` the longest a whole answer may
-    take, prompt read and thoughts included; ``prompt_tokens``, ``answer_tokens``, ``thinking_tokens`` what is usual;
-    ``think`` whether a model that can choose is told to think."""
+    """What is usual of a task and what it takes.
+
+    ``needs`` is the word that a model's own tasks must have; ``evidence`` the weight of each area of benchmarks.
+    ``min_tok_s`` the decode floor and ``because``, why it is that; 0 where nothing is written (embedding, reranking).
+    ``max_first_token_s`` the longest until the answer begins, thoughts left out; ``max_answer_s`` the longest a whole
+    answer may take, prompt read and thoughts included; ``prompt_tokens``, ``answer_tokens``, ``thinking_tokens`` what
+    is usual; ``think`` whether a model that can choose is told to think; ``sees`` that it needs its projector.
+    """
 
     name: str
     min_tok_s: float
     because: str
+    max_first_token_s: float
     max_answer_s: float
     context: int
     prompt_tokens: int
     answer_tokens: int
     thinking_tokens: int
     think: bool
+    sees: bool
+    needs: str
+    evidence: Mapping[str, float]
+
+    @property
+    def writes(self) -> bool:
+        return self.answer_tokens > 0
 
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """One benchmark's line: logit(share above ``chance`` of ``top``) = ``intercept`` + ``slope`` x ability, give or
-    take ``spread``. See ``planner.quality``."""
+    """One benchmark's line: logit(share of the way from ``worst`` to ``best``) = ``intercept`` + ``slope`` x ability,
+    give or take ``spread``. ``area`` is what it measures, ``languages`` those it is in beside English. See
+    ``planner.quality``."""
 
     name: str
-    chance: float
-    top: float
+    area: str
+    worst: float
+    best: float
     intercept: float
     slope: float
     spread: float
+    languages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """The benchmarks' lines, and what turns ability into the index. See ``planner.quality``."""
+    """The benchmarks' lines, and what turns ability into the index. See ``planner.quality``.
+
+    ``usual`` is the ability of a model of 8B of 2025-01-01 that nothing else is known of, give or take
+    ``usual_spread``; it grows ``per_doubling`` of the size and ``per_year``.
+    """
 
     benchmarks: Mapping[str, Benchmark]
     index_zero: float
@@ -60,6 +80,11 @@ class Quality:
     thinking_gain: float
     thinking_gain_spread: float
     doubt: float
+    doubt_estimated: float
+    usual: float
+    per_doubling: float
+    per_year: float
+    usual_spread: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +156,16 @@ def _tasks(table: Table) -> Mapping[str, Task]:
             name=name,
             min_tok_s=one.number("min_tok_s"),
             because=one.text("because"),
+            max_first_token_s=one.number("max_first_token_s"),
             max_answer_s=one.number("max_answer_s"),
             context=one.count("context"),
             prompt_tokens=one.count("prompt_tokens"),
-            answer_tokens=one.count("answer_tokens"),
-            thinking_tokens=one.count("thinking_tokens"),
+            answer_tokens=one.count_or_none("answer_tokens") or 0,
+            thinking_tokens=one.count_or_none("thinking_tokens") or 0,
             think=one.flag("think"),
+            sees=one.flag("sees"),
+            needs=one.text("needs"),
+            evidence=one.numbers("evidence"),
         )
         one.end()
     return tasks
@@ -148,11 +177,13 @@ def _quality(table: Table) -> Quality:
         one.text("source")
         benchmarks[name] = Benchmark(
             name,
-            one.number("chance"),
-            one.number("top"),
+            one.text("area"),
+            one.number("worst"),
+            one.number("best"),
             one.number("intercept"),
             one.number("slope"),
             one.number("spread"),
+            one.texts("languages"),
         )
         one.end()
     index = table.table("index")
@@ -163,6 +194,11 @@ def _quality(table: Table) -> Quality:
         index.number("thinking_gain"),
         index.number("thinking_gain_spread"),
         index.number("doubt"),
+        index.number("doubt_estimated"),
+        index.number("usual"),
+        index.number("per_doubling"),
+        index.number("per_year"),
+        index.number("usual_spread"),
     )
     index.end()
     return quality

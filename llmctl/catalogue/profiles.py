@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmctl.catalogue import entry, openness, refreshed
+from llmctl.catalogue import entry, family, openness, refreshed
 from llmctl.catalogue.refreshed import Refreshed
 from llmctl.catalogue.schema import Table, WrongFieldError, position
 from llmctl.errors import NotFoundError
@@ -149,15 +149,16 @@ def _read(file: Path, problems: list[ProfileProblem], told: list[Refreshed]) -> 
         except WrongFieldError as error:
             line = position(text, f"[[{refreshed.TABLE}]]", nth, error.field)
             problems.append(ProfileProblem(file, error.field, error.expected, line))
-    models = []
+    models, lines = [], []
     for nth, one in enumerate(entries, 1):
         try:
-            models.append((entry.model(one, graded), position(text, "[[model]]", nth, "id")))
+            models.append(entry.model(one, graded))
+            lines.append(position(text, "[[model]]", nth, "id"))
         except WrongFieldError as error:
             problems.append(
                 ProfileProblem(file, error.field, error.expected, position(text, "[[model]]", nth, error.field))
             )
-    return models
+    return list(zip(family.related(models), lines, strict=True))
 
 
 def _first(text: str, field: str) -> int | None:

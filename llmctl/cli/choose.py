@@ -9,7 +9,7 @@ from llmctl import units
 from llmctl.cli import engine_plan
 from llmctl.cli.output import Output
 from llmctl.cli.situation import Situation
-from llmctl.errors import NetworkError, NotFoundError, OfflineError
+from llmctl.errors import NetworkError, NotFoundError, OfflineError, UsageError
 from llmctl.gguf.header import read_file
 from llmctl.types.model import Candidate, SourceKind
 from llmctl.types.plan import Fit, NoFit, Plan, Want
@@ -18,8 +18,11 @@ from llmctl.types.plan import Fit, NoFit, Plan, Want
 def choose(situation: Situation, name: str | None, wanted: Want) -> Fit | NoFit:
     """What should run: of what is on this machine if any of it fits, else of all there is to fetch.
 
-    Raises NotFoundError for an unknown name.
+    Raises NotFoundError for an unknown name, UsageError for a task that writes nothing.
     """
+    task = situation.knowledge.tasks.get(wanted.task)
+    if task is not None and not task.writes:
+        raise UsageError(f"{wanted.task} writes no answer", hint=f"llmctl plan --task {wanted.task}")
     candidates = situation.candidates(name, ask_hub=False)
     here = [one for one in candidates if one.path is not None]
     if here and isinstance(planned := engine_plan.plan(situation, here, wanted, ask=False), Plan):

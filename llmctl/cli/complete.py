@@ -73,6 +73,15 @@ def tasks(incomplete: str) -> list[str]:
     return [name for name in task_names(paths.profiles_dir()) if name.startswith(incomplete)]
 
 
+def gpus(incomplete: str) -> list[str]:
+    """The names of the device table."""
+    from llmctl import paths
+
+    names = re.findall(r'\bname = "([^"]+)"', (paths.profiles_dir() / "devices.toml").read_text("utf-8"))
+    wanted = incomplete.lower()
+    return sorted({one for one in names if one.lower().startswith(wanted)})
+
+
 def endpoints(incomplete: str) -> list[str]:
     from llmctl import settings
     from llmctl.errors import LlmctlError

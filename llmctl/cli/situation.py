@@ -11,6 +11,7 @@ from llmctl import catalogue, paths, planner, settings
 from llmctl.catalogue import Catalogue, Knowledge
 from llmctl.cli.here import this_machine
 from llmctl.cli.output import Output
+from llmctl.engine import architectures
 from llmctl.errors import NetworkError, NotFoundError
 from llmctl.planner import Allocations
 from llmctl.settings import Settings
@@ -22,8 +23,6 @@ from llmctl.types.model import Candidate, SourceKind
 from llmctl.types.past import PastRun
 from llmctl.types.plan import NoFit, Plan, Want
 
-CHAT = "chat"  # the task that every model has which answers; base and embedding models have to be asked for
-
 
 @dataclass(frozen=True)
 class Shelf:
@@ -34,15 +33,15 @@ class Shelf:
     store: Store
 
     def candidates(self, name: str | None) -> list[Candidate]:
-        """All that can chat, the quants of one model, or one local file; a name that isn't the catalogue's may be that
-        of a model on this machine, whoever holds it. Raises NotFoundError, IntegrityError."""
+        """All there is, the quants of one model, or one local file; a name that isn't the catalogue's may be that of a
+        model on this machine, whoever holds it. Raises NotFoundError, IntegrityError."""
         if name is not None and names_file(name):
             return [catalogue.from_file(Path(name))]
         try:
             found = catalogue.candidates(self.known, name, find=self.store.find)
         except NotFoundError as error:
             return self._held(name or "", error)
-        return [one for one in found if name is not None or CHAT in one.model.tasks]
+        return list(found)
 
     def items(self) -> list[Item]:
         """The models on this machine."""
@@ -63,7 +62,8 @@ class Shelf:
 @dataclass(frozen=True)
 class Situation(Shelf):
     """``elsewhere``: the machine is not this one, so what is stored here is not stored there. ``past`` is what ran here
-    and teaches how fast the next will be."""
+    and teaches how fast the next will be. ``architectures`` are those that the engine here can load, None if that isn't
+    known."""
 
     out: Output
     machine: Machine
@@ -71,6 +71,7 @@ class Situation(Shelf):
     knowledge: Knowledge
     elsewhere: bool = False
     past: tuple[PastRun, ...] = ()
+    architectures: frozenset[str] | None = None
 
     def candidates(self, name: str | None, *, ask_hub: bool = True) -> list[Candidate]:
         """With ``ask_hub``, org/name is all that the hub has in that repository, and org/name:QUANT what it has by that
@@ -103,6 +104,7 @@ class Situation(Shelf):
         return list(found.candidates)
 
     def plan(self, candidates: Sequence[Candidate], want: Want, allocations: Allocations | None = None) -> Plan | NoFit:
+        want = replace(want, architectures=self.architectures)
         return planner.plan(self.machine, candidates, want, self.knowledge, allocations, self.past)
 
 
@@ -152,7 +154,8 @@ def look(
         machine, engines = this_machine(out, measure=measure, weight_types=weight_types)
     knowledge = catalogue.load_knowledge(paths.profiles_dir())
     past = () if elsewhere or not there.settings.history else _past(machine, engines)
-    return Situation(there.settings, there.known, there.store, out, machine, engines, knowledge, elsewhere, past)
+    known = architectures.known()
+    return Situation(there.settings, there.known, there.store, out, machine, engines, knowledge, elsewhere, past, known)
 
 
 def _past(machine: Machine, engines: tuple[EngineInfo, ...]) -> tuple[PastRun, ...]:

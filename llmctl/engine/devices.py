@@ -254,13 +254,22 @@ def _package() -> Path | None:
     return Path(spec.origin).parent if spec is not None and spec.origin else None
 
 
+def libraries() -> Path | None:
+    """The folder of the engine's own libraries; None without an engine."""
+    package = _package()
+    return None if package is None else _libraries(package)
+
+
+def _libraries(package: Path) -> Path:
+    return Path(os.environ.get("LLAMA_CPP_LIB_PATH") or package / "lib")  # the binding's own override
+
+
 def _key(host: Host, package: Path) -> tuple[object, ...]:
     """Changes whenever the engine, what it needs beside it, or the processor does."""
-    libraries = Path(os.environ.get("LLAMA_CPP_LIB_PATH") or package / "lib")  # the binding's own override
     parts: list[object] = [processor.name(host), sys.executable]
     try:
         parts.append(package.parent.stat().st_mtime_ns)  # something was installed or removed next to it
-        for file in (package / "__init__.py", *sorted(libraries.iterdir())):
+        for file in (package / "__init__.py", *sorted(_libraries(package).iterdir())):
             stat = file.stat()
             parts.append(f"{file} {stat.st_size} {stat.st_mtime_ns}")
     except OSError as error:

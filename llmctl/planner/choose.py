@@ -8,8 +8,11 @@ from dataclasses import replace
 from llmctl import units
 from llmctl.catalogue.knowledge import Knowledge
 from llmctl.errors import UsageError
+from llmctl.planner.changes import changes
 from llmctl.planner.judge import Allocations, Judge, Miss
 from llmctl.planner.learning import lessons
+from llmctl.planner.limits import FAR
+from llmctl.types.grade import GradeBasis
 from llmctl.types.machine import Machine
 from llmctl.types.model import Candidate
 from llmctl.types.past import PastRun
@@ -17,8 +20,10 @@ from llmctl.types.plan import Fit, NoFit, Plan, Rejected, Want
 
 BEST, BALANCED, FASTEST = "best", "balanced", "fastest"
 BALANCED_GAIN = 1.3  # the balanced pick writes at least this much faster than the best one
-STILL_GOOD = 0.6  # the fastest pick has at least this share of its quality
-AS_FAST = 0.9  # and nothing better writes at this share of its speed
+BALANCED_SIZE = 0.5  # or is at most this much of it to fetch and keep
+STILL_GOOD = 15  # the fastest pick is at most so many index points worse
+UNTESTED = -1000.0
+AS_FAST = 0.8  # and nothing better writes at this share of its speed
 
 
 def plan(
@@ -31,12 +36,14 @@ def plan(
 ) -> Plan | NoFit:
     """What to run of ``candidates`` on ``machine``. Pure: no clock, disk or environment; their order doesn't matter.
 
-    The choice has the highest quality of all that fit in memory (with the stated margin), are within the download
-    limit and reach the task's floors (of the files of a model that nobody has tested, the one that quantization took
-    the least from); equal quality prefers what is on this machine, then what is faster. The picks
-    are the choice (``best``), the best of those that write BALANCED_GAIN times as fast (``balanced``), and the fastest
-    with STILL_GOOD of its quality, or what is better and AS_FAST (``fastest``), where there are such. ``alternatives``
-    is the rest of the frontier: each is faster than all that are better.
+    The choice has the highest quality of all that are for the task, are within the limits that were set (language,
+    licence, openness, download), can be loaded by the engine, fit in memory with room left for other programs, and
+    reach the task's floors; equal quality prefers what is on this machine, then what is faster, then what is smaller.
+    The picks are the choice (``best``), the best of those that write BALANCED_GAIN times as fast or are BALANCED_SIZE
+    of its size (``balanced``), and the fastest of these that is STILL_GOOD, or what is better and AS_FAST
+    (``fastest``), where there are such; of what is only estimated from its relatives none but the best is picked.
+    ``alternatives`` is the rest of the frontier: each is faster than all that are better, so a quant that another one
+    beats in quality and speed is not offered. ``changes`` is what would give something better.
 
     An ``explicit`` wish is honoured if it fits, a missed floor is a warning. Where ``allocations`` has what the engine
     itself said of a candidate's file and settings, that stands above the formulas. ``past``, the oldest first, corrects
@@ -59,71 +66,108 @@ def plan(
         else:
             fits.append(fit)
     if want.explicit and slow and not fits:
-        chosen, late = max(slow, key=lambda pair: pair[0].speed.decode_tok_s)
+        chosen, late = max(slow, key=lambda pair: judge.pace(pair[0]))
         slow.remove((chosen, late))
         fits = [replace(chosen, warnings=(*chosen.warnings, str(late.rejected)))]
     misses += (late for _, late in slow)
     if not fits:
         return _no_fit(misses, want.explicit)
-    return _plan(fits, misses, judge)
+    planned = _plan(fits, misses, judge)
+    return replace(planned, changes=changes(judge, planned.choice, misses, [fit for fit, _ in slow]))
 
 
 def _plan(fits: Iterable[Fit], misses: Sequence[Miss], judge: Judge) -> Plan:
-    ranked = sorted(fits, key=_rank)
+    ranked = sorted(fits, key=lambda fit: _rank(fit, judge))
     frontier: list[Fit] = []
     beaten: list[Rejected] = []
     for fit in ranked:
-        if not frontier or fit.speed.decode_tok_s > frontier[-1].speed.decode_tok_s:
+        if not frontier or judge.pace(fit) > judge.pace(frontier[-1]):
             frontier.append(fit)
         else:
-            beaten.append(_beaten(fit, frontier[-1]))
+            beaten.append(_beaten(fit, frontier[-1], judge))
     why = _because(frontier[0], judge)
-    picks = {name: _explained(fit, frontier[0], why) for name, fit in _picks(frontier).items()}
-    rejected = [miss.rejected for miss in sorted(misses, key=lambda miss: miss.gap)]
-    return Plan(picks[BEST], tuple(frontier[1:]), (*rejected, *beaten), picks)
+    picks = {name: _explained(fit, frontier[0], why, judge) for name, fit in _picks(frontier, judge).items()}
+    best = _quality(frontier[0])
+
+    def hoped(miss: Miss) -> tuple[bool, float]:
+        """What would be better comes first, the nearest of it."""
+        told = judge.grade(miss.candidate.model, miss.candidate.artifact, judge.thinks(miss.candidate))
+        return told is None or told.index <= best, miss.gap
+
+    near = [miss.rejected for miss in sorted(misses, key=hoped) if miss.gap < FAR]
+    far = [miss.rejected for miss in misses if miss.gap >= FAR]
+    return Plan(picks[BEST], tuple(frontier[1:]), (*near, *beaten, *far), picks)
 
 
-def _picks(frontier: Sequence[Fit]) -> Mapping[str, Fit]:
+def _picks(frontier: Sequence[Fit], judge: Judge) -> Mapping[str, Fit]:
     best = frontier[0]
     picks = {BEST: best}
-    good = [fit for fit in frontier[1:] if _quality(fit) >= STILL_GOOD * _quality(best)]
+    good = [
+        fit
+        for fit in frontier[1:]
+        if _quality(fit) >= _quality(best) - STILL_GOOD and _tested(fit) and _eases(fit, best, judge)
+    ]
     if good:
-        most = good[-1].speed.decode_tok_s
-        fastest = next(at for at, fit in enumerate(good) if fit.speed.decode_tok_s >= AS_FAST * most)
-        enough = BALANCED_GAIN * best.speed.decode_tok_s
-        between = [fit for fit in good[:fastest] if fit.speed.decode_tok_s >= enough]
-        picks |= {BALANCED: between[0]} if between else {}
+        most = judge.pace(good[-1])
+        fastest = next(at for at, fit in enumerate(good) if judge.pace(fit) >= AS_FAST * most)
+        picks |= {BALANCED: good[0]} if fastest else {}
         picks[FASTEST] = good[fastest]
     return picks
 
 
+def _tested(fit: Fit) -> bool:
+    return fit.grade is None or fit.grade.basis is GradeBasis.PUBLISHED
+
+
+def _eases(fit: Fit, best: Fit, judge: Judge) -> bool:
+    """Whether it is faster or smaller than the best one by enough to be worth a thought."""
+    faster = judge.pace(fit) >= BALANCED_GAIN * judge.pace(best)
+    return faster or fit.candidate.artifact.bytes <= BALANCED_SIZE * best.candidate.artifact.bytes
+
+
 def _because(best: Fit, judge: Judge) -> str:
     """Why the best is the best."""
-    pace = f"{units.tok_s(best.speed.decode_tok_s)} tok/s"
+    pace = _pace(best, judge)
     if best.warnings:
         return f"what was asked for, {pace}"
-    floor = f"floor {units.tok_s(judge.floor_tok_s)}"
-    fast = judge.task.because if judge.want.min_tok_s is None else "the speed you ask for"
     group = "its files" if judge.want.explicit else "all"
-    return f"the highest quality of {group} that fit and are fast enough: {pace} ({fast}, {floor})"
+    quality = "" if best.quality is None else f", {best.quality:.0f},"
+    why = f"the highest quality{quality} of {group} that fit and are fast enough: {pace}"
+    if not judge.task.writes:
+        return f"{why} ({judge.task.because})"
+    floor = f"floor {units.tok_s(judge.floor_tok_s)}"
+    if judge.want.min_tok_s is not None:
+        return f"{why} (the speed you ask for, {floor})"
+    if best.speed.decode_tok_s < judge.floor_tok_s:
+        return f"{why}, which is the floor of {units.tok_s(judge.floor_tok_s)} within what a prediction can tell"
+    return f"{why} ({judge.task.because}, {floor})"
 
 
-def _explained(fit: Fit, best: Fit, why: str) -> Fit:
+def _pace(fit: Fit, judge: Judge) -> str:
+    return f"{'' if judge.task.writes else 'reads '}{units.tok_s(judge.pace(fit))} tok/s"
+
+
+def _explained(fit: Fit, best: Fit, why: str, judge: Judge) -> Fit:
     if fit is best:
         return replace(fit, reasons=(why, *fit.reasons))
-    ratio = fit.speed.decode_tok_s / best.speed.decode_tok_s
-    pace = f"{units.tok_s(fit.speed.decode_tok_s)} tok/s"
-    reason = f"writes {ratio:.1f} times as fast as {best.candidate.model.name}: {pace}"
+    ratio, name = judge.pace(fit) / judge.pace(best), best.candidate.model.name
+    does = "writes" if judge.task.writes else "reads"
+    reason = f"{does} {ratio:.1f} times as fast as {name}: {units.tok_s(judge.pace(fit))} tok/s"
     if fit.quality is not None and best.quality is not None:
         reason += f", for a quality of {fit.quality:.0f} instead of {best.quality:.0f}"
+    mine, other = fit.candidate.artifact.bytes, best.candidate.artifact.bytes
+    if mine <= BALANCED_SIZE * other:
+        reason += f", in {units.size(mine)} instead of {units.size(other)}"
     return replace(fit, reasons=(reason, *fit.reasons))
 
 
-def _beaten(fit: Fit, better: Fit) -> Rejected:
+def _beaten(fit: Fit, better: Fit, judge: Judge) -> Rejected:
     model, than = fit.candidate.model, better.candidate
+    does = "writes" if judge.task.writes else "reads"
+    name = "its" if than.model.id == model.id else than.model.name
     reason = (
-        f"fits, but {than.model.name} {than.artifact.quant} is at least as good and writes "
-        f"{units.tok_s(better.speed.decode_tok_s)} tok/s to its {units.tok_s(fit.speed.decode_tok_s)}"
+        f"fits, but {name} {than.artifact.quant} is at least as good and {does} "
+        f"{units.tok_s(judge.pace(better))} tok/s to its {units.tok_s(judge.pace(fit))}"
     )
     return Rejected(model.id, fit.candidate.artifact.quant, reason, name=model.name)
 
@@ -141,12 +185,12 @@ def _order(candidate: Candidate) -> tuple[str, str, str]:
     return candidate.model.id, candidate.artifact.quant, candidate.artifact.source.file
 
 
-def _rank(fit: Fit) -> tuple[float, bool, float, str, str]:
-    model, quant = fit.candidate.model.id, fit.candidate.artifact.quant
-    return -_quality(fit), fit.candidate.path is None, -fit.speed.decode_tok_s, model, quant
+def _rank(fit: Fit, judge: Judge) -> tuple[float, bool, float, int, str, str]:
+    model, artifact = fit.candidate.model.id, fit.candidate.artifact
+    return -_quality(fit), fit.candidate.path is None, -judge.pace(fit), artifact.bytes, model, artifact.quant
 
 
 def _quality(fit: Fit) -> float:
     """Of models that nobody has tested, the better is not known: they stand behind all others, and among themselves by
     what quantization left of them."""
-    return -1.0 - fit.quantization_loss if fit.quality is None else fit.quality
+    return UNTESTED - fit.quantization_loss if fit.quality is None else fit.quality

@@ -6,12 +6,13 @@ from dataclasses import asdict
 from typing import Any
 
 from llmctl.planner.judge import DISAGREEING
-from llmctl.planner.quality import DIGITS
+from llmctl.types.grade import Grade
 from llmctl.types.model import Evidence, Openness
 from llmctl.types.plan import Configuration, Fit, MemoryPlan
 
 SPEED_DIGITS = 2
 DISAGREEMENT_DIGITS = 3
+GRADE_DIGITS = 1
 
 
 def candidate_document(fit: Fit) -> dict[str, Any]:
@@ -51,7 +52,7 @@ def candidate_document(fit: Fit) -> dict[str, Any]:
         },
         "download": {"bytes": fit.download_bytes, "seconds": fit.download_s},
         "quality": {
-            "index": None if fit.quality is None else round(fit.quality, DIGITS),
+            **grade_document(fit.grade),
             "evidence": [evidence_document(one) for one in model.evidence],
         },
         "openness": None if model.openness is None else openness_document(model.openness),
@@ -86,6 +87,23 @@ def memory_document(memory: MemoryPlan) -> dict[str, Any]:
         "basis": memory.basis,
         "analytic_must_fit_bytes": memory.analytic_must_fit_bytes,
         "disagreement": apart,
+    }
+
+
+def grade_document(grade: Grade | None) -> dict[str, Any]:
+    """``basis`` is whose results the index is made of, the model's own (published) or its family's (relatives);
+    ``converted`` counts those that were had with thinking for an answer without, or the reverse."""
+    if grade is None:
+        return {"index": None, "basis": None}
+    return {
+        "index": grade.index,
+        "spread": round(grade.spread, GRADE_DIGITS),
+        "basis": grade.basis,
+        "results": grade.results,
+        "converted": grade.converted,
+        "cautious": grade.cautious,
+        "relatives": list(grade.relatives),
+        "lost_to_quantization": round(grade.lost, GRADE_DIGITS),
     }
 
 

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 
 from llmctl import units
 from llmctl.catalogue.knowledge import Knowledge, Task
+from llmctl.planner import limits
 from llmctl.planner.compute import padded_cells
 from llmctl.planner.configure import configure, takes_quantized_cache
 from llmctl.planner.cpu_rates import best_threads, core_of
 from llmctl.planner.learning import Lessons, lessons
-from llmctl.planner.memory import margin_bytes
-from llmctl.planner.placement import Placement, Placer, shares_memory
-from llmctl.planner.quality import quality, told_loss
+from llmctl.planner.memory import margin_bytes, room_bytes
+from llmctl.planner.placement import Placement, Placer, borrowed_bytes, devices, shares_memory
+from llmctl.planner.quality import grade, loss, quantized, told_loss, weights_of
 from llmctl.planner.speed import Forecaster
 from llmctl.planner.variants import best, variants
+from llmctl.types.grade import Grade, GradeBasis
 from llmctl.types.machine import Machine
-from llmctl.types.model import Candidate, Thinking
+from llmctl.types.model import Artifact, Candidate, Model, Thinking
 from llmctl.types.pace import Pace
 from llmctl.types.plan import (
     CPU,
@@ -39,23 +42,47 @@ from llmctl.types.plan import (
 DISAGREEING = 0.05  # formulas that are further off the engine's own sums than this are told
 LEAST_CONTEXT = 2048  # what is offered in place of a task's usual context, if that does not fit
 CERTAINLY_LONGER = 2  # a prompt's length is estimated; the engine has the last word unless it can't possibly fit
+# A task's floor counts as met by what is this near below it, where that is within the range of the prediction: the
+# floors are not that exact either. A floor that was asked for is kept to the letter.
+NEAR = 0.9
 
 
 Allocations = Mapping[tuple[Path, Configuration], Allocation]
 """What the engine said of files on this machine, with the settings it was asked for."""
 
 
+class Obstacle(StrEnum):
+    """Why a candidate can't be had: what it is for, a limit that was set, what there is, or how fast it would be."""
+
+    TASK = "task"
+    ENGINE = "engine"
+    LANGUAGE = "language"
+    OPENNESS = "openness"
+    LICENCE = "licence"
+    INSTALLED = "installed"
+    DOWNLOAD = "download"
+    CONTEXT = "context"
+    ROOM = "room"
+    MEMORY = "memory"
+    SPEED = "speed"
+
+
 @dataclass(frozen=True, slots=True)
 class Miss:
-    """A candidate that can't be had. ``gap`` is how far off it is, as a share of what there is or was asked for."""
+    """A candidate that can't be had. ``gap`` is how far off it is, as a share of what there is or was asked for;
+    ``device`` where memory is short."""
 
+    candidate: Candidate
+    obstacle: Obstacle
     rejected: Rejected
     gap: float
+    device: str | None = None
 
 
 @dataclass(frozen=True)
 class Judge:
-    """What all candidates of one plan are held against. Floors of ``want`` stand above those of its task."""
+    """What all candidates of one plan are held against. Floors of ``want`` stand above those of its task. ``graded`` is
+    what was found of models so far, whatever their quants."""
 
     machine: Machine
     want: Want
@@ -63,6 +90,7 @@ class Judge:
     knowledge: Knowledge
     allocations: Allocations = field(default_factory=dict)
     lessons: Lessons = field(default_factory=lambda: lessons(()))
+    graded: dict[tuple[str, bool, bool], Grade | None] = field(default_factory=dict)
 
     @cached_property
     def _forecaster(self) -> Forecaster:
@@ -73,36 +101,53 @@ class Judge:
         return self.task.min_tok_s if self.want.min_tok_s is None else self.want.min_tok_s
 
     @property
-    def longest_answer_s(self) -> float:
-        """Who is content with slower writing is content with a later answer."""
-        return self.task.max_answer_s * max(1.0, self.task.min_tok_s / max(self.floor_tok_s, 0.01))
+    def room_bytes(self) -> int:
+        """What a recommendation leaves for other programs; what was asked for by name may take it."""
+        spare = self.want.explicit or self.want.tight
+        return 0 if spare else room_bytes(self.machine.memory.available_bytes)
+
+    @property
+    def _free_bytes(self) -> tuple[int, int]:
+        """All that is free on this machine, and what models can have of it: what is larger need not be laid out to be
+        found too large."""
+        free = self.machine.memory.available_bytes
+        most = max(0, free - max(margin_bytes(free), self.room_bytes))
+        for device in devices(self.machine):
+            of_device = device.memory_free_bytes or 0
+            own = of_device - min(of_device, borrowed_bytes(device, of_device))
+            free, most = free + own, most + own
+        return free, most
 
     def fit(self, candidate: Candidate) -> Fit | Miss:
-        """Memory, context and download decide; speed is for ``too_slow``."""
-        model, source = candidate.model, candidate.artifact.source
-        download = 0
-        if candidate.path is None:
-            download = (source.bytes or candidate.artifact.weights.total_bytes) + candidate.artifact.projector_bytes
-        most = self.want.max_download_bytes
-        if most is not None and download > most:
-            reason = f"the download is {units.size(download)}, at most {units.size(most)} is allowed"
-            return _miss(candidate, reason, download / max(most, 1) - 1)
+        """Limits, context and memory decide; speed is for ``too_slow``."""
+        model, artifact = candidate.model, candidate.artifact
+        download = limits.download_bytes(candidate, self.task)
+        if (broken := limits.broken(candidate, self.want, self.task, self.knowledge.quality)) is not None:
+            return _miss(candidate, Obstacle(broken.what), broken.reason, broken.gap)
         trained = model.shape.context_train
         if self.want.context is not None and self.want.context > trained:
             reason = f"handles {trained:,} tokens of context, {self.want.context:,} are asked for"
-            return _miss(candidate, reason, self.want.context / trained - 1)
+            return _miss(candidate, Obstacle.CONTEXT, reason, self.want.context / trained - 1)
         prompt = self.want.prompt_tokens or 0
         if self.want.context is None and prompt // CERTAINLY_LONGER > trained:
             reason = f"handles {trained:,} tokens of context, the prompt has some {prompt:,}"
-            return _miss(candidate, reason, prompt / trained - 1)
+            return _miss(candidate, Obstacle.CONTEXT, reason, prompt / trained - 1)
         if self.want.kv_type not in (None, F16) and not takes_quantized_cache(model.shape):
             reason = (
                 f"can't have a cache in {self.want.kv_type}: llama.cpp needs flash attention and whole blocks for it"
             )
-            return _miss(candidate, reason, 1.0)
-        artifact = candidate.artifact
-        beside = artifact.projector_bytes + artifact.projector_compute_bytes + artifact.draft_bytes
-        placer = Placer(self.machine, model.shape, artifact.weights, beside)
+            return _miss(candidate, Obstacle.CONTEXT, reason, 1.0)
+        beside = limits.projector_bytes(candidate, self.task) + artifact.projector_compute_bytes + artifact.draft_bytes
+        free, most = self._free_bytes
+        if (short := artifact.weights.total_bytes + beside - most) > 0 and not self.want.explicit:
+            if short <= self.room_bytes - margin_bytes(self.machine.memory.available_bytes):
+                return self._roomless(candidate, short)
+            reason = (
+                f"needs {units.size(artifact.weights.total_bytes + beside)} for its weights alone beside the "
+                f"{units.size(free - most)} that stay free, {units.size(free)} is free: {units.size(short)} short"
+            )
+            return _miss(candidate, Obstacle.MEMORY, reason, short / max(most, 1), short)
+        placer = Placer(self.machine, model.shape, artifact.weights, beside, self.room_bytes)
 
         def engine(configuration: Configuration) -> Allocation | None:
             return None if candidate.path is None else self.allocations.get((candidate.path, configuration))
@@ -117,23 +162,59 @@ class Judge:
             return self._short(candidate, min(placements, key=lambda one: one.short_bytes))
         return self._fitted(candidate, fitting, download)
 
-    def _fast_enough(self, speed: Speed, pace: Pace, thinking: bool) -> bool:
-        return speed.decode_tok_s >= self.floor_tok_s and self._answer_s(pace, thinking) <= self.longest_answer_s
-
     def too_slow(self, fit: Fit) -> Miss | None:
-        """Whether the floor for decoding, or the one for a whole answer, is missed: and by how much."""
+        """Whether the floor for decoding, or the ones for the first token and for a whole answer, are missed: and by
+        how much."""
         pace, answer_s = fit.speed.decode_tok_s, self._answer_s(fit.pace, fit.thinking)
-        if pace < self.floor_tok_s:
+        if pace < self._least_tok_s(fit.speed):
             told, floor = units.tok_s(pace), units.tok_s(self.floor_tok_s)
             told = f"{pace:.2f}" if told == floor else told
             reason = f"fits, but would write {told} tok/s, the floor is {floor}"
-            return _miss(fit.candidate, reason, self.floor_tok_s / pace - 1)
+            return _miss(fit.candidate, Obstacle.SPEED, reason, self.floor_tok_s / pace - 1)
+        most, first_s = self.task.max_first_token_s * self._patience, self._first_s(fit.pace)
+        what = f"the {'first word' if self.task.writes else 'result'} would take"
         if answer_s > self.longest_answer_s:
+            most, first_s = self.longest_answer_s, answer_s
             what = "an answer with its thinking" if fit.thinking else "reading the prompt and answering"
-            most = units.seconds(self.longest_answer_s)
-            reason = f"fits, but {what} would take {units.seconds(answer_s)}, the most for {self.task.name} is {most}"
-            return _miss(fit.candidate, reason, answer_s / self.longest_answer_s - 1)
+            what += " would take"
+        if first_s > most:
+            limit = units.seconds(most)
+            reason = f"fits, but {what} {units.seconds(first_s)}, the most for {self.task.name} is {limit}"
+            return _miss(fit.candidate, Obstacle.SPEED, reason, first_s / most - 1)
         return None
+
+    @property
+    def _patience(self) -> float:
+        return max(1.0, self.task.min_tok_s / max(self.floor_tok_s, 0.01))
+
+    @property
+    def longest_answer_s(self) -> float:
+        """Who is content with slower writing is content with a later answer."""
+        return self.task.max_answer_s * self._patience / (1.0 if self.want.min_tok_s is not None else NEAR)
+
+    def _least_tok_s(self, speed: Speed) -> float:
+        """What counts as reaching the floor."""
+        near = self.want.min_tok_s is None and speed.decode_high_tok_s >= self.floor_tok_s
+        return self.floor_tok_s * (NEAR if near else 1.0)
+
+    def _fast_enough(self, speed: Speed, pace: Pace, thinking: bool) -> bool:
+        return (
+            speed.decode_tok_s >= self._least_tok_s(speed)
+            and self._answer_s(pace, thinking) <= self.longest_answer_s
+            and self._first_s(pace) <= self.task.max_first_token_s * self._patience
+        )
+
+    def pace(self, fit: Fit) -> float:
+        """What fast means for the task: tokens written per second, or read where nothing is written."""
+        return fit.speed.decode_tok_s if self.task.writes else fit.speed.prefill_tok_s
+
+    def grade(self, model: Model, artifact: Artifact, thinking: bool) -> Grade | None:
+        speaks = self.want.language is not None
+        key = model.id, thinking, speaks
+        if key not in self.graded:
+            areas = weights_of(self.task.evidence, speaks)
+            self.graded[key] = grade(model, thinking, areas, self.knowledge.quality)
+        return quantized(self.graded[key], loss(model, artifact, self.knowledge.quants), self.knowledge.quants)
 
     def _contexts(self, trained: int) -> Iterator[int]:
         """What was asked for and nothing else, or the task's usual context (more for a long prompt), then less."""
@@ -147,7 +228,8 @@ class Judge:
             context //= 2
             yield context
 
-    def _thinks(self, candidate: Candidate) -> bool:
+    def thinks(self, candidate: Candidate) -> bool:
+        """Whether it thinks before it answers, for this task."""
         kind = candidate.model.thinking
         return kind is Thinking.ALWAYS or (self.task.think and kind is not Thinking.NEVER)
 
@@ -157,10 +239,13 @@ class Judge:
     def _answer_s(self, pace: Pace, thinking: bool) -> float:
         return pace.task_s(self.task.prompt_tokens, self._written(thinking))
 
+    def _first_s(self, pace: Pace) -> float:
+        return pace.prefill_s(self.task.prompt_tokens)
+
     def _fitted(self, candidate: Candidate, placements: Sequence[Placement], download: int) -> Fit:
         """With the best of ``placements``, which all fit."""
         model, artifact = candidate.model, candidate.artifact
-        thinking = self._thinks(candidate)
+        thinking = self.thinks(candidate)
         decode_threads, prefill_threads = best_threads(self.machine)
         threads = (self.want.threads or decode_threads, self.want.threads or prefill_threads)
         prompt = self.want.prompt_tokens or self.task.prompt_tokens
@@ -183,6 +268,7 @@ class Judge:
             Tried(one.configuration, one.memory.must_fit_bytes, time_s)
             for one, time_s in zip(placements, times, strict=True)
         ]
+        told_grade = self.grade(model, artifact, thinking)
         link = self.machine.network.download_bytes_per_s
         return Fit(
             candidate=candidate,
@@ -195,26 +281,33 @@ class Judge:
             untaught=untaught[chosen].pace,
             download_bytes=download,
             download_s=None if not download else download / link if link else None,
-            reasons=tuple(self._reasons(candidate, placement, speed, thinking, tried)),
+            reasons=tuple(self._reasons(candidate, placement, speed, thinking, tried, told_grade)),
             thinking=thinking,
-            quality=quality(model, artifact, thinking, self.knowledge.quality, self.knowledge.quants),
+            grade=told_grade,
             quantization_loss=told_loss(model, artifact, self.knowledge.quants),
             warnings=tuple(self._warnings(candidate)),
             tried=tuple(sorted(tried, key=lambda one: one.task_s)),
         )
 
     def _reasons(
-        self, candidate: Candidate, placement: Placement, pace: Speed, thinking: bool, tried: Sequence[Tried]
+        self,
+        candidate: Candidate,
+        placement: Placement,
+        pace: Speed,
+        thinking: bool,
+        tried: Sequence[Tried],
+        told: Grade | None,
     ) -> Iterator[str]:
         shape, settings = candidate.model.shape, placement.configuration
         for row in placement.memory.by_device:
-            kept = units.size(margin_bytes(row.available_bytes))
+            kept = units.size(self._kept_bytes(row))
             free = f"{units.size(row.available_bytes)} of {_memory(row)}"
             yield f"needs {units.size(row.total_bytes)}, {free} is free; {kept} of it stay so"
+        yield from _grounds(candidate.model, told, thinking)
         artifact = candidate.artifact
-        if artifact.projector_bytes:
-            seeing = units.size(artifact.projector_bytes + artifact.projector_compute_bytes)
-            yield f"{seeing} of it for its vision projector, by formulas; llmctl run answers text and leaves it out"
+        if seeing := limits.projector_bytes(candidate, self.task):
+            size = units.size(seeing + artifact.projector_compute_bytes)
+            yield f"{size} of it for its vision projector, by formulas; llmctl run answers text and leaves it out"
         usual = self.task.context if self.want.context is None else self.want.context
         if settings.context < usual:
             why = "what it was trained for" if settings.context == shape.context_train else "what fits"
@@ -235,8 +328,8 @@ class Judge:
             yield f"prompts are read {settings.ubatch} tokens at once instead of {UBATCH}: what fits"
         yield from _changed(settings, tried)
         if placement.memory.disagreement > DISAGREEING:
-            told, formulas = placement.memory.must_fit_bytes, placement.memory.analytic_must_fit_bytes
-            yield f"the engine takes {units.size(told)}, by our formulas it would be {units.size(formulas)}"
+            takes, formulas = placement.memory.must_fit_bytes, placement.memory.analytic_must_fit_bytes
+            yield f"the engine takes {units.size(takes)}, by our formulas it would be {units.size(formulas)}"
         prompt = self.want.prompt_tokens or self.task.prompt_tokens
         loads = "" if pace.load_s is None else f", once it is loaded, which takes {units.seconds(pace.load_s)}"
         yield f"a prompt of {prompt:,} tokens has its first token after {units.seconds(pace.first_token_s)}{loads}"
@@ -248,15 +341,27 @@ class Judge:
         device, short = max(placement.shortages.items(), key=lambda item: item[1])
         row = next(row for row in placement.memory.by_device if row.device == device)
         free = row.available_bytes
-        kept = units.size(margin_bytes(free))
+        kept = units.size(self._kept_bytes(row))
         settings = placement.configuration
+        spare = self.room_bytes - margin_bytes(free)
+        if device == CPU and short <= spare and len(placement.shortages) == 1:
+            return self._roomless(candidate, short)
         least = [f"at {settings.context:,} tokens of context"] if self.want.context is None else []
         least += [f"with a KV cache in {settings.kv_type}"] if settings.kv_type != (self.want.kv_type or F16) else []
         reason = (
             f"needs {units.size(free + short)} of {_memory(row)} {' '.join([*least, 'and'] if least else ['with'])} "
             f"the {kept} that stay free, {units.size(free)} is free: {units.size(short)} short"
         )
-        return _miss(candidate, reason, short / max(free, 1), short)
+        return _miss(candidate, Obstacle.MEMORY, reason, short / max(free, 1), short, device)
+
+    def _roomless(self, candidate: Candidate, short: int) -> Miss:
+        kept, free = units.size(self.room_bytes), self.machine.memory.available_bytes
+        reason = f"fits, but takes {units.size(short)} of the {kept} that other programs should have"
+        return _miss(candidate, Obstacle.ROOM, reason, short / max(free, 1), device=CPU)
+
+    def _kept_bytes(self, row: DeviceMemory) -> int:
+        """What stays free of a device: on the machine's own memory, room for other programs."""
+        return max(margin_bytes(row.available_bytes), self.room_bytes if row.device == CPU else 0)
 
     def _basis(self, placement: Placement, pace: Speed) -> str:
         if pace.basis is Basis.MEASURED:
@@ -294,10 +399,34 @@ def _changed(settings: Configuration, tried: Sequence[Tried]) -> Iterator[str]:
     yield f"{' and '.join(what)}: {gain}"
 
 
+def _grounds(model: Model, told: Grade | None, thinking: bool) -> Iterator[str]:
+    """What the quality stands on, and what a model is not."""
+    if told is None:
+        yield "nothing was published of its quality, nor of a relative's: it stands behind all that was tested"
+    elif told.basis is GradeBasis.RELATIVES:
+        between = " and ".join(told.relatives)
+        yield f"nothing was published of its quality: estimated, with caution, from {between} of its family"
+    else:
+        mode = "plain answers" if thinking else "thinking"
+        other = f", {told.converted} of them with {mode}, which count less" if told.converted else ""
+        results = "1 published result" if told.results == 1 else f"{told.results} published results"
+        low = ", none of them for this: it is put at the low end" if told.cautious else ""
+        yield f"its quality of {told.index:.0f} stands on {results}{other}{low}"
+    if model.distilled_from is not None:
+        yield f"a distillation: {model.base_model}, trained on what {model.distilled_from} wrote, and not that model"
+
+
 def _memory(row: DeviceMemory) -> str:
     return "memory" if row.device == CPU else f"{row.device}'s memory"
 
 
-def _miss(candidate: Candidate, reason: str, gap: float, short_by_bytes: int | None = None) -> Miss:
+def _miss(
+    candidate: Candidate,
+    obstacle: Obstacle,
+    reason: str,
+    gap: float,
+    short_by_bytes: int | None = None,
+    device: str | None = None,
+) -> Miss:
     model, quant = candidate.model, candidate.artifact.quant
-    return Miss(Rejected(model.id, quant, reason, short_by_bytes, model.name), gap)
+    return Miss(candidate, obstacle, Rejected(model.id, quant, reason, short_by_bytes, model.name), gap, device)

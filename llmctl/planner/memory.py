@@ -25,6 +25,7 @@ MARGIN_SHARE = 0.05
 # memory that loading a vocabulary alone added, llama-cpp-python 0.3.36: 154 and 158 bytes a token at 32,000 and 262,144
 # without merges, 130 to 230 more for each merge at 49,152 to 248,320 tokens (Linux, glibc).
 TOKEN_BYTES, MERGE_BYTES = 160, 200
+ROOM_PARTS, ROOM_BYTES = 5, 8 << 30
 
 
 # Which weight types the CPU backend lays out anew in a second, anonymous buffer (CPU_REPACK in its log), by what the
@@ -114,6 +115,13 @@ def bits(weight_type: str) -> float:
 def margin_bytes(available_bytes: int) -> int:
     """What a plan leaves free on each device: half a gibibyte, or a twentieth of a larger amount."""
     return max(MARGIN_BYTES, round(available_bytes * MARGIN_SHARE))
+
+
+def room_bytes(available_bytes: int) -> int:
+    """What a recommendation leaves of the machine's free memory for the programs that are started next: a fifth, at
+    most ROOM_BYTES, and nothing of the first gibibyte. Our judgement; a browser alone takes some 2 GB. A model takes
+    its margin out of this."""
+    return max(0, min(available_bytes // ROOM_PARTS, ROOM_BYTES, available_bytes - (1 << 30)))
 
 
 @dataclass(frozen=True)

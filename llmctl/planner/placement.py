@@ -92,11 +92,15 @@ class Placer:
     """A model with the devices it may use, cut anew for each configuration that is tried.
 
     ``beside_bytes`` of other models' weights are loaded with it, into the memory of the device with its head: a vision
-    projector, a draft model.
+    projector, a draft model. ``spare_bytes`` of the machine's memory are to stay free for other programs, or the margin
+    if that is more.
     """
 
-    def __init__(self, machine: Machine, shape: Shape, weights: Weights, beside_bytes: int = 0) -> None:
+    def __init__(
+        self, machine: Machine, shape: Shape, weights: Weights, beside_bytes: int = 0, spare_bytes: int = 0
+    ) -> None:
         self.machine, self.shape, self.weights, self.beside_bytes = machine, shape, weights, beside_bytes
+        self.spare_bytes = spare_bytes
         self.devices = devices(machine)
         self.repacked_types = repacked_types(machine)
         self._stacks: dict[tuple[int, str, int, bool], Stack] = {}
@@ -299,9 +303,9 @@ class Placer:
         by_id = {device.id: device for device in self.devices}
         for row in rows[1:]:
             needs[CPU] += borrowed_bytes(by_id[row.device], row.total_bytes)  # the same memory, counted once, in full
-        short = {
-            row.device: needs[row.device] + margin_bytes(row.available_bytes) - row.available_bytes for row in rows
-        }
+        kept = {row.device: margin_bytes(row.available_bytes) for row in rows}
+        kept[CPU] = max(kept[CPU], self.spare_bytes)
+        short = {row.device: needs[row.device] + kept[row.device] - row.available_bytes for row in rows}
         most = max(rows[1:], key=lambda row: row.weights_bytes, default=None)
         return Placement(
             memory,

@@ -1,45 +1,93 @@
-"""How good a model is said to be: one index out of what was published, less what quantization costs.
+"""How good a model is said to be at a task: one index out of what was published, less what quantization costs.
 
-Method. Every benchmark is taken to measure the same ability, each on its own scale: the logit of the share of points
-above chance is a straight line over ability, fitted once over all models of the catalogue
-(``profiles/benchmarks.toml``, ``tests/bench/fit_quality.py``). Each result of a model so becomes an estimate of its
-ability, and the model's is their mean, weighted by how closely the benchmark follows its line; self-reported and
-estimated results weigh less. It is one index for all tasks.
+Method. A benchmark is taken to measure ability on a scale of its own: the logit of the share of the way from its worst
+score to its best is a straight line over ability, fitted once over all models of the catalogue
+(``profiles/benchmarks.toml``, ``tests/bench/fit_quality.py``). Each result so becomes an estimate of the model's
+ability. The index is their mean, each weighted
+
+- by how closely its benchmark follows its line (the inverse of the squared spread);
+- by what its area is worth for the task (``evidence`` in ``profiles/tasks.toml``: LiveCodeBench, HumanEval, SWE-bench
+  and Aider for code; GPQA, AIME and MATH for reasoning; EuroEval's European rank for translation, and whenever a
+  language is asked for; MMMU and DocVQA for vision; MTEB for embedding). Other areas stand in, at less weight;
+- less, if the model's own publisher reports it (``doubt``), and less still if the benchmark's publisher only estimated
+  it (``doubt_estimated``): these run high for old and small models.
+
+To them comes what models of its size and date reach on the whole (``usual``), as one more, uncertain result: a single
+good score of a small model is more often luck than a wonder. It is the prior of any regression to the mean.
+A model that nobody ran in an area of the task's own (the one that weighs most, or OWN of that), so that other areas or
+an estimate must stand in, is put at the low end of its range (``Grade.cautious``).
+
+A model about which nothing was published is bounded by its relatives, the models of the same family: its index is that
+of the nearest in size, moved by what a difference in size is worth over the whole catalogue, and never above a larger
+relative or below a smaller one. Then it is put at the low end of its range, and said to be an estimate. A
+distillation is no relative of what is none, nor the reverse. A model without relatives has no index.
 
 Thinking and plain results are never mixed unmarked: for an answer without thinking, a result with thinking counts as
-an estimate that is ``thinking_gain`` too high and less certain, and the other way round. The index is 50 for the mean
-model of the catalogue and 18 points per standard deviation; a point or two is no difference.
-
-Models without a result have no index; nothing is guessed from their size.
+an estimate that is ``thinking_gain`` too high and less certain, and the other way round; ``Grade.converted`` counts
+them. Versions of the Artificial Analysis index are benchmarks of their own, only those listed are read. Embedding and
+reranking have scales that nothing else is on. The index is 50 for the mean model of the catalogue and 18 points per
+standard deviation; a point or two is no difference.
 """
 
 from __future__ import annotations
 
-from math import hypot, log
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import date
+from math import hypot, log, log2
 
 from llmctl.catalogue.knowledge import Benchmark, Quality, QuantLoss
-from llmctl.types.model import Artifact, Model, Thinking
+from llmctl.types.grade import Grade, GradeBasis
+from llmctl.types.model import Artifact, Evidence, Model, Relative, Thinking
 
-DIGITS = 1  # what is equal to this many digits is equally good
+DIGITS = 0  # points after the decimal one: what rounds to the same whole point is equally good
+MULTILINGUAL = "multilingual"
+LANGUAGE_WEIGHT = 3  # of multilingual results where a language is asked for, as much as a task's own area
+OWN = 2 / 3
+ON_OTHER_SCALES = frozenset({"embedding", "reranking"})
+USUAL_SIZE, USUAL_DATE = 8e9, date(2025, 1, 1)
+RELATIVES_SPREAD = 0.3  # of ability, between neighbours of one family after their sizes are allowed for; our judgement
 
 
-def index(model: Model, thinking: bool, quality: Quality) -> float | None:
-    """The index of the unquantized model, answering with or without thinking; None if nothing usable was published."""
-    weights = estimates = 0.0
-    for one in model.evidence:
-        benchmark = quality.benchmarks.get(one.benchmark)
-        if benchmark is None:
-            continue
-        spread = benchmark.spread / benchmark.slope
-        if one.self_reported or one.estimated:
-            spread *= quality.doubt
-        ability = _ability(benchmark, one.score)
-        if one.thinking != thinking and model.thinking is not Thinking.NEVER:
-            ability += quality.thinking_gain if thinking else -quality.thinking_gain
-            spread = hypot(spread, quality.thinking_gain_spread)
-        weights += 1 / spread**2
-        estimates += ability / spread**2
-    return quality.index_zero + quality.index_per_ability * estimates / weights if weights else None
+def weights_of(evidence: Mapping[str, float], language: bool) -> Mapping[str, float]:
+    """The weight of each area for a task, with or without a language that was asked for."""
+    if not language or evidence.keys() <= ON_OTHER_SCALES:
+        return evidence
+    return {**evidence, MULTILINGUAL: max(LANGUAGE_WEIGHT, evidence.get(MULTILINGUAL, 0.0))}
+
+
+def grade(model: Model, thinking: bool, areas: Mapping[str, float], table: Quality) -> Grade | None:
+    """The unquantized model, answering with or without thinking; None if nothing usable was published of it or its
+    relatives. ``areas`` are the weights of ``weights_of``."""
+    own = _told(model, thinking, areas, table)
+    if own is not None:
+        told, spread, results, converted, cautious = own
+        return Grade(
+            index=_index(told, table),
+            spread=spread * table.index_per_ability,
+            basis=GradeBasis.PUBLISHED,
+            results=results,
+            converted=converted,
+            cautious=cautious,
+        )
+    return _by_relatives(model, thinking, areas, table)
+
+
+def _told(
+    one: Model | Relative, thinking: bool, areas: Mapping[str, float], table: Quality
+) -> tuple[float, float, int, int, bool] | None:
+    """As ``_ability``, at the low end of its range where no result speaks of the task itself, and whether it is."""
+    told = _ability(one.evidence, one.thinking, thinking, _prior(one, areas, table), areas, table)
+    if told is None:
+        return None
+    middle, spread, results, converted = told
+    cautious = not any(_own_area(result, areas, table) for result in one.evidence)
+    return middle - (spread if cautious else 0.0), spread, results, converted, cautious
+
+
+def _own_area(one: Evidence, areas: Mapping[str, float], table: Quality) -> bool:
+    benchmark = table.benchmarks.get(one.benchmark)
+    return benchmark is not None and not one.estimated and areas.get(benchmark.area, 0.0) >= OWN * max(areas.values())
 
 
 def loss(model: Model, artifact: Artifact, quants: QuantLoss) -> float:
@@ -64,13 +112,112 @@ def told_loss(model: Model, artifact: Artifact, quants: QuantLoss) -> float:
     return round(cost, DIGITS) if cost >= quants.negligible else 0.0
 
 
-def quality(model: Model, artifact: Artifact, thinking: bool, table: Quality, quants: QuantLoss) -> float | None:
-    """The index after the loss, to DIGITS digits."""
-    whole, cost = index(model, thinking, table), loss(model, artifact, quants)
-    return None if whole is None else round(whole - (cost if cost >= quants.negligible else 0.0), DIGITS)
+def quantized(whole: Grade | None, cost: float, quants: QuantLoss) -> Grade | None:
+    """The grade less ``cost`` index points, to DIGITS digits, where there are enough of them to tell."""
+    if whole is None:
+        return None
+    told = round(cost, DIGITS) if cost >= quants.negligible else 0.0
+    return replace(whole, index=round(whole.index, DIGITS) - told, lost=cost)
 
 
-def _ability(benchmark: Benchmark, score: float) -> float:
-    share = (score / benchmark.top - benchmark.chance) / (1 - benchmark.chance)
+def ability(benchmark: Benchmark, score: float) -> float:
+    """What one score tells."""
+    return (logit(benchmark, score) - benchmark.intercept) / benchmark.slope
+
+
+def logit(benchmark: Benchmark, score: float) -> float:
+    share = (score - benchmark.worst) / (benchmark.best - benchmark.worst)
     share = min(max(share, 0.02), 0.985)  # a few points around chance, or short of all, say nothing more
-    return (log(share / (1 - share)) - benchmark.intercept) / benchmark.slope
+    return log(share / (1 - share))
+
+
+def usual(size: float, released: str | None, table: Quality) -> float:
+    """The ability of a model that only size and date are known of."""
+    years = (date.fromisoformat(_day(released)) - USUAL_DATE).days / 365.25 if released else 0.0
+    return table.usual + table.per_doubling * log2(size / USUAL_SIZE) + table.per_year * years
+
+
+def _day(released: str) -> str:
+    """A date may be a month or a year: its middle."""
+    return released + {4: "-07-01", 7: "-15"}.get(len(released), "")
+
+
+def _prior(model: Model | Relative, areas: Mapping[str, float], table: Quality) -> tuple[float, float] | None:
+    if model.size is None or areas.keys() <= ON_OTHER_SCALES:
+        return None
+    spread = table.usual_spread if model.released else hypot(table.usual_spread, table.per_year)
+    return usual(model.size, model.released, table), spread
+
+
+def _ability(
+    evidence: Iterable[Evidence],
+    kind: Thinking,
+    thinking: bool,
+    prior: tuple[float, float] | None,
+    areas: Mapping[str, float],
+    table: Quality,
+) -> tuple[float, float, int, int] | None:
+    """Ability, its spread, how many results it is made of and how many of these are of the other mode."""
+    weights = estimates = 0.0
+    results = converted = 0
+    for one in evidence:
+        benchmark = table.benchmarks.get(one.benchmark)
+        weight = areas.get(benchmark.area, 0.0) if benchmark is not None else 0.0
+        if benchmark is None or weight <= 0:
+            continue
+        spread = benchmark.spread / benchmark.slope
+        spread *= table.doubt_estimated if one.estimated else table.doubt if one.self_reported else 1
+        told = ability(benchmark, one.score)
+        if one.thinking != thinking and kind is not Thinking.NEVER:
+            told += table.thinking_gain if thinking else -table.thinking_gain
+            spread = hypot(spread, table.thinking_gain_spread)
+            converted += 1
+        results += 1
+        weights += weight / spread**2
+        estimates += weight * told / spread**2
+    if not results:
+        return None
+    if prior is not None:
+        weights += 1 / prior[1] ** 2
+        estimates += prior[0] / prior[1] ** 2
+    return estimates / weights, weights**-0.5, results, converted
+
+
+def _by_relatives(model: Model, thinking: bool, areas: Mapping[str, float], table: Quality) -> Grade | None:
+    size = model.size
+    if size is None or areas.keys() <= ON_OTHER_SCALES:
+        return None
+    known = [(one, told) for one in model.relatives if (told := _of_relative(one, thinking, areas, table)) is not None]
+    if not known:
+        return None
+    nearest, told = min(known, key=lambda pair: (abs(log2(size / pair[0].size)), pair[0].name))
+    distance = log2(size / nearest.size)
+    middle = told + table.per_doubling * distance
+    spread = hypot(RELATIVES_SPREAD, table.per_doubling * distance)
+    highest = min((one for relative, one in known if relative.size >= size), default=middle)
+    lowest = max((one for relative, one in known if relative.size <= size), default=middle - spread)
+    cautious = min(max(middle - spread, min(lowest, highest)), highest)
+    return Grade(
+        index=_index(cautious, table),
+        spread=spread * table.index_per_ability,
+        basis=GradeBasis.RELATIVES,
+        cautious=True,
+        relatives=_neighbours(size, [relative for relative, _ in known]),
+    )
+
+
+def _of_relative(one: Relative, thinking: bool, areas: Mapping[str, float], table: Quality) -> float | None:
+    thinks = (thinking and one.thinking is not Thinking.NEVER) or one.thinking is Thinking.ALWAYS
+    told = _told(one, thinks, areas, table)
+    return None if told is None else told[0]
+
+
+def _neighbours(size: float, relatives: Sequence[Relative]) -> tuple[str, ...]:
+    """The next smaller and the next larger one."""
+    below = [one for one in relatives if one.size <= size][-1:]
+    above = [one for one in relatives if one.size > size][:1]
+    return tuple(one.name for one in (*below, *above))
+
+
+def _index(told: float, table: Quality) -> float:
+    return table.index_zero + table.index_per_ability * told

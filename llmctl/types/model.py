@@ -148,6 +148,17 @@ class Openness:
 
 
 @dataclass(frozen=True, slots=True)
+class Relative:
+    """Another model of the same family, as far as it tells something of this one. ``size`` as ``Model.size``."""
+
+    name: str
+    size: float
+    thinking: Thinking
+    released: str | None
+    evidence: tuple[Evidence, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Artifact:
     """One quantization of a model: the file to fetch and what it weighs. ``projector_bytes`` and ``draft_bytes`` are
     the weights of a vision projector and of a draft model that are loaded with it, ``projector_compute_bytes`` what the
@@ -174,7 +185,8 @@ class Model:
     ``sources`` maps a fact, or a group of them, to the address that states it. ``evidence`` is all that was published;
     what it is worth for a task is the planner's business. ``distilled_from`` is the teacher of a distillation, which
     was trained from ``base_model`` on what the teacher wrote: it is not the teacher. ``projector`` is the file that
-    a model needs in order to see; without it, it reads.
+    a model needs in order to see; without it, it reads. ``relatives`` are the models of the same family about which
+    something was published, in the order of their size.
     """
 
     id: str
@@ -197,6 +209,15 @@ class Model:
     sources: Mapping[str, str] = field(default_factory=dict)
     sampling: Mapping[str, int | float] | None = None
     projector: Source | None = None
+    relatives: tuple[Relative, ...] = field(default=(), repr=False)
+
+    @property
+    def size(self) -> float | None:
+        """Parameters as they tell on quality: of a mixture of experts the geometric mean of all and the active ones,
+        which is the usual rule of thumb (A. Jiang, Mistral AI, lecture at Stanford CS25, 2024)."""
+        if not self.parameters:
+            return None
+        return float((self.parameters * (self.active_parameters or self.parameters)) ** 0.5)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from llmctl.types.grade import Grade
 from llmctl.types.model import Candidate
 from llmctl.types.pace import Pace
 
@@ -42,6 +43,9 @@ class Want:
     ``explicit`` that the candidates are what the user named: what fits is then taken, a missed floor is a warning.
     ``kv_type`` of KV_TYPES; ``gpu_layers`` as in ``Configuration``, -1 for all; ``threads`` for decoding and prefill;
     ``repack`` and ``flash_attention`` as in ``Configuration``.
+    ``language`` by its code (it); ``openness`` a level of ``catalogue.openness``; ``licence`` an SPDX identifier;
+    ``installed`` only what is on this machine; ``tight`` that no room need be left for other programs;
+    ``architectures`` those that the installed engine can load, None if that isn't known.
     """
 
     task: str = "chat"
@@ -56,6 +60,12 @@ class Want:
     explicit: bool = False
     repack: bool | None = None
     flash_attention: bool | None = None
+    language: str | None = None
+    openness: str | None = None
+    licence: str | None = None
+    installed: bool = False
+    tight: bool = False
+    architectures: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +181,7 @@ class Fit:
     expected prompt and answer, ``untaught`` what the pace would be without what was learned from runs. ``tried`` are
     the settings that were considered, the fastest first, where it was not said which to take.
     ``thinking``: the chat template is to be told so (``enable_thinking``), quality and speed count on it.
-    ``quality`` is the index of ``planner.quality`` after the loss by quantization, None where nothing was published;
+    ``grade`` is how good it is said to be after the loss by quantization, None where nothing was published;
     ``quantization_loss`` is that loss alone, known of every file; ``warnings`` what an explicit wish costs (a floor
     that is missed).
     """
@@ -188,10 +198,14 @@ class Fit:
     download_s: float | None
     reasons: tuple[str, ...]
     thinking: bool = False
-    quality: float | None = None
+    grade: Grade | None = None
     quantization_loss: float = 0.0
     warnings: tuple[str, ...] = ()
     tried: tuple[Tried, ...] = ()
+
+    @property
+    def quality(self) -> float | None:
+        return None if self.grade is None else self.grade.index
 
     @property
     def context(self) -> int:
@@ -222,13 +236,23 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """What would change the choice: ``condition`` ("with 6 GB more memory") would make it ``fit``."""
+
+    condition: str
+    fit: Fit
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """``choice`` is the best; ``picks`` names the three a person chooses among (best, balanced, fastest)."""
+    """``choice`` is the best; ``picks`` names the three a person chooses among (best, balanced, fastest); ``changes``
+    are what would give something better."""
 
     choice: Fit
     alternatives: tuple[Fit, ...]
     rejected: tuple[Rejected, ...]
     picks: Mapping[str, Fit]
+    changes: tuple[Change, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

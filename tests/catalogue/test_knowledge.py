@@ -26,9 +26,13 @@ def folder(tmp_path: Path) -> Path:
 
 def test_the_tables_that_ship(folder: Path) -> None:
     known = catalogue.load_knowledge(folder)
-    assert list(known.tasks) == ["chat", "code", "reasoning", "summarise", "translate", "extract"]
+    assert list(known.tasks) == [
+        *("chat", "code", "reasoning", "summarise", "translate", "extract", "vision", "embed", "rerank")
+    ]
     assert catalogue.task_names(folder) == list(known.tasks)
-    assert all(task.min_tok_s > 0 and task.context >= 2048 for task in known.tasks.values())
+    assert all((task.min_tok_s > 0) == task.writes and task.context >= 2048 for task in known.tasks.values())
+    areas = {one.area for one in known.quality.benchmarks.values()} | {"reranking"}  # which nobody published
+    assert all(set(task.evidence) <= areas for task in known.tasks.values())
     assert [task.name for task in known.tasks.values() if task.think] == ["reasoning"]
 
 

@@ -15,10 +15,13 @@ from hypothesis import strategies as st
 from llmctl import units
 from llmctl.errors import UsageError
 from llmctl.planner import plan
-from llmctl.planner.memory import margin_bytes
+from llmctl.planner.choose import STILL_GOOD
+from llmctl.planner.judge import NEAR
+from llmctl.planner.memory import margin_bytes, room_bytes
+from llmctl.types.grade import GradeBasis
 from llmctl.types.machine import Machine, Memory
 from llmctl.types.model import Candidate, Source, Thinking
-from llmctl.types.plan import Fit, NoFit, Plan, Want
+from llmctl.types.plan import CPU, Fit, NoFit, Plan, Want
 from tests.fakes.kernel_rates import scaled
 from tests.planner.machines import EPYC, EPYC_KERNELS, GIB, LAPTOP, desktop, everything, knowledge, mac, made, of
 
@@ -50,7 +53,7 @@ class TestPicks:
         for machine in (EPYC, LAPTOP, desktop(), mac()):
             answer = planned(machine)
             assert answer.choice is answer.picks["best"]
-            assert answer.choice.speed.decode_tok_s >= knowledge().tasks["chat"].min_tok_s
+            assert answer.choice.speed.decode_tok_s >= NEAR * knowledge().tasks["chat"].min_tok_s
             qualities = [fit.quality or 0 for fit in (answer.choice, *answer.alternatives)]
             assert qualities == sorted(qualities, reverse=True)
             paces = [fit.speed.decode_tok_s for fit in (answer.choice, *answer.alternatives)]
@@ -61,15 +64,18 @@ class TestPicks:
         told = [name_of(fit) for fit in (answer.choice, *answer.alternatives)]
         told += [(one.model, one.quant) for one in answer.rejected]
         assert sorted(told) == sorted((one.model.id, one.artifact.quant) for one in everything())
-        assert all(any(digit.isdigit() for digit in one.reason) for one in answer.rejected)
+        other = [one for one in answer.rejected if ", not for chat" not in one.reason]
+        assert all(any(digit.isdigit() for digit in one.reason) for one in other)
+        assert {one.model for one in answer.rejected} - {one.model for one in other} >= {"bge-m3"}
 
     def test_picks_get_faster_and_worse(self) -> None:
-        picks = planned(EPYC).picks
+        picks = planned(desktop()).picks
         assert list(picks) == ["best", "balanced", "fastest"]
         assert len({name_of(fit) for fit in picks.values()}) == 3
         paces = [fit.speed.decode_tok_s for fit in picks.values()]
         assert paces == sorted(paces)
-        assert (picks["fastest"].quality or 0) >= 0.6 * (picks["best"].quality or 0)
+        assert (picks["fastest"].quality or 0) >= (picks["best"].quality or 0) - STILL_GOOD
+        assert all(fit.grade and fit.grade.basis is GradeBasis.PUBLISHED for fit in picks.values())
         assert all(f"{units.tok_s(fit.speed.decode_tok_s)} tok/s" in fit.reasons[0] for fit in picks.values())
 
     def test_the_starter_is_no_pick_where_something_better_fits_and_the_choice_where_nothing_does(self) -> None:
@@ -83,7 +89,7 @@ class TestPicks:
         not_the_fastest = 0
         for model in {one.model.id for one in everything() if one.model.evidence}:
             tested = of(model)
-            untested = [replace(one, model=replace(one.model, evidence=())) for one in tested]
+            untested = [replace(one, model=replace(one.model, evidence=(), relatives=())) for one in tested]
             for floor in (0.1, 6):
                 want = Want(explicit=True, min_tok_s=floor)
                 answers = [plan(LAPTOP, files, want, knowledge()) for files in (tested, untested)]
@@ -131,7 +137,7 @@ class TestFloors:
 
     def test_thinking_counts_where_it_cannot_be_turned_off(self) -> None:
         """At 9 tok/s an answer of 300 tokens takes 33 s; with as many of thinking before it, longer than a minute."""
-        thinker = made("thinker", gib=3.4, mmlu_pro=70, thinking=Thinking.ALWAYS)
+        thinker = made("thinker", gib=3.8, mmlu_pro=70, thinking=Thinking.ALWAYS)
         answer = planned(EPYC, [thinker, made("plain", mmlu_pro=40)])
         assert name_of(answer.choice)[0] == "plain"
         assert "with its thinking would take" in answer.rejected[0].reason
@@ -221,7 +227,8 @@ class TestAsked:
 
     def test_a_base_model_says_so(self) -> None:
         base = replace(made(), model=replace(made().model, tasks=()))
-        (warning,) = planned(EPYC, [base]).choice.warnings
+        assert "is for continuing text, not for chat" in none(EPYC, [base]).reason
+        (warning,) = planned(EPYC, [base], self.NAMED).choice.warnings
         assert "no chat template" in warning
 
 
@@ -308,7 +315,11 @@ def test_whatever_is_offered_leaves_the_margin_and_meets_every_limit(machine: Ma
         for row in fit.memory.by_device:
             assert row.total_bytes <= row.available_bytes - margin_bytes(row.available_bytes)
         assert fit.download_bytes <= 10 * GIB
-        assert fit.speed.decode_tok_s >= knowledge().tasks[task].min_tok_s
+        assert fit.speed.decode_tok_s >= NEAR * knowledge().tasks[task].min_tok_s
+        assert fit.speed.decode_high_tok_s >= knowledge().tasks[task].min_tok_s
+        assert knowledge().tasks[task].needs in fit.candidate.model.tasks
+        host = sum(row.total_bytes for row in fit.memory.by_device if row.device == CPU)
+        assert host <= machine.memory.available_bytes - room_bytes(machine.memory.available_bytes)
         assert fit.context <= fit.candidate.model.shape.context_train
         assert fit.speed.decode_low_tok_s <= fit.speed.decode_tok_s <= fit.speed.decode_high_tok_s
 

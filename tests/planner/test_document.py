@@ -90,7 +90,7 @@ def test_a_file_here_without_openness_or_index(tmp_path: Path) -> None:
     document = candidate_document(answer.choice)
     assert document["path"] == str(tmp_path / "x.gguf")
     assert document["openness"] is None
-    assert document["quality"] == {"index": None, "evidence": []}
+    assert document["quality"] == {"index": None, "basis": None, "evidence": []}
     assert document["download"] == {"bytes": 0, "seconds": None}
 
 

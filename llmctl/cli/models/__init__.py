@@ -5,10 +5,8 @@ from __future__ import annotations
 import typer
 
 from llmctl.cli.models import listing, refresh, removal, search, show, verify
-from llmctl.cli.models.show import SYMBOLS
-from llmctl.types.openness import DIMENSIONS
 
-__all__ = ["DIMENSIONS", "SYMBOLS", "app"]
+__all__ = ["app"]
 
 app = typer.Typer(name="models", help="The models on this machine, and those of the catalogue.", no_args_is_help=True)
 app.command("list")(listing.list_)

@@ -1,0 +1,29 @@
+"""What the models of one family tell of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from llmctl.types.model import Model, Relative
+
+
+def related(models: Sequence[Model]) -> list[Model]:
+    """``models``, which are a family, each with those others that something was published about. What is
+    distilled and what is not are no relatives."""
+    tested = [
+        (model, Relative(model.name, model.size, model.thinking, model.released, model.evidence))
+        for model in sorted(models, key=lambda one: (one.size or 0, one.id))
+        if model.evidence and model.size is not None
+    ]
+    return [
+        replace(
+            model,
+            relatives=tuple(
+                relative
+                for other, relative in tested
+                if other is not model and (other.distilled_from is None) == (model.distilled_from is None)
+            ),
+        )
+        for model in models
+    ]

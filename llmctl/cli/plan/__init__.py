@@ -1,0 +1,309 @@
+"""``llmctl plan``: what would run here, how fast, in how much memory, and why."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llmctl.cli import complete
+from llmctl.cli.output import Output
+from llmctl.types.openness import Level
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from llmctl.catalogue.knowledge import Task
+    from llmctl.types.machine import Machine
+    from llmctl.types.model import Candidate
+    from llmctl.types.plan import NoFit, Plan, Want
+
+EXIT_NOTHING_FITS = 3
+
+
+class KvType(StrEnum):
+    F16 = "f16"
+    Q8_0 = "q8_0"
+    Q4_0 = "q4_0"
+
+
+def plan(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help="MODEL[:QUANT], FILE.gguf or org/name; all of the catalogue without.",
+            autocompletion=complete.models,
+        ),
+    ] = None,
+    task: Annotated[str | None, typer.Option("--task", help="What for.", autocompletion=complete.tasks)] = None,
+    lang: Annotated[str | None, typer.Option("--lang", help="A language that it must know, by its code: it.")] = None,
+    context: Annotated[int | None, typer.Option("--context", "-c", min=1, help="Tokens of context.")] = None,
+    prompt_tokens: Annotated[
+        int | None, typer.Option("--prompt-tokens", min=1, help="How long a prompt to expect.")
+    ] = None,
+    answer_tokens: Annotated[
+        int | None, typer.Option("--answer-tokens", min=1, help="How long an answer to expect, thoughts included.")
+    ] = None,
+    min_tok_s: Annotated[float | None, typer.Option("--min-tok-s", min=0, help="Slowest writing to accept.")] = None,
+    max_download: Annotated[str | None, typer.Option("--max-download", help="Largest download, like 5GB.")] = None,
+    installed: Annotated[bool, typer.Option("--installed", help="Only what is on this machine.")] = False,
+    level: Annotated[
+        Level | None, typer.Option("--open", help="Only what is as open as this: weights, data as well, all of it.")
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option("--licence", help="Only under this licence (SPDX).", autocompletion=complete.licences)
+    ] = None,
+    tight: Annotated[bool, typer.Option("--tight", help="Leave no room for other programs.")] = False,
+    machine: Annotated[
+        str | None,
+        typer.Option("--machine", help="Another machine: a document or its name.", autocompletion=complete.machines),
+    ] = None,
+    ram: Annotated[str | None, typer.Option("--ram", help="As if the machine had so much memory, like 32GB.")] = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option("--gpu", help="As if this were its GPU; none for without.", autocompletion=complete.gpus),
+    ] = None,
+    vram: Annotated[str | None, typer.Option("--vram", help="As if its GPU had so much memory, like 16GB.")] = None,
+    kv_type: Annotated[
+        KvType | None, typer.Option("--kv-type", help="What the KV cache is kept in; q4_0 does harm.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option("--threads", "-t", min=1, help="Threads to decode with.")] = None,
+    gpu_layers: Annotated[
+        int | None, typer.Option("--gpu-layers", min=-1, help="Layers on the GPU; -1 for all of them.")
+    ] = None,
+    repack: Annotated[
+        bool | None,
+        typer.Option("--repack/--no-repack", help="A second copy of weights for the CPU's fast kernels, or none."),
+    ] = None,
+    flash_attention: Annotated[
+        bool | None, typer.Option("--flash-attention/--no-flash-attention", help="Another order of computing.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=0, help="How many alternatives and rejections.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Everything else, each with its reason.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="The settings that were considered, with times.")] = False,
+    chart: Annotated[bool, typer.Option("--chart", help="Quality against speed, drawn.")] = False,
+    plot: Annotated[Path | None, typer.Option("--plot", help="The same as a picture, in FILE.svg.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """What would run here, how fast, in how much memory, and why.
+
+    \b
+    Examples:
+      llmctl plan
+      llmctl plan --task code --min-tok-s 15
+      llmctl plan --task translate --lang it --open weights
+      llmctl plan qwen3.5-4b          every quantization of one model
+      llmctl plan ./model.gguf        a file; its header is enough
+      llmctl plan org/name:Q4_K_M     a repository on the hub, by its headers
+      llmctl plan --machine pi.toml   another machine
+      llmctl plan --ram 64GB --gpu "GeForce RTX 5090"   what would be if
+      llmctl plan --plot frontier.svg
+
+    What you ask for (--context, --kv-type, --gpu-layers) is never changed: it fits, or the gap is told. The rest gives
+    way in this order: everything on the GPUs, the KV cache in f16; some experts on the CPU; the cache in q8_0; 256 or
+    128 tokens computed at once instead of 512; fewer layers on the GPUs; less context than is usual for the task.
+
+    A recommendation leaves a fifth of the free memory, at most 8 GiB, to other programs (--tight takes it, as does a
+    model that you name), knows the language asked for by its publisher's word or by a test, and reaches the task's
+    floors of speed, which profiles/tasks.toml has.
+
+    A vision projector beside the model is counted, with what it computes an image in; llmctl run doesn't load it.
+
+    Fetches headers only, loads nothing. The first time, the engine's kernels are measured, which takes some seconds.
+    Exit codes: 0, 2 usage, 3 nothing fits, 4 no such model or file, 6 not a sound GGUF file, 10 a broken profile.
+    """
+    from llmctl.cli import engine_plan, situation
+    from llmctl.cli.plan.screen import rejections
+    from llmctl.errors import NothingFitsError
+    from llmctl.store import projectors
+    from llmctl.types.plan import NoFit
+
+    out = Output("plan", as_json=json)
+    allowed = None if max_download is None else _size("--max-download", max_download)
+    if plot is not None:
+        _check_picture(plot)
+    there = situation.shelf(out)
+    found = situation.look(out, machine=_machine(out, machine, ram=ram, vram=vram, gpu=gpu), before=there)
+    loaded, explicit = found.settings, model is not None
+    candidates = found.candidates(model)
+    if explicit:
+        candidates = [projectors.with_projector(one) for one in candidates]
+    wanted = situation.want(
+        loaded,
+        task=task or (_own_task(candidates) if explicit else None),
+        context=context,
+        threads=threads,
+        min_tok_s=min_tok_s,
+        explicit=explicit,
+    )
+    wanted = replace(
+        wanted,
+        max_download_bytes=allowed,
+        gpu_layers=gpu_layers,
+        kv_type=kv_type and kv_type.value,
+        repack=repack,
+        flash_attention=flash_attention,
+        prompt_tokens=prompt_tokens,
+        answer_tokens=answer_tokens,
+        language=lang,
+        openness=level and level.value,
+        licence=licence,
+        installed=installed,
+        tight=tight,
+    )
+    answer = found.plan(candidates, wanted) if model is None else engine_plan.plan(found, candidates, wanted)
+    if isinstance(answer, NoFit) and any(one.artifact.projector_bytes for one in candidates):
+        blind = engine_plan.plan(found, [projectors.without(one) for one in candidates], wanted)
+        if not isinstance(blind, NoFit):
+            out.warn(f"with its vision projector it doesn't fit ({answer.reason}); this is for text alone")
+            answer = blind
+    if isinstance(answer, NoFit):
+        error = NothingFitsError(answer.reason, hint=_next_after(model, loaded.endpoints))
+        if not json:
+            for line in rejections(answer.rejected[1:], len(answer.rejected) if everything else limit or 0):
+                out.note(line)
+            raise error
+        out.data(document(answer, wanted, limit), error)
+        raise typer.Exit(EXIT_NOTHING_FITS)
+    place = "this machine" if machine is None else Path(machine).name
+    changed = [f"{size} of memory" if size else "" for size in (ram,)] + [
+        gpu or "",
+        f"{vram} on its GPU" if vram else "",
+    ]
+    place += "".join(f", {word}" for word in changed if word)
+    known = found.knowledge.tasks[wanted.task]
+    if plot is not None:
+        _draw(plot, answer, known, f"{wanted.task} on {place}")
+        out.note(f"{plot} is written")
+    out.data(document(answer, wanted, limit))
+    if not json:
+        for warning in answer.choice.warnings:
+            out.warn(warning)
+        for line in _lines(answer, wanted, known, place, limit, everything, explain, chart):
+            out.text(line)
+
+
+def _lines(
+    answer: Plan,
+    wanted: Want,
+    task: Task,
+    place: str,
+    limit: int | None,
+    everything: bool,
+    explain: bool,
+    chart: bool,
+) -> Iterator[str]:
+    """The screen, with the chart before its last part where it was asked for or there is room for it."""
+    from llmctl.cli.plan import frontier
+    from llmctl.cli.plan.screen import explained, screen
+
+    told = list(screen(answer, wanted, task, place=place, limit=limit, everything=everything))
+    shown = frontier.points(answer, writes=task.writes)
+    floor = task.min_tok_s if wanted.min_tok_s is None else wanted.min_tok_s
+    drawn = list(frontier.drawn(shown, floor)) if len(shown) > 1 else []
+    table = told.index("", told.index("") + 1) + 1  # after the heading and the table
+    yield from told[:table]
+    if chart or (not everything and _room_for(len(told) + len(drawn))):
+        yield from [*drawn, ""] if drawn else []
+    yield from told[table:]
+    if explain:
+        yield ""
+        yield from explained(answer.choice.tried, answer.choice.configuration, task)
+
+
+def _room_for(lines: int) -> bool:
+    """Whether a terminal shows so many without losing the first, and the prompt below."""
+    import shutil
+    import sys
+
+    return sys.stdout.isatty() and shutil.get_terminal_size().lines > lines + 2
+
+
+def _check_picture(file: Path) -> None:
+    from llmctl.errors import UsageError
+
+    if file.suffix.lower() != ".svg":
+        raise UsageError(f"--plot writes FILE.svg, not {file.name!r}", hint=f"--plot {file.with_suffix('.svg')}")
+    if not file.absolute().parent.is_dir():
+        raise UsageError(f"--plot: there is no folder {file.absolute().parent}")
+
+
+def _draw(file: Path, answer: Plan, task: Task, title: str) -> None:
+    from llmctl.cli.plan import frontier
+    from llmctl.errors import UsageError
+
+    shown = frontier.points(answer, writes=task.writes)
+    if not shown:
+        raise UsageError("--plot: nothing that fits has a published quality, so there is nothing to draw")
+    try:
+        file.write_text(frontier.picture(f"Quality and speed: {title}", shown, task.min_tok_s), "utf-8")
+    except OSError as error:
+        raise UsageError(f"--plot: {file} can't be written: {error.strerror}") from error
+
+
+def _own_task(candidates: Sequence[Candidate]) -> str | None:
+    """What a model that doesn't chat is for; None leaves it to the settings."""
+    tasks = candidates[0].model.tasks if candidates else ()
+    return next((one for one in ("embed", "rerank") if one in tasks and "chat" not in tasks), None)
+
+
+def document(answer: Plan | NoFit, wanted: Want, limit: int | None = None) -> dict[str, Any]:
+    """``data`` of ``llmctl plan --json``; ``picks`` names the model and quant of each."""
+    from llmctl.planner import candidate_document
+    from llmctl.types.plan import Plan
+
+    common = {"task": wanted.task, "rejected": answer.rejected[:limit]}
+    if not isinstance(answer, Plan):
+        no_fit = {"reason": answer.reason, "nearest": answer.nearest}
+        return {"choice": None, "picks": {}, "alternatives": [], "changes": [], **common, "no_fit": no_fit}
+    picks = {
+        name: {"model": fit.candidate.model.id, "quant": fit.candidate.artifact.quant}
+        for name, fit in answer.picks.items()
+    }
+    alternatives = [candidate_document(fit) for fit in answer.alternatives[:limit]]
+    choice = candidate_document(answer.choice)
+    changes = [{"condition": one.condition, "fit": candidate_document(one.fit)} for one in answer.changes]
+    found = {"choice": choice, "picks": picks, "alternatives": alternatives, "changes": changes}
+    return {**found, **common, "no_fit": None}
+
+
+def _next_after(model: str | None, endpoints: tuple[Any, ...]) -> str:
+    if model is not None:
+        return "llmctl plan   shows what fits here"
+    return "llmctl run …   lets your server answer" if endpoints else "llmctl endpoint add NAME URL --model MODEL"
+
+
+def _size(option: str, text: str) -> int:
+    from llmctl.errors import UsageError
+    from llmctl.units import parse_size
+
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise UsageError(f"{option} is {text!r}, it must be a size like 5GB or 800MB") from error
+
+
+def _memory_size(option: str, text: str | None) -> int | None:
+    """As memory is sold: 16GB is 16 GiB."""
+    if text is None:
+        return None
+    size = _size(option, text)
+    return size if "i" in text.lower() else _size(option, text.upper().rstrip("B") + "iB")
+
+
+def _machine(out: Output, name: str | None, *, ram: str | None, vram: str | None, gpu: str | None) -> Machine | None:
+    """The machine that is meant where it is not this one as it is."""
+    if name is None and ram is vram is gpu is None:
+        return None
+    from llmctl import paths
+    from llmctl.cli.here import this_machine
+    from llmctl.probe import table, what_if
+    from llmctl.probe.document import read_machine
+
+    sizes = {"ram_bytes": _memory_size("--ram", ram), "vram_bytes": _memory_size("--vram", vram)}
+    profiles = paths.profiles_dir()
+    found = this_machine(out)[0] if name is None else read_machine(name, profiles / "machines")
+    return found if ram is vram is gpu is None else what_if.changed(found, table.load(profiles), gpu=gpu, **sizes)

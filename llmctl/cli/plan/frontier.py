@@ -1,0 +1,114 @@
+"""Quality against speed, for a terminal and as a picture: what is chosen among."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import log10
+from typing import TYPE_CHECKING
+
+from llmctl import units
+from llmctl.cli import chart
+
+if TYPE_CHECKING:
+    from llmctl.types.plan import Fit, Plan
+
+COLUMNS, ROWS = 66, 9
+FLOOR, PICKED, OTHER = "┊", "●", "○"
+DEEPEST = 40  # index points below the best; what is worse is not chosen among
+SPREAD = 1.15  # room beside the slowest and the fastest, as a factor
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 880, 480, 64, 640, 76, 420
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One fit: ``name`` is that of a pick, or empty."""
+
+    name: str
+    label: str
+    speed: float
+    low: float
+    high: float
+    quality: float
+
+
+def points(plan: Plan, *, writes: bool) -> list[Point]:
+    """The frontier, the best first. What has no quality, or one that is DEEPEST below the best, is not on it."""
+    names = {_id(fit): name for name, fit in reversed(list(plan.picks.items()))}
+    least = (plan.choice.quality or 0) - DEEPEST
+    fits = [fit for fit in (plan.choice, *plan.alternatives) if fit.quality is not None and fit.quality >= least]
+    return [_point(fit, names.get(_id(fit), ""), writes=writes) for fit in fits]
+
+
+def _id(fit: Fit) -> tuple[str, str]:
+    return fit.candidate.model.id, fit.candidate.artifact.quant
+
+
+def _point(fit: Fit, name: str, *, writes: bool) -> Point:
+    label, speed = f"{fit.candidate.model.name} {fit.candidate.artifact.quant}", fit.speed
+    if not writes:
+        return Point(name, label, speed.prefill_tok_s, speed.prefill_tok_s, speed.prefill_tok_s, fit.quality or 0)
+    return Point(name, label, speed.decode_tok_s, speed.decode_low_tok_s, speed.decode_high_tok_s, fit.quality or 0)
+
+
+def drawn(shown: Sequence[Point], floor: float) -> Iterator[str]:
+    """At most 80 columns; speed on a logarithmic scale, quality upwards, a name beside each pick."""
+    slowest = min([one.speed for one in shown] + ([floor] if floor else [])) / SPREAD
+    fastest = max(one.speed for one in shown) * SPREAD
+    best, worst = max(one.quality for one in shown), min(one.quality for one in shown)
+    span = log10(fastest / slowest)
+    rows = [[" "] * COLUMNS for _ in range(ROWS)]
+
+    def column(speed: float) -> int:
+        return min(COLUMNS - 1, round((COLUMNS - 1) * log10(speed / slowest) / span))
+
+    if floor:
+        for line in rows:
+            line[column(floor)] = FLOOR
+    places = []
+    for one in reversed(shown):
+        row = 0 if best == worst else round((ROWS - 1) * (best - one.quality) / (best - worst))
+        places.append((one, rows[row], column(one.speed)))
+        rows[row][column(one.speed)] = PICKED if one.name else OTHER
+    for one, line, at in places:
+        for begin in (at + 2, at - 1 - len(one.name)):  # the name on the right, or on the left if something is there
+            end = begin + len(one.name)
+            if one.name and begin >= 0 and end <= COLUMNS and not set(line[begin:end]) - {" ", FLOOR}:
+                line[begin:end] = one.name
+                break
+    for number, line in enumerate(rows):
+        quality = best - (best - worst) * number / (ROWS - 1)
+        axis = f"{quality:.0f}" if number in (0, ROWS - 1) or number == ROWS // 2 else ""
+        yield f" {axis:>4} │{''.join(line).rstrip()}"
+    told = f"{units.tok_s(slowest)} tok/s"
+    middle = f"quality ↑ · speed →{f' · {FLOOR} floor {units.tok_s(floor)}' if floor else ''}"
+    last = f"{units.tok_s(fastest)} tok/s"
+    yield f"      └{'─' * COLUMNS}"
+    yield f"       {told}{middle.center(COLUMNS - len(told) - len(last))}{last}"
+
+
+def picture(title: str, shown: Sequence[Point], floor: float) -> str:
+    """As a file of scalable vector graphics: each point with the range of its speed and its name."""
+    speeds = [value for one in shown for value in (one.low, one.high)] + ([floor] if floor else [])
+    qualities = [one.quality for one in shown]
+    across = chart.Axis(min(speeds) / SPREAD, max(speeds) * SPREAD, LEFT, RIGHT, logarithmic=True)
+    up = chart.Axis(min(qualities) - 5, max(qualities) + 5, BOTTOM, TOP)
+    parts = [*chart.grid(across, up, "tokens per second", "quality index")]
+    if floor:
+        at = across.at(floor)
+        parts += [chart.path([(at, BOTTOM), (at, TOP)], "#555", dashed=True)]
+        parts += [chart.text(at + 4, TOP + 12, f"floor {units.tok_s(floor)}")]
+    steps = [(across.at(one.speed), up.at(one.quality)) for one in shown]
+    parts.append(chart.path(steps, "#999"))
+    below = TOP
+    for one, (x, y) in zip(shown, steps, strict=True):
+        colour = chart.COLOURS[0 if one.name else 4]
+        parts.append(chart.path([(across.at(one.low), y), (across.at(one.high), y)], colour))
+        words = f"{one.label}: quality {one.quality:.0f}, {units.tok_s(one.speed)} tok/s"
+        words += f" ({units.tok_s(one.low)} to {units.tok_s(one.high)})"
+        parts.append(chart.dot(x, y, colour, words, 5.5 if one.name else 4))
+        below = max(below, round(y))  # names stand beside the picture, each at its height or below the last
+        parts.append(chart.path([(x, y), (RIGHT + 6, below)], "#ddd"))
+        parts.append(chart.text(RIGHT + 10, below + 4, f"{one.name + ': ' if one.name else ''}{one.label}"))
+        below += 16
+    return chart.page(WIDTH, max(HEIGHT, below + 20), title, parts)

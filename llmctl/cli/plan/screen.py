@@ -1,0 +1,193 @@
+"""What ``llmctl plan`` shows a person: the picks, why they are it, which memory goes where, and what is not picked."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from llmctl import units
+from llmctl.cli.models.show import SYMBOLS
+from llmctl.types.openness import DIMENSIONS
+
+if TYPE_CHECKING:
+    from llmctl.catalogue.knowledge import Task
+    from llmctl.types.model import Openness
+    from llmctl.types.plan import Configuration, DeviceMemory, Fit, MemoryPlan, Plan, Rejected, Tried, Want
+
+WIDTH = 80
+FEW = 3  # what is not picked, unless --limit or --all
+BAR_WIDTH = 36
+MARKS = ("█", "▓", "▒", "░")  # weights, their copies, what is remembered, what is computed with
+FREE, KEPT = "·", "-"
+LEGEND = "█ weights ▓ repacked ▒ KV cache, state ░ compute · free - stays free"
+BASES = {"engine": "The engine itself says so, asked without loading it", "analytic": "By formulas"}
+FOREMOST = ("weights_endmodel", "datasources_basemodel", "trainingcode")  # of the dimensions of openness
+
+
+def screen(
+    answer: Plan, wanted: Want, task: Task, *, place: str, limit: int | None = None, everything: bool = False
+) -> Iterator[str]:
+    """The lines for a person, at most WIDTH columns wide where a table's names allow it. ``place`` is the machine.
+
+    Where one model was asked for, its files and its memory are the subject.
+    """
+    choice, named = answer.choice, wanted.explicit
+    model = choice.candidate.model
+    picks = {"best": choice} if named else answer.picks
+    rooms = " and ".join(f"{units.size(row.available_bytes)} {_kind(row.device)}" for row in choice.memory.by_device)
+    subject = f"{model.name if named else f'For {wanted.task}'} on {place}"
+    yield from _wrapped(f"{subject}, {choice.context:,} tokens of context, {rooms} free:", "")
+    yield ""
+    others = answer.alternatives if named or everything else answer.alternatives[: limit or 0]
+    yield from _table([*picks.items(), *(("", fit) for fit in others if not _among(fit, picks))], writes=task.writes)
+    yield ""
+    for name, fit in picks.items():
+        yield from _wrapped(f"{name}: {fit.reasons[0]}.")
+    if named:
+        yield from _memory(choice.memory)
+    for reason in choice.reasons[1 + len(choice.memory.by_device) : None if named else -1]:  # the table shows these
+        yield from _wrapped(f"{reason}.")
+    for change in answer.changes:
+        fit = change.fit
+        label = f"{fit.candidate.model.name} {fit.candidate.artifact.quant}"
+        quality = "" if fit.quality is None else f", quality {fit.quality:.0f}"
+        yield from _wrapped(f"{change.condition}: {label}{quality}, {_pace(fit, writes=task.writes)}.")
+    subjects = set() if named or everything else {fit.candidate.model.id for fit in picks.values()}
+    rejected = tuple(one for one in answer.rejected if one.model not in subjects)
+    yield from rejections(rejected, len(rejected) if everything else FEW if limit is None else limit)
+    yield from _wrapped(f"{_open(model.openness)} licence {(model.licence or 'unknown').removeprefix('LicenseRef-')}")
+    yield from () if named else _wrapped(f"{choice.reasons[-1]}.")
+    yield ""
+    yield from () if named else (f" llmctl models show {model.id}",)
+    artifact = choice.candidate.artifact
+    name = artifact.source.file if artifact.source.repo is None else f"{model.id}:{artifact.quant}"
+    yield f' llmctl run -m {name} "…"' if task.writes and not task.sees else f" llmctl pull {name}"
+
+
+def _among(fit: Fit, picks: Mapping[str, Fit]) -> bool:
+    return any(fit.candidate == pick.candidate for pick in picks.values())
+
+
+def _wrapped(text: str, indent: str = " ") -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent + "  ", break_long_words=False)
+
+
+def _kind(device: str) -> str:
+    return "of memory" if device == "cpu" else f"on {device}"
+
+
+def explained(tried: Sequence[Tried], chosen: Configuration, task: Task) -> Iterator[str]:
+    """The settings that were considered for the choice, the fastest first, and the engine's own among them."""
+    yield f" Settings considered, with the time for the usual {task.name}, thoughts included:"
+    cells = [("", "weights", "attention", "KV", "context", "must fit", "takes", "")]
+    for one in tried:
+        settings = one.configuration
+        usual = settings.repack and not (settings.flash_attention and settings.gpu_layers == 0)
+        cells.append(
+            (
+                "▸" if settings == chosen else "",
+                "repacked" if settings.repack else "in the file",
+                "flash" if settings.flash_attention else "plain",
+                settings.kv_type,
+                f"{settings.context:,}",
+                units.size(one.must_fit_bytes),
+                units.seconds(one.task_s),
+                "the defaults" if usual else "",
+            )
+        )
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    for row in cells:
+        yield "   " + " ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _pace(fit: Fit, *, writes: bool) -> str:
+    pace = fit.speed
+    if not writes:
+        return f"reads {units.tok_s(pace.prefill_tok_s)} tok/s"
+    low, high = units.tok_s(pace.decode_low_tok_s), units.tok_s(pace.decode_high_tok_s)
+    return f"{units.tok_s(pace.decode_tok_s)} tok/s ({low}–{high})"
+
+
+def _table(rows: list[tuple[str, Fit]], *, writes: bool) -> Iterator[str]:
+    cells = [("", "pick", "model", "quant", "memory", "speed", "download")]
+    for name, fit in rows:
+        cells.append(
+            (
+                "▸" if name == "best" else "",
+                name,
+                fit.candidate.model.name,
+                fit.candidate.artifact.quant,
+                units.size(sum(row.total_bytes for row in fit.memory.by_device)),
+                _pace(fit, writes=writes),
+                _download(fit),
+            )
+        )
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    for row in cells:
+        yield " " + " ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _download(fit: Fit) -> str:
+    if fit.candidate.path is not None:
+        return "here"
+    seconds = "" if fit.download_s is None else f", ~{units.seconds(fit.download_s)}"
+    return f"{units.size(fit.download_bytes)}{seconds}"
+
+
+def _memory(memory: MemoryPlan) -> Iterator[str]:
+    """What is where: a table, a bar for each device, and what of it can't be taken back."""
+    names = ("", "weights", "repacked", "KV cache", "state", "compute", "total", "free")
+    sizes = [(row.device, (*_parts(row), row.total_bytes, row.available_bytes)) for row in memory.by_device]
+    cells = [names, *((device, *map(units.size, row)) for device, row in sizes)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(names))]
+    for row_cells in cells:
+        yield "   " + " ".join(cell.rjust(width) for cell, width in zip(row_cells, widths, strict=True))
+    yield ""
+    for row in memory.by_device:
+        taken = f"{units.size(row.total_bytes)} of {units.size(row.available_bytes)}"
+        yield f"   {row.device.rjust(widths[0])} {_bar(row)} {taken}"
+    yield f"   {LEGEND}"
+    yield ""
+    reserved = memory.must_fit_bytes - memory.touched_bytes
+    only = f", of which {units.size(reserved)} is only reserved, for the logits of a whole batch" if reserved else ""
+    yield from _wrapped(
+        f"{units.size(memory.must_fit_bytes)} must fit{only}; {units.size(memory.mapped_bytes)} is mapped and can be "
+        f"reclaimed. {BASES[memory.basis]}."
+    )
+
+
+def _parts(row: DeviceMemory) -> tuple[int, ...]:
+    return row.weights_bytes, row.repacked_bytes, row.kv_bytes, row.state_bytes, row.compute_bytes
+
+
+def _bar(row: DeviceMemory) -> str:
+    """The device's free memory, BAR_WIDTH wide: each part with a letter of its own, so that it reads without colour.
+    What is there shows, however little it is."""
+    from llmctl.planner.memory import margin_bytes
+
+    weights, repacked, kv, state, compute = _parts(row)
+    whole, bar, end = max(row.total_bytes, row.available_bytes), "", 0
+    for mark, size in zip(MARKS, (weights, repacked, kv + state, compute), strict=True):
+        end += size
+        bar += mark * max(1 if size else 0, round(BAR_WIDTH * end / whole) - len(bar))
+    kept = round(BAR_WIDTH * margin_bytes(row.available_bytes) / whole) if row.available_bytes else 0
+    return (bar + FREE * (BAR_WIDTH - len(bar) - kept)).ljust(BAR_WIDTH, KEPT)
+
+
+def rejections(rejected: tuple[Rejected, ...], limit: int) -> Iterator[str]:
+    """One line for each model, nearest first; one for each file where all are wanted."""
+    shown: set[str] = set()
+    for one in rejected:
+        if len(shown) >= limit:
+            return
+        if limit >= len(rejected) or one.model not in shown:
+            shown.add(f"{one.model} {one.quant}" if limit >= len(rejected) else one.model)
+            yield from _wrapped(f"Not picked: {one}.")
+
+
+def _open(openness: Openness | None) -> str:
+    if openness is None:
+        return "Open: not graded."
+    grades = ((DIMENSIONS[name], openness.grades.get(name)) for name in FOREMOST)
+    return "Open: " + "  ".join(f"{words} {SYMBOLS[grade]}" for words, grade in grades if grade) + " "

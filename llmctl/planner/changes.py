@@ -1,0 +1,102 @@
+"""What would change the choice: more memory, a limit taken off, another floor. Each is planned again, not guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from llmctl.planner.judge import Judge, Miss, Obstacle
+from llmctl.planner.placement import devices
+from llmctl.types.machine import AcceleratorKind, Machine
+from llmctl.types.model import Candidate
+from llmctl.types.plan import Change, Fit
+
+GIB = 1 << 30
+STEPS_BYTES = tuple(size * GIB for size in (2, 4, 8, 16, 32, 64))  # of memory, as it is bought
+MOST_TRIED = 12  # candidates that are planned again for one step
+CLEARLY_BETTER = 2  # index points; less is no difference
+# The limits that a wish sets, what takes each off, and how that is told.
+LIMITS: tuple[tuple[Obstacle, dict[str, Any], str], ...] = (
+    (Obstacle.ROOM, {"tight": True}, "with no room for other programs (--tight)"),
+    (Obstacle.LANGUAGE, {"language": None}, "without --lang"),
+    (Obstacle.OPENNESS, {"openness": None}, "without --open"),
+    (Obstacle.LICENCE, {"licence": None}, "without --licence"),
+    (Obstacle.INSTALLED, {"installed": False}, "with a download"),
+    (Obstacle.DOWNLOAD, {"max_download_bytes": None}, "without --max-download"),
+)
+
+
+def changes(judge: Judge, choice: Fit, misses: Sequence[Miss], slow: Sequence[Fit]) -> tuple[Change, ...]:
+    """For each thing that stands in the way of something clearly better than ``choice``: what it would be.
+
+    ``slow`` are the fits that miss a floor. Of what is short of memory, the smallest step of STEPS_BYTES that helps is
+    told. Where something was asked for by name there is nothing to change.
+    """
+    if judge.want.explicit:
+        return ()
+    told = [*_by_limits(judge, choice, misses), *_by_memory(judge, choice, misses, slow)]
+    fastest = [fit for fit in slow if _better(fit, choice)]
+    if fastest:
+        best = max(fastest, key=lambda fit: (fit.quality or 0, fit.speed.decode_tok_s))
+        told.append(Change("without the speed floor", best))
+    return tuple(told)
+
+
+def _by_limits(judge: Judge, choice: Fit, misses: Sequence[Miss]) -> Iterator[Change]:
+    for obstacle, free, words in LIMITS:
+        there = [miss for miss in misses if miss.obstacle is obstacle]
+        if there and (best := _best(replace(judge, want=replace(judge.want, **free)), there, choice)):
+            yield Change(words, best)
+
+
+def _by_memory(judge: Judge, choice: Fit, misses: Sequence[Miss], slow: Sequence[Fit]) -> Iterator[Change]:
+    """More of the memory that models run in here: the largest card's, or the machine's own."""
+    short = [miss for miss in misses if miss.obstacle in (Obstacle.MEMORY, Obstacle.ROOM)]
+    spilled = {_id(fit.candidate) for fit in slow if len(fit.memory.by_device) > 1}
+    short += [miss for miss in misses if miss.obstacle is Obstacle.SPEED and _id(miss.candidate) in spilled]
+    for step in STEPS_BYTES:
+        if step > max(STEPS_BYTES[1], judge.machine.memory.total_bytes):  # that would be another machine
+            return
+        machine, where = _with_more(judge.machine, step)
+        if short and (best := _best(replace(judge, machine=machine), short, choice)):
+            yield Change(f"with {step // GIB} GB more {where}", best)
+            return
+
+
+def _with_more(machine: Machine, size: int) -> tuple[Machine, str]:
+    used = devices(machine)
+    cards = [one for one in used if one.kind is AcceleratorKind.DISCRETE]
+    if not cards:
+        memory = machine.memory
+        more = replace(memory, total_bytes=memory.total_bytes + size, available_bytes=memory.available_bytes + size)
+        grown = {one.id: replace(one, memory_free_bytes=(one.memory_free_bytes or 0) + size) for one in used}
+        accelerators = tuple(grown.get(one.id, one) for one in machine.accelerators)
+        return replace(machine, memory=more, accelerators=accelerators), "memory"
+    largest = max(cards, key=lambda one: one.memory_free_bytes or 0)
+    grown_card = replace(largest, memory_free_bytes=(largest.memory_free_bytes or 0) + size)
+    accelerators = tuple(grown_card if one is largest else one for one in machine.accelerators)
+    return replace(machine, accelerators=accelerators), f"on the {largest.name}"
+
+
+def _best(judge: Judge, there: Sequence[Miss], choice: Fit) -> Fit | None:
+    """The best of the candidates that fits and is fast enough with ``judge``, if it is clearly better."""
+    graded = []
+    for miss in there:
+        told = judge.grade(miss.candidate.model, miss.candidate.artifact, judge.thinks(miss.candidate))
+        if told is not None and told.index >= (choice.quality or 0) + CLEARLY_BETTER:
+            graded.append((-told.index, miss.candidate.artifact.bytes, miss.candidate.model.id, miss.candidate))
+    graded.sort(key=lambda one: one[:3])
+    for *_, candidate in graded[:MOST_TRIED]:
+        fit = judge.fit(candidate)
+        if isinstance(fit, Fit) and judge.too_slow(fit) is None:
+            return fit
+    return None
+
+
+def _better(fit: Fit, choice: Fit) -> bool:
+    return (fit.quality or 0) >= (choice.quality or 0) + CLEARLY_BETTER
+
+
+def _id(candidate: Candidate) -> tuple[str, str]:
+    return candidate.model.id, candidate.artifact.quant

@@ -1,0 +1,71 @@
+"""A machine with other memory or another GPU: what would be if."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from llmctl.errors import UsageError
+from llmctl.probe import left_out
+from llmctl.probe.decode import MismatchError, decode
+from llmctl.probe.table import Device
+from llmctl.types.machine import AcceleratorKind, Machine
+
+NO_GPU = "none"
+SHARED = ("memory_total_bytes", "memory_free_bytes", "shared_bytes")
+
+
+def changed(
+    machine: Machine,
+    devices: Sequence[Device],
+    *,
+    ram_bytes: int | None = None,
+    vram_bytes: int | None = None,
+    gpu: str | None = None,
+) -> Machine:
+    """``machine`` with so much memory in all, of which the same is taken as before; with ``gpu``, a name of the table
+    of ``devices`` or "none", in the place of its own; with so much memory on its GPU, the largest if there are several.
+
+    What shares the machine's memory has its share of the new one. Raises UsageError for a GPU that the table doesn't
+    know and memory of a GPU that isn't there.
+    """
+    document: dict[str, Any] = json.loads(json.dumps(asdict(machine)))
+    if ram_bytes is not None:
+        _with_memory(document, ram_bytes)
+    if gpu is not None:
+        document["accelerators"] = [] if gpu.lower() == NO_GPU else [{"name": gpu}]
+    if vram_bytes is not None:
+        _with_device_memory(document, vram_bytes, named=gpu is not None)
+    completed, missing = left_out.complete(document, devices)
+    if missing is not None:
+        problem = str(missing).partition(", and ")[2] or str(missing)
+        raise UsageError(f"--gpu is {gpu!r}: {problem}", hint="--vram SIZE says what a GPU has that isn't known")
+    try:
+        return decode(Machine, completed, "machine")
+    except MismatchError as error:
+        raise UsageError(f"no such machine can be: {error}") from error
+
+
+def _with_memory(document: dict[str, Any], ram_bytes: int) -> None:
+    memory = document["memory"]
+    taken = memory["total_bytes"] - memory["available_bytes"]
+    memory |= {"total_bytes": ram_bytes, "available_bytes": max(0, ram_bytes - taken)}
+    memory |= {"limit_bytes": None, "limit_source": None}
+    for card in document["accelerators"]:
+        if card["kind"] != AcceleratorKind.DISCRETE:
+            for field in SHARED:
+                del card[field]
+
+
+def _with_device_memory(document: dict[str, Any], vram_bytes: int, *, named: bool) -> None:
+    cards = document["accelerators"]
+    if not cards:
+        raise UsageError(
+            "--vram needs a GPU, and this machine has none", hint="--gpu NAME   as in profiles/devices.toml"
+        )
+    largest = max(cards, key=lambda card: card.get("memory_total_bytes") or 0)
+    largest["memory_total_bytes"] = vram_bytes
+    if not named:
+        largest["memory_free_bytes"] = vram_bytes
