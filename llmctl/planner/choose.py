@@ -20,6 +20,7 @@ from llmctl.types.plan import Fit, NoFit, Plan, Rejected, Want
 
 BEST, BALANCED, FASTEST = "best", "balanced", "fastest"
 BALANCED_GAIN = 1.3  # the balanced pick writes at least this much faster than the best one
+NOTICED_GAIN = 1.15  # less is about as fast
 BALANCED_SIZE = 0.5  # or is at most this much of it to fetch and keep
 STILL_GOOD = 15  # the fastest pick is at most so many index points worse
 UNTESTED = -1000.0
@@ -152,7 +153,8 @@ def _explained(fit: Fit, best: Fit, why: str, judge: Judge) -> Fit:
         return replace(fit, reasons=(why, *fit.reasons))
     ratio, name = judge.pace(fit) / judge.pace(best), best.candidate.model.name
     does = "writes" if judge.task.writes else "reads"
-    reason = f"{does} {ratio:.1f} times as fast as {name}: {units.tok_s(judge.pace(fit))} tok/s"
+    faster = f"{ratio:.1f} times as fast as" if ratio >= NOTICED_GAIN else "about as fast as"
+    reason = f"{does} {faster} {name}: {units.tok_s(judge.pace(fit))} tok/s"
     if fit.quality is not None and best.quality is not None:
         reason += f", for a quality of {fit.quality:.0f} instead of {best.quality:.0f}"
     mine, other = fit.candidate.artifact.bytes, best.candidate.artifact.bytes
