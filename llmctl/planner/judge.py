@@ -14,9 +14,10 @@ from llmctl.planner import limits
 from llmctl.planner.compute import padded_cells
 from llmctl.planner.configure import configure, takes_quantized_cache
 from llmctl.planner.cpu_rates import best_threads, core_of
+from llmctl.planner.devices import borrowed_bytes, devices, shares_memory
 from llmctl.planner.learning import Lessons, lessons
 from llmctl.planner.memory import margin_bytes, room_bytes
-from llmctl.planner.placement import Placement, Placer, borrowed_bytes, devices, shares_memory
+from llmctl.planner.placement import Placement, Placer
 from llmctl.planner.quality import grade, loss, quantized, told_loss, weights_of
 from llmctl.planner.speed import Forecaster
 from llmctl.planner.variants import best, variants
