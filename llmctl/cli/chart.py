@@ -73,15 +73,17 @@ def dot(x: float, y: float, colour: str, words: str, radius: float = 4.5) -> str
     return f'<circle cx="{x:g}" cy="{y:g}" r="{radius:g}" fill="{colour}"><title>{escape(words)}</title></circle>'
 
 
-def grid(across: Axis, up: Axis, across_name: str, up_name: str) -> Iterator[str]:
-    """Lines and figures of both axes, and what they are."""
+def grid(
+    across: Axis, up: Axis, across_name: str, up_name: str, figures: Sequence[float] | None = None
+) -> Iterator[str]:
+    """Lines and figures of both axes, and what they are; ``figures`` for those across, in place of round ones."""
     for value in up.ticks():
         y = up.at(value)
         yield path([(across.begin, y), (across.end, y)], "#ddd")
         yield text(across.begin - 8, y + 4, f"{value:g}", anchor="end")
-    for value in across.ticks():
+    for value in across.ticks() if figures is None else figures:
         x = across.at(value)
         yield path([(x, up.begin), (x, up.end)], "#eee")
-        yield text(x, up.begin + 18, f"{value:g}", anchor="middle")
+        yield text(x, up.begin + 18, f"{value:,.10g}", anchor="middle")
     yield text(across.end, up.begin + 36, across_name, anchor="end")
     yield text(across.begin, up.end - 10, up_name, weight=600)

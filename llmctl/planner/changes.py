@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from llmctl.planner.devices import devices
 from llmctl.planner.judge import Judge, Miss, Obstacle
-from llmctl.planner.placement import devices
 from llmctl.types.machine import AcceleratorKind, Machine
 from llmctl.types.model import Candidate
 from llmctl.types.plan import Change, Fit

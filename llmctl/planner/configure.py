@@ -27,8 +27,9 @@ from dataclasses import replace
 
 from llmctl.gguf.layers import ENCODERS
 from llmctl.planner.compute import graph_of
+from llmctl.planner.devices import shares_memory
 from llmctl.planner.memory import quantizable
-from llmctl.planner.placement import Placement, Placer, shares_memory
+from llmctl.planner.placement import Placement, Placer
 from llmctl.types.model import Shape
 from llmctl.types.plan import F16, Q8_0, UBATCH, Allocation, Configuration, Want
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from llmctl.planner.judge import DISAGREEING
+from llmctl.planner.reasons import DISAGREEING
 from llmctl.types.grade import Grade
 from llmctl.types.model import Evidence, Openness
 from llmctl.types.plan import Configuration, Fit, MemoryPlan

@@ -13,25 +13,24 @@ from llmctl.catalogue.knowledge import Knowledge, Task
 from llmctl.planner import limits
 from llmctl.planner.compute import padded_cells
 from llmctl.planner.configure import configure, takes_quantized_cache
-from llmctl.planner.cpu_rates import best_threads, core_of
+from llmctl.planner.cpu_rates import best_threads
+from llmctl.planner.devices import borrowed_bytes, devices
 from llmctl.planner.learning import Lessons, lessons
 from llmctl.planner.memory import margin_bytes, room_bytes
-from llmctl.planner.placement import Placement, Placer, borrowed_bytes, devices, shares_memory
+from llmctl.planner.placement import Placement, Placer
 from llmctl.planner.quality import grade, loss, quantized, told_loss, weights_of
+from llmctl.planner.reasons import Reasons, kept_bytes, memory_of
 from llmctl.planner.speed import Forecaster
 from llmctl.planner.variants import best, variants
-from llmctl.types.grade import Grade, GradeBasis
+from llmctl.types.grade import Grade
 from llmctl.types.machine import Machine
 from llmctl.types.model import Artifact, Candidate, Model, Thinking
 from llmctl.types.pace import Pace
 from llmctl.types.plan import (
     CPU,
     F16,
-    UBATCH,
     Allocation,
-    Basis,
     Configuration,
-    DeviceMemory,
     Fit,
     Rejected,
     Speed,
@@ -39,7 +38,6 @@ from llmctl.types.plan import (
     Want,
 )
 
-DISAGREEING = 0.05  # formulas that are further off the engine's own sums than this are told
 LEAST_CONTEXT = 2048  # what is offered in place of a task's usual context, if that does not fit
 CERTAINLY_LONGER = 2  # a prompt's length is estimated; the engine has the last word unless it can't possibly fit
 # A task's floor counts as met by what is this near below it, where that is within the range of the prediction: the
@@ -95,6 +93,10 @@ class Judge:
     @cached_property
     def _forecaster(self) -> Forecaster:
         return Forecaster(self.machine, self.knowledge.speed)
+
+    @cached_property
+    def _reasons(self) -> Reasons:
+        return Reasons(self.machine, self.want, self.task, self.knowledge.speed, self.room_bytes)
 
     @property
     def floor_tok_s(self) -> float:
@@ -281,7 +283,7 @@ class Judge:
             untaught=untaught[chosen].pace,
             download_bytes=download,
             download_s=None if not download else download / link if link else None,
-            reasons=tuple(self._reasons(candidate, placement, speed, thinking, tried, told_grade)),
+            reasons=tuple(self._reasons.of(candidate, placement, speed, thinking, tried, told_grade)),
             thinking=thinking,
             grade=told_grade,
             quantization_loss=told_loss(model, artifact, self.knowledge.quants),
@@ -289,59 +291,11 @@ class Judge:
             tried=tuple(sorted(tried, key=lambda one: one.task_s)),
         )
 
-    def _reasons(
-        self,
-        candidate: Candidate,
-        placement: Placement,
-        pace: Speed,
-        thinking: bool,
-        tried: Sequence[Tried],
-        told: Grade | None,
-    ) -> Iterator[str]:
-        shape, settings = candidate.model.shape, placement.configuration
-        for row in placement.memory.by_device:
-            kept = units.size(self._kept_bytes(row))
-            free = f"{units.size(row.available_bytes)} of {_memory(row)}"
-            yield f"needs {units.size(row.total_bytes)}, {free} is free; {kept} of it stay so"
-        yield from _grounds(candidate.model, told, thinking)
-        artifact = candidate.artifact
-        if seeing := limits.projector_bytes(candidate, self.task):
-            size = units.size(seeing + artifact.projector_compute_bytes)
-            yield f"{size} of it for its vision projector, by formulas; llmctl run answers text and leaves it out"
-        usual = self.task.context if self.want.context is None else self.want.context
-        if settings.context < usual:
-            why = "what it was trained for" if settings.context == shape.context_train else "what fits"
-            yield f"{settings.context:,} tokens of context instead of {usual:,}: {why}"
-        if placement.accelerator is not None:
-            layers = max(0, settings.gpu_layers - 1)  # the output head is one, and the first
-            names = [row.device for row in placement.memory.by_device[1:]]
-            where = placement.accelerator.name if len(names) == 1 else f"{len(names)} GPUs"
-            yield f"{layers} of {shape.n_layer} layers on {where}"
-            if shares_memory(placement.accelerator):
-                taken = units.size(sum(row.total_bytes for row in placement.memory.by_device))
-                yield f"that GPU's memory is the machine's own: {taken} of it in all"
-        if settings.cpu_expert_layers:
-            yield f"the experts of {settings.cpu_expert_layers} of {shape.n_layer} layers stay on the CPU"
-        if settings.kv_type != (self.want.kv_type or F16):
-            yield f"the KV cache is kept in {settings.kv_type}, half the size of f16: what fits"
-        if settings.ubatch < UBATCH:
-            yield f"prompts are read {settings.ubatch} tokens at once instead of {UBATCH}: what fits"
-        yield from _changed(settings, tried)
-        if placement.memory.disagreement > DISAGREEING:
-            takes, formulas = placement.memory.must_fit_bytes, placement.memory.analytic_must_fit_bytes
-            yield f"the engine takes {units.size(takes)}, by our formulas it would be {units.size(formulas)}"
-        prompt = self.want.prompt_tokens or self.task.prompt_tokens
-        loads = "" if pace.load_s is None else f", once it is loaded, which takes {units.seconds(pace.load_s)}"
-        yield f"a prompt of {prompt:,} tokens has its first token after {units.seconds(pace.first_token_s)}{loads}"
-        if thinking:
-            yield f"thinks before it answers, usually some {self.task.thinking_tokens:,} tokens: counted in its time"
-        yield self._basis(placement, pace)
-
     def _short(self, candidate: Candidate, placement: Placement) -> Miss:
         device, short = max(placement.shortages.items(), key=lambda item: item[1])
         row = next(row for row in placement.memory.by_device if row.device == device)
         free = row.available_bytes
-        kept = units.size(self._kept_bytes(row))
+        kept = units.size(kept_bytes(row, self.room_bytes))
         settings = placement.configuration
         spare = self.room_bytes - margin_bytes(free)
         if device == CPU and short <= spare and len(placement.shortages) == 1:
@@ -349,7 +303,7 @@ class Judge:
         least = [f"at {settings.context:,} tokens of context"] if self.want.context is None else []
         least += [f"with a KV cache in {settings.kv_type}"] if settings.kv_type != (self.want.kv_type or F16) else []
         reason = (
-            f"needs {units.size(free + short)} of {_memory(row)} {' '.join([*least, 'and'] if least else ['with'])} "
+            f"needs {units.size(free + short)} of {memory_of(row)} {' '.join([*least, 'and'] if least else ['with'])} "
             f"the {kept} that stay free, {units.size(free)} is free: {units.size(short)} short"
         )
         return _miss(candidate, Obstacle.MEMORY, reason, short / max(free, 1), short, device)
@@ -359,65 +313,9 @@ class Judge:
         reason = f"fits, but takes {units.size(short)} of the {kept} that other programs should have"
         return _miss(candidate, Obstacle.ROOM, reason, short / max(free, 1), device=CPU)
 
-    def _kept_bytes(self, row: DeviceMemory) -> int:
-        """What stays free of a device: on the machine's own memory, room for other programs."""
-        return max(margin_bytes(row.available_bytes), self.room_bytes if row.device == CPU else 0)
-
-    def _basis(self, placement: Placement, pace: Speed) -> str:
-        if pace.basis is Basis.MEASURED:
-            return "speed is measured: it ran here with these settings"
-        if pace.basis is Basis.CALIBRATED:
-            return "speed is calibrated: the engine's kernels were measured here"
-        if placement.accelerator is not None and (bandwidth := placement.accelerator.bandwidth_bytes_per_s):
-            return f"speed is modelled from the device's {units.rate(bandwidth)}"
-        constants = self.knowledge.speed
-        if placement.accelerator is not None or not self.machine.memory.bandwidth_bytes_per_s:
-            slowest = core_of(self.machine, constants).memory_bytes_per_s
-            if placement.accelerator is not None:
-                slowest = constants.unknown_device_bytes_per_s
-            told = f"told for the slowest kind, {units.rate(slowest)}"
-            return f"the memory's speed isn't known: {told}, it may be several times that"
-        return f"speed is modelled from the memory's {units.rate(self.machine.memory.bandwidth_bytes_per_s)}"
-
     def _warnings(self, candidate: Candidate) -> Iterator[str]:
         if not candidate.model.tasks:
             yield f"{candidate.model.name} has no chat template: it continues text instead of answering"
-
-
-def _changed(settings: Configuration, tried: Sequence[Tried]) -> Iterator[str]:
-    """What differs from the engine's defaults, which were tried first, and what it gains."""
-    usual = tried[0]
-    if settings == usual.configuration:
-        return
-    task_s = next(one.task_s for one in tried if one.configuration == settings)
-    what = []
-    if settings.repack != usual.configuration.repack:
-        what.append("weights as they lie in the file, without the copy for the processor's fast kernels")
-    if settings.flash_attention != usual.configuration.flash_attention:
-        what.append("flash attention")
-    gain = f"the expected prompt and answer take {units.seconds(task_s)} instead of {units.seconds(usual.task_s)}"
-    yield f"{' and '.join(what)}: {gain}"
-
-
-def _grounds(model: Model, told: Grade | None, thinking: bool) -> Iterator[str]:
-    """What the quality stands on, and what a model is not."""
-    if told is None:
-        yield "nothing was published of its quality, nor of a relative's: it stands behind all that was tested"
-    elif told.basis is GradeBasis.RELATIVES:
-        between = " and ".join(told.relatives)
-        yield f"nothing was published of its quality: estimated, with caution, from {between} of its family"
-    else:
-        mode = "plain answers" if thinking else "thinking"
-        other = f", {told.converted} of them with {mode}, which count less" if told.converted else ""
-        results = "1 published result" if told.results == 1 else f"{told.results} published results"
-        low = ", none of them for this: it is put at the low end" if told.cautious else ""
-        yield f"its quality of {told.index:.0f} stands on {results}{other}{low}"
-    if model.distilled_from is not None:
-        yield f"a distillation: {model.base_model}, trained on what {model.distilled_from} wrote, and not that model"
-
-
-def _memory(row: DeviceMemory) -> str:
-    return "memory" if row.device == CPU else f"{row.device}'s memory"
 
 
 def _miss(

@@ -21,10 +21,10 @@ from llmctl.types.plan import Basis, Configuration
 
 LAST_RUNS = 5
 DOUBT = 2.0
-# Half of the range for a speed that was measured, as a share of it. Undisturbed runs of one file in fresh processes lay
-# within 3 % of their median, decoding and prefill, on two cores of an AMD EPYC (tests/bench/speed_against_engine.py).
+# Half of the range for a speed that was measured, as a share of it, is not less than this: a floor that is assumed, as
+# a few runs that happen to agree don't tell how far apart others will be.
 LEAST_APART = 0.05
-ONCE_APART = 0.10  # with a single run nobody knows how far the next will be
+ONCE_APART = 0.10  # the same with a single run, of which nobody knows how far the next will be; assumed too
 # A file's load tells of one that is up to so many times larger: of a much smaller one, most is the engine's own start.
 LIKE_SIZE = 4
 

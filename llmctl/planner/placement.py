@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
 from llmctl.planner.compute import FLOAT_BYTES, compute_bytes, input_bytes, output_bytes, touched_bytes
+from llmctl.planner.devices import borrowed_bytes, devices
 from llmctl.planner.memory import (
     Stack,
     kv_bytes,
@@ -17,7 +18,8 @@ from llmctl.planner.memory import (
     state_bytes,
     vocabulary_bytes,
 )
-from llmctl.types.machine import Accelerator, AcceleratorKind, Machine
+from llmctl.planner.parts import Part, parts
+from llmctl.types.machine import Accelerator, Machine
 from llmctl.types.model import Shape, Weights
 from llmctl.types.plan import CPU, Allocation, Configuration, DeviceMemory, MemoryBasis, MemoryPlan
 
@@ -26,17 +28,6 @@ COPIES = 4  # of its inputs, where devices work on several micro-batches at once
 # one of the three of its experts, or of its feed-forward network.
 COPIED_OF_LAYER = 3
 HOST_BUFFERS = (CPU, "host")  # CPU, CUDA_Host, Vulkan_Host
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What of a model one device holds, or the CPU (None): shares of its layers, of the bytes of its routed experts,
-    and of all other bytes that are streamed."""
-
-    accelerator: Accelerator | None
-    layers: float
-    dense: float
-    experts: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,32 +51,6 @@ class Placement:
     @property
     def short_bytes(self) -> int:
         return max(self.shortages.values(), default=0)
-
-
-def devices(machine: Machine) -> tuple[Accelerator, ...]:
-    """What llama.cpp computes with: every card, or what is integrated where there is no card
-    (llama_prepare_model_devices() in src/llama.cpp)."""
-    usable = [one for one in machine.accelerators if one.usable and one.memory_free_bytes]
-    cards = [one for one in usable if one.kind is AcceleratorKind.DISCRETE]
-    if cards:
-        return tuple(cards)
-    roomiest = max(usable, key=lambda one: one.memory_free_bytes or 0, default=None)
-    return () if roomiest is None else (roomiest,)
-
-
-def borrowed_bytes(accelerator: Accelerator, needed_bytes: int) -> int:
-    """How much of what the device needs lies in the machine's own memory: nothing with a card, all of it with a
-    unified chip, what goes beyond its carve-out with an APU. Where nothing is said of sharing, the kind tells."""
-    if accelerator.shared_bytes is None:
-        return 0 if accelerator.kind is AcceleratorKind.DISCRETE else needed_bytes
-    free_bytes = accelerator.memory_free_bytes or 0
-    own_bytes = max(0, (accelerator.memory_total_bytes or free_bytes) - accelerator.shared_bytes)
-    return max(0, needed_bytes - min(own_bytes, free_bytes))
-
-
-def shares_memory(accelerator: Accelerator) -> bool:
-    """Whether some of the device's memory is the machine's own."""
-    return bool(accelerator.shared_bytes) or accelerator.kind is not AcceleratorKind.DISCRETE
 
 
 class Placer:
@@ -327,29 +292,9 @@ class Placer:
     def _parts(self, configuration: Configuration) -> tuple[Part, ...]:
         if configuration.gpu_layers == 0:
             return (Part(None, 1.0, 1.0, 1.0),)
-        model, stay = self.stack(configuration), configuration.cpu_expert_layers
-        experts = model.experts[-1]
-        dense = max(1, model.weights[-1] - experts)
         counts = configuration.layers_per_device or (configuration.gpu_layers,)
-        parts = []
-        for device, (begin, end) in zip(self.devices, self._cuts(configuration, counts), strict=True):
-            inside = model.experts[end] - model.experts[begin] if experts else 0
-            there = max(0, model.experts[end] - model.experts[max(begin, stay)]) if experts else 0
-            parts.append(
-                Part(
-                    device,
-                    (min(end, self.shape.n_layer) - min(begin, self.shape.n_layer)) / self.shape.n_layer,
-                    (model.weights[end] - model.weights[begin] - inside) / dense,
-                    there / experts if experts else 0.0,
-                )
-            )
-        here = Part(
-            None,
-            1 - sum(part.layers for part in parts),
-            1 - sum(part.dense for part in parts),
-            1 - sum(part.experts for part in parts) if experts else 0.0,
-        )
-        return (here, *parts)
+        cuts = zip(self.devices, self._cuts(configuration, counts), strict=True)
+        return parts(self.shape, self.stack(configuration), configuration, [(one, *cut) for one, cut in cuts])
 
     def _offloaded(self, configuration: Configuration) -> float:
         """The share of the bytes that a token streams: of routed experts it uses a few."""

@@ -25,7 +25,8 @@ from llmctl.planner.compute import flash
 from llmctl.planner.cpu_rates import CpuSettings, cpu_rates
 from llmctl.planner.device_rates import LEAST_BATCH, device_rates, link_bytes_per_s
 from llmctl.planner.memory import head_bytes, repacked_types
-from llmctl.planner.placement import COPIES, Part, Placement
+from llmctl.planner.parts import Part
+from llmctl.planner.placement import COPIES, Placement
 from llmctl.planner.rates import Rates
 from llmctl.planner.streamed import active_bytes, active_expert_bytes, cell_bytes, cell_flop
 from llmctl.types.machine import Machine

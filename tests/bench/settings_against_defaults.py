@@ -29,7 +29,7 @@ from llmctl.engine.history import DISTURBED_PER_S
 from llmctl.engine.preemption import Preemption
 from llmctl.types.plan import Configuration, Fit, Want
 from tests.bench.children import asked
-from tests.bench.speed_against_engine import fitted, machine
+from tests.bench.speed_against_engine import fitted, loaded, machine
 
 TASKS = {"long": (3000, 200), "chat": (100, 300)}
 TARGETS = {"long": 0.70, "chat": 1.03}
@@ -107,7 +107,7 @@ def answered(question: Mapping[str, Any]) -> list[tuple[float, float]]:
 
     quiet = llama_cpp.llama_log_callback(lambda level, text, data: None)
     llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
-    engines = [_loaded(question["file"], settings) for settings in question["settings"]]
+    engines = [loaded(question["file"], settings) for settings in question["settings"]]
     for llama in engines:
         _task(llama, 64, 8, 0)
     pairs: list[tuple[float, float]] = []
@@ -124,24 +124,6 @@ def answered(question: Mapping[str, Any]) -> list[tuple[float, float]]:
     for llama in engines:
         llama.close()
     return pairs
-
-
-def _loaded(file: str, settings: Mapping[str, Any]) -> Any:
-    import llama_cpp
-
-    from llmctl.engine.loading import loads_as
-
-    with loads_as(settings):
-        return llama_cpp.Llama(
-            model_path=file,
-            n_ctx=settings["context"],
-            n_threads=settings["threads"],
-            n_threads_batch=settings["prefill_threads"],
-            n_ubatch=settings["ubatch"],
-            flash_attn=settings["flash_attention"],
-            swa_full=settings["swa_full"],
-            verbose=False,
-        )
 
 
 def _task(llama: Any, prompt: int, answer: int, number: int) -> float:

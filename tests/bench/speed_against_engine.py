@@ -123,25 +123,32 @@ def fitted(candidate: Candidate, want: Want, past: Sequence[PastRun] = ()) -> Fi
     return answer.choice
 
 
-def measured(question: Mapping[str, Any]) -> list[dict[str, float]]:
-    """In the child: for each depth, tokens per second of the prompt up to it, and of an answer after it."""
+def loaded(file: str, settings: Mapping[str, Any]) -> Any:
+    """The engine with a file, in the child."""
     import llama_cpp
 
     from llmctl.engine.loading import loads_as
 
-    quiet = llama_cpp.llama_log_callback(lambda level, text, data: None)
-    llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
-    with loads_as(question):
-        llama: Any = llama_cpp.Llama(
-            model_path=question["file"],
-            n_ctx=question["context"],
-            n_threads=question["threads"],
-            n_threads_batch=question["prefill_threads"],
-            n_ubatch=question["ubatch"],
-            flash_attn=question["flash_attention"],
-            swa_full=question["swa_full"],
+    with loads_as(settings):
+        return llama_cpp.Llama(
+            model_path=file,
+            n_ctx=settings["context"],
+            n_threads=settings["threads"],
+            n_threads_batch=settings["prefill_threads"],
+            n_ubatch=settings["ubatch"],
+            flash_attn=settings["flash_attention"],
+            swa_full=settings["swa_full"],
             verbose=False,
         )
+
+
+def measured(question: Mapping[str, Any]) -> list[dict[str, float]]:
+    """In the child: for each depth, tokens per second of the prompt up to it, and of an answer after it."""
+    import llama_cpp
+
+    quiet = llama_cpp.llama_log_callback(lambda level, text, data: None)
+    llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
+    llama = loaded(question["file"], question)
     words = llama.n_vocab() - 300
     llama.eval([300 + at % words for at in range(32)])  # wakes the threads up
     rows = []

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmctl.planner.device_rates import device_rates, link_bytes_per_s
-from llmctl.planner.placement import Part, Placer
+from llmctl.planner.parts import Part
+from llmctl.planner.placement import Placer
 from llmctl.planner.speed import Forecast, Forecaster
 from llmctl.types.machine import Accelerator, AcceleratorKind, Kernels, Machine, MatrixRate
 from llmctl.types.model import Shape, Weights

@@ -9,8 +9,8 @@ import pytest
 from llmctl.planner import plan
 from llmctl.planner.compute import compute_bytes, input_bytes
 from llmctl.planner.memory import margin_bytes
-from llmctl.planner.placement import Placer, borrowed_bytes, devices
-from llmctl.types.machine import Accelerator, AcceleratorKind, Machine
+from llmctl.planner.placement import Placer
+from llmctl.types.machine import Machine
 from llmctl.types.model import Weights
 from llmctl.types.plan import CPU, Allocation, Configuration, MemoryBasis, Plan, Want
 from tests.fakes.real_shapes import shape_of
@@ -97,32 +97,6 @@ class TestOneDevice:
 
 
 class TestSharedMemory:
-    @pytest.mark.parametrize(
-        ("kind", "total", "free", "shared", "needed", "borrowed"),
-        [
-            (AcceleratorKind.DISCRETE, 12, 11, None, 5, 0),
-            (AcceleratorKind.DISCRETE, 12, 11, 0, 5, 0),
-            (AcceleratorKind.UNIFIED, 48, 40, None, 5, 5),
-            (AcceleratorKind.UNIFIED, 48, 40, 48, 5, 5),
-            (AcceleratorKind.INTEGRATED, None, None, None, 5, 5),
-            # an APU: 4 of its own, 16 of the machine's
-            (AcceleratorKind.INTEGRATED, 20, 18, 16, 3, 0),
-            (AcceleratorKind.INTEGRATED, 20, 18, 16, 10, 6),
-            (AcceleratorKind.INTEGRATED, 20, 2, 16, 10, 8),
-        ],
-    )
-    def test_what_a_device_borrows_from_the_machine(
-        self,
-        kind: AcceleratorKind,
-        total: int | None,
-        free: int | None,
-        shared: int | None,
-        needed: int,
-        borrowed: int,
-    ) -> None:
-        card = Accelerator("0", "GPU", "AMD", kind, total, free, shared_bytes=shared)
-        assert borrowed_bytes(card, needed) == borrowed
-
     def test_unified_memory_is_counted_once(self) -> None:
         roomy = placed(mac(), SHAPE, WEIGHTS)
         assert roomy.gpu_layers == SHAPE.n_layer + 1 and not roomy.shortages
@@ -131,15 +105,6 @@ class TestSharedMemory:
         tight = Placer(mac(memory_gib=both / GIB), SHAPE, WEIGHTS).place(settings)
         assert list(tight.shortages) == [CPU]
         assert tight.shortages[CPU] == pytest.approx(margin_bytes(both), abs=2)
-
-    def test_an_integrated_gpu_is_not_used_beside_a_card(self) -> None:
-        integrated = replace(
-            mac().accelerators[0], id="igpu", kind=AcceleratorKind.INTEGRATED, memory_free_bytes=60 * GIB
-        )
-        both = replace(desktop(), accelerators=(integrated, *desktop().accelerators))
-        assert [one.id for one in devices(both)] == ["cuda0"]
-        two = replace(LAPTOP, accelerators=(replace(integrated, id="small", memory_free_bytes=GIB), integrated))
-        assert [one.id for one in devices(two)] == ["igpu"]
 
 
 class TestSeveralCards:

@@ -1,0 +1,49 @@
+"""Which share of a model each device holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llmctl.planner.memory import Stack
+from llmctl.types.machine import Accelerator
+from llmctl.types.model import Shape
+from llmctl.types.plan import Configuration
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What of a model one device holds, or the CPU (None): shares of its layers, of the bytes of its routed experts,
+    and of all other bytes that are streamed."""
+
+    accelerator: Accelerator | None
+    layers: float
+    dense: float
+    experts: float
+
+
+def parts(
+    shape: Shape, model: Stack, configuration: Configuration, cuts: Sequence[tuple[Accelerator, int, int]]
+) -> tuple[Part, ...]:
+    """The CPU's, then each device's. ``cuts`` are devices with their first layer and the one after their last."""
+    stay, experts = configuration.cpu_expert_layers, model.experts[-1]
+    dense = max(1, model.weights[-1] - experts)
+    there = []
+    for device, begin, end in cuts:
+        inside = model.experts[end] - model.experts[begin] if experts else 0
+        moved = max(0, model.experts[end] - model.experts[max(begin, stay)]) if experts else 0
+        there.append(
+            Part(
+                device,
+                (min(end, shape.n_layer) - min(begin, shape.n_layer)) / shape.n_layer,
+                (model.weights[end] - model.weights[begin] - inside) / dense,
+                moved / experts if experts else 0.0,
+            )
+        )
+    here = Part(
+        None,
+        1 - sum(part.layers for part in there),
+        1 - sum(part.dense for part in there),
+        1 - sum(part.experts for part in there) if experts else 0.0,
+    )
+    return (here, *there)
