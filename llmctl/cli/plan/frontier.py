@@ -17,7 +17,7 @@ COLUMNS, ROWS = 66, 9
 FLOOR, PICKED, OTHER = "┊", "●", "○"
 DEEPEST = 40  # index points below the best; what is worse is not chosen among
 SPREAD = 1.15  # room beside the slowest and the fastest, as a factor
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 880, 480, 64, 640, 76, 420
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 960, 480, 64, 640, 76, 420
 
 
 @dataclass(frozen=True, slots=True)
