@@ -8,8 +8,9 @@ engine makes a context for without a byte of weights: some 7,000 settings in two
 median and the extremes of ours over the engine's compute buffer, and every cache or state that is not the same.
 
 ``files``: whole files, the given ones or ones with weights of zeros in real models' shapes, each planned at three
-contexts with the cache in f16 and q8_0, then loaded by the engine itself: ``must_fit_bytes`` beside the sizes in its
-log, mapped weights left out, and with ``--prefill`` beside the anonymous memory that loading and one full batch added.
+contexts with the cache in f16 and q8_0, with weights repacked and as they lie in the file, then loaded by the engine
+itself: ``must_fit_bytes`` beside the sizes in its log, mapped weights left out, and with ``--prefill`` beside the
+anonymous memory that loading and one full batch added.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import cache
 from itertools import product
 from pathlib import Path
 from statistics import median
@@ -30,8 +32,10 @@ from typing import Any
 from llmctl import catalogue
 from llmctl.planner import plan
 from llmctl.planner.compute import compute_bytes, output_bytes
-from llmctl.planner.memory import kv_bytes, state_bytes
-from llmctl.types.plan import Configuration, Fit, Plan, Want
+from llmctl.planner.memory import kv_bytes, repacked_types, state_bytes
+from llmctl.types.machine import Machine
+from llmctl.types.model import Candidate
+from llmctl.types.plan import F16, Q8_0, Configuration, Fit, Plan, Want
 from tests.bench.children import asked
 from tests.fakes.gguf_file import Fill, Kind, write
 from tests.fakes.real_shapes import models, shape_of
@@ -97,13 +101,18 @@ def files(given: Sequence[str], prefill: bool) -> int:
     with tempfile.TemporaryDirectory() as folder:
         for file in chosen(given or FILES, Path(folder)):
             candidate = catalogue.from_file(file)
-            for context, kv_type in product(FILE_CONTEXTS, ("f16", "q8_0")):
+            copied = repacked_types(machine()) & set(candidate.artifact.weights.type_bytes)
+            layouts = (True, False) if copied else (True,)
+            for context, kv_type, repack in product(FILE_CONTEXTS, (F16, Q8_0), layouts):
                 context = min(context, candidate.model.shape.context_train)
-                fit = fitted(candidate, Want(context=context, kv_type=kv_type, explicit=True, min_tok_s=0))
+                want = Want(context=context, kv_type=kv_type, repack=repack, flash_attention=kv_type != F16)
+                fit = fitted(candidate, replace(want, explicit=True, min_tok_s=0))
                 answer = ask({"file": str(file), "prefill": prefill, **asdict(fit.configuration)})
                 ours, theirs = fit.memory.must_fit_bytes / MIB, answer["must_fit"]
                 offs.append(ours / theirs - 1)
-                line = f"{file.stem:22} {context:5} {kv_type:5} {ours:9.2f} MiB, engine {theirs:9.2f} {offs[-1]:+6.2%}"
+                layout = "repacked" if repack else "as it is"
+                line = f"{file.stem:22} {context:5} {kv_type:5} {layout:8} {ours:9.2f} MiB, engine {theirs:9.2f}"
+                line += f" {offs[-1]:+6.2%}"
                 if prefill:
                     line += f", anonymous {answer['anonymous']:9.2f}, we said {fit.memory.touched_bytes / MIB:.2f}"
                     if answer["anonymous"] > ours:
@@ -117,14 +126,20 @@ def files(given: Sequence[str], prefill: bool) -> int:
     return 1 if middle > TARGETS[0] or worst > TARGETS[1] or fallen_short else 0
 
 
-def fitted(candidate: Any, want: Want) -> Fit:
+@cache
+def machine() -> Machine:
     from llmctl import paths
     from llmctl.engine.devices import this_machine
     from llmctl.host import Host
+
+    found, _ = this_machine(Host(), store=paths.hub_cache())
+    return found
+
+
+def fitted(candidate: Candidate, want: Want) -> Fit:
     from tests.planner.machines import knowledge
 
-    machine, _ = this_machine(Host(), store=paths.hub_cache())
-    answer = plan(machine, [candidate], want, knowledge())
+    answer = plan(machine(), [candidate], want, knowledge())
     assert isinstance(answer, Plan), answer
     return answer.choice
 

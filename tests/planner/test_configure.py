@@ -14,7 +14,7 @@ from llmctl.planner.memory import margin_bytes
 from llmctl.planner.placement import Placement, Placer
 from llmctl.types.machine import Machine
 from llmctl.types.model import Candidate, Shape, Weights
-from llmctl.types.plan import Allocation, Configuration, Fit, NoFit, Plan, Want
+from llmctl.types.plan import Allocation, Configuration, Fit, MemoryPlan, NoFit, Plan, Want
 from tests.fakes.real_shapes import shape_of
 from tests.planner.machines import (
     EPYC,
@@ -227,17 +227,30 @@ FILES: list[tuple[Shape, Weights]] = [
 ]
 SIZES = st.integers(min_value=200 * MIB, max_value=40 * GIB)
 MORE = st.integers(min_value=0, max_value=12 * GIB)
+KINDS = st.sampled_from(["cpu", "card", "cards", "three cards", "mac"])
+MEMORIES = st.tuples(SIZES, SIZES, SIZES, SIZES)
+ADDED = st.tuples(MORE, MORE, MORE, MORE)
+WISHES = st.builds(
+    Want,
+    kv_type=st.sampled_from([None, "f16", "q8_0", "q4_0"]),
+    gpu_layers=st.sampled_from([None, None, 0, 5, -1]),
+    repack=st.sampled_from([None, True, False]),
+    flash_attention=st.sampled_from([None, True, False]),
+)
 
 
-def machine_of(kind: str, host: int, first: int, second: int) -> Machine:
+def machine_of(kind: str, host: int, *cards: int) -> Machine:
+    free = [size / GIB for size in cards]
     match kind:
         case "cpu":
             return epyc(host / GIB)
         case "card":
-            return desktop(first / GIB, memory_gib=host / GIB)
+            return desktop(free[0], memory_gib=host / GIB)
         case "cards":
-            return with_cards(first / GIB, second / GIB, memory_gib=host / GIB)
-    return mac(host / GIB, first / GIB)
+            return with_cards(*free[:2], memory_gib=host / GIB)
+        case "three cards":
+            return with_cards(*free, memory_gib=host / GIB)
+    return mac(host / GIB, free[0])
 
 
 def got(placement: Placement) -> tuple[int, int]:
@@ -245,25 +258,80 @@ def got(placement: Placement) -> tuple[int, int]:
     return (0, 0) if placement.shortages else (placement.configuration.context, placement.gpu_layers)
 
 
-@settings(max_examples=150, deadline=None)
-@given(
-    st.sampled_from(["cpu", "card", "cards", "mac"]),
-    st.sampled_from(FILES),
-    st.tuples(SIZES, SIZES, SIZES),
-    st.tuples(MORE, MORE, MORE),
-    st.sampled_from([None, "f16", "q8_0", "q4_0"]),
-)
+def kept_free(memory: MemoryPlan, *, shared: bool) -> bool:
+    """Whether every device keeps its margin; memory that devices share is counted once for all of them."""
+    needs = [row.total_bytes for row in memory.by_device]
+    needs[0] = sum(needs) if shared else needs[0]
+    rooms = [row.available_bytes - margin_bytes(row.available_bytes) for row in memory.by_device]
+    return all(need <= room for need, room in zip(needs, rooms, strict=True))
+
+
+@settings(max_examples=300, deadline=None)
+@given(KINDS, st.sampled_from(FILES), MEMORIES, ADDED, WISHES)
 def test_more_memory_never_gives_less_context_or_fewer_layers(
-    kind: str, file: tuple[Shape, Weights], sizes: tuple[int, int, int], more: tuple[int, int, int], kv_type: str | None
+    kind: str, file: tuple[Shape, Weights], sizes: tuple[int, ...], more: tuple[int, ...], want: Want
 ) -> None:
-    want = Want(kv_type=kv_type)
-    roomier = tuple(size + extra for size, extra in zip(sizes, more, strict=True))
+    roomier = [size + extra for size, extra in zip(sizes, more, strict=True)]
     less, lots = (
-        got(configure(Placer(machine_of(kind, *memory), *file), want, CONTEXTS, lambda _: None))
+        configure(Placer(machine_of(kind, *memory), *file), want, CONTEXTS, lambda _: None)
         for memory in (sizes, roomier)
     )
-    assert less[0] <= lots[0]
-    assert less[1] <= lots[1]
+    for one in (less, lots):
+        assert bool(one.shortages) != kept_free(one.memory, shared=kind == "mac")
+    assert got(less)[0] <= got(lots)[0]
+    assert got(less)[1] <= got(lots)[1]
+
+
+SETTINGS = st.builds(
+    Configuration,
+    context=st.sampled_from([2048, 8192, 32768]),
+    kv_type=st.sampled_from(["f16", "q8_0", "q4_0"]),
+    flash_attention=st.just(True),
+    ubatch=st.sampled_from([128, 256, 512, 1024, 2048, 4096]),
+    swa_full=st.booleans(),
+    sequences=st.sampled_from([1, 4]),
+    repack=st.booleans(),
+) | st.builds(
+    Configuration,
+    context=st.sampled_from([2048, 8192, 32768]),
+    ubatch=st.sampled_from([128, 256, 512, 1024, 2048, 4096]),
+    repack=st.booleans(),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(KINDS, st.sampled_from(FILES), MEMORIES, ADDED, SETTINGS)
+def test_with_any_settings_more_memory_takes_no_fewer_layers_and_is_no_shorter(
+    kind: str, file: tuple[Shape, Weights], sizes: tuple[int, ...], more: tuple[int, ...], wanted: Configuration
+) -> None:
+    roomier = [size + extra for size, extra in zip(sizes, more, strict=True)]
+    less, lots = (Placer(machine_of(kind, *memory), *file) for memory in (sizes, roomier))
+    assert less.most_layers(wanted) <= lots.most_layers(wanted)
+    for layers in {0, less.most_layers(wanted)}:
+        settings = replace(wanted, gpu_layers=layers)
+        before, after = (placer.place(placer.spread(settings) or settings) for placer in (less, lots))
+        for one in (before, after):
+            assert bool(one.shortages) != kept_free(one.memory, shared=kind == "mac")
+        assert bool(before.shortages) >= bool(after.shortages)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.sampled_from([made("long", gib=1.2), *of("qwen3.5-9b"), *of("gpt-oss-20b")[:1]]),
+    st.integers(min_value=1 * GIB, max_value=30 * GIB),
+    st.integers(min_value=0, max_value=6 * GIB),
+    st.sampled_from([None, "f16", "q8_0"]),
+    st.sampled_from([None, 0.0, 8.0, 16.0]),
+)
+def test_with_more_memory_the_fastest_settings_have_no_less_context(
+    candidate: Candidate, size: int, more: int, kv_type: str | None, floor: float | None
+) -> None:
+    """On a machine whose kernels were measured: with and without repacked weights and flash attention."""
+    want = Want(kv_type=kv_type, min_tok_s=floor, explicit=True)
+    less, lots = (plan(epyc((size + extra) / GIB), [candidate], want, knowledge()) for extra in (0, more))
+    if isinstance(less, Plan):
+        assert isinstance(lots, Plan)
+        assert less.choice.context <= lots.choice.context
 
 
 def fits_of(answer: Plan | NoFit) -> list[Fit]:
@@ -271,18 +339,13 @@ def fits_of(answer: Plan | NoFit) -> list[Fit]:
 
 
 @settings(max_examples=15, deadline=None)
-@given(
-    st.sampled_from(["cpu", "card", "cards", "mac"]), st.tuples(SIZES, SIZES, SIZES), st.sampled_from(["chat", "code"])
-)
-def test_what_fits_leaves_the_margin_free_on_every_device(kind: str, sizes: tuple[int, int, int], task: str) -> None:
+@given(KINDS, MEMORIES, st.sampled_from(["chat", "code"]), WISHES)
+def test_what_fits_leaves_the_margin_free_on_every_device(
+    kind: str, sizes: tuple[int, ...], task: str, wish: Want
+) -> None:
     machine = machine_of(kind, *sizes)
-    for fit in fits_of(plan(machine, everything(), Want(task=task, min_tok_s=0), knowledge())):
-        shared = kind == "mac"
-        for row in fit.memory.by_device:
-            assert row.total_bytes <= row.available_bytes - margin_bytes(row.available_bytes)
-        if shared:
-            host = fit.memory.by_device[0].available_bytes
-            assert sum(row.total_bytes for row in fit.memory.by_device) <= host - margin_bytes(host)
+    for fit in fits_of(plan(machine, everything(), replace(wish, task=task, min_tok_s=0), knowledge())):
+        assert kept_free(fit.memory, shared=kind == "mac")
         on_devices = fit.configuration.layers_per_device
         assert sum(on_devices) == (fit.gpu_layers if on_devices else 0)
 
