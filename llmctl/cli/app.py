@@ -20,6 +20,7 @@ from llmctl.errors import LlmctlError, ResourceError, UsageError
 
 INTERRUPTED = 130
 PIPE_CLOSED = 141
+PYDANTIC = "Value error, "  # what it puts before typer's own words
 
 app = typer.Typer(
     name="llmctl",
@@ -117,7 +118,7 @@ def _told(tell: Callable[[], Any], code: int) -> int:
 
 
 def _usage(out: Output, error: typer.TyperException) -> None:
-    message = error.format_message()
+    message = error.format_message().replace(PYDANTIC, "")
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "llmctl"
     if message.startswith("Usage:"):  # no command was given: the help itself is the answer

@@ -60,7 +60,7 @@ GRAPHS: Mapping[str, Graph] = {
         (
             *("arcee", "baichuan", "chatglm", "cohere2", "command-r", "dbrx", "dream", "ernie4_5", "exaone", "exaone4"),
             *("gemma", "gemma2", "gemma3", "glm4", "granite", "granitemoe", "grovemoe", "hunyuan-dense", "internlm2"),
-            *("llada", "llada-moe", "llama", "mimo2", "minicpm", "minimax-m2", "mistral3", "olmo2", "olmoe", "openelm"),
+            *("llada", "llada-moe", "llama", "mimo2", "minicpm", "minimax-m2", "mistral3", "olmo2", "olmoe"),
             *("pangu-embedded", "phimoe", "plamo2", "qwen2", "qwen2vl", "qwen3", "qwen3moe", "rnd1", "rwkv6", "rwkv7"),
             *("seed_oss", "smallthinker", "smollm3", "xverse"),
         ),
@@ -88,13 +88,13 @@ GRAPHS: Mapping[str, Graph] = {
     ),
     "bert": Graph(0, MaskStays.NEVER, gated=False, widths=3),
     "gemma-embedding": Graph(0, widths=3, two_masks=True),
-    "gemma4": Graph(1),
+    **dict.fromkeys(("gemma4", "qwen35"), Graph(1)),
     "grok": Graph(flash=False),
     "jina-bert-v2": Graph(1, widths=3),
     "modern-bert": Graph(widths=3, two_masks=True),
     "nomic-bert": Graph(1, widths=2),
+    "openelm": Graph(1, MaskStays.IF_SMALL),
     "phi3": Graph(0),
-    "qwen35": Graph(1),
     "qwen3vl": Graph(3),
     "qwen3vlmoe": Graph(4, MaskStays.NEVER),
 }
@@ -163,26 +163,37 @@ def _logit_rows(shape: Shape, configuration: Configuration) -> int:
     rows = (shape.n_vocab or 0) + beside * shape.n_embd
     match graph.mask_stays:
         case MaskStays.ALWAYS:
-            return rows + mask
+            return rows + mask + _index_rows(shape, configuration)
         case MaskStays.IF_SMALL:
             return rows + min(mask, shape.n_embd)
     return rows + (shape.n_embd if configuration.kv_type != F16 and mask >= shape.n_embd else 0)
 
 
 def _layer_rows(shape: Shape, configuration: Configuration) -> tuple[int, int]:
-    """Rows of the feed-forward network's moment, and of the scores' (0 with flash attention)."""
+    """Rows of the feed-forward network's moment, and of the attention's: that of the scores, where there are some."""
     graph, mask = graph_of(shape), _mask_rows(shape, configuration)
-    n_ff = max(shape.n_ff or 0, (shape.n_ff_expert or shape.n_ff or 0) * shape.n_expert_used)
-    waiting = shape.n_expert_used * shape.n_embd if graph.experts_stay else 0
+    used = shape.n_expert_used * shape.n_embd  # what the used experts put out, until it is summed
+    waiting = used if graph.experts_stay else 0
     common = mask + shape.per_layer_width + waiting
+    n_ff_expert = shape.n_ff_expert or shape.n_ff or 0
+    n_ff = max(shape.n_ff or 0, shape.n_expert_used * n_ff_expert)
     feed_forward = common + (3 if graph.gated else 1) * n_ff + graph.widths * shape.n_embd
+    if shape.n_embd > 2 * n_ff_expert:  # else it fits where gate and up were (build_moe_ffn in src/llama-graph.cpp)
+        experts = used - waiting + 3 * shape.n_expert_used * n_ff_expert + (graph.widths + 1) * shape.n_embd
+        feed_forward = max(feed_forward, common + experts if used else 0)
     if flash(shape, configuration):
-        return feed_forward, 0
+        return feed_forward, common + _latent_rows(shape)
     cells, _ = cached_cells(shape, configuration)
     scores = common + shape.n_head * cells + (cells // 2 if shape.latent else 0)
     queries = 2 * shape.n_head * shape.key_length or 2 * shape.n_embd
     values = _index_rows(shape, configuration) or shape.value_width
     return feed_forward, scores + (3 + graph.beside) * shape.n_embd + queries + values
+
+
+def _latent_rows(shape: Shape) -> int:
+    """Flash attention in latent space: each head's query and value are as wide as the latent ones, and all are there at
+    once, with the layer's input and its norm (build_attn_mha in src/llama-graph.cpp)."""
+    return shape.n_head * (shape.key_length + shape.value_length) + 2 * shape.n_embd if shape.latent else 0
 
 
 def _mask_rows(shape: Shape, configuration: Configuration) -> int:

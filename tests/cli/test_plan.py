@@ -9,10 +9,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from llmctl import catalogue, paths
-from llmctl.cli import main, situation
+from llmctl import catalogue, paths, units
+from llmctl.cli import engine_plan, main, situation
 from llmctl.cli.output import Output
 from llmctl.cli.plan.screen import BAR_WIDTH, WIDTH
+from llmctl.types.plan import Allocation
 from tests.fakes import gguf_file
 from tests.fakes.gguf_file import Fill
 
@@ -116,6 +117,38 @@ def test_what_was_asked_for_and_does_not_fit_tells_the_gap(capsys: pytest.Captur
     )
 
 
+def test_the_shortest_gap_of_a_file_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Of the settings that are no wish, the ones that are the least short; what is wished for is never shorter."""
+    file = gguf_file.write_model(tmp_path / "own.gguf", gguf_file.model_shape("smollm2-360m"), fill=Fill.NOTHING)
+    wish = (str(file), "--context", "8192", "--no-repack", "--machine", machine(tmp_path, 0.75))
+
+    def gap(*more: str) -> int:
+        nearest = document(capsys, *wish, *more, code=3)["data"]["no_fit"]["nearest"]
+        assert nearest["model"] == "own"
+        return int(nearest["short_by_bytes"])
+
+    shortest = gap()
+    assert 0 < shortest == gap("--kv-type", "q8_0") < gap("--kv-type", "f16")
+    assert main(["plan", *wish]) == 3
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert f"{units.size(shortest)} short" in told.err
+
+
+def test_where_the_engine_and_the_formulas_are_apart_the_document_says_so(
+    capsys: pytest.CaptureFixture[str], starter_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine is made to say that it computes in as much as the formulas say, or in four times that."""
+    for mib, apart in ((98, False), (400, True)):
+        told = Allocation(90 << 20, 0, 0, {"CPU": mib << 20})
+        monkeypatch.setattr(engine_plan, "dry_run", lambda *_, told=told: (told, None))
+        memory = document(capsys, str(starter_file), "--context", "4096")["data"]["choice"]["memory"]
+        assert memory["basis"] == "engine"
+        off = abs(memory["analytic_must_fit_bytes"] / memory["must_fit_bytes"] - 1)
+        assert (off > 0.05) == apart
+        assert memory["disagreement"] == (pytest.approx(off, abs=0.001) if apart else None)
+
+
 def test_all_tells_the_reason_of_every_file(capsys: pytest.CaptureFixture[str], laptop: str) -> None:
     rejected = document(capsys, "--machine", laptop)["data"]["rejected"]
     few = "\n".join(screen(capsys, "--machine", laptop)).count("Not picked:")
@@ -210,7 +243,7 @@ def test_a_file_that_is_none(
         (("--max-download", "a lot"), 2, "it must be a size like 5GB"),
         (("--task", "poetry"), 2, "chat, code"),
         (("--context", "0"), 2, "context"),
-        (("--kv-type", "q5_1"), 2, "q8_0"),
+        (("--kv-type", "q5_1"), 2, "error: invalid value for '--kv-type': 'q5_1' is not one of 'f16', 'q8_0', 'q4_0'"),
         (("--machine", "nowhere.json"), 4, "nowhere.json"),
     ],
 )

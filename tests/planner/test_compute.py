@@ -92,6 +92,27 @@ def test_over_all_of_them_it_is_nearly_exact() -> None:
     assert shares[-len(shares) // 20] <= 0.08
 
 
+# By the same log, 512 tokens at once with flash attention, for 131,072 and 262,144 tokens of context.
+LONG = {
+    "qwen3moe-30b": (304.75, 344.01),
+    "glm4moe-air": (320.0, 426.01),
+    "granite-h-tiny": (208.0, 307.01),
+    "granite-h-small": (278.01, 406.01),
+    "step35": (293.02, 421.02),
+    "deepseek-v3": (536.01, 664.01),
+    "glm47-flash": (334.88, 338.01),
+    "deepseek-v2-lite-mla": (240.38, 336.13),
+}
+
+
+@pytest.mark.parametrize(("name", "logged"), LONG.items(), ids=list(LONG))
+def test_at_long_contexts_a_layer_is_the_largest_moment(name: str, logged: tuple[float, float]) -> None:
+    """The mask, with it what the used experts put out, or with latent attention the queries of all heads."""
+    for context, mib in zip((131_072, 262_144), logged, strict=True):
+        ours = compute_bytes(shape_of(name), Configuration(context, flash_attention=True))
+        assert -0.01 <= ours / (mib * MIB) - 1 <= 0.075
+
+
 @pytest.mark.parametrize("name", ["llama-3.1-8b", "qwen35-9b", "gemma3-1b"])
 def test_more_is_never_less(name: str) -> None:
     for flash in (False, True):
