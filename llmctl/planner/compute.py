@@ -2,13 +2,18 @@
 
 One graph serves every micro-batch, and tensors whose lives don't overlap share their place, so the buffer is as large
 as the graph's largest moment. There are three that can be it: the logits of every token; the attention scores of every
-head, or their mask alone where flash attention does without them; the feed-forward network. Rows are 32-bit floats,
-one for each token of a micro-batch. Below, a row is told by its elements.
+head, where flash attention does without them the latent ones' queries or nothing; the feed-forward network, or all used
+experts. Rows are 32-bit floats, one for each token of a micro-batch. Below, a row is told by its elements.
 
 llama.cpp places tensors by best fit (ggml/src/ggml-alloc.c), so what else is alive at a moment depends on the order of
 the graph's nodes, which each architecture has its own of: ``GRAPHS``. Rows and table were found by asking llama.cpp
 0c1e570 (2026-10, CPU) for the buffers of 130 models of 100 architectures in their real shapes, at 512 to 131,072 tokens
 with 128, 512 and 2,048 at once (``tests/bench/memory_against_engine.py``).
+
+Inputs lie first in memory, masks among them, and best fit goes by steps: which rows come to lie where a mask was, and
+with them whether the logits find it free, changes with every size, within one architecture too. Where a mask may stay
+it is counted: at 131,072 tokens that is up to a third too much, at 262,144 up to two thirds. Only the allocator
+itself knows better, which the dry run asks.
 """
 
 from __future__ import annotations
