@@ -361,6 +361,7 @@ COMMANDS = (
     r'python -m pip install "nvidia-cuda-runtime(-cu\d+|==\d+\.\*)" "nvidia-cublas(-cu\d+|==\d+\.\*)" && '
     r'export LD_LIBRARY_PATH="\$\(python -c "[\w /\'+:=().;]+"\)\$\{LD_LIBRARY_PATH:\+:\$LD_LIBRARY_PATH\}"',
     r"sudo (apt install libvulkan1|ubuntu-drivers install)   \(.*\)",
+    r"install the current driver on Windows: https://www\.nvidia\.com/drivers",
 )
 WORDS = st.one_of(st.none(), st.text(max_size=20), st.sampled_from(["CUDA 12.4", "CUDA ", "gfx1100", "12.0", "535.1"]))
 
