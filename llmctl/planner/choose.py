@@ -9,7 +9,7 @@ from llmctl import units
 from llmctl.catalogue.knowledge import Knowledge
 from llmctl.errors import UsageError
 from llmctl.planner.changes import changes
-from llmctl.planner.judge import Allocations, Judge, Miss
+from llmctl.planner.judge import Allocations, Judge, Miss, Obstacle
 from llmctl.planner.learning import lessons
 from llmctl.planner.limits import FAR
 from llmctl.types.grade import GradeBasis
@@ -72,7 +72,7 @@ def plan(
         fits = [replace(chosen, warnings=(*chosen.warnings, str(late.rejected)))]
     misses += (late for _, late in slow)
     if not fits:
-        return _no_fit(misses, want.explicit)
+        return _no_fit(misses, want)
     planned = _plan(fits, misses, judge)
     return replace(planned, changes=changes(judge, planned.choice, misses, [fit for fit, _ in slow]))
 
@@ -90,14 +90,32 @@ def _plan(fits: Iterable[Fit], misses: Sequence[Miss], judge: Judge) -> Plan:
     picks = {name: _explained(fit, frontier[0], why, judge) for name, fit in _picks(frontier, judge).items()}
     best = _quality(frontier[0])
 
-    def hoped(miss: Miss) -> tuple[bool, float]:
-        """What would be better comes first, the nearest of it."""
+    slow = _slow(misses)
+
+    def hoped(miss: Miss) -> tuple[bool, bool, float]:
+        """What would be better comes first, the nearest of it; what memory alone would not make fast enough last."""
         told = judge.grade(miss.candidate.model, miss.candidate.artifact, judge.thinks(miss.candidate))
-        return told is None or told.index <= best, miss.gap
+        return _in_vain(miss, slow), told is None or told.index <= best, miss.gap
 
     near = [miss.rejected for miss in sorted(misses, key=hoped) if miss.gap < FAR]
     far = [miss.rejected for miss in misses if miss.gap >= FAR]
     return Plan(picks[BEST], tuple(frontier[1:]), (*near, *beaten, *far), picks)
+
+
+def _slow(misses: Iterable[Miss]) -> Mapping[str, int]:
+    """By model, the bytes of the smallest file that fits and misses a floor."""
+    found: dict[str, int] = {}
+    for miss in misses:
+        if miss.obstacle is Obstacle.SPEED:
+            model, size = miss.candidate.model.id, miss.candidate.artifact.bytes
+            found[model] = min(size, found.get(model, size))
+    return found
+
+
+def _in_vain(miss: Miss, slow: Mapping[str, int]) -> bool:
+    """Whether it is short of memory where a smaller file of the same model, which isn't, is too slow."""
+    least = slow.get(miss.candidate.model.id, miss.candidate.artifact.bytes)
+    return miss.obstacle in (Obstacle.ROOM, Obstacle.MEMORY) and miss.candidate.artifact.bytes > least
 
 
 def _picks(frontier: Sequence[Fit], judge: Judge) -> Mapping[str, Fit]:
@@ -151,7 +169,8 @@ def _pace(fit: Fit, judge: Judge) -> str:
 def _explained(fit: Fit, best: Fit, why: str, judge: Judge) -> Fit:
     if fit is best:
         return replace(fit, reasons=(why, *fit.reasons))
-    ratio, name = judge.pace(fit) / judge.pace(best), best.candidate.model.name
+    ratio, better = judge.pace(fit) / judge.pace(best), best.candidate
+    name = f"its {better.artifact.quant}" if better.model.id == fit.candidate.model.id else better.model.name
     does = "writes" if judge.task.writes else "reads"
     faster = f"{ratio:.1f} times as fast as" if ratio >= NOTICED_GAIN else "about as fast as"
     reason = f"{does} {faster} {name}: {units.tok_s(judge.pace(fit))} tok/s"
@@ -174,13 +193,33 @@ def _beaten(fit: Fit, better: Fit, judge: Judge) -> Rejected:
     return Rejected(model.id, fit.candidate.artifact.quant, reason, name=model.name)
 
 
-def _no_fit(misses: Sequence[Miss], explicit: bool) -> NoFit:
-    by_gap = sorted(misses, key=lambda miss: miss.gap)
-    rejected = tuple(miss.rejected for miss in by_gap)
+def _no_fit(misses: Sequence[Miss], want: Want) -> NoFit:
+    """The nearest is, where there are such, one that fits and is too slow: what doesn't even fit is farther off."""
+    if want.explicit:
+        nearness = sorted(misses, key=lambda miss: miss.gap)
+    else:
+        nearness = sorted(misses, key=lambda miss: (miss.obstacle is not Obstacle.SPEED, miss.gap))
+    rejected = tuple(miss.rejected for miss in nearness)
     if not rejected:
         return NoFit("there is no model to choose from", (), None)
     nearest = rejected[0]
-    return NoFit(str(nearest) if explicit else f"no model fits; the nearest, {nearest}", rejected, nearest)
+    if want.explicit:
+        return NoFit(str(nearest), rejected, nearest)
+    if nearness[0].gap >= FAR and (limits := _limits(misses, want)):
+        return NoFit(f"for {want.task} no model {' and '.join(limits)}", rejected, nearest)
+    return NoFit(f"no model fits; the nearest, {nearest}", rejected, nearest)
+
+
+def _limits(misses: Iterable[Miss], want: Want) -> list[str]:
+    """The limits that were set and broken and that nothing comes near to, each to go on from "no model"."""
+    words = {
+        Obstacle.LANGUAGE: f"is said to know the language {want.language}",
+        Obstacle.LICENCE: f"is under {want.licence}",
+        Obstacle.OPENNESS: f"is as open as --open {want.openness} asks",
+        Obstacle.INSTALLED: "is on this machine",
+    }
+    broken = {miss.obstacle for miss in misses}
+    return [told for obstacle, told in words.items() if obstacle in broken]
 
 
 def _order(candidate: Candidate) -> tuple[str, str, str]:

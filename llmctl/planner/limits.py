@@ -47,7 +47,7 @@ def broken(candidate: Candidate, want: Want, task: Task, quality: Quality) -> Br
         return Broken("installed", "is not on this machine")
     size, most = download_bytes(candidate, task), want.max_download_bytes
     if most is not None and size > most:
-        reason = f"the download is {units.size(size)}, at most {units.size(most)} is allowed"
+        reason = f"is a download of {units.size(size)}, at most {units.size(most)} is allowed"
         return Broken("download", reason, size / max(most, 1) - 1)
     return None
 

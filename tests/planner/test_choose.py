@@ -78,6 +78,16 @@ class TestPicks:
         assert all(fit.grade and fit.grade.basis is GradeBasis.PUBLISHED for fit in picks.values())
         assert all(f"{units.tok_s(fit.speed.decode_tok_s)} tok/s" in fit.reasons[0] for fit in picks.values())
 
+    def test_a_quant_of_the_same_model_is_told_apart_by_its_quant(self) -> None:
+        picks = planned(EPYC, of("granite-4.2-3b")).picks
+        assert picks["best"].candidate.model.name not in picks["fastest"].reasons[0]
+        assert f"times as fast as its {picks['best'].candidate.artifact.quant}: " in picks["fastest"].reasons[0]
+
+    def test_more_memory_is_no_reason_where_a_smaller_file_of_the_model_is_too_slow(self) -> None:
+        told = [one for one in planned(EPYC).rejected if one.model == "qwen3.6-27b"]
+        assert len(told) > 1 and "would write" in told[0].reason
+        assert any("other programs" in one.reason or one.short_by_bytes for one in told[1:])
+
     def test_the_starter_is_no_pick_where_something_better_fits_and_the_choice_where_nothing_does(self) -> None:
         for machine in (EPYC, LAPTOP, desktop(), mac()):
             assert not any(fit.candidate.model.starter for fit in planned(machine).picks.values())
@@ -163,7 +173,7 @@ class TestFloors:
         want = Want(max_download_bytes=2 * GIB)
         answer = planned(EPYC, [large, small], want)
         assert name_of(answer.choice)[0] == "small"
-        assert answer.rejected[0].reason == "the download is 3.2 GB, at most 2.1 GB is allowed"
+        assert answer.rejected[0].reason == "is a download of 3.2 GB, at most 2.1 GB is allowed"
         here = replace(large, path=tmp_path / "x")
         fit = planned(EPYC, [here, small], want).choice
         assert name_of(fit)[0] == "large" and fit.download_bytes == 0
@@ -248,6 +258,27 @@ class TestNothingFits:
         answer = none(EPYC, [made("a", gib=6), made("b", gib=9)])
         assert answer.nearest and answer.nearest.model == "a"
         assert answer.nearest.short_by_bytes is None
+
+    def test_what_fits_and_is_too_slow_is_nearer_than_what_does_not_fit(self) -> None:
+        answer = none(EPYC, everything(), Want(min_tok_s=1000))
+        assert answer.nearest and "the floor is 1000" in answer.nearest.reason
+
+    @pytest.mark.parametrize(
+        ("want", "reason"),
+        [
+            (Want(installed=True), "for chat no model is on this machine"),
+            (Want(language="xx"), "for chat no model is said to know the language xx"),
+            (Want(licence="none", openness="full"), "for chat no model is under none"),
+            (
+                Want(licence="MIT", openness="full"),
+                "for chat no model is under MIT and is as open as --open full asks",
+            ),
+        ],
+    )
+    def test_a_limit_that_nothing_keeps_is_told_instead_of_the_first_that_breaks_it(
+        self, want: Want, reason: str
+    ) -> None:
+        assert none(EPYC, everything(), want).reason == reason
 
 
 class TestPlacement:

@@ -48,7 +48,7 @@ PLAIN = other(made("plain", mmlu_pro=50), languages=("en", "it"), openness=grade
         (Want(openness="weights"), {"openness": graded("partial")}, "is less open than weights: weights partial"),
         (Want(architectures=frozenset({"mamba"})), {}, "the engine here does not know: llama"),
         (Want(), {"tasks": ("embed",)}, "is for embed, not for chat"),
-        (Want(max_download_bytes=2 * GIB), {}, "the download is 2.7 GB, at most 2.1 GB is allowed"),
+        (Want(max_download_bytes=2 * GIB), {}, "is a download of 2.7 GB, at most 2.1 GB is allowed"),
     ],
 )
 def test_what_breaks_a_limit_is_rejected_with_its_reason(want: Want, good: dict[str, Any], words: str) -> None:
