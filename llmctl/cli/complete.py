@@ -73,6 +73,14 @@ def tasks(incomplete: str) -> list[str]:
     return [name for name in task_names(paths.profiles_dir()) if name.startswith(incomplete)]
 
 
+def languages(incomplete: str) -> list[str]:
+    """Codes, also by the beginning of the language's English name."""
+    from llmctl.catalogue.search import LANGUAGES
+
+    wanted = incomplete.lower()
+    return [code for code, name in LANGUAGES.items() if code.startswith(wanted) or name.startswith(wanted)]
+
+
 def gpus(incomplete: str) -> list[str]:
     """The names of the device table."""
     from llmctl import paths

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llmctl import units
+from llmctl.cli import complete
 from llmctl.cli.output import Output
 from llmctl.errors import LlmctlError, NothingFitsError, UsageError
 
@@ -21,7 +22,9 @@ FIRST_ANSWER_TOKENS = 200  # enough to see that it works and how fast
 
 
 def setup(
-    task: Annotated[str | None, typer.Option("--task", help="What the model is for.")] = None,
+    task: Annotated[
+        str | None, typer.Option("--task", help="What the model is for.", autocompletion=complete.tasks)
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Take every default, without asking.")] = False,
 ) -> None:
     """Set this machine up: look at it, pick a model, fetch it, ask it something.

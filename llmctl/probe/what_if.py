@@ -41,7 +41,8 @@ def changed(
     completed, missing = left_out.complete(document, devices)
     if missing is not None:
         problem = str(missing).partition(", and ")[2] or str(missing)
-        raise UsageError(f"--gpu is {gpu!r}: {problem}", hint="--vram SIZE says what a GPU has that isn't known")
+        hint = f'llmctl plan --gpu "{gpu}" --vram 16GB   says what a GPU has that is not known'
+        raise UsageError(f"--gpu is {gpu!r}: {problem}", hint=hint)
     try:
         return decode(Machine, completed, "machine")
     except MismatchError as error:
@@ -63,7 +64,7 @@ def _with_device_memory(document: dict[str, Any], vram_bytes: int, *, named: boo
     cards = document["accelerators"]
     if not cards:
         raise UsageError(
-            "--vram needs a GPU, and this machine has none", hint="--gpu NAME   as in profiles/devices.toml"
+            "--vram needs a GPU, and this machine has none", hint='llmctl plan --gpu "GeForce RTX 4060" --vram 16GB'
         )
     largest = max(cards, key=lambda card: card.get("memory_total_bytes") or 0)
     largest["memory_total_bytes"] = vram_bytes

@@ -245,6 +245,11 @@ def test_a_file_that_is_none(
         (("--context", "0"), 2, "context"),
         (("--kv-type", "q5_1"), 2, "error: invalid value for '--kv-type': 'q5_1' is not one of 'f16', 'q8_0', 'q4_0'"),
         (("--machine", "nowhere.json"), 4, "nowhere.json"),
+        (("--lang", "Italian"), 2, "next: llmctl plan --lang it"),
+        (("--lang", ""), 2, "a code of two or three letters"),
+        (("--lang", "xx"), 3, "for chat no model is said to know the language xx"),
+        (("--plot", "frontier.png"), 2, "next: llmctl plan --plot frontier.svg"),
+        (("--gpu", "unheard of"), 2, 'next: llmctl plan --gpu "unheard of" --vram 16GB'),
     ],
 )
 def test_what_makes_no_sense(
@@ -349,7 +354,7 @@ def test_what_if(capsys: pytest.CaptureFixture[str]) -> None:
     assert best() < best("--ram", "32GB") < best("--ram", "32GB", "--gpu", "GeForce RTX 4090")
     assert best("--gpu", "GeForce RTX 4060", "--vram", "48GB") > best("--gpu", "GeForce RTX 4060")
     first = screen(capsys, "--machine", "laptop-16gb", "--ram", "32GB", "--gpu", "none")[0]
-    assert first.startswith("For chat on laptop-16gb, 32GB of memory, none")
+    assert first.startswith("For chat on laptop-16gb with --ram 32GB --gpu none, ")
     assert main(["plan", "--machine", "laptop-16gb", "--ram", "much"]) == 2
     assert "--ram is 'much'" in capsys.readouterr().err
 
@@ -376,3 +381,40 @@ def test_more_options_reach_the_plan(
 def test_installed_and_nothing_is_here(capsys: pytest.CaptureFixture[str], laptop: str) -> None:
     data = document(capsys, "--machine", laptop, "--installed", code=3)["data"]
     assert {one["reason"] for one in data["rejected"]} >= {"is not on this machine"}
+    assert main(["plan", "--machine", laptop, "--installed", "--task", "code"]) == 3
+    assert "next: llmctl plan --task code " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (("--machine", "laptop-16gb", "--gpu-layers", "5"), "--gpu-layers 5 has no effect"),
+        (("--machine", "desktop-rtx-4090", "--gpu-layers", "500"), "--gpu-layers 500: "),
+        (("--machine", "vm-epyc-24gb", "--threads", "64"), "--threads 64 is more than the 2 "),
+        (("--machine", "laptop-16gb", "qwen3.5-4b", "--task", "embed"), "Qwen3.5 4B is not for embed"),
+        (("--machine", "desktop-rtx-4090", "--gpu-layers", "3"), None),
+        (("--machine", "desktop-rtx-4090", "--gpu-layers", "-1"), None),
+        (("--machine", "vm-epyc-24gb", "--gpu-layers", "0", "--threads", "2"), None),
+        (("--machine", "laptop-16gb", "qwen3-embedding-0.6b"), None),
+    ],
+)
+def test_what_has_no_effect_is_told(
+    capsys: pytest.CaptureFixture[str], argv: tuple[str, ...], words: str | None
+) -> None:
+    warnings = document(capsys, *argv)["warnings"]
+    assert [words in one for one in warnings] == [True] if words else not warnings
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("laptop-16gb", " GB of memory free:"),
+        ("desktop-rtx-4090", "65.5 GB of memory and 25.8 GB on the GeForce RTX 4090 free:"),
+        ("strix-halo-128gb", "134 GB of memory, 68.7 GB of it for the Radeon 8060S, free:"),
+    ],
+)
+def test_the_heading_has_a_gpu_by_its_name_and_memory_once(
+    capsys: pytest.CaptureFixture[str], name: str, words: str
+) -> None:
+    lines = screen(capsys, "--machine", name)
+    assert words in " ".join(line.strip() for line in lines[: lines.index("")])

@@ -47,6 +47,7 @@ def list_(
     --open weights   anybody may fetch the weights
            data      and can inspect what they were trained and tuned on
            full      and has base weights, training code and an open licence
+
     Only what the European Open Source AI Index grades open counts, not partly open; `models show` has all grades.
 
     What ollama, LM Studio and llama.cpp hold is listed and used where it lies; llmctl never changes it.

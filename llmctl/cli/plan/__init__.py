@@ -38,8 +38,20 @@ def plan(
             autocompletion=complete.models,
         ),
     ] = None,
-    task: Annotated[str | None, typer.Option("--task", help="What for.", autocompletion=complete.tasks)] = None,
-    lang: Annotated[str | None, typer.Option("--lang", help="A language that it must know, by its code: it.")] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            "--task",
+            help="What for: chat, code, reasoning, summarise, translate, extract, vision, embed or rerank.",
+            autocompletion=complete.tasks,
+        ),
+    ] = None,
+    lang: Annotated[
+        str | None,
+        typer.Option(
+            "--lang", help="A language that it must know, by its code: it.", autocompletion=complete.languages
+        ),
+    ] = None,
     context: Annotated[int | None, typer.Option("--context", "-c", min=1, help="Tokens of context.")] = None,
     prompt_tokens: Annotated[
         int | None, typer.Option("--prompt-tokens", min=1, help="How long a prompt to expect.")
@@ -59,7 +71,9 @@ def plan(
     tight: Annotated[bool, typer.Option("--tight", help="Leave no room for other programs.")] = False,
     machine: Annotated[
         str | None,
-        typer.Option("--machine", help="Another machine: a document or its name.", autocompletion=complete.machines),
+        typer.Option(
+            "--machine", help="Another machine: a name, or a file in JSON or TOML.", autocompletion=complete.machines
+        ),
     ] = None,
     ram: Annotated[str | None, typer.Option("--ram", help="As if the machine had so much memory, like 32GB.")] = None,
     gpu: Annotated[
@@ -79,10 +93,19 @@ def plan(
         typer.Option("--repack/--no-repack", help="A second copy of weights for the CPU's fast kernels, or none."),
     ] = None,
     flash_attention: Annotated[
-        bool | None, typer.Option("--flash-attention/--no-flash-attention", help="Another order of computing.")
+        bool | None,
+        typer.Option(
+            "--flash-attention/--no-flash-attention",
+            help="Attention without its whole matrix in memory: less memory, another speed.",
+        ),
     ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=0, help="How many alternatives and rejections.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Everything else, each with its reason.")] = False,
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", min=0, help="Show so many alternatives, and so many reasons against others."),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every file of the catalogue, each with its reason.")
+    ] = False,
     explain: Annotated[bool, typer.Option("--explain", help="The settings that were considered, with times.")] = False,
     chart: Annotated[bool, typer.Option("--chart", help="Quality against speed, drawn.")] = False,
     plot: Annotated[Path | None, typer.Option("--plot", help="The same as a picture, in FILE.svg.")] = None,
@@ -116,15 +139,18 @@ def plan(
     Exit codes: 0, 2 usage, 3 nothing fits, 4 no such model or file, 6 not a sound GGUF file, 10 a broken profile.
     """
     from llmctl.cli import engine_plan, situation
+    from llmctl.cli.plan import asked
     from llmctl.cli.plan.screen import rejections
     from llmctl.errors import NothingFitsError
     from llmctl.store import projectors
     from llmctl.types.plan import NoFit
 
     out = Output("plan", as_json=json)
-    allowed = None if max_download is None else _size("--max-download", max_download)
+    allowed = None if max_download is None else asked.size("--max-download", max_download)
+    if lang is not None:
+        asked.check_language(lang)
     if plot is not None:
-        _check_picture(plot)
+        asked.check_picture(plot)
     there = situation.shelf(out)
     found = situation.look(out, machine=_machine(out, machine, ram=ram, vram=vram, gpu=gpu), before=there)
     loaded, explicit = found.settings, model is not None
@@ -161,7 +187,7 @@ def plan(
             out.warn(f"with its vision projector it doesn't fit ({answer.reason}); this is for text alone")
             answer = blind
     if isinstance(answer, NoFit):
-        error = NothingFitsError(answer.reason, hint=_next_after(model, loaded.endpoints))
+        error = NothingFitsError(answer.reason, hint=asked.next_after(model, wanted, loaded.endpoints))
         if not json:
             for line in rejections(answer.rejected[1:], len(answer.rejected) if everything else limit or 0):
                 out.note(line)
@@ -169,20 +195,21 @@ def plan(
         out.data(document(answer, wanted, limit), error)
         raise typer.Exit(EXIT_NOTHING_FITS)
     place = "this machine" if machine is None else Path(machine).name
-    changed = [f"{size} of memory" if size else "" for size in (ram,)] + [
-        gpu or "",
-        f"{vram} on its GPU" if vram else "",
-    ]
-    place += "".join(f", {word}" for word in changed if word)
+    changed = [f"{option} {value}" for option, value in (("--ram", ram), ("--gpu", gpu), ("--vram", vram)) if value]
+    place += f" with {' '.join(changed)}" if changed else ""
     known = found.knowledge.tasks[wanted.task]
     if plot is not None:
         _draw(plot, answer, known, f"{wanted.task} on {place}")
         out.note(f"{plot} is written")
+    for warning in asked.without_effect(answer.choice, found.machine, wanted):
+        out.warn(warning)
+    if explicit and known.needs not in answer.choice.candidate.model.tasks:
+        out.warn(f"{answer.choice.candidate.model.name} is not for {known.needs}, by its publisher")
     out.data(document(answer, wanted, limit))
     if not json:
         for warning in answer.choice.warnings:
             out.warn(warning)
-        for line in _lines(answer, wanted, known, place, limit, everything, explain, chart):
+        for line in _lines(answer, wanted, known, found.machine, place, limit, everything, explain, chart):
             out.text(line)
 
 
@@ -190,6 +217,7 @@ def _lines(
     answer: Plan,
     wanted: Want,
     task: Task,
+    machine: Machine,
     place: str,
     limit: int | None,
     everything: bool,
@@ -200,7 +228,7 @@ def _lines(
     from llmctl.cli.plan import frontier
     from llmctl.cli.plan.screen import explained, screen
 
-    told = list(screen(answer, wanted, task, place=place, limit=limit, everything=everything))
+    told = list(screen(answer, wanted, task, machine, place=place, limit=limit, everything=everything))
     shown = frontier.points(answer, writes=task.writes)
     floor = task.min_tok_s if wanted.min_tok_s is None else wanted.min_tok_s
     drawn = list(frontier.drawn(shown, floor)) if len(shown) > 1 else []
@@ -220,15 +248,6 @@ def _room_for(lines: int) -> bool:
     import sys
 
     return sys.stdout.isatty() and shutil.get_terminal_size().lines > lines + 2
-
-
-def _check_picture(file: Path) -> None:
-    from llmctl.errors import UsageError
-
-    if file.suffix.lower() != ".svg":
-        raise UsageError(f"--plot writes FILE.svg, not {file.name!r}", hint=f"--plot {file.with_suffix('.svg')}")
-    if not file.absolute().parent.is_dir():
-        raise UsageError(f"--plot: there is no folder {file.absolute().parent}")
 
 
 def _draw(file: Path, answer: Plan, task: Task, title: str) -> None:
@@ -270,40 +289,17 @@ def document(answer: Plan | NoFit, wanted: Want, limit: int | None = None) -> di
     return {**found, **common, "no_fit": None}
 
 
-def _next_after(model: str | None, endpoints: tuple[Any, ...]) -> str:
-    if model is not None:
-        return "llmctl plan   shows what fits here"
-    return "llmctl run …   lets your server answer" if endpoints else "llmctl endpoint add NAME URL --model MODEL"
-
-
-def _size(option: str, text: str) -> int:
-    from llmctl.errors import UsageError
-    from llmctl.units import parse_size
-
-    try:
-        return parse_size(text)
-    except ValueError as error:
-        raise UsageError(f"{option} is {text!r}, it must be a size like 5GB or 800MB") from error
-
-
-def _memory_size(option: str, text: str | None) -> int | None:
-    """As memory is sold: 16GB is 16 GiB."""
-    if text is None:
-        return None
-    size = _size(option, text)
-    return size if "i" in text.lower() else _size(option, text.upper().rstrip("B") + "iB")
-
-
 def _machine(out: Output, name: str | None, *, ram: str | None, vram: str | None, gpu: str | None) -> Machine | None:
     """The machine that is meant where it is not this one as it is."""
     if name is None and ram is vram is gpu is None:
         return None
     from llmctl import paths
     from llmctl.cli.here import this_machine
+    from llmctl.cli.plan import asked
     from llmctl.probe import table, what_if
     from llmctl.probe.document import read_machine
 
-    sizes = {"ram_bytes": _memory_size("--ram", ram), "vram_bytes": _memory_size("--vram", vram)}
+    sizes = {"ram_bytes": asked.memory_size("--ram", ram), "vram_bytes": asked.memory_size("--vram", vram)}
     profiles = paths.profiles_dir()
     found = this_machine(out)[0] if name is None else read_machine(name, profiles / "machines")
     return found if ram is vram is gpu is None else what_if.changed(found, table.load(profiles), gpu=gpu, **sizes)

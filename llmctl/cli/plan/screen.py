@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from llmctl import units
 from llmctl.cli.models.show import SYMBOLS
+from llmctl.types.machine import AcceleratorKind
 from llmctl.types.openness import DIMENSIONS
 
 if TYPE_CHECKING:
     from llmctl.catalogue.knowledge import Task
+    from llmctl.types.machine import Machine
     from llmctl.types.model import Openness
     from llmctl.types.plan import Configuration, DeviceMemory, Fit, MemoryPlan, Plan, Rejected, Tried, Want
 
@@ -26,16 +28,24 @@ FOREMOST = ("weights_endmodel", "datasources_basemodel", "trainingcode")  # of t
 
 
 def screen(
-    answer: Plan, wanted: Want, task: Task, *, place: str, limit: int | None = None, everything: bool = False
+    answer: Plan,
+    wanted: Want,
+    task: Task,
+    machine: Machine,
+    *,
+    place: str,
+    limit: int | None = None,
+    everything: bool = False,
 ) -> Iterator[str]:
-    """The lines for a person, at most WIDTH columns wide where a table's names allow it. ``place`` is the machine.
+    """The lines for a person, at most WIDTH columns wide where a table's names allow it. ``place`` is what
+    the machine is called.
 
     Where one model was asked for, its files and its memory are the subject.
     """
     choice, named = answer.choice, wanted.explicit
     model = choice.candidate.model
     picks = {"best": choice} if named else answer.picks
-    rooms = " and ".join(f"{units.size(row.available_bytes)} {_kind(row.device)}" for row in choice.memory.by_device)
+    rooms = "".join(_room(row, machine) for row in choice.memory.by_device)
     subject = f"{model.name if named else f'For {wanted.task}'} on {place}"
     yield from _wrapped(f"{subject}, {choice.context:,} tokens of context, {rooms} free:", "")
     yield ""
@@ -73,8 +83,17 @@ def _wrapped(text: str, indent: str = " ") -> list[str]:
     return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent + "  ", break_long_words=False)
 
 
-def _kind(device: str) -> str:
-    return "of memory" if device == "cpu" else f"on {device}"
+def _room(row: DeviceMemory, machine: Machine) -> str:
+    """What is free on a device, by the name that people know it by; a GPU without its own memory has a share."""
+    size = units.size(row.available_bytes)
+    card = next((one for one in machine.accelerators if one.id == row.device), None)
+    if card is None:
+        return f"{size} of memory"
+    return (
+        f" and {size} on the {card.name}"
+        if card.kind is AcceleratorKind.DISCRETE
+        else f", {size} of it for the {card.name},"
+    )
 
 
 def explained(tried: Sequence[Tried], chosen: Configuration, task: Task) -> Iterator[str]:
