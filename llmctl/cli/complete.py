@@ -74,11 +74,9 @@ def tasks(incomplete: str) -> list[str]:
 
 
 def languages(incomplete: str) -> list[str]:
-    """Codes, also by the beginning of the language's English name."""
     from llmctl.catalogue.search import LANGUAGES
 
-    wanted = incomplete.lower()
-    return [code for code, name in LANGUAGES.items() if code.startswith(wanted) or name.startswith(wanted)]
+    return [code for code in LANGUAGES if code.startswith(incomplete.lower())]
 
 
 def gpus(incomplete: str) -> list[str]:

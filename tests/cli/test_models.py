@@ -302,6 +302,13 @@ def test_show_tells_a_distillation_from_its_teacher_and_a_derived_size(capsys: p
     assert "~19.8 GB" in text and "llmctl models refresh deepseek-r1-distill-qwen-32b" in text
 
 
+def test_show_knows_what_quants_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "show", "qwen3.5-4b:q6_k"]) == 0
+    capsys.readouterr()
+    assert main(["models", "show", "qwen3.5-4b:q9"]) == 4
+    assert "has no q9 in the catalogue, but Q4_K_M" in capsys.readouterr().err
+
+
 def test_show_names_the_file_for_images(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "show", "gemma-3-4b-it"]) == 0
     assert re.search(r"projector +851 MB  bartowski/google_gemma-3-4b-it-GGUF mmproj", capsys.readouterr().out)

@@ -248,3 +248,10 @@ def test_a_model_whose_files_are_all_gone_stays(hub: FakeHub, own: Path, capsys:
 
 def test_an_unknown_name(hub: FakeHub, capsys: pytest.CaptureFixture[str]) -> None:
     assert "small-360m" in told(capsys, "small-361m", code=4)["error"]["message"]
+
+
+def test_what_is_no_hub_repositorys_is_not_said_to_have_been_asked_for(
+    hub: FakeHub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["models", "refresh", "smollm2-135m-instruct"]) == 0
+    assert "Nothing was asked for" in capsys.readouterr().err and hub.requests == []

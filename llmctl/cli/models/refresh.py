@@ -88,6 +88,8 @@ def refresh(
         out.note(f"{_count(len(told))} noted in {written}")
     elif told:
         out.note(f"{_count(len(told))} other than in the catalogue. Nothing was written: llmctl models refresh --yes")
+    elif rows and not listed:
+        out.note("Nothing was asked for: the files are not those of a hub's repository.")
     else:
         out.note(f"{_count(len(rows))} asked for: the hub has them as the catalogue does, as far as it could be asked.")
     if broken is not None:

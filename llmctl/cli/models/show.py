@@ -30,16 +30,17 @@ def show(
     Examples:
       llmctl models show qwen3.5-4b
 
-    Reads files only. Exit codes: 0, 4 no such model.
+    Reads files only. Exit codes: 0, 4 no such model or quant.
     """
     from llmctl import catalogue
     from llmctl.cli import situation
     from llmctl.store import Store
 
     out = Output("models show", as_json=json)
-    model = catalogue.find(situation.known(out), name)
+    known, find = situation.known(out), Store().find
+    model = catalogue.find(known, name)
+    catalogue.candidates(known, name, find)  # or there is no such quant
     data = _document(model)
-    find = Store().find
     for file, artifact in zip(data["files"], model.artifacts, strict=True):
         path = find(artifact.source)
         file["path"] = None if path is None else str(path)
