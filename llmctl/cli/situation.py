@@ -12,7 +12,7 @@ from llmctl.catalogue import Catalogue, Knowledge
 from llmctl.cli.here import this_machine
 from llmctl.cli.output import Output
 from llmctl.engine import architectures
-from llmctl.errors import NetworkError, NotFoundError
+from llmctl.errors import ConfigError, NetworkError, NotFoundError
 from llmctl.planner import Allocations
 from llmctl.settings import Settings
 from llmctl.store import Store, inventory
@@ -146,13 +146,17 @@ def look(
     weight_types: Sequence[str] = (),
 ) -> Situation:
     """This machine, or ``machine`` in its place; ``before`` is the shelf if it was looked at before. ``measure`` and
-    ``weight_types`` as in ``here.this_machine``."""
+    ``weight_types`` as in ``here.this_machine``. Raises ConfigError for a task
+    that isn't one."""
     there = before or shelf(out)
     elsewhere = machine is not None
     engines: tuple[EngineInfo, ...] = ()
     if machine is None:
         machine, engines = this_machine(out, measure=measure, weight_types=weight_types)
     knowledge = catalogue.load_knowledge(paths.profiles_dir())
+    if there.settings.task not in knowledge.tasks:
+        told = f"the task in LLMCTL_TASK or a configuration file is {there.settings.task!r}"
+        raise ConfigError(f"{told}, it must be one of {', '.join(knowledge.tasks)}")
     past = () if elsewhere or not there.settings.history else _past(machine, engines)
     known = architectures.known()
     return Situation(there.settings, there.known, there.store, out, machine, engines, knowledge, elsewhere, past, known)

@@ -193,6 +193,14 @@ def test_settings_reach_the_plan(
     assert document(capsys, "--machine", laptop, "--task", "chat")["data"]["task"] == "chat"  # the flag wins
 
 
+def test_a_task_that_is_none_is_a_wrong_setting(
+    capsys: pytest.CaptureFixture[str], laptop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLMCTL_TASK", "dance")
+    error = document(capsys, "--machine", laptop, code=10)["error"]
+    assert "LLMCTL_TASK" in error["message"] and "'dance', it must be one of chat, " in error["message"]
+
+
 def test_nothing_fits_with_both_numbers(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     small = machine(tmp_path, 0.5)
     envelope = document(capsys, "--machine", small, code=3)

@@ -282,6 +282,16 @@ class TestNothingFits:
 
 
 class TestPlacement:
+    def test_another_cache_is_no_other_setting_to_tell_the_gain_of(self) -> None:
+        """131,072 tokens fit in f16 with flash attention alone, and the plain way in q8_0, which is faster."""
+        choice = planned(EPYC, of("gpt-oss-20b"), Want(context=131072, explicit=True)).choice
+        assert choice.kv_type == "f16" and len({one.configuration.kv_type for one in choice.tried}) == 2
+        assert not [reason for reason in choice.reasons if reason.startswith(":")]
+
+    def test_a_floor_that_is_missed_by_little_is_told_by_two_numbers(self) -> None:
+        told = [one.reason for one in planned(mac()).rejected if "the most for chat is " in one.reason]
+        assert told and all(reason.split(" take ")[1].split(",")[0] != reason.split(" is ")[-1] for reason in told)
+
     def test_a_fit_says_how_to_run_it(self) -> None:
         fit = planned(desktop(), of("qwen3.5-9b"), Want(context=16384, threads=3)).choice
         assert (fit.context, fit.threads, fit.kv_type) == (16384, 3, "f16")
