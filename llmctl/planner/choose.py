@@ -186,8 +186,9 @@ def _beaten(fit: Fit, better: Fit, judge: Judge) -> Rejected:
     model, than = fit.candidate.model, better.candidate
     does = "writes" if judge.task.writes else "reads"
     name = "its" if than.model.id == model.id else than.model.name
+    good = "is at least as good" if name == "its" or better.quality is not None else "is as untested"
     reason = (
-        f"fits, but {name} {than.artifact.quant} is at least as good and {does} "
+        f"fits, but {name} {than.artifact.quant} {good} and {does} "
         f"{units.tok_s(judge.pace(better))} tok/s to its {units.tok_s(judge.pace(fit))}"
     )
     return Rejected(model.id, fit.candidate.artifact.quant, reason, name=model.name)

@@ -126,6 +126,12 @@ class TestPicks:
         assert name_of(fit) == ("qwen3.8-27b", "Q4_K_M")
         assert fit.gpu_layers > fit.candidate.model.shape.n_layer
 
+    def test_of_two_that_nobody_tested_none_is_called_as_good(self) -> None:
+        (told,) = planned(EPYC, [made("a", gib=2, mmlu_pro=None), made("b", gib=3, mmlu_pro=None)]).rejected
+        assert "a Q4_K_M is as untested and writes " in told.reason
+        (told,) = planned(EPYC, [made("a", gib=2, mmlu_pro=60), made("b", gib=3, mmlu_pro=None)]).rejected
+        assert "a Q4_K_M is at least as good and writes " in told.reason
+
     def test_models_that_nobody_tested_stand_behind(self) -> None:
         answer = planned(EPYC, [made("tested", mmlu_pro=20), made("untested", mmlu_pro=None)])
         assert name_of(answer.choice)[0] == "tested"
