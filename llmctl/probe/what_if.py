@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from llmctl import units
 from llmctl.errors import UsageError
 from llmctl.probe import left_out
 from llmctl.probe.decode import MismatchError, decode
@@ -29,7 +30,7 @@ def changed(
     of ``devices`` or "none", in the place of its own; with so much memory on its GPU, the largest if there are several.
 
     What shares the machine's memory has its share of the new one. Raises UsageError for a GPU that the table doesn't
-    know and memory of a GPU that isn't there.
+    know, memory of a GPU that isn't there, and a share above the whole.
     """
     document: dict[str, Any] = json.loads(json.dumps(asdict(machine)))
     if ram_bytes is not None:
@@ -44,9 +45,22 @@ def changed(
         hint = f'llmctl plan --gpu "{gpu}" --vram 16GB   says what a GPU has that is not known'
         raise UsageError(f"--gpu is {gpu!r}: {problem}", hint=hint)
     try:
-        return decode(Machine, completed, "machine")
+        made = decode(Machine, completed, "machine")
     except MismatchError as error:
         raise UsageError(f"no such machine can be: {error}") from error
+    _check_shares(made)
+    return made
+
+
+def _check_shares(machine: Machine) -> None:
+    whole = machine.memory.total_bytes
+    for card in machine.accelerators:
+        if (card.shared_bytes or 0) > whole:
+            raise UsageError(
+                f"the {card.name} shares the machine's memory of {units.size(whole)}, it can't have "
+                f"{units.size(card.shared_bytes or 0)} of it",
+                hint="llmctl plan --ram SIZE   is a machine with more",
+            )
 
 
 def _with_memory(document: dict[str, Any], ram_bytes: int) -> None:
@@ -67,6 +81,11 @@ def _with_device_memory(document: dict[str, Any], vram_bytes: int, *, named: boo
             "--vram needs a GPU, and this machine has none", hint='llmctl plan --gpu "GeForce RTX 4060" --vram 16GB'
         )
     largest = max(cards, key=lambda card: card.get("memory_total_bytes") or 0)
-    largest["memory_total_bytes"] = vram_bytes
-    if not named:
-        largest["memory_free_bytes"] = vram_bytes
+    if named:
+        largest["memory_total_bytes"] = vram_bytes
+    elif largest["kind"] == AcceleratorKind.DISCRETE:
+        largest |= {"memory_total_bytes": vram_bytes, "memory_free_bytes": vram_bytes}
+    else:  # a larger share of the machine's memory, and no more of it is free than before
+        for field in SHARED:
+            largest.pop(field, None)
+        largest["memory_total_bytes"] = vram_bytes

@@ -413,6 +413,11 @@ def test_what_has_no_effect_is_told(
     assert [words in one for one in warnings] == [True] if words else not warnings
 
 
+def test_the_gap_on_a_gpu_has_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "qwen3.8-27b", "--machine", "desktop-rtx-4060", "--gpu-layers", "-1"]) == 3
+    assert " of the GeForce RTX 4060's memory " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [

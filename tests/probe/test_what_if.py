@@ -48,6 +48,17 @@ def test_other_memory_on_its_gpu() -> None:
     assert card.bandwidth_bytes_per_s == named("desktop-rtx-3060").accelerators[0].bandwidth_bytes_per_s
 
 
+def test_a_larger_share_of_the_machines_memory_is_no_more_memory() -> None:
+    mac = named("macbook-air-m1-8gb")
+    (card,) = changed(mac, DEVICES, vram_bytes=8 * GIB).accelerators
+    assert card.memory_total_bytes == card.shared_bytes == 8 * GIB
+    assert card.memory_free_bytes == mac.memory.available_bytes < 8 * GIB
+    (card,) = changed(mac, DEVICES, ram_bytes=64 * GIB, vram_bytes=48 * GIB).accelerators
+    assert card.memory_total_bytes == card.memory_free_bytes == card.shared_bytes == 48 * GIB
+    with pytest.raises(UsageError, match=r"Apple M1 shares the machine's memory of 8\.6 GB, it can't have 17\.2 GB"):
+        changed(mac, DEVICES, vram_bytes=16 * GIB)
+
+
 def test_what_cannot_be() -> None:
     with pytest.raises(UsageError, match="--vram needs a GPU"):
         changed(named("laptop-16gb"), DEVICES, vram_bytes=GIB)
