@@ -180,8 +180,9 @@ class Judge:
             what = "an answer with its thinking" if fit.thinking else "reading the prompt and answering"
             what += " would take"
         if first_s > most:
-            limit = units.seconds(most)
-            reason = f"fits, but {what} {units.seconds(first_s)}, the most for {self.task.name} is {limit}"
+            limit, told = units.seconds(most), units.seconds(first_s)
+            told = f"{first_s:.1f} s" if told == limit else told
+            reason = f"fits, but {what} {told}, the most for {self.task.name} is {limit}"
             return _miss(fit.candidate, Obstacle.SPEED, reason, first_s / most - 1)
         return None
 
@@ -303,7 +304,8 @@ class Judge:
         least = [f"at {settings.context:,} tokens of context"] if self.want.context is None else []
         least += [f"with a KV cache in {settings.kv_type}"] if settings.kv_type != (self.want.kv_type or F16) else []
         reason = (
-            f"needs {units.size(free + short)} of {memory_of(row)} {' '.join([*least, 'and'] if least else ['with'])} "
+            f"needs {units.size(free + short)} of {memory_of(row, self.machine)} "
+            f"{' '.join([*least, 'and'] if least else ['with'])} "
             f"the {kept} that stay free, {units.size(free)} is free: {units.size(short)} short"
         )
         return _miss(candidate, Obstacle.MEMORY, reason, short / max(free, 1), short, device)

@@ -44,7 +44,7 @@ class Reasons:
         shape, settings = candidate.model.shape, placement.configuration
         for row in placement.memory.by_device:
             kept = units.size(kept_bytes(row, self.room_bytes))
-            free = f"{units.size(row.available_bytes)} of {memory_of(row)}"
+            free = f"{units.size(row.available_bytes)} of {memory_of(row, self.machine)}"
             yield f"needs {units.size(row.total_bytes)}, {free} is free; {kept} of it stay so"
         yield from _grounds(candidate.model, told, thinking)
         artifact = candidate.artifact
@@ -75,7 +75,8 @@ class Reasons:
             yield f"the engine takes {units.size(takes)}, by our formulas it would be {units.size(formulas)}"
         prompt = self.want.prompt_tokens or self.task.prompt_tokens
         loads = "" if pace.load_s is None else f", once it is loaded, which takes {units.seconds(pace.load_s)}"
-        yield f"a prompt of {prompt:,} tokens has its first token after {units.seconds(pace.first_token_s)}{loads}"
+        answers = "has its first token after" if self.task.writes else "is read in"
+        yield f"a prompt of {prompt:,} tokens {answers} {units.seconds(pace.first_token_s)}{loads}"
         if thinking:
             yield f"thinks before it answers, usually some {self.task.thinking_tokens:,} tokens: counted in its time"
         yield self._basis(placement, pace)
@@ -101,8 +102,9 @@ def kept_bytes(row: DeviceMemory, room_bytes: int) -> int:
     return max(margin_bytes(row.available_bytes), room_bytes if row.device == CPU else 0)
 
 
-def memory_of(row: DeviceMemory) -> str:
-    return "memory" if row.device == CPU else f"{row.device}'s memory"
+def memory_of(row: DeviceMemory, machine: Machine) -> str:
+    names = (one.name for one in machine.accelerators if one.id == row.device)
+    return "memory" if row.device == CPU else f"the {next(names, row.device)}'s memory"
 
 
 def _changed(settings: Configuration, tried: Sequence[Tried]) -> Iterator[str]:
@@ -117,7 +119,8 @@ def _changed(settings: Configuration, tried: Sequence[Tried]) -> Iterator[str]:
     if settings.flash_attention != usual.configuration.flash_attention:
         what.append("flash attention")
     gain = f"the expected prompt and answer take {units.seconds(task_s)} instead of {units.seconds(usual.task_s)}"
-    yield f"{' and '.join(what)}: {gain}"
+    if what:
+        yield f"{' and '.join(what)}: {gain}"
 
 
 def _grounds(model: Model, told: Grade | None, thinking: bool) -> Iterator[str]:
