@@ -69,7 +69,7 @@ class Reasons:
             yield f"the KV cache is kept in {settings.kv_type}, half the size of f16: what fits"
         if settings.ubatch < UBATCH:
             yield f"prompts are read {settings.ubatch} tokens at once instead of {UBATCH}: what fits"
-        yield from _changed(settings, tried)
+        yield from _changed(settings, tried, self.task.writes)
         if placement.memory.disagreement > DISAGREEING:
             takes, formulas = placement.memory.must_fit_bytes, placement.memory.analytic_must_fit_bytes
             yield f"the engine takes {units.size(takes)}, by our formulas it would be {units.size(formulas)}"
@@ -107,7 +107,7 @@ def memory_of(row: DeviceMemory, machine: Machine) -> str:
     return "memory" if row.device == CPU else f"the {next(names, row.device)}'s memory"
 
 
-def _changed(settings: Configuration, tried: Sequence[Tried]) -> Iterator[str]:
+def _changed(settings: Configuration, tried: Sequence[Tried], writes: bool) -> Iterator[str]:
     """What differs from the engine's defaults, which were tried first, and what it gains."""
     usual = tried[0]
     if settings == usual.configuration:
@@ -118,7 +118,8 @@ def _changed(settings: Configuration, tried: Sequence[Tried]) -> Iterator[str]:
         what.append("weights as they lie in the file, without the copy for the processor's fast kernels")
     if settings.flash_attention != usual.configuration.flash_attention:
         what.append("flash attention")
-    gain = f"the expected prompt and answer take {units.seconds(task_s)} instead of {units.seconds(usual.task_s)}"
+    expected = "the expected prompt and answer take" if writes else "the expected text takes"
+    gain = f"{expected} {units.seconds(task_s)} instead of {units.seconds(usual.task_s)}"
     if what:
         yield f"{' and '.join(what)}: {gain}"
 
