@@ -14,9 +14,9 @@ from llmctl.types.machine import Accelerator, Cpu, EngineInfo, Kernels, Machine,
 
 SUBJECT = "kernels"
 KERNELS = "the engine's kernels"
-USUAL_TYPES = ("Q4_K", "Q6_K", "Q8_0", "Q4_0", "Q5_K", "F16")
+USUAL_TYPES = ("Q4_K", "Q6_K", "Q8_0", "Q4_0", "Q5_K", "F16", "Q4_1")  # the last one is the starter's
 WEIGHT_TYPES = (
-    *(*USUAL_TYPES, "Q5_0", "Q4_1", "MXFP4", "IQ4_NL", "IQ4_XS", "Q3_K", "Q2_K", "BF16", "Q5_1", "IQ3_S", "IQ3_XXS"),
+    *(*USUAL_TYPES, "Q5_0", "MXFP4", "IQ4_NL", "IQ4_XS", "Q3_K", "Q2_K", "BF16", "Q5_1", "IQ3_S", "IQ3_XXS"),
 )
 QUICK_S = 1.6  # for the usual types; half of it more on a busy machine, and a second to begin
 BUDGET_S = 4.0  # for all of them: within eight seconds in all, on a busy machine too
