@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from xml.etree import ElementTree
 
 import pytest
 
 from llmctl.cli import bench
-from llmctl.cli.bench import DEPTHS
+from llmctl.cli.bench import DEPTHS, rounds
 from llmctl.cli.bench.chart import BAR_WIDTH, bars
 from llmctl.cli.bench.rounds import Foretold, Rates, Row
 from llmctl.cli.bench.svg import picture
-from llmctl.errors import UsageError
-from llmctl.types.answer import Finished, Usage
+from llmctl.engine.supervise import Engine, Worker
+from llmctl.errors import EngineError, UsageError
+from llmctl.types.answer import Finished, Message, Piece, PieceKind, Sampling, Usage
+from llmctl.types.endpoint import Address
 from tests.fakes.command import llmctl
 from tests.fakes.fits import fit_for
 
@@ -55,6 +58,7 @@ def test_lists_that_are_none(text: str, least: int) -> None:
         (("--plot", "speed"), "must end in .svg"),
         (("--depths", "many"), "whole numbers from 0 on"),
         (("--threads", "0"), "whole numbers from 1 on"),
+        (("--threads", "1,100000"), "this processor runs"),
     ],
 )
 def test_what_is_no_use(arguments: tuple[str, ...], words: str) -> None:
@@ -143,3 +147,32 @@ def test_a_document_has_every_row() -> None:
     assert [one["depth"] for one in data["rows"]] == [0, 512, 2048]
     assert data["rows"][0]["measured"]["prefill"] is None
     assert data["rows"][1]["predicted"]["decode_low_tok_s"] == 8.0
+
+
+@pytest.mark.parametrize(("answers", "depths"), [([32, 32, 32], [0, 512, 2048]), ([32, 3, 32], [0, 2048])])
+def test_a_depth_where_answers_end_too_early_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, answers: list[int], depths: list[int]
+) -> None:
+    made = measured(monkeypatch, dict(zip([0, 512, 2048], answers, strict=True)))
+    assert [row.depth for row in made] == depths
+
+
+def test_answers_that_all_end_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(EngineError, match="ends its answers too early"):
+        measured(monkeypatch, {0: 1, 512: 3, 2048: 0})
+
+
+def measured(monkeypatch: pytest.MonkeyPatch, answers: dict[int, int]) -> list[Row]:
+    """Rounds with an engine whose answers have so many tokens, by how deep they are asked for."""
+
+    def ask(_: object, messages: list[Message], sampling: Sampling) -> Iterator[Piece | Finished]:
+        prompt = len(messages[0].content.split())
+        deep = max((depth for depth in answers if depth <= prompt), default=0)
+        length = min(answers[deep], sampling.max_tokens or 0)
+        for _ in range(length):
+            yield Piece(PieceKind.TEXT, "word ")
+        yield Finished("stop", Usage(prompt, length), prefill_tokens=prompt, prefill_s=0.1)
+
+    monkeypatch.setattr(rounds, "ask", ask)
+    engine = Engine(cast(Worker, None), Address("http://127.0.0.1:1/v1", "m", None), 0.1, True, "a build")
+    return list(rounds.rounds(fit_for(None), engine, list(answers), 2, lambda _: None))

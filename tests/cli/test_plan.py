@@ -431,3 +431,8 @@ def test_the_heading_has_a_gpu_by_its_name_and_memory_once(
 ) -> None:
     lines = screen(capsys, "--machine", name)
     assert words in " ".join(line.strip() for line in lines[: lines.index("")])
+
+
+def test_a_quantized_cache_is_nothing_without_flash_attention(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "--kv-type", "q8_0", "--no-flash-attention"]) == 2
+    assert "exclude each other" in capsys.readouterr().err

@@ -72,6 +72,12 @@ def bench(
     if plot is not None and plot.suffix.lower() not in FORMATS:
         raise UsageError(f"--plot is {plot}, it must end in {' or '.join(FORMATS)}: what a chart can be written as")
     found = situation.look(out)
+    most = found.machine.cpu.logical_cores
+    if (count := max(one or 0 for one in counts)) > most > 0:
+        raise UsageError(
+            f"--threads is {count}, this processor runs {most} at once: more wait for each other at every layer",
+            hint=f"llmctl bench --threads {found.machine.cpu.usable_threads}",
+        )
     name = model or found.settings.model
     wanted = replace(
         situation.want(found.settings, explicit=name is not None), repack=repack, flash_attention=flash_attention

@@ -68,19 +68,25 @@ class _Timed:
 def rounds(
     fit: Fit, engine: Engine, depths: Sequence[int], repetitions: int, told: Callable[[str], None]
 ) -> Iterator[Row]:
-    """A row for each depth. Raises EngineError for a model that always ends its answers too early."""
-    few, many = (_asked(engine, _prompt(0, words), seed=0).finished.usage.prompt_tokens for words in (0, SAMPLE_WORDS))
+    """A row for each depth, but for those where the model always ended its answers too early. Raises EngineError if
+    that was everywhere."""
+    few, many = (_prompt_tokens(engine, words) for words in (0, SAMPLE_WORDS))
     if few is None or many is None:
         raise EngineError(f"{fit.candidate.model.id}: the engine does not tell how long a prompt is")
     per_word = max((many - few) / SAMPLE_WORDS, 0.5)
-    number = 0
+    number = rows = 0
     for depth in depths:
         made = []
         for turn in range(1, repetitions + 1):
             number += 1  # each prompt begins in its own way: the engine keeps what two have in common
-            made.append(_asked(engine, _prompt(number, round(max(0, depth - few) / per_word)), seed=number))
-            told(f"depth {depth:,}, {turn} of {repetitions}")
-        yield _row(fit, depth, made)
+            timed = _asked(engine, _prompt(number, round(max(0, depth - few) / per_word)), seed=number)
+            made += [timed] if timed is not None else []
+            told(f"depth {depth:,}, {turn} of {repetitions}{'' if timed else ': it ended its answers too early'}")
+        if made:
+            rows += 1
+            yield _row(fit, depth, made)
+    if not rows:
+        raise EngineError(f"{engine.address.model} ends its answers too early to measure")
 
 
 def _row(fit: Fit, depth: int, made: Sequence[_Timed]) -> Row:
@@ -113,8 +119,18 @@ def _prompt(number: int, words: int) -> str:
     return f"{number}. {made} {TASK}" if words else f"{number}. {TASK}"
 
 
-def _asked(engine: Engine, prompt: str, *, seed: int) -> _Timed:
-    """One answer that is long enough, its tokens by the clock on the wall, as whoever reads it sees them come."""
+def _prompt_tokens(engine: Engine, words: int) -> int | None:
+    """How many tokens the prompt with so many words has, however short its answer is."""
+    sampling = Sampling(max_tokens=1, temperature=0.0)
+    for piece in ask(engine, [Message("user", _prompt(0, words))], sampling):
+        if isinstance(piece, Finished):
+            return piece.usage.prompt_tokens
+    return None
+
+
+def _asked(engine: Engine, prompt: str, *, seed: int) -> _Timed | None:
+    """One answer that is long enough, its tokens by the clock on the wall, as whoever reads it sees them come; None if
+    the model ended them all too early."""
     for turn in range(TRIES):
         sampling = Sampling(max_tokens=ANSWER_TOKENS, temperature=0.8, seed=seed * TRIES + turn)
         first = last = 0.0
@@ -132,7 +148,7 @@ def _asked(engine: Engine, prompt: str, *, seed: int) -> _Timed:
                 prefill = finished.prefill_tokens / finished.prefill_s
             return _Timed(prefill, (answer - 1) / (last - first), finished)
         prompt = "Again: " + prompt  # else the engine would have all of it in its cache
-    raise EngineError(f"{engine.address.model} ends its answers too early to measure")
+    return None
 
 
 def summary(rates: Sequence[float]) -> Rates:

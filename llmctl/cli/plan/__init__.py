@@ -147,6 +147,7 @@ def plan(
 
     out = Output("plan", as_json=json)
     allowed = None if max_download is None else asked.size("--max-download", max_download)
+    asked.check_cache(kv_type and kv_type.value, flash_attention)
     if lang is not None:
         asked.check_language(lang)
     if plot is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmctl.errors import UsageError
+from llmctl.types.plan import F16
 
 if TYPE_CHECKING:
     from llmctl.types.machine import Machine
@@ -23,6 +24,15 @@ def check_language(given: str) -> None:
     raise UsageError(
         f"--lang is {given!r}, it must be a code of two or three letters", hint=f"llmctl plan --lang {code}"
     )
+
+
+def check_cache(kv_type: str | None, flash_attention: bool | None) -> None:
+    if kv_type not in (None, F16) and flash_attention is False:
+        raise UsageError(
+            f"--kv-type {kv_type} and --no-flash-attention exclude each other: "
+            "llama.cpp keeps a quantized cache for flash attention only",
+            hint=f"llmctl plan --kv-type {kv_type}",
+        )
 
 
 def check_picture(file: Path) -> None:
