@@ -32,14 +32,13 @@ HOST_BUFFERS = (CPU, "host")  # CPU, CUDA_Host, Vulkan_Host
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a model goes with its settings. ``parts`` are the CPU's, first, and each device's. ``offloaded`` is the
-    share of what a token streams that lies on devices, ``accelerator`` the one that has most of it. ``shortages`` has
-    the bytes that are missing on each device that has no room, margin included: none if it fits.
+    """Where a model goes with its settings. ``parts`` are the CPU's, first, and each device's; ``accelerator`` is the
+    device that has most of the weights. ``shortages`` has the bytes that are missing on each device that has no room,
+    margin included: none if it fits.
     """
 
     memory: MemoryPlan
     configuration: Configuration
-    offloaded: float
     accelerator: Accelerator | None
     shortages: Mapping[str, int]
     parts: tuple[Part, ...]
@@ -275,7 +274,6 @@ class Placer:
         return Placement(
             memory,
             configuration,
-            self._offloaded(configuration),
             None if most is None else by_id[most.device],
             {name: size for name, size in short.items() if size > 0},
             self._parts(configuration),
@@ -295,18 +293,6 @@ class Placer:
         counts = configuration.layers_per_device or (configuration.gpu_layers,)
         cuts = zip(self.devices, self._cuts(configuration, counts), strict=True)
         return parts(self.shape, self.stack(configuration), configuration, [(one, *cut) for one, cut in cuts])
-
-    def _offloaded(self, configuration: Configuration) -> float:
-        """The share of the bytes that a token streams: of routed experts it uses a few."""
-        if configuration.gpu_layers == 0:
-            return 0.0
-        model, stay = self.stack(configuration), configuration.cpu_expert_layers
-        first = self.height - configuration.gpu_layers
-        unused = 1 - self.shape.n_expert_used / self.shape.n_expert if self.shape.n_expert else 0.0
-        all_of_it = model.weights[-1] - unused * model.experts[-1]
-        weights, _, _ = self._cut(configuration, first, self.height)
-        there = weights - self.beside_bytes - unused * (model.experts[-1] - model.experts[max(first, stay)])
-        return there / all_of_it if all_of_it else 0.0
 
 
 def _room(available_bytes: int) -> int:

@@ -41,7 +41,8 @@ class TestOneDevice:
     def test_all_layers_and_the_head_where_they_fit(self) -> None:
         placement = placed(desktop(), SHAPE, WEIGHTS)
         assert placement.gpu_layers == SHAPE.n_layer + 1
-        assert placement.offloaded == 1.0
+        here, there = placement.parts
+        assert (here.dense, here.layers, there.dense, there.layers) == (0, 0, 1, 1)
         assert placement.configuration.layers_per_device == ()
         host, card = placement.memory.by_device
         assert (host.device, card.device) == (CPU, "cuda0")
@@ -200,13 +201,13 @@ class TestExperts:
         layers, expert_layers = self.put(desktop(2))
         assert 0 < layers < 25 and expert_layers == 24
 
-    def test_the_used_ones_count_for_speed(self) -> None:
-        """Four of 32 experts are used: with all of them on the CPU, about half of what a token streams stays there."""
+    def test_experts_on_the_cpu_are_no_part_of_the_card(self) -> None:
         shape, weights = self.moe.model.shape, self.moe.artifact.weights
-        placement = Placer(desktop(4), shape, weights).place(Configuration(8192, gpu_layers=25, cpu_expert_layers=24))
-        experts = weights.expert_bytes * 4 / 32
-        dense = weights.total_bytes - weights.embedding_bytes - weights.expert_bytes
-        assert placement.offloaded == pytest.approx(dense / (dense + experts), rel=0.01)
+        placer = Placer(desktop(4), shape, weights)
+        for stay, experts_there in ((24, 0.0), (12, 0.5)):
+            here, there = placer.place(Configuration(8192, gpu_layers=25, cpu_expert_layers=stay)).parts
+            assert (there.layers, there.dense) == pytest.approx((1.0, 1.0))
+            assert (there.experts, here.experts) == pytest.approx((experts_there, 1 - experts_there))
 
 
 class TestTheEnginesOwnSums:
