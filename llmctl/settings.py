@@ -1,7 +1,8 @@
 """One table of settings. Precedence: flag > LLMCTL_* > project file > user file > default.
 
 The project file (``llmctl.toml`` in the working directory) comes with whatever was checked out there, so it may
-choose a model or a task but never where a prompt goes: endpoints and the policy are the user's own file's.
+choose a model or a task but never where a prompt goes: endpoints and the policy are the user's own file's, and which of
+the effective values are the project's is kept (``Project``), so that none of them makes a prompt leave.
 """
 
 from __future__ import annotations
@@ -10,19 +11,21 @@ import errno
 import math
 import os
 import stat
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from llmctl import paths, record
-from llmctl.errors import ConfigError, NotFoundError, OfflineError, ResourceError
+from llmctl.errors import ConfigError, NotFoundError, OfflineError, ResourceError, UsageError
 from llmctl.types.endpoint import Endpoint, Policy
 
 PROJECT_FILE = "llmctl.toml"
 HUB_URL = "https://huggingface.co"
 FILE_LIMIT_BYTES = 1 << 20
+LOCK_WAIT_S = 10.0  # a change of the file takes milliseconds; who holds the lock for longer is stuck
 MOST = (1 << 31) - 1  # llama.cpp counts tokens and threads in 32 bits
 
 
@@ -99,8 +102,26 @@ SETTINGS = (
 
 
 @dataclass(frozen=True)
+class Project:
+    """The effective settings that come from a project file. ``values`` are what it says, ``own`` what they would be
+    without it."""
+
+    file: Path
+    values: Mapping[str, Any]
+    own: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        """``llmctl.toml sets context = 512, task = 'code'``"""
+        return f"{self.file} sets " + ", ".join(f"{name} = {_shown(value)}" for name, value in self.values.items())
+
+
+@dataclass(frozen=True)
 class Settings:
-    """Every setting with its effective value, and the endpoints the user has added."""
+    """Every setting with its effective value, and the endpoints the user has added.
+
+    ``project`` is what a project file has decided, None where it decides nothing. ``warnings`` say which file was
+    passed over, and why.
+    """
 
     model: str | None
     task: str
@@ -112,6 +133,12 @@ class Settings:
     offline: bool
     history: bool
     endpoints: tuple[Endpoint, ...]
+    project: Project | None = None
+    warnings: tuple[str, ...] = ()
+
+    def without_project(self) -> Settings:
+        """The same settings as they would be without the project file."""
+        return self if self.project is None else replace(self, project=None, **self.project.own)
 
     def require_network(self, what: str) -> None:
         """Raises OfflineError, for ``what``, which isn't on this machine, if the network may not be used."""
@@ -133,11 +160,15 @@ class Settings:
 
 
 def load(project: Path | None = None) -> Settings:
-    """Reads files and environment. Raises ConfigError naming file or variable, setting, and what was expected."""
+    """Reads files and environment. Raises ConfigError naming file or variable, setting, and what was expected.
+
+    A project file that can't be read at all (no permission, a link to nothing) is passed over with a warning: the
+    working directory is not always the user's own.
+    """
     user_file = paths.config_file()
     project_file = (project or Path()) / PROJECT_FILE
     user = _read(user_file)
-    local = _read(project_file)
+    local, warnings = _read_project(project_file)
     allowed = {setting.name for setting in SETTINGS if setting.project}
     if forbidden := sorted(set(local) - allowed):
         raise ConfigError(
@@ -151,18 +182,30 @@ def load(project: Path | None = None) -> Settings:
             hint="settings are: " + ", ".join(setting.name for setting in SETTINGS),
         )
     values = {setting.name: _value(setting, local, project_file, user, user_file) for setting in SETTINGS}
+    decided = {name: values[name] for name in local if not _variables(setting_named(name))}
+    own = {name: _value(setting_named(name), {}, project_file, user, user_file) for name in decided}
     endpoints = _endpoints(user.get("endpoints", {}), user_file)
     if values["policy"] is None:
         values["policy"] = Policy.PREFER_LOCAL if endpoints else Policy.LOCAL_ONLY
-    return Settings(endpoints=endpoints, **values)
+    decides = Project(project_file, decided, own) if decided else None
+    return Settings(endpoints=endpoints, project=decides, warnings=warnings, **values)
+
+
+def setting_named(name: str) -> Setting:
+    """The row of the table with that name."""
+    return next(setting for setting in SETTINGS if setting.name == name)
+
+
+def _variables(setting: Setting) -> list[tuple[str, str]]:
+    """The environment variables that set it, the one that counts first, with their values."""
+    names = (setting.variable, *setting.also)
+    return [(name, os.environ[name]) for name in names if os.environ.get(name)]
 
 
 def _value(
     setting: Setting, local: Mapping[str, Any], local_file: Path, user: Mapping[str, Any], user_file: Path
 ) -> Any:
-    places: list[tuple[str, Any]] = [
-        (variable, os.environ[variable]) for variable in (setting.variable, *setting.also) if os.environ.get(variable)
-    ]
+    places: list[tuple[str, Any]] = [*_variables(setting)]
     places += [
         (f"{file}: {setting.name}", table[setting.name])
         for table, file in ((local, local_file), (user, user_file))
@@ -184,7 +227,29 @@ def _shown(raw: Any) -> str:
     return repr(raw)
 
 
+def _read_project(file: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The project's file, empty where there is none; a warning instead where it can't be read. Raises ConfigError for
+    what is no configuration."""
+    try:
+        return _read(file), _dangling(file)
+    except UnreadableError as error:
+        return {}, (f"{error.message}; it is passed over",)
+
+
+def _dangling(file: Path) -> tuple[str, ...]:
+    """A warning if ``file`` is a link to nothing."""
+    with suppress(OSError):
+        if file.is_symlink() and not file.exists():
+            return (f"{file} is a link to a file that is not there; it is passed over",)
+    return ()
+
+
+class UnreadableError(ConfigError):
+    """The system doesn't let us read the file."""
+
+
 def _read(file: Path) -> dict[str, Any]:
+    """The TOML in ``file``, empty where there is none. Raises ConfigError, UnreadableError."""
     import tomllib
 
     try:
@@ -200,7 +265,7 @@ def _read(file: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a number too long, nesting too deep
         raise ConfigError(f"{file} is not valid TOML: {error}") from error
     except OSError as error:
-        raise ConfigError(f"{file} can't be read: {error.strerror}") from error
+        raise UnreadableError(f"{file} can't be read: {error.strerror}") from error
 
 
 def _endpoints(tables: Any, file: Path) -> tuple[Endpoint, ...]:
@@ -209,40 +274,98 @@ def _endpoints(tables: Any, file: Path) -> tuple[Endpoint, ...]:
     made = []
     for name, table in tables.items():
         try:
-            made.append(Endpoint(name=name, **{key: _text(value) for key, value in table.items()}))
+            fields: dict[str, Any] = {key: _field(key, value) for key, value in table.items()}
+            made.append(Endpoint(name=name, **fields))
         except (TypeError, ValueError, AttributeError) as error:
             raise ConfigError(
-                f"{file}: [endpoints.{name}] must hold url and model, and may hold key_env and ca_file, all text"
+                f"{file}: [endpoints.{name}] must hold url and model, and may hold key_env and ca_file, all text, and "
+                "plain_http, true or false"
             ) from error
     return tuple(made)
 
 
-def add_endpoint(endpoint: Endpoint) -> Path:
-    """Writes ``endpoint`` into the user's file, keeping what stands there, comments too. Returns the file."""
-    fields = ("url", "model", "key_env", "ca_file")
-    return _edit(endpoint.name, {field: value for field in fields if (value := getattr(endpoint, field))})
+def _field(name: str, value: Any) -> str | bool:
+    """The value of one line of an endpoint's table. Raises ValueError."""
+    if name != "plain_http":
+        return _text(value)
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+def add_endpoint(endpoint: Endpoint, *, replacing: bool = True) -> Path:
+    """Writes ``endpoint`` into the user's file, keeping what stands there, comments too. Returns the file.
+
+    Raises UsageError if there is one of that name and ``replacing`` is not wanted, ConfigError, ResourceError.
+    """
+    fields = ("url", "model", "key_env", "ca_file", "plain_http")
+    table = {field: value for field in fields if (value := getattr(endpoint, field))}
+
+    def added(endpoints: Mapping[str, Any]) -> None:
+        if endpoint.name in endpoints and not replacing:
+            raise UsageError(f"there is an endpoint named {endpoint.name} already", hint="--force replaces it")
+
+    return _edit(endpoint.name, table, added)
 
 
 def remove_endpoint(name: str) -> Path:
-    """Takes an endpoint out of the user's file. The caller has checked that it is there."""
-    return _edit(name, None)
+    """Takes an endpoint out of the user's file. Raises NotFoundError, ConfigError, ResourceError."""
+
+    def removed(endpoints: Mapping[str, Any]) -> None:
+        if name not in endpoints:
+            raise NotFoundError(f"there is no endpoint named {name}", hint="llmctl endpoint list")
+
+    return _edit(name, None, removed)
 
 
-def _edit(name: str, table: Mapping[str, str] | None) -> Path:
-    """Rewrites the user's file with ``table`` as the endpoint of that name, or without it.
+def _edit(name: str, table: Mapping[str, Any] | None, check: Callable[[Mapping[str, Any]], None]) -> Path:
+    """Rewrites the user's file with ``table`` as the endpoint of that name, or without it, as the only process that
+    does so now. ``check`` gets the endpoints that there are and may refuse.
 
     Where the file is a link (into somebody's dotfiles), its target is rewritten. Raises ConfigError, or ResourceError
-    when the disk is full.
+    when the disk is full or another process keeps the lock.
     """
     file = Path(os.path.realpath(paths.config_file()))
-    wanted = _read(file)
-    endpoints = {one: dict(values) for one, values in wanted.get("endpoints", {}).items() if one != name}
-    wanted["endpoints"] = endpoints if table is None else {**endpoints, name: dict(table)}
-    replace_file(file, _edited(file, name, table, wanted))
+    with _locked(file):
+        wanted = _read(file)
+        check(wanted.get("endpoints", {}))
+        endpoints = {one: dict(values) for one, values in wanted.get("endpoints", {}).items() if one != name}
+        wanted["endpoints"] = endpoints if table is None else {**endpoints, name: dict(table)}
+        replace_file(file, _edited(file, name, table, wanted))
     return file
 
 
-def _edited(file: Path, name: str, table: Mapping[str, str] | None, wanted: Mapping[str, Any]) -> str:
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """One process at a time changes the settings: what it has read is still there when it writes.
+
+    The lock is in the cache folder, because the file may lie among somebody's dotfiles. Waits LOCK_WAIT_S; raises
+    ResourceError.
+    """
+    from filelock import FileLock, Timeout
+
+    place = paths.cache_dir() / "config.lock"
+    lock = FileLock(place)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=LOCK_WAIT_S)
+    except Timeout as error:
+        raise ResourceError(
+            f"{file} is being changed by another process, for more than {LOCK_WAIT_S:.0f} s now",
+            hint="run the same command again when that is done",
+        ) from error
+    except (OSError, NotImplementedError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise ResourceError(
+            f"the lock {place} can't be had: {reason}", hint="export XDG_CACHE_HOME=/path   where you may write"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _edited(file: Path, name: str, table: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> str:
     """The file's new text, comments kept. It is read again, and must say what is ``wanted`` and nothing else."""
     import tomllib
 

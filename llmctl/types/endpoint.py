@@ -22,13 +22,15 @@ class Side(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A private server the user has added. ``key_env`` names the variable that holds the key, never the key."""
+    """A private server the user has added. ``key_env`` names the variable that holds the key, never the key.
+    ``plain_http`` is the user's consent to send prompts to another machine unencrypted."""
 
     name: str
     url: str
     model: str
     key_env: str | None = None
     ca_file: str | None = None
+    plain_http: bool = False
 
 
 @dataclass(frozen=True, slots=True)
