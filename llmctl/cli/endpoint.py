@@ -80,8 +80,9 @@ def add(
         if not Path(ca_file).is_file():
             raise UsageError(f"there is no file {ca_file}")
         ca_file = str(Path(ca_file).resolve())
+    load(out)  # a file with something wrong in it is not written to
     file = settings.add_endpoint(Endpoint(name, address, model, key_env, ca_file, plain_http), replacing=force)
-    loaded = load(out)
+    loaded = settings.load()
     out.note(f"Added {name}: {model} at {host_of(address)}. Policy: {loaded.policy}. Kept in {file}.")
     _what_it_means(out, loaded, loaded.endpoint(name), file)
     row = {"name": name, "url": address, "model": model, "key_env": key_env, "ca_file": ca_file}

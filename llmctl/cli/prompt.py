@@ -39,7 +39,7 @@ def utf8(argument: str) -> str:
 
 def _stdin(out: Output) -> bytes:
     """All of stdin up to its end; nothing, with a warning, where it can't be read. Raises UsageError for more than
-    LIMIT_BYTES."""
+    LIMIT_BYTES, and where it breaks off: half a prompt is another one."""
     file, read = sys.stdin.fileno(), bytearray()
     silent = False
     try:
@@ -54,8 +54,10 @@ def _stdin(out: Output) -> bytes:
             if len(read) > LIMIT_BYTES:
                 raise UsageError(f"stdin brings more than {LIMIT_BYTES:,} bytes, which no context takes")
     except OSError as error:
+        if read:
+            raise UsageError(f"stdin broke off after {len(read):,} bytes: {error.strerror}") from error
         out.warn(f"stdin can't be read: {error.strerror}")
-        return bytes(read)
+        return b""
 
 
 def _arrives(file: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated
@@ -83,8 +83,9 @@ def run(
     from llmctl.types.answer import Message, Sampling
 
     out = Output("run", as_json=json, quiet=quiet)
-    if local and endpoint:
+    if local and endpoint is not None:
         raise UsageError("--local and --endpoint exclude each other")
+    _require_names({"--model": model, "--endpoint": endpoint, "--task": task})
     text = whole(out, prompt, no_stdin=no_stdin)
     messages = ([Message("system", utf8(system))] if system else []) + [Message("user", text)]
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed)
@@ -92,6 +93,13 @@ def run(
     loaded = replace(loaded, offline=loaded.offline or offline)
     asked = Asked(model, task, context, threads, _estimated_tokens(messages), max_tokens)
     ask(out, loaded, messages, sampling, lambda: _here(out, loaded, asked, yes=yes, local=local), local, endpoint)
+
+
+def _require_names(options: Mapping[str, str | None]) -> None:
+    """Raises UsageError for an option that was given nothing, as by an empty variable: it is not the same as none."""
+    for option, value in options.items():
+        if value is not None and not value.strip():
+            raise UsageError(f"{option} was given an empty name", hint="llmctl run --help")
 
 
 @dataclass(frozen=True)
@@ -164,7 +172,7 @@ def _execute(
     from llmctl.router.route import route
     from llmctl.types.endpoint import Policy
 
-    pinned = loaded.endpoint(endpoint) if endpoint else None
+    pinned = None if endpoint is None else loaded.endpoint(endpoint)
     policy, endpoints, offline = loaded.policy, loaded.endpoints, loaded.offline
     if pinned is not None or (policy is Policy.REMOTE_ONLY and not local):
         decided = route(None, policy, endpoints, pinned=pinned, offline=offline)

@@ -296,6 +296,14 @@ def test_a_broken_configuration(command: tuple[str, ...], endpoint: Any) -> None
     assert file.read_text() == "model = "
 
 
+def test_a_file_with_an_unknown_setting_is_not_written_to(endpoint: Any) -> None:
+    file = paths.config_file()
+    file.parent.mkdir(parents=True)
+    file.write_text("modle = 'x'\n")
+    assert endpoint("add", *OFFICE).code == 10
+    assert file.read_text() == "modle = 'x'\n"
+
+
 def test_a_policy_that_was_set_stays(endpoint: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMCTL_POLICY", "local-only")
     told = endpoint("add", *OFFICE).err

@@ -282,6 +282,9 @@ STAY = (
     Stays("setting broken file", 8, ("the setting model = './broken.gguf'",), user="model = './broken.gguf'"),
     Stays("setting no model", 4, ("the setting model = 'nonsense'",), user="model = 'nonsense'"),
     Stays("setting from home", 8, ("the setting model = '~/broken.gguf'",), user="model = '~/broken.gguf'"),
+    Stays("-m empty", 2, ("--model was given an empty name",), ("-m", "", SECRET)),
+    Stays("-e empty", 2, ("--endpoint was given an empty name",), ("-e", "", SECRET)),
+    Stays("--local and -e empty", 2, ("exclude each other",), ("--local", "-e", "", SECRET)),
     Stays("unknown task", 2, ("nonsense",), ("--task", "nonsense", SECRET)),
     # offline
     *(
@@ -353,6 +356,24 @@ def test_the_users_own_settings_still_hand_over_beside_a_project_file(place: Pla
     """A project file stops nothing that would have happened without it."""
     (place.home / "llmctl.toml").write_text("min_tok_s = 1e9")
     left(place.run("--json", SECRET, LLMCTL_MIN_TOK_S="2e9"), place, LeaveReason.NOTHING_FITS)
+
+
+@pytest.mark.parametrize(
+    ("reason", "arguments", "environment"),
+    [
+        (LeaveReason.PROMPT_TOO_LONG, ("x" * 400 + SECRET,), {"LLMCTL_CONTEXT": "256"}),
+        (LeaveReason.NOTHING_FITS, ("-c", "100000000", SECRET), {}),
+        (LeaveReason.PREFER_REMOTE, (SECRET,), {"LLMCTL_POLICY": "prefer-remote"}),
+        (LeaveReason.REMOTE_ONLY, (SECRET,), {"LLMCTL_POLICY": "remote-only"}),
+        (LeaveReason.PINNED, ("-e", "near", "-m", "tiny", SECRET), {}),
+    ],
+)
+def test_the_users_own_will_beside_a_project_file_that_says_the_same(
+    reason: LeaveReason, arguments: tuple[str, ...], environment: Mapping[str, str], place: Place
+) -> None:
+    """Variables and flags are the user's, and so is a policy; what a project file says changes nothing about it."""
+    (place.home / "llmctl.toml").write_text("context = 300\nmin_tok_s = 1")
+    left(place.run("--json", *arguments, **environment), place, reason)
 
 
 # What asks nobody

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from llmctl import paths
 from llmctl.engine.supervise import Engine
-from llmctl.errors import EngineDiedError, EngineError
+from llmctl.errors import DecodingError, EngineDiedError, EngineError
 from llmctl.router.answer import Progress, answer, handed_over, local_sampling
 from llmctl.types.answer import Message, Piece, Sampling
-from llmctl.types.endpoint import Endpoint, LeaveReason, Local, Remote
+from llmctl.types.endpoint import LOCAL_FAILURES, Endpoint, LeaveReason, Local, Remote
 from llmctl.types.plan import Fit
-from tests.fakes.chat_server import DONE, ChatServer, data, event, stream
+from tests.fakes.chat_server import DONE, ChatServer, Reply, data, event, status, stream
 from tests.fakes.fits import fit_for
 
 
@@ -94,3 +94,38 @@ def test_what_the_caller_asks_for_is_kept(
     candidate = FIT.candidate
     fit = replace(FIT, candidate=replace(candidate, model=replace(candidate.model, sampling=published)))
     assert local_sampling(fit, Sampling(seed=1, extra=asked)) == Sampling(seed=1, extra=carried)
+
+
+# The engine, played by a server: what it answers when its first decode fails
+
+
+class NoWorker:
+    """What an engine has for a process, for one that has none."""
+
+    def close(self) -> None: ...
+
+
+FAILED = {"error": {"message": "decoding failed: llama_decode returned 1", "code": "decoding"}}
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [status(400, FAILED), stream(event("<think>"), data(FAILED))],
+    ids=["before-anything", "after-the-opened-thoughts"],
+)
+def test_a_first_decode_that_fails_is_a_failure_of_the_engine(reply: Reply, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ChatServer(reply) as engine, ChatServer(stream(event("Hi", finish="stop"), DONE)) as office:
+        started = Engine(cast(Any, NoWorker()), engine.address(), 0.1, True, "none")
+        monkeypatch.setattr("llmctl.router.answer.start", lambda *_, **__: started)
+        route = Local(FIT, "it fits", Endpoint("office", office.url, "m"))
+        made = answer(route, [Message("user", "hi")], Sampling(), listener=Nobody(), so_far=Progress(), record=False)
+    assert made.route.left_because is LeaveReason.ENGINE_FAILED
+    assert "decoding failed: llama_decode returned 1" in made.route.reason
+    assert len(office.requests) == 1
+    named = dict.fromkeys(LOCAL_FAILURES, "-m x names what is to answer")
+    with ChatServer(reply) as engine, ChatServer(stream(event("Hi", finish="stop"), DONE)) as office:
+        started = Engine(cast(Any, NoWorker()), engine.address(), 0.1, True, "none")
+        route = Local(FIT, "it fits", Endpoint("office", office.url, "m"), named)
+        with pytest.raises(DecodingError, match="so nothing was sent to office"):
+            answer(route, [Message("user", "hi")], Sampling(), listener=Nobody(), so_far=Progress(), record=False)
+    assert office.connections == 0
