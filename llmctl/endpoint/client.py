@@ -20,7 +20,6 @@ from llmctl.errors import (
     AccessError,
     CertificateError,
     ContextError,
-    DecodingError,
     EngineError,
     LlmctlError,
     NetworkError,
@@ -175,8 +174,6 @@ def refusal(response: requests.Response, address: Address) -> LlmctlError:
         wait_s = net.retry_after_s(response.headers)
         hint = "try again later" if wait_s is None else f"try again in {wait_s:.0f} s"
         return NetworkError(f"{host} answered {status}{says}", hint=hint)
-    if "decoding" in code.split():  # our own engine's word for a request that it took and could not compute
-        return DecodingError(words or f"{host} could not compute the answer")
     return EngineError(f"{host} refused the request ({status}){says}")
 
 
@@ -243,8 +240,7 @@ def _pieces(response: requests.Response, address: Address) -> Iterator[Piece | F
             heard.complete = True
             break
         if error := event.get("error"):
-            failed = isinstance(error, dict) and error.get("code") == "decoding"
-            raise (DecodingError if failed else EngineError)(f"{host} failed in the middle: {_words(error, address)}")
+            raise EngineError(f"{host} failed in the middle: {_words(error, address)}")
         heard.note(event)
         choices = event.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices else None

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from llmctl.cli.output import PIPE_WIDTH, Output, colour, envelope, jsonable
 from llmctl.errors import NetworkError, PolicyError
 from llmctl.types.answer import Answer, Executed, LeftMachine, Predicted, Timings, Usage
-from llmctl.types.endpoint import Endpoint, Local, Policy, Remote, Side
+from llmctl.types.endpoint import Endpoint, LeaveReason, Local, Policy, Remote, Side
 from llmctl.types.header import Header, Tensor
 from llmctl.types.machine import (
     Accelerator,
