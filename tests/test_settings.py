@@ -556,7 +556,7 @@ def test_of_many_who_add_the_same_name_one_does(user: Path) -> None:
 
 def test_a_lock_that_cannot_be_had(user: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     user.write_text(WRITTEN)
-    monkeypatch.setattr(settings, "LOCK_WAIT_S", 0.1)
+    monkeypatch.setattr("llmctl.settings.file.LOCK_WAIT_S", 0.1)
     lock = paths.cache_dir() / "config.lock"
     lock.parent.mkdir(parents=True)
     with FileLock(lock), pytest.raises(ResourceError, match="is being changed by another process"):

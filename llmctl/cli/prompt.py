@@ -40,9 +40,9 @@ def utf8(argument: str) -> str:
 def _stdin(out: Output) -> bytes:
     """All of stdin up to its end; nothing, with a warning, where it can't be read. Raises UsageError for more than
     LIMIT_BYTES, and where it breaks off: half a prompt is another one."""
-    file, read = sys.stdin.fileno(), bytearray()
-    silent = False
+    read, silent = bytearray(), False
     try:
+        file = sys.stdin.fileno()
         while True:
             if not silent and not _arrives(file):
                 silent = True
@@ -55,8 +55,8 @@ def _stdin(out: Output) -> bytes:
                 raise UsageError(f"stdin brings more than {LIMIT_BYTES:,} bytes, which no context takes")
     except OSError as error:
         if read:
-            raise UsageError(f"stdin broke off after {len(read):,} bytes: {error.strerror}") from error
-        out.warn(f"stdin can't be read: {error.strerror}")
+            raise UsageError(f"stdin broke off after {len(read):,} bytes: {error.strerror or error}") from error
+        out.warn(f"stdin can't be read: {error.strerror or error}")
         return b""
 
 

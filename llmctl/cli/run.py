@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,12 +14,12 @@ from llmctl.cli.output import Output
 from llmctl.errors import LlmctlError, UsageError
 
 if TYPE_CHECKING:
-    from llmctl.cli.situation import Situation
+    from llmctl.cli.local_run import LocalRun
     from llmctl.engine.supervise import Engine
     from llmctl.settings import Settings
     from llmctl.types.answer import Answer, Message, Piece, Sampling
-    from llmctl.types.endpoint import Barred, Endpoint
-    from llmctl.types.plan import Fit, NoFit, Want
+    from llmctl.types.endpoint import Endpoint
+    from llmctl.types.plan import Fit
 
 
 def run(
@@ -78,6 +75,7 @@ def run(
     6 a broken file, 7 disk full, 8 the engine failed, 9 access, 10 configuration, 11 policy, 130 Ctrl-C.
     """
     from llmctl.cli import configuration
+    from llmctl.cli.local_run import Asked, local_run
     from llmctl.cli.prompt import prompt as whole
     from llmctl.cli.prompt import utf8
     from llmctl.types.answer import Message, Sampling
@@ -92,7 +90,7 @@ def run(
     loaded = configuration.load(out)
     loaded = replace(loaded, offline=loaded.offline or offline)
     asked = Asked(model, task, context, threads, _estimated_tokens(messages), max_tokens)
-    ask(out, loaded, messages, sampling, lambda: _here(out, loaded, asked, yes=yes, local=local), local, endpoint)
+    ask(out, loaded, messages, sampling, lambda: local_run(out, loaded, asked, yes=yes, local=local), local, endpoint)
 
 
 def _require_names(options: Mapping[str, str | None]) -> None:
@@ -102,39 +100,12 @@ def _require_names(options: Mapping[str, str | None]) -> None:
             raise UsageError(f"{option} was given an empty name", hint="llmctl run --help")
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What was asked for on the command line."""
-
-    model: str | None
-    task: str | None
-    context: int | None
-    threads: int | None
-    prompt_tokens: int
-    answer_tokens: int | None
-
-    def want(self, loaded: Settings, *, named: bool) -> Want:
-        """What is wanted with these settings; ``named``: a model is."""
-        from llmctl.cli import situation
-
-        wanted = situation.want(loaded, task=self.task, context=self.context, threads=self.threads, explicit=named)
-        return replace(wanted, prompt_tokens=self.prompt_tokens, answer_tokens=self.answer_tokens)
-
-
-@dataclass(frozen=True)
-class Here:
-    """What would run on this machine, and for which of its failures the prompt may not leave."""
-
-    planned: Fit | NoFit
-    barred: Barred = field(default_factory=dict)
-
-
 def ask(
     out: Output,
     loaded: Settings,
     messages: list[Message],
     sampling: Sampling,
-    here: Callable[[], Here],
+    here: Callable[[], LocalRun],
     local: bool = False,
     endpoint: str | None = None,
 ) -> None:
@@ -161,7 +132,7 @@ def _execute(
     loaded: Settings,
     messages: list[Message],
     sampling: Sampling,
-    here: Callable[[], Here],
+    here: Callable[[], LocalRun],
     story: Story,
     *,
     local: bool,
@@ -192,90 +163,6 @@ def _execute(
         )
     finally:
         worker.close()
-
-
-def _here(out: Output, loaded: Settings, asked: Asked, *, yes: bool, local: bool) -> Here:
-    """What would run here, its file fetched if it is to run, and what must not make the prompt leave."""
-    from llmctl.cli import choose, situation
-    from llmctl.router.barred import barred
-    from llmctl.router.route import first_allowed
-    from llmctl.types.endpoint import Policy
-
-    name, named = asked.model or loaded.model, _named(loaded, asked)
-    with _naming(named if asked.model is None else None):
-        shelf = situation.shelf(out, loaded=loaded)
-        # Measuring takes seconds: worth it before a download is chosen, not before what is here answers.
-        at_hand = any(candidate.path for candidate in shelf.candidates(name))
-        found = situation.look(out, before=shelf, measure=not at_hand)
-        wanted = asked.want(loaded, named=name is not None)
-        planned = choose.choose(found, name, wanted)
-        server = first_allowed(loaded.policy, loaded.endpoints, local=local, offline=loaded.offline)
-        own = None
-        if server is not None and loaded.project is not None and name is None:
-            own = _without_project(found, asked)
-        bars = barred(planned, named=named, context=asked.context, project=loaded.project, own=own)
-        if server is not None and loaded.policy is Policy.PREFER_REMOTE:
-            return Here(planned, bars)
-        return Here(_ready(out, found, name, planned, wanted, yes=yes), bars)
-
-
-def _named(loaded: Settings, asked: Asked) -> str | None:
-    """Where a model is named, for a person; None if llmctl is to choose."""
-    from llmctl.settings import setting_named
-
-    if asked.model is not None:
-        return f"-m {shlex.quote(asked.model)}"
-    if loaded.model is None:
-        return None
-    variable = setting_named("model").variable
-    if loaded.project is not None and "model" in loaded.project.values:
-        return f"{loaded.project.file}: model = {loaded.model!r}"
-    return f"{variable}={loaded.model}" if os.environ.get(variable) else f"the setting model = {loaded.model!r}"
-
-
-@contextmanager
-def _naming(where: str | None) -> Iterator[None]:
-    """Adds to an error where the model was named that is to answer, unless it was on the command line."""
-    try:
-        yield
-    except LlmctlError as error:
-        if where is not None:
-            error.message += f" ({where})"
-        raise
-
-
-def _without_project(found: Situation, asked: Asked) -> Fit | NoFit | None:
-    """What would run here if there were no project file; None where that is an error."""
-    from llmctl.cli import choose
-
-    loaded = found.settings.without_project()
-    try:
-        return choose.choose(replace(found, settings=loaded), None, asked.want(loaded, named=False))
-    except LlmctlError:
-        return None
-
-
-def _ready(
-    out: Output, found: Situation, name: str | None, planned: Fit | NoFit, wanted: Want, *, yes: bool
-) -> Fit | NoFit:
-    """``planned`` with its file on this machine, fetched if need be."""
-    from llmctl.cli import choose
-    from llmctl.types.plan import NoFit
-
-    if isinstance(planned, NoFit):
-        return planned
-    if planned.candidate.path is None:
-        label = f"{planned.candidate.model.name} {planned.candidate.artifact.quant}"
-        out.note(f"{label} is what suits this machine:" if name is None else f"{label}:")
-        for reason in planned.reasons[:3]:
-            out.note(f"  {reason}")
-    fit = choose.obtain(out, found, planned, wanted, named=name is not None, yes=yes)
-    for warning in fit.warnings:
-        out.warn(warning)
-    if name is None and (pick := choose.better(found, fit, wanted)) is not None:
-        size = units.size(pick.download_bytes)
-        out.note(f"The starter answers. Better for this machine: llmctl pull {choose.name_of(pick.candidate)} ({size})")
-    return fit
 
 
 def _estimated_tokens(messages: list[Message]) -> int:

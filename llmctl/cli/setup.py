@@ -97,13 +97,14 @@ def _fetched(out: Output, found: Situation, planned: Plan, wanted: Want, *, yes:
 
 def _ask(loaded: Settings, fit: Fit, question: str) -> None:
     from llmctl.cli import choose
-    from llmctl.cli.run import Here, ask
+    from llmctl.cli.local_run import LocalRun
+    from llmctl.cli.run import ask
     from llmctl.types.answer import Message, Sampling
 
     out = Output("run")
     out.note(f'   llmctl run -m {choose.name_of(fit.candidate)} "{question}"\n')
     limits = Sampling(max_tokens=FIRST_ANSWER_TOKENS)
-    ask(out, loaded, [Message("user", question)], limits, lambda: Here(fit), local=True)
+    ask(out, loaded, [Message("user", question)], limits, lambda: LocalRun(fit), local=True)
 
 
 def _endpoint(out: Output, found: Situation, *, yes: bool) -> None:
