@@ -16,7 +16,7 @@ from typing import Any
 
 from llmctl import paths
 from llmctl.errors import ConfigError, NotFoundError, OfflineError
-from llmctl.settings.file import UnreadableError, add_endpoint, read, remove_endpoint, replace_file
+from llmctl.settings.file import UnreadableError, add_endpoint, locked, read, remove_endpoint, replace_file
 from llmctl.settings.table import HUB_URL, SETTINGS, Setting, setting_named, text
 from llmctl.types.endpoint import Endpoint, Policy
 
@@ -29,6 +29,7 @@ __all__ = [
     "Settings",
     "add_endpoint",
     "load",
+    "locked",
     "remove_endpoint",
     "replace_file",
     "setting_named",

@@ -75,7 +75,7 @@ def _edit(name: str, table: Mapping[str, Any] | None, check: Callable[[Mapping[s
     when the disk is full or another process keeps the lock.
     """
     file = Path(os.path.realpath(paths.config_file()))
-    with _locked(file):
+    with locked(file):
         wanted = read(file)
         check(wanted.get("endpoints", {}))
         endpoints = {one: dict(values) for one, values in wanted.get("endpoints", {}).items() if one != name}
@@ -85,7 +85,7 @@ def _edit(name: str, table: Mapping[str, Any] | None, check: Callable[[Mapping[s
 
 
 @contextmanager
-def _locked(file: Path) -> Iterator[None]:
+def locked(file: Path) -> Iterator[None]:
     """One process at a time changes the settings: what it has read is still there when it writes.
 
     The lock is in the cache folder, because the file may lie among somebody's dotfiles. Waits LOCK_WAIT_S; raises
