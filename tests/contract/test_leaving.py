@@ -405,6 +405,7 @@ def test_offline_connects_to_no_other_machine(
     assert ran.code == code, ran.err
     assert "Traceback" not in ran.err
     assert (place.proxy.connections, ran.elsewhere) == (0, [])
+    assert place.near.connections == (1 if arguments[0] == "doctor" else 0), "the one on this machine may be asked"
 
 
 @pytest.mark.parametrize(
