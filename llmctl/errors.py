@@ -12,7 +12,8 @@
     ├── IntegrityError          6  size, sha256 or GGUF structure wrong
     ├── ResourceError           7  disk full, lock held, port taken
     ├── EngineError             8  the engine could not be loaded, or refused the work
-    │   └── EngineDiedError     8  the engine's process ended in the middle of it
+    │   ├── EngineDiedError     8  the engine's process ended in the middle of it
+    │   └── DecodingError       8  the engine took the request and failed to compute the answer
     ├── AccessError             9  401, 403, gated, key missing
     ├── ConfigError            10  a setting, a profile or an endpoint is written wrongly
     └── PolicyError            11  the prompt may not leave this machine
@@ -99,6 +100,10 @@ class EngineError(LlmctlError):
 
 class EngineDiedError(EngineError):
     code = "engine_died"
+
+
+class DecodingError(EngineError):
+    code = "decoding"
 
 
 class AccessError(LlmctlError):

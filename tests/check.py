@@ -29,6 +29,7 @@ def generated() -> Iterable[tuple[Path, str]]:
     readme = (ROOT / "README.md").read_text("utf-8")
     readme = between(readme, "exit codes", exit_codes())
     readme = between(readme, "settings", settings_table())
+    readme = between(readme, "reasons a prompt may leave", reasons_to_leave())
     yield ROOT / "README.md", readme
 
 
@@ -64,6 +65,13 @@ def settings_table() -> str:
     ]
     head = ["| setting | variable | what it does | default | in a project file |", "| --- | --- | --- | --- | --- |"]
     return "\n".join([*head, *lines, ""])
+
+
+def reasons_to_leave() -> str:
+    from llmctl.types.endpoint import LeaveReason
+
+    lines = [f"| {reason.when} | {reason.decided_by} | `{reason}` |" for reason in LeaveReason]
+    return "\n".join(["| when it leaves | who decided that | `left_because` |", "| --- | --- | --- |", *lines, ""])
 
 
 def check_generated() -> bool:

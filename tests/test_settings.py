@@ -5,11 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import subprocess
+import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -148,6 +152,64 @@ def test_what_is_no_configuration_file(kind: str, project: Path) -> None:
         load()
 
 
+# What a project file decides is kept apart
+
+
+def test_what_a_project_file_decides_is_known(user: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load().project is None
+    user.write_text('model = "mine"\nmin_tok_s = 3\n')
+    project.write_text('model = "theirs"\ntask = "code"\ncontext = 512\n')
+    loaded = load()
+    assert loaded.project is not None
+    assert loaded.project.values == {"model": "theirs", "task": "code", "context": 512}
+    assert str(loaded.project) == "llmctl.toml sets model = 'theirs', task = 'code', context = 512"
+    own = loaded.without_project()
+    assert (own.model, own.task, own.context, own.min_tok_s) == ("mine", "chat", None, 3.0)
+    assert own.project is None
+    monkeypatch.setenv("LLMCTL_MODEL", "from the shell")  # what the user's own variable decides is not the project's
+    decided = load().project
+    assert decided is not None
+    assert decided.values == {"task": "code", "context": 512}
+    project.write_text('model = "theirs"')
+    assert load().project is None
+
+
+# A working directory that is not the user's own
+
+
+def _loop(project: Path) -> None:
+    project.symlink_to(project)
+
+
+def _dangling(project: Path) -> None:
+    project.symlink_to("/nonexistent/llmctl.toml")
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (_loop, "llmctl.toml can't be read: Too many levels of symbolic links; it is passed over"),
+        (_dangling, "llmctl.toml is a link to a file that is not there; it is passed over"),
+    ],
+)
+def test_a_project_file_that_cannot_be_read_is_passed_over(
+    make: Callable[[Path], None], says: str, user: Path, project: Path
+) -> None:
+    user.write_text('task = "code"')
+    make(project)
+    loaded = load()
+    assert loaded.task == "code"
+    assert loaded.warnings == (says,)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_may_not_be_read(project: Path, tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    closed.chmod(0)
+    assert load(closed).warnings == (f"{closed}/llmctl.toml can't be read: Permission denied; it is passed over",)
+
+
 # What is wrong in a file or variable
 
 
@@ -198,6 +260,7 @@ def test_what_is_no_configuration_file(kind: str, project: Path) -> None:
         ("[endpoints.office]\nurl = 'u'\nmodel = 1", "[endpoints.office] must hold url and model"),
         ("[endpoints.office]\nurl = 'u'\nmodel = 'm'\nkey = 'sk-1'", "[endpoints.office] must hold url and model"),
         ("[endpoints.office]\nurl = 'u'\nmodel = 'm'\nname = 'x'", "[endpoints.office] must hold url and model"),
+        ("[endpoints.office]\nurl = 'u'\nmodel = 'm'\nplain_http = 'yes'", "plain_http, true or false"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said(content: str | bytes, says: str, user: Path) -> None:
@@ -460,6 +523,52 @@ def test_whoever_reads_meanwhile_sees_a_whole_file(user: Path) -> None:
         reader.join()
     assert broken == []
     assert len(load().endpoints) == 21
+
+
+# Two who change it at once
+
+TOGETHER = 8
+
+
+def test_eight_additions_at_once_lose_nothing(user: Path) -> None:
+    user.write_text(WRITTEN)
+    before = len(load().endpoints)
+    command = [sys.executable, "-m", "llmctl", "endpoint", "add"]
+    adding = [
+        subprocess.Popen([*command, f"e{number}", "https://x", "--model", "m"], stderr=subprocess.PIPE)
+        for number in range(TOGETHER)
+    ]
+    ended = [process.communicate(timeout=120)[1] for process in adding]
+    assert [process.returncode for process in adding] == [0] * TOGETHER, ended
+    assert {f"e{number}" for number in range(TOGETHER)} <= {one.name for one in load().endpoints}
+    assert len(load().endpoints) == before + TOGETHER
+
+
+def test_of_many_who_add_the_same_name_one_does(user: Path) -> None:
+    command = [sys.executable, "-m", "llmctl", "endpoint", "add", "office", "https://x", "--model"]
+    adding = [subprocess.Popen([*command, f"m{number}"], stderr=subprocess.PIPE) for number in range(4)]
+    ended = [process.communicate(timeout=120)[1] for process in adding]
+    assert sorted(process.returncode for process in adding) == [0, 2, 2, 2], ended
+    (added,) = load().endpoints
+    (winner,) = [number for number, process in enumerate(adding) if process.returncode == 0]
+    assert added.model == f"m{winner}", "who said Added is in the file"
+
+
+def test_a_lock_that_cannot_be_had(user: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    user.write_text(WRITTEN)
+    monkeypatch.setattr("llmctl.settings.file.LOCK_WAIT_S", 0.1)
+    lock = paths.cache_dir() / "config.lock"
+    lock.parent.mkdir(parents=True)
+    with FileLock(lock), pytest.raises(ResourceError, match="is being changed by another process"):
+        add_endpoint(OFFICE)
+    assert user.read_text() == WRITTEN
+    add_endpoint(OFFICE)
+
+
+def test_a_place_without_room_for_a_lock(home: Path) -> None:
+    (home / "cache").write_text("a file where the folder should be")
+    with pytest.raises(ResourceError, match=r"config\.lock can't be had: "):
+        add_endpoint(OFFICE)
 
 
 def test_every_setting_is_documented() -> None:

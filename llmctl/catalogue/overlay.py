@@ -8,7 +8,7 @@ from typing import Any
 
 from llmctl.catalogue.refreshed import TABLE, Refreshed
 from llmctl.errors import ConfigError
-from llmctl.settings import replace_file
+from llmctl.settings import locked, replace_file
 from llmctl.types.model import Artifact, Shape, SourceKind
 
 FILE = "refreshed.toml"
@@ -22,12 +22,18 @@ def write(folder: Path, told: Sequence[Refreshed], date: str) -> Path:
     """Puts ``told`` (one or more models) into the overlay's file, each in the place of what it said of that model.
 
     ``date`` is today, ISO. Comments and tables of the user's own stay. Returns the file. Raises ConfigError where it
-    can't be edited, ResourceError when the disk is full.
+    can't be edited, ResourceError when the disk is full or another process keeps the lock.
     """
+    file = folder / FILE
+    with locked(file):
+        _write(file, told, date)
+    return file
+
+
+def _write(file: Path, told: Sequence[Refreshed], date: str) -> None:
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 
-    file = folder / FILE
     try:
         document: Any = tomlkit.parse(file.read_text("utf-8") if file.exists() else HEAD)
         tables = document.setdefault(TABLE, tomlkit.aot())
@@ -46,7 +52,6 @@ def write(folder: Path, told: Sequence[Refreshed], date: str) -> Path:
         raise ConfigError(f"{file} can't be read: {error.strerror}") from error
     except (ValueError, TypeError, AttributeError, RecursionError, TOMLKitError) as error:
         raise ConfigError(f"{file} can't be edited: {error}", hint=f"mend it, or move it away: {file}") from error
-    return file
 
 
 def _table(one: Refreshed, date: str) -> Any:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmctl import paths, settings
+from llmctl import net, paths, settings
 from llmctl.endpoint.health import Health, health
 from llmctl.engine import history
 from llmctl.engine.history import Run
@@ -91,7 +91,9 @@ def _mode(file: Path) -> int | None:
 
 
 def _may_be_asked(loaded: Settings) -> tuple[Endpoint, ...]:
-    return () if loaded.offline or loaded.policy is Policy.LOCAL_ONLY else loaded.endpoints
+    if loaded.policy is Policy.LOCAL_ONLY:
+        return ()
+    return tuple(one for one in loaded.endpoints if not loaded.offline or net.is_loopback(one.url))
 
 
 def _all(endpoints: Sequence[Endpoint]) -> tuple[Health, ...]:

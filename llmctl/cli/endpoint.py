@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from llmctl.cli import complete
 from llmctl.cli.output import Output
-from llmctl.errors import PolicyError, UsageError
+from llmctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from llmctl.settings import Settings
+    from llmctl.types.endpoint import Endpoint
 
 app = typer.Typer(help="Servers of your own that may answer when this machine can't.", no_args_is_help=True)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -36,19 +42,24 @@ def add(
     Example:
       llmctl endpoint add office https://llm.example.internal --model qwen3-32b --key-env OFFICE_KEY
 
-    Unless you have set a policy, it is prefer-local from then on: this machine answers whatever it can, and what it
-    can't goes to the server, with a line on stderr before anything leaves. A policy that you have set stays; with
-    local-only nothing goes to any server. Nothing is sent now.
+    Unless you have set a policy, it is prefer-local from then on: this machine answers whatever it can. A prompt goes
+    to the first server that was added when no model fits, or the one that llmctl has chosen can't be loaded, fails
+    before its first word, or has less context than the prompt needs; with a line on stderr before anything leaves. What
+    you name with -m answers here or not at all, and --offline keeps everything on this machine. A policy that you have
+    set stays; with local-only nothing goes to any server. Nothing is sent now.
 
-    Exit codes: 0 added, 2 not usable as given, 10 the configuration is broken, 11 plain http to another machine.
+    Exit codes: 0 added, 2 not usable as given, 7 another process keeps the configuration locked, 10 the configuration
+    is broken, 11 plain http to another machine.
     """
     import os
     from pathlib import Path
 
     from llmctl import settings
+    from llmctl.cli.configuration import load
     from llmctl.endpoint.client import normal_url
-    from llmctl.net import host_of, is_loopback
-    from llmctl.types.endpoint import Endpoint, Policy
+    from llmctl.endpoint.secrets import is_private, readable_on_the_way
+    from llmctl.net import host_of
+    from llmctl.types.endpoint import Endpoint
 
     out = Output("endpoint add", as_json=json)
     if not NAME.fullmatch(name):
@@ -62,29 +73,45 @@ def add(
             hint="export OFFICE_KEY=…; llmctl endpoint add … --key-env OFFICE_KEY",
         )
     address = normal_url(url)
-    if address.startswith("http:") and not is_loopback(address) and not force:
-        raise PolicyError(
-            f"plain http would send prompts to {host_of(address)} readable by anyone on the way",
-            hint="use https, or add --force if the way is private (a VPN, a tunnel)",
-        )
+    plain_http = not is_private(address)
+    if plain_http and not force:
+        raise readable_on_the_way(address, hint="use https, or add --force if the way is private (a VPN, a tunnel)")
     if ca_file is not None:
         if not Path(ca_file).is_file():
             raise UsageError(f"there is no file {ca_file}")
         ca_file = str(Path(ca_file).resolve())
-    known = {one.name for one in settings.load().endpoints}
-    if name in known and not force:
-        raise UsageError(f"there is an endpoint named {name} already", hint="--force replaces it")
-    file = settings.add_endpoint(Endpoint(name, address, model, key_env, ca_file))
-    policy = settings.load().policy
-    out.note(f"Added {name}: {model} at {host_of(address)}. Policy: {policy}. Kept in {file}.")
-    if policy is not Policy.LOCAL_ONLY:
-        out.note(f'  next: llmctl run --endpoint {name} "Hello"')
-    elif os.environ.get("LLMCTL_POLICY"):
-        out.note("  next: export LLMCTL_POLICY=prefer-local, or every prompt stays on this machine")
-    else:
-        out.note(f'  next: set policy = "prefer-local" in {file}, or every prompt stays on this machine')
+    load(out)  # a file with something wrong in it is not written to
+    file = settings.add_endpoint(Endpoint(name, address, model, key_env, ca_file, plain_http), replacing=force)
+    loaded = settings.load()
+    out.note(f"Added {name}: {model} at {host_of(address)}. Policy: {loaded.policy}. Kept in {file}.")
+    _what_it_means(out, loaded, loaded.endpoint(name), file)
     row = {"name": name, "url": address, "model": model, "key_env": key_env, "ca_file": ca_file}
-    out.data({**row, "policy": policy})
+    out.data({**row, "policy": loaded.policy})
+
+
+def _what_it_means(out: Output, loaded: Settings, added: Endpoint, file: Path) -> None:
+    """Says when prompts will go to the server that was added, and the next command."""
+    import os
+
+    from llmctl.net import is_loopback
+    from llmctl.types.endpoint import Policy
+
+    if loaded.policy is Policy.LOCAL_ONLY and os.environ.get("LLMCTL_POLICY"):
+        out.note("  next: export LLMCTL_POLICY=prefer-local, or every prompt stays on this machine")
+    elif loaded.policy is Policy.LOCAL_ONLY:
+        out.note(f'  next: set policy = "prefer-local" in {file}, or every prompt stays on this machine')
+    elif loaded.offline and not is_loopback(added.url):
+        out.note("  llmctl is set to stay offline, so every prompt stays on this machine")
+    else:
+        first = loaded.endpoints[0].name
+        when = {
+            Policy.PREFER_LOCAL: "What this machine can't answer goes to",
+            Policy.PREFER_REMOTE: "Every prompt goes first to",
+            Policy.REMOTE_ONLY: "Every prompt goes to",
+        }[loaded.policy]
+        only = "" if first == added.name else f"; {added.name} is asked with --endpoint {added.name}"
+        out.note(f"  {when} {first}{only}.")
+        out.note(f'  next: llmctl run --endpoint {added.name} "Hello"')
 
 
 @app.command(name="list")
@@ -95,10 +122,10 @@ def list_(json: Json = False) -> None:
     """
     import os
 
-    from llmctl import settings
+    from llmctl.cli.configuration import load
 
     out = Output("endpoint list", as_json=json)
-    loaded = settings.load()
+    loaded = load(out)
     rows = [
         {
             "name": one.name,
@@ -107,6 +134,7 @@ def list_(json: Json = False) -> None:
             "key_env": one.key_env,
             "key_set": bool(os.environ.get(one.key_env)) if one.key_env else None,
             "ca_file": one.ca_file,
+            "plain_http": one.plain_http,
         }
         for one in loaded.endpoints
     ]
@@ -128,12 +156,14 @@ def remove(
 ) -> None:
     """Forget a server. When none is left, every prompt stays on this machine.
 
-    Exit codes: 0, 4 no endpoint of that name, 10 the configuration is broken.
+    Exit codes: 0, 4 no endpoint of that name, 7 another process keeps the configuration locked, 10 the configuration is
+    broken.
     """
     from llmctl import settings
+    from llmctl.cli.configuration import load
 
     out = Output("endpoint remove", as_json=json)
-    settings.load().endpoint(name)
+    load(out).endpoint(name)
     settings.remove_endpoint(name)
     loaded = settings.load()
     out.note(f"Removed {name}. Policy: {loaded.policy}.")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,11 +14,12 @@ from llmctl.cli.output import Output
 from llmctl.errors import LlmctlError, UsageError
 
 if TYPE_CHECKING:
-    from llmctl.cli.situation import Situation
+    from llmctl.cli.local_run import LocalRun
     from llmctl.engine.supervise import Engine
+    from llmctl.settings import Settings
     from llmctl.types.answer import Answer, Message, Piece, Sampling
     from llmctl.types.endpoint import Endpoint
-    from llmctl.types.plan import Fit, NoFit, Want
+    from llmctl.types.plan import Fit
 
 
 def run(
@@ -47,7 +47,12 @@ def run(
         typer.Option("--endpoint", "-e", help="On this server or not at all.", autocompletion=complete.endpoints),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Yes to every question, downloads included.")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing.")] = False,
+    no_stdin: Annotated[
+        bool, typer.Option("--no-stdin", help="Leave stdin alone, for loops and pipes that nobody closes.")
+    ] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Fetch nothing, and ask no server on another machine.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the answer.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout, at the end.")] = False,
 ) -> None:
@@ -62,64 +67,55 @@ def run(
     The answer goes to stdout as it is written, everything else to stderr. Without -m the best model on this machine
     answers; if there is none, the best for it is offered for download (--yes: fetched). When nothing fits or the
     engine fails, and you have added a server with `llmctl endpoint add`, it answers instead, and stderr says so before
-    anything is sent. Otherwise nothing leaves this machine. What an answer took of memory and time is kept for
-    `llmctl doctor`, without a word of it.
+    anything is sent. A model that you name answers or nothing does, and no project file makes a prompt leave. Otherwise
+    nothing leaves this machine. What an answer took of memory and time is kept for `llmctl doctor`, without a word of
+    it.
 
     Exit codes: 0 answered, 3 nothing fits, 4 no such model (or it needs a download and nobody said yes), 5 network,
     6 a broken file, 7 disk full, 8 the engine failed, 9 access, 10 configuration, 11 policy, 130 Ctrl-C.
     """
+    from llmctl.cli import configuration
+    from llmctl.cli.local_run import Asked, local_run
+    from llmctl.cli.prompt import prompt as whole
+    from llmctl.cli.prompt import utf8
     from llmctl.types.answer import Message, Sampling
 
     out = Output("run", as_json=json, quiet=quiet)
-    if local and endpoint:
+    if local and endpoint is not None:
         raise UsageError("--local and --endpoint exclude each other")
-    text = _prompt(prompt)
-    messages = ([Message("system", system)] if system else []) + [Message("user", text)]
+    _require_names({"--model": model, "--endpoint": endpoint, "--task": task})
+    text = whole(out, prompt, no_stdin=no_stdin)
+    messages = ([Message("system", utf8(system))] if system else []) + [Message("user", text)]
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed)
-
-    def planned() -> Fit | NoFit:
-        from llmctl.cli import situation
-
-        shelf = situation.shelf(out, offline=offline)
-        name = model or shelf.settings.model
-        # Measuring takes seconds: worth it before a download is chosen, not before what is here answers.
-        here = any(candidate.path for candidate in shelf.candidates(name))
-        found = situation.look(out, before=shelf, measure=not here)
-        named = name is not None
-        wanted = situation.want(found.settings, task=task, context=context, threads=threads, explicit=named)
-        wanted = replace(wanted, prompt_tokens=_estimated_tokens(messages), answer_tokens=max_tokens)
-        return _planned(out, found, name, wanted, yes=yes, local=local)
-
-    ask(out, messages, sampling, planned, local=local, endpoint=endpoint)
+    loaded = configuration.load(out)
+    loaded = replace(loaded, offline=loaded.offline or offline)
+    asked = Asked(model, task, context, threads, _estimated_tokens(messages), max_tokens)
+    ask(out, loaded, messages, sampling, lambda: local_run(out, loaded, asked, yes=yes, local=local), local, endpoint)
 
 
-def _prompt(argument: str | None) -> str:
-    """stdin, if it is not a terminal, stands before the argument. Raises UsageError rather than wait for a person."""
-    piped = ""
-    if argument == "-" or not sys.stdin.isatty():
-        piped = sys.stdin.buffer.read().decode("utf-8", "replace").strip()
-    text = "\n\n".join(part for part in (piped, argument if argument != "-" else "") if part and part.strip())
-    if not text:
-        raise UsageError("there is no prompt", hint='llmctl run "Why is the sky blue?"')
-    return text
+def _require_names(options: Mapping[str, str | None]) -> None:
+    """Raises UsageError for an option that was given nothing, as by an empty variable: it is not the same as none."""
+    for option, value in options.items():
+        if value is not None and not value.strip():
+            raise UsageError(f"{option} was given an empty name", hint="llmctl run --help")
 
 
 def ask(
     out: Output,
+    loaded: Settings,
     messages: list[Message],
     sampling: Sampling,
-    planned: Callable[[], Fit | NoFit],
-    *,
+    here: Callable[[], LocalRun],
     local: bool = False,
     endpoint: str | None = None,
 ) -> None:
     """Streams the answer to stdout and the story to stderr. What was written before an error stays written.
 
-    ``planned`` is called only if this machine may answer. Raises what the router raises.
+    ``here`` is called only if this machine may answer. Raises what the router raises.
     """
     story = Story(out, limited=sampling.max_tokens is not None)
     try:
-        answered = _execute(messages, sampling, planned, story, local=local, endpoint=endpoint)
+        answered = _execute(loaded, messages, sampling, here, story, local=local, endpoint=endpoint)
     except KeyboardInterrupt:
         story.stopped()
         raise
@@ -133,28 +129,29 @@ def ask(
 
 
 def _execute(
+    loaded: Settings,
     messages: list[Message],
     sampling: Sampling,
-    planned: Callable[[], Fit | NoFit],
+    here: Callable[[], LocalRun],
     story: Story,
     *,
     local: bool,
     endpoint: str | None,
 ) -> Answer:
-    from llmctl import settings
     from llmctl.engine.supervise import Worker
     from llmctl.router.answer import answer
     from llmctl.router.route import route
     from llmctl.types.endpoint import Policy
 
-    loaded = settings.load()
-    pinned = loaded.endpoint(endpoint) if endpoint else None
-    if pinned is not None or (loaded.policy is Policy.REMOTE_ONLY and not local):
-        decided = route(None, loaded.policy, loaded.endpoints, pinned=pinned)
+    pinned = None if endpoint is None else loaded.endpoint(endpoint)
+    policy, endpoints, offline = loaded.policy, loaded.endpoints, loaded.offline
+    if pinned is not None or (policy is Policy.REMOTE_ONLY and not local):
+        decided = route(None, policy, endpoints, pinned=pinned, offline=offline)
         return answer(decided, messages, sampling, listener=story, so_far=story.so_far)
     worker = Worker()  # imports the engine while we plan
     try:
-        decided = route(planned(), loaded.policy, loaded.endpoints, local=local)
+        ready = here()
+        decided = route(ready.planned, policy, endpoints, local=local, offline=offline, barred=ready.barred)
         return answer(
             decided,
             messages,
@@ -166,30 +163,6 @@ def _execute(
         )
     finally:
         worker.close()
-
-
-def _planned(out: Output, found: Situation, name: str | None, wanted: Want, *, yes: bool, local: bool) -> Fit | NoFit:
-    """What would run here, its file fetched if it is to run; NoFit when nothing does."""
-    from llmctl.cli import choose
-    from llmctl.types.endpoint import Policy
-    from llmctl.types.plan import NoFit
-
-    fit = choose.choose(found, name, wanted)
-    remote = found.settings.policy is Policy.PREFER_REMOTE and found.settings.endpoints and not local
-    if isinstance(fit, NoFit) or remote:
-        return fit
-    if fit.candidate.path is None:
-        label = f"{fit.candidate.model.name} {fit.candidate.artifact.quant}"
-        out.note(f"{label} is what suits this machine:" if name is None else f"{label}:")
-        for reason in fit.reasons[:3]:
-            out.note(f"  {reason}")
-    fit = choose.obtain(out, found, fit, wanted, named=name is not None, yes=yes)
-    for warning in fit.warnings:
-        out.warn(warning)
-    if name is None and (pick := choose.better(found, fit, wanted)) is not None:
-        size = units.size(pick.download_bytes)
-        out.note(f"The starter answers. Better for this machine: llmctl pull {choose.name_of(pick.candidate)} ({size})")
-    return fit
 
 
 def _estimated_tokens(messages: list[Message]) -> int:

@@ -15,6 +15,7 @@ from llmctl.errors import LlmctlError, NothingFitsError, UsageError
 
 if TYPE_CHECKING:
     from llmctl.cli.situation import Situation
+    from llmctl.settings import Settings
     from llmctl.types.plan import Fit, Plan, Want
 
 FIRST_QUESTION = "Why is the sky blue?"
@@ -56,7 +57,7 @@ def setup(
     fit = _fetched(out, found, planned, wanted, yes=yes)
     out.note("\n3. The first question.")
     question = FIRST_QUESTION if yes else typer.prompt("Ask it something", default=FIRST_QUESTION, err=True)
-    _ask(fit, question)
+    _ask(found.settings, fit, question)
     _endpoint(out, found, yes=yes)
     _completion(out, yes=yes)
     out.note('\nReady.  llmctl run "…"     llmctl plan     llmctl doctor')
@@ -94,14 +95,16 @@ def _fetched(out: Output, found: Situation, planned: Plan, wanted: Want, *, yes:
     return choose.obtain(out, found, picks[number - 1][1], wanted, named=False, yes=yes)
 
 
-def _ask(fit: Fit, question: str) -> None:
+def _ask(loaded: Settings, fit: Fit, question: str) -> None:
     from llmctl.cli import choose
+    from llmctl.cli.local_run import LocalRun
     from llmctl.cli.run import ask
     from llmctl.types.answer import Message, Sampling
 
     out = Output("run")
     out.note(f'   llmctl run -m {choose.name_of(fit.candidate)} "{question}"\n')
-    ask(out, [Message("user", question)], Sampling(max_tokens=FIRST_ANSWER_TOKENS), lambda: fit, local=True)
+    limits = Sampling(max_tokens=FIRST_ANSWER_TOKENS)
+    ask(out, loaded, [Message("user", question)], limits, lambda: LocalRun(fit), local=True)
 
 
 def _endpoint(out: Output, found: Situation, *, yes: bool) -> None:
@@ -111,7 +114,9 @@ def _endpoint(out: Output, found: Situation, *, yes: bool) -> None:
     if found.settings.endpoints or yes:
         return
     out.note(
-        "\n4. A server of your own can answer what this machine can't. Prompts would go there, and stderr says so."
+        "\n4. A server of your own can answer what this machine can't. Adding one is your consent:\n"
+        "   prompts go there when no model fits or the one that llmctl chose fails, and stderr says so before\n"
+        "   anything is sent. What you name with -m, and everything with --local or --offline, stays here."
     )
     if not typer.confirm("Add one now", default=False, err=True):
         out.note("   Later: llmctl endpoint add NAME URL --model MODEL")

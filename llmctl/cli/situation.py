@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from llmctl import catalogue, paths, planner, settings
+from llmctl import catalogue, paths, planner
 from llmctl.catalogue import Catalogue, Knowledge
+from llmctl.cli import configuration
 from llmctl.cli.here import this_machine
 from llmctl.cli.output import Output
 from llmctl.engine import architectures
@@ -36,7 +37,7 @@ class Shelf:
         """All there is, the quants of one model, or one local file; a name that isn't the catalogue's may be that of a
         model on this machine, whoever holds it. Raises NotFoundError, IntegrityError."""
         if name is not None and names_file(name):
-            return [catalogue.from_file(Path(name))]
+            return [catalogue.from_file(Path(os.path.expanduser(name)))]  # noqa: PTH111  pathlib's raises
         try:
             found = catalogue.candidates(self.known, name, find=self.store.find)
         except NotFoundError as error:
@@ -130,9 +131,10 @@ def known(out: Output) -> Catalogue:
     return loaded
 
 
-def shelf(out: Output, *, offline: bool = False) -> Shelf:
-    """``offline``: the flag, which wins over whatever is set. Raises ResourceError if the store's disk is missing."""
-    loaded, store = settings.load(), Store()
+def shelf(out: Output, *, offline: bool = False, loaded: Settings | None = None) -> Shelf:
+    """``offline``: the flag, which wins over whatever is set; ``loaded``: the settings if they were loaded before.
+    Raises ResourceError if the store's disk is missing."""
+    loaded, store = loaded or configuration.load(out), Store()
     store.require_disks()
     return Shelf(replace(loaded, offline=loaded.offline or offline), known(out), store)
 

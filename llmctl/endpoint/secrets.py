@@ -1,17 +1,21 @@
-"""Where an endpoint's key comes from: the environment variable whose name is configured, never a file of ours."""
+"""What an endpoint needs before anything is sent: its key, which stands in the environment variable whose name is
+configured and never in a file of ours, and a way there that the user has agreed to."""
 
 from __future__ import annotations
 
 import os
+import shlex
 
 from llmctl.endpoint.client import normal_url
-from llmctl.errors import AccessError, ConfigError, UsageError
+from llmctl.errors import AccessError, ConfigError, PolicyError, UsageError
+from llmctl.net import host_of, is_loopback
 from llmctl.types.endpoint import Address, Endpoint
 
 
 def address_of(endpoint: Endpoint) -> Address:
     """The endpoint with its key. Raises AccessError when the variable that should hold it is empty or can't be a
-    key, ConfigError when its address, perhaps edited by hand, can't be used.
+    key, ConfigError when its address, perhaps edited by hand, can't be used, and PolicyError when it leads over plain
+    http to another machine and the user has not agreed to that.
     """
     token = None
     if endpoint.key_env:
@@ -31,4 +35,17 @@ def address_of(endpoint: Endpoint) -> Address:
         url = normal_url(endpoint.url)
     except UsageError as error:
         raise ConfigError(f"endpoint {endpoint.name}: {error.message}", hint=error.hint) from error
+    if not (endpoint.plain_http or is_private(url)):
+        again = shlex.join(["llmctl", "endpoint", "add", endpoint.name, endpoint.url, "--model", endpoint.model])
+        raise readable_on_the_way(url, hint=f"{again} --force   if the way is private (a VPN, a tunnel)")
     return Address(url=url, model=endpoint.model, token=token, ca_file=endpoint.ca_file)
+
+
+def is_private(url: str) -> bool:
+    """Whether nobody on the way to ``url`` can read what is sent: it is https, or leads to this machine."""
+    return not url.startswith("http:") or is_loopback(url)
+
+
+def readable_on_the_way(url: str, *, hint: str) -> PolicyError:
+    """The error for an address that is not ``is_private`` and was not agreed to."""
+    return PolicyError(f"plain http would send prompts to {host_of(url)} readable by anyone on the way", hint=hint)

@@ -12,8 +12,9 @@ from llmctl.endpoint.local import ask
 from llmctl.endpoint.secrets import address_of
 from llmctl.engine.llama_cpp_python import start
 from llmctl.engine.supervise import Engine, Worker
-from llmctl.errors import ContextError, EngineError, NetworkError, UnreachableError
+from llmctl.errors import ContextError, EngineError, LlmctlError, NetworkError, UnreachableError
 from llmctl.net import host_of
+from llmctl.router.route import kept, reason_of
 from llmctl.types.answer import (
     Answer,
     Executed,
@@ -27,7 +28,7 @@ from llmctl.types.answer import (
     Timings,
     Usage,
 )
-from llmctl.types.endpoint import Endpoint, Remote, Route, Side
+from llmctl.types.endpoint import Endpoint, Local, Remote, Route, Side
 from llmctl.types.plan import Fit
 
 
@@ -78,13 +79,14 @@ def answer(
 ) -> Answer:
     """Executes ``route`` and returns what was executed; with ``record`` the history gets a line for a local run.
 
-    The file of a local route is on this machine. Before the first piece, a local failure of the engine or
-    of the context goes to the route's fallback endpoint, and an unreachable endpoint to its local fallback; after
-    it, errors are raised and ``so_far`` holds the partial text. Raises whatever engine and client raise.
+    The file of a local route is on this machine. Before the first piece, a local failure of the engine or of the
+    context goes to the route's fallback endpoint, unless the route bars that reason, and an unreachable endpoint to its
+    local fallback; after it, errors are raised and ``so_far`` holds the partial text. Raises whatever engine and client
+    raise.
     """
     if isinstance(route, Remote):
         try:
-            return _remote(route.endpoint, route.reason, messages, sampling, listener, so_far)
+            return _remote(route, messages, sampling, listener, so_far)
         except NetworkError as error:
             if route.fallback is None or so_far.first_token is not None:
                 raise
@@ -96,11 +98,20 @@ def answer(
     try:
         return _local(route.fit, route.reason, messages, sampling, listener, worker, so_far, record)
     except (EngineError, ContextError) as error:
-        refused = so_far.load_s is not None and type(error) is EngineError  # it works, but not with this request
-        if route.fallback is None or so_far.first_token is not None or refused:
-            raise
+        remote = handed_over(route, error, so_far)
         so_far.load_s = None
-        return _remote(route.fallback, error.message, messages, sampling, listener, so_far)
+        return _remote(remote, messages, sampling, listener, so_far)
+
+
+def handed_over(route: Local, error: LlmctlError, so_far: Progress) -> Remote:
+    """The route to the fallback endpoint after the local ``error``. Raises ``error`` where there is none, or where the
+    prompt may not leave for it."""
+    why = reason_of(error, loaded=so_far.load_s is not None)
+    if route.fallback is None or so_far.first_token is not None or why is None:
+        raise error
+    if why in route.barred:
+        raise kept(error, route.barred[why], route.fallback) from error
+    return Remote(route.fallback, why, error.message)
 
 
 def _local(
@@ -116,7 +127,7 @@ def _local(
     with start(fit, worker=worker) as engine:
         so_far.load_s = engine.load_s
         listener.loaded(fit, engine)
-        finished = _listen(ask(engine, messages, _local_sampling(fit, sampling)), listener, so_far)
+        finished = _listen(ask(engine, messages, local_sampling(fit, sampling)), listener, so_far)
     executed = Executed(Side.LOCAL, None, fit.candidate.model.id, fit.candidate.artifact.quant, reason)
     predicted = Predicted(fit.speed.decode_tok_s, fit.memory.must_fit_bytes, fit.speed.basis)
     receipt = _receipt(so_far, finished, executed, predicted)
@@ -128,27 +139,25 @@ def _local(
     return receipt
 
 
-def _local_sampling(fit: Fit, sampling: Sampling) -> Sampling:
+def local_sampling(fit: Fit, sampling: Sampling) -> Sampling:
     """The model's published defaults below what was asked for, and thinking as the plan has counted on."""
-    defaults = dict(fit.candidate.model.sampling or {})
-    return replace(sampling, extra={**defaults, "chat_template_kwargs": {"enable_thinking": fit.thinking}})
+    defaults, asked = dict(fit.candidate.model.sampling or {}), dict(sampling.extra or {})
+    template = {"enable_thinking": fit.thinking, **(asked.get("chat_template_kwargs") or {})}
+    return replace(sampling, extra={**defaults, **asked, "chat_template_kwargs": template})
 
 
 def _remote(
-    endpoint: Endpoint,
-    reason: str,
-    messages: Sequence[Message],
-    sampling: Sampling,
-    listener: Listener,
-    so_far: Progress,
+    route: Remote, messages: Sequence[Message], sampling: Sampling, listener: Listener, so_far: Progress
 ) -> Answer:
+    endpoint = route.endpoint
     address = address_of(endpoint)
     body = request_body(address, messages, sampling)
     host = host_of(address.url)
-    listener.leaving(endpoint, host, reason)
+    listener.leaving(endpoint, host, route.reason)
     so_far.left = LeftMachine(host=host, bytes=len(body), tls=address.url.startswith("https:"))
     finished = _listen(chat(address, body), listener, so_far)
-    return _receipt(so_far, finished, Executed(Side.REMOTE, endpoint.name, endpoint.model, None, reason), None)
+    executed = Executed(Side.REMOTE, endpoint.name, endpoint.model, None, route.reason, route.why)
+    return _receipt(so_far, finished, executed, None)
 
 
 def _listen(stream: Iterable[Piece | Finished], listener: Listener, so_far: Progress) -> Finished:

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
-from llmctl.errors import NotFoundError, NothingFitsError, PolicyError, UsageError
-from llmctl.types.endpoint import Endpoint, Local, Policy, Remote, Route
+import shlex
+from typing import TypeVar
+
+from llmctl.errors import (
+    ContextError,
+    DecodingError,
+    EngineDiedError,
+    EngineError,
+    LlmctlError,
+    NotFoundError,
+    NothingFitsError,
+    OfflineError,
+    PolicyError,
+    UsageError,
+)
+from llmctl.net import host_of, is_loopback
+from llmctl.types.endpoint import Barred, Endpoint, LeaveReason, Local, Policy, Remote, Route
 from llmctl.types.plan import Fit, NoFit
 
 ADD = "llmctl endpoint add NAME URL --model MODEL"
+OFFLINE_HINT = "leave out --offline, unset LLMCTL_OFFLINE and HF_HUB_OFFLINE, or set offline = false"
+NOTHING_BARRED: Barred = {}
+
+Failure = TypeVar("Failure", bound=LlmctlError)
 
 
 def route(
@@ -16,33 +35,83 @@ def route(
     *,
     pinned: Endpoint | None = None,
     local: bool = False,
+    offline: bool = False,
+    barred: Barred = NOTHING_BARRED,
 ) -> Route:
     """The route for ``planned``, what would run here; None if that was not looked at, because it can't matter.
 
     ``pinned`` is ``--endpoint NAME``, ``local`` is ``--local``. Local means here or not at all; a pinned endpoint
-    means there or not at all, and needs a policy that lets prompts leave. Raises NothingFitsError (3),
-    NotFoundError (4, a policy that wants an endpoint where none is configured), PolicyError (11), or UsageError (2)
-    for both pins at once.
+    means there or not at all, and needs a policy that lets prompts leave. ``offline``: only an endpoint on this machine
+    may be asked. ``barred`` are the reasons for which this prompt may not leave. Raises NothingFitsError (3),
+    NotFoundError (4, a policy that wants an endpoint where none is configured), OfflineError (5, the endpoint that must
+    answer is on another machine), PolicyError (11), or UsageError (2) for both pins at once.
     """
     if local and pinned is not None:
         raise UsageError("--local and --endpoint exclude each other")
     if pinned is not None:
-        if policy is Policy.LOCAL_ONLY:
-            raise PolicyError(
-                f"the policy is {policy}, so no prompt may go to {pinned.name}",
-                hint='llmctl run --local …   or set policy = "prefer-local" in the configuration',
-            )
-        return Remote(pinned, "you asked for it")
-    first = endpoints[0] if endpoints and not local and policy is not Policy.LOCAL_ONLY else None
-    if not local and policy in (Policy.PREFER_REMOTE, Policy.REMOTE_ONLY):
-        if first is not None:
-            ready = planned if isinstance(planned, Fit) and planned.candidate.path is not None else None
-            return Remote(first, f"the policy is {policy}", ready if policy is Policy.PREFER_REMOTE else None)
-        if policy is Policy.REMOTE_ONLY:
-            raise NotFoundError(f"the policy is {policy} and no endpoint is configured", hint=ADD)
+        return _pinned(pinned, policy, offline=offline)
+    first = first_allowed(policy, endpoints, local=local, offline=offline)
+    if first is not None and policy in (Policy.PREFER_REMOTE, Policy.REMOTE_ONLY):
+        return _by_policy(first, policy, planned)
+    if policy is Policy.REMOTE_ONLY and not local:
+        if endpoints:
+            raise _offline(endpoints[0])
+        raise NotFoundError(f"the policy is {policy} and no endpoint is configured", hint=ADD)
     assert planned is not None, "only a pinned endpoint and remote-only make the plan irrelevant"
     if isinstance(planned, Fit):
-        return Local(planned, "it fits this machine", first)
-    if first is not None:
-        return Remote(first, planned.reason)
-    raise NothingFitsError(planned.reason, hint=f"llmctl plan --all   or let a server of yours answer: {ADD}")
+        return Local(planned, "it fits this machine", first, barred if first else NOTHING_BARRED)
+    if first is None:
+        raise NothingFitsError(planned.reason, hint=f"llmctl plan --all   or let a server of yours answer: {ADD}")
+    if LeaveReason.NOTHING_FITS in barred:
+        raise kept(NothingFitsError(planned.reason), barred[LeaveReason.NOTHING_FITS], first)
+    return Remote(first, LeaveReason.NOTHING_FITS, planned.reason)
+
+
+def first_allowed(
+    policy: Policy, endpoints: tuple[Endpoint, ...], *, local: bool = False, offline: bool = False
+) -> Endpoint | None:
+    """The endpoint that may be asked without being named, None if none may."""
+    if local or policy is Policy.LOCAL_ONLY:
+        return None
+    return next((one for one in endpoints if not offline or is_loopback(one.url)), None)
+
+
+def reason_of(error: LlmctlError, *, loaded: bool) -> LeaveReason | None:
+    """The reason for which a prompt may leave after the ``error`` of the engine here, None if it may not: a model that
+    is ``loaded`` and refuses this one request works."""
+    if isinstance(error, ContextError):
+        return LeaveReason.PROMPT_TOO_LONG
+    if isinstance(error, EngineDiedError | DecodingError):
+        return LeaveReason.ENGINE_FAILED
+    return LeaveReason.NOT_LOADED if isinstance(error, EngineError) and not loaded else None
+
+
+def kept(error: Failure, why: str, endpoint: Endpoint) -> Failure:
+    """The same error, saying ``why`` the prompt was not handed over to ``endpoint``."""
+    hint = f"llmctl run --endpoint {shlex.quote(endpoint.name)} …   lets that server answer"
+    return type(error)(f"{error.message}; {why}, so nothing was sent to {endpoint.name}", hint=hint)
+
+
+def _pinned(endpoint: Endpoint, policy: Policy, *, offline: bool) -> Remote:
+    if policy is Policy.LOCAL_ONLY:
+        raise PolicyError(
+            f"the policy is {policy}, so no prompt may go to {endpoint.name}",
+            hint='llmctl run --local …   or set policy = "prefer-local" in the configuration',
+        )
+    if offline and not is_loopback(endpoint.url):
+        raise _offline(endpoint)
+    return Remote(endpoint, LeaveReason.PINNED, "you asked for it")
+
+
+def _by_policy(endpoint: Endpoint, policy: Policy, planned: Fit | NoFit | None) -> Remote:
+    if policy is Policy.REMOTE_ONLY:
+        return Remote(endpoint, LeaveReason.REMOTE_ONLY, f"the policy is {policy}")
+    ready = planned if isinstance(planned, Fit) and planned.candidate.path is not None else None
+    return Remote(endpoint, LeaveReason.PREFER_REMOTE, f"the policy is {policy}", ready)
+
+
+def _offline(endpoint: Endpoint) -> OfflineError:
+    return OfflineError(
+        f"{endpoint.name} ({host_of(endpoint.url)}) is on another machine, and llmctl is set to stay offline",
+        hint=OFFLINE_HINT,
+    )

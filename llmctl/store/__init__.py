@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmctl import paths
-from llmctl.errors import LlmctlError, NetworkError, NotFoundError, UsageError
+from llmctl.errors import LlmctlError, NotFoundError, UsageError
 from llmctl.gguf.shards import shard_names
 from llmctl.store import elsewhere, hub_cache, own, package_index
 from llmctl.store.layout import Repository
@@ -289,12 +289,6 @@ class Store:
             return [Unfinished(*one) for one in hub_cache.unfinished(self.hub)]
         except OSError:
             return []
-
-    def unreachable(self, settings: Settings) -> NetworkError | None:
-        """Why the model hub can't be used now, or None if it answers. Takes 3 s at most. Raises ConfigError."""
-        from llmctl.store import hub
-
-        return hub.unreachable(settings)
 
     def list(self) -> list[Stored]:
         """Every GGUF file on this machine that a store holds, llmctl's, the hub cache's or another tool's."""

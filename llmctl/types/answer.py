@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from llmctl.types.endpoint import Side
+from llmctl.types.endpoint import LeaveReason, Side
 from llmctl.types.plan import Basis
 
 
@@ -79,13 +79,14 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Executed:
-    """The route that *executed*, whatever was planned."""
+    """The route that *executed*, whatever was planned; ``left_because`` is None for what was answered here."""
 
     side: Side
     endpoint: str | None
     model: str
     quant: str | None
     reason: str
+    left_because: LeaveReason | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -87,14 +86,6 @@ def hold(home: Path, gguf: Path) -> Hold:
     """Puts a file into the hub cache, as its tools do."""
 
     def put(name: str = "tiny-Q4_0.gguf", repo: str = REPO, file: Path = gguf, commit: str = COMMIT) -> Path:
-        folder = home / "cache/huggingface/hub" / f"models--{repo.replace('/', '--')}"
-        blob = folder / "blobs" / other_tools.sha256(file)
-        pointer = folder / "snapshots" / commit / name
-        for place in (blob.parent, pointer.parent, folder / "refs"):
-            place.mkdir(parents=True, exist_ok=True)
-        blob.write_bytes(file.read_bytes())
-        pointer.symlink_to(os.path.relpath(blob, pointer.parent))
-        (folder / "refs/main").write_text(commit)
-        return pointer
+        return other_tools.in_hub_cache(home / "cache/huggingface/hub", repo, file, name=name, commit=commit)
 
     return put

@@ -11,6 +11,8 @@ import pytest
 
 from llmctl import paths, settings
 from llmctl.cli import main
+from llmctl.endpoint.secrets import address_of
+from llmctl.errors import PolicyError
 from llmctl.types.endpoint import Endpoint, Policy
 
 KEY = "sk-Secret-of-the-office-0123456789"
@@ -113,7 +115,62 @@ def test_plain_http_to_another_machine(url: str, endpoint: Any) -> None:
     assert "--force" in ran.document["error"]["hint"]
     assert not paths.config_file().exists()
     assert endpoint("add", "x", url, "--model", "m", "--force").code == 0
-    assert settings.load().endpoint("x").url.startswith("http://")
+    added = settings.load().endpoint("x")
+    assert (added.url.startswith("http://"), added.plain_http) == (True, True)
+    assert "plain_http = true" in paths.config_file().read_text()
+    assert endpoint("list", "--json").document["data"]["endpoints"][0]["plain_http"] is True
+
+
+@pytest.mark.parametrize(
+    ("url", "plain_http", "refused"),
+    [
+        ("http://llm.example.internal/v1", False, True),
+        ("http://192.168.1.5:8080/v1", False, True),
+        ("http://llm.example.internal/v1", True, False),
+        ("https://llm.example.internal/v1", False, False),
+        ("http://127.0.0.1:8080/v1", False, False),
+        ("http://[::1]:8080/v1", False, False),
+    ],
+)
+def test_plain_http_needs_the_consent_that_the_table_holds(url: str, plain_http: bool, refused: bool) -> None:
+    """Also where the table was written by hand."""
+    office = Endpoint("office", url, "m", plain_http=plain_http)
+    if not refused:
+        assert address_of(office).url == url
+        return
+    with pytest.raises(PolicyError, match="readable by anyone on the way") as caught:
+        address_of(office)
+    assert str(caught.value.hint).startswith(f"llmctl endpoint add office {url} --model m --force")
+
+
+def test_force_that_replaces_is_no_consent_to_plain_http(endpoint: Any) -> None:
+    endpoint("add", *OFFICE)
+    assert endpoint("add", *OFFICE, "--force").code == 0
+    assert not settings.load().endpoint("office").plain_http
+    assert "plain_http" not in paths.config_file().read_text()
+
+
+@pytest.mark.parametrize(
+    ("policy", "offline", "says"),
+    [
+        ("prefer-local", "", "What this machine can't answer goes to office."),
+        ("prefer-remote", "", "Every prompt goes first to office."),
+        ("remote-only", "", "Every prompt goes to office."),
+        ("local-only", "", "or every prompt stays on this machine"),
+        ("prefer-remote", "1", "llmctl is set to stay offline, so every prompt stays on this machine"),
+    ],
+)
+def test_adding_says_what_it_means(
+    policy: str, offline: str, says: str, endpoint: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLMCTL_POLICY", policy)
+    monkeypatch.setenv("LLMCTL_OFFLINE", offline)
+    assert says in endpoint("add", *OFFICE).err
+
+
+def test_the_second_one_is_asked_by_name_only(endpoint: Any) -> None:
+    endpoint("add", *OFFICE)
+    assert "goes to office; lab is asked with --endpoint lab." in endpoint("add", "lab", "https://lab", "-m", "m").err
 
 
 @pytest.mark.parametrize(
@@ -237,6 +294,14 @@ def test_a_broken_configuration(command: tuple[str, ...], endpoint: Any) -> None
     assert ran.document["error"]["code"] == "config"
     assert str(file) in ran.document["error"]["message"]
     assert file.read_text() == "model = "
+
+
+def test_a_file_with_an_unknown_setting_is_not_written_to(endpoint: Any) -> None:
+    file = paths.config_file()
+    file.parent.mkdir(parents=True)
+    file.write_text("modle = 'x'\n")
+    assert endpoint("add", *OFFICE).code == 10
+    assert file.read_text() == "modle = 'x'\n"
 
 
 def test_a_policy_that_was_set_stays(endpoint: Any, monkeypatch: pytest.MonkeyPatch) -> None:

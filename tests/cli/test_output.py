@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from llmctl.cli.output import PIPE_WIDTH, Output, colour, envelope, jsonable
 from llmctl.errors import NetworkError, PolicyError
 from llmctl.types.answer import Answer, Executed, LeftMachine, Predicted, Timings, Usage
-from llmctl.types.endpoint import Endpoint, Local, Policy, Remote, Side
+from llmctl.types.endpoint import Endpoint, LeaveReason, Local, Policy, Remote, Side
 from llmctl.types.header import Header, Tensor
 from llmctl.types.machine import (
     Accelerator,
@@ -48,7 +48,7 @@ EVERYTHING: list[Any] = [
     Answer(
         "text",
         None,
-        Executed(Side.REMOTE, "office", "m", None, "why"),
+        Executed(Side.REMOTE, "office", "m", None, "why", LeaveReason.PINNED),
         Usage(1, None),
         Timings(None, 0.5, None, 16.2, 3.0),
         Predicted(16.0, 1 << 32, Basis.CALIBRATED),
@@ -56,7 +56,7 @@ EVERYTHING: list[Any] = [
         "stop",
     ),
     Local(FIT, "it fits", ENDPOINT),
-    Remote(ENDPOINT, "why", FIT),
+    Remote(ENDPOINT, LeaveReason.PINNED, "why", FIT),
     Plan(FIT, (FIT,), (Rejected("m", "Q4", "too big", 5),), {"best": FIT}),
     NoFit("why", (), None),
     Header(3, "llama", {"a": 1, "b": (1, 2)}, {"tokens": 5}, (Tensor("t", (1, 2), "F16", 0, 4),), 64),

@@ -284,11 +284,8 @@ def test_for_another_machine_it_has_to_be_fetched(hub: FakeHub, shelf: Situation
     assert (found.path, found.artifact.source.kind) == (None, SourceKind.HUB)
 
 
-def test_run_does_not_ask_the_hub(
-    hub: FakeHub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("llmctl.cli.run._prompt", lambda argument: argument)
-    assert main(["run", "-m", f"{REPO}:Q8_0", "Hello"]) == 4
+def test_run_does_not_ask_the_hub(hub: FakeHub, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--no-stdin", "-m", f"{REPO}:Q8_0", "Hello"]) == 4
     assert f"llmctl pull {REPO}:Q8_0" in capsys.readouterr().err
     assert hub.requests == []
 

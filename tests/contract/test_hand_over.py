@@ -122,30 +122,37 @@ def test_what_fits_stays_here(office: Server, starter_file: Path) -> None:
     assert chats(office) == before
 
 
-def test_a_prompt_longer_than_the_local_context_goes_to_the_server(office: Server, starter_file: Path) -> None:
+def test_a_prompt_longer_than_the_context_of_a_named_model_stays(office: Server, starter_file: Path) -> None:
+    before = chats(office)
     done = llmctl("run", "-m", str(starter_file), "-c", "512", "-n", "4", "--json", stdin="word " * 900)
-    assert done.returncode == 0, done.stderr
-    data = document(done)["data"]
-    assert data["route"]["side"] == "remote"
-    assert "local context is 512" in data["route"]["reason"]
-    assert "local context is 512" in done.stderr
+    assert done.returncode == 2, done.stderr
+    error = document(done)["error"]
+    assert error["code"] == "context"
+    assert "local context is 512" in error["message"]
+    assert "nothing was sent to office" in error["message"]
+    assert "llmctl run --endpoint office" in error["hint"]
+    assert chats(office) == before
 
 
 @pytest.mark.skipif(psutil.virtual_memory().total > 40 << 30, reason="70 billion weights fit this machine")
-def test_what_does_not_fit_goes_to_the_server(office: Server) -> None:
+def test_a_named_model_that_does_not_fit_stays(office: Server) -> None:
+    before = chats(office)
     big = ("run", "-m", "llama-3.3-70b-instruct:Q4_K_M", "-n", "4", "--json", "Hi")
-    done = llmctl(*big)
+    for refused in (llmctl(*big), llmctl(*big, "--local"), llmctl(*big, LLMCTL_POLICY="local-only")):
+        assert refused.returncode == 3
+        assert document(refused)["error"]["code"] == "nothing_fits"
+        assert "short" in document(refused)["error"]["message"]
+    assert chats(office) == before
+
+
+def test_what_does_not_fit_goes_to_the_server(office: Server) -> None:
+    done = llmctl("run", "-n", "4", "--json", "Hi", LLMCTL_MIN_TOK_S="1e9")
     assert done.returncode == 0, done.stderr
     data = document(done)["data"]
     assert data["route"]["side"] == "remote"
-    assert "short" in data["route"]["reason"]
+    assert data["route"]["left_because"] == "nothing-fits"
     assert data["predicted"] is None
     assert "→ office (" in done.stderr
-    before = chats(office)
-    for refused in (llmctl(*big, "--local"), llmctl(*big, LLMCTL_POLICY="local-only")):
-        assert refused.returncode == 3
-        assert document(refused)["error"]["code"] == "nothing_fits"
-    assert chats(office) == before
 
 
 def test_local_pins(office: Server, starter_file: Path) -> None:
@@ -156,16 +163,18 @@ def test_local_pins(office: Server, starter_file: Path) -> None:
     assert chats(office) == before
 
 
-def test_the_engine_killed_before_its_first_token(office: Server, starter_file: Path) -> None:
+def test_the_engine_of_a_named_model_killed_before_its_first_token(office: Server, starter_file: Path) -> None:
+    before = chats(office)
     with spawn("run", "-m", str(starter_file), "-c", "4096", "-n", "8", "--json", "word " * 2500) as process:
         kill_engine_of(process, after_s=0.8)
         stdout, stderr = process.communicate(timeout=120)
-        assert process.returncode == 0, stderr
-        data = json.loads(stdout)["data"]
-        assert data["route"]["side"] == "remote"
-        assert "signal 9" in data["route"]["reason"]
-        assert b"\xe2\x86\x92 office (" in stderr
+        assert process.returncode == 8, stderr
+        error = json.loads(stdout)["error"]
+        assert error["code"] == "engine_died"
+        assert "signal 9" in error["message"]
+        assert "nothing was sent to office" in error["message"]
         assert b"Traceback" not in stderr
+    assert chats(office) == before
 
 
 def test_an_unknown_certificate_is_never_trusted(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

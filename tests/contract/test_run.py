@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import shutil
 import signal
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,6 +19,7 @@ import psutil
 import pytest
 
 from llmctl.engine import history
+from tests.fakes.chat_server import DONE, ChatServer, event, stream
 from tests.fakes.command import argv, document, kill_engine_of, llmctl, spawn
 from tests.fakes.connections import watch
 from tests.fakes.hub import FakeHub
@@ -190,10 +196,11 @@ def test_a_name_that_does_not_exist(name: str) -> None:
     assert done.stderr.startswith("error: ")
 
 
-def test_an_unreachable_hub_without_yes(home: Path, unreachable_hub: None, package_index: None) -> None:
+def test_without_yes_no_hub_is_asked(home: Path, unreachable_hub: None, package_index: None) -> None:
     done = llmctl("run", "hi")
-    assert done.returncode == 5, done.stderr
-    assert "127.0.0.1:9" in done.stderr
+    assert done.returncode == 4, done.stderr
+    assert "nobody said yes" in done.stderr
+    assert "127.0.0.1:9" not in done.stderr
     assert "--yes" in done.stderr
     assert [path for path in files_below(home) if path.suffix not in (".json", ".lock")] == []
 
@@ -249,3 +256,153 @@ def test_a_local_run_connects_to_nothing_but_loopback(starter_file: Path, tmp_pa
     seen = connections()
     assert seen, "the hook saw nothing, not even our own way to the engine"
     assert [line for line in seen if "127.0.0.1" not in line] == []
+
+
+# stdin
+
+WAITING = "waiting for stdin"
+
+
+@contextmanager
+def open_pipe() -> Iterator[tuple[int, int]]:
+    """A pipe, its end to read and its end to write, which nobody closes meanwhile."""
+    reading, writing = os.pipe()
+    try:
+        yield reading, writing
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def with_stdin(stdin: int, *arguments: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        argv("run", *arguments), stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, close_fds=True
+    )
+
+
+def line_of(process: subprocess.Popen[bytes]) -> str:
+    assert process.stderr is not None
+    return process.stderr.readline().decode()
+
+
+def test_a_pipe_that_nobody_closes_is_named_after_a_second() -> None:
+    with open_pipe() as (reading, _), with_stdin(reading, "-m", "./none.gguf", "hi") as process:
+        assert line_of(process).startswith(WAITING)
+        assert process.poll() is None
+        sent = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 130
+        assert time.monotonic() - sent < 5
+        assert process.stderr is not None
+        assert b"Traceback" not in process.stderr.read()
+
+
+def test_a_pipe_that_says_something_and_stays_open_is_named_as_well() -> None:
+    with open_pipe() as (reading, writing), with_stdin(reading, "hi") as process:
+        os.write(writing, b"some words")
+        try:
+            assert line_of(process).startswith(WAITING)
+        finally:
+            process.kill()
+
+
+def test_it_is_said_once_and_what_comes_late_is_read(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    with with_stdin(reading, "-m", "./none.gguf") as process:
+        os.close(reading)
+        first = line_of(process)
+        time.sleep(1.2)
+        os.write(writing, b"late")
+        os.close(writing)
+        out, err = process.communicate(timeout=60)
+    assert first.startswith(WAITING)
+    assert WAITING.encode() not in err
+    assert (process.returncode, out) == (4, b""), err
+    assert b"none.gguf does not exist" in err
+
+
+def test_no_stdin_leaves_it_to_a_loop() -> None:
+    command = shlex.join(argv("run", "-m", "./none.gguf", "--no-stdin"))
+    loop = f'printf "one\\ntwo\\nthree\\n" | while read -r l; do {command} "$l" 2>/dev/null; echo "$l $?"; done'
+    done = subprocess.run(["bash", "-c", loop], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.splitlines() == ["one 4", "two 4", "three 4"]
+
+
+def test_no_stdin_does_not_wait() -> None:
+    with open_pipe() as (reading, _), with_stdin(reading, "-m", "./none.gguf", "--no-stdin", "hi") as process:
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (4, b"")
+    assert WAITING.encode() not in err
+
+
+@pytest.mark.parametrize(
+    ("redirected", "arguments", "code", "says"),
+    [
+        ("<&-", "hi", 4, "none.gguf does not exist"),
+        ("<&-", "", 2, "there is no prompt"),
+        ("0>nothing-to-read", "hi", 4, "stdin can't be read: Bad file descriptor"),
+        ("0>nothing-to-read", "", 2, "there is no prompt"),
+        ("</dev/null", "-", 2, "there is no prompt"),
+        ("</dev/null", "--no-stdin -", 2, "--no-stdin leaves alone"),
+        ("</dev/zero", "hi", 2, "stdin brings more than 67,108,864 bytes"),
+    ],
+)
+def test_a_stdin_that_is_none(redirected: str, arguments: str, code: int, says: str) -> None:
+    command = shlex.join(argv("run", "-m", "./none.gguf"))
+    done = subprocess.run(
+        ["bash", "-c", f"{command} {arguments} {redirected}"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [("caf\udce9",), ("-s", "caf\udce9", "hi")])
+def test_arguments_that_are_not_utf8(arguments: tuple[str, ...]) -> None:
+    with ChatServer(stream(event("Hi", finish="stop"), DONE)) as server:
+        assert llmctl("endpoint", "add", "near", server.url, "--model", "m").returncode == 0
+        done = llmctl("run", "-e", "near", *arguments)
+    assert done.returncode == 0, done.stderr
+    sent = json.loads(server.requests[0].body)["messages"][0]["content"]
+    assert sent == "caf\ufffd"
+
+
+# A working directory that is not the user's own
+
+
+def test_a_working_directory_that_cannot_be_read(tmp_path: Path) -> None:
+    """Every command works, and says that the project file there was passed over."""
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    command = [
+        shlex.join([sys.executable, "-P", "-m", "llmctl", *words])
+        for words in (["models", "list"], ["endpoint", "list"])
+    ]
+    script = f"cd {shlex.quote(str(closed))} && chmod 0 . && {' && '.join(command)}"
+    done = subprocess.run([*without_override(), "bash", "-c", script], capture_output=True, text=True, timeout=60)
+    closed.chmod(0o700)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("llmctl.toml can't be read: Permission denied; it is passed over") == 2
+
+
+def without_override() -> list[str]:
+    """What takes from root the right to read everything; nothing for anybody else."""
+    if os.geteuid() != 0:
+        return []
+    if shutil.which("setpriv") is None:
+        pytest.skip("root may read everything, and there is no setpriv")
+    capabilities = "-dac_override,-dac_read_search"
+    return ["setpriv", f"--bounding-set={capabilities}", f"--inh-caps={capabilities}"]
+
+
+@pytest.mark.parametrize(
+    "words", [("models", "list"), ("endpoint", "list"), ("plan",), ("run", "-m", "none.gguf", "hi")]
+)
+def test_a_working_directory_that_is_gone(words: tuple[str, ...], tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    command = shlex.join([sys.executable, "-P", "-m", "llmctl", *words])
+    script = f"cd {shlex.quote(str(gone))} && rmdir {shlex.quote(str(gone))} && {command} </dev/null"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=100)
+    assert done.returncode in (0, 4), done.stderr
+    assert "Traceback" not in done.stderr

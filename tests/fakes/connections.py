@@ -1,13 +1,22 @@
-"""What a command and all of its children connect to, by Python's own audit events.
+"""What a command and all of its children connect to: by Python's own audit events, or as the kernel is asked.
 
 environment, seen = watch(tmp_path)
 llmctl("doctor", **environment)
 seen()                # ["connect ('127.0.0.1', 40123)", "getaddrinfo huggingface.co", ...]
+
+prefix, seen = trace(tmp_path)
+subprocess.run([*prefix, "llmctl", "doctor"])
+seen()                # ["127.0.0.1:40123", "192.0.2.1:53", ...]
 """
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
+import subprocess
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 HOOK = """
@@ -29,3 +38,26 @@ def watch(folder: Path) -> tuple[str, Callable[[], list[str]]]:
     hook.mkdir()
     (hook / "sitecustomize.py").write_text(HOOK.format(log=str(log)))
     return str(hook), lambda: log.read_text().splitlines() if log.exists() else []
+
+
+PEER = re.compile(r"sin6?_port=htons\((?P<port>\d+)\).*?(?:inet_addr\(|inet_pton\(AF_INET6, )\"(?P<address>[^\"]+)\"")
+STRACE = ["strace", "-f", "--seccomp-bpf", "-qq", "-e", "signal=none", "-e", "trace=connect,sendto,sendmsg,sendmmsg"]
+
+
+@cache
+def _traces() -> bool:
+    """Whether there is strace and it may be used here."""
+    if shutil.which(STRACE[0]) is None:
+        return False
+    return subprocess.run([*STRACE, "-o", os.devnull, "true"], check=False, capture_output=True).returncode == 0
+
+
+def trace(folder: Path) -> tuple[list[str], Callable[[], list[str]]]:
+    """The command to put before another one, and what gives the addresses that it and its children have connected or
+    sent to, each with its port. Without strace nothing is put before, and none is seen."""
+    if not _traces():
+        return [], list
+    log = folder / "trace"
+    return [*STRACE, "-o", str(log)], lambda: [
+        f"{peer['address']}:{peer['port']}" for peer in PEER.finditer(log.read_text())
+    ]

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
+
+from tests.fakes.hub import COMMIT
 
 OLLAMA = "application/vnd.ollama.image"
 
@@ -55,6 +58,20 @@ def ollama(
         )
     )
     return blobs / f"sha256-{sha256(file)}"
+
+
+def in_hub_cache(root: Path, repo: str, file: Path, *, name: str | None = None, commit: str = COMMIT) -> Path:
+    """``root`` is the hub's cache; what was there by that name is replaced. Returns the name's place in it."""
+    folder = root / f"models--{repo.replace('/', '--')}"
+    blob = folder / "blobs" / sha256(file)
+    pointer = folder / "snapshots" / commit / (name or file.name)
+    for place in (blob.parent, pointer.parent, folder / "refs"):
+        place.mkdir(parents=True, exist_ok=True)
+    blob.write_bytes(file.read_bytes())
+    pointer.unlink(missing_ok=True)
+    pointer.symlink_to(os.path.relpath(blob, pointer.parent))
+    (folder / "refs/main").write_text(commit)
+    return pointer
 
 
 def lm_studio(models: Path, file: Path, repo: str, name: str) -> Path:

@@ -1,14 +1,23 @@
-"""The receipt of what executed."""
+"""The receipt of what executed, and what a local request carries."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
 from llmctl import paths
 from llmctl.engine.supervise import Engine
-from llmctl.router.answer import Progress, answer
+from llmctl.errors import DecodingError, EngineDiedError, EngineError
+from llmctl.router.answer import Progress, answer, handed_over, local_sampling
 from llmctl.types.answer import Message, Piece, Sampling
-from llmctl.types.endpoint import Endpoint, Remote
+from llmctl.types.endpoint import LOCAL_FAILURES, Endpoint, LeaveReason, Local, Remote
 from llmctl.types.plan import Fit
-from tests.fakes.chat_server import DONE, ChatServer, data, event, stream
+from tests.fakes.chat_server import DONE, ChatServer, Reply, data, event, status, stream
+from tests.fakes.fits import fit_for
 
 
 class Nobody:
@@ -26,8 +35,97 @@ class Nobody:
 def test_the_memory_of_somebody_elses_machine_is_not_ours() -> None:
     told = data({"choices": [], "memory": {"anonymous_bytes": 5, "device_bytes": 6}})
     with ChatServer(stream(event("Hi", finish="stop"), told, DONE)) as server:
-        route = Remote(Endpoint("office", server.url, "m"), "you asked for it", None)
+        route = Remote(Endpoint("office", server.url, "m"), LeaveReason.PINNED, "you asked for it", None)
         made = answer(route, [Message("user", "hi")], Sampling(), listener=Nobody(), so_far=Progress())
     assert made.text == "Hi"
     assert made.measured is None
     assert not paths.data_dir().exists(), "what ran elsewhere is no run of this machine"
+    assert made.route.left_because is LeaveReason.PINNED
+
+
+FIT = fit_for(Path("/models/here.gguf"))
+OFFICE = Endpoint("office", "https://office/v1", "m")
+DIED = EngineDiedError("the engine died: signal 9", hint="llmctl doctor")
+
+
+def test_a_failure_before_the_first_token_goes_to_the_fallback() -> None:
+    made = handed_over(Local(FIT, "it fits", OFFICE), DIED, Progress())
+    assert made == Remote(OFFICE, LeaveReason.ENGINE_FAILED, DIED.message)
+
+
+@pytest.mark.parametrize(
+    ("route", "error", "so_far", "says"),
+    [
+        (Local(FIT, "it fits"), DIED, Progress(), DIED.message),
+        (Local(FIT, "it fits", OFFICE), DIED, Progress(first_token=1.0), DIED.message),
+        (Local(FIT, "it fits", OFFICE), EngineError("refused"), Progress(load_s=1.0), "refused"),
+        (
+            Local(FIT, "it fits", OFFICE, {LeaveReason.ENGINE_FAILED: "-m x names what is to answer"}),
+            DIED,
+            Progress(),
+            f"{DIED.message}; -m x names what is to answer, so nothing was sent to office",
+        ),
+    ],
+    ids=["no-endpoint", "after-the-first-token", "a-refusal", "barred"],
+)
+def test_a_failure_that_goes_nowhere(route: Local, error: EngineError, so_far: Progress, says: str) -> None:
+    with pytest.raises(type(error)) as caught:
+        handed_over(route, error, so_far)
+    assert caught.value.message == says
+
+
+PLAIN = {"enable_thinking": False}
+ASKS_TO_THINK = {"chat_template_kwargs": {"enable_thinking": True}}
+
+
+@pytest.mark.parametrize(
+    ("published", "asked", "carried"),
+    [
+        ({"top_k": 20}, None, {"top_k": 20, "chat_template_kwargs": PLAIN}),
+        ({"top_k": 20}, {"stop": ["x"]}, {"top_k": 20, "stop": ["x"], "chat_template_kwargs": PLAIN}),
+        ({"top_k": 20}, {"top_k": 1}, {"top_k": 1, "chat_template_kwargs": PLAIN}),
+        (None, {"chat_template_kwargs": {"tone": "dry"}}, {"chat_template_kwargs": {**PLAIN, "tone": "dry"}}),
+        (None, ASKS_TO_THINK, ASKS_TO_THINK),
+    ],
+)
+def test_what_the_caller_asks_for_is_kept(
+    published: Mapping[str, Any] | None, asked: Mapping[str, Any] | None, carried: Mapping[str, Any]
+) -> None:
+    candidate = FIT.candidate
+    fit = replace(FIT, candidate=replace(candidate, model=replace(candidate.model, sampling=published)))
+    assert local_sampling(fit, Sampling(seed=1, extra=asked)) == Sampling(seed=1, extra=carried)
+
+
+# The engine, played by a server: what it answers when its first decode fails
+
+
+class NoWorker:
+    """What an engine has for a process, for one that has none."""
+
+    def close(self) -> None: ...
+
+
+FAILED = {"error": {"message": "decoding failed: llama_decode returned 1", "code": "decoding"}}
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [status(400, FAILED), status(500, FAILED), stream(event("<think>"), data(FAILED))],
+    ids=["a-refusal", "an-error", "after-the-opened-thoughts"],
+)
+def test_a_first_decode_that_fails_is_a_failure_of_the_engine(reply: Reply, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ChatServer(reply) as engine, ChatServer(stream(event("Hi", finish="stop"), DONE)) as office:
+        started = Engine(cast(Any, NoWorker()), engine.address(), 0.1, True, "none")
+        monkeypatch.setattr("llmctl.router.answer.start", lambda *_, **__: started)
+        route = Local(FIT, "it fits", Endpoint("office", office.url, "m"))
+        made = answer(route, [Message("user", "hi")], Sampling(), listener=Nobody(), so_far=Progress(), record=False)
+    assert made.route.left_because is LeaveReason.ENGINE_FAILED
+    assert "decoding failed: llama_decode returned 1" in made.route.reason
+    assert len(office.requests) == 1
+    named = dict.fromkeys(LOCAL_FAILURES, "-m x names what is to answer")
+    with ChatServer(reply) as engine, ChatServer(stream(event("Hi", finish="stop"), DONE)) as office:
+        started = Engine(cast(Any, NoWorker()), engine.address(), 0.1, True, "none")
+        route = Local(FIT, "it fits", Endpoint("office", office.url, "m"), named)
+        with pytest.raises(DecodingError, match="so nothing was sent to office"):
+            answer(route, [Message("user", "hi")], Sampling(), listener=Nobody(), so_far=Progress(), record=False)
+    assert office.connections == 0

@@ -9,9 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmctl.errors import LlmctlError, NotFoundError, NothingFitsError, PolicyError, UsageError
-from llmctl.router.route import route
-from llmctl.types.endpoint import Endpoint, Local, Policy, Remote, Route
+from llmctl.errors import (
+    ContextError,
+    DecodingError,
+    EngineDiedError,
+    EngineError,
+    LlmctlError,
+    NotFoundError,
+    NothingFitsError,
+    OfflineError,
+    PolicyError,
+    UsageError,
+)
+from llmctl.router.barred import barred
+from llmctl.router.route import reason_of, route
+from llmctl.settings import Project
+from llmctl.types.endpoint import LOCAL_FAILURES, Barred, Endpoint, LeaveReason, Local, Policy, Remote, Route
 from llmctl.types.plan import Fit, NoFit
 from tests.fakes.fits import fit_for
 
@@ -24,9 +37,10 @@ LOCAL_ONLY, PREFER_LOCAL, PREFER_REMOTE, REMOTE_ONLY = Policy
 
 HERE = Local(FITS, "it fits this machine")
 FETCHED = Local(TO_FETCH, "it fits this machine")
-ASKED = Remote(B, "you asked for it")
-REMOTE_FIRST = Remote(A, "the policy is prefer-remote")
-REMOTE_ALONE = Remote(A, "the policy is remote-only")
+ASKED = Remote(B, LeaveReason.PINNED, "you asked for it")
+REMOTE_FIRST = Remote(A, LeaveReason.PREFER_REMOTE, "the policy is prefer-remote")
+REMOTE_ALONE = Remote(A, LeaveReason.REMOTE_ONLY, "the policy is remote-only")
+HANDED_OVER = Remote(A, LeaveReason.NOTHING_FITS, "19.2 GB short")
 Planned = Fit | NoFit | None
 
 # planned, policy, endpoints -> without a pin, with --local, with --endpoint b
@@ -40,7 +54,7 @@ CASES: list[tuple[Planned, Policy, tuple[Endpoint, ...], object, object, object]
     (FITS, PREFER_LOCAL, (A, B), replace(HERE, fallback=A), HERE, ASKED),
     (TO_FETCH, PREFER_LOCAL, (A,), replace(FETCHED, fallback=A), FETCHED, ASKED),
     (NO_FIT, PREFER_LOCAL, (), NothingFitsError, NothingFitsError, ASKED),
-    (NO_FIT, PREFER_LOCAL, (A, B), Remote(A, "19.2 GB short"), NothingFitsError, ASKED),
+    (NO_FIT, PREFER_LOCAL, (A, B), HANDED_OVER, NothingFitsError, ASKED),
     (None, PREFER_LOCAL, (A, B), AssertionError, AssertionError, ASKED),
     (FITS, PREFER_REMOTE, (), HERE, HERE, ASKED),
     (FITS, PREFER_REMOTE, (A, B), replace(REMOTE_FIRST, fallback=FITS), HERE, ASKED),
@@ -144,3 +158,124 @@ def test_errors_say_what_to_do(planned: Planned, policy: Policy, pinned: Endpoin
         route(planned, policy, (), pinned=pinned)
     assert caught.value.message == says
     assert hint in str(caught.value.hint)
+
+
+# Offline: no server on another machine, whatever the policy
+
+NEAR = Endpoint("near", "http://127.0.0.1:8080/v1", "m")
+NUMBERED = Endpoint("numbered", "http://[::1]:8080/v1", "m")
+NAMED_ALIKE = Endpoint("alike", "https://localhost.example/v1", "m")
+
+
+@pytest.mark.parametrize(
+    ("planned", "policy", "endpoints", "pinned", "expected"),
+    [
+        (FITS, PREFER_LOCAL, (A, B), None, HERE),
+        (FITS, PREFER_LOCAL, (A, NEAR), None, replace(HERE, fallback=NEAR)),
+        (NO_FIT, PREFER_LOCAL, (A, B), None, NothingFitsError),
+        (NO_FIT, PREFER_LOCAL, (NAMED_ALIKE,), None, NothingFitsError),
+        (NO_FIT, PREFER_LOCAL, (A, NEAR), None, Remote(NEAR, LeaveReason.NOTHING_FITS, "19.2 GB short")),
+        (FITS, PREFER_REMOTE, (A,), None, HERE),
+        (NO_FIT, PREFER_REMOTE, (A,), None, NothingFitsError),
+        (NO_FIT, PREFER_REMOTE, (NUMBERED,), None, replace(REMOTE_FIRST, endpoint=NUMBERED)),
+        (None, REMOTE_ONLY, (A, B), None, OfflineError),
+        (None, REMOTE_ONLY, (A, NEAR), None, replace(REMOTE_ALONE, endpoint=NEAR)),
+        (None, REMOTE_ONLY, (), None, NotFoundError),
+        (FITS, PREFER_LOCAL, (A, B), B, OfflineError),
+        (FITS, PREFER_LOCAL, (A, B), NAMED_ALIKE, OfflineError),
+        (FITS, PREFER_LOCAL, (A, NEAR), NEAR, replace(ASKED, endpoint=NEAR)),
+    ],
+)
+def test_offline(
+    planned: Planned,
+    policy: Policy,
+    endpoints: tuple[Endpoint, ...],
+    pinned: Endpoint | None,
+    expected: Route | type[Exception],
+) -> None:
+    try:
+        made: object = route(planned, policy, endpoints, pinned=pinned, offline=True)
+    except LlmctlError as error:
+        made = type(error)
+    assert made == expected
+
+
+# What is barred: who decided what
+
+PROJECT = Project(Path("llmctl.toml"), {"min_tok_s": 1e9}, {"min_tok_s": None})
+SAYS_PROJECT = "llmctl.toml sets min_tok_s = 1000000000.0"
+OTHER = replace(FITS, configuration=replace(FITS.configuration, context=FITS.context // 2))
+
+
+@pytest.mark.parametrize(
+    ("planned", "own", "says"),
+    [
+        (NO_FIT, FITS, SAYS_PROJECT),
+        (NO_FIT, TO_FETCH, SAYS_PROJECT),
+        (NO_FIT, None, SAYS_PROJECT),
+        (FITS, OTHER, SAYS_PROJECT),
+        (FITS, None, SAYS_PROJECT),
+        (FITS, FITS, None),
+        (NO_FIT, NO_FIT, None),
+        (FITS, NO_FIT, None),
+    ],
+)
+def test_a_project_file_may_not_make_it_leave(planned: Fit | NoFit, own: Fit | NoFit | None, says: str | None) -> None:
+    made = barred(planned, project=PROJECT, own=own)
+    assert made == ({} if says is None else dict.fromkeys(LOCAL_FAILURES, says))
+
+
+@pytest.mark.parametrize("planned", [FITS, NO_FIT])
+def test_what_was_named_answers_or_nothing_does(planned: Fit | NoFit) -> None:
+    made = barred(planned, named="-m x.gguf", project=PROJECT, own=FITS, context=512)
+    assert made == dict.fromkeys(LOCAL_FAILURES, "-m x.gguf names what is to answer")
+
+
+def test_a_context_that_was_asked_for_bars_longer_prompts_only() -> None:
+    assert set(barred(FITS, context=512)) == {LeaveReason.PROMPT_TOO_LONG}
+    assert barred(FITS) == {}
+
+
+def test_a_barred_plan_that_does_not_fit_says_why_nothing_was_sent() -> None:
+    bars = {LeaveReason.NOTHING_FITS: SAYS_PROJECT}
+    with pytest.raises(NothingFitsError) as caught:
+        route(NO_FIT, PREFER_LOCAL, (A,), barred=bars)
+    assert caught.value.message == f"19.2 GB short; {SAYS_PROJECT}, so nothing was sent to a"
+    assert caught.value.hint is not None
+    assert caught.value.hint.startswith("llmctl run --endpoint a")
+
+
+@given(PLANNED, st.sampled_from(Policy), ENDPOINTS, st.sets(st.sampled_from(sorted(LOCAL_FAILURES))))
+def test_a_barred_reason_never_makes_it_leave(
+    planned: Planned, policy: Policy, endpoints: tuple[Endpoint, ...], reasons: set[LeaveReason]
+) -> None:
+    bars: Barred = dict.fromkeys(reasons, "somebody said so")
+    try:
+        made = route(planned, policy, endpoints, barred=bars)
+    except (LlmctlError, AssertionError):
+        return
+    assert not (isinstance(made, Remote) and made.why in bars)
+    if isinstance(made, Local) and made.fallback is not None:
+        assert made.barred == bars
+
+
+@pytest.mark.parametrize(
+    ("error", "loaded", "expected"),
+    [
+        (ContextError("too long"), True, LeaveReason.PROMPT_TOO_LONG),
+        (EngineError("can't load"), False, LeaveReason.NOT_LOADED),
+        (EngineDiedError("signal 9"), False, LeaveReason.ENGINE_FAILED),
+        (EngineDiedError("signal 9"), True, LeaveReason.ENGINE_FAILED),
+        (DecodingError("decoding failed"), True, LeaveReason.ENGINE_FAILED),
+        (EngineError("refused the request (400)"), True, None),
+        (UsageError("no"), True, None),
+    ],
+)
+def test_the_reason_of_a_failure(error: LlmctlError, loaded: bool, expected: LeaveReason | None) -> None:
+    assert reason_of(error, loaded=loaded) is expected
+
+
+@pytest.mark.parametrize("reason", LeaveReason)
+def test_every_reason_has_words(reason: LeaveReason) -> None:
+    assert reason.when.endswith(".")
+    assert reason.decided_by.startswith("you, by ")

@@ -22,6 +22,7 @@ from llmctl.errors import (
     ResourceError,
 )
 from llmctl.store import Store
+from llmctl.store.hub import unreachable
 from llmctl.types.model import Source, SourceKind
 from tests.fakes.hub import COMMIT, FakeHub
 
@@ -140,25 +141,25 @@ def test_an_unreachable_hub(add: Add, source: Source, stored: Stored) -> None:
         address = f"127.0.0.1:{bound.getsockname()[1]}"
         with pytest.raises(NetworkError, match=address):
             add(source, hub_url=f"http://{address}")
-        told = Store().unreachable(replace(settings.load(), hub_url=f"http://{address}"))
+        told = unreachable(replace(settings.load(), hub_url=f"http://{address}"))
     assert told is not None
     assert address in told.message
     assert stored() == []
 
 
 def test_reachable(hub: FakeHub) -> None:
-    assert Store().unreachable(settings.load()) is None
+    assert unreachable(settings.load()) is None
     hub.switch(hub_status=502)
-    told = Store().unreachable(settings.load())
+    told = unreachable(settings.load())
     assert told is not None
     assert "502" in told.message
     hub.switch(hub_status=403)  # by a filter on the way
-    told = Store().unreachable(settings.load())
+    told = unreachable(settings.load())
     assert told is not None
     assert "403" in told.message and "HF_ENDPOINT" in (told.hint or "")
     hub.switch(hub_status=403, error_code="GatedRepo")
-    assert Store().unreachable(settings.load()) is None
-    offline = Store().unreachable(replace(settings.load(), offline=True))
+    assert unreachable(settings.load()) is None
+    offline = unreachable(replace(settings.load(), offline=True))
     assert isinstance(offline, OfflineError)
 
 
@@ -166,7 +167,7 @@ def test_a_hub_that_does_not_answer_is_told_soon(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("llmctl.store.hub.REACH_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and says nothing
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        told = Store().unreachable(replace(settings.load(), hub_url=url))
+        told = unreachable(replace(settings.load(), hub_url=url))
     assert told is not None
     assert "did not answer" in told.message
 

@@ -1,0 +1,201 @@
+"""One table of settings. Precedence: flag > LLMCTL_* > project file > user file > default.
+
+The project file (``llmctl.toml`` in the working directory) comes with whatever was checked out there, so it may
+choose a model or a task but never where a prompt goes: endpoints and the policy are the user's own file's, and which of
+the effective values are the project's is kept (``Project``), so that none of them makes a prompt leave.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from llmctl import paths
+from llmctl.errors import ConfigError, NotFoundError, OfflineError
+from llmctl.settings.file import UnreadableError, add_endpoint, locked, read, remove_endpoint, replace_file
+from llmctl.settings.table import HUB_URL, SETTINGS, Setting, setting_named, text
+from llmctl.types.endpoint import Endpoint, Policy
+
+__all__ = [
+    "HUB_URL",
+    "PROJECT_FILE",
+    "SETTINGS",
+    "Project",
+    "Setting",
+    "Settings",
+    "add_endpoint",
+    "load",
+    "locked",
+    "remove_endpoint",
+    "replace_file",
+    "setting_named",
+]
+
+PROJECT_FILE = "llmctl.toml"
+
+
+@dataclass(frozen=True)
+class Project:
+    """The effective settings that come from a project file. ``values`` are what it says, ``own`` what they would be
+    without it."""
+
+    file: Path
+    values: Mapping[str, Any]
+    own: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        """``llmctl.toml sets context = 512, task = 'code'``"""
+        return f"{self.file} sets " + ", ".join(f"{name} = {_shown(value)}" for name, value in self.values.items())
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting with its effective value, and the endpoints the user has added.
+
+    ``project`` is what a project file has decided, None where it decides nothing. ``warnings`` say which file was
+    passed over, and why.
+    """
+
+    model: str | None
+    task: str
+    context: int | None
+    threads: int | None
+    min_tok_s: float | None
+    policy: Policy
+    hub_url: str
+    offline: bool
+    history: bool
+    endpoints: tuple[Endpoint, ...]
+    project: Project | None = None
+    warnings: tuple[str, ...] = ()
+
+    def without_project(self) -> Settings:
+        """The same settings as they would be without the project file."""
+        return self if self.project is None else replace(self, project=None, **self.project.own)
+
+    def require_network(self, what: str) -> None:
+        """Raises OfflineError, for ``what``, which isn't on this machine, if the network may not be used."""
+        if self.offline:
+            raise OfflineError(
+                f"{what} is not on this machine, and llmctl is set to stay offline",
+                hint="leave out --offline, unset LLMCTL_OFFLINE and HF_HUB_OFFLINE, or set offline = false",
+            )
+
+    def endpoint(self, name: str) -> Endpoint:
+        """The endpoint of that name. Raises NotFoundError that lists the ones there are."""
+        for endpoint in self.endpoints:
+            if endpoint.name == name:
+                return endpoint
+        known = ", ".join(endpoint.name for endpoint in self.endpoints) or "none is configured"
+        raise NotFoundError(
+            f"there is no endpoint named {name} ({known})", hint="llmctl endpoint add NAME URL --model MODEL"
+        )
+
+
+def load(project: Path | None = None) -> Settings:
+    """Reads files and environment. Raises ConfigError naming file or variable, setting, and what was expected.
+
+    A project file that can't be read at all (no permission, a link to nothing) is passed over with a warning: the
+    working directory is not always the user's own.
+    """
+    user_file = paths.config_file()
+    project_file = (project or Path()) / PROJECT_FILE
+    user = read(user_file)
+    local, warnings = _read_project(project_file)
+    allowed = {setting.name for setting in SETTINGS if setting.project}
+    if forbidden := sorted(set(local) - allowed):
+        raise ConfigError(
+            f"{project_file}: {forbidden[0]} can't be set by a project file (only {', '.join(sorted(allowed))})",
+            hint=f"move it to {user_file}",
+        )
+    unknown = sorted(set(user) - {setting.name for setting in SETTINGS} - {"endpoints"})
+    if unknown:
+        raise ConfigError(
+            f"{user_file}: there is no setting named {unknown[0]}",
+            hint="settings are: " + ", ".join(setting.name for setting in SETTINGS),
+        )
+    values = {setting.name: _value(setting, local, project_file, user, user_file) for setting in SETTINGS}
+    decided = {name: values[name] for name in local if not _variables(setting_named(name))}
+    own = {name: _value(setting_named(name), {}, project_file, user, user_file) for name in decided}
+    endpoints = _endpoints(user.get("endpoints", {}), user_file)
+    if values["policy"] is None:
+        values["policy"] = Policy.PREFER_LOCAL if endpoints else Policy.LOCAL_ONLY
+    decides = Project(project_file, decided, own) if decided else None
+    return Settings(endpoints=endpoints, project=decides, warnings=warnings, **values)
+
+
+def _variables(setting: Setting) -> list[tuple[str, str]]:
+    """The environment variables that set it, the one that counts first, with their values."""
+    names = (setting.variable, *setting.also)
+    return [(name, os.environ[name]) for name in names if os.environ.get(name)]
+
+
+def _value(
+    setting: Setting, local: Mapping[str, Any], local_file: Path, user: Mapping[str, Any], user_file: Path
+) -> Any:
+    places: list[tuple[str, Any]] = [*_variables(setting)]
+    places += [
+        (f"{file}: {setting.name}", table[setting.name])
+        for table, file in ((local, local_file), (user, user_file))
+        if setting.name in table
+    ]
+    if not places:
+        return setting.default
+    where, raw = places[0]
+    try:
+        return setting.parse(raw)
+    except (ValueError, OverflowError) as error:
+        raise ConfigError(f"{where} is {_shown(raw)}, it must be {setting.expects}") from error
+
+
+def _read_project(file: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The project's file, empty where there is none; a warning instead where it can't be read. Raises ConfigError for
+    what is no configuration."""
+    try:
+        return read(file), _dangling(file)
+    except UnreadableError as error:
+        return {}, (f"{error.message}; it is passed over",)
+
+
+def _dangling(file: Path) -> tuple[str, ...]:
+    """A warning if ``file`` is a link to nothing."""
+    with suppress(OSError):
+        if file.is_symlink() and not file.exists():
+            return (f"{file} is a link to a file that is not there; it is passed over",)
+    return ()
+
+
+def _endpoints(tables: Any, file: Path) -> tuple[Endpoint, ...]:
+    if not isinstance(tables, dict):
+        raise ConfigError(f"{file}: endpoints must be tables like [endpoints.office]")
+    made = []
+    for name, table in tables.items():
+        try:
+            fields: dict[str, Any] = {key: _field(key, value) for key, value in table.items()}
+            made.append(Endpoint(name=name, **fields))
+        except (TypeError, ValueError, AttributeError) as error:
+            raise ConfigError(
+                f"{file}: [endpoints.{name}] must hold url and model, and may hold key_env and ca_file, all text, and "
+                "plain_http, true or false"
+            ) from error
+    return tuple(made)
+
+
+def _field(name: str, value: Any) -> str | bool:
+    """The value of one line of an endpoint's table. Raises ValueError."""
+    if name != "plain_http":
+        return text(value)
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+def _shown(raw: Any) -> str:
+    """Python refuses to write numbers of more than some thousand digits, and nobody wants to read them."""
+    if isinstance(raw, int) and abs(raw) >= 1 << 64:
+        return f"a number of {raw.bit_length():,} bits"
+    return repr(raw)

@@ -1,0 +1,149 @@
+"""The files that hold settings: read with a bound, changed by one process at a time, replaced whole."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from llmctl import paths, record
+from llmctl.errors import ConfigError, NotFoundError, ResourceError, UsageError
+from llmctl.types.endpoint import Endpoint
+
+FILE_LIMIT_BYTES = 1 << 20
+LOCK_WAIT_S = 10.0  # a change of the file takes milliseconds; who holds the lock for longer is stuck
+
+
+class UnreadableError(ConfigError):
+    """The system doesn't let us read the file."""
+
+
+def read(file: Path) -> dict[str, Any]:
+    """The TOML in ``file``, empty where there is none. Raises ConfigError, UnreadableError."""
+    import tomllib
+
+    try:
+        if not stat.S_ISREG(file.stat().st_mode):  # a checkout can hold a link to a device that never ends
+            raise ConfigError(f"{file} is not a file")
+        with file.open("rb") as stream:
+            text = stream.read(FILE_LIMIT_BYTES + 1)
+        if len(text) > FILE_LIMIT_BYTES:
+            raise ConfigError(f"{file} is larger than {FILE_LIMIT_BYTES:,} bytes, which no configuration is")
+        return tomllib.loads(text.decode("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a number too long, nesting too deep
+        raise ConfigError(f"{file} is not valid TOML: {error}") from error
+    except OSError as error:
+        raise UnreadableError(f"{file} can't be read: {error.strerror}") from error
+
+
+def add_endpoint(endpoint: Endpoint, *, replacing: bool = True) -> Path:
+    """Writes ``endpoint`` into the user's file, keeping what stands there, comments too. Returns the file.
+
+    Raises UsageError if there is one of that name and ``replacing`` is not wanted, ConfigError, ResourceError.
+    """
+    fields = ("url", "model", "key_env", "ca_file", "plain_http")
+    table = {field: value for field in fields if (value := getattr(endpoint, field))}
+
+    def added(endpoints: Mapping[str, Any]) -> None:
+        if endpoint.name in endpoints and not replacing:
+            raise UsageError(f"there is an endpoint named {endpoint.name} already", hint="--force replaces it")
+
+    return _edit(endpoint.name, table, added)
+
+
+def remove_endpoint(name: str) -> Path:
+    """Takes an endpoint out of the user's file. Raises NotFoundError, ConfigError, ResourceError."""
+
+    def removed(endpoints: Mapping[str, Any]) -> None:
+        if name not in endpoints:
+            raise NotFoundError(f"there is no endpoint named {name}", hint="llmctl endpoint list")
+
+    return _edit(name, None, removed)
+
+
+def _edit(name: str, table: Mapping[str, Any] | None, check: Callable[[Mapping[str, Any]], None]) -> Path:
+    """Rewrites the user's file with ``table`` as the endpoint of that name, or without it, as the only process that
+    does so now. ``check`` gets the endpoints that there are and may refuse.
+
+    Where the file is a link (into somebody's dotfiles), its target is rewritten. Raises ConfigError, or ResourceError
+    when the disk is full or another process keeps the lock.
+    """
+    file = Path(os.path.realpath(paths.config_file()))
+    with locked(file):
+        wanted = read(file)
+        check(wanted.get("endpoints", {}))
+        endpoints = {one: dict(values) for one, values in wanted.get("endpoints", {}).items() if one != name}
+        wanted["endpoints"] = endpoints if table is None else {**endpoints, name: dict(table)}
+        replace_file(file, _edited(file, name, table, wanted))
+    return file
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """One process at a time changes the settings: what it has read is still there when it writes.
+
+    The lock is in the cache folder, because the file may lie among somebody's dotfiles. Waits LOCK_WAIT_S; raises
+    ResourceError.
+    """
+    from filelock import FileLock, Timeout
+
+    place = paths.cache_dir() / "config.lock"
+    lock = FileLock(place)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=LOCK_WAIT_S)
+    except Timeout as error:
+        raise ResourceError(
+            f"{file} is being changed by another process, for more than {LOCK_WAIT_S:.0f} s now",
+            hint="run the same command again when that is done",
+        ) from error
+    except (OSError, NotImplementedError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise ResourceError(
+            f"the lock {place} can't be had: {reason}", hint="export XDG_CACHE_HOME=/path   where you may write"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _edited(file: Path, name: str, table: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> str:
+    """The file's new text, comments kept. It is read again, and must say what is ``wanted`` and nothing else."""
+    import tomllib
+
+    import tomlkit
+
+    try:
+        document: Any = tomlkit.parse(file.read_text("utf-8") if file.exists() else "")
+        if table is None:
+            document["endpoints"].pop(name)
+        else:
+            new = tomlkit.table()
+            new.update(table)
+            document.setdefault("endpoints", tomlkit.table(is_super_table=True))[name] = new
+        text = tomlkit.dumps(document)
+        if {"endpoints": {}, **tomllib.loads(text)} == wanted:
+            return text
+        reason: Exception | None = None
+    except (ValueError, RecursionError, tomlkit.exceptions.TOMLKitError) as error:
+        reason = error
+    raise ConfigError(  # inline tables and dotted keys, that tomlkit cannot add to
+        f"{file} can't be edited, because of how its endpoints are written: they must be tables like [endpoints.{name}]"
+    ) from reason
+
+
+def replace_file(file: Path, text: str) -> None:
+    """Writes a file whole, readable by its owner only, so that a crash leaves the old or the new one."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        record.write(file, text.encode(), lasting=True)
+    except OSError as error:
+        kind = ResourceError if error.errno in (errno.ENOSPC, errno.EDQUOT) else ConfigError
+        raise kind(f"{file} can't be written: {error.strerror}") from error

@@ -1,0 +1,91 @@
+"""One row for each setting: its name, what it takes, what it means, and who may set it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from llmctl.types.endpoint import Policy
+
+HUB_URL = "https://huggingface.co"
+MOST = (1 << 31) - 1  # llama.cpp counts tokens and threads in 32 bits
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | str) or not 1 <= int(value) <= MOST:
+        raise ValueError
+    return int(value)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | str) or not 0 <= float(value) < math.inf:
+        raise ValueError
+    return float(value)
+
+
+def text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError
+    return value
+
+
+def _address(value: Any) -> str:
+    parts = urlsplit(text(value))
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:  # ValueError: not a port
+        raise ValueError
+    return str(value)
+
+
+def _flag(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in {"1", "true", "yes", "on"}:
+        return True
+    if isinstance(value, str) and value.lower() in {"0", "false", "no", "off", ""}:
+        return False
+    raise ValueError
+
+
+@dataclass(frozen=True)
+class Setting:
+    """``expects`` completes "must be …". ``project`` says whether a project file may set it."""
+
+    name: str
+    parse: Callable[[Any], Any]
+    expects: str
+    help: str
+    default: Any = None
+    project: bool = False
+    also: tuple[str, ...] = ()
+
+    @property
+    def variable(self) -> str:
+        return f"LLMCTL_{self.name.upper()}"
+
+
+SETTINGS = (
+    Setting("model", text, "a model's name", "the model that run uses without -m", project=True),
+    Setting("task", text, "a task's name", "what plan and run choose for", default="chat", project=True),
+    Setting(
+        "context", _whole, f"a whole number of tokens, 1 to {MOST:,}", "context to plan and run with", project=True
+    ),
+    Setting("threads", _whole, f"a whole number of threads, 1 to {MOST:,}", "threads to decode with"),
+    Setting("min_tok_s", _number, "a number of tokens per second", "slowest decoding to recommend", project=True),
+    Setting(
+        "policy",
+        Policy,
+        "one of " + ", ".join(Policy),
+        "where prompts may go; prefer-local once an endpoint is added",
+    ),
+    Setting("hub_url", _address, "an http or https address", "the model hub", default=HUB_URL, also=("HF_ENDPOINT",)),
+    Setting("offline", _flag, "true or false", "never use the network", default=False, also=("HF_HUB_OFFLINE",)),
+    Setting("history", _flag, "true or false", "keep memory and speed of runs, never text", default=True),
+)
+
+
+def setting_named(name: str) -> Setting:
+    """The row of the table with that name."""
+    return next(setting for setting in SETTINGS if setting.name == name)
