@@ -16,11 +16,14 @@ from typer.completion import completion_init  # type: ignore[attr-defined]  # wh
 from llmctl import __version__
 from llmctl.cli import bench, completion, doctor, endpoint, models, plan, pull, run, setup
 from llmctl.cli.output import Output
+from llmctl.cli.values import spare_conversion
 from llmctl.errors import LlmctlError, ResourceError, UsageError
 
 INTERRUPTED = 130
 PIPE_CLOSED = 141
 PYDANTIC = "Value error, "  # what it puts before typer's own words
+
+spare_conversion()
 
 app = typer.Typer(
     name="llmctl",
