@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import tomli
 
 from llmctl import paths
 from llmctl.errors import ConfigError, NotFoundError
@@ -80,7 +81,7 @@ def _load(file: Path) -> Any:
         raise ConfigError(f"{file} is larger than {LIMIT_BYTES:,} bytes, that is no machine document")
     try:
         text = data.decode("utf-8")
-        return tomllib.loads(text) if file.suffix == ".toml" else json.loads(text)
+        return tomli.loads(text) if file.suffix == ".toml" else json.loads(text)
     except (ValueError, RecursionError) as error:
         kind = "TOML" if file.suffix == ".toml" else "JSON"
         raise ConfigError(f"{file} is not valid {kind}: {error}") from error
