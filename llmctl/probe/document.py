@@ -12,7 +12,7 @@ import tomli
 
 from llmctl import paths
 from llmctl.errors import ConfigError, NotFoundError
-from llmctl.probe import left_out, table
+from llmctl.probe import left_out, possible, table
 from llmctl.probe.decode import MismatchError, decode
 from llmctl.types.machine import Machine
 
@@ -40,6 +40,7 @@ def read_machine(path_or_name: str, machines_dir: Path) -> Machine:
         machine = decode(Machine, completed, "machine")
         if missing is not None:
             raise missing
+        possible.check(machine)
         return machine
     except MismatchError as error:
         raise ConfigError(
