@@ -72,7 +72,10 @@ PATHS = list(numbers(DOCUMENT))
 def changed(path: Sequence[str | int], value: object) -> dict[str, Any]:
     document: dict[str, Any] = copy.deepcopy(DOCUMENT)
     *parents, last = path
-    functools.reduce(lambda table, key: table[key], parents, document)[last] = value
+    table: Any = document
+    for key in parents:
+        table = table[key]
+    table[last] = value
     return document
 
 
