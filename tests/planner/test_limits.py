@@ -193,6 +193,7 @@ class TestChanges:
 
 
 def test_a_quant_that_another_beats_here_in_quality_and_speed_is_not_offered() -> None:
+    """But one of more bits, where memory and speed are to spare."""
     for task in ("chat", "code"):
         answer = planned(Want(task=task))
         offered = [answer.picks[BEST], *answer.alternatives]
@@ -202,6 +203,9 @@ def test_a_quant_that_another_beats_here_in_quality_and_speed_is_not_offered() -
                     assert not (
                         (better.quality or 0) >= (fit.quality or 0)
                         and better.speed.decode_tok_s >= fit.speed.decode_tok_s
+                        and better.grade is not None
+                        and fit.grade is not None
+                        and better.grade.lost <= fit.grade.lost
                     )
 
 
