@@ -115,7 +115,7 @@ class TestRoom:
     def test_a_recommendation_leaves_some(self) -> None:
         answer = planned(Want(), self.LARGE, self.SMALL, machine=self.MACHINE)
         assert answer.choice.candidate.model.id == "small"
-        assert "of the 1.5 GB that other programs should have" in answer.rejected[0].reason
+        assert "of the 1.5 GB that is kept for other programs" in answer.rejected[0].reason
         assert "with no room for other programs (--tight)" in [one.condition for one in answer.changes]
 
     @pytest.mark.parametrize("want", [Want(tight=True), Want(explicit=True)])
