@@ -39,9 +39,10 @@ def _choices(type_: Any) -> dict[Any, Enum]:
 
 
 def spare_conversion() -> None:
-    """Puts ``Unconverted`` before the conversion of every parameter."""
+    """Puts ``Unconverted`` before the conversion of every parameter, where typer has that method."""
     for kind in (TyperArgument, TyperOption):
-        kind.get_runtime_param = _spared(kind.get_runtime_param)  # type: ignore[assignment,method-assign]
+        if hasattr(kind, "get_runtime_param"):
+            kind.get_runtime_param = _spared(kind.get_runtime_param)  # type: ignore[assignment,method-assign]
 
 
 def _spared(convert: Callable[[Any], Any]) -> Callable[[Any], Unconverted]:
