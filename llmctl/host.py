@@ -7,6 +7,8 @@ is not asked through it can't be tested on hardware that isn't here.
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +20,7 @@ from llmctl.child import Reply
 
 READ_LIMIT_BYTES = 1 << 20  # /proc and /sys files are small; whatever is larger is not what we asked for
 READ_AT_ONCE_BYTES = 1 << 16
+OCTAL = re.compile(rb"\\([0-3][0-7]{2})")
 READING = os.O_RDONLY | getattr(os, "O_BINARY", 0)  # Windows turns line ends into others without it
 
 
@@ -121,17 +124,31 @@ class Host:
 
 
 def _filesystem(path: Path) -> Filesystem | None:
-    import psutil
-
     for place in (path, *path.absolute().parents):
         try:
-            usage = psutil.disk_usage(str(place))
-            where = place.resolve()
-            mounts = {Path(part.mountpoint): part.fstype for part in psutil.disk_partitions(all=True)}
+            usage = shutil.disk_usage(place)
+            where, mounts = place.resolve(), _mounts()
         except FileNotFoundError:
             continue
         except (OSError, ValueError, RuntimeError):
             return None
-        kind = next((mounts[folder] for folder in (where, *where.parents) if folder in mounts), None)
+        kind = next((mounts[folder] for folder in map(str, (where, *where.parents)) if folder in mounts), None)
         return Filesystem(usage.total, usage.free, kind or None)
     return None
+
+
+def _mounts() -> dict[str, str]:
+    """Kinds of filesystems by the folder each is mounted on. Raises OSError, RuntimeError."""
+    try:
+        lines = Path("/proc/self/mounts").read_bytes().splitlines()
+    except OSError:  # a system without it; elsewhere psutil, which takes long to load, is not needed
+        import psutil
+
+        return {part.mountpoint: part.fstype for part in psutil.disk_partitions(all=True)}
+    fields = [line.split(b" ") for line in lines]
+    return {os.fsdecode(_unescaped(row[1])): row[2].decode("ascii", "replace") for row in fields if len(row) > 2}
+
+
+def _unescaped(field: bytes) -> bytes:
+    """A field of /proc/self/mounts: blanks, tabs, line ends and backslashes stand there as octal numbers."""
+    return OCTAL.sub(lambda found: bytes([int(found[1], 8)]), field)

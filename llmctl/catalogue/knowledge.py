@@ -5,12 +5,13 @@ These files ship with llmctl, so a mistake in one is a ConfigError that names fi
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
+
+import tomli
 
 from llmctl.catalogue.device_constants import read_devices
 from llmctl.catalogue.schema import Table, WrongFieldError
@@ -137,7 +138,7 @@ def task_names(folder: Path) -> list[str]:
 def _read(file: Path, parse: Callable[[Table], Result]) -> Result:
     try:
         with file.open("rb") as stream:
-            table = Table(tomllib.load(stream), "")
+            table = Table(tomli.load(stream), "")
         result = parse(table)
         table.end()
     except OSError as error:

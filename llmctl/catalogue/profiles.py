@@ -7,10 +7,11 @@ beside the address that states it; what is unknown is left out.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+import tomli
 
 from llmctl.catalogue import entry, family, openness, refreshed
 from llmctl.catalogue.refreshed import Refreshed
@@ -121,14 +122,14 @@ def _read(file: Path, problems: list[ProfileProblem], told: list[Refreshed]) -> 
             problems.append(ProfileProblem(file, None, f"is larger than {MAX_FILE_BYTES:,} bytes"))
             return []
         text = raw.decode("utf-8")
-        table = Table(tomllib.loads(text), "")
+        table = Table(tomli.loads(text), "")
     except OSError as error:
         problems.append(ProfileProblem(file, None, f"can't be read: {error.strerror}"))
         return []
     except UnicodeDecodeError:
         problems.append(ProfileProblem(file, None, "is not UTF-8 text"))
         return []
-    except tomllib.TOMLDecodeError as error:
+    except tomli.TOMLDecodeError as error:
         found = re.search(r"line (\d+)", str(error))
         problems.append(ProfileProblem(file, None, f"is not valid TOML: {error}", int(found[1]) if found else None))
         return []

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
 
@@ -14,13 +14,16 @@ import typer
 from typer.completion import completion_init  # type: ignore[attr-defined]  # what add_completion=True would call
 
 from llmctl import __version__
-from llmctl.cli import bench, completion, doctor, endpoint, models, plan, pull, run, setup
+from llmctl.cli import bench, completion, doctor, endpoint, models, plan, pull, run, setup, streams
 from llmctl.cli.output import Output
+from llmctl.cli.values import spare_conversion
 from llmctl.errors import LlmctlError, NotFoundError, ResourceError, UsageError
 
 INTERRUPTED = 130
 PIPE_CLOSED = 141
 PYDANTIC = "Value error, "  # what it puts before typer's own words
+
+spare_conversion()
 
 app = typer.Typer(
     name="llmctl",
@@ -74,9 +77,23 @@ app.command()(completion.completion)
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the contract's exit code. Nothing below prints an error or a traceback."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    _usable_streams()
+    streams.prepare()
     completion_init()
     Output(_command(arguments), as_json="--json" in arguments)  # for errors that come before the command's own
+    code = 0
+    try:
+        code = _outcome(arguments)
+        streams.finish()
+    except (OSError, SystemExit):  # typer and rich turn a closed pipe into exit(1)
+        if streams.stdout_error() is None:
+            raise
+        streams.finish()
+    error = streams.stdout_error()
+    return code if error is None else _unwritten(error)
+
+
+def _outcome(arguments: Sequence[str]) -> int:
+    """The exit code of the command, its error told. Raises what writing raises."""
     try:
         return int(app(arguments, prog_name="llmctl", standalone_mode=False) or 0)
     except LlmctlError as error:
@@ -85,22 +102,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _told(partial(_usage, Output.latest, error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
-    except BrokenPipeError:
-        return _pipe_closed()
     except FileNotFoundError:
         if _has_working_directory():
             raise
         gone = NotFoundError("the working directory is no longer there", hint="cd   to a folder that is, then again")
         return _told(partial(Output.latest.failed, gone), gone.exit_code)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or streams.stdout_error() is not None:
             raise
-        full = ResourceError("the disk is full: the output could not be written")
+        full = ResourceError(f"the disk is full: {error.filename or 'a file'} could not be written")
         return _told(partial(Output.latest.failed, full), full.exit_code)
-    except SystemExit as stop:
-        if isinstance(stop.__context__, BrokenPipeError):  # typer and rich turn a closed pipe into exit(1)
-            return _pipe_closed()
-        raise
 
 
 def _has_working_directory() -> bool:
@@ -111,23 +122,20 @@ def _has_working_directory() -> bool:
     return True
 
 
-def _usable_streams() -> None:
-    """A stream that was closed before we began reads as empty and takes everything; a locale without "→" is no reason
-    to end in a traceback."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        stream = getattr(sys, name)
-        if stream is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
-        elif mode == "w" and isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
-
-
 def _told(tell: Callable[[], Any], code: int) -> int:
-    try:
+    """An error that comes of a stdout that can't be written is not told beside that."""
+    if streams.stdout_error() is None:
         tell()
-    except BrokenPipeError:
-        return _pipe_closed()
     return code
+
+
+def _unwritten(error: OSError) -> int:
+    """Says that the answer could not be written, with --json as well; not to one who has had enough of it."""
+    if isinstance(error, BrokenPipeError):
+        return PIPE_CLOSED
+    failure = ResourceError(f"the output could not be written: {(error.strerror or str(error)).lower()}")
+    replace(Output.latest, as_json=False).failed(failure)
+    return failure.exit_code
 
 
 def _usage(out: Output, error: typer.TyperException) -> None:
@@ -135,15 +143,9 @@ def _usage(out: Output, error: typer.TyperException) -> None:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "llmctl"
     if message.startswith("Usage:"):  # no command was given: the help itself is the answer
-        out.must_say(message)
+        sys.stderr.write(f"{message}\n")
     else:
         out.failed(UsageError(message[:1].lower() + message[1:].rstrip("."), hint=f"{path} --help"))
-
-
-def _pipe_closed() -> int:
-    """Who read us has had enough. What is still buffered goes nowhere, without a traceback at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return PIPE_CLOSED
 
 
 def _command(arguments: Sequence[str]) -> str:

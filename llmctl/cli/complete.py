@@ -43,14 +43,14 @@ def held(incomplete: str) -> list[str]:
 def _catalogue(only: str = "") -> dict[str, list[tuple[str, str, str]]]:
     """Quant, repository and file of all that there is by id, or of the file that has the model ``only``. Reads only
     these facts: a Tab is no time for checks."""
-    import tomllib
+    import tomli
 
     found = {}
     for text in _texts():
         if only and only not in ID.findall(text):
             continue
         with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            for model in tomllib.loads(text)["model"]:
+            for model in tomli.loads(text)["model"]:
                 files = [(str(one["quant"]), str(one["repo"]), str(one["file"])) for one in model["file"]]
                 found[str(model["id"])] = files
     return found

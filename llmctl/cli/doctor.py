@@ -186,7 +186,8 @@ def _facts(machine: Machine, engines: Sequence[EngineInfo]) -> list[tuple[str, l
     virtual = f"{machine.virtual_machine} virtual machine" if machine.virtual_machine else ""
     this = [machine.board or "", cpu.name, cores, instructions(cpu.features), machine.os, virtual]
     this.append(f"in {machine.container}" if machine.container else "")
-    amounts = [f"{units.size(memory.total_bytes)}, {units.size(memory.available_bytes)} free"]
+    free = f"{units.size(memory.total_bytes)}, {units.size(memory.available_bytes)} free"
+    amounts = [free if memory.total_bytes else "unknown"]
     if memory.bandwidth_bytes_per_s:
         basis = (memory.bandwidth_basis or "").split(" (")[0]
         amounts.append(f"{units.rate(memory.bandwidth_bytes_per_s)} {basis}".strip())

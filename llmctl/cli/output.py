@@ -16,7 +16,8 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
-from llmctl.errors import LlmctlError
+from llmctl.cli.streams import stderr_error
+from llmctl.errors import LlmctlError, ResourceError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -97,8 +98,11 @@ class Output:
             _line(f"warning: {text}")
 
     def must_say(self, text: str) -> None:
-        """What has to be said whatever was asked for: that a prompt is about to leave this machine."""
+        """What has to be said whatever was asked for: that a prompt is about to leave this machine. Raises
+        ResourceError where it can't be said."""
         _line(text)
+        if (error := stderr_error()) is not None:
+            raise ResourceError(f"stderr can't be written, and this has to be said on it: {text}") from error
 
     def text(self, text: str) -> None:
         """The answer or the data, in words, on stdout: names of files too, which somebody else may have chosen."""

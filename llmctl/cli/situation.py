@@ -6,23 +6,25 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from llmctl import catalogue, paths, planner
-from llmctl.catalogue import Catalogue, Knowledge
+from llmctl import catalogue, paths
+from llmctl.catalogue import Catalogue
 from llmctl.cli import configuration
-from llmctl.cli.here import this_machine
 from llmctl.cli.output import Output
-from llmctl.engine import architectures
 from llmctl.errors import ConfigError, NetworkError, NotFoundError
-from llmctl.planner import Allocations
 from llmctl.settings import Settings
 from llmctl.store import Store, inventory
 from llmctl.store.inventory import Item
 from llmctl.store.layout import REPO
-from llmctl.types.machine import EngineInfo, Machine
 from llmctl.types.model import Candidate, SourceKind
-from llmctl.types.past import PastRun
-from llmctl.types.plan import NoFit, Plan, Want
+
+if TYPE_CHECKING:
+    from llmctl.catalogue import Knowledge
+    from llmctl.planner import Allocations
+    from llmctl.types.machine import EngineInfo, Machine
+    from llmctl.types.past import PastRun
+    from llmctl.types.plan import NoFit, Plan, Want
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,8 @@ class Situation(Shelf):
         return list(found.candidates)
 
     def plan(self, candidates: Sequence[Candidate], want: Want, allocations: Allocations | None = None) -> Plan | NoFit:
+        from llmctl import planner
+
         want = replace(want, architectures=self.architectures)
         return planner.plan(self.machine, candidates, want, self.knowledge, allocations, self.past)
 
@@ -150,6 +154,9 @@ def look(
     """This machine, or ``machine`` in its place; ``before`` is the shelf if it was looked at before. ``measure`` and
     ``weight_types`` as in ``here.this_machine``. Raises ConfigError for a task
     that isn't one."""
+    from llmctl.cli.here import this_machine
+    from llmctl.engine import architectures
+
     there = before or shelf(out)
     elsewhere = machine is not None
     engines: tuple[EngineInfo, ...] = ()
@@ -182,6 +189,8 @@ def want(
 ) -> Want:
     """What is asked for: flags above settings above the task's defaults, which the planner knows. ``explicit``: a
     model or file was named."""
+    from llmctl.types.plan import Want
+
     return Want(
         task=task or loaded.task,
         context=context or loaded.context,

@@ -14,17 +14,20 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llmctl import paths
-from llmctl.engine.supervise import Engine
 from llmctl.errors import ResourceError
 from llmctl.host import Host
 from llmctl.probe import cpu as processor
 from llmctl.probe.decode import MismatchError, decode
-from llmctl.types.answer import Finished, Measured
 from llmctl.types.pace import Pace
 from llmctl.types.past import PastRun
 from llmctl.types.plan import CPU, Fit
+
+if TYPE_CHECKING:
+    from llmctl.engine.supervise import Engine
+    from llmctl.types.answer import Finished
 
 LIMIT_BYTES = 64 << 10  # a line has some 650 bytes
 
@@ -98,6 +101,8 @@ def run_of(
     prefill_tok_s: float | None,
 ) -> Run:
     """What there is to record of ``fit`` when ``engine`` has answered with it, now."""
+    from llmctl.types.answer import Measured
+
     memory, usage = finished.measured or Measured(None, None), finished.usage
     on_devices = sum(row.total_bytes for row in fit.memory.by_device if row.device != CPU)
     source = fit.candidate.artifact.source

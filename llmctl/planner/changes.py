@@ -8,6 +8,7 @@ from typing import Any
 
 from llmctl.planner.devices import devices
 from llmctl.planner.judge import Judge, Miss, Obstacle
+from llmctl.planner.reasons import card_name
 from llmctl.types.machine import AcceleratorKind, Machine
 from llmctl.types.model import Candidate
 from llmctl.types.plan import Change, Fit
@@ -76,7 +77,7 @@ def _with_more(machine: Machine, size: int) -> tuple[Machine, str]:
     largest = max(cards, key=lambda one: one.memory_free_bytes or 0)
     grown_card = replace(largest, memory_free_bytes=(largest.memory_free_bytes or 0) + size)
     accelerators = tuple(grown_card if one is largest else one for one in machine.accelerators)
-    return replace(machine, accelerators=accelerators), f"on the {largest.name}"
+    return replace(machine, accelerators=accelerators), f"on the {card_name(largest.id, machine)}"
 
 
 def _best(judge: Judge, there: Sequence[Miss], choice: Fit) -> Fit | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from math import inf
 
 from llmctl import units
 from llmctl.catalogue.knowledge import Knowledge
@@ -12,6 +13,7 @@ from llmctl.planner.changes import changes
 from llmctl.planner.judge import Allocations, Judge, Miss, Obstacle
 from llmctl.planner.learning import lessons
 from llmctl.planner.limits import FAR
+from llmctl.planner.quality import loss
 from llmctl.types.grade import GradeBasis
 from llmctl.types.machine import Machine
 from llmctl.types.model import Candidate
@@ -25,6 +27,8 @@ BALANCED_SIZE = 0.5  # or is at most this much of it to fetch and keep
 STILL_GOOD = 15  # the fastest pick is at most so many index points worse
 UNTESTED = -1000.0
 AS_FAST = 0.8  # and nothing better writes at this share of its speed
+SPARE_SPEED = 2  # times the floor: what is faster than that is speed to spare
+SPARE_MEMORY = 0.5  # of what is free on a device: what takes no more leaves memory to spare
 
 
 def plan(
@@ -39,7 +43,8 @@ def plan(
 
     The choice has the highest quality of all that are for the task, are within the limits that were set (language,
     licence, openness, download), can be loaded by the engine, fit in memory with room left for other programs, and
-    reach the task's floors; equal quality prefers what is on this machine, then what is faster, then what is smaller.
+    reach the task's floors; equal quality prefers what is on this machine, then more bits where memory and speed are to
+    spare, for what they gain is not measured, but not nothing; then what is faster, then what is smaller.
     The picks are the choice (``best``), the best of those that write BALANCED_GAIN times as fast or are BALANCED_SIZE
     of its size (``balanced``), and the fastest of these that is STILL_GOOD, or what is better and AS_FAST
     (``fastest``), where there are such; of what is only estimated from its relatives none but the best is picked.
@@ -86,7 +91,7 @@ def _plan(fits: Iterable[Fit], misses: Sequence[Miss], judge: Judge) -> Plan:
             frontier.append(fit)
         else:
             beaten.append(_beaten(fit, frontier[-1], judge))
-    why = _because(frontier[0], judge)
+    why = _because(frontier[0], judge) + _more_bits(frontier)
     picks = {name: _explained(fit, frontier[0], why, judge) for name, fit in _picks(frontier, judge).items()}
     best = _quality(frontier[0])
 
@@ -162,6 +167,16 @@ def _because(best: Fit, judge: Judge) -> str:
     return f"{why} ({judge.task.because}, {floor})"
 
 
+def _more_bits(frontier: Sequence[Fit]) -> str:
+    """Why the best is slower than another file of its model, where nobody has measured that it is better."""
+    best = frontier[0]
+    same = (fit for fit in frontier[1:] if fit.candidate.model.id == best.candidate.model.id)
+    faster = next((fit for fit in same if _quality(fit) == _quality(best)), None)
+    if faster is None:
+        return ""
+    return f"; more bits than {faster.candidate.artifact.quant} has, as memory and speed are to spare"
+
+
 def _pace(fit: Fit, judge: Judge) -> str:
     return f"{'' if judge.task.writes else 'reads '}{units.tok_s(judge.pace(fit))} tok/s"
 
@@ -170,11 +185,14 @@ def _explained(fit: Fit, best: Fit, why: str, judge: Judge) -> Fit:
     if fit is best:
         return replace(fit, reasons=(why, *fit.reasons))
     ratio, better = judge.pace(fit) / judge.pace(best), best.candidate
-    name = f"its {better.artifact.quant}" if better.model.id == fit.candidate.model.id else better.model.name
+    same = better.model.id == fit.candidate.model.id
+    name = f"its {better.artifact.quant}" if same else better.model.name
     does = "writes" if judge.task.writes else "reads"
     faster = f"{ratio:.1f} times as fast as" if ratio >= NOTICED_GAIN else "about as fast as"
     reason = f"{does} {faster} {name}: {units.tok_s(judge.pace(fit))} tok/s"
-    if fit.quality is not None and best.quality is not None:
+    if same and fit.quality == best.quality:
+        reason += ", with no loss that anyone has measured"
+    elif fit.quality is not None and best.quality is not None and f"{fit.quality:.0f}" != f"{best.quality:.0f}":
         reason += f", for a quality of {fit.quality:.0f} instead of {best.quality:.0f}"
     mine, other = fit.candidate.artifact.bytes, best.candidate.artifact.bytes
     if mine <= BALANCED_SIZE * other:
@@ -183,14 +201,18 @@ def _explained(fit: Fit, best: Fit, why: str, judge: Judge) -> Fit:
 
 
 def _beaten(fit: Fit, better: Fit, judge: Judge) -> Rejected:
-    model, than = fit.candidate.model, better.candidate
+    model, than, quant = fit.candidate.model, better.candidate, better.candidate.artifact.quant
     does = "writes" if judge.task.writes else "reads"
-    name = "its" if than.model.id == model.id else than.model.name
-    good = "is at least as good" if name == "its" or better.quality is not None else "is as untested"
-    reason = (
-        f"fits, but {name} {than.artifact.quant} {good} and {does} "
-        f"{units.tok_s(judge.pace(better))} tok/s to its {units.tok_s(judge.pace(fit))}"
-    )
+    mine, other = units.tok_s(judge.pace(fit)), units.tok_s(judge.pace(better))
+    faster = "is as fast" if mine == other else f"{does} {other} tok/s to its {mine}"
+    if than.model.id != model.id:
+        good = "is at least as good" if better.quality is not None else "is as untested"
+        reason = f"fits, but {than.model.name} {quant} {good} and {faster}"
+    elif _quality(fit) == _quality(better):
+        slower = "is as fast" if mine == other else f"{does} {mine} tok/s instead of {other}"
+        reason = f"fits, but shows no gain over its {quant} that anyone has measured, and {slower}"
+    else:
+        reason = f"fits, but its {quant} is better and {faster}"
     return Rejected(model.id, fit.candidate.artifact.quant, reason, name=model.name)
 
 
@@ -227,9 +249,19 @@ def _order(candidate: Candidate) -> tuple[str, str, str]:
     return candidate.model.id, candidate.artifact.quant, candidate.artifact.source.file
 
 
-def _rank(fit: Fit, judge: Judge) -> tuple[float, bool, float, int, str, str]:
+def _rank(fit: Fit, judge: Judge) -> tuple[float, bool, float, float, int, str, str]:
     model, artifact = fit.candidate.model.id, fit.candidate.artifact
-    return -_quality(fit), fit.candidate.path is None, -judge.pace(fit), artifact.bytes, model, artifact.quant
+    candidate, quants = fit.candidate, judge.knowledge.quants
+    lost = loss(candidate.model, candidate.artifact, quants) if _to_spare(fit, judge) else inf
+    return -_quality(fit), fit.candidate.path is None, lost, -judge.pace(fit), artifact.bytes, model, artifact.quant
+
+
+def _to_spare(fit: Fit, judge: Judge) -> bool:
+    """Whether it leaves memory and speed to spare, with all of its layers where they are fastest."""
+    settings, rows = fit.configuration, fit.memory.by_device
+    split = settings.cpu_expert_layers or 0 < settings.gpu_layers <= fit.candidate.model.shape.n_layer
+    room = all(row.total_bytes <= SPARE_MEMORY * row.available_bytes for row in rows)
+    return room and not split and judge.pace(fit) >= SPARE_SPEED * judge.floor_tok_s
 
 
 def _quality(fit: Fit) -> float:

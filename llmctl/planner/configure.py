@@ -12,7 +12,7 @@ The rest gives way in this order, each step only where those before it were not 
 6. less context, by halves, down to a least one: what can't be remembered can't be answered
 
 Without a GPU, 1 is without flash attention, which a CPU seldom has a use for but with a quantized cache, and 2 and 5
-fall away. A cache in q4_0 does harm, and is used on request only. Windows are not cached in full length
+fall away. A cache in q4_0 loses more than q8_0, and is used on request only. Windows are not cached in full length
 (``swa_full``), and there is one sequence.
 
 More memory never gives less context or fewer layers on a GPU: with everything there, the context is the wanted one;

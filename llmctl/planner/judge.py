@@ -145,8 +145,8 @@ class Judge:
             if short <= self.room_bytes - margin_bytes(self.machine.memory.available_bytes):
                 return self._roomless(candidate, short)
             reason = (
-                f"needs {units.size(artifact.weights.total_bytes + beside)} for its weights alone beside the "
-                f"{units.size(free - most)} that stay free, {units.size(free)} is free: {units.size(short)} short"
+                f"needs {units.size(artifact.weights.total_bytes + beside)} for its weights alone, and "
+                f"{units.size(free - most)} has to stay free; {units.size(free)} is free: {units.size(short)} short"
             )
             return _miss(candidate, Obstacle.MEMORY, reason, short / max(most, 1), short)
         placer = Placer(self.machine, model.shape, artifact.weights, beside, self.room_bytes)
@@ -304,15 +304,14 @@ class Judge:
         least = [f"at {settings.context:,} tokens of context"] if self.want.context is None else []
         least += [f"with a KV cache in {settings.kv_type}"] if settings.kv_type != (self.want.kv_type or F16) else []
         reason = (
-            f"needs {units.size(free + short)} of {memory_of(row, self.machine)} "
-            f"{' '.join([*least, 'and'] if least else ['with'])} "
-            f"the {kept} that stay free, {units.size(free)} is free: {units.size(short)} short"
+            f"needs {' '.join([units.size(free + short), 'of', memory_of(row, self.machine), *least])}, "
+            f"{kept} that has to stay free included; {units.size(free)} is free: {units.size(short)} short"
         )
         return _miss(candidate, Obstacle.MEMORY, reason, short / max(free, 1), short, device)
 
     def _roomless(self, candidate: Candidate, short: int) -> Miss:
         kept, free = units.size(self.room_bytes), self.machine.memory.available_bytes
-        reason = f"fits, but takes {units.size(short)} of the {kept} that other programs should have"
+        reason = f"fits, but takes {units.size(short)} of the {kept} that is kept for other programs"
         return _miss(candidate, Obstacle.ROOM, reason, short / max(free, 1), device=CPU)
 
     def _warnings(self, candidate: Candidate) -> Iterator[str]:

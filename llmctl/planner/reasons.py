@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -43,9 +44,10 @@ class Reasons:
         """What is told of a candidate that fits. ``tried`` begins with the engine's defaults."""
         shape, settings = candidate.model.shape, placement.configuration
         for row in placement.memory.by_device:
-            kept = units.size(kept_bytes(row, self.room_bytes))
-            free = f"{units.size(row.available_bytes)} of {memory_of(row, self.machine)}"
-            yield f"needs {units.size(row.total_bytes)}, {free} is free; {kept} of it stay so"
+            kept, needs = units.size(kept_bytes(row, self.room_bytes)), units.size(row.total_bytes)
+            spared = "kept for other programs" if row.device == CPU else "left as a margin"
+            free = f"{units.size(row.available_bytes)} is free, {kept} of that {spared}"
+            yield f"needs {needs} of {memory_of(row, self.machine)}: {free}"
         yield from _grounds(candidate.model, told, thinking)
         artifact = candidate.artifact
         if seeing := limits.projector_bytes(candidate, self.task):
@@ -57,12 +59,11 @@ class Reasons:
             yield f"{settings.context:,} tokens of context instead of {usual:,}: {why}"
         if placement.accelerator is not None:
             layers = max(0, settings.gpu_layers - 1)  # the output head is one, and the first
-            names = [row.device for row in placement.memory.by_device[1:]]
-            where = placement.accelerator.name if len(names) == 1 else f"{len(names)} GPUs"
-            yield f"{layers} of {shape.n_layer} layers on {where}"
+            used = [row.device for row in placement.memory.by_device[1:]]
+            yield f"{layers} of {shape.n_layer} layers on {_cards(used, self.machine)}"
             if shares_memory(placement.accelerator):
                 taken = units.size(sum(row.total_bytes for row in placement.memory.by_device))
-                yield f"that GPU's memory is the machine's own: {taken} of it in all"
+                yield f"the GPU shares the machine's memory: {taken} is taken in all"
         if settings.cpu_expert_layers:
             yield f"the experts of {settings.cpu_expert_layers} of {shape.n_layer} layers stay on the CPU"
         if settings.kv_type != (self.want.kv_type or F16):
@@ -71,12 +72,13 @@ class Reasons:
             yield f"prompts are read {settings.ubatch} tokens at once instead of {UBATCH}: what fits"
         yield from _changed(settings, tried, self.task.writes)
         if placement.memory.disagreement > DISAGREEING:
-            takes, formulas = placement.memory.must_fit_bytes, placement.memory.analytic_must_fit_bytes
-            yield f"the engine takes {units.size(takes)}, by our formulas it would be {units.size(formulas)}"
+            takes, formulas = placement.memory.must_fit_bytes, placement.memory.analytic_must_fit_bytes or 0
+            apart = f"{100 * placement.memory.disagreement:.0f} % {'less' if takes > formulas else 'more'}"
+            yield f"the engine takes {units.size(takes)}, by our formulas it would be {apart}"
         prompt = self.want.prompt_tokens or self.task.prompt_tokens
         loads = "" if pace.load_s is None else f", once it is loaded, which takes {units.seconds(pace.load_s)}"
-        answers = "has its first token after" if self.task.writes else "is read in"
-        yield f"a prompt of {prompt:,} tokens {answers} {units.seconds(pace.first_token_s)}{loads}"
+        begins = "the answer to a prompt of {:,} tokens begins after" if self.task.writes else "{:,} tokens are read in"
+        yield f"{begins.format(prompt)} {units.seconds(pace.first_token_s)}{loads}"
         if thinking:
             yield f"thinks before it answers, usually some {self.task.thinking_tokens:,} tokens: counted in its time"
         yield self._basis(placement, pace)
@@ -103,8 +105,21 @@ def kept_bytes(row: DeviceMemory, room_bytes: int) -> int:
 
 
 def memory_of(row: DeviceMemory, machine: Machine) -> str:
-    names = (one.name for one in machine.accelerators if one.id == row.device)
-    return "memory" if row.device == CPU else f"the {next(names, row.device)}'s memory"
+    return "memory" if row.device == CPU else f"the {card_name(row.device, machine)}'s memory"
+
+
+def card_name(device: str, machine: Machine) -> str:
+    """A GPU by its name, and by its id as well where another one has the same name."""
+    names = {one.id: one.name for one in machine.accelerators}
+    name = names.get(device, device)
+    return f"{name} ({device})" if list(names.values()).count(name) > 1 else name
+
+
+def _cards(devices: Sequence[str], machine: Machine) -> str:
+    """The GPUs that share the layers: "2 x GeForce RTX 3060" where they are alike."""
+    names = {one.id: one.name for one in machine.accelerators}
+    counts = Counter(names.get(device, device) for device in devices)
+    return " and ".join(name if number == 1 else f"{number} x {name}" for name, number in counts.items())
 
 
 def _changed(settings: Configuration, tried: Sequence[Tried], writes: bool) -> Iterator[str]:
@@ -112,16 +127,27 @@ def _changed(settings: Configuration, tried: Sequence[Tried], writes: bool) -> I
     usual = tried[0]
     if settings == usual.configuration:
         return
-    task_s = next(one.task_s for one in tried if one.configuration == settings)
+    chosen = next(one for one in tried if one.configuration == settings)
     what = []
     if settings.repack != usual.configuration.repack:
         what.append("weights as they lie in the file, without the copy for the processor's fast kernels")
     if settings.flash_attention != usual.configuration.flash_attention:
         what.append("flash attention")
-    expected = "the expected prompt and answer take" if writes else "the expected text takes"
-    gain = f"{expected} {units.seconds(task_s)} instead of {units.seconds(usual.task_s)}"
     if what:
-        yield f"{' and '.join(what)}: {gain}"
+        yield f"{' and '.join(what)}: {_gain(chosen, usual, writes)}"
+
+
+def _gain(chosen: Tried, usual: Tried, writes: bool) -> str:
+    """Less time than with the engine's defaults, or less memory where it isn't."""
+    takes = "the expected prompt and answer take" if writes else "the expected text takes"
+    percent, less_bytes = round(100 * (1 - chosen.task_s / usual.task_s)), usual.must_fit_bytes - chosen.must_fit_bytes
+    defaults = "with the engine's defaults"
+    if percent >= 1:
+        return f"{takes} {units.seconds(chosen.task_s)}, {percent} % less than {defaults}"
+    if less_bytes <= 0:
+        return f"{takes} {units.seconds(chosen.task_s)}"
+    longer = f"{-percent} % longer than" if percent < 0 else "as long as"
+    return f"{takes} {longer} {defaults}, and {units.size(less_bytes)} less memory"
 
 
 def _grounds(model: Model, told: Grade | None, thinking: bool) -> Iterator[str]:

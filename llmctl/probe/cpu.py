@@ -105,8 +105,8 @@ def cpu(host: Host) -> tuple[Cpu, tuple[Note, ...]]:
         return _portable(host)
     told = cpuinfo(text)
     cores, untold = _cores(host, numbers, text)
-    allowed = cpu_list(pairs(host.read("/proc/self/status"), ":").get("Cpus_allowed_list")) & numbers or numbers
-    usable, reason = _usable(cores, allowed, cgroup.cpu_quota(host))
+    allowed = cpu_list(pairs(host.read("/proc/self/status"), ":").get("Cpus_allowed_list"))
+    usable, reason = _usable(len(cores), _permitted(cores, allowed, numbers), cgroup.cpu_quota(host))
     given = _name(host, text)
     notes = [] if given != "unknown" else [NAMELESS]
     if untold and "siblings" in told and _threads(told) > 1:
@@ -142,10 +142,23 @@ def _name(host: Host, text: str) -> str:
     return line(next(filter(None, [given[0], known, *given[1:], " + ".join(kinds)]), None)) or "unknown"
 
 
-def _usable(cores: Sequence[Core], allowed: frozenset[int], quota: float | None) -> tuple[int, str]:
+def _permitted(cores: Sequence[Core], allowed: frozenset[int], numbers: frozenset[int]) -> int:
+    """How many of the cores, which have the CPUs ``numbers``, the affinity allows.
+
+    In a container lxcfs counts CPUs from 0, and the affinity keeps the host's numbers: where it has some that aren't
+    there, and lacks some that are, the same number doesn't mean the same CPU, and only how many there are says
+    something. An affinity with all of ``numbers`` and more is what the kernel begins with: CPUs that could be plugged
+    in are in it.
+    """
+    if not allowed or allowed >= numbers:
+        return len(cores)
+    if allowed <= numbers:
+        return sum(not core.isdisjoint(allowed) for core in cores)
+    return min(len(cores), len(allowed))
+
+
+def _usable(physical: int, permitted: int, quota: float | None) -> tuple[int, str]:
     """How many threads compute, and what set that number."""
-    physical = len(cores)
-    permitted = sum(not core.isdisjoint(allowed) for core in cores)
     usable = permitted if quota is None else min(permitted, max(1, math.ceil(quota)))
     if usable == physical:
         return usable, f"all {physical} physical cores" if physical > 1 else "the only physical core"
@@ -260,8 +273,7 @@ def _portable(host: Host) -> tuple[Cpu, tuple[Note, ...]]:
     told, why = portable(host)
     if told is None:
         return Cpu("unknown", "unknown", 1, 1, 1), (Note(f"the processor can't be learnt: {why}", CORRECT),)
-    cores = [frozenset((number,)) for number in range(told.physical_cores)]
-    usable, reason = _usable(cores, frozenset(range(told.allowed_cpus)), None)
+    usable, reason = _usable(told.physical_cores, min(told.physical_cores, told.allowed_cpus), None)
     return Cpu(
         name=told.cpu_name,
         arch=told.arch,

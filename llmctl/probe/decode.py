@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -54,7 +54,7 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         return kind(value)
     if kind is float:
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not math.isfinite(value) or value < 0:
+        if not number or not 0 <= value <= sys.float_info.max:  # nor NaN, nor a whole number beyond all floats
             raise MismatchError(where, "must be a number, zero or more")
         return float(value)
     if kind is int:

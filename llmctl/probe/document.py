@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import tomli
+
 from llmctl import paths
 from llmctl.errors import ConfigError, NotFoundError
-from llmctl.probe import left_out, table
+from llmctl.probe import left_out, possible, table
 from llmctl.probe.decode import MismatchError, decode
 from llmctl.types.machine import Machine
 
@@ -39,6 +40,7 @@ def read_machine(path_or_name: str, machines_dir: Path) -> Machine:
         machine = decode(Machine, completed, "machine")
         if missing is not None:
             raise missing
+        possible.check(machine)
         return machine
     except MismatchError as error:
         raise ConfigError(
@@ -80,7 +82,7 @@ def _load(file: Path) -> Any:
         raise ConfigError(f"{file} is larger than {LIMIT_BYTES:,} bytes, that is no machine document")
     try:
         text = data.decode("utf-8")
-        return tomllib.loads(text) if file.suffix == ".toml" else json.loads(text)
+        return tomli.loads(text) if file.suffix == ".toml" else json.loads(text)
     except (ValueError, RecursionError) as error:
         kind = "TOML" if file.suffix == ".toml" else "JSON"
         raise ConfigError(f"{file} is not valid {kind}: {error}") from error

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from llmctl.probe import apple, product_name, table
-from llmctl.probe.decode import MismatchError
+from llmctl.probe.decode import LARGEST, MismatchError
 from llmctl.probe.table import SPECIFIED, Device
 from llmctl.types.machine import AcceleratorKind, Note
 
@@ -68,11 +68,10 @@ def _cpu(cpu: Any, notes: list[Note]) -> Any:
     if not isinstance(cpu, Mapping):
         return cpu
     counts = ("physical_cores", "usable_threads", "logical_cores")
-    given = [cpu[count] for count in counts if count in cpu]
-    if not given:
+    given = [number for count in counts if (number := _count(cpu.get(count))) is not None] or [ASSUMED_CORES]
+    if not set(counts) & set(cpu):
         message = f"the document names no processor: {ASSUMED_CORES} cores are assumed"
         notes.append(Note(message, "physical_cores = NUMBER   (in the document's cpu)"))
-        given = [ASSUMED_CORES]
     return _filled(cpu, {"name": "unknown", "arch": "unknown", **dict.fromkeys(counts, given[0])})
 
 
@@ -191,7 +190,7 @@ def _text(fields: Fields, key: str) -> str | None:
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < LARGEST else None
 
 
 def _or(names: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llmctl import units
 from llmctl.host import Host
 from llmctl.probe import cgroup, macos
 from llmctl.probe.document import CORRECT
@@ -11,6 +12,7 @@ from llmctl.types.machine import Memory, Note
 
 # What MemAvailable is made of besides MemFree
 RECLAIMABLE = ("Active(file)", "Inactive(file)", "SReclaimable")
+MOUNTS = "/proc/self/mountinfo"
 LARGEST_BYTES = 1 << 62  # more is no memory that a computer has
 
 
@@ -34,15 +36,36 @@ def memory(host: Host) -> tuple[Memory, tuple[Note, ...]]:
         notes = (
             Note("/proc/meminfo has no MemAvailable; free memory and the page cache it lists are counted instead"),
         )
+    cache = _zfs_cache(host, total - available)
+    if cache:
+        message = f"{units.size(cache)} of memory are counted as available that ZFS's cache holds and gives back (ARC)"
+        notes += (Note(message),)
     limits = [limit for limit in cgroup.memory_limits(host) if limit.limit_bytes < total]
     tightest = min(limits, key=lambda limit: limit.limit_bytes, default=None)
     return Memory(
         total_bytes=total,
-        available_bytes=min([available, total, *(limit.left_bytes for limit in limits)]),
+        available_bytes=min([available + cache, total, *(limit.left_bytes for limit in limits)]),
         limit_bytes=tightest.limit_bytes if tightest else None,
         limit_source=tightest.source if tightest else None,
         swap_bytes=_kib(fields.get("SwapTotal")) or 0,
     ), notes
+
+
+def _zfs_cache(host: Host, used: int) -> int:
+    """Bytes that ZFS's cache would give back: what is above the least that it keeps (c_min). The kernel counts all of
+    it as used, not as page cache (openzfs/zfs#10255).
+
+    0 where it isn't part of the bytes ``used`` by /proc/meminfo: with lxcfs those are the container's, and the cache is
+    the host's.
+    """
+    if any(words[4:5] == ["/proc/meminfo"] for words in map(str.split, (host.read(MOUNTS) or "").splitlines())):
+        return 0
+    rows = [row.split() for row in (host.read("/proc/spl/kstat/zfs/arcstats") or "").splitlines()]
+    figures = {row[0]: whole(row[2]) for row in rows if len(row) == 3}
+    size, least = figures.get("size"), figures.get("c_min")
+    if size is None or least is None or not least < size <= used:
+        return 0
+    return size - least
 
 
 def _portable(host: Host) -> tuple[Memory, tuple[Note, ...]]:

@@ -8,11 +8,12 @@ brackets) is taken away. It is never searched for in a longer one, so "RTX 3080 
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
+
+import tomli
 
 from llmctl import units
 from llmctl.errors import ConfigError
@@ -60,7 +61,7 @@ def load(profiles_dir: Path) -> tuple[Device, ...]:
     file = profiles_dir / FILE
     try:
         with file.open("rb") as stream:
-            families = tomllib.load(stream).get("family")
+            families = tomli.load(stream).get("family")
     except OSError as error:
         raise ConfigError(f"{file} can't be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

@@ -9,7 +9,7 @@ from typing import Any
 
 from llmctl import units
 from llmctl.errors import UsageError
-from llmctl.probe import left_out
+from llmctl.probe import left_out, possible
 from llmctl.probe.decode import MismatchError, decode
 from llmctl.probe.table import Device
 from llmctl.types.machine import AcceleratorKind, Machine
@@ -46,6 +46,7 @@ def changed(
         raise UsageError(f"--gpu is {gpu!r}: {problem}", hint=hint)
     try:
         made = decode(Machine, completed, "machine")
+        possible.check(made)
     except MismatchError as error:
         raise UsageError(f"no such machine can be: {error}") from error
     _check_shares(made)

@@ -24,7 +24,7 @@ class UnreadableError(ConfigError):
 
 def read(file: Path) -> dict[str, Any]:
     """The TOML in ``file``, empty where there is none. Raises ConfigError, UnreadableError."""
-    import tomllib
+    import tomli
 
     try:
         if not stat.S_ISREG(file.stat().st_mode):  # a checkout can hold a link to a device that never ends
@@ -33,7 +33,7 @@ def read(file: Path) -> dict[str, Any]:
             text = stream.read(FILE_LIMIT_BYTES + 1)
         if len(text) > FILE_LIMIT_BYTES:
             raise ConfigError(f"{file} is larger than {FILE_LIMIT_BYTES:,} bytes, which no configuration is")
-        return tomllib.loads(text.decode("utf-8"))
+        return tomli.loads(text.decode("utf-8"))
     except FileNotFoundError:
         return {}
     except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a number too long, nesting too deep
@@ -116,7 +116,7 @@ def locked(file: Path) -> Iterator[None]:
 
 def _edited(file: Path, name: str, table: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> str:
     """The file's new text, comments kept. It is read again, and must say what is ``wanted`` and nothing else."""
-    import tomllib
+    import tomli
 
     import tomlkit
 
@@ -129,7 +129,7 @@ def _edited(file: Path, name: str, table: Mapping[str, Any] | None, wanted: Mapp
             new.update(table)
             document.setdefault("endpoints", tomlkit.table(is_super_table=True))[name] = new
         text = tomlkit.dumps(document)
-        if {"endpoints": {}, **tomllib.loads(text)} == wanted:
+        if {"endpoints": {}, **tomli.loads(text)} == wanted:
             return text
         reason: Exception | None = None
     except (ValueError, RecursionError, tomlkit.exceptions.TOMLKitError) as error:

@@ -101,8 +101,8 @@ def test_a_bar_for_each_device(capsys: pytest.CaptureFixture[str], name: str, mo
         assert share == pytest.approx(row["total_bytes"] / row["available_bytes"], abs=4 / BAR_WIDTH)
         assert drawn.endswith("--")  # the margin
     text = " ".join(" ".join(lines).split())
-    assert "█ weights ▓ repacked ▒ KV cache, state ░ compute · free - stays free" in text
-    assert "must fit" in text and "can be reclaimed. By formulas" in text
+    assert "█ weights ▓ repacked ▒ KV cache, state ░ compute · free - kept free" in text
+    assert "must fit" in text and "which the system can drop and read again. By formulas" in text
 
 
 def test_what_was_asked_for_and_does_not_fit_tells_the_gap(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

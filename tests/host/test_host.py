@@ -7,10 +7,12 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmctl import host as host_module
 from llmctl.host import READ_LIMIT_BYTES, Host, Ran
 
 
@@ -137,3 +139,25 @@ def test_the_environment_is_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
     assert host.live
     assert host.environ["CUDA_VISIBLE_DEVICES"] == "1"
+
+
+def test_kinds_of_filesystems_are_those_of_psutil() -> None:
+    mounts = {part.mountpoint: part.fstype for part in psutil.disk_partitions(all=True)}
+    assert host_module._mounts() == mounts
+    usage = psutil.disk_usage("/")
+    found = Host().filesystem(Path("/"))
+    assert found is not None
+    assert (found.total_bytes, found.kind) == (usage.total, mounts["/"])
+
+
+@pytest.mark.parametrize(
+    ("field", "path"),
+    [
+        (b"/mnt", b"/mnt"),
+        (rb"/media/my\040disk", b"/media/my disk"),
+        (rb"/a\134b\011\012", b"/a\\b\t\n"),
+        (rb"/a\9", rb"/a\9"),
+    ],
+)
+def test_a_mount_point_is_read_as_the_kernel_writes_it(field: bytes, path: bytes) -> None:
+    assert host_module._unescaped(field) == path

@@ -126,6 +126,28 @@ class TestPicks:
         assert name_of(fit) == ("qwen3.8-27b", "Q4_K_M")
         assert fit.gpu_layers > fit.candidate.model.shape.n_layer
 
+    @pytest.mark.parametrize(
+        ("free_gib", "floor", "quant"),
+        [
+            (20, 8, "Q8_0"),  # 17 tok/s, 2.5 GiB
+            (5, 8, "Q8_0"),
+            (4, 8, "Q6_K"),  # more than half of the memory would be taken
+            (20, 9, "Q6_K"),  # less than twice the floor
+            (20, 12, "Q6_K"),
+        ],
+    )
+    def test_more_bits_are_taken_where_memory_and_speed_are_to_spare(
+        self, free_gib: int, floor: float, quant: str
+    ) -> None:
+        """What Q8_0 gains is too little to have been measured, and not nothing."""
+        machine = replace(EPYC, memory=replace(EPYC.memory, available_bytes=free_gib * GIB))
+        answer = planned(machine, of("qwen3.5-2b"), Want(explicit=True, min_tok_s=floor))
+        assert name_of(answer.choice)[1] == quant
+        assert ("; more bits than Q6_K has" in answer.choice.reasons[0]) == (quant == "Q8_0")
+        refused = {one.quant: one.reason for one in answer.rejected}
+        said = f"fits, but shows no gain over its {quant} that anyone has measured, and writes "
+        assert (said in refused.get("Q8_0", "")) == (quant == "Q6_K")
+
     def test_of_two_that_nobody_tested_none_is_called_as_good(self) -> None:
         (told,) = planned(EPYC, [made("a", gib=2, mmlu_pro=None), made("b", gib=3, mmlu_pro=None)]).rejected
         assert "a Q4_K_M is as untested and writes " in told.reason
@@ -217,7 +239,7 @@ class TestAsked:
 
     def test_the_best_quant_that_is_fast_enough(self) -> None:
         answer = planned(EPYC, of("qwen3.5-2b"), self.NAMED)
-        assert name_of(answer.choice) == ("qwen3.5-2b", "Q6_K")
+        assert name_of(answer.choice) == ("qwen3.5-2b", "Q8_0")  # as good as Q6_K: memory and speed are to spare
         assert answer.choice.warnings == ()
 
     def test_a_missed_floor_is_a_warning(self) -> None:

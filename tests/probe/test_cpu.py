@@ -126,6 +126,14 @@ ONE = {"proc/cpuinfo": "processor: 0\n", f"{CPUS}/online": "0-1\n", **siblings("
         (EIGHT, "0-1", "200000 100000", 2, "affinity allows 2 of 8 cores"),
         (EIGHT, "64-127", "max 100000", 8, "all 8 physical cores"),
         (EIGHT, "all", "none", 8, "all 8 physical cores"),
+        # more CPUs than there are: those that could be plugged in
+        (EIGHT, "0-127", "max 100000", 8, "all 8 physical cores"),
+        # numbered apart, as by lxcfs: only how many they are counts
+        (EIGHT, "12-27", "max 100000", 8, "all 8 physical cores"),
+        (EIGHT, "14-17", "max 100000", 4, "affinity allows 4 of 8 cores"),
+        (EIGHT, "64-65", "max 100000", 2, "affinity allows 2 of 8 cores"),
+        (EIGHT, "0,64", "max 100000", 2, "affinity allows 2 of 8 cores"),
+        (EIGHT, "12-27", "350000 100000", 4, "CPU quota of 3.5 CPUs"),
         (ONE, "0-1", "max 100000", 1, "the only physical core"),
     ],
 )

@@ -90,3 +90,50 @@ def test_available_memory_without_the_kernels_figure(tmp_path: Path, meminfo: st
     (tmp_path / "proc/meminfo").write_text(meminfo)
     found, notes = memory(Host(root=tmp_path, environ={}, system="linux"))
     assert (found.total_bytes, found.available_bytes, len(notes)) == (900 * KIB, available_kib * KIB, 1)
+
+
+ARC = "13 1 0x01 147 39984 1 2\nname                            type data\nhits 4 9\nc_min 4 {least}\nsize 4 {size}\n"
+LXCFS = "512 480 0:60 /proc/meminfo /proc/meminfo rw,nosuid,nodev,relatime - fuse.lxcfs lxcfs rw\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "available_kib"),
+    [
+        pytest.param({"arcstats": ARC.format(least=50 * KIB, size=450 * KIB)}, 700, id="above the least that it keeps"),
+        pytest.param({"arcstats": ARC.format(least=50 * KIB, size=50 * KIB)}, 300, id="the least"),
+        pytest.param({"arcstats": ARC.format(least=90 * KIB, size=50 * KIB)}, 300, id="less than the least"),
+        pytest.param({"arcstats": ARC.format(least=0, size=600 * KIB)}, 900, id="all that is used"),
+        pytest.param({"arcstats": ARC.format(least=0, size=601 * KIB)}, 300, id="more than is used"),
+        pytest.param({"arcstats": ARC.format(least=0, size=1 << 62)}, 300, id="more than there is"),
+        pytest.param({"arcstats": ARC.format(least=0, size=-5)}, 300, id="a negative size"),
+        pytest.param({"arcstats": ARC.format(least="x", size=450 * KIB)}, 300, id="no least"),
+        pytest.param({"arcstats": "size 4 460800\n"}, 300, id="cut short"),
+        pytest.param({"arcstats": ""}, 300, id="empty"),
+        pytest.param({"arcstats": "\0\n size\n4 4\n"}, 300, id="something else"),
+        pytest.param({}, 300, id="no ZFS"),
+        pytest.param(
+            {"arcstats": ARC.format(least=50 * KIB, size=450 * KIB), "mountinfo": LXCFS}, 300, id="the host's, in lxcfs"
+        ),
+        pytest.param(
+            {"arcstats": ARC.format(least=50 * KIB, size=450 * KIB), "limit": f"{500 * KIB}"}, 400, id="a limit is less"
+        ),
+    ],
+)
+def test_what_the_cache_of_zfs_gives_back_is_available(
+    tmp_path: Path, files: dict[str, str], available_kib: int
+) -> None:
+    places = {
+        "arcstats": "proc/spl/kstat/zfs/arcstats",
+        "mountinfo": "proc/self/mountinfo",
+        "limit": LIMIT[1:],
+        "meminfo": "proc/meminfo",
+        "usage": "sys/fs/cgroup/memory.current",
+    }
+    given = {"meminfo": "MemTotal: 900 kB\nMemAvailable: 300 kB\n", "usage": f"{100 * KIB}", **files}
+    for name, text in given.items():
+        place = tmp_path / places[name]
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)
+    found, notes = memory(Host(root=tmp_path, environ={}, system="linux"))
+    assert found.available_bytes == available_kib * KIB
+    assert len(notes) == (available_kib > 300)

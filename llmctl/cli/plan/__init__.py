@@ -82,7 +82,10 @@ def plan(
     ] = None,
     vram: Annotated[str | None, typer.Option("--vram", help="As if its GPU had so much memory, like 16GB.")] = None,
     kv_type: Annotated[
-        KvType | None, typer.Option("--kv-type", help="What the KV cache is kept in; q4_0 does harm.")
+        KvType | None,
+        typer.Option(
+            "--kv-type", help="What the KV cache is kept in: q8_0 takes half of what f16 does, q4_0 a quarter."
+        ),
     ] = None,
     threads: Annotated[int | None, typer.Option("--threads", "-t", min=1, help="Threads to decode with.")] = None,
     gpu_layers: Annotated[
@@ -132,6 +135,10 @@ def plan(
     A recommendation leaves a fifth of the free memory, at most 8 GiB, to other programs (--tight takes it, as does a
     model that you name), knows the language asked for by its publisher's word or by a test, and reaches the task's
     floors of speed, which profiles/tasks.toml has.
+
+    llama.cpp rotates what it keeps in a quantized KV cache since April 2026 (llama.cpp#21038): by its measurements q8_0
+    is close to f16 now, and q4_0 loses far less than older advice says, small models most. llmctl takes q8_0 where f16
+    doesn't fit, and q4_0 only when you ask for it.
 
     A vision projector beside the model is counted, with what it computes an image in; llmctl run doesn't load it.
 

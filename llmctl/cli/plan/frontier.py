@@ -8,7 +8,6 @@ from math import log10
 from typing import TYPE_CHECKING
 
 from llmctl import units
-from llmctl.cli import chart
 
 if TYPE_CHECKING:
     from llmctl.types.plan import Fit, Plan
@@ -89,6 +88,8 @@ def drawn(shown: Sequence[Point], floor: float) -> Iterator[str]:
 
 def picture(title: str, shown: Sequence[Point], floor: float) -> str:
     """As a file of scalable vector graphics: each point with the range of its speed and its name."""
+    from llmctl.cli import chart
+
     speeds = [value for one in shown for value in (one.low, one.high)] + ([floor] if floor else [])
     qualities = [one.quality for one in shown]
     across = chart.Axis(min(speeds) / SPREAD, max(speeds) * SPREAD, LEFT, RIGHT, logarithmic=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ FEW = 3  # what is not picked, unless --limit or --all
 BAR_WIDTH = 36
 MARKS = ("█", "▓", "▒", "░")  # weights, their copies, what is remembered, what is computed with
 FREE, KEPT = "·", "-"
-LEGEND = "█ weights ▓ repacked ▒ KV cache, state ░ compute · free - stays free"
+LEGEND = "█ weights ▓ repacked ▒ KV cache, state ░ compute · free - kept free"
 BASES = {"engine": "The engine itself says so, asked without loading it", "analytic": "By formulas"}
 FOREMOST = ("weights_endmodel", "datasources_basemodel", "trainingcode")  # of the dimensions of openness
 
@@ -45,7 +46,7 @@ def screen(
     choice, named = answer.choice, wanted.explicit
     model = choice.candidate.model
     picks = {"best": choice} if named else answer.picks
-    rooms = "".join(_room(row, machine) for row in choice.memory.by_device)
+    rooms = _rooms(choice.memory.by_device, machine)
     subject = f"{model.name if named else f'For {wanted.task}'} on {place}"
     yield from _wrapped(f"{subject}, {choice.context:,} tokens of context, {rooms} free:", "")
     yield ""
@@ -83,17 +84,17 @@ def _wrapped(text: str, indent: str = " ") -> list[str]:
     return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent + "  ", break_long_words=False)
 
 
-def _room(row: DeviceMemory, machine: Machine) -> str:
-    """What is free on a device, by the name that people know it by; a GPU without its own memory has a share."""
-    size = units.size(row.available_bytes)
-    card = next((one for one in machine.accelerators if one.id == row.device), None)
-    if card is None:
-        return f"{size} of memory"
-    return (
-        f" and {size} on the {card.name}"
-        if card.kind is AcceleratorKind.DISCRETE
-        else f", {size} of it for the {card.name},"
-    )
+def _rooms(rows: Sequence[DeviceMemory], machine: Machine) -> str:
+    """What is free on each device, by the name that people know it by; a GPU without its own memory has a share. Cards
+    that are alike are counted: "12.9 GB on each of 2 GeForce RTX 3060"."""
+    cards = {card.id: card for card in machine.accelerators}
+    main = [f"{units.size(row.available_bytes)} of memory" for row in rows if row.device not in cards]
+    alike = Counter((units.size(row.available_bytes), cards[row.device].name) for row in rows if row.device in cards)
+    shared = {card.name for card in cards.values() if card.kind is not AcceleratorKind.DISCRETE}
+    own = [(size, name, number) for (size, name), number in alike.items() if name not in shared]
+    lent = "".join(f", {size} of it for the {name}," for size, name in alike if name in shared)
+    words = [f"{size} on {f'each of {number}' if number > 1 else 'the'} {name}" for size, name, number in own]
+    return " and ".join([*main, *words]) + lent
 
 
 def explained(tried: Sequence[Tried], chosen: Configuration, task: Task) -> Iterator[str]:
@@ -170,10 +171,8 @@ def _memory(memory: MemoryPlan) -> Iterator[str]:
     yield ""
     reserved = memory.must_fit_bytes - memory.touched_bytes
     only = f", of which {units.size(reserved)} is only reserved, for the logits of a whole batch" if reserved else ""
-    yield from _wrapped(
-        f"{units.size(memory.must_fit_bytes)} must fit{only}; {units.size(memory.mapped_bytes)} is mapped and can be "
-        f"reclaimed. {BASES[memory.basis]}."
-    )
+    mapped = f"{units.size(memory.mapped_bytes)} is mapped from the file, which the system can drop and read again"
+    yield from _wrapped(f"{units.size(memory.must_fit_bytes)} must fit{only}; {mapped}. {BASES[memory.basis]}.")
 
 
 def _parts(row: DeviceMemory) -> tuple[int, ...]:
