@@ -117,7 +117,6 @@ def locked(file: Path) -> Iterator[None]:
 def _edited(file: Path, name: str, table: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> str:
     """The file's new text, comments kept. It is read again, and must say what is ``wanted`` and nothing else."""
     import tomli
-
     import tomlkit
 
     try:
