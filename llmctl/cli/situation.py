@@ -11,8 +11,9 @@ from llmctl import catalogue, paths, planner, settings
 from llmctl.catalogue import Catalogue, Knowledge
 from llmctl.cli.here import this_machine
 from llmctl.cli.output import Output
-from llmctl.engine import architectures
+from llmctl.engine import architectures, devices
 from llmctl.errors import ConfigError, NetworkError, NotFoundError
+from llmctl.host import Host
 from llmctl.planner import Allocations
 from llmctl.settings import Settings
 from llmctl.store import Store, inventory
@@ -62,8 +63,7 @@ class Shelf:
 @dataclass(frozen=True)
 class Situation(Shelf):
     """``elsewhere``: the machine is not this one, so what is stored here is not stored there. ``past`` is what ran here
-    and teaches how fast the next will be. ``architectures`` are those that the engine here can load, None if that isn't
-    known."""
+    and teaches how fast the next will be."""
 
     out: Output
     machine: Machine
@@ -71,7 +71,6 @@ class Situation(Shelf):
     knowledge: Knowledge
     elsewhere: bool = False
     past: tuple[PastRun, ...] = ()
-    architectures: frozenset[str] | None = None
 
     def candidates(self, name: str | None, *, ask_hub: bool = True) -> list[Candidate]:
         """With ``ask_hub``, org/name is all that the hub has in that repository, and org/name:QUANT what it has by that
@@ -104,8 +103,15 @@ class Situation(Shelf):
         return list(found.candidates)
 
     def plan(self, candidates: Sequence[Candidate], want: Want, allocations: Allocations | None = None) -> Plan | NoFit:
-        want = replace(want, architectures=self.architectures)
+        want = replace(want, architectures=self._loadable(candidates))
         return planner.plan(self.machine, candidates, want, self.knowledge, allocations, self.past)
+
+    def _loadable(self, candidates: Sequence[Candidate]) -> frozenset[str] | None:
+        """The candidates' architectures that the engine here can load, None if that isn't known."""
+        if not self.elsewhere and devices.startable(self.engines) is None:
+            return None
+        names = {candidate.model.shape.architecture for candidate in candidates}
+        return architectures.loadable(Host(), names, also={model.shape.architecture for model in self.known.models})
 
 
 def _as(item: Item, candidate: Candidate) -> Candidate:
@@ -158,12 +164,11 @@ def look(
         told = f"the task in LLMCTL_TASK or a configuration file is {there.settings.task!r}"
         raise ConfigError(f"{told}, it must be one of {', '.join(knowledge.tasks)}")
     past = () if elsewhere or not there.settings.history else _past(machine, engines)
-    known = architectures.known()
-    return Situation(there.settings, there.known, there.store, out, machine, engines, knowledge, elsewhere, past, known)
+    return Situation(there.settings, there.known, there.store, out, machine, engines, knowledge, elsewhere, past)
 
 
 def _past(machine: Machine, engines: tuple[EngineInfo, ...]) -> tuple[PastRun, ...]:
-    from llmctl.engine import devices, history
+    from llmctl.engine import history
 
     engine = devices.startable(engines)
     return () if engine is None else history.past(history.read(), devices.build(engine))

@@ -44,12 +44,9 @@ def copied(file: Path, target: Path, *, sha256: str | None, progress: Progress) 
                 )
             try:
                 read_file(partial)
-            except IntegrityError as error:
-                raise IntegrityError(error.message.replace(str(partial), str(file), 1), hint=AGAIN) from error
-            except UnsupportedFileError as error:
-                raise UnsupportedFileError(
-                    error.message.replace(str(partial), str(file), 1), hint=error.hint
-                ) from error
+            except (IntegrityError, UnsupportedFileError) as error:
+                hint = AGAIN if isinstance(error, IntegrityError) else error.hint
+                raise type(error)(error.message.replace(str(partial), str(file), 1), hint=hint) from error
             partial.replace(target)
             disk.sync_folder(target.parent)
         except BaseException as error:

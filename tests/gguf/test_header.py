@@ -160,7 +160,7 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:1234\nsize 1\
 MALFORMED: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "is empty"),
     "text": (b"this is not a model\n", "is a text file, not a GGUF file: it begins with 'this is not a model'"),
-    "web page": (b"\n<!DOCTYPE html>\n<html>", "is a web page, not the model"),
+    "web page": (b"\n<!DOCTYPE html>\n<html>", "is a web page, not a GGUF file: it begins with '<!DOCTYPE html>'"),
     "text cut in a letter": (("ä" * 40).encode()[:63], "text file"),
     "lfs pointer": (POINTER, "is a Git LFS pointer"),
     "zeros": (bytes(1000), "begins with bytes 00 00 00 00"),
