@@ -31,7 +31,7 @@ def plan(found: Situation, candidates: Sequence[Candidate], wanted: Want, *, ask
     left, rejected = list(candidates), []
     while True:
         answer = _plan(found, left, wanted, ask=ask)
-        chosen = _in_question(answer, left)
+        chosen = _in_question(found, answer, left)
         refused = None if chosen is None else _refusal(found, chosen, ask=ask)
         if chosen is None or refused is None:
             return replace(answer, rejected=(*rejected, *answer.rejected))
@@ -63,11 +63,13 @@ def _plan(found: Situation, candidates: Sequence[Candidate], wanted: Want, *, as
     return found.plan(candidates, wanted, allocations)
 
 
-def _in_question(answer: Plan | NoFit, candidates: Sequence[Candidate]) -> Candidate | None:
+def _in_question(found: Situation, answer: Plan | NoFit, candidates: Sequence[Candidate]) -> Candidate | None:
     """The file that the engine may refuse: the one that was chosen, unless the engine itself gave its figures, or the
-    only one, which may be broken, too, where it doesn't fit."""
+    only one, which may be broken, too, where it doesn't fit. What is of an unknown architecture is refused already."""
     if isinstance(answer, NoFit):
-        return candidates[0] if len(candidates) == 1 else None
+        loadable = found.loadable(candidates)
+        alone = len(candidates) == 1 and (loadable is None or candidates[0].model.shape.architecture in loadable)
+        return candidates[0] if alone else None
     return answer.choice.candidate if answer.choice.memory.basis is not MemoryBasis.ENGINE else None
 
 

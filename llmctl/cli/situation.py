@@ -103,10 +103,10 @@ class Situation(Shelf):
         return list(found.candidates)
 
     def plan(self, candidates: Sequence[Candidate], want: Want, allocations: Allocations | None = None) -> Plan | NoFit:
-        want = replace(want, architectures=self._loadable(candidates))
+        want = replace(want, architectures=self.loadable(candidates))
         return planner.plan(self.machine, candidates, want, self.knowledge, allocations, self.past)
 
-    def _loadable(self, candidates: Sequence[Candidate]) -> frozenset[str] | None:
+    def loadable(self, candidates: Sequence[Candidate]) -> frozenset[str] | None:
         """The candidates' architectures that the engine here can load, None if that isn't known."""
         if not self.elsewhere and devices.startable(self.engines) is None:
             return None
