@@ -28,7 +28,8 @@ def plan(found: Situation, candidates: Sequence[Candidate], wanted: Want, *, ask
     What the engine here refuses to load is not chosen but rejected. Raises IntegrityError or UnsupportedFileError
     where that is all there is.
     """
-    left, rejected = list(candidates), []
+    left = list(candidates)
+    rejected: list[Rejected] = []
     while True:
         answer = _plan(found, left, wanted, ask=ask)
         chosen = _in_question(found, answer, left)

@@ -11,9 +11,7 @@ from llmctl import catalogue, paths, planner, settings
 from llmctl.catalogue import Catalogue, Knowledge
 from llmctl.cli.here import this_machine
 from llmctl.cli.output import Output
-from llmctl.engine import architectures, devices
-from llmctl.errors import ConfigError, NetworkError, NotFoundError
-from llmctl.host import Host
+from llmctl.errors import ConfigError, IntegrityError, NetworkError, NotFoundError, UnsupportedFileError
 from llmctl.planner import Allocations
 from llmctl.settings import Settings
 from llmctl.store import Store, inventory
@@ -57,7 +55,24 @@ class Shelf:
             raise NotFoundError(f"{name} is not on this machine", hint=f"llmctl pull {name}") from error
         if not items:
             raise error
-        return [_as(item, catalogue.from_file(item.path)) for item in items]
+        return self._of_items(items)
+
+    def _of_items(self, items: Sequence[Item]) -> list[Candidate]:
+        """Those of a model's files that hold a sound language model. Raises the first error where none does."""
+        made: list[Candidate] = []
+        refused: list[IntegrityError | UnsupportedFileError] = []
+        for item in items:
+            try:
+                made.append(_as(item, catalogue.from_file(item.path)))
+            except (IntegrityError, UnsupportedFileError) as error:
+                refused.append(error)
+        if refused and not made:
+            raise refused[0]
+        self.tell_refused(refused)
+        return made
+
+    def tell_refused(self, refused: Sequence[IntegrityError | UnsupportedFileError]) -> None:
+        """Files that were passed over beside others: there is nobody to be told."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +113,14 @@ class Situation(Shelf):
                 raise
             self.out.warn(f"{error.message}; only what is on this machine is shown")
             return here
+        self.tell_refused(found.refused)
         if found.stale is not None:
             self.out.warn(f"{found.stale.message}; {repo} is shown as it was when it was asked last")
         return list(found.candidates)
+
+    def tell_refused(self, refused: Sequence[IntegrityError | UnsupportedFileError]) -> None:
+        for error in refused:
+            self.out.warn(error.message)
 
     def plan(self, candidates: Sequence[Candidate], want: Want, allocations: Allocations | None = None) -> Plan | NoFit:
         want = replace(want, architectures=self.loadable(candidates))
@@ -108,6 +128,9 @@ class Situation(Shelf):
 
     def loadable(self, candidates: Sequence[Candidate]) -> frozenset[str] | None:
         """The candidates' architectures that the engine here can load, None if that isn't known."""
+        from llmctl.engine import architectures, devices
+        from llmctl.host import Host
+
         if not self.elsewhere and devices.startable(self.engines) is None:
             return None
         names = {candidate.model.shape.architecture for candidate in candidates}
@@ -168,7 +191,7 @@ def look(
 
 
 def _past(machine: Machine, engines: tuple[EngineInfo, ...]) -> tuple[PastRun, ...]:
-    from llmctl.engine import history
+    from llmctl.engine import devices, history
 
     engine = devices.startable(engines)
     return () if engine is None else history.past(history.read(), devices.build(engine))

@@ -12,7 +12,7 @@ import re
 import struct
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,25 +37,22 @@ def loadable(host: Host, names: Iterable[str], *, also: Iterable[str] = ()) -> f
     wanted, key = frozenset(names), _key() if host.live else None
     if key is None:
         return None
-    answers = _remembered(key)
+    answers = _answers(cache.read(SUBJECT, key))
     if missing := wanted - answers.keys():
         reply = host.ask("llmctl.engine.architectures", sorted(missing.union(also)), deadline_s=DEADLINE_S)
-        if not _is_answer(reply.data, missing):
+        told = _answers(reply.data)
+        if not missing <= told.keys():
             return None
-        answers = {**answers, **reply.data} if len(answers) < MAX_KEPT else reply.data
-        cache.write(SUBJECT, key, answers)
-    return frozenset(name for name in wanted if answers[name])
+        cache.write(SUBJECT, key, answers | told if len(answers) < MAX_KEPT else told)
+        answers |= told
+    return frozenset(name for name in wanted if answers.get(name))
 
 
-def _remembered(key: Sequence[object]) -> Mapping[str, bool]:
-    answers = cache.read(SUBJECT, key)
-    return answers if _is_answer(answers, ()) else {}
-
-
-def _is_answer(data: Any, names: Iterable[str]) -> bool:
-    return (
-        isinstance(data, dict) and all(isinstance(value, bool) for value in data.values()) and data.keys() >= set(names)
-    )
+def _answers(data: Any) -> dict[str, bool]:
+    """What a child or the cache says, as far as it can be read."""
+    if not isinstance(data, dict):
+        return {}
+    return {str(name): value for name, value in data.items() if isinstance(value, bool)}
 
 
 def _key() -> tuple[object, ...] | None:

@@ -154,8 +154,10 @@ def test_a_vocabulary_is_no_model(tmp_path: Path) -> None:
     ("pooling", "tasks"), [(None, ("chat",)), (0, ("chat",)), (1, ("embed",)), (3, ("embed",)), (4, ("rerank",))]
 )
 def test_what_pools_its_tokens_makes_vectors(tmp_path: Path, pooling: int | None, tasks: tuple[str, ...]) -> None:
-    stated: dict[str, Value] = {} if pooling is None else {"llama__pooling_type": pooling}
-    assert catalogue.from_file(write(tmp_path / "e.gguf", **stated)).model.tasks == tasks
+    stated: dict[str, Value] = {} if pooling is None else {"llama.pooling_type": pooling}
+    metadata = gguf_file.llama_metadata(TINY) | stated
+    file = gguf_file.write(tmp_path / "e.gguf", metadata, gguf_file.llama_tensors(TINY))
+    assert catalogue.from_file(file).model.tasks == tasks
 
 
 LAYER_1 = [tensor for tensor in gguf_file.llama_tensors(TINY) if not tensor.name.startswith("blk.1.")]

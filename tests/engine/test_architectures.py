@@ -16,7 +16,7 @@ from llmctl.host import Host
 
 @pytest.mark.parametrize("name", ["llama", "glm4", "chatglm", "qwen", "qwen2", "bert", "nomic-bert", "gpt-oss", "t5"])
 def test_what_the_engine_loads(name: str) -> None:
-    assert loadable(Host(), [name]) == {name}
+    assert loadable(Host(), [name]) == frozenset({name})
 
 
 @pytest.mark.parametrize(
@@ -27,20 +27,20 @@ def test_what_the_engine_loads(name: str) -> None:
     ],
 )
 def test_what_the_engine_refuses(name: str) -> None:
-    assert loadable(Host(), ["llama", name]) == {"llama"}
+    assert loadable(Host(), ["llama", name]) == frozenset({"llama"})
 
 
 def test_the_installed_engine_loads_all_of_the_catalogue() -> None:
     names = {model.shape.architecture for model in catalogue.load(paths.profiles_dir() / "models").models}
     begin = time.perf_counter()
-    assert loadable(Host(), names) == names
+    assert loadable(Host(), names) == frozenset(names)
     assert time.perf_counter() - begin < 5  # 0.4 s on the reference machine
 
 
 def test_it_is_asked_once_for_a_name_and_for_others_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert loadable(Host(), ["llama", "oss"], also=["glm4"]) == {"llama"}
+    assert loadable(Host(), ["llama", "oss"], also=["glm4"]) == frozenset({"llama"})
     monkeypatch.setattr(Host, "ask", lambda *_, **__: pytest.fail("asked again"))
-    assert loadable(Host(), ["glm4", "oss"]) == {"glm4"}
+    assert loadable(Host(), ["glm4", "oss"]) == frozenset({"glm4"})
     assert loadable(Host(), [], also=["new"]) == frozenset()
     with pytest.raises(pytest.fail.Exception):
         loadable(Host(), ["llama", "new"])
@@ -51,7 +51,7 @@ def test_without_an_answer_nothing_is_known(data: object, monkeypatch: pytest.Mo
     monkeypatch.setattr(Host, "ask", lambda *_, **__: Reply(data, "crashed"))
     assert loadable(Host(), ["llama"]) is None
     monkeypatch.undo()
-    assert loadable(Host(), ["llama"]) == {"llama"}
+    assert loadable(Host(), ["llama"]) == frozenset({"llama"})
 
 
 def test_without_an_engine_nothing_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,7 +62,7 @@ def test_without_an_engine_nothing_is_known(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_another_build_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert loadable(Host(), ["llama"]) == {"llama"}
+    assert loadable(Host(), ["llama"]) == frozenset({"llama"})
     (tmp_path / "libllama.so").write_bytes(b"another build")
     monkeypatch.setattr("llmctl.engine.devices.libraries", lambda: tmp_path)
     monkeypatch.setattr(Host, "ask", lambda *_, **__: Reply({"llama": False}))
