@@ -18,15 +18,19 @@ from typing import Any
 
 REAP_S = 0.5  # a process stuck inside a driver can't be reaped even when killed; it is left to the kernel
 WINDOWS_ILLEGAL_INSTRUCTION = 0xC000001D
+WINDOWS_CRASHES = frozenset({0xC0000005, 0xC0000094, 0xC0000409})  # wrong address, division by zero, abort()
+CRASHES = frozenset({signal.SIGABRT, signal.SIGFPE, signal.SIGSEGV, *([signal.SIGBUS] if os.name == "posix" else [])})
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """``data`` is what the module answered, None if it did not; ``why`` then says why, without a subject."""
+    """``data`` is what the module answered, None if it did not; ``why`` then says why, without a subject. ``crashed``:
+    it ended for what it did (an assertion, a wrong address, a division by zero), not for its time or the memory."""
 
     data: Any | None
     why: str | None = None
     illegal_instruction: bool = False
+    crashed: bool = False
 
 
 def ask(environ: Mapping[str, str], module: str, question: Any = None, *, deadline_s: float) -> Reply:
@@ -80,9 +84,10 @@ def _reply(code: int, out: bytes, err: bytes) -> Reply:
         return Reply(None, "was stopped by an illegal instruction", illegal_instruction=True)
     lines = err.decode("utf-8", "replace").split("\n")
     words = next((line.strip() for line in reversed(lines) if line.strip()), "")[:200]
+    crashed = -code in CRASHES or code in WINDOWS_CRASHES
     if code < 0:
-        return Reply(None, f"crashed (signal {-code}) {words}".strip())
-    return Reply(None, f"failed: {words}" if words else f"failed (exit code {code})")
+        return Reply(None, f"crashed (signal {-code}) {words}".strip(), crashed=crashed)
+    return Reply(None, f"failed: {words}" if words else f"failed (exit code {code})", crashed=crashed)
 
 
 def answer(function: Callable[[Any], Any]) -> int:

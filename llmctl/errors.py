@@ -4,6 +4,7 @@
     ├── UsageError              2  the command line, or what it asks for, makes no sense
     │   └── ContextError        2  the prompt is longer than the context
     ├── NothingFitsError        3  no model fits and no endpoint may be used
+    │   └── UnsupportedFileError  3  a sound file that no engine here answers with: another format or kind of model
     ├── NotFoundError           4  model, quant, file, endpoint or session
     ├── NetworkError            5  unreachable, timed out, server error
     │   ├── OfflineError        5  offline, and not on this machine
@@ -54,6 +55,10 @@ class NothingFitsError(LlmctlError):
     code = "nothing_fits"
     exit_code = 3
     meaning = "nothing fits and no endpoint may be used"
+
+
+class UnsupportedFileError(NothingFitsError):
+    code = "unsupported_file"
 
 
 class NotFoundError(LlmctlError):

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 
-from llmctl.errors import IntegrityError
+from llmctl.errors import IntegrityError, UnsupportedFileError
+from llmctl.gguf.kind import require_language_model, tasks
 from llmctl.gguf.quant import quant_label
 from llmctl.gguf.shape import EXPERTS, shape, weights
 from llmctl.gguf.shards import read_model
+from llmctl.gguf.sound import require_sound
+from llmctl.printable import printable
 from llmctl.types.header import Header, Tensor
 from llmctl.types.model import Artifact, Candidate, Model, Shape, Source, SourceKind, Thinking
 
@@ -21,8 +24,9 @@ THOUGHTS = ("<think>", "<|channel|>analysis")
 def from_file(path: Path) -> Candidate:
     """The file at ``path`` as a candidate. It may hold its header only: tensor data are never read.
 
-    The parts of a split file are found beside the one that is named. Raises NotFoundError, AccessError, ResourceError
-    or IntegrityError (not a sound GGUF file, or not a language model), each naming the file.
+    The parts of a split file are found beside the one that is named. Raises NotFoundError, AccessError, ResourceError,
+    IntegrityError (damaged, or its figures contradict each other) or UnsupportedFileError (sound, and not a language
+    model that can be run here), each naming the file.
     """
     path = path.absolute()
     parts, header = read_model(path)
@@ -33,14 +37,16 @@ def from_file(path: Path) -> Candidate:
 def from_header(header: Header, source: Source, *, id: str, stated_at: str, path: Path | None = None) -> Candidate:
     """What a header says of the model whose (first) file is ``source``, wherever that is.
 
-    ``stated_at`` is where a person could read the same. Raises IntegrityError, naming the file, for what is not a
-    language model.
+    ``stated_at`` is where a person could read the same. Raises IntegrityError for what contradicts itself and
+    UnsupportedFileError for what is not a language model that can be run here, each naming the file.
     """
     try:
+        require_language_model(header)
         figures, by_role, quant = shape(header), weights(header), quant_label(header)
-    except IntegrityError as error:
+        require_sound(header)
+    except (IntegrityError, UnsupportedFileError) as error:
         where = source.file if source.repo is None else f"{source.repo}/{source.file}"
-        raise IntegrityError(f"{where} {error.message}", hint=error.hint) from error
+        raise type(error)(f"{where} {error.message}", hint=error.hint) from error
     parameters = sum(prod(tensor.shape) for tensor in header.tensors)
     model = Model(
         id=id,
@@ -52,7 +58,7 @@ def from_header(header: Header, source: Source, *, id: str, stated_at: str, path
         artifacts=(Artifact(quant, source, by_role),),
         parameters=parameters or None,
         active_parameters=_active(header.tensors, parameters, figures),
-        tasks=("chat",) if header.chat_template else (),
+        tasks=tasks(header),
         thinking=_thinking(header.chat_template or ""),
         sources={"facts": stated_at, "shape": stated_at},
     )
@@ -69,7 +75,7 @@ def _text(header: Header, key: str) -> str | None:
     value = header.metadata.get(key)
     if not isinstance(value, str):
         return None
-    return "".join(char for char in value if char.isprintable()).strip()[:MAX_TEXT] or None
+    return printable(value, MAX_TEXT) or None
 
 
 def _active(tensors: Sequence[Tensor], parameters: int, figures: Shape) -> int | None:

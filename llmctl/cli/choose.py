@@ -3,32 +3,51 @@ when the hub can't be reached and no model was named, the starter."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from llmctl import units
 from llmctl.cli import engine_plan
 from llmctl.cli.output import Output
 from llmctl.cli.situation import Situation
-from llmctl.errors import NetworkError, NotFoundError, OfflineError, UsageError
+from llmctl.errors import NetworkError, NotFoundError, OfflineError, UnsupportedFileError, UsageError
 from llmctl.gguf.header import read_file
+from llmctl.gguf.kind import CHOOSE_HINT
 from llmctl.types.model import Candidate, SourceKind
 from llmctl.types.plan import Fit, NoFit, Plan, Want
+
+WITHOUT_WORDS: Mapping[str, str] = {"embed": "makes vectors", "rerank": "scores texts"}
+"""task -> what a model for it does, which is no answer."""
 
 
 def choose(situation: Situation, name: str | None, wanted: Want) -> Fit | NoFit:
     """What should run: of what is on this machine if any of it fits, else of all there is to fetch.
 
-    Raises NotFoundError for an unknown name, UsageError for a task that writes nothing.
+    Raises NotFoundError for an unknown name, UsageError for a task that writes nothing, UnsupportedFileError for a
+    named model that writes nothing, and what ``engine_plan.plan`` raises.
     """
     task = situation.knowledge.tasks.get(wanted.task)
     if task is not None and not task.writes:
         raise UsageError(f"{wanted.task} writes no answer", hint=f"llmctl plan --task {wanted.task}")
     candidates = situation.candidates(name, ask_hub=False)
+    if name is not None:
+        _require_writing(candidates)
     here = [one for one in candidates if one.path is not None]
     if here and isinstance(planned := engine_plan.plan(situation, here, wanted, ask=False), Plan):
         return planned.choice
     planned = situation.plan(candidates, wanted)
     return planned.choice if isinstance(planned, Plan) else planned
+
+
+def _require_writing(candidates: Sequence[Candidate]) -> None:
+    """Raises UnsupportedFileError where none of what was named writes."""
+    does = [
+        next((does for task, does in WITHOUT_WORDS.items() if task in one.model.tasks), None)
+        for one in candidates
+        if "chat" not in one.model.tasks
+    ]
+    if does and len(does) == len(candidates) and all(does):
+        raise UnsupportedFileError(f"{candidates[0].model.name} {does[0]}, it does not answer", hint=CHOOSE_HINT)
 
 
 def better(situation: Situation, fit: Fit, wanted: Want) -> Fit | None:

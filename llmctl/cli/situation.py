@@ -12,7 +12,7 @@ from llmctl import catalogue, paths
 from llmctl.catalogue import Catalogue
 from llmctl.cli import configuration
 from llmctl.cli.output import Output
-from llmctl.errors import ConfigError, NetworkError, NotFoundError
+from llmctl.errors import ConfigError, IntegrityError, NetworkError, NotFoundError, UnsupportedFileError
 from llmctl.settings import Settings
 from llmctl.store import Store, inventory
 from llmctl.store.inventory import Item
@@ -59,14 +59,30 @@ class Shelf:
             raise NotFoundError(f"{name} is not on this machine", hint=f"llmctl pull {name}") from error
         if not items:
             raise error
-        return [_as(item, catalogue.from_file(item.path)) for item in items]
+        return self._of_items(items)
+
+    def _of_items(self, items: Sequence[Item]) -> list[Candidate]:
+        """Those of a model's files that hold a sound language model. Raises the first error where none does."""
+        made: list[Candidate] = []
+        refused: list[IntegrityError | UnsupportedFileError] = []
+        for item in items:
+            try:
+                made.append(_as(item, catalogue.from_file(item.path)))
+            except (IntegrityError, UnsupportedFileError) as error:
+                refused.append(error)
+        if refused and not made:
+            raise refused[0]
+        self.tell_refused(refused)
+        return made
+
+    def tell_refused(self, refused: Sequence[IntegrityError | UnsupportedFileError]) -> None:
+        """Files that were passed over beside others: there is nobody to be told."""
 
 
 @dataclass(frozen=True)
 class Situation(Shelf):
     """``elsewhere``: the machine is not this one, so what is stored here is not stored there. ``past`` is what ran here
-    and teaches how fast the next will be. ``architectures`` are those that the engine here can load, None if that isn't
-    known."""
+    and teaches how fast the next will be."""
 
     out: Output
     machine: Machine
@@ -74,7 +90,6 @@ class Situation(Shelf):
     knowledge: Knowledge
     elsewhere: bool = False
     past: tuple[PastRun, ...] = ()
-    architectures: frozenset[str] | None = None
 
     def candidates(self, name: str | None, *, ask_hub: bool = True) -> list[Candidate]:
         """With ``ask_hub``, org/name is all that the hub has in that repository, and org/name:QUANT what it has by that
@@ -102,15 +117,30 @@ class Situation(Shelf):
                 raise
             self.out.warn(f"{error.message}; only what is on this machine is shown")
             return here
+        self.tell_refused(found.refused)
         if found.stale is not None:
             self.out.warn(f"{found.stale.message}; {repo} is shown as it was when it was asked last")
         return list(found.candidates)
 
+    def tell_refused(self, refused: Sequence[IntegrityError | UnsupportedFileError]) -> None:
+        for error in refused:
+            self.out.warn(error.message)
+
     def plan(self, candidates: Sequence[Candidate], want: Want, allocations: Allocations | None = None) -> Plan | NoFit:
         from llmctl import planner
 
-        want = replace(want, architectures=self.architectures)
+        want = replace(want, architectures=self.loadable(candidates))
         return planner.plan(self.machine, candidates, want, self.knowledge, allocations, self.past)
+
+    def loadable(self, candidates: Sequence[Candidate]) -> frozenset[str] | None:
+        """The candidates' architectures that the engine here can load, None if that isn't known."""
+        from llmctl.engine import architectures, devices
+        from llmctl.host import Host
+
+        if not self.elsewhere and devices.startable(self.engines) is None:
+            return None
+        names = {candidate.model.shape.architecture for candidate in candidates}
+        return architectures.loadable(Host(), names, also={model.shape.architecture for model in self.known.models})
 
 
 def _as(item: Item, candidate: Candidate) -> Candidate:
@@ -167,8 +197,7 @@ def look(
         told = f"the task in LLMCTL_TASK or a configuration file is {there.settings.task!r}"
         raise ConfigError(f"{told}, it must be one of {', '.join(knowledge.tasks)}")
     past = () if elsewhere or not there.settings.history else _past(machine, engines)
-    known = architectures.known()
-    return Situation(there.settings, there.known, there.store, out, machine, engines, knowledge, elsewhere, past, known)
+    return Situation(there.settings, there.known, there.store, out, machine, engines, knowledge, elsewhere, past)
 
 
 def _past(machine: Machine, engines: tuple[EngineInfo, ...]) -> tuple[PastRun, ...]:

@@ -1,34 +1,99 @@
-"""The architectures that the installed llama.cpp can load: the table of names in its own library.
+"""The architectures that the installed llama.cpp can load: it is asked, once for each name and build.
 
-LLM_ARCH_NAMES in src/llama-arch.cpp ends with "(unknown)" and is kept as text, one name after the other, in every build
-that was looked at. No function of the library tells it, and to ask by loading takes a process and a file for each name.
-A linker keeps a name that is the tail of another one only once: ``planner.limits.knows`` allows for that.
+No function of the library lists them. Loading a file that holds nothing but a name ends at once, with "unknown" or
+"unsupported model architecture" for one that it can't load and with another complaint for one that it can: a tenth of
+a millisecond each, in ``python -m llmctl.engine.architectures``.
 """
 
 from __future__ import annotations
 
+import ctypes
 import re
+import struct
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-from llmctl.engine import devices
+from llmctl import child
+from llmctl.engine import cache, devices
+from llmctl.host import Host
 
-LIBRARIES = ("libllama.so", "libllama.dylib", "llama.dll", "libllama.dll")
-TABLE = re.compile(rb"\0llama\0((?:[a-z0-9][a-z0-9._-]{0,39}\0+){40,400})\(unknown\)\0")
+SUBJECT = "architectures"
+DEADLINE_S = 10.0
+MAX_KEPT = 2000  # names come out of files, so that there may be any number
+LOAD_MODE_NONE = 0  # enum llama_load_mode
+STRING = 8  # enum gguf_type
+
+UNKNOWN = re.compile(r"(?:unknown|unsupported) model architecture")
 
 
-def known() -> frozenset[str] | None:
-    """None where there is no engine, or no such table in its library: then it isn't known what it can load."""
+def loadable(host: Host, names: Iterable[str], *, also: Iterable[str] = ()) -> frozenset[str] | None:
+    """Those of ``names`` that the installed engine can load; None where there is no engine, or it doesn't say.
+
+    ``also`` is asked about if any of ``names`` was not asked about before: the next question is spared then.
+    """
+    wanted, key = frozenset(names), _key() if host.live else None
+    if key is None:
+        return None
+    answers = _answers(cache.read(SUBJECT, key))
+    if missing := wanted - answers.keys():
+        reply = host.ask("llmctl.engine.architectures", sorted(missing.union(also)), deadline_s=DEADLINE_S)
+        told = _answers(reply.data)
+        if not missing <= told.keys():
+            return None
+        cache.write(SUBJECT, key, answers | told if len(answers) < MAX_KEPT else told)
+        answers |= told
+    return frozenset(name for name in wanted if answers.get(name))
+
+
+def _answers(data: Any) -> dict[str, bool]:
+    """What a child or the cache says, as far as it can be read."""
+    if not isinstance(data, dict):
+        return {}
+    return {str(name): value for name, value in data.items() if isinstance(value, bool)}
+
+
+def _key() -> tuple[object, ...] | None:
+    """Changes whenever the engine's libraries do; None without an engine."""
     folder = devices.libraries()
-    for name in LIBRARIES if folder is not None else ():
-        file = Path(folder or "") / name
-        try:
-            return named(file.read_bytes())
-        except OSError:
-            continue
-    return None
+    try:
+        files = sorted(folder.glob("*llama.*")) if folder is not None else []
+        return (
+            (folder, *((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files)) if files else None
+        )
+    except OSError:
+        return None
 
 
-def named(library: bytes) -> frozenset[str] | None:
-    """The names in a library's bytes."""
-    found = TABLE.search(library)
-    return None if found is None else frozenset({"llama", *re.findall(r"[^\0]+", found[1].decode("ascii"))})
+def _ask(names: Sequence[str]) -> dict[str, bool]:
+    """In the child: loads a file of each name, and reads the log."""
+    import llama_cpp
+
+    log: list[str] = []
+    keep = llama_cpp.llama_log_callback(lambda level, text, data: log.append(text.decode("utf-8", "replace")))
+    llama_cpp.llama_log_set(keep, ctypes.c_void_p(0))
+    params: Any = llama_cpp.llama_model_default_params()
+    params.vocab_only, params.load_mode = True, LOAD_MODE_NONE
+    params.split_mode, params.main_gpu = llama_cpp.LLAMA_SPLIT_MODE_NONE, -1  # no device is woken up
+    answers = {}
+    with tempfile.TemporaryDirectory(prefix="llmctl-") as folder:
+        file = Path(folder) / "name.gguf"
+        for name in names:
+            log.clear()
+            file.write_bytes(_named(name))
+            llama_cpp.llama_model_load_from_file(str(file).encode(), params)
+            answers[name] = UNKNOWN.search("".join(log)) is None
+    return answers
+
+
+def _named(architecture: str) -> bytes:
+    """A GGUF file that states its architecture and nothing else."""
+    key, value = b"general.architecture", architecture.encode()
+    pair = struct.pack("<Q", len(key)) + key + struct.pack("<IQ", STRING, len(value)) + value
+    return b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + pair
+
+
+if __name__ == "__main__":
+    sys.exit(child.answer(_ask))

@@ -3,7 +3,8 @@
 The layout is the GGUF specification's (docs/gguf.md in ggml-org/ggml); where llama.cpp is stricter (ggml/src/gguf.cpp:
 no arrays of arrays, unique names, tensors stored one after another in the order of their table), so is this reader,
 since a file that the engine refuses is of no use. The file is not trusted: every count and length is held against a
-limit before anything is read or allocated for it. Vocabularies are passed over, not read.
+limit before anything is read or allocated for it. The limits are far beyond any model: what llama.cpp loads is read
+here, too. Vocabularies are passed over, not read.
 """
 
 from __future__ import annotations
@@ -14,32 +15,33 @@ from pathlib import Path
 from stat import S_ISREG
 from struct import Struct
 
-from llmctl.errors import AccessError, IntegrityError, NotFoundError, ResourceError
+from llmctl.errors import AccessError, IntegrityError, NotFoundError, ResourceError, UnsupportedFileError
 from llmctl.gguf.cursor import CUT_OFF_HINT, Cursor, Stream
-from llmctl.gguf.quant import QUANTS, WITHDRAWN
+from llmctl.gguf.formats import EXAMINED_BYTES, MAGIC, not_gguf
+from llmctl.gguf.quant import QUANTS, WITHDRAWN, Quant
 from llmctl.types.header import Header, Scalar, Tensor
 
 VERSIONS = (2, 3)  # little-endian; 3 differs from 2 only in allowing big-endian files, which are refused here
+MAX_VERSION = 99  # a larger number is damage
 
 # The largest header met so far has 13 MB, 60 keys, 1,100 tensors and 0.8 million strings. These leave room.
-MAX_HEADER_BYTES = 64 << 20  # also the most that travels of a file that is elsewhere
-MAX_KEYS = 2048
+MAX_HEADER_BYTES = 1 << 30
+MAX_KEYS = 1 << 17  # about 0.3 s, and 50 MB of memory
 MAX_TENSORS = 1 << 16
-MAX_KEY_BYTES = 1024
-MAX_TENSOR_NAME_BYTES = 64  # the specification's; GGML_MAX_NAME
-MAX_ARRAY_ELEMENTS = 1 << 26  # of numbers, which are passed over at no cost
-MAX_STRINGS = 4 << 20  # in all arrays together: about 0.3 s to pass over
+MAX_KEY_BYTES = 1 << 16  # the specification's
+MAX_TENSOR_NAME_BYTES = 63  # GGML_MAX_NAME less the null byte that ends it
+MAX_ARRAY_ELEMENTS = 1 << 30  # llama.cpp's (GGUF_MAX_ARRAY_ELEMENTS); of numbers, which are passed over at no cost
+MAX_STRINGS = 1 << 24  # in all arrays together: about 1.2 s to pass over
 MAX_KEPT_STRING_BYTES = 1 << 20  # longer ones (a whole tokenizer.json) are passed over like arrays
 MAX_KEPT_ELEMENTS = 1024  # of a numeric array: per-layer figures; llama.cpp knows at most 512 layers
-MAX_KEPT_BYTES = 16 << 20  # of values kept, as stored in the file
+MAX_KEPT_BYTES = 16 << 20  # of values kept, as stored in the file; what is over it is passed over, too
+MAX_KEYS_BYTES = 16 << 20  # of all keys together
 MAX_DIMENSIONS = 4  # GGML_MAX_DIMS
 MAX_ELEMENTS = 1 << 50
-MIN_ALIGNMENT, MAX_ALIGNMENT = 8, 1 << 20
+MAX_ALIGNMENT = 1 << 24  # llama.cpp takes every power of two; padding of that length is written where headers are kept
 DEFAULT_ALIGNMENT = 32  # GGUF_DEFAULT_ALIGNMENT
-
-MAGIC = b"GGUF"
-OLDER_MAGICS = (b"lmgg", b"fmgg", b"tjgg", b"algg")  # ggml, ggmf, ggjt, ggla, as they stand in a file
-LFS_POINTER = b"version https://git-lfs"
+MAX_TYPES = 1024  # weight types of all of ggml's descendants are numbered below; a larger number is damage
+SHOWN_CHARACTERS = 60  # of a key, in a message
 
 STRING, ARRAY = 8, 9
 NUMBERS = {
@@ -58,6 +60,7 @@ NUMBERS = {
 """enum gguf_metadata_value_type: the kinds of fixed size."""
 
 ARCHITECTURE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+MODEL = "model"  # general.type of what has an architecture; other types of file may have none
 
 Value = Scalar | tuple[int | float | bool, ...]
 
@@ -66,8 +69,8 @@ def read_file(path: Path, *, whole: bool = True) -> Header:
     """The header of the file at ``path``.
 
     ``whole=False`` accepts a file that holds only its header, which is all that planning needs.
-    Raises NotFoundError, AccessError or ResourceError if the file can't be read, IntegrityError if it isn't sound;
-    every message begins with the path.
+    Raises NotFoundError, AccessError or ResourceError if the file can't be read, IntegrityError if it isn't sound,
+    UnsupportedFileError if it is sound and no GGUF file that can be read; every message begins with the path.
     """
     try:
         status = path.stat()
@@ -81,29 +84,31 @@ def read_file(path: Path, *, whole: bool = True) -> Header:
         raise AccessError(f"{path} may not be read by this user") from error
     except OSError as error:
         raise ResourceError(f"{path} could not be read: {error.strerror or error}") from error
-    except IntegrityError as error:
-        raise IntegrityError(f"{path} {error.message}", hint=error.hint) from error
+    except (IntegrityError, UnsupportedFileError) as error:
+        raise type(error)(f"{path} {error.message}", hint=error.hint) from error
 
 
-def read_header(stream: Stream, *, size_bytes: int | None) -> Header:
-    """The header that begins where ``stream`` stands. ``stream`` must be able to seek.
+def read_header(stream: Stream, *, size_bytes: int | None, limit_bytes: int = MAX_HEADER_BYTES) -> Header:
+    """The header that begins where ``stream`` stands, of at most ``limit_bytes``. ``stream`` must be able to seek.
 
     ``size_bytes`` is the length of the whole file, or None if it isn't known or the weights aren't there yet; where
-    known, every tensor must lie inside it (the padding after the last one may be missing). Raises IntegrityError with
-    a message that lacks its subject ("is cut off: ..."), for the caller to put the file's name before.
+    known, every tensor must lie inside it (the padding after the last one may be missing). Raises IntegrityError or
+    UnsupportedFileError with a message that lacks its subject ("is cut off: ..."), for the caller to put the file's
+    name before.
     """
-    cursor = Cursor(stream, size_bytes=size_bytes, limit_bytes=MAX_HEADER_BYTES)
+    cursor = Cursor(stream, size_bytes=size_bytes, limit_bytes=limit_bytes)
     version = _version(cursor)
     n_tensors = _at_most(MAX_TENSORS, cursor.u64("the number of tensors"), "tensors")
     n_keys = _at_most(MAX_KEYS, cursor.u64("the number of metadata keys"), "metadata keys")
-    metadata, array_lengths = _metadata(cursor, n_keys)
-    alignment = _alignment(metadata.get("general.alignment", DEFAULT_ALIGNMENT))
+    metadata = _Metadata(cursor, n_keys)
+    alignment = _alignment(metadata.values.get("general.alignment", DEFAULT_ALIGNMENT))
     tensors = _tensors(cursor, n_tensors, alignment)
     header = Header(
         version=version,
-        architecture=_architecture(metadata),
-        metadata=metadata,
-        array_lengths=array_lengths,
+        architecture=_architecture(metadata.values),
+        metadata=metadata.values,
+        array_lengths=metadata.lengths,
+        array_spans=metadata.spans,
         tensors=tensors,
         data_offset=_padded(cursor.position, alignment),
     )
@@ -116,75 +121,83 @@ def read_header(stream: Stream, *, size_bytes: int | None) -> Header:
 
 
 def _version(cursor: Cursor) -> int:
-    start = cursor.peek(64)
+    start = cursor.peek(EXAMINED_BYTES)
     if start[:4] != MAGIC:
-        raise _not_gguf(start)
+        raise not_gguf(start)
     cursor.skip(4, "the magic number")
     version = cursor.u32("the version")
     if version & 0xFFFF == 0 and version:  # a small number, its bytes the other way round
-        raise IntegrityError("is a big-endian GGUF file, which llama.cpp can't read on this machine")
+        raise UnsupportedFileError("is a big-endian GGUF file, which llama.cpp can't read on this machine")
+    if not 1 <= version <= MAX_VERSION:
+        raise _unsound(f"its version is {version}")
     if version not in VERSIONS:
-        raise IntegrityError(f"is GGUF version {version}; versions {VERSIONS[0]} and {VERSIONS[1]} can be read")
+        raise UnsupportedFileError(
+            f"is GGUF version {version}; versions {VERSIONS[0]} and {VERSIONS[1]} can be read",
+            hint="convert the model again with today's llama.cpp" if version < VERSIONS[0] else None,
+        )
     return version
 
 
-def _not_gguf(start: bytes) -> IntegrityError:
-    if not start:
-        return IntegrityError("is empty, not a GGUF file", hint=CUT_OFF_HINT)
-    if start.startswith(LFS_POINTER):
-        return IntegrityError("is a Git LFS pointer, not the model itself", hint="git lfs pull")
-    if start[:4] in OLDER_MAGICS:
-        return IntegrityError("is in the ggml format that GGUF replaced in 2023; llama.cpp no longer reads it")
-    text = start.decode("utf-8", errors="ignore")
-    if len(text.encode()) >= len(start) - 3 and all(c.isprintable() or c.isspace() for c in text):
-        begins = (text.strip().splitlines() or [""])[0][:40]
-        return IntegrityError(f"is a text file, not a GGUF file: it begins with {begins!r}")
-    return IntegrityError(f"is not a GGUF file: it begins with bytes {start[:4].hex(' ')}, not {MAGIC.hex(' ')}")
+class _Metadata:
+    """``values`` worth keeping by their keys; ``lengths`` of what was passed over, and the ``spans`` of bytes that
+    it and its key take in the header."""
 
+    def __init__(self, cursor: Cursor, n_keys: int) -> None:
+        self.values: dict[str, Value] = {}
+        self.lengths: dict[str, int] = {}
+        self.spans: dict[str, tuple[int, int]] = {}
+        self._cursor = cursor
+        self._strings_left = MAX_STRINGS
+        self._kept_left = MAX_KEPT_BYTES
+        keys_left = MAX_KEYS_BYTES
+        for index in range(n_keys):
+            begin = cursor.position
+            key = _name(cursor, MAX_KEY_BYTES, f"key {index + 1} of {n_keys}")
+            keys_left -= cursor.position - begin
+            if keys_left < 0:
+                raise _unsound(f"its keys have more than {MAX_KEYS_BYTES} bytes, at key {index + 1} of {n_keys}")
+            if key in self.values or key in self.lengths:
+                raise _unsound(f"key {_shown(key)} occurs twice")
+            self._read(key, begin)
 
-def _metadata(cursor: Cursor, n_keys: int) -> tuple[dict[str, Value], dict[str, int]]:
-    """Values worth keeping, and the lengths of what was passed over."""
-    metadata: dict[str, Value] = {}
-    lengths: dict[str, int] = {}
-    strings_left = MAX_STRINGS
-    kept_bytes = 0
-    for index in range(n_keys):
-        key = _name(cursor, MAX_KEY_BYTES, f"key {index + 1} of {n_keys}")
-        if key in metadata or key in lengths:
-            raise _unsound(f"key {key!r} occurs twice")
-        what = f"the value of {key!r}"
-        begin = cursor.position
+    def _read(self, key: str, begin: int) -> None:
+        cursor, what = self._cursor, f"the value of {_shown(key)}"
         kind = cursor.u32(what)
         if kind == STRING:
             length = cursor.u64(what)
-            if length > MAX_KEPT_STRING_BYTES:
-                cursor.skip(length, what)
-                lengths[key] = length
-                continue
-            metadata[key] = cursor.take(length, what).decode("utf-8", errors="replace")
+            if self._is_kept(length, MAX_KEPT_STRING_BYTES):
+                self.values[key] = cursor.take(length, what).decode("utf-8", errors="replace")
+                return
+            cursor.skip(length, what)
         elif kind == ARRAY:
-            element = cursor.u32(what)
-            length = cursor.u64(what)
+            element, length = cursor.u32(what), cursor.u64(what)
             if element == STRING:
-                strings_left -= length
-                if strings_left < 0:
-                    raise _unsound(f"its arrays hold more than {MAX_STRINGS} strings; {key!r} alone has {length}")
-                cursor.skip_strings(length, what)
-                lengths[key] = length
-                continue
-            number = _number(element, what)
-            _at_most(MAX_ARRAY_ELEMENTS, length, f"elements in {key!r}")
-            if length > MAX_KEPT_ELEMENTS:
+                self._skip_strings(length, key, what)
+            else:
+                number = _number(element, what)
+                _at_most(MAX_ARRAY_ELEMENTS, length, f"elements in {_shown(key)}")
+                if self._is_kept(length * number.size, MAX_KEPT_ELEMENTS * number.size):
+                    array = Struct(f"<{length}{number.format[-1]}")
+                    self.values[key] = array.unpack(cursor.take(array.size, what))
+                    return
                 cursor.skip(length * number.size, what)
-                lengths[key] = length
-                continue
-            metadata[key] = Struct(f"<{length}{number.format[-1]}").unpack(cursor.take(length * number.size, what))
         else:
-            metadata[key] = cursor.number(_number(kind, what), what)
-        kept_bytes += cursor.position - begin
-        if kept_bytes > MAX_KEPT_BYTES:
-            raise _unsound(f"its metadata has more than {MAX_KEPT_BYTES} bytes besides vocabularies, at {key!r}")
-    return metadata, lengths
+            self.values[key] = cursor.number(_number(kind, what), what)
+            return
+        self.lengths[key] = length
+        self.spans[key] = (begin, cursor.position)
+
+    def _is_kept(self, size_bytes: int, limit_bytes: int) -> bool:
+        """Whether a value is short enough, and there is room left for it among what is kept."""
+        kept = size_bytes <= min(limit_bytes, self._kept_left)
+        self._kept_left -= size_bytes if kept else 0
+        return kept
+
+    def _skip_strings(self, length: int, key: str, what: str) -> None:
+        self._strings_left -= length
+        if self._strings_left < 0:
+            raise _unsound(f"its arrays hold more than {MAX_STRINGS} strings; {_shown(key)} alone has {length}")
+        self._cursor.skip_strings(length, what)
 
 
 def _tensors(cursor: Cursor, n_tensors: int, alignment: int) -> tuple[Tensor, ...]:
@@ -205,10 +218,7 @@ def _tensors(cursor: Cursor, n_tensors: int, alignment: int) -> tuple[Tensor, ..
         if not 1 <= elements <= MAX_ELEMENTS:
             raise _unsound(f"{what} of shape {shape} has {elements} elements, 1 to {MAX_ELEMENTS} are possible")
         type_id = cursor.u32(what)
-        quant = QUANTS.get(type_id)
-        if quant is None:
-            withdrawn = f" ({WITHDRAWN[type_id]}, withdrawn)" if type_id in WITHDRAWN else ""
-            raise _unsound(f"{what} has weight type {type_id}{withdrawn}, which is none of ggml's {len(QUANTS)}")
+        quant = _quant(type_id, what)
         if shape[0] % quant.block_length:
             raise _unsound(f"{what} has rows of {shape[0]}, not a multiple of {quant.name}'s {quant.block_length}")
         offset = cursor.u64(what)
@@ -220,14 +230,29 @@ def _tensors(cursor: Cursor, n_tensors: int, alignment: int) -> tuple[Tensor, ..
     return tuple(tensors.values())
 
 
+def _quant(type_id: int, what: str) -> Quant:
+    if type_id in QUANTS:
+        return QUANTS[type_id]
+    if type_id >= MAX_TYPES:
+        raise _unsound(f"{what} has weight type {type_id}, which is none of ggml's {len(QUANTS)}")
+    withdrawn = f" ({WITHDRAWN[type_id]}, withdrawn)" if type_id in WITHDRAWN else ""
+    raise UnsupportedFileError(
+        f"can't be read by llama.cpp: {what} has weight type {type_id}{withdrawn}, "
+        f"which is none of ggml's {len(QUANTS)}",
+        hint="choose another quantization of this model",
+    )
+
+
 def _name(cursor: Cursor, longest: int, what: str) -> str:
     length = cursor.u64(what)
     if not 1 <= length <= longest:
         raise _unsound(f"{what} has {length} bytes, 1 to {longest} are possible")
-    try:
-        return cursor.take(length, what).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise _unsound(f"{what} is not text (byte {error.start} of {length})") from error
+    return cursor.take(length, what).decode("utf-8", errors="backslashreplace")  # what differs must not become the same
+
+
+def _shown(key: str) -> str:
+    """A key in a message."""
+    return repr(key if len(key) <= SHOWN_CHARACTERS else f"{key[:SHOWN_CHARACTERS]}…")
 
 
 def _number(kind: int, what: str) -> Struct:
@@ -238,15 +263,17 @@ def _number(kind: int, what: str) -> Struct:
 
 
 def _alignment(value: Value) -> int:
-    if type(value) is int and MIN_ALIGNMENT <= value <= MAX_ALIGNMENT and value & (value - 1) == 0:
+    if type(value) is int and 1 <= value <= MAX_ALIGNMENT and value & (value - 1) == 0:
         return value
-    raise _unsound(f"its alignment is {str(value)[:40]!r}, not a power of two from {MIN_ALIGNMENT} to {MAX_ALIGNMENT}")
+    raise _unsound(f"its alignment is {str(value)[:40]!r}, not a power of two from 1 to {MAX_ALIGNMENT}")
 
 
 def _architecture(metadata: Mapping[str, Value]) -> str:
     value, part = metadata.get("general.architecture"), metadata.get("split.no")
     if value is None and isinstance(part, int) and part > 0:
         return ""  # llama-gguf-split writes the model's metadata into the first part only
+    if value is None and metadata.get("general.type", MODEL) != MODEL:
+        return ""  # an importance matrix, for instance
     if isinstance(value, str) and ARCHITECTURE.fullmatch(value):
         return value
     raise _unsound(f"its general.architecture is {str(value)[:40]!r}, not the name of one")

@@ -11,6 +11,7 @@ from llmctl.gguf.layers import (
     DIFFUSION,
     ENCODERS,
     KV_LAYERS,
+    MAX_FIGURE,
     MAX_LAYERS,
     RECURRENCES,
     Figures,
@@ -66,7 +67,7 @@ def shape(header: Header) -> Shape:
         n_head=max(n_head),
         n_ff=max(n_ff) or None,
         n_vocab=_n_vocab(header, figures),
-        context_train=figures.required("context_length"),
+        context_train=_context(figures),
         kv_width=sum(widths) - kv_window_width,
         kv_window_width=kv_window_width,
         window=window(figures, n_layer) if kv_window_width else None,
@@ -108,6 +109,11 @@ def weights(header: Header) -> Weights:
         layer_bytes=_by_layer(loaded, figures),
         layer_expert_bytes=_by_layer(experts, figures),
     )
+
+
+def _context(figures: Figures) -> int:
+    """Tokens that it was trained for. llama.cpp loads a file that states 0, with any context: no limit is known."""
+    return MAX_FIGURE if figures.find("context_length") == 0 else figures.required("context_length")
 
 
 def _n_layer(figures: Figures) -> int:

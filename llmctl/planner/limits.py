@@ -33,7 +33,7 @@ def broken(candidate: Candidate, want: Want, task: Task, quality: Quality) -> Br
         return Broken("task", f"is for {', '.join(model.tasks) or 'continuing text'}, not for {task.needs}")
     if task.sees and not projector_bytes(candidate, task):
         return Broken("task", "has no projector here, so that it can't see pictures")
-    if want.architectures is not None and not knows(want.architectures, model.shape.architecture):
+    if want.architectures is not None and model.shape.architecture not in want.architectures:
         return Broken("engine", f"is of an architecture that the engine here does not know: {model.shape.architecture}")
     if want.language is not None and not speaks(model, want.language, quality):
         told = f"its publisher lists {', '.join(model.languages)}" if model.languages else "its publisher lists none"
@@ -59,11 +59,6 @@ def speaks(model: Model, language: str, quality: Quality) -> bool:
         return True
     tested = (quality.benchmarks.get(one.benchmark) for one in model.evidence)
     return any(language.lower() in one.languages for one in tested if one is not None)
-
-
-def knows(architectures: frozenset[str], name: str) -> bool:
-    """A linker keeps a text that is the tail of another one once: ``bert`` may be there as part of ``nomic-bert``."""
-    return name in architectures or any(one.endswith(name) for one in architectures)
 
 
 def projector_bytes(candidate: Candidate, task: Task) -> int:

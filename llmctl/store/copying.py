@@ -11,7 +11,7 @@ from io import FileIO
 from pathlib import Path
 from stat import S_ISREG
 
-from llmctl.errors import AccessError, IntegrityError, NotFoundError, ResourceError
+from llmctl.errors import AccessError, IntegrityError, NotFoundError, ResourceError, UnsupportedFileError
 from llmctl.gguf.header import read_file
 from llmctl.store import disk
 from llmctl.store.progress import Progress
@@ -44,12 +44,13 @@ def copied(file: Path, target: Path, *, sha256: str | None, progress: Progress) 
                 )
             try:
                 read_file(partial)
-            except IntegrityError as error:
-                raise IntegrityError(error.message.replace(str(partial), str(file), 1), hint=AGAIN) from error
+            except (IntegrityError, UnsupportedFileError) as error:
+                hint = AGAIN if isinstance(error, IntegrityError) else error.hint
+                raise type(error)(error.message.replace(str(partial), str(file), 1), hint=hint) from error
             partial.replace(target)
             disk.sync_folder(target.parent)
         except BaseException as error:
-            if sha256 is None or isinstance(error, IntegrityError) or not left_bytes(target):
+            if sha256 is None or isinstance(error, (IntegrityError, UnsupportedFileError)) or not left_bytes(target):
                 partial.unlink(missing_ok=True)
             raise
     return found

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmctl import units
-from llmctl.errors import IntegrityError, LlmctlError, NetworkError
+from llmctl.errors import IntegrityError, LlmctlError, NetworkError, UnsupportedFileError
 from llmctl.store import disk
 from llmctl.store.connections import Wanted
 from llmctl.store.limit import Limit
@@ -62,7 +62,7 @@ def download(
             )
         try:
             partial.check_header(wanted.name)
-        except IntegrityError as error:
+        except (IntegrityError, UnsupportedFileError) as error:
             partial.discard()
             error.hint = "it is like that at its source, as the sha256 tells: choose another file"
             raise

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from llmctl import catalogue, record
-from llmctl.errors import NetworkError, NotFoundError, OfflineError
+from llmctl.errors import IntegrityError, NetworkError, NotFoundError, OfflineError, UnsupportedFileError
 from llmctl.gguf.header import read_file
 from llmctl.gguf.mix import weights_by_size
 from llmctl.gguf.shards import SHARD, joined
@@ -35,17 +35,19 @@ LISTING_BYTES = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """``stale`` is why the hub could not be asked, if what it said earlier had to do."""
+    """``stale`` is why the hub could not be asked, if what it said earlier had to do; ``refused`` why files beside the
+    candidates are none."""
 
     candidates: tuple[Candidate, ...]
     stale: NetworkError | None = None
+    refused: tuple[IntegrityError | UnsupportedFileError, ...] = ()
 
 
 def candidates(store: Store, repo: str, quant: str | None, settings: Settings) -> Found:
     """The model ``quant`` (or the file of that name) of ``repo``; without, all that the repository has.
 
-    Raises OfflineError, NetworkError, AccessError, IntegrityError, ResourceError, and NotFoundError that names what
-    there is.
+    Raises OfflineError, NetworkError, AccessError, ResourceError, NotFoundError that names what there is, and
+    IntegrityError or UnsupportedFileError where no file is a sound language model.
     """
     listing, stale = _listing(repo, settings)
     every = offers.offers(listing.files)
@@ -57,8 +59,16 @@ def candidates(store: Store, repo: str, quant: str | None, settings: Settings) -
         error.hint = (error.hint or f"llmctl plan {repo}").replace("llmctl pull ", "llmctl plan ")
         raise
     reading = _Reading(store, repo, listing, settings)
-    made = [candidate for group in _models(chosen) for candidate in reading.candidates(group)]
-    return Found(tuple(_told_apart(made)), stale)
+    made: list[Candidate] = []
+    refused: list[IntegrityError | UnsupportedFileError] = []
+    for group in _models(chosen):
+        try:
+            made += reading.candidates(group)
+        except (IntegrityError, UnsupportedFileError) as error:
+            refused.append(error)
+    if refused and not made:
+        raise refused[0]
+    return Found(tuple(_told_apart(made)), stale, tuple(refused))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from llmctl.errors import IntegrityError
+from llmctl.errors import IntegrityError, UnsupportedFileError
 from llmctl.gguf.header import read_header
 from llmctl.store import disk, journal
 from llmctl.store.digest import Digest
@@ -185,12 +185,12 @@ class Partial:
             self._journal.sync()
 
     def check_header(self, name: str) -> None:
-        """Raises IntegrityError unless the bytes are a sound GGUF file."""
+        """Raises IntegrityError or UnsupportedFileError unless the bytes are a sound GGUF file that can be read."""
         with self.path.open("rb", buffering=0) as stream:
             try:
                 read_header(stream, size_bytes=self.done_bytes)
-            except IntegrityError as error:
-                raise IntegrityError(f"{name} {error.message}", hint=error.hint) from error
+            except (IntegrityError, UnsupportedFileError) as error:
+                raise type(error)(f"{name} {error.message}", hint=error.hint) from error
 
     def publish(self) -> None:
         """Gives the file its name: from here on it counts as whole, even after a power cut."""

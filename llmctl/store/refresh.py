@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from llmctl.catalogue.refreshed import Refreshed
-from llmctl.errors import AccessError, IntegrityError, NotFoundError
+from llmctl.errors import AccessError, IntegrityError, NotFoundError, UnsupportedFileError
 from llmctl.gguf.mix import weights_by_size
 from llmctl.gguf.shape import shape, weights
 from llmctl.gguf.shards import shard_names
@@ -70,7 +70,7 @@ def ask(model: Model, settings: Settings, *, headers: bool, listed: dict[str, Li
             try:
                 header = remote_header.read([there[name] for name in shard_names(found[0][1].file)], settings)
                 told = told or shape(header)
-            except (IntegrityError, NotFoundError, AccessError) as error:
+            except (IntegrityError, UnsupportedFileError, NotFoundError, AccessError) as error:
                 problems.append(error.message)
         for nth, (artifact, source) in enumerate(found):
             by_size = _by_size(artifact, source, header)

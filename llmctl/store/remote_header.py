@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llmctl import net
-from llmctl.errors import IntegrityError, LlmctlError, NetworkError
+from llmctl.errors import IntegrityError, LlmctlError, NetworkError, UnsupportedFileError
 from llmctl.gguf.header import read_file, read_header
 from llmctl.gguf.shards import joined
 from llmctl.settings import Settings
@@ -30,13 +30,15 @@ from llmctl.types.model import Source
 
 RANGE_BYTES = 1 << 20
 PART_RANGE_BYTES = 64 << 10
+MAX_HEADER_BYTES = 64 << 20  # the most that travels; the largest header met so far has 13 MB
 
 
 def read(parts: Sequence[Source], settings: Settings) -> Header:
     """The header of the model whose files are ``parts``, pinned to a commit: all their tensors, the first one's
     metadata. What is kept needs no network.
 
-    Raises OfflineError, NetworkError, AccessError, NotFoundError, and IntegrityError for what isn't a sound GGUF file.
+    Raises OfflineError, NetworkError, AccessError, NotFoundError, IntegrityError for what isn't a sound GGUF file, and
+    UnsupportedFileError for what is sound and can't be read.
     """
     with net.Sessions() as sessions:
         headers = [
@@ -65,9 +67,9 @@ def _header(source: Source, settings: Settings, sessions: net.Sessions, range_by
     beginning = Beginning(source, settings=settings, kept=sessions, range_bytes=range_bytes)
     try:
         beginning.start()
-        header = read_header(beginning, size_bytes=beginning.total_bytes)
-    except IntegrityError as error:
-        raise IntegrityError(f"{_label(source)} {error.message}", hint=f"llmctl plan {source.repo}") from error
+        header = read_header(beginning, size_bytes=beginning.total_bytes, limit_bytes=MAX_HEADER_BYTES)
+    except (IntegrityError, UnsupportedFileError) as error:
+        raise type(error)(f"{_label(source)} {error.message}", hint=f"llmctl plan {source.repo}") from error
     except NetworkError as error:
         error.hint = error.hint or "run the same command again, or plan for what is here: llmctl plan"
         raise

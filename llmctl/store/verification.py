@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
-from llmctl.errors import AccessError, IntegrityError, NotFoundError, ResourceError
+from llmctl.errors import AccessError, IntegrityError, NotFoundError, ResourceError, UnsupportedFileError
 from llmctl.gguf.header import read_file
 from llmctl.store.copying import hashed
 from llmctl.store.progress import Progress
@@ -36,7 +37,8 @@ class Verdict:
 def verify(stored: Stored, expected: str | None, progress: Progress) -> Verdict:
     """Reads all of the file, unless its header is wrong already. Raises nothing but KeyboardInterrupt."""
     try:
-        read_file(stored.path)
+        with suppress(UnsupportedFileError):  # a sound file of another kind is what its sha256 says, too
+            read_file(stored.path)
         if expected is None:
             return Verdict(stored, State.WHOLE)
         found = hashed(stored.path, progress)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 Scalar = str | int | float | bool
 
@@ -22,8 +22,9 @@ class Tensor:
 @dataclass(frozen=True, slots=True)
 class Header:
     """``metadata`` holds scalars and the short numeric arrays (per-layer figures); of the long arrays
-    (vocabulary, merges) only the length is kept, in ``array_lengths``. ``architecture`` is empty in the later parts of
-    a split file."""
+    (vocabulary, merges) only the length is kept, in ``array_lengths``, and in ``array_spans`` the first byte of their
+    keys and the one behind their ends. ``architecture`` is empty in the later parts of a split file, and in some files
+    that hold no model."""
 
     version: int
     architecture: str
@@ -31,6 +32,7 @@ class Header:
     array_lengths: Mapping[str, int]
     tensors: tuple[Tensor, ...]
     data_offset: int
+    array_spans: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def tensor_bytes(self) -> int:

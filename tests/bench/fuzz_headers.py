@@ -18,7 +18,7 @@ import time
 from collections import Counter
 from io import BytesIO
 
-from llmctl.errors import IntegrityError
+from llmctl.errors import IntegrityError, UnsupportedFileError
 from llmctl.gguf.header import read_header
 from tests.gguf.test_header_fuzz import HOT, RICH, STEERING, make_sense
 
@@ -48,7 +48,7 @@ def main() -> int:
 def read(raw: bytes, size_bytes: int | None) -> str:
     try:
         found = read_header(BytesIO(raw), size_bytes=size_bytes)
-    except IntegrityError:
+    except (IntegrityError, UnsupportedFileError):
         return "refused"
     make_sense(found)
     return "read"

@@ -297,8 +297,10 @@ def test_a_local_split_model_is_planned_with_all_its_parts(
     shape = replace(SHAPE, quant="Q8_0", head_quant="Q8_0")
     tensors = gguf_file.llama_tensors(shape)
     parts = [tmp_path / f"Small-{number:05}-of-00002.gguf" for number in (1, 2)]
-    gguf_file.write(parts[0], gguf_file.llama_metadata(shape), tensors[:99])
-    gguf_file.write(parts[1], {"general.architecture": "llama"}, tensors[99:])
+    count: dict[str, Value] = {"split.count": Kind(2, "H", 2), "split.tensors.count": Kind(5, "i", len(tensors))}
+    first = {**gguf_file.llama_metadata(shape), "split.no": Kind(2, "H", 0), **count}
+    gguf_file.write(parts[0], first, tensors[:99])
+    gguf_file.write(parts[1], {"split.no": Kind(2, "H", 1), **count}, tensors[99:])
     choice = document(capsys, str(parts[1]))["data"]["choice"]
     assert choice["memory"] == whole["memory"]
     parts[1].unlink()
@@ -342,3 +344,14 @@ def test_what_fits_without_its_projector_only_is_planned_for_text(
     assert main(["plan", f"{REPO}:Q8_0", "--context", "2048", "--machine", str(small)]) == 0
     told = capsys.readouterr()
     assert "with its vision projector it doesn't fit" in told.err and "vision projector" not in told.out
+
+
+def test_a_file_that_is_no_language_model_is_passed_over(
+    hub: FakeHub, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    vocabulary = gguf_file.write(tmp_path / "vocabulary-F16.gguf", gguf_file.llama_metadata(SHAPE))
+    hub.repos[REPO][vocabulary.name] = vocabulary
+    assert main(["plan", REPO, "--machine", "laptop-16gb"]) == 0
+    assert f"warning: {REPO}/vocabulary-F16.gguf holds only a vocabulary, no weights" in capsys.readouterr().err
+    assert main(["plan", f"{REPO}:vocabulary-F16.gguf", "--machine", "laptop-16gb"]) == 3
+    assert "holds only a vocabulary" in capsys.readouterr().err

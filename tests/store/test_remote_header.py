@@ -12,7 +12,6 @@ import pytest
 
 from llmctl import net, paths, settings
 from llmctl.errors import AccessError, IntegrityError, LlmctlError, NetworkError, NotFoundError, OfflineError
-from llmctl.gguf import header as gguf
 from llmctl.gguf.header import read_file
 from llmctl.store import kept, remote_header
 from llmctl.store.remote_header import PART_RANGE_BYTES, RANGE_BYTES
@@ -257,7 +256,7 @@ def test_a_file_that_is_cut_off_on_the_hub(hub: FakeHub, source: Source, large: 
 @pytest.mark.parametrize(
     ("raw", "words"),
     [
-        (b"<!DOCTYPE html>\n<p>Log in\n" * 999, "is a text file, not a GGUF file: it begins with '<!DOCTYPE html>'"),
+        (b"<!DOCTYPE html>\n<p>Log in\n" * 999, "is a web page, not a GGUF file: it begins with '<!DOCTYPE html>'"),
         (b"", "is empty"),
         (b"GGUF\3\0\0\0", "is cut off in its header"),
     ],
@@ -279,7 +278,7 @@ def test_more_than_was_announced(hub: FakeHub, source: Source) -> None:
 
 def test_a_header_without_end_is_given_up(hub: FakeHub, source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     """A vocabulary that goes on through the whole file."""
-    monkeypatch.setattr(gguf, "MAX_HEADER_BYTES", 5 * RANGE_BYTES // 2)
+    monkeypatch.setattr(remote_header, "MAX_HEADER_BYTES", 5 * RANGE_BYTES // 2)
     start = header({"general.architecture": "llama"})[:24].replace(struct.pack("<Q", 1), struct.pack("<Q", 9))
     vocabulary = struct.pack("<Q", 6) + b"tokens" + struct.pack("<IIQ", 9, 8, 4_000_000)
     endless = start + vocabulary + (struct.pack("<Q", 8) + b"x" * 8) * 600_000
