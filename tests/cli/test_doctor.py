@@ -13,11 +13,12 @@ from llmctl.cli import main
 from llmctl.cli.doctor import instructions
 from llmctl.engine import devices, kernels
 from llmctl.errors import EngineError
-from llmctl.types.machine import Kernels
-from tests.fakes.kernel_rates import RATES
+from llmctl.host import Host
+from llmctl.types.machine import Kernels, Machine
+from tests.fakes.kernel_rates import rates
 
 # contract.md, "data of llmctl doctor --json"
-MACHINE = {"cpu", "memory", "accelerators", "disk", "network", "os", "container"}
+FIELDS = {"cpu", "memory", "accelerators", "disk", "network", "os", "container"}
 CPU = {"name", "arch", "physical_cores", "logical_cores", "usable_threads", "features"}
 MEMORY = {
     "total_bytes",
@@ -37,9 +38,9 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The benchmark is tested where it lives; here it costs nothing and counts its calls."""
     calls: list[int] = []
 
-    def measure(*_: Any, **__: Any) -> Kernels:
+    def measure(_: Host, machine: Machine, *__: Any, **___: Any) -> Kernels:
         calls.append(1)
-        return RATES
+        return rates(kernels.thread_counts(machine.cpu))
 
     monkeypatch.setattr(kernels, "measure", measure)
     return calls
@@ -60,7 +61,7 @@ def test_json_is_the_contracts_document(capsys: pytest.CaptureFixture[str]) -> N
     assert set(data) == {"machine", "engines", "checks", "timings"}
     assert data["timings"]["slowest"] == "kernels" or data["timings"]["slowest"] in data["timings"]["parts_s"]
     machine = data["machine"]
-    assert set(machine) == MACHINE | ALSO
+    assert set(machine) == FIELDS | ALSO
     assert set(machine["cpu"]) >= CPU
     assert set(machine["memory"]) == MEMORY
     assert set(machine["disk"]) == {"path", "free_bytes", "filesystem"}
@@ -110,8 +111,8 @@ def test_colour_only_on_the_status(capsys: pytest.CaptureFixture[str], monkeypat
 def test_measured_once_and_again_when_asked(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, measured: list[int]
 ) -> None:
-    monkeypatch.setattr(kernels, "cached", lambda *_: RATES)
-    assert len(document(capsys)["data"]["machine"]["kernels"]["matrices"]) == len(RATES.matrices)
+    monkeypatch.setattr(kernels, "cached", lambda _, machine, __: rates(kernels.thread_counts(machine.cpu)))
+    assert document(capsys)["data"]["machine"]["memory"]["bandwidth_basis"] == "measured (engine kernels)"
     assert measured == []
     document(capsys, "--measure")
     assert measured == [1]
