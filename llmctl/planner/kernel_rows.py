@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 from llmctl.catalogue.speed_constants import SpeedConstants
 from llmctl.planner.memory import repacked_types
-from llmctl.planner.processor import modelled
+from llmctl.planner.processor import knows_processor, modelled
 from llmctl.types.machine import AttentionRate, Kernels, Machine, MatrixRate, NodeRate
 
 Row = MatrixRate | AttentionRate | NodeRate
@@ -36,6 +36,7 @@ ROWS: Mapping[str, type[Any]] = {
 }
 LIMITED_BY_MEMORY = frozenset({"decode_bytes_per_s", "alone_bytes_per_s", "shared_bytes_per_s"})
 LIMITED_BY_ARITHMETIC = frozenset({"prefill_flop_per_s"})
+MOST_UNCERTAIN = 0.1  # of the figures with all threads, for the others to be believed
 SLOWER_THAN_ONE = 0.97  # of one thread's rate: what several do less than that with was disturbed
 
 
@@ -117,16 +118,28 @@ def _implausible(certain: Figures, all_figures: Figures) -> set[Figure]:
 
 def completed(machine: Machine, constants: SpeedConstants, counts: Iterable[int] = ()) -> Kernels:
     """The rates of ``machine`` with all of its usable threads: every kernel that the reference has, and whatever else
-    was measured; overheads with ``counts`` threads, too. Estimates are named in each row's ``uncertain``."""
+    was measured; overheads with ``counts`` threads, too. Estimates are named in each row's ``uncertain``.
+
+    Where more than MOST_UNCERTAIN of it was disturbed, what seems undisturbed was slowed down as well: other programs
+    use the memory. If the processor's cores are known, all that was measured is then a lower bound.
+    """
     here, usable = measured(machine.kernels or Kernels(())), machine.cpu.usable_threads
-    estimates = Estimates(machine, here, constants)
+    reference = measured(constants.reference).certain
     kinds = {(one.group, one.kind): None for one in (*here.certain, *here.bounds)}
-    kinds |= dict.fromkeys(_left_out(machine, estimates.reference))
+    kinds |= dict.fromkeys(_left_out(machine, reference))
+    if knows_processor(machine, constants) and _much_disturbed(here, kinds, usable):
+        here = Measured({}, {**here.bounds, **here.certain})
+    estimates = Estimates(machine, here, constants)
     rows: dict[str, list[Any]] = {group: [] for group in ROWS}
     for group, kind in kinds:
         for threads in dict.fromkeys((usable, *(counts if group == "overheads" else ()))):
             rows[group].append(_row(group, kind, threads, estimates))
     return Kernels(**{group: tuple(made) for group, made in rows.items()})
+
+
+def _much_disturbed(here: Measured, kinds: Iterable[tuple[str, tuple[object, ...]]], usable: int) -> bool:
+    wanted = sum(len(rates_of(ROWS[group])) for group, _ in kinds)
+    return sum(one.threads == usable for one in here.certain) < (1 - MOST_UNCERTAIN) * wanted
 
 
 def scaling(certain: Figures, rate: str, usual: int) -> dict[int, float]:
@@ -153,7 +166,19 @@ class Estimates:
         certain = self.here.certain.get(figure)
         if certain is not None:
             return certain, True
-        return max(self._estimate(figure), self.here.bounds.get(figure, 0.0)), False
+        return max(self._estimate(figure), self._bound(figure)), False
+
+    def _bound(self, figure: Figure) -> float:
+        """More threads do at least what fewer do."""
+        return max(
+            (
+                bound
+                for one, bound in self.here.bounds.items()
+                if one._replace(threads=figure.threads) == figure
+                and (one.threads == figure.threads or (figure.limit and one.threads < figure.threads))
+            ),
+            default=0.0,
+        )
 
     def _estimate(self, figure: Figure) -> float:
         by_threads = self._by_threads(figure)

@@ -11,8 +11,15 @@ def modelled(machine: Machine, threads: int, constants: SpeedConstants) -> tuple
     """Bytes of weights streamed in decoding and operations done in prefill per second, from what is known of such a
     processor and of the memory."""
     core = core_of(machine, constants)
-    memory = constants.memory_share * (machine.memory.bandwidth_bytes_per_s or core.memory_bytes_per_s)
+    memory = constants.memory_share * (_specified(machine) or core.memory_bytes_per_s)
     return min(core.decode_bytes_per_s * threads, memory), core.prefill_flop_per_s * threads
+
+
+def _specified(machine: Machine) -> float | None:
+    """The memory's bandwidth by its kind: not what the engine's kernels made of it in a part of a measurement."""
+    memory = machine.memory
+    of_kernels = machine.kernels is not None and (memory.bandwidth_basis or "").startswith(("measured", "estimated"))
+    return None if of_kernels else memory.bandwidth_bytes_per_s
 
 
 def core_of(machine: Machine, constants: SpeedConstants) -> Core:
@@ -31,5 +38,5 @@ def knows_processor(machine: Machine, constants: SpeedConstants) -> bool:
 
 def figures_basis(machine: Machine, constants: SpeedConstants) -> str:
     """The name of the range of ``modelled`` in ``speed.toml``."""
-    known = machine.memory.bandwidth_bytes_per_s or knows_processor(machine, constants)
+    known = _specified(machine) or knows_processor(machine, constants)
     return "cpu" if known else UNKNOWN

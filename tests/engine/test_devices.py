@@ -142,7 +142,7 @@ def test_the_memorys_bandwidth_is_never_that_of_one_thread_or_of_a_disturbed_pas
     assert (memory.bandwidth_basis or "").split(" (")[0] == basis
 
 
-TWO_CORES = Cpu("AMD EPYC", "x86_64", 2, 2, 2, ("AVX2", "AVX512"))
+TWO_CORES = Cpu("a processor", "x86_64", 2, 2, 2, ("AVX2", "AVX512"))
 
 
 BARE = Machine(Memory(32 << 30, 20 << 30), Cpu("cpu", "x86_64", 8, 16, 8))

@@ -208,6 +208,15 @@ def test_completing_what_is_complete_changes_nothing(part: Kernels) -> None:
     assert measured(once.kernels or part).certain == measured(completed(once, CONSTANTS)).certain
 
 
+def test_what_the_kernels_made_of_the_memory_is_not_taken_for_its_kind() -> None:
+    """doctor tells a bandwidth of what was measured in part: a pick must not change with it."""
+    part = recorded("three-hogs-half-a-round")
+    for basis in ("measured (engine kernels)", "estimated (engine kernels, measured on a busy machine)"):
+        memory = replace(part.memory, bandwidth_bytes_per_s=20e9, bandwidth_basis=basis)
+        told = replace(part, memory=memory)
+        assert cpu_rates(told, USUAL, CONSTANTS) == cpu_rates(part, USUAL, CONSTANTS)
+
+
 @pytest.mark.parametrize("kernels", [Kernels(()), Kernels((MatrixRate("Q8_0", False, 2, 0.0, 0.0),))])
 def test_of_no_measurement_at_all_the_processor_tells(kernels: Kernels) -> None:
     """Where its cores are known, the pick and the threads are those of the quiet machine."""
