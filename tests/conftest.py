@@ -3,15 +3,19 @@ starter, from the package index, fetched once a session."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import asdict
 from pathlib import Path
 
 import hypothesis
 import pytest
+
+from tests.fakes.kernel_rates import rates
 
 hypothesis.settings.register_profile("here", database=None)  # nothing is written into the checkout
 hypothesis.settings.load_profile("here")
@@ -54,12 +58,17 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def measured_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a first `llmctl doctor` remembers: the engine's build and the speed of its kernels."""
+    """What a first `llmctl doctor` remembers: the engine's build and the speed of its kernels. The rates are made
+    up: real ones would be measured again by the next command where something disturbed them."""
     place = tmp_path_factory.mktemp("measured")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("LLMCTL_", "XDG_", "HF_"))}
     environment |= {"HOME": str(place), "XDG_CACHE_HOME": str(place)}
     command = [sys.executable, "-m", "llmctl", "doctor"]
     subprocess.run(command, capture_output=True, timeout=60, check=True, env=environment)
+    (file,) = (place / "llmctl").glob("kernels-*.json")
+    document = json.loads(file.read_text())
+    threads = sorted({row["threads"] for row in document["value"]["overheads"]}, reverse=True)
+    file.write_text(json.dumps(document | {"value": asdict(rates(threads))}))
     return place / "llmctl"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from llmctl.engine import unloadable
 from llmctl.engine.devices import NAME, startable
 from llmctl.engine.install import Installed, Remedy, build_for, driver_too_old, main_card, newer_driver, rebuild
+from llmctl.engine.kernels import complete, figures, uncertain_figures
 from llmctl.engine.pairing import BACKENDS
 from llmctl.engine.supervise import REINSTALL
 from llmctl.types.finding import Check, Status
@@ -21,6 +22,8 @@ LISTS = {
     "SYCL": "sycl-ls   (a card that it does not list either needs its driver mended first)",
     "Vulkan": "vulkaninfo --summary   (a card that it does not list either needs its Vulkan driver)",
 }
+MEASURE = "llmctl doctor --measure"
+MEASURE_WHEN_QUIET = f"{MEASURE}   (when nothing else computes)"
 CUDA_WHEELS_OF_MOST = 12  # the CUDA that a build which doesn't see the card was most likely made for
 
 
@@ -90,8 +93,18 @@ def _needing(message: str, remedy: Remedy | None) -> str:
 
 
 def _kernels(machine: Machine) -> Check:
-    if machine.kernels is not None:
-        names = ", ".join(dict.fromkeys(rate.weight_type for rate in machine.kernels.matrices))
-        return Check("kernels", Status.OK, f"speeds are calibrated with the engine's kernels ({names})")
-    message = "the engine's kernels are not measured: speeds are estimates from figures"
-    return Check("kernels", Status.WARN, message, "llmctl doctor --measure")
+    kernels = machine.kernels
+    if kernels is None:
+        message = "the engine's kernels are not measured: speeds are estimates from figures"
+        return Check("kernels", Status.WARN, message, MEASURE)
+    if uncertain := uncertain_figures(kernels):
+        message = (
+            f"other programs kept the processor busy while the engine's kernels were measured: {uncertain} of "
+            f"{figures(kernels)} figures are estimates, with a wide range"
+        )
+        return Check("kernels", Status.WARN, message, MEASURE_WHEN_QUIET)
+    if not complete(machine):
+        message = "the engine's kernels are measured in part: speeds are estimates, with a wide range"
+        return Check("kernels", Status.WARN, message, MEASURE_WHEN_QUIET)
+    names = ", ".join(dict.fromkeys(rate.weight_type for rate in kernels.matrices))
+    return Check("kernels", Status.OK, f"speeds are calibrated with the engine's kernels ({names})")

@@ -23,19 +23,17 @@ def this_machine(
 ) -> tuple[Machine, tuple[EngineInfo, ...]]:
     """This machine and its engines, the speed of the engine's kernels included.
 
-    With ``measure`` the usual ones are measured, and that is told on stderr, when nothing is known of them yet, and
-    those of ``weight_types`` when they are not all known; with ``again`` every one in any case, those of GPUs as well,
-    and then failing is an EngineError.
+    With ``measure`` the usual ones, or those of ``weight_types``, are measured, and that is told on stderr, unless all
+    of them are known undisturbed; with ``again`` every one in any case, those of GPUs as well, and then failing is an
+    EngineError.
     """
     host, watch = Host(), watch or Stopwatch()
     machine, engines = devices.this_machine(host, store=paths.hub_cache(), watch=watch)
     usable = devices.startable(engines)
     types = kernels.WEIGHT_TYPES if again else weight_types or kernels.USUAL_TYPES
-    known = kernels.complete(machine.kernels, types) if weight_types else machine.kernels is not None
-    if usable is None or not measure or (known and not again):
+    if usable is None or not measure or (kernels.complete(machine, types) and not again):
         return machine, engines
-    seconds = "two" if types == kernels.USUAL_TYPES else "five"
-    out.note(f"Measuring the engine's kernels, some {seconds} seconds, once per machine …")
+    out.note(_measuring(machine, types, again))
     try:
         with watch.part("kernels"):
             measured = kernels.measure(host, machine, usable, weight_types=types, again=again)
@@ -47,3 +45,10 @@ def this_machine(
             raise
         out.warn(error.message)
     return devices.with_known_cards(host, machine, usable), engines
+
+
+def _measuring(machine: Machine, types: Sequence[str], again: bool) -> str:
+    if machine.kernels is not None and kernels.uncertain_figures(machine.kernels) and not again:
+        return "Measuring again what other programs disturbed of the engine's kernels, a second or two …"
+    seconds = "two" if types == kernels.USUAL_TYPES else "five"
+    return f"Measuring the engine's kernels, some {seconds} seconds, once per machine …"

@@ -13,11 +13,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from llmctl import child
+from llmctl import catalogue, child, paths
 from llmctl.engine import cache, kernels, llama_server, pairing
 from llmctl.engine.pairing import BACKENDS, CPU_BACKENDS
 from llmctl.engine.unloadable import ANOTHER_CPU
 from llmctl.host import Host
+from llmctl.planner import kernel_rows
 from llmctl.probe import cpu as processor
 from llmctl.probe import probe
 from llmctl.probe.decode import MismatchError, decode
@@ -30,11 +31,13 @@ SUBJECT = "engine"
 LONGEST_WHY = 500  # a path of the loader, and behind it what is missing
 DEADLINE_S = 30.0  # a cold disk, and drivers that wake up a card
 MEASURED = "measured (engine kernels)"
+ESTIMATED = "estimated (engine kernels, measured on a busy machine)"
 # The weight type with the least to unpack of those that are quantized, and no second layout: what it is streamed with
 # is what memory gives to llama.cpp. Within 11 % of the engine's effective rate on five models of 1 to 3.8 GB in Q4_0,
 # Q4_K and Q8_0 on two cores of an AMD EPYC (tests/bench/bandwidth_against_engine.py), where the fastest type told up to
 # 39 % too much.
 PLAINEST = "Q8_0"
+DECODING = "decode_bytes_per_s"
 
 # The engines that llmctl starts itself. What only another one can use is not usable here.
 STARTED = frozenset({NAME})
@@ -134,7 +137,7 @@ def with_engine(machine: Machine, engines: Sequence[EngineInfo], measured: Kerne
     A card that both know is one card (``pairing``); a GPU that only an engine sees is added; one that the engine which
     llmctl starts can't use gets ``usable`` False and ``why``. Where several backends of it see a card, that is the
     first in ggml's list, as in llama.cpp (llama_prepare_model_devices() in src/llama.cpp): CUDA or ROCm, Metal, SYCL,
-    then Vulkan. Memory bandwidth is the rate of PLAINEST.
+    then Vulkan. Memory bandwidth is the rate of PLAINEST with all usable threads.
     """
     cards = list(machine.accelerators)
     seen: dict[int, list[tuple[EngineInfo, EngineDevice]]] = {}
@@ -152,12 +155,30 @@ def with_engine(machine: Machine, engines: Sequence[EngineInfo], measured: Kerne
                 seen.setdefault(pairs[index], []).append((engine, device))
     served = {cards[index].parent for index in seen} - {None}
     memory = machine.memory
-    if measured is not None and measured.matrices:
-        plainest = max(measured.matrices, key=lambda rate: (rate.weight_type == PLAINEST, rate.decode_bytes_per_s))
-        memory = replace(memory, bandwidth_bytes_per_s=plainest.decode_bytes_per_s, bandwidth_basis=MEASURED)
+    if measured is not None:
+        memory = _with_rate(replace(machine, kernels=measured))
     told = [_told(card, seen.get(i, ()), engines, card.parent in served) for i, card in enumerate(cards)]
     told = [_with_bandwidth(card, memory) for card in told]
     return replace(machine, accelerators=tuple(told), memory=memory, kernels=measured)
+
+
+def _with_rate(machine: Machine) -> Memory:
+    """The memory with its bandwidth as the engine's kernels use it: as measured with all usable threads, or estimated
+    from what other programs left undisturbed. Where that is nothing, it stays as it was."""
+    certain = kernel_rows.measured(machine.kernels or Kernels(())).certain
+    usable = [rate for one, rate in certain.items() if _is_plainest(one) and one.threads == machine.cpu.usable_threads]
+    if usable:
+        return replace(machine.memory, bandwidth_bytes_per_s=max(usable), bandwidth_basis=MEASURED)
+    if not any(one.group == "matrices" and one.rate == DECODING for one in certain):
+        return machine.memory
+    constants = catalogue.load_knowledge(paths.profiles_dir()).speed
+    rows = kernel_rows.completed(machine, constants).matrices
+    rate = max(row.decode_bytes_per_s for row in rows if row.weight_type == PLAINEST)
+    return replace(machine.memory, bandwidth_bytes_per_s=rate, bandwidth_basis=ESTIMATED)
+
+
+def _is_plainest(figure: kernel_rows.Figure) -> bool:
+    return figure.group == "matrices" and figure.rate == DECODING and figure.kind[0] == PLAINEST
 
 
 def _with_bandwidth(card: Accelerator, memory: Memory) -> Accelerator:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from llmctl.engine import cache
 from llmctl.errors import EngineError
 from llmctl.host import Host
+from llmctl.planner import kernel_rows
 from llmctl.probe.decode import MismatchError, decode
-from llmctl.types.machine import Accelerator, Cpu, EngineInfo, Kernels, Machine, MatrixRate
+from llmctl.types.machine import Accelerator, Cpu, EngineInfo, Kernels, Machine
 
 SUBJECT = "kernels"
+IDENTITY = frozenset({"weight_type", "repacked", "kv_type", "flash", "threads"})  # fields that tell rows apart
+METHOD = 2  # of measuring: what an earlier one left behind is not read
 KERNELS = "the engine's kernels"
 USUAL_TYPES = ("Q4_K", "Q6_K", "Q8_0", "Q4_0", "Q5_K", "F16", "Q4_1")  # the last one is the starter's
 WEIGHT_TYPES = (
     *(*USUAL_TYPES, "Q5_0", "MXFP4", "IQ4_NL", "IQ4_XS", "Q3_K", "Q2_K", "BF16", "Q5_1", "IQ3_S", "IQ3_XXS"),
 )
-QUICK_S = 1.6  # for the usual types; half of it more on a busy machine, and a second to begin
-BUDGET_S = 4.0  # for all of them: within eight seconds in all, on a busy machine too
+QUICK_S = 1.6  # for the usual types; twice that while other programs disturb it, and a second to begin
+BUDGET_S = 4.0  # for all of them, likewise
+COMPLETING_S = 0.8  # at most, for what was disturbed the last time: every command tries until it is there
 DEADLINE_S = 30.0  # a small board takes its time to import the engine and to fill the working set
 WORKING_SET_BYTES = 256 << 20
 LARGEST_SET_BYTES = 2 << 30
@@ -37,12 +41,30 @@ def cached(host: Host, machine: Machine, engine: EngineInfo) -> Kernels | None:
     return _remembered(host, _key(machine, engine))
 
 
-def complete(kernels: Kernels | None, weight_types: Sequence[str] = USUAL_TYPES) -> bool:
-    """Whether all of it has been measured. On a busy machine that can take more than one attempt."""
-    if kernels is None:
+def complete(machine: Machine, weight_types: Sequence[str] = USUAL_TYPES) -> bool:
+    """Whether all of ``machine``'s kernels have been measured, and undisturbed. On a busy machine that can take more
+    than one attempt."""
+    kernels = machine.kernels
+    if kernels is None or uncertain_figures(kernels):
         return False
-    known = {rate.weight_type for rate in kernels.matrices}
-    return bool(known.issuperset(weight_types) and kernels.experts and kernels.attention and kernels.overheads)
+    usable, counts = machine.cpu.usable_threads, set(thread_counts(machine.cpu))
+    with_all = {rate.weight_type for rate in kernels.matrices if rate.threads == usable}
+    rest = all(
+        any(rate.threads == usable for rate in rates)
+        for rates in (kernels.experts, kernels.attention, kernels.overheads)
+    )
+    return rest and with_all.issuperset(weight_types) and counts <= {rate.threads for rate in kernels.matrices}
+
+
+def uncertain_figures(kernels: Kernels) -> int:
+    """How many figures no undisturbed pass stands for."""
+    return figures(kernels) - len(kernel_rows.measured(kernels).certain)
+
+
+def figures(kernels: Kernels) -> int:
+    """How many there are in all rows."""
+    rows = (row for group in kernel_rows.ROWS for row in getattr(kernels, group))
+    return sum(len(kernel_rows.rates_of(type(row))) for row in rows)
 
 
 def measure(
@@ -55,32 +77,53 @@ def measure(
     budget_s: float | None = None,
     deadline_s: float = DEADLINE_S,
 ) -> Kernels:
-    """Measures ``weight_types`` in a child process if they are not all known (or ``again``), and remembers it.
+    """Measures ``weight_types`` in a child process if they are not all known undisturbed (or ``again``), and remembers
+    it.
 
     Decoding is matrix x vector over a working set beyond the last cache, prefill is matrix x 512 columns; see
     ``matmul`` and ``attention`` for the methods. Returns all that is known afterwards, which may not be ``complete``.
+    What was known stays unless it was slower, or all of it was measured ``again`` and nothing disturbed that.
     Raises EngineError when memory is too small, the engine fails, or nothing is known because other programs disturbed
     every pass.
     """
-    known = None if again else cached(host, machine, engine)
-    if known is not None and complete(known, weight_types):
+    known = cached(host, machine, engine)
+    if known is not None and not again and complete(replace(machine, kernels=known), weight_types):
         return known
+    certain = [] if again or known is None else _certain_rows(known)
     question = {
         "weight_types": list(weight_types),
         "threads": thread_counts(machine.cpu),
         "working_set_bytes": working_set_bytes(machine.memory.available_bytes, machine.cpu.last_cache_bytes),
         "device": None,
-        "budget_s": budget_s or (QUICK_S if set(weight_types) <= set(USUAL_TYPES) else BUDGET_S),
+        "budget_s": budget_s or _budget_s(weight_types, certain),
+        "known": certain,
     }
     new = _asked(host, question, deadline_s, KERNELS)
-    found = new if known is None else _joined(known, new)
-    if not found.matrices:
+    instead = known is None or (again and complete(replace(machine, kernels=new), weight_types))
+    found = kernel_rows.joined(Kernels(()) if instead or known is None else known, new)
+    if not any(rate > 0 for known in kernel_rows.measured(found) for rate in known.values()):
         raise EngineError(
             f"{KERNELS} can't be measured: other programs keep the processor busy",
             hint="llmctl doctor --measure",
         )
     cache.write(SUBJECT, _key(machine, engine), asdict(found))
     return found
+
+
+def _budget_s(weight_types: Sequence[str], certain: Sequence[object]) -> float:
+    whole_s = QUICK_S if set(weight_types) <= set(USUAL_TYPES) else BUDGET_S
+    return min(whole_s, COMPLETING_S) if certain else whole_s
+
+
+def _certain_rows(kernels: Kernels) -> list[dict[str, object]]:
+    """What need not be measured, as ``microbench.measure`` takes it: what tells the rows apart."""
+    groups = {group: getattr(kernels, group) for group in kernel_rows.ROWS}
+    return [
+        {"group": group, **{name: value for name, value in asdict(row).items() if name in IDENTITY}}
+        for group, rows in groups.items()
+        for row in rows
+        if not row.uncertain
+    ]
 
 
 def measure_device(host: Host, card: Accelerator, engine: EngineInfo, *, again: bool = False) -> Kernels:
@@ -158,22 +201,10 @@ def working_set_bytes(available_bytes: int, last_cache_bytes: int | None) -> int
     return size
 
 
-def _joined(known: Kernels, new: Kernels) -> Kernels:
-    """Both; what was measured twice as it was the second time."""
-    rows: dict[tuple[str, bool, int], MatrixRate] = {
-        (rate.weight_type, rate.repacked, rate.threads): rate for rate in (*known.matrices, *new.matrices)
-    }
-    return Kernels(
-        tuple(rows.values()),
-        new.experts or known.experts,
-        new.attention or known.attention,
-        new.overheads or known.overheads,
-    )
-
-
 def _device_key(card: Accelerator, engine: EngineInfo) -> tuple[object, ...]:
     return (card.engine_device, card.name, card.id, card.driver, engine.name, engine.version, engine.build)
 
 
 def _key(machine: Machine, engine: EngineInfo) -> tuple[object, ...]:
-    return (machine.cpu.name, machine.cpu.usable_threads, engine.name, engine.version, engine.build, *engine.features)
+    cpu = machine.cpu
+    return (METHOD, cpu.name, cpu.usable_threads, engine.name, engine.version, engine.build, *engine.features)

@@ -3,17 +3,20 @@
 Buffers hold constant bytes, of which no kernel's time depends: 0x11 is a small finite number in every weight type,
 scales included, and 0x3F is 0.7 as a float of 32 bits.
 
-A pass during which the kernel took the processor away from one of the threads says nothing: all the others wait for
-that thread at the next barrier, and on two cores with one of them busy the same product takes ten to forty times as
-long. Such passes are not counted.
+A pass during which one of the threads lost its core, or waited for one, is disturbed: all the others wait for that
+thread at the next barrier, and on two cores with one of them busy the same product takes ten to forty times as long.
+What it took says how fast the machine is at least.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from llmctl.engine.ggml import Ggml, InitParams
@@ -23,27 +26,40 @@ SCRATCH_BYTES = 48 << 20  # holds what an operation reads beside weights and wha
 WEIGHT_BYTE = 0x11
 ACTIVATION_BYTE = 0x3F
 HARMLESS_PREEMPTIONS_PER_S = 40.0  # as many as a quiet machine shows; a neighbour makes it several hundred
+HARMLESS_WAITING = 0.05  # of a pass, for cores: all threads together
 
 
 @dataclass
 class Trial:
     """Graphs that are computed in turn with so many threads, one a pass. Each does ``amount`` (bytes streamed,
-    operations); ``best_s`` is the fastest undisturbed pass so far.
+    operations); ``best_s`` is the fastest undisturbed pass so far, ``disturbed_s`` the fastest disturbed one.
 
     Passes are short, since only short ones find a quiet moment on a busy machine; that together the graphs read more
-    than the cache holds keeps each from finding there what it read the last time.
+    than the cache holds keeps each from finding there what it read the last time. ``shorter`` is nearly the same in
+    less time: what it took counts where the trial itself has had no undisturbed pass.
     """
 
     graphs: Sequence[Any]
     amount: float
     threads: int
     best_s: float = math.inf
+    disturbed_s: float = math.inf
     passes: int = 0
+    shorter: Trial | None = None
+
+    @property
+    def certain(self) -> bool:
+        """Whether there was an undisturbed pass."""
+        return math.isfinite(self.best_s) or (self.shorter is not None and self.shorter.certain)
 
     @property
     def rate(self) -> float:
-        """Of ``amount`` per second; 0 where every pass was disturbed."""
-        return self.amount / self.best_s
+        """Of ``amount`` per second; at least so much where it is not ``certain``, and 0 where there was no pass."""
+        if math.isfinite(self.best_s):
+            return self.amount / self.best_s
+        if self.shorter is not None and self.shorter.certain:
+            return self.shorter.rate
+        return max(self.amount / self.disturbed_s, self.shorter.rate if self.shorter is not None else 0.0)
 
     def next(self) -> Any:
         self.passes += 1
@@ -89,6 +105,7 @@ class Workbench:
         self.working_set_bytes = working_set_bytes
         self._weights: dict[Any, Place] = {}
         self.on_device = device is not None
+        self._cores = Cores()
         if device is None:
             self.device = self.ggml.cpu()
             self.backend, self._set_threads = self.ggml.cpu_backend()
@@ -121,15 +138,66 @@ class Workbench:
         return Trial(graphs, amount, threads)
 
     def run(self, trial: Trial) -> None:
-        """One pass; the best counts."""
+        """One pass, and one of the ``shorter`` trial while this one has had no undisturbed pass; the best count."""
         self._set_threads(self.backend, trial.threads)
-        before, begun = _preemptions(), time.perf_counter()
+        self._cores.spread(trial.threads)
+        preemptions, waited_s, begun = _preemptions(), self._cores.waited_s(), time.perf_counter()
         status = self.ggml.backend_graph_compute(self.backend, trial.next())
         took = time.perf_counter() - begun
         if status != 0:
             raise RuntimeError(f"ggml_backend_graph_compute returned {status}")
-        if self.on_device or _preemptions() - before <= HARMLESS_PREEMPTIONS_PER_S * took:
+        preemptions, waited_s = _preemptions() - preemptions, self._cores.waited_s() - waited_s
+        quiet = preemptions <= HARMLESS_PREEMPTIONS_PER_S * took and waited_s <= HARMLESS_WAITING * took
+        if quiet or self.on_device:
             trial.best_s = min(trial.best_s, took)
+        else:
+            trial.disturbed_s = min(trial.disturbed_s, took)
+        if trial.shorter is not None and not math.isfinite(trial.best_s):
+            self.run(trial.shorter)
+
+
+class Cores:
+    """Where this process's threads run, as far as the system lets us say and tells: Linux.
+
+    Where there is a thread for each core, each is kept on its own. On a busy machine two of them else share one core
+    for seconds, and never compute at the same time.
+    """
+
+    def __init__(self) -> None:
+        self._others = _tasks()  # none of them computes
+        self._all = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset[int]()
+        self._kept = frozenset[int]()
+
+    def spread(self, threads: int) -> None:
+        """For a pass with so many threads. Those that the engine has yet to begin may run anywhere, as the thread that
+        begins them does."""
+        workers = _tasks() - self._others
+        if threads != len(self._all) or len(workers) + 1 < threads:
+            self._keep(dict.fromkeys((*self._kept, os.getpid()), self._all) if self._kept else {})
+            self._kept = frozenset()
+        elif (computing := frozenset({os.getpid(), *workers})) != self._kept and len(computing) == threads:
+            self._keep({task: {core} for task, core in zip(sorted(computing), sorted(self._all), strict=True)})
+            self._kept = computing
+
+    def waited_s(self) -> float:
+        """How long all threads together were ready to run and had no core, until they last got one."""
+        waited_ns = 0
+        for task in _tasks():
+            with contextlib.suppress(OSError, IndexError, ValueError):
+                waited_ns += int(Path(f"/proc/self/task/{task}/schedstat").read_text().split()[1])
+        return waited_ns / 1e9
+
+    def _keep(self, cores: Mapping[int, Collection[int]]) -> None:
+        for task, ones in cores.items():
+            with contextlib.suppress(OSError):  # it has ended, or this is not allowed here
+                os.sched_setaffinity(task, ones)
+
+
+def _tasks() -> frozenset[int]:
+    try:
+        return frozenset(int(task.name) for task in Path("/proc/self/task").iterdir())
+    except OSError:
+        return frozenset()
 
 
 def _no_threads(backend: Any, threads: int) -> None:

@@ -32,7 +32,8 @@ def device_rates(device: Accelerator, flash_attention: bool, constants: SpeedCon
         **{name: stream * share for name, share in of_devices.types.items()},
     }
     prefill: dict[str | None, float] = {None: flop}
-    measured = device.kernels.matrices if device.kernels is not None else ()
+    rows = device.kernels.matrices if device.kernels is not None else ()
+    measured = [one for one in rows if one.decode_bytes_per_s > 0 and one.prefill_flop_per_s > 0]
     if measured:
         decode = {None: min(one.decode_bytes_per_s for one in measured)}
         prefill = {None: min(one.prefill_flop_per_s for one in measured)}

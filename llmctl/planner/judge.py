@@ -40,8 +40,9 @@ from llmctl.types.plan import (
 
 LEAST_CONTEXT = 2048  # what is offered in place of a task's usual context, if that does not fit
 CERTAINLY_LONGER = 2  # a prompt's length is estimated; the engine has the last word unless it can't possibly fit
-# A task's floor counts as met by what is this near below it, where that is within the range of the prediction: the
-# floors are not that exact either. A floor that was asked for is kept to the letter.
+# A task's floor counts as met by what is this near below it, where that is within the range of the prediction, and its
+# limits on time by what is as near above them: they are not that exact either. A floor that was asked for is kept to
+# the letter.
 NEAR = 0.9
 
 
@@ -173,27 +174,39 @@ class Judge:
             told = f"{pace:.2f}" if told == floor else told
             reason = f"fits, but would write {told} tok/s, the floor is {floor}"
             return _miss(fit.candidate, Obstacle.SPEED, reason, self.floor_tok_s / pace - 1)
-        most, first_s = self.task.max_first_token_s * self._patience, self._first_s(fit.pace)
-        what = f"the {'first word' if self.task.writes else 'result'} would take"
         if answer_s > self.longest_answer_s:
-            most, first_s = self.longest_answer_s, answer_s
             what = "an answer with its thinking" if fit.thinking else "reading the prompt and answering"
-            what += " would take"
-        if first_s > most:
-            limit, told = units.seconds(most), units.seconds(first_s)
-            told = f"{first_s:.1f} s" if told == limit else told
-            reason = f"fits, but {what} {told}, the most for {self.task.name} is {limit}"
-            return _miss(fit.candidate, Obstacle.SPEED, reason, first_s / most - 1)
+            return self._late(fit, what, answer_s, self.task.max_answer_s)
+        if (first_s := self._first_s(fit.pace)) > self.longest_first_s:
+            what = f"the {'first word' if self.task.writes else 'result'}"
+            return self._late(fit, what, first_s, self.task.max_first_token_s)
         return None
+
+    def _late(self, fit: Fit, what: str, takes_s: float, most_s: float) -> Miss:
+        most_s *= self._patience
+        limit, takes = units.seconds(most_s), units.seconds(takes_s)
+        takes = f"{takes_s:.1f} s" if takes == limit else takes
+        reason = f"fits, but {what} would take {takes}, the most for {self.task.name} is {limit}"
+        return _miss(fit.candidate, Obstacle.SPEED, reason, takes_s / most_s - 1)
 
     @property
     def _patience(self) -> float:
         return max(1.0, self.task.min_tok_s / max(self.floor_tok_s, 0.01))
 
     @property
+    def _tolerance(self) -> float:
+        """What a time may be above its limit: as much as a speed may be below a task's floor."""
+        return 1.0 if self.want.min_tok_s is not None else 1 / NEAR
+
+    @property
     def longest_answer_s(self) -> float:
         """Who is content with slower writing is content with a later answer."""
-        return self.task.max_answer_s * self._patience / (1.0 if self.want.min_tok_s is not None else NEAR)
+        return self.task.max_answer_s * self._patience * self._tolerance
+
+    @property
+    def longest_first_s(self) -> float:
+        """The same for the first token."""
+        return self.task.max_first_token_s * self._patience * self._tolerance
 
     def _least_tok_s(self, speed: Speed) -> float:
         """What counts as reaching the floor."""
@@ -204,7 +217,7 @@ class Judge:
         return (
             speed.decode_tok_s >= self._least_tok_s(speed)
             and self._answer_s(pace, thinking) <= self.longest_answer_s
-            and self._first_s(pace) <= self.task.max_first_token_s * self._patience
+            and self._first_s(pace) <= self.longest_first_s
         )
 
     def pace(self, fit: Fit) -> float:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from llmctl.planner.memory import bits
 
 UNKNOWN = "unknown"
+COMPLETED = "completed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,8 @@ class Rates:
     ``layer_s`` in decoding, ``activation_s`` in prefill for each token and element of the embedding. Routed experts
     take ``expert_decode`` and ``expert_prefill`` times as long as other weights, and a layer that has some
     ``expert_layer_s`` more. In prefill every micro-batch costs all weights as much as ``batch_tokens`` tokens would:
-    they are read, and the last tiles of a product are not full. ``basis`` names the range in ``speed.toml``."""
+    they are read, and the last tiles of a product are not full. ``basis`` names the range in ``speed.toml``, and
+    ``estimated_basis`` that of the rates of ``estimated`` weight types."""
 
     decode: Mapping[str | None, float]
     prefill: Mapping[str | None, float]
@@ -31,6 +33,13 @@ class Rates:
     expert_prefill: float = 1.0
     expert_layer_s: float = 0.0
     batch_tokens: float = 0.0
+    estimated: frozenset[str | None] = frozenset()
+    estimated_basis: str = UNKNOWN
+
+    def basis_of(self, weight_types: Iterable[str]) -> str:
+        """Of the rates for a model with weights of these types."""
+        known = (name if name in self.decode else None for name in weight_types)
+        return self.estimated_basis if self.estimated.intersection(known) else self.basis
 
     def streaming_s(self, type_bytes: Mapping[str, float]) -> float:
         return sum(size / self.decode.get(name, self.decode[None]) for name, size in type_bytes.items())

@@ -10,10 +10,10 @@ from llmctl import units
 from llmctl.catalogue.knowledge import Task
 from llmctl.catalogue.speed_constants import SpeedConstants
 from llmctl.planner import limits
-from llmctl.planner.cpu_rates import core_of
 from llmctl.planner.devices import shares_memory
 from llmctl.planner.memory import margin_bytes
 from llmctl.planner.placement import Placement
+from llmctl.planner.processor import core_of, knows_processor
 from llmctl.types.grade import Grade, GradeBasis
 from llmctl.types.machine import Machine
 from llmctl.types.model import Candidate, Model
@@ -88,8 +88,15 @@ class Reasons:
             return "speed is measured: it ran here with these settings"
         if pace.basis is Basis.CALIBRATED:
             return "speed is calibrated: the engine's kernels were measured here"
+        if placement.accelerator is None and self.machine.kernels is not None:
+            return (
+                "speed is modelled: while the engine's kernels were measured, other programs kept the processor busy "
+                "(llmctl doctor --measure)"
+            )
         if placement.accelerator is not None and (bandwidth := placement.accelerator.bandwidth_bytes_per_s):
             return f"speed is modelled from the device's {units.rate(bandwidth)}"
+        if placement.accelerator is None and knows_processor(self.machine, self.constants):
+            return "speed is modelled from what two cores of such a processor do"
         if placement.accelerator is not None or not self.machine.memory.bandwidth_bytes_per_s:
             slowest = core_of(self.machine, self.constants).memory_bytes_per_s
             if placement.accelerator is not None:

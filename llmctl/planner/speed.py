@@ -122,7 +122,7 @@ class Forecaster:
             ubatch=settings.ubatch,
             turns=1 if _holds(placement.parts[0]) else min(len(parts), COPIES),
         )
-        bases = [rates.basis for rates, _ in parts]
+        bases = [rates.basis_of(weights.type_bytes) for rates, _ in parts]
         basis = Basis.CALIBRATED if set(bases) == {Basis.CALIBRATED} else Basis.MODELLED
         return Forecast(told, basis, min((constants.ranges[name] for name in bases), key=lambda one: one.low))
 

@@ -29,7 +29,7 @@ def variants(placer: Placer, want: Want) -> Iterator[Want]:
     if kernels is not None and want.repack is None and placer.repacked_types & set(placer.weights.type_bytes):
         repacks.append(False)
     if kernels is not None and want.flash_attention is None and not placer.devices and graph_of(placer.shape).flash:
-        flashes += [True] if {rate.flash for rate in kernels.attention} == {True, False} else []
+        flashes.append(True)
     for flash in flashes:
         for repack in repacks:
             yield replace(want, repack=repack, flash_attention=flash)

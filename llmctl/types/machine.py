@@ -67,6 +67,9 @@ class MatrixRate:
     ``decode_bytes_per_s``: weight bytes streamed by matrix x vector; ``prefill_flop_per_s``: operations of
     matrix x matrix. ``weight_type`` is ggml's name (``Q4_K``). ``repacked``: in the layout that the engine, if it is
     let, gives such weights when it loads them, which takes a second, anonymous copy.
+
+    ``uncertain`` (of the other rates, too) names the figures that no undisturbed pass stands for: as measured they are
+    lower bounds, as ``planner.kernel_rows`` completes them they are estimates.
     """
 
     weight_type: str
@@ -74,6 +77,7 @@ class MatrixRate:
     threads: int
     decode_bytes_per_s: float
     prefill_flop_per_s: float
+    uncertain: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,7 @@ class AttentionRate:
     alone_bytes_per_s: float
     shared_bytes_per_s: float
     prefill_flop_per_s: float
+    uncertain: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +102,13 @@ class NodeRate:
     threads: int
     nodes_per_s: float
     elements_per_s: float
+    uncertain: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Kernels:
     """What the engine's kernels were measured to do here. ``experts`` are matrix products of which each token uses a
-    few out of many."""
+    few out of many. Any row may be missing: other programs may have disturbed each of its passes."""
 
     matrices: tuple[MatrixRate, ...]
     experts: tuple[MatrixRate, ...] = ()

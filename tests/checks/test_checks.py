@@ -23,16 +23,16 @@ from llmctl.types.machine import (
     EngineInfo,
     Kernels,
     Machine,
-    MatrixRate,
     Memory,
     Note,
 )
+from tests.fakes.kernel_rates import rates
 
 MACHINE = Machine(
     memory=Memory(32 << 30, 20 << 30, swap_bytes=2 << 30),
     cpu=Cpu("cpu", "x86_64", 8, 16, 8, ("AVX2", "AVX512")),
     disk=Disk("/models", 200 * 10**9, "ext4"),
-    kernels=Kernels((MatrixRate("Q4_K", True, 2, 4e10, 4e11),)),
+    kernels=rates((8, 6, 4)),
     os="Linux 6.8",
 )
 ENGINE = EngineInfo("llama-cpp-python", "0.3.36", "ggml", ("CPU",), ("AVX2", "AVX512"), usable=True)
@@ -49,6 +49,22 @@ NVIDIA = Accelerator(
     None,
     why="the engine is built for the CPU only",
 )
+
+
+def without_with_all(kernels: Kernels) -> Kernels:
+    """All threads were disturbed in each pass, and what was disturbed was not kept."""
+    return replace(kernels, matrices=tuple(one for one in kernels.matrices if one.threads < 8))
+
+
+def disturbed(kernels: Kernels) -> Kernels:
+    first, *others = kernels.matrices
+    row = replace(first, decode_bytes_per_s=9e9, uncertain=("decode_bytes_per_s", "prefill_flop_per_s"))
+    return replace(kernels, matrices=(row, *others))
+
+
+def slower_with_all(kernels: Kernels) -> Kernels:
+    first, *others = kernels.matrices
+    return replace(kernels, matrices=(replace(first, decode_bytes_per_s=20e9), *others))
 
 
 def changed(**parts: Any) -> dict[str, Check]:
@@ -77,6 +93,9 @@ def test_a_healthy_machine_without_a_gpu() -> None:
             "nvidia-smi",
         ),
         ({"kernels": None}, "kernels", "not measured", "llmctl doctor --measure"),
+        ({"kernels": without_with_all(rates((8, 6, 4)))}, "kernels", "measured in part", "llmctl doctor --measure"),
+        ({"kernels": disturbed(rates((8, 6, 4)))}, "kernels", "2 of 59 figures are estimates", "when nothing else"),
+        ({"kernels": slower_with_all(rates((8, 1)))}, "kernels", "1 of 53 figures are est", "when nothing else"),
         ({"notes": (Note("NVIDIA: it crashed"),)}, "probe", "NVIDIA: it crashed", None),
         ({"notes": (Note("NVIDIA: it slept", "wake it"),)}, "probe", "NVIDIA: it slept", "wake it"),
         (

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from llmctl.engine import kernels
+from llmctl.host import Host
 from llmctl.store import patience
+from llmctl.types.machine import Kernels, Machine
 from tests.fakes import other_tools
 from tests.fakes.gguf_file import Fill, TensorSpec, write
 from tests.fakes.hub import COMMIT, FakeHub
-from tests.fakes.kernel_rates import RATES
+from tests.fakes.kernel_rates import rates
 
 REPO = "maker/tiny-GGUF"
 SIZE_BYTES = 2 << 20
@@ -69,7 +72,11 @@ def hub(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 @pytest.fixture
 def kernels_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """The benchmark is tested where it lives; here it costs nothing."""
-    monkeypatch.setattr(kernels, "measure", lambda *_, **__: RATES)
+
+    def measure(_: Host, machine: Machine, *__: Any, **___: Any) -> Kernels:
+        return rates(kernels.thread_counts(machine.cpu))
+
+    monkeypatch.setattr(kernels, "measure", measure)
 
 
 Hold = Callable[..., Path]

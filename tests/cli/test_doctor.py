@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from llmctl.cli import main
 from llmctl.cli.doctor import instructions
 from llmctl.engine import devices, kernels
 from llmctl.errors import EngineError
-from llmctl.types.machine import Kernels
-from tests.fakes.kernel_rates import RATES
+from llmctl.host import Host
+from llmctl.types.machine import Kernels, Machine
+from tests.fakes.kernel_rates import rates
 
 # contract.md, "data of llmctl doctor --json"
-MACHINE = {"cpu", "memory", "accelerators", "disk", "network", "os", "container"}
+FIELDS = {"cpu", "memory", "accelerators", "disk", "network", "os", "container"}
 CPU = {"name", "arch", "physical_cores", "logical_cores", "usable_threads", "features"}
 MEMORY = {
     "total_bytes",
@@ -37,9 +39,9 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The benchmark is tested where it lives; here it costs nothing and counts its calls."""
     calls: list[int] = []
 
-    def measure(*_: Any, **__: Any) -> Kernels:
+    def measure(_: Host, machine: Machine, *__: Any, **___: Any) -> Kernels:
         calls.append(1)
-        return RATES
+        return rates(kernels.thread_counts(machine.cpu))
 
     monkeypatch.setattr(kernels, "measure", measure)
     return calls
@@ -60,7 +62,7 @@ def test_json_is_the_contracts_document(capsys: pytest.CaptureFixture[str]) -> N
     assert set(data) == {"machine", "engines", "checks", "timings"}
     assert data["timings"]["slowest"] == "kernels" or data["timings"]["slowest"] in data["timings"]["parts_s"]
     machine = data["machine"]
-    assert set(machine) == MACHINE | ALSO
+    assert set(machine) == FIELDS | ALSO
     assert set(machine["cpu"]) >= CPU
     assert set(machine["memory"]) == MEMORY
     assert set(machine["disk"]) == {"path", "free_bytes", "filesystem"}
@@ -110,11 +112,59 @@ def test_colour_only_on_the_status(capsys: pytest.CaptureFixture[str], monkeypat
 def test_measured_once_and_again_when_asked(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, measured: list[int]
 ) -> None:
-    monkeypatch.setattr(kernels, "cached", lambda *_: RATES)
-    assert len(document(capsys)["data"]["machine"]["kernels"]["matrices"]) == len(RATES.matrices)
+    monkeypatch.setattr(kernels, "cached", lambda _, machine, __: rates(kernels.thread_counts(machine.cpu)))
+    assert document(capsys)["data"]["machine"]["memory"]["bandwidth_basis"] == "measured (engine kernels)"
     assert measured == []
     document(capsys, "--measure")
     assert measured == [1]
+
+
+def disturbed(machine: Machine) -> Kernels:
+    """Every pass of Q8_0 with all threads was disturbed."""
+    whole = rates(kernels.thread_counts(machine.cpu))
+    low: dict[str, Any] = {"decode_bytes_per_s": 9e9, "uncertain": ("decode_bytes_per_s",)}
+    usable = machine.cpu.usable_threads
+    return replace(
+        whole,
+        matrices=tuple(
+            replace(one, **low) if (one.weight_type, one.threads) == ("Q8_0", usable) else one for one in whole.matrices
+        ),
+    )
+
+
+def test_what_was_disturbed_is_measured_again_by_the_next_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, measured: list[int]
+) -> None:
+    monkeypatch.setattr(kernels, "cached", lambda _, machine, __: disturbed(machine))
+    assert main(["doctor"]) == 0
+    assert measured == [1]
+    assert capsys.readouterr().err.startswith("Measuring again what other programs disturbed")
+
+
+def test_a_disturbed_measurement_is_a_warning_and_its_bandwidth_no_measured_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernels, "measure", lambda _, machine, *__, **___: disturbed(machine))
+    found = document(capsys)
+    memory = found["data"]["machine"]["memory"]
+    assert memory["bandwidth_basis"].startswith("estimated (engine kernels")
+    assert memory["bandwidth_bytes_per_s"] > 20e9
+    (check,) = (one for one in found["data"]["checks"] if one["id"] == "kernels")
+    assert (check["status"], check["remedy"].split("   ")[0]) == ("warn", "llmctl doctor --measure")
+    assert "1 of " in check["message"] and "figures are estimates" in check["message"]
+
+
+@pytest.mark.parametrize("name", ["one-kernel", "one-thread-only", "three-hogs-half-a-round"])
+def test_a_described_machine_with_a_part_of_a_measurement_is_planned_for(
+    name: str, capsys: pytest.CaptureFixture[str], home: Path
+) -> None:
+    part = json.loads((Path(__file__).parents[1] / "fixtures" / "kernels" / f"{name}.json").read_text())
+    cpu = {"name": "AMD EPYC", "physical_cores": 2, "features": ["AVX2", "AVX512"]}
+    machine = {"memory": {"total_bytes": 25 << 30}, "cpu": cpu, "kernels": part}
+    (home / "machine.json").write_text(json.dumps(machine))
+    assert main(["plan", "--machine", "machine.json", "--json"]) == 0
+    choice = json.loads(capsys.readouterr().out)["data"]["choice"]
+    assert (choice["threads"], choice["prefill_threads"], choice["speed"]["basis"]) == (2, 2, "modelled")
 
 
 def test_a_measurement_that_fails_is_a_finding_unless_it_was_asked_for(

@@ -26,8 +26,6 @@ from llmctl.types.machine import (
     Memory,
 )
 
-RATES = Kernels((MatrixRate("Q4_K", True, 2, 41e9, 4e11), MatrixRate("Q8_0", False, 2, 39e9, 3e11)))
-
 
 def test_the_installed_engine_tells_and_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = engines(Host())[0]
@@ -109,10 +107,42 @@ def test_a_recorded_machine_has_no_engine(tmp_path: Path) -> None:
 def test_this_machine_knows_what_was_measured_earlier() -> None:
     assert this_machine(Host(), store=Path("/"))[0].kernels is None
     machine, (engine, *_) = this_machine(Host(), store=Path("/"))
-    cache.write(kernels.SUBJECT, kernels._key(machine, engine), asdict(RATES))
+    rates = Kernels(tuple(MatrixRate(name, False, machine.cpu.usable_threads, 39e9, 4e11) for name in ("Q4_K", "Q8_0")))
+    cache.write(kernels.SUBJECT, kernels._key(machine, engine), asdict(rates))
     machine, _ = this_machine(Host(), store=Path("/"))
-    assert (machine.kernels, machine.memory.bandwidth_bytes_per_s) == (RATES, 39e9)
+    assert (machine.kernels, machine.memory.bandwidth_bytes_per_s) == (rates, 39e9)
     assert machine.memory.bandwidth_basis == "measured (engine kernels)"
+
+
+Q4_K, Q8_0 = MatrixRate("Q4_K", False, 2, 33e9, 9e11), MatrixRate("Q8_0", False, 2, 42e9, 3e11)
+Q4_K_ALONE, Q8_0_ALONE = MatrixRate("Q4_K", False, 1, 25e9, 5e11), MatrixRate("Q8_0", False, 1, 31e9, 1.5e11)
+DISTURBED = replace(Q8_0, decode_bytes_per_s=9e9, uncertain=("decode_bytes_per_s",))
+
+
+@pytest.mark.parametrize(
+    ("rows", "flow", "basis"),
+    [
+        ((Q4_K, Q8_0, Q4_K_ALONE, Q8_0_ALONE), 42e9, "measured"),
+        ((Q4_K, Q4_K_ALONE, Q8_0_ALONE), 31e9 * 33 / 25, "estimated"),
+        ((Q4_K, DISTURBED, Q4_K_ALONE, Q8_0_ALONE), 31e9 * 33 / 25, "estimated"),
+        ((Q4_K, replace(Q8_0, decode_bytes_per_s=14.1e9), Q4_K_ALONE, Q8_0_ALONE), 31e9 * 33 / 25, "estimated"),
+        ((Q8_0_ALONE,), 42.4e9 * 31 / 30.9, "estimated"),
+        ((Q4_K,), 42.4e9 * 33 / 33.2, "estimated"),
+        ((DISTURBED,), 20e9, "specified"),
+        ((), 20e9, "specified"),
+    ],
+    ids=["all", "Q8_0 missing", "Q8_0 disturbed", "Q8_0 slower with two", "one thread", "Q4_K", "disturbed", "none"],
+)
+def test_the_memorys_bandwidth_is_never_that_of_one_thread_or_of_a_disturbed_pass(
+    rows: tuple[MatrixRate, ...], flow: float, basis: str
+) -> None:
+    bare = Machine(Memory(32 << 30, 20 << 30, bandwidth_bytes_per_s=20e9, bandwidth_basis="specified"), TWO_CORES)
+    memory = with_engine(bare, (), Kernels(rows)).memory
+    assert memory.bandwidth_bytes_per_s == pytest.approx(flow)
+    assert (memory.bandwidth_basis or "").split(" (")[0] == basis
+
+
+TWO_CORES = Cpu("a processor", "x86_64", 2, 2, 2, ("AVX2", "AVX512"))
 
 
 BARE = Machine(Memory(32 << 30, 20 << 30), Cpu("cpu", "x86_64", 8, 16, 8))

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from llmctl.engine.kernels import WEIGHT_TYPES
+from llmctl.engine.microbench import CACHES, THREADS_TYPES
 from llmctl.types.machine import AttentionRate, Kernels, MatrixRate, NodeRate
 
-RATES = Kernels(
-    matrices=tuple(MatrixRate(name, False, 2, 41e9, 4e11) for name in WEIGHT_TYPES),
-    experts=(MatrixRate("Q4_K", False, 2, 39e9, 3e11),),
-    attention=(AttentionRate("f16", False, 2, 2e10, 1e10, 1e11),),
-    overheads=(NodeRate(2, 1e6, 5e9),),
-)
+
+def rates(threads: Sequence[int] = (2, 1)) -> Kernels:
+    """A complete measurement with these numbers of threads, the usual one first (``kernels.thread_counts``)."""
+    usual, *fewer = threads
+    return Kernels(
+        matrices=(
+            *(MatrixRate(name, False, usual, 41e9, 4e11) for name in WEIGHT_TYPES),
+            *(MatrixRate(name, False, count, 30e9, 2e11) for name in THREADS_TYPES for count in fewer),
+        ),
+        experts=(MatrixRate("Q4_K", False, usual, 39e9, 3e11),),
+        attention=tuple(
+            AttentionRate(name.lower(), flash, usual, *((9e9, 6e9, 8e10) if flash else (2e10, 1e10, 1e11)))
+            for name, flash in CACHES
+        ),
+        overheads=tuple(NodeRate(count, 1e6, 5e9) for count in threads),
+    )
+
+
+RATES = rates()
 
 
 def scaled(kernels: Kernels, factor: float) -> Kernels:

@@ -48,6 +48,13 @@ def with_memory(machine: Machine, available: int) -> Machine:
     return replace(machine, memory=replace(machine.memory, available_bytes=available))
 
 
+def slower_prefill(machine: Machine, factor: float) -> Machine:
+    """Prompts are read at so many times the speed."""
+    kernels = scaled(EPYC_KERNELS, factor)
+    matrices = [replace(one, decode_bytes_per_s=one.decode_bytes_per_s / factor) for one in kernels.matrices]
+    return replace(machine, kernels=replace(kernels, matrices=tuple(matrices)))
+
+
 class TestPicks:
     def test_the_best_is_the_best_of_what_is_fast_enough(self) -> None:
         for machine in (EPYC, LAPTOP, desktop(), mac()):
@@ -172,6 +179,23 @@ class TestFloors:
         answer = planned(EPYC, [made("small", mmlu_pro=40), large], Want(min_tok_s=2))
         assert name_of(answer.choice)[0] == "large"
         assert "the speed you ask for" in answer.choice.reasons[0]
+
+    @pytest.mark.parametrize(
+        ("first_s", "floor", "reached"),
+        [(9.9, None, True), (10.4, None, True), (11.0, None, True), (11.3, None, False), (10.4, 8.0, False)],
+    )
+    def test_a_late_first_word_is_tolerated_as_a_slow_one_is(
+        self, first_s: float, floor: float | None, reached: bool
+    ) -> None:
+        """At most 10 s are usual for a chat; who asks for a speed gets it to the letter."""
+        candidate, want = made("made-4b", gib=1.0), Want(repack=False, flash_attention=False, min_tok_s=floor)
+        prompt_s = planned(EPYC, [candidate], want).choice.pace.prefill_s(knowledge().tasks["chat"].prompt_tokens)
+        machine = slower_prefill(EPYC, prompt_s / first_s)
+        if reached:
+            planned(machine, [candidate], want)
+        else:
+            told = none(machine, [candidate], want).reason
+            assert f"the first word would take {'11' if floor is None else '10.4'} s, the most for chat is 10" in told
 
     def test_thinking_counts_where_it_cannot_be_turned_off(self) -> None:
         """At 9 tok/s an answer of 300 tokens takes 33 s; with as many of thinking before it, longer than a minute."""

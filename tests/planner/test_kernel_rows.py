@@ -1,0 +1,223 @@
+"""Measurements that other programs disturbed: what is filled in, and that the pick does not depend on it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import fields, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmctl.planner import plan
+from llmctl.planner.cpu_rates import CpuSettings, best_threads, cpu_rates
+from llmctl.planner.kernel_rows import ROWS, completed, joined, measured
+from llmctl.planner.rates import Rates
+from llmctl.probe.decode import decode
+from llmctl.types.machine import Kernels, Machine, MatrixRate
+from llmctl.types.plan import Basis, Plan, Want
+from tests.planner.machines import EPYC, EPYC_KERNELS, everything, knowledge, of
+
+RECORDED = Path(__file__).parents[1] / "fixtures" / "kernels"
+CONSTANTS = knowledge().speed
+USUAL = CpuSettings(threads=2, prefill_threads=2, repack=True, flash_attention=False, kv_type="f16")
+# What is estimated from any part of a measurement of another machine than the reference lies within this factor of the
+# whole measurement. It is that large where a part holds one of two layouts of a type: it is taken for the only one.
+FACTOR = 3.5
+
+
+@cache
+def recorded(name: str) -> Machine:
+    """Two cores of an AMD EPYC that are not those of the reference, as they were measured."""
+    kernels = decode(Kernels, json.loads((RECORDED / f"{name}.json").read_text()), name)
+    memory = replace(EPYC.memory, bandwidth_bytes_per_s=None)
+    return replace(EPYC, memory=memory, kernels=kernels)
+
+
+@cache
+def picked(machine: Machine, task: str = "chat") -> tuple[str, str, int, int]:
+    answer = plan(machine, everything(), Want(task=task), knowledge())
+    assert isinstance(answer, Plan)
+    choice = answer.choice
+    return choice.candidate.model.id, choice.candidate.artifact.quant, choice.threads, choice.prefill_threads
+
+
+@pytest.mark.parametrize("task", ["chat", "code", "reasoning"])
+@pytest.mark.parametrize("name", sorted(file.stem for file in RECORDED.glob("*.json")))
+def test_the_pick_is_that_of_a_quiet_machine(name: str, task: str) -> None:
+    quiet = picked(recorded("complete"), task)
+    assert picked(recorded(name), task) == quiet
+    assert quiet[2:] == (2, 2)
+
+
+def test_a_missing_row_is_filled_from_its_likeness_to_the_others() -> None:
+    """Other programs disturbed every pass of Q8_0 with two threads: it was told as 14.1 GB/s."""
+    whole, part = recorded("complete"), recorded("q8_0-with-two-threads-missing")
+    rates, filled = cpu_rates(whole, USUAL, CONSTANTS), cpu_rates(part, USUAL, CONSTANTS)
+    assert filled.decode["Q8_0"] == pytest.approx(rates.decode["Q8_0"], rel=0.15)
+    assert filled.prefill["Q8_0"] == pytest.approx(rates.prefill["Q8_0"], rel=0.15)
+    assert {name: rate for name, rate in filled.decode.items() if name != "Q8_0"} == {
+        name: rate for name, rate in rates.decode.items() if name != "Q8_0"
+    }
+    assert (filled.basis_of(["Q4_K"]), filled.basis_of(["Q4_K", "Q8_0"])) == (Basis.CALIBRATED, "completed")
+
+
+def test_what_is_filled_in_is_told_with_a_wider_range() -> None:
+    want = Want(explicit=True)
+    candidates = [one for one in of("qwen3-0.6b") if one.artifact.quant == "Q8_0"]
+    whole, part = (
+        plan(recorded(name), candidates, want, knowledge()) for name in ("complete", "q8_0-with-two-threads-missing")
+    )
+    assert isinstance(whole, Plan) and isinstance(part, Plan)
+    assert (whole.choice.speed.basis, part.choice.speed.basis) == (Basis.CALIBRATED, Basis.MODELLED)
+    low, high = (one.choice.speed.decode_low_tok_s / one.choice.speed.decode_tok_s for one in (part, whole))
+    assert low < high
+    assert "other programs kept the processor busy" in " ".join(part.choice.reasons)
+
+
+@pytest.mark.parametrize(
+    "name", ["one-thread-only", "one-kernel", "two-threads-slower-than-one", "three-hogs", "three-hogs-half-a-round"]
+)
+def test_a_number_of_threads_that_was_not_measured_undisturbed_is_not_ranked(name: str) -> None:
+    assert best_threads(recorded(name)) == (2, 2)
+
+
+def test_fewer_threads_are_chosen_where_they_were_measured_to_be_faster_with_all_beside() -> None:
+    cpu = replace(EPYC.cpu, physical_cores=8, usable_threads=8)
+    all_threads, fewer = MatrixRate("Q4_K", False, 8, 40e9, 100e9), MatrixRate("Q4_K", False, 6, 43e9, 90e9)
+    both, alone = (replace(EPYC, cpu=cpu, kernels=Kernels(rows)) for rows in ((all_threads, fewer), (fewer,)))
+    assert (best_threads(both), best_threads(alone)) == ((6, 8), (8, 8))
+    disturbed = replace(all_threads, uncertain=("decode_bytes_per_s",))
+    assert best_threads(replace(both, kernels=Kernels((disturbed, fewer)))) == (8, 8)
+
+
+def test_several_threads_that_are_slower_than_one_were_disturbed() -> None:
+    here = measured(recorded("two-threads-slower-than-one").kernels or Kernels(()))
+    of_two = {(one.kind, one.rate) for one in here.bounds}
+    assert (("Q8_0", False), "decode_bytes_per_s") in of_two and (("Q4_K", True), "prefill_flop_per_s") in of_two
+    assert all(one.threads == 2 for one in here.bounds)
+    # Three quarters may well be faster than all, where some cores are slow; and overheads grow with threads.
+    slow_cores = Kernels((MatrixRate("Q4_K", False, 8, 40e9, 9e10), MatrixRate("Q4_K", False, 6, 43e9, 9e10)))
+    assert not measured(slow_cores).bounds
+    assert not measured(EPYC_KERNELS).bounds
+
+
+def test_a_disturbed_figure_is_a_lower_bound() -> None:
+    low, high = (
+        replace(row, decode_bytes_per_s=rate, uncertain=("decode_bytes_per_s",))
+        for row in EPYC_KERNELS.matrices
+        if (row.weight_type, row.threads) == ("Q8_0", 2)
+        for rate in (9e9, 60e9)
+    )
+    others = tuple(row for row in EPYC_KERNELS.matrices if (row.weight_type, row.threads) != ("Q8_0", 2))
+    slow, fast = (
+        cpu_rates(replace(EPYC, kernels=replace(EPYC_KERNELS, matrices=(*others, row))), USUAL, CONSTANTS)
+        for row in (low, high)
+    )
+    assert slow.decode["Q8_0"] == pytest.approx(42.4e9, rel=0.05)
+    assert fast.decode["Q8_0"] == 60e9
+
+
+def test_of_two_measurements_the_faster_figures_stay() -> None:
+    row = EPYC_KERNELS.matrices[0]
+    slower, faster = replace(row, decode_bytes_per_s=1e9), replace(row, prefill_flop_per_s=9e11)
+    disturbed = replace(row, decode_bytes_per_s=90e9, uncertain=("decode_bytes_per_s",))
+
+    def after(*rows: MatrixRate) -> Kernels:
+        return joined(Kernels(rows[:1]), Kernels(rows[1:]))
+
+    assert after(row, slower).matrices == after(slower, row).matrices == (row,)
+    assert after(row, faster).matrices == (faster,)
+    assert after(row, disturbed).matrices == after(disturbed, row).matrices == (row,)
+    assert after(disturbed).matrices == (disturbed,)
+
+
+ALL_ROWS = [(group, row) for group in ROWS for row in getattr(recorded("complete").kernels, group)]
+
+
+def part_of(rows: Iterable[tuple[str, Any]], disturbed: Iterable[tuple[int, float]] = ()) -> Kernels:
+    """Some rows, a few of their figures so many times as fast as in a quiet measurement, and known to be disturbed."""
+    groups: dict[str, list[Any]] = {group: [] for group in ROWS}
+    for (group, row), (nth, factor) in zip(rows, [*disturbed, *[(0, 1.0)] * len(ALL_ROWS)], strict=False):
+        rates = [one.name for one in fields(row) if one.name.endswith("_per_s")]
+        name = rates[nth % len(rates)]
+        lower = {name: getattr(row, name) * factor, "uncertain": (name,)} if factor < 1 else {}
+        groups[group].append(replace(row, **lower))
+    return Kernels(**{group: tuple(made) for group, made in groups.items()})
+
+
+PARTS = st.builds(
+    part_of,
+    st.lists(st.sampled_from(ALL_ROWS), unique_by=id),
+    st.lists(st.tuples(st.integers(0, 2), st.sampled_from([0.0, 0.05, 0.5, 0.99, 1.0]))),
+)
+SETTINGS = st.builds(
+    CpuSettings,
+    threads=st.sampled_from([1, 2]),
+    prefill_threads=st.sampled_from([1, 2]),
+    repack=st.booleans(),
+    flash_attention=st.booleans(),
+    kv_type=st.sampled_from(["f16", "q8_0", "q4_0"]),
+)
+
+
+def figures(rates: Rates) -> dict[str, float]:
+    one_by_one = {
+        name: getattr(rates, name)
+        for name in ("layer_s", "activation_s", "expert_decode", "expert_prefill", "attention_prefill_flop_per_s")
+    }
+    one_by_one |= {f"decode {name}": rate for name, rate in rates.decode.items()}
+    return one_by_one | {f"prefill {name}": rate for name, rate in rates.prefill.items()}
+
+
+@settings(max_examples=200, deadline=None)
+@given(PARTS, SETTINGS)
+def test_any_part_of_a_measurement_gives_rates_near_those_of_the_whole(part: Kernels, asked: CpuSettings) -> None:
+    machine = recorded("complete")
+    whole, some = (figures(cpu_rates(one, asked, CONSTANTS)) for one in (machine, replace(machine, kernels=part)))
+    assert some.keys() == whole.keys()
+    off = {name: some[name] / rate for name, rate in whole.items()}
+    assert all(math.isfinite(one) and 1 / FACTOR < one < FACTOR for one in off.values()), off
+
+
+@settings(max_examples=30, deadline=None)
+@given(PARTS, st.sampled_from(["chat", "code", "summarise"]))
+def test_any_part_of_a_measurement_gives_a_plan(part: Kernels, task: str) -> None:
+    machine = replace(recorded("complete"), kernels=part)
+    answer = plan(
+        machine, of("qwen3.5-4b") + of("gpt-oss-20b") + of("smollm2-135m-instruct"), Want(task=task), knowledge()
+    )
+    assert isinstance(answer, Plan)
+    assert (answer.choice.threads, answer.choice.prefill_threads) == (2, 2)
+    again = plan(
+        machine, of("smollm2-135m-instruct") + of("gpt-oss-20b") + of("qwen3.5-4b"), Want(task=task), knowledge()
+    )
+    assert again == answer
+
+
+@settings(max_examples=50, deadline=None)
+@given(PARTS)
+def test_completing_what_is_complete_changes_nothing(part: Kernels) -> None:
+    once = replace(recorded("complete"), kernels=part)
+    once = replace(once, kernels=completed(once, CONSTANTS))
+    assert measured(once.kernels or part).certain == measured(completed(once, CONSTANTS)).certain
+
+
+def test_what_the_kernels_made_of_the_memory_is_not_taken_for_its_kind() -> None:
+    """doctor tells a bandwidth of what was measured in part: a pick must not change with it."""
+    part = recorded("three-hogs-half-a-round")
+    for basis in ("measured (engine kernels)", "estimated (engine kernels, measured on a busy machine)"):
+        memory = replace(part.memory, bandwidth_bytes_per_s=20e9, bandwidth_basis=basis)
+        told = replace(part, memory=memory)
+        assert cpu_rates(told, USUAL, CONSTANTS) == cpu_rates(part, USUAL, CONSTANTS)
+
+
+@pytest.mark.parametrize("kernels", [Kernels(()), Kernels((MatrixRate("Q8_0", False, 2, 0.0, 0.0),))])
+def test_of_no_measurement_at_all_the_processor_tells(kernels: Kernels) -> None:
+    """Where its cores are known, the pick and the threads are those of the quiet machine."""
+    assert picked(replace(recorded("complete"), kernels=kernels)) == picked(recorded("complete"))
