@@ -185,7 +185,6 @@ def look(
     ``weight_types`` as in ``here.this_machine``. Raises ConfigError for a task
     that isn't one."""
     from llmctl.cli.here import this_machine
-    from llmctl.engine import architectures
 
     there = before or shelf(out)
     elsewhere = machine is not None
