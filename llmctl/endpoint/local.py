@@ -13,6 +13,6 @@ from llmctl.types.answer import Finished, Message, Piece, Sampling
 def ask(engine: Engine, messages: Sequence[Message], sampling: Sampling) -> Generator[Piece | Finished, None, None]:
     """Pieces, then one Finished. Raises EngineDiedError, ContextError, and EngineError for what it refuses."""
     try:
-        yield from chat(engine.address, request_body(engine.address, messages, sampling), tries=1)
+        yield from chat(engine.address, request_body(engine.address, messages, sampling), tries=1, own_engine=True)
     except NetworkError as error:
         raise engine.death() from error

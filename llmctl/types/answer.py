@@ -29,8 +29,13 @@ class Sampling:
 
 
 class PieceKind(StrEnum):
+    """``THOUGHTS_SO_FAR`` has no text: what came as text so far was reasoning. ``NOTE`` is no part of the answer, but
+    what the engine says of its work, for a person."""
+
     TEXT = "text"
     REASONING = "reasoning"
+    THOUGHTS_SO_FAR = "thoughts_so_far"
+    NOTE = "note"
 
 
 @dataclass(frozen=True, slots=True)
