@@ -17,6 +17,7 @@ from llmctl.types.model import Artifact, Candidate, Model, Shape, Source, Source
 
 MAX_TEXT = 100  # characters of a file's own text that are shown to a person
 SWITCH = "enable_thinking"
+# DeepSeek V3.1, Granite 3.2: off until asked
 OTHER_SWITCH = re.compile(
     r"""\bif\b[^%]*(?<![.\w'"])thinking(?![\w'"])"""
 )  # DeepSeek V3.1, Granite 3.2: off until asked

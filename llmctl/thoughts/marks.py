@@ -48,7 +48,8 @@ def table() -> tuple[Marks, ...]:
 
 
 def _marks(row: Mapping[str, Any]) -> Marks:
-    return Marks(**{name: tuple(value) if isinstance(value, list) else value for name, value in row.items()})
+    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
+    return Marks(**fields)
 
 
 def marks_for(model: str) -> tuple[Marks, ...]:

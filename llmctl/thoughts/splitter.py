@@ -131,7 +131,7 @@ class ThoughtSplitter:
             thought, self._held, self._state = self._held[:at], self._held[at + len(mark) :], _State.BEHIND
             self._guessed = None
         else:
-            thought, self._held = _keep(self._held, self.closes)
+            thought, self._held = keep(self._held, self.closes)
         if self._guessed is not None:
             self._given.append(thought)
         return _thought(thought)
@@ -152,7 +152,7 @@ class ThoughtSplitter:
     def _in_answer(self) -> list[Piece]:
         at, mark = _earliest(self._held, self._ends)
         if not mark:
-            text, self._held = _keep(self._held, self._ends)
+            text, self._held = keep(self._held, self._ends)
             return _text(text)
         assert self._marks is not None
         text, rest = self._held[:at], self._held[at + len(mark) :]
@@ -170,7 +170,7 @@ class ThoughtSplitter:
             return self._all_was_thought(at, mark)
         if mark:  # the answer is about marks, and the next one is as well
             self._closings = ()
-        text, self._held = _keep(self._held, self._closings)
+        text, self._held = keep(self._held, self._closings)
         if self._closings:
             self._given.append(text)
         return _text(text)
@@ -221,7 +221,7 @@ def _earliest(text: str, marks: tuple[str, ...]) -> tuple[int, str]:
     return (first.start(), first[0]) if first else (-1, "")
 
 
-def _keep(text: str, marks: Sequence[str]) -> tuple[str, str]:
+def keep(text: str, marks: Sequence[str]) -> tuple[str, str]:
     """What is certain, and the end that may become a mark."""
     longest = max(map(len, marks), default=0)
     beginnings = {mark[0] for mark in marks}
