@@ -48,8 +48,8 @@ class Host:
     """This machine (``Host()``), or the files of another one below ``root``.
 
     ``system`` is Python's ``sys.platform``: linux, darwin, win32. Nothing here raises: what cannot be read, run or
-    asked is None, because a probe returns notes instead of exceptions. An ``environ`` that is given is what children get,
-    too.
+    asked is None, because a probe returns notes instead of exceptions. An ``environ`` that is given is
+    what children get, too.
     """
 
     root: Path = Path("/")

@@ -20,7 +20,7 @@ from llmctl.engine.request import SEED_BITS, ChatRequest, RefusedError
 from llmctl.engine.template import Prompt, Renderer, TemplateError, plain
 from llmctl.thoughts.marks import Marks, marks_for, opened_at_the_end
 from llmctl.thoughts.splitter import ThoughtSplitter, keep
-from llmctl.types.answer import Piece, PieceKind
+from llmctl.types.piece import Piece, PieceKind
 
 BATCH = 512  # tokens that are handed over at once: the binding's own number
 # Tokens that come faster than this go out together: nobody reads faster, and each time the reader wakes up it takes a

@@ -13,7 +13,7 @@ from enum import Enum, auto
 from functools import cache
 
 from llmctl.thoughts.marks import Marks
-from llmctl.types.answer import Piece, PieceKind
+from llmctl.types.piece import Piece, PieceKind
 
 SURELY_CUT_OFF = 4  # so many characters of a mark at the end of the text are a mark that was cut off
 MOST_BLANKS = 4096  # characters at the beginning: behind more of them there is no thought
