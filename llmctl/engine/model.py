@@ -175,7 +175,8 @@ class Model:
 
     def _last(self, prompt_tokens: int, answer: _Answer) -> dict[str, Any]:
         """Usage, llama.cpp's own clock, and what it all has added to memory. The last token that was sampled has not
-        been evaluated. llama.cpp counts a single token of a prompt, of which the cache held the rest, as decoded."""
+        been evaluated. llama.cpp counts a single token of a prompt, of which the cache held the rest, as decoded, and
+        says 1 where it has counted none."""
         import llama_cpp
 
         perf = llama_cpp.llama_perf_context(self._llama.ctx)
@@ -190,7 +191,7 @@ class Model:
                 "total_tokens": prompt_tokens + completion_tokens,
             },
             "timings": {
-                "prompt_n": perf.n_p_eval + max(perf.n_eval - decoded, 0),
+                "prompt_n": perf.n_p_eval + (max(perf.n_eval - decoded, 0) if decoded else 0),
                 "prompt_ms": perf.t_p_eval_ms,
                 "predicted_n": decoded,
                 "predicted_ms": perf.t_eval_ms,

@@ -116,6 +116,8 @@ def test_usage_is_right_when_the_cache_holds_the_beginning(tmp_path: Path) -> No
     longer = (*HI, Message("assistant", "Hello"), Message("user", "and now"))
     with start(fit_for(file)) as engine:
         once = [answered(engine, messages)[2] for messages in (HI, longer)]
+        assert once[0].prefill_tokens == once[0].usage.prompt_tokens
+        assert answered(engine, longer, max_tokens=1)[2].usage.completion_tokens == 1
         for messages, first in ((HI, once[0]), (HI, once[0]), (longer, once[1]), (longer, once[1])):
             _, text, finished = answered(engine, messages)
             assert text == "The answer is 42."
