@@ -1,7 +1,8 @@
 """A module of ours asked in a process of its own, with a deadline.
 
 Drivers and engines hang, crash and print. Behind this door a crash is a signal's number, a hang is a time limit
-held, and whatever a library prints cannot get between our lines.
+held, and whatever a library prints cannot get between our lines. ``environment`` is what a child needs of ours, without
+the secrets in it; a module of ours ends with its parent, however that ends.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +18,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+# What a program, Python, and the libraries of engines, drivers and the system read. Everything else stays here.
+NEEDED = frozenset(
+    {
+        *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TEMP", "TMP"),
+        *("LD_LIBRARY_PATH", "LD_PRELOAD", "VIRTUAL_ENV", "PROCESSOR_ARCHITECTURE", "PROCESSOR_IDENTIFIER"),
+        *("SYSTEMROOT", "SYSTEMDRIVE", "WINDIR", "COMSPEC", "PATHEXT", "NUMBER_OF_PROCESSORS"),
+        *("PROGRAMDATA", "PROGRAMFILES", "APPDATA", "LOCALAPPDATA", "USERPROFILE"),
+    }
+)
+NEEDED_PREFIXES = (
+    *("LC_", "XDG_", "PYTHON", "DYLD_", "MALLOC_", "GLIBC_", "LIBGL_", "DRI_"),
+    *("GGML_", "LLAMA_", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "BLIS_"),
+    *("CUDA_", "NVIDIA_", "HIP_", "ROCR_", "ROCM_", "HSA_", "AMD_", "GPU_", "VK_", "MESA_", "RADV_", "ANV_"),
+    *("ONEAPI_", "ONEDNN_", "SYCL_", "ZE_", "ZES_", "UR_", "MUSA_", "ASCEND_", "MTL_", "METAL_"),
+)
+SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH|COOKIE", re.IGNORECASE)
+PR_SET_PDEATHSIG = 1  # prctl(2)
 REAP_S = 0.5  # a process stuck inside a driver can't be reaped even when killed; it is left to the kernel
 WINDOWS_ILLEGAL_INSTRUCTION = 0xC000001D
 WINDOWS_CRASHES = frozenset({0xC0000005, 0xC0000094, 0xC0000409})  # wrong address, division by zero, abort()
@@ -33,10 +52,35 @@ class Reply:
     crashed: bool = False
 
 
+def environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The part of ``environ`` that a child needs: no keys of servers, tokens or proxies' passwords."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if (name.upper() in NEEDED or name.startswith(NEEDED_PREFIXES)) and not SECRET.search(name)
+    }
+
+
+def end_with_parent(parent: int) -> None:
+    """Called by a child when it begins: the kernel ends it when process ``parent`` ends, even by SIGKILL and even if
+    the child is stopped (Linux only). The thread that has started the child must live as long as the child does."""
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    try:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    except (OSError, AttributeError):  # a system library without it
+        return
+    if os.getppid() != parent:  # it has ended before
+        os._exit(1)
+
+
 def ask(environ: Mapping[str, str], module: str, question: Any = None, *, deadline_s: float) -> Reply:
     """Runs ``python -m module`` with ``question`` as JSON in its arguments. Never raises."""
+    argv = [sys.executable, "-P", "-m", module, json.dumps(question), str(os.getpid())]  # -P: not the cwd
     try:
-        done = run([sys.executable, "-P", "-m", module, json.dumps(question)], environ, deadline_s)  # -P: not the cwd
+        done = run(argv, environ, deadline_s)
     except (OSError, ValueError) as error:
         return Reply(None, f"can't be asked: {error}")
     return Reply(None, f"did not answer within {deadline_s:g} s") if done is None else _reply(*done)
@@ -92,6 +136,7 @@ def _reply(code: int, out: bytes, err: bytes) -> Reply:
 
 def answer(function: Callable[[Any], Any]) -> int:
     """The child's side: calls ``function`` with the question and writes what it returns to the parent."""
+    end_with_parent(int(sys.argv[2]))
     channel = os.dup(1)
     os.dup2(2, 1)
     with os.fdopen(channel, "w", encoding="utf-8") as out:

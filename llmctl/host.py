@@ -42,22 +42,32 @@ class Filesystem:
     kind: str | None = None
 
 
+class OwnEnvironment(dict[str, str]):
+    """A copy of this process's environment, of which children get the part that they need."""
+
+
 @dataclass(frozen=True)
 class Host:
     """This machine (``Host()``), or the files of another one below ``root``.
 
     ``system`` is Python's ``sys.platform``: linux, darwin, win32. Nothing here raises: what cannot be read, run or
-    asked is None, because a probe returns notes instead of exceptions.
+    asked is None, because a probe returns notes instead of exceptions. An ``environ`` that is given is
+    what children get, too.
     """
 
     root: Path = Path("/")
-    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    environ: Mapping[str, str] = field(default_factory=lambda: OwnEnvironment(os.environ))
     system: str = sys.platform
 
     @property
     def live(self) -> bool:
         """True for the machine we are on: what was learnt earlier, and kept, is about this one only."""
         return self.root == Path("/")
+
+    @property
+    def _of_children(self) -> Mapping[str, str]:
+        own = isinstance(self.environ, OwnEnvironment)
+        return child.environment(self.environ) if own else self.environ
 
     def path(self, name: str) -> Path:
         """The place of an absolute path below the root."""
@@ -104,7 +114,7 @@ class Host:
         if not self.live:
             return None
         try:
-            done = child.run(argv, self.environ, timeout_s)
+            done = child.run(argv, self._of_children, timeout_s)
         except (OSError, ValueError):  # ValueError: a null byte in an argument
             return None
         if done is None:
@@ -116,7 +126,7 @@ class Host:
         """What a module of ours answers in a process of its own (``child.answer``): the way to load a library."""
         if not self.live:
             return Reply(None, "was not recorded")
-        return child.ask(self.environ, module, question, deadline_s=deadline_s)
+        return child.ask(self._of_children, module, question, deadline_s=deadline_s)
 
     def filesystem(self, path: Path) -> Filesystem | None:
         """The filesystem that holds ``path``, or will when it is made; None where it can't be told."""

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from llmctl import child
 
+ROOT = Path(__file__).parents[1]
 Modules = Callable[[str], dict[str, str]]
 
 
@@ -62,3 +67,31 @@ def test_an_interpreter_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     reply = child.ask(os.environ, "asked", deadline_s=1)
     assert reply.data is None
     assert "can't be asked" in (reply.why or "")
+
+
+def test_the_environment_of_a_child_is_what_it_needs_and_no_secret() -> None:
+    needed = {"PATH": "/bin", "HOME": "/h", "LC_ALL": "C", "CUDA_VISIBLE_DEVICES": "1", "XDG_CACHE_HOME": "/c"}
+    needed |= {"LD_LIBRARY_PATH": "/l", "PYTHONPATH": "/p", "GGML_VK_VISIBLE_DEVICES": "0", "OMP_NUM_THREADS": "2"}
+    names = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "OFFICE", "https_proxy")
+    others = (*names, "NVIDIA_API_KEY", "LLAMA_ARG_API_KEY", "LLMCTL_HUB_URL", "XDG_SESSION_COOKIE", "SSH_AUTH_SOCK")
+    assert child.environment({**needed, **dict.fromkeys(others, "secret")}) == needed
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel ends a child with its parent on Linux only")
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_child_does_not_outlive_a_parent_that_was_killed(module: Modules, tmp_path: Path, stopped: bool) -> None:
+    place = tmp_path / "pid"
+    environ = module(f"open({str(place)!r}, 'w').write(str(os.getpid())); time.sleep(60)")
+    code = "import os; from llmctl import child; child.ask(os.environ, 'asked', deadline_s=60)"
+    parent = subprocess.Popen([sys.executable, "-c", code], env={**environ, "PYTHONPATH": f"{ROOT}:{tmp_path}"})
+    while not (place.exists() and place.read_text()):
+        time.sleep(0.02)
+    pid = int(place.read_text())
+    if stopped:
+        os.kill(pid, signal.SIGSTOP)
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 20
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

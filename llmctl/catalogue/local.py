@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from math import prod
 from pathlib import Path
@@ -13,12 +14,16 @@ from llmctl.gguf.shape import EXPERTS, shape, weights
 from llmctl.gguf.shards import read_model
 from llmctl.gguf.sound import require_sound
 from llmctl.printable import printable
+from llmctl.thoughts.marks import table
 from llmctl.types.header import Header, Tensor
 from llmctl.types.model import Artifact, Candidate, Model, Shape, Source, SourceKind, Thinking
 
 MAX_TEXT = 100  # characters of a file's own text that are shown to a person
-TOGGLE = "enable_thinking"
-THOUGHTS = ("<think>", "<|channel|>analysis")
+SWITCH = "enable_thinking"
+# DeepSeek V3.1, Granite 3.2: off until asked
+OTHER_SWITCH = re.compile(
+    r"""\bif\b[^%]*(?<![.\w'"])thinking(?![\w'"])"""
+)  # DeepSeek V3.1, Granite 3.2: off until asked
 
 
 def from_file(path: Path) -> Candidate:
@@ -87,7 +92,9 @@ def _active(tensors: Sequence[Tensor], parameters: int, figures: Shape) -> int |
 
 
 def _thinking(template: str) -> Thinking:
-    """Out of the chat template: a switch that can be set, or thoughts without a switch."""
-    if TOGGLE in template:
+    """Out of the chat template: a switch that can be set, or marks of thoughts without a switch."""
+    if SWITCH in template:
         return Thinking.DEFAULT
-    return Thinking.ALWAYS if any(mark in template for mark in THOUGHTS) else Thinking.NEVER
+    if not any(row.stands_in(template) for row in table()):
+        return Thinking.NEVER
+    return Thinking.ASKED if OTHER_SWITCH.search(template) else Thinking.ALWAYS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ from llmctl.cli.output import Output
 from llmctl.errors import LlmctlError, UsageError
 
 if TYPE_CHECKING:
+    from llmctl.cli.held import HeldBack
     from llmctl.cli.local_run import LocalRun
     from llmctl.engine.supervise import Engine
     from llmctl.settings import Settings
@@ -185,6 +187,7 @@ class Story:
         self._limited = limited
         self.so_far = Progress()
         self._thinking = False
+        self._held: HeldBack | None = None
 
     def loaded(self, fit: Fit, engine: Engine) -> None:
         from llmctl.store import Store
@@ -200,6 +203,9 @@ class Story:
             self.out.warn("this is a base model without a chat template: it continues your text")
 
     def leaving(self, endpoint: Endpoint, host: str, reason: str) -> None:
+        from llmctl.cli.held import PIPE_S, TERMINAL_S, HeldBack
+
+        self._held = HeldBack(self.out.piece, TERMINAL_S if sys.stdout.isatty() else PIPE_S)
         self.out.must_say(f"→ {endpoint.name} ({host}, {endpoint.model}): {reason}")
 
     def staying(self, reason: str) -> None:
@@ -208,12 +214,27 @@ class Story:
     def piece(self, piece: Piece) -> None:
         from llmctl.types.answer import PieceKind
 
+        if piece.kind is PieceKind.NOTE:
+            self.out.warn(piece.text)
+            return
+        if piece.kind is PieceKind.THOUGHTS_SO_FAR:
+            self._were_thoughts()
+            return
         if piece.kind is PieceKind.REASONING:
             self._thinking = True
             self.out.thought(piece.text)
             return
         self._end_thought()
-        self.out.piece(piece.text)
+        (self._held.add if self._held else self.out.piece)(piece.text)
+
+    def _were_thoughts(self) -> None:
+        """What came as text so far: it goes to stderr if it isn't on stdout by now."""
+        text = self._held.take() if self._held else None
+        if text is not None:
+            self._thinking = True
+            self.out.thought(text)
+        elif not self.out.as_json:
+            self.out.warn("what was written so far were the model's thoughts: their beginning isn't marked")
 
     def _end_thought(self) -> None:
         if self._thinking:
@@ -223,6 +244,8 @@ class Story:
     def end_line(self) -> None:
         """A final newline, so that what follows does not stand on the last line of the answer or the thoughts."""
         self._end_thought()
+        if self._held is not None:
+            self._held.release()
         if self.so_far.text and not self.so_far.text[-1].endswith("\n"):
             self.out.piece("\n")
 
@@ -247,6 +270,8 @@ class Story:
         self.end_line()
         if not answer.text:
             self.out.warn("the model answered nothing")
+        if answer.finish_reason == "repetition":
+            self.out.warn("the answer was cut off: it had begun to repeat itself for ever (-n TOKENS lets it go on)")
         if answer.finish_reason == "length" and not self._limited:
             self.out.warn("the answer was cut off: the context is used up (--context takes more)")
         timings, usage = answer.timings, answer.usage

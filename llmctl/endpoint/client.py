@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from llmctl import net
-from llmctl.endpoint.thinking import ThoughtSplitter
 from llmctl.errors import (
     AccessError,
     CertificateError,
@@ -26,6 +25,8 @@ from llmctl.errors import (
     NotFoundError,
     UsageError,
 )
+from llmctl.thoughts.marks import guessed_for, marks_for
+from llmctl.thoughts.splitter import ThoughtSplitter
 from llmctl.types.answer import Finished, Measured, Message, Piece, PieceKind, Sampling, Usage
 from llmctl.types.endpoint import Address
 
@@ -82,8 +83,12 @@ def request_body(address: Address, messages: Sequence[Message], sampling: Sampli
     return json.dumps(body).encode()
 
 
-def chat(address: Address, body: bytes, *, tries: int = TRIES) -> Generator[Piece | Finished, None, None]:
+def chat(
+    address: Address, body: bytes, *, tries: int = TRIES, own_engine: bool = False
+) -> Generator[Piece | Finished, None, None]:
     """Sends ``body`` (made by ``request_body``) and yields pieces as they arrive, then one Finished.
+
+    ``own_engine``: the other side is our worker, which tells thoughts from the answer and sends notes.
 
     Refused, unreachable and dropped connections, connect time-outs, 5xx and 429 are tried again (Retry-After is
     honoured up to LONGEST_WAIT_S), ``tries`` times in all; nothing is once the server has begun to answer. Raises
@@ -96,7 +101,7 @@ def chat(address: Address, body: bytes, *, tries: int = TRIES) -> Generator[Piec
             session.headers["Authorization"] = f"Bearer {address.token}"
         response = _post(session, address, body, tries)
         with response:
-            yield from _pieces(response, address)
+            yield from _pieces(response, address, own_engine)
 
 
 def _nowhere(resp: requests.Response) -> str | None:
@@ -231,10 +236,12 @@ def _text(value: object) -> str:
     return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if isinstance(value, str) else ""
 
 
-def _pieces(response: requests.Response, address: Address) -> Iterator[Piece | Finished]:
+def _pieces(response: requests.Response, address: Address, own_engine: bool) -> Iterator[Piece | Finished]:
     host = net.host_of(address.url)
     heard = _Heard()
-    splitter = ThoughtSplitter()
+    splitter = ThoughtSplitter(marks_for(address.model), guessed=guessed_for(address.model))
+    if own_engine:
+        splitter.apart()
     for event in _events(response, host):
         if event is None:
             heard.complete = True
@@ -242,17 +249,20 @@ def _pieces(response: requests.Response, address: Address) -> Iterator[Piece | F
         if error := event.get("error"):
             raise EngineError(f"{host} failed in the middle: {_words(error, address)}")
         heard.note(event)
+        if own_engine:
+            yield from _of_own_engine(event)
         choices = event.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices else None
         if not isinstance(choice, dict):
             continue
         if isinstance(delta := choice.get("delta"), dict):
             if thought := _text(delta.get("reasoning_content")) or _text(delta.get("reasoning")):
+                yield from splitter.apart()
                 yield Piece(PieceKind.REASONING, thought)
             if text := _text(delta.get("content")):
                 yield from splitter.feed(text)
         heard.finish_reason = _text(choice.get("finish_reason")) or heard.finish_reason
-    yield from splitter.end()
+    yield from splitter.end(complete=heard.finish_reason == "stop")
     if not heard.complete and heard.finish_reason is None:
         if not heard.events and "event-stream" not in response.headers.get("Content-Type", ""):
             raise NetworkError(f"{host} sent no stream of events: is this an OpenAI-compatible address?")
@@ -266,6 +276,14 @@ def _pieces(response: requests.Response, address: Address) -> Iterator[Piece | F
         measured=heard.measured,
         preempted_per_s=heard.preempted_per_s,
     )
+
+
+def _of_own_engine(event: dict[str, Any]) -> Iterator[Piece]:
+    """What our worker adds to the protocol: notes for a person, and that what it wrote so far were thoughts."""
+    for note in event.get("notes") or ():
+        yield Piece(PieceKind.NOTE, _text(note))
+    if event.get("thoughts_so_far"):
+        yield Piece(PieceKind.THOUGHTS_SO_FAR, "")
 
 
 def _events(response: requests.Response, host: str) -> Iterator[dict[str, Any] | None]:

@@ -7,6 +7,7 @@ from collections.abc import Generator, Sequence
 from llmctl.endpoint.client import chat, request_body
 from llmctl.engine.supervise import Engine
 from llmctl.errors import DecodingError, EngineError, NetworkError
+from llmctl.net import host_of
 from llmctl.types.answer import Finished, Message, Piece, Sampling
 
 DECODING_FAILED = "decoding failed"  # the worker's words for a request that it took and could not compute
@@ -15,12 +16,14 @@ DECODING_FAILED = "decoding failed"  # the worker's words for a request that it 
 def ask(engine: Engine, messages: Sequence[Message], sampling: Sampling) -> Generator[Piece | Finished, None, None]:
     """Pieces, then one Finished. Raises EngineDiedError, DecodingError, ContextError, and EngineError for what it
     refuses."""
+    address = engine.address
     try:
-        yield from chat(engine.address, request_body(engine.address, messages, sampling), tries=1)
+        yield from chat(address, request_body(address, messages, sampling), tries=1, own_engine=True)
     except (NetworkError, EngineError) as error:
         _, failed, why = error.message.partition(DECODING_FAILED)
         if failed:
             raise DecodingError(f"the engine failed: {failed}{why}", hint="llmctl doctor") from error
         if isinstance(error, NetworkError):
             raise engine.death() from error
-        raise
+        words = error.message.removeprefix(f"{host_of(address.url)} refused the request (400): ")
+        raise EngineError(words, hint=error.hint or "llmctl doctor") from error

@@ -46,17 +46,35 @@ def adjusted(params: Any, settings: Mapping[str, Any]) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def loads_as(settings: Mapping[str, Any]) -> Iterator[None]:
-    """Whatever ``Llama`` loads inside is loaded with these settings: it goes through one function of the binding."""
+    """Whatever ``Llama`` loads inside is loaded with these settings: it goes through one function of the binding.
+
+    Its chat template is left alone, which ``Llama`` would compile: a template is a program of the file, and compiling
+    one may take for ever.
+    """
+    from llama_cpp import llama_chat_format
     from llama_cpp import llama_cpp as binding
 
-    load = binding.llama_model_load_from_file
+    formats: Any = llama_chat_format
+    load, formatter = binding.llama_model_load_from_file, formats.Jinja2ChatFormatter
 
     def load_adjusted(path: bytes, params: Any) -> Any:
         with adjusted(params, settings):
             return load(path, params)
 
     binding.llama_model_load_from_file = load_adjusted
+    formats.Jinja2ChatFormatter = _NoTemplate
     try:
         yield
     finally:
         binding.llama_model_load_from_file = load
+        formats.Jinja2ChatFormatter = formatter
+
+
+class _NoTemplate:
+    """Takes the place of the binding's formatter of chat templates, and formats nothing."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def to_chat_handler(self) -> None:
+        return None

@@ -3,48 +3,53 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import secrets
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from llmctl import child
 from llmctl.errors import EngineDiedError, EngineError
 from llmctl.types.endpoint import Address
 
 STDERR_LINES = 40
 STOP_S = 3.0
+LOOK_S = 1.0  # how often it is looked whether the process has been stopped
+STALL_S = 3.0  # so long a stopped process may take to go on
 REINSTALL = "pip install --force-reinstall --no-cache-dir llama-cpp-python"
 
 
 class Worker:
     """A child process that has begun to import the engine and waits for its job.
 
-    It leads its own session, so Ctrl-C at the terminal reaches only us, and it ends when our end of its stdin closes,
-    so it cannot outlive us even if we are killed.
+    It leads its own session, so Ctrl-C at the terminal reaches only us, and it ends when we do, even if we are killed.
+    If somebody stops it (SIGSTOP) and it doesn't go on, it is ended, so that nobody waits for it for ever.
     """
 
     def __init__(self) -> None:
-        try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "llmctl.engine.worker"],  # -P: nothing is imported from the cwd
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise EngineError(f"the engine can't be started: {error.strerror}", hint="llmctl doctor") from error
         self._said: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._last_words: deque[str] = deque(maxlen=STDERR_LINES)
-        threading.Thread(target=self._listen, daemon=True).start()
-        self._draining = threading.Thread(target=self._drain, daemon=True)
+        self._was_stopped = False
+        self._closed = threading.Event()
+        started: queue.SimpleQueue[subprocess.Popen[bytes] | OSError] = queue.SimpleQueue()
+        # The kernel ends the process with the thread that has started it: with the one that lives as long as it does.
+        self._draining = threading.Thread(target=self._start_and_drain, args=(started,), daemon=True)
         self._draining.start()
+        process = started.get()
+        if isinstance(process, OSError):
+            raise EngineError(f"the engine can't be started: {process.strerror}", hint="llmctl doctor") from process
+        self._process = process
+        threading.Thread(target=self._listen, daemon=True).start()
+        threading.Thread(target=self._watch, daemon=True).start()
 
     @property
     def pid(self) -> int:
@@ -88,6 +93,8 @@ class Worker:
         return EngineDiedError(f"the engine died: {self._cause(code)}", hint="llmctl doctor")
 
     def _cause(self, code: int) -> str:
+        if self._was_stopped:
+            return "it was stopped (SIGSTOP) and did not go on"
         if code == -signal.SIGKILL:
             return "it was killed (signal 9), by hand or by the kernel because memory ran out"
         if code == -signal.SIGILL:
@@ -103,6 +110,7 @@ class Worker:
 
     def close(self) -> None:
         """Ends the process; harmless when it has ended."""
+        self._closed.set()
         if self._process.poll() is None:
             self._process.kill()  # it holds nothing that could be left half-written
         self._process.wait()
@@ -119,10 +127,45 @@ class Worker:
         assert self._process.stdout is not None
         self._said.put(self._process.stdout.readline())
 
-    def _drain(self) -> None:
-        assert self._process.stderr is not None
-        for line in self._process.stderr:
+    def _start_and_drain(self, started: queue.SimpleQueue[subprocess.Popen[bytes] | OSError]) -> None:
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "llmctl.engine.worker", str(os.getpid())],  # -P: not from the cwd
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+                env=child.environment(os.environ),
+            )
+        except OSError as error:
+            started.put(error)
+            return
+        started.put(process)
+        assert process.stderr is not None
+        for line in process.stderr:
             self._last_words.append(line.decode("utf-8", "replace").strip())
+        process.wait()
+
+    def _watch(self) -> None:
+        """Ends the process if it is stopped and doesn't go on: whoever waits for it then learns that it has ended."""
+        stopped_since = None
+        while not self._closed.wait(LOOK_S) and self._process.poll() is None:
+            if not is_stopped(self.pid):
+                stopped_since = None
+                continue
+            stopped_since = stopped_since or time.monotonic()
+            if time.monotonic() - stopped_since >= STALL_S:
+                self._was_stopped = True
+                self._process.kill()
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process waits for SIGCONT; False where the system doesn't tell (it does on Linux)."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
+    except (OSError, IndexError):
+        return False
+    return state == b"T"
 
 
 class Engine:

@@ -61,6 +61,12 @@ class Progress:
     left: LeftMachine | None = None
 
     def add(self, piece: Piece) -> None:
+        if piece.kind is PieceKind.NOTE:
+            return
+        if piece.kind is PieceKind.THOUGHTS_SO_FAR:
+            self.reasoning += self.text
+            self.text.clear()
+            return
         now = time.perf_counter()
         self.first_token = self.first_token or now
         self.last_token = now

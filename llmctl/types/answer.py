@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from llmctl.types.endpoint import LeaveReason, Side
+from llmctl.types.piece import Piece as Piece
+from llmctl.types.piece import PieceKind as PieceKind
 from llmctl.types.plan import Basis
 
 
@@ -26,19 +27,6 @@ class Sampling:
     temperature: float | None = None
     seed: int | None = None
     extra: Mapping[str, Any] | None = None
-
-
-class PieceKind(StrEnum):
-    TEXT = "text"
-    REASONING = "reasoning"
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A bit of the answer as it arrives."""
-
-    kind: PieceKind
-    text: str
 
 
 @dataclass(frozen=True, slots=True)

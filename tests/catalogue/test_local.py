@@ -69,6 +69,13 @@ def test_a_base_model_has_no_task(tmp_path: Path) -> None:
         ),
         ("{{ messages }}<think>", Thinking.ALWAYS),
         ("<|start|>assistant<|channel|>analysis<|message|>", Thinking.ALWAYS),
+        ("{{ messages }}[THINK]", Thinking.ALWAYS),
+        ("{{ messages }}<|inner_prefix|>", Thinking.ALWAYS),
+        ("{{ message.content.split('<channel|>') }}", Thinking.ALWAYS),
+        ("{{ messages }}<seed:think>", Thinking.ALWAYS),
+        ("{% if thinking is defined and thinking %}<think>{% endif %}", Thinking.ASKED),
+        ("{% if message.thinking %}<think>{% endif %}", Thinking.ALWAYS),
+        ("{{ messages }}<|end|>", Thinking.NEVER),
     ],
 )
 def test_thinking_is_read_off_the_template(tmp_path: Path, template: str, thinking: Thinking) -> None:

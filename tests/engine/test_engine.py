@@ -20,8 +20,8 @@ from llmctl import paths
 from llmctl.catalogue import load
 from llmctl.endpoint.client import chat, request_body
 from llmctl.engine.llama_cpp_python import start
+from llmctl.engine.request import OPTIONS
 from llmctl.engine.supervise import Engine, Worker
-from llmctl.engine.worker import OPTIONS
 from llmctl.errors import AccessError, ContextError, EngineDiedError, EngineError, NetworkError
 from llmctl.types.answer import Finished, Message, Piece, Sampling
 from tests.fakes.fits import fit_for

@@ -133,6 +133,16 @@ def test_what_cannot_be_run_is_none(argv: list[str]) -> None:
     assert Host().run(argv, timeout_s=5) is None
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="env(1)")
+def test_a_program_gets_no_secret_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_xyz")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    ran = Host().run(["env"], timeout_s=20)
+    assert ran is not None
+    assert "CUDA_VISIBLE_DEVICES=1\n" in ran.out
+    assert "hf_xyz" not in ran.out
+
+
 def test_the_environment_is_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     host = Host()

@@ -1,0 +1,75 @@
+"""How models mark their thoughts: ``profiles/thinking.toml``."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from llmctl import paths
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """One way of marking thoughts. The fields are explained in ``profiles/thinking.toml``."""
+
+    of: str
+    open: tuple[str, ...]
+    close: tuple[str, ...]
+    answer: tuple[str, ...] = ()
+    end: tuple[str, ...] = ()
+    control: bool = False
+    lone_close: bool = True
+    opened_for: tuple[str, ...] = ()
+    only_for: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+
+    @property
+    def all(self) -> Iterator[str]:
+        yield from (*self.open, *self.close, *self.answer, *self.end)
+
+    def opened_by_template_of(self, model: str) -> bool:
+        """Whether the model of this name is one whose template opens the thought."""
+        return any(part in f"{model.lower()}-" for part in self.opened_for)
+
+    def stands_in(self, template: str) -> bool:
+        """Whether a chat template writes or removes these marks."""
+        return not self.only_for and any(mark in template for mark in (*self.open, *self.close) if mark != "<|end|>")
+
+
+@cache
+def table() -> tuple[Marks, ...]:
+    """All ways of marking thoughts."""
+    text = (paths.profiles_dir() / "thinking.toml").read_text("utf-8")
+    rows = tomllib.loads(text)["thoughts"]
+    return tuple(_marks(row) for row in rows)
+
+
+def _marks(row: Mapping[str, Any]) -> Marks:
+    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
+    return Marks(**fields)
+
+
+def marks_for(model: str) -> tuple[Marks, ...]:
+    """The ways of marking that can count for the model of this name, those of its own first."""
+    name = model.lower()
+    own = tuple(row for row in table() if any(part in name for part in row.only_for))
+    return own + tuple(row for row in table() if not row.only_for)
+
+
+def guessed_for(model: str) -> Marks | None:
+    """The marks with which the template of the served model of this name probably opens a thought."""
+    return next((row for row in table() if row.opened_by_template_of(model)), None)
+
+
+def opened_at_the_end(prompt: str, rows: tuple[Marks, ...]) -> Marks | None:
+    """The marks with which a prompt's end has opened a thought without closing it; None if it has opened none."""
+    last = {row: (_last(prompt, row.open), _last(prompt, row.close)) for row in rows}
+    opened = [row for row, (begun, closed) in last.items() if begun > closed]
+    return max(opened, key=lambda row: last[row][0], default=None)
+
+
+def _last(text: str, marks: tuple[str, ...]) -> int:
+    return max(text.rfind(mark) for mark in marks)

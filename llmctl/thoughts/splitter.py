@@ -1,0 +1,240 @@
+"""Separates a model's thoughts from its answer as the text streams in.
+
+A mark counts where a model puts it: an opening one at the beginning or right behind a thought, a closing one in a
+thought. A closing mark without an opening one means that everything before it was a thought, unless it stands in
+code or quotes, or behind an opening mark that was part of the text: then the answer is about marks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from enum import Enum, auto
+from functools import cache
+
+from llmctl.thoughts.marks import Marks
+from llmctl.types.piece import Piece, PieceKind
+
+SURELY_CUT_OFF = 4  # so many characters of a mark at the end of the text are a mark that was cut off
+MOST_BLANKS = 4096  # characters at the beginning: behind more of them there is no thought
+QUOTES = ("`", '"', "'", "“", "‘", "«")
+
+
+class _State(Enum):
+    START = auto()  # nothing but blanks so far
+    THOUGHT = auto()
+    BEHIND = auto()  # a thought has been closed, nothing but blanks since
+    ANSWER = auto()  # what was to be said of thoughts has been said
+    TEXT = auto()  # nothing was said of thoughts: a closing mark may still come
+
+
+class ThoughtSplitter:
+    """Feed it text as it comes. A mark may arrive in several bits; what might still become one is held back.
+
+    ``opened``: the marks with which the prompt has opened a thought. ``guessed``: marks of a model whose template
+    probably does; if no closing mark comes, the text was the answer. ``lone``: the marks whose closing one counts
+    without an opening one. What has been given out as text can't be taken back when such a mark comes: a piece of the
+    kind THOUGHTS_SO_FAR then says what it was.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Marks],
+        *,
+        opened: Marks | None = None,
+        guessed: Marks | None = None,
+        lone: Sequence[Marks] | None = None,
+    ) -> None:
+        self._rows = rows
+        self._openings = tuple(mark for row in rows for mark in _beginnings(row))
+        self._lone = [row for row in (rows if lone is None else lone) if row.lone_close]
+        self._closings = tuple(mark for row in self._lone for mark in row.close)
+        self._guessed = guessed
+        self._held = ""
+        self._given: list[str] = []  # text of TEXT, and thoughts that are a guess
+        self._marks = opened
+        self._ends: tuple[str, ...] = ()
+        self._state = _State.START if opened is None else _State.THOUGHT
+
+    @property
+    def closes(self) -> tuple[str, ...]:
+        """The marks that would end the thought that is open; empty outside of a thought."""
+        return self._marks.close if self._state is _State.THOUGHT and self._marks else ()
+
+    def apart(self) -> list[Piece]:
+        """The server tells thoughts apart by itself: what comes is the answer. Returns what was held back."""
+        pieces = _text(self._held)
+        self._held, self._state, self._ends = "", _State.ANSWER, ()
+        return pieces
+
+    def feed(self, text: str) -> list[Piece]:
+        """The pieces that are certain by now."""
+        self._held += text
+        pieces: list[Piece] = []
+        before = None
+        while self._held and (self._state, len(self._held)) != before:
+            before = self._state, len(self._held)
+            pieces += self._step()
+        return pieces
+
+    def end(self, *, complete: bool = False) -> list[Piece]:
+        """What was held back when the text ended; ``complete`` if it was the model that ended it."""
+        held, self._held = self._held, ""
+        if self._state is _State.THOUGHT:
+            if self._guessed is not None and complete:
+                return _text("".join(self._given) + held)
+            return _thought(held if complete else held[: len(held) - _cut_off(held, self.closes)])
+        if self._state is _State.START and not complete:
+            cut_off = _cut_off(held.lstrip(), self._openings)
+            return [] if cut_off and cut_off == len(held.lstrip()) else _text(held)
+        if self._state is _State.BEHIND:
+            return []
+        return _text(held[: len(held) - _cut_off(held, self._ends)])
+
+    def _step(self) -> list[Piece]:
+        match self._state:
+            case _State.START:
+                return self._start()
+            case _State.THOUGHT:
+                return self._in_thought()
+            case _State.BEHIND:
+                return self._behind()
+            case _State.ANSWER:
+                return self._in_answer()
+            case _State.TEXT:
+                return self._in_text()
+
+    def _start(self) -> list[Piece]:
+        begun = self._held.lstrip()
+        if len(self._held) < MOST_BLANKS and (not begun or _could_become(begun, self._openings)):
+            return []
+        for row in self._rows:
+            if mark := _starts_with(begun, _beginnings(row)):
+                self._guessed = None
+                self._enter(row, mark, begun)
+                return []
+        if self._guessed is not None:
+            self._state, self._marks = _State.THOUGHT, self._guessed
+        else:
+            self._state = _State.TEXT
+        return []
+
+    def _enter(self, row: Marks, mark: str, begun: str) -> None:
+        """Behind an opening mark, or one that stands in front of the answer."""
+        self._marks, self._held = row, begun[len(mark) :]
+        self._state = _State.THOUGHT if mark in row.open else _State.ANSWER
+        self._ends = row.end if mark in row.answer else ()
+
+    def _in_thought(self) -> list[Piece]:
+        at, mark = _earliest(self._held, self.closes)
+        if mark:
+            thought, self._held, self._state = self._held[:at], self._held[at + len(mark) :], _State.BEHIND
+            self._guessed = None
+        else:
+            thought, self._held = keep(self._held, self.closes)
+        if self._guessed is not None:
+            self._given.append(thought)
+        return _thought(thought)
+
+    def _behind(self) -> list[Piece]:
+        assert self._marks is not None
+        row = self._marks
+        self._held = self._held.lstrip()
+        marks = (*row.open, *row.answer)
+        if not self._held or _could_become(self._held, marks):
+            return []
+        if mark := _starts_with(self._held, marks):
+            self._enter(row, mark, self._held)
+        else:
+            self._state, self._ends = _State.ANSWER, row.end if row.control else ()
+        return []
+
+    def _in_answer(self) -> list[Piece]:
+        at, mark = _earliest(self._held, self._ends)
+        if not mark:
+            text, self._held = keep(self._held, self._ends)
+            return _text(text)
+        assert self._marks is not None
+        text, rest = self._held[:at], self._held[at + len(mark) :]
+        if not rest.strip():  # the end, if nothing follows
+            self._held = mark
+        elif self._marks.control:
+            self._held, self._state = rest, _State.BEHIND
+        else:
+            text, self._held = text + mark, rest
+        return _text(text)
+
+    def _in_text(self) -> list[Piece]:
+        at, mark = _earliest(self._held, self._closings)
+        if mark and self._ends_thoughts("".join(self._given) + self._held[:at], mark):
+            return self._all_was_thought(at, mark)
+        if mark:  # the answer is about marks, and the next one is as well
+            self._closings = ()
+        text, self._held = keep(self._held, self._closings)
+        if self._closings:
+            self._given.append(text)
+        return _text(text)
+
+    def _ends_thoughts(self, before: str, mark: str) -> bool:
+        row = next(row for row in self._lone if mark in row.close)
+        line = before.rpartition("\n")[2]
+        in_code = before.count("```") % 2 or line.count("`") % 2
+        return not in_code and not before.endswith(QUOTES) and not any(opening in before for opening in row.open)
+
+    def _all_was_thought(self, at: int, mark: str) -> list[Piece]:
+        thought, self._held = self._held[:at], self._held[at + len(mark) :]
+        self._marks = next(row for row in self._lone if mark in row.close)
+        self._state = _State.BEHIND
+        so_far = [Piece(PieceKind.THOUGHTS_SO_FAR, "")] if any(self._given) else []
+        return [*so_far, *_thought(thought)]
+
+
+def _text(text: str) -> list[Piece]:
+    return [Piece(PieceKind.TEXT, text)] if text else []
+
+
+def _thought(text: str) -> list[Piece]:
+    return [Piece(PieceKind.REASONING, text)] if text else []
+
+
+def _beginnings(row: Marks) -> tuple[str, ...]:
+    """What may stand at the beginning of everything."""
+    return (*row.open, *row.answer) if row.control else row.open
+
+
+def _could_become(begun: str, marks: Iterable[str]) -> bool:
+    return any(len(begun) < len(mark) and mark.startswith(begun) for mark in marks)
+
+
+def _starts_with(begun: str, marks: Sequence[str]) -> str:
+    return next((mark for mark in marks if begun.startswith(mark)), "")
+
+
+@cache
+def _any_of(marks: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(map(re.escape, marks)))
+
+
+def _earliest(text: str, marks: tuple[str, ...]) -> tuple[int, str]:
+    """Where the first mark is and which; ``(-1, "")`` if there is none."""
+    first = _any_of(marks).search(text) if marks else None
+    return (first.start(), first[0]) if first else (-1, "")
+
+
+def keep(text: str, marks: Sequence[str]) -> tuple[str, str]:
+    """What is certain, and the end that may become a mark."""
+    longest = max(map(len, marks), default=0)
+    beginnings = {mark[0] for mark in marks}
+    for at in range(max(0, len(text) - longest + 1), len(text)):
+        if text[at] in beginnings and any(mark.startswith(text[at:]) for mark in marks):
+            return text[:at], text[at:]
+    return text, ""
+
+
+def _cut_off(text: str, marks: Sequence[str]) -> int:
+    """How many characters at the end of the text are a mark that was cut off, or a whole one."""
+    longest = max(map(len, marks), default=0)
+    for at in range(max(0, len(text) - longest), len(text) - SURELY_CUT_OFF + 1):
+        if any(mark.startswith(text[at:]) for mark in marks):
+            return len(text) - at
+    return 0

@@ -1,0 +1,139 @@
+"""Chat templates in their process: what they write, what mends them, and what they may not take."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from llmctl.engine import template as templates
+from llmctl.engine.template import Prompt, Renderer, TemplateError
+
+LOOP = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}{% endfor %}<|assistant|>"
+HI = [{"role": "user", "content": "hi"}]
+BRIEF = [{"role": "system", "content": "be brief"}, *HI]
+
+
+@pytest.fixture
+def renderer() -> Iterator[Renderer]:
+    made = Renderer()
+    yield made
+    made.close()
+
+
+def render(renderer: Renderer, template: str, messages: list[dict[str, str]], *, has_chatml: bool = False) -> Prompt:
+    return renderer.render(template, messages, {"bos_token": "<s>"}, has_chatml=has_chatml)
+
+
+@pytest.mark.parametrize(
+    ("template", "prompt"),
+    [
+        (LOOP, "<|user|>hi<|assistant|>"),
+        ("{{ bos_token }}" + LOOP, "<s><|user|>hi<|assistant|>"),
+        ("{{ strftime_now('%Y')|length }}" + LOOP, "4<|user|>hi<|assistant|>"),
+        ("{% generation %}{{ messages[0].content }}{% endgeneration %}", "hi"),
+        ("{% for m in messages %}{{ m.content }}{% break %}{% endfor %}", "hi"),
+        ("{{ messages[0]|tojson }}", '{"role": "user", "content": "hi"}'),
+        ("{% for p in messages[0].content %}{% if p.type == 'text' %}[{{ p.text }}]{% endif %}{% endfor %}", "[hi]"),
+        ("{{ messages[0].content|upper }}", "HI"),
+    ],
+)
+def test_what_they_write(renderer: Renderer, template: str, prompt: str) -> None:
+    assert render(renderer, template, HI) == Prompt(prompt)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}" + LOOP,
+        "{% for m in messages %}{% if m.role != 'system' %}{{ m.content }}{% endif %}{% endfor %}",
+        "{% if messages[0].role != 'user' %}{{ raise_exception('roles must alternate') }}{% endif %}" + LOOP,
+        "{{ {'user': messages[0].content}[messages[0].role] + '' }}",
+    ],
+)
+def test_a_system_message_that_is_refused_or_left_out_stands_in_front(renderer: Renderer, template: str) -> None:
+    made = render(renderer, template, BRIEF)
+    assert "be brief\n\nhi" in made.text
+    assert made.note is not None and "takes no system message" in made.note
+
+
+def test_a_system_message_that_is_taken_stays(renderer: Renderer) -> None:
+    assert render(renderer, LOOP, BRIEF) == Prompt("<|system|>be brief<|user|>hi<|assistant|>")
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{{- if .System }}{{ .System }}{{ end }}", "unexpected '.'"),
+        ("{{ messages|from_json }}", "No filter named 'from_json'"),
+        ("{% for m in messages %}", "Unexpected end of template"),
+        ("chatml", "it leaves the prompt out"),
+        ("", "it leaves the prompt out"),
+        ("{{ tools|length }}" + LOOP, "has no len()"),
+        ("{{ ''.__class__.__mro__[1].__subclasses__() }}" + LOOP, "unsafe"),
+        ("{% for i in range(1000000000) %}x{% endfor %}" + LOOP, "Range too big"),
+        ("(" * 5000 + LOOP[:0] + "{{" + "(" * 5000, ""),
+    ],
+)
+def test_a_broken_template_is_replaced_and_that_is_said(renderer: Renderer, template: str, reason: str) -> None:
+    made = render(renderer, template, BRIEF)
+    assert (made.text, made.is_plain) == ("be brief\n\nhi", True)
+    assert made.note is not None and reason in made.note and "plain text" in made.note
+    made = render(renderer, template, BRIEF, has_chatml=True)
+    assert made.text == (
+        "<|im_start|>system\nbe brief<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert not made.is_plain and made.note is not None and "ChatML" in made.note
+
+
+def test_what_a_template_itself_says_against_the_messages(renderer: Renderer) -> None:
+    with pytest.raises(TemplateError, match=r"^refused: no more than\s+one word$"):
+        render(renderer, "{{ raise_exception('no more than one word\\nat all') }}", HI)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ 'x' * 6000000000 }}",
+        "{{ 'x'.center(2000000000) }}",
+        "{{ '%2000000000d' % 1 }}",
+        "{{ messages|tojson(indent=2000000000) }}",
+        "{% set ns = namespace(x='xx') %}{% for i in range(99) %}{% set ns.x = ns.x * 2 %}{% endfor %}{{ ns.x }}",
+        "{% for i in range(90000) %}{% for j in range(90000) %}{{ 'x' * 9999 }}{% endfor %}{% endfor %}",
+    ],
+)
+def test_a_template_has_a_limit_of_memory(renderer: Renderer, template: str) -> None:
+    with pytest.raises(TemplateError, match="needs more than 256 MB of memory"):
+        render(renderer, template + LOOP, HI)
+    assert render(renderer, LOOP, HI) == Prompt("<|user|>hi<|assistant|>")
+
+
+@pytest.mark.parametrize("template", ["{{ 9**(9**9) }}", "{% set n = 8 + messages|length %}{{ n**(n**n) }}"])
+def test_a_template_has_a_deadline(renderer: Renderer, template: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(templates, "DEADLINE_S", 1.0)
+    renderer.prepare(template)
+    begun = time.monotonic()
+    with pytest.raises(TemplateError, match="takes longer than 1 s"):
+        render(renderer, template + LOOP, HI)
+    assert time.monotonic() - begun < 20
+    monkeypatch.setattr(templates, "DEADLINE_S", 60.0)
+    for _ in range(2):
+        assert render(renderer, LOOP, HI) == Prompt("<|user|>hi<|assistant|>")
+
+
+def test_a_process_that_somebody_killed_is_no_longer_asked(renderer: Renderer) -> None:
+    (process,) = psutil.Process().children()
+    os.kill(process.pid, signal.SIGKILL)
+    with pytest.raises(TemplateError):
+        render(renderer, LOOP, HI)
+    assert render(renderer, LOOP, HI).text
+
+
+def test_it_leaves_nothing_behind(renderer: Renderer) -> None:
+    assert render(renderer, LOOP, HI).text
+    renderer.close()
+    assert psutil.Process().children() == []
