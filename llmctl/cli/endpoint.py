@@ -46,7 +46,7 @@ def add(
     from pathlib import Path
 
     from llmctl import settings
-    from llmctl.endpoint.client import normal_url
+    from llmctl.endpoint.address import normal_url
     from llmctl.net import host_of, is_loopback
     from llmctl.types.endpoint import Endpoint, Policy
 
