@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,8 +97,15 @@ def _may_be_asked(loaded: Settings) -> tuple[Endpoint, ...]:
 
 
 def _all(endpoints: Sequence[Endpoint]) -> tuple[Health, ...]:
-    """All at the same time: a server that doesn't answer costs its time-out once."""
-    if not endpoints:
-        return ()
-    with ThreadPoolExecutor(len(endpoints)) as pool:
-        return tuple(pool.map(health, endpoints))
+    """All at the same time: a server that doesn't answer costs its time-out once. Ctrl-C leaves the threads behind."""
+    states: dict[int, Health] = {}
+
+    def ask(index: int) -> None:
+        states[index] = health(endpoints[index])
+
+    threads = [threading.Thread(target=ask, args=(index,), daemon=True) for index in range(len(endpoints))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return tuple(states[index] for index in range(len(endpoints)) if index in states)

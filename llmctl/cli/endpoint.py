@@ -56,7 +56,7 @@ def add(
 
     from llmctl import settings
     from llmctl.cli.configuration import load
-    from llmctl.endpoint.client import normal_url
+    from llmctl.endpoint.address import normal_url
     from llmctl.endpoint.secrets import is_private, readable_on_the_way
     from llmctl.net import host_of
     from llmctl.types.endpoint import Endpoint

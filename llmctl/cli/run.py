@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from llmctl.types.endpoint import Endpoint
     from llmctl.types.plan import Fit
 
+WHOLE_ENDS = (None, "stop", "end_turn", "eos", "stop_sequence", "tool_calls", "function_call")
+
 
 def run(
     prompt: Annotated[
@@ -270,10 +272,8 @@ class Story:
         self.end_line()
         if not answer.text:
             self.out.warn("the model answered nothing")
-        if answer.finish_reason == "repetition":
-            self.out.warn("the answer was cut off: it had begun to repeat itself for ever (-n TOKENS lets it go on)")
-        if answer.finish_reason == "length" and not self._limited:
-            self.out.warn("the answer was cut off: the context is used up (--context takes more)")
+        if (warning := _early_end(answer, limited=self._limited)) is not None:
+            self.out.warn(warning)
         timings, usage = answer.timings, answer.usage
         parts = [f"{units.count(usage.completion_tokens)} tokens", f"{units.tok_s(timings.decode_tok_s)} tok/s"]
         if answer.predicted is not None:
@@ -282,3 +282,25 @@ class Story:
             parts[1] += f" (guessed {pace}: llmctl doctor measures)" if guess else f" (promised {pace})"
         self.out.note(" · ".join([*parts, f"first token {units.seconds(timings.first_token_s)}"]))
         self.out.data(answer)
+
+
+def _early_end(answer: Answer, *, limited: bool) -> str | None:
+    """Why the answer ended before it was whole, in words; None where it is, or was as long as was asked for."""
+    from llmctl.types.endpoint import Side
+
+    reason, is_remote = answer.finish_reason, answer.route.side is Side.REMOTE
+    if reason == "length":
+        if limited:
+            return None
+        if is_remote:
+            return "the answer was cut off at the server's limit (-n NUMBER asks for more tokens, if it gives them)"
+        return "the answer was cut off: the context is used up (--context takes more)"
+    if reason == "repetition":
+        return "the answer was cut off: it had begun to repeat itself for ever (-n TOKENS lets it go on)"
+    if reason in WHOLE_ENDS or not is_remote:
+        return None
+    if reason == "refusal":
+        return "the model refused to answer"
+    if reason == "content_filter":
+        return "the answer was cut off by the server's content filter"
+    return f"the server ended the answer: {reason}"

@@ -5,16 +5,25 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from llmctl import net
-from llmctl.endpoint.client import refusal
+from llmctl.endpoint.address import chat_url, models_url, without_version
+from llmctl.endpoint.refusal import OTHER_ADDRESS, keyless, refusal_of, shown
 from llmctl.endpoint.secrets import address_of
-from llmctl.errors import LlmctlError
+from llmctl.errors import LlmctlError, NotFoundError
 from llmctl.types.endpoint import Address, Endpoint
 
-TIMEOUT_S = 2.0
-LIMIT_BYTES = 1 << 20
+if TYPE_CHECKING:
+    import requests
+
+    from llmctl.net.connection import Session
+
+TIMING = net.Timing(connect_s=2.0, idle_s=2.0, answer_s=3.0, small_s=3.0)
+PAGE_S = 1.0
+LIMIT_BYTES = 4 << 20
 MOST_MODELS = 1000
+DOING, HINT = "asking the server", "llmctl endpoint list"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,34 +40,48 @@ class Health:
     hint: str | None = None
 
 
-def health(endpoint: Endpoint) -> Health:
-    """Asks for its list of models, as every OpenAI-compatible server has it. Takes some TIMEOUT_S, raises nothing."""
+def health(endpoint: Endpoint, timing: net.Timing = TIMING) -> Health:
+    """Asks for its list of models, as every OpenAI-compatible server has it. Takes some ``timing``, raises nothing."""
     host = net.host_of(endpoint.url)
     begun = time.perf_counter()
     try:
         address = address_of(endpoint)
-        offers = _models(address)
+        with keyless(address):
+            offers = _models(address, timing)
     except LlmctlError as error:
         return Health(endpoint.name, endpoint.model, host, wrong=error.message, hint=error.hint)
     return Health(endpoint.name, endpoint.model, host, time.perf_counter() - begun, offers)
 
 
-def _models(address: Address) -> tuple[str, ...] | None:
-    with net.session(address.url, ca_file=address.ca_file) as session:
+def _models(address: Address, timing: net.Timing) -> tuple[str, ...] | None:
+    """The names of the server's models, None if it doesn't list them. Raises NotFoundError if there is no server at
+    that address, and what a refusal means."""
+    with net.session(address.url, ca_file=address.ca_file, timing=timing) as session:
         if address.token:
             session.headers["Authorization"] = f"Bearer {address.token}"
-        url = address.url + "/models"
-        with net.translated(url, "asking the server", hint="llmctl endpoint list"):
-            response = session.get(url, stream=True, timeout=TIMEOUT_S, allow_redirects=False)
-        with response:
-            if response.status_code == 404:  # it answers; not every server lists its models
-                return None
-            if response.status_code != 200:
-                raise refusal(response, address)
-            with net.translated(url, "asking the server", hint="llmctl endpoint list"):
-                text = response.raw.read(LIMIT_BYTES)
+        bases = [base for base in (address.url, without_version(address.url)) if base]
+        for base in bases:
+            with _asked(session, models_url(base)) as response:
+                if response.status_code == 200:
+                    return _names(net.whole(response, DOING, limit_bytes=LIMIT_BYTES), address)
+                if response.status_code not in (404, 405):
+                    raise refusal_of(response, address, page_s=PAGE_S).error
+        for base in bases:
+            with _asked(session, chat_url(base)) as response:  # takes a POST only, and says so, if it is there
+                if response.status_code != 404:
+                    return None
+    host = net.host_of(address.url)
+    raise NotFoundError(f"{host} has neither models nor a chat at this address (404)", hint=OTHER_ADDRESS)
+
+
+def _asked(session: Session, url: str) -> requests.Response:
+    with net.translated(url, DOING, hint=HINT):
+        return session.ask("GET", url)
+
+
+def _names(raw: bytes, address: Address) -> tuple[str, ...] | None:
     try:
-        listed = json.loads(text)["data"]
-        return tuple(str(one["id"]) for one in listed[:MOST_MODELS])
+        listed = json.loads(raw)["data"]
+        return tuple(shown(str(entry["id"]), address) for entry in listed[:MOST_MODELS])
     except (ValueError, TypeError, KeyError, RecursionError):
         return None

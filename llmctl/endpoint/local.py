@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 
 from llmctl.endpoint.client import chat, request_body
+from llmctl.endpoint.timing import ChatTiming
 from llmctl.engine.supervise import Engine
 from llmctl.errors import DecodingError, EngineError, NetworkError
 from llmctl.net import host_of
 from llmctl.types.answer import Finished, Message, Piece, Sampling
 
 DECODING_FAILED = "decoding failed"  # the worker's words for a request that it took and could not compute
+ENGINE = ChatTiming(between_s=600.0, after_finish_s=30.0)  # a machine that swaps takes its time, and is watched
 
 
 def ask(engine: Engine, messages: Sequence[Message], sampling: Sampling) -> Generator[Piece | Finished, None, None]:
@@ -18,7 +20,8 @@ def ask(engine: Engine, messages: Sequence[Message], sampling: Sampling) -> Gene
     refuses."""
     address = engine.address
     try:
-        yield from chat(address, request_body(address, messages, sampling), tries=1, own_engine=True)
+        body = request_body(address, messages, sampling)
+        yield from chat(address, body, tries=1, timing=ENGINE, own_engine=True)
     except (NetworkError, EngineError) as error:
         _, failed, why = error.message.partition(DECODING_FAILED)
         if failed:

@@ -12,7 +12,7 @@ from llmctl.endpoint.local import ask
 from llmctl.endpoint.secrets import address_of
 from llmctl.engine.llama_cpp_python import start
 from llmctl.engine.supervise import Engine, Worker
-from llmctl.errors import ContextError, EngineError, LlmctlError, NetworkError, UnreachableError
+from llmctl.errors import ContextError, EngineError, LlmctlError, NetworkError
 from llmctl.net import host_of
 from llmctl.router.route import kept, reason_of
 from llmctl.types.answer import (
@@ -96,8 +96,6 @@ def answer(
         except NetworkError as error:
             if route.fallback is None or so_far.first_token is not None:
                 raise
-            if isinstance(error, UnreachableError):
-                so_far.left = None
             listener.staying(error.message)
             fit, reason = route.fallback, f"{route.endpoint.name} can't be reached"
             return _local(fit, reason, messages, sampling, listener, worker, so_far, record)
@@ -160,8 +158,12 @@ def _remote(
     body = request_body(address, messages, sampling)
     host = host_of(address.url)
     listener.leaving(endpoint, host, route.reason)
-    so_far.left = LeftMachine(host=host, bytes=len(body), tls=address.url.startswith("https:"))
-    finished = _listen(chat(address, body), listener, so_far)
+
+    def sent(count: int) -> None:
+        before = 0 if so_far.left is None else so_far.left.bytes
+        so_far.left = LeftMachine(host=host, bytes=before + count, tls=address.url.startswith("https:"))
+
+    finished = _listen(chat(address, body, on_sent=sent), listener, so_far)
     executed = Executed(Side.REMOTE, endpoint.name, endpoint.model, None, route.reason, route.why)
     return _receipt(so_far, finished, executed, None)
 

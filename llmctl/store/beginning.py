@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from llmctl import net
 from llmctl.errors import IntegrityError, NetworkError
+from llmctl.printable import printable
 from llmctl.settings import Settings
 from llmctl.store import hub
 from llmctl.store.connections import SLOW_WINDOW_S, SLOWEST_BYTES_PER_S
@@ -130,7 +131,7 @@ class Beginning:
             raise hub.refused(self._hub_url, self._source, self._own, response)
         if status not in (200, 206):
             raise Refusal(f"{self._doing}: {host} answers {status}, which means nothing here")
-        encoding = response.headers.get("Content-Encoding", "identity")
+        encoding = printable(response.headers.get("Content-Encoding", "identity"), 40)
         if encoding.lower() != "identity":
             raise Refusal(
                 f"{self._doing}: {host} sends it {encoding}-encoded, so that sizes and ranges mean nothing",

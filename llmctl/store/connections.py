@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from llmctl import net
 from llmctl.errors import IntegrityError, LlmctlError, NetworkError
+from llmctl.printable import printable
 from llmctl.store.limit import Limit
 from llmctl.store.partial import Partial, Piece
 from llmctl.store.patience import Refusal
@@ -165,7 +166,7 @@ class Connection(threading.Thread):
             raise pool.refused(response)
         if status not in (200, 206):
             raise Refusal(f"{doing}: {host} answers {status}, which means nothing here")
-        encoding = response.headers.get("Content-Encoding", "identity")
+        encoding = printable(response.headers.get("Content-Encoding", "identity"), 40)
         if encoding.lower() != "identity":
             raise Refusal(
                 f"{doing}: {host} sends it {encoding}-encoded, so that sizes and ranges mean nothing",

@@ -110,21 +110,15 @@ def _get(path: str, asked: Source, settings: Settings) -> Mapping[str, Any]:
 
 
 def _answer(hub_url: str, path: str, asked: Source) -> bytes:
-    own, raw, doing = token(hub_url), b"", f"asking for {asked.repo}"
+    own, doing = token(hub_url), f"asking for {asked.repo}"
     headers, secret = {"Accept": "application/json"}, own.headers if own else {}
     for response in net.hops("GET", hub_url + path, doing=doing, headers=headers, secret=secret):
         if response.is_redirect:
             continue
         if response.status_code >= 400:
             raise hub.refused(hub_url, asked, own, response)
-        for piece in net.pieces(response, doing):
-            raw += piece
-            if len(raw) > MAX_ANSWER_BYTES:
-                raise Refusal(
-                    f"{net.host_of(hub_url)} lists more of {asked.repo} than any repository has",
-                    hint="check LLMCTL_HUB_URL and HF_ENDPOINT",
-                )
-    return raw
+        return net.whole(response, doing, limit_bytes=MAX_ANSWER_BYTES)
+    raise AssertionError("hops end with an answer or an error")
 
 
 def _files(siblings: Any, repo: str, commit: str) -> Iterator[Source]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from llmctl import net
 from llmctl.errors import CertificateError, LlmctlError, NetworkError
@@ -44,9 +43,8 @@ def reach(settings: Settings, sample: Source | None) -> Reach:
     trust = bundle or "the system's trust store"
     proxy = None
     try:
-        with net.session(url) as session:
-            proxy = session.proxies.get(urlsplit(url).scheme) or session.proxies.get("all")
-        proxy = proxy and net.host_of(str(proxy))
+        proxy = net.proxy_of(url)
+        proxy = proxy and net.host_of(proxy)
         error = hub.unreachable(settings)
         if error is not None:
             raise error

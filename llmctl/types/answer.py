@@ -90,7 +90,8 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class LeftMachine:
-    """What left: to whom, how many bytes of request body, and whether the way was encrypted."""
+    """What left: to whom, how many bytes of request bodies were handed to the system for sending (those of every try,
+    without headers), and whether the way was encrypted."""
 
     host: str
     bytes: int

@@ -190,7 +190,7 @@ def test_a_proxy_that_can_be_none(proxy: str, monkeypatch: pytest.MonkeyPatch) -
 def test_a_server_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     import socket
 
-    monkeypatch.setattr(net, "READ_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("llmctl.net.timing.TIMING", net.Timing(idle_s=0.1, answer_s=0.1))
     with socket.create_server(("127.0.0.1", 0)) as silent:
         host = f"127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(NetworkError, match=f"{host} did not answer in time"):

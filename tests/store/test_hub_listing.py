@@ -138,7 +138,7 @@ def test_what_makes_no_sense_counts_as_unknown(
 
 def test_an_answer_that_never_ends(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_listing, "MAX_ANSWER_BYTES", 1000)
-    with pytest.raises(NetworkError, match="than any repository has"):
+    with pytest.raises(NetworkError, match="sends more than 1,000 bytes"):
         listed({"sha": COMMIT, "siblings": [GOOD] * 100}, monkeypatch, hub)
 
 

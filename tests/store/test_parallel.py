@@ -136,7 +136,7 @@ def test_a_stalled_connection_is_given_up_and_its_part_fetched_by_another(
     hub.switch(bytes_per_s=SHARE // 8, answers=[{}, {}, {}, {"stall_after_bytes": 5000}, {"bytes_per_s": 5000}])
     begun_s = time.monotonic()
     assert right(add(source), hub)
-    assert time.monotonic() - begun_s < net.READ_TIMEOUT_S / 3
+    assert time.monotonic() - begun_s < net.Timing().idle_s / 3
 
 
 def test_another_etag_in_the_middle_starts_over(hub: FakeHub, add: Add, source: Source) -> None:
@@ -247,7 +247,7 @@ def test_whatever_goes_wrong_the_file_is_right_or_nothing_is_stored(
     wanted = source if known else replace(source, sha256=hub.sha256(REPO, FILE))
     hub.switch(bytes_per_s=20_000_000, lfs_headers=known, answers=[dict(one) for one in faults])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(net, "READ_TIMEOUT_S", 0.2)
+        patch.setattr("llmctl.net.timing.TIMING", net.Timing(idle_s=0.2, answer_s=0.2))
         patch.setattr(pace, "WINDOW_S", 0.01)
         patch.setattr(transfer, "WATCH_S", 0.1)
         patch.setattr(patience, "FIRST_TRIES", 3)

@@ -66,7 +66,7 @@ def test_without_a_sample_only_the_hub_is_asked(hub: FakeHub) -> None:
 def test_who_failed_is_named(
     hub: FakeHub, source: Source, switches: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(net, "READ_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("llmctl.net.timing.TIMING", net.Timing(idle_s=0.5, answer_s=0.5))
     hub.switch(**switches)
     found = reached(source)
     assert said.format(hub=net.host_of(hub.url), cdn=net.host_of(hub.cdn_url)) in (found.wrong or "")

@@ -105,7 +105,7 @@ def test_retry_after_is_waited_for(hub: FakeHub, add: Add, source: Source, monke
 
 
 def test_a_stall_ends(hub: FakeHub, add: Add, source: Source, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(net, "READ_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("llmctl.net.timing.TIMING", net.Timing(idle_s=0.1, answer_s=0.1))
     hub.switch(stall_after_bytes=1000)
     with pytest.raises(NetworkError, match="sent nothing"):
         add(source)

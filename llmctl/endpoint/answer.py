@@ -1,0 +1,348 @@
+"""From the events of a server to the pieces of an answer.
+
+What a server sends is not trusted: events, the whole answer and waits are limited, a field of the wrong type counts as
+absent, and whatever it says in words is made fit to be shown.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from llmctl import net
+from llmctl.endpoint.events import EventParser, ServerEvent, TooLongError
+from llmctl.endpoint.refusal import shown, words_of
+from llmctl.endpoint.timing import ChatTiming
+from llmctl.errors import EngineError, NetworkError
+from llmctl.printable import printable
+from llmctl.thoughts.marks import guessed_for, marks_for
+from llmctl.thoughts.splitter import ThoughtSplitter
+from llmctl.types.answer import Finished, Measured, Piece, PieceKind, Usage
+from llmctl.types.endpoint import Address
+
+if TYPE_CHECKING:
+    import requests
+
+READ_BYTES = 64 << 10
+EVENT_LIMIT_BYTES = 4 << 20
+WHOLE_LIMIT_BYTES = 16 << 20
+ANSWER_LIMIT = 4 << 20  # characters: a million tokens, more than any model writes
+SILENT_LIMIT_BYTES = 32 << 20  # without a word in them
+NUMBER_LIMIT = 1 << 53  # no count of tokens, bytes or milliseconds is larger
+REASON_LIMIT = 40
+END = object()
+DOING = "reading the answer"
+NO_ANSWER = "no answer that can be read: is this an OpenAI-compatible address?"
+BLANK = b"\xef\xbb\xbf \t\r\n"
+PART_TEXTS = ("text", "thinking", "reasoning", "content", "summary")
+THOUGHTS = ("reasoning_content", "reasoning", "thinking", "reasoning_details")
+THINKING_PARTS = ("thinking", "reasoning", "reasoning.text", "reasoning.summary", "summary_text", "summary")
+
+
+@dataclass
+class Clock:
+    """Until when the next word must have come, and how much may come before it."""
+
+    end_s: float
+    received_bytes: int = 0
+
+    @property
+    def left_s(self) -> float:
+        return self.end_s - time.monotonic()
+
+    def restart(self, seconds: float) -> None:
+        self.end_s, self.received_bytes = time.monotonic() + seconds, 0
+
+
+def answer_of(
+    response: requests.Response,
+    address: Address,
+    timing: ChatTiming,
+    *,
+    first_by_s: float,
+    own_engine: bool = False,
+) -> Iterator[Piece | Finished]:
+    """Pieces as they arrive, then one Finished: at the end mark, at the end of the body, or ``after_finish_s`` after a
+    finish reason. ``first_by_s`` is when, by the monotonic clock, the first piece must have come;
+    ``own_engine`` is our worker, which tells thoughts from the answer itself and sends notes.
+
+    Raises NetworkError for an answer that breaks off or doesn't go on, EngineError for an error that the server tells.
+    """
+    host, clock = net.host_of(address.url), Clock(first_by_s)
+    heard, length = Heard(address, own_engine), 0
+    try:
+        for event in _documents(response, host, clock):
+            if event is None:
+                heard.is_complete = True
+                break
+            for piece in heard.pieces(event):
+                length += len(piece.text)
+                yield piece
+                clock.restart(timing.between_s)
+            if length > ANSWER_LIMIT:
+                raise EngineError(f"{host} sent more than {ANSWER_LIMIT:,} characters, more than any answer has")
+            if heard.finish_reason is not None and not heard.is_ending:
+                heard.is_ending = True
+                clock.restart(timing.after_finish_s)
+    except NetworkError as error:
+        if heard.finish_reason is None:
+            raise _broken(error, host, timing, has_begun=length > 0) from error
+    yield from heard.splitter.end(complete=heard.finish_reason == "stop")
+    heard.require_end(response)
+    yield heard.finished
+
+
+def _broken(error: NetworkError, host: str, timing: ChatTiming, *, has_begun: bool) -> NetworkError:
+    if not isinstance(error, net.SilentError):
+        return error
+    if has_begun:
+        return NetworkError(f"{host} stopped in the middle of the answer: no word for {timing.between_s:g} s")
+    return NetworkError(f"{host} did not answer in time: no word of an answer in {timing.first_token_s:g} s")
+
+
+def _documents(response: requests.Response, host: str, clock: Clock) -> Iterator[dict[str, Any] | None]:
+    """The JSON objects of a stream of events, None for its end mark; or those of a body that is nothing but JSON, as
+    servers answer that don't stream. Raises NetworkError."""
+    body = _counted(net.decoded(response, _received(response, host, clock), DOING), host, clock)
+    start = b""
+    for received in body:
+        start += received
+        if start.lstrip(BLANK) or len(start) > READ_BYTES:
+            break
+    is_json = start.lstrip(BLANK).startswith((b"{", b"["))  # no event begins like that
+    yield from (_whole if is_json else _streamed)(chain((start,), body), host)
+
+
+def _received(response: requests.Response, host: str, clock: Clock) -> Iterator[bytes]:
+    reader = net.Reader(response, DOING)
+    while True:
+        try:
+            received = reader.read(READ_BYTES, clock.left_s)
+        except net.SilentError:
+            raise
+        except NetworkError as error:
+            raise NetworkError(f"{host} broke off in the middle of the answer") from error
+        if not received:
+            return
+        yield received
+
+
+def _counted(body: Iterator[bytes], host: str, clock: Clock) -> Iterator[bytes]:
+    for received in body:
+        clock.received_bytes += len(received)
+        if clock.received_bytes > SILENT_LIMIT_BYTES:
+            raise NetworkError(f"{host} sent {clock.received_bytes:,} bytes without a word of an answer in them")
+        if clock.left_s <= 0:
+            raise net.SilentError(f"{host} sent nothing but noise")
+        yield received
+
+
+def _streamed(body: Iterable[bytes], host: str) -> Iterator[dict[str, Any] | None]:
+    parser = EventParser(EVENT_LIMIT_BYTES)
+    try:
+        for received in body:
+            for event in parser.feed(received):
+                yield from _values(event, host)
+        for event in parser.end():
+            yield from _values(event, host)
+    except TooLongError as error:
+        raise NetworkError(f"{host} sent an event of more than {EVENT_LIMIT_BYTES:,} bytes") from error
+
+
+def _values(event: ServerEvent, host: str) -> Iterator[dict[str, Any] | None]:
+    """What an event holds; what each of its lines holds, where a server leaves out the blank lines between events."""
+    try:
+        values = [_value(event.data)]
+    except ValueError:
+        try:
+            values = [_value(line) for line in event.data.splitlines() if line.strip()]
+        except ValueError as error:
+            if event.kind != "error":
+                raise NetworkError(f"{host} sent something that is not JSON") from error
+            values = [{"error": event.data}]
+    for value in chain.from_iterable(value if isinstance(value, list) else [value] for value in values):
+        if isinstance(value, dict):
+            yield value if event.kind != "error" or value.get("error") else {"error": value}
+        elif value is END:
+            yield None
+
+
+def _value(data: str) -> Any:
+    """Decoded JSON, or END. Raises ValueError."""
+    if data.strip() == "[DONE]":
+        return END
+    try:
+        return json.loads(data)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _whole(body: Iterable[bytes], host: str) -> Iterator[dict[str, Any] | None]:
+    raw = bytearray()
+    for received in body:
+        raw += received
+        if len(raw) > WHOLE_LIMIT_BYTES:
+            raise NetworkError(f"{host} sent an answer of more than {WHOLE_LIMIT_BYTES:,} bytes")
+    text = raw.decode("utf-8-sig", "replace")
+    has_choices = False
+    for document in _values(ServerEvent("message", text), host):
+        has_choices = has_choices or (document is not None and "choices" in document)
+        yield document
+    if not has_choices:
+        raise NetworkError(f"{host} sent {NO_ANSWER}")
+    yield None
+
+
+@dataclass
+class Heard:
+    """What a stream has said so far, beside the text."""
+
+    address: Address
+    own_engine: bool = False
+    finish_reason: str | None = None
+    is_complete: bool = False  # the end mark has come
+    is_ending: bool = False  # a finish reason has
+    has_events: bool = False
+    has_text: bool = False
+    has_refused: bool = False
+    usage: Usage = field(default_factory=lambda: Usage(None, None))
+    timings: dict[str, Any] = field(default_factory=dict)
+    measured: Measured | None = None
+    splitter: ThoughtSplitter = field(init=False)
+
+    def __post_init__(self) -> None:
+        name = self.address.model
+        self.splitter = ThoughtSplitter(marks_for(name), guessed=guessed_for(name))
+        if self.own_engine:
+            self.splitter.apart()
+
+    def pieces(self, event: dict[str, Any]) -> Iterator[Piece]:
+        """The words in an event. Raises EngineError for an error that it tells."""
+        self._note(event)
+        if self.own_engine:
+            yield from _notes(event)
+        choices = event.get("choices")
+        choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+        self._require_no_error(event, choice)
+        delta = choice.get("delta")
+        if not isinstance(delta, dict) and not self.has_text:  # a whole answer; after others, it repeats them
+            delta = choice.get("message")
+        if isinstance(delta, dict):
+            for piece in self._words(delta):
+                self.has_text = True
+                yield piece
+        reason = choice.get("finish_reason")
+        if isinstance(reason, str) and reason:
+            self.finish_reason = "refusal" if self.has_refused else printable(reason, REASON_LIMIT)
+
+    def _words(self, delta: dict[str, Any]) -> Iterator[Piece]:
+        thoughts = next((text for name in THOUGHTS if (text := _flat(delta.get(name)))), "")
+        if thoughts:
+            yield from self.splitter.apart()
+            yield Piece(PieceKind.REASONING, thoughts)
+        content = delta.get("content")
+        for part in content if isinstance(content, list) else [content]:
+            kind, text = _part(part)
+            if kind is PieceKind.TEXT:
+                yield from self.splitter.feed(text)
+            elif text:
+                yield from self.splitter.apart()
+                yield Piece(kind, text)
+        if refusal := _flat(delta.get("refusal")):
+            self.has_refused = True
+            yield from self.splitter.feed(refusal)
+
+    def _require_no_error(self, event: dict[str, Any], choice: dict[str, Any]) -> None:
+        said = event.get("error") or choice.get("error")
+        if not said and (event.get("object") == "error" or event.get("type") == "error"):
+            said = event
+        if not said and "choices" not in event and isinstance(event.get("message") or event.get("detail"), str | list):
+            said = event
+        if not said and choice.get("finish_reason") != "error":
+            return
+        words = shown(words_of(said), self.address) or "without a word of why"
+        doing = "failed in the middle" if self.has_text else "answered with an error"
+        raise EngineError(f"{net.host_of(self.address.url)} {doing}: {words}")
+
+    def _note(self, event: dict[str, Any]) -> None:
+        self.has_events = True
+        if isinstance(usage := event.get("usage"), dict):
+            self.usage = Usage(_whole_number(usage.get("prompt_tokens")), _whole_number(usage.get("completion_tokens")))
+        if isinstance(timings := event.get("timings"), dict):  # llama.cpp's own addition, ours and llama-server's
+            self.timings = timings
+        if isinstance(memory := event.get("memory"), dict):  # our own engine's
+            self.measured = Measured(
+                _whole_number(memory.get("anonymous_bytes")), _whole_number(memory.get("device_bytes"))
+            )
+
+    def require_end(self, response: requests.Response) -> None:
+        """Raises NetworkError if the stream has ended before the answer has."""
+        if self.is_complete or self.finish_reason is not None:
+            return
+        host = net.host_of(self.address.url)
+        if not self.has_events and "event-stream" not in response.headers.get("Content-Type", ""):
+            raise NetworkError(f"{host} sent {NO_ANSWER}")
+        raise NetworkError(f"{host} broke off in the middle of the answer")
+
+    @property
+    def finished(self) -> Finished:
+        return Finished(
+            self.finish_reason,
+            self.usage,
+            prefill_tokens=_whole_number(self.timings.get("prompt_n")),
+            prefill_s=_seconds(self.timings.get("prompt_ms")),
+            decode_s=_seconds(self.timings.get("predicted_ms")),
+            measured=self.measured,
+            preempted_per_s=_amount(self.timings.get("preempted_per_s")),
+        )
+
+
+def _notes(event: dict[str, Any]) -> Iterator[Piece]:
+    """What our worker adds to the protocol: notes for a person, and that what it wrote so far were thoughts."""
+    for note in event.get("notes") or ():
+        yield Piece(PieceKind.NOTE, _text(note))
+    if event.get("thoughts_so_far"):
+        yield Piece(PieceKind.THOUGHTS_SO_FAR, "")
+
+
+def _part(part: object) -> tuple[PieceKind, str]:
+    """A part of a content that is a list, or a content that is a text."""
+    if not isinstance(part, dict):
+        return PieceKind.TEXT, _text(part)
+    if part.get("type") in THINKING_PARTS:
+        return PieceKind.REASONING, next((text for name in PART_TEXTS if (text := _flat(part.get(name)))), "")
+    return PieceKind.TEXT, _flat(part.get("text")) or _flat(part.get("refusal"))
+
+
+def _flat(value: object, nested: int = 4) -> str:
+    """The text in a field that may hold a text, a part, or a list of them."""
+    if isinstance(value, str):
+        return _text(value)
+    if not nested:
+        return ""
+    if isinstance(value, list):
+        return "".join(_flat(item, nested - 1) for item in value)
+    if isinstance(value, dict):
+        return next((text for name in PART_TEXTS if (text := _flat(value.get(name), nested - 1))), "")
+    return ""
+
+
+def _text(value: object) -> str:
+    """A string of the stream that can be written anywhere: half a surrogate pair becomes U+FFFD."""
+    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if isinstance(value, str) else ""
+
+
+def _whole_number(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < NUMBER_LIMIT else None
+
+
+def _seconds(ms: object) -> float | None:
+    return ms / 1000 if isinstance(ms, int | float) and 0 < ms < NUMBER_LIMIT else None
+
+
+def _amount(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and 0 <= value < NUMBER_LIMIT else None

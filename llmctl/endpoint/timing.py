@@ -1,0 +1,24 @@
+"""How long a person waits for a server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from llmctl import net
+
+
+@dataclass(frozen=True, slots=True)
+class ChatTiming:
+    """Seconds. ``first_token_s``: until the first word of the answer or of its reasoning, from when the request was
+    begun; comments, pings and empty events don't count as one. ``between_s``: from one word to the next.
+    ``after_finish_s``: for what may follow a finish reason (usage, the end mark). ``page_s``: for the page of an error.
+    ``waits_s``: for all waits between tries together, the first of which is ``back_off_s`` and the next twice that.
+    """
+
+    first_token_s: float = 600.0  # a long prompt on a slow machine is work, not a stall
+    between_s: float = 120.0
+    after_finish_s: float = 2.0
+    page_s: float = 2.0
+    back_off_s: float = 0.5
+    waits_s: float = 20.0
+    transport: net.Timing = field(default_factory=net.Timing)

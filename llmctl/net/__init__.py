@@ -1,0 +1,34 @@
+"""HTTP, and the only door to it: sessions, redirects, bodies with limits and deadlines, foreign errors translated."""
+
+from llmctl.net.address import host_of, is_host, is_loopback, require_address, same_origin
+from llmctl.net.body import PIECE_BYTES, Reader, SilentError, beginning, decoded, pieces, whole
+from llmctl.net.headers import content_range, retry_after_s, whole_number
+from llmctl.net.hops import hops, redirect_target
+from llmctl.net.session import Sessions, proxy_of, session
+from llmctl.net.timing import Timing
+from llmctl.net.translate import translated
+
+__all__ = [
+    "PIECE_BYTES",
+    "Reader",
+    "Sessions",
+    "SilentError",
+    "Timing",
+    "beginning",
+    "content_range",
+    "decoded",
+    "hops",
+    "host_of",
+    "is_host",
+    "is_loopback",
+    "pieces",
+    "proxy_of",
+    "redirect_target",
+    "require_address",
+    "retry_after_s",
+    "same_origin",
+    "session",
+    "translated",
+    "whole",
+    "whole_number",
+]

@@ -1,0 +1,166 @@
+"""urllib3's connections and requests' session, as this package uses them. Import it inside functions: both are heavy.
+
+Beyond what they do by themselves: connecting has an end, name look-up included, and Ctrl-C ends it; sending lasts as
+long as the other side takes bytes, and they are counted; headers have a deadline; nothing is read of a redirect.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import ssl
+import threading
+from typing import Any
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import ConnectTimeoutError
+
+from llmctl.net.exchange import Exchange
+
+SHARE_BYTES = 64 << 10  # of a body at once, so that what was sent is counted as it goes
+
+
+class Reporting:
+    """Mixed into a connection class of urllib3's, with the exchange that it reports to."""
+
+    exchange: Exchange
+    host: str
+    sock: Any
+    timeout: float | None
+    _body_follows = False
+
+    def _new_conn(self) -> socket.socket:
+        opened = _in_time(super()._new_conn, self, self.exchange.timing.connecting_s)  # type: ignore[misc]
+        self.exchange.deadline.watch(opened)
+        return opened
+
+    def connect(self) -> None:
+        with self.exchange.within(2 * self.exchange.timing.connecting_s):  # a proxy may trickle its answer
+            super().connect()  # type: ignore[misc]
+        self.exchange.deadline.watch(self.sock)
+
+    def endheaders(self, *args: Any, **kwargs: Any) -> None:
+        self._body_follows = False
+        super().endheaders(*args, **kwargs)  # type: ignore[misc]
+        self._body_follows = True
+
+    def send(self, data: Any) -> None:
+        """Headers at once; a body share by share, each of which may take as long as the other side takes bytes."""
+        if self.sock is not None:
+            self.sock.settimeout(self.exchange.timing.idle_s)  # by now it was the one for connecting
+        if not self._body_follows or not isinstance(data, bytes):
+            super().send(data)  # type: ignore[misc]
+            return
+        rest = memoryview(data)
+        while rest:
+            count = self.sock.send(rest[:SHARE_BYTES])
+            self.exchange.sent(count)
+            rest = rest[count:]
+
+    def getresponse(self, *args: Any, **kwargs: Any) -> Any:
+        with self.exchange.within(self.exchange.timing.answer_s):
+            return super().getresponse(*args, **kwargs)  # type: ignore[misc]
+
+
+def _in_time(connect: Any, connection: Any, seconds: float) -> socket.socket:
+    """What ``connect`` returns. A look-up of a name can be neither interrupted nor limited, so it is done in a thread
+    that is left behind. Raises what ``connect`` raises, ConnectTimeoutError."""
+    if _is_number(connection.host):
+        return connect()  # type: ignore[no-any-return]
+    done, left_behind = threading.Event(), threading.Event()
+    outcome: list[Any] = []
+
+    def run() -> None:
+        try:
+            outcome.append(connect())
+        except BaseException as error:  # noqa: BLE001  for the thread that waits
+            outcome.append(error)
+        done.set()
+        if left_behind.is_set() and isinstance(outcome[0], socket.socket):
+            outcome[0].close()
+
+    threading.Thread(target=run, name="connect", daemon=True).start()
+    try:
+        if not done.wait(seconds):
+            raise ConnectTimeoutError(connection, f"{connection.host} not connected in {seconds:g} s")
+    except BaseException:
+        left_behind.set()
+        raise
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
+    return outcome[0]  # type: ignore[no-any-return]
+
+
+def _is_number(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.strip("[]").partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
+class Adapter(HTTPAdapter):
+    """Connects as urllib3 does, with connections that report to ``exchange``; ``trust`` checks certificates."""
+
+    def __init__(self, exchange: Exchange, trust: ssl.SSLContext | None) -> None:
+        self._exchange, self._trust = exchange, trust
+        super().__init__()
+
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **kwargs: Any) -> None:
+        super().init_poolmanager(connections, maxsize, block, **kwargs, **self._trusting())
+        self._report(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:  # where private CAs matter most
+        is_new = proxy not in self.proxy_manager
+        manager = super().proxy_manager_for(proxy, **kwargs, **self._trusting())
+        if is_new:
+            self._report(manager)
+        return manager
+
+    def _trusting(self) -> dict[str, Any]:
+        return {} if self._trust is None else {"ssl_context": self._trust}
+
+    def _report(self, manager: Any) -> None:
+        manager.pool_classes_by_scheme = {
+            scheme: _reporting(pool, self._exchange) for scheme, pool in manager.pool_classes_by_scheme.items()
+        }
+
+
+def _reporting(pool: type[Any], exchange: Exchange) -> type[Any]:
+    connection = type("ReportingConnection", (Reporting, pool.ConnectionCls), {"exchange": exchange})
+    return type(pool.__name__, (pool,), {"ConnectionCls": connection})
+
+
+class Session(requests.Session):
+    """A session whose ``exchange`` knows what was sent and how long anything may take. It follows no redirect."""
+
+    def __init__(self, exchange: Exchange, trust: ssl.SSLContext | None) -> None:
+        super().__init__()
+        self.exchange = exchange
+        self.mount("http://", Adapter(exchange, None))
+        self.mount("https://", Adapter(exchange, trust))
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """None: requests would read the whole body of a redirect, also of one that it isn't to follow."""
+        return None
+
+    def ask(self, method: str, url: str, **more: Any) -> requests.Response:
+        """The answer with its body unread. Raises what requests raises."""
+        timing = self.exchange.timing
+        self.exchange.deadline.renew()
+        timeout = urllib3.Timeout(connect=timing.connect_s, read=max(timing.idle_s, timing.answer_s))
+        response = self.request(method, url, stream=True, allow_redirects=False, timeout=timeout, **more)  # type: ignore[arg-type]
+        response.exchange = self.exchange  # type: ignore[attr-defined]
+        return response
+
+    def close(self) -> None:
+        super().close()
+        self.exchange.deadline.close()
+
+
+def exchange_of(response: requests.Response) -> Exchange:
+    """What ``response`` is a part of; it was made by ``Session.ask``."""
+    exchange: Exchange = response.exchange  # type: ignore[attr-defined]
+    return exchange

@@ -1,0 +1,112 @@
+"""Sessions: proxies, and what certificates are checked against.
+
+Loopback never goes through a proxy. ``~/.netrc`` is not read: credentials are the user's explicit choice here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
+
+from llmctl import __version__
+from llmctl.errors import ConfigError
+from llmctl.net import timing as times
+from llmctl.net.address import is_loopback, origin
+from llmctl.net.exchange import Exchange
+from llmctl.net.timing import Timing
+
+if TYPE_CHECKING:
+    import ssl
+
+    from llmctl.net.connection import Session
+
+
+def session(
+    url: str,
+    *,
+    ca_file: str | None = None,
+    timing: Timing | None = None,
+    on_sent: Callable[[int], None] | None = None,
+) -> Session:
+    """A session for requests to ``url``; another host may need another proxy, so redirects go through ``hops``.
+
+    Certificates are checked against ``ca_file`` if given, else SSL_CERT_FILE / REQUESTS_CA_BUNDLE if set, else
+    the operating system's trust store (through truststore), as the user's browser would. ``on_sent`` is told of every
+    byte of a request's body that leaves. Raises ConfigError if that file is not there.
+    """
+    from llmctl.net.connection import Session
+
+    bundle = ca_file or os.environ.get("SSL_CERT_FILE") or os.environ.get("REQUESTS_CA_BUNDLE")
+    if bundle and not Path(bundle).exists():
+        raise ConfigError(
+            f"the CA file {bundle} does not exist",
+            hint="check the endpoint's ca_file, SSL_CERT_FILE, REQUESTS_CA_BUNDLE",
+        )
+    system = None if bundle or urlsplit(url).scheme != "https" else _system_trust()
+    made = Session(Exchange(timing or times.TIMING, on_sent), system)
+    made.headers["User-Agent"] = f"llmctl/{__version__}"
+    made.headers["Accept-Encoding"] = "identity"  # model files don't compress, and ranges must mean file bytes
+    made.trust_env = False  # no netrc; the two things we do want from the environment follow
+    made.proxies.update(_proxies(url))
+    if bundle:
+        made.verify = bundle
+    return made
+
+
+def proxy_of(url: str) -> str | None:
+    """The address of the proxy that requests to ``url`` go through, None if they go straight. Raises ConfigError."""
+    proxies = _proxies(url)
+    return proxies.get(urlsplit(url).scheme) or proxies.get("all")
+
+
+def _proxies(url: str) -> Mapping[str, str]:
+    """By scheme. Raises ConfigError for one that can't be an address, which is not repeated: it may hold a password."""
+    from urllib.request import getproxies
+
+    import requests
+
+    if is_loopback(url) or requests.utils.should_bypass_proxies(url, no_proxy=None):
+        return {}
+    proxies = getproxies()
+    for scheme, proxy in proxies.items():
+        try:
+            _ = urlsplit(proxy).port
+        except ValueError as error:
+            raise ConfigError(
+                f"the proxy for {scheme} is not a usable address",
+                hint=f"check {scheme.upper()}_PROXY, for example: export {scheme.upper()}_PROXY=http://HOST:PORT",
+            ) from error
+    return proxies
+
+
+def _system_trust() -> ssl.SSLContext:
+    import ssl
+
+    import truststore
+
+    return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+class Sessions:
+    """Sessions that outlive a request, one for each server, so that the next request finds a connection open."""
+
+    def __init__(self, timing: Timing | None = None) -> None:
+        self._timing = timing
+        self._made: dict[tuple[str, str | None, int | None], Session] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for made in self._made.values():
+            made.close()
+
+    def to(self, url: str) -> Session:
+        """Raises ConfigError."""
+        where = origin(url)
+        if where not in self._made:
+            self._made[where] = session(url, timing=self._timing)
+        return self._made[where]
