@@ -40,11 +40,11 @@ def loadable(host: Host, names: Iterable[str], *, also: Iterable[str] = ()) -> f
     answers = _answers(cache.read(SUBJECT, key))
     if missing := wanted - answers.keys():
         reply = host.ask("llmctl.engine.architectures", sorted(missing.union(also)), deadline_s=DEADLINE_S)
-        told = _answers(reply.data)
-        if not missing <= told.keys():
+        answered = _answers(reply.data)
+        if not missing <= answered.keys():
             return None
-        cache.write(SUBJECT, key, answers | told if len(answers) < MAX_KEPT else told)
-        answers |= told
+        cache.write(SUBJECT, key, answers | answered if len(answers) < MAX_KEPT else answered)
+        answers |= answered
     return frozenset(name for name in wanted if answers.get(name))
 
 
