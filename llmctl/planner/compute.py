@@ -93,7 +93,7 @@ GRAPHS: Mapping[str, Graph] = {
     ),
     **dict.fromkeys(
         (
-            *("bailingmoe3", "exaone-moe", "glm4moe", "granitehybrid", "jamba", "kimi-linear", "laguna", "qwen35moe"),
+            *("bailingmoe3", "exaone-moe", "glm4moe", "granitehybrid", "jamba", "laguna", "qwen35moe"),
             "step35",
         ),
         Graph(2, MaskStays.IF_SMALL),

@@ -208,9 +208,8 @@ class Placer:
         return size + COPIES * table + self._turns_bytes(configuration, first=first)
 
     def _copied_bytes(self, configuration: Configuration) -> int:
-        """Weights that stay on the CPU are copied to the first device for long prompts, some at a time (op_offload), and
-        the cache of a layer there.
-        Those of looped layers stay until the last pass is done with them."""
+        """Weights that stay on the CPU are copied to the first device for long prompts, some at a time (op_offload),
+        and so is the cache of a layer. Weights of looped layers stay until the last pass is done with them."""
         model = self.stack(configuration)
         on_cpu = self.height - configuration.gpu_layers
         if self.shape.passes > 1:
