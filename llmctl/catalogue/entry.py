@@ -11,6 +11,7 @@ from llmctl.gguf.quant import QUANT_BY_NAME
 from llmctl.types.model import (
     Artifact,
     Evidence,
+    Heads,
     Model,
     Openness,
     Shape,
@@ -72,9 +73,11 @@ def _sampling(table: Table) -> dict[str, int | float] | None:
 def shape(table: Table, context: int) -> Shape:
     """``kv`` has a row for each kind of layer that caches: how many, their key heads, the width of a key and of a value
     (the same unless ``value_dim`` says otherwise), and the window where they have one. Layers that share another's
-    cache are not in it. With ``latent`` attention no value is kept, whatever its width."""
+    cache are not in it. With ``latent`` attention no value is kept, whatever its width. ``n_draft`` layers behind the
+    others only draft tokens."""
     full = windowed = key_length = value_length = 0
     windows = set()
+    kinds: list[tuple[int, int, int]] = []  # elements of a key and a value, key heads
     values: list[tuple[int, int, bool]] = []  # layers, elements of a layer's values, whether there is a window
     latent = table.flag("latent")
     for row in table.tables("kv"):
@@ -82,6 +85,7 @@ def shape(table: Table, context: int) -> Shape:
         value = row.count_or_none("value_dim") or key
         window = row.count_or_none("window")
         row.end()
+        kinds.append((key, value, heads))
         key_length, value_length = max(key_length, key), max(value_length, value)
         values.append((layers, 0 if latent else heads * value, window is not None))
         width = layers * heads * (key if latent else key + value)
@@ -93,11 +97,12 @@ def shape(table: Table, context: int) -> Shape:
     widest = max((width for _, width, _ in values), default=0)
     padding = [sum(layers * (widest - width) for layers, width, limited in values if limited == one) for one in (0, 1)]
     table.check(len(windows) <= 1, "kv", "rows with one and the same window")
+    n_head = table.count("n_head")
     made = Shape(
         architecture=table.text("architecture"),
         n_layer=table.count("n_layer"),
         n_embd=table.count("n_embd"),
-        n_head=table.count("n_head"),
+        n_head=n_head,
         n_ff=table.count_or_none("n_ff"),
         n_vocab=table.count("n_vocab"),
         context_train=context,
@@ -115,6 +120,8 @@ def shape(table: Table, context: int) -> Shape:
         n_ff_expert=table.count_or_none("n_ff_expert") or 0,
         latent=latent,
         per_layer_width=table.count_or_none("per_layer_width") or 0,
+        n_draft=table.count_or_none("n_draft") or 0,
+        heads=tuple(Heads(key, value, n_head // heads) for key, value, heads in sorted(set(kinds))),
     )
     cached = sum(layers for layers, _, _ in values)
     table.check(cached <= made.n_layer, "kv", f"rows of at most n_layer layers together, not {cached}")

@@ -111,7 +111,7 @@ def _file(artifact: Artifact) -> Iterator[tuple[str, Any]]:
 
 def _shape(shape: Shape) -> Iterator[tuple[str, Any]]:
     names = ("architecture", "n_layer", "n_embd", "n_head", "n_ff", "n_vocab", "state_bytes", "n_expert")
-    more = ("n_expert_used", "n_ff_expert", "latent", "per_layer_width")
+    more = ("n_expert_used", "n_ff_expert", "latent", "per_layer_width", "n_draft")
     yield from ((name, value) for name in (*names, *more) if (value := getattr(shape, name)))
     if rows := list(_rows(shape)):
         yield "kv", rows

@@ -80,6 +80,9 @@ ENCODERS = frozenset(
 DIFFUSION = frozenset({"dream", "llada", "llada-moe", "rnd1"})
 """They rewrite the whole text at every step: no cache either."""
 
+SHARED_TABLE = frozenset({"bitnet"})
+"""Without an output head they multiply with the token table itself, where it lies; other graphs have a copy of it."""
+
 KV_LAYERS: Mapping[str, int] = {"gemma3n": 20}
 """How many layers, from the first, have keys and values of their own; the rest look at theirs."""
 
@@ -102,6 +105,7 @@ WINDOWS: Mapping[str, Windows] = {
     "afmoe": Windows(4),
     "cohere2": Windows(4),
     "cohere2moe": Windows(4, full_first=True),
+    "deepseek4": Windows(0),
     "dots3note": Windows(1),
     "exaone-moe": Windows(4, default=128),
     "exaone4": Windows(4, default=4096),

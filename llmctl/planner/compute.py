@@ -47,7 +47,9 @@ class Graph:
     ``beside`` rows of the embedding's width stay beside the logits and the scores, more than all graphs have there.
     With ``experts_stay`` the outputs of the used experts wait for the shared expert's. Not ``gated``: the feed-forward
     network has one row, not three; ``widths`` rows of the embedding's width are beside it. With ``two_masks`` a model
-    that keeps no cache has one for its windows, too. ``flash``: whether llama.cpp has flash attention for it.
+    that keeps no cache has one for its windows, too. ``flash``: whether llama.cpp has flash attention for it. What only
+    ``embeds`` attends to the tokens of a batch alone, though it has a cache, and makes no logits. With a ``bias`` for
+    each pair of tokens (T5) there are three rows of scores at once, and no flash attention.
     """
 
     beside: int = 2
@@ -57,51 +59,68 @@ class Graph:
     widths: int = 4
     two_masks: bool = False
     flash: bool = True
+    embeds: bool = False
+    bias: bool = False
 
 
 LEAN = Graph(0, MaskStays.NEVER)
 GRAPHS: Mapping[str, Graph] = {
     **dict.fromkeys(
         (
-            *("arcee", "baichuan", "chatglm", "cohere2", "command-r", "dbrx", "dream", "ernie4_5", "exaone", "exaone4"),
-            *("gemma", "gemma2", "gemma3", "glm4", "granite", "granitemoe", "grovemoe", "hunyuan-dense", "internlm2"),
-            *("llada", "llada-moe", "llama", "mimo2", "minicpm", "minimax-m2", "mistral3", "olmo2", "olmoe"),
-            *("pangu-embedded", "phimoe", "plamo2", "qwen2", "qwen2vl", "qwen3", "qwen3moe", "rnd1", "rwkv6", "rwkv7"),
-            *("seed_oss", "smallthinker", "smollm3", "xverse"),
+            *("arcee", "baichuan", "chatglm", "cohere2", "command-r", "dbrx", "deci", "dream", "exaone", "exaone4"),
+            *("gemma", "gemma2", "gemma3", "glm4", "granite", "granite_swa", "granitemoe", "grovemoe"),
+            *("hunyuan-dense", "internlm2", "llada", "llada-moe", "llama", "maple", "mimo2", "minicpm", "minimax-m2"),
+            *("mistral3", "olmo2", "olmoe", "pangu-embedded", "phimoe", "qwen2", "qwen2vl", "qwen3", "qwen3moe"),
+            *("rnd1", "rwkv6", "seed_oss", "smallthinker", "smollm3", "spark2_5", "xverse"),
         ),
         LEAN,
     ),
     **dict.fromkeys(("apertus", "falcon", "gptneox", "nomic-bert-moe", "phi2"), Graph(0, MaskStays.NEVER, gated=False)),
     **dict.fromkeys(
-        ("bitnet", "mamba", "mamba2", "minicpm3", "olmo", "orion", "qwen", "stablelm"), Graph(1, MaskStays.NEVER)
+        (
+            *("hrm_text", "jais", "mamba", "mamba2", "minicpm3", "muse-glimmer", "olmo", "orion", "qwen", "rwkv7"),
+            "stablelm",
+        ),
+        Graph(1, MaskStays.NEVER),
     ),
     **dict.fromkeys(
         ("bloom", "gpt2", "mpt", "nemotron", "starcoder", "starcoder2"), Graph(1, MaskStays.NEVER, gated=False)
     ),
-    **dict.fromkeys(("falcon-h1", "gemma3n", "gpt-oss", "lfm2", "lfm2moe", "nemotron_h"), Graph(1, MaskStays.IF_SMALL)),
+    **dict.fromkeys(("minimax-01", "qwen3vlmoe", "qwen4exp"), Graph(4, MaskStays.NEVER)),
+    **dict.fromkeys(("mellum", "plamo2", "plamo3"), Graph(0, MaskStays.IF_SMALL)),
+    **dict.fromkeys(
+        ("falcon-h1", "gemma3n", "gpt-oss", "lfm2", "lfm2moe", "nemotron_h", "talkie"), Graph(1, MaskStays.IF_SMALL)
+    ),
     **dict.fromkeys(
         (
-            *("bailingmoe2", "exaone-moe", "glm4moe", "granitehybrid", "jamba", "laguna", "qwen35moe", "qwen3next"),
-            *("step35",),
+            *("bailingmoe3", "exaone-moe", "glm4moe", "granitehybrid", "jamba", "laguna", "qwen35moe"),
+            "step35",
         ),
         Graph(2, MaskStays.IF_SMALL),
     ),
-    **dict.fromkeys(("llama4", "nemotron_h_moe"), Graph(3, MaskStays.IF_SMALL)),
+    **dict.fromkeys(("bitnet", "llama4"), Graph(3, MaskStays.IF_SMALL)),
+    "nemotron_h_moe": Graph(3, MaskStays.IF_SMALL, gated=False),
+    **dict.fromkeys(("arctic", "ernie4_5"), Graph(4, MaskStays.IF_SMALL)),
     **dict.fromkeys(
-        ("afmoe", "bailingmoe", "deepseek", "deepseek2", "ernie4_5-moe", "hunyuan-moe", "mistral4", "qwen2moe"),
+        (
+            *("afmoe", "bailingmoe", "deepseek", "deepseek2", "dots3note", "ernie4_5-moe", "hunyuan-moe", "mistral4"),
+            "qwen2moe",
+        ),
         Graph(2, MaskStays.IF_SMALL, experts_stay=True),
     ),
+    "minimax-m3": Graph(experts_stay=True),
     "bert": Graph(0, MaskStays.NEVER, gated=False, widths=3),
-    "gemma-embedding": Graph(0, widths=3, two_masks=True),
-    **dict.fromkeys(("gemma4", "qwen35"), Graph(1)),
-    "grok": Graph(flash=False),
-    "jina-bert-v2": Graph(1, widths=3),
-    "modern-bert": Graph(widths=3, two_masks=True),
     "nomic-bert": Graph(1, widths=2),
-    "openelm": Graph(1, MaskStays.IF_SMALL),
+    "gemma-embedding": Graph(0, widths=3, two_masks=True),
+    **dict.fromkeys(("gemma4", "openelm", "qwen35", "qwen3next"), Graph(1)),
+    "grok": Graph(0, MaskStays.NEVER, flash=False),
+    "jina-bert-v2": Graph(1, widths=3),
+    "llama-embed": Graph(0, MaskStays.NEVER, embeds=True),
+    "modern-bert": Graph(widths=3, two_masks=True),
     "phi3": Graph(0),
-    "qwen3vl": Graph(3),
-    "qwen3vlmoe": Graph(4, MaskStays.NEVER),
+    "qwen3vl": Graph(4),
+    "t5": Graph(bias=True),
+    "t5encoder": Graph(bias=True, embeds=True),
 }
 """Architectures that are not here have two rows beside and a mask that stays, which is more than most do."""
 
@@ -119,12 +138,13 @@ def graph_of(shape: Shape) -> Graph:
 
 def compute_bytes(shape: Shape, configuration: Configuration, *, head: bool = True, copied_bytes: int = 0) -> int:
     """The compute buffer of a device that computes some layers, with ``head`` the logits too; the buffer for the output
-    is not in it. ``copied_bytes`` of weights that lie elsewhere are copied into it: their place is not used again for
-    the logits, while the attention scores, which come before, find it free."""
+    is not in it. ``copied_bytes`` of weights that lie elsewhere are copied into it, beside a layer's feed-forward
+    network; the logits come after them."""
     feed_forward, scores = _layer_rows(shape, configuration)
-    last = max(feed_forward, _logit_rows(shape, configuration) if head and shape.architecture not in ENCODERS else 0)
+    logits = head and shape.architecture not in ENCODERS and not graph_of(shape).embeds
+    last = _logit_rows(shape, configuration) if logits else 0
     row_bytes = _batch(configuration) * FLOAT_BYTES
-    return max(row_bytes * scores, row_bytes * last + copied_bytes)
+    return max(row_bytes * scores, row_bytes * last, row_bytes * feed_forward + copied_bytes)
 
 
 def touched_bytes(shape: Shape, configuration: Configuration) -> int:
@@ -138,14 +158,25 @@ def output_bytes(shape: Shape, configuration: Configuration) -> int:
 
 
 def input_bytes(shape: Shape, configuration: Configuration) -> int:
-    """What a graph is given: embeddings, masks, places in the cache. The CPU keeps it where devices compute all."""
-    rows = shape.n_embd + _mask_rows(shape, configuration) + _index_rows(shape, configuration)
+    """What a graph is given. The CPU keeps it where devices compute all: the masks and places, and the embeddings
+    twice, as they are looked up and as they might be given (build_inp_embd in src/llama-graph.cpp)."""
+    return given_bytes(shape, configuration) + 2 * embedding_bytes(shape, configuration)
+
+
+def given_bytes(shape: Shape, configuration: Configuration) -> int:
+    """Masks, places in the cache, and per-layer embeddings."""
+    rows = _mask_rows(shape, configuration) + _index_rows(shape, configuration)
     return _batch(configuration) * FLOAT_BYTES * (rows + shape.per_layer_width)
+
+
+def embedding_bytes(shape: Shape, configuration: Configuration) -> int:
+    """A row of the embedding's width for each token of a micro-batch, which is what goes from one layer to the next."""
+    return _batch(configuration) * FLOAT_BYTES * (shape.n_embd + shape.working.streams)
 
 
 def cached_cells(shape: Shape, configuration: Configuration) -> tuple[int, int]:
     """Tokens that layers with and without a window see: of the cache, or of the batch alone where none is kept."""
-    if shape.kv_width + shape.kv_window_width == 0:
+    if shape.kv_width + shape.kv_window_width == 0 or graph_of(shape).embeds:
         recurrence = RECURRENCES.get(shape.architecture)
         cells = 0 if recurrence and recurrence.layers is Layers.ALL else _batch(configuration)
         return cells, cells if shape.window or graph_of(shape).two_masks else 0
@@ -160,45 +191,131 @@ def windowed_cells(shape: Shape, configuration: Configuration) -> int:
     return cells if configuration.swa_full else min(cells, padded_cells(shape.window + _batch(configuration)))
 
 
+def compressed_cells(configuration: Configuration, tokens: int) -> int:
+    """Cells that hold so many tokens each; 0 where none are compressed. Source: dsv4_comp_size."""
+    return padded_cells(-(-padded_cells(configuration.context) // tokens)) if tokens else 0
+
+
 def _logit_rows(shape: Shape, configuration: Configuration) -> int:
     """The logits beside the last norm and what it is made of. A quantized cache has one row more, where the mask leaves
     room for it."""
     graph, mask = graph_of(shape), _mask_rows(shape, configuration)
-    beside = 2 + graph.beside + (shape.n_expert_used if graph.experts_stay else 0)
-    rows = (shape.n_vocab or 0) + beside * shape.n_embd
+    rows = (shape.n_vocab or 0) + (2 + graph.beside) * shape.n_embd + _waiting_rows(shape)
     match graph.mask_stays:
         case MaskStays.ALWAYS:
             return rows + mask + _index_rows(shape, configuration)
         case MaskStays.IF_SMALL:
             return rows + min(mask, shape.n_embd)
-    return rows + (shape.n_embd if configuration.kv_type != F16 and mask >= shape.n_embd else 0)
+    if configuration.kv_type != F16 and mask >= shape.n_embd:
+        return rows + shape.n_embd
+    return rows + _displaced_rows(shape, configuration, mask)
+
+
+def _displaced_rows(shape: Shape, configuration: Configuration, mask: int) -> int:
+    """Two masks of floats leave a hole that the last layer's feed-forward network fits into: the logits come after."""
+    last_layer = 3 * (shape.n_ff or 0) + shape.n_embd
+    return last_layer if shape.window and not flash(shape, configuration) and mask >= last_layer else 0
 
 
 def _layer_rows(shape: Shape, configuration: Configuration) -> tuple[int, int]:
-    """Rows of the feed-forward network's moment, and of the attention's: that of the scores, where there are some."""
-    graph, mask = graph_of(shape), _mask_rows(shape, configuration)
-    used = shape.n_expert_used * shape.n_embd  # what the used experts put out, until it is summed
-    waiting = used if graph.experts_stay else 0
-    common = mask + shape.per_layer_width + waiting
+    """Rows of the moment of the feed-forward network or of a scan, and of the attention's."""
+    common = _mask_rows(shape, configuration) + shape.per_layer_width + _stay_rows(shape, configuration)
+    feeding = common + max(_feed_forward_rows(shape), _scan_rows(shape, configuration))
+    return feeding, _attention_rows(shape, configuration, common)
+
+
+def _stay_rows(shape: Shape, configuration: Configuration) -> int:
+    """What is alive beside each layer: streams of residuals, and the rows of sparse layers that are still to come."""
+    chosen = min(shape.working.top_k, padded_cells(configuration.context))
+    return shape.working.streams + shape.working.sparse_layers * chosen
+
+
+def _expert_rows(shape: Shape) -> int:
+    """What the used experts put out, until it is summed."""
+    return shape.n_expert_used * (shape.working.expert_width or shape.n_embd)
+
+
+def _waiting_rows(shape: Shape) -> int:
+    """The same, where it waits for the shared expert's."""
+    return _expert_rows(shape) if graph_of(shape).experts_stay and shape.working.shared_experts else 0
+
+
+def _feed_forward_rows(shape: Shape) -> int:
+    graph, waiting = graph_of(shape), _waiting_rows(shape)
+    parts = 3 if graph.gated else 1
     n_ff_expert = shape.n_ff_expert or shape.n_ff or 0
     n_ff = max(shape.n_ff or 0, shape.n_expert_used * n_ff_expert)
-    feed_forward = common + (3 if graph.gated else 1) * n_ff + graph.widths * shape.n_embd
-    if shape.n_embd > 2 * n_ff_expert:  # else it fits where gate and up were (build_moe_ffn in src/llama-graph.cpp)
-        experts = used - waiting + 3 * shape.n_expert_used * n_ff_expert + (graph.widths + 1) * shape.n_embd
-        feed_forward = max(feed_forward, common + experts if used else 0)
+    dense = waiting + parts * n_ff + graph.widths * shape.n_embd
+    fits = graph.gated and shape.n_embd <= 2 * n_ff_expert  # where gate and up were: build_moe_ffn, src/llama-graph.cpp
+    if not shape.n_expert_used or fits:
+        return dense
+    experts = _expert_rows(shape) + parts * shape.n_expert_used * n_ff_expert + (graph.widths + 1) * shape.n_embd
+    return max(dense, experts)
+
+
+def _scan_rows(shape: Shape, configuration: Configuration) -> int:
+    """A recurrent layer's, with the state that it hands out."""
+    if not shape.working.mixer:
+        return 0
+    return shape.working.mixer + shape.working.mixer_state // _batch(configuration) + 3 * shape.n_embd
+
+
+def _attention_rows(shape: Shape, configuration: Configuration, common: int) -> int:
+    """The attention's moment; ``common`` rows are there in any layer."""
+    if shape.latent and shape.working.sparse_layers:
+        return _sparse_rows(shape, configuration)
+    if any(layer.compression for layer in shape.layers):
+        return _compressed_rows(shape, configuration)
+    common += _waiting_rows(shape)
     if flash(shape, configuration):
-        return feed_forward, common + _latent_rows(shape)
-    cells, _ = cached_cells(shape, configuration)
-    scores = common + shape.n_head * cells + (cells // 2 if shape.latent else 0)
+        return common + max(_latent_rows(shape), _block_rows(shape, configuration))
+    graph, (cells, _) = graph_of(shape), cached_cells(shape, configuration)
     queries = 2 * shape.n_head * shape.key_length or 2 * shape.n_embd
     values = _index_rows(shape, configuration) or shape.value_width
-    return feed_forward, scores + (3 + graph.beside) * shape.n_embd + queries + values
+    scores = _pairs(shape, configuration) + (cells // 2 if shape.latent else 0)
+    if graph.bias:  # the bias, and both added up; with the bucket that each pair of tokens falls into
+        scores = 3 * scores + 5 * cells // 2
+    return common + scores + (3 + graph.beside) * shape.n_embd + queries + values
+
+
+def _pairs(shape: Shape, configuration: Configuration) -> int:
+    """Scores of all heads for one token, in the layer with the most."""
+    cells, windowed = cached_cells(shape, configuration)
+    return max((shape.n_head_full or shape.n_head) * cells, shape.n_head * min(windowed, cells))
 
 
 def _latent_rows(shape: Shape) -> int:
     """Flash attention in latent space: each head's query and value are as wide as the latent ones, and all are there at
     once, with the layer's input and its norm (build_attn_mha in src/llama-graph.cpp)."""
     return shape.n_head * (shape.key_length + shape.value_length) + 2 * shape.n_embd if shape.latent else 0
+
+
+def _block_rows(shape: Shape, configuration: Configuration) -> int:
+    """Where blocks of tokens are picked: each indexing head's scores and the mask made of them, the mask as floats, and
+    queries (the branch of prompts in src/models/minimax-m3.cpp)."""
+    heads, (cells, _) = shape.working.block_heads, cached_cells(shape, configuration)
+    if not heads:
+        return 0
+    return (2 * heads + 1) * cells + 2 * shape.n_head * shape.key_length + 4 * shape.n_embd
+
+
+def _sparse_rows(shape: Shape, configuration: Configuration) -> int:
+    """Latent attention to picked tokens: masks of two kinds, the indexer's scores and the mask made of them lie between
+    the latent queries and values (build_attn for k_dsa in src/llama-graph.cpp)."""
+    cells, windowed = cached_cells(shape, configuration)
+    latent = shape.n_head * (shape.key_length + 2 * shape.value_length) + 4 * shape.n_embd
+    masks = 2 * cells + windowed if flash(shape, configuration) else 4 * cells + windowed + _pairs(shape, configuration)
+    return _stay_rows(shape, configuration) + latent + masks
+
+
+def _compressed_rows(shape: Shape, configuration: Configuration) -> int:
+    """Attention to a window and, before it, to cells that hold several tokens (src/models/deepseek4.cpp)."""
+    context, windowed = padded_cells(configuration.context), windowed_cells(shape, configuration)
+    rows = _stay_rows(shape, configuration) + 3 * shape.n_head * shape.key_length + 2 * shape.n_embd
+    if flash(shape, configuration):
+        return rows + 5 * context // 8
+    cells = max(compressed_cells(configuration, layer.compression) for layer in shape.layers)
+    return rows + context // 2 + shape.n_head * (cells + windowed)
 
 
 def _mask_rows(shape: Shape, configuration: Configuration) -> int:
@@ -216,7 +333,8 @@ def _index_rows(shape: Shape, configuration: Configuration) -> int:
 
 def flash(shape: Shape, configuration: Configuration) -> bool:
     """Whether there is flash attention: it was asked for, and llama.cpp has it for this architecture."""
-    return configuration.flash_attention and graph_of(shape).flash
+    graph = graph_of(shape)
+    return configuration.flash_attention and graph.flash and not graph.bias
 
 
 def _batch(configuration: Configuration) -> int:

@@ -3,7 +3,7 @@
 What was asked for (context, type of the cache, layers on the GPU) is never changed: if it doesn't fit, nothing does.
 The rest gives way in this order, each step only where those before it were not enough:
 
-1. everything on the GPUs, the cache in f16, 512 tokens at once, with flash attention
+1. everything on the GPUs, the cache in f16, 512 tokens at once, with flash attention where they have a kernel for it
 2. of a mixture of experts: the experts of some layers on the CPU, as few as it takes. A token uses a few of them, so
    this costs the least speed, and no quality.
 3. the cache in q8_0: half the size for a loss that is hardly measurable, which is less than what comes next
@@ -70,12 +70,12 @@ def _in_order(placer: Placer, want: Want, contexts: Sequence[int]) -> Iterator[C
 
 def _on_cpu(placer: Placer, want: Want, contexts: Sequence[int]) -> Iterator[Configuration]:
     for context in contexts:
-        yield from _settings(placer.shape, want, context, flashes=False)
+        yield from _settings(placer.shape, want, context, flashes=False, quantizes=True)
 
 
 def _on_devices(placer: Placer, want: Want, context: int, layers: int) -> Iterator[Configuration]:
     """Exactly so many layers on devices. What they have no room for is told as well, for its gap to be known."""
-    for settings in _settings(placer.shape, want, context, flashes=True):
+    for settings in _on_device_settings(placer, want, context):
         wanted = replace(settings, gpu_layers=layers)
         fitting = placer.spread(wanted)
         if fitting is None and placer.shape.n_expert:
@@ -86,14 +86,14 @@ def _on_devices(placer: Placer, want: Want, context: int, layers: int) -> Iterat
 def _on_both(placer: Placer, want: Want, contexts: Sequence[int]) -> Iterator[Configuration]:
     """As many layers on devices as there is room for at the wanted context. Where a device's memory is the machine's
     own, that is no way to save any: less context is then had without it."""
-    wanted = next(_settings(placer.shape, want, contexts[0], flashes=True))
+    wanted = next(_on_device_settings(placer, want, contexts[0]))
     if placer.shape.n_expert:
-        wanted = replace(wanted, cpu_expert_layers=placer.shape.n_layer)
+        wanted = replace(wanted, cpu_expert_layers=placer.expert_layers)
     layers = placer.most_layers(wanted)
     experts = wanted.cpu_expert_layers
     shared = any(map(shares_memory, placer.devices))
     for context in contexts[:1] if shared else contexts:
-        for settings in _settings(placer.shape, want, context, flashes=True):
+        for settings in _on_device_settings(placer, want, context):
             fitting = placer.spread(replace(settings, gpu_layers=layers, cpu_expert_layers=experts))
             if layers and fitting is not None:
                 yield fitting
@@ -103,7 +103,7 @@ def _on_both(placer: Placer, want: Want, contexts: Sequence[int]) -> Iterator[Co
 
 def _fewest_experts(placer: Placer, wanted: Configuration) -> Configuration | None:
     """With the experts of as few layers on the CPU as the devices' memory takes; None if that of all is too few."""
-    low, high = 1, placer.shape.n_layer
+    low, high = 1, placer.expert_layers
     best = placer.spread(replace(wanted, cpu_expert_layers=high))
     while best is not None and low < high:
         middle = (low + high) // 2
@@ -115,9 +115,16 @@ def _fewest_experts(placer: Placer, wanted: Configuration) -> Configuration | No
     return best
 
 
-def _settings(shape: Shape, want: Want, context: int, *, flashes: bool) -> Iterator[Configuration]:
+def _on_device_settings(placer: Placer, want: Want, context: int) -> Iterator[Configuration]:
+    """With flash attention, and a quantized cache which takes it, where every device has a kernel for these heads."""
+    flashes = placer.flashes
+    return _settings(placer.shape, want, context, flashes=flashes, quantizes=flashes)
+
+
+def _settings(shape: Shape, want: Want, context: int, *, flashes: bool, quantizes: bool) -> Iterator[Configuration]:
     """The cache's type, then what is computed at once. A model that keeps no cache, or none that can be quantized, has
-    f16; an encoder reads a text in one go. ``flashes``: with flash attention, if nothing is said of that."""
+    f16; an encoder reads a text in one go. ``flashes``: with flash attention, if nothing is said of that; with
+    ``quantizes`` the cache may be quantized unasked."""
     flash_attention = flashes if want.flash_attention is None else want.flash_attention
     first = Configuration(
         context,
@@ -130,7 +137,7 @@ def _settings(shape: Shape, want: Want, context: int, *, flashes: bool) -> Itera
         yield replace(first, ubatch=context)
         return
     yield first
-    if want.kv_type is None and want.flash_attention is not False and takes_quantized_cache(shape):
+    if quantizes and want.kv_type is None and want.flash_attention is not False and takes_quantized_cache(shape):
         first = replace(first, kv_type=Q8_0, flash_attention=True)
         yield first
     for ubatch in SMALLER_UBATCHES:
@@ -138,4 +145,6 @@ def _settings(shape: Shape, want: Want, context: int, *, flashes: bool) -> Itera
 
 
 def takes_quantized_cache(shape: Shape) -> bool:
-    return shape.kv_width + shape.kv_window_width > 0 and quantizable(shape) and graph_of(shape).flash
+    """Whether there is a cache to quantize, of whole blocks, and flash attention, which a quantized one takes."""
+    graph = graph_of(shape)
+    return shape.kv_width + shape.kv_window_width > 0 and quantizable(shape) and graph.flash and not graph.bias

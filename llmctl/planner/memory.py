@@ -14,9 +14,9 @@ from itertools import accumulate
 
 from llmctl.gguf.layers import ENCODERS
 from llmctl.gguf.quant import QUANT_BY_NAME
-from llmctl.planner.compute import flash, padded_cells, windowed_cells
+from llmctl.planner.compute import compressed_cells, flash, padded_cells, windowed_cells
 from llmctl.types.machine import Machine
-from llmctl.types.model import Shape, Weights
+from llmctl.types.model import Layer, Shape, Weights
 from llmctl.types.plan import Configuration
 
 MARGIN_BYTES = 512 << 20  # for the process itself, its vocabulary, and what others start meanwhile
@@ -29,7 +29,7 @@ ROOM_PARTS, ROOM_BYTES = 5, 8 << 30
 
 
 # Which weight types the CPU backend lays out anew in a second, anonymous buffer (CPU_REPACK in its log), by what the
-# processor must have; rows must also come in eights, as they do in every model here.
+# processor must have; what has no rows by the eight is ``Weights.unpackable_bytes``.
 # Source: ggml_repack_get_optimal_repack_type in ggml/src/ggml-cpu/repack.cpp of llama.cpp 0c1e570.
 REPACKED: Mapping[frozenset[str], frozenset[str]] = {
     frozenset({"AVX2"}): frozenset({"Q4_0", "Q4_K", "IQ4_NL", "MXFP4"}),
@@ -48,7 +48,13 @@ def kv_bytes(shape: Shape, configuration: Configuration) -> int:
     full_width, window_width = shape.kv_width, shape.kv_window_width
     if not flash(shape, configuration):
         full_width, window_width = full_width + shape.kv_padding, window_width + shape.kv_window_padding
-    return configuration.sequences * element_bytes(configuration.kv_type, full_width * cells + window_width * windowed)
+    elements = full_width * cells + window_width * windowed + compressed_elements(shape, configuration)
+    return configuration.sequences * element_bytes(configuration.kv_type, elements)
+
+
+def compressed_elements(shape: Shape, configuration: Configuration) -> int:
+    """What is kept of tokens in cells that hold several (llama_kv_cache_dsv4)."""
+    return sum(layer.compressed_width * compressed_cells(configuration, layer.compression) for layer in shape.layers)
 
 
 def element_bytes(kv_type: str, elements: int) -> int:
@@ -152,31 +158,33 @@ class Stack:
 
 
 def stack(shape: Shape, weights: Weights, configuration: Configuration) -> Stack:
-    """Per layer where header or shape say it of each, else in equal parts."""
-    n_layer, head = shape.n_layer, head_bytes(shape, weights)
+    """Per layer where header or shape say it of each, else in equal parts. Layers for drafting come last: they cache
+    nothing."""
+    n_layer, n_weighted, head = shape.n_layer, shape.n_layer + shape.n_draft, head_bytes(shape, weights)
     in_layers = weights.total_bytes - weights.embedding_bytes - head
     kv, state = kv_bytes(shape, configuration), state_bytes(shape, configuration)
     if not shape.layers:
         kv_layers, state_layers = _equal(kv, n_layer), _equal(state, n_layer)
     else:
-        cells, windowed = padded_cells(configuration.context), windowed_cells(shape, configuration)
-        padded = not flash(shape, configuration)
-        kv_layers = [
-            configuration.sequences
-            * element_bytes(
-                configuration.kv_type,
-                (one.kv_width + one.padding * padded) * (windowed if one.windowed else cells),
-            )
-            for one in shape.layers
-        ]
-        state_layers = [one.state_bytes * configuration.sequences for one in shape.layers]
-    known = len(weights.layer_bytes) == n_layer
+        kv_layers = [_layer_kv_bytes(shape, layer, configuration) for layer in shape.layers]
+        state_layers = [layer.state_bytes * configuration.sequences for layer in shape.layers]
+    known = len(weights.layer_bytes) == n_weighted
+    drafting = [0] * shape.n_draft
     return Stack(
-        weights=_sums([*(weights.layer_bytes if known else _equal(in_layers, n_layer)), head]),
-        experts=_sums([*(weights.layer_expert_bytes if known else _equal(weights.expert_bytes, n_layer)), 0]),
-        kv=_sums([*kv_layers, 0]),
-        state=_sums([*state_layers, 0]),
+        weights=_sums([*(weights.layer_bytes if known else _equal(in_layers, n_layer) + drafting), head]),
+        experts=_sums(
+            [*(weights.layer_expert_bytes if known else _equal(weights.expert_bytes, n_layer) + drafting), 0]
+        ),
+        kv=_sums([*kv_layers, *drafting, 0]),
+        state=_sums([*state_layers, *drafting, 0]),
     )
+
+
+def _layer_kv_bytes(shape: Shape, layer: Layer, configuration: Configuration) -> int:
+    cells = windowed_cells(shape, configuration) if layer.windowed else padded_cells(configuration.context)
+    width = layer.kv_width + (0 if flash(shape, configuration) else layer.padding)
+    elements = width * cells + layer.compressed_width * compressed_cells(configuration, layer.compression)
+    return configuration.sequences * element_bytes(configuration.kv_type, elements)
 
 
 def _equal(total: int, parts: int) -> list[int]:

@@ -7,8 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
-from llmctl.planner.compute import FLOAT_BYTES, compute_bytes, input_bytes, output_bytes, touched_bytes
+from llmctl.gguf.layers import SHARED_TABLE
+from llmctl.planner.compute import (
+    compute_bytes,
+    embedding_bytes,
+    given_bytes,
+    input_bytes,
+    output_bytes,
+    touched_bytes,
+)
 from llmctl.planner.devices import borrowed_bytes, devices
+from llmctl.planner.flash_kernels import has_kernel
 from llmctl.planner.memory import (
     Stack,
     kv_bytes,
@@ -18,6 +27,7 @@ from llmctl.planner.memory import (
     state_bytes,
     vocabulary_bytes,
 )
+from llmctl.planner.memory_rows import as_engine_says, device_memory
 from llmctl.planner.parts import Part, parts
 from llmctl.types.machine import Accelerator, Machine
 from llmctl.types.model import Shape, Weights
@@ -25,9 +35,8 @@ from llmctl.types.plan import CPU, Allocation, Configuration, DeviceMemory, Memo
 
 COPIES = 4  # of its inputs, where devices work on several micro-batches at once: GGML_SCHED_MAX_COPIES
 # A layer's matrices that stay on the CPU are copied to a device one after the other (ggml_backend_sched_split_graph):
-# one of the three of its experts, or of its feed-forward network.
+# one of the three of its experts, or of its feed-forward network, where the largest isn't known.
 COPIED_OF_LAYER = 3
-HOST_BUFFERS = (CPU, "host")  # CPU, CUDA_Host, Vulkan_Host
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +66,7 @@ class Placer:
 
     ``beside_bytes`` of other models' weights are loaded with it, into the memory of the device with its head: a vision
     projector, a draft model. ``spare_bytes`` of the machine's memory are to stay free for other programs, or the margin
-    if that is more.
+    if that is more. ``flashes``: whether every device has a flash attention kernel for this model.
     """
 
     def __init__(
@@ -67,6 +76,7 @@ class Placer:
         self.spare_bytes = spare_bytes
         self.devices = devices(machine)
         self.repacked_types = repacked_types(machine)
+        self.flashes = all(has_kernel(device, shape) for device in self.devices)
         self._stacks: dict[tuple[int, str, int, bool], Stack] = {}
 
     @property
@@ -76,8 +86,13 @@ class Placer:
 
     @property
     def height(self) -> int:
-        """All that can be put on devices: the layers and the output head."""
-        return self.shape.n_layer + 1
+        """All that llama.cpp counts on devices: the layers, those for drafting too, and the output head."""
+        return self.shape.n_layer + self.shape.n_draft + 1
+
+    @property
+    def expert_layers(self) -> int:
+        """Layers whose experts may stay on the CPU: those for drafting too, where their experts are loaded."""
+        return self.shape.n_layer + (self.shape.n_draft if self.weights.draft_layer_bytes else 0)
 
     def stack(self, configuration: Configuration) -> Stack:
         key = (configuration.context, configuration.kv_type, configuration.ubatch, configuration.flash_attention)
@@ -166,7 +181,7 @@ class Placer:
 
     def _needs(self, configuration: Configuration, begin: int, end: int, counts: tuple[int, ...]) -> int:
         weights, kv, state = self._cut(configuration, begin, end)
-        return weights + kv + state + self._device_compute(configuration, end, counts)
+        return weights + kv + state + self._device_compute(configuration, begin, end, counts)
 
     def _cut(self, configuration: Configuration, begin: int, end: int) -> tuple[int, int, int]:
         """Weights, cache and state of the layers from ``begin`` on, experts that stay on the CPU left out."""
@@ -179,23 +194,43 @@ class Placer:
             model.state[end] - model.state[begin],
         )
 
-    def _device_compute(self, configuration: Configuration, end: int, counts: tuple[int, ...]) -> int:
-        """The buffer of a device whose layers end before ``end``.
-
-        Where several devices hold all of a model, they work on different micro-batches at once, and each keeps COPIES
-        of its inputs (ggml_backend_sched; logs of 2 to 8 cards have just that much more). Weights that stay on the CPU
-        are copied to the device for long prompts, some at a time (op_offload).
-        """
-        model, copied = self.stack(configuration), 0
-        if configuration.cpu_expert_layers:
-            copied = model.largest_experts_bytes // COPIED_OF_LAYER
-        if configuration.gpu_layers < self.height:
-            copied = max(copied, (model.largest_layer_bytes - model.largest_experts_bytes) // COPIED_OF_LAYER)
-        size = compute_bytes(self.shape, configuration, head=end == self.height, copied_bytes=copied)
+    def _device_compute(self, configuration: Configuration, begin: int, end: int, counts: tuple[int, ...]) -> int:
+        """The buffer of a device with the layers from ``begin`` to before ``end``. The first one computes with what is
+        copied to it."""
+        first = begin == self.height - configuration.gpu_layers
+        copied = self._copied_bytes(configuration) if first else 0
+        shared = self.shape.architecture in SHARED_TABLE
+        head = first if shared else end == self.height
+        size = compute_bytes(self.shape, configuration, head=head, copied_bytes=copied)
+        table = self.weights.embedding_bytes if shared and first else 0  # copied too
         if not self._in_turns(configuration, counts):
-            return size
-        embeddings = min(configuration.ubatch, configuration.context) * FLOAT_BYTES * self.shape.n_embd
-        return size + (COPIES - 1) * input_bytes(self.shape, configuration) + embeddings
+            return size + table
+        return size + COPIES * table + self._turns_bytes(configuration, first=first)
+
+    def _copied_bytes(self, configuration: Configuration) -> int:
+        """Weights that stay on the CPU are copied to the first device for long prompts, some at a time (op_offload),
+        and so is the cache of a layer. Weights of looped layers stay until the last pass is done with them."""
+        model = self.stack(configuration)
+        on_cpu = self.height - configuration.gpu_layers
+        if self.shape.passes > 1:
+            return model.weights[on_cpu]
+        copied, weights = 0, self.weights
+        if configuration.cpu_expert_layers:
+            copied = weights.expert_matrix_bytes or model.largest_experts_bytes // COPIED_OF_LAYER
+        if on_cpu:
+            dense = (model.largest_layer_bytes - model.largest_experts_bytes) // COPIED_OF_LAYER
+            cache = max(after - before for before, after in pairwise(model.kv[: on_cpu + 1]))
+            copied = max(copied, weights.matrix_bytes or dense, cache)
+        return copied
+
+    def _turns_bytes(self, configuration: Configuration, *, first: bool) -> int:
+        """Where several devices hold all of a model, they work on different micro-batches at once, and each keeps
+        COPIES of what it is given (ggml_backend_sched); what comes from the device before, twice. Looped layers go from
+        one device to another and back in each pass."""
+        embeddings = embedding_bytes(self.shape, configuration)
+        masks = (COPIES - 1) * given_bytes(self.shape, configuration)
+        again = 3 * self.shape.n_layer // 2 if self.shape.passes > 1 else 0
+        return masks + (again + (COPIES - 1 if first else 2 * COPIES)) * embeddings
 
     def _in_turns(self, configuration: Configuration, counts: Sequence[int]) -> bool:
         """Whether several devices hold all of a model. Source: pipeline_parallel in src/llama-context.cpp."""
@@ -206,23 +241,23 @@ class Placer:
         self, device: Accelerator, configuration: Configuration, begin: int, end: int, counts: tuple[int, ...]
     ) -> DeviceMemory:
         weights, kv, state = self._cut(configuration, begin, end)
-        compute = self._device_compute(configuration, end, counts)
-        return _row(device.id, weights, 0, kv, state, compute, device.memory_free_bytes or 0)
+        compute = self._device_compute(configuration, begin, end, counts)
+        return device_memory(device.id, weights, 0, kv, state, compute, device.memory_free_bytes or 0)
 
     def _host_row(self, configuration: Configuration) -> DeviceMemory:
-        """What stays with the CPU when devices have layers: the last ``gpu_layers`` with the head."""
+        """What stays with the CPU when devices have layers: the last ``gpu_layers`` with the head. Prompts are computed
+        on the devices all the same, so its buffer holds what the graph is given."""
         shape, weights, first = self.shape, self.weights, self.height - configuration.gpu_layers
         model = self.stack(configuration)
         on_devices, kv, state = self._cut(configuration, first, self.height)
         streamed = model.weights[-1]
         here = streamed + self.beside_bytes - on_devices
         repacked = self._repacked(configuration, here, streamed)
-        reserved = compute_bytes(shape, configuration, head=False) if first else 0
         inputs = input_bytes(shape, configuration)
         if self._in_turns(configuration, configuration.layers_per_device):
             inputs *= COPIES - 1
-        compute = max(reserved, inputs) + output_bytes(shape, configuration)
-        return _row(
+        compute = inputs + output_bytes(shape, configuration)
+        return device_memory(
             CPU,
             weights.embedding_bytes + weights.tied_bytes + here - repacked,
             repacked,
@@ -235,7 +270,7 @@ class Placer:
     def _on_cpu(self, configuration: Configuration, allocation: Allocation | None) -> Placement:
         shape, total = self.shape, self.weights.total_bytes
         repacked = self._repacked(configuration, 1, 1)
-        row = _row(
+        row = device_memory(
             CPU,
             total + self.beside_bytes - repacked,
             repacked,
@@ -250,13 +285,14 @@ class Placer:
         """The second copy of what is computed on the CPU: ``here`` of ``streamed`` bytes, types evenly spread."""
         if not configuration.repack or not streamed:
             return 0
-        anonymous = self.repacked_types
-        return sum(size for name, size in self.weights.type_bytes.items() if name in anonymous) * here // streamed
+        plain = self.weights.unpackable_bytes
+        repackable = {name: size - plain.get(name, 0) for name, size in self.weights.type_bytes.items()}
+        return sum(size for name, size in repackable.items() if name in self.repacked_types) * here // streamed
 
     def _told(
         self, configuration: Configuration, rows: Sequence[DeviceMemory], allocation: Allocation | None
     ) -> Placement:
-        asked = None if allocation is None else _as_engine_says(rows, allocation)
+        asked = None if allocation is None else as_engine_says(rows, allocation)
         # The last row is that of the device with the output head.
         untouched = max(0, rows[-1].compute_bytes - touched_bytes(self.shape, configuration))
         memory = self._memory(rows, untouched)
@@ -297,31 +333,3 @@ class Placer:
 
 def _room(available_bytes: int) -> int:
     return available_bytes - margin_bytes(available_bytes)
-
-
-def _row(name: str, weights: int, repacked: int, kv: int, state: int, compute: int, available: int) -> DeviceMemory:
-    total = weights + repacked + kv + state + compute
-    return DeviceMemory(name, weights, repacked, kv, state, compute, total, available)
-
-
-def _as_engine_says(rows: Sequence[DeviceMemory], allocation: Allocation) -> list[DeviceMemory] | None:
-    """The rows with the engine's sums for cache, state and compute: caches are divided among devices as before. None
-    where its buffers are not of as many devices."""
-    on_host = {name: size for name, size in allocation.compute_bytes.items() if name.lower().endswith(HOST_BUFFERS)}
-    on_devices = [size for name, size in allocation.compute_bytes.items() if name not in on_host]
-    if len(on_devices) != len(rows) - 1:
-        return None
-    computes = [sum(on_host.values()) + allocation.output_bytes, *on_devices]
-    kv, state = sum(row.kv_bytes for row in rows), sum(row.state_bytes for row in rows)
-    return [
-        _row(
-            row.device,
-            row.weights_bytes,
-            row.repacked_bytes,
-            allocation.kv_bytes * row.kv_bytes // kv if kv else 0,
-            allocation.state_bytes * row.state_bytes // state if state else 0,
-            compute,
-            row.available_bytes,
-        )
-        for row, compute in zip(rows, computes, strict=True)
-    ]

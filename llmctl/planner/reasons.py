@@ -58,14 +58,15 @@ class Reasons:
             why = "what it was trained for" if settings.context == shape.context_train else "what fits"
             yield f"{settings.context:,} tokens of context instead of {usual:,}: {why}"
         if placement.accelerator is not None:
-            layers = max(0, settings.gpu_layers - 1)  # the output head is one, and the first
+            layers = max(0, settings.gpu_layers - 1 - shape.n_draft)  # the output head goes first, then draft layers
             used = [row.device for row in placement.memory.by_device[1:]]
             yield f"{layers} of {shape.n_layer} layers on {_cards(used, self.machine)}"
             if shares_memory(placement.accelerator):
                 taken = units.size(sum(row.total_bytes for row in placement.memory.by_device))
                 yield f"the GPU shares the machine's memory: {taken} is taken in all"
         if settings.cpu_expert_layers:
-            yield f"the experts of {settings.cpu_expert_layers} of {shape.n_layer} layers stay on the CPU"
+            layers = min(settings.cpu_expert_layers, shape.n_layer)
+            yield f"the experts of {layers} of {shape.n_layer} layers stay on the CPU"
         if settings.kv_type != (self.want.kv_type or F16):
             yield f"the KV cache is kept in {settings.kv_type}, half the size of f16: what fits"
         if settings.ubatch < UBATCH:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from llmctl.planner.memory import element_bytes
+from llmctl.planner.memory import element_bytes, head_bytes
 from llmctl.types.model import Shape, Weights
 from llmctl.types.plan import F16
 
@@ -12,9 +12,15 @@ HYBRID_ATTENTION = 0.25  # three of four layers are recurrent in Qwen3.5 and its
 
 
 def active_bytes(weights: Weights, shape: Shape) -> dict[str, float]:
-    """Bytes that one token streams, by weight type: all of them, of routed experts the used share."""
+    """Bytes that one token streams, by weight type: all of them, of routed experts the used share; those in looped
+    layers once for each pass."""
     used, experts = active_expert_bytes(weights, shape), _expert_bytes(weights)
-    return {name: size - experts.get(name, 0) + used.get(name, 0) for name, size in weights.type_bytes.items()}
+    once = {name: size - experts.get(name, 0) + used.get(name, 0) for name, size in weights.type_bytes.items()}
+    if shape.passes == 1:
+        return once
+    streamed = sum(weights.type_bytes.values())
+    again = (shape.passes - 1) * (1 - head_bytes(shape, weights) / streamed if streamed else 0)
+    return {name: size * (1 + again) for name, size in once.items()}
 
 
 def active_expert_bytes(weights: Weights, shape: Shape) -> dict[str, float]:

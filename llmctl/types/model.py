@@ -33,12 +33,44 @@ class Source:
 @dataclass(frozen=True, slots=True)
 class Layer:
     """What one layer keeps: ``kv_width`` elements of each token, of the last ones only if it is ``windowed``, and
-    ``state_bytes`` of recurrent state for each sequence. ``padding`` as in ``Shape``."""
+    ``state_bytes`` of recurrent state for each sequence. ``padding`` as in ``Shape``. Beside that, ``compressed_width``
+    elements for every ``compression`` tokens."""
 
     kv_width: int
     windowed: bool = False
     state_bytes: int = 0
     padding: int = 0
+    compression: int = 0
+    compressed_width: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """Elements of a head's key and value, and how many heads of queries share them."""
+
+    key_length: int
+    value_length: int
+    group: int
+
+
+@dataclass(frozen=True, slots=True)
+class Working:
+    """What a layer's graph holds besides attention and feed-forward network, in elements for each token.
+
+    ``streams`` of residuals are carried beside a layer (hyper connections, attention over earlier layers). ``mixer`` is
+    what a recurrent layer with a scan has at once, ``mixer_state`` the elements of the state that it hands out, for all
+    tokens together. An indexer picks ``top_k`` tokens in each of ``sparse_layers``; with ``block_heads`` it scores
+    blocks of tokens, by so many heads. ``expert_width`` is that of what routed experts work in, 0 that of all else.
+    """
+
+    streams: int = 0
+    mixer: int = 0
+    mixer_state: int = 0
+    top_k: int = 0
+    sparse_layers: int = 0
+    block_heads: int = 0
+    expert_width: int = 0
+    shared_experts: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +88,12 @@ class Shape:
     ``n_ff_expert`` the feed-forward width of one expert; 0 is unknown. With ``latent`` attention (MLA) the key is the
     latent vector and no value is kept. ``per_layer_width`` elements of per-layer embeddings go through the graph with
     each token. ``n_merge`` pairs of a byte-pair vocabulary are kept beside its tokens; 0 is none, or unknown.
+
+    ``n_layer`` are the layers that are run, ``n_draft`` those behind them that only draft tokens: they are not run, but
+    llama.cpp counts them on devices. ``passes`` is how often the weights of a layer are run for one token: more than
+    once where layers are looped, and each pass has a cache of its own. ``n_head_full`` are the most heads of a layer
+    that sees all tokens, where windowed ones have more; 0 where that isn't known. ``heads`` are the kinds of heads that
+    there are; empty where they aren't known.
     """
 
     architecture: str
@@ -80,6 +118,11 @@ class Shape:
     latent: bool = False
     per_layer_width: int = 0
     n_merge: int = 0
+    n_draft: int = 0
+    passes: float = 1.0
+    n_head_full: int = 0
+    heads: tuple[Heads, ...] = ()
+    working: Working = Working()
     layers: tuple[Layer, ...] = ()
 
 
@@ -92,7 +135,10 @@ class Weights:
     ``tied_bytes`` the token table where it is (a device with the head has a copy of its own); ``expert_bytes`` all
     routed experts; ``type_bytes`` bytes per ggml weight type of all that takes part in matrix products, of which
     ``expert_type_bytes`` lie in routed experts (empty: in proportion). ``layer_bytes`` is everything in each layer, in
-    order, of which ``layer_expert_bytes`` are routed experts; both are empty where only sums are known.
+    order, those for drafting last, of which ``layer_expert_bytes`` are routed experts; both are empty where only sums
+    are known. ``draft_layer_bytes`` of layers for drafting are loaded although nothing is drafted, and never streamed;
+    ``unpackable_bytes`` by type are what CPU kernels never repack, whatever its type. ``matrix_bytes`` and
+    ``expert_matrix_bytes`` are those of the largest matrix in a layer, experts apart; 0 is unknown.
     ``exact`` is True when read from a header, False when derived from the catalogue's figures.
     """
 
@@ -105,6 +151,10 @@ class Weights:
     tied_bytes: int = 0
     layer_bytes: tuple[int, ...] = ()
     layer_expert_bytes: tuple[int, ...] = ()
+    draft_layer_bytes: int = 0
+    unpackable_bytes: Mapping[str, int] = field(default_factory=dict)
+    matrix_bytes: int = 0
+    expert_matrix_bytes: int = 0
 
 
 class Thinking(StrEnum):

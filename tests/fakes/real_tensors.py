@@ -20,7 +20,7 @@ TIED = frozenset(
     {
         *("gemma3-270m", "gemma3-1b", "gemma4-12b", "granite-3b-code", "lfm2-1.2b", "llama-3.2-1b", "llama-3.2-3b"),
         *("qwen3-0.6b", "qwen3-4b", "smollm2-135m", "smollm2-360m", "smollm2-1.7b", "granite4-3b", "smollm3-3b"),
-        *("phi4-mini", "ministral3-3b", "granitemoe-3b", "ernie4_5-0.3b", "gpt2"),
+        *("phi4-mini", "ministral3-3b", "granitemoe-3b", "ernie4_5-0.3b", "gpt2", "bitnet-2b"),
     }
 )
 """Their token table is the output head as well."""
@@ -46,11 +46,16 @@ class Figures:
         self.architecture = str(metadata["general.architecture"])
         found: dict[str, Any] = {key.partition(".")[2]: value for key, value in metadata.items()}
         self.vocab, self.embd, self.layers = found["vocab_size"], found["embedding_length"], found["block_count"]
-        self.heads, kv = found["attention.head_count"], found["attention.head_count_kv"]
+        heads = found["attention.head_count"]
+        self.layer_heads = heads if isinstance(heads, list) else [heads] * self.layers
+        self.heads, kv = max(self.layer_heads), found.get("attention.head_count_kv", heads)
         self.kv_heads = kv if isinstance(kv, list) else [kv] * self.layers
         self.key = found.get("attention.key_length", self.embd // self.heads)
         self.value = found.get("attention.value_length", self.embd // self.heads)
-        self.ff, self.experts = found["feed_forward_length"], found.get("expert_count", 0)
+        ff = found["feed_forward_length"]
+        self.layer_ff = ff if isinstance(ff, list) else [ff] * self.layers
+        self.ff, self.experts = max(self.layer_ff), found.get("expert_count", 0)
+        self.drafting = found.get("nextn_predict_layers", 0)
         self.expert_ff = found.get("expert_feed_forward_length", self.ff)
         self.dense_first = found.get("leading_dense_block_count", 0)
         self.shared = found.get("expert_shared_count", 0)
@@ -71,7 +76,7 @@ def _norms(figures: Figures, *names: str) -> Shapes:
 
 
 def _attention(figures: Figures, layer: int) -> Shapes:
-    heads, kv_heads = figures.heads, figures.kv_heads[layer]
+    heads, kv_heads = figures.layer_heads[layer], figures.kv_heads[layer]
     yield "attn_q.weight", (figures.embd, heads * figures.key)
     yield "attn_k.weight", (figures.embd, kv_heads * figures.key)
     yield "attn_v.weight", (figures.embd, kv_heads * figures.value)
@@ -227,18 +232,80 @@ def _gpt2(figures: Figures, layer: int) -> Shapes:
         yield f"{name}.bias", (outer,)
 
 
+def _jais(figures: Figures, layer: int) -> Shapes:
+    yield from _gpt2(figures, layer)
+    yield from (("ffn_gate.weight", (figures.embd, figures.ff)), ("ffn_gate.bias", (figures.ff,)))
+
+
+def _bitnet(figures: Figures, layer: int) -> Shapes:
+    yield from _llama(figures, layer)
+    yield from (("attn_sub_norm.weight", (figures.embd,)), ("ffn_sub_norm.weight", (figures.ff,)))
+
+
+def _deci(figures: Figures, layer: int) -> Shapes:
+    """Layers without heads have no attention, those without key heads one matrix in its place."""
+    if figures.kv_heads[layer]:
+        yield from _norms(figures, "attn_norm.weight")
+        yield from _attention(figures, layer)
+    elif figures.layer_heads[layer]:
+        yield from (("attn_norm.weight", (figures.embd,)), ("attn_output.weight", (figures.embd, figures.embd)))
+    if figures.layer_ff[layer]:
+        yield from _norms(figures, "ffn_norm.weight")
+        yield from _gated(figures, figures.layer_ff[layer])
+
+
+def _mixture(figures: Figures, layer: int) -> Shapes:
+    """After the dense layers, experts and a shared one of their width; with what drafting takes in the last layers."""
+    if layer < figures.dense_first:
+        yield from _gated(figures, figures.ff)
+    else:
+        yield from _experts(figures)
+        yield from _gated(figures, figures.expert_ff, "_shexp")
+    if layer >= figures.layers - figures.drafting:
+        yield "nextn.eh_proj.weight", (2 * figures.embd, figures.embd)
+        yield from _norms(figures, "nextn.enorm.weight", "nextn.hnorm.weight", "nextn.shared_head_norm.weight")
+
+
+def _glm4moe(figures: Figures, layer: int) -> Shapes:
+    yield from _norms(figures, "attn_norm.weight", "post_attention_norm.weight")
+    yield from _with_biases(_attention(figures, layer), "attn_q", "attn_k", "attn_v")
+    yield from _mixture(figures, layer)
+    if layer >= figures.dense_first:
+        yield "exp_probs_b.bias", (figures.experts,)
+
+
+def _step35(figures: Figures, layer: int) -> Shapes:
+    yield from _norms(figures, "attn_norm.weight", "ffn_norm.weight")
+    yield from _attention(figures, layer)
+    yield "attn_gate.weight", (figures.embd, figures.layer_heads[layer])
+    yield from _mixture(figures, layer)
+
+
+def _hy_v3(figures: Figures, layer: int) -> Shapes:
+    yield from _norms(figures, "attn_norm.weight", "ffn_norm.weight")
+    yield from _attention(figures, layer)
+    yield from (("attn_q_norm.weight", (figures.key,)), ("attn_k_norm.weight", (figures.key,)))
+    yield from _mixture(figures, layer)
+
+
 LAYERS: dict[str, Callable[[Figures, int], Shapes]] = {
+    "bitnet": _bitnet,
+    "deci": _deci,
     "deepseek2": _deepseek2,
     "ernie4_5": _llama,
     "gemma3": _gemma3,
     "gemma4": _gemma4,
+    "glm4moe": _glm4moe,
     "gpt-oss": _gpt_oss,
     "gpt2": _gpt2,
     "granite": _llama,
     "granitemoe": _llama,
+    "hy_v3": _hy_v3,
+    "jais": _jais,
     "lfm2": _lfm2,
     "llama": _llama,
     "mistral3": _llama,
+    "nanbeige": _llama,
     "olmo2": _olmo2,
     "olmoe": _olmoe,
     "phi3": _phi3,
@@ -248,6 +315,7 @@ LAYERS: dict[str, Callable[[Figures, int], Shapes]] = {
     "qwen35": _qwen35,
     "qwen35moe": _qwen35,
     "smollm3": _llama,
+    "step35": _step35,
     "stablelm": _stablelm,
 }
 
@@ -258,7 +326,7 @@ def tensors(name: str, quant: str, order: Sequence[int] = ()) -> list[TensorSpec
     figures = Figures(name)
     found: list[tuple[str, tuple[int, ...]]] = [("token_embd.weight", (figures.embd, figures.vocab))]
     found += [("token_embd_norm.weight" if figures.conv else "output_norm.weight", (figures.embd,))]
-    if figures.architecture in ("gpt2", "stablelm"):
+    if figures.architecture in ("gpt2", "jais", "stablelm"):
         found.append(("output_norm.bias", (figures.embd,)))
     if figures.architecture == "gpt2":
         found.append(("position_embd.weight", (figures.embd, figures.context)))
@@ -305,8 +373,8 @@ def _type(
         kind = QKV.get(quant, usual)
     elif "attn_output" in name and figures.experts == 8 and quant == "Q4_K_M":
         kind = "Q5_K"
-    whole = shape[0] % QUANT_BY_NAME[kind].block_length == 0
-    return kind if whole else INSTEAD.get(kind, "F16")
+    candidates = (kind, INSTEAD.get(kind, "F16"), "F16")
+    return next(one for one in candidates if shape[0] % QUANT_BY_NAME[one].block_length == 0)
 
 
 def _gets_more(layer: int, layers: int) -> bool:

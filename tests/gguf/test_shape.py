@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from llmctl.errors import IntegrityError
 from llmctl.gguf.shape import shape, weights
 from llmctl.types.header import Header, Tensor
-from llmctl.types.model import Layer, Shape, Weights
+from llmctl.types.model import Heads, Layer, Shape, Weights, Working
 
 Metadata = dict[str, str | int | float | tuple[int | float | bool, ...]]
 
@@ -45,6 +47,9 @@ def test_a_dense_model() -> None:
         key_length=16,
         value_length=16,
         value_width=2 * 16,
+        n_head_full=4,
+        heads=(Heads(16, 16, 2),),
+        working=Working(shared_experts=False),
         layers=(Layer(64), Layer(64)),
     )
 
@@ -157,6 +162,7 @@ def test_what_is_not_a_language_model_says_so(missing: str) -> None:
         shape(header(figures, architecture="clip"))
 
 
+UNPACKABLE = {"Q8_0": 1000, "Q4_0": 170, "F32": 16, "Q4_K": 3000, "Q6_K": 2000}  # rows of ten
 TABLE = tensor("token_embd.weight", 1000, "Q8_0")
 HEAD = tensor("output.weight", 800, "Q6_K")
 BLOCK = (
@@ -183,6 +189,9 @@ def test_a_table_that_is_also_the_head_is_streamed() -> None:
         tied_bytes=1000,
         layer_bytes=(4 + 100 + 2 + 16 + 3000 + 2000 + 30 + 70, 0),
         layer_expert_bytes=(3000 + 2000 + 30, 0),
+        unpackable_bytes=UNPACKABLE,
+        matrix_bytes=100,
+        expert_matrix_bytes=3000,
     )
 
 
@@ -206,9 +215,81 @@ def test_one_tensor_per_expert_counts_as_experts_too() -> None:
     assert (found.expert_bytes, found.expert_type_bytes) == (50, {"Q4_0": 50})
 
 
-def test_draft_layers_are_left_out() -> None:
+def test_draft_layers_are_counted_and_nothing_of_them_is_loaded() -> None:
     figures: Metadata = {**LLAMA, "block_count": 3, "nextn_predict_layers": 1}
     draft = (tensor("blk.2.nextn.eh_proj.weight", 900), tensor("blk.2.ffn_up_exps.weight", 5000, "Q4_K", (64, 10, 8)))
     made = header(figures, TABLE, tensor("blk.1.attn_q.weight", 100), *draft)
-    assert weights(made) == weights(header(LLAMA, TABLE, tensor("blk.1.attn_q.weight", 100)))
-    assert shape(made) == shape(header(LLAMA, TABLE))
+    without = weights(header(LLAMA, TABLE, tensor("blk.1.attn_q.weight", 100)))
+    assert weights(made) == replace(without, layer_bytes=(0, 100, 0), layer_expert_bytes=(0, 0, 0))
+    assert shape(made) == replace(shape(header(LLAMA, TABLE)), n_draft=1)
+
+
+DRAFTING: Metadata = {**LLAMA, "block_count": 3, "nextn_predict_layers": 1}
+DRAFT = (
+    tensor("blk.2.attn_q.weight", 100),
+    tensor("blk.2.ffn_norm.weight", 4, "F32", (64,)),
+    tensor("blk.2.ffn_up_exps.weight", 5000, "Q4_K", (64, 16, 8)),
+    tensor("blk.2.ffn_gate_inp.weight", 16, "F32"),
+    tensor("blk.2.nextn.eh_proj.weight", 900),
+    tensor("blk.2.nextn.shared_head_norm.weight", 4, "F32", (64,)),
+)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "loaded"), [("glm4moe", 0), ("step35", 5020), ("hy_v3", 5020), ("cohere2moe", 4)]
+)
+def test_what_of_draft_layers_is_loaded_anyway(architecture: str, loaded: int) -> None:
+    made = weights(header(DRAFTING, TABLE, *DRAFT, architecture=architecture))
+    assert (made.draft_layer_bytes, made.total_bytes) == (loaded, 1000 + loaded)
+    assert made.layer_bytes == (0, 0, loaded)
+    assert made.type_bytes == {"Q8_0": 1000}, "nothing of it is streamed"
+
+
+def test_a_draft_key_without_draft_tensors_is_no_draft_layer_to_deepseek4() -> None:
+    figures: Metadata = {**DRAFTING, "attention.compress_ratios": (0, 4, 128)}
+    without = shape(header(figures, TABLE, architecture="deepseek4"))
+    assert (without.n_layer, without.n_draft) == (3, 0)
+    with_them = shape(header(figures, TABLE, *DRAFT, architecture="deepseek4"))
+    assert (with_them.n_layer, with_them.n_draft) == (2, 1)
+
+
+def test_looped_layers_are_run_and_cached_in_each_pass_and_weigh_once() -> None:
+    made = header({**LLAMA, "num_loops": 2}, TABLE, *BLOCK, architecture="nanbeige")
+    looped, once = shape(made), shape(header(LLAMA, TABLE, *BLOCK))
+    assert (looped.n_layer, looped.passes, looped.kv_width) == (4, 2, 2 * once.kv_width)
+    assert weights(made).layer_bytes == (*weights(header(LLAMA, TABLE, *BLOCK)).layer_bytes, 0, 0)
+    stacks: Metadata = {**LLAMA, "block_count": 32, "hrm.layers_per_stack": 4, "hrm.h_cycles": 2, "hrm.l_cycles": 3}
+    assert shape(header(stacks, architecture="hrm_text")).passes == 4
+
+
+@pytest.mark.parametrize(
+    ("spec", "unpackable"),
+    [
+        (tensor("blk.0.ffn_down.weight", 100, shape=(64, 13653)), True),
+        (tensor("blk.0.ffn_down.weight", 100, shape=(13653, 64)), False),
+        (tensor("blk.0.attn_k_b.weight", 100, shape=(64, 128, 16)), True),  # multiplied head by head
+        (tensor("blk.0.ffn_up_exps.weight", 100, shape=(64, 128, 16)), False),
+    ],
+)
+def test_what_the_cpu_can_repack(spec: Tensor, unpackable: bool) -> None:
+    assert weights(header(LLAMA, HEAD, spec)).unpackable_bytes.get("Q4_0", 0) == (100 if unpackable else 0)
+
+
+def test_a_table_that_is_multiplied_where_it_lies_is_looked_up_too() -> None:
+    """bitnet's stays with the CPU, has no copy on a device, and is not repacked."""
+    table = tensor("token_embd.weight", 1000, "Q4_0", (64, 16))
+    made = weights(header(LLAMA, table, architecture="bitnet"))
+    assert (made.embedding_bytes, made.tied_bytes, made.type_bytes) == (1000, 0, {"Q4_0": 1000})
+    assert made.unpackable_bytes == {"Q4_0": 1000}
+    assert weights(header(LLAMA, table)).unpackable_bytes == {}
+
+
+def test_heads_of_all_kinds() -> None:
+    figures: Metadata = {
+        **LLAMA,
+        "attention.key_length": 192,
+        "attention.value_length": 128,
+        "attention.head_count": (4, 0),
+        "attention.head_count_kv": (1, 0),
+    }
+    assert shape(header(figures, architecture="deci")).heads == (Heads(192, 128, 4),)

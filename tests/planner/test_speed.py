@@ -199,3 +199,11 @@ def test_more_weights_take_longer() -> None:
     for machine in (EPYC, LAPTOP, desktop(), mac()):
         small, large = (told(machine, one.model.shape, one.artifact.weights) for one in (made(gib=2), made(gib=4)))
         assert small.at(256, 450).decode_tok_s > large.at(256, 450).decode_tok_s
+
+
+def test_looped_layers_are_streamed_once_for_each_pass() -> None:
+    """A hundred bytes of layers and ten of a head, run twice."""
+    weights = Weights(115, 5, 0, {"Q8_0": 110}, True, layer_bytes=(60, 40))
+    once = Shape("nanbeige", 2, 64, 4, 128, 1000, 512, kv_width=128)
+    assert active_bytes(weights, once) == {"Q8_0": 110}
+    assert active_bytes(weights, replace(once, n_layer=4, passes=2)) == {"Q8_0": pytest.approx(210)}
