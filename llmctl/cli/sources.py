@@ -286,16 +286,18 @@ def _address(request: Request, url: str) -> Obtained:
 
 def _folder(request: Request, folder: Path) -> Obtained:
     """A folder that ``--to`` has made, or one that holds the files of one model."""
-    from llmctl.store import bundle, offers
+    from llmctl.store import bundle, names, offers
 
     if (folder / bundle.MANIFEST).exists():
         return out_of(request, folder, None)
-    files = [Source(SourceKind.LOCAL, None, path.name, path.stat().st_size) for path in sorted(folder.glob("*.gguf"))]
+    files = [
+        Source(SourceKind.LOCAL, None, path.name, path.stat().st_size) for path in sorted(folder.glob(names.ANY_CASE))
+    ]
     found = offers.offers(files)
     if len(found) != 1:
-        names = ", ".join(one.parts[0].file for one in found[:5]) or "no whole GGUF model"
+        held = ", ".join(one.parts[0].file for one in found[:5]) or "no whole GGUF model"
         hint = f"llmctl pull {shlex.quote(str(folder / found[0].parts[0].file))}" if found else None
-        raise NotFoundError(f"{folder} holds {names}; exactly one model was expected", hint=hint)
+        raise NotFoundError(f"{folder} holds {held}; exactly one model was expected", hint=hint)
     paths = [folder / file.file for file in found[0].files]
     return _file(request, paths, folder / found[0].parts[0].file)
 

@@ -139,8 +139,8 @@ def _models(every: Sequence[Offer]) -> list[list[Offer]]:
     for offer in every:
         name = PurePosixPath(offer.parts[0].file).name
         match = SHARD.fullmatch(name)
-        stem = match["stem"] if match else name[: -len(".gguf")]
-        groups.setdefault(names.QUANT.sub("", stem.upper()), []).append(offer)
+        stem = match["stem"] if match else names.without_ending(name)
+        groups.setdefault(names.model_name(stem), []).append(offer)
     _not_too_many([group[0] for group in groups.values()])
     return list(groups.values())
 

@@ -20,12 +20,12 @@ from typing import Any
 from llmctl.store import hub_cache
 from llmctl.store.foreign import document, inside
 from llmctl.store.layout import SHA256
-from llmctl.store.names import is_projector
+from llmctl.store.names import ANY_CASE, is_projector
 from llmctl.store.stored import Owner, Stored
 from llmctl.types.model import Source, SourceKind
 
 MANIFEST = re.compile(r"manifest=([^=]+)=([^=]+)=.*\.json")
-ADDRESS = re.compile(r"https?://[^/]+/([^/]+/[^/]+)/resolve/[^/]+/(.+\.gguf)")
+ADDRESS = re.compile(r"https?://[^/]+/([^/]+/[^/]+)/resolve/[^/]+/(.+\.gguf)", re.IGNORECASE)
 MAX_FILES = 2000
 
 
@@ -44,7 +44,7 @@ def held(hub_root: Path) -> Iterator[Stored]:
     """Every GGUF file that can be read, without those of the hub cache at ``hub_root``. Raises nothing."""
     place = root()
     told = _told(place)
-    for path in islice(sorted(place.glob("*.gguf")), MAX_FILES):
+    for path in islice(sorted(place.glob(ANY_CASE)), MAX_FILES):
         status = inside(path, place)
         if status is not None:
             source = told.get(path.name) or _addressed(path, place) or Source(SourceKind.LOCAL, None, str(path))

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from llmctl.store.foreign import document, inside
-from llmctl.store.names import is_projector
+from llmctl.store.names import ANY_CASE, is_projector
 from llmctl.store.stored import Owner, Stored
 from llmctl.types.model import Source, SourceKind
 
@@ -31,7 +31,7 @@ def roots() -> list[Path]:
 def held() -> Iterator[Stored]:
     """Every GGUF file that can be read. Raises nothing."""
     for root in roots():
-        for path in islice(sorted(root.glob("*/*/*.gguf")), MAX_FILES):
+        for path in islice(sorted(root.glob(f"*/*/{ANY_CASE}")), MAX_FILES):
             status = inside(path, root)
             if status is not None:
                 repo = "/".join(path.parts[-3:-1])

@@ -19,7 +19,7 @@ from llmctl.store.bundle import Bundle, Member, Origin
 from llmctl.store.copying import copied, hashed, size_of
 from llmctl.store.layout import SHA256, parts
 from llmctl.store.lock import locked, locked_now
-from llmctl.store.names import is_projector
+from llmctl.store.names import has_ending, is_projector
 from llmctl.store.progress import Progress, shifted
 from llmctl.store.stored import Owner, Stored
 from llmctl.types.model import Source, SourceKind
@@ -111,7 +111,7 @@ def remove(models: Path, path: Path) -> int:
     with locked_now(lock(models, where.name), path.name), disk.writing(where, path.name):
         size = path.stat().st_size
         path.unlink()
-        if not any(file.suffix == ".gguf" for file in where.rglob("*")):
+        if not any(has_ending(file.name) for file in where.rglob("*")):
             shutil.rmtree(where)
     return size
 

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from llmctl.errors import ConfigError, IntegrityError, LlmctlError
-from llmctl.store import bundle, disk, hub_cache, own
+from llmctl.store import bundle, disk, hub_cache, names, own
 from llmctl.store.bundle import Bundle, Member, Origin
 from llmctl.store.copying import copied, hashed, left_bytes
 from llmctl.store.layout import COMMIT, Repository, parts, wheel_folder
@@ -183,7 +183,7 @@ def _file(stored: Stored, label: Label) -> str:
     source = stored.source
     if source.kind is SourceKind.HUB and COMMIT.fullmatch(source.revision):
         return source.file
-    if stored.path.suffix == ".gguf":
+    if names.has_ending(stored.path.name):
         return stored.path.name
     name = bundle.folder_name(label.name, label.quant)
     return f"{'mmproj-' if stored.projector else ''}{name}.gguf"
