@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from llmctl import catalogue, net, units
 from llmctl.cli import choose, situation
 from llmctl.cli.output import Output
 from llmctl.cli.progress import transfer_progress
+from llmctl.cli.reference import Address, HubModel, LocalFile
 from llmctl.cli.situation import Shelf
 from llmctl.errors import IntegrityError, NetworkError, NotFoundError, NothingFitsError, UsageError
 from llmctl.gguf.header import read_file
 from llmctl.gguf.shards import shard_names
-from llmctl.store.layout import COMMIT, REPO, Repository
+from llmctl.store.layout import COMMIT, Repository
 from llmctl.store.offers import Offer
 from llmctl.store.transport import Label
 from llmctl.types.model import Source, SourceKind
@@ -54,25 +55,22 @@ class Obtained:
 
 def obtain(request: Request, name: str) -> Obtained:
     """Whatever ``name`` means, fetched if it isn't here. Raises what the store raises, and UsageError."""
-    address, path = "://" in name, situation.names_file(name)
-    if request.revision is not None and (address or path):
-        given = "an address" if address else "a path"
+    meant = request.shelf.meant(name)
+    if isinstance(meant, HubModel) and request.sha256 is not None and urlsplit(name).scheme in ("http", "https"):
+        meant = Address(name)  # a file that must have a given sha256, wherever it is
+    if request.revision is not None and not isinstance(meant, HubModel):
+        given = {Address: "an address", LocalFile: "a path"}.get(type(meant), "a name of the catalogue")
         raise UsageError(f"--revision goes with org/name, not with {given}", hint="llmctl pull --help")
-    if address:
-        net.require_address(name)
-        return _page(request, name) or _address(request, name)
-    if path:
-        place = Path(name).expanduser()
-        return _folder(request, place) if place.is_dir() else _file(request, [place], place)
+    match meant:
+        case Address(url):
+            return _address(request, url)
+        case LocalFile(path):
+            return _folder(request, path) if path.is_dir() else _file(request, [path], path)
     if request.sha256 is not None:
         raise UsageError("--sha256 goes with an address or a file; the hub states its own", hint="llmctl pull --help")
-    repo, _, quant = name.partition(":")
-    if REPO.fullmatch(repo):
-        return _repository(request, repo, quant or None)
-    if request.revision is not None:
-        raise UsageError(
-            f"--revision goes with org/name, and {name} is a name of the catalogue", hint=f"llmctl models show {repo}"
-        )
+    if isinstance(meant, HubModel):
+        revision = request.revision or meant.revision
+        return _repository(replace(request, revision=revision), meant.repo, meant.wanted)
     return _catalogue(request, name)
 
 
@@ -241,23 +239,6 @@ def _is_here(request: Request, item: Item) -> Obtained:
     paths = [*(file.path for file in item.files), *beside[:1]]
     licence = item.model.licence if item.model else catalogue.licence(read_file(item.path, whole=False))
     return Obtained(item.name, item.quant, paths, False, item.files[0].source, licence)
-
-
-def _page(request: Request, url: str) -> Obtained | None:
-    """The repository or file whose page on the hub somebody has copied out of a browser; None for other addresses."""
-    if not net.same_origin(url, request.shelf.settings.hub_url):
-        return None
-    words = [unquote(word) for word in urlsplit(url).path.split("/") if word]
-    repo = "/".join(words[:2])
-    if not REPO.fullmatch(repo) or request.sha256 is not None:  # what must have a given sha256 is a plain address
-        return None
-    if len(words) == 2:
-        return _repository(request, repo, None)
-    if len(words) > 4 and words[2] in ("resolve", "blob"):
-        return _repository(replace(request, revision=words[3]), repo, "/".join(words[4:]))
-    if len(words) == 4 and words[2] == "tree":
-        return _repository(replace(request, revision=words[3]), repo, None)
-    return None
 
 
 def _address(request: Request, url: str) -> Obtained:

@@ -41,13 +41,13 @@ class Found:
     stale: NetworkError | None = None
 
 
-def candidates(store: Store, repo: str, quant: str | None, settings: Settings) -> Found:
+def candidates(store: Store, repo: str, quant: str | None, settings: Settings, *, revision: str = BRANCH) -> Found:
     """The model ``quant`` (or the file of that name) of ``repo``; without, all that the repository has.
 
     Raises OfflineError, NetworkError, AccessError, IntegrityError, ResourceError, and NotFoundError that names what
     there is.
     """
-    listing, stale = _listing(repo, settings)
+    listing, stale = _listing(repo, revision, settings)
     every = offers.offers(listing.files)
     try:
         chosen = [offers.choose(every, quant, repo)] if quant else every
@@ -103,7 +103,9 @@ class _Reading:
         return here if len(here) == len(offer.parts) else None
 
     def _is_far(self, offer: Offer) -> bool:
-        return self._paths(offer) is None and any(remote_header.held(part) is None for part in offer.parts)
+        return self._paths(offer) is None and any(
+            remote_header.held(part, self.settings) is None for part in offer.parts
+        )
 
     def _exact(self, offer: Offer, header: Header) -> Candidate:
         here = self._paths(offer)
@@ -169,11 +171,11 @@ def _told_apart(made: Sequence[Candidate]) -> list[Candidate]:
     return found
 
 
-def _listing(repo: str, settings: Settings) -> tuple[Listing, NetworkError | None]:
-    asked = "\0".join((settings.hub_url, repo, BRANCH))
+def _listing(repo: str, revision: str, settings: Settings) -> tuple[Listing, NetworkError | None]:
+    asked = "\0".join((settings.hub_url, repo, revision))
     name = f"{hashlib.sha256(asked.encode()).hexdigest()}.json"
     try:
-        told = hub_listing.listing(repo, BRANCH, settings)
+        told = hub_listing.listing(repo, revision, settings)
     except NetworkError as error:
         known = _kept(name, repo)
         if known is None:

@@ -55,10 +55,13 @@ class Item:
         return f"{self.name}:{self.quant}"
 
     def answers_to(self, name: str) -> bool:
-        """Whether a person who types ``name`` may mean this one: any of its names, with its quant or without."""
+        """Whether a person who types ``name`` may mean this one: any of its names, alone, with its quant or file."""
         stem, repo = names.without_ending(self.path.name), self.files[0].name
         known = {self.name, repo, stem, *((self.model.name,) if self.model else ())}
-        return name.strip().lower() in {one.lower() for own in known for one in (own, f"{own}:{self.quant}")}
+        return name.strip().lower() in {one.lower() for own in known for one in self._called(own)}
+
+    def _called(self, name: str) -> tuple[str, ...]:
+        return name, f"{name}:{self.quant}", f"{name}:{self.files[0].source.file}"
 
 
 def inventory(stored: Iterable[Stored], catalogue: Catalogue) -> list[Item]:

@@ -8,8 +8,9 @@ What can't be checked: hubs state the sha256 of a file, not of its header. A hea
 plan; what is run is hashed as a whole before.
 
 The bytes are kept as they came, as a file that holds a header only: ``gguf.header.read_file`` and the engine's dry run
-take those. They go by the file's sha256, so that a revision that leaves the file alone costs nothing, else by
-repository, commit and name.
+take those. They count for the place that they came from alone: hub, repository, name, and the sha256 that is stated
+there, so that a revision that leaves the file alone costs nothing, else the commit. Another repository may state the
+same sha256 and send another header.
 """
 
 from __future__ import annotations
@@ -46,14 +47,14 @@ def read(parts: Sequence[Source], settings: Settings) -> Header:
     return joined(headers, [_label(part) for part in parts])
 
 
-def held(source: Source) -> Path | None:
+def held(source: Source, settings: Settings) -> Path | None:
     """The kept header of ``source``, as a file of its own; None if it was never read, or let go since."""
-    file = kept.place(_name(source))
+    file = kept.place(_name(source, settings))
     return file if file.is_file() else None
 
 
 def _header(source: Source, settings: Settings, sessions: net.Sessions, range_bytes: int) -> Header:
-    if (file := held(source)) is not None:
+    if (file := held(source, settings)) is not None:
         try:
             header = read_file(file, whole=False)
         except LlmctlError:
@@ -76,13 +77,13 @@ def _header(source: Source, settings: Settings, sessions: net.Sessions, range_by
     raw = beginning.held
     del raw[header.data_offset :]
     raw.extend(bytes(header.data_offset - len(raw)))  # padding that nobody read
-    kept.write(_name(source), raw)
+    kept.write(_name(source, settings), raw)
     return header
 
 
-def _name(source: Source) -> str:
-    known = source.sha256 or hashlib.sha256(f"{source.repo}\0{source.revision}\0{source.file}".encode()).hexdigest()
-    return f"{known}.gguf"
+def _name(source: Source, settings: Settings) -> str:
+    place = (settings.hub_url.rstrip("/"), source.repo or "", source.file, source.sha256 or source.revision)
+    return f"{hashlib.sha256(chr(0).join(place).encode()).hexdigest()}.gguf"
 
 
 def _label(source: Source) -> str:

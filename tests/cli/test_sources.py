@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from llmctl import net
-from llmctl.cli import main
+from llmctl.cli import main, situation
+from llmctl.cli.output import Output
 from llmctl.store.disk import LEAST_RESERVE_BYTES
 from tests.fakes import command, other_tools
 from tests.fakes.gguf_file import Fill, TensorSpec, Value, model_shape, write, write_model
@@ -61,6 +62,54 @@ def test_a_repository_without_a_quant_is_asked_for_and_found_offline(
 def test_a_page_out_of_the_browser(page: str, hub: FakeHub, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["pull", f"{hub.url}/{REPO}{page}"]) == 0
     assert capsys.readouterr().out == f"{place(home, 'Q4_0')}\n"
+
+
+NAMES_OF_THE_HUB = (
+    f"hf.co/{REPO}:Q4_0",
+    f"huggingface.co/{REPO}:Q4_0",
+    f"hf://{REPO}",
+    f"hf://{REPO}:Q4_0",
+    f"hf://{REPO}/tiny-Q4_0.gguf",
+    f"https://hf.co/{REPO}:Q4_0",
+    f"https://huggingface.co/{REPO}",
+    f"https://huggingface.co/{REPO}/tree/main",
+    f"https://huggingface.co/{REPO}/blob/main/tiny-Q4_0.gguf",
+    f"https://huggingface.co/{REPO}/resolve/main/tiny-Q4_0.gguf?download=true",
+)
+
+
+@pytest.mark.parametrize("name", NAMES_OF_THE_HUB)
+def test_the_hub_by_its_own_names_while_a_mirror_is_set(
+    name: str, hub: FakeHub, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub.repos = {REPO: {"tiny-Q4_0.gguf": write_model(tmp_path / "m.gguf", model_shape("tiny"))}}
+    assert main(["plan", name, "--machine", "laptop-16gb", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["data"]["choice"]["model"] == REPO
+    assert main(["pull", name]) == 0
+    assert capsys.readouterr().out == f"{place(home, 'Q4_0')}\n"
+    asked = len(hub.requests)
+    (held,) = situation.shelf(Output("run")).candidates(name)  # what ``run -m`` takes
+    assert held.path == place(home, "Q4_0")
+    assert len(hub.requests) == asked
+
+
+def test_a_file_that_is_called_as_a_model_is_called(
+    hub: FakeHub, home: Path, gguf: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A name of the catalogue or of the hub is that, whatever lies in the working directory."""
+    (home / "maker").mkdir()
+    for name in (REPO, "tiny", "model.bin", "smollm2-135m-instruct"):
+        shutil.copy(gguf, home / name)
+    for name in (REPO, f"{REPO}:Q4_0", "tiny:Q4_0"):
+        assert main(["pull", name]) == 0
+        assert capsys.readouterr().out == f"{place(home, 'Q4_0')}\n"
+    shelf = situation.shelf(Output("run"))
+    assert [one.path for one in shelf.candidates("smollm2-135m-instruct")] == [None]  # not here; the file is
+    for verb in ("pull", "plan", "bench"):
+        assert main([verb, "model.bin"]) == 4
+        assert "next: ./model.bin   for the file of that name here" in capsys.readouterr().err
+    assert main(["pull", "./model.bin"]) == 0
+    assert "copied" in capsys.readouterr().err
 
 
 def test_a_revision(hub: FakeHub, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
