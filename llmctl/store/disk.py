@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +11,9 @@ from pathlib import Path
 
 from llmctl import units
 from llmctl.errors import ResourceError
+from llmctl.shell import command
 
+ELSEWHERE = "export HF_HOME=/path XDG_DATA_HOME=/path"
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -41,7 +42,7 @@ def require_rooms(needed: Mapping[Path, int], what: str) -> None:
             raise ResourceError(
                 f"{what} needs {units.size(needed_bytes)}, {units.size(usage.free)} is free in "
                 f"{' and '.join(map(str, folders))}, of which {units.size(reserve_bytes)} must stay free",
-                hint="free some space there, or keep models on another disk: export HF_HOME=/path XDG_DATA_HOME=/path",
+                hint=f"free some space there, or keep models on another disk: {ELSEWHERE}",
             )
 
 
@@ -68,7 +69,7 @@ def writing(folder: Path, what: str) -> Iterator[None]:
             ) from error
         raise ResourceError(
             f"{what} can't be written to {error.filename or folder}: {error.strerror or error}",
-            hint=f"ls -ld {shlex.quote(str(folder))}; keep models elsewhere: export HF_HOME=/path XDG_DATA_HOME=/path",
+            hint=f"{command('ls', '-ld', names=[folder])}; keep models elsewhere: {ELSEWHERE}",
         ) from error
 
 

@@ -179,7 +179,7 @@ def _address(hub_url: str, source: Source, revision: str) -> str:
 
 def _page(hub_url: str, source: Source) -> str:
     """Where a person reads about the repository and accepts its licence."""
-    return f"{urlsplit(hub_url).scheme}://{net.host_of(hub_url)}{urlsplit(hub_url).path}/{source.repo}"
+    return f"{urlsplit(hub_url).scheme}://{net.host_of(hub_url)}{urlsplit(hub_url).path}/{quote(source.repo or '')}"
 
 
 def _facts(hub_url: str, source: Source, own: Token | None) -> Facts:

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from llmctl import net
 from llmctl.errors import AccessError, IntegrityError, LlmctlError, NotFoundError
 from llmctl.settings import Settings
+from llmctl.shell import command
 from llmctl.store import hub, names
 from llmctl.store.layout import COMMIT, REPO, SHA256, parts
 from llmctl.store.offers import Offer, choose, offers
@@ -84,7 +85,7 @@ def with_near_names(error: LlmctlError, source: Source, settings: Settings) -> L
             near = [f"{source.repo}:{folded[file].quant}" for file in files]
     if not near:
         return error
-    return type(error)(f"{error.message}; there is {', '.join(near)}", hint=f"llmctl pull {near[0]}")
+    return type(error)(f"{error.message}; there is {', '.join(near)}", hint=command("llmctl", "pull", names=near[:1]))
 
 
 def _repositories(repo: str, settings: Settings) -> list[str]:

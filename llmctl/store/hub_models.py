@@ -21,6 +21,7 @@ from llmctl.gguf.header import read_file
 from llmctl.gguf.mix import weights_by_size
 from llmctl.gguf.shards import SHARD, joined
 from llmctl.settings import Settings
+from llmctl.shell import command
 from llmctl.store import Store, hub, hub_listing, kept, names, offers, projectors, remote_header
 from llmctl.store.hub_listing import Listing
 from llmctl.store.layout import COMMIT
@@ -54,7 +55,7 @@ def candidates(store: Store, repo: str, quant: str | None, settings: Settings, *
         if not chosen:
             offers.choose(every, None, repo)
     except NotFoundError as error:
-        error.hint = (error.hint or f"llmctl plan {repo}").replace("llmctl pull ", "llmctl plan ")
+        error.hint = (error.hint or command("llmctl", "plan", names=[repo])).replace("llmctl pull ", "llmctl plan ")
         raise
     reading = _Reading(store, repo, listing, settings)
     made = [candidate for group in _models(chosen) for candidate in reading.candidates(group)]
@@ -153,7 +154,7 @@ def _not_too_many(models: Sequence[Offer]) -> None:
         repo, files = models[0].parts[0].repo, [model.parts[0].file for model in models]
         raise NotFoundError(
             f"{repo} holds {len(models)} different models: {', '.join(files[:MAX_MODELS])}, …",
-            hint=f"llmctl plan {repo}:{files[0]}   for one of them",
+            hint=f"{command('llmctl', 'plan', names=[f'{repo}:{files[0]}'])}   for one of them",
         )
 
 
@@ -180,7 +181,7 @@ def _listing(repo: str, revision: str, settings: Settings) -> tuple[Listing, Net
         known = _kept(name, repo)
         if known is None:
             if isinstance(error, OfflineError):
-                error.hint = f"llmctl pull {repo}   when it may use the network"
+                error.hint = f"{command('llmctl', 'pull', names=[repo])}   when it may use the network"
             raise
         return known, error
     files = [[file.file, file.bytes, file.sha256] for file in told.files]

@@ -12,6 +12,7 @@ from llmctl.errors import IntegrityError, LlmctlError, NotFoundError
 from llmctl.gguf.header import read_file
 from llmctl.gguf.quant import quant_label
 from llmctl.gguf.shards import Shard, shard
+from llmctl.printable import printable
 from llmctl.store import elsewhere, names
 from llmctl.store.stored import Owner, Stored
 from llmctl.types.model import Artifact, Model, SourceKind
@@ -112,7 +113,7 @@ def _item(files: list[Stored], known: Mapping[str, list[tuple[Model, Artifact]]]
                 return Item(model.id, artifact.quant, first.owner, tuple(files), model, artifact.source.sha256, missing)
     quant = names.quant(first.source.file) or _quant_by_header(first.path)
     quant = f"mmproj-{quant}" if first.projector else quant
-    return Item(first.name or first.path.stem, quant, first.owner, tuple(files), missing=missing)
+    return Item(printable(first.name or first.path.stem), quant, first.owner, tuple(files), missing=missing)
 
 
 def _is(stored: Stored, artifact: Artifact) -> bool:

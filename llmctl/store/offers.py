@@ -16,7 +16,7 @@ from llmctl.types.model import Source
 # Without a word from the user: four bits first, as every tool does, since they lose little and fit twice as often as
 # eight; what is larger than eight is for those who quantize themselves.
 PREFERRED = ("Q4_K_M", "UD-Q4_K_XL", "MXFP4", "MXFP4_MOE", "Q4_K_S", "Q4_0", "IQ4_XS", "IQ4_NL", "Q5_K_M", "Q8_0")
-SHOWN = 5  # files in a message
+SHOWN, MOST_SHOWN = 5, 30  # files, and quantizations, in a message
 PROJECTORS = ("F16", "BF16", "Q8_0", "F32")  # of the quantizations that there are of one
 
 
@@ -106,10 +106,11 @@ def _no_such(found: Sequence[Offer], wanted: str, where: str) -> NotFoundError:
     quants = list(dict.fromkeys(offer.quant for offer in found))
     near = difflib.get_close_matches(wanted.lower(), [quant.lower() for quant in quants], n=1, cutoff=0.5)
     closest = next((quant for quant in quants if quant.lower() in near), quants[0])
-    return NotFoundError(
-        f"{where} has no {wanted}, but {', '.join(quants)}",
-        hint=command("llmctl", "pull", names=[f"{where}:{closest}"]),
+    there = ", ".join(quants[:MOST_SHOWN]) + (
+        f" and {len(quants) - MOST_SHOWN} more" if len(quants) > MOST_SHOWN else ""
     )
+    hint = command("llmctl", "pull", names=[f"{where}:{closest}"])
+    return NotFoundError(f"{where} has no {wanted}, but {there}", hint=hint)
 
 
 def _is_draft(offer: Offer) -> bool:

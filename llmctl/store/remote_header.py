@@ -24,6 +24,7 @@ from llmctl.errors import IntegrityError, LlmctlError, NetworkError
 from llmctl.gguf.header import read_file, read_header
 from llmctl.gguf.shards import joined
 from llmctl.settings import Settings
+from llmctl.shell import command
 from llmctl.store import kept
 from llmctl.store.beginning import Beginning
 from llmctl.types.header import Header
@@ -68,7 +69,9 @@ def _header(source: Source, settings: Settings, sessions: net.Sessions, range_by
         beginning.start()
         header = read_header(beginning, size_bytes=beginning.total_bytes)
     except IntegrityError as error:
-        raise IntegrityError(f"{_label(source)} {error.message}", hint=f"llmctl plan {source.repo}") from error
+        raise IntegrityError(
+            f"{_label(source)} {error.message}", hint=command("llmctl", "plan", names=[source.repo or ""])
+        ) from error
     except NetworkError as error:
         error.hint = error.hint or "run the same command again, or plan for what is here: llmctl plan"
         raise

@@ -28,6 +28,11 @@ class Label:
     quant: str
     licence: str | None = None
 
+    @property
+    def reference(self) -> str:
+        """What a person types to mean it."""
+        return f"{self.name}:{self.quant}"
+
 
 def carry(root: Path, models: Path, files: Sequence[Stored], label: Label, into: Path, progress: Progress) -> Path:
     """Copies the ``files`` of one model, the first to open first, into a folder of its own below ``into``.

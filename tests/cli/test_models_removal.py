@@ -48,7 +48,7 @@ def test_rm_away_from_a_terminal_needs_a_yes(hold: Hold, capsys: pytest.CaptureF
     path = hold()
     assert main(["models", "rm", REPO]) == 2
     err = capsys.readouterr().err
-    assert "nobody said yes" in err and f"llmctl models rm {REPO} --yes" in err
+    assert "nobody said yes" in err and f"llmctl models rm --yes {REPO}" in err
     assert path.is_file()
     assert main(["models", "rm", REPO, "--yes"]) == 0
     assert not path.exists()

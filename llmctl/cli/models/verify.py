@@ -12,6 +12,7 @@ from llmctl.cli import complete
 from llmctl.cli.models.listing import table
 from llmctl.cli.output import Output
 from llmctl.errors import IntegrityError
+from llmctl.shell import command
 
 if TYPE_CHECKING:
     from llmctl.store.inventory import Item
@@ -102,7 +103,7 @@ def _error(wrong: Sequence[tuple[Item, Verdict]], count: int) -> IntegrityError:
         message = f"{len(wrong)} of {count} files are not what they must be; {item.label} {first.why}"
     if item.owner.foreign:
         return IntegrityError(message, hint=f"{item.owner.label} has to fetch {first.stored.name} again")
-    remove = f"llmctl models rm --yes {item.label}"
+    remove = command("llmctl", "models", "rm", "--yes", names=[item.label])
     if first.stored.source.kind is SourceKind.LOCAL:
         return IntegrityError(message, hint=f"{remove}   and pull it again from where it came")
-    return IntegrityError(message, hint=f"{remove} && llmctl pull {item.label}")
+    return IntegrityError(message, hint=f"{remove} && {command('llmctl', 'pull', names=[item.label])}")
