@@ -240,7 +240,7 @@ def instructions(features: Sequence[str]) -> str:
 
 
 def _short(path: str) -> str:
-    home = str(Path.home())
+    home = os.path.expanduser("~")  # noqa: PTH111  pathlib raises where there is none
     return "~" + path[len(home) :] if path == home or path.startswith(home + os.sep) else path
 
 

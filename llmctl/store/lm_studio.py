@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from llmctl.store.foreign import document, inside
+from llmctl.store.foreign import document, home, inside
 from llmctl.store.names import ANY_CASE, is_projector
 from llmctl.store.stored import Owner, Stored
 from llmctl.types.model import Source, SourceKind
@@ -23,7 +23,9 @@ MAX_FILES = 5000
 
 def roots() -> list[Path]:
     """The models folders that there may be, each once."""
-    user = Path.home()
+    user = home()
+    if user is None:
+        return []
     homes = [*_pointed(user), user / ".lmstudio", user / ".cache" / "lm-studio"]
     return list(dict.fromkeys(_models(home) for home in homes))
 
