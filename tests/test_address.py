@@ -30,3 +30,9 @@ ADDRESSES = {
 def test_an_address_without_its_secrets(address: str, shown: str) -> None:
     assert without_secrets(address) == shown
     assert redacted(f"GET {address} failed") == f"GET {shown if '://' in address else address} failed"
+
+
+def test_words_around_addresses_stay_as_they_are() -> None:
+    said = "Looking in https://me:pass@index.example/simple/, http://a:b@c/d; someone@example.org asks: what?"
+    assert redacted(said) == "Looking in https://index.example/simple/, http://c/d; someone@example.org asks: what?"
+    assert redacted("https://host/x.whl?X-Signature=abc&y=1 failed") == "https://host/x.whl failed"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 from llmctl import net
+from llmctl.address import without_secrets
 from llmctl.errors import AccessError, LlmctlError, NotFoundError, UsageError
 from llmctl.settings import Settings
 from llmctl.shell import command
@@ -77,12 +78,6 @@ def fetch(
         made = Bundle(target.stem, quant, Origin.ADDRESS, bundle.shown(without_secrets(url)), (member,))
         own.note(folder, made)
     return target
-
-
-def without_secrets(url: str) -> str:
-    """The address without user, password, query and fragment, any of which may be a key."""
-    where = urlsplit(url)
-    return urlunsplit((where.scheme, net.host_of(url), where.path, "", ""))
 
 
 def _refused(name: str, response: requests.Response) -> LlmctlError:
