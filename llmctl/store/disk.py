@@ -37,13 +37,30 @@ def require_rooms(needed: Mapping[Path, int], what: str) -> None:
     for folders in by_disk.values():
         usage = shutil.disk_usage(_there(folders[0]))
         needed_bytes = sum(needed[folder] for folder in folders)
-        reserve_bytes = max(LEAST_RESERVE_BYTES, min(MOST_RESERVE_BYTES, usage.total // 100))
+        reserve_bytes = _reserve_bytes(usage.total)
         if needed_bytes + reserve_bytes > usage.free:
             raise ResourceError(
                 f"{what} needs {units.size(needed_bytes)}, {units.size(usage.free)} is free in "
                 f"{' and '.join(map(str, folders))}, of which {units.size(reserve_bytes)} must stay free",
                 hint=f"free some space there, or keep models on another disk: {ELSEWHERE}",
             )
+
+
+def require_reserve(folder: Path, done_bytes: int, what: str) -> None:
+    """Raises ResourceError when what must stay free on the filesystem of ``folder`` is touched: for looks now and then
+    while ``what``, of which ``done_bytes`` are there, is written."""
+    usage = shutil.disk_usage(_there(folder))
+    reserve_bytes = _reserve_bytes(usage.total)
+    if usage.free < reserve_bytes:
+        raise ResourceError(
+            f"{what} has filled the disk: {units.size(done_bytes)} of it came, {units.size(usage.free)} is free in "
+            f"{folder}, of which {units.size(reserve_bytes)} must stay free",
+            hint=f"free some space there, or keep models on another disk: {ELSEWHERE}",
+        )
+
+
+def _reserve_bytes(disk_bytes: int) -> int:
+    return max(LEAST_RESERVE_BYTES, min(MOST_RESERVE_BYTES, disk_bytes // 100))
 
 
 def _there(folder: Path) -> Path:
