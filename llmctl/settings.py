@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from llmctl import paths, record
+from llmctl.address import without_secrets
 from llmctl.errors import ConfigError, NotFoundError, OfflineError, ResourceError
 from llmctl.types.endpoint import Endpoint, Policy
 
@@ -174,7 +175,8 @@ def _value(
     try:
         return setting.parse(raw)
     except (ValueError, OverflowError) as error:
-        raise ConfigError(f"{where} is {_shown(raw)}, it must be {setting.expects}") from error
+        shown = without_secrets(raw) if setting.parse is _address and isinstance(raw, str) else raw
+        raise ConfigError(f"{where} is {_shown(shown)}, it must be {setting.expects}") from error
 
 
 def _shown(raw: Any) -> str:

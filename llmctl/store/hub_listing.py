@@ -37,7 +37,7 @@ class Listing:
 
 def listing(repo: str, revision: str, settings: Settings) -> Listing:
     """Asks the hub. Raises OfflineError, NetworkError, AccessError, NotFoundError with near names, IntegrityError."""
-    asked = Source(SourceKind.HUB, repo, f"the list of files of {repo}", revision=revision)
+    asked = Source(SourceKind.HUB, repo, "list of files", revision=revision)
     parts(repo, "the repository's name")
     parts(revision, "the revision")
     settings.require_network(repo)

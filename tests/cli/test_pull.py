@@ -162,6 +162,25 @@ def test_exit_codes(
     assert list(home.rglob("*.incomplete*")) == []
 
 
+SECRETS = (
+    ("LLMCTL_HUB_URL", "ftp://user:password@host"),
+    ("HF_ENDPOINT", "user:password@host"),
+    ("HF_ENDPOINT", "https://user:pass/password@host:x"),
+    ("HF_ENDPOINT", "ftp://host/?token=password"),
+)
+
+
+@pytest.mark.parametrize(("variable", "value"), SECRETS)
+def test_a_password_in_the_hubs_address_is_not_shown(
+    variable: str, value: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    assert main(["pull", "tiny:Q4_0"]) == 10
+    err = capsys.readouterr().err
+    assert f"{variable} is '" in err and "host" in err
+    assert "password" not in err
+
+
 def test_a_hub_that_is_down(hub: FakeHub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as bound:  # a port that nobody listens on
         bound.bind(("127.0.0.1", 0))
