@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from llmctl import catalogue, net, units
+from llmctl.catalogue import claims
 from llmctl.cli import choose, situation
 from llmctl.cli.output import Output
 from llmctl.cli.progress import transfer_progress
@@ -16,7 +17,7 @@ from llmctl.cli.reference import Address, HubModel, LocalFile
 from llmctl.cli.situation import Shelf
 from llmctl.errors import IntegrityError, NetworkError, NotFoundError, NothingFitsError, UsageError
 from llmctl.gguf.header import read_file
-from llmctl.gguf.shards import shard_names
+from llmctl.gguf.shards import read_model, shard_names
 from llmctl.shell import command
 from llmctl.store.layout import COMMIT, Repository
 from llmctl.store.offers import Offer
@@ -112,15 +113,23 @@ def out_of(request: Request, folder: Path, name: str | None) -> Obtained:
 
 
 def _hold_against(shelf: Shelf, place: Path, made: Bundle) -> None:
-    """Raises IntegrityError where the catalogue has another sha256 of what a folder claims to hold."""
-    told = {PurePosixPath(member.file).name: member.sha256 for member in made.files}
+    """Raises IntegrityError where what a folder claims to hold can't be what the catalogue calls so."""
+    said = {PurePosixPath(member.file).name: member.sha256 for member in made.files}
+    named = f"{made.name}:{made.quant}".lower()
     for model in shelf.known.models:
-        for source in (artifact.source for artifact in model.artifacts):
-            theirs = told.get(PurePosixPath(source.file).name)
-            if source.repo == made.place and source.sha256 is not None and theirs not in (None, source.sha256):
+        for artifact in model.artifacts:
+            source = artifact.source
+            theirs = said.get(PurePosixPath(source.file).name) if source.repo == made.place else None
+            if theirs is None and f"{model.id}:{artifact.quant}".lower() != named:
+                continue
+            if None not in (theirs, source.sha256) and theirs != source.sha256:
+                why = f"it has sha256 {str(theirs)[:16]}…, the catalogue says {str(source.sha256)[:16]}…"
+            else:
+                header = read_model(place / made.files[0].file)[1]
+                why = claims.contradiction(header, model, artifact) or ""
+            if why:
                 raise IntegrityError(
-                    f"{place}: what is called {source.file} of {made.place} there has sha256 {str(theirs)[:16]}…, "
-                    f"the catalogue says {source.sha256[:16]}…",
+                    f"{place}: what is called {model.id} {artifact.quant} there is another file: {why}",
                     hint="have it pulled anew on the other machine: llmctl pull NAME --to DIR",
                 )
 
@@ -197,7 +206,8 @@ def _repository(request: Request, repo: str, quant: str | None) -> Obtained:
     missing = [file for file in offer.files if shelf.store.holding(file, alone=alone) is None]
     if missing:
         shelf.store.require_room(offer.files, label=Label(repo, offer.quant), to=request.to)
-        cost = choose.cost(sum(file.bytes or 0 for file in missing), request.limit_bytes_per_s)
+        sizes = [file.bytes for file in missing]
+        cost = choose.cost(None if None in sizes else sum(size or 0 for size in sizes), request.limit_bytes_per_s)
         count = f" in {len(missing)} files" if len(missing) > 1 else ""
         licence = f", licence {listed.licence}" if listed.licence else ""
         out.note(f"{label}: {cost}{count} from {net.host_of(shelf.settings.hub_url)}{licence}")
@@ -293,7 +303,6 @@ def _folder(request: Request, folder: Path) -> Obtained:
 def _file(request: Request, files: Sequence[Path], first: Path) -> Obtained:
     """A copy of the user's own file, and of the parts that belong to it."""
     from llmctl.gguf.quant import quant_label
-    from llmctl.gguf.shards import read_model, shard_names
     from llmctl.store import names
     from llmctl.store.copying import size_of
 

@@ -50,7 +50,8 @@ def stored(where: Path, one: Bundle) -> Iterator[Stored]:
     for member in one.files:
         if (path := bundle.file_of(where, member)) is not None:
             source = Source(SourceKind.LOCAL, None, str(path), member.bytes, member.sha256)
-            yield Stored(path, member.bytes, source, Owner.LLMCTL, one.name, is_projector(member.file))
+            vouched = one.origin is Origin.ADDRESS  # with the sha256 that the user got elsewhere
+            yield Stored(path, member.bytes, source, Owner.LLMCTL, one.name, is_projector(member.file), vouched)
 
 
 def add(

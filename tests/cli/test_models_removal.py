@@ -100,7 +100,12 @@ def test_verify(hold: Hold, home: Path, gguf: Path, capsys: pytest.CaptureFixtur
     lines = [re.split(r"  +", line) for line in capsys.readouterr().out.splitlines()]
     assert lines == [
         [f"{REPO}:Q4_0", "512 kB", "hub cache", "sound"],
-        ["someone/Tiny-GGUF:Q8_0", "512 kB", "LM Studio", "whole (no sha256 known)"],
+        [
+            "someone/Tiny-GGUF:Q8_0",
+            "512 kB",
+            "LM Studio",
+            "whole, not checked against the publisher",
+        ],
     ]
 
 

@@ -181,6 +181,65 @@ def test_a_stick_cannot_bring_another_model_under_the_catalogues_name(
     assert "the catalogue says 0000" in capsys.readouterr().err
 
 
+CLAIMS: dict[str, dict[str, str]] = {
+    "the architecture": {'architecture = "llama"': 'architecture = "qwen35"'},
+    "the size": {"SIZE": "1SIZE"},
+}
+
+
+@pytest.mark.parametrize("own_file", [False, True], ids=["the catalogue's file", "a file of that name"])
+@pytest.mark.parametrize(("changes"), CLAIMS.values(), ids=CLAIMS.keys())
+def test_a_stick_that_calls_a_model_what_it_is_not(
+    changes: dict[str, str],
+    own_file: bool,
+    hub: FakeHub,
+    home: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stick = tmp_path / "stick"
+    if own_file:
+        shutil.copy(str(hub.repos[REPO]["tiny-Q4_0.gguf"]), home / "tiny-Q4_0.gguf")
+    assert main(["pull", "./tiny-Q4_0.gguf" if own_file else "tiny:Q4_0", "--to", str(stick)]) == 0
+    entry = home / "config/llmctl/models/tiny.toml"
+    text = entry.read_text()
+    for old, new in changes.items():
+        size = str(hub.size(REPO, "tiny-Q4_0.gguf"))
+        text = text.replace(old.replace("SIZE", size), new.replace("SIZE", size))
+    entry.write_text(text)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other/cache"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "other/data"))
+    capsys.readouterr()
+    assert main(["pull", "--from", str(stick)]) == 6
+    assert "what is called tiny Q4_0 there is another file: its " in capsys.readouterr().err
+    assert list((tmp_path / "other").rglob("*.gguf")) == []
+
+
+def test_what_only_a_folder_vouches_for_is_not_called_sound(
+    hub: FakeHub, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stick = tmp_path / "stick"
+    assert main(["pull", "tiny:Q4_0", "--to", str(stick)]) == 0
+
+    def states() -> list[str]:
+        capsys.readouterr()
+        assert main(["models", "verify", "--json"]) == 0
+        return [one["state"] for one in json.loads(capsys.readouterr().out)["data"]["files"]]
+
+    assert states() == ["sound"]  # the hub has said so
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other/cache"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "other/data"))
+    assert main(["pull", "--from", str(stick)]) == 0
+    assert states() == ["unchanged"]
+    assert main(["models", "verify"]) == 0
+    assert "unchanged since it came, not checked against the publisher" in capsys.readouterr().out
+    entry = home / "config/llmctl/models/tiny.toml"
+    pinned = f'file = "tiny-Q4_0.gguf"\nsha256 = "{hub.sha256(REPO, "tiny-Q4_0.gguf")}"'
+    entry.write_text(entry.read_text().replace('file = "tiny-Q4_0.gguf"', pinned))
+    assert states() == ["sound"]  # the catalogue says so, too
+
+
 def test_a_limit_on_the_rate_and_the_time_it_will_take(hub: FakeHub, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["pull", "tiny:Q4_0", "--limit-rate", "20M"]) == 0
     assert "Tiny 1B Q4_0: 2 MB, ~0.1 s from" in capsys.readouterr().err

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 WORDS = {
     "sound": "sound",
-    "whole": "whole (no sha256 known)",
+    "unchanged": "unchanged since it came, not checked against the publisher",
+    "whole": "whole, not checked against the publisher",
     "unreadable": "can't be read",
     "wrong": "WRONG",
 }
@@ -40,7 +41,8 @@ def verify(
       llmctl models verify qwen3.5-4b:Q4_K_M
 
     The sha256 is what the store was told when the file came (hub cache, ollama, llmctl's own), else the catalogue's.
-    Where nobody knows one, the file's own header is held against its length. Changes nothing.
+    What only a folder or you have vouched for is compared with what it was when it came, and where nobody knows a
+    sha256, the file's own header is held against its length: neither is checked against the publisher. Changes nothing.
 
     Exit codes: 0 nothing is wrong, 4 no such model here, 6 a file is not what it must be.
     """
