@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from llmctl.errors import ConfigError
+
 APP = "llmctl"
 
 
@@ -14,7 +16,29 @@ def _xdg(variable: str, otherwise: str) -> Path:
         return Path(value) / APP
     import platformdirs
 
+    home()  # what platformdirs raises without one has no words for a person
     return Path(getattr(platformdirs, otherwise)(APP, appauthor=False))
+
+
+def home() -> Path:
+    """The user's home folder. Raises ConfigError where there is none."""
+    place = os.path.expanduser("~")  # noqa: PTH111  pathlib raises RuntimeError
+    if os.path.isabs(place):  # noqa: PTH117
+        return Path(place)
+    why = f"HOME is {place!r}, which is no absolute path"
+    if "HOME" not in os.environ:
+        why = f"HOME is not set, and user {os.getuid()} has no entry in the passwd file"
+    instead = "export HOME=/path   or all of XDG_CONFIG_HOME, XDG_DATA_HOME, XDG_CACHE_HOME"
+    raise ConfigError(f"there is no home folder: {why}", hint=instead)
+
+
+def expanded(text: str) -> Path:
+    """The path that a variable or setting holds, ``~`` and variables in it replaced. Raises ConfigError for a ``~``
+    where there is no home folder."""
+    place = os.path.expandvars(os.path.expanduser(text))  # noqa: PTH111
+    if place.startswith("~"):
+        home()
+    return Path(place)
 
 
 def config_file() -> Path:
@@ -38,24 +62,27 @@ def cache_dir() -> Path:
 
 
 def hub_cache() -> Path:
-    """The model hub's own cache, shared with every tool that uses it (HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME)."""
-    if explicit := os.environ.get("HF_HUB_CACHE"):
-        return Path(explicit).expanduser()
+    """The model hub's own cache, shared with every tool that uses it.
+
+    HF_HUB_CACHE, or as it was called before HUGGINGFACE_HUB_CACHE; else below HF_HOME or XDG_CACHE_HOME.
+    """
+    if explicit := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):
+        return expanded(explicit)
     return _hub_home() / "hub"
 
 
 def hub_token_file() -> Path:
     """Where the model hub's own tools keep the user's token (HF_TOKEN_PATH, HF_HOME, XDG_CACHE_HOME)."""
     if explicit := os.environ.get("HF_TOKEN_PATH"):
-        return Path(explicit).expanduser()
+        return expanded(explicit)
     return _hub_home() / "token"
 
 
 def _hub_home() -> Path:
-    if home := os.environ.get("HF_HOME"):
-        return Path(home).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "huggingface"
+    if explicit := os.environ.get("HF_HOME"):
+        return expanded(explicit)
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (expanded(cache) if cache else home() / ".cache") / "huggingface"
 
 
 def profiles_dir() -> Path:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,7 +12,7 @@ import pytest
 
 from llmctl import paths
 
-VARIABLES = ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "HF_HOME", "HF_HUB_CACHE")
+VARIABLES = ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE")
 
 
 @pytest.fixture
@@ -51,6 +54,9 @@ def test_defaults_on_linux(value: str | None, bare: Path, monkeypatch: pytest.Mo
         ({"HF_HUB_CACHE": "/cache", "HF_HOME": "/hf"}, "/cache"),
         ({"HF_HUB_CACHE": "~/cache"}, "{home}/cache"),
         ({"HF_HUB_CACHE": "", "HF_HOME": ""}, "{home}/.cache/huggingface/hub"),
+        ({"HUGGINGFACE_HUB_CACHE": "/older", "HF_HOME": "/hf"}, "/older"),
+        ({"HUGGINGFACE_HUB_CACHE": "/older", "HF_HUB_CACHE": "/cache"}, "/cache"),
+        ({"HF_HOME": "$HOME/hf"}, "{home}/hf/hub"),
     ],
 )
 def test_hub_cache(variables: dict[str, str], expected: str, bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,3 +67,46 @@ def test_hub_cache(variables: dict[str, str], expected: str, bare: Path, monkeyp
 
 def test_profiles_are_found() -> None:
     assert list((paths.profiles_dir() / "models").glob("*.toml"))
+
+
+COMMANDS = {
+    "--help": 0,
+    "--version": 0,
+    "completion bash": 0,
+    "models list": 10,
+    "models prune": 10,
+    "plan": 10,
+    "pull smollm2-135m-instruct": 10,
+    "run hi": 10,
+    "doctor": 10,
+    "endpoint list": 10,
+}
+
+
+@pytest.mark.skipif(
+    shutil.which("setpriv") is None or os.geteuid() != 0, reason="only root may become a user without an entry"
+)
+@pytest.mark.parametrize(("home_variable", "why"), [(None, "HOME is not set"), ("some/where", "no absolute path")])
+@pytest.mark.parametrize(("arguments", "code"), COMMANDS.items())
+def test_a_user_without_a_home(
+    arguments: str, code: int, home_variable: str | None, why: str, bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if home_variable is None:
+        monkeypatch.delenv("HOME")
+    else:
+        monkeypatch.setenv("HOME", home_variable)
+    done = subprocess.run(
+        ["setpriv", "--reuid=54321", sys.executable, "-P", "-m", "llmctl", *arguments.split()],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd="/",
+    )
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    if code:
+        assert "there is no home folder" in done.stderr and why in done.stderr
+        assert "next: export HOME=/path" in done.stderr
+    assert not Path("/~").exists()

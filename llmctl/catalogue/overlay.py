@@ -9,6 +9,7 @@ from typing import Any
 from llmctl.catalogue.refreshed import TABLE, Refreshed
 from llmctl.errors import ConfigError
 from llmctl.settings import locked, replace_file
+from llmctl.shell import command
 from llmctl.types.model import Artifact, Shape, SourceKind
 
 FILE = "refreshed.toml"
@@ -51,7 +52,9 @@ def _write(file: Path, told: Sequence[Refreshed], date: str) -> None:
     except OSError as error:
         raise ConfigError(f"{file} can't be read: {error.strerror}") from error
     except (ValueError, TypeError, AttributeError, RecursionError, TOMLKitError) as error:
-        raise ConfigError(f"{file} can't be edited: {error}", hint=f"mend it, or move it away: {file}") from error
+        raise ConfigError(
+            f"{file} can't be edited: {error}", hint=f"mend it, or move it away: {command(file)}"
+        ) from error
 
 
 def _table(one: Refreshed, date: str) -> Any:

@@ -17,6 +17,7 @@ from llmctl.catalogue import entry, family, openness, refreshed
 from llmctl.catalogue.refreshed import Refreshed
 from llmctl.catalogue.schema import Table, WrongFieldError, position
 from llmctl.errors import NotFoundError
+from llmctl.shell import command
 from llmctl.types.model import Candidate, Model, Source
 
 MAX_FILE_BYTES = 1 << 20
@@ -95,7 +96,8 @@ def candidates(catalogue: Catalogue, name: str | None, find: Callable[[Source], 
         if quant and not any(artifact.quant.lower() == quant.lower() for artifact in model.artifacts):
             there = ", ".join(artifact.quant for artifact in model.artifacts)
             raise NotFoundError(
-                f"{model.name} has no {quant} in the catalogue, but {there}", hint=f"llmctl plan {model.id}"
+                f"{model.name} has no {quant} in the catalogue, but {there}",
+                hint=command("llmctl", "plan", names=[model.id]),
             )
     return tuple(
         Candidate(model, artifact, find(artifact.source))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from llmctl import units
 from llmctl.engine.history import Run
+from llmctl.shell import command
 from llmctl.types.finding import Check, Status
 
 ID = "memory-drift"
@@ -58,7 +59,8 @@ def _drift(alike: Sequence[Run]) -> Check | None:
     else:
         return None
     message = f"{run.model} {run.quant} at {units.count(run.context)} tokens of context took {told}"
-    return Check(ID, Status.WARN, message, f"llmctl bench {run.model}:{run.quant}   (or its file) measures again")
+    again = command("llmctl", "bench", names=[f"{run.model}:{run.quant}"])
+    return Check(ID, Status.WARN, message, f"{again}   (or its file) measures again")
 
 
 def _well(runs: Sequence[Run]) -> Check:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from llmctl import units
 from llmctl.checks.surroundings import Surroundings
+from llmctl.shell import command
 from llmctl.store.reach import Reach
 from llmctl.types.finding import Check, Status
 
@@ -23,7 +24,7 @@ def _endpoints(around: Surroundings) -> list[Check]:
         elif one.offers is not None and one.model not in one.offers:
             known = ", ".join(one.offers[:5]) or "none"
             message = f"{one.name} answers, but has no model {one.model} (it has: {known})"
-            remedy = f"llmctl endpoint add {one.name} URL --model NAME --force"
+            remedy = command("llmctl", "endpoint", "add", one.name, "URL", "--model", "NAME", "--force")
             found.append(Check("endpoint", Status.WARN, message, remedy))
         else:
             found.append(Check("endpoint", Status.OK, f"{one.name} ({one.host}) answers in {one.took_s * 1000:.0f} ms"))

@@ -16,6 +16,7 @@ from llmctl import paths, units
 from llmctl.cli import complete
 from llmctl.cli.output import Output, colour
 from llmctl.errors import UsageError
+from llmctl.shell import command
 
 if TYPE_CHECKING:
     from llmctl.cli.situation import Shelf
@@ -77,7 +78,8 @@ def doctor(
     if machine is not None:
         if measure or network or capture:
             raise UsageError(
-                "a described machine can't be measured, asked or captured", hint=f"llmctl doctor --machine {machine}"
+                "a described machine can't be measured, asked or captured",
+                hint=command("llmctl", "doctor", "--machine", machine),
             )
         from llmctl.probe.document import read_machine
 
@@ -239,7 +241,7 @@ def instructions(features: Sequence[str]) -> str:
 
 
 def _short(path: str) -> str:
-    home = str(Path.home())
+    home = os.path.expanduser("~")  # noqa: PTH111  pathlib raises where there is none
     return "~" + path[len(home) :] if path == home or path.startswith(home + os.sep) else path
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +11,7 @@ from llmctl import units
 from llmctl.cli import complete
 from llmctl.cli.output import Output
 from llmctl.errors import UsageError
+from llmctl.shell import command
 
 if TYPE_CHECKING:
     from llmctl.cli.situation import Shelf
@@ -118,7 +118,6 @@ def _carried(out: Output, shelf: Shelf, obtained: Obtained, to: Path) -> Path:
     resumes = all(file.source.sha256 for file in files)
     with transfer_progress(out, obtained.model, streams=True, resumes=resumes) as progress:
         folder = shelf.store.carry(files, label, to, progress)
-    out.note(
-        f"  next: llmctl pull --from {shlex.quote(str(to))} {obtained.model}:{obtained.quant}   on the other machine"
-    )
+    takes = command("llmctl", "pull", "--from", to, names=[label.reference])
+    out.note(f"  next: {takes}   on the other machine")
     return folder

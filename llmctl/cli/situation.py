@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmctl import catalogue, paths
+from llmctl.address import without_secrets
 from llmctl.catalogue import Catalogue
-from llmctl.cli import configuration
+from llmctl.cli import configuration, reference
 from llmctl.cli.output import Output
-from llmctl.errors import ConfigError, IntegrityError, NetworkError, NotFoundError, UnsupportedFileError
+from llmctl.cli.reference import Address, CatalogueName, HubModel, LocalFile, Reference
+from llmctl.errors import ConfigError, IntegrityError, NetworkError, NotFoundError, UnsupportedFileError, UsageError
 from llmctl.settings import Settings
+from llmctl.shell import command
 from llmctl.store import Store, inventory
 from llmctl.store.inventory import Item
-from llmctl.store.layout import REPO
+from llmctl.store.layout import Repository
 from llmctl.types.model import Candidate, SourceKind
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from llmctl.types.machine import EngineInfo, Machine
     from llmctl.types.past import PastRun
     from llmctl.types.plan import NoFit, Plan, Want
+
+BRANCH = "main"  # of a repository, unless another revision is named
 
 
 @dataclass(frozen=True)
@@ -38,28 +42,52 @@ class Shelf:
     def candidates(self, name: str | None) -> list[Candidate]:
         """All there is, the quants of one model, or one local file; a name that isn't the catalogue's may be that of a
         model on this machine, whoever holds it. Raises NotFoundError, IntegrityError."""
-        if name is not None and names_file(name):
-            return [catalogue.from_file(Path(os.path.expanduser(name)))]  # noqa: PTH111  pathlib's raises
+        if name is None:
+            return list(catalogue.candidates(self.known, None, find=self.store.find))
+        meant = self.meant(name)
+        if isinstance(meant, LocalFile):
+            return [catalogue.from_file(meant.path)]
+        if isinstance(meant, Address):
+            address = without_secrets(meant.url)
+            fetches = command("llmctl", "pull", "--sha256", "HEX", names=[address])
+            raise UsageError(f"{address} is an address, and no model on this machine", hint=f"{fetches}   fetches it")
         try:
-            found = catalogue.candidates(self.known, name, find=self.store.find)
+            return list(catalogue.candidates(self.known, meant.name, find=self.store.find))
         except NotFoundError as error:
-            return self._held(name or "", error)
-        return list(found)
+            return self._held(name, meant, error)
+
+    def meant(self, name: str) -> Reference:
+        """What the user means by ``name``. Raises UsageError for what names nothing."""
+        return reference.parse(name, self.settings.hub_url)
 
     def items(self) -> list[Item]:
         """The models on this machine."""
         return inventory.inventory(self.store.list(), self.known)
 
-    def _held(self, name: str, error: NotFoundError) -> list[Candidate]:
-        try:
-            items = [one for one in inventory.named(self.items(), name) if not (one.projector or one.missing)]
-        except NotFoundError:
-            items = []
-        if not items and REPO.fullmatch(name.partition(":")[0]):
-            raise NotFoundError(f"{name} is not on this machine", hint=f"llmctl pull {name}") from error
-        if not items:
-            raise error
-        return self._of_items(items)
+    def _held(self, name: str, meant: CatalogueName | HubModel, error: NotFoundError) -> list[Candidate]:
+        """What is on this machine by that name, as it was typed (ollama's names may begin with a host) or meant."""
+        every = self.items()
+        items = [item for item in every if item.answers_to(name)]
+        items += [
+            item for item in every if item not in items and item.answers_to(meant.name) and self._is_of(item, meant)
+        ]
+        items = [item for item in items if not (item.projector or item.missing)]
+        if items:
+            return self._of_items(items)
+        file = f"./{name}"
+        if os.path.exists(file):  # noqa: PTH110  pathlib's raises on long names
+            error.hint = f"{command(file)}   for the file of that name here"
+        if isinstance(meant, HubModel):
+            hint = command("llmctl", "pull", names=[meant.name])
+            raise NotFoundError(f"{meant.name} is not on this machine", hint=hint) from error
+        raise error
+
+    def _is_of(self, item: Item, meant: CatalogueName | HubModel) -> bool:
+        """Whether a file is of the revision that was named, if one was."""
+        if isinstance(meant, CatalogueName) or meant.revision in (None, BRANCH):
+            return True
+        commit = Repository(self.store.hub, meant.repo).commit(meant.revision)
+        return item.files[0].source.revision == commit
 
     def _of_items(self, items: Sequence[Item]) -> list[Candidate]:
         """Those of a model's files that hold a sound language model. Raises the first error where none does."""
@@ -94,24 +122,26 @@ class Situation(Shelf):
     def candidates(self, name: str | None, *, ask_hub: bool = True) -> list[Candidate]:
         """With ``ask_hub``, org/name is all that the hub has in that repository, and org/name:QUANT what it has by that
         name, unless it is here. Raises what ``store.hub_models`` raises, too."""
-        repo, _, quant = (name or "").partition(":")
-        asks = ask_hub and name is not None and REPO.fullmatch(repo) is not None and not names_file(name)
-        found = self._of_hub(name or "", repo, quant) if asks else super().candidates(name)
+        meant = None if name is None else self.meant(name)
+        asks = ask_hub and isinstance(meant, HubModel)
+        found = self._of_hub(name or "", meant) if asks and isinstance(meant, HubModel) else super().candidates(name)
         if not self.elsewhere:
             return found
         return [one if one.artifact.source.kind is SourceKind.LOCAL else replace(one, path=None) for one in found]
 
-    def _of_hub(self, name: str, repo: str, quant: str) -> list[Candidate]:
+    def _of_hub(self, name: str, meant: HubModel) -> list[Candidate]:
         from llmctl.store import hub_models
 
         try:
             here = super().candidates(name)
         except NotFoundError:
             here = []
-        if here and quant and not self.elsewhere:
+        if here and meant.wanted and not self.elsewhere:
             return here
         try:
-            found = hub_models.candidates(self.store, repo, quant or None, self.settings)
+            found = hub_models.candidates(
+                self.store, meant.repo, meant.wanted, self.settings, revision=meant.revision or BRANCH
+            )
         except NetworkError as error:
             if not here:
                 raise
@@ -119,7 +149,7 @@ class Situation(Shelf):
             return here
         self.tell_refused(found.refused)
         if found.stale is not None:
-            self.out.warn(f"{found.stale.message}; {repo} is shown as it was when it was asked last")
+            self.out.warn(f"{found.stale.message}; {meant.repo} is shown as it was when it was asked last")
         return list(found.candidates)
 
     def tell_refused(self, refused: Sequence[IntegrityError | UnsupportedFileError]) -> None:
@@ -147,14 +177,6 @@ def _as(item: Item, candidate: Candidate) -> Candidate:
     """A file by the name and quant that it goes by here; what else is known of it, it told itself."""
     artifact = replace(candidate.artifact, quant=item.quant)
     return replace(candidate, model=replace(candidate.model, id=item.name, artifacts=(artifact,)), artifact=artifact)
-
-
-def names_file(name: str) -> bool:
-    """Whether a name is a path: one that begins as paths do, or that is a file. ``org/name:file.gguf`` is none."""
-    if name.startswith((".", "/", "~", "\\")) or os.path.isfile(name):  # noqa: PTH113  pathlib's raises on long names
-        return True
-    repo, colon, _ = name.partition(":")
-    return name.endswith(".gguf") and not (colon and REPO.fullmatch(repo))
 
 
 def known(out: Output) -> Catalogue:

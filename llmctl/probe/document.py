@@ -58,7 +58,7 @@ def known_machines(machines_dir: Path) -> list[str]:
 
 
 def _file(path_or_name: str, machines_dir: Path) -> Path:
-    given = Path(path_or_name).expanduser()
+    given = Path(os.path.expanduser(path_or_name))  # noqa: PTH111  pathlib raises where there is no home
     if given.suffix in SUFFIXES or os.sep in path_or_name:
         if not given.is_file():
             raise NotFoundError(f"there is no machine document {given}", hint="llmctl doctor --json > machine.json")

@@ -12,6 +12,7 @@ from llmctl.errors import UsageError
 from llmctl.probe import left_out, possible
 from llmctl.probe.decode import MismatchError, decode
 from llmctl.probe.table import Device
+from llmctl.shell import command
 from llmctl.types.machine import AcceleratorKind, Machine
 
 NO_GPU = "none"
@@ -42,7 +43,8 @@ def changed(
     completed, missing = left_out.complete(document, devices)
     if missing is not None:
         problem = str(missing).partition(", and ")[2] or str(missing)
-        hint = f'llmctl plan --gpu "{gpu}" --vram 16GB   says what a GPU has that is not known'
+        asks = command("llmctl", "plan", "--gpu", gpu or "NAME", "--vram", "16GB")
+        hint = f"{asks}   says what a GPU has that is not known"
         raise UsageError(f"--gpu is {gpu!r}: {problem}", hint=hint)
     try:
         made = decode(Machine, completed, "machine")

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from llmctl import paths
+from llmctl.address import without_secrets
 from llmctl.errors import ConfigError, NotFoundError, OfflineError
 from llmctl.settings.file import UnreadableError, add_endpoint, locked, read, remove_endpoint, replace_file
-from llmctl.settings.table import HUB_URL, SETTINGS, Setting, setting_named, text
+from llmctl.settings.table import HUB_URL, SETTINGS, Setting, address, setting_named, text
 from llmctl.types.endpoint import Endpoint, Policy
 
 __all__ = [
@@ -149,7 +150,8 @@ def _value(
     try:
         return setting.parse(raw)
     except (ValueError, OverflowError) as error:
-        raise ConfigError(f"{where} is {_shown(raw)}, it must be {setting.expects}") from error
+        shown = without_secrets(raw) if setting.parse is address and isinstance(raw, str) else raw
+        raise ConfigError(f"{where} is {_shown(shown)}, it must be {setting.expects}") from error
 
 
 def _read_project(file: Path) -> tuple[dict[str, Any], tuple[str, ...]]:

@@ -32,7 +32,7 @@ def text(value: Any) -> str:
     return value
 
 
-def _address(value: Any) -> str:
+def address(value: Any) -> str:
     parts = urlsplit(text(value))
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:  # ValueError: not a port
         raise ValueError
@@ -80,7 +80,7 @@ SETTINGS = (
         "one of " + ", ".join(Policy),
         "where prompts may go; prefer-local once an endpoint is added",
     ),
-    Setting("hub_url", _address, "an http or https address", "the model hub", default=HUB_URL, also=("HF_ENDPOINT",)),
+    Setting("hub_url", address, "an http or https address", "the model hub", default=HUB_URL, also=("HF_ENDPOINT",)),
     Setting("offline", _flag, "true or false", "never use the network", default=False, also=("HF_HUB_OFFLINE",)),
     Setting("history", _flag, "true or false", "keep memory and speed of runs, never text", default=True),
 )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from llmctl import paths
 from llmctl.errors import LlmctlError, NotFoundError, UsageError
 from llmctl.gguf.shards import shard_names
-from llmctl.store import elsewhere, hub_cache, own, package_index
+from llmctl.store import elsewhere, hearsay, hub_cache, own, package_index
 from llmctl.store.layout import Repository
 from llmctl.store.names import is_projector
 from llmctl.store.progress import Progress, shifted
@@ -252,7 +252,9 @@ class Store:
         """Reads all of a file. ``sha256`` is what it must have if its store doesn't tell. Raises nothing."""
         from llmctl.store import verification
 
-        return verification.verify(stored, stored.source.sha256 or sha256, progress)
+        said = stored.source.sha256
+        expected = (said or sha256) if stored.vouched else (sha256 or said)
+        return verification.verify(stored, expected, progress, vouched=stored.vouched or sha256 is not None)
 
     def leftovers(self, keep: Collection[tuple[str, str]] = ()) -> list[Leftover]:
         """What can go: broken-off downloads, orphaned blobs, superseded files. ``keep`` are repositories with commits
@@ -292,8 +294,17 @@ class Store:
 
     def list(self) -> list[Stored]:
         """Every GGUF file on this machine that a store holds, llmctl's, the hub cache's or another tool's."""
+        from_folders = hearsay.noted(self.models)
         ours = [
-            Stored(path, source.bytes or 0, source, owner, source.repo or "", is_projector(path.name))
+            Stored(
+                path,
+                source.bytes or 0,
+                source,
+                owner,
+                source.repo or "",
+                is_projector(path.name),
+                vouched=source.sha256 not in from_folders,
+            )
             for owner, found in (
                 (Owner.HUB_CACHE, hub_cache.sources(self.hub)),
                 (Owner.LLMCTL, package_index.sources(self.models)),

@@ -70,6 +70,9 @@ class Pool(Protocol):
     def state_size(self, total_bytes: int) -> None:
         """An answer tells the size that nobody knew. Raises ResourceError."""
 
+    def written(self, count: int) -> None:
+        """So many bytes were written. Raises ResourceError and IntegrityError for more than there may be."""
+
     def stay_alone(self) -> None:
         """The server says that it gives no parts."""
 
@@ -217,6 +220,7 @@ class Connection(threading.Thread):
             if self.over:
                 return
             went_on = self._write(piece, segment, host, promised_end)
+            pool.written(len(piece))
             pool.limit.wait(len(piece), self._over)
             if not went_on:
                 return

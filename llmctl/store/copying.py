@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
@@ -13,6 +12,7 @@ from stat import S_ISREG
 
 from llmctl.errors import AccessError, IntegrityError, NotFoundError, ResourceError, UnsupportedFileError
 from llmctl.gguf.header import read_file
+from llmctl.shell import command
 from llmctl.store import disk
 from llmctl.store.progress import Progress
 
@@ -138,4 +138,4 @@ def _reading(file: Path) -> Iterator[None]:
 
 
 def _look(place: Path) -> str:
-    return f"ls -l {shlex.quote(str(place))}"
+    return command("ls", "-l", names=[place])

@@ -5,11 +5,13 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 from llmctl import net
+from llmctl.address import without_secrets
 from llmctl.errors import AccessError, LlmctlError, NotFoundError, UsageError
 from llmctl.settings import Settings
+from llmctl.shell import command
 from llmctl.store import bundle, names, own
 from llmctl.store.bundle import Bundle, Member, Origin
 from llmctl.store.download import Wanted, download
@@ -34,7 +36,7 @@ def check(url: str, sha256: str | None) -> str:
     if sha256 is None or not SHA256.fullmatch(sha256.lower()):
         raise UsageError(
             "an address needs the sha256 that its file must have, as 64 hexadecimal digits",
-            hint=f"llmctl pull --sha256 HEX {without_secrets(url)}",
+            hint=command("llmctl", "pull", "--sha256", "HEX", names=[without_secrets(url)]),
         )
     return parts(unquote(urlsplit(url).path).rsplit("/", 1)[-1], "the file's name")[-1]
 
@@ -76,12 +78,6 @@ def fetch(
         made = Bundle(target.stem, quant, Origin.ADDRESS, bundle.shown(without_secrets(url)), (member,))
         own.note(folder, made)
     return target
-
-
-def without_secrets(url: str) -> str:
-    """The address without user, password, query and fragment, any of which may be a key."""
-    where = urlsplit(url)
-    return urlunsplit((where.scheme, net.host_of(url), where.path, "", ""))
 
 
 def _refused(name: str, response: requests.Response) -> LlmctlError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +11,9 @@ from pathlib import Path
 
 from llmctl import units
 from llmctl.errors import ResourceError
+from llmctl.shell import command
 
+ELSEWHERE = "export HF_HOME=/path XDG_DATA_HOME=/path"
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -36,13 +37,30 @@ def require_rooms(needed: Mapping[Path, int], what: str) -> None:
     for folders in by_disk.values():
         usage = shutil.disk_usage(_there(folders[0]))
         needed_bytes = sum(needed[folder] for folder in folders)
-        reserve_bytes = max(LEAST_RESERVE_BYTES, min(MOST_RESERVE_BYTES, usage.total // 100))
+        reserve_bytes = _reserve_bytes(usage.total)
         if needed_bytes + reserve_bytes > usage.free:
             raise ResourceError(
                 f"{what} needs {units.size(needed_bytes)}, {units.size(usage.free)} is free in "
                 f"{' and '.join(map(str, folders))}, of which {units.size(reserve_bytes)} must stay free",
-                hint="free some space there, or keep models on another disk: export HF_HOME=/path XDG_DATA_HOME=/path",
+                hint=f"free some space there, or keep models on another disk: {ELSEWHERE}",
             )
+
+
+def require_reserve(folder: Path, done_bytes: int, what: str) -> None:
+    """Raises ResourceError when what must stay free on the filesystem of ``folder`` is touched: for looks now and then
+    while ``what``, of which ``done_bytes`` are there, is written."""
+    usage = shutil.disk_usage(_there(folder))
+    reserve_bytes = _reserve_bytes(usage.total)
+    if usage.free < reserve_bytes:
+        raise ResourceError(
+            f"{what} has filled the disk: {units.size(done_bytes)} of it came, {units.size(usage.free)} is free in "
+            f"{folder}, of which {units.size(reserve_bytes)} must stay free",
+            hint=f"free some space there, or keep models on another disk: {ELSEWHERE}",
+        )
+
+
+def _reserve_bytes(disk_bytes: int) -> int:
+    return max(LEAST_RESERVE_BYTES, min(MOST_RESERVE_BYTES, disk_bytes // 100))
 
 
 def _there(folder: Path) -> Path:
@@ -68,7 +86,7 @@ def writing(folder: Path, what: str) -> Iterator[None]:
             ) from error
         raise ResourceError(
             f"{what} can't be written to {error.filename or folder}: {error.strerror or error}",
-            hint=f"ls -ld {shlex.quote(str(folder))}; keep models elsewhere: export HF_HOME=/path XDG_DATA_HOME=/path",
+            hint=f"{command('ls', '-ld', names=[folder])}; keep models elsewhere: {ELSEWHERE}",
         ) from error
 
 

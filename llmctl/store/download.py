@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmctl import units
-from llmctl.errors import IntegrityError, LlmctlError, NetworkError, UnsupportedFileError
+from llmctl.errors import IntegrityError, LlmctlError, NetworkError, ResourceError, UnsupportedFileError
 from llmctl.store import disk
 from llmctl.store.connections import Wanted
 from llmctl.store.limit import Limit
@@ -33,8 +33,9 @@ def download(
 ) -> None:
     """Puts the file at ``target``. The caller holds its lock; ``refused`` puts an answer of 400 and above into words.
 
-    What an earlier try has left is gone on with. Raises ResourceError (no room, with the partial file kept),
-    NetworkError (the partial file kept), IntegrityError (what was received is removed) and what ``refused`` makes.
+    What an earlier try has left is gone on with. Raises ResourceError (no room), NetworkError, IntegrityError (what was
+    received is removed) and what ``refused`` makes. The partial file is kept after the first two, but not after a
+    ResourceError where the size of the whole is not stated.
     """
     limit = Limit(limit_bytes_per_s)
     with disk.writing(target.parent, wanted.name), Partial(target) as partial:
@@ -47,11 +48,18 @@ def download(
                 # whole of it in one piece, once
                 partial.restart()
                 sha256 = _fetched(Transfer(wanted, partial, refused, progress, limit=limit, alone=True))
+        except ResourceError as error:
+            if wanted.bytes is None and partial.done_bytes:  # it may be endless: nobody can tell what it is good for
+                partial.discard()
+                error.hint = f"{error.hint}; what came of it is removed, since its size is not stated"
+            raise
         except NetworkError as error:
             kept = f": it goes on after {units.size(partial.done_bytes)}" if partial.done_bytes else ""
             error.hint = error.hint or f"run the same command again{kept}"
             raise
         except IntegrityError as error:
+            if wanted.bytes is None:
+                partial.discard()
             error.hint = error.hint or AGAIN
             raise
         if sha256 != wanted.sha256:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from llmctl.errors import LlmctlError
 from llmctl.gguf.header import read_file
+from llmctl.shell import command
 from llmctl.store import llama_cpp, lm_studio, ollama
 from llmctl.store.stored import Owner, Stored
 from llmctl.types.model import Source
@@ -28,10 +28,10 @@ def removal_hint(stored: Stored) -> str:
     """What a person does to remove a file of another tool."""
     match stored.owner:
         case Owner.OLLAMA:
-            return f"ollama rm {shlex.quote(stored.name)}"
+            return command("ollama", "rm", names=[stored.name])
         case Owner.LM_STUDIO:
             return f"delete it in LM Studio, under My Models: {stored.name}"
-    return f"rm {shlex.quote(str(stored.path))}"
+    return command("rm", names=[stored.path])
 
 
 def find(held: Iterable[Stored], source: Source) -> Path | None:

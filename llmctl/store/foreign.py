@@ -8,7 +8,18 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from llmctl import paths
+from llmctl.errors import ConfigError
+
 MAX_DOCUMENT_BYTES = 1 << 20
+
+
+def home() -> Path | None:
+    """The user's home folder, None where there is none: then no tool keeps anything there."""
+    try:
+        return paths.home()
+    except ConfigError:
+        return None
 
 
 def inside(path: Path, root: Path) -> os.stat_result | None:

@@ -27,7 +27,7 @@ from llmctl.store.lock import locked
 from llmctl.store.partial import noted_bytes
 from llmctl.store.patience import Busy, Patience, Refusal, busy
 from llmctl.store.progress import Progress
-from llmctl.store.token import Token, token
+from llmctl.store.token import Token, advice, token
 from llmctl.types.model import Source
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def _address(hub_url: str, source: Source, revision: str) -> str:
 
 def _page(hub_url: str, source: Source) -> str:
     """Where a person reads about the repository and accepts its licence."""
-    return f"{urlsplit(hub_url).scheme}://{net.host_of(hub_url)}{urlsplit(hub_url).path}/{source.repo}"
+    return f"{urlsplit(hub_url).scheme}://{net.host_of(hub_url)}{urlsplit(hub_url).path}/{quote(source.repo or '')}"
 
 
 def _facts(hub_url: str, source: Source, own: Token | None) -> Facts:
@@ -252,7 +252,7 @@ def refused(hub_url: str, source: Source, own: Token | None, response: requests.
         return _no_way(hub_url, doing)
     code = response.headers.get("X-Error-Code", "")
     if status == 403 or code == "GatedRepo":
-        also = "" if own else " and set HF_TOKEN"
+        also = "" if own else f" and {advice()}"
         return AccessError(
             f"{source.repo}: {host} gives it to those only who have accepted its licence ({status})",
             hint=f"open {_page(hub_url, source)}, accept{also}, then run the same command again",
@@ -265,7 +265,7 @@ def refused(hub_url: str, source: Source, own: Token | None, response: requests.
     if status == 401:
         return PrivateError(
             f"{source.repo} is private, or is not on {host}: it can't be had without a token (401)",
-            hint=f"make one at {_settings_page(hub_url)} and set HF_TOKEN",
+            hint=f"make one at {_settings_page(hub_url)} and {advice()}",
         )
     if status == 404 and code == "RepoNotFound":
         return NoRepositoryError(f"there is no {source.repo} on {host}", hint=f"see {_page(hub_url, source)}")

@@ -14,6 +14,7 @@ from llmctl.errors import IntegrityError, LlmctlError
 from llmctl.gguf.header import read_file
 from llmctl.store import disk
 from llmctl.store.layout import COMMIT, SHA256, Repository
+from llmctl.store.names import ANY_CASE
 from llmctl.types.model import Source, SourceKind
 
 # What systems say where a filesystem has no symlinks, or where Windows lets a user make none: ERROR_PRIVILEGE_NOT_HELD
@@ -128,7 +129,7 @@ def repositories(root: Path) -> Iterator[Repository]:
 def _pointers(root: Path) -> Iterator[tuple[Repository, str, Path]]:
     for repository in repositories(root):
         for commit in repository.commits():
-            for pointer in sorted((repository.folder / "snapshots" / commit).rglob("*.gguf")):
+            for pointer in sorted((repository.folder / "snapshots" / commit).rglob(ANY_CASE)):
                 yield repository, commit, pointer
 
 

@@ -14,7 +14,8 @@ from urllib.parse import quote
 from llmctl import net
 from llmctl.errors import AccessError, IntegrityError, LlmctlError, NotFoundError
 from llmctl.settings import Settings
-from llmctl.store import hub
+from llmctl.shell import command
+from llmctl.store import hub, names
 from llmctl.store.layout import COMMIT, REPO, SHA256, parts
 from llmctl.store.offers import Offer, choose, offers
 from llmctl.store.patience import Refusal
@@ -36,7 +37,7 @@ class Listing:
 
 def listing(repo: str, revision: str, settings: Settings) -> Listing:
     """Asks the hub. Raises OfflineError, NetworkError, AccessError, NotFoundError with near names, IntegrityError."""
-    asked = Source(SourceKind.HUB, repo, f"the list of files of {repo}", revision=revision)
+    asked = Source(SourceKind.HUB, repo, "list of files", revision=revision)
     parts(repo, "the repository's name")
     parts(revision, "the revision")
     settings.require_network(repo)
@@ -77,14 +78,14 @@ def with_near_names(error: LlmctlError, source: Source, settings: Settings) -> L
     with suppress(LlmctlError):
         if isinstance(error, hub.NoRepositoryError | hub.PrivateError):
             near = _repositories(source.repo, settings)
-        elif isinstance(error, NotFoundError) and source.file.endswith(".gguf"):
+        elif isinstance(error, NotFoundError) and names.has_ending(source.file):
             whole = offers(listing(source.repo, source.revision, settings).files)
             folded = {one.parts[0].file.lower(): one for one in whole}
             files = difflib.get_close_matches(source.file.lower(), folded, n=NEAR, cutoff=0.0)
             near = [f"{source.repo}:{folded[file].quant}" for file in files]
     if not near:
         return error
-    return type(error)(f"{error.message}; there is {', '.join(near)}", hint=f"llmctl pull {near[0]}")
+    return type(error)(f"{error.message}; there is {', '.join(near)}", hint=command("llmctl", "pull", names=near[:1]))
 
 
 def _repositories(repo: str, settings: Settings) -> list[str]:
@@ -125,7 +126,7 @@ def _files(siblings: Any, repo: str, commit: str) -> Iterator[Source]:
     """The GGUF files; a name that can't be a path here is passed over, for it can't be stored either."""
     for one in siblings if isinstance(siblings, list) else ():
         name = one.get("rfilename") if isinstance(one, dict) else None
-        if not isinstance(name, str) or not name.lower().endswith(".gguf"):
+        if not isinstance(name, str) or not names.has_ending(name):
             continue
         try:
             parts(name, "the file's name")

@@ -21,6 +21,7 @@ from llmctl.gguf.header import read_file
 from llmctl.gguf.mix import weights_by_size
 from llmctl.gguf.shards import SHARD, joined
 from llmctl.settings import Settings
+from llmctl.shell import command
 from llmctl.store import Store, hub, hub_listing, kept, names, offers, projectors, remote_header
 from llmctl.store.hub_listing import Listing
 from llmctl.store.layout import COMMIT
@@ -43,20 +44,20 @@ class Found:
     refused: tuple[IntegrityError | UnsupportedFileError, ...] = ()
 
 
-def candidates(store: Store, repo: str, quant: str | None, settings: Settings) -> Found:
+def candidates(store: Store, repo: str, quant: str | None, settings: Settings, *, revision: str = BRANCH) -> Found:
     """The model ``quant`` (or the file of that name) of ``repo``; without, all that the repository has.
 
     Raises OfflineError, NetworkError, AccessError, ResourceError, NotFoundError that names what there is, and
     IntegrityError or UnsupportedFileError where no file is a sound language model.
     """
-    listing, stale = _listing(repo, settings)
+    listing, stale = _listing(repo, revision, settings)
     every = offers.offers(listing.files)
     try:
         chosen = [offers.choose(every, quant, repo)] if quant else every
         if not chosen:
             offers.choose(every, None, repo)
     except NotFoundError as error:
-        error.hint = (error.hint or f"llmctl plan {repo}").replace("llmctl pull ", "llmctl plan ")
+        error.hint = (error.hint or command("llmctl", "plan", names=[repo])).replace("llmctl pull ", "llmctl plan ")
         raise
     reading = _Reading(store, repo, listing, settings)
     made: list[Candidate] = []
@@ -113,7 +114,9 @@ class _Reading:
         return here if len(here) == len(offer.parts) else None
 
     def _is_far(self, offer: Offer) -> bool:
-        return self._paths(offer) is None and any(remote_header.held(part) is None for part in offer.parts)
+        return self._paths(offer) is None and any(
+            remote_header.held(part, self.settings) is None for part in offer.parts
+        )
 
     def _exact(self, offer: Offer, header: Header) -> Candidate:
         here = self._paths(offer)
@@ -149,8 +152,8 @@ def _models(every: Sequence[Offer]) -> list[list[Offer]]:
     for offer in every:
         name = PurePosixPath(offer.parts[0].file).name
         match = SHARD.fullmatch(name)
-        stem = match["stem"] if match else name[: -len(".gguf")]
-        groups.setdefault(names.QUANT.sub("", stem.upper()), []).append(offer)
+        stem = match["stem"] if match else names.without_ending(name)
+        groups.setdefault(names.model_name(stem), []).append(offer)
     _not_too_many([group[0] for group in groups.values()])
     return list(groups.values())
 
@@ -161,7 +164,7 @@ def _not_too_many(models: Sequence[Offer]) -> None:
         repo, files = models[0].parts[0].repo, [model.parts[0].file for model in models]
         raise NotFoundError(
             f"{repo} holds {len(models)} different models: {', '.join(files[:MAX_MODELS])}, …",
-            hint=f"llmctl plan {repo}:{files[0]}   for one of them",
+            hint=f"{command('llmctl', 'plan', names=[f'{repo}:{files[0]}'])}   for one of them",
         )
 
 
@@ -179,16 +182,16 @@ def _told_apart(made: Sequence[Candidate]) -> list[Candidate]:
     return found
 
 
-def _listing(repo: str, settings: Settings) -> tuple[Listing, NetworkError | None]:
-    asked = "\0".join((settings.hub_url, repo, BRANCH))
+def _listing(repo: str, revision: str, settings: Settings) -> tuple[Listing, NetworkError | None]:
+    asked = "\0".join((settings.hub_url, repo, revision))
     name = f"{hashlib.sha256(asked.encode()).hexdigest()}.json"
     try:
-        told = hub_listing.listing(repo, BRANCH, settings)
+        told = hub_listing.listing(repo, revision, settings)
     except NetworkError as error:
         known = _kept(name, repo)
         if known is None:
             if isinstance(error, OfflineError):
-                error.hint = f"llmctl pull {repo}   when it may use the network"
+                error.hint = f"{command('llmctl', 'pull', names=[repo])}   when it may use the network"
             raise
         return known, error
     files = [[file.file, file.bytes, file.sha256] for file in told.files]

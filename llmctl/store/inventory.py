@@ -11,7 +11,8 @@ from llmctl.catalogue import Catalogue
 from llmctl.errors import IntegrityError, LlmctlError, NotFoundError
 from llmctl.gguf.header import read_file
 from llmctl.gguf.quant import quant_label
-from llmctl.gguf.shards import shard_names
+from llmctl.gguf.shards import Shard, shard
+from llmctl.printable import printable
 from llmctl.store import elsewhere, names
 from llmctl.store.stored import Owner, Stored
 from llmctl.types.model import Artifact, Model, SourceKind
@@ -55,10 +56,13 @@ class Item:
         return f"{self.name}:{self.quant}"
 
     def answers_to(self, name: str) -> bool:
-        """Whether a person who types ``name`` may mean this one: any of its names, with its quant or without."""
-        stem, repo = self.path.name.removesuffix(".gguf"), self.files[0].name
+        """Whether a person who types ``name`` may mean this one: any of its names, alone, with its quant or file."""
+        stem, repo = names.without_ending(self.path.name), self.files[0].name
         known = {self.name, repo, stem, *((self.model.name,) if self.model else ())}
-        return name.strip().lower() in {one.lower() for own in known for one in (own, f"{own}:{self.quant}")}
+        return name.strip().lower() in {one.lower() for own in known for one in self._called(own)}
+
+    def _called(self, name: str) -> tuple[str, ...]:
+        return name, f"{name}:{self.quant}", f"{name}:{self.files[0].source.file}"
 
 
 def inventory(stored: Iterable[Stored], catalogue: Catalogue) -> list[Item]:
@@ -101,15 +105,15 @@ def _artifacts(catalogue: Catalogue) -> Mapping[str, list[tuple[Model, Artifact]
 
 def _item(files: list[Stored], known: Mapping[str, list[tuple[Model, Artifact]]]) -> Item:
     first = files[0]
-    parts = _parts(first.path.name)
-    missing = len(parts) - len(files)
+    part = _shard(first.path.name)
+    missing = 0 if part is None else part.total - len(files)
     for key in (first.source.sha256, PurePosixPath(first.source.file).name):
         for model, artifact in known.get(key or "", ()) if key else ():
             if _is(first, artifact):
                 return Item(model.id, artifact.quant, first.owner, tuple(files), model, artifact.source.sha256, missing)
     quant = names.quant(first.source.file) or _quant_by_header(first.path)
     quant = f"mmproj-{quant}" if first.projector else quant
-    return Item(first.name or first.path.stem, quant, first.owner, tuple(files), missing=missing)
+    return Item(printable(first.name or first.path.stem), quant, first.owner, tuple(files), missing=missing)
 
 
 def _is(stored: Stored, artifact: Artifact) -> bool:
@@ -121,14 +125,15 @@ def _is(stored: Stored, artifact: Artifact) -> bool:
 
 
 def _first(name: str) -> str:
-    return _parts(name)[0]
+    part = _shard(name)
+    return name if part is None else part.part(1)
 
 
-def _parts(name: str) -> list[str]:
+def _shard(name: str) -> Shard | None:
     try:
-        return shard_names(name)
+        return shard(name)
     except IntegrityError:  # numbers that make no sense: a file by itself
-        return [name]
+        return None
 
 
 def _quant_by_header(path: Path) -> str:

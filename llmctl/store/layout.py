@@ -20,12 +20,13 @@ from llmctl.errors import ConfigError, IntegrityError
 SHA256 = re.compile(r"[0-9a-f]{64}")
 DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 COMMIT = re.compile(r"[0-9a-f]{40}")
-REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
+REPO = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*/[A-Za-z0-9_][A-Za-z0-9._-]*")
 REQUIREMENT = re.compile(r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)==([A-Za-z0-9](?:[A-Za-z0-9.!+_]*[A-Za-z0-9])?)")
 
 MAX_PART_BYTES = 200  # filesystems allow 255; ours get endings such as ".incomplete"
 MAX_NAME_BYTES = 1000
-UNSAFE = re.compile(r'[\x00-\x1f\x7f\\:*?"<>|]')  # what Windows forbids, its drive and stream colon included
+# What Windows forbids, its drive and stream colon included; what drives a terminal; what changes the order of reading
+UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f\\:*?"<>|\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]')
 DEVICES = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³]) *(\..*)?", re.IGNORECASE)
 
 
@@ -33,7 +34,8 @@ def parts(name: str, what: str) -> tuple[str, ...]:
     """The parts of a relative path with ``/`` between them, as a hub, a wheel or a catalogue gives it.
 
     Raises IntegrityError for whatever is no plain relative path on POSIX and on Windows: absolute or drive-relative,
-    ``.`` and ``..``, empty parts, backslashes, device names, trailing dots or blanks, control characters, overlong.
+    ``.`` and ``..``, empty parts, backslashes, device names, trailing dots or blanks, control characters,
+    bidirectional marks, overlong.
     """
     found = tuple(name.split("/"))
     if len(_encoded(name)) > MAX_NAME_BYTES or not all(_plain(part) for part in found):

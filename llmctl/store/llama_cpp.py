@@ -17,34 +17,39 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from llmctl.paths import expanded
 from llmctl.store import hub_cache
-from llmctl.store.foreign import document, inside
+from llmctl.store.foreign import document, home, inside
 from llmctl.store.layout import SHA256
-from llmctl.store.names import is_projector
+from llmctl.store.names import ANY_CASE, is_projector
 from llmctl.store.stored import Owner, Stored
 from llmctl.types.model import Source, SourceKind
 
 MANIFEST = re.compile(r"manifest=([^=]+)=([^=]+)=.*\.json")
-ADDRESS = re.compile(r"https?://[^/]+/([^/]+/[^/]+)/resolve/[^/]+/(.+\.gguf)")
+ADDRESS = re.compile(r"https?://[^/]+/([^/]+/[^/]+)/resolve/[^/]+/(.+\.gguf)", re.IGNORECASE)
 MAX_FILES = 2000
 
 
-def root() -> Path:
-    """LLAMA_CACHE, or ``llama.cpp`` in the system's cache folder."""
+def root() -> Path | None:
+    """LLAMA_CACHE, or ``llama.cpp`` in the system's cache folder; None where there is none."""
     if explicit := os.environ.get("LLAMA_CACHE"):
-        return Path(explicit).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "llama.cpp"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "llama.cpp"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llama.cpp"
+        return expanded(explicit)
+    variable, below = {"darwin": ("", "Library/Caches"), "win32": ("LOCALAPPDATA", "AppData/Local")}.get(
+        sys.platform, ("XDG_CACHE_HOME", ".cache")
+    )
+    if caches := os.environ.get(variable):
+        return Path(caches) / "llama.cpp"
+    user = home()
+    return None if user is None else user / below / "llama.cpp"
 
 
 def held(hub_root: Path) -> Iterator[Stored]:
     """Every GGUF file that can be read, without those of the hub cache at ``hub_root``. Raises nothing."""
     place = root()
+    if place is None:
+        return
     told = _told(place)
-    for path in islice(sorted(place.glob("*.gguf")), MAX_FILES):
+    for path in islice(sorted(place.glob(ANY_CASE)), MAX_FILES):
         status = inside(path, place)
         if status is not None:
             source = told.get(path.name) or _addressed(path, place) or Source(SourceKind.LOCAL, None, str(path))

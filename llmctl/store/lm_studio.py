@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from llmctl.store.foreign import document, inside
-from llmctl.store.names import is_projector
+from llmctl.store.foreign import document, home, inside
+from llmctl.store.names import ANY_CASE, is_projector
 from llmctl.store.stored import Owner, Stored
 from llmctl.types.model import Source, SourceKind
 
@@ -23,7 +23,9 @@ MAX_FILES = 5000
 
 def roots() -> list[Path]:
     """The models folders that there may be, each once."""
-    user = Path.home()
+    user = home()
+    if user is None:
+        return []
     homes = [*_pointed(user), user / ".lmstudio", user / ".cache" / "lm-studio"]
     return list(dict.fromkeys(_models(home) for home in homes))
 
@@ -31,7 +33,7 @@ def roots() -> list[Path]:
 def held() -> Iterator[Stored]:
     """Every GGUF file that can be read. Raises nothing."""
     for root in roots():
-        for path in islice(sorted(root.glob("*/*/*.gguf")), MAX_FILES):
+        for path in islice(sorted(root.glob(f"*/*/{ANY_CASE}")), MAX_FILES):
             status = inside(path, root)
             if status is not None:
                 repo = "/".join(path.parts[-3:-1])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import shlex
 from pathlib import Path
 
 from llmctl import paths, record
 from llmctl.errors import ResourceError
+from llmctl.shell import command
 
 MAX_RECORD_BYTES = 1 << 20
 
@@ -21,7 +21,7 @@ def check(root: Path) -> None:
     if at is not None and not Path(at).is_mount() and not _holds(place):
         raise ResourceError(
             f"the models are in {root}, and {at} is not mounted",
-            hint=f"mount it; or, if it is gone for good: rm {shlex.quote(str(_file()))}",
+            hint=f"mount it; or, if it is gone for good: {command('rm', names=[_file()])}",
         )
     now = next((str(one) for one in (place, *place.parents) if one.is_mount()), place.anchor)
     if now != at and (at is not None or now != place.anchor):

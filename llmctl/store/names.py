@@ -1,39 +1,114 @@
-"""What the names of GGUF files tell by custom: the quantization, and whether it is a projector."""
+"""What the names of GGUF files tell by custom: the quantization, and whether a file is a model, a projector or neither.
+
+Names of quantizations: llama.cpp (``tools/quantize``), unsloth's ``UD-``, mradermacher's ``i1-``, ik_llama.cpp's types
+(``IQ4_KSS``, ``IQ2_KT``, ``Q4_0_R8``), and spellings without underscores (``q4km``).
+"""
 
 from __future__ import annotations
 
 import re
 from pathlib import PurePosixPath
 
+from llmctl.gguf.shards import ENDING
+
+TYPE = r"I?Q[1-9](?:_(?:K(?:SS|[STLV])?|[0-9]|X{0,2}[SL]|M|NL|BN|R[0-9]{1,2}|[PH](?![A-Z0-9])))*"
+SHORT = r"Q[2-6]-?K(?:-?[SML])?|Q[458][01]|IQ[1-4](?:XXS|XS|NL|S|M)"  # without underscores
 QUANT = re.compile(
-    r"(?<![A-Z0-9])((?:UD-)?(?:I?Q[1-9](?:_(?:K|[0-9]|X{0,2}[SL]|M|NL))*|TQ[12]_0|MXFP4(?:_MOE)?|NVFP4)|B?FP?(?:16|32))"
-    r"(?![A-Z0-9])"
+    rf"(?<![A-Z0-9])((?:UD[-_])?(?:{SHORT}|{TYPE}|TQ[1-9]_[0-9]S?|(?:MX|NV)FP4(?:_MOE)?)|B?FP?(?:16|32))(?![A-Z0-9])",
+    re.IGNORECASE | re.ASCII,
 )
-COMPANIONS = ("imatrix", "mtp-", "eagle3-", "dflash-", "dspark-")  # what lies beside a model and is none
-PROJECTOR = "mmproj"
+BEFORE_REST = re.compile(r"FP4(?:_MOE)?[-_]$", re.IGNORECASE)  # MXFP4_MOE_BF16: the experts, then all the rest
+OF_A_PART = re.compile(
+    r"[-_.]?(?:TOKEN[-_]?)?(?:EMB|EMBD|EMBEDS?|EMBEDDINGS?|OUT|OUTPUT|HEAD)(?![A-Z0-9])", re.IGNORECASE | re.ASCII
+)
+SIXTEEN_BITS = ("F16", "BF16", "F32")
+WORD = re.compile(r"[A-Za-z0-9]+")
+DRAFTS = ("eagle3", "dflash", "dspark")  # heads that guess for a model, and are none
+PROJECTORS = ("projector", "mmprojector")
+ANY_CASE = "*." + "".join(f"[{letter}{letter.upper()}]" for letter in ENDING.removeprefix("."))  # for glob
+
+
+def has_ending(name: str) -> bool:
+    """Whether a name ends in ``.gguf``, in any case."""
+    return name.lower().endswith(ENDING)
+
+
+def without_ending(name: str) -> str:
+    """``Tiny-Q4_0`` of ``Tiny-Q4_0.gguf`` and of ``Tiny-Q4_0.GGUF``."""
+    return name[: -len(ENDING)] if has_ending(name) else name
 
 
 def quant(file: str) -> str | None:
     """``Q4_K_M`` of ``Tiny-1B-Q4_K_M-00001-of-00002.gguf``, else of the folder that the file lies in."""
     path = PurePosixPath(file)
     for name in (path.name, path.parent.name):
-        if found := QUANT.findall(name.upper()):
-            return str(found[-1]).replace("FP16", "F16").replace("FP32", "F32")
+        if (match := _quant(name)) is not None:
+            return _spelt(match[1])
     return None
 
 
 def without_quant(stem: str) -> str:
     """``Tiny-1B`` of ``Tiny-1B-Q4_K_M``."""
-    found = quant(stem)
-    shorter = re.sub(rf"[-._]{re.escape(found)}$", "", stem, flags=re.IGNORECASE) if found else stem
-    return shorter or stem
+    match = _quant(stem)
+    whole = match is not None and match.end() == len(stem) and stem[: match.start()].endswith(("-", ".", "_"))
+    return (stem[: match.start() - 1] if match is not None and whole else stem) or stem
+
+
+def model_name(stem: str) -> str:
+    """A name that all quantizations of one model share: in upper case, without what tells the quantization."""
+    return QUANT.sub("", stem).upper()
 
 
 def is_projector(file: str) -> bool:
-    return PROJECTOR in PurePosixPath(file).name.lower()
+    name = PurePosixPath(file).name.lower()
+    return "mmproj" in name or any(word in PROJECTORS for word in WORD.findall(name))
 
 
 def is_model(file: str) -> bool:
     """Whether a file of a repository is a model by its name, or one part of a model."""
-    name = PurePosixPath(file).name.lower()
-    return name.endswith(".gguf") and not is_projector(name) and not any(word in name for word in COMPANIONS)
+    name = PurePosixPath(file).name
+    return has_ending(name) and not (is_projector(name) or _is_importance_matrix(name) or _is_draft_head(name))
+
+
+def is_draft(file: str) -> bool:
+    """Whether the name says that the model is a small one that guesses for another."""
+    return "draft" in _words(file)
+
+
+def _is_importance_matrix(name: str) -> bool:
+    """By its whole name. ``Tiny-imatrix-Q4_K_M`` is a model that was quantized with one, ``Tiny-imatrix`` the matrix,
+    and ``Tiny-BF16-imatrix`` the matrix of unquantized weights."""
+    words = _words(name)
+    if "imatrix" not in words:
+        return False
+    return words[0] == "imatrix" or quant(name) in (None, *SIXTEEN_BITS)
+
+
+def _is_draft_head(name: str) -> bool:
+    """``mtp-Tiny`` holds the heads alone, ``Tiny-MTP`` the model with them."""
+    words = _words(name)
+    return words[:1] == ["mtp"] or any(word in DRAFTS for word in words)
+
+
+def _words(file: str) -> list[str]:
+    return WORD.findall(without_ending(PurePosixPath(file).name).lower())
+
+
+def _quant(name: str) -> re.Match[str] | None:
+    """The last that a name tells, for the weights themselves are named last; but not that of a part of the model."""
+    matches = list(QUANT.finditer(name))
+    whole = [match for match in matches if not _is_of_a_part(name, match)]
+    return next(reversed(whole or matches), None)
+
+
+def _is_of_a_part(name: str, match: re.Match[str]) -> bool:
+    return bool(OF_A_PART.match(name, match.end()) or BEFORE_REST.search(name[: match.start()]))
+
+
+def _spelt(found: str) -> str:
+    """As llama.cpp spells it: ``Q4_K_M`` for ``Q4KM``, ``F16`` for ``FP16``."""
+    text = found.upper().replace("UD_", "UD-").replace("FP16", "F16").replace("FP32", "F32")
+    prefix, name = ("UD-", text.removeprefix("UD-")) if text.startswith("UD-") else ("", text)
+    if re.fullmatch(SHORT, name):
+        name = re.sub(r"(?<=[0-9])-?(?=[A-Z01])|(?<=K)-?(?=[SML])", "_", name)
+    return prefix + name

@@ -14,7 +14,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from llmctl.store.foreign import document, inside
+from llmctl.paths import expanded
+from llmctl.store.foreign import document, home, inside
 from llmctl.store.layout import DIGEST
 from llmctl.store.stored import Owner, Stored
 from llmctl.types.model import Source, SourceKind
@@ -29,8 +30,10 @@ MAX_LAYERS = 100
 
 def roots() -> list[Path]:
     """OLLAMA_MODELS if set, else the user's own folder; and the system service's."""
-    own = os.environ.get("OLLAMA_MODELS")
-    return [Path(own).expanduser() if own else Path.home() / ".ollama" / "models", SERVICE]
+    explicit, user = os.environ.get("OLLAMA_MODELS"), home()
+    if explicit:
+        return [expanded(explicit), SERVICE]
+    return [SERVICE] if user is None else [user / ".ollama" / "models", SERVICE]
 
 
 def held() -> Iterator[Stored]:

@@ -19,7 +19,7 @@ from llmctl.store.bundle import Bundle, Member, Origin
 from llmctl.store.copying import copied, hashed, size_of
 from llmctl.store.layout import SHA256, parts
 from llmctl.store.lock import locked, locked_now
-from llmctl.store.names import is_projector
+from llmctl.store.names import has_ending, is_projector
 from llmctl.store.progress import Progress, shifted
 from llmctl.store.stored import Owner, Stored
 from llmctl.types.model import Source, SourceKind
@@ -50,7 +50,8 @@ def stored(where: Path, one: Bundle) -> Iterator[Stored]:
     for member in one.files:
         if (path := bundle.file_of(where, member)) is not None:
             source = Source(SourceKind.LOCAL, None, str(path), member.bytes, member.sha256)
-            yield Stored(path, member.bytes, source, Owner.LLMCTL, one.name, is_projector(member.file))
+            vouched = one.origin is Origin.ADDRESS  # with the sha256 that the user got elsewhere
+            yield Stored(path, member.bytes, source, Owner.LLMCTL, one.name, is_projector(member.file), vouched)
 
 
 def add(
@@ -111,7 +112,7 @@ def remove(models: Path, path: Path) -> int:
     with locked_now(lock(models, where.name), path.name), disk.writing(where, path.name):
         size = path.stat().st_size
         path.unlink()
-        if not any(file.suffix == ".gguf" for file in where.rglob("*")):
+        if not any(has_ending(file.name) for file in where.rglob("*")):
             shutil.rmtree(where)
     return size
 

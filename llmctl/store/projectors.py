@@ -49,7 +49,7 @@ def counted(candidate: Candidate, told: Projector) -> Candidate:
 
 def _beside(model: Path) -> Path | None:
     try:
-        here = [one for one in model.parent.iterdir() if one.suffix.lower() == ".gguf"]
+        here = [one for one in model.parent.iterdir() if names.has_ending(one.name)]
     except OSError:
         return None
     found = [one for one in here if names.is_projector(one.name)]

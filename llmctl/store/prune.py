@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from llmctl.errors import ResourceError
-from llmctl.store import copying, disk, hub_cache, own, package_index, partial
+from llmctl.store import copying, disk, hub_cache, names, own, package_index, partial
 from llmctl.store.layout import SHA256, Repository, requirement
 from llmctl.store.lock import locked_now
 from llmctl.store.removal import NAME, forget, pointers, tidy
@@ -121,7 +121,7 @@ def _blobs(repository: Repository, keep: Collection[tuple[str, str]]) -> Iterato
     }
     for blob, found in by_blob.items():
         dead = all(_commit(one, snapshots) not in live and _file(one, snapshots) in there for one in found)
-        if dead and all(one.suffix == ".gguf" for one in found):
+        if dead and all(names.has_ending(one.name) for one in found):
             lock = repository.lock(blob.name)
             yield Leftover(Kind.SUPERSEDED, repository.repo, tuple(found), _bytes([blob]), lock, repository, blob)
 

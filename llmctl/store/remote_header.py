@@ -8,8 +8,9 @@ What can't be checked: hubs state the sha256 of a file, not of its header. A hea
 plan; what is run is hashed as a whole before.
 
 The bytes are kept as they came, as a file that holds a header only: ``gguf.header.read_file`` and the engine's dry run
-take those. They go by the file's sha256, so that a revision that leaves the file alone costs nothing, else by
-repository, commit and name.
+take those. They count for the place that they came from alone: hub, repository, name, and the sha256 that is stated
+there, so that a revision that leaves the file alone costs nothing, else the commit. Another repository may state the
+same sha256 and send another header.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from llmctl.errors import IntegrityError, LlmctlError, NetworkError, Unsupported
 from llmctl.gguf.header import read_file, read_header
 from llmctl.gguf.shards import joined
 from llmctl.settings import Settings
+from llmctl.shell import command
 from llmctl.store import kept
 from llmctl.store.beginning import Beginning
 from llmctl.types.header import Header
@@ -48,14 +50,14 @@ def read(parts: Sequence[Source], settings: Settings) -> Header:
     return joined(headers, [_label(part) for part in parts])
 
 
-def held(source: Source) -> Path | None:
+def held(source: Source, settings: Settings) -> Path | None:
     """The kept header of ``source``, as a file of its own; None if it was never read, or let go since."""
-    file = kept.place(_name(source))
+    file = kept.place(_name(source, settings))
     return file if file.is_file() else None
 
 
 def _header(source: Source, settings: Settings, sessions: net.Sessions, range_bytes: int) -> Header:
-    if (file := held(source)) is not None:
+    if (file := held(source, settings)) is not None:
         try:
             header = read_file(file, whole=False)
         except LlmctlError:
@@ -69,7 +71,8 @@ def _header(source: Source, settings: Settings, sessions: net.Sessions, range_by
         beginning.start()
         header = read_header(beginning, size_bytes=beginning.total_bytes, limit_bytes=MAX_HEADER_BYTES)
     except (IntegrityError, UnsupportedFileError) as error:
-        raise type(error)(f"{_label(source)} {error.message}", hint=f"llmctl plan {source.repo}") from error
+        hint = command("llmctl", "plan", names=[source.repo or ""])
+        raise type(error)(f"{_label(source)} {error.message}", hint=hint) from error
     except NetworkError as error:
         error.hint = error.hint or "run the same command again, or plan for what is here: llmctl plan"
         raise
@@ -78,13 +81,13 @@ def _header(source: Source, settings: Settings, sessions: net.Sessions, range_by
     raw = beginning.held
     del raw[header.data_offset :]
     raw.extend(bytes(header.data_offset - len(raw)))  # padding that nobody read
-    kept.write(_name(source), raw)
+    kept.write(_name(source, settings), raw)
     return header
 
 
-def _name(source: Source) -> str:
-    known = source.sha256 or hashlib.sha256(f"{source.repo}\0{source.revision}\0{source.file}".encode()).hexdigest()
-    return f"{known}.gguf"
+def _name(source: Source, settings: Settings) -> str:
+    place = (settings.hub_url.rstrip("/"), source.repo or "", source.file, source.sha256 or source.revision)
+    return f"{hashlib.sha256(chr(0).join(place).encode()).hexdigest()}.gguf"
 
 
 def _label(source: Source) -> str:

@@ -32,7 +32,8 @@ class Owner(StrEnum):
 class Stored:
     """``source`` holds what the owner's store itself tells, and None for what it doesn't; it is of the hub where the
     repository is known. ``name`` is what the owner calls the model: ``org/name``, ``llama3.2:1b``. A ``projector``
-    goes beside a model that sees or hears."""
+    goes beside a model that sees or hears. ``vouched`` is whether the sha256 is the publisher's word, and not only what
+    a folder said or what the bytes had when they came."""
 
     path: Path
     bytes: int
@@ -40,3 +41,4 @@ class Stored:
     owner: Owner = Owner.HUB_CACHE
     name: str = ""
     projector: bool = False
+    vouched: bool = True

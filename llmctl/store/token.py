@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -10,6 +12,8 @@ from llmctl import net, paths
 from llmctl.errors import ConfigError
 
 MAX_TOKEN_BYTES = 4096
+VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")  # the second is the older name
+KEPT_BACK = "HF_HUB_DISABLE_IMPLICIT_TOKEN"
 
 
 @dataclass(frozen=True)
@@ -25,20 +29,14 @@ class Token:
 
 
 def token(hub_url: str) -> Token | None:
-    """HF_TOKEN, or the file that the hub's own tools write at login (HF_TOKEN_PATH, HF_HOME).
+    """HF_TOKEN, HUGGING_FACE_HUB_TOKEN, or the file that the hub's own tools write at login (HF_TOKEN_PATH, HF_HOME).
 
-    None also where it would travel unencrypted. Raises ConfigError for what can't be a token.
+    None also where it would travel unencrypted, and where HF_HUB_DISABLE_IMPLICIT_TOKEN keeps it back. Raises
+    ConfigError for what can't be a token.
     """
-    if urlsplit(hub_url).scheme != "https" and not net.is_loopback(hub_url):
+    if is_kept_back() or (urlsplit(hub_url).scheme != "https" and not net.is_loopback(hub_url)):
         return None
-    text, origin = os.environ.get("HF_TOKEN", "").strip(), "HF_TOKEN"
-    if not text:
-        file = paths.hub_token_file()
-        try:
-            with file.open("rb") as stream:
-                text, origin = stream.read(MAX_TOKEN_BYTES).decode("utf-8", "replace").strip(), str(file)
-        except OSError:
-            return None
+    text, origin = next(_sources(), ("", ""))
     if not text:
         return None
     if not (text.isascii() and text.isprintable()) or " " in text:
@@ -47,3 +45,30 @@ def token(hub_url: str) -> Token | None:
             hint="export HF_TOKEN=hf_…",
         )
     return Token(text, origin)
+
+
+def is_kept_back() -> bool:
+    """Whether the user wants no token sent unless a program is told to, which llmctl can't be."""
+    return os.environ.get(KEPT_BACK, "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def advice() -> str:
+    """What a person does so that a token is sent."""
+    return f"unset {KEPT_BACK}, which keeps the token back" if is_kept_back() else "set HF_TOKEN"
+
+
+def _sources() -> Iterator[tuple[str, str]]:
+    """What may be the token, and where it was found, the first in force before the others."""
+    for variable in VARIABLES:
+        if text := _cleaned(os.environ.get(variable, "")):
+            yield text, variable
+    file = paths.hub_token_file()
+    with suppress(OSError), file.open("rb") as stream:
+        yield _cleaned(stream.read(MAX_TOKEN_BYTES).decode("utf-8", "replace")), str(file)
+
+
+def _cleaned(text: str) -> str:
+    """As the hub's tools clean it, and without the quotes that files of variables leave around a value."""
+    text = text.replace("\r", "").replace("\n", "").strip()
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
+    return text[1:-1].strip() if quoted else text

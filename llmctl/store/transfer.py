@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from llmctl.errors import LlmctlError, NetworkError, ResourceError, UnreachableError
+from llmctl import units
+from llmctl.errors import IntegrityError, LlmctlError, NetworkError, ResourceError, UnreachableError
 from llmctl.store import disk
 from llmctl.store.connections import AloneError, ChangedError, Connection, Wanted
 from llmctl.store.limit import Limit
@@ -25,6 +26,8 @@ TICK_S = 0.05
 WATCH_S = 5.0
 LAGGING = 0.1  # a connection that brings less than this of what the others bring is given up
 WAIT_S = 1.0  # before one that was turned away is tried again
+LOOK_BYTES = 8 << 20  # that are written between two looks at the disk
+MOST_UNSTATED_BYTES = 1 << 40  # of a file whose size nobody states: more than any model
 FAREWELL_S = 1.0  # for connections to end that are no longer needed; those that don't can't write any more
 
 
@@ -61,6 +64,7 @@ class Transfer:
         self._not_before_s = 0.0
         self._turned_away = 0  # connections that the server would not have beside others
         self._told_bytes, self._told_s = -1, float("-inf")
+        self._unwatched_bytes = 0  # that were written since somebody looked at the disk
         self._watched: dict[Connection, int] = {}
         self._watched_s = 0.0
         self._syncing: threading.Thread | None = None
@@ -68,8 +72,7 @@ class Transfer:
 
     def run(self) -> None:
         """Raises what a connection raised that can't be mended by trying again, ResourceError, OSError."""
-        if self.segments.total_bytes is not None:
-            self._require_room(self.segments.total_bytes)
+        self._require_room(self.segments.total_bytes or self.partial.done_bytes + 1)
         try:
             while True:
                 self._tell()
@@ -120,6 +123,22 @@ class Transfer:
 
     def _require_room(self, total_bytes: int) -> None:
         disk.require_room(self.partial.path.parent, total_bytes - self.partial.done_bytes, self.wanted.name)
+
+    def written(self, count: int) -> None:
+        """Looks at the disk now and then: other programs fill it, too, and a body whose size nobody states may never
+        end."""
+        with self._lock:
+            self._unwatched_bytes += count
+            if self._unwatched_bytes < LOOK_BYTES:
+                return
+            self._unwatched_bytes = 0
+        done_bytes = self.partial.done_bytes
+        disk.require_reserve(self.partial.path.parent, done_bytes, self.wanted.name)
+        if self.segments.total_bytes is None and done_bytes > MOST_UNSTATED_BYTES:
+            raise IntegrityError(
+                f"{self.wanted.name}: {units.size(done_bytes)} came and there is no end; a file whose size is not "
+                f"stated may have {units.size(MOST_UNSTATED_BYTES)}"
+            )
 
     def _tell(self) -> None:
         done_bytes, now_s = self.partial.done_bytes, time.monotonic()

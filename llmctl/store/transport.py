@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from llmctl.errors import ConfigError, IntegrityError, LlmctlError
-from llmctl.store import bundle, disk, hub_cache, own
+from llmctl.store import bundle, disk, hearsay, hub_cache, names, own
 from llmctl.store.bundle import Bundle, Member, Origin
 from llmctl.store.copying import copied, hashed, left_bytes
 from llmctl.store.layout import COMMIT, Repository, parts, wheel_folder
@@ -27,6 +27,11 @@ class Label:
     name: str
     quant: str
     licence: str | None = None
+
+    @property
+    def reference(self) -> str:
+        """What a person types to mean it."""
+        return f"{self.name}:{self.quant}"
 
 
 def carry(root: Path, models: Path, files: Sequence[Stored], label: Label, into: Path, progress: Progress) -> Path:
@@ -78,13 +83,17 @@ def take(root: Path, models: Path, folder: Path, progress: Progress) -> list[Pat
             )
     match made.origin:
         case Origin.HUB:
-            return _into_hub_cache(root, folder, made, progress)
+            paths = _into_hub_cache(root, folder, made, progress)
+            for member in made.files:
+                hearsay.note(models, member.sha256)
+            return paths
         case Origin.PACKAGE_INDEX:
             try:
                 where = wheel_folder(models, made.place)
             except ConfigError as error:
                 raise IntegrityError(f"{folder / bundle.MANIFEST}: {error.message}", hint=bundle.ANEW) from error
             return _into(where, models / f".{where.name}.lock", folder, made, progress)
+    made = replace(made, origin=Origin.FILE)  # what the folder says of an address, nobody has checked
     sha256 = made.files[0].sha256
     return _into(own.folder(models, sha256), own.lock(models, sha256), folder, made, progress, own.note)
 
@@ -183,7 +192,7 @@ def _file(stored: Stored, label: Label) -> str:
     source = stored.source
     if source.kind is SourceKind.HUB and COMMIT.fullmatch(source.revision):
         return source.file
-    if stored.path.suffix == ".gguf":
+    if names.has_ending(stored.path.name):
         return stored.path.name
     name = bundle.folder_name(label.name, label.quant)
     return f"{'mmproj-' if stored.projector else ''}{name}.gguf"

@@ -14,10 +14,11 @@ from llmctl.store.stored import Stored
 
 
 class State(StrEnum):
-    """SOUND: hashed and right. WHOLE: its own header fits its length, but no sha256 is known. WRONG: not what it must
-    be. UNREADABLE: nobody knows."""
+    """SOUND: hashed, and what the publisher says. UNCHANGED: hashed, and what it was when it came. WHOLE: its own
+    header fits its length, but no sha256 is known. WRONG: not what it must be. UNREADABLE: nobody knows."""
 
     SOUND = "sound"
+    UNCHANGED = "unchanged"
     WHOLE = "whole"
     WRONG = "wrong"
     UNREADABLE = "unreadable"
@@ -34,8 +35,9 @@ class Verdict:
     expected: str | None = None
 
 
-def verify(stored: Stored, expected: str | None, progress: Progress) -> Verdict:
-    """Reads all of the file, unless its header is wrong already. Raises nothing but KeyboardInterrupt."""
+def verify(stored: Stored, expected: str | None, progress: Progress, *, vouched: bool = True) -> Verdict:
+    """Reads all of the file, unless its header is wrong already. ``vouched``: ``expected`` is the publisher's word.
+    Raises nothing but KeyboardInterrupt."""
     try:
         with suppress(UnsupportedFileError):  # a sound file of another kind is what its sha256 says, too
             read_file(stored.path)
@@ -49,4 +51,4 @@ def verify(stored: Stored, expected: str | None, progress: Progress) -> Verdict:
     if found != expected:
         why = f"has sha256 {found[:16]}…, it must have {expected[:16]}…"
         return Verdict(stored, State.WRONG, why, found, expected)
-    return Verdict(stored, State.SOUND, None, found, expected)
+    return Verdict(stored, State.SOUND if vouched else State.UNCHANGED, None, found, expected)

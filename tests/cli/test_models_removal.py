@@ -48,7 +48,7 @@ def test_rm_away_from_a_terminal_needs_a_yes(hold: Hold, capsys: pytest.CaptureF
     path = hold()
     assert main(["models", "rm", REPO]) == 2
     err = capsys.readouterr().err
-    assert "nobody said yes" in err and f"llmctl models rm {REPO} --yes" in err
+    assert "nobody said yes" in err and f"llmctl models rm --yes {REPO}" in err
     assert path.is_file()
     assert main(["models", "rm", REPO, "--yes"]) == 0
     assert not path.exists()
@@ -100,7 +100,12 @@ def test_verify(hold: Hold, home: Path, gguf: Path, capsys: pytest.CaptureFixtur
     lines = [re.split(r"  +", line) for line in capsys.readouterr().out.splitlines()]
     assert lines == [
         [f"{REPO}:Q4_0", "512 kB", "hub cache", "sound"],
-        ["someone/Tiny-GGUF:Q8_0", "512 kB", "LM Studio", "whole (no sha256 known)"],
+        [
+            "someone/Tiny-GGUF:Q8_0",
+            "512 kB",
+            "LM Studio",
+            "whole, not checked against the publisher",
+        ],
     ]
 
 

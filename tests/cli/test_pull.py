@@ -20,6 +20,7 @@ import trustme
 from llmctl import net
 from llmctl.cli import main
 from tests.fakes.hub import COMMIT, FakeHub
+from tests.fakes.socks import SocksProxy
 
 REPO = "maker/tiny-GGUF"
 
@@ -161,6 +162,25 @@ def test_exit_codes(
     assert list(home.rglob("*.incomplete*")) == []
 
 
+SECRETS = (
+    ("LLMCTL_HUB_URL", "ftp://user:password@host"),
+    ("HF_ENDPOINT", "user:password@host"),
+    ("HF_ENDPOINT", "https://user:pass/password@host:x"),
+    ("HF_ENDPOINT", "ftp://host/?token=password"),
+)
+
+
+@pytest.mark.parametrize(("variable", "value"), SECRETS)
+def test_a_password_in_the_hubs_address_is_not_shown(
+    variable: str, value: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    assert main(["pull", "tiny:Q4_0"]) == 10
+    err = capsys.readouterr().err
+    assert f"{variable} is '" in err and "host" in err
+    assert "password" not in err
+
+
 def test_a_hub_that_is_down(hub: FakeHub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as bound:  # a port that nobody listens on
         bound.bind(("127.0.0.1", 0))
@@ -169,6 +189,31 @@ def test_a_hub_that_is_down(hub: FakeHub, capsys: pytest.CaptureFixture[str], mo
         for name in ("tiny:Q4_0", f"{REPO}:Q4_0"):
             assert main(["pull", name]) == 5
             assert address in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("variable", ["ALL_PROXY", "all_proxy", "HTTP_PROXY"])
+def test_through_a_socks_proxy(
+    variable: str, hub: FakeHub, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://hub.invalid")
+    with SocksProxy(("127.0.0.1", int(hub.url.rpartition(":")[2]))) as proxy:
+        monkeypatch.setenv(variable, f"socks5h://{proxy.address}")
+        assert main(["pull", "tiny:Q4_0"]) == 0
+    assert capsys.readouterr().out == f"{place(home, 'Q4_0')}\n"
+    assert set(proxy.asked) == {"hub.invalid:80"}  # the proxy looks the name up; loopback goes through none
+
+
+def test_a_socks_proxy_that_is_down(
+    hub: FakeHub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as bound:  # a port that nobody listens on
+        bound.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("HF_ENDPOINT", "http://hub.invalid")
+        monkeypatch.setenv("ALL_PROXY", f"socks5h://user:secret@127.0.0.1:{bound.getsockname()[1]}")
+        assert main(["pull", "tiny:Q4_0"]) == 5
+    err = capsys.readouterr().err
+    assert "Connection refused" in err and "PROXY" in err
+    assert "secret" not in err and "Traceback" not in err
 
 
 def test_a_certificate_that_nobody_vouches_for(

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from llmctl import net
-from llmctl.cli import main
+from llmctl.cli import main, situation
+from llmctl.cli.output import Output
 from llmctl.store.disk import LEAST_RESERVE_BYTES
 from tests.fakes import command, other_tools
 from tests.fakes.gguf_file import Fill, TensorSpec, Value, model_shape, write, write_model
@@ -61,6 +62,54 @@ def test_a_repository_without_a_quant_is_asked_for_and_found_offline(
 def test_a_page_out_of_the_browser(page: str, hub: FakeHub, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["pull", f"{hub.url}/{REPO}{page}"]) == 0
     assert capsys.readouterr().out == f"{place(home, 'Q4_0')}\n"
+
+
+NAMES_OF_THE_HUB = (
+    f"hf.co/{REPO}:Q4_0",
+    f"huggingface.co/{REPO}:Q4_0",
+    f"hf://{REPO}",
+    f"hf://{REPO}:Q4_0",
+    f"hf://{REPO}/tiny-Q4_0.gguf",
+    f"https://hf.co/{REPO}:Q4_0",
+    f"https://huggingface.co/{REPO}",
+    f"https://huggingface.co/{REPO}/tree/main",
+    f"https://huggingface.co/{REPO}/blob/main/tiny-Q4_0.gguf",
+    f"https://huggingface.co/{REPO}/resolve/main/tiny-Q4_0.gguf?download=true",
+)
+
+
+@pytest.mark.parametrize("name", NAMES_OF_THE_HUB)
+def test_the_hub_by_its_own_names_while_a_mirror_is_set(
+    name: str, hub: FakeHub, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub.repos = {REPO: {"tiny-Q4_0.gguf": write_model(tmp_path / "m.gguf", model_shape("tiny"))}}
+    assert main(["plan", name, "--machine", "laptop-16gb", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["data"]["choice"]["model"] == REPO
+    assert main(["pull", name]) == 0
+    assert capsys.readouterr().out == f"{place(home, 'Q4_0')}\n"
+    asked = len(hub.requests)
+    (held,) = situation.shelf(Output("run")).candidates(name)  # what ``run -m`` takes
+    assert held.path == place(home, "Q4_0")
+    assert len(hub.requests) == asked
+
+
+def test_a_file_that_is_called_as_a_model_is_called(
+    hub: FakeHub, home: Path, gguf: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A name of the catalogue or of the hub is that, whatever lies in the working directory."""
+    (home / "maker").mkdir()
+    for name in (REPO, "tiny", "model.bin", "smollm2-135m-instruct"):
+        shutil.copy(gguf, home / name)
+    for name in (REPO, f"{REPO}:Q4_0", "tiny:Q4_0"):
+        assert main(["pull", name]) == 0
+        assert capsys.readouterr().out == f"{place(home, 'Q4_0')}\n"
+    shelf = situation.shelf(Output("run"))
+    assert [one.path for one in shelf.candidates("smollm2-135m-instruct")] == [None]  # not here; the file is
+    for verb in ("pull", "plan", "bench"):
+        assert main([verb, "model.bin"]) == 4
+        assert "next: ./model.bin   for the file of that name here" in capsys.readouterr().err
+    assert main(["pull", "./model.bin"]) == 0
+    assert "copied" in capsys.readouterr().err
 
 
 def test_a_revision(hub: FakeHub, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -130,6 +179,65 @@ def test_a_stick_cannot_bring_another_model_under_the_catalogues_name(
     capsys.readouterr()
     assert main(["pull", "--from", str(tmp_path / "stick")]) == 6
     assert "the catalogue says 0000" in capsys.readouterr().err
+
+
+CLAIMS: dict[str, dict[str, str]] = {
+    "the architecture": {'architecture = "llama"': 'architecture = "qwen35"'},
+    "the size": {"SIZE": "1SIZE"},
+}
+
+
+@pytest.mark.parametrize("own_file", [False, True], ids=["the catalogue's file", "a file of that name"])
+@pytest.mark.parametrize(("changes"), CLAIMS.values(), ids=CLAIMS.keys())
+def test_a_stick_that_calls_a_model_what_it_is_not(
+    changes: dict[str, str],
+    own_file: bool,
+    hub: FakeHub,
+    home: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stick = tmp_path / "stick"
+    if own_file:
+        shutil.copy(str(hub.repos[REPO]["tiny-Q4_0.gguf"]), home / "tiny-Q4_0.gguf")
+    assert main(["pull", "./tiny-Q4_0.gguf" if own_file else "tiny:Q4_0", "--to", str(stick)]) == 0
+    entry = home / "config/llmctl/models/tiny.toml"
+    text = entry.read_text()
+    for old, new in changes.items():
+        size = str(hub.size(REPO, "tiny-Q4_0.gguf"))
+        text = text.replace(old.replace("SIZE", size), new.replace("SIZE", size))
+    entry.write_text(text)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other/cache"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "other/data"))
+    capsys.readouterr()
+    assert main(["pull", "--from", str(stick)]) == 6
+    assert "what is called tiny Q4_0 there is another file: its " in capsys.readouterr().err
+    assert list((tmp_path / "other").rglob("*.gguf")) == []
+
+
+def test_what_only_a_folder_vouches_for_is_not_called_sound(
+    hub: FakeHub, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stick = tmp_path / "stick"
+    assert main(["pull", "tiny:Q4_0", "--to", str(stick)]) == 0
+
+    def states() -> list[str]:
+        capsys.readouterr()
+        assert main(["models", "verify", "--json"]) == 0
+        return [one["state"] for one in json.loads(capsys.readouterr().out)["data"]["files"]]
+
+    assert states() == ["sound"]  # the hub has said so
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other/cache"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "other/data"))
+    assert main(["pull", "--from", str(stick)]) == 0
+    assert states() == ["unchanged"]
+    assert main(["models", "verify"]) == 0
+    assert "unchanged since it came, not checked against the publisher" in capsys.readouterr().out
+    entry = home / "config/llmctl/models/tiny.toml"
+    pinned = f'file = "tiny-Q4_0.gguf"\nsha256 = "{hub.sha256(REPO, "tiny-Q4_0.gguf")}"'
+    entry.write_text(entry.read_text().replace('file = "tiny-Q4_0.gguf"', pinned))
+    assert states() == ["sound"]  # the catalogue says so, too
 
 
 def test_a_limit_on_the_rate_and_the_time_it_will_take(hub: FakeHub, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,7 +23,7 @@ from tests.fakes.gguf_file import Kind, Value, llama_metadata, llama_tensors, mo
         ("Q4/a-00002-of-00003.gguf", [f"Q4/a-0000{part}-of-00003.gguf" for part in (1, 2, 3)]),
         ("-00001-of-00002.gguf", ["-00001-of-00002.gguf"]),  # no name before the numbers: not a split file
         ("a-1-of-2.gguf", ["a-1-of-2.gguf"]),
-        ("a-00001-of-00002.GGUF", ["a-00001-of-00002.GGUF"]),
+        ("a-00001-of-00002.GGUF", ["a-00001-of-00002.GGUF", "a-00002-of-00002.GGUF"]),
         ("a-٠٠٠٠١-of-٠٠٠٠٢.gguf", ["a-٠٠٠٠١-of-٠٠٠٠٢.gguf"]),  # digits, but not these
         ("a-00001-of-00002.gguf.part", ["a-00001-of-00002.gguf.part"]),
     ],

@@ -193,3 +193,10 @@ def test_a_model_with_its_parts_and_projector(hub: FakeHub, home: Path, tmp_path
     asked_before = len(hub.requests)
     assert Store().add_offer(offer, "main", settings=replace(loaded, offline=True), progress=quiet) == paths
     assert len(hub.requests) == asked_before
+
+
+def test_a_mirror_that_lists_nothing(hub: FakeHub) -> None:
+    hub.switch(hub_status=404)
+    with pytest.raises(NotFoundError, match="has no list of files") as caught:
+        listing(REPO, "main", settings.load())
+    assert "no the list" not in caught.value.message

@@ -185,7 +185,7 @@ def test_all_files_of_a_model_are_compared_with_what_is_kept(model_file: Path, p
     assert [path.stat().st_ino for path in before] == inodes
     assert keep_all(model_file, projectors[1]) == before
     assert before[1].read_bytes() == projectors[1].read_bytes()
-    assert states() == ["sound", "sound"]
+    assert states() == ["unchanged", "unchanged"]
 
 
 def test_what_is_kept_beside_a_model_outlives_the_model(
@@ -198,7 +198,7 @@ def test_what_is_kept_beside_a_model_outlives_the_model(
     shutil.copyfile(model_file, renamed)
     assert keep_all(renamed) == [model.with_name("renamed.gguf"), projector]
     assert not model.exists()  # the same bytes need no second name
-    assert states() == ["sound", "sound"]
+    assert states() == ["unchanged", "unchanged"]
 
 
 def test_who_writes_there_holds_one_lock(

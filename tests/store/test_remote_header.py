@@ -58,6 +58,10 @@ def read(*parts: Source, **changed: object) -> Header:
     return remote_header.read(parts, replace(settings.load(), **changed))  # type: ignore[arg-type]
 
 
+def held(source: Source) -> Path | None:
+    return remote_header.held(source, settings.load())
+
+
 def ranges(hub: FakeHub, side: str = "cdn") -> list[str | None]:
     return [one.headers.get("Range") for one in hub.requests if one.side == side]
 
@@ -73,12 +77,12 @@ def test_only_the_header_travels_rounded_up_to_the_next_range(hub: FakeHub, sour
 
 
 def test_what_was_read_is_kept_as_it_came(hub: FakeHub, source: Source, large: Path) -> None:
-    assert remote_header.held(source) is None
+    assert held(source) is None
     found = read(source)
     asked = len(hub.requests)
     assert read(source, offline=True) == found
     assert len(hub.requests) == asked
-    file = remote_header.held(source)
+    file = held(source)
     assert file is not None and file.is_relative_to(paths.cache_dir())
     assert file.read_bytes() == large.read_bytes()[: found.data_offset]
     assert read_file(file, whole=False) == found
@@ -90,20 +94,35 @@ def test_a_revision_that_leaves_the_file_alone_costs_nothing(hub: FakeHub, sourc
     asked = len(hub.requests)
     read(replace(source, revision="f" * 40))
     assert len(hub.requests) == asked
-    assert remote_header.held(replace(source, sha256="6" * 64)) is None
+    assert held(replace(source, sha256="6" * 64)) is None
+
+
+def test_another_place_that_states_the_same_sha256_says_nothing_of_this_one(
+    hub: FakeHub, source: Source, large: Path, tmp_path: Path
+) -> None:
+    other = write(tmp_path / FILE, {"general.architecture": "llama", "general.name": "another"}, [], fill=Fill.SPARSE)
+    hub.repos = {**hub.repos, "other/claims-GGUF": {FILE: other, "again.gguf": other}}
+    for repo, file in (("other/claims-GGUF", FILE), ("other/claims-GGUF", "again.gguf")):
+        hub._sha256[repo, file] = source.sha256 or ""
+        claimed = replace(source, repo=repo, file=file, bytes=None)
+        assert read(claimed).metadata["general.name"] == "another"
+        assert held(source) is None
+    assert read(source) == read_file(large)
+    with FakeHub(hub.repos) as mirror:
+        assert remote_header.held(source, replace(settings.load(), hub_url=mirror.url)) is None
 
 
 def test_without_a_sha256_the_commit_counts(hub: FakeHub, source: Source) -> None:
     unstated = replace(source, sha256=None)
     read(unstated)
-    assert remote_header.held(unstated) is not None
-    assert remote_header.held(replace(unstated, revision="f" * 40)) is None
+    assert held(unstated) is not None
+    assert held(replace(unstated, revision="f" * 40)) is None
 
 
 @pytest.mark.parametrize("damage", [b"", b"GGUF", b"\0" * 5000])
 def test_a_kept_header_that_is_damaged_is_fetched_again(damage: bytes, hub: FakeHub, source: Source) -> None:
     found = read(source)
-    file = remote_header.held(source)
+    file = held(source)
     assert file is not None
     file.write_bytes(damage)
     assert read(source) == found
@@ -122,7 +141,7 @@ def test_a_folder_that_cannot_be_written_keeps_nothing(hub: FakeHub, source: Sou
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_text("a file where the folder should be")
     assert read(source) == read_file(large)
-    assert remote_header.held(source) is None
+    assert held(source) is None
 
 
 def test_what_was_used_least_lately_goes_first(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +200,7 @@ BREAKS: Mapping[str, list[dict[str, object]]] = {
 def test_it_goes_on_after(answers: list[dict[str, object]], hub: FakeHub, source: Source, large: Path) -> None:
     hub.switch(answers=[dict(one) for one in answers])
     assert read(source) == read_file(large)
-    file = remote_header.held(source)
+    file = held(source)
     assert file is not None and large.read_bytes().startswith(file.read_bytes())
 
 
@@ -232,7 +251,7 @@ def test_refusals(
     for word in words:
         assert word.replace("CDN", net.host_of(hub.cdn_url)) in told
     assert "signature" not in told and "None" not in told.removesuffix(" None")
-    assert remote_header.held(source) is None
+    assert held(source) is None
 
 
 @pytest.mark.parametrize("ranges", [True, False])
@@ -286,7 +305,7 @@ def test_a_header_without_end_is_given_up(hub: FakeHub, source: Source, monkeypa
     with pytest.raises(IntegrityError, match=r"of a header of at most 2621440$"):
         read(replace(source, bytes=len(endless)))
     assert hub.sent_bytes <= 3 * RANGE_BYTES
-    assert remote_header.held(source) is None
+    assert held(source) is None
 
 
 def test_of_the_other_parts_only_their_tables_travel(hub: FakeHub, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from llmctl import units
 from llmctl.cli import complete
 from llmctl.cli.output import Output
 from llmctl.errors import NothingFitsError, UsageError
+from llmctl.shell import command
 
 if TYPE_CHECKING:
     from llmctl.cli.bench.rounds import Row
@@ -130,7 +131,7 @@ def _planned(
     if isinstance(fit, NoFit):
         raise NothingFitsError(fit.reason, hint="llmctl plan --all")
     if not choose.is_here(fit):
-        raise NotFoundError(f"{_name(fit)} is not on this machine", hint=f"llmctl pull {_name(fit)}")
+        raise NotFoundError(f"{_name(fit)} is not on this machine", hint=command("llmctl", "pull", names=[_name(fit)]))
     return fit
 
 

@@ -12,6 +12,7 @@ from llmctl.cli import complete
 from llmctl.cli.models.listing import table
 from llmctl.cli.output import Output
 from llmctl.errors import ResourceError, UsageError
+from llmctl.shell import command
 
 if TYPE_CHECKING:
     from llmctl.store.inventory import Item
@@ -132,11 +133,12 @@ def _show(out: Output, items: Sequence[Item]) -> None:
         out.note(line)
 
 
-def _agreed(out: Output, question: str, name: str, command: str, size: str) -> bool:
+def _agreed(out: Output, question: str, name: str, verb: str, size: str) -> bool:
     """Whether the person at the terminal says yes. Raises UsageError where there is none."""
     if not out.interactive:
         raise UsageError(
-            f"removing {name} would free {size}, and nobody said yes", hint=f"llmctl models {command} {name} --yes"
+            f"removing {name} would free {size}, and nobody said yes",
+            hint=command("llmctl", "models", verb, "--yes", names=[name]),
         )
     return _confirmed(out, question)
 

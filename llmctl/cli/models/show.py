@@ -11,6 +11,7 @@ from llmctl import units
 from llmctl.cli import complete
 from llmctl.cli.models.listing import parameters
 from llmctl.cli.output import Output
+from llmctl.shell import command
 from llmctl.types.openness import DIMENSIONS, Level
 
 if TYPE_CHECKING:
@@ -129,9 +130,9 @@ def _story(model: Model, data: dict[str, Any]) -> Iterator[str]:
     if (eye := model.projector) is not None:
         yield f"  {'projector':<11}{units.size(eye.bytes):>9}  {eye.repo} {eye.file}   (for images)"
     if any(file["bytes"] is None for file in data["files"]):
-        yield f"  ~ derived, not stated by the hub: llmctl models refresh {model.id}"
+        yield f"  ~ derived, not stated by the hub: {command('llmctl', 'models', 'refresh', names=[model.id])}"
     yield ""
-    yield f"llmctl plan {model.id}   llmctl pull {model.id}"
+    yield "   ".join(command("llmctl", verb, names=[model.id]) for verb in ("plan", "pull"))
 
 
 def _open(model: Model) -> Iterator[str]:

@@ -12,6 +12,7 @@ from llmctl.cli import complete
 from llmctl.cli.models.listing import table
 from llmctl.cli.output import Output
 from llmctl.errors import IntegrityError
+from llmctl.shell import command
 
 if TYPE_CHECKING:
     from llmctl.store.inventory import Item
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 WORDS = {
     "sound": "sound",
-    "whole": "whole (no sha256 known)",
+    "unchanged": "unchanged since it came, not checked against the publisher",
+    "whole": "whole, not checked against the publisher",
     "unreadable": "can't be read",
     "wrong": "WRONG",
 }
@@ -39,7 +41,8 @@ def verify(
       llmctl models verify qwen3.5-4b:Q4_K_M
 
     The sha256 is what the store was told when the file came (hub cache, ollama, llmctl's own), else the catalogue's.
-    Where nobody knows one, the file's own header is held against its length. Changes nothing.
+    What only a folder or you have vouched for is compared with what it was when it came, and where nobody knows a
+    sha256, the file's own header is held against its length: neither is checked against the publisher. Changes nothing.
 
     Exit codes: 0 nothing is wrong, 4 no such model here, 6 a file is not what it must be.
     """
@@ -102,7 +105,7 @@ def _error(wrong: Sequence[tuple[Item, Verdict]], count: int) -> IntegrityError:
         message = f"{len(wrong)} of {count} files are not what they must be; {item.label} {first.why}"
     if item.owner.foreign:
         return IntegrityError(message, hint=f"{item.owner.label} has to fetch {first.stored.name} again")
-    remove = f"llmctl models rm --yes {item.label}"
+    remove = command("llmctl", "models", "rm", "--yes", names=[item.label])
     if first.stored.source.kind is SourceKind.LOCAL:
         return IntegrityError(message, hint=f"{remove}   and pull it again from where it came")
-    return IntegrityError(message, hint=f"{remove} && llmctl pull {item.label}")
+    return IntegrityError(message, hint=f"{remove} && {command('llmctl', 'pull', names=[item.label])}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmctl.errors import UsageError
+from llmctl.shell import command
 from llmctl.types.plan import F16
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def check_cache(kv_type: str | None, flash_attention: bool | None) -> None:
 def check_picture(file: Path) -> None:
     if file.suffix.lower() != ".svg":
         raise UsageError(
-            f"--plot writes FILE.svg, not {file.name!r}", hint=f"llmctl plan --plot {file.with_suffix('.svg')}"
+            f"--plot writes FILE.svg, not {file.name!r}",
+            hint=command("llmctl", "plan", "--plot", file.with_suffix(".svg")),
         )
     if not file.absolute().parent.is_dir():
         raise UsageError(f"--plot: there is no folder {file.absolute().parent}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from llmctl import units
 from llmctl.cli.models.show import SYMBOLS
+from llmctl.shell import command
 from llmctl.types.machine import AcceleratorKind
 from llmctl.types.openness import DIMENSIONS
 
@@ -70,10 +71,11 @@ def screen(
     yield from _wrapped(f"{_open(model.openness)} licence {(model.licence or 'unknown').removeprefix('LicenseRef-')}")
     yield from () if named else _wrapped(f"{choice.reasons[-1]}.")
     yield ""
-    yield from () if named else (f" llmctl models show {model.id}",)
+    yield from () if named else (f" {command('llmctl', 'models', 'show', names=[model.id])}",)
     artifact = choice.candidate.artifact
     name = artifact.source.file if artifact.source.repo is None else f"{model.id}:{artifact.quant}"
-    yield f' llmctl run -m {name} "…"' if task.writes and not task.sees else f" llmctl pull {name}"
+    runs = task.writes and not task.sees
+    yield f' {command("llmctl", "run", "-m", name)} "…"' if runs else f" {command('llmctl', 'pull', names=[name])}"
 
 
 def _among(fit: Fit, picks: Mapping[str, Fit]) -> bool:
