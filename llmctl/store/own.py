@@ -7,6 +7,7 @@ Each is a bundle (``bundle.py``) in ``<models>/files/<sha256 of its first file>/
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -65,7 +66,7 @@ def add(
     for file in files:
         parts(file.name, "the file's name")  # it must be one on every system that the model may be carried to
     sizes = [size_of(file) for file in files]
-    beside = place(models) / f"{TEMPORARY}{hashlib.sha256(str(files[0].absolute()).encode()).hexdigest()[:16]}"
+    beside = place(models) / f"{TEMPORARY}{hashlib.sha256(os.fsencode(files[0].absolute())).hexdigest()[:16]}"
     with locked(temporary_lock(beside), waiting=lambda: progress(0, None)):
         if (known := _kept(models, files, sizes, sha256, progress)) is not None:
             return list(stored(*known))

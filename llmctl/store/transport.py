@@ -164,7 +164,7 @@ def _folder(into: Path, label: Label) -> Path:
 
 def _lock(models: Path, folder: Path) -> Path:
     """On this machine, and not on the stick: not every filesystem of a stick has locks."""
-    return models / f".to-{hashlib.sha256(os.path.realpath(folder).encode()).hexdigest()[:16]}.lock"
+    return models / f".to-{hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:16]}.lock"
 
 
 def _carried(file: Stored, folder: Path, member: Member, progress: Progress) -> str:

@@ -375,3 +375,29 @@ def test_a_file_in_another_case(hub: FakeHub, home: Path, capsys: pytest.Capture
     hub.repos = {REPO: {"TINY-Q4_0.GGUF": file, "tonly-Q8_0.gguf": file}}
     assert main(["pull", "tiny:Q4_0"]) == 4
     assert f"llmctl pull {REPO}:Q4_0" in capsys.readouterr().err
+
+
+def test_paths_that_are_not_utf8(hub: FakeHub, home: Path, gguf: Path) -> None:
+    """As the system hands them over: folders, a home and arguments with bytes that are no text."""
+    odd = os.fsdecode(b"st\xe9")
+    (home / odd).mkdir()
+    shutil.copy(gguf, home / odd / "mine-Q4_0.gguf")
+    elsewhere = {
+        name: f"{home}/{odd}/{name}" for name in ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME")
+    }
+    for arguments in (
+        ["pull", f"./{odd}/mine-Q4_0.gguf", "--to", f"{odd}/stick"],
+        ["pull", "--from", f"{odd}/stick"],
+        ["pull", f"{REPO}:Q4_0", "--to", f"{odd}/other", "--json"],
+        ["models", "list"],
+        ["models", "verify", "--json"],
+        ["models", "rm", "mine", "--yes"],
+        ["models", "prune", "--yes"],
+    ):
+        done = command.llmctl(*arguments, **elsewhere)
+        assert done.returncode == 0, (arguments, done.stderr)
+    assert (home / odd / "XDG_DATA_HOME/llmctl/models").is_dir()
+    for arguments in (["models", "rm", odd], ["pull", odd], ["plan", odd], ["pull", f"./{odd}/none.gguf", "--json"]):
+        done = command.llmctl(*arguments)
+        assert done.returncode == 4, (arguments, done.stderr)
+        assert "Traceback" not in done.stderr
