@@ -25,7 +25,7 @@ TICK_S = 0.05
 WATCH_S = 5.0
 LAGGING = 0.1  # a connection that brings less than this of what the others bring is given up
 WAIT_S = 1.0  # before one that was turned away is tried again
-FAREWELL_S = 1.0  # for connections to end that are no longer needed; those that don't can't write any more
+FAREWELL_S = 0.5  # for connections to end that are no longer needed; those that don't can't write any more
 
 
 class Transfer:
