@@ -17,7 +17,7 @@ IDLE_S = 3600.0  # the thread sleeps so long where nothing has a deadline
 class Deadline:
     """Shuts a socket when the time is up. Time-outs of sockets start anew with every byte; this does not.
 
-    The thread that waits at the socket sees the end of its connection. Used by one thread.
+    The thread that waits at the socket sees the end of its connection. Used by one thread, but for ``end``.
     """
 
     def __init__(self) -> None:
@@ -43,6 +43,11 @@ class Deadline:
                 self._thread.start()
             elif self._end_s < self._wakes_s:
                 self._changed.notify()
+
+    def end(self) -> None:
+        """Called by another thread: the time is up now."""
+        with self._changed:
+            self._end()
 
     def clear(self) -> None:
         with self._changed:

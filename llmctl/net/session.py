@@ -104,6 +104,11 @@ class Sessions:
         for made in self._made.values():
             made.close()
 
+    def shut(self) -> None:
+        """Called by another thread: whatever waits for one of the servers, for headers too, ends with an error."""
+        for made in list(self._made.values()):
+            made.exchange.deadline.end()
+
     def to(self, url: str) -> Session:
         """Raises ConfigError."""
         where = origin(url)

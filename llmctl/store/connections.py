@@ -95,6 +95,7 @@ class Connection(threading.Thread):
         self._segment: Segment | None = segment
         self._over = threading.Event()
         self._response: requests.Response | None = None
+        self._sessions: net.Sessions | None = None
         self._straight: str | None = None  # where the source has sent us, as long as that is good
 
     @property
@@ -105,9 +106,11 @@ class Connection(threading.Thread):
         """Called by another thread: its part is free for others, it writes nothing more, and a read that waits is
         broken off."""
         self._over.set()
-        segment, response = self._segment, self._response
+        segment, response, sessions = self._segment, self._response, self._sessions
         if segment is not None:
             self._pool.segments.give_back(segment)
+        if sessions is not None:
+            sessions.shut()
         if response is not None:
             with suppress(OSError, ValueError, RuntimeError):  # it has just ended by itself
                 response.raw.shutdown()
@@ -116,6 +119,7 @@ class Connection(threading.Thread):
         segments = self._pool.segments
         try:
             with net.Sessions() as kept:
+                self._sessions = kept
                 while self._segment is not None and not self.over:
                     while self._segment.at < self._segment.end and not self.over:
                         self._ask(self._segment, kept)

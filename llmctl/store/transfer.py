@@ -28,7 +28,7 @@ LAGGING = 0.1  # a connection that brings less than this of what the others brin
 WAIT_S = 1.0  # before one that was turned away is tried again
 LOOK_BYTES = 8 << 20  # that are written between two looks at the disk
 MOST_UNSTATED_BYTES = 1 << 40  # of a file whose size nobody states: more than any model
-FAREWELL_S = 1.0  # for connections to end that are no longer needed; those that don't can't write any more
+FAREWELL_S = 0.5  # for connections to end that are no longer needed; those that don't can't write any more
 
 
 class Transfer:

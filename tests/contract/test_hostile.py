@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.chat_server import ChatServer
+from tests.fakes.chat_server import DONE, ChatServer, event, stream
 from tests.fakes.command import llmctl, spawn
 from tests.fakes.hostile import HOSTILE
 
@@ -73,6 +73,13 @@ def test_asking_a_hub_is_interrupted(name: str, arguments: tuple[str, ...]) -> N
             interrupted(process, server)
 
 
+def test_a_download_that_waits_for_headers_is_interrupted() -> None:
+    with ChatServer(HOSTILE["silent"]) as server:
+        url = f"http://{server.host}/model.gguf"
+        with spawn("pull", "--sha256", "0" * 64, url) as process:
+            assert "model.gguf: stopped" in interrupted(process, server)
+
+
 def test_a_refused_key_is_said_at_once_though_its_page_stalls() -> None:
     with ChatServer(HOSTILE["refusal that stalls"]) as server:
         added(server)
@@ -81,3 +88,26 @@ def test_a_refused_key_is_said_at_once_though_its_page_stalls() -> None:
     assert done.returncode == 9
     assert f"error: {server.host} wants a key (401)\n" in done.stderr
     assert time.monotonic() - begun_s < 20
+
+
+@pytest.mark.parametrize(
+    ("delta", "finish", "arguments", "warning"),
+    [
+        ({"content": "Hel"}, "content_filter", (), "the answer was cut off by the server's content filter"),
+        ({"refusal": "No."}, "stop", (), "the model refused to answer"),
+        ({"content": "Hel"}, "length", (), "the answer was cut off at the server's limit (-n NUMBER"),
+        ({"content": "Hel"}, "recitation\x1b[2J", (), "the server ended the answer: recitation\n"),
+        ({"content": "Hel"}, "length", ("-n", "5"), None),
+        ({"content": "Hel"}, "stop", (), None),
+    ],
+)
+def test_why_an_answer_ended_early_is_said(
+    delta: dict[str, str], finish: str, arguments: tuple[str, ...], warning: str | None
+) -> None:
+    with ChatServer(stream(event(**delta, finish=finish), DONE)) as server:
+        added(server)
+        done = llmctl("run", "--endpoint", "office", *arguments, "hi")
+    assert done.returncode == 0
+    assert done.stdout == "".join(delta.values()) + "\n"
+    assert ("warning:" in done.stderr) == (warning is not None)
+    assert warning is None or f"warning: {warning}" in done.stderr

@@ -226,3 +226,12 @@ def test_its_thread_ends_with_it(pair: tuple[socket.socket, socket.socket]) -> N
             return
         time.sleep(0.01)
     raise AssertionError("the thread goes on")
+
+
+def test_another_thread_ends_what_waits_for_headers() -> None:
+    with ChatServer(silence) as server, net.Sessions() as kept:
+        threading.Timer(0.3, kept.shut).start()
+        begun_s = time.monotonic()
+        with pytest.raises(NetworkError):
+            list(net.hops("GET", server.url, doing="asking", headers={}, secret={}, kept=kept))
+        assert 0.2 < time.monotonic() - begun_s < 5
