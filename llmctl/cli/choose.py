@@ -13,6 +13,7 @@ from llmctl.cli.situation import Situation
 from llmctl.errors import NetworkError, NotFoundError, OfflineError, UnsupportedFileError, UsageError
 from llmctl.gguf.header import read_file
 from llmctl.gguf.kind import CHOOSE_HINT
+from llmctl.shell import command
 from llmctl.types.model import Candidate, SourceKind
 from llmctl.types.plan import Fit, NoFit, Plan, Want
 
@@ -28,7 +29,7 @@ def choose(situation: Situation, name: str | None, wanted: Want) -> Fit | NoFit:
     """
     task = situation.knowledge.tasks.get(wanted.task)
     if task is not None and not task.writes:
-        raise UsageError(f"{wanted.task} writes no answer", hint=f"llmctl plan --task {wanted.task}")
+        raise UsageError(f"{wanted.task} writes no answer", hint=command("llmctl", "plan", "--task", wanted.task))
     candidates = situation.candidates(name, ask_hub=False)
     if name is not None:
         _require_writing(candidates)
@@ -73,6 +74,10 @@ def name_of(candidate: Candidate) -> str:
     return f"{candidate.model.id}:{candidate.artifact.quant}"
 
 
+def _pull(fit: Fit) -> str:
+    return command("llmctl", "pull", names=[name_of(fit.candidate)])
+
+
 def obtain(out: Output, situation: Situation, fit: Fit, wanted: Want, *, named: bool, yes: bool) -> Fit:
     """``fit`` with its file on this machine, fetched with the user's consent if need be.
 
@@ -88,10 +93,10 @@ def obtain(out: Output, situation: Situation, fit: Fit, wanted: Want, *, named: 
     if not (yes or out.interactive):  # nobody is asked before somebody said yes, not even for the hub's address
         raise NotFoundError(
             f"{label} is not on this machine: {units.size(size_bytes)} to download, and nobody said yes",
-            hint=f"llmctl pull {name_of(fit.candidate)}   or add --yes",
+            hint=f"{_pull(fit)}   or add --yes",
         )
     if not confirmed(out, f"Download {label}, {cost(size_bytes)}?", yes=yes):
-        raise NotFoundError(f"{label} is not on this machine", hint=f"llmctl pull {name_of(fit.candidate)}")
+        raise NotFoundError(f"{label} is not on this machine", hint=_pull(fit))
     try:
         return fetch(out, situation, fit)
     except NetworkError as error:

@@ -10,6 +10,7 @@ import typer
 from llmctl.cli import complete
 from llmctl.cli.output import Output
 from llmctl.errors import UsageError
+from llmctl.shell import command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -111,7 +112,7 @@ def _what_it_means(out: Output, loaded: Settings, added: Endpoint, file: Path) -
         }[loaded.policy]
         only = "" if first == added.name else f"; {added.name} is asked with --endpoint {added.name}"
         out.note(f"  {when} {first}{only}.")
-        out.note(f'  next: llmctl run --endpoint {added.name} "Hello"')
+        out.note(f"  next: {command('llmctl', 'run', '--endpoint', added.name, 'Hello')}")
 
 
 @app.command(name="list")

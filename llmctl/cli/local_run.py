@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from llmctl import units
 from llmctl.cli.output import Output
 from llmctl.errors import LlmctlError
+from llmctl.shell import command
 
 if TYPE_CHECKING:
     from llmctl.cli.situation import Situation
@@ -127,5 +128,6 @@ def _ready(
         out.warn(warning)
     if name is None and (pick := choose.better(found, fit, wanted)) is not None:
         size = units.size(pick.download_bytes)
-        out.note(f"The starter answers. Better for this machine: llmctl pull {choose.name_of(pick.candidate)} ({size})")
+        better = command("llmctl", "pull", names=[choose.name_of(pick.candidate)])
+        out.note(f"The starter answers. Better for this machine: {better} ({size})")
     return fit

@@ -12,6 +12,7 @@ from llmctl import units
 from llmctl.cli import complete
 from llmctl.cli.output import Output
 from llmctl.errors import LlmctlError, NothingFitsError, UsageError
+from llmctl.shell import command
 
 if TYPE_CHECKING:
     from llmctl.cli.situation import Situation
@@ -102,7 +103,7 @@ def _ask(loaded: Settings, fit: Fit, question: str) -> None:
     from llmctl.types.answer import Message, Sampling
 
     out = Output("run")
-    out.note(f'   llmctl run -m {choose.name_of(fit.candidate)} "{question}"\n')
+    out.note(f"   {command('llmctl', 'run', '-m', choose.name_of(fit.candidate), names=[question])}\n")
     limits = Sampling(max_tokens=FIRST_ANSWER_TOKENS)
     ask(out, loaded, [Message("user", question)], limits, lambda: LocalRun(fit), local=True)
 
@@ -129,7 +130,8 @@ def _endpoint(out: Output, found: Situation, *, yes: bool) -> None:
         add(name, url, model=model, key_env=key or None)
     except LlmctlError as error:  # the rest of the set-up stands, and this can be said again
         out.warn(error.message)
-        out.note(f"   Again: llmctl endpoint add {name} URL --model {model}   ({error.hint or 'see --help'})")
+        again = command("llmctl", "endpoint", "add", "--model", model, names=[name])
+        out.note(f"   Again: {again} URL   ({error.hint or 'see --help'})")
 
 
 def _completion(out: Output, *, yes: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from urllib.parse import urlsplit
 
+from llmctl.address import without_secrets
 from llmctl.errors import UsageError
 from llmctl.printable import printable
 
@@ -32,7 +33,7 @@ def require_address(url: str) -> None:
     except ValueError:  # a port that is no number or too large, brackets that don't close
         usable = False
     if not usable:
-        shown = printable(url.partition("?")[0].rpartition("@")[2])  # the rest may be secret
+        shown = printable(without_secrets(url))
         raise UsageError(f"{shown} is not a usable address", hint="https://HOST/PATH, or https://HOST:PORT/PATH")
 
 

@@ -19,6 +19,7 @@ from llmctl.address import without_secrets
 from llmctl.errors import ConfigError, NotFoundError, OfflineError
 from llmctl.settings.file import UnreadableError, add_endpoint, locked, read, remove_endpoint, replace_file
 from llmctl.settings.table import HUB_URL, SETTINGS, Setting, address, setting_named, text
+from llmctl.shell import command
 from llmctl.types.endpoint import Endpoint, Policy
 
 __all__ = [
@@ -111,7 +112,7 @@ def load(project: Path | None = None) -> Settings:
     if forbidden := sorted(set(local) - allowed):
         raise ConfigError(
             f"{project_file}: {forbidden[0]} can't be set by a project file (only {', '.join(sorted(allowed))})",
-            hint=f"move it to {user_file}",
+            hint=f"move it to {command(user_file)}",
         )
     unknown = sorted(set(user) - {setting.name for setting in SETTINGS} - {"endpoints"})
     if unknown:

@@ -394,7 +394,7 @@ def test_paths_that_are_not_utf8(hub: FakeHub, home: Path, gguf: Path) -> None:
         ["models", "rm", "mine", "--yes"],
         ["models", "prune", "--yes"],
     ):
-        done = command.llmctl(*arguments, **elsewhere)
+        done = command.llmctl(*arguments, timeout=150, **elsewhere)
         assert done.returncode == 0, (arguments, done.stderr)
     assert (home / odd / "XDG_DATA_HOME/llmctl/models").is_dir()
     for arguments in (["models", "rm", odd], ["pull", odd], ["plan", odd], ["pull", f"./{odd}/none.gguf", "--json"]):

@@ -32,7 +32,7 @@ def check_cache(kv_type: str | None, flash_attention: bool | None) -> None:
         raise UsageError(
             f"--kv-type {kv_type} and --no-flash-attention exclude each other: "
             "llama.cpp keeps a quantized cache for flash attention only",
-            hint=f"llmctl plan --kv-type {kv_type}",
+            hint=command("llmctl", "plan", "--kv-type", kv_type),
         )
 
 
