@@ -6,6 +6,7 @@ out; pytest alone runs only them.
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import time
@@ -98,7 +99,11 @@ def lint_imports() -> bool:
 
 
 def main() -> int:
-    if "--fix" in sys.argv:
+    parser = argparse.ArgumentParser(description="Everything that must hold before a change lands.")
+    parser.add_argument("--fix", action="store_true", help="regenerate what is generated, format, sort imports")
+    parser.add_argument("--quick", action="store_true", help="leave the tests out")
+    asked = parser.parse_args()
+    if asked.fix:
         command("ruff", "check", "--fix", "--quiet", ".")()
         command("ruff", "format", "--quiet", ".")()
         fix_generated()
@@ -109,7 +114,7 @@ def main() -> int:
         ("layers", lint_imports),
         ("generated files", check_generated),
     ]
-    if "--quick" not in sys.argv:
+    if not asked.quick:
         steps.append(("pytest", command("pytest", "-q")))
     failed = []
     for name, step in steps:

@@ -257,7 +257,7 @@ def test_a_file_that_is_none(
         (("--lang", ""), 2, "a code of two or three letters"),
         (("--lang", "xx"), 3, "for chat no model is said to know the language xx"),
         (("--plot", "frontier.png"), 2, "next: llmctl plan --plot frontier.svg"),
-        (("--gpu", "unheard of"), 2, 'next: llmctl plan --gpu "unheard of" --vram 16GB'),
+        (("--gpu", "unheard of"), 2, "next: llmctl plan --gpu 'unheard of' --vram 16GB"),
     ],
 )
 def test_what_makes_no_sense(

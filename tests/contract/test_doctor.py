@@ -44,12 +44,12 @@ def test_servers_of_ones_own_are_asked_unless_the_policy_forbids_it(tmp_path: Pa
         assert added.returncode == 0, added.stderr
         forbidden = llmctl("doctor", "-v", LLMCTL_POLICY="local-only", PYTHONPATH=hook)
         assert "office" not in forbidden.stdout
-        offline = llmctl("doctor", "-v", LLMCTL_OFFLINE="1", PYTHONPATH=hook)
-        assert "office" not in offline.stdout
         assert connections() == []
+        offline = llmctl("doctor", "-v", LLMCTL_OFFLINE="1", PYTHONPATH=hook)
         allowed = llmctl("doctor", "-v", PYTHONPATH=hook)
-        assert " ok    office (127.0.0.1:" in allowed.stdout
-        (asked,) = server.requests
+        for shown in (offline.stdout, allowed.stdout):  # a server on this machine is asked offline, too
+            assert " ok    office (127.0.0.1:" in shown
+        asked, _ = server.requests
     assert (asked.method, asked.path, asked.body) == ("GET", "/v1/models", b"")
     gone = llmctl("doctor")
     assert gone.returncode == 0

@@ -295,11 +295,12 @@ def test_loopback_never_goes_through_a_proxy(variable: str, monkeypatch: pytest.
 
 @pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY", "ALL_PROXY"])
 def test_plain_http_does_not_go_through_a_proxy(variable: str, monkeypatch: pytest.MonkeyPatch, afar: None) -> None:
+    office = Endpoint("office", "http://llm.example.internal", "m", plain_http=True)
     with ChatServer(HELLO) as proxy:
         monkeypatch.setenv(variable, f"http://me:hunter2@{proxy.host}")
         with pytest.raises(PolicyError, match=f"would go through the proxy {proxy.host}") as caught:
-            address_of(Endpoint("office", "http://llm.example.internal", "m"))
-        assert health(Endpoint("office", "http://llm.example.internal", "m")).wrong == caught.value.message
+            address_of(office)
+        assert health(office).wrong == caught.value.message
     assert (caught.value.hint or "").startswith("export NO_PROXY=llm.example.internal ")
     assert "hunter2" not in caught.value.message
     assert proxy.connections == 0
@@ -310,7 +311,8 @@ def test_no_proxy(exception: str, monkeypatch: pytest.MonkeyPatch, afar: None) -
     with ChatServer(HELLO) as proxy, ChatServer(HELLO) as server:
         monkeypatch.setenv("HTTP_PROXY", f"http://{proxy.host}")
         monkeypatch.setenv("NO_PROXY", exception)
-        listen(address_of(Endpoint("office", f"http://llm.example.internal:{server.port}/v1", "m")))
+        url = f"http://llm.example.internal:{server.port}/v1"
+        listen(address_of(Endpoint("office", url, "m", plain_http=True)))
     assert proxy.connections == 0
     assert len(server.requests) == 1
 

@@ -110,8 +110,8 @@ FAILED = {"error": {"message": "decoding failed: llama_decode returned 1", "code
 
 @pytest.mark.parametrize(
     "reply",
-    [status(400, FAILED), status(500, FAILED), stream(event("<think>"), data(FAILED))],
-    ids=["a-refusal", "an-error", "after-the-opened-thoughts"],
+    [status(400, FAILED), status(500, FAILED), stream(event(""), data(FAILED))],
+    ids=["a-refusal", "an-error", "in-the-stream"],
 )
 def test_a_first_decode_that_fails_is_a_failure_of_the_engine(reply: Reply, monkeypatch: pytest.MonkeyPatch) -> None:
     with ChatServer(reply) as engine, ChatServer(stream(event("Hi", finish="stop"), DONE)) as office:
