@@ -16,7 +16,7 @@ from llmctl.cli import main
 from llmctl.gguf.header import read_file
 from llmctl.gguf.shape import shape, weights
 from llmctl.store import patience
-from llmctl.types.model import Model
+from llmctl.types.model import Model, Working
 from tests.fakes import gguf_file
 from tests.fakes.gguf_file import Fill
 from tests.fakes.hub import COMMIT, FakeHub
@@ -143,7 +143,8 @@ def test_with_yes_the_catalogue_is_what_the_hub_says(
     by_layer: dict[str, Any] = dict.fromkeys(("layer_bytes", "layer_expert_bytes"), ())
     by_layer |= dict.fromkeys(("matrix_bytes", "expert_matrix_bytes"), 0)
     assert replace(exact, **by_layer) == replace(read, **by_layer)  # an overlay keeps sums
-    assert replace(model.shape, layers=()) == replace(shape(header), layers=())
+    by_head: dict[str, Any] = {"layers": (), "n_head_full": 0, "heads": (), "working": Working()}
+    assert replace(model.shape, **by_head) == replace(shape(header), **by_head)
     assert hub.count("cdn") == 1  # one header, of the smallest file
     assert told(capsys, "small-360m")["data"]["models"][0]["differences"] == []  # the second time there is no news
 
