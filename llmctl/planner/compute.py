@@ -122,7 +122,7 @@ GRAPHS: Mapping[str, Graph] = {
     "t5": Graph(bias=True),
     "t5encoder": Graph(bias=True, embeds=True),
 }
-"""Architectures that are not here have two rows beside and a mask that stays, which is more than most do."""
+USUAL = Graph()  # of architectures that are not there: two rows beside, and a mask that stays, more than most have
 
 
 def padded_cells(context: int) -> int:
@@ -133,7 +133,7 @@ def graph_of(shape: Shape) -> Graph:
     """Granite's hybrids have one name for those with experts and those without."""
     if shape.architecture == "granitehybrid" and not shape.n_expert:
         return LEAN
-    return GRAPHS.get(shape.architecture, Graph())
+    return GRAPHS.get(shape.architecture, USUAL)
 
 
 def compute_bytes(shape: Shape, configuration: Configuration, *, head: bool = True, copied_bytes: int = 0) -> int:

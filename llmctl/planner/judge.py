@@ -96,6 +96,12 @@ class Judge:
         return Forecaster(self.machine, self.knowledge.speed)
 
     @cached_property
+    def _threads(self) -> tuple[int, int]:
+        """For decoding and for prefill, where nobody asked for others."""
+        decode, prefill = best_threads(self.machine)
+        return self.want.threads or decode, self.want.threads or prefill
+
+    @cached_property
     def _reasons(self) -> Reasons:
         return Reasons(self.machine, self.want, self.task, self.knowledge.speed, self.room_bytes)
 
@@ -262,8 +268,7 @@ class Judge:
         """With the best of ``placements``, which all fit."""
         model, artifact = candidate.model, candidate.artifact
         thinking = self.thinks(candidate)
-        decode_threads, prefill_threads = best_threads(self.machine)
-        threads = (self.want.threads or decode_threads, self.want.threads or prefill_threads)
+        threads = self._threads
         prompt = self.want.prompt_tokens or self.task.prompt_tokens
         answer = self.want.answer_tokens or self._written(thinking)
         untaught = [

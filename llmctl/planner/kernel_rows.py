@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
+from functools import lru_cache
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -86,6 +87,7 @@ def joined(old: Kernels, new: Kernels) -> Kernels:
     return Measured(certain, bounds).kernels()
 
 
+@lru_cache(maxsize=8)  # a plan asks for those of one machine some hundred times
 def measured(kernels: Kernels) -> Measured:
     """The figures of ``kernels``. A rate that is zero is a bound that says nothing. Several threads that were slower
     than one were disturbed: no product is like that on an idle machine. Where most of those that can be compared were,

@@ -147,7 +147,8 @@ class Placer:
         Layers that were not laid out are divided as llama.cpp would, whether there is room or not.
         """
         if not self.devices or configuration.gpu_layers == 0:
-            return self._on_cpu(replace(configuration, gpu_layers=0, layers_per_device=()), allocation)
+            here = replace(configuration, gpu_layers=0, layers_per_device=(), cpu_expert_layers=0)
+            return self._on_cpu(here, allocation)
         counts = configuration.layers_per_device or self.shares(configuration.gpu_layers)
         configuration = self._laid(configuration, counts)
         cuts = zip(self.devices, self._cuts(configuration, counts), strict=True)
@@ -279,7 +280,7 @@ class Placer:
             compute_bytes(shape, configuration) + output_bytes(shape, configuration),
             self.machine.memory.available_bytes,
         )
-        return self._told(replace(configuration, cpu_expert_layers=0), [row], allocation)
+        return self._told(configuration, [row], allocation)
 
     def _repacked(self, configuration: Configuration, here: int, streamed: int) -> int:
         """The second copy of what is computed on the CPU: ``here`` of ``streamed`` bytes, types evenly spread."""
