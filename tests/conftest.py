@@ -43,7 +43,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             "_proxy"
         ):
             monkeypatch.delenv(name)
-    monkeypatch.setattr("llmctl.store.ollama.SERVICE", tmp_path / "no service")
+    monkeypatch.setattr("llmctl.store.foreign.ollama.SERVICE", tmp_path / "no service")
     for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     place = tmp_path / "home"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from llmctl import catalogue, paths, units
 from llmctl.catalogue import Knowledge
 from llmctl.planner import plan
-from llmctl.probe.document import read_machine
+from llmctl.probe.described.document import read_machine
 from llmctl.types.model import Candidate
 from llmctl.types.plan import Fit, Plan, Want
 

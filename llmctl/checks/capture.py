@@ -12,7 +12,7 @@ from llmctl.engine.devices import this_machine
 from llmctl.engine.install import installed
 from llmctl.errors import ResourceError, UsageError
 from llmctl.host import Host
-from llmctl.probe.recording import DOCUMENT, Recorder, recorded
+from llmctl.probe.recorded.recording import DOCUMENT, Recorder, recorded
 
 EXPECTED = "expected.json"
 STORE = Path("/models")  # what a recorded machine's store is called; the real one's path may name a person

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from llmctl.engine import unloadable
 from llmctl.engine.devices import NAME, startable
-from llmctl.engine.install import Installed, Remedy, build_for, driver_too_old, main_card, newer_driver, rebuild
-from llmctl.engine.kernels import complete, figures, uncertain_figures
-from llmctl.engine.pairing import BACKENDS
-from llmctl.engine.supervise import REINSTALL
+from llmctl.engine.devices.pairing import BACKENDS
+from llmctl.engine.install import (
+    Installed,
+    Remedy,
+    build_for,
+    driver_too_old,
+    main_card,
+    newer_driver,
+    rebuild,
+    remedies,
+)
+from llmctl.engine.measure.kernels import complete, figures, uncertain_figures
+from llmctl.engine.worker_process import REINSTALL
 from llmctl.types.finding import Check, Status
 from llmctl.types.machine import Accelerator, EngineInfo, Machine
 
@@ -45,7 +53,7 @@ def checks(machine: Machine, engines: Sequence[EngineInfo], here: Installed) -> 
 
 def _broken(machine: Machine, engines: Sequence[EngineInfo], here: Installed) -> Check:
     why = next((one.why for one in engines if one.name == NAME and one.why), "no engine is installed")
-    remedy = unloadable.remedy(why, machine, here)
+    remedy = remedies.remedy(why, machine, here)
     message = f"nothing can run here: {why}"
     return Check("engine", Status.FAIL, _needing(message, remedy), remedy.command if remedy else REINSTALL)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from llmctl import units
 from llmctl.checks.surroundings import Surroundings
+from llmctl.hub.reachability import Reach
 from llmctl.shell import command
-from llmctl.store.reach import Reach
 from llmctl.types.finding import Check, Status
 
 ANOTHER_WAY = "check the network and HTTPS_PROXY, or use a mirror: export HF_ENDPOINT=https://…"

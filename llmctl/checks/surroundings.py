@@ -15,9 +15,9 @@ from llmctl.engine.history import Run
 from llmctl.engine.install import Installed, installed
 from llmctl.errors import LlmctlError
 from llmctl.host import Host
+from llmctl.hub.reachability import Reach
 from llmctl.settings import Settings
 from llmctl.store import Store, Unfinished
-from llmctl.store.reach import Reach
 from llmctl.types.endpoint import Endpoint, Policy
 
 UNKNOWN = Installed()

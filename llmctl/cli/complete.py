@@ -29,7 +29,8 @@ def licences(incomplete: str) -> list[str]:
 
 def held(incomplete: str) -> list[str]:
     """The models on this machine, with their quants as far as the files' names tell them."""
-    from llmctl.store import Store, names
+    from llmctl.gguf import file_names as names
+    from llmctl.store import Store
 
     known = {(repo, file): f"{id}:{quant}" for id, files in _catalogue().items() for quant, repo, file in files}
     found = set()
@@ -100,6 +101,6 @@ def endpoints(incomplete: str) -> list[str]:
 
 def machines(incomplete: str) -> list[str]:
     from llmctl import paths
-    from llmctl.probe.document import known_machines
+    from llmctl.probe.described.document import known_machines
 
     return [name for name in known_machines(paths.profiles_dir() / "machines") if name.startswith(incomplete)]

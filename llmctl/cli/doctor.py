@@ -19,11 +19,11 @@ from llmctl.errors import UsageError
 from llmctl.shell import command
 
 if TYPE_CHECKING:
-    from llmctl.cli.situation import Shelf
     from llmctl.probe.stopwatch import Stopwatch
     from llmctl.types.finding import Check
     from llmctl.types.machine import Accelerator, EngineInfo, Machine
     from llmctl.types.model import Source
+    from llmctl.workspace.workspace import Shelf
 
 WIDTH = 80
 LABEL = 15
@@ -81,7 +81,7 @@ def doctor(
                 "a described machine can't be measured, asked or captured",
                 hint=command("llmctl", "doctor", "--machine", machine),
             )
-        from llmctl.probe.document import read_machine
+        from llmctl.probe.described.document import read_machine
 
         shown = read_machine(machine, paths.profiles_dir() / "machines")
         report = Report(shown, (), machine_checks(shown), None)
@@ -120,21 +120,21 @@ class Report:
 def _this_machine(out: Output, *, measure: bool, network: bool) -> Report:
     from llmctl.checks import checks
     from llmctl.checks.surroundings import around
-    from llmctl.cli.here import this_machine
-    from llmctl.engine.kernels import USUAL_TYPES
+    from llmctl.engine.measure.kernels import USUAL_TYPES
     from llmctl.probe.stopwatch import Stopwatch
+    from llmctl.workspace.machine import this_machine
 
     watch = Stopwatch()
     shown, engines = this_machine(out, weight_types=USUAL_TYPES, again=measure, watch=watch)
     reach = None
     if network:
-        from llmctl.cli import situation
-        from llmctl.store.reach import reach as ask
+        from llmctl.hub.reachability import reach as ask
         from llmctl.types.machine import Network
+        from llmctl.workspace import workspace
 
         out.note("Asking the model hub, and fetching a sample for two seconds …")
         with watch.part("network"):
-            loaded = situation.shelf(out)
+            loaded = workspace.shelf(out)
             reach = ask(loaded.settings, _sample(loaded))
         shown = replace(shown, network=Network(reach.wrong is None, reach.bytes_per_s))
     with watch.part("surroundings"):
@@ -144,7 +144,7 @@ def _this_machine(out: Output, *, measure: bool, network: bool) -> Report:
 
 def _sample(shelf: Shelf) -> Source | None:
     """The smallest file of the catalogue that is large enough to time."""
-    from llmctl.store.reach import SAMPLE_BYTES
+    from llmctl.hub.reachability import SAMPLE_BYTES
     from llmctl.types.model import SourceKind
 
     sources = [one.artifact.source for one in shelf.candidates(None)]

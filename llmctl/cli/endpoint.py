@@ -56,11 +56,11 @@ def add(
     from pathlib import Path
 
     from llmctl import settings
-    from llmctl.cli.configuration import load
     from llmctl.endpoint.address import normal_url
     from llmctl.endpoint.secrets import is_private, readable_on_the_way
     from llmctl.net import host_of
     from llmctl.types.endpoint import Endpoint
+    from llmctl.workspace.configuration import load
 
     out = Output("endpoint add", as_json=json)
     if not NAME.fullmatch(name):
@@ -123,7 +123,7 @@ def list_(json: Json = False) -> None:
     """
     import os
 
-    from llmctl.cli.configuration import load
+    from llmctl.workspace.configuration import load
 
     out = Output("endpoint list", as_json=json)
     loaded = load(out)
@@ -161,7 +161,7 @@ def remove(
     broken.
     """
     from llmctl import settings
-    from llmctl.cli.configuration import load
+    from llmctl.workspace.configuration import load
 
     out = Output("endpoint remove", as_json=json)
     load(out).endpoint(name)

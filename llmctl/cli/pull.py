@@ -14,8 +14,8 @@ from llmctl.errors import UsageError
 from llmctl.shell import command
 
 if TYPE_CHECKING:
-    from llmctl.cli.situation import Shelf
-    from llmctl.cli.sources import Obtained
+    from llmctl.workspace.fetch import Obtained
+    from llmctl.workspace.workspace import Shelf
 
 
 def pull(
@@ -66,7 +66,7 @@ def pull(
     Exit codes: 0 it is here, 2 usage, 3 no quant fits this machine, 4 no such model, 5 network, 6 a broken download,
     7 disk full, 9 the hub wants a token or a licence accepted.
     """
-    from llmctl.cli import situation, sources
+    from llmctl.workspace import fetch, workspace
 
     out = Output("pull", as_json=json, quiet=quiet)
     limit_bytes_per_s = None if limit_rate is None else _rate(limit_rate)
@@ -74,9 +74,9 @@ def pull(
         raise UsageError("--to and --from exclude each other", hint="llmctl pull --help")
     if name is None and origin is None:
         raise UsageError("NAME is missing: what is to be fetched?", hint="llmctl models list --all")
-    shelf = situation.shelf(out, offline=offline)
-    request = sources.Request(out, shelf, revision, sha256.lower() if sha256 else None, limit_bytes_per_s, to)
-    obtained = sources.out_of(request, origin, name) if origin is not None else sources.obtain(request, name or "")
+    shelf = workspace.shelf(out, offline=offline)
+    request = fetch.Request(out, shelf, revision, sha256.lower() if sha256 else None, limit_bytes_per_s, to)
+    obtained = fetch.out_of(request, origin, name) if origin is not None else fetch.obtain(request, name or "")
     folder = None if to is None else _carried(out, shelf, obtained, to)
     out.text(str(folder or obtained.paths[0]))
     out.data(
@@ -107,7 +107,7 @@ def _carried(out: Output, shelf: Shelf, obtained: Obtained, to: Path) -> Path:
     """The folder below ``to`` that holds the model now."""
     from llmctl.cli.progress import transfer_progress
     from llmctl.store import Store
-    from llmctl.store.transport import Label
+    from llmctl.store.carry import Label
 
     stored = Store().list()
     by_path, by_bytes = {one.path: one for one in stored}, {one.path.resolve(): one for one in stored}

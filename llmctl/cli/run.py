@@ -16,12 +16,12 @@ from llmctl.errors import LlmctlError, UsageError
 
 if TYPE_CHECKING:
     from llmctl.cli.held import HeldBack
-    from llmctl.cli.local_run import LocalRun
-    from llmctl.engine.supervise import Engine
+    from llmctl.engine.worker_process import Engine
     from llmctl.settings import Settings
     from llmctl.types.answer import Answer, Message, Piece, Sampling
     from llmctl.types.endpoint import Endpoint
     from llmctl.types.plan import Fit
+    from llmctl.workspace.local_run import LocalRun
 
 WHOLE_ENDS = (None, "stop", "end_turn", "eos", "stop_sequence", "tool_calls", "function_call")
 
@@ -78,11 +78,11 @@ def run(
     Exit codes: 0 answered, 3 nothing fits, 4 no such model (or it needs a download and nobody said yes), 5 network,
     6 a broken file, 7 disk full, 8 the engine failed, 9 access, 10 configuration, 11 policy, 130 Ctrl-C.
     """
-    from llmctl.cli import configuration
-    from llmctl.cli.local_run import Asked, local_run
     from llmctl.cli.prompt import prompt as whole
     from llmctl.cli.prompt import utf8
     from llmctl.types.answer import Message, Sampling
+    from llmctl.workspace import configuration
+    from llmctl.workspace.local_run import Asked, local_run
 
     out = Output("run", as_json=json, quiet=quiet)
     if local and endpoint is not None:
@@ -142,7 +142,7 @@ def _execute(
     local: bool,
     endpoint: str | None,
 ) -> Answer:
-    from llmctl.engine.supervise import Worker
+    from llmctl.engine.worker_process import Worker
     from llmctl.router.answer import answer
     from llmctl.router.route import route
     from llmctl.types.endpoint import Policy

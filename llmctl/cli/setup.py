@@ -15,9 +15,9 @@ from llmctl.errors import LlmctlError, NothingFitsError, UsageError
 from llmctl.shell import command
 
 if TYPE_CHECKING:
-    from llmctl.cli.situation import Situation
     from llmctl.settings import Settings
     from llmctl.types.plan import Fit, Plan, Want
+    from llmctl.workspace.workspace import Situation
 
 FIRST_QUESTION = "Why is the sky blue?"
 FIRST_ANSWER_TOKENS = 200  # enough to see that it works and how fast
@@ -41,17 +41,17 @@ def setup(
 
     Exit codes: 0 ready, 2 no terminal and no --yes, 3 nothing fits, 5 network, 6 a broken download, 7 disk full.
     """
-    from llmctl.cli import situation
-    from llmctl.engine.kernels import WEIGHT_TYPES
+    from llmctl.engine.measure.kernels import WEIGHT_TYPES
     from llmctl.types.plan import NoFit
+    from llmctl.workspace import workspace
 
     out = Output("setup")
     if not (yes or out.interactive):
         raise UsageError("setup asks questions and there is no terminal", hint="llmctl setup --yes")
     out.note("1. Looking at this machine, and measuring how fast its memory feeds the engine (some seconds once).")
-    found = situation.look(out, weight_types=WEIGHT_TYPES)
+    found = workspace.look(out, weight_types=WEIGHT_TYPES)
     _machine(out, found)
-    wanted = situation.want(found.settings, task=task)
+    wanted = workspace.want(found.settings, task=task)
     planned = found.plan(found.candidates(None), wanted)
     if isinstance(planned, NoFit):
         raise NothingFitsError(planned.reason, hint="llmctl endpoint add NAME URL --model MODEL   a server of yours")
@@ -77,7 +77,7 @@ def _machine(out: Output, found: Situation) -> None:
 
 def _fetched(out: Output, found: Situation, planned: Plan, wanted: Want, *, yes: bool) -> Fit:
     """The three picks, the question which, and the download. Enter takes the best one."""
-    from llmctl.cli import choose
+    from llmctl.workspace import choose
 
     out.note(f"\n2. What suits it for {wanted.task}, at {planned.choice.context:,} tokens of context:")
     picks = list(planned.picks.items())
@@ -97,10 +97,10 @@ def _fetched(out: Output, found: Situation, planned: Plan, wanted: Want, *, yes:
 
 
 def _ask(loaded: Settings, fit: Fit, question: str) -> None:
-    from llmctl.cli import choose
-    from llmctl.cli.local_run import LocalRun
     from llmctl.cli.run import ask
     from llmctl.types.answer import Message, Sampling
+    from llmctl.workspace import choose
+    from llmctl.workspace.local_run import LocalRun
 
     out = Output("run")
     out.note(f"   {command('llmctl', 'run', '-m', choose.name_of(fit.candidate), names=[question])}\n")
@@ -136,8 +136,8 @@ def _endpoint(out: Output, found: Situation, *, yes: bool) -> None:
 
 def _completion(out: Output, *, yes: bool) -> None:
     """Where a shell loads completion files from a folder of the user's, ours is put there."""
-    from llmctl.cli.choose import confirmed
     from llmctl.cli.completion import Shell, script
+    from llmctl.workspace.choose import confirmed
 
     name = Path(os.environ.get("SHELL", "")).name
     data = Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser()

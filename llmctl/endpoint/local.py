@@ -6,7 +6,7 @@ from collections.abc import Generator, Sequence
 
 from llmctl.endpoint.client import chat, request_body
 from llmctl.endpoint.timing import ChatTiming
-from llmctl.engine.supervise import Engine
+from llmctl.engine.worker_process import Engine
 from llmctl.errors import DecodingError, EngineError, NetworkError
 from llmctl.net import host_of
 from llmctl.types.answer import Finished, Message, Piece, Sampling

@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING
 
 from llmctl import paths
 from llmctl.errors import ResourceError
+from llmctl.files.decode import MismatchError, decode
 from llmctl.host import Host
 from llmctl.probe import cpu as processor
-from llmctl.probe.decode import MismatchError, decode
 from llmctl.types.pace import Pace
 from llmctl.types.past import PastRun
 from llmctl.types.plan import CPU, Fit
 
 if TYPE_CHECKING:
-    from llmctl.engine.supervise import Engine
+    from llmctl.engine.worker_process import Engine
     from llmctl.types.answer import Finished
 
 LIMIT_BYTES = 64 << 10  # a line has some 650 bytes
@@ -213,7 +213,7 @@ def _runs() -> Iterator[Run]:
 
 def _begin_anew(file: Path) -> None:
     """Whoever has opened the file by then still writes into it, under its new name."""
-    from llmctl.store.lock import locked
+    from llmctl.files.lock import locked
 
     with locked(file.with_suffix(".lock"), waiting=lambda: None):
         if file.stat().st_size >= LIMIT_BYTES:  # not done by another run meanwhile

@@ -19,7 +19,9 @@ def probe(host: Host, *, store: Path, watch: Stopwatch | None = None) -> Machine
 
     What only the engine knows (which GPUs it can use, how fast its kernels are) is added by ``engine.devices``.
     """
-    from llmctl.probe import amd, apple, cpu, disk, intel, memory, merge, nvidia, system, table
+    from llmctl.probe import cpu, disk, memory, system
+    from llmctl.probe.described import table
+    from llmctl.probe.gpu import amd, apple, intel, merge, nvidia
 
     watch = watch or Stopwatch()
     with watch.part("cpu"):

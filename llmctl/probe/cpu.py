@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from llmctl.host import Host
 from llmctl.probe import cgroup, macos
-from llmctl.probe.document import CORRECT
+from llmctl.probe.described.document import CORRECT
 from llmctl.probe.portable import portable
 from llmctl.probe.text import MOST_CPUS, cpu_list, cpuinfo, line, pairs, whole
 from llmctl.types.machine import Cache, Cpu, Note

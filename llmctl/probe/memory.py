@@ -5,7 +5,7 @@ from __future__ import annotations
 from llmctl import units
 from llmctl.host import Host
 from llmctl.probe import cgroup, macos
-from llmctl.probe.document import CORRECT
+from llmctl.probe.described.document import CORRECT
 from llmctl.probe.portable import portable
 from llmctl.probe.text import pairs, whole
 from llmctl.types.machine import Memory, Note

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from llmctl import child
+from llmctl.files.decode import MismatchError, decode
 from llmctl.host import Host
-from llmctl.probe.decode import MismatchError, decode
 from llmctl.probe.text import MOST_CPUS, line
 
 DEADLINE_S = 10.0

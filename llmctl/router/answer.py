@@ -10,8 +10,8 @@ from typing import Protocol
 from llmctl.endpoint.client import chat, request_body
 from llmctl.endpoint.local import ask
 from llmctl.endpoint.secrets import address_of
-from llmctl.engine.llama_cpp_python import start
-from llmctl.engine.supervise import Engine, Worker
+from llmctl.engine.llama_cpp.start import start
+from llmctl.engine.worker_process import Engine, Worker
 from llmctl.errors import ContextError, EngineError, LlmctlError, NetworkError
 from llmctl.net import host_of
 from llmctl.router.route import kept, reason_of

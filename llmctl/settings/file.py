@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from llmctl import paths, record
+from llmctl import paths
 from llmctl.errors import ConfigError, NotFoundError, ResourceError, UsageError
+from llmctl.files import atomic
 from llmctl.types.endpoint import Endpoint
 
 FILE_LIMIT_BYTES = 1 << 20
@@ -142,7 +143,7 @@ def replace_file(file: Path, text: str) -> None:
     """Writes a file whole, readable by its owner only, so that a crash leaves the old or the new one."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        record.write(file, text.encode(), lasting=True)
+        atomic.write(file, text.encode(), lasting=True)
     except OSError as error:
         kind = ResourceError if error.errno in (errno.ENOSPC, errno.EDQUOT) else ConfigError
         raise kind(f"{file} can't be written: {error.strerror}") from error

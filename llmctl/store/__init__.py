@@ -14,20 +14,21 @@ from typing import TYPE_CHECKING
 
 from llmctl import paths
 from llmctl.errors import LlmctlError, NotFoundError, UsageError
+from llmctl.files.progress import Progress, shifted
+from llmctl.gguf.file_names import is_projector
 from llmctl.gguf.shards import shard_names
-from llmctl.store import elsewhere, hearsay, hub_cache, own, package_index
+from llmctl.store import bundles, hub_cache, unvouched, wheels
+from llmctl.store.foreign import find as elsewhere
 from llmctl.store.layout import Repository
-from llmctl.store.names import is_projector
-from llmctl.store.progress import Progress, shifted
 from llmctl.store.stored import Owner, Stored
 from llmctl.types.model import Source, SourceKind
 
 if TYPE_CHECKING:
+    from llmctl.hub.quantizations import Offer
     from llmctl.settings import Settings
-    from llmctl.store.offers import Offer
-    from llmctl.store.prune import Leftover
-    from llmctl.store.transport import Label
-    from llmctl.store.verification import Verdict
+    from llmctl.store.carry import Label
+    from llmctl.store.upkeep.prune import Leftover
+    from llmctl.store.upkeep.verify import Verdict
 
 __all__ = ["Owner", "Progress", "Store", "Stored", "Unfinished"]
 
@@ -51,14 +52,14 @@ class Store:
 
     def require_disks(self) -> None:
         """Raises ResourceError if the store was on a disk that isn't mounted now."""
-        from llmctl.store import mount
+        from llmctl.store import disk_present
 
         for root in (self.hub, self.models):
-            mount.check(root)
+            disk_present.check(root)
 
     @cached_property
     def _others(self) -> tuple[Stored, ...]:
-        return (*own.sources(self.models), *elsewhere.held(self.hub))
+        return (*bundles.sources(self.models), *elsewhere.held(self.hub))
 
     def find(self, source: Source) -> Path | None:
         """The file of ``source`` on this machine, or None. No network and no hashing; sizes are checked if known."""
@@ -69,7 +70,7 @@ class Store:
                         return self._find_parts(source, names)
                     found = hub_cache.find(self.hub, source)
                 case SourceKind.PACKAGE_INDEX:
-                    found = package_index.find(self.models, source)
+                    found = wheels.find(self.models, source)
                 case SourceKind.LOCAL:
                     path = Path(source.file)
                     same = path.is_file() and source.bytes in (None, path.stat().st_size)
@@ -96,10 +97,12 @@ class Store:
             return found
         match source.kind:
             case SourceKind.HUB:
-                from llmctl.store import hub, hub_listing, rate
+                from llmctl.hub import files as hub
+                from llmctl.hub import listing
+                from llmctl.transfer import last_rate
 
                 if len(shard_names(source.file)) > 1:
-                    offer = hub_listing.offer_of(source, settings)
+                    offer = listing.offer_of(source, settings)
                     return self.add_offer(
                         offer,
                         source.revision,
@@ -108,7 +111,7 @@ class Store:
                         limit_bytes_per_s=limit_bytes_per_s,
                     )[0]
                 try:
-                    with rate.measured(progress, limit_bytes_per_s) as measured:
+                    with last_rate.measured(progress, limit_bytes_per_s) as measured:
                         return hub.fetch(
                             self.hub,
                             source,
@@ -117,9 +120,9 @@ class Store:
                             limit_bytes_per_s=limit_bytes_per_s,
                         )
                 except NotFoundError as error:
-                    raise hub_listing.with_near_names(error, source, settings) from error
+                    raise listing.with_near_names(error, source, settings) from error
             case SourceKind.PACKAGE_INDEX:
-                return package_index.fetch(self.models, source, settings=settings, progress=progress)
+                return wheels.fetch(self.models, source, settings=settings, progress=progress)
             case SourceKind.LOCAL:
                 raise NotFoundError(
                     f"{source.file} is not on this machine, or no longer the file that it was",
@@ -139,12 +142,13 @@ class Store:
 
         ``branch`` is the name by which the commit of ``offer`` was asked for. Raises what ``add`` raises.
         """
-        from llmctl.store import hub, rate
+        from llmctl.hub import files as hub
+        from llmctl.transfer import last_rate
 
         self.require_room(offer.files)
         found, done_bytes = [], 0
         repository = Repository(self.hub, offer.parts[0].repo or "")
-        with rate.measured(progress, limit_bytes_per_s) as measured:
+        with last_rate.measured(progress, limit_bytes_per_s) as measured:
             for source in offer.files:
                 here = self.holding(source, alone=len(offer.parts) == 1)
                 found.append(
@@ -165,13 +169,15 @@ class Store:
     def require_room(self, files: Sequence[Source], *, label: Label | None = None, to: Path | None = None) -> None:
         """Raises ResourceError unless there is room for all ``files`` of one model, as far as their sizes are known:
         in the store for what isn't there, and in ``to`` for a copy under ``label``."""
-        from llmctl.store import disk, hub, transport
+        from llmctl.files import disk
+        from llmctl.hub import files as hub
+        from llmctl.store import carry as transport
 
         first, needed = files[0], {}
         if first.kind is SourceKind.HUB:
             needed[self.hub] = sum(hub.missing_bytes(self.hub, file) for file in files)
         elif first.kind is SourceKind.PACKAGE_INDEX:
-            needed[self.models] = package_index.room_bytes(self.models, first)
+            needed[self.models] = wheels.room_bytes(self.models, first)
         if to is not None and label is not None:
             needed[to] = needed.get(to, 0) + transport.missing_bytes(files, label, to)
         disk.require_rooms(needed, first.repo or first.file)
@@ -191,7 +197,7 @@ class Store:
         ResourceError.
         """
         name, quant = label.name, label.quant
-        kept = own.add(self.models, files, name=name, quant=quant, sha256=sha256, progress=progress)
+        kept = bundles.add(self.models, files, name=name, quant=quant, sha256=sha256, progress=progress)
         return [one.path for one in kept]
 
     def add_address(
@@ -204,10 +210,11 @@ class Store:
         limit_bytes_per_s: float | None = None,
     ) -> Path:
         """The file at an address, which must have that sha256. Raises what ``add`` raises, and UsageError."""
-        from llmctl.store import direct, rate
+        from llmctl.store import from_address
+        from llmctl.transfer import last_rate
 
-        with rate.measured(progress, limit_bytes_per_s) as measured:
-            return direct.fetch(
+        with last_rate.measured(progress, limit_bytes_per_s) as measured:
+            return from_address.fetch(
                 self.models, url, sha256, settings=settings, progress=measured, limit_bytes_per_s=limit_bytes_per_s
             )
 
@@ -216,7 +223,7 @@ class Store:
 
         Raises IntegrityError, AccessError, ResourceError.
         """
-        from llmctl.store import transport
+        from llmctl.store import carry as transport
 
         return transport.carry(self.hub, self.models, files, label, into, progress)
 
@@ -226,7 +233,7 @@ class Store:
 
         Raises NotFoundError, IntegrityError, AccessError, ResourceError; nothing that is wrong is kept.
         """
-        from llmctl.store import transport
+        from llmctl.store import carry as transport
 
         return transport.take(self.hub, self.models, folder, progress)
 
@@ -235,7 +242,7 @@ class Store:
 
         Raises UsageError for what belongs to another tool, ResourceError when it can't be removed or is being written.
         """
-        from llmctl.store import removal
+        from llmctl.store.upkeep import remove as removal
 
         if stored.owner.foreign:
             raise UsageError(
@@ -245,12 +252,12 @@ class Store:
         if stored.owner is Owner.HUB_CACHE:
             return removal.remove(self.hub, stored)
         if stored.source.kind is SourceKind.PACKAGE_INDEX:
-            return package_index.remove(self.models, stored.path)
-        return own.remove(self.models, stored.path)
+            return wheels.remove(self.models, stored.path)
+        return bundles.remove(self.models, stored.path)
 
     def verify(self, stored: Stored, sha256: str | None, progress: Progress) -> Verdict:
         """Reads all of a file. ``sha256`` is what it must have if its store doesn't tell. Raises nothing."""
-        from llmctl.store import verification
+        from llmctl.store.upkeep import verify as verification
 
         said = stored.source.sha256
         expected = (said or sha256) if stored.vouched else (sha256 or said)
@@ -259,19 +266,19 @@ class Store:
     def leftovers(self, keep: Collection[tuple[str, str]] = ()) -> list[Leftover]:
         """What can go: broken-off downloads, orphaned blobs, superseded files. ``keep`` are repositories with commits
         that count although no branch stands for them. Raises nothing and changes nothing."""
-        from llmctl.store import prune
+        from llmctl.store.upkeep import prune
 
         return prune.leftovers(self.hub, self.models, keep)
 
     def clear(self, leftover: Leftover) -> int:
         """Removes one of ``leftovers``. Returns the bytes freed. Raises ResourceError, also when it is in use now."""
-        from llmctl.store import prune
+        from llmctl.store.upkeep import prune
 
         return prune.clear(leftover)
 
     def used(self, path: Path) -> None:
         """Notes that a model is being run now. Raises nothing."""
-        from llmctl.store import used
+        from llmctl.store import last_used as used
 
         used.note(path)
 
@@ -281,7 +288,7 @@ class Store:
 
     @cached_property
     def _used(self) -> dict[str, float]:
-        from llmctl.store import used
+        from llmctl.store import last_used as used
 
         return used.read()
 
@@ -294,7 +301,7 @@ class Store:
 
     def list(self) -> list[Stored]:
         """Every GGUF file on this machine that a store holds, llmctl's, the hub cache's or another tool's."""
-        from_folders = hearsay.noted(self.models)
+        from_folders = unvouched.noted(self.models)
         ours = [
             Stored(
                 path,
@@ -307,7 +314,7 @@ class Store:
             )
             for owner, found in (
                 (Owner.HUB_CACHE, hub_cache.sources(self.hub)),
-                (Owner.LLMCTL, package_index.sources(self.models)),
+                (Owner.LLMCTL, wheels.sources(self.models)),
             )
             for path, source in found
         ]

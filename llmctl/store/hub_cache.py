@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from llmctl import record
 from llmctl.errors import IntegrityError, LlmctlError
+from llmctl.files import atomic, disk
+from llmctl.gguf.file_names import ANY_CASE
 from llmctl.gguf.header import read_file
-from llmctl.store import disk
 from llmctl.store.layout import COMMIT, SHA256, Repository
-from llmctl.store.names import ANY_CASE
 from llmctl.types.model import Source, SourceKind
 
 # What systems say where a filesystem has no symlinks, or where Windows lets a user make none: ERROR_PRIVILEGE_NOT_HELD
@@ -157,4 +156,4 @@ def remember(repository: Repository, revision: str, commit: str) -> None:
         return
     ref = repository.ref(revision)
     with disk.writing(ref.parent, f"refs/{revision}"):
-        record.write(ref, commit.encode(), mode=record.SHARED)
+        atomic.write(ref, commit.encode(), mode=atomic.SHARED)

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from llmctl.address import redacted
 from llmctl.errors import LlmctlError, NetworkError, NotFoundError, ResourceError
-from llmctl.store import token
+from llmctl.hub import token
 
 LOOK_S = 0.2
 STALL_S = 300.0  # pip has its own time-outs and retries; this is for when it hangs all the same

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from llmctl import catalogue
-from llmctl.engine import kernels
 from llmctl.engine.devices import this_machine, with_engine
+from llmctl.engine.measure import kernels
 from llmctl.host import Host
 from llmctl.planner.streamed import active_bytes
 from tests.fakes import gguf_file

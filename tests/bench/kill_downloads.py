@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from llmctl.store.partial import noted_bytes
+from llmctl.transfer.partial_file import noted_bytes
 from tests.bench.fetch_against_others import FILE, LLMCTL, REPO, environment, write_model
 from tests.fakes.hub import FakeHub
 

@@ -24,8 +24,8 @@ from llmctl.gguf.mix import FINER, base_type
 from llmctl.gguf.quant import QUANT_BY_NAME
 from llmctl.planner.placement import Placement, Placer
 from llmctl.planner.speed import Forecaster
-from llmctl.probe import table
-from llmctl.probe.table import Device
+from llmctl.probe.described import table
+from llmctl.probe.described.table import Device
 from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, Machine, Memory
 from llmctl.types.model import Shape, Weights
 from llmctl.types.pace import Pace

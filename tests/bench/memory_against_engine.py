@@ -195,7 +195,7 @@ def contexts(question: dict[str, Any], log: list[str]) -> list[dict[str, float] 
     """The sizes that llama.cpp logs for each of the settings."""
     import llama_cpp
 
-    from llmctl.engine.dry_run import _params
+    from llmctl.engine.llama_cpp.dry_run import _params
 
     library = next((Path(llama_cpp.__file__).parent / "lib").glob("libggml-base.*"))
     from_file = ctypes.CDLL(str(library)).gguf_init_from_file
@@ -235,8 +235,8 @@ def loaded(question: dict[str, Any], log: list[str]) -> dict[str, float]:
     """What the engine allocates for a file with these settings, and what of it is in memory after a full batch."""
     import llama_cpp
 
-    from llmctl.engine.footprint import Footprint
-    from llmctl.engine.loading import KV_TYPES, loads_as
+    from llmctl.engine.llama_cpp.footprint import Footprint
+    from llmctl.engine.llama_cpp.loading import KV_TYPES, loads_as
 
     footprint = Footprint()
     with loads_as(question):

@@ -107,7 +107,8 @@ def shown(busy: str, command: str, seen: tuple[Seen, float], home: str) -> tuple
 def bandwidth(home: str) -> str:
     """As doctor would tell it of what was measured so far."""
     from llmctl import units
-    from llmctl.engine import devices, kernels
+    from llmctl.engine import devices
+    from llmctl.engine.measure import kernels
     from llmctl.host import Host
 
     os.environ["XDG_CACHE_HOME"] = f"{home}/cache"

@@ -26,7 +26,7 @@ from typing import Any
 
 from llmctl import catalogue
 from llmctl.engine.history import DISTURBED_PER_S
-from llmctl.engine.preemption import Preemption
+from llmctl.engine.measure.preemption import Preemption
 from llmctl.types.plan import Configuration, Fit, Want
 from tests.bench.children import asked
 from tests.bench.speed_against_engine import fitted, loaded, machine

@@ -30,7 +30,7 @@ from typing import Any
 
 from llmctl import catalogue
 from llmctl.engine.history import DISTURBED_PER_S
-from llmctl.engine.preemption import Preemption
+from llmctl.engine.measure.preemption import Preemption
 from llmctl.planner import plan
 from llmctl.types.machine import Machine
 from llmctl.types.model import Candidate
@@ -84,7 +84,8 @@ def _lines(file: Path) -> dict[str, dict[str, Any]]:
 @cache
 def machine() -> Machine:
     from llmctl import paths
-    from llmctl.engine import devices, kernels
+    from llmctl.engine import devices
+    from llmctl.engine.measure import kernels
     from llmctl.host import Host
 
     found, engines = devices.this_machine(Host(), store=paths.hub_cache())
@@ -127,7 +128,7 @@ def loaded(file: str, settings: Mapping[str, Any]) -> Any:
     """The engine with a file, in the child."""
     import llama_cpp
 
-    from llmctl.engine.loading import loads_as
+    from llmctl.engine.llama_cpp.loading import loads_as
 
     with loads_as(settings):
         return llama_cpp.Llama(

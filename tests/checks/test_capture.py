@@ -16,7 +16,7 @@ from llmctl.cli import main
 from llmctl.errors import ResourceError, UsageError
 from llmctl.host import Host
 from llmctl.probe import probe
-from llmctl.probe.recording import recorded
+from llmctl.probe.recorded.recording import recorded
 
 
 def test_this_machine_becomes_a_fixture(

@@ -12,9 +12,9 @@ from llmctl.checks import Check, Status, Surroundings, blocking, checks, machine
 from llmctl.checks.surroundings import Wrong
 from llmctl.endpoint.health import Health
 from llmctl.engine.install import Installed, rebuild
-from llmctl.engine.supervise import REINSTALL
+from llmctl.engine.worker_process import REINSTALL
+from llmctl.hub.reachability import Reach
 from llmctl.store import Unfinished
-from llmctl.store.reach import Reach
 from llmctl.types.machine import (
     Accelerator,
     AcceleratorKind,

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from llmctl.engine import kernels
+from llmctl.engine.measure import kernels
 from llmctl.host import Host
-from llmctl.store import patience
+from llmctl.transfer import retry
 from llmctl.types.machine import Kernels, Machine
 from tests.fakes import other_tools
 from tests.fakes.gguf_file import Fill, TensorSpec, write
@@ -63,7 +63,7 @@ def hub(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     (models / "tiny.toml").write_text(
         entry("tiny", "Tiny 1B", Q4_0=size, Q8_0=size + 1) + entry("vast", "Vast 9T", Q4_0=10**15, Q8_0=2 * 10**15)
     )
-    monkeypatch.setattr(patience, "WAITS_S", (0.01,))
+    monkeypatch.setattr(retry, "WAITS_S", (0.01,))
     with FakeHub({REPO: {"tiny-Q4_0.gguf": file, "tiny-Q8_0.gguf": file}}) as made:
         monkeypatch.setenv("HF_ENDPOINT", made.url)
         yield made

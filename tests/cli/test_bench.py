@@ -10,14 +10,15 @@ from xml.etree import ElementTree
 import pytest
 
 from llmctl.cli import bench
-from llmctl.cli.bench import DEPTHS, rounds
+from llmctl.cli.bench import DEPTHS
 from llmctl.cli.bench.chart import BAR_WIDTH, bars
-from llmctl.cli.bench.rounds import Foretold, Rates, Row
 from llmctl.cli.bench.svg import picture
-from llmctl.engine.supervise import Engine, Worker
+from llmctl.engine.worker_process import Engine, Worker
 from llmctl.errors import EngineError, UsageError
 from llmctl.types.answer import Finished, Message, Piece, PieceKind, Sampling, Usage
 from llmctl.types.endpoint import Address
+from llmctl.workspace import bench as rounds
+from llmctl.workspace.bench import Foretold, Rates, Row
 from tests.fakes.command import llmctl
 from tests.fakes.fits import fit_for
 

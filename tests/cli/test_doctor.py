@@ -12,7 +12,8 @@ import pytest
 
 from llmctl.cli import main
 from llmctl.cli.doctor import instructions
-from llmctl.engine import devices, kernels
+from llmctl.engine import devices
+from llmctl.engine.measure import kernels
 from llmctl.errors import EngineError
 from llmctl.host import Host
 from llmctl.types.machine import Kernels, Machine

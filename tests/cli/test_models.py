@@ -17,7 +17,7 @@ import pytest
 
 from llmctl import catalogue, paths
 from llmctl.cli import complete, main
-from llmctl.store import Store, used
+from llmctl.store import Store, last_used
 from tests.fakes import command, other_tools
 from tests.fakes.gguf_file import Value, write
 
@@ -200,7 +200,7 @@ def test_when_a_model_was_last_used(
     assert main(["models", "list"]) == 0
     assert "  3 days ago  " in capsys.readouterr().out
     assert document(capsys, "list")["data"]["models"][0]["last_used"].startswith("20")
-    used.note(path)
+    last_used.note(path)
     assert list(json.loads(record.read_text())) == [str(path.resolve())]  # what is gone is forgotten
 
 

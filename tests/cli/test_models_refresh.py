@@ -15,7 +15,7 @@ from llmctl import catalogue, paths
 from llmctl.cli import main
 from llmctl.gguf.header import read_file
 from llmctl.gguf.shape import shape, weights
-from llmctl.store import patience
+from llmctl.transfer import retry
 from llmctl.types.model import Model, Working
 from tests.fakes import gguf_file
 from tests.fakes.gguf_file import Fill
@@ -80,7 +80,7 @@ def own(home: Path) -> Path:
 
 @pytest.fixture
 def hub(files: dict[str, Path], own: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    monkeypatch.setattr(patience, "WAITS_S", (0.01,))
+    monkeypatch.setattr(retry, "WAITS_S", (0.01,))
     with FakeHub({REPO: dict(files)}) as made:
         made._sha256 |= {(REPO, name): sha256 for name, sha256 in SHA256.items()}  # sparse, but large
         monkeypatch.setenv("HF_ENDPOINT", made.url)

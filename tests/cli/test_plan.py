@@ -10,10 +10,11 @@ from xml.etree import ElementTree
 import pytest
 
 from llmctl import catalogue, paths, units
-from llmctl.cli import engine_plan, main, situation
+from llmctl.cli import main
 from llmctl.cli.output import Output
 from llmctl.cli.plan.screen import BAR_WIDTH, WIDTH
 from llmctl.types.plan import Allocation
+from llmctl.workspace import plan, workspace
 from tests.fakes import gguf_file
 from tests.fakes.gguf_file import Fill
 
@@ -141,7 +142,7 @@ def test_where_the_engine_and_the_formulas_are_apart_the_document_says_so(
     """The engine is made to say that it computes in as much as the formulas say, or in four times that."""
     for mib, apart in ((98, False), (400, True)):
         told = Allocation(90 << 20, 0, 0, {"CPU": mib << 20})
-        monkeypatch.setattr(engine_plan, "dry_run", lambda *_, told=told: (told, None))
+        monkeypatch.setattr(plan, "dry_run", lambda *_, told=told: (told, None))
         memory = document(capsys, str(starter_file), "--context", "4096")["data"]["choice"]["memory"]
         assert memory["basis"] == "engine"
         off = abs(memory["analytic_must_fit_bytes"] / memory["must_fit_bytes"] - 1)
@@ -311,7 +312,7 @@ def test_what_cannot_chat_has_to_be_asked_for(capsys: pytest.CaptureFixture[str]
     name = entry.split('id = "')[1].split('"')[0]
     made = before.replace(f'"{name}"', '"a-base"', 1) + 'tasks = ["embedding"]' + after.split("]", 1)[1]
     (folder / "mine.toml").write_text(f"{openness}[[model]]{made}", "utf-8")
-    shelf = situation.shelf(Output("test"))
+    shelf = workspace.shelf(Output("test"))
     assert not shelf.known.problems
     assert {one.model.id for one in shelf.candidates("a-base")} == {"a-base"}
     data = document(capsys, "--machine", "laptop-16gb")["data"]

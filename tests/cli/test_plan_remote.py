@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from llmctl import catalogue, paths
-from llmctl.cli import main, situation
+from llmctl.cli import main
 from llmctl.cli.output import Output
-from llmctl.cli.situation import Situation
-from llmctl.store import hub_models, patience
-from llmctl.store.remote_header import RANGE_BYTES
+from llmctl.hub.headers import RANGE_BYTES
+from llmctl.transfer import retry
 from llmctl.types.model import Candidate, SourceKind
+from llmctl.workspace import remote_models, workspace
+from llmctl.workspace.workspace import Situation
 from tests.fakes import gguf_file, projector
 from tests.fakes.gguf_file import Fill, Kind, Value
 from tests.fakes.hub import COMMIT, FakeHub
@@ -41,7 +42,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def hub(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    monkeypatch.setattr(patience, "WAITS_S", (0.01,))
+    monkeypatch.setattr(retry, "WAITS_S", (0.01,))
     with FakeHub({REPO: dict(files)}) as made:
         made._sha256 |= {(REPO, name): f"{number:064x}" for number, name in enumerate(files)}  # sparse, but large
         monkeypatch.setenv("HF_ENDPOINT", made.url)
@@ -52,7 +53,7 @@ def hub(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Fak
 def shelf(hub: FakeHub) -> Situation:
     """Everything on a machine of its own."""
     out = Output("test")
-    made = situation.shelf(out)
+    made = workspace.shelf(out)
     return Situation(made.settings, made.known, made.store, out, EPYC, (), knowledge())
 
 
@@ -242,7 +243,7 @@ def test_a_repository_of_many_models_is_asked_back(hub: FakeHub, capsys: pytest.
     error = document(capsys, REPO, code=4)["error"]
     assert "8 different models" in error["message"] and f"llmctl plan {REPO}:model-" in error["hint"]
     assert hub.count("cdn") == 0
-    assert len(hub.repos[REPO]) > hub_models.MAX_MODELS
+    assert len(hub.repos[REPO]) > remote_models.MAX_MODELS
     assert document(capsys, f"{REPO}:model-c-Q8_0.gguf")["data"]["choice"]["source"]["file"] == "model-c-Q8_0.gguf"
 
 

@@ -13,16 +13,16 @@ from pathlib import Path
 import pytest
 
 from llmctl import catalogue
-from llmctl.cli import engine_plan, situation
 from llmctl.cli.app import main
 from llmctl.cli.output import Output
-from llmctl.cli.situation import Situation
-from llmctl.engine import dry_run
 from llmctl.engine.devices import engines
-from llmctl.engine.dry_run import refusal
+from llmctl.engine.llama_cpp import dry_run
+from llmctl.engine.llama_cpp.dry_run import refusal
 from llmctl.errors import IntegrityError, LlmctlError, UnsupportedFileError
 from llmctl.host import Host
 from llmctl.types.plan import Configuration, MemoryBasis, NoFit, Plan, Want
+from llmctl.workspace import plan, workspace
+from llmctl.workspace.workspace import Situation
 from tests.fakes import gguf_file
 from tests.fakes.gguf_file import Fill, Kind, TensorSpec, Value
 
@@ -83,7 +83,7 @@ available_bytes = 30000000000
 
 @pytest.fixture
 def found() -> Situation:
-    return situation.look(Output("test"), measure=False)
+    return workspace.look(Output("test"), measure=False)
 
 
 def unpacked(name: str, folder: Path) -> Path:
@@ -108,7 +108,7 @@ def test_odd_headers_with_the_engines_own_figures(name: str, tmp_path: Path, fou
     memory = replace(found.machine.memory, available_bytes=30_000_000_000)
     roomy = replace(found, machine=replace(found.machine, memory=memory, accelerators=()))
     try:
-        answer = engine_plan.plan(roomy, [catalogue.from_file(unpacked(name, tmp_path))], NAMED)
+        answer = plan.plan(roomy, [catalogue.from_file(unpacked(name, tmp_path))], NAMED)
     except LlmctlError as error:
         assert error.exit_code == code
         return
@@ -179,13 +179,13 @@ def test_the_engines_refusal_is_the_answer(name: str, tmp_path: Path, found: Sit
     file = lie(tmp_path / "lie.gguf", changed, tensors)
     candidates = [catalogue.from_file(file)]
     with pytest.raises(IntegrityError) as caught:
-        engine_plan.plan(found, candidates, NAMED)
+        plan.plan(found, candidates, NAMED)
     assert caught.value.message.startswith(f"{file} can't be loaded: {words}")
     assert caught.value.message.isprintable() and caught.value.hint
     begin = time.perf_counter()
     for situated, ask in ((found, False), (replace(found, elsewhere=True), True)):
         with pytest.raises(IntegrityError):
-            engine_plan.plan(situated, candidates, NAMED, ask=ask)
+            plan.plan(situated, candidates, NAMED, ask=ask)
     assert time.perf_counter() - begin < 1  # remembered
 
 
@@ -205,17 +205,17 @@ def test_a_file_that_does_not_fit_is_refused_for_what_it_is(tmp_path: Path, foun
     memory = replace(found.machine.memory, available_bytes=1 << 20)
     small = replace(found, machine=replace(found.machine, memory=memory, accelerators=()))
     sound = catalogue.from_file(lie(tmp_path / "sound.gguf", {}, TENSORS))
-    assert isinstance(engine_plan.plan(small, [sound], NAMED), NoFit)
+    assert isinstance(plan.plan(small, [sound], NAMED), NoFit)
     broken = catalogue.from_file(lie(tmp_path / "broken.gguf", {}, without("output_norm.weight")))
     with pytest.raises(IntegrityError, match="a tensor is missing"):
-        engine_plan.plan(small, [broken], NAMED)
+        plan.plan(small, [broken], NAMED)
 
 
 def test_of_several_the_refused_one_is_rejected(tmp_path: Path, found: Situation) -> None:
     broken = catalogue.from_file(lie(tmp_path / "broken.gguf", {}, without("output_norm.weight")))
     sound = catalogue.from_file(lie(tmp_path / "sound.gguf", {"general.name": "sound"}, TENSORS))
     for order in ([broken, sound], [sound, broken]):
-        answer = engine_plan.plan(found, order, Want(explicit=True, min_tok_s=0))
+        answer = plan.plan(found, order, Want(explicit=True, min_tok_s=0))
         assert isinstance(answer, Plan) and answer.choice.candidate.path == sound.path
         (rejected,) = answer.rejected
         assert rejected.model == "broken" and rejected.reason.startswith("can't be loaded: a tensor is missing")
@@ -242,7 +242,7 @@ def test_an_engine_that_says_nothing_refuses_nothing(
 
 @pytest.mark.parametrize("words", ["std::bad_alloc", "unable to allocate CPU buffer", "failed to open GGUF file 'x'"])
 def test_what_the_engine_lacks_is_no_refusal(words: str) -> None:
-    from llmctl.engine.refusal import is_about_file
+    from llmctl.engine.llama_cpp.refusal import is_about_file
 
     assert not is_about_file(words)
     assert is_about_file("missing tensor 'output_norm.weight'")
@@ -263,7 +263,7 @@ def test_parts_that_are_headers_only_are_asked_about_together(tmp_path: Path, fo
     assert refusal(Host(), engine, first) is None
     allocation, why = dry_run.dry_run(Host(), engine, first, Configuration(512))
     assert allocation is not None and why is None
-    assert isinstance(engine_plan.plan(found, [catalogue.from_file(first)], Want(explicit=True, min_tok_s=0)), Plan)
+    assert isinstance(plan.plan(found, [catalogue.from_file(first)], Want(explicit=True, min_tok_s=0)), Plan)
 
 
 def test_a_long_array_that_no_model_needs_is_not_given_to_the_engine(tmp_path: Path) -> None:

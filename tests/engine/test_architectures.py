@@ -9,8 +9,8 @@ import pytest
 
 from llmctl import catalogue, paths
 from llmctl.child import Reply
-from llmctl.engine import architectures
-from llmctl.engine.architectures import loadable
+from llmctl.engine.devices import architectures
+from llmctl.engine.devices.architectures import loadable
 from llmctl.host import Host
 
 

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from llmctl import child, paths
-from llmctl.engine import cache, devices, kernels
+from llmctl.engine import devices
 from llmctl.engine.devices import engines, this_machine, with_engine
-from llmctl.engine.pairing import CPU_BACKENDS
+from llmctl.engine.devices.pairing import CPU_BACKENDS
+from llmctl.engine.measure import kernels
+from llmctl.files import measured_cache
 from llmctl.host import Host
 from llmctl.types.machine import (
     Accelerator,
@@ -58,15 +60,15 @@ def test_a_broken_cache_file_is_ignored_and_replaced() -> None:
 
 def test_a_cache_that_cannot_be_written_is_none(home: Path) -> None:
     (home / "cache").write_text("a file where a folder should be")
-    cache.write("engine", ["key"], 1)
-    assert cache.read("engine", ["key"]) is None
+    measured_cache.write("engine", ["key"], 1)
+    assert measured_cache.read("engine", ["key"]) is None
 
 
 def test_the_cache_knows_keys_apart() -> None:
-    cache.write("engine", ["a", 1], {"x": 1})
-    assert cache.read("engine", ["a", 1]) == {"x": 1}
-    assert cache.read("engine", ["a", 2]) is None
-    assert cache.read("kernels", ["a", 1]) is None
+    measured_cache.write("engine", ["a", 1], {"x": 1})
+    assert measured_cache.read("engine", ["a", 1]) == {"x": 1}
+    assert measured_cache.read("engine", ["a", 2]) is None
+    assert measured_cache.read("kernels", ["a", 1]) is None
 
 
 @pytest.mark.parametrize(
@@ -108,7 +110,7 @@ def test_this_machine_knows_what_was_measured_earlier() -> None:
     assert this_machine(Host(), store=Path("/"))[0].kernels is None
     machine, (engine, *_) = this_machine(Host(), store=Path("/"))
     rates = Kernels(tuple(MatrixRate(name, False, machine.cpu.usable_threads, 39e9, 4e11) for name in ("Q4_K", "Q8_0")))
-    cache.write(kernels.SUBJECT, kernels._key(machine, engine), asdict(rates))
+    measured_cache.write(kernels.SUBJECT, kernels._key(machine, engine), asdict(rates))
     machine, _ = this_machine(Host(), store=Path("/"))
     assert (machine.kernels, machine.memory.bandwidth_bytes_per_s) == (rates, 39e9)
     assert machine.memory.bandwidth_basis == "measured (engine kernels)"

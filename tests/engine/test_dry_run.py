@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from llmctl.engine import cache
-from llmctl.engine import dry_run as module
 from llmctl.engine.devices import engines
-from llmctl.engine.dry_run import dry_run
+from llmctl.engine.llama_cpp import dry_run as module
+from llmctl.engine.llama_cpp.dry_run import dry_run
 from llmctl.errors import IntegrityError
+from llmctl.files import measured_cache
 from llmctl.host import Host
 from llmctl.types.machine import EngineInfo
 from llmctl.types.plan import Allocation, Configuration
@@ -80,6 +80,6 @@ def test_a_file_that_is_none(tmp_path: Path, engine: EngineInfo) -> None:
 
 def test_a_broken_cache_is_asked_again(starter_file: Path, engine: EngineInfo, monkeypatch: pytest.MonkeyPatch) -> None:
     first = dry_run(Host(), engine, starter_file, Configuration(512))
-    monkeypatch.setattr(cache, "read", lambda *_: {"kv_bytes": "much"})
+    monkeypatch.setattr(measured_cache, "read", lambda *_: {"kv_bytes": "much"})
     assert dry_run(Host(), engine, starter_file, Configuration(512)) == first
     assert module.SUBJECT == "dry-run"

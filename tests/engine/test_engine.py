@@ -19,9 +19,9 @@ import requests
 from llmctl import paths
 from llmctl.catalogue import load
 from llmctl.endpoint.client import chat, request_body
-from llmctl.engine.llama_cpp_python import start
-from llmctl.engine.request import OPTIONS
-from llmctl.engine.supervise import Engine, Worker
+from llmctl.engine.llama_cpp.request import OPTIONS
+from llmctl.engine.llama_cpp.start import start
+from llmctl.engine.worker_process import Engine, Worker
 from llmctl.errors import AccessError, ContextError, EngineDiedError, EngineError, NetworkError
 from llmctl.types.answer import Finished, Message, Piece, Sampling
 from tests.fakes.fits import fit_for
@@ -194,7 +194,7 @@ def test_a_base_model_continues_text(tmp_path: Path) -> None:
 def test_the_engine_does_not_outlive_a_parent_that_was_killed(starter_file: Path, tmp_path: Path) -> None:
     script = (
         "import os, sys, signal; from pathlib import Path\n"
-        "from tests.fakes.fits import fit_for; from llmctl.engine.llama_cpp_python import start\n"
+        "from tests.fakes.fits import fit_for; from llmctl.engine.llama_cpp.start import start\n"
         f"engine = start(fit_for(Path({str(starter_file)!r}))); print(engine.pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from llmctl.engine import footprint
-from llmctl.engine.footprint import Footprint
-from llmctl.engine.ggml import DEVICE_KINDS
+from llmctl.engine.llama_cpp import footprint
+from llmctl.engine.llama_cpp.footprint import Footprint
+from llmctl.engine.measure.ggml import DEVICE_KINDS
 
 MIB = 1 << 20
 SOME_BYTES = 64 * MIB

@@ -13,7 +13,7 @@ import pytest
 
 from llmctl import paths
 from llmctl.engine.history import LIMIT_BYTES, Figures, Forecast, Run, past, read, record, run_of
-from llmctl.engine.supervise import Engine
+from llmctl.engine.worker_process import Engine
 from llmctl.host import Host
 from llmctl.probe import cpu as processor
 from llmctl.types.answer import Finished, Measured, Usage

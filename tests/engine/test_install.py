@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from llmctl.engine import install
 from llmctl.engine.install import Installed, build_for, driver_too_old, installed, main_card, rebuild
-from llmctl.engine.unloadable import missing_library, remedy
+from llmctl.engine.install.remedies import missing_library, remedy
 from llmctl.host import Host
 from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, Machine, Memory
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from llmctl import child, paths
-from llmctl.engine import kernels, microbench
 from llmctl.engine.devices import engines, with_known_cards
-from llmctl.engine.kernels import cached, measure, working_set_bytes
-from llmctl.engine.workbench import Cores, Trial
+from llmctl.engine.measure import kernels, microbench
+from llmctl.engine.measure.kernels import cached, measure, working_set_bytes
+from llmctl.engine.measure.workbench import Cores, Trial
 from llmctl.errors import EngineError
 from llmctl.host import Host
 from llmctl.planner import kernel_rows

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmctl.engine import devices, llama_server
+from llmctl.engine import devices
+from llmctl.engine.devices import llama_server
 from llmctl.host import Host, Ran
-from llmctl.probe.recording import Recorded, Recording, Run
+from llmctl.probe.recorded.recording import Recorded, Recording, Run
 from llmctl.types.machine import EngineDevice, EngineInfo
 
 # as llama_print_build_info() and common_print_available_devices() print (llama.cpp's common/), now and before 2026

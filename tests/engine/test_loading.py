@@ -12,7 +12,7 @@ from typing import Any
 import llama_cpp
 import pytest
 
-from llmctl.engine.loading import EXPERTS, KV_TYPES, adjusted
+from llmctl.engine.llama_cpp.loading import EXPERTS, KV_TYPES, adjusted
 from llmctl.gguf.quant import QUANTS
 from llmctl.types.plan import KV_TYPES as OFFERED
 from llmctl.types.plan import Configuration
@@ -23,7 +23,7 @@ from tests.fakes.real_tensors import tensors
 CHILD = """
 import ctypes, json, sys
 import llama_cpp
-from llmctl.engine.loading import loads_as
+from llmctl.engine.llama_cpp.loading import loads_as
 file, settings = json.loads(sys.argv[1])
 log = []
 keep = llama_cpp.llama_log_callback(lambda level, text, data: log.append(text.decode("utf-8", "replace")))

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmctl.engine import pairing
-from llmctl.engine.devices import SPELT, with_engine
+from llmctl.engine.devices import SPELT, pairing, with_engine
 from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, EngineDevice, EngineInfo, Machine, Memory
 
 GIB = 1 << 30

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from llmctl.engine.repetition import repeats
+from llmctl.engine.llama_cpp.repetition import repeats
 
 PROSE = random.Random(1).choices(range(50_000), k=3000)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llmctl.engine.request import ChatRequest, RefusedError, read
+from llmctl.engine.llama_cpp.request import ChatRequest, RefusedError, read
 
 HI = [{"role": "user", "content": "hi"}]
 

@@ -16,8 +16,8 @@ import pytest
 import requests
 
 from llmctl.endpoint.local import ask
-from llmctl.engine.llama_cpp_python import start
-from llmctl.engine.supervise import Engine, Worker
+from llmctl.engine.llama_cpp.start import start
+from llmctl.engine.worker_process import Engine, Worker
 from llmctl.errors import EngineDiedError, EngineError
 from llmctl.types.answer import Finished, Message, Piece, PieceKind, Sampling
 from tests.fakes.fits import fit_for
@@ -221,7 +221,7 @@ def test_a_process_that_goes_on_is_left_alone(tmp_path: Path) -> None:
 PARENT = """
 import os, signal, sys
 from pathlib import Path
-from llmctl.engine.llama_cpp_python import start
+from llmctl.engine.llama_cpp.start import start
 from llmctl.endpoint.local import ask
 from llmctl.types.answer import Message, Sampling
 from tests.fakes.fits import fit_for

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from llmctl.engine import template as templates
-from llmctl.engine.template import Prompt, Renderer, TemplateError
+from llmctl.engine.llama_cpp import template as templates
+from llmctl.engine.llama_cpp.template import Prompt, Renderer, TemplateError
 
 LOOP = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}{% endfor %}<|assistant|>"
 HI = [{"role": "user", "content": "hi"}]

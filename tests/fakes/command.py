@@ -46,7 +46,7 @@ def kill_engine_of(process: subprocess.Popen[bytes], *, after_s: float) -> None:
     while time.monotonic() < deadline:
         with contextlib.suppress(psutil.NoSuchProcess):
             for child in psutil.Process(process.pid).children():
-                if "llmctl.engine.worker" in child.cmdline() and sum(child.cpu_times()[:2]) > after_s:
+                if "llmctl.engine.llama_cpp.worker" in child.cmdline() and sum(child.cpu_times()[:2]) > after_s:
                     child.kill()
                     return
         if process.poll() is not None:

@@ -105,8 +105,8 @@ def _tell(question: Mapping[str, Any]) -> list[Any] | str:
 
 
 def _placed(llama_cpp: Any, library: Any, file: str, settings: Mapping[str, Any], log: list[str]) -> Any:
-    from llmctl.engine.dry_run import LOAD_MODE_NONE, _params
-    from llmctl.engine.loading import adjusted
+    from llmctl.engine.llama_cpp.dry_run import LOAD_MODE_NONE, _params
+    from llmctl.engine.llama_cpp.loading import adjusted
 
     log.clear()
     loading = llama_cpp.llama_model_default_params()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from llmctl.engine.kernels import WEIGHT_TYPES
-from llmctl.engine.microbench import CACHES, THREADS_TYPES
+from llmctl.engine.measure.kernels import WEIGHT_TYPES
+from llmctl.engine.measure.microbench import CACHES, THREADS_TYPES
 from llmctl.types.machine import AttentionRate, Kernels, MatrixRate, NodeRate
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from llmctl.endpoint.client import chat
 from llmctl.endpoint.timing import ChatTiming
-from llmctl.engine.supervise import Engine
+from llmctl.engine.worker_process import Engine
 from llmctl.errors import LlmctlError
 from llmctl.types.answer import Finished, Piece, PieceKind
 from llmctl.types.endpoint import Address, Endpoint

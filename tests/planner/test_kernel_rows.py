@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmctl.files.decode import decode
 from llmctl.planner import plan
 from llmctl.planner.cpu_rates import CpuSettings, best_threads, cpu_rates
 from llmctl.planner.kernel_rows import ROWS, completed, joined, measured
 from llmctl.planner.rates import Rates
-from llmctl.probe.decode import decode
 from llmctl.types.machine import Kernels, Machine, MatrixRate
 from llmctl.types.plan import Basis, Plan, Want
 from tests.planner.machines import EPYC, EPYC_KERNELS, everything, knowledge, of

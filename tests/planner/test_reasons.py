@@ -13,7 +13,7 @@ from llmctl.cli.plan.screen import _rooms
 from llmctl.paths import profiles_dir
 from llmctl.planner import plan
 from llmctl.planner.reasons import _gain, card_name
-from llmctl.probe.document import known_machines, read_machine
+from llmctl.probe.described.document import known_machines, read_machine
 from llmctl.types.machine import Machine
 from llmctl.types.model import Candidate
 from llmctl.types.plan import Configuration, DeviceMemory, Plan, Tried, Want

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from llmctl.host import Host
-from llmctl.probe import drm, kfd, pci_ids
-from llmctl.probe.amd import amd
-from llmctl.probe.kfd import Node, of_hip, of_rocr, target
+from llmctl.probe.gpu import drm, kfd, pci_ids
+from llmctl.probe.gpu.amd import amd
+from llmctl.probe.gpu.kfd import Node, of_hip, of_rocr, target
 from llmctl.probe.memory import memory
-from llmctl.probe.recording import Recorded, Recorder, recorded
+from llmctl.probe.recorded.recording import Recorded, Recorder, recorded
 from llmctl.types.machine import Accelerator, AcceleratorKind, Memory, Note
 
 GIB = 1 << 30

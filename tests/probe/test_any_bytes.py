@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llmctl.host import Host, Ran
-from llmctl.probe import amd, apple, intel, macos, memory, probe
-from llmctl.probe.recording import Asked, Recorded, Recording
+from llmctl.probe import macos, memory, probe
+from llmctl.probe.gpu import amd, apple, intel
+from llmctl.probe.recorded.recording import Asked, Recorded, Recording
 from llmctl.probe.text import cpu_list
 from llmctl.types.machine import AcceleratorKind
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from llmctl.files.decode import decode
 from llmctl.host import Host
 from llmctl.probe import cpu, memory, system
-from llmctl.probe.decode import decode
 from llmctl.types.machine import Machine
 from tests.probe.test_any_bytes import CONTENTS
 

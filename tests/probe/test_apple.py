@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from llmctl.host import Ran
-from llmctl.probe import apple, macos, probe
-from llmctl.probe.recording import Asked, Recorded, Recording, recorded
+from llmctl.probe import macos, probe
+from llmctl.probe.gpu import apple
+from llmctl.probe.recorded.recording import Asked, Recorded, Recording, recorded
 from llmctl.types.machine import Accelerator, AcceleratorKind, Cache, Cpu, Machine, Memory, Note
 
 MACHINES = Path(__file__).parent.parent / "fixtures" / "machines"

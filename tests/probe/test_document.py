@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from llmctl.engine.devices import this_machine
 from llmctl.errors import ConfigError, NotFoundError
+from llmctl.files.decode import MismatchError, decode
 from llmctl.paths import profiles_dir
-from llmctl.probe import table
-from llmctl.probe.decode import MismatchError, decode
-from llmctl.probe.document import known_machines, read_machine
-from llmctl.probe.recording import recorded
+from llmctl.probe.described import table
+from llmctl.probe.described.document import known_machines, read_machine
+from llmctl.probe.recorded.recording import recorded
 from llmctl.types.machine import (
     Accelerator,
     AcceleratorKind,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llmctl.host import Host
-from llmctl.probe.intel import intel
+from llmctl.probe.gpu.intel import intel
 from llmctl.types.machine import Accelerator, Memory, Note
 
 CARD = "sys/class/drm/card0"

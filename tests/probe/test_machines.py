@@ -16,7 +16,7 @@ from llmctl.checks.capture import EXPECTED, document, written
 from llmctl.host import Host
 from llmctl.probe import probe
 from llmctl.probe.portable import portable
-from llmctl.probe.recording import Recorded, recorded
+from llmctl.probe.recorded.recording import Recorded, recorded
 
 MACHINES = Path(__file__).parent.parent / "fixtures" / "machines"
 NAMES = sorted(folder.name for folder in MACHINES.iterdir())

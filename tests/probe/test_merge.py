@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmctl.paths import profiles_dir
-from llmctl.probe import merge, probe, table
-from llmctl.probe.document import CORRECT
-from llmctl.probe.recording import Recorded, Recording
+from llmctl.probe import probe
+from llmctl.probe.described import table
+from llmctl.probe.described.document import CORRECT
+from llmctl.probe.gpu import merge
+from llmctl.probe.recorded.recording import Recorded, Recording
 from llmctl.probe.system import Place
 from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, Memory, Note
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from llmctl.host import Host
-from llmctl.probe import nvidia, nvidia_kernel
-from llmctl.probe.nvidia import chosen
-from llmctl.probe.nvml import Card, Slice
+from llmctl.probe.gpu import nvidia, nvidia_kernel
+from llmctl.probe.gpu.nvidia import chosen
+from llmctl.probe.gpu.nvml import Card, Slice
 from llmctl.types.machine import AcceleratorKind, Note
 from tests.fakes.nvml.computer import MEMORY, MODULE, SETTLED, UBUNTU, Computer, Untouched, drm_card, pci_line, put
 

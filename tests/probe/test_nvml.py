@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from llmctl.host import Host
-from llmctl.probe import nvidia, nvidia_kernel, nvml
-from llmctl.probe.nvml import Card
+from llmctl.probe.gpu import nvidia, nvidia_kernel, nvml
+from llmctl.probe.gpu.nvml import Card
 from llmctl.types.machine import Accelerator, AcceleratorKind, Memory, Note
 from tests.fakes.nvml.computer import GIB, MEMORY, SETTLED, UBUNTU, Computer
 
@@ -20,7 +20,7 @@ Computers = Callable[..., Computer]
 
 def asked(host: Host, places: list[str] | None = None) -> Any:
     """What the child answers, before anything is made of it."""
-    reply = host.ask("llmctl.probe.nvml", places, deadline_s=nvidia.DEADLINE_S)
+    reply = host.ask("llmctl.probe.gpu.nvml", places, deadline_s=nvidia.DEADLINE_S)
     assert reply.data is not None, reply.why
     return reply.data
 

@@ -22,7 +22,7 @@ from llmctl.cli.output import jsonable
 from llmctl.errors import ConfigError
 from llmctl.paths import profiles_dir
 from llmctl.planner import candidate_document, plan
-from llmctl.probe.document import read_machine
+from llmctl.probe.described.document import read_machine
 from llmctl.types.machine import Accelerator, AcceleratorKind, Cache, Cpu, Disk, Machine, Memory, Network
 from llmctl.types.model import Candidate
 from llmctl.types.plan import Plan, Want

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmctl.child import Reply
+from llmctl.files.decode import MismatchError
 from llmctl.host import Filesystem, Host, Ran
-from llmctl.probe.decode import MismatchError
-from llmctl.probe.recording import DOCUMENT, Recorder, recorded
-from llmctl.probe.scrub import Scrubber
+from llmctl.probe.recorded.recording import DOCUMENT, Recorder, recorded
+from llmctl.probe.recorded.scrub import Scrubber
 
 UUID = "8c6f1d2e-1b7a-4c3d-9e8f-0123456789ab"
 CONTAINER = "f" * 60 + "0123"
@@ -55,7 +55,7 @@ def test_what_was_learnt_can_be_learnt_again(recorder: Recorder, tmp_path: Path)
     )
     recorder.runs["sysctl", "hw"] = Ran(1, "hw.memsize: 1\n", "unknown oid\n")
     recorder.runs["gone",] = None
-    recorder.asked["llmctl.probe.nvidia"] = Reply({"driver": "550"}, None)
+    recorder.asked["llmctl.probe.gpu.nvidia"] = Reply({"driver": "550"}, None)
     recorder.asked["llmctl.engine.devices"] = Reply(None, "was stopped", illegal_instruction=True)
     recorder.store[:] = [Filesystem(10, 5, "ext4")]
     recorder.write(tmp_path / "there")
@@ -70,7 +70,7 @@ def test_what_was_learnt_can_be_learnt_again(recorder: Recorder, tmp_path: Path)
     assert again.run(["sysctl", "hw"], timeout_s=1) == Ran(1, "hw.memsize: 1\n", "unknown oid\n")
     assert again.run(["gone"], timeout_s=1) is None
     assert again.run(["never", "asked"], timeout_s=1) is None
-    assert again.ask("llmctl.probe.nvidia", deadline_s=1) == Reply({"driver": "550"}, None)
+    assert again.ask("llmctl.probe.gpu.nvidia", deadline_s=1) == Reply({"driver": "550"}, None)
     assert again.ask("llmctl.engine.devices", deadline_s=1).illegal_instruction
     assert again.ask("llmctl.never", deadline_s=1).why == "was not recorded"
     assert again.filesystem(Path("/anywhere")) == Filesystem(10, 5, "ext4")

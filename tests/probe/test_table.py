@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from llmctl.errors import ConfigError
 from llmctl.paths import profiles_dir
-from llmctl.probe import table
-from llmctl.probe.table import Device
+from llmctl.probe.described import table
+from llmctl.probe.described.table import Device
 from llmctl.types.machine import AcceleratorKind
 
 DEVICES = table.load(profiles_dir())

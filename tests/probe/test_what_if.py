@@ -6,9 +6,9 @@ import pytest
 
 from llmctl import paths
 from llmctl.errors import UsageError
-from llmctl.probe import table
-from llmctl.probe.document import read_machine
-from llmctl.probe.what_if import changed
+from llmctl.probe.described import table
+from llmctl.probe.described.document import read_machine
+from llmctl.probe.described.what_if import changed
 from llmctl.types.machine import Machine
 
 GIB = 1 << 30

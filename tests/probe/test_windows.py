@@ -16,8 +16,8 @@ import pytest
 from llmctl.child import Reply
 from llmctl.engine.devices import this_machine
 from llmctl.probe import cpu, memory, portable, probe
-from llmctl.probe.document import CORRECT
-from llmctl.probe.recording import Asked, Recorded, Recording, recorded
+from llmctl.probe.described.document import CORRECT
+from llmctl.probe.recorded.recording import Asked, Recorded, Recording, recorded
 from llmctl.types.machine import Note
 
 MACHINES = Path(__file__).parent.parent / "fixtures" / "machines"

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from llmctl import paths
-from llmctl.engine.supervise import Engine
+from llmctl.engine.worker_process import Engine
 from llmctl.errors import DecodingError, EngineDiedError, EngineError
 from llmctl.router.answer import Progress, answer, handed_over, local_sampling
 from llmctl.types.answer import Message, Piece, Sampling

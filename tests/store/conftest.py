@@ -10,7 +10,8 @@ import pytest
 
 from llmctl import settings
 from llmctl.settings import Settings
-from llmctl.store import Store, patience
+from llmctl.store import Store
+from llmctl.transfer import retry
 from llmctl.types.model import Source, SourceKind
 from tests.fakes.gguf_file import Fill, TensorSpec, write
 from tests.fakes.hub import FakeHub
@@ -28,7 +29,7 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def hub(model_file: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    monkeypatch.setattr(patience, "WAITS_S", (0.01,))
+    monkeypatch.setattr(retry, "WAITS_S", (0.01,))
     with FakeHub({REPO: {FILE: model_file, "notes.gguf": b"This is text.\n" * 99}}) as made:
         monkeypatch.setenv("HF_ENDPOINT", made.url)
         yield made

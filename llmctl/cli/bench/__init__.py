@@ -16,10 +16,10 @@ from llmctl.errors import NothingFitsError, UsageError
 from llmctl.shell import command
 
 if TYPE_CHECKING:
-    from llmctl.cli.bench.rounds import Row
-    from llmctl.cli.situation import Situation
     from llmctl.engine.history import Run
     from llmctl.types.plan import Fit, Want
+    from llmctl.workspace.bench import Row
+    from llmctl.workspace.workspace import Situation
 
 DEPTHS = (0, 512, 2048, 8192, 32768)
 BUDGET_S = 120.0  # without --depths, deeper ones are left out that would take longer in all
@@ -65,14 +65,14 @@ def bench(
 
     Exit codes: 0, 2 usage, 3 nothing fits, 4 not on this machine, 8 the engine.
     """
-    from llmctl.cli import situation
+    from llmctl.workspace import workspace
 
     out = Output("bench", as_json=json)
     asked = None if depths is None else _numbers(depths, "--depths", least=0)
     counts: Sequence[int | None] = [None] if threads is None else _numbers(threads, "--threads", least=1)
     if plot is not None and plot.suffix.lower() not in FORMATS:
         raise UsageError(f"--plot is {plot}, it must end in {' or '.join(FORMATS)}: what a chart can be written as")
-    found = situation.look(out)
+    found = workspace.look(out)
     most = found.machine.cpu.logical_cores
     if (count := max(one or 0 for one in counts)) > most > 0:
         raise UsageError(
@@ -81,7 +81,7 @@ def bench(
         )
     name = model or found.settings.model
     wanted = replace(
-        situation.want(found.settings, explicit=name is not None), repack=repack, flash_attention=flash_attention
+        workspace.want(found.settings, explicit=name is not None), repack=repack, flash_attention=flash_attention
     )
     fits = [_planned(found, name, wanted, asked, counts[0])]
     settings = fits[0].configuration  # the same for all numbers of threads
@@ -118,10 +118,10 @@ def _planned(
     found: Situation, name: str | None, wanted: Want, depths: Sequence[int] | None, threads: int | None
 ) -> Fit:
     """With so many threads and room for the deepest. Raises NothingFitsError, NotFoundError."""
-    from llmctl.cli import choose
-    from llmctl.cli.bench.rounds import ANSWER_TOKENS
     from llmctl.errors import NotFoundError
     from llmctl.types.plan import NoFit
+    from llmctl.workspace import choose
+    from llmctl.workspace.bench import ANSWER_TOKENS
 
     wanted = replace(wanted, threads=threads or wanted.threads)
     fit = choose.choose(found, name, wanted)
@@ -136,14 +136,14 @@ def _planned(
 
 
 def _name(fit: Fit) -> str:
-    from llmctl.cli import choose
+    from llmctl.workspace import choose
 
     return choose.name_of(fit.candidate)
 
 
 def _affordable(fits: Sequence[Fit], repetitions: int) -> list[int]:
     """Of DEPTHS those that fit into the context, and together into BUDGET_S."""
-    from llmctl.cli.bench.rounds import ANSWER_TOKENS
+    from llmctl.workspace.bench import ANSWER_TOKENS
 
     room = min(fit.context for fit in fits) - ANSWER_TOKENS - SLACK_TOKENS
     fitting = [depth for depth in DEPTHS if depth <= room] or [0]
@@ -154,7 +154,7 @@ def _affordable(fits: Sequence[Fit], repetitions: int) -> list[int]:
 
 def _seconds(fits: Sequence[Fit], depths: Sequence[int], repetitions: int) -> float:
     """What it will take, by the prediction: loading, two answers before, and all that is timed."""
-    from llmctl.cli.bench.rounds import ANSWER_TOKENS, SAMPLE_WORDS
+    from llmctl.workspace.bench import ANSWER_TOKENS, SAMPLE_WORDS
 
     total = 0.0
     for fit in fits:
@@ -175,9 +175,9 @@ def _say_before(out: Output, fits: Sequence[Fit], depths: Sequence[int], repetit
 
 
 def _measure(out: Output, fit: Fit, depths: Sequence[int], repetitions: int) -> tuple[list[Row], Run]:
-    from llmctl.cli.bench.rounds import rounds
     from llmctl.engine.history import run_of
-    from llmctl.engine.llama_cpp_python import start
+    from llmctl.engine.llama_cpp.start import start
+    from llmctl.workspace.bench import rounds
 
     with start(fit) as engine:
         out.note(f"  loaded in {units.seconds(engine.load_s)}, {_threads(fit)}")
@@ -244,8 +244,8 @@ def _table(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _document(fit: Fit, rows: Sequence[Row], run: Run, repetitions: int) -> dict[str, Any]:
-    from llmctl.cli.bench.rounds import ANSWER_TOKENS
     from llmctl.planner.document import settings_document
+    from llmctl.workspace.bench import ANSWER_TOKENS
 
     return {
         "model": fit.candidate.model.id,

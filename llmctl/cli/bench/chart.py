@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from llmctl import units
-from llmctl.cli.bench.rounds import Row
+from llmctl.workspace.bench import Row
 
 BAR_WIDTH = 52
 EIGHTHS = " ▏▎▍▌▋▊▉"

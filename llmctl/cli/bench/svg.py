@@ -7,7 +7,7 @@ from math import ceil
 
 from llmctl import units
 from llmctl.cli import chart
-from llmctl.cli.bench.rounds import Rates, Row
+from llmctl.workspace.bench import Rates, Row
 
 WIDTH, HEIGHT = 880, 400
 TOP, BOTTOM, LEFT, PANEL, GAP = 64, 340, 64, 352, 84

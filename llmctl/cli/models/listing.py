@@ -17,8 +17,8 @@ from llmctl.types.openness import DIMENSIONS, NEEDED, Level
 
 if TYPE_CHECKING:
     from llmctl.store import Store
-    from llmctl.store.inventory import Item
     from llmctl.types.model import Model
+    from llmctl.workspace.inventory import Item
 
 
 def list_(
@@ -54,12 +54,12 @@ def list_(
 
     Reads files only, no weights. Exit codes: 0, 2 a filter without --all, 4 no model of the catalogue passes it.
     """
-    from llmctl.cli import situation
+    from llmctl.workspace import workspace
 
     out = Output("models list", as_json=json)
     if (open_ or licence) and not everything:
         raise UsageError("--open and --licence filter the catalogue", hint="llmctl models list --all --open weights")
-    shelf = situation.shelf(out)
+    shelf = workspace.shelf(out)
     if everything:
         _all(out, _filtered(out, shelf.known.models, open_, licence), shelf.store)
         return

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from llmctl.catalogue.refreshed import Refreshed
-    from llmctl.store.refresh import Difference
+    from llmctl.workspace.refresh import Difference
 
 HASH_SHOWN = 12
 
@@ -49,12 +49,12 @@ def refresh(
     """
     from llmctl import catalogue, paths, settings
     from llmctl.catalogue import overlay, refreshed
-    from llmctl.cli import situation
-    from llmctl.store import refresh as hub
+    from llmctl.workspace import refresh as hub
+    from llmctl.workspace import workspace
 
     out = Output("models refresh", as_json=json)
     loaded = settings.load()
-    current = {model.id: model for model in situation.known(out).models}
+    current = {model.id: model for model in workspace.known(out).models}
     shipped = catalogue.load(paths.profiles_dir() / "models", paths.overlay_dir(), as_refreshed=False)
     wanted = shipped.models if name is None else (catalogue.find(shipped, name),)
     listed: dict[str, Any] = {}

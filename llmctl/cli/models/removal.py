@@ -15,8 +15,8 @@ from llmctl.errors import ResourceError, UsageError
 from llmctl.shell import command
 
 if TYPE_CHECKING:
-    from llmctl.store.inventory import Item
-    from llmctl.store.prune import Leftover
+    from llmctl.store.upkeep.prune import Leftover
+    from llmctl.workspace.inventory import Item
 
 WHY = {
     "partial": "a download that was broken off",
@@ -43,11 +43,10 @@ def rm(
     Exit codes: 0 removed, or you said no, 2 nobody said yes, or it is another tool's, 4 no such model here, 7 it is
     being written, or can't be removed.
     """
-    from llmctl.cli import situation
-    from llmctl.store import inventory
+    from llmctl.workspace import inventory, workspace
 
     out = Output("models rm", as_json=json)
-    shelf = situation.shelf(out)
+    shelf = workspace.shelf(out)
     items = shelf.items()
     meant = inventory.named(items, name)
     ours = [item for item in meant if not item.owner.foreign]
@@ -85,12 +84,12 @@ def prune(
 
     Exit codes: 0, 7 something couldn't be removed.
     """
-    from llmctl.cli import situation
     from llmctl.store.layout import COMMIT
     from llmctl.types.model import SourceKind
+    from llmctl.workspace import workspace
 
     out = Output("models prune", as_json=json)
-    shelf = situation.shelf(out)
+    shelf = workspace.shelf(out)
     sources = [artifact.source for model in shelf.known.models for artifact in model.artifacts]
     keep = {
         (source.repo or "", source.revision)

@@ -30,11 +30,11 @@ def search(
     Reads files only. Exit codes: 0, 4 nothing is called that, or nearly that.
     """
     from llmctl.catalogue import search as catalogue_search
-    from llmctl.cli import situation
     from llmctl.store import Store
+    from llmctl.workspace import workspace
 
     out = Output("models search", as_json=json)
-    known = situation.known(out).models
+    known = workspace.known(out).models
     found = catalogue_search.search(known, words)
     nearly = [] if found else catalogue_search.near(known, words)
     if not found and not nearly:

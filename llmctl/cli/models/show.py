@@ -34,11 +34,11 @@ def show(
     Reads files only. Exit codes: 0, 4 no such model or quant.
     """
     from llmctl import catalogue
-    from llmctl.cli import situation
     from llmctl.store import Store
+    from llmctl.workspace import workspace
 
     out = Output("models show", as_json=json)
-    known, find = situation.known(out), Store().find
+    known, find = workspace.known(out), Store().find
     model = catalogue.find(known, name)
     catalogue.candidates(known, name, find)  # or there is no such quant
     data = _document(model)

@@ -15,8 +15,8 @@ from llmctl.errors import IntegrityError
 from llmctl.shell import command
 
 if TYPE_CHECKING:
-    from llmctl.store.inventory import Item
-    from llmctl.store.verification import Verdict
+    from llmctl.store.upkeep.verify import Verdict
+    from llmctl.workspace.inventory import Item
 
 WORDS = {
     "sound": "sound",
@@ -46,14 +46,13 @@ def verify(
 
     Exit codes: 0 nothing is wrong, 4 no such model here, 6 a file is not what it must be.
     """
-    from llmctl.cli import situation
     from llmctl.cli.progress import transfer_progress
-    from llmctl.store import inventory
-    from llmctl.store.progress import shifted
-    from llmctl.store.verification import State
+    from llmctl.files.progress import shifted
+    from llmctl.store.upkeep.verify import State
+    from llmctl.workspace import inventory, workspace
 
     out = Output("models verify", as_json=json)
-    shelf = situation.shelf(out)
+    shelf = workspace.shelf(out)
     items = shelf.items() if name is None else inventory.named(shelf.items(), name)
     files = [(item, file) for item in items for file in item.files]
     total_bytes, done_bytes = sum(file.bytes for _, file in files), 0

@@ -145,12 +145,12 @@ def plan(
     Fetches headers only, loads nothing. The first time, the engine's kernels are measured, which takes some seconds.
     Exit codes: 0, 2 usage, 3 nothing fits, 4 no such model or file, 6 not a sound GGUF file, 10 a broken profile.
     """
-    from llmctl.cli import engine_plan, situation
     from llmctl.cli.plan import asked
     from llmctl.cli.plan.screen import rejections
     from llmctl.errors import NothingFitsError
-    from llmctl.store import projectors
     from llmctl.types.plan import NoFit
+    from llmctl.workspace import plan as engine_plan
+    from llmctl.workspace import projectors, workspace
 
     out = Output("plan", as_json=json)
     allowed = None if max_download is None else asked.size("--max-download", max_download)
@@ -159,13 +159,13 @@ def plan(
         asked.check_language(lang)
     if plot is not None:
         asked.check_picture(plot)
-    there = situation.shelf(out)
-    found = situation.look(out, machine=_machine(out, machine, ram=ram, vram=vram, gpu=gpu), before=there)
+    there = workspace.shelf(out)
+    found = workspace.look(out, machine=_machine(out, machine, ram=ram, vram=vram, gpu=gpu), before=there)
     loaded, explicit = found.settings, model is not None
     candidates = found.candidates(model)
     if explicit:
         candidates = [projectors.with_projector(one) for one in candidates]
-    wanted = situation.want(
+    wanted = workspace.want(
         loaded,
         task=task or (_own_task(candidates) if explicit else None),
         context=context,
@@ -302,10 +302,10 @@ def _machine(out: Output, name: str | None, *, ram: str | None, vram: str | None
     if name is None and ram is vram is gpu is None:
         return None
     from llmctl import paths
-    from llmctl.cli.here import this_machine
     from llmctl.cli.plan import asked
-    from llmctl.probe import table, what_if
-    from llmctl.probe.document import read_machine
+    from llmctl.probe.described import table, what_if
+    from llmctl.probe.described.document import read_machine
+    from llmctl.workspace.machine import this_machine
 
     sizes = {"ram_bytes": asked.memory_size("--ram", ram), "vram_bytes": asked.memory_size("--vram", vram)}
     profiles = paths.profiles_dir()

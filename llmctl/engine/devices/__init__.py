@@ -1,0 +1,340 @@
+"""What the installed engines are, what they can run on, and how that changes what the machine is.
+
+``python -m llmctl.engine.devices`` is the child that loads llama-cpp-python and tells.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from llmctl import catalogue, child, paths
+from llmctl.engine.devices import llama_server, pairing
+from llmctl.engine.devices.pairing import BACKENDS, CPU_BACKENDS
+from llmctl.engine.install.remedies import ANOTHER_CPU
+from llmctl.engine.measure import kernels
+from llmctl.files import measured_cache
+from llmctl.files.decode import MismatchError, decode
+from llmctl.host import Host
+from llmctl.planner import kernel_rows
+from llmctl.probe import cpu as processor
+from llmctl.probe import probe
+from llmctl.probe.stopwatch import Stopwatch
+from llmctl.types.machine import Accelerator, AcceleratorKind, EngineDevice, EngineInfo, Kernels, Machine, Memory
+
+NAME = "llama-cpp-python"
+MODULE = "llama_cpp"
+SUBJECT = "engine"
+LONGEST_WHY = 500  # a path of the loader, and behind it what is missing
+DEADLINE_S = 30.0  # a cold disk, and drivers that wake up a card
+MEASURED = "measured (engine kernels)"
+ESTIMATED = "estimated (engine kernels, measured on a busy machine)"
+# The weight type with the least to unpack of those that are quantized, and no second layout: what it is streamed with
+# is what memory gives to llama.cpp. Within 11 % of the engine's effective rate on five models of 1 to 3.8 GB in Q4_0,
+# Q4_K and Q8_0 on two cores of an AMD EPYC (tests/bench/bandwidth_against_engine.py), where the fastest type told up to
+# 39 % too much.
+PLAINEST = "Q8_0"
+DECODING = "decode_bytes_per_s"
+
+# The engines that llmctl starts itself. What only another one can use is not usable here.
+STARTED = frozenset({NAME})
+
+SPELT = {"MTL": "Metal"}  # as people call it, where a backend's own name is another
+
+WINDOWS_ILLEGAL_INSTRUCTION = "0xc000001d"  # ctypes makes an OSError of it, which has this in its text
+
+
+def this_machine(host: Host, *, store: Path, watch: Stopwatch | None = None) -> tuple[Machine, tuple[EngineInfo, ...]]:
+    """The machine with what only the engine knows, and the engines. Its kernels' speed is what was measured here
+    earlier, if it was. Raises nothing."""
+    watch = watch or Stopwatch()
+    machine = probe(host, store=store, watch=watch)
+    with watch.part("engine"):
+        found = engines(host)
+    ours = startable(found)
+    if ours is None:
+        return with_engine(machine, found, None), found
+    return with_known_cards(host, with_engine(machine, found, kernels.cached(host, machine, ours)), ours), found
+
+
+def with_known_cards(host: Host, machine: Machine, engine: EngineInfo) -> Machine:
+    """``machine`` with what was measured earlier of its GPUs."""
+    cards = (
+        replace(card, kernels=kernels.cached_device(host, card, engine)) if card.engine_device else card
+        for card in machine.accelerators
+    )
+    return replace(machine, accelerators=tuple(cards))
+
+
+def startable(engines: Iterable[EngineInfo]) -> EngineInfo | None:
+    """The engine that llmctl runs models with; None if it can't."""
+    return next((engine for engine in engines if engine.usable and engine.name in STARTED), None)
+
+
+def engines(host: Host) -> tuple[EngineInfo, ...]:
+    """llama-cpp-python, then a llama-server if there is one on PATH. One that lists nothing but the CPU is asked once;
+    one that lists GPUs each time, because free device memory must be fresh."""
+    package = _package() if host.live else None
+    if host.live and package is None:
+        ours: EngineInfo | None = EngineInfo(NAME, None, None, why=f"{NAME} is not installed")
+    else:
+        ours = _kept(SUBJECT, _key(host, package) if package else None, lambda: ask(host))
+    key = llama_server.key(host) if host.live else None
+    server = _kept(llama_server.NAME, key, lambda: llama_server.ask(host))
+    return tuple(engine for engine in (ours, server) if engine is not None)
+
+
+def _kept(subject: str, key: Sequence[object] | None, ask: Callable[[], EngineInfo | None]) -> EngineInfo | None:
+    """What was told under ``key`` earlier; else what ``ask`` gives, kept if it does not change. None keeps nothing."""
+    known = measured_cache.read(subject, key) if key is not None else None
+    if known is not None:
+        try:
+            return decode(EngineInfo, known, subject)
+        except MismatchError:
+            pass  # written by another version of ours
+    engine = ask()
+    if key is not None and engine is not None and engine.usable and set(engine.backends) <= CPU_BACKENDS:
+        measured_cache.write(subject, key, asdict(engine))
+    return engine
+
+
+def ask(host: Host, *, deadline_s: float = DEADLINE_S) -> EngineInfo:
+    """Loads llama-cpp-python in a child and multiplies two matrices with it, whatever happens there."""
+    reply = host.ask("llmctl.engine.devices", deadline_s=deadline_s)
+    try:
+        engine = decode(EngineInfo, reply.data, SUBJECT) if reply.data is not None else None
+        why = engine.why if engine else f"{NAME} {reply.why}"
+    except MismatchError as error:
+        engine, why = None, f"{NAME} gave an answer that can't be read ({error})"
+    if reply.illegal_instruction or WINDOWS_ILLEGAL_INSTRUCTION in (why or "").lower():
+        engine, why = None, f"{ANOTHER_CPU} (it was stopped by an illegal instruction)"
+    return engine or EngineInfo(NAME, None, None, why=why)
+
+
+def build(engine: EngineInfo) -> str:
+    """The exact build, as a started engine tells it of itself (``supervise.Engine.build``)."""
+    return ", ".join(filter(None, (f"{engine.name} {engine.version}", engine.build)))
+
+
+def engine_summary() -> str:
+    """One line for --version: "llama-cpp-python 0.3.36 (ggml 0.25.3 d25f87b; CPU)"."""
+    return ", ".join(summary(engine) for engine in engines(Host()))
+
+
+def summary(engine: EngineInfo) -> str:
+    if not engine.usable:
+        return f"{engine.name} not usable: {engine.why}"
+    about = "; ".join(part for part in (engine.build, " ".join(engine.backends)) if part)
+    return f"{engine.name} {engine.version} ({about})"
+
+
+def with_engine(machine: Machine, engines: Sequence[EngineInfo], measured: Kernels | None) -> Machine:
+    """``machine`` with the engines' view merged in. Pure.
+
+    A card that both know is one card (``pairing``); a GPU that only an engine sees is added; one that the engine which
+    llmctl starts can't use gets ``usable`` False and ``why``. Where several backends of it see a card, that is the
+    first in ggml's list, as in llama.cpp (llama_prepare_model_devices() in src/llama.cpp): CUDA or ROCm, Metal, SYCL,
+    then Vulkan. Memory bandwidth is the rate of PLAINEST with all usable threads.
+    """
+    cards = list(machine.accelerators)
+    seen: dict[int, list[tuple[EngineInfo, EngineDevice]]] = {}
+    for engine in sorted((one for one in engines if one.usable), key=lambda one: one.name not in STARTED):
+        gpus = [device for device in engine.devices if pairing.is_gpu(device)]
+        for backend in dict.fromkeys(device.backend for device in gpus):
+            devices = [device for device in gpus if device.backend == backend]
+            pairs = pairing.pairs(cards, devices)
+            for index, device in enumerate(devices):
+                if index not in pairs:
+                    if any(pairing.same_address(card, device) for card in cards):
+                        continue  # one more of a card that is paired: llama.cpp can split a GPU to try itself out
+                    pairs[index] = len(cards)
+                    cards.append(_only_engine_knows(device, cards))
+                seen.setdefault(pairs[index], []).append((engine, device))
+    served = {cards[index].parent for index in seen} - {None}
+    memory = machine.memory
+    if measured is not None:
+        memory = _with_rate(replace(machine, kernels=measured))
+    told = [_told(card, seen.get(i, ()), engines, card.parent in served) for i, card in enumerate(cards)]
+    told = [_with_bandwidth(card, memory) for card in told]
+    return replace(machine, accelerators=tuple(told), memory=memory, kernels=measured)
+
+
+def _with_rate(machine: Machine) -> Memory:
+    """The memory with its bandwidth as the engine's kernels use it: as measured with all usable threads, or estimated
+    from what other programs left undisturbed. Where that is nothing, it stays as it was."""
+    certain = kernel_rows.measured(machine.kernels or Kernels(())).certain
+    usable = [rate for one, rate in certain.items() if _is_plainest(one) and one.threads == machine.cpu.usable_threads]
+    if usable:
+        return replace(machine.memory, bandwidth_bytes_per_s=max(usable), bandwidth_basis=MEASURED)
+    if not any(one.group == "matrices" and one.rate == DECODING for one in certain):
+        return machine.memory
+    constants = catalogue.load_knowledge(paths.profiles_dir()).speed
+    rows = kernel_rows.completed(machine, constants).matrices
+    rate = max(row.decode_bytes_per_s for row in rows if row.weight_type == PLAINEST)
+    return replace(machine.memory, bandwidth_bytes_per_s=rate, bandwidth_basis=ESTIMATED)
+
+
+def _is_plainest(figure: kernel_rows.Figure) -> bool:
+    return figure.group == "matrices" and figure.rate == DECODING and figure.kind[0] == PLAINEST
+
+
+def _with_bandwidth(card: Accelerator, memory: Memory) -> Accelerator:
+    """A GPU without memory of its own has the machine's bandwidth."""
+    if card.kind is AcceleratorKind.DISCRETE or card.bandwidth_bytes_per_s or not memory.bandwidth_bytes_per_s:
+        return card
+    return replace(card, bandwidth_bytes_per_s=memory.bandwidth_bytes_per_s, bandwidth_basis=memory.bandwidth_basis)
+
+
+def _told(
+    card: Accelerator, seen: Sequence[tuple[EngineInfo, EngineDevice]], engines: Sequence[EngineInfo], served: bool
+) -> Accelerator:
+    """The card with what the engines that see it know; ``served``: one sees another slice of the same card."""
+    if not seen:
+        why = f"CUDA uses another slice of its card: CUDA_VISIBLE_DEVICES={card.uuid or card.id} chooses this one"
+        return replace(card, engine_backend=None, usable=False, why=why if served else _why(card, engines))
+    engine, device = seen[0]
+    whole = _completed(card, device)
+    if engine.name in STARTED:
+        backend = SPELT.get(device.backend, device.backend)
+        return replace(whole, engine_backend=backend, engine_device=device.name, usable=True, why=None)
+    why = _why(card, engines)
+    for name, instead in (("the engine is ", ", which is "), ("the engine's ", ", whose ")):
+        why = why.replace(name, instead, 1) if why.startswith(name) else why
+    reason = why if why.startswith(",") else f": {why}"
+    started = " or ".join(sorted(STARTED))
+    why = f"{engine.name} can use it ({device.backend}), but llmctl runs {started}{reason}"
+    return replace(whole, engine_backend=None, usable=False, why=why)
+
+
+def _completed(card: Accelerator, device: EngineDevice) -> Accelerator:
+    """``card`` with what the probe did not learn of it. An engine that calls it integrated is right, one that does not
+    may not know: llama-server's list doesn't tell, and ROCm's driver not always.
+
+    The probe's free memory stands: it is the whole card's. An engine's is what is left beside the context that it made
+    to ask, and Vulkan's a guess of the driver, or all there is (no VK_EXT_memory_budget).
+    """
+    kind = card.kind
+    if device.kind == "igpu" and kind is AcceleratorKind.DISCRETE:
+        kind = pairing.kind(card.vendor, device)
+    told = device.memory_total_bytes or None  # 0 where a driver did not tell
+    total = card.memory_total_bytes or told
+    if told is not None and card.vendor == "Apple" and kind is AcceleratorKind.UNIFIED:
+        total = told  # Metal's recommended working set itself, which the probe can only work out
+    free = card.memory_free_bytes
+    if free is None and told is not None:
+        free = min(device.memory_free_bytes, total or 0)
+    if free is not None and total is not None:
+        free = min(free, total)
+    shared = card.shared_bytes
+    if kind is AcceleratorKind.UNIFIED or (
+        shared is None and kind is not AcceleratorKind.DISCRETE and card.memory_total_bytes is None
+    ):
+        shared = total
+    return replace(card, kind=kind, memory_total_bytes=total, memory_free_bytes=free, shared_bytes=shared)
+
+
+def _why(card: Accelerator, engines: Iterable[EngineInfo]) -> str:
+    ours = [engine for engine in engines if engine.name in STARTED]
+    usable = [engine for engine in ours if engine.usable]
+    if not usable:
+        return next((engine.why for engine in ours if engine.why), "no engine is installed")
+    backends = [backend for engine in usable for backend in engine.backends if backend not in CPU_BACKENDS]
+    if not backends:
+        return "the engine is built for the CPU only"
+    fitting = [backend for backend in backends if backend in BACKENDS.get(card.vendor, ())]
+    if fitting:
+        return f"the engine's {fitting[0]} backend does not see it"
+    return f"the engine is built for {', '.join(backends)}, which can't drive {card.vendor} cards"
+
+
+def _only_engine_knows(device: EngineDevice, cards: Sequence[Accelerator]) -> Accelerator:
+    address, taken = pairing.address(device.id), {card.id for card in cards}
+    id = "{:04x}:{:02x}:{:02x}.{:x}".format(*address) if address else device.name
+    others = (f"{id}-{number}" for number in range(2, len(taken) + 3))
+    vendor = pairing.vendor(device)
+    blank = Accelerator(
+        id=next(one for one in (id, *others) if one not in taken),
+        name=device.description or device.name,
+        vendor=vendor,
+        kind=pairing.kind(vendor, device),
+        memory_total_bytes=None,
+        memory_free_bytes=None,
+    )
+    return _completed(blank, device)
+
+
+def _package() -> Path | None:
+    """The folder of the engine's package, without importing it."""
+    try:
+        spec = importlib.util.find_spec(MODULE)
+    except (ImportError, ValueError):
+        return None
+    return Path(spec.origin).parent if spec is not None and spec.origin else None
+
+
+def libraries() -> Path | None:
+    """The folder of the engine's own libraries; None without an engine."""
+    package = _package()
+    return None if package is None else _libraries(package)
+
+
+def _libraries(package: Path) -> Path:
+    return Path(os.environ.get("LLAMA_CPP_LIB_PATH") or package / "lib")  # the binding's own override
+
+
+def _key(host: Host, package: Path) -> tuple[object, ...]:
+    """Changes whenever the engine, what it needs beside it, or the processor does."""
+    parts: list[object] = [processor.name(host), sys.executable]
+    try:
+        parts.append(package.parent.stat().st_mtime_ns)  # something was installed or removed next to it
+        for file in (package / "__init__.py", *sorted(_libraries(package).iterdir())):
+            stat = file.stat()
+            parts.append(f"{file} {stat.st_size} {stat.st_mtime_ns}")
+    except OSError as error:
+        parts.append(str(error))
+    return tuple(parts)
+
+
+def _tell(_: Any) -> dict[str, Any]:
+    """In the child: everything that EngineInfo holds."""
+    from llmctl.engine.measure import ggml, matmul
+
+    try:
+        from llama_cpp import __version__
+
+        library = ggml.Ggml()
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:
+        return asdict(EngineInfo(NAME, None, None, why=f"{NAME} can't be loaded: {str(error)[:LONGEST_WHY]}"))
+    matmul.try_out()  # a build for another CPU ends here, with an illegal instruction
+    devices = [
+        EngineDevice(
+            name=props.name.decode("utf-8", "replace"),
+            description=props.description.decode("utf-8", "replace").strip(),
+            backend=backend,
+            kind=ggml.DEVICE_KINDS[props.type] if props.type < len(ggml.DEVICE_KINDS) else "unknown",
+            memory_total_bytes=props.memory_total,
+            memory_free_bytes=props.memory_free,
+            id=props.device_id.decode("utf-8", "replace").lower() if props.device_id else None,
+        )
+        for backend, props in library.devices()
+    ]
+    return asdict(
+        EngineInfo(
+            name=NAME,
+            version=__version__,
+            build=library.build(),
+            backends=tuple(library.backends()),
+            features=tuple(library.features()),
+            devices=tuple(devices),
+            usable=True,
+        )
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(child.answer(_tell))

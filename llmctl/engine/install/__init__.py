@@ -1,0 +1,315 @@
+"""Which command installs the llama-cpp-python build that fits this machine: pure, nothing here looks at the machine.
+
+Facts about wheels are those of llama-cpp-python 0.3.36: its README, and in .github/workflows the build-wheels-*.yaml
+(what each wheel is built for) and generate-index-from-release.yaml (which indexes there are). Every wheel is
+py3-none, so the version of Python doesn't matter. Those for CUDA and ROCm bring no runtime libraries on Linux.
+
+A wheel is taken from its own index and nothing else from anywhere (``--no-deps``): the same version lies on the usual
+index as source, which pip would build for the CPU. The version is bounded, so that pip refuses where an index has
+only older ones instead of installing one that llmctl can't use.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llmctl.host import Host
+from llmctl.probe.gpu.drm import VIRTUAL_MACHINE
+from llmctl.probe.text import line
+from llmctl.types.machine import Accelerator, AcceleratorKind, Machine
+
+PACKAGE = "llama-cpp-python"
+REQUIREMENT = f"{PACKAGE}>=0.3.36"  # as in pyproject.toml
+INDEX = "https://abetlen.github.io/llama-cpp-python/whl"
+
+WHEEL_MACHINES = ("x86_64", "amd64")  # GPU wheels are built for no other processor, Metal's apart
+# The oldest C library that a wheel runs with: auditwheel's tags on the released files, manylinux_2_35 and manylinux2014
+GPU_GLIBC, VULKAN_GLIBC = (2, 35), (2, 17)
+
+CUDA_WHEELS = ((13, 2), (13, 0), (12, 5), (12, 4), (12, 3), (12, 2), (12, 1), (11, 8))
+NOT_ON_WINDOWS = ((12, 3), (12, 2), (12, 1))
+# Compute capabilities that the wheels of a CUDA version have code for (CMAKE_CUDA_ARCHITECTURES); those of 12 and 13
+# carry PTX for 9.0, which drivers translate for newer cards.
+CAPABILITIES = {11: ((6, 0), (8, 9)), 12: ((6, 0), None), 13: ((7, 5), None)}
+LOWEST_CAPABILITY = (5, 0)  # ggml/src/ggml-cuda/CMakeLists.txt: the lowest that CUDA 12 compiles for
+# The oldest drivers for a CUDA version and all of its minor ones, on Linux and Windows: NVIDIA, CUDA Toolkit Release
+# Notes, "CUDA Toolkit and Minimum Required Driver Version for CUDA Minor Version Compatibility"; 13 has none for
+# Windows, there it is the first of the branch.
+DRIVERS = {11: ("450.80.02", "452.39"), 12: ("525.60.13", "528.33"), 13: ("580.65.06", "580")}
+
+ROCM_VERSION = ("/opt/rocm/.info/version", "/opt/rocm/core/.info/version")  # "7.2.0-43"; the latter since 7.14
+ROCM_WHEEL = (7, 2)
+OLDEST_ROCM = (6, 1)  # ggml/src/ggml-hip/CMakeLists.txt
+ROCM_TARGETS = frozenset(
+    [
+        "gfx908",
+        "gfx90a",
+        "gfx942",
+        "gfx1030",
+        "gfx1100",
+        "gfx1101",
+        "gfx1102",
+        "gfx1150",
+        "gfx1151",
+        "gfx1200",
+        "gfx1201",
+    ]
+)
+HIP_RADEON_TARGETS = frozenset(  # the Windows wheel, which brings ROCm's libraries
+    ["gfx1030", "gfx1031", "gfx1032", "gfx1100", "gfx1101", "gfx1102", "gfx1150", "gfx1151", "gfx1200", "gfx1201"]
+)
+
+VULKAN_LIBRARIES = "libvulkan.so.1 and the card's Vulkan driver (sudo apt install libvulkan1 mesa-vulkan-drivers)"
+VULKAN_TOOLS = "a C++ compiler, glslc and Vulkan's headers (sudo apt install libvulkan-dev glslc spirv-headers)"
+COMPILER = "a C++ compiler"
+SMALLEST_DRIVER = (300,)  # Tegra's are counted otherwise (36.4)
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """What commands depend on. ``python`` is the interpreter whose environment llmctl lives in, a path or a word that
+    finds it; pip is there too, llmctl depends on it. ``glibc`` is the C library's version, (0, 0) for another library;
+    ``rocm`` that of AMD's libraries. None is unknown."""
+
+    python: str = "python"
+    glibc: tuple[int, ...] | None = None
+    rocm: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """``command`` is what to type, in a POSIX shell or, on Windows, in PowerShell; ``needs`` what has to be on the
+    machine for it, None if nothing has; ``backend`` ggml's name for what the build then drives GPUs with."""
+
+    command: str
+    needs: str | None = None
+    backend: str | None = None
+
+
+def installed(host: Host) -> Installed:
+    """What is beside us, or was on a recorded machine, whose interpreter is just called python."""
+    rocm = next((found for name in ROCM_VERSION if (found := version(host.read(name)))), None)
+    if not host.live:
+        return Installed(rocm=rocm)
+    glibc = None
+    if host.system == "linux":
+        try:
+            glibc = version((os.confstr("CS_GNU_LIBC_VERSION") or "").removeprefix("glibc ")) or (0, 0)
+        except (ValueError, OSError):  # musl has no such name
+            glibc = (0, 0)
+    return Installed(sys.executable or "python", glibc, rocm)
+
+
+def main_card(machine: Machine) -> Accelerator | None:
+    """The card that a build should be for, where one can't drive all: a discrete one, the largest."""
+    return max(
+        (card for card in machine.accelerators if card.driver not in VIRTUAL_MACHINE),
+        key=lambda card: (card.kind is AcceleratorKind.DISCRETE, card.memory_total_bytes or 0),
+        default=None,
+    )
+
+
+def build_for(card: Accelerator, machine: Machine, here: Installed) -> Remedy | None:
+    """The build that drives ``card``, the simplest to have first: a wheel, else a build from source. None where
+    llama.cpp has no backend for it, or where its driver must be newer first (``driver_too_old``)."""
+    if card.driver in VIRTUAL_MACHINE:  # kept for one: not for us
+        return None
+    if _is_mac(machine):
+        return _metal(machine, here)
+    if card.vendor == "NVIDIA":
+        return _cuda(card, machine, here)
+    if card.vendor == "AMD":
+        return _rocm(card, machine, here) or vulkan(machine, here)
+    return vulkan(machine, here) if card.vendor == "Intel" else None
+
+
+def rebuild(machine: Machine, here: Installed) -> Remedy:
+    """A build from source, for this very processor and, where there is one, for the card that is not integrated."""
+    card = main_card(machine)
+    build = None
+    if card is not None and card.kind is not AcceleratorKind.INTEGRATED:
+        build = build_for(card, machine, here)
+    if card is None or build is None or build.backend == "MTL":
+        return Remedy(source(machine, here), COMPILER)
+    if build.backend == "CUDA":
+        return _cuda_source(card, machine, here)
+    hip = _hip_source(card, machine, here) if build.backend == "ROCm" else None
+    return hip or _vulkan_source(machine, here)
+
+
+def driver_too_old(card: Accelerator, machine: Machine, *, cuda: int | None = None) -> str | None:
+    """Why ``card``'s driver can't run builds for a CUDA version, None if it can or isn't known. Without ``cuda`` it is
+    the oldest that there is a build for with code for this card."""
+    if card.vendor != "NVIDIA":
+        return None
+    if cuda is None:
+        capability = version(card.compute_capability)
+        cuda = next((major for major in CAPABILITIES if _has_code(major, capability)), min(CAPABILITIES))
+    given, takes = _driver(card), _takes(card)
+    wanted = DRIVERS[cuda][is_windows(machine) or machine.container == "wsl"]  # WSL tells Windows's number
+    old = takes is not None and takes[0] < cuda if given is None else given < (version(wanted) or ())
+    if not old:
+        return None
+    name = f"driver {line(card.driver)}" if card.driver else "driver"
+    return f"the {name} is too old: builds of llama.cpp for CUDA {cuda} need {wanted} or newer"
+
+
+def newer_driver(machine: Machine) -> str:
+    """What brings a newer NVIDIA driver, where this machine's comes from: on WSL that is Windows, in a container the
+    machine that runs it."""
+    if machine.container == "wsl" or is_windows(machine):
+        return "install the current driver on Windows: https://www.nvidia.com/drivers"
+    if machine.container is not None:
+        return "update NVIDIA's driver on the machine that runs this container"
+    return "sudo ubuntu-drivers install   (elsewhere: the system's package of NVIDIA's driver)"
+
+
+def _cuda(card: Accelerator, machine: Machine, here: Installed) -> Remedy | None:
+    capability = version(card.compute_capability)
+    if (capability is not None and capability < LOWEST_CAPABILITY) or driver_too_old(card, machine):
+        return None
+    chosen = _cuda_wheel(card, capability, is_windows(machine))
+    if chosen is None or not _has_wheels(machine, here, GPU_GLIBC):
+        return _cuda_source(card, machine, here)
+    major, minor = chosen
+    if is_windows(machine):
+        needs = f"the CUDA {major} toolkit, for cublas64_{major}.dll"  # looked for where CUDA_PATH says
+    else:
+        needs = f"libcudart and libcublas of CUDA {major}"
+    return Remedy(_wheel(machine, here, f"cu{major}{minor}"), _with_driver(card, needs), "CUDA")
+
+
+def _cuda_source(card: Accelerator, machine: Machine, here: Installed) -> Remedy:
+    capability = version(card.compute_capability)
+    old = capability is not None and not _has_code(13, capability)
+    toolkit = "a CUDA toolkit older than 13" if old else "the CUDA toolkit"
+    return Remedy(source(machine, here, "-DGGML_CUDA=on"), _with_driver(card, f"{toolkit} and {COMPILER}"), "CUDA")
+
+
+def _with_driver(card: Accelerator, needs: str) -> str:
+    if card.api_version or version(card.driver):
+        return needs
+    instead = f" in place of {line(card.driver)}" if card.driver else ""  # nouveau has no CUDA
+    return f"NVIDIA's driver{instead}, {needs}"
+
+
+def _cuda_wheel(card: Accelerator, capability: tuple[int, ...] | None, windows: bool) -> tuple[int, int] | None:
+    """The newest wheel that driver and card take. Within a CUDA version a driver runs what was built for a later minor
+    one (NVIDIA, CUDA Compatibility, "Minor Version Compatibility"), so the nearest of the same one is next best."""
+    takes, driver = _takes(card), _driver(card)
+    if takes is None:  # a driver that doesn't tell: by its own version, else what most drivers take
+        taken = [major for major, oldest in DRIVERS.items() if driver and driver >= (version(oldest[windows]) or ())]
+        takes = (max(taken, default=12), 0)
+    for major in sorted((one for one in CAPABILITIES if one <= takes[0]), reverse=True):
+        if _has_code(major, capability):
+            offered = [one for one in CUDA_WHEELS if one[0] == major and not (windows and one in NOT_ON_WINDOWS)]
+            return next((one for one in offered if one <= takes), offered[-1])
+    return None
+
+
+def _has_code(major: int, capability: tuple[int, ...] | None) -> bool:
+    """Whether wheels for a CUDA version have code that runs on a card."""
+    lowest, highest = CAPABILITIES[major]
+    return capability is None or (capability >= lowest and (highest is None or capability <= highest))
+
+
+def _driver(card: Accelerator) -> tuple[int, ...] | None:
+    numbers = version(card.driver)
+    return None if numbers is None or numbers < SMALLEST_DRIVER else numbers
+
+
+def _rocm(card: Accelerator, machine: Machine, here: Installed) -> Remedy | None:
+    """None where ROCm isn't there or not for this card: Vulkan needs much less."""
+    if is_windows(machine):
+        if card.architecture in HIP_RADEON_TARGETS and _has_wheels(machine, here, None):
+            return Remedy(_wheel(machine, here, "hip-radeon"), "AMD's current driver", "ROCm")
+        return None
+    if here.rocm is None or here.rocm < OLDEST_ROCM or card.architecture not in ROCM_TARGETS:
+        return None
+    if ROCM_WHEEL <= here.rocm < (ROCM_WHEEL[0] + 1,) and _has_wheels(machine, here, GPU_GLIBC):
+        return Remedy(_wheel(machine, here, f"rocm{ROCM_WHEEL[0]}{ROCM_WHEEL[1]}"), None, "ROCm")
+    return _hip_source(card, machine, here)
+
+
+def _hip_source(card: Accelerator, machine: Machine, here: Installed) -> Remedy | None:
+    """For all of the machine's AMD cards that are of a known kind; None where ``card`` is not."""
+    named = {one.architecture or "" for one in machine.accelerators if one.vendor == "AMD"}
+    targets = sorted(name for name in named if re.fullmatch("gfx[0-9a-f]{3,4}", name))
+    if is_windows(machine) or card.architecture not in targets:
+        return None
+    compiler = 'HIPCXX="$(hipconfig -l)/clang" HIP_PATH="$(hipconfig -R)"'  # llama.cpp's docs/build.md
+    command = source(machine, here, f"-DGGML_HIP=on -DAMDGPU_TARGETS={';'.join(targets)}")
+    return Remedy(f"{compiler} {command}", "ROCm with its development packages", "ROCm")
+
+
+def vulkan(machine: Machine, here: Installed) -> Remedy:
+    if not _has_wheels(machine, here, VULKAN_GLIBC):
+        return _vulkan_source(machine, here)
+    needs = None if is_windows(machine) else VULKAN_LIBRARIES
+    return Remedy(_wheel(machine, here, "vulkan"), needs, "Vulkan")
+
+
+def _vulkan_source(machine: Machine, here: Installed) -> Remedy:
+    needs = f"{COMPILER} and the Vulkan SDK" if is_windows(machine) else VULKAN_TOOLS
+    return Remedy(source(machine, here, "-DGGML_VULKAN=on"), needs, "Vulkan")
+
+
+def _metal(machine: Machine, here: Installed) -> Remedy:
+    """Without a wheel the plain build will do: llama-cpp-python's CMakeLists.txt turns Metal on for every Mac."""
+    if machine.cpu.arch == "arm64":
+        return Remedy(_wheel(machine, here, "metal"), None, "MTL")
+    return Remedy(source(machine, here), COMPILER, "MTL")
+
+
+def _takes(card: Accelerator) -> tuple[int, ...] | None:
+    """The version of CUDA that the driver takes, from "CUDA 12.4"."""
+    name, _, number = (card.api_version or "").partition(" ")
+    return version(number) if name == "CUDA" else None
+
+
+def _has_wheels(machine: Machine, here: Installed, glibc: tuple[int, int] | None) -> bool:
+    fits = glibc is None or here.glibc is None or is_windows(machine) or here.glibc >= glibc
+    return fits and machine.cpu.arch.lower() in WHEEL_MACHINES
+
+
+def _wheel(machine: Machine, here: Installed, index: str) -> str:
+    return _pip(machine, here, "--only-binary", PACKAGE, "--index-url", f"{INDEX}/{index}")
+
+
+def source(machine: Machine, here: Installed, flags: str = "") -> str:
+    command = _pip(machine, here, "--no-binary", PACKAGE)
+    if not flags:
+        return command
+    return f'$env:CMAKE_ARGS = "{flags}"; {command}' if is_windows(machine) else f'CMAKE_ARGS="{flags}" {command}'
+
+
+def _pip(machine: Machine, here: Installed, *options: str) -> str:
+    """``--no-cache-dir``: pip keeps what it built under the version alone, whatever it was built with."""
+    words: Sequence[str] = ("-m", "pip", "install", "--force-reinstall", "--no-deps", "--no-cache-dir", *options)
+    return f'{program(here.python, machine)} {" ".join(words)} "{REQUIREMENT}"'
+
+
+def program(executable: str, machine: Machine) -> str:
+    if not is_windows(machine):
+        return shlex.quote(executable)
+    plain = re.fullmatch(r"[\w.:\\/-]+", executable)
+    return executable if plain else "& '" + executable.replace("'", "''") + "'"
+
+
+def is_windows(machine: Machine) -> bool:
+    return machine.os.startswith("Windows")
+
+
+def _is_mac(machine: Machine) -> bool:
+    return machine.os.startswith(("macOS", "Darwin"))
+
+
+def version(text: str | None) -> tuple[int, ...] | None:
+    """The numbers at the beginning: "535.183.01" is (535, 183, 1). None if there are none."""
+    found = re.match(r"[0-9]{1,6}(\.[0-9]{1,6})*", (text or "").strip())
+    return tuple(int(part) for part in found[0].split(".")) if found else None

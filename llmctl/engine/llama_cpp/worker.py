@@ -1,0 +1,186 @@
+"""The child process: llama.cpp behind an OpenAI-compatible address on loopback.
+
+Runs as ``python -m llmctl.engine.llama_cpp.worker PID``, with the number of the process that has started it. The job
+arrives as one JSON line on stdin (so the token is never in argv or environment), the answer leaves as one on stdout:
+``{"ready": {...}}``, ``{"missing": ...}`` or ``{"failed": ..., "log": [...]}``. When the parent is gone, so is the
+worker: the kernel ends it (Linux), and its stdin closes.
+
+It serves one client, its parent. The standard library's HTTP server does for that: it starts in milliseconds, and
+the thread that decodes writes each piece to the socket itself, which keeps decoding at llama.cpp's own speed. The
+gateway for other programs is a different thing.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import os
+import sys
+import threading
+from collections import deque
+from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+from llmctl import child
+from llmctl.engine.llama_cpp.request import RefusedError, read
+
+if TYPE_CHECKING:
+    from llmctl.engine.llama_cpp.model import Model
+    from llmctl.engine.llama_cpp.request import ChatRequest
+
+BODY_LIMIT_BYTES = 64 << 20
+
+
+def handler(model: Model, token: str) -> type[BaseHTTPRequestHandler]:
+    """The request handler for ``model``, open to whoever brings ``token``."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        timeout = 600
+        _started = False
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Nothing is logged: paths and bodies are the user's business."""
+
+        def do_GET(self) -> None:
+            if not self._allowed():
+                return
+            if self.path == "/v1/models":
+                self._json(200, {"object": "list", "data": [{"id": model.name, "object": "model"}]})
+            else:
+                self._json(404, {"error": {"message": "not found", "code": "not_found"}})
+
+        def do_POST(self) -> None:
+            if not self._allowed():
+                return
+            if self.path != "/v1/chat/completions":
+                self._json(404, {"error": {"message": "not found", "code": "not_found"}})
+                return
+            try:
+                request = read(self._body())
+            except RefusedError as error:
+                self._json(error.status, error.body)
+                return
+            self._stream(request)
+
+        def _body(self) -> bytes:
+            """Raises RefusedError for a body of unknown length, or of too much."""
+            length = self.headers.get("Content-Length", "")
+            if length.isdecimal() and len(length) < 20 and int(length) <= BODY_LIMIT_BYTES:
+                return self.rfile.read(int(length))
+            self.close_connection = True
+            raise RefusedError(
+                400, "invalid_request", f"Content-Length must be given, of {BODY_LIMIT_BYTES:,} bytes at most"
+            )
+
+        def _stream(self, request: ChatRequest) -> None:
+            """Server-sent events. The status line waits for the first chunk, so that a refusal has its own."""
+            try:
+                for chunk in model.stream(request):
+                    self._start()
+                    self._event(json.dumps(chunk))
+                self._event("[DONE]")
+                self._end()
+            except RefusedError as error:
+                self._json(error.status, error.body)
+            except (BrokenPipeError, ConnectionResetError):
+                self.close_connection = True  # the client has gone; closing the generator stops the decoding
+            except Exception as error:  # noqa: BLE001  # whatever decoding raises is told where the client listens
+                self.close_connection = True
+                body = {"error": {"message": f"decoding failed: {error}", "code": "decoding"}}
+                if not self._started:
+                    self._json(500, body)
+                    return
+                self._event(json.dumps(body))
+                self._end()
+
+        def _start(self) -> None:
+            if self._started:
+                return
+            self._started = True
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+
+        def _end(self) -> None:
+            self._started = False  # another request may follow
+            self.wfile.write(b"0\r\n\r\n")
+
+        def _event(self, data: str) -> None:
+            event = f"data: {data}\n\n".encode()
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(event), event))
+
+        def _allowed(self) -> bool:
+            given = self.headers.get("Authorization", "")
+            if hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+                return True
+            self.close_connection = True
+            self._json(401, {"error": {"message": "wrong token", "code": "unauthorized"}})
+            return False
+
+        def _json(self, status: int, body: Mapping[str, Any]) -> None:
+            data = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            if self.close_connection:
+                self.send_header("Connection", "close")
+            self.end_headers()
+            self.wfile.write(data)
+
+    return Handler
+
+
+def main() -> int:
+    child.end_with_parent(int(sys.argv[1]))
+    # Whatever a library prints on stdout must not get between our lines.
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def say(message: Mapping[str, Any]) -> None:
+        channel.write(json.dumps(message) + "\n")
+        channel.flush()
+
+    try:
+        import llama_cpp  # noqa: F401  # before the job comes: the parent is still planning
+
+        from llmctl.engine.llama_cpp.model import Model
+        from llmctl.engine.llama_cpp.template import Renderer
+    except (ImportError, OSError, RuntimeError) as error:
+        say({"missing": str(error)})
+        return 1
+    renderer = Renderer()
+    line = sys.stdin.readline()
+    if not line:
+        return 0
+    job = json.loads(line)
+
+    def leave_with_the_parent() -> None:
+        sys.stdin.read()
+        os._exit(0)
+
+    threading.Thread(target=leave_with_the_parent, daemon=True).start()
+    errors: deque[str] = deque(maxlen=20)
+    try:
+        model = Model(job, errors, renderer)
+    except Exception as error:  # noqa: BLE001  # whatever llama-cpp-python raises is told, not thrown
+        say({"failed": str(error), "log": list(errors)})
+        return 1
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler(model, job["token"]))
+    say(
+        {
+            "ready": {
+                "port": server.server_address[1],
+                "chat_template": model.has_chat_template,
+                "build": model.build,
+            }
+        }
+    )
+    server.serve_forever()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

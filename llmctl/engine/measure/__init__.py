@@ -1,0 +1,1 @@
+"""How fast the engine's kernels are on this machine."""

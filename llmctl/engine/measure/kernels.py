@@ -1,0 +1,210 @@
+"""How fast the engine's own kernels are on this machine: measured once, then remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from llmctl.errors import EngineError
+from llmctl.files import measured_cache
+from llmctl.files.decode import MismatchError, decode
+from llmctl.host import Host
+from llmctl.planner import kernel_rows
+from llmctl.types.machine import Accelerator, Cpu, EngineInfo, Kernels, Machine
+
+SUBJECT = "kernels"
+IDENTITY = frozenset({"weight_type", "repacked", "kv_type", "flash", "threads"})  # fields that tell rows apart
+METHOD = 2  # of measuring: what an earlier one left behind is not read
+KERNELS = "the engine's kernels"
+USUAL_TYPES = ("Q4_K", "Q6_K", "Q8_0", "Q4_0", "Q5_K", "F16", "Q4_1")  # the last one is the starter's
+WEIGHT_TYPES = (
+    *(*USUAL_TYPES, "Q5_0", "MXFP4", "IQ4_NL", "IQ4_XS", "Q3_K", "Q2_K", "BF16", "Q5_1", "IQ3_S", "IQ3_XXS"),
+)
+QUICK_S = 1.6  # for the usual types; twice that while other programs disturb it, and a second to begin
+BUDGET_S = 4.0  # for all of them, likewise
+COMPLETING_S = 0.8  # at most, for what was disturbed the last time: every command tries until it is there
+DEADLINE_S = 30.0  # a small board takes its time to import the engine and to fill the working set
+WORKING_SET_BYTES = 256 << 20
+LARGEST_SET_BYTES = 2 << 30
+SMALLEST_SET_BYTES = 64 << 20  # holds a matrix of every type
+DEVICE_SET_BYTES = 512 << 20  # beyond the largest cache of a GPU, 128 MB
+DEVICE_BUDGET_S = 1.0
+DEVICE_DEADLINE_S = 60.0  # drivers that compile their kernels at the first use take their time
+BEYOND_CACHE = 4  # times the last cache, so that at most a quarter of a pass could come from it
+BARELY_BEYOND_CACHE = 2
+SHARE_OF_AVAILABLE = 6  # there may be two buffers of that size, and this is a measurement, not the main job
+
+
+def cached(host: Host, machine: Machine, engine: EngineInfo) -> Kernels | None:
+    """The rates measured earlier for this processor, number of threads and engine build; None if there are none."""
+    return _remembered(host, _key(machine, engine))
+
+
+def complete(machine: Machine, weight_types: Sequence[str] = USUAL_TYPES) -> bool:
+    """Whether all of ``machine``'s kernels have been measured, and undisturbed. On a busy machine that can take more
+    than one attempt."""
+    kernels = machine.kernels
+    if kernels is None or uncertain_figures(kernels):
+        return False
+    usable, counts = machine.cpu.usable_threads, set(thread_counts(machine.cpu))
+    with_all = {rate.weight_type for rate in kernels.matrices if rate.threads == usable}
+    rest = all(
+        any(rate.threads == usable for rate in rates)
+        for rates in (kernels.experts, kernels.attention, kernels.overheads)
+    )
+    return rest and with_all.issuperset(weight_types) and counts <= {rate.threads for rate in kernels.matrices}
+
+
+def uncertain_figures(kernels: Kernels) -> int:
+    """How many figures no undisturbed pass stands for."""
+    return figures(kernels) - len(kernel_rows.measured(kernels).certain)
+
+
+def figures(kernels: Kernels) -> int:
+    """How many there are in all rows."""
+    rows = (row for group in kernel_rows.ROWS for row in getattr(kernels, group))
+    return sum(len(kernel_rows.rates_of(type(row))) for row in rows)
+
+
+def measure(
+    host: Host,
+    machine: Machine,
+    engine: EngineInfo,
+    *,
+    weight_types: Sequence[str] = USUAL_TYPES,
+    again: bool = False,
+    budget_s: float | None = None,
+    deadline_s: float = DEADLINE_S,
+) -> Kernels:
+    """Measures ``weight_types`` in a child process if they are not all known undisturbed (or ``again``), and remembers
+    it.
+
+    Decoding is matrix x vector over a working set beyond the last cache, prefill is matrix x 512 columns; see
+    ``matmul`` and ``attention`` for the methods. Returns all that is known afterwards, which may not be ``complete``.
+    What was known stays unless it was slower, or all of it was measured ``again`` and nothing disturbed that.
+    Raises EngineError when memory is too small, the engine fails, or nothing is known because other programs disturbed
+    every pass.
+    """
+    known = cached(host, machine, engine)
+    if known is not None and not again and complete(replace(machine, kernels=known), weight_types):
+        return known
+    certain = [] if again or known is None else _certain_rows(known)
+    question = {
+        "weight_types": list(weight_types),
+        "threads": thread_counts(machine.cpu),
+        "working_set_bytes": working_set_bytes(machine.memory.available_bytes, machine.cpu.last_cache_bytes),
+        "device": None,
+        "budget_s": budget_s or _budget_s(weight_types, certain),
+        "known": certain,
+    }
+    new = _asked(host, question, deadline_s, KERNELS)
+    instead = known is None or (again and complete(replace(machine, kernels=new), weight_types))
+    found = kernel_rows.joined(Kernels(()) if instead or known is None else known, new)
+    if not any(rate > 0 for known in kernel_rows.measured(found) for rate in known.values()):
+        raise EngineError(
+            f"{KERNELS} can't be measured: other programs keep the processor busy",
+            hint="llmctl doctor --measure",
+        )
+    measured_cache.write(SUBJECT, _key(machine, engine), asdict(found))
+    return found
+
+
+def _budget_s(weight_types: Sequence[str], certain: Sequence[object]) -> float:
+    whole_s = QUICK_S if set(weight_types) <= set(USUAL_TYPES) else BUDGET_S
+    return min(whole_s, COMPLETING_S) if certain else whole_s
+
+
+def _certain_rows(kernels: Kernels) -> list[dict[str, object]]:
+    """What need not be measured, as ``microbench.measure`` takes it: what tells the rows apart."""
+    groups = {group: getattr(kernels, group) for group in kernel_rows.ROWS}
+    return [
+        {"group": group, **{name: value for name, value in asdict(row).items() if name in IDENTITY}}
+        for group, rows in groups.items()
+        for row in rows
+        if not row.uncertain
+    ]
+
+
+def measure_device(host: Host, card: Accelerator, engine: EngineInfo, *, again: bool = False) -> Kernels:
+    """The matrix kernels of a GPU that the engine can use, for all weight types that it has kernels for; measured in a
+    child process and remembered. Raises EngineError."""
+    assert card.engine_device is not None, "the engine lists it"
+    known = None if again else cached_device(host, card, engine)
+    if known is not None:
+        return known
+    free_bytes = card.memory_free_bytes or 0
+    if free_bytes < 2 * DEVICE_SET_BYTES:
+        raise EngineError(
+            f"{card.name} can't be measured: that takes {2 * DEVICE_SET_BYTES:,} bytes of its memory, "
+            f"{free_bytes:,} are free"
+        )
+    question = {
+        "weight_types": WEIGHT_TYPES,
+        "threads": [],
+        "working_set_bytes": DEVICE_SET_BYTES,
+        "device": card.engine_device,
+        "budget_s": DEVICE_BUDGET_S,
+    }
+    found = _asked(host, question, DEVICE_DEADLINE_S, card.name)
+    if not found.matrices:
+        raise EngineError(f"{card.name} can't be measured: the engine has no kernels for it", hint="llmctl doctor")
+    measured_cache.write(SUBJECT, _device_key(card, engine), asdict(found))
+    return found
+
+
+def cached_device(host: Host, card: Accelerator, engine: EngineInfo) -> Kernels | None:
+    """What was measured earlier of this card with this build; None if nothing was."""
+    return _remembered(host, _device_key(card, engine))
+
+
+def _remembered(host: Host, key: tuple[object, ...]) -> Kernels | None:
+    value = measured_cache.read(SUBJECT, key) if host.live else None
+    try:
+        return None if value is None else decode(Kernels, value, SUBJECT)
+    except MismatchError:
+        return None  # written by another version of ours
+
+
+def _asked(host: Host, question: Mapping[str, Any], deadline_s: float, what: str) -> Kernels:
+    reply = host.ask("llmctl.engine.measure.microbench", question, deadline_s=deadline_s)
+    if reply.data is None:
+        raise EngineError(f"{what} can't be measured: the engine {reply.why}", hint="llmctl doctor")
+    try:
+        return decode(Kernels, reply.data, SUBJECT)
+    except MismatchError as error:
+        raise EngineError(f"{what} can't be measured: {error}", hint="llmctl doctor") from error
+
+
+def thread_counts(cpu: Cpu) -> tuple[int, ...]:
+    """Numbers of threads worth trying, the usual one first: all usable cores, the fast ones, three quarters and half of
+    them. More than there are cores slow llama.cpp down, as its threads wait for each other at every layer."""
+    usable = cpu.usable_threads
+    fewer = {min(usable, cpu.performance_cores or usable), usable * 3 // 4, usable // 2} - {0, usable}
+    return (usable, *sorted(fewer, reverse=True))
+
+
+def working_set_bytes(available_bytes: int, last_cache_bytes: int | None) -> int:
+    """Bytes to stream per pass: beyond the last cache, yet a small share of the memory that is free.
+
+    Raises EngineError when there is no such size.
+    """
+    last_cache = last_cache_bytes or 0
+    wanted = min(max(WORKING_SET_BYTES, BEYOND_CACHE * last_cache), LARGEST_SET_BYTES)
+    size = min(wanted, available_bytes // SHARE_OF_AVAILABLE)
+    least = max(SMALLEST_SET_BYTES, BARELY_BEYOND_CACHE * last_cache if last_cache < LARGEST_SET_BYTES // 4 else 0)
+    if size < least:
+        raise EngineError(
+            f"{KERNELS} can't be measured: that takes {least * SHARE_OF_AVAILABLE:,} bytes of free memory, "
+            f"there are {available_bytes:,}"
+        )
+    return size
+
+
+def _device_key(card: Accelerator, engine: EngineInfo) -> tuple[object, ...]:
+    return (card.engine_device, card.name, card.id, card.driver, engine.name, engine.version, engine.build)
+
+
+def _key(machine: Machine, engine: EngineInfo) -> tuple[object, ...]:
+    cpu = machine.cpu
+    return (METHOD, cpu.name, cpu.usable_threads, engine.name, engine.version, engine.build, *engine.features)

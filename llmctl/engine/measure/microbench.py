@@ -1,0 +1,159 @@
+"""Times the engine's own kernels. Runs as ``python -m llmctl.engine.measure.microbench``; ``kernels`` asks it.
+
+What is timed are ggml's operations with weights where llama.cpp itself would put them: as they lie in the file and, of
+the types that this build lays out anew for this processor, so as well.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llmctl import child
+from llmctl.engine.measure.attention import PREFILL_TOKENS, SHARING, attending
+from llmctl.engine.measure.ggml import TYPES
+from llmctl.engine.measure.matmul import PREFILL_COLUMNS, WIDTH, products, repacked_layout, routed_products, supported
+from llmctl.engine.measure.workbench import Place, Trial, Workbench
+
+THREADS_TYPES = ("Q4_K", "Q8_0")  # what other numbers of threads are tried with
+ROUTED_TYPES = ("Q4_K",)
+CACHES = (("F16", False), ("F16", True), ("Q8_0", True))  # type, flash attention
+NODES = 256
+PASSES = 4
+DEVICE_MATRICES = 8
+LONGEST = 2.0  # times the budget, while passes are disturbed
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the answer: ``fields`` that say what is timed, and the trials that fill the others."""
+
+    group: str
+    fields: Mapping[str, Any]
+    trials: Mapping[str, Trial]
+
+    @property
+    def certain(self) -> bool:
+        return all(trial.certain for trial in self.trials.values())
+
+    def document(self) -> dict[str, Any]:
+        rates = {name: trial.rate for name, trial in self.trials.items()}
+        return {
+            **self.fields,
+            **rates,
+            "uncertain": [name for name, trial in self.trials.items() if not trial.certain],
+        }
+
+
+def measure(question: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """``weight_types``, ``threads`` (all numbers to try, the usual one first), ``working_set_bytes``, ``budget_s``,
+    ``device`` (by ggml's name, None for the processor) and ``known`` (rows that need not be measured: their group and
+    what tells them apart) in; out the lists of ``Kernels``.
+
+    Rounds over everything until the budget is used, the best pass counting; then, for as long again at the most, over
+    what has had no undisturbed pass. What never had one is named in its row's ``uncertain``.
+    """
+    begun, budget_s = time.perf_counter(), float(question["budget_s"])
+    bench = Workbench(int(question["working_set_bytes"]), question["device"])
+    if question["device"] is None:
+        made = _rows(bench, question["weight_types"], question["threads"], question.get("known", ()))
+    else:
+        made = _device_rows(bench, question["weight_types"])
+    # On a busy machine passes with fewer threads are the ones that find a free core.
+    rows = sorted(made, key=lambda row: int(row.fields["threads"]))
+
+    def spent_s() -> float:
+        return time.perf_counter() - begun
+
+    def time_left() -> bool:
+        """A device has no rounds cut short: its rates are not filled in."""
+        return question["device"] is not None or spent_s() < LONGEST * budget_s
+
+    _round(bench, rows, time_left)
+    while spent_s() < budget_s:
+        _round(bench, rows, time_left)
+    while spent_s() < LONGEST * budget_s and (disturbed := [row for row in rows if not row.certain]):
+        _round(bench, disturbed, time_left)
+    groups = ("matrices", "experts", "attention", "overheads")
+    return {group: [row.document() for row in rows if row.group == group] for group in groups}
+
+
+def _round(bench: Workbench, rows: Sequence[Row], time_left: Callable[[], bool]) -> None:
+    """One pass of everything, as far as there is time."""
+    for row in rows:
+        for trial in row.trials.values():
+            if not time_left():
+                return
+            bench.run(trial)
+
+
+def _rows(
+    bench: Workbench, weight_types: Sequence[str], threads: Sequence[int], known: Sequence[Mapping[str, Any]]
+) -> Iterator[Row]:
+    scratch, usual = bench.scratch(), threads[0]
+
+    def wanted(group: str, fields: Mapping[str, Any]) -> bool:
+        return {"group": group, **fields} not in known
+
+    for weight_type in weight_types:
+        repacked = repacked_layout(bench, weight_type)
+        for layout in filter(None, (repacked, bench.plain)):
+            about = {"weight_type": weight_type, "repacked": layout is not bench.plain}
+            for count in threads if weight_type in THREADS_TYPES else (usual,):
+                fields = {**about, "threads": count}
+                if wanted("matrices", fields):
+                    yield _row("matrices", fields, *products(bench, scratch, weight_type, layout, count))
+            fields = {**about, "threads": usual}
+            if weight_type in ROUTED_TYPES and wanted("experts", fields):
+                yield _row("experts", fields, *routed_products(bench, scratch, weight_type, layout, usual))
+    for kv_type, flash in CACHES:
+        fields = {"kv_type": kv_type.lower(), "flash": flash, "threads": usual}
+        if wanted("attention", fields):
+            yield Row("attention", fields, _attention(bench, scratch, kv_type, flash, usual))
+    for count in threads:
+        if wanted("overheads", {"threads": count}):
+            nodes = _additions(bench, scratch, count, tokens=1, count=NODES)
+            elements = _additions(bench, scratch, count, tokens=PREFILL_COLUMNS, count=PASSES)
+            yield Row("overheads", {"threads": count}, {"nodes_per_s": nodes, "elements_per_s": elements})
+
+
+def _device_rows(bench: Workbench, weight_types: Sequence[str]) -> Iterator[Row]:
+    scratch = bench.scratch()
+    for weight_type in weight_types:
+        if supported(bench, weight_type):
+            about = {"weight_type": weight_type, "repacked": False, "threads": 0}
+            both = products(bench, scratch, weight_type, bench.plain, 0, prefill_matrices=DEVICE_MATRICES)
+            yield _row("matrices", about, *both)
+
+
+def _row(group: str, fields: Mapping[str, Any], decode: Trial, prefill: Trial) -> Row:
+    return Row(group, fields, {"decode_bytes_per_s": decode, "prefill_flop_per_s": prefill})
+
+
+def _attention(bench: Workbench, scratch: Place, kv_type: str, flash: bool, threads: int) -> dict[str, Trial]:
+    def trial(sharing: int, tokens: int) -> Trial:
+        return attending(bench, scratch, kv_type, flash=flash, threads=threads, sharing=sharing, tokens=tokens)
+
+    return {
+        "alone_bytes_per_s": trial(1, 1),
+        "shared_bytes_per_s": trial(SHARING, 1),
+        "prefill_flop_per_s": trial(SHARING, PREFILL_TOKENS),
+    }
+
+
+def _additions(bench: Workbench, scratch: Place, threads: int, *, tokens: int, count: int) -> Trial:
+    """Additions one after the other, each of the sum so far: for one token they measure what it costs to begin an
+    operation, and for the threads to wait for each other at its end."""
+
+    context = bench.context()
+    one, other = (scratch.put(bench.ggml.new_tensor_2d(context, TYPES["F32"], WIDTH, tokens)) for _ in range(2))
+    for _ in range(count):
+        one = scratch.put(bench.ggml.add(context, one, other))
+    return bench.trial(threads, count if tokens == 1 else count * tokens * WIDTH, [(context, [one])])
+
+
+if __name__ == "__main__":
+    sys.exit(child.answer(measure))

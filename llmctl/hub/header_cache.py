@@ -1,0 +1,49 @@
+"""What was learnt of files that are elsewhere: headers and lists of files, under the cache folder, within a bound."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from llmctl import paths
+from llmctl.files import atomic
+
+MOST_BYTES = 256 << 20  # some forty headers with a large vocabulary
+
+
+def place(name: str) -> Path:
+    """Where ``name``, which has no folder in it, is kept if it is."""
+    return paths.cache_dir() / "remote" / name
+
+
+def write(name: str, raw: bytes | bytearray) -> None:
+    """Keeps ``raw``, and lets go what nobody has used for longest if it is too much. Who can't write keeps nothing."""
+    file = place(name)
+    with suppress(OSError):
+        atomic.write(file, raw)
+        _let_go(file)
+
+
+def used(file: Path) -> None:
+    """Notes that ``file`` is of use; its time of change stays, by which others know it."""
+    with suppress(OSError):
+        os.utime(file, ns=(time.time_ns(), file.stat().st_mtime_ns))
+
+
+def _let_go(newest: Path) -> None:
+    """Removes the files that were used last before all others, until the rest is within MOST_BYTES."""
+    found = []
+    for file in newest.parent.iterdir():
+        with suppress(OSError):  # another process has removed it
+            about = file.stat()
+            found.append((about.st_atime_ns, about.st_size, file))
+    total_bytes = sum(size for _, size, _ in found)
+    for _, size, file in sorted(found):
+        if total_bytes <= MOST_BYTES:
+            return
+        if file != newest:
+            with suppress(OSError):
+                file.unlink()
+                total_bytes -= size

@@ -1,0 +1,1 @@
+"""Machines that somebody wrote down: documents, tables of devices, what-if."""

@@ -1,0 +1,1 @@
+"""Graphics processors, by vendor and driver, merged into one list."""

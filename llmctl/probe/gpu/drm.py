@@ -1,0 +1,222 @@
+"""Graphics cards as the kernel lists them in sysfs: that one is there, what drives it, and whether we may use it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llmctl.host import Host
+from llmctl.probe.gpu import pci_ids
+from llmctl.probe.system import container
+from llmctl.probe.text import line, pairs, whole
+from llmctl.types.machine import Note
+
+VENDORS = {"1002": "AMD", "8086": "Intel", "10de": "NVIDIA"}  # PCI vendor numbers of GPUs that llama.cpp can use
+MODULES = {"AMD": "amdgpu", "Intel": "i915 xe"}  # xe has Intel's GPUs from 2024 on (Lunar Lake, Battlemage)
+VIRTUAL_MACHINE = ("vfio-pci", "pci-stub", "pciback", "xen-pciback")  # drivers that keep a device for one
+
+JOIN = {  # what lets the user of a container into the group that the device files belong to
+    "docker": "--group-add $(getent group render | cut -d: -f3)",
+    "podman": "--group-add keep-groups",
+}
+IN_THE_POD = "securityContext: {supplementalGroups: [GID]}   (in the pod; GID: getent group render, on its node)"
+
+ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
+PCI_ID = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}")
+DRIVER = re.compile(r"[a-z0-9_-]{1,32}")
+VERSION = re.compile(r"[0-9][0-9A-Za-z._~+-]{0,31}")
+
+MOST_BYTES = 1 << 50  # beyond any memory: such a number is not one that a driver wrote
+MOST_WATTS = 5000
+# In transfers per second: PCI Express Base Specification, as pci_speed_string() in drivers/pci/probe.c writes them
+GENERATIONS = {"2.5": 1, "5.0": 2, "8.0": 3, "16.0": 4, "32.0": 5, "64.0": 6}
+SIZES, DRIVER_FIELD = slice(10, 17), 17  # of the fields of a line in /proc/bus/pci/devices
+HEXADECIMAL = re.compile(r"[0-9a-f]{1,16}")
+SMALLEST_WINDOW_BYTES = 256 << 20  # a GPU's window onto its memory; the audio and USB functions on a card have less
+
+
+@dataclass(frozen=True, slots=True)
+class DrmCard:
+    """A GPU of AMD, Intel or NVIDIA that a kernel driver has taken, nouveau included.
+
+    ``card`` is its folder, "/sys/class/drm/card0", whose ``device`` is the PCI function; ``address`` that function's
+    ("0000:03:00.0", lower case), or "card0" where there is none. ``pci_id`` is "1002:747e".
+    """
+
+    card: str
+    address: str
+    vendor: str
+    pci_id: str | None
+    driver: str | None
+
+
+def cards(host: Host) -> tuple[DrmCard, ...]:
+    """Every GPU of a known vendor under /sys/class/drm, in the kernel's order. Costs one listing where there is none.
+
+    The order is that in which drivers took them: neither that of PCI addresses nor that of CUDA, ROCm or Vulkan.
+    """
+    named = (re.fullmatch(r".*/card(\d{1,4})", card) for card in host.glob("/sys/class/drm/card*"))
+    found: dict[str, DrmCard] = {}
+    for match in sorted((one for one in named if one), key=lambda one: int(one[1])):  # card0-HDMI-A-1 is a connector
+        card = match[0]
+        vendor = VENDORS.get(line(host.read(f"{card}/device/vendor")).lower().removeprefix("0x"))
+        if vendor is None:
+            continue
+        told = pairs(host.read(f"{card}/device/uevent"), "=")
+        address = told.get("PCI_SLOT_NAME", "").lower()
+        pci_id = told.get("PCI_ID", "").lower()
+        driver = told.get("DRIVER", "")
+        one = DrmCard(
+            card=card,
+            address=address if ADDRESS.fullmatch(address) else card.rpartition("/")[2],
+            vendor=vendor,
+            pci_id=pci_id if PCI_ID.fullmatch(pci_id) else None,
+            driver=driver if DRIVER.fullmatch(driver) else None,
+        )
+        found.setdefault(one.address, one)
+    return tuple(found.values())
+
+
+@dataclass(frozen=True, slots=True)
+class BusDevice:
+    """A function on the PCI bus. ``address`` is without the domain, "03:00.0", which the file does not tell;
+    ``window_bytes`` is the largest part of it that the processor sees. ``driver`` is None if it has none."""
+
+    address: str
+    pci_id: str
+    driver: str | None
+    window_bytes: int
+
+
+def on_the_bus(host: Host) -> tuple[BusDevice, ...]:
+    """The devices of those vendors, whoever drives them, from /proc/bus/pci/devices: bus and devfn, vendor and device,
+    interrupt, seven addresses, seven sizes, driver (show_device() in drivers/pci/proc.c)."""
+    found = []
+    for text in (host.read("/proc/bus/pci/devices") or "").splitlines():
+        fields = [field.strip().lower() for field in text.split("\t")]
+        if len(fields) <= DRIVER_FIELD or not all(HEXADECIMAL.fullmatch(field) for field in fields[:DRIVER_FIELD]):
+            continue
+        place, numbers, driver = int(fields[0], 16), fields[1], fields[DRIVER_FIELD]
+        if len(numbers) == 8 and numbers[:4] in VENDORS and place <= 0xFFFF:
+            found.append(
+                BusDevice(
+                    address=f"{place >> 8:02x}:{place >> 3 & 0x1F:02x}.{place & 7}",
+                    pci_id=f"{numbers[:4]}:{numbers[4:]}",
+                    driver=driver if DRIVER.fullmatch(driver) else None,
+                    window_bytes=max(int(field, 16) for field in fields[SIZES]),
+                )
+            )
+    return tuple(found)
+
+
+def strays(host: Host, vendor: str) -> tuple[Note, ...]:
+    """A note for each GPU of ``vendor`` that no graphics driver has taken, so that DRM does not list it: kept for a
+    virtual machine, or too new for this kernel. The bus tells no classes: what has a large window is a GPU, and of
+    Intel's devices what is also called one."""
+    notes = []
+    for one in on_the_bus(host):
+        idle = one.driver is None or one.driver in VIRTUAL_MACHINE
+        if VENDORS[one.pci_id[:4]] != vendor or not idle or one.window_bytes < SMALLEST_WINDOW_BYTES:
+            continue
+        name = pci_ids.name(host, one.pci_id)
+        if vendor == "Intel" and not re.search(r"Graphics|\bArc\b", name or ""):
+            continue
+        gpu = f"{vendor}: {name or 'a GPU'} ({one.pci_id} at {one.address})"
+        if one.driver:
+            notes.append(Note(f"{gpu} is kept for a virtual machine ({one.driver})"))
+        else:
+            message = f"{gpu} has no driver: this kernel may be too old for it"
+            notes.append(Note(message, f"sudo modprobe -a {MODULES[vendor]}"))
+    return tuple(notes)
+
+
+def reachable(
+    host: Host, found: Sequence[DrmCard], control: str | None = None
+) -> tuple[tuple[DrmCard, ...], tuple[Note, ...]]:
+    """The cards that this container was given (all of them, if it was given none: somebody forgot), and notes with
+    what lets us through to their device files. ``control`` is another such file, needed for all."""
+    if not found:
+        return (), ()
+    vendor = found[0].vendor
+    files = {one: _device_file(host, one) for one in found}
+    here = tuple(one for one in found if files[one] is None or host.exists(files[one] or ""))
+    missing = files[found[0]] if not here else control if control and not host.exists(control) else None
+    notes = []
+    if missing:
+        message = f"{vendor}: the driver is loaded, but there is no {missing}: this container was started without "
+        notes.append(Note(message + ("its GPU" if not here else "it"), _start(host, found[0], control)))
+    if 0 < len(here) < len(found):
+        others = ", ".join(one.address for one in found if one not in here)
+        notes.append(Note(f"{vendor}: this container was not given {others}"))
+    wanted = [file for file in (control, *(files[one] for one in here)) if file and host.exists(file)]
+    denied = [file for file in wanted if not host.readable(file)]
+    if denied:
+        notes.append(Note(f"{vendor}: you may not open {', '.join(denied)}", _join(host, control)))
+    return here or tuple(found), tuple(notes)
+
+
+def _start(host: Host, card: DrmCard, control: str | None) -> str | None:
+    """What starts this container with its GPU. One without a mark is taken for Docker's."""
+    place = container(host) or "docker"
+    if place == "kubernetes":  # the names that AMD's and Intel's device plugins give
+        resource = "amd.com/gpu" if card.vendor == "AMD" else f"gpu.intel.com/{card.driver}"
+        return f"resources: {{limits: {{{resource}: 1}}}}   (in the container's part of the pod)"
+    if place == "lxc":
+        return "lxc config device add NAME gpu gpu"
+    return f"{place} run {_devices(control)} IMAGE" if place in JOIN else None
+
+
+def _join(host: Host, control: str | None) -> str:
+    """What lets this user open the GPU's files."""
+    place = container(host) or ""
+    if place == "kubernetes":
+        return IN_THE_POD
+    if place in JOIN:
+        return f"{place} run {_devices(control)} {JOIN[place]} IMAGE"
+    return "sudo usermod -aG render,video $USER   then log in anew"
+
+
+def _devices(control: str | None) -> str:
+    return " ".join(f"--device {file}" for file in (control, "/dev/dri") if file)
+
+
+def _device_file(host: Host, card: DrmCard) -> str | None:
+    """The file that programs open to compute on it, None if it has none (display only)."""
+    names = (name.rpartition("/")[2] for name in host.glob(f"{card.card}/device/drm/renderD*"))
+    return next((f"/dev/dri/{name}" for name in names if re.fullmatch(r"renderD\d{1,4}", name)), None)
+
+
+def named(card: DrmCard, product: str | None) -> str:
+    """What the card is shown as: "AMD Radeon RX 7800 XT", "Intel GPU (8086:e20b)" where no table knows it."""
+    if product:
+        return product if product.startswith(card.vendor) else f"{card.vendor} {product}"
+    return f"{card.vendor} GPU ({card.pci_id})" if card.pci_id else f"{card.vendor} GPU"
+
+
+def size(host: Host, name: str) -> int | None:
+    """The bytes that a file of sysfs tells, None if it doesn't."""
+    told = whole(host.read(name))
+    return told if told is not None and told < MOST_BYTES else None
+
+
+def driver(host: Host, card: DrmCard) -> str | None:
+    """The kernel's driver, with its version where it has one apart from the kernel's: "amdgpu 6.10.5"."""
+    version = line(host.read(f"/sys/module/{card.driver}/version")) if card.driver else ""
+    return f"{card.driver} {version}" if VERSION.fullmatch(version) else card.driver
+
+
+def link(host: Host, card: DrmCard) -> str | None:
+    """The PCI Express link as the card could have it at best, "gen4 x16"."""
+    generation = GENERATIONS.get(line(host.read(f"{card.card}/device/max_link_speed")).partition(" ")[0])
+    width = whole(host.read(f"{card.card}/device/max_link_width"))
+    return f"gen{generation} x{width}" if generation and width and width <= 32 else None
+
+
+def power_limit(host: Host, card: DrmCard, file: str) -> float | None:
+    """What the card may draw, in watts, from a file of its hwmon in microwatts. None while it sleeps: to ask it would
+    wake it, which takes a second."""
+    if line(host.read(f"{card.card}/device/power/runtime_status")) == "suspended":
+        return None
+    told = (whole(host.read(name)) for name in host.glob(f"{card.card}/device/hwmon/hwmon*/{file}"))
+    return next((watts / 1e6 for watts in told if watts and watts <= MOST_WATTS * 1_000_000), None)

@@ -1,0 +1,235 @@
+"""Machines that aren't here: a folder that stands behind the door ``Host`` in place of a machine, and how one is made.
+
+    NAME/root/...        the files that a probe reads, as they were read
+    NAME/machine.json    the operating system, the environment that matters, what commands and children answered
+    NAME/expected.json   what llmctl made of it
+
+``llmctl doctor --capture DIR`` writes such a folder. What could name a person, a computer or a single device is
+replaced: see ``scrub``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from llmctl.child import Reply
+from llmctl.files.decode import decode
+from llmctl.host import READ_LIMIT_BYTES, Filesystem, Host, Ran
+from llmctl.probe.gpu import pci_ids
+from llmctl.probe.recorded.scrub import Scrubber
+
+DOCUMENT = "machine.json"
+ROOT = "root"
+LIMIT_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """``ran`` is None for a command that isn't there or didn't end."""
+
+    argv: tuple[str, ...]
+    ran: Ran | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question to a module of ours; the rest is as in ``Reply``."""
+
+    module: str
+    data: Any = None
+    why: str | None = None
+    illegal_instruction: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What machine.json holds. ``system`` is Python's sys.platform, ``store`` the filesystem that models are on,
+    ``unreadable`` the files that are there but not for this user."""
+
+    system: str
+    environ: Mapping[str, str]
+    runs: tuple[Run, ...] = ()
+    asked: tuple[Asked, ...] = ()
+    store: Filesystem | None = None
+    unreadable: tuple[str, ...] = ()
+
+
+NOTHING = Recording("linux", {})
+
+
+@dataclass(frozen=True)
+class Recorded(Host):
+    """Another machine. What was not recorded isn't there."""
+
+    told: Recording = NOTHING
+
+    def readable(self, name: str) -> bool:
+        return name not in self.told.unreadable and self.exists(name)
+
+    def run(self, argv: Sequence[str], *, timeout_s: float) -> Ran | None:
+        return next((one.ran for one in self.told.runs if one.argv == tuple(argv)), None)
+
+    def ask(self, module: str, question: Any = None, *, deadline_s: float) -> Reply:
+        asked = next((one for one in self.told.asked if one.module == module), None)
+        if asked is None:
+            return Reply(None, "was not recorded")
+        return Reply(asked.data, asked.why, asked.illegal_instruction)
+
+    def filesystem(self, path: Path) -> Filesystem | None:
+        return self.told.store
+
+
+def recorded(folder: Path) -> Recorded:
+    """The machine in ``folder``. Raises OSError, and ValueError where machine.json is not one."""
+    with (folder / DOCUMENT).open("rb") as stream:
+        told = decode(Recording, json.loads(stream.read(LIMIT_BYTES)), "recording")
+    return Recorded(root=folder / ROOT, environ=told.environ, system=told.system, told=told)
+
+
+class _Consulted(Mapping[str, str]):
+    """An environment that remembers which of its variables somebody looked up."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+        self.names: set[str] = set()
+
+    def __getitem__(self, name: str) -> str:
+        self.names.add(name)
+        return self.environ[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.environ)
+
+    def __len__(self) -> int:
+        return len(self.environ)
+
+
+@dataclass(frozen=True)
+class Recorder(Host):
+    """This machine, with a memory of everything that was learnt of it."""
+
+    environ: Mapping[str, str] = field(default_factory=lambda: Host().environ)
+    machine: Host = field(default_factory=Host)
+    files: dict[str, str | None] = field(default_factory=dict)
+    runs: dict[tuple[str, ...], Ran | None] = field(default_factory=dict)
+    asked: dict[str, Reply] = field(default_factory=dict)
+    store: list[Filesystem | None] = field(default_factory=list)
+    unreadable: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.environ, _Consulted):
+            object.__setattr__(self, "environ", _Consulted(self.environ))
+
+    @property
+    def live(self) -> bool:
+        """What was kept from earlier is not asked for again, so it would be missing from the recording."""
+        return False
+
+    def read(self, name: str, *, limit_bytes: int = READ_LIMIT_BYTES) -> str | None:
+        text = self.machine.read(name, limit_bytes=limit_bytes)
+        if text is not None:
+            self.files[name] = text
+        return text
+
+    def exists(self, name: str) -> bool:
+        there = self.machine.exists(name)
+        if there:
+            self.files.setdefault(name, None)
+        return there
+
+    def readable(self, name: str) -> bool:
+        may = self.machine.readable(name)
+        if not may and self.exists(name):
+            self.unreadable.add(name)
+        return may
+
+    def glob(self, pattern: str) -> list[str]:
+        found = self.machine.glob(pattern)
+        for name in found:
+            self.files.setdefault(name, None)
+        return found
+
+    def run(self, argv: Sequence[str], *, timeout_s: float) -> Ran | None:
+        self.runs[tuple(argv)] = ran = self.machine.run(argv, timeout_s=timeout_s)
+        return ran
+
+    def ask(self, module: str, question: Any = None, *, deadline_s: float) -> Reply:
+        self.asked[module] = reply = self.machine.ask(module, question, deadline_s=deadline_s)
+        return reply
+
+    def filesystem(self, path: Path) -> Filesystem | None:
+        found = self.machine.filesystem(path)
+        self.store[:] = [found]
+        return found
+
+    def write(self, folder: Path) -> None:
+        """The recording, scrubbed. Raises OSError; ``folder`` may exist, what a recording holds must not."""
+        folder.mkdir(parents=True, exist_ok=True)
+        scrub = Scrubber.of_this_machine(self.files.get("/proc/self/cgroup") or "")
+        (folder / ROOT).mkdir()
+        pairs = (pair for text in self.files.values() for pair in PCI_ID.findall(text or ""))
+        devices = frozenset(f"{vendor}:{device}".lower() for vendor, device in pairs)
+        for name, text in sorted(self.files.items()):
+            place = folder / ROOT / scrub.path(name).lstrip("/")
+            if text is not None:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_text(scrub(_kept(name, text, devices)), encoding="utf-8")
+            elif not any(other.startswith(name + "/") for other in self.files):
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.touch()
+        assert isinstance(self.environ, _Consulted)
+        environ = {name: self.environ[name] for name in sorted(self.environ.names) if name in self.environ}
+        told = Recording(  # the system and our own words are not scrubbed: a user may be called like one of them
+            system=self.system,
+            environ={name: "set" if name in PRESENCE else scrub(value) for name, value in environ.items()},
+            runs=tuple(
+                Run(argv, ran and Ran(ran.code, scrub(ran.out), scrub(ran.err))) for argv, ran in self.runs.items()
+            ),
+            asked=tuple(
+                Asked(module, _each(scrub, reply.data), reply.why and scrub(reply.why), reply.illegal_instruction)
+                for module, reply in self.asked.items()
+            ),
+            store=next(iter(self.store), None),
+            unreadable=tuple(sorted(map(scrub.path, self.unreadable))),
+        )
+        with (folder / DOCUMENT).open("x", encoding="utf-8") as out:
+            out.write(json.dumps(asdict(told), indent=2, ensure_ascii=False) + "\n")
+
+
+PRESENCE = frozenset({"KUBERNETES_SERVICE_HOST"})  # only that it is set matters, its value is an address
+
+# in a device's uevent, and in /proc/bus/pci/devices
+PCI_ID = re.compile(r"(?m)^(?:PCI_ID=|[0-9a-f]{4}\t)([0-9A-Fa-f]{4}):?([0-9A-Fa-f]{4})\b")
+# Of these files only the lines that are looked at are kept: mounts name servers and folders, a status its process, a
+# GPU's unique_id is one card's alone, a firm's own release has the firm's addresses.
+LINES = {
+    r"/proc/self/mountinfo": r" - cgroup",
+    r"/proc/self/status": r"Cpus_allowed_list:",
+    r"/proc/bus/pci/devices": r"^[0-9a-f]{4}\t(1002|10de|8086)",
+    r"/(etc|usr/lib)/os-release": r"^(PRETTY_NAME|ID|ID_LIKE)=",
+    r"/sys/class/kfd/kfd/topology/nodes/\d+/properties": r"^(?!unique_id)",
+}
+
+
+def _kept(name: str, text: str, devices: frozenset[str]) -> str:
+    """What of a file goes into the recording; of the tables of PCI devices what tells of ``devices``."""
+    table = pci_ids.excerpt(name, text, devices)
+    if table is not None:
+        return table
+    mark = next((mark for pattern, mark in LINES.items() if re.fullmatch(pattern, name)), None)
+    if mark is None:
+        return text
+    return "".join(line for line in text.splitlines(keepends=True) if re.search(mark, line))
+
+
+def _each(scrub: Scrubber, value: Any) -> Any:
+    if isinstance(value, str):
+        return scrub(value)
+    if isinstance(value, Mapping):
+        return {key: _each(scrub, one) for key, one in value.items()}
+    return [_each(scrub, one) for one in value] if isinstance(value, list | tuple) else value

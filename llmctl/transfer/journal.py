@@ -1,0 +1,131 @@
+"""What is known of a partial file, written down so that it outlives the process.
+
+A file of SLOTS slots, SLOT_BYTES each, written in turn: whenever the process dies, one of them is whole. A slot is one
+line, a CRC-32 and then JSON. Once all were written the journal needs no more room, so that what a full disk holds can
+be noted to the last byte.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from llmctl.host import Host
+from llmctl.transfer.ranges import Ranges
+
+SLOTS = 2
+SLOT_BYTES = 4096
+MOST_SPANS = 48  # what is left out counts as missing
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+
+
+@dataclass(frozen=True)
+class Note:
+    """``written`` outlives the process, ``synced`` also the machine. ``etag`` is a strong one or None."""
+
+    written: Ranges = field(default_factory=Ranges)
+    synced: Ranges = field(default_factory=Ranges)
+    etag: str | None = None
+    number: int = 0
+    boot: str | None = None
+
+    @property
+    def trusted(self) -> Ranges:
+        """What must be in the file: after a reboot, or where the system can't tell of one, only what was synced."""
+        return self.written if self.boot is not None and self.boot == boot_id() else self.synced
+
+
+def boot_id() -> str | None:
+    """Another one after every start of the machine; None where there is none (Linux has it)."""
+    return (Host().read(BOOT_ID) or "").strip() or None
+
+
+def read(path: Path) -> Note | None:
+    """The latest sound note in the journal at ``path``; None if there is none. Raises nothing."""
+    try:
+        with path.open("rb") as file:
+            slots = [file.read(SLOT_BYTES) for _ in range(SLOTS)]
+    except OSError:
+        return None
+    notes = [note for note in map(_decoded, slots) if note is not None]
+    return max(notes, key=lambda note: note.number, default=None)
+
+
+class Journal:
+    """The journal at ``path``, open for writing as a context. Raises OSError."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._number = 0
+        self._boot = boot_id()
+        self._file: int = -1
+
+    def __enter__(self) -> Self:
+        before = read(self.path)
+        self._number = before.number if before is not None else 0
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+        self._file = os.open(self.path, flags, 0o666)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._file)
+
+    def save(self, written: Ranges, synced: Ranges, etag: str | None) -> None:
+        self._number += 1
+        os.lseek(self._file, self._number % SLOTS * SLOT_BYTES, os.SEEK_SET)
+        os.write(self._file, _encoded(Note(written, synced, etag, self._number, self._boot)))
+
+    def sync(self) -> None:
+        """Returns when what was saved would outlast a power cut."""
+        sync(self._file)
+
+
+def sync(descriptor: int) -> None:
+    """The content to the disk; its times need not follow, where the system makes that difference."""
+    getattr(os, "fdatasync", os.fsync)(descriptor)
+
+
+def _encoded(note: Note) -> bytes:
+    document = {
+        "number": note.number,
+        "boot": note.boot,
+        "etag": note.etag,
+        "written": list(note.written)[:MOST_SPANS],
+        "synced": list(note.synced)[:MOST_SPANS],
+    }
+    text = json.dumps(document, separators=(",", ":")).encode()
+    return (b"%08x " % zlib.crc32(text) + text).ljust(SLOT_BYTES - 1) + b"\n"
+
+
+def _decoded(slot: bytes) -> Note | None:
+    check, _, text = slot.rstrip().partition(b" ")
+    if check != b"%08x" % zlib.crc32(text):
+        return None
+    try:
+        document = json.loads(text)
+        return Note(
+            written=_ranges(document["written"]),
+            synced=_ranges(document["synced"]),
+            etag=_text(document["etag"]),
+            number=int(document["number"]),
+            boot=_text(document["boot"]),
+        )
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+def _ranges(value: Any) -> Ranges:
+    spans = [(start, end) for start, end in value]
+    if not all(type(start) is type(end) is int and 0 <= start < end for start, end in spans):
+        raise ValueError("no ranges")
+    return Ranges(spans)
+
+
+def _text(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise ValueError("no text")
+    return value

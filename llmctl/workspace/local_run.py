@@ -1,0 +1,133 @@
+"""What would answer a prompt on this machine, ready to run, and what must not make the prompt leave."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from llmctl import units
+from llmctl.cli.output import Output
+from llmctl.errors import LlmctlError
+from llmctl.shell import command
+
+if TYPE_CHECKING:
+    from llmctl.settings import Settings
+    from llmctl.types.endpoint import Barred
+    from llmctl.types.plan import Fit, NoFit, Want
+    from llmctl.workspace.workspace import Situation
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was asked for on the command line."""
+
+    model: str | None
+    task: str | None
+    context: int | None
+    threads: int | None
+    prompt_tokens: int
+    answer_tokens: int | None
+
+    def want(self, loaded: Settings, *, named: bool) -> Want:
+        """What is wanted with these settings; ``named``: a model is."""
+        from llmctl.workspace import workspace
+
+        wanted = workspace.want(loaded, task=self.task, context=self.context, threads=self.threads, explicit=named)
+        return replace(wanted, prompt_tokens=self.prompt_tokens, answer_tokens=self.answer_tokens)
+
+
+@dataclass(frozen=True)
+class LocalRun:
+    """What would run on this machine, and for which of its failures the prompt may not leave."""
+
+    planned: Fit | NoFit
+    barred: Barred = field(default_factory=dict)
+
+
+def local_run(out: Output, loaded: Settings, asked: Asked, *, yes: bool, local: bool) -> LocalRun:
+    """What would run here, its file fetched if it is to run, and what must not make the prompt leave."""
+    from llmctl.router.barred import barred
+    from llmctl.router.route import first_allowed
+    from llmctl.types.endpoint import Policy
+    from llmctl.workspace import choose, workspace
+
+    name, named = asked.model or loaded.model, _named(loaded, asked)
+    with _naming(named if asked.model is None else None):
+        shelf = workspace.shelf(out, loaded=loaded)
+        # Measuring takes seconds: worth it before a download is chosen, not before what is here answers.
+        at_hand = any(candidate.path for candidate in shelf.candidates(name))
+        found = workspace.look(out, before=shelf, measure=not at_hand)
+        wanted = asked.want(loaded, named=name is not None)
+        planned = choose.choose(found, name, wanted)
+        server = first_allowed(loaded.policy, loaded.endpoints, local=local, offline=loaded.offline)
+        own = None
+        if server is not None and loaded.project is not None and name is None:
+            own = _without_project(found, asked)
+        bars = barred(planned, named=named, context=asked.context, project=loaded.project, own=own)
+        if server is not None and loaded.policy is Policy.PREFER_REMOTE:
+            return LocalRun(planned, bars)
+        return LocalRun(_ready(out, found, name, planned, wanted, yes=yes), bars)
+
+
+def _named(loaded: Settings, asked: Asked) -> str | None:
+    """Where a model is named, for a person; None if llmctl is to choose."""
+    from llmctl.settings import setting_named
+
+    if asked.model is not None:
+        return f"-m {shlex.quote(asked.model)}"
+    if loaded.model is None:
+        return None
+    variable = setting_named("model").variable
+    if loaded.project is not None and "model" in loaded.project.values:
+        return f"{loaded.project.file}: model = {loaded.model!r}"
+    return f"{variable}={loaded.model}" if os.environ.get(variable) else f"the setting model = {loaded.model!r}"
+
+
+@contextmanager
+def _naming(where: str | None) -> Iterator[None]:
+    """Adds to an error where the model was named that is to answer, unless it was on the command line."""
+    try:
+        yield
+    except LlmctlError as error:
+        if where is not None:
+            error.message += f" ({where})"
+        raise
+
+
+def _without_project(found: Situation, asked: Asked) -> Fit | NoFit | None:
+    """What would run here if there were no project file; None where that is an error."""
+    from llmctl.workspace import choose
+
+    loaded = found.settings.without_project()
+    try:
+        return choose.choose(replace(found, settings=loaded), None, asked.want(loaded, named=False))
+    except LlmctlError:
+        return None
+
+
+def _ready(
+    out: Output, found: Situation, name: str | None, planned: Fit | NoFit, wanted: Want, *, yes: bool
+) -> Fit | NoFit:
+    """``planned`` with its file on this machine, fetched if need be."""
+    from llmctl.types.plan import NoFit
+    from llmctl.workspace import choose
+
+    if isinstance(planned, NoFit):
+        return planned
+    if planned.candidate.path is None:
+        label = f"{planned.candidate.model.name} {planned.candidate.artifact.quant}"
+        out.note(f"{label} is what suits this machine:" if name is None else f"{label}:")
+        for reason in planned.reasons[:3]:
+            out.note(f"  {reason}")
+    fit = choose.obtain(out, found, planned, wanted, named=name is not None, yes=yes)
+    for warning in fit.warnings:
+        out.warn(warning)
+    if name is None and (pick := choose.better(found, fit, wanted)) is not None:
+        size = units.size(pick.download_bytes)
+        better = command("llmctl", "pull", names=[choose.name_of(pick.candidate)])
+        out.note(f"The starter answers. Better for this machine: {better} ({size})")
+    return fit

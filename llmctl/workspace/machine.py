@@ -1,0 +1,55 @@
+"""This machine, with a word to the person when looking at it takes a while."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llmctl import paths
+from llmctl.cli.output import Output
+from llmctl.engine import devices
+from llmctl.engine.measure import kernels
+from llmctl.errors import EngineError
+from llmctl.host import Host
+from llmctl.probe.stopwatch import Stopwatch
+from llmctl.types.machine import EngineInfo, Machine
+
+
+def this_machine(
+    out: Output,
+    *,
+    measure: bool = True,
+    weight_types: Sequence[str] = (),
+    again: bool = False,
+    watch: Stopwatch | None = None,
+) -> tuple[Machine, tuple[EngineInfo, ...]]:
+    """This machine and its engines, the speed of the engine's kernels included.
+
+    With ``measure`` the usual ones, or those of ``weight_types``, are measured, and that is told on stderr, unless all
+    of them are known undisturbed; with ``again`` every one in any case, those of GPUs as well, and then failing is an
+    EngineError.
+    """
+    host, watch = Host(), watch or Stopwatch()
+    machine, engines = devices.this_machine(host, store=paths.hub_cache(), watch=watch)
+    usable = devices.startable(engines)
+    types = kernels.WEIGHT_TYPES if again else weight_types or kernels.USUAL_TYPES
+    if usable is None or not measure or (kernels.complete(machine, types) and not again):
+        return machine, engines
+    out.note(_measuring(machine, types, again))
+    try:
+        with watch.part("kernels"):
+            measured = kernels.measure(host, machine, usable, weight_types=types, again=again)
+            machine = devices.with_engine(machine, engines, measured)
+            for card in (one for one in machine.accelerators if one.engine_device and types == kernels.WEIGHT_TYPES):
+                kernels.measure_device(host, card, usable, again=again)
+    except EngineError as error:
+        if again:
+            raise
+        out.warn(error.message)
+    return devices.with_known_cards(host, machine, usable), engines
+
+
+def _measuring(machine: Machine, types: Sequence[str], again: bool) -> str:
+    if machine.kernels is not None and kernels.uncertain_figures(machine.kernels) and not again:
+        return "Measuring again what other programs disturbed of the engine's kernels, a second or two …"
+    seconds = "two" if types == kernels.USUAL_TYPES else "five"
+    return f"Measuring the engine's kernels, some {seconds} seconds, once per machine …"

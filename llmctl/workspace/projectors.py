@@ -1,0 +1,67 @@
+"""The vision projector that goes with a model: beside it in its folder, or in its repository on the hub."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from llmctl.errors import LlmctlError
+from llmctl.gguf import file_names
+from llmctl.gguf.header import read_file
+from llmctl.gguf.projector import Projector, projector
+from llmctl.gguf.shards import SHARD
+from llmctl.hub import headers
+from llmctl.hub.quantizations import beside
+from llmctl.settings import Settings
+from llmctl.types.model import Candidate, Source, SourceKind
+
+
+def with_projector(candidate: Candidate) -> Candidate:
+    """A model whose file is here, with what the projector beside it takes. Where a folder has more models than one, it
+    is the projector that is called like this one; one that can't be read counts as none."""
+    if candidate.path is None or (found := _beside(candidate.path)) is None:
+        return candidate
+    try:
+        told = projector(read_file(found, whole=False))
+    except LlmctlError:
+        return candidate
+    return counted(candidate, told)
+
+
+def of_hub(source: Source, settings: Settings) -> Projector | None:
+    """Out of its header; where that can't be had, its size is that of its weights."""
+    try:
+        return projector(headers.read([source], settings))
+    except LlmctlError:
+        return None if source.bytes is None else Projector(source.bytes, 0)
+
+
+def without(candidate: Candidate) -> Candidate:
+    """The model for text alone, which is all that ``llmctl run`` loads."""
+    return counted(candidate, Projector(0, 0))
+
+
+def counted(candidate: Candidate, told: Projector) -> Candidate:
+    artifact = replace(
+        candidate.artifact, projector_bytes=told.weights_bytes, projector_compute_bytes=told.compute_bytes
+    )
+    return replace(candidate, model=replace(candidate.model, artifacts=(artifact,)), artifact=artifact)
+
+
+def _beside(model: Path) -> Path | None:
+    try:
+        here = [one for one in model.parent.iterdir() if file_names.has_ending(one.name)]
+    except OSError:
+        return None
+    found = [one for one in here if file_names.is_projector(one.name)]
+    own = _name(model)
+    if any(_name(one) != own for one in here if file_names.is_model(one.name)):
+        found = [one for one in found if own in one.name.lower()]
+    sources = {Source(SourceKind.LOCAL, None, one.name): one for one in found}
+    chosen = beside(model.name, list(sources))
+    return None if chosen is None else sources[chosen]
+
+
+def _name(model: Path) -> str:
+    match = SHARD.fullmatch(model.name)
+    return file_names.without_quant(match["stem"] if match else model.stem).lower()

@@ -1,0 +1,175 @@
+"""What the hub has now of the catalogue's files: sizes, hashes, revisions, and, if wanted, their headers.
+
+One question for each repository; a header costs up to some megabytes more, and is read of one file of a model in each
+repository, the smallest: the weights of the others follow from their sizes (``gguf.mix``), as in ``hub_models``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from llmctl.catalogue.refreshed import Refreshed
+from llmctl.errors import AccessError, IntegrityError, NotFoundError, UnsupportedFileError
+from llmctl.gguf.mix import weights_by_size
+from llmctl.gguf.shape import shape, weights
+from llmctl.gguf.shards import shard_names
+from llmctl.hub import headers as remote_header
+from llmctl.hub import listing
+from llmctl.hub.listing import Listing
+from llmctl.settings import Settings
+from llmctl.types.header import Header
+from llmctl.types.model import Artifact, Model, Shape, Source, SourceKind, Weights
+
+BRANCH = "main"
+HEADERLESS_BYTES = 8 << 20  # before the tensors, where nobody stated a size: most of that is the vocabulary
+FIGURES = (
+    *("architecture", "n_layer", "n_embd", "n_head", "n_ff", "n_vocab", "context_train", "kv_width", "kv_window_width"),
+    *("window", "state_bytes", "n_expert", "n_expert_used", "latent"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """``field`` of a model, or of its file of that ``quant``; None is not known, or gone."""
+
+    quant: str | None
+    field: str
+    old: object
+    new: object
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the hub said of one model: where it is other than the catalogue's, and why a repository could not be read,
+    if so."""
+
+    refreshed: Refreshed
+    problem: str | None = None
+
+
+def ask(model: Model, settings: Settings, *, headers: bool, listed: dict[str, Listing | str]) -> Answer:
+    """Asks the hub for the files of ``model``. ``listed`` keeps what repositories said, for the next model.
+
+    A repository that is gone or closed is a ``problem``. Raises OfflineError and NetworkError.
+    """
+    changed: list[Artifact] = []
+    gone: list[str] = []
+    problems: list[str] = []
+    told: Shape | None = None
+    for repo, ours in _by_repository(model).items():
+        answer = _listing(repo, settings, listed)
+        if isinstance(answer, str):
+            problems.append(answer)
+            continue
+        there = {source.file: source for source in answer.files}
+        now = [(artifact, _now(artifact, there)) for artifact in sorted(ours, key=lambda one: one.bytes)]
+        gone += [artifact.quant for artifact, source in now if source is None]
+        found = [(artifact, source) for artifact, source in now if source is not None]
+        header = None
+        if headers and found:
+            try:
+                header = remote_header.read([there[name] for name in shard_names(found[0][1].file)], settings)
+                told = told or shape(header)
+            except (IntegrityError, UnsupportedFileError, NotFoundError, AccessError) as error:
+                problems.append(error.message)
+        for nth, (artifact, source) in enumerate(found):
+            by_size = _by_size(artifact, source, header)
+            newer = replace(artifact, source=source, weights=weights(header) if header and nth == 0 else by_size)
+            if any(_of_file(artifact, newer)):
+                changed.append(newer)
+    shaped = told is not None and any(_of_shape(model.shape, told))
+    refreshed = Refreshed(model.id, tuple(changed), tuple(gone), told if shaped else None)
+    return Answer(refreshed, "; ".join(problems) or None)
+
+
+def compare(old: Model, new: Model) -> list[Difference]:
+    """What a person should know of before the catalogue has ``new`` in the place of ``old``."""
+    found = list(_of_shape(old.shape, new.shape))
+    there = {artifact.quant: artifact for artifact in new.artifacts}
+    for artifact in old.artifacts:
+        if artifact.quant in there:
+            found += _of_file(artifact, there[artifact.quant])
+        else:
+            found.append(Difference(artifact.quant, "file", artifact.source.file, None))
+    here = {artifact.quant for artifact in old.artifacts}
+    found += [Difference(one.quant, "file", None, one.source.file) for one in new.artifacts if one.quant not in here]
+    return found
+
+
+def _by_repository(model: Model) -> Mapping[str, list[Artifact]]:
+    found: dict[str, list[Artifact]] = {}
+    for artifact in model.artifacts:
+        if artifact.source.kind is SourceKind.HUB and artifact.source.repo is not None:
+            found.setdefault(artifact.source.repo, []).append(artifact)
+    return found
+
+
+def _listing(repo: str, settings: Settings, listed: dict[str, Listing | str]) -> Listing | str:
+    """What a repository holds, or why that can't be told."""
+    if repo not in listed:
+        try:
+            listed[repo] = listing.listing(repo, BRANCH, settings)
+        except (NotFoundError, AccessError) as error:
+            listed[repo] = error.message
+    return listed[repo]
+
+
+def _now(artifact: Artifact, there: Mapping[str, Source]) -> Source | None:
+    """The artifact's file as the repository has it, all parts together; None if one of them is gone."""
+    parts = [there.get(name) for name in shard_names(artifact.source.file)]
+    if any(part is None for part in parts):
+        return None
+    sizes = [part.bytes if part else None for part in parts]
+    first = parts[0]
+    assert first is not None
+    total_bytes = None if None in sizes else sum(size or 0 for size in sizes)
+    return replace(first, bytes=total_bytes, sha256=first.sha256 if len(parts) == 1 else None)
+
+
+def _by_size(artifact: Artifact, source: Source, header: Header | None) -> Weights:
+    """Of the file as it is now, as its size tells, with the ``header`` of another quantization or without; as they
+    were if nothing tells otherwise."""
+    known = artifact.weights
+    if source.bytes is None:
+        return known
+    if header is not None and (told := weights_by_size(header, artifact.quant, source.bytes - header.data_offset)):
+        return told
+    before = artifact.source.bytes
+    if source.bytes == before or (before is None and 0 <= source.bytes - known.total_bytes < 2 * HEADERLESS_BYTES):
+        return known
+    head_bytes = HEADERLESS_BYTES if before is None else before - known.total_bytes
+    return _scaled(known, max(source.bytes - head_bytes, 1) / known.total_bytes)
+
+
+def _scaled(known: Weights, ratio: float) -> Weights:
+    """The same mix in another size."""
+    return Weights(
+        total_bytes=int(known.total_bytes * ratio),
+        embedding_bytes=int(known.embedding_bytes * ratio),
+        expert_bytes=sum(int(size * ratio) for size in known.expert_type_bytes.values()),
+        type_bytes={name: int(size * ratio) for name, size in known.type_bytes.items()},
+        exact=False,
+        expert_type_bytes={name: int(size * ratio) for name, size in known.expert_type_bytes.items()},
+        tied_bytes=int(known.tied_bytes * ratio),
+    )
+
+
+def _of_file(old: Artifact, new: Artifact) -> Iterator[Difference]:
+    """A revision alone is no difference: a commit that leaves the file alone changes nothing for anybody."""
+    if new.source.bytes not in (None, old.source.bytes):
+        yield Difference(old.quant, "bytes", old.source.bytes, new.source.bytes)
+    if new.source.sha256 not in (None, old.source.sha256):
+        yield Difference(old.quant, "sha256", old.source.sha256, new.source.sha256)
+    if new.weights.total_bytes != old.weights.total_bytes:
+        yield Difference(old.quant, "tensor_bytes", old.weights.total_bytes, new.weights.total_bytes)
+    if new.weights.exact != old.weights.exact:
+        yield Difference(old.quant, "exact", old.weights.exact, new.weights.exact)
+
+
+def _of_shape(old: Shape, new: Shape) -> Iterator[Difference]:
+    """Figures that a header has otherwise; what it doesn't have is no difference."""
+    for name in FIGURES:
+        before, now = getattr(old, name), getattr(new, name)
+        if now and now != before:
+            yield Difference(None, name, before, now)

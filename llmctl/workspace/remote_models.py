@@ -1,0 +1,219 @@
+"""The models of a hub repository as candidates, without fetching any of them.
+
+Of a file that is named, the header is read: all its figures are exact. Of a whole repository one header is read for
+each model in it, that of the quantization most people take (or one that is here already); the others' weights follow
+from their sizes (``gguf.mix``), which ``Weights.exact`` tells. Twenty headers would be a hundred megabytes.
+
+Which files there are is asked anew every time, and remembered for when nobody can be asked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from llmctl import catalogue
+from llmctl.errors import IntegrityError, NetworkError, NotFoundError, OfflineError, UnsupportedFileError
+from llmctl.files import atomic
+from llmctl.gguf import file_names
+from llmctl.gguf.header import read_file
+from llmctl.gguf.mix import weights_by_size
+from llmctl.gguf.shards import SHARD, joined
+from llmctl.hub import files as hub
+from llmctl.hub import header_cache, headers, quantizations
+from llmctl.hub import listing as hub_listing
+from llmctl.hub.listing import Listing
+from llmctl.hub.quantizations import Offer
+from llmctl.settings import Settings
+from llmctl.shell import command
+from llmctl.store import Store
+from llmctl.store.layout import COMMIT
+from llmctl.types.header import Header
+from llmctl.types.model import Artifact, Candidate, Model, Source, SourceKind
+from llmctl.workspace import projectors
+
+BRANCH = "main"
+MAX_MODELS = 4  # of one repository, each of which costs a header
+LISTING_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """``stale`` is why the hub could not be asked, if what it said earlier had to do; ``refused`` why files beside the
+    candidates are none."""
+
+    candidates: tuple[Candidate, ...]
+    stale: NetworkError | None = None
+    refused: tuple[IntegrityError | UnsupportedFileError, ...] = ()
+
+
+def candidates(store: Store, repo: str, quant: str | None, settings: Settings, *, revision: str = BRANCH) -> Found:
+    """The model ``quant`` (or the file of that name) of ``repo``; without, all that the repository has.
+
+    Raises OfflineError, NetworkError, AccessError, ResourceError, NotFoundError that names what there is, and
+    IntegrityError or UnsupportedFileError where no file is a sound language model.
+    """
+    listing, stale = _listing(repo, revision, settings)
+    every = quantizations.offers(listing.files)
+    try:
+        chosen = [quantizations.choose(every, quant, repo)] if quant else every
+        if not chosen:
+            quantizations.choose(every, None, repo)
+    except NotFoundError as error:
+        error.hint = (error.hint or command("llmctl", "plan", names=[repo])).replace("llmctl pull ", "llmctl plan ")
+        raise
+    reading = _Reading(store, repo, listing, settings)
+    made: list[Candidate] = []
+    refused: list[IntegrityError | UnsupportedFileError] = []
+    for group in _models(chosen):
+        try:
+            made += reading.candidates(group)
+        except (IntegrityError, UnsupportedFileError) as error:
+            refused.append(error)
+    if refused and not made:
+        raise refused[0]
+    return Found(tuple(_told_apart(made)), stale, tuple(refused))
+
+
+@dataclass(frozen=True)
+class _Reading:
+    store: Store
+    repo: str
+    listing: Listing
+    settings: Settings
+
+    def candidates(self, group: Sequence[Offer]) -> list[Candidate]:
+        """The quantizations of one model, as far as names tell that it is one.
+
+        What can't be that model by its size gets its own header read.
+        """
+        usual = quantizations.choose(group, None, self.repo)
+        first = min(group, key=lambda offer: (self._is_far(offer), offer is not usual))
+        header = self._header(first)
+        made = {first: self._exact(first, header)}
+        for offer in group:
+            if offer is not first and (by_size := self._by_size(offer, header, made[first].model)) is not None:
+                made[offer] = by_size
+        _not_too_many([offer for offer in group if offer not in made and self._is_far(offer)])
+        found = [made.get(offer) or self._exact(offer, self._header(offer)) for offer in group]
+        return [self._seeing(one, offer) for one, offer in zip(found, group, strict=True)]
+
+    def _seeing(self, candidate: Candidate, offer: Offer) -> Candidate:
+        """With what its projector takes, if it has one."""
+        if offer.projector is None or (told := projectors.of_hub(offer.projector, self.settings)) is None:
+            return candidate
+        return projectors.counted(candidate, told)
+
+    def _header(self, offer: Offer) -> Header:
+        here = self._paths(offer)
+        if here is None:
+            return headers.read(offer.parts, self.settings)
+        return joined([read_file(path, whole=False) for path in here], [str(path) for path in here])
+
+    def _paths(self, offer: Offer) -> list[Path] | None:
+        """The files of an offer, if all of them are on this machine."""
+        alone = len(offer.parts) == 1
+        here = [path for part in offer.parts if (path := self.store.holding(part, alone=alone)) is not None]
+        return here if len(here) == len(offer.parts) else None
+
+    def _is_far(self, offer: Offer) -> bool:
+        return self._paths(offer) is None and any(headers.held(part, self.settings) is None for part in offer.parts)
+
+    def _exact(self, offer: Offer, header: Header) -> Candidate:
+        here = self._paths(offer)
+        source = _source(offer)
+        stated_at = hub.address(self.settings, source)
+        told = catalogue.from_header(header, source, id=self.repo, stated_at=stated_at, path=here[0] if here else None)
+        artifact = replace(told.artifact, quant=offer.quant)
+        licence = self.listing.licence or told.model.licence
+        return replace(told, model=replace(told.model, licence=licence, artifacts=(artifact,)), artifact=artifact)
+
+    def _by_size(self, offer: Offer, header: Header, model: Model) -> Candidate | None:
+        """The offer as far as its size tells; None if it must be another model, or is here or known exactly."""
+        source = _source(offer)
+        if source.bytes is None or not self._is_far(offer):
+            return None
+        by_size = weights_by_size(header, offer.quant, source.bytes - header.data_offset)
+        if by_size is None:
+            return None
+        artifact = Artifact(offer.quant, source, by_size)
+        return Candidate(replace(model, artifacts=(artifact,)), artifact)
+
+
+def _source(offer: Offer) -> Source:
+    """The first file, with the bytes of all parts; a sha256 only where it is that of everything."""
+    first, sizes = offer.parts[0], [part.bytes for part in offer.parts]
+    total_bytes = None if None in sizes else sum(size or 0 for size in sizes)
+    return replace(first, bytes=total_bytes, sha256=first.sha256 if len(sizes) == 1 else None)
+
+
+def _models(every: Sequence[Offer]) -> list[list[Offer]]:
+    """The offers by model: those whose files are called alike but for the quantization."""
+    groups: dict[str, list[Offer]] = {}
+    for offer in every:
+        name = PurePosixPath(offer.parts[0].file).name
+        match = SHARD.fullmatch(name)
+        stem = match["stem"] if match else file_names.without_ending(name)
+        groups.setdefault(file_names.model_name(stem), []).append(offer)
+    _not_too_many([group[0] for group in groups.values()])
+    return list(groups.values())
+
+
+def _not_too_many(models: Sequence[Offer]) -> None:
+    """Raises NotFoundError if there are more than a header each is to be read for."""
+    if len(models) > MAX_MODELS:
+        repo, files = models[0].parts[0].repo, [model.parts[0].file for model in models]
+        raise NotFoundError(
+            f"{repo} holds {len(models)} different models: {', '.join(files[:MAX_MODELS])}, …",
+            hint=f"{command('llmctl', 'plan', names=[f'{repo}:{files[0]}'])}   for one of them",
+        )
+
+
+def _told_apart(made: Sequence[Candidate]) -> list[Candidate]:
+    """Where two have the same quantization, they go by their files."""
+    labels = [candidate.artifact.quant for candidate in made]
+    found = []
+    for candidate in made:
+        if labels.count(candidate.artifact.quant) > 1:
+            artifact = replace(candidate.artifact, quant=candidate.artifact.source.file)
+            model = replace(candidate.model, artifacts=(artifact,))
+            found.append(replace(candidate, model=model, artifact=artifact))
+        else:
+            found.append(candidate)
+    return found
+
+
+def _listing(repo: str, revision: str, settings: Settings) -> tuple[Listing, NetworkError | None]:
+    asked = "\0".join((settings.hub_url, repo, revision))
+    name = f"{hashlib.sha256(asked.encode()).hexdigest()}.json"
+    try:
+        told = hub_listing.listing(repo, revision, settings)
+    except NetworkError as error:
+        known = _kept(name, repo)
+        if known is None:
+            if isinstance(error, OfflineError):
+                error.hint = f"{command('llmctl', 'pull', names=[repo])}   when it may use the network"
+            raise
+        return known, error
+    files = [[file.file, file.bytes, file.sha256] for file in told.files]
+    header_cache.write(name, json.dumps({"commit": told.commit, "licence": told.licence, "files": files}).encode())
+    return told, None
+
+
+def _kept(name: str, repo: str) -> Listing | None:
+    place = header_cache.place(name)
+    told = atomic.read_json(place, LISTING_BYTES)
+    try:
+        files = tuple(
+            Source(SourceKind.HUB, repo, file, size_bytes, sha256, told["commit"])
+            for file, size_bytes, sha256 in told["files"]
+        )
+        if not COMMIT.fullmatch(told["commit"]):
+            return None
+    except (ValueError, TypeError, KeyError):
+        return None
+    header_cache.used(place)
+    return Listing(told["commit"], files, told["licence"])

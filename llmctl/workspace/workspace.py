@@ -1,0 +1,251 @@
+"""What most verbs begin with: the settings, this machine, the catalogue and the store, looked at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from llmctl import catalogue, paths
+from llmctl.address import without_secrets
+from llmctl.catalogue import Catalogue
+from llmctl.cli.output import Output
+from llmctl.errors import ConfigError, IntegrityError, NetworkError, NotFoundError, UnsupportedFileError, UsageError
+from llmctl.settings import Settings
+from llmctl.shell import command
+from llmctl.store import Store
+from llmctl.store.layout import Repository
+from llmctl.types.model import Candidate, SourceKind
+from llmctl.workspace import configuration, inventory, reference
+from llmctl.workspace.inventory import Item
+from llmctl.workspace.reference import Address, CatalogueName, HubModel, LocalFile, Reference
+
+if TYPE_CHECKING:
+    from llmctl.catalogue import Knowledge
+    from llmctl.planner import Allocations
+    from llmctl.types.machine import EngineInfo, Machine
+    from llmctl.types.past import PastRun
+    from llmctl.types.plan import NoFit, Plan, Want
+
+BRANCH = "main"  # of a repository, unless another revision is named
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """What there is to run, without a look at the machine."""
+
+    settings: Settings
+    known: Catalogue
+    store: Store
+
+    def candidates(self, name: str | None) -> list[Candidate]:
+        """All there is, the quants of one model, or one local file; a name that isn't the catalogue's may be that of a
+        model on this machine, whoever holds it. Raises NotFoundError, IntegrityError."""
+        if name is None:
+            return list(catalogue.candidates(self.known, None, find=self.store.find))
+        meant = self.meant(name)
+        if isinstance(meant, LocalFile):
+            return [catalogue.from_file(meant.path)]
+        if isinstance(meant, Address):
+            address = without_secrets(meant.url)
+            fetches = command("llmctl", "pull", "--sha256", "HEX", names=[address])
+            raise UsageError(f"{address} is an address, and no model on this machine", hint=f"{fetches}   fetches it")
+        try:
+            return list(catalogue.candidates(self.known, meant.name, find=self.store.find))
+        except NotFoundError as error:
+            return self._held(name, meant, error)
+
+    def meant(self, name: str) -> Reference:
+        """What the user means by ``name``. Raises UsageError for what names nothing."""
+        return reference.parse(name, self.settings.hub_url)
+
+    def items(self) -> list[Item]:
+        """The models on this machine."""
+        return inventory.inventory(self.store.list(), self.known)
+
+    def _held(self, name: str, meant: CatalogueName | HubModel, error: NotFoundError) -> list[Candidate]:
+        """What is on this machine by that name, as it was typed (ollama's names may begin with a host) or meant."""
+        every = self.items()
+        items = [item for item in every if item.answers_to(name)]
+        items += [
+            item for item in every if item not in items and item.answers_to(meant.name) and self._is_of(item, meant)
+        ]
+        items = [item for item in items if not (item.projector or item.missing)]
+        if items:
+            return self._of_items(items)
+        file = f"./{name}"
+        if os.path.exists(file):  # noqa: PTH110  pathlib's raises on long names
+            error.hint = f"{command(file)}   for the file of that name here"
+        if isinstance(meant, HubModel):
+            hint = command("llmctl", "pull", names=[meant.name])
+            raise NotFoundError(f"{meant.name} is not on this machine", hint=hint) from error
+        raise error
+
+    def _is_of(self, item: Item, meant: CatalogueName | HubModel) -> bool:
+        """Whether a file is of the revision that was named, if one was."""
+        if isinstance(meant, CatalogueName) or meant.revision in (None, BRANCH):
+            return True
+        commit = Repository(self.store.hub, meant.repo).commit(meant.revision)
+        return item.files[0].source.revision == commit
+
+    def _of_items(self, items: Sequence[Item]) -> list[Candidate]:
+        """Those of a model's files that hold a sound language model. Raises the first error where none does."""
+        made: list[Candidate] = []
+        refused: list[IntegrityError | UnsupportedFileError] = []
+        for item in items:
+            try:
+                made.append(_as(item, catalogue.from_file(item.path)))
+            except (IntegrityError, UnsupportedFileError) as error:
+                refused.append(error)
+        if refused and not made:
+            raise refused[0]
+        self.tell_refused(refused)
+        return made
+
+    def tell_refused(self, refused: Sequence[IntegrityError | UnsupportedFileError]) -> None:
+        """Files that were passed over beside others: there is nobody to be told."""
+
+
+@dataclass(frozen=True)
+class Situation(Shelf):
+    """``elsewhere``: the machine is not this one, so what is stored here is not stored there. ``past`` is what ran here
+    and teaches how fast the next will be."""
+
+    out: Output
+    machine: Machine
+    engines: tuple[EngineInfo, ...]
+    knowledge: Knowledge
+    elsewhere: bool = False
+    past: tuple[PastRun, ...] = ()
+
+    def candidates(self, name: str | None, *, ask_hub: bool = True) -> list[Candidate]:
+        """With ``ask_hub``, org/name is all that the hub has in that repository, and org/name:QUANT what it has by that
+        name, unless it is here. Raises what ``store.hub_models`` raises, too."""
+        meant = None if name is None else self.meant(name)
+        asks = ask_hub and isinstance(meant, HubModel)
+        found = self._of_hub(name or "", meant) if asks and isinstance(meant, HubModel) else super().candidates(name)
+        if not self.elsewhere:
+            return found
+        return [one if one.artifact.source.kind is SourceKind.LOCAL else replace(one, path=None) for one in found]
+
+    def _of_hub(self, name: str, meant: HubModel) -> list[Candidate]:
+        from llmctl.workspace import remote_models
+
+        try:
+            here = super().candidates(name)
+        except NotFoundError:
+            here = []
+        if here and meant.wanted and not self.elsewhere:
+            return here
+        try:
+            found = remote_models.candidates(
+                self.store, meant.repo, meant.wanted, self.settings, revision=meant.revision or BRANCH
+            )
+        except NetworkError as error:
+            if not here:
+                raise
+            self.out.warn(f"{error.message}; only what is on this machine is shown")
+            return here
+        self.tell_refused(found.refused)
+        if found.stale is not None:
+            self.out.warn(f"{found.stale.message}; {meant.repo} is shown as it was when it was asked last")
+        return list(found.candidates)
+
+    def tell_refused(self, refused: Sequence[IntegrityError | UnsupportedFileError]) -> None:
+        for error in refused:
+            self.out.warn(error.message)
+
+    def plan(self, candidates: Sequence[Candidate], want: Want, allocations: Allocations | None = None) -> Plan | NoFit:
+        from llmctl import planner
+
+        want = replace(want, architectures=self.loadable(candidates))
+        return planner.plan(self.machine, candidates, want, self.knowledge, allocations, self.past)
+
+    def loadable(self, candidates: Sequence[Candidate]) -> frozenset[str] | None:
+        """The candidates' architectures that the engine here can load, None if that isn't known."""
+        from llmctl.engine import devices
+        from llmctl.engine.devices import architectures
+        from llmctl.host import Host
+
+        if not self.elsewhere and devices.startable(self.engines) is None:
+            return None
+        names = {candidate.model.shape.architecture for candidate in candidates}
+        return architectures.loadable(Host(), names, also={model.shape.architecture for model in self.known.models})
+
+
+def _as(item: Item, candidate: Candidate) -> Candidate:
+    """A file by the name and quant that it goes by here; what else is known of it, it told itself."""
+    artifact = replace(candidate.artifact, quant=item.quant)
+    return replace(candidate, model=replace(candidate.model, id=item.name, artifacts=(artifact,)), artifact=artifact)
+
+
+def known(out: Output) -> Catalogue:
+    """The catalogue, what is wrong in it told as warnings."""
+    loaded = catalogue.load(paths.profiles_dir() / "models", overlay=paths.overlay_dir())
+    for problem in loaded.problems:
+        out.warn(str(problem))
+    return loaded
+
+
+def shelf(out: Output, *, offline: bool = False, loaded: Settings | None = None) -> Shelf:
+    """``offline``: the flag, which wins over whatever is set; ``loaded``: the settings if they were loaded before.
+    Raises ResourceError if the store's disk is missing."""
+    loaded, store = loaded or configuration.load(out), Store()
+    store.require_disks()
+    return Shelf(replace(loaded, offline=loaded.offline or offline), known(out), store)
+
+
+def look(
+    out: Output,
+    *,
+    machine: Machine | None = None,
+    before: Shelf | None = None,
+    measure: bool = True,
+    weight_types: Sequence[str] = (),
+) -> Situation:
+    """This machine, or ``machine`` in its place; ``before`` is the shelf if it was looked at before. ``measure`` and
+    ``weight_types`` as in ``here.this_machine``. Raises ConfigError for a task
+    that isn't one."""
+    from llmctl.workspace.machine import this_machine
+
+    there = before or shelf(out)
+    elsewhere = machine is not None
+    engines: tuple[EngineInfo, ...] = ()
+    if machine is None:
+        machine, engines = this_machine(out, measure=measure, weight_types=weight_types)
+    knowledge = catalogue.load_knowledge(paths.profiles_dir())
+    if there.settings.task not in knowledge.tasks:
+        told = f"the task in LLMCTL_TASK or a configuration file is {there.settings.task!r}"
+        raise ConfigError(f"{told}, it must be one of {', '.join(knowledge.tasks)}")
+    past = () if elsewhere or not there.settings.history else _past(machine, engines)
+    return Situation(there.settings, there.known, there.store, out, machine, engines, knowledge, elsewhere, past)
+
+
+def _past(machine: Machine, engines: tuple[EngineInfo, ...]) -> tuple[PastRun, ...]:
+    from llmctl.engine import devices, history
+
+    engine = devices.startable(engines)
+    return () if engine is None else history.past(history.read(), devices.build(engine))
+
+
+def want(
+    loaded: Settings,
+    *,
+    task: str | None = None,
+    context: int | None = None,
+    threads: int | None = None,
+    min_tok_s: float | None = None,
+    explicit: bool = False,
+) -> Want:
+    """What is asked for: flags above settings above the task's defaults, which the planner knows. ``explicit``: a
+    model or file was named."""
+    from llmctl.types.plan import Want
+
+    return Want(
+        task=task or loaded.task,
+        context=context or loaded.context,
+        threads=threads or loaded.threads,
+        min_tok_s=loaded.min_tok_s if min_tok_s is None else min_tok_s,
+        explicit=explicit,
+    )
