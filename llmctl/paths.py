@@ -8,6 +8,7 @@ from pathlib import Path
 from llmctl.errors import ConfigError
 
 APP = "llmctl"
+HUB_TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")  # the second is the older name
 
 
 def _xdg(variable: str, otherwise: str) -> Path:

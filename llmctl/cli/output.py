@@ -12,6 +12,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TextIO
@@ -21,6 +22,8 @@ from llmctl.errors import LlmctlError, ResourceError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from llmctl.types.listener import Progress
 
 SCHEMA = "llmctl/1"
 PIPE_WIDTH = 1000  # lines of data are never broken; tables take what they need
@@ -120,6 +123,21 @@ class Output:
         if not self.quiet and not self.as_json:
             sys.stderr.write(_shown(text, sys.stderr))
             sys.stderr.flush()
+
+    def confirm(self, question: str, *, yes: bool) -> bool:
+        """Asks on stderr; Enter is yes. With ``yes`` the question answers itself, and is still shown."""
+        if yes:
+            self.note(f"{question} yes (--yes)")
+            return True
+        import typer
+
+        return typer.confirm(question, default=True, err=True)
+
+    def progress(self, label: str, *, streams: bool = False, resumes: bool = True) -> AbstractContextManager[Progress]:
+        """As ``cli.progress.transfer_progress``."""
+        from llmctl.cli.progress import transfer_progress
+
+        return transfer_progress(self, label, streams=streams, resumes=resumes)
 
     def console(self, *, stderr: bool = False) -> Console:
         """A rich console for tables and progress that obeys the colour rules and never wraps piped data."""

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from llmctl import units
 from llmctl.cli.output import Output
-from llmctl.files.progress import Progress
+from llmctl.types.listener import Progress
 
 LINE_EVERY_S = 5.0
 EVENT_EVERY_S = 1.0

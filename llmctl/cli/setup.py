@@ -137,7 +137,6 @@ def _endpoint(out: Output, found: Situation, *, yes: bool) -> None:
 def _completion(out: Output, *, yes: bool) -> None:
     """Where a shell loads completion files from a folder of the user's, ours is put there."""
     from llmctl.cli.completion import Shell, script
-    from llmctl.workspace.choose import confirmed
 
     name = Path(os.environ.get("SHELL", "")).name
     data = Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser()
@@ -152,7 +151,7 @@ def _completion(out: Output, *, yes: bool) -> None:
     shell = Shell(name)
     place = places[shell]
     out.note("")
-    if not place.exists() and confirmed(out, f"Put completion for {shell} into {place}?", yes=yes):
+    if not place.exists() and out.confirm(f"Put completion for {shell} into {place}?", yes=yes):
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text(script(shell), "utf-8")

@@ -12,9 +12,9 @@ from stat import S_ISREG
 
 from llmctl.errors import AccessError, IntegrityError, NotFoundError, ResourceError, UnsupportedFileError
 from llmctl.files import disk
-from llmctl.files.progress import Progress
 from llmctl.gguf.header import read_file
 from llmctl.shell import command
+from llmctl.types.listener import Progress
 
 ENDING = ".copy.llmctl"
 PIECE_BYTES = 4 << 20

@@ -1,17 +1,8 @@
-"""How a transfer tells how far it is, and several files of one model as one transfer."""
+"""Several files of one model as one transfer."""
 
 from __future__ import annotations
 
-from typing import Protocol
-
-
-class Progress(Protocol):
-    """Called often and from the thread that transfers. ``total_bytes`` is None where nobody knows it.
-
-    ``done_bytes`` may fall when a transfer has to start over; a display need not show that.
-    """
-
-    def __call__(self, done_bytes: int, total_bytes: int | None, /) -> None: ...
+from llmctl.types.listener import Progress
 
 
 def shifted(progress: Progress, before_bytes: int, total_bytes: int | None) -> Progress:

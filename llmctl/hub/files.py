@@ -20,7 +20,6 @@ from llmctl.errors import (
     OfflineError,
 )
 from llmctl.files.lock import locked
-from llmctl.files.progress import Progress
 from llmctl.hub.token import Token, advice, token
 from llmctl.settings import Settings
 from llmctl.store import hub_cache
@@ -28,6 +27,7 @@ from llmctl.store.layout import COMMIT, SHA256, Repository
 from llmctl.transfer.download import Wanted, download
 from llmctl.transfer.partial_file import noted_bytes
 from llmctl.transfer.retry import Busy, Patience, Refusal, busy
+from llmctl.types.listener import Progress
 from llmctl.types.model import Source
 
 if TYPE_CHECKING:

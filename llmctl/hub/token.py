@@ -12,7 +12,6 @@ from llmctl import net, paths
 from llmctl.errors import ConfigError
 
 MAX_TOKEN_BYTES = 4096
-VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")  # the second is the older name
 KEPT_BACK = "HF_HUB_DISABLE_IMPLICIT_TOKEN"
 
 
@@ -59,7 +58,7 @@ def advice() -> str:
 
 def _sources() -> Iterator[tuple[str, str]]:
     """What may be the token, and where it was found, the first in force before the others."""
-    for variable in VARIABLES:
+    for variable in paths.HUB_TOKEN_VARIABLES:
         if text := _cleaned(os.environ.get(variable, "")):
             yield text, variable
     file = paths.hub_token_file()

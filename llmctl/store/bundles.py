@@ -18,12 +18,13 @@ from llmctl.errors import IntegrityError, NotFoundError
 from llmctl.files import disk
 from llmctl.files.copy import copied, hashed, size_of
 from llmctl.files.lock import locked, locked_now
-from llmctl.files.progress import Progress, shifted
+from llmctl.files.progress import shifted
 from llmctl.gguf.file_names import has_ending, is_projector
 from llmctl.store import manifest
 from llmctl.store.layout import SHA256, parts
 from llmctl.store.manifest import Bundle, Member, Origin
 from llmctl.store.stored import Owner, Stored
+from llmctl.types.listener import Progress
 from llmctl.types.model import Source, SourceKind
 
 TEMPORARY = ".adding-"

@@ -13,12 +13,13 @@ from llmctl.errors import ConfigError, IntegrityError, LlmctlError
 from llmctl.files import disk
 from llmctl.files.copy import copied, hashed, left_bytes
 from llmctl.files.lock import locked
-from llmctl.files.progress import Progress, shifted
+from llmctl.files.progress import shifted
 from llmctl.gguf import file_names
 from llmctl.store import bundles, hub_cache, manifest, unvouched
 from llmctl.store.layout import COMMIT, Repository, parts, wheel_folder
 from llmctl.store.manifest import Bundle, Member, Origin
 from llmctl.store.stored import Stored
+from llmctl.types.listener import Progress
 from llmctl.types.model import Source, SourceKind
 
 

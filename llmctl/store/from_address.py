@@ -11,7 +11,6 @@ from llmctl import net
 from llmctl.address import without_secrets
 from llmctl.errors import AccessError, LlmctlError, NotFoundError, UsageError
 from llmctl.files.lock import locked
-from llmctl.files.progress import Progress
 from llmctl.gguf import file_names
 from llmctl.settings import Settings
 from llmctl.shell import command
@@ -21,6 +20,7 @@ from llmctl.store.manifest import Bundle, Member, Origin
 from llmctl.transfer.download import Wanted, download
 from llmctl.transfer.partial_file import noted_bytes
 from llmctl.transfer.retry import Refusal, busy
+from llmctl.types.listener import Progress
 
 if TYPE_CHECKING:
     import requests

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from llmctl import paths
 from llmctl.address import redacted
 from llmctl.errors import LlmctlError, NetworkError, NotFoundError, ResourceError
-from llmctl.hub import token
 
 LOOK_S = 0.2
 STALL_S = 300.0  # pip has its own time-outs and retries; this is for when it hangs all the same
@@ -117,7 +117,7 @@ def _listen(stream: BinaryIO, said: deque[str]) -> None:
 
 def _environment() -> dict[str, str]:
     """The user's own, for the index's settings are in it; but the token of the model hub is none of pip's business."""
-    return {name: value for name, value in os.environ.items() if name not in token.VARIABLES}
+    return {name: value for name, value in os.environ.items() if name not in paths.HUB_TOKEN_VARIABLES}
 
 
 def _failure(requirement: str, said: list[str]) -> LlmctlError:

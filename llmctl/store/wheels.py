@@ -11,12 +11,12 @@ from tempfile import mkdtemp
 from llmctl.errors import IntegrityError, NotFoundError
 from llmctl.files import disk
 from llmctl.files.lock import locked, locked_now
-from llmctl.files.progress import Progress
 from llmctl.gguf.file_names import ANY_CASE
 from llmctl.settings import Settings
 from llmctl.store.foreign.reading import inside
 from llmctl.store.layout import parts, requirement, wheel_folder
 from llmctl.transfer.partial_file import Partial
+from llmctl.types.listener import Progress
 from llmctl.types.model import Source, SourceKind
 
 TEMPORARY = ".fetching-"

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from llmctl import units
 from llmctl.errors import IntegrityError, LlmctlError, NetworkError, ResourceError, UnsupportedFileError
 from llmctl.files import disk
-from llmctl.files.progress import Progress
 from llmctl.transfer.connection import Wanted
 from llmctl.transfer.partial_file import Partial
 from llmctl.transfer.rate_limit import Limit
 from llmctl.transfer.transfer import Transfer
+from llmctl.types.listener import Progress
 
 if TYPE_CHECKING:
     import requests

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from llmctl import paths
 from llmctl.files import atomic
-from llmctl.files.progress import Progress
+from llmctl.types.listener import Progress
 
 LEAST_BYTES = 8 << 20  # less says more of the way there than of its width
 LEAST_S = 1.0

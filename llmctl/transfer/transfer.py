@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from llmctl import units
 from llmctl.errors import IntegrityError, LlmctlError, NetworkError, ResourceError, UnreachableError
 from llmctl.files import disk
-from llmctl.files.progress import Progress
 from llmctl.transfer.connection import AloneError, ChangedError, Connection, Wanted
 from llmctl.transfer.partial_file import Partial
 from llmctl.transfer.ramp_up import HOLD_S, Pace
 from llmctl.transfer.rate_limit import Limit
 from llmctl.transfer.retry import LONGEST_WAIT_S, Busy, Patience
 from llmctl.transfer.segments import Segment, Segments
+from llmctl.types.listener import Progress
 
 if TYPE_CHECKING:
     import requests

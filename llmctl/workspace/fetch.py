@@ -10,8 +10,6 @@ from urllib.parse import urlsplit
 
 from llmctl import catalogue, net, units
 from llmctl.catalogue import claims
-from llmctl.cli.output import Output
-from llmctl.cli.progress import transfer_progress
 from llmctl.errors import IntegrityError, NetworkError, NotFoundError, NothingFitsError, UsageError
 from llmctl.gguf.header import read_file
 from llmctl.gguf.shards import read_model, shard_names
@@ -19,8 +17,10 @@ from llmctl.hub.quantizations import Offer
 from llmctl.shell import command
 from llmctl.store.carry import Label
 from llmctl.store.layout import COMMIT, Repository
+from llmctl.types.listener import Listener
 from llmctl.types.model import Source, SourceKind
 from llmctl.workspace import choose, workspace
+from llmctl.workspace.fetcher import Fetcher
 from llmctl.workspace.reference import Address, HubModel, LocalFile
 from llmctl.workspace.workspace import Shelf
 
@@ -37,12 +37,16 @@ SHOWN = 5  # names in a message
 class Request:
     """What ``pull`` was given beside the name."""
 
-    out: Output
+    listener: Listener
     shelf: Shelf
     revision: str | None = None
     sha256: str | None = None
     limit_bytes_per_s: float | None = None
     to: Path | None = None
+
+    @property
+    def fetcher(self) -> Fetcher:
+        return Fetcher(self.shelf.store, self.shelf.settings, self.limit_bytes_per_s)
 
 
 @dataclass(frozen=True)
@@ -102,8 +106,8 @@ def out_of(request: Request, folder: Path, name: str | None) -> Obtained:
         raise NotFoundError(f"{folder} holds {shown}: name one of them", hint=hint)
     place, made = found[0]
     _hold_against(request.shelf, place, made)
-    request.out.note(f"{made.name} {made.quant}: {units.size(made.bytes)} from {place}")
-    with transfer_progress(request.out, made.name, streams=True) as progress:
+    request.listener.note(f"{made.name} {made.quant}: {units.size(made.bytes)} from {place}")
+    with request.listener.progress(made.name, streams=True) as progress:
         paths = request.shelf.store.take(place, progress)
     source = Source(SourceKind.LOCAL, None, str(paths[0]), made.files[0].bytes, made.files[0].sha256)
     if made.origin is manifest.Origin.HUB:
@@ -135,7 +139,7 @@ def _hold_against(shelf: Shelf, place: Path, made: Bundle) -> None:
 
 
 def _catalogue(request: Request, name: str) -> Obtained:
-    out, shelf = request.out, request.shelf
+    listener, shelf = request.listener, request.shelf
     candidate = _chosen(request, name)
     source, path = candidate.artifact.source, candidate.path
     label = f"{candidate.model.name} {candidate.artifact.quant}"
@@ -147,16 +151,14 @@ def _catalogue(request: Request, name: str) -> Obtained:
     if path is None:
         if request.to is not None:  # for the store alone, the hub's word on the size is better than the catalogue's
             carried = Label(candidate.model.id, candidate.artifact.quant)
-            shelf.store.require_room([source], label=carried, to=request.to)
-        out.note(
+            request.fetcher.require_room([source], label=carried, to=request.to)
+        listener.note(
             f"{label}: {choose.cost(candidate.artifact.bytes, request.limit_bytes_per_s)} from {_where(shelf, source)}"
         )
-        with transfer_progress(out, label, streams=True) as progress:
-            path = shelf.store.add(
-                source, settings=shelf.settings, progress=progress, limit_bytes_per_s=request.limit_bytes_per_s
-            )
+        with listener.progress(label, streams=True) as progress:
+            path = request.fetcher.add(source, progress)
     else:
-        out.note(f"{label} is on this machine")
+        listener.note(f"{label} is on this machine")
     fetched, model = candidate.path is None, candidate.model
     paths = [path.with_name(name) for name in shard_names(path.name)]
     return Obtained(model.id, candidate.artifact.quant, paths, fetched, source, model.licence)
@@ -169,7 +171,7 @@ def _chosen(request: Request, name: str) -> Candidate:
     candidates = request.shelf.candidates(name)
     if len(candidates) == 1:
         return candidates[0]
-    found = workspace.look(request.out, before=request.shelf)
+    found = workspace.look(request.listener, before=request.shelf)
     planned = found.plan(candidates, workspace.want(found.settings, explicit=True))
     if isinstance(planned, Plan):
         return planned.choice.candidate
@@ -183,7 +185,7 @@ def _repository(request: Request, repo: str, quant: str | None) -> Obtained:
     """What is here of a repository counts when its quant was named, or when the hub can't be asked."""
     from llmctl.hub import listing, quantizations
 
-    out, shelf = request.out, request.shelf
+    listener, shelf = request.listener, request.shelf
     here = _held(request, repo, quant)
     moves = request.revision is not None and not COMMIT.fullmatch(request.revision)
     if here is not None and (shelf.settings.offline or (quant is not None and not moves)):
@@ -194,33 +196,27 @@ def _repository(request: Request, repo: str, quant: str | None) -> Obtained:
     except NetworkError as error:
         if here is None:
             raise
-        out.warn(error.message)
+        listener.warn(error.message)
         return _is_here(request, here)
     found = quantizations.offers(listed.files)
     offer = quantizations.choose(found, quant, repo)
     label = f"{repo} {offer.quant}"
     if quant is None and len(found) > 1:
         others = ", ".join(dict.fromkeys(one.quant for one in found if one is not offer))
-        out.note(f"{offer.quant} of {repo}; there is also {others}")
+        listener.note(f"{offer.quant} of {repo}; there is also {others}")
     alone = len(offer.parts) == 1
     missing = [file for file in offer.files if shelf.store.holding(file, alone=alone) is None]
     if missing:
-        shelf.store.require_room(offer.files, label=Label(repo, offer.quant), to=request.to)
+        request.fetcher.require_room(offer.files, label=Label(repo, offer.quant), to=request.to)
         sizes = [file.bytes for file in missing]
         cost = choose.cost(None if None in sizes else sum(size or 0 for size in sizes), request.limit_bytes_per_s)
         count = f" in {len(missing)} files" if len(missing) > 1 else ""
         licence = f", licence {listed.licence}" if listed.licence else ""
-        out.note(f"{label}: {cost}{count} from {net.host_of(shelf.settings.hub_url)}{licence}")
+        listener.note(f"{label}: {cost}{count} from {net.host_of(shelf.settings.hub_url)}{licence}")
     else:
-        out.note(f"{label} is on this machine")
-    with transfer_progress(out, label, streams=bool(missing)) as progress:
-        paths = shelf.store.add_offer(
-            offer,
-            branch,
-            settings=shelf.settings,
-            progress=progress,
-            limit_bytes_per_s=request.limit_bytes_per_s,
-        )
+        listener.note(f"{label} is on this machine")
+    with listener.progress(label, streams=bool(missing)) as progress:
+        paths = request.fetcher.add_offer(offer, branch, progress)
     return Obtained(repo, offer.quant, paths, bool(missing), offer.parts[0], listed.licence)
 
 
@@ -247,7 +243,7 @@ def _held(request: Request, repo: str, quant: str | None) -> Item | None:
 
 def _is_here(request: Request, item: Item) -> Obtained:
     whose = f", with {item.owner.label}" if item.owner.foreign else ""
-    request.out.note(f"{item.name} {item.quant} is on this machine{whose}")
+    request.listener.note(f"{item.name} {item.quant} is on this machine{whose}")
     beside = [
         other.path
         for other in request.shelf.items()
@@ -262,14 +258,14 @@ def _address(request: Request, url: str) -> Obtained:
     from llmctl.gguf import file_names
     from llmctl.store import from_address
 
-    out, shelf = request.out, request.shelf
+    listener, shelf = request.listener, request.shelf
     name = from_address.check(url, request.sha256)
     sha256 = (request.sha256 or "").lower()
     path = from_address.find(shelf.store.models, sha256)
     fetched = path is None
     if path is None:
-        out.note(f"{name} from {net.host_of(url)}")
-        with transfer_progress(out, name, streams=True) as progress:
+        listener.note(f"{name} from {net.host_of(url)}")
+        with listener.progress(name, streams=True) as progress:
             path = shelf.store.add_address(
                 url,
                 sha256,
@@ -278,7 +274,7 @@ def _address(request: Request, url: str) -> Obtained:
                 limit_bytes_per_s=request.limit_bytes_per_s,
             )
     else:
-        out.note(f"{path.name} is on this machine")
+        listener.note(f"{path.name} is on this machine")
     source = Source(SourceKind.LOCAL, None, str(path), path.stat().st_size, sha256)
     return Obtained(path.stem, file_names.quant(path.name) or "unknown", [path], fetched, source)
 
@@ -310,7 +306,7 @@ def _file(request: Request, files: Sequence[Path], first: Path) -> Obtained:
     from llmctl.gguf import file_names
     from llmctl.gguf.quant import quant_label
 
-    out = request.out
+    listener = request.listener
     if request.limit_bytes_per_s is not None:
         raise UsageError(
             "--limit-rate is for the network, and a file is copied", hint=command("llmctl", "pull", names=[first])
@@ -323,10 +319,10 @@ def _file(request: Request, files: Sequence[Path], first: Path) -> Obtained:
     stem = file_names.without_quant(Path(parts[0].name).stem.removesuffix(f"-00001-of-{len(parts):05}"))
     label = Label(stem, quant)
     sources = [Source(SourceKind.LOCAL, None, str(part), size_of(part)) for part in every]
-    request.shelf.store.require_room(sources, label=label, to=request.to)
+    request.fetcher.require_room(sources, label=label, to=request.to)
     runs = command("llmctl", "run", "-m", _as_path(first))
-    out.note(f"{first.name}: {units.size(size_bytes)} copied; {runs} needs no copy")
-    with transfer_progress(out, first.name, streams=True, resumes=False) as progress:
+    listener.note(f"{first.name}: {units.size(size_bytes)} copied; {runs} needs no copy")
+    with listener.progress(first.name, streams=True, resumes=False) as progress:
         paths = request.shelf.store.add_files(every, label, sha256=request.sha256, progress=progress)
     source = Source(SourceKind.LOCAL, None, str(paths[0]), paths[0].stat().st_size)
     return Obtained(stem, quant, paths, True, source, catalogue.licence(header))

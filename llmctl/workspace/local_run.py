@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from llmctl import units
-from llmctl.cli.output import Output
 from llmctl.errors import LlmctlError
 from llmctl.shell import command
+from llmctl.types.listener import Listener
 
 if TYPE_CHECKING:
     from llmctl.settings import Settings
@@ -48,7 +48,7 @@ class LocalRun:
     barred: Barred = field(default_factory=dict)
 
 
-def local_run(out: Output, loaded: Settings, asked: Asked, *, yes: bool, local: bool) -> LocalRun:
+def local_run(listener: Listener, loaded: Settings, asked: Asked, *, yes: bool, local: bool) -> LocalRun:
     """What would run here, its file fetched if it is to run, and what must not make the prompt leave."""
     from llmctl.router.barred import barred
     from llmctl.router.route import first_allowed
@@ -57,10 +57,10 @@ def local_run(out: Output, loaded: Settings, asked: Asked, *, yes: bool, local: 
 
     name, named = asked.model or loaded.model, _named(loaded, asked)
     with _naming(named if asked.model is None else None):
-        shelf = workspace.shelf(out, loaded=loaded)
+        shelf = workspace.shelf(listener, loaded=loaded)
         # Measuring takes seconds: worth it before a download is chosen, not before what is here answers.
         at_hand = any(candidate.path for candidate in shelf.candidates(name))
-        found = workspace.look(out, before=shelf, measure=not at_hand)
+        found = workspace.look(listener, before=shelf, measure=not at_hand)
         wanted = asked.want(loaded, named=name is not None)
         planned = choose.choose(found, name, wanted)
         server = first_allowed(loaded.policy, loaded.endpoints, local=local, offline=loaded.offline)
@@ -70,7 +70,7 @@ def local_run(out: Output, loaded: Settings, asked: Asked, *, yes: bool, local: 
         bars = barred(planned, named=named, context=asked.context, project=loaded.project, own=own)
         if server is not None and loaded.policy is Policy.PREFER_REMOTE:
             return LocalRun(planned, bars)
-        return LocalRun(_ready(out, found, name, planned, wanted, yes=yes), bars)
+        return LocalRun(_ready(listener, found, name, planned, wanted, yes=yes), bars)
 
 
 def _named(loaded: Settings, asked: Asked) -> str | None:
@@ -110,7 +110,7 @@ def _without_project(found: Situation, asked: Asked) -> Fit | NoFit | None:
 
 
 def _ready(
-    out: Output, found: Situation, name: str | None, planned: Fit | NoFit, wanted: Want, *, yes: bool
+    listener: Listener, found: Situation, name: str | None, planned: Fit | NoFit, wanted: Want, *, yes: bool
 ) -> Fit | NoFit:
     """``planned`` with its file on this machine, fetched if need be."""
     from llmctl.types.plan import NoFit
@@ -120,14 +120,14 @@ def _ready(
         return planned
     if planned.candidate.path is None:
         label = f"{planned.candidate.model.name} {planned.candidate.artifact.quant}"
-        out.note(f"{label} is what suits this machine:" if name is None else f"{label}:")
+        listener.note(f"{label} is what suits this machine:" if name is None else f"{label}:")
         for reason in planned.reasons[:3]:
-            out.note(f"  {reason}")
-    fit = choose.obtain(out, found, planned, wanted, named=name is not None, yes=yes)
+            listener.note(f"  {reason}")
+    fit = choose.obtain(listener, found, planned, wanted, named=name is not None, yes=yes)
     for warning in fit.warnings:
-        out.warn(warning)
+        listener.warn(warning)
     if name is None and (pick := choose.better(found, fit, wanted)) is not None:
         size = units.size(pick.download_bytes)
         better = command("llmctl", "pull", names=[choose.name_of(pick.candidate)])
-        out.note(f"The starter answers. Better for this machine: {better} ({size})")
+        listener.note(f"The starter answers. Better for this machine: {better} ({size})")
     return fit

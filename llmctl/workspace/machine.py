@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from llmctl import paths
-from llmctl.cli.output import Output
 from llmctl.engine import devices
 from llmctl.engine.measure import kernels
 from llmctl.errors import EngineError
 from llmctl.host import Host
 from llmctl.probe.stopwatch import Stopwatch
+from llmctl.types.listener import Listener
 from llmctl.types.machine import EngineInfo, Machine
 
 
 def this_machine(
-    out: Output,
+    listener: Listener,
     *,
     measure: bool = True,
     weight_types: Sequence[str] = (),
@@ -34,7 +34,7 @@ def this_machine(
     types = kernels.WEIGHT_TYPES if again else weight_types or kernels.USUAL_TYPES
     if usable is None or not measure or (kernels.complete(machine, types) and not again):
         return machine, engines
-    out.note(_measuring(machine, types, again))
+    listener.note(_measuring(machine, types, again))
     try:
         with watch.part("kernels"):
             measured = kernels.measure(host, machine, usable, weight_types=types, again=again)
@@ -44,7 +44,7 @@ def this_machine(
     except EngineError as error:
         if again:
             raise
-        out.warn(error.message)
+        listener.warn(error.message)
     return devices.with_known_cards(host, machine, usable), engines
 
 

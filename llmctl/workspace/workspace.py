@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from llmctl import catalogue, paths
 from llmctl.address import without_secrets
 from llmctl.catalogue import Catalogue
-from llmctl.cli.output import Output
 from llmctl.errors import ConfigError, IntegrityError, NetworkError, NotFoundError, UnsupportedFileError, UsageError
 from llmctl.settings import Settings
 from llmctl.shell import command
 from llmctl.store import Store
 from llmctl.store.layout import Repository
+from llmctl.types.listener import Listener
 from llmctl.types.model import Candidate, SourceKind
 from llmctl.workspace import configuration, inventory, reference
 from llmctl.workspace.inventory import Item
@@ -112,7 +112,7 @@ class Situation(Shelf):
     """``elsewhere``: the machine is not this one, so what is stored here is not stored there. ``past`` is what ran here
     and teaches how fast the next will be."""
 
-    out: Output
+    listener: Listener
     machine: Machine
     engines: tuple[EngineInfo, ...]
     knowledge: Knowledge
@@ -145,16 +145,16 @@ class Situation(Shelf):
         except NetworkError as error:
             if not here:
                 raise
-            self.out.warn(f"{error.message}; only what is on this machine is shown")
+            self.listener.warn(f"{error.message}; only what is on this machine is shown")
             return here
         self.tell_refused(found.refused)
         if found.stale is not None:
-            self.out.warn(f"{found.stale.message}; {meant.repo} is shown as it was when it was asked last")
+            self.listener.warn(f"{found.stale.message}; {meant.repo} is shown as it was when it was asked last")
         return list(found.candidates)
 
     def tell_refused(self, refused: Sequence[IntegrityError | UnsupportedFileError]) -> None:
         for error in refused:
-            self.out.warn(error.message)
+            self.listener.warn(error.message)
 
     def plan(self, candidates: Sequence[Candidate], want: Want, allocations: Allocations | None = None) -> Plan | NoFit:
         from llmctl import planner
@@ -180,24 +180,24 @@ def _as(item: Item, candidate: Candidate) -> Candidate:
     return replace(candidate, model=replace(candidate.model, id=item.name, artifacts=(artifact,)), artifact=artifact)
 
 
-def known(out: Output) -> Catalogue:
+def known(listener: Listener) -> Catalogue:
     """The catalogue, what is wrong in it told as warnings."""
     loaded = catalogue.load(paths.profiles_dir() / "models", overlay=paths.overlay_dir())
     for problem in loaded.problems:
-        out.warn(str(problem))
+        listener.warn(str(problem))
     return loaded
 
 
-def shelf(out: Output, *, offline: bool = False, loaded: Settings | None = None) -> Shelf:
+def shelf(listener: Listener, *, offline: bool = False, loaded: Settings | None = None) -> Shelf:
     """``offline``: the flag, which wins over whatever is set; ``loaded``: the settings if they were loaded before.
     Raises ResourceError if the store's disk is missing."""
-    loaded, store = loaded or configuration.load(out), Store()
+    loaded, store = loaded or configuration.load(listener), Store()
     store.require_disks()
-    return Shelf(replace(loaded, offline=loaded.offline or offline), known(out), store)
+    return Shelf(replace(loaded, offline=loaded.offline or offline), known(listener), store)
 
 
 def look(
-    out: Output,
+    listener: Listener,
     *,
     machine: Machine | None = None,
     before: Shelf | None = None,
@@ -209,17 +209,17 @@ def look(
     that isn't one."""
     from llmctl.workspace.machine import this_machine
 
-    there = before or shelf(out)
+    there = before or shelf(listener)
     elsewhere = machine is not None
     engines: tuple[EngineInfo, ...] = ()
     if machine is None:
-        machine, engines = this_machine(out, measure=measure, weight_types=weight_types)
+        machine, engines = this_machine(listener, measure=measure, weight_types=weight_types)
     knowledge = catalogue.load_knowledge(paths.profiles_dir())
     if there.settings.task not in knowledge.tasks:
         told = f"the task in LLMCTL_TASK or a configuration file is {there.settings.task!r}"
         raise ConfigError(f"{told}, it must be one of {', '.join(knowledge.tasks)}")
     past = () if elsewhere or not there.settings.history else _past(machine, engines)
-    return Situation(there.settings, there.known, there.store, out, machine, engines, knowledge, elsewhere, past)
+    return Situation(there.settings, there.known, there.store, listener, machine, engines, knowledge, elsewhere, past)
 
 
 def _past(machine: Machine, engines: tuple[EngineInfo, ...]) -> tuple[PastRun, ...]:

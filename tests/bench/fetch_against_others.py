@@ -43,9 +43,10 @@ import resource, sys, time
 from llmctl import settings
 from llmctl.store import Store
 from llmctl.types.model import Source, SourceKind
+from llmctl.workspace.fetcher import Fetcher
 import requests, filelock
 begun = time.perf_counter()
-path = Store().add(Source(SourceKind.HUB, *sys.argv[1:3]), settings=settings.load(), progress=lambda done, total: None)
+path = Fetcher(Store(), settings.load()).add(Source(SourceKind.HUB, *sys.argv[1:3]), lambda done, total: None)
 print(time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """
 LIBRARY = """

@@ -277,7 +277,8 @@ def test_what_is_here_is_shown_when_the_hub_is_away(hub: FakeHub, shelf: Situati
     hub.switch(hub_status=500)
     (found,) = shelf.candidates(REPO)
     assert found.path == held
-    assert "only what is on this machine" in shelf.out.warnings[0]
+    assert isinstance(shelf.listener, Output)
+    assert "only what is on this machine" in shelf.listener.warnings[0]
 
 
 def test_for_another_machine_it_has_to_be_fetched(hub: FakeHub, shelf: Situation, held: Path) -> None:

@@ -16,6 +16,7 @@ from llmctl.hub.quantizations import choose, offers
 from llmctl.settings import Settings
 from llmctl.store import Store
 from llmctl.types.model import Source, SourceKind
+from llmctl.workspace.fetcher import Fetcher
 from tests.fakes.gguf_file import Fill, Kind, TensorSpec, Value, write
 from tests.fakes.hub import COMMIT, FakeHub
 
@@ -150,7 +151,7 @@ def test_the_token_goes_to_the_hub_alone_also_behind_a_mirror(hub: FakeHub, monk
         mirror.switch(redirect=hub.url)
         loaded: Settings = replace(settings.load(), hub_url=mirror.url)
         offer = choose(offers(listing(REPO, "main", loaded).files), "Q4_0", REPO)
-        Store().add_offer(offer, "main", settings=loaded, progress=quiet)
+        Fetcher(Store(), loaded).add_offer(offer, "main", quiet)
         sent = [one.headers.get("Authorization") for one in mirror.requests]
         assert sent == [f"Bearer {SECRET}"] * len(mirror.requests)
         assert len(sent) >= 2
@@ -185,14 +186,14 @@ def test_a_model_with_its_parts_and_projector(hub: FakeHub, home: Path, tmp_path
     loaded = settings.load()
     offer = choose(offers(asked().files), None, REPO)
     seen: list[tuple[int, int | None]] = []
-    paths = Store().add_offer(offer, "main", settings=loaded, progress=lambda done, total: seen.append((done, total)))
+    paths = Fetcher(Store(), loaded).add_offer(offer, "main", lambda done, total: seen.append((done, total)))
     snapshot = home / f"cache/huggingface/hub/models--maker--tiny-GGUF/snapshots/{COMMIT}"
     assert paths == [snapshot / name for name in names]
     size = sum(file.stat().st_size for file in files.values())
     assert seen == sorted(seen) and seen[-1] == (size, size)
     assert (snapshot.parents[1] / "refs/main").read_text() == COMMIT
     asked_before = len(hub.requests)
-    assert Store().add_offer(offer, "main", settings=replace(loaded, offline=True), progress=quiet) == paths
+    assert Fetcher(Store(), replace(loaded, offline=True)).add_offer(offer, "main", quiet) == paths
     assert len(hub.requests) == asked_before
 
 

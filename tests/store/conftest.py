@@ -13,6 +13,7 @@ from llmctl.settings import Settings
 from llmctl.store import Store
 from llmctl.transfer import retry
 from llmctl.types.model import Source, SourceKind
+from llmctl.workspace.fetcher import Fetcher
 from tests.fakes.gguf_file import Fill, TensorSpec, write
 from tests.fakes.hub import FakeHub
 
@@ -49,7 +50,7 @@ def add(hub: FakeHub) -> Callable[..., Path]:
 
     def call(source: Source, progress: Callable[[int, int | None], None] = quiet, **changed: object) -> Path:
         loaded: Settings = replace(settings.load(), **changed)  # type: ignore[arg-type]
-        return Store().add(source, settings=loaded, progress=progress)
+        return Fetcher(Store(), loaded).add(source, progress)
 
     return call
 

@@ -15,6 +15,7 @@ from llmctl import settings
 from llmctl.errors import NotFoundError
 from llmctl.store import Owner, Store, Stored
 from llmctl.types.model import Source, SourceKind
+from llmctl.workspace.fetcher import Fetcher
 from tests.fakes.gguf_file import cut
 from tests.fakes.hub import COMMIT, FakeHub
 
@@ -125,7 +126,7 @@ def test_local_files_are_used_in_place(model_file: Path, tmp_path: Path) -> None
     for gone in (replace(here, bytes=size + 1), replace(here, file=str(tmp_path)), replace(here, file="a\0b")):
         assert Store().find(gone) is None
         with pytest.raises(NotFoundError):
-            Store().add(gone, settings=settings.load(), progress=lambda done, total: None)
+            Fetcher(Store(), settings.load()).add(gone, lambda done, total: None)
 
 
 def test_finding_is_cheap(hub: FakeHub, add: Add, source: Source) -> None:

@@ -29,6 +29,7 @@ from llmctl.errors import (
 )
 from llmctl.store import Owner, Store, Stored, pip, wheels
 from llmctl.types.model import Source, SourceKind
+from llmctl.workspace.fetcher import Fetcher
 from tests.fakes import command
 
 NAME, MEMBER = "tiny-model==1.0", "tiny_model/tiny.gguf"
@@ -37,7 +38,7 @@ Names = Callable[[], list[str]]
 
 def add(source: Source, progress: Callable[[int, int | None], None] | None = None, *, offline: bool = False) -> Path:
     loaded = replace(settings.load(), offline=offline)
-    return Store().add(source, settings=loaded, progress=progress or (lambda done, total: None))
+    return Fetcher(Store(), loaded).add(source, progress or (lambda done, total: None))
 
 
 def write_wheel(folder: Path, content: bytes | Path, *, member: str = MEMBER, version: str = "1.0") -> Path:

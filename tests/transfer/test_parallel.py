@@ -19,6 +19,7 @@ from llmctl.errors import IntegrityError, LlmctlError
 from llmctl.store import Store
 from llmctl.transfer import ramp_up, retry, segments, transfer
 from llmctl.types.model import Source
+from llmctl.workspace.fetcher import Fetcher
 from tests.fakes.hub import Asked, FakeHub
 
 REPO, FILE = "maker/tiny-GGUF", "tiny-Q4_0.gguf"
@@ -200,7 +201,7 @@ def test_limit_rate(server: dict[str, object], hub: FakeHub, source: Source) -> 
     def progress(done_bytes: int, total_bytes: int | None) -> None:
         seen.append((time.monotonic(), done_bytes))
 
-    Store().add(source, settings=settings.load(), progress=progress, limit_bytes_per_s=limit_bytes_per_s)
+    Fetcher(Store(), settings.load(), limit_bytes_per_s).add(source, progress)
     wanted_s = hub.size(REPO, FILE) / limit_bytes_per_s
     assert wanted_s * 0.9 < seen[-1][0] - seen[0][0] < wanted_s * 1.7  # a start and an end have their own times
     for (one_s, one_bytes), (other_s, other_bytes) in pairwise(seen):

@@ -33,10 +33,12 @@ CHILD = """
 import sys
 from llmctl import settings
 from llmctl.errors import LlmctlError
-from llmctl.store import Store, pace
+from llmctl.store import Store
+from llmctl.transfer import ramp_up
+from llmctl.workspace.fetcher import Fetcher
 from llmctl.types.model import Source, SourceKind
 file, limit_bytes, sha256 = sys.argv[1], int(sys.argv[2]), sys.argv[3] or None
-pace.SETTLE_S, pace.WINDOW_S, pace.WORTH_S = 0.0, 0.05, 0.0
+ramp_up.SETTLE_S, ramp_up.WINDOW_S, ramp_up.WORTH_S = 0.0, 0.05, 0.0
 if limit_bytes:
     import resource
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
@@ -45,7 +47,7 @@ def progress(done_bytes, total_bytes):
     told.append(done_bytes)
 source = Source(SourceKind.HUB, "maker/tiny-GGUF", file, sha256=sha256)
 try:
-    print(Store().add(source, settings=settings.load(), progress=progress))
+    print(Fetcher(Store(), settings.load()).add(source, progress))
     print(told)
 except LlmctlError as error:
     sys.exit(f"{type(error).__name__} {error.exit_code}: {error.message}")

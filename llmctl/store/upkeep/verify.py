@@ -8,9 +8,9 @@ from enum import StrEnum
 
 from llmctl.errors import AccessError, IntegrityError, NotFoundError, ResourceError, UnsupportedFileError
 from llmctl.files.copy import hashed
-from llmctl.files.progress import Progress
 from llmctl.gguf.header import read_file
 from llmctl.store.stored import Stored
+from llmctl.types.listener import Progress
 
 
 class State(StrEnum):
