@@ -58,8 +58,10 @@ def _value(kind: Any, value: Any, where: str) -> Any:
             raise MismatchError(where, "must be a number, zero or more")
         return float(value)
     if kind is int:
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < LARGEST:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
             raise MismatchError(where, "must be a whole number, zero or more")
+        if value >= LARGEST:
+            raise MismatchError(where, f"must be less than {LARGEST:,}")
         return value
     if not isinstance(value, kind):
         raise MismatchError(where, "must be " + {"str": "text", "bool": "true or false"}[kind.__name__])

@@ -6,7 +6,7 @@ head, where flash attention does without them the latent ones' queries or nothin
 experts. Rows are 32-bit floats, one for each token of a micro-batch. Below, a row is told by its elements.
 
 llama.cpp places tensors by best fit (ggml/src/ggml-alloc.c), so what else is alive at a moment depends on the order of
-the graph's nodes, which each architecture has its own of: ``GRAPHS``. Rows and table were found by asking llama.cpp
+the graph's nodes, which each architecture has its own of: ``graphs.py``. Rows and table were found by asking llama.cpp
 0c1e570 (2026-10, CPU) for the buffers of 130 models of 100 architectures in their real shapes, at 512 to 131,072 tokens
 with 128, 512 and 2,048 at once (``tests/bench/memory_against_engine.py``).
 
@@ -18,11 +18,10 @@ itself knows better, which the dry run asks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 
 from llmctl.gguf.layers import ENCODERS, RECURRENCES, Layers
+from llmctl.planner.graphs import MaskStays, graph_of
 from llmctl.types.model import Shape
 from llmctl.types.plan import F16, Configuration
 
@@ -31,120 +30,43 @@ CELL_PAD = 256  # llama.cpp rounds a cache's cells up to this (llama_kv_cache, s
 INDEX_ROWS = 2  # where a value goes in a cache that keeps them transposed: a 64-bit index for each of its elements
 
 
-class MaskStays(StrEnum):
-    """Whether the place of the mask is there for the logits once all layers are done. ``IF_SMALL``: a mask that is
-    smaller than a row of the embedding's width has its place taken by nothing else."""
-
-    NEVER = "never"
-    IF_SMALL = "if_small"
-    ALWAYS = "always"
-
-
 @dataclass(frozen=True, slots=True)
-class Graph:
-    """What an architecture's graph has alive beside the least.
+class Copied:
+    """Weights that lie elsewhere and are copied into the buffer: ``bytes`` of the most at a time.
 
-    ``beside`` rows of the embedding's width stay beside the logits and the scores, more than all graphs have there.
-    With ``experts_stay`` the outputs of the used experts wait for the shared expert's. Not ``gated``: the feed-forward
-    network has one row, not three; ``widths`` rows of the embedding's width are beside it. With ``two_masks`` a model
-    that keeps no cache has one for its windows, too. ``flash``: whether llama.cpp has flash attention for it. What only
-    ``embeds`` attends to the tokens of a batch alone, though it has a cache, and makes no logits. With a ``bias`` for
-    each pair of tokens (T5) there are three rows of scores at once, and no flash attention.
+    A mask is copied where it is first needed, into the place behind what was copied before it in the same part of the
+    graph (ggml_backend_sched_split_graph), and stays until the last layer. What is larger than the hole of
+    ``before_mask_bytes`` in front of it comes behind it: the scores, and the next weights, if some are copied
+    ``after_mask``, since rows lie in the hole by then. 0 is: no weights are copied before.
     """
 
-    beside: int = 2
-    mask_stays: MaskStays = MaskStays.ALWAYS
-    experts_stay: bool = False
-    gated: bool = True
-    widths: int = 4
-    two_masks: bool = False
-    flash: bool = True
-    embeds: bool = False
-    bias: bool = False
+    bytes: int = 0
+    before_mask_bytes: int = 0
+    after_mask: bool = False
 
 
-LEAN = Graph(0, MaskStays.NEVER)
-GRAPHS: Mapping[str, Graph] = {
-    **dict.fromkeys(
-        (
-            *("arcee", "baichuan", "chatglm", "cohere2", "command-r", "dbrx", "deci", "dream", "exaone", "exaone4"),
-            *("gemma", "gemma2", "gemma3", "glm4", "granite", "granite_swa", "granitemoe", "grovemoe"),
-            *("hunyuan-dense", "internlm2", "llada", "llada-moe", "llama", "maple", "mimo2", "minicpm", "minimax-m2"),
-            *("mistral3", "olmo2", "olmoe", "pangu-embedded", "phimoe", "qwen2", "qwen2vl", "qwen3", "qwen3moe"),
-            *("rnd1", "rwkv6", "seed_oss", "smallthinker", "smollm3", "spark2_5", "xverse"),
-        ),
-        LEAN,
-    ),
-    **dict.fromkeys(("apertus", "falcon", "gptneox", "nomic-bert-moe", "phi2"), Graph(0, MaskStays.NEVER, gated=False)),
-    **dict.fromkeys(
-        (
-            *("hrm_text", "jais", "mamba", "mamba2", "minicpm3", "muse-glimmer", "olmo", "orion", "qwen", "rwkv7"),
-            "stablelm",
-        ),
-        Graph(1, MaskStays.NEVER),
-    ),
-    **dict.fromkeys(
-        ("bloom", "gpt2", "mpt", "nemotron", "starcoder", "starcoder2"), Graph(1, MaskStays.NEVER, gated=False)
-    ),
-    **dict.fromkeys(("minimax-01", "qwen3vlmoe", "qwen4exp"), Graph(4, MaskStays.NEVER)),
-    **dict.fromkeys(("mellum", "plamo2", "plamo3"), Graph(0, MaskStays.IF_SMALL)),
-    **dict.fromkeys(
-        ("falcon-h1", "gemma3n", "gpt-oss", "lfm2", "lfm2moe", "nemotron_h", "talkie"), Graph(1, MaskStays.IF_SMALL)
-    ),
-    **dict.fromkeys(
-        (
-            *("bailingmoe3", "exaone-moe", "glm4moe", "granitehybrid", "jamba", "laguna", "qwen35moe"),
-            "step35",
-        ),
-        Graph(2, MaskStays.IF_SMALL),
-    ),
-    **dict.fromkeys(("bitnet", "llama4"), Graph(3, MaskStays.IF_SMALL)),
-    "nemotron_h_moe": Graph(3, MaskStays.IF_SMALL, gated=False),
-    **dict.fromkeys(("arctic", "ernie4_5"), Graph(4, MaskStays.IF_SMALL)),
-    **dict.fromkeys(
-        (
-            *("afmoe", "bailingmoe", "deepseek", "deepseek2", "dots3note", "ernie4_5-moe", "hunyuan-moe", "mistral4"),
-            "qwen2moe",
-        ),
-        Graph(2, MaskStays.IF_SMALL, experts_stay=True),
-    ),
-    "minimax-m3": Graph(experts_stay=True),
-    "bert": Graph(0, MaskStays.NEVER, gated=False, widths=3),
-    "nomic-bert": Graph(1, widths=2),
-    "gemma-embedding": Graph(0, widths=3, two_masks=True),
-    **dict.fromkeys(("gemma4", "openelm", "qwen35", "qwen3next"), Graph(1)),
-    "grok": Graph(0, MaskStays.NEVER, flash=False),
-    "jina-bert-v2": Graph(1, widths=3),
-    "llama-embed": Graph(0, MaskStays.NEVER, embeds=True),
-    "modern-bert": Graph(widths=3, two_masks=True),
-    "phi3": Graph(0),
-    "qwen3vl": Graph(4),
-    "t5": Graph(bias=True),
-    "t5encoder": Graph(bias=True, embeds=True),
-}
-USUAL = Graph()  # of architectures that are not there: two rows beside, and a mask that stays, more than most have
+NOTHING_COPIED = Copied()
 
 
 def padded_cells(context: int) -> int:
     return -(-context // CELL_PAD) * CELL_PAD
 
 
-def graph_of(shape: Shape) -> Graph:
-    """Granite's hybrids have one name for those with experts and those without."""
-    if shape.architecture == "granitehybrid" and not shape.n_expert:
-        return LEAN
-    return GRAPHS.get(shape.architecture, USUAL)
-
-
-def compute_bytes(shape: Shape, configuration: Configuration, *, head: bool = True, copied_bytes: int = 0) -> int:
+def compute_bytes(
+    shape: Shape, configuration: Configuration, *, head: bool = True, copied: Copied = NOTHING_COPIED
+) -> int:
     """The compute buffer of a device that computes some layers, with ``head`` the logits too; the buffer for the output
-    is not in it. ``copied_bytes`` of weights that lie elsewhere are copied into it, beside a layer's feed-forward
-    network; the logits come after them."""
+    is not in it. What is ``copied`` lies beside a layer's feed-forward network; the logits come after it."""
     feed_forward, scores = _layer_rows(shape, configuration)
     logits = head and shape.architecture not in ENCODERS and not graph_of(shape).embeds
     last = _logit_rows(shape, configuration) if logits else 0
     row_bytes = _batch(configuration) * FLOAT_BYTES
-    return max(row_bytes * scores, row_bytes * last, row_bytes * feed_forward + copied_bytes)
+    attention = row_bytes * scores
+    hole, again = copied.before_mask_bytes, 0
+    if hole and not _small_masks(shape, configuration):
+        attention += hole if attention > hole else 0
+        again = row_bytes * _routed_rows(shape, configuration) + hole + copied.bytes if copied.after_mask else 0
+    return max(attention, row_bytes * last, row_bytes * feed_forward + copied.bytes, again)
 
 
 def touched_bytes(shape: Shape, configuration: Configuration) -> int:
@@ -251,6 +173,17 @@ def _feed_forward_rows(shape: Shape) -> int:
         return dense
     experts = _expert_rows(shape) + parts * shape.n_expert_used * n_ff_expert + (graph.widths + 1) * shape.n_embd
     return max(dense, experts)
+
+
+def _small_masks(shape: Shape, configuration: Configuration) -> bool:
+    """Whether the masks of a model with windows find room in front of copied weights."""
+    return shape.window is not None and _mask_rows(shape, configuration) <= shape.n_embd
+
+
+def _routed_rows(shape: Shape, configuration: Configuration) -> int:
+    """The layer's input and its norm, which experts were picked, and what the used ones made of it."""
+    used = shape.n_expert_used * (shape.n_ff_expert or shape.n_ff or 0)
+    return _mask_rows(shape, configuration) + 2 * (shape.n_embd + shape.n_expert) + used
 
 
 def _scan_rows(shape: Shape, configuration: Configuration) -> int:

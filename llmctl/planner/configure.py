@@ -26,8 +26,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from llmctl.gguf.layers import ENCODERS
-from llmctl.planner.compute import graph_of
 from llmctl.planner.devices import shares_memory
+from llmctl.planner.graphs import graph_of
 from llmctl.planner.memory import quantizable
 from llmctl.planner.placement import Placement, Placer
 from llmctl.types.model import Shape

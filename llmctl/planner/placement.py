@@ -9,6 +9,7 @@ from itertools import accumulate, pairwise
 
 from llmctl.gguf.layers import SHARED_TABLE
 from llmctl.planner.compute import (
+    NOTHING_COPIED,
     compute_bytes,
     embedding_bytes,
     given_bytes,
@@ -16,6 +17,7 @@ from llmctl.planner.compute import (
     output_bytes,
     touched_bytes,
 )
+from llmctl.planner.copied import copied_weights
 from llmctl.planner.devices import borrowed_bytes, devices
 from llmctl.planner.flash_kernels import has_kernel
 from llmctl.planner.memory import (
@@ -34,9 +36,6 @@ from llmctl.types.model import Shape, Weights
 from llmctl.types.plan import CPU, Allocation, Configuration, DeviceMemory, MemoryBasis, MemoryPlan
 
 COPIES = 4  # of its inputs, where devices work on several micro-batches at once: GGML_SCHED_MAX_COPIES
-# A layer's matrices that stay on the CPU are copied to a device one after the other (ggml_backend_sched_split_graph):
-# one of the three of its experts, or of its feed-forward network, where the largest isn't known.
-COPIED_OF_LAYER = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,30 +198,16 @@ class Placer:
         """The buffer of a device with the layers from ``begin`` to before ``end``. The first one computes with what is
         copied to it."""
         first = begin == self.height - configuration.gpu_layers
-        copied = self._copied_bytes(configuration) if first else 0
+        copied = NOTHING_COPIED
+        if first:
+            copied = copied_weights(self.shape, self.weights, self.stack(configuration), configuration)
         shared = self.shape.architecture in SHARED_TABLE
         head = first if shared else end == self.height
-        size = compute_bytes(self.shape, configuration, head=head, copied_bytes=copied)
+        size = compute_bytes(self.shape, configuration, head=head, copied=copied)
         table = self.weights.embedding_bytes if shared and first else 0  # copied too
         if not self._in_turns(configuration, counts):
             return size + table
         return size + COPIES * table + self._turns_bytes(configuration, first=first)
-
-    def _copied_bytes(self, configuration: Configuration) -> int:
-        """Weights that stay on the CPU are copied to the first device for long prompts, some at a time (op_offload),
-        and so is the cache of a layer. Weights of looped layers stay until the last pass is done with them."""
-        model = self.stack(configuration)
-        on_cpu = self.height - configuration.gpu_layers
-        if self.shape.passes > 1:
-            return model.weights[on_cpu]
-        copied, weights = 0, self.weights
-        if configuration.cpu_expert_layers:
-            copied = weights.expert_matrix_bytes or model.largest_experts_bytes // COPIED_OF_LAYER
-        if on_cpu:
-            dense = (model.largest_layer_bytes - model.largest_experts_bytes) // COPIED_OF_LAYER
-            cache = max(after - before for before, after in pairwise(model.kv[: on_cpu + 1]))
-            copied = max(copied, weights.matrix_bytes or dense, cache)
-        return copied
 
     def _turns_bytes(self, configuration: Configuration, *, first: bool) -> int:
         """Where several devices hold all of a model, they work on different micro-batches at once, and each keeps

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from llmctl.planner.compute import graph_of
+from llmctl.planner.graphs import graph_of
 from llmctl.planner.placement import Placement, Placer
 from llmctl.types.plan import KV_TYPES, Want
 

@@ -32,7 +32,7 @@ QUANT = "Q4_K_M"
 CLOSE = 0.02
 SLACK_BYTES = 32 << 20  # what is less than that is no matter on a device with little
 CONTEXT = 8192
-NO_TENSORS = ("gemma4-e4b", "gemma4-e2b", "gemma4-26b")  # theirs are not written down in real_tensors
+NO_TENSORS = ("gemma4-e4b", "gemma4-e2b")  # theirs are not written down in real_tensors
 
 
 @dataclass(frozen=True)

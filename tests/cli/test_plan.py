@@ -332,6 +332,13 @@ def test_the_chart_stands_below_the_table(capsys: pytest.CaptureFixture[str]) ->
     assert not any("└" in line for line in screen(capsys, "--machine", "desktop-rtx-3060"))  # not into a pipe
 
 
+def test_what_is_said_of_the_best_pick_names_it(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = screen(capsys, "--machine", "desktop-rtx-3060")
+    last = max(at for at, line in enumerate(lines) if line.startswith((" balanced: ", " fastest: ")))
+    assert any(line.startswith(" best: its quality of ") for line in lines[last:])
+    assert not any(line.startswith((" its quality", " the answer")) for line in lines)
+
+
 def test_a_picture(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     file = tmp_path / "frontier.svg"
     assert main(["plan", "--machine", "desktop-rtx-3060", "--plot", str(file)]) == 0

@@ -18,9 +18,19 @@ from tests.fakes.real_shapes import models
 
 TIED = frozenset(
     {
-        *("gemma3-270m", "gemma3-1b", "gemma4-12b", "granite-3b-code", "lfm2-1.2b", "llama-3.2-1b", "llama-3.2-3b"),
+        *(
+            "gemma3-270m",
+            "gemma3-1b",
+            "gemma4-12b",
+            "gemma4-26b",
+            "granite-3b-code",
+            "lfm2-1.2b",
+            "llama-3.2-1b",
+            "llama-3.2-3b",
+        ),
         *("qwen3-0.6b", "qwen3-4b", "smollm2-135m", "smollm2-360m", "smollm2-1.7b", "granite4-3b", "smollm3-3b"),
         *("phi4-mini", "ministral3-3b", "granitemoe-3b", "ernie4_5-0.3b", "gpt2", "bitnet-2b"),
+        "gemma4-26b",
     }
 )
 """Their token table is the output head as well."""
@@ -64,7 +74,7 @@ class Figures:
         self.rope = found.get("rope.dimension_count", 0)
         self.windowed = found.get("attention.sliding_window_pattern", [False] * self.layers)
         self.key_window = found.get("attention.key_length_swa", self.key)
-        self.full_every = found.get("full_attention_interval", 1)
+        self.full_every = found.get("full_attention_interval", 4 if self.architecture == "qwen3next" else 1)
         self.state, self.groups = found.get("ssm.state_size", 0), found.get("ssm.group_count", 0)
         self.inner, self.state_heads = found.get("ssm.inner_size", 0), found.get("ssm.time_step_rank", 0)
         self.kernel = found.get("ssm.conv_kernel", 0)
@@ -171,8 +181,11 @@ def _qwen35(figures: Figures, layer: int) -> Shapes:
         yield "attn_gate.weight", (figures.embd, figures.inner)
         yield "ssm_conv1d.weight", (figures.kernel, mixed)
         yield from (("ssm_dt.bias", (figures.state_heads,)), ("ssm_a", (figures.state_heads,)))
-        yield "ssm_beta.weight", (figures.embd, figures.state_heads)
-        yield "ssm_alpha.weight", (figures.embd, figures.state_heads)
+        if figures.architecture == "qwen3next":
+            yield "ssm_ba.weight", (figures.embd, 2 * figures.state_heads)
+        else:
+            yield "ssm_beta.weight", (figures.embd, figures.state_heads)
+            yield "ssm_alpha.weight", (figures.embd, figures.state_heads)
         yield "ssm_norm.weight", (figures.state,)
         yield "ssm_out.weight", (figures.inner, figures.embd)
     else:
@@ -188,7 +201,7 @@ def _qwen35(figures: Figures, layer: int) -> Shapes:
 
 
 def _gemma4(figures: Figures, layer: int) -> Shapes:
-    """The dense ones without per-layer embeddings. Layers that see everything have their keys as values."""
+    """Those without per-layer embeddings. Layers that see everything have their keys as values."""
     yield from _norms(figures, "attn_norm.weight", "post_attention_norm.weight", "ffn_norm.weight")
     yield from (("post_ffw_norm.weight", (figures.embd,)), ("layer_output_scale.weight", (1,)))
     windowed = figures.windowed[layer]
@@ -200,6 +213,17 @@ def _gemma4(figures: Figures, layer: int) -> Shapes:
     yield "attn_output.weight", (figures.heads * head, figures.embd)
     yield from (("attn_q_norm.weight", (head,)), ("attn_k_norm.weight", (head,)))
     yield from _gated(figures, figures.ff)
+    if figures.experts:
+        norms = ("pre_ffw_norm_2", "post_ffw_norm_1", "post_ffw_norm_2")
+        yield from _norms(figures, "ffn_gate_inp.scale", *(f"{name}.weight" for name in norms))
+        yield "ffn_gate_inp.weight", (figures.embd, figures.experts)
+        yield "ffn_gate_up_exps.weight", (figures.embd, 2 * figures.expert_ff, figures.experts)
+        yield "ffn_down_exps.weight", (figures.expert_ff, figures.embd, figures.experts)
+
+
+def _llama4(figures: Figures, layer: int) -> Shapes:
+    yield from _llama(figures, layer)
+    yield from _gated(figures, figures.expert_ff, "_shexp")
 
 
 def _with_biases(shapes: Shapes, *names: str) -> Shapes:
@@ -304,6 +328,7 @@ LAYERS: dict[str, Callable[[Figures, int], Shapes]] = {
     "jais": _jais,
     "lfm2": _lfm2,
     "llama": _llama,
+    "llama4": _llama4,
     "mistral3": _llama,
     "nanbeige": _llama,
     "olmo2": _olmo2,
@@ -313,6 +338,7 @@ LAYERS: dict[str, Callable[[Figures, int], Shapes]] = {
     "qwen3": _qwen3,
     "qwen3moe": _qwen3,
     "qwen35": _qwen35,
+    "qwen3next": _qwen35,
     "qwen35moe": _qwen35,
     "smollm3": _llama,
     "step35": _step35,
@@ -328,6 +354,8 @@ def tensors(name: str, quant: str, order: Sequence[int] = ()) -> list[TensorSpec
     found += [("token_embd_norm.weight" if figures.conv else "output_norm.weight", (figures.embd,))]
     if figures.architecture in ("gpt2", "jais", "stablelm"):
         found.append(("output_norm.bias", (figures.embd,)))
+    if figures.architecture == "gemma4":
+        found.append(("rope_freqs.weight", (figures.key // 2,)))
     if figures.architecture == "gpt2":
         found.append(("position_embd.weight", (figures.embd, figures.context)))
     if name not in TIED:

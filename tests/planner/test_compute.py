@@ -8,15 +8,13 @@ from statistics import median
 import pytest
 
 from llmctl.planner.compute import (
-    GRAPHS,
-    Graph,
     compute_bytes,
-    graph_of,
     input_bytes,
     output_bytes,
     padded_cells,
     touched_bytes,
 )
+from llmctl.planner.graphs import GRAPHS, Graph, graph_of
 from llmctl.types.plan import Configuration
 from tests.fakes.real_shapes import models, shape_of
 

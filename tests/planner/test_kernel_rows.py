@@ -21,6 +21,7 @@ from llmctl.planner.kernel_rows import ROWS, completed, joined, measured
 from llmctl.planner.rates import Rates
 from llmctl.types.machine import Kernels, Machine, MatrixRate
 from llmctl.types.plan import Basis, Plan, Want
+from tests.fakes.kernel_rates import scaled
 from tests.planner.machines import EPYC, EPYC_KERNELS, everything, knowledge, of
 
 RECORDED = Path(__file__).parents[1] / "fixtures" / "kernels"
@@ -47,12 +48,29 @@ def picked(machine: Machine, task: str = "chat") -> tuple[str, str, int, int]:
     return choice.candidate.model.id, choice.candidate.artifact.quant, choice.threads, choice.prefill_threads
 
 
+def quality(machine: Machine) -> float:
+    answer = plan(machine, everything(), Want(), knowledge())
+    assert isinstance(answer, Plan) and answer.choice.quality is not None
+    return answer.choice.quality
+
+
 @pytest.mark.parametrize("task", ["chat", "code", "reasoning"])
 @pytest.mark.parametrize("name", sorted(file.stem for file in RECORDED.glob("*.json")))
 def test_the_pick_is_that_of_a_quiet_machine(name: str, task: str) -> None:
     quiet = picked(recorded("complete"), task)
     assert picked(recorded(name), task) == quiet
     assert quiet[2:] == (2, 2)
+
+
+@pytest.mark.parametrize("name", ["complete", "one-thread-only", "three-hogs"])
+def test_faster_kernels_and_more_memory_never_make_a_worse_pick(name: str) -> None:
+    machine = recorded(name)
+    assert machine.kernels is not None
+    memory = machine.memory
+    more = replace(memory, total_bytes=2 * memory.total_bytes, available_bytes=2 * memory.available_bytes)
+    least = quality(machine)
+    assert least <= quality(replace(machine, kernels=scaled(machine.kernels, 1.5)))
+    assert least <= quality(replace(machine, memory=more))
 
 
 def test_a_missing_row_is_filled_from_its_likeness_to_the_others() -> None:

@@ -12,8 +12,12 @@ import pytest
 from tests.bench.placement_against_engine import CLOSE, SLACK_BYTES, compared
 from tests.fakes.devices import UnavailableError, build
 
-# A small model, looped layers, layers for drafting, draft experts, layers without heads, a table that is the head too.
-NAMES = ("llama-3.2-1b", "nanbeige4.2-3b", "glm4.5-air-mtp", "step35-mtp", "nemotron-51b", "bitnet-2b")
+# A small model, looped layers, layers for drafting, draft experts, layers without heads, a table that is the head too;
+# experts on the CPU before the first layer that attends to all.
+NAMES = (
+    *("llama-3.2-1b", "nanbeige4.2-3b", "glm4.5-air-mtp", "step35-mtp", "nemotron-51b", "bitnet-2b"),
+    *("qwen35moe-122b", "qwen3next-80b"),
+)
 
 
 @pytest.fixture(scope="module")

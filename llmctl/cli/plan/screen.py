@@ -58,8 +58,9 @@ def screen(
         yield from _wrapped(f"{name}: {fit.reasons[0]}.")
     if named:
         yield from _memory(choice.memory)
+    label = f"{next(iter(picks))}: " if len(picks) > 1 else ""
     for reason in choice.reasons[1 + len(choice.memory.by_device) : None if named else -1]:  # the table shows these
-        yield from _wrapped(f"{reason}.")
+        yield from _wrapped(f"{label}{reason}.")
     for change in answer.changes:
         fit = change.fit
         label = f"{fit.candidate.model.name} {fit.candidate.artifact.quant}"
