@@ -78,12 +78,17 @@ def is_projector(file: str) -> bool:
     )
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a file is half of a copy, or what a Mac leaves on a stick beside each file."""
+    return name.startswith(".")
+
+
 def is_model(file: str) -> bool:
     """Whether a file of a repository is a model by its name, or one part of a model."""
     name = PurePosixPath(file).name
     return (
         has_ending(name)
-        and not name.startswith(".")  # half of a copy, or what a Mac leaves on a stick beside each file
+        and not is_hidden(name)
         and not is_projector(file)
         and not (_is_importance_matrix(name) or _is_draft_head(name) or _is_adapter(name) or _is_of_no_weights(name))
     )
