@@ -349,7 +349,7 @@ def test_a_norm_that_the_engine_would_stop_at(
     assert "is not a sound model: its norms' epsilon is" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("verb", [["plan"], ["run", "-m"]])
+@pytest.mark.parametrize("verb", [["plan"], ["run", "-m"], ["pull"]])
 @pytest.mark.parametrize("name", ["loop.gguf", f"{'a' * 300}.gguf", "whole.gguf/it.gguf", "dangling.gguf"])
 def test_a_path_that_leads_to_no_file(
     name: str, verb: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -404,3 +404,8 @@ def test_a_file_whose_name_is_not_utf8_answers(tmp_path: Path) -> None:
     )
     assert done.returncode == 0 and done.stdout
     assert b"\x1b[2J" not in done.stdout + done.stderr
+
+
+def test_a_folder_whose_name_is_too_long_holds_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pull", "--from", "a" * 300]) == 4
+    assert "holds no model" in capsys.readouterr().err
