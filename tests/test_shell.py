@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -48,3 +49,12 @@ def test_a_shell_reads_back_what_was_meant(name: str, home: Path) -> None:
 )
 def test_what_begins_with_a_dash_is_no_option(words: tuple[str | Path, ...], names: list[str], line: str) -> None:
     assert command(*words, names=names) == line
+
+
+@pytest.mark.parametrize("name", ["a\x1b[2Jb", "a\nb", "caf\udce9f", "a\u202eb'\\", "\x07$(touch ran)`touch ran`"])
+def test_what_would_drive_the_terminal_is_spelt_out(name: str, home: Path) -> None:
+    line = command("printf", "%s.", names=[name])
+    assert line.isprintable()
+    done = subprocess.run(["bash", "-c", line], capture_output=True, cwd=home, check=True, timeout=10)
+    assert done.stdout == os.fsencode(f"{name}.")
+    assert not (home / "ran").exists()

@@ -8,7 +8,7 @@ from math import prod
 from pathlib import Path
 
 from llmctl.errors import IntegrityError, UnsupportedFileError
-from llmctl.gguf.kind import require_language_model, tasks
+from llmctl.gguf.kind import CHOOSE_HINT, WITHOUT_TOKENIZER, require_language_model, tasks
 from llmctl.gguf.quant import quant_label
 from llmctl.gguf.shape import EXPERTS, shape, weights
 from llmctl.gguf.shards import read_model
@@ -36,7 +36,17 @@ def from_file(path: Path) -> Candidate:
     path = path.absolute()
     parts, header = read_model(path)
     source = Source(SourceKind.LOCAL, None, str(parts[0]), header.data_offset + header.tensor_bytes)
-    return from_header(header, source, id=path.stem, stated_at=str(path), path=parts[0])
+    return from_header(header, source, id=printable(path.stem), stated_at=str(path), path=parts[0])
+
+
+def require_runnable(path: Path) -> None:
+    """Raises what ``from_file`` raises, and IntegrityError where a part is cut off, UnsupportedFileError where there is
+    no vocabulary: a plan is content with a header, the engine needs the whole file and words."""
+    _, header = read_model(path, whole=True)
+    if header.metadata.get("tokenizer.ggml.model") in WITHOUT_TOKENIZER:
+        raise UnsupportedFileError(
+            f"{path} has no vocabulary, so that it can neither read nor write text", hint=CHOOSE_HINT
+        )
 
 
 def from_header(header: Header, source: Source, *, id: str, stated_at: str, path: Path | None = None) -> Candidate:

@@ -176,12 +176,12 @@ class Output:
             return
         _line(f"error: {error.message}")
         if error.hint:
-            print(_shown(f"  next: {error.hint}", sys.stderr), file=sys.stderr, flush=True)  # noqa: T201  # to be pasted: never broken
+            print(harmless(f"  next: {error.hint}"), file=sys.stderr, flush=True)  # noqa: T201  # to be pasted: never broken
 
 
 def _line(text: str) -> None:
-    """A line on stderr: on a terminal broken between words and harmless, in a file or a pipe as it is."""
-    text = _shown(text, sys.stderr)
+    """A line on stderr: harmless, also in a file that somebody reads later; on a terminal broken between words."""
+    text = harmless(text)
     if sys.stderr.isatty():
         columns = shutil.get_terminal_size().columns
         indent = " " * (len(text) - len(text.lstrip()))

@@ -12,7 +12,7 @@ from stat import S_ISREG
 
 from llmctl.errors import AccessError, IntegrityError, NotFoundError, ResourceError, UnsupportedFileError
 from llmctl.files import disk
-from llmctl.gguf.header import read_file
+from llmctl.gguf.header import NO_FILE, read_file
 from llmctl.shell import command
 from llmctl.types.listener import Progress
 
@@ -134,7 +134,8 @@ def _reading(file: Path) -> Iterator[None]:
     except PermissionError as error:
         raise AccessError(f"{file} may not be read by this user", hint=_look(file)) from error
     except OSError as error:
-        raise ResourceError(f"{file} could not be read: {error.strerror or error}") from error
+        kind = NotFoundError if error.errno in NO_FILE else ResourceError
+        raise kind(f"{file} could not be read: {error.strerror or error}") from error
 
 
 def _look(place: Path) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from errno import ELOOP, ENAMETOOLONG, ENOTDIR
 from pathlib import Path
 from stat import S_ISREG
 from struct import Struct
@@ -42,6 +43,9 @@ MAX_ALIGNMENT = 1 << 24  # llama.cpp takes every power of two; padding of that l
 DEFAULT_ALIGNMENT = 32  # GGUF_DEFAULT_ALIGNMENT
 MAX_TYPES = 1024  # weight types of all of ggml's descendants are numbered below; a larger number is damage
 SHOWN_CHARACTERS = 60  # of a key, in a message
+
+NO_FILE = (ELOOP, ENAMETOOLONG, ENOTDIR)
+"""Errors of a path that leads to no file."""
 
 STRING, ARRAY = 8, 9
 NUMBERS = {
@@ -82,8 +86,11 @@ def read_file(path: Path, *, whole: bool = True) -> Header:
         raise NotFoundError(f"{path} does not exist") from error
     except PermissionError as error:
         raise AccessError(f"{path} may not be read by this user") from error
+    except ValueError as error:
+        raise NotFoundError(f"{str(path)!r} can't be the name of a file") from error
     except OSError as error:
-        raise ResourceError(f"{path} could not be read: {error.strerror or error}") from error
+        kind = NotFoundError if error.errno in NO_FILE else ResourceError
+        raise kind(f"{path} could not be read: {error.strerror or error}") from error
     except (IntegrityError, UnsupportedFileError) as error:
         raise type(error)(f"{path} {error.message}", hint=error.hint) from error
 

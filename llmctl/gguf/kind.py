@@ -60,6 +60,11 @@ BY_TYPE: Mapping[str, str] = {
 }
 """general.type -> what such a file is, to go on from its name."""
 
+BY_KEY: Mapping[str, str] = {"adapter.": "adapter", "imatrix.": "imatrix", "clip.": "mmproj"}
+"""How the keys begin that only such files have -> the general.type that older ones lack."""
+
+WITHOUT_TOKENIZER = ("no_vocab", "none")
+
 BY_ARCHITECTURE: Mapping[str, str] = {
     CONTROL_VECTOR: "is a control vector (for --control-vector with its model), not a model",
     ENCODER_DECODER: "is an encoder-decoder model, which can't be run here: llmctl's engine continues text",
@@ -100,15 +105,21 @@ def require_language_model(header: Header) -> None:
     """Raises UnsupportedFileError, its message without the subject, for what is no model that reads and writes text
     token by token. ``header`` is that of all parts together."""
     kind, architecture = header.metadata.get("general.type", MODEL), header.architecture
+    if "general.type" not in header.metadata:
+        kind = next((kind for begin, kind in BY_KEY.items() if _has_keys(header, begin)), MODEL)
     if architecture == PROJECTOR or kind == "mmproj":
         raise UnsupportedFileError(_projector(header), hint=PROJECTOR_HINT)
     sentence = BY_TYPE.get(str(kind)) or BY_ARCHITECTURE.get(architecture.lower())
     if sentence is None and not header.tensors:
         sentence = "holds only a vocabulary, no weights"
-    if sentence is None and not any(key.startswith(f"{architecture}.") for key in header.metadata):
+    if sentence is None and not _has_keys(header, f"{architecture}."):
         sentence = f"is no language model: its header has no figures of {architecture or 'an architecture'}"
     if sentence is not None:
         raise UnsupportedFileError(sentence, hint=CHOOSE_HINT)
+
+
+def _has_keys(header: Header, begin: str) -> bool:
+    return any(key.startswith(begin) for key in header.metadata)
 
 
 def _projector(header: Header) -> str:

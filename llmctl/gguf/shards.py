@@ -57,14 +57,14 @@ def shard_names(name: str) -> list[str]:
     return [name] if split is None else [split.part(number) for number in range(1, split.total + 1)]
 
 
-def read_model(path: Path) -> tuple[list[Path], Header]:
+def read_model(path: Path, *, whole: bool = False) -> tuple[list[Path], Header]:
     """All files of the model that ``path`` belongs to, and what their headers say together.
 
-    Each may hold its header only. Raises NotFoundError that names the parts that aren't beside the others, and what
-    ``read_file`` and ``joined`` raise.
+    Each may hold its header only, unless they are to be ``whole``. Raises NotFoundError that names the parts that
+    aren't beside the others, and what ``read_file`` and ``joined`` raise.
     """
     parts = [path.with_name(name) for name in shard_names(path.name)]
-    missing = [part.name for part in parts if not part.exists()]
+    missing = [part.name for part in parts if _is_missing(part)]
     if missing and len(parts) > 1:
         more = f" and {len(missing) - TOLD_AT_MOST} more" if len(missing) > TOLD_AT_MOST else ""
         raise NotFoundError(
@@ -72,7 +72,18 @@ def read_model(path: Path) -> tuple[list[Path], Header]:
             f"{', '.join(missing[:TOLD_AT_MOST])}{more}",
             hint=f"put all parts into {command(path.parent)}",
         )
-    return parts, joined([read_file(part, whole=False) for part in parts], [str(part) for part in parts])
+    return parts, joined([read_file(part, whole=whole) for part in parts], [str(part) for part in parts])
+
+
+def _is_missing(part: Path) -> bool:
+    """Whether there is no such file. Of what can't be looked at ``read_file`` says why."""
+    try:
+        part.stat()
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
 
 
 def joined(headers: Sequence[Header], names: Sequence[str]) -> Header:

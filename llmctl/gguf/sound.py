@@ -9,8 +9,10 @@ in src/llama-model.cpp and src/llama-vocab.cpp of llama.cpp at 0c1e570, 2026-10;
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 
 from llmctl.errors import IntegrityError
+from llmctl.gguf.kind import WITHOUT_TOKENIZER
 from llmctl.gguf.layers import RECURRENCES, Figures, State
 from llmctl.gguf.shape import BLOCK, TOKEN_TABLE
 from llmctl.types.header import Header
@@ -19,7 +21,6 @@ HINT = "fetch it again; if that changes nothing it was converted wrongly: choose
 
 MAX_EXPERTS = 1024  # LLAMA_MAX_EXPERTS
 ROPE_SCALINGS = ("none", "linear", "yarn", "longrope")
-WITHOUT_TOKENIZER = ("no_vocab", "none")
 TURNS_WHOLE_HEADS = frozenset({"deci", "falcon", "llama", "llama-embed"})
 """Architectures whose rope turns all of a head's elements."""
 
@@ -58,7 +59,11 @@ def _heads(header: Header, figures: Figures) -> str | None:
 
 
 def _norms(header: Header, figures: Figures) -> str | None:
-    stated = any(key.startswith(f"{header.architecture}.") and "epsilon" in key for key in header.metadata)
+    begin = f"{header.architecture}."
+    stated = [value for key, value in header.metadata.items() if key.startswith(begin) and "epsilon" in key]
+    odd = [value for value in stated if isinstance(value, float) and not 0 <= value < inf]
+    if odd:
+        return f"its norms' epsilon is {odd[0]}"
     return None if stated or header.architecture in WITHOUT_EPSILON else "its header lacks the norms' epsilon"
 
 

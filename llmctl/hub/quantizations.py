@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -72,7 +72,8 @@ def _quant(file: str) -> str:
 
 
 def choose(found: Sequence[Offer], wanted: str | None, where: str) -> Offer:
-    """The offer of the quant ``wanted`` in any case, or of the file of that name; without, the one most people take.
+    """The offer of the quant ``wanted`` in any case and spelling, or of the file or folder of that name; without, the
+    one most people take.
 
     Raises NotFoundError that names the quants that there are.
     """
@@ -80,8 +81,7 @@ def choose(found: Sequence[Offer], wanted: str | None, where: str) -> Offer:
         raise _no_model(where)
     if wanted is None:
         return min(found, key=lambda offer: (_is_draft(offer), _rank(offer.quant)))
-    folded = wanted.lower()
-    fits = [offer for offer in found if folded in (offer.quant.lower(), offer.parts[0].file.lower())]
+    fits = next((fits for names in ASKED_BY if (fits := _called(found, names, wanted))), [])
     if not fits:
         raise _no_such(found, wanted, where)
     whole = [offer for offer in fits if not _is_draft(offer)] or fits
@@ -92,6 +92,29 @@ def choose(found: Sequence[Offer], wanted: str | None, where: str) -> Offer:
         f"{where} has {len(files)} models in {wanted}: {', '.join(files[:SHOWN])}",
         hint=command("llmctl", "pull", names=[f"{where}:{files[0]}"]),
     )
+
+
+def _called(found: Sequence[Offer], names: Callable[[Offer], set[str]], wanted: str) -> list[Offer]:
+    asked = {wanted.lower(), (file_names.whole_quant(wanted) or wanted).lower()}
+    return [offer for offer in found if asked & {name.lower() for name in names(offer)}]
+
+
+def _exact(offer: Offer) -> set[str]:
+    return {offer.quant, offer.parts[0].file}
+
+
+def _without_folder(offer: Offer) -> set[str]:
+    path = PurePosixPath(offer.parts[0].file)
+    return {path.name, file_names.without_ending(path.name), *(str(folder) for folder in path.parents)}
+
+
+def _without_maker(offer: Offer) -> set[str]:
+    """``Q4_K_XL`` of ``UD-Q4_K_XL``."""
+    return {offer.quant.removeprefix("UD-")}
+
+
+ASKED_BY = (_exact, _without_folder, _without_maker)
+"""What an offer may be asked by; a later name counts where nothing goes by an earlier one."""
 
 
 def _no_model(where: str) -> NotFoundError:

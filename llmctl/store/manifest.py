@@ -11,6 +11,7 @@ held against the bytes before they count.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -99,6 +100,8 @@ def shown(text: str) -> str:
 
 def found(folder: Path) -> Iterator[tuple[Path, Bundle]]:
     """The bundles in ``folder`` and in the folders in it; those that make no sense are passed over."""
+    if not os.path.isdir(folder):  # noqa: PTH112  pathlib raises for names too long
+        return
     for manifest in islice((*folder.glob(MANIFEST), *sorted(folder.glob(f"*/{MANIFEST}"))), MAX_BUNDLES):
         try:
             yield manifest.parent, read(manifest.parent)

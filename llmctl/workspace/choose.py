@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from llmctl import units
+from llmctl.catalogue.local import require_runnable
 from llmctl.errors import NetworkError, NotFoundError, OfflineError, UnsupportedFileError, UsageError
-from llmctl.gguf.header import read_file
 from llmctl.gguf.kind import CHOOSE_HINT
 from llmctl.shell import command
 from llmctl.types.listener import Listener
@@ -67,7 +67,7 @@ def is_here(fit: Fit) -> bool:
     is content with a header, the engine needs the whole file."""
     path = fit.candidate.path
     if path is not None and fit.candidate.artifact.source.kind is SourceKind.LOCAL:
-        read_file(path)
+        require_runnable(path)
     return path is not None
 
 

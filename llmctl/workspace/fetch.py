@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -73,7 +74,7 @@ def obtain(request: Request, name: str) -> Obtained:
         case Address(url):
             return _address(request, url)
         case LocalFile(path):
-            return _folder(request, path) if path.is_dir() else _file(request, [path], path)
+            return _folder(request, path) if os.path.isdir(path) else _file(request, [path], path)  # noqa: PTH112
     if request.sha256 is not None:
         raise UsageError("--sha256 goes with an address or a file; the hub states its own", hint="llmctl pull --help")
     if isinstance(meant, HubModel):
@@ -91,7 +92,7 @@ def out_of(request: Request, folder: Path, name: str | None) -> Obtained:
             "--from takes what the folder holds: --revision, --sha256 and --limit-rate don't go with it",
             hint=command("llmctl", "pull", "--from", folder),
         )
-    own = (folder / manifest.MANIFEST).exists()
+    own = os.path.exists(folder / manifest.MANIFEST)  # noqa: PTH110  pathlib raises for names too long
     found = [(folder, manifest.read(folder))] if own else list(manifest.found(folder))
     labels = [f"{one.name}:{one.quant}" for _, one in found]
     if name is not None:
@@ -285,7 +286,7 @@ def _folder(request: Request, folder: Path) -> Obtained:
     from llmctl.hub import quantizations
     from llmctl.store import manifest
 
-    if (folder / manifest.MANIFEST).exists():
+    if os.path.exists(folder / manifest.MANIFEST):  # noqa: PTH110
         return out_of(request, folder, None)
     files = [
         Source(SourceKind.LOCAL, None, path.name, path.stat().st_size)

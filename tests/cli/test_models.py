@@ -164,6 +164,9 @@ def test_a_name_that_would_drive_the_terminal(home: Path, gguf: Path, capsys: py
     assert code == 0 and "someone/Tiny-GGUF" in seen
     assert main(["models", "list"]) == 0
     assert "\x1b" not in seen + capsys.readouterr().out  # what goes through a pipe is shown somewhere, too
+    assert main(["models", "rm", "--yes", "someone/Tiny-GGUF"]) == 2
+    told = capsys.readouterr()
+    assert "LM Studio" in told.err and "\x1b" not in told.out + told.err
 
 
 def test_what_is_here_is_completed(hold: Hold, home: Path, gguf: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -317,3 +318,94 @@ def test_what_is_no_gguf_file_is_called_what_it_is(name: str, tmp_path: Path) ->
     with pytest.raises(expected) as caught:
         catalogue.from_file(file)
     assert caught.value.message.startswith(str(file))
+
+
+ADAPTER = [TensorSpec("blk.0.attn_q.weight.lora_a", (64, 8), "F32")]
+IMAGES = [TensorSpec("v.patch_embd.weight", (64, 64), "F32")]
+# Files that state no general.type: what the header's other keys tell.
+UNTYPED: dict[str, tuple[dict[str, Value], list[TensorSpec], str]] = {
+    "adapter": ({"general.architecture": "llama", "adapter.type": "lora"}, ADAPTER, "is an adapter"),
+    "matrix": ({"general.architecture": "llama", "imatrix.chunk_count": 9}, ADAPTER, "is an importance matrix"),
+    "projector": ({"general.architecture": "gemma3", "clip.has_vision_encoder": True}, IMAGES, "is a vision projector"),
+}
+
+
+@pytest.mark.parametrize("name", UNTYPED)
+def test_what_is_no_model_without_a_word_of_its_kind(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metadata, tensors, words = UNTYPED[name]
+    file = gguf_file.write(tmp_path / "it.gguf", metadata, tensors)
+    assert main(["plan", str(file)]) == 3
+    assert f"{file} {words}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("epsilon", [float("nan"), float("inf"), -1.0])
+def test_a_norm_that_the_engine_would_stop_at(
+    epsilon: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = lie(tmp_path / "lie.gguf", {"llama.attention.layer_norm_rms_epsilon": epsilon}, TENSORS)
+    assert main(["plan", str(file)]) == 6
+    assert "is not a sound model: its norms' epsilon is" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", [["plan"], ["run", "-m"], ["pull"]])
+@pytest.mark.parametrize("name", ["loop.gguf", f"{'a' * 300}.gguf", "whole.gguf/it.gguf", "dangling.gguf"])
+def test_a_path_that_leads_to_no_file(
+    name: str, verb: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "loop.gguf").symlink_to("loop.gguf")
+    (tmp_path / "dangling.gguf").symlink_to("nowhere")
+    lie(tmp_path / "whole.gguf", {}, TENSORS)
+    with Path(os.devnull).open() as nothing:
+        monkeypatch.setattr(sys, "stdin", nothing)
+        assert main([*verb, str(tmp_path / name), *(["hi"] if verb[0] == "run" else [])]) == 4
+    assert str(tmp_path / name) in capsys.readouterr().err
+
+
+def test_a_later_part_that_is_cut_off_is_not_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, tensors in enumerate((TENSORS[:9], TENSORS[9:])):
+        figures: dict[str, Value] = {
+            "split.no": Kind(2, "H", number),
+            "split.count": Kind(2, "H", 2),
+            "split.tensors.count": Kind(5, "i", len(TENSORS)),
+        }
+        own = gguf_file.llama_metadata(TINY) if number == 0 else {}
+        file = gguf_file.write(tmp_path / f"m-0000{number + 1}-of-00002.gguf", own | figures, tensors, fill=Fill.SPARSE)
+    gguf_file.cut(file, file.stat().st_size - 1)
+    with Path(os.devnull).open() as nothing:
+        monkeypatch.setattr(sys, "stdin", nothing)
+        assert main(["run", "-m", str(tmp_path / "m-00001-of-00002.gguf"), "hi"]) == 6
+    assert f"{file} is cut off" in capsys.readouterr().err
+
+
+def test_a_model_without_words_is_planned_and_not_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metadata = gguf_file.llama_metadata(TINY) | {"tokenizer.ggml.model": "none"}
+    file = gguf_file.write(tmp_path / "it.gguf", metadata, TENSORS, fill=Fill.SPARSE)
+    assert main(["plan", str(file)]) == 0
+    with Path(os.devnull).open() as nothing:
+        monkeypatch.setattr(sys, "stdin", nothing)
+        assert main(["run", "-m", str(file), "hi"]) == 3
+    assert f"{file} has no vocabulary" in capsys.readouterr().err
+
+
+def test_a_file_whose_name_is_not_utf8_answers(tmp_path: Path) -> None:
+    file = tmp_path / os.fsdecode(b"caf\xe9\n\x1b[2J.gguf")
+    gguf_file.write(file, gguf_file.llama_metadata(TINY), TENSORS, fill=Fill.RANDOM)
+    done = subprocess.run(
+        [sys.executable, "-m", "llmctl", "run", "-m", str(file), "--max-tokens", "4", "hi"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=120,
+    )
+    assert done.returncode == 0 and done.stdout
+    assert b"\x1b[2J" not in done.stdout + done.stderr
+
+
+def test_a_folder_whose_name_is_too_long_holds_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pull", "--from", "a" * 300]) == 4
+    assert "holds no model" in capsys.readouterr().err

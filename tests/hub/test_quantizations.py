@@ -61,6 +61,16 @@ QUANTS = {
     "model.bf16.gguf": "BF16",
     "UD-IQ2_M/tiny-00001-of-00002.gguf": "UD-IQ2_M",
     "tiny-Q4-1B.gguf": "Q4",
+    "ggml-model-i2_s.gguf": "I2_S",
+    "m-TL1.gguf": "TL1",
+    "m-BF16_R16.gguf": "BF16_R16",
+    "m-Q8_K_R16.gguf": "Q8_K_R16",
+    "m-Q4_X.gguf": "Q4_X",
+    "m-Q3_PT.gguf": "Q3_PT",
+    "m-Q3_HIFI.gguf": "Q3_HIFI",
+    "m-Q4_K_M-fp16.gguf": "Q4_K_M",
+    "m-smol-IQ2_KL-00001-of-00008.gguf": "IQ2_KL",
+    "m-IQ4_XS-4.04bpw.gguf": "IQ4_XS",
     "SQ8_0nia.gguf": None,
     "Q.gguf": None,
     "tiny.gguf": None,
@@ -103,11 +113,28 @@ KINDS = {
     "Model-7B-BF16-imatrix.gguf": "neither",
     "Model-7B-eagle3-F16.gguf": "neither",
     "dflash-Model.gguf": "neither",
+    "Model-7B-eagle-3.gguf": "neither",
+    "Model-7B-mtp-head.gguf": "neither",
+    "Model-7B-medusa-F16.gguf": "neither",
+    "lora-Model-Q8_0.gguf": "neither",
+    "Model-LoRA-F16.gguf": "neither",
+    "my_adapter.gguf": "neither",
+    "Model-lora-Q4_K_M.gguf": "model",
+    "Model-lora-merged-F16.gguf": "model",
+    "ggml-vocab-llama-bpe.gguf": "neither",
+    "Model-tokenizer-f16.gguf": "neither",
+    "control_vector_happy.gguf": "neither",
+    "Tokenizer-Free-7B-Q8_0.gguf": "model",
+    "._Model-Q4_K_M.gguf": "neither",
+    ".Model-Q4_K_M.gguf": "neither",
     "model.Q8_0.gguf-split-a": "neither",
     "README.md": "neither",
     "mmproj-BF16.gguf": "projector",
     "gemma-4-26B-A4B-it-mmproj.GGUF": "projector",
     "Ternary-27B-vision-projector-Q8_0.gguf": "projector",
+    "llava-mm-proj-f16.gguf": "projector",
+    "mm_proj.gguf": "projector",
+    "mmproj/model-f16.gguf": "projector",
 }
 
 
@@ -157,6 +184,32 @@ def test_what_is_taken_when_nobody_says() -> None:
 @pytest.mark.parametrize("wanted", ["Q8_0", "q8_0", "t-Q8_0.gguf", "T-q8_0.GGUF"])
 def test_what_is_named(wanted: str) -> None:
     assert choose(made("t-Q4_0.gguf", "t-Q8_0.gguf"), wanted, "maker/tiny").parts[0].file == "t-Q8_0.gguf"
+
+
+ASKED = {
+    "UD-Q4_K_XL": "UD-Q4_K_XL/t-UD-Q4_K_XL.gguf",
+    "q4_k_xl": "UD-Q4_K_XL/t-UD-Q4_K_XL.gguf",
+    "Q8_0": "t-Q8_0.gguf",
+    "q80": "t-Q8_0.gguf",
+    "Q8-0": None,
+    "fp16": "t-F16.gguf",
+    "t-UD-Q4_K_XL": "UD-Q4_K_XL/t-UD-Q4_K_XL.gguf",
+    "t-UD-Q4_K_XL.gguf": "UD-Q4_K_XL/t-UD-Q4_K_XL.gguf",
+    "old": "old/t-Q5_0.gguf",
+    "Q4_K_M": "t-Q4_K_M.gguf",
+    "mmproj-F16.gguf": None,
+}
+
+
+@pytest.mark.parametrize(("wanted", "file"), ASKED.items())
+def test_what_a_model_may_be_asked_by(wanted: str, file: str | None) -> None:
+    names = ("UD-Q4_K_XL/t-UD-Q4_K_XL.gguf", "old/t-Q5_0.gguf", "t-F16.gguf", "t-Q8_0.gguf")
+    found = made(*names, "t-UD-Q4_K_M.gguf", "t-Q4_K_M.gguf", "mmproj-F16.gguf")
+    if file is None:
+        with pytest.raises(NotFoundError, match="has no"):
+            choose(found, wanted, "maker/tiny")
+    else:
+        assert choose(found, wanted, "maker/tiny").parts[0].file == file
 
 
 def test_what_is_not_there_is_told_with_what_is() -> None:

@@ -114,6 +114,7 @@ def test_symlinks_that_stay_inside_count_once(home: Path, model_file: Path) -> N
 def test_lm_studio(home: Path, model_file: Path) -> None:
     path = other_tools.lm_studio(home / ".lmstudio/models", model_file, REPO, FILE)
     other_tools.lm_studio(home / ".lmstudio/models", model_file, REPO, "downloading_other.gguf.part")
+    other_tools.lm_studio(home / ".lmstudio/models", model_file, REPO, f"._{FILE}")
     size = model_file.stat().st_size
     known = Stored(path, size, Source(SourceKind.HUB, REPO, FILE, size), Owner.LM_STUDIO, REPO)
     assert Store().list() == [known]

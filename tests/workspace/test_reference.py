@@ -42,7 +42,30 @@ MEANINGS: dict[str, Reference] = {
     "https://huggingface.co/org/name?show_file_info=x-Q4_0.gguf": HubModel("org/name", "x-Q4_0.gguf"),
     "https://huggingface.co/org/name/discussions/3": HubModel("org/name"),
     "https://huggingface.co/models/org/name": HubModel("org/name"),
-    "https://huggingface.co/datasets/org/name": Address("https://huggingface.co/datasets/org/name"),
+    "https://huggingface.co/api/models/org/name": HubModel("org/name"),
+    "https://huggingface.co/org/name/resolve/main/": HubModel("org/name", None, "main"),
+    "https://huggingface.co/org/name/resolve/refs/pr/1/x.gguf": HubModel("org/name", "x.gguf", "refs/pr/1"),
+    "https://huggingface.co/org/name/tree/refs/pr/1": HubModel("org/name", None, "refs/pr/1"),
+    "https://huggingface.co/org/name/tree/main/original": HubModel("org/name", "original", "main"),
+    "https://huggingface.co/org/name#usage": HubModel("org/name"),
+    "https://www.hf.co/org/name": HubModel("org/name"),
+    "hf.co/org/name/resolve/main/x.gguf?download=true#top": HubModel("org/name", "x.gguf", "main"),
+    "hf.co/org/name?show_file_info=x-Q4_0.gguf": HubModel("org/name", "x-Q4_0.gguf"),
+    "hf.co/org/name#usage": HubModel("org/name"),
+    "hf.co/org/name/:Q4_K_M": HubModel("org/name", "Q4_K_M"),
+    "hf.co/org/name:Q4_K_M/": HubModel("org/name", "Q4_K_M"),
+    "hf.co/org/name:latest": HubModel("org/name"),
+    "hf.co/org/name/Q4_K_M": HubModel("org/name", "Q4_K_M"),
+    "hf://org/name/original": HubModel("org/name", "original"),
+    "org/name/": HubModel("org/name"),
+    "org/name: Q4_K_M": HubModel("org/name", "Q4_K_M"),
+    "org/name:": HubModel("org/name"),
+    "org/name@v1": HubModel("org/name", None, "v1"),
+    "org/name@v1:Q4_K_M": HubModel("org/name", "Q4_K_M", "v1"),
+    " org/name\n": HubModel("org/name"),
+    '"hf.co/org/name:Q4_K_M"': HubModel("org/name", "Q4_K_M"),
+    "\u201chttps://hf.co/org/name\u201d": HubModel("org/name"),
+    "https://huggingface.co/x.gguf": Address("https://huggingface.co/x.gguf"),
     "https://example.org/org/name": Address("https://example.org/org/name"),
     "https://huggingface.co.example.org/org/name": Address("https://huggingface.co.example.org/org/name"),
     "./qwen3.5-4b": LocalFile(Path("qwen3.5-4b")),
@@ -83,7 +106,16 @@ def test_pages_while_a_mirror_is_set(text: str, meaning: Reference) -> None:
     assert parse(text, MIRROR) == meaning
 
 
-@pytest.mark.parametrize("text", ["hf://", "hf://name", "hf://datasets/org/name", "https://", "https://[", "://x"])
+NOTHING = [
+    *("hf://", "hf://name", "hf://datasets/org/name", "https://", "https://[", "://x"),
+    *("https://huggingface.co/datasets/org/name", "https://huggingface.co/spaces/org/name", "hf.co/datasets/org/name"),
+    *("https://huggingface.co/collections/org/name", "https://huggingface.co/docs/hub/gguf", "hf.co/org", "hf.co/"),
+    "https://huggingface.co/models?search=a-secret",
+]
+
+
+@pytest.mark.parametrize("text", NOTHING)
 def test_what_names_nothing(text: str) -> None:
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError) as caught:
         parse(text, HUB)
+    assert "secret" not in caught.value.message

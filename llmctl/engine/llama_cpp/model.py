@@ -6,6 +6,7 @@ import codecs
 import contextlib
 import ctypes
 import io
+import os
 import random
 import threading
 import time
@@ -30,6 +31,13 @@ LONGEST_TOKEN_BYTES = 256
 ENDS_OF_MARKS = (">", "]", "▷")
 GGML_LOG_LEVEL_ERROR = 4  # ggml.h, enum ggml_log_level
 LOG_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)  # ggml.h, ggml_log_callback
+
+
+class _FileName(str):
+    """A file's name, which the binding encodes as the system does: it may hold bytes that aren't UTF-8."""
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        return os.fsencode(str(self))
 
 
 class Model:
@@ -57,7 +65,7 @@ class Model:
         # the last words of a crash; what it prints itself in that mode is of no use to anybody.
         with contextlib.redirect_stderr(io.StringIO()), loads_as(job):
             self._llama: Any = llama_cpp.Llama(
-                model_path=str(job["file"]),
+                model_path=_FileName(job["file"]),
                 n_ctx=int(job["context"]),
                 n_threads=int(job["threads"]),
                 n_threads_batch=int(job["prefill_threads"]),

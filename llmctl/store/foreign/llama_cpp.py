@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from llmctl.gguf.file_names import ANY_CASE, is_projector
+from llmctl.gguf.file_names import ANY_CASE, is_hidden, is_projector
 from llmctl.paths import expanded
 from llmctl.store import hub_cache
 from llmctl.store.foreign.reading import document, home, inside
@@ -50,7 +50,7 @@ def held(hub_root: Path) -> Iterator[Stored]:
         return
     told = _told(place)
     for path in islice(sorted(place.glob(ANY_CASE)), MAX_FILES):
-        status = inside(path, place)
+        status = None if is_hidden(path.name) else inside(path, place)
         if status is not None:
             source = told.get(path.name) or _addressed(path, place) or Source(SourceKind.LOCAL, None, str(path))
             if source.bytes != status.st_size:  # the manifest is of another revision than the file

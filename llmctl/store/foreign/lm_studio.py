@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from llmctl.gguf.file_names import ANY_CASE, is_projector
+from llmctl.gguf.file_names import ANY_CASE, is_hidden, is_projector
 from llmctl.store.foreign.reading import document, home, inside
 from llmctl.store.stored import Owner, Stored
 from llmctl.types.model import Source, SourceKind
@@ -34,7 +34,7 @@ def held() -> Iterator[Stored]:
     """Every GGUF file that can be read. Raises nothing."""
     for root in roots():
         for path in islice(sorted(root.glob(f"*/*/{ANY_CASE}")), MAX_FILES):
-            status = inside(path, root)
+            status = None if is_hidden(path.name) else inside(path, root)
             if status is not None:
                 repo = "/".join(path.parts[-3:-1])
                 source = Source(SourceKind.HUB, repo, path.name, status.st_size)
