@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+INTERRUPTED = 130
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs ``llmctl`` with ``argv`` (default: the process's) and returns the exit code of the contract."""
-    from llmctl.cli.app import main as run
+    try:
+        from llmctl.cli.app import main as run
 
-    return run(argv)
+        return run(argv)
+    except KeyboardInterrupt:  # while modules are still imported
+        return INTERRUPTED

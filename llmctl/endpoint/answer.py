@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmctl import net
 from llmctl.endpoint.events import EventParser, ServerEvent, TooLongError
+from llmctl.endpoint.parts import first, flat, part_of, text_of
 from llmctl.endpoint.refusal import shown, words_of
 from llmctl.endpoint.timing import ChatTiming
 from llmctl.errors import EngineError, NetworkError
@@ -38,9 +39,8 @@ END = object()
 DOING = "reading the answer"
 NO_ANSWER = "no answer that can be read: is this an OpenAI-compatible address?"
 BLANK = b"\xef\xbb\xbf \t\r\n"
-PART_TEXTS = ("text", "thinking", "reasoning", "content", "summary")
 THOUGHTS = ("reasoning_content", "reasoning", "thinking", "reasoning_details")
-THINKING_PARTS = ("thinking", "reasoning", "reasoning.text", "reasoning.summary", "summary_text", "summary")
+ALIVE = ("ping", "heartbeat", "keepalive", "keep-alive", "keep_alive")  # events that say nothing else
 
 
 @dataclass
@@ -155,6 +155,8 @@ def _streamed(body: Iterable[bytes], host: str) -> Iterator[dict[str, Any] | Non
 
 def _values(event: ServerEvent, host: str) -> Iterator[dict[str, Any] | None]:
     """What an event holds; what each of its lines holds, where a server leaves out the blank lines between events."""
+    if event.kind in ALIVE or event.data.strip() in ALIVE:
+        return
     try:
         values = [_value(event.data)]
     except ValueError:
@@ -208,6 +210,7 @@ class Heard:
     is_ending: bool = False  # a finish reason has
     has_events: bool = False
     has_text: bool = False
+    has_deltas: bool = False
     has_refused: bool = False
     usage: Usage = field(default_factory=lambda: Usage(None, None))
     timings: dict[str, Any] = field(default_factory=dict)
@@ -218,7 +221,7 @@ class Heard:
         name = self.address.model
         self.splitter = ThoughtSplitter(marks_for(name), guessed=guessed_for(name))
         if self.own_engine:
-            self.splitter.apart()
+            self.splitter.off()
 
     def pieces(self, event: dict[str, Any]) -> Iterator[Piece]:
         """The words in an event. Raises EngineError for an error that it tells."""
@@ -226,11 +229,13 @@ class Heard:
         if self.own_engine:
             yield from _notes(event)
         choices = event.get("choices")
-        choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+        choice = first(choices)
         self._require_no_error(event, choice)
         delta = choice.get("delta")
-        if not isinstance(delta, dict) and not self.has_text:  # a whole answer; after others, it repeats them
-            delta = choice.get("message")
+        if isinstance(delta, dict):
+            self.has_deltas = True
+        elif not self.has_deltas:  # a whole answer, or a bit of it; after deltas it repeats them
+            delta = choice.get("message") or {"content": choice.get("text")}
         if isinstance(delta, dict):
             for piece in self._words(delta):
                 self.has_text = True
@@ -240,19 +245,19 @@ class Heard:
             self.finish_reason = "refusal" if self.has_refused else printable(reason, REASON_LIMIT)
 
     def _words(self, delta: dict[str, Any]) -> Iterator[Piece]:
-        thoughts = next((text for name in THOUGHTS if (text := _flat(delta.get(name)))), "")
+        thoughts = next((text for name in THOUGHTS if (text := flat(delta.get(name)))), "")
         if thoughts:
             yield from self.splitter.apart()
             yield Piece(PieceKind.REASONING, thoughts)
         content = delta.get("content")
         for part in content if isinstance(content, list) else [content]:
-            kind, text = _part(part)
+            kind, text = part_of(part)
             if kind is PieceKind.TEXT:
                 yield from self.splitter.feed(text)
             elif text:
                 yield from self.splitter.apart()
                 yield Piece(kind, text)
-        if refusal := _flat(delta.get("refusal")):
+        if refusal := flat(delta.get("refusal")):
             self.has_refused = True
             yield from self.splitter.feed(refusal)
 
@@ -304,36 +309,9 @@ class Heard:
 def _notes(event: dict[str, Any]) -> Iterator[Piece]:
     """What our worker adds to the protocol: notes for a person, and that what it wrote so far were thoughts."""
     for note in event.get("notes") or ():
-        yield Piece(PieceKind.NOTE, _text(note))
+        yield Piece(PieceKind.NOTE, text_of(note))
     if event.get("thoughts_so_far"):
         yield Piece(PieceKind.THOUGHTS_SO_FAR, "")
-
-
-def _part(part: object) -> tuple[PieceKind, str]:
-    """A part of a content that is a list, or a content that is a text."""
-    if not isinstance(part, dict):
-        return PieceKind.TEXT, _text(part)
-    if part.get("type") in THINKING_PARTS:
-        return PieceKind.REASONING, next((text for name in PART_TEXTS if (text := _flat(part.get(name)))), "")
-    return PieceKind.TEXT, _flat(part.get("text")) or _flat(part.get("refusal"))
-
-
-def _flat(value: object, nested: int = 4) -> str:
-    """The text in a field that may hold a text, a part, or a list of them."""
-    if isinstance(value, str):
-        return _text(value)
-    if not nested:
-        return ""
-    if isinstance(value, list):
-        return "".join(_flat(item, nested - 1) for item in value)
-    if isinstance(value, dict):
-        return next((text for name in PART_TEXTS if (text := _flat(value.get(name), nested - 1))), "")
-    return ""
-
-
-def _text(value: object) -> str:
-    """A string of the stream that can be written anywhere: half a surrogate pair becomes U+FFFD."""
-    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if isinstance(value, str) else ""
 
 
 def _whole_number(value: object) -> int | None:

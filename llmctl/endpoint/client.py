@@ -130,7 +130,7 @@ def _answered(
             if not tries or session.exchange.sent_bytes > sent_before:  # it has the prompt and may still be at work
                 raise
         else:
-            if response.status_code == 200:
+            if 200 <= response.status_code < 300:
                 return response, begun_s
             with response:
                 refusal = refusal_of(response, address, page_s=timing.page_s)

@@ -71,6 +71,8 @@ class EventParser:
             self._data_bytes += len(value) + 1
             if self._data_bytes > self._limit_bytes:
                 raise TooLongError
+        elif name == b"error":  # llama-server's, until 2025
+            self._data, self._data_bytes, self._kind = [value], len(value), "error"
         elif name == b"event":
             self._kind = value[:100].decode("utf-8", "replace")
         return None

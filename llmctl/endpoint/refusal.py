@@ -32,14 +32,22 @@ NESTED = 5  # levels of a JSON document that are looked into for words
 LISTED = 3  # of a list of errors
 LONGEST_ANNOUNCED_S = 86_400
 TOO_LONG = re.compile(  # llama-server, vLLM, LM Studio, OpenAI, Anthropic, TGI, SGLang
-    r"context[ _](length|size|window)|maximum context|(prompt|input|request) (is )?too (long|large)"
-    r"|too many (input )?tokens|max_model_len|longer than the (model|maximum)"
+    r"context[ _]?(length|size|window|limit)|maximum (context|prompt)|(prompt|input|request) (is )?too (long|large)"
+    r"|too many (input )?tokens|max_model_len|max_seq_len|longer than the (model|maximum)|context shift is disabled"
+    r"|tokens \+ `max_new_tokens`|must have less than \d+ tokens"
     r"|exceeds the (maximum|max|available|model)[\w ]* (tokens|length|context)",
     re.IGNORECASE,
 )
+NO_MODEL = re.compile(
+    r"model_not_found|invalid_model|no models? (is )?loaded|is not a valid model|invalid model\b"
+    r"|\bmodel\b.{0,100}\b(not found|not exist|does not exist|doesn't exist|could not be found)",
+    re.IGNORECASE,
+)
+WRONG_KEY = re.compile(r"(incorrect|invalid) api[ _-]?key|api[ _-]?key (is )?(not valid|invalid)|invalid_api_key", re.I)
 TITLE = re.compile(r"<title[^>]*>([^<]{1,500})", re.IGNORECASE)
 TRANSIENT = (408, 409, 425, 429)  # beside 5xx: too slow, busy with something else, too early, too many
 WANTS_A_KEY = "llmctl endpoint add … --force --key-env VARIABLE   names the variable that holds the key"
+ITS_MODELS = "llmctl doctor   names the models that the server offers"
 OTHER_ADDRESS = "llmctl endpoint add … --force https://HOST/…/chat/completions   takes an address as it is"
 
 
@@ -60,7 +68,7 @@ class Refusal:
     @property
     def is_transient(self) -> bool:
         """Whether another try may be answered."""
-        return self.status in TRANSIENT or self.status >= 500
+        return self.status in TRANSIENT or (self.status >= 500 and not self._is_too_long)
 
     @property
     def error(self) -> LlmctlError:
@@ -68,7 +76,9 @@ class Refusal:
         host, status, says = self.host, self.status, f": {self.words}" if self.words else ""
         if status == 401 and not self.has_key:
             return AccessError(f"{host} wants a key (401){says}", hint=WANTS_A_KEY)
-        if status in (401, 403):
+        if status == 403 and not self.has_key:
+            return AccessError(f"{host} refused access (403){says}", hint=WANTS_A_KEY)
+        if status in (401, 403) or (status == 400 and WRONG_KEY.search(f"{self.kind} {self.words}")):
             hint = "llmctl endpoint list   shows which variable holds it"
             return AccessError(f"{host} refused the key ({status}){says}", hint=hint if self.has_key else WANTS_A_KEY)
         if status == 402:
@@ -76,6 +86,8 @@ class Refusal:
         if self._is_too_long:
             where = "" if self.is_local else f"{host}: "  # the local engine needs no name
             return ContextError(where + (self.words or "the prompt is longer than the context"))
+        if status in (400, 404, 422) and NO_MODEL.search(f"{self.kind} {self.words}"):
+            return NotFoundError(f"{host} has no such model ({status}){says}", hint=ITS_MODELS)
         if status in (404, 405, 410):
             return NotFoundError(f"{host} has no such model or address ({status}){says}", hint=OTHER_ADDRESS)
         if 300 <= status < 400:
@@ -89,7 +101,7 @@ class Refusal:
     @property
     def _is_too_long(self) -> bool:
         return self.status == 413 or (
-            self.status in (400, 422) and bool("context" in self.kind or TOO_LONG.search(self.words))
+            self.status in (400, 422, 500) and bool("context" in self.kind or TOO_LONG.search(self.words))
         )
 
     @property

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 
 CONTENT_RANGE = re.compile(r"bytes (?:([0-9]{1,19})-([0-9]{1,19})|\*)/([0-9]{1,19}|\*)")
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a 429 or 503 asks to wait, if it says so as a number."""
-    return whole_number(headers.get("Retry-After"))
+    """Seconds that a 429 or 503 asks to wait, which it says as a number or as the date until when."""
+    value = headers.get("Retry-After")
+    seconds = whole_number(value)
+    return _until_s(value) if value is not None and seconds is None else seconds
+
+
+def _until_s(date: str) -> float | None:
+    """Seconds from now to a date of HTTP, 0 for one that is over."""
+    try:
+        return max(0.0, parsedate_to_datetime(date).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None
 
 
 def whole_number(value: str | None) -> int | None:

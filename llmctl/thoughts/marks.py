@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ class Marks:
     close: tuple[str, ...]
     answer: tuple[str, ...] = ()
     end: tuple[str, ...] = ()
+    header: str = ""
     control: bool = False
     lone_close: bool = True
     opened_for: tuple[str, ...] = ()
@@ -29,6 +31,8 @@ class Marks:
     @property
     def all(self) -> Iterator[str]:
         yield from (*self.open, *self.close, *self.answer, *self.end)
+        if self.header:
+            yield self.header
 
     def opened_by_template_of(self, model: str) -> bool:
         """Whether the model of this name is one whose template opens the thought."""
@@ -49,7 +53,18 @@ def table() -> tuple[Marks, ...]:
 
 def _marks(row: Mapping[str, Any]) -> Marks:
     fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
+    for name in ("open", "close"):
+        fields[name] = tuple(dict.fromkeys(spelt for mark in fields[name] for spelt in _spellings(mark)))
     return Marks(**fields)
+
+
+def _spellings(mark: str) -> Iterator[str]:
+    """A mark as it stands in the table, and a tag that is cut into words as models also spell it."""
+    yield mark
+    if re.fullmatch(r"</?[a-z]+>", mark):
+        yield mark.upper()
+        yield re.sub("[a-z]", lambda letter: letter[0].upper(), mark, count=1)
+        yield f"{mark[:-1]} >"
 
 
 def marks_for(model: str) -> tuple[Marks, ...]:

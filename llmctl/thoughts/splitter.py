@@ -2,7 +2,8 @@
 
 A mark counts where a model puts it: an opening one at the beginning or right behind a thought, a closing one in a
 thought. A closing mark without an opening one means that everything before it was a thought, unless it stands in
-code or quotes, or behind an opening mark that was part of the text: then the answer is about marks.
+code or quotes, in the middle of a sentence, or behind an opening mark that was part of the text: then the answer is
+about marks.
 """
 
 from __future__ import annotations
@@ -17,11 +18,17 @@ from llmctl.types.piece import Piece, PieceKind
 
 SURELY_CUT_OFF = 4  # so many characters of a mark at the end of the text are a mark that was cut off
 MOST_BLANKS = 4096  # characters at the beginning: behind more of them there is no thought
+MOST_HEADER = 200  # characters of a header; a longer one is none
 QUOTES = ("`", '"', "'", "“", "‘", "«")
+FENCES = ("```", "~~~")
+BLANKS = re.compile(r"[\s\ufeff\u200b\u2060]*")  # byte order marks and spaces without width as well
+MIDDLE = re.compile(r"(?:^|[^.!?…:>\s(\[*_|])[ (\[*_|]+$|^\s*(?:[-*+#|>]+|[0-9]+[.)])[ *_|]+$")
+GOES_ON = re.compile(r"[ \t]+[a-z(]|[ \t]*[,;:.!?)\]*_|]")
 
 
 class _State(Enum):
     START = auto()  # nothing but blanks so far
+    HEADER = auto()  # behind a mark, which has a header of its own
     THOUGHT = auto()
     BEHIND = auto()  # a thought has been closed, nothing but blanks since
     ANSWER = auto()  # what was to be said of thoughts has been said
@@ -54,6 +61,7 @@ class ThoughtSplitter:
         self._given: list[str] = []  # text of TEXT, and thoughts that are a guess
         self._marks = opened
         self._ends: tuple[str, ...] = ()
+        self._behind_header = _State.THOUGHT
         self._state = _State.START if opened is None else _State.THOUGHT
 
     @property
@@ -61,10 +69,19 @@ class ThoughtSplitter:
         """The marks that would end the thought that is open; empty outside of a thought."""
         return self._marks.close if self._state is _State.THOUGHT and self._marks else ()
 
+    def off(self) -> None:
+        """All that comes is the answer."""
+        self._state = _State.ANSWER
+
     def apart(self) -> list[Piece]:
-        """The server tells thoughts apart by itself: what comes is the answer. Returns what was held back."""
+        """The server tells thoughts apart by itself, so that what comes now is the answer, or thoughts that it also
+        leaves there with their marks. Returns what was held back."""
+        if self._state is _State.START:
+            self._state, self._guessed = _State.BEHIND, None
+        if self._state is not _State.TEXT and self._guessed is None:
+            return []
         pieces = _text(self._held)
-        self._held, self._state, self._ends = "", _State.ANSWER, ()
+        self._held, self._state, self._guessed = "", _State.ANSWER, None
         return pieces
 
     def feed(self, text: str) -> list[Piece]:
@@ -84,17 +101,21 @@ class ThoughtSplitter:
             if self._guessed is not None and complete:
                 return _text("".join(self._given) + held)
             return _thought(held if complete else held[: len(held) - _cut_off(held, self.closes)])
-        if self._state is _State.START and not complete:
-            cut_off = _cut_off(held.lstrip(), self._openings)
-            return [] if cut_off and cut_off == len(held.lstrip()) else _text(held)
-        if self._state is _State.BEHIND:
-            return []
+        if self._state is _State.HEADER:  # one that is whole had an end
+            return [] if not complete else (_thought if self._behind_header is _State.THOUGHT else _text)(held)
+        if self._state in (_State.START, _State.BEHIND):
+            begun = _begun(held)
+            marks = self._openings if self._state is _State.START else self._behind_marks
+            is_cut_off = not complete and begun and _cut_off(begun, marks) == len(begun)
+            return [] if is_cut_off else _text(held if self._state is _State.START else begun)
         return _text(held[: len(held) - _cut_off(held, self._ends)])
 
     def _step(self) -> list[Piece]:
         match self._state:
             case _State.START:
                 return self._start()
+            case _State.HEADER:
+                return self._in_header()
             case _State.THOUGHT:
                 return self._in_thought()
             case _State.BEHIND:
@@ -105,7 +126,7 @@ class ThoughtSplitter:
                 return self._in_text()
 
     def _start(self) -> list[Piece]:
-        begun = self._held.lstrip()
+        begun = _begun(self._held)
         if len(self._held) < MOST_BLANKS and (not begun or _could_become(begun, self._openings)):
             return []
         for row in self._rows:
@@ -122,31 +143,57 @@ class ThoughtSplitter:
     def _enter(self, row: Marks, mark: str, begun: str) -> None:
         """Behind an opening mark, or one that stands in front of the answer."""
         self._marks, self._held = row, begun[len(mark) :]
-        self._state = _State.THOUGHT if mark in row.open else _State.ANSWER
+        self._behind_header = _State.THOUGHT if mark in row.open else _State.ANSWER
+        self._state = _State.HEADER if row.header else self._behind_header
         self._ends = row.end if mark in row.answer else ()
 
+    def _in_header(self) -> list[Piece]:
+        assert self._marks is not None
+        _, header_end, rest = self._held.partition(self._marks.header)
+        if header_end:
+            self._held = rest
+        if header_end or len(self._held) > MOST_HEADER:
+            self._state = self._behind_header
+        return []
+
     def _in_thought(self) -> list[Piece]:
-        at, mark = _earliest(self._held, self.closes)
+        assert self._marks is not None
+        begins = self._marks.answer if self._marks.control else ()  # an answer that begins ends a thought as well
+        at, mark = _earliest(self._held, self.closes + begins)
         if mark:
-            thought, self._held, self._state = self._held[:at], self._held[at + len(mark) :], _State.BEHIND
+            behind = at if mark in begins else at + len(mark)
+            thought, self._held, self._state = self._held[:at], self._held[behind:], _State.BEHIND
             self._guessed = None
         else:
-            thought, self._held = keep(self._held, self.closes)
+            thought, self._held = keep(self._held, self.closes + begins)
         if self._guessed is not None:
             self._given.append(thought)
         return _thought(thought)
 
+    @property
+    def _behind_rows(self) -> Sequence[Marks]:
+        """Those whose marks may stand behind a thought: its own, or all where the server has told it apart."""
+        return self._rows if self._marks is None else (self._marks,)
+
+    @property
+    def _behind_marks(self) -> tuple[str, ...]:
+        return tuple(mark for row in self._behind_rows for mark in (*row.open, *row.answer, *row.close))
+
     def _behind(self) -> list[Piece]:
-        assert self._marks is not None
-        row = self._marks
-        self._held = self._held.lstrip()
-        marks = (*row.open, *row.answer)
-        if not self._held or _could_become(self._held, marks):
+        self._held = _begun(self._held)
+        if not self._held or _could_become(self._held, self._behind_marks):
             return []
-        if mark := _starts_with(self._held, marks):
+        mark = _starts_with(self._held, self._behind_marks)
+        after = self._held[len(mark) :]
+        if mark and self._marks is None and len(after) < MOST_BLANKS and not after.strip(" \t"):  # what follows decides
+            return []
+        if not mark or (self._marks is None and GOES_ON.match(after)):
+            self._state = _State.ANSWER
+            self._ends = self._marks.end if self._marks is not None and self._marks.control else ()
+        elif row := next((row for row in self._behind_rows if mark in (*row.open, *row.answer)), None):
             self._enter(row, mark, self._held)
-        else:
-            self._state, self._ends = _State.ANSWER, row.end if row.control else ()
+        else:  # a thought is closed once more
+            self._held = after
         return []
 
     def _in_answer(self) -> list[Piece]:
@@ -166,19 +213,28 @@ class ThoughtSplitter:
 
     def _in_text(self) -> list[Piece]:
         at, mark = _earliest(self._held, self._closings)
-        if mark and self._ends_thoughts("".join(self._given) + self._held[:at], mark):
+        if not mark:
+            text, self._held = keep(self._held, self._closings)
+            return self._given_out(text)
+        before, after = "".join(self._given) + self._held[:at], self._held[at + len(mark) :]
+        in_middle = not before or MIDDLE.search(before.rpartition("\n")[2]) is not None
+        if in_middle and len(after) < MOST_BLANKS and not after.strip(" \t"):  # what follows decides
+            text, self._held = self._held[:at], self._held[at:]
+            return self._given_out(text)
+        if self._can_end_thoughts(before, mark) and not (in_middle and GOES_ON.match(after)):
             return self._all_was_thought(at, mark)
-        if mark:  # the answer is about marks, and the next one is as well
-            self._closings = ()
-        text, self._held = keep(self._held, self._closings)
-        if self._closings:
-            self._given.append(text)
+        text, self._held = self._held[: at + len(mark)], after
+        self._closings = ()  # the answer is about marks, and the next one is as well
         return _text(text)
 
-    def _ends_thoughts(self, before: str, mark: str) -> bool:
+    def _given_out(self, text: str) -> list[Piece]:
+        self._given.append(text)
+        return _text(text)
+
+    def _can_end_thoughts(self, before: str, mark: str) -> bool:
         row = next(row for row in self._lone if mark in row.close)
         line = before.rpartition("\n")[2]
-        in_code = before.count("```") % 2 or line.count("`") % 2
+        in_code = any(before.count(fence) % 2 for fence in FENCES) or line.count("`") % 2
         return not in_code and not before.endswith(QUOTES) and not any(opening in before for opening in row.open)
 
     def _all_was_thought(self, at: int, mark: str) -> list[Piece]:
@@ -195,6 +251,12 @@ def _text(text: str) -> list[Piece]:
 
 def _thought(text: str) -> list[Piece]:
     return [Piece(PieceKind.REASONING, text)] if text else []
+
+
+def _begun(text: str) -> str:
+    """Without the blanks at the beginning."""
+    match = BLANKS.match(text)
+    return text[match.end() :] if match else text
 
 
 def _beginnings(row: Marks) -> tuple[str, ...]:

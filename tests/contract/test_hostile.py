@@ -13,7 +13,7 @@ from tests.fakes.chat_server import DONE, ChatServer, event, stream
 from tests.fakes.command import llmctl, spawn
 from tests.fakes.hostile import HOSTILE
 
-SOON_S = 5.0  # a second on a machine that is idle
+SOON_S = 2.5  # a second on a machine that is idle
 MOST_KB = 150_000
 
 

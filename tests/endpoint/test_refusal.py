@@ -64,6 +64,23 @@ VLLM = {
         (401, {"error": b64encode(KEY.encode()).decode()}, AccessError, "(401): …"),
         (401, {"error": "\x1b[0m".join(KEY)}, AccessError, "(401): …"),
         (401, {"error": "\u202e" + KEY}, AccessError, "(401): …"),
+        (422, words("`inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000"), ContextError, "4096"),
+        (422, {"error": "`inputs` must have less than 4095 tokens. Given: 5000"}, ContextError, "4095"),
+        (400, words("input length and `max_tokens` exceed context limit: 9 > 8"), ContextError, "9 > 8"),
+        (400, words("litellm.ContextWindowExceededError: x"), ContextError, "Window"),
+        (400, words("Prompt length 5000 is greater than max_seq_len 4096"), ContextError, "5000"),
+        (400, {"code": "x", "error": "This model's maximum prompt length is 8 but it has 9"}, ContextError, "is 8"),
+        (500, words("context shift is disabled"), ContextError, "disabled"),
+        (500, words("the input length exceeds the context length"), ContextError, "exceeds"),
+        (400, words("context must be an object"), EngineError, "an object"),
+        (404, words('model "m" not found, try pulling it first'), NotFoundError, 'no such model (404): model "m"'),
+        (400, words("m is not a valid model ID", 400), NotFoundError, "has no such model (400)"),
+        (400, words("Model Not Exist"), NotFoundError, "has no such model (400)"),
+        (400, words("No models loaded. Please load a model"), NotFoundError, "has no such model (400)"),
+        (400, {"message": "wrong: m", "type": "invalid_model"}, NotFoundError, "has no such model (400): wrong: m"),
+        (400, words("the model takes no field `tools`"), EngineError, "(400)"),
+        (400, [{"error": {"message": "API key not valid. Pass a valid one."}}], AccessError, "the key (400)"),
+        (400, {"code": "x", "error": "Incorrect API key provided"}, AccessError, "the key (400)"),
         (418, words("\x1b[31mteapot\nin\rtwo lines"), EngineError, "teapot in two lines"),
     ],
 )
@@ -105,5 +122,5 @@ def test_a_server_that_wants_a_key(code: int) -> None:
     with ChatServer(status(code, {"error": "no key"})) as server, pytest.raises(AccessError) as caught:
         listen(server.address())
     assert "--key-env" in (caught.value.hint or "")
-    if code == 401:
-        assert caught.value.message == f"{server.host} wants a key (401): no key"
+    said = "wants a key (401)" if code == 401 else "refused access (403)"
+    assert caught.value.message == f"{server.host} {said}: no key"

@@ -12,7 +12,7 @@ import pytest
 
 from llmctl.endpoint.address import normal_url
 from llmctl.endpoint.client import chat, request_body
-from llmctl.errors import EngineError
+from llmctl.errors import EngineError, NetworkError
 from llmctl.types.answer import Message, Piece, PieceKind, Sampling
 from llmctl.types.endpoint import Address
 from tests.fakes.chat_server import DONE, ChatServer, Handler, Reply, data, event, status, stream
@@ -279,3 +279,57 @@ def test_a_root_without_a_version(code: int) -> None:
     with ChatServer(reply) as server:
         assert listen(server.address()).text == "Hi"
     assert [request.path for request in server.requests] == ["/v1/chat/completions", "/chat/completions"]
+
+
+ONE = {"choices": [{"delta": {"content": "Hi"}}]}
+END = {"choices": [{"delta": {}, "finish_reason": "stop"}]}
+ANOTHER = {"choices": [{"index": 1, "delta": {"content": "No"}, "finish_reason": "length"}]}
+
+
+def told(message: object) -> dict[str, object]:
+    return {"choices": [{"index": 0, "message": message}]}
+
+
+def parts(*content: dict[str, object]) -> dict[str, object]:
+    return {"choices": [{"index": 0, "delta": {"content": list(content)}}]}
+
+
+@pytest.mark.parametrize(
+    ("segments", "text", "reasoning"),
+    [
+        ([data(ANOTHER), data(ONE), data(END), data(ANOTHER), DONE], "Hi", ""),
+        ([data({"choices": [{"text": "H"}]}), data({"choices": [{"text": "i", "finish_reason": "stop"}]})], "Hi", ""),
+        ([data({"choices": [{"text": "Hi", "delta": {"content": "Hi"}}]}), data(END)], "Hi", ""),
+        ([data(told({"content": bit})) for bit in ("<think>h", "m</think>H", "i")] + [DONE], "Hi", "hm"),
+        ([data(ONE), data({"choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}]})], "Hi", ""),
+        ([b"event: ping\ndata: ping\n\n", data(ONE), b"data: keep-alive\n\n", data(END), DONE], "Hi", ""),
+        ([data({"choices": [], "prompt_filter_results": [{"prompt_index": 0}]}), data(ONE), data(END)], "Hi", ""),
+        ([data({"choices": None, "usage": None}), data(ONE), data(END)], "Hi", ""),
+        ([data(parts({"type": "thought", "text": "hm"}, {"type": "text", "text": "Hi"})), DONE], "Hi", "hm"),
+        ([data(parts({"type": "reasoning_text", "text": "hm"})), data(ONE), DONE], "Hi", "hm"),
+        ([data(parts({"text": "hm", "thought": True}, {"text": "Hi", "thought": False})), DONE], "Hi", "hm"),
+        ([data(parts({"type": "redacted_thinking", "data": "xx"}, {"type": "text", "text": "Hi"})), DONE], "Hi", ""),
+        ([event(reasoning_content="hm"), event(content="<think>hm</think>"), data(ONE), DONE], "Hi", "hmhm"),
+        ([event(reasoning_content="hm"), event(content="</think>\n\n"), data(ONE), DONE], "Hi", "hm"),
+        ([event(reasoning_content="hm"), event(content="<think> is a mark"), DONE], "<think> is a mark", "hm"),
+        ([event(content="\ufeff<think>hm</think>Hi"), DONE], "Hi", "hm"),
+    ],
+)  # fmt: skip
+def test_more_streams_of_servers(segments: list[bytes], text: str, reasoning: str) -> None:
+    made = heard(*segments)
+    assert (made.text, made.reasoning) == (text, reasoning)
+
+
+def test_an_error_as_llama_server_sent_it() -> None:
+    with ChatServer(stream(data(ONE), b'error: {"code":500,"message":"Compute error."}\n\n')) as server:
+        assert failure(server, EngineError).message == f"{server.host} failed in the middle: Compute error."
+
+
+def test_an_answer_that_was_created() -> None:
+    assert listened(answered(json.dumps({"choices": [{"message": {"content": "Hi"}}]}).encode(), 201)).text == "Hi"
+
+
+@pytest.mark.parametrize("code", [202, 204])
+def test_a_success_without_an_answer(code: int) -> None:
+    with ChatServer(answered(b"", code)) as server:
+        assert "no answer that can be read" in failure(server, NetworkError).message

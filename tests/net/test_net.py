@@ -5,7 +5,9 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -233,9 +235,15 @@ def test_whole_number(value: str | None, number: int | None) -> None:
     assert net.whole_number(value) == number
 
 
-@pytest.mark.parametrize(("value", "seconds"), [("7", 7), ("Wed, 21 Oct 2026 07:28:00 GMT", None), ("1e9", None)])
+@pytest.mark.parametrize(("value", "seconds"), [("7", 7), ("Wed, 21 Oct 2015 07:28:00 GMT", 0), ("1e9", None)])
 def test_retry_after(value: str, seconds: int | None) -> None:
     assert net.retry_after_s({"Retry-After": value}) == seconds
+
+
+def test_retry_after_a_date_to_come() -> None:
+    seconds = net.retry_after_s({"Retry-After": formatdate(time.time() + 90, usegmt=True)})
+    assert seconds is not None
+    assert 60 < seconds <= 90
 
 
 class Halting:

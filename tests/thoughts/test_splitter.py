@@ -116,6 +116,43 @@ def check_every_cut(whole: str, expected: tuple[str, str], **options: Any) -> No
         ("<thought>a</thought>b", "a", "b"),
         ("<thinking>a</thinking>b", "a", "b"),
         ("<reasoning>a</reasoning><answer>b</answer>", "a", "<answer>b</answer>"),
+        # spelt or begun in another way
+        ("<THINK>a</THINK>b", "a", "b"),
+        ("<Think>a</think>b", "a", "b"),
+        ("<think >a</think >b", "a", "b"),
+        ("[think](https://example.org)", "", "[think](https://example.org)"),
+        ("\ufeff<think>a</think>b", "a", "b"),
+        ("\u200b\n<think>a</think>b", "a", "b"),
+        ("\ufeffb", "", "\ufeffb"),
+        ("a</THINK>b", "a", "b"),
+        # closed more often than opened
+        ("<think><think>a</think></think>b", "<think>a", "b"),
+        ("<think>a</think>\n</think>\n\nb", "a", "b"),
+        # headers, and thoughts that the beginning of an answer ends
+        ("<|channel|>analysis<|message|>a<|channel|>final<|message|>b", "a", "b"),
+        ("<|channel|>commentary to=functions.f <|constrain|>json<|message|>{}<|end|>b", "{}", "b"),
+        ("<|channel|>commentary to=functions.f", "", ""),
+        ("<|channel|>analysis<|message|>a<|end|><|start|>assistant to=f<|channel|>commentary<|message|>{}", "a{}", ""),
+        ("<|channel|>final <|constrain|>json<|message|>b<|return|>", "", "b"),
+        ("<|channel|>analysis<|message|>a<|end|><|start|>assistant<|message|>b", "a", "b"),
+        ("<|channel>thought\na<channel|>b<channel|>", "\na", "b"),
+        ("<|channel>thought\na<|channel>finalb<channel|>", "\na", "b"),
+        ("<|START_THINKING|>a<|START_RESPONSE|>b<|END_RESPONSE|>", "a", "b"),
+        # a sentence about marks
+        ("The tag </think> closes a thought.", "", "The tag </think> closes a thought."),
+        ("Write </think>, then the answer.", "", "Write </think>, then the answer."),
+        ("Use it (</think>) there. Then </think> again.", "", "Use it (</think>) there. Then </think> again."),
+        ("In HTML, **</think>** is unknown.", "", "In HTML, **</think>** is unknown."),
+        ("- </think> closes\n- [/THINK] as well", "", "- </think> closes\n- [/THINK] as well"),
+        ("| </think> | closes |", "", "| </think> | closes |"),
+        ("[/THINK] is Mistral's.", "", "[/THINK] is Mistral's."),
+        ("~~~\n</think>\n~~~\nso", "", "~~~\n</think>\n~~~\nso"),
+        ("It ends with </think>", "", "It ends with </think>"),
+        # no sentence goes on behind these
+        ("I know. </think> The answer", "I know. ", "The answer"),
+        ("So 4 </think> The answer", "So 4 ", "The answer"),
+        ("So 4 </think>\n\nb", "So 4 ", "b"),
+        ("So 4\n</think> b", "So 4\n", "b"),
     ],
 )
 def test_table(whole: str, reasoning: str, text: str) -> None:
@@ -141,17 +178,41 @@ def test_a_mark_is_cut_off_only_where_the_answer_is(whole: str) -> None:
     check_every_cut(whole, ("", whole), complete=True)
 
 
+@pytest.mark.parametrize(
+    ("bits", "text"),
+    [
+        (["<think>a</think>b"], "b"),
+        (["</think>\n\nb"], "b"),
+        (["[TH", "INK]a[/THINK]", "b"], "b"),
+        (["\n\nb </think>"], "b </think>"),
+        (["<"], "<"),
+        (["<table>"], "<table>"),
+    ],
+)
+def test_what_comes_beside_thoughts_that_the_server_tells_apart(bits: list[str], text: str) -> None:
+    splitter = ThoughtSplitter(ROWS)
+    pieces = splitter.apart() + [piece for bit in bits for piece in splitter.feed(bit) + splitter.apart()]
+    assert collected(pieces + splitter.end(complete=True))[1] == text
+
+
+def test_nothing_is_a_mark_when_it_is_off() -> None:
+    splitter = ThoughtSplitter(ROWS)
+    splitter.off()
+    assert collected(splitter.feed("<think>a</think>b") + splitter.end()) == ("", "<think>a</think>b")
+
+
 @pytest.mark.parametrize("row", table(), ids=lambda row: row.open[0])
 def test_every_row_of_the_table(row: Marks) -> None:
     model = (*row.only_for, "some-model")[0]
     assert row.sources
     for opening in row.open:
         for closing in row.close:
-            check_every_cut(f"{opening}a{closing}b", ("a", "b"), model=model)
-        check_every_cut(f"{opening}a", ("a", ""), model=model)
+            check_every_cut(f"{opening}{row.header}a{closing}b", ("a", "b"), model=model)
+        check_every_cut(f"{opening}{row.header}a", ("a", ""), model=model)
     for before in row.answer:
         for behind in row.end:
-            check_every_cut(f"{row.open[0]}a{row.close[0]}{before}b{behind}\n", ("a", "b"), model=model)
+            thought = f"{row.open[0]}{row.header}a{row.close[0]}"
+            check_every_cut(f"{thought}{before}{row.header}b{behind}\n", ("a", "b"), model=model)
 
 
 BITS = st.lists(

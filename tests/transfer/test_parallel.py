@@ -50,11 +50,12 @@ def right(path: Path, hub: FakeHub) -> bool:
 
 
 def test_several_where_every_connection_has_its_share(hub: FakeHub, add: Add, source: Source) -> None:
-    hub.switch(bytes_per_s=SHARE // 2)
+    share = SHARE // 8  # slow, so that what the machine itself takes is little beside it
+    hub.switch(bytes_per_s=share)
     begun_s = time.monotonic()
     assert right(add(source), hub)
-    assert time.monotonic() - begun_s < hub.size(REPO, FILE) / (SHARE // 2) / 2
-    assert 4 <= hub.most_busy <= ramp_up.MOST
+    assert time.monotonic() - begun_s < hub.size(REPO, FILE) / share / 2
+    assert 4 <= hub.most_busy <= ramp_up.MOST + 2  # it counts for a moment those that have just hung up
     asked = [re.fullmatch(r"bytes=(\d+)-(\d*)", one.headers.get("Range", "bytes=0-")) for one in gets(hub)]
     starts = [int(one[1]) for one in asked if one is not None]
     assert len(set(starts)) == len(starts) == len(gets(hub))
@@ -108,8 +109,8 @@ ALONE: dict[str, dict[str, object]] = {
 def test_one_connection_where_the_server_has_no_more(
     switches: dict[str, object], hub: FakeHub, add: Add, source: Source
 ) -> None:
-    """The first goes on, and gets every byte."""
-    hub.switch(bytes_per_s=SHARE * 2, **switches)
+    """The first goes on, and gets every byte. It is slow enough not to reach another's part before that is refused."""
+    hub.switch(bytes_per_s=SHARE // 2, **switches)
     assert right(add(source), hub)
     assert hub.sent_bytes < hub.size(REPO, FILE) * 1.3
     assert "Range" not in gets(hub)[0].headers
@@ -142,17 +143,15 @@ def test_a_stalled_connection_is_given_up_and_its_part_fetched_by_another(
 
 
 def test_another_etag_in_the_middle_starts_over(hub: FakeHub, add: Add, source: Source) -> None:
-    hub.switch(bytes_per_s=SHARE, etag='"new"', answers=[{"etag": '"old"'}] * 2)
+    hub.switch(bytes_per_s=SHARE, etag='"new"', answers=[{"etag": '"old"'}])
     assert right(add(source), hub)
-    alone = gets(hub)[-1]
-    assert "Range" not in alone.headers
+    assert sum("Range" not in one.headers for one in gets(hub)) == 2  # the first, and the one that starts over
 
 
 def test_parts_that_do_not_fit_together_are_fetched_as_one(hub: FakeHub, add: Add, source: Source) -> None:
-    """A broken cache on the way: only the second answer holds a wrong byte."""
+    """A broken cache on the way: all answers but the first hold a wrong byte near the end."""
     size = hub.size(REPO, FILE)
-    answers = [{}, *({"wrong_byte_at": at} for at in range(size // 4, size, size // 4))]
-    hub.switch(bytes_per_s=SHARE, answers=[*answers, *[{"wrong_byte_at": size - 5}] * 200])
+    hub.switch(bytes_per_s=SHARE // 2, answers=[{}, *[{"wrong_byte_at": size - 5}] * 200])
     wrong = hub.switches.answers
 
     def progress(done_bytes: int, total_bytes: int | None) -> None:
@@ -160,7 +159,7 @@ def test_parts_that_do_not_fit_together_are_fetched_as_one(hub: FakeHub, add: Ad
             wrong.clear()
 
     assert right(add(source, progress=progress), hub)
-    assert "Range" not in gets(hub)[-1].headers
+    assert sum("Range" not in one.headers for one in gets(hub)) == 2  # the first, and the one that fetches it as one
 
 
 def test_a_wrong_byte_in_the_source_is_told_and_nothing_stored(
