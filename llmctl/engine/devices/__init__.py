@@ -1,6 +1,6 @@
 """What the installed engines are, what they can run on, and how that changes what the machine is.
 
-``python -m llmctl.engine.devices`` is the child that loads llama-cpp-python and tells.
+``python -m llmctl.engine.devices`` is the child that loads llama-cpp-python and lists its devices.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
-from llmctl import catalogue, child, paths
+from llmctl import catalogue, paths
 from llmctl.engine.devices import llama_server, pairing
 from llmctl.engine.devices.pairing import BACKENDS, CPU_BACKENDS
 from llmctl.engine.install.remedies import ANOTHER_CPU
@@ -30,7 +29,6 @@ from llmctl.types.machine import Accelerator, AcceleratorKind, EngineDevice, Eng
 NAME = "llama-cpp-python"
 MODULE = "llama_cpp"
 SUBJECT = "engine"
-LONGEST_WHY = 500  # a path of the loader, and behind it what is missing
 DEADLINE_S = 30.0  # a cold disk, and drivers that wake up a card
 MEASURED = "measured (engine kernels)"
 ESTIMATED = "estimated (engine kernels, measured on a busy machine)"
@@ -298,43 +296,3 @@ def _key(host: Host, package: Path) -> tuple[object, ...]:
     except OSError as error:
         parts.append(str(error))
     return tuple(parts)
-
-
-def _tell(_: Any) -> dict[str, Any]:
-    """In the child: everything that EngineInfo holds."""
-    from llmctl.engine.measure import ggml, matmul
-
-    try:
-        from llama_cpp import __version__
-
-        library = ggml.Ggml()
-    except (ImportError, OSError, RuntimeError, AttributeError) as error:
-        return asdict(EngineInfo(NAME, None, None, why=f"{NAME} can't be loaded: {str(error)[:LONGEST_WHY]}"))
-    matmul.try_out()  # a build for another CPU ends here, with an illegal instruction
-    devices = [
-        EngineDevice(
-            name=props.name.decode("utf-8", "replace"),
-            description=props.description.decode("utf-8", "replace").strip(),
-            backend=backend,
-            kind=ggml.DEVICE_KINDS[props.type] if props.type < len(ggml.DEVICE_KINDS) else "unknown",
-            memory_total_bytes=props.memory_total,
-            memory_free_bytes=props.memory_free,
-            id=props.device_id.decode("utf-8", "replace").lower() if props.device_id else None,
-        )
-        for backend, props in library.devices()
-    ]
-    return asdict(
-        EngineInfo(
-            name=NAME,
-            version=__version__,
-            build=library.build(),
-            backends=tuple(library.backends()),
-            features=tuple(library.features()),
-            devices=tuple(devices),
-            usable=True,
-        )
-    )
-
-
-if __name__ == "__main__":
-    sys.exit(child.answer(_tell))
