@@ -8,6 +8,7 @@ settings, and a broken file, abort the process, so this runs as ``python -m llmc
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 import sys
 import tempfile
@@ -181,7 +182,7 @@ def _loads(llama_cpp: Any, file: Path, settings: Mapping[str, Any], *, plain: bo
     if plain:
         loading.split_mode, loading.main_gpu = llama_cpp.LLAMA_SPLIT_MODE_NONE, -1  # no device is woken up
     with adjusted(loading, settings):
-        model = llama_cpp.llama_model_load_from_file(str(file).encode(), loading)
+        model = llama_cpp.llama_model_load_from_file(os.fsencode(file), loading)
     params = _params(llama_cpp, settings)
     if plain:
         params.flash_attn_type = FLASH_ATTENTION_AUTO

@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import io
 import random
+import sys
 import threading
 import time
 from collections import deque
@@ -30,6 +31,16 @@ LONGEST_TOKEN_BYTES = 256
 ENDS_OF_MARKS = (">", "]", "▷")
 GGML_LOG_LEVEL_ERROR = 4  # ggml.h, enum ggml_log_level
 LOG_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)  # ggml.h, ggml_log_callback
+
+
+class FilePath(str):
+    """A path that the binding encodes as the system does, whatever it asks for: a name may hold bytes that are not
+    UTF-8."""
+
+    __slots__ = ()
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        return super().encode(sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
 
 
 class Model:
@@ -57,7 +68,7 @@ class Model:
         # the last words of a crash; what it prints itself in that mode is of no use to anybody.
         with contextlib.redirect_stderr(io.StringIO()), loads_as(job):
             self._llama: Any = llama_cpp.Llama(
-                model_path=str(job["file"]),
+                model_path=FilePath(job["file"]),
                 n_ctx=int(job["context"]),
                 n_threads=int(job["threads"]),
                 n_threads_batch=int(job["prefill_threads"]),
