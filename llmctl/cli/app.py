@@ -14,12 +14,11 @@ import typer
 from typer.completion import completion_init  # type: ignore[attr-defined]  # what add_completion=True would call
 
 from llmctl import __version__
-from llmctl.cli import bench, completion, doctor, endpoint, models, plan, pull, run, setup, streams
+from llmctl.cli import INTERRUPTED, bench, completion, doctor, endpoint, models, plan, pull, run, setup, streams
 from llmctl.cli.output import Output
 from llmctl.cli.values import spare_conversion
 from llmctl.errors import LlmctlError, NotFoundError, ResourceError, UsageError
 
-INTERRUPTED = 130
 PIPE_CLOSED = 141
 PYDANTIC = "Value error, "  # what it puts before typer's own words
 
