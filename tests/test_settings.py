@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmctl import paths, settings
-from llmctl.errors import ConfigError, NotFoundError, ResourceError
+from llmctl.errors import ConfigError, NotFoundError, ResourceError, UsageError
 from llmctl.settings import SETTINGS, Setting, add_endpoint, load, remove_endpoint
 from llmctl.types.endpoint import Endpoint, Policy
 
@@ -98,6 +99,25 @@ def test_our_variable_stands_above_the_hubs(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("LLMCTL_HUB_URL", "https://ours")
     monkeypatch.setenv("LLMCTL_OFFLINE", "off")
     assert (load().hub_url, load().offline) == ("https://ours", False)
+
+
+@pytest.mark.parametrize("value", ["0", "no", "FALSE", "off"])
+def test_a_hub_variable_does_not_undo_offline(value: str, user: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What other tools are told can keep llmctl offline, but the network is the user's own to allow."""
+    user.write_text("offline = true")
+    monkeypatch.setenv("HF_HUB_OFFLINE", value)
+    assert load().offline
+    monkeypatch.setenv("LLMCTL_OFFLINE", value)
+    assert not load().offline
+
+
+@pytest.mark.parametrize("field", ["model", "ca_file"])
+def test_what_is_not_utf8_is_not_written(field: str, user: Path) -> None:
+    user.write_text("offline = true")
+    with pytest.raises(UsageError, match=f"the endpoint's {field} is .*: a configuration can't hold"):
+        changed: dict[str, Any] = {field: os.fsdecode(b"caf\xe9")}
+        add_endpoint(replace(OFFICE, **changed))
+    assert user.read_text() == "offline = true"
 
 
 def test_the_working_directory_may_be_gone(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

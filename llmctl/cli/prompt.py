@@ -24,7 +24,7 @@ def prompt(out: Output, argument: str | None, *, no_stdin: bool) -> str:
         raise UsageError(
             "- takes the prompt from stdin, which --no-stdin leaves alone", hint='llmctl run --no-stdin "…"'
         )
-    piped = "" if no_stdin or (not dash and sys.stdin.isatty()) else _stdin(out).decode("utf-8", "replace").strip()
+    piped = "" if no_stdin or (not dash and sys.stdin.isatty()) else _stdin(out).decode("utf-8-sig", "replace").strip()
     asked = "" if argument is None or dash else utf8(argument)
     text = "\n\n".join(part for part in (piped, asked) if part.strip())
     if not text:

@@ -133,7 +133,7 @@ def load(project: Path | None = None) -> Settings:
 def _variables(setting: Setting) -> list[tuple[str, str]]:
     """The environment variables that set it, the one that counts first, with their values."""
     names = (setting.variable, *setting.also)
-    return [(name, os.environ[name]) for name in names if os.environ.get(name)]
+    return [(name, os.environ[name]) for name in names if setting.counts(name, os.environ.get(name, ""))]
 
 
 def _value(

@@ -50,12 +50,25 @@ def add_endpoint(endpoint: Endpoint, *, replacing: bool = True) -> Path:
     """
     fields = ("url", "model", "key_env", "ca_file", "plain_http")
     table = {field: value for field in fields if (value := getattr(endpoint, field))}
+    for field, value in table.items():
+        if isinstance(value, str) and not _is_text(value):
+            raise UsageError(
+                f"the endpoint's {field} is {value!r}, which is not UTF-8: the configuration can't hold it"
+            )
 
     def added(endpoints: Mapping[str, Any]) -> None:
         if endpoint.name in endpoints and not replacing:
             raise UsageError(f"there is an endpoint named {endpoint.name} already", hint="--force replaces it")
 
     return _edit(endpoint.name, table, added)
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # bytes of an argument or a file's name
+        return False
+    return True
 
 
 def remove_endpoint(name: str) -> Path:

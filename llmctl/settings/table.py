@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from llmctl.types.endpoint import Policy
 
 HUB_URL = "https://huggingface.co"
+ON, OFF = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off", ""})
 MOST = (1 << 31) - 1  # llama.cpp counts tokens and threads in 32 bits
 
 
@@ -42,9 +43,9 @@ def address(value: Any) -> str:
 def _flag(value: Any) -> bool:
     if isinstance(value, bool):
         return value
-    if isinstance(value, str) and value.lower() in {"1", "true", "yes", "on"}:
+    if isinstance(value, str) and value.lower() in ON:
         return True
-    if isinstance(value, str) and value.lower() in {"0", "false", "no", "off", ""}:
+    if isinstance(value, str) and value.lower() in OFF:
         return False
     raise ValueError
 
@@ -64,6 +65,11 @@ class Setting:
     @property
     def variable(self) -> str:
         return f"LLMCTL_{self.name.upper()}"
+
+    def counts(self, variable: str, value: str) -> bool:
+        """Whether what stands in ``variable`` says something: what other tools are told can keep llmctl offline, and
+        never undoes what the user has set here."""
+        return bool(value) and not (variable in self.also and self.parse is _flag and value.lower() in OFF)
 
 
 SETTINGS = (

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from llmctl import units
-from llmctl.errors import LlmctlError
+from llmctl.errors import LlmctlError, UsageError
 from llmctl.shell import command
 from llmctl.types.listener import Listener
 
@@ -61,7 +61,7 @@ def local_run(listener: Listener, loaded: Settings, asked: Asked, *, yes: bool, 
         # Measuring takes seconds: worth it before a download is chosen, not before what is here answers.
         at_hand = any(candidate.path for candidate in shelf.candidates(name))
         found = workspace.look(listener, before=shelf, measure=not at_hand)
-        wanted = asked.want(loaded, named=name is not None)
+        wanted = _runnable(listener, found, asked, asked.want(loaded, named=name is not None))
         planned = choose.choose(found, name, wanted)
         server = first_allowed(loaded.policy, loaded.endpoints, local=local, offline=loaded.offline)
         own = None
@@ -71,6 +71,21 @@ def local_run(listener: Listener, loaded: Settings, asked: Asked, *, yes: bool, 
         if server is not None and loaded.policy is Policy.PREFER_REMOTE:
             return LocalRun(planned, bars)
         return LocalRun(_ready(listener, found, name, planned, wanted, yes=yes), bars)
+
+
+def _runnable(listener: Listener, found: Situation, asked: Asked, wanted: Want) -> Want:
+    """``wanted`` with no more threads than the processor runs at once: thousands stop each other, or the engine. Raises
+    UsageError if they were asked for on the command line; a setting may be meant for another machine."""
+    most = found.machine.cpu.logical_cores
+    if wanted.threads is None or not 0 < most < wanted.threads:
+        return wanted
+    if asked.threads is not None:
+        raise UsageError(
+            f"--threads is {asked.threads}, this processor runs {most} at once: more wait for each other",
+            hint=f"llmctl run --threads {found.machine.cpu.usable_threads} …",
+        )
+    listener.warn(f"the setting threads is {wanted.threads}, this processor runs {most} at once: {most} are used")
+    return replace(wanted, threads=most)
 
 
 def _named(loaded: Settings, asked: Asked) -> str | None:

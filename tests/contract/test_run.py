@@ -121,6 +121,27 @@ def test_no_prompt_is_an_error_and_never_a_wait() -> None:
     assert "no prompt" in done.stderr
 
 
+INTERRUPTED_IMPORT = """
+import os, signal, sys
+from llmctl.cli import main
+
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == "typer":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+sys.exit(main())
+"""
+
+
+def test_stopped_while_the_commands_are_imported() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_IMPORT, "plan"], capture_output=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
 def test_killed_in_the_middle_of_an_answer(starter_file: Path) -> None:
     with spawn("run", "-m", str(starter_file), *LONG) as process:
         assert process.stdout is not None
@@ -365,6 +386,15 @@ def test_arguments_that_are_not_utf8(arguments: tuple[str, ...]) -> None:
     assert done.returncode == 0, done.stderr
     sent = json.loads(server.requests[0].body)["messages"][0]["content"]
     assert sent == "caf\ufffd"
+
+
+def test_a_byte_order_mark_is_none_of_the_prompt() -> None:
+    with ChatServer(stream(event("Hi", finish="stop"), DONE)) as server:
+        assert llmctl("endpoint", "add", "near", server.url, "--model", "m").returncode == 0
+        assert llmctl("run", "-e", "near", stdin="\ufeffhi\r\n").returncode == 0
+        assert llmctl("run", "-e", "near", stdin="\ufeff").returncode == 2
+    (request,) = server.requests
+    assert json.loads(request.body)["messages"][0]["content"] == "hi"
 
 
 # A working directory that is not the user's own

@@ -8,6 +8,7 @@ a millisecond each, in ``python -m llmctl.engine.devices.architectures``.
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 import struct
 import sys
@@ -84,7 +85,7 @@ def _ask(names: Sequence[str]) -> dict[str, bool]:
         for name in names:
             log.clear()
             file.write_bytes(_named(name))
-            llama_cpp.llama_model_load_from_file(str(file).encode(), params)
+            llama_cpp.llama_model_load_from_file(os.fsencode(file), params)
             answers[name] = UNKNOWN.search("".join(log)) is None
     return answers
 

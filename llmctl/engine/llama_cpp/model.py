@@ -6,8 +6,8 @@ import codecs
 import contextlib
 import ctypes
 import io
-import os
 import random
+import sys
 import threading
 import time
 from collections import deque
@@ -33,11 +33,14 @@ GGML_LOG_LEVEL_ERROR = 4  # ggml.h, enum ggml_log_level
 LOG_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)  # ggml.h, ggml_log_callback
 
 
-class _FileName(str):
-    """A file's name, which the binding encodes as the system does: it may hold bytes that aren't UTF-8."""
+class FilePath(str):
+    """A path that the binding encodes as the system does, whatever it asks for: a name may hold bytes that are not
+    UTF-8."""
+
+    __slots__ = ()
 
     def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
-        return os.fsencode(str(self))
+        return super().encode(sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
 
 
 class Model:
@@ -65,7 +68,7 @@ class Model:
         # the last words of a crash; what it prints itself in that mode is of no use to anybody.
         with contextlib.redirect_stderr(io.StringIO()), loads_as(job):
             self._llama: Any = llama_cpp.Llama(
-                model_path=_FileName(job["file"]),
+                model_path=FilePath(job["file"]),
                 n_ctx=int(job["context"]),
                 n_threads=int(job["threads"]),
                 n_threads_batch=int(job["prefill_threads"]),
