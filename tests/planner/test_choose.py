@@ -429,9 +429,9 @@ def test_the_order_of_candidates_changes_nothing(machine: Machine, shuffler: ran
 @pytest.mark.parametrize("machine", [EPYC, LAPTOP, desktop(4), mac()])
 def test_planning_the_whole_catalogue_takes_milliseconds(machine: Machine) -> None:
     def once() -> float:
-        begun = time.perf_counter()
+        begun = time.process_time()
         plan(machine, everything(), Want(), knowledge())
-        return time.perf_counter() - begun
+        return time.process_time() - begun
 
     assert min(once() for _ in range(5)) < 0.001 * len(everything())  # 0.2 to 0.6 ms each where this was written
 
