@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
@@ -20,6 +21,8 @@ from tests.fakes.kernel_rates import rates
 hypothesis.settings.register_profile("here", database=None)  # nothing is written into the checkout
 hypothesis.settings.load_profile("here")
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start jobs in the background: children inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 if "PYTEST_XDIST_WORKER" in os.environ:  # engines of several workers share the cores: threads that wait must not spin
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 

@@ -94,13 +94,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _outcome(arguments: Sequence[str]) -> int:
     """The exit code of the command, its error told. Raises what writing raises."""
     try:
-        return int(app(arguments, prog_name="llmctl", standalone_mode=False) or 0)
+        code = int(app(arguments, prog_name="llmctl", standalone_mode=False) or 0)
+        return _told(Output.latest.interrupted, code) if code == INTERRUPTED else code  # typer makes 130 of Ctrl-C
     except LlmctlError as error:
         return _told(partial(Output.latest.failed, error), error.exit_code)
     except typer.TyperException as error:
         return _told(partial(_usage, Output.latest, error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        return INTERRUPTED
+        return _told(Output.latest.interrupted, INTERRUPTED)
     except FileNotFoundError:
         if _has_working_directory():
             raise

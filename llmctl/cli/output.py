@@ -79,6 +79,7 @@ class Output:
     as_json: bool = False
     quiet: bool = False
     warnings: list[str] = field(default_factory=list)
+    has_written: bool = field(default=False, init=False)  # the document of --json
     latest: ClassVar[Output]
 
     def __post_init__(self) -> None:
@@ -161,7 +162,14 @@ class Output:
     def data(self, data: Any, error: LlmctlError | None = None) -> None:
         """The envelope, once per command, with --json."""
         if self.as_json:
+            self.has_written = True
             print(json.dumps(envelope(self.command, data, self.warnings, error)), flush=True)  # noqa: T201
+
+    def interrupted(self) -> None:
+        """Ctrl-C: with --json the document, unless it was written before."""
+        if self.as_json and not self.has_written:
+            error = {"code": "interrupted", "message": "stopped by Ctrl-C", "hint": None}
+            print(json.dumps({**envelope(self.command, None, self.warnings), "error": error}), flush=True)  # noqa: T201
 
     def event(self, event: str, data: Mapping[str, Any]) -> None:
         """A line of JSON while something goes on, with --json; the document follows as the last line."""
