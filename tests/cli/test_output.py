@@ -303,3 +303,15 @@ def test_brackets_are_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout", stream)
     Output("plan").console().print("[red]x[/red] :smile: 1234")
     assert stream.getvalue() == "[red]x[/red] :smile: 1234\n"
+
+
+def test_ctrl_c_with_json_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
+    Output("run", as_json=True).interrupted()
+    document = json.loads(capsys.readouterr().out)
+    assert document["error"] == {"code": "interrupted", "message": "stopped by Ctrl-C", "hint": None}
+    told = Output("run", as_json=True)
+    told.data({"text": "half an answer"})
+    told.interrupted()
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    Output("run").interrupted()
+    assert capsys.readouterr().out == ""

@@ -179,17 +179,6 @@ def test_ctrl_c(starter_file: Path) -> None:
         assert not engine.is_running()
 
 
-def test_ctrl_c_with_json_is_one_document(starter_file: Path) -> None:
-    """Before there is a word of the answer: the engine's process has just been started."""
-    with spawn("run", "--json", "-m", str(starter_file), *LONG) as process:
-        while not psutil.Process(process.pid).children():
-            time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (130, b"")
-    assert json.loads(out)["error"] == {"code": "interrupted", "message": "stopped by Ctrl-C", "hint": None}
-
-
 def test_a_reader_who_has_had_enough(starter_file: Path) -> None:
     command = " ".join(f"'{word}'" for word in argv("run", "-m", str(starter_file), *LONG))
     done = subprocess.run(
