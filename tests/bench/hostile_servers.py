@@ -38,6 +38,7 @@ COMMANDS = {
     "pull URL": ["pull", "--sha256", "0" * 64, "{url}/model.gguf"],
     "plan": ["plan", "org/name-GGUF"],
     "models refresh": ["models", "refresh"],
+    "setup": ["setup", "--yes"],
     "doctor --network": ["doctor", "--network"],
 }
 
@@ -58,11 +59,12 @@ class Ended:
 
 
 def measured(cache: Path) -> None:
-    """Lets doctor measure the machine once, so that no command does it in the middle."""
+    """Lets doctor measure all that any command would, so that none does it in the middle."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("LLMCTL_", "HF_"))}
     with tempfile.TemporaryDirectory() as home:
         environment |= {"HOME": home, "XDG_CONFIG_HOME": home, "XDG_DATA_HOME": home, "XDG_CACHE_HOME": str(cache)}
-        subprocess.run([sys.executable, "-m", "llmctl", "doctor"], env=environment, check=True, capture_output=True)
+        command = [sys.executable, "-m", "llmctl", "doctor", "--measure"]
+        subprocess.run(command, env=environment, check=True, capture_output=True)
 
 
 def run(arguments: list[str], urls: list[str], seconds: float, cache: Path) -> Ended:

@@ -76,7 +76,7 @@ def planned(home: str) -> tuple[Seen, float]:
 
 
 def ran(home: str, file: Path) -> tuple[Seen, float]:
-    data, took_s = told(home, "run", "--json", "-m", str(file.resolve()), "Say hello.")
+    data, took_s = told(home, "run", "--json", "-n", "64", "-m", str(file.resolve()), "Say hello.")
     lines = (Path(home) / "data" / "llmctl" / "history.jsonl").read_text().splitlines()
     run, predicted = json.loads(lines[-1]), data["predicted"]
     name = f"{data['route']['model']} {data['route']['quant']}"
