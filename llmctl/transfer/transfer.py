@@ -88,6 +88,7 @@ class Transfer:
             self._drop_all()
 
     def next_segment(self) -> Segment | None:
+        """What a connection that has finished its segment fetches next; None if it isn't needed any more."""
         with self._lock:
             running = len(self._running())
         if running > self._most():
@@ -95,16 +96,20 @@ class Transfer:
         return self.segments.take(self._most(), self._pace.rate / running if running else 0.0)
 
     def extend(self, segment: Segment) -> bool:
+        """Adds to a segment at its end, for an answer that goes on there. False if it should not."""
         return self.segments.extend(segment, self._most(), self._pace.rate / max(1, len(self._connections)))
 
     def state_size(self, total_bytes: int) -> None:
+        """Records the file's size, which an answer has told. Raises ResourceError."""
         self._require_room(total_bytes)
         self.segments.state_size(total_bytes)
 
     def stay_alone(self) -> None:
+        """Opens no further connections: the server gives no parts."""
         self._alone = True
 
     def start_over(self, connection: Connection) -> Segment:
+        """Forgets every byte and gives the whole file to ``connection``, the only one from now on."""
         self._alone = True
         with self._lock:
             for other in self._running():
@@ -113,6 +118,7 @@ class Transfer:
         return self.segments.start_over()
 
     def wake(self) -> None:
+        """Tells ``run`` that a connection has ended."""
         self._news.set()
 
     def _running(self) -> list[Connection]:
@@ -125,8 +131,8 @@ class Transfer:
         disk.require_room(self.partial.path.parent, total_bytes - self.partial.done_bytes, self.wanted.name)
 
     def written(self, count: int) -> None:
-        """Looks at the disk now and then: other programs fill it, too, and a body whose size nobody states may never
-        end."""
+        """Counts bytes that were written, and looks at the disk every LOOK_BYTES: other programs fill it, too, and a
+        body whose size nobody states may never end. Raises ResourceError, IntegrityError."""
         with self._lock:
             self._unwatched_bytes += count
             if self._unwatched_bytes < LOOK_BYTES:
