@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from llmctl.catalogue.schema import Table
+from llmctl.files.decode import Table
 from llmctl.types.machine import Accelerator
 
 
@@ -60,7 +60,7 @@ class DeviceConstants:
 
 
 def read_devices(table: Table) -> DeviceConstants:
-    """The tables out of the file. Raises WrongFieldError."""
+    """The tables out of the file. Raises FieldError."""
     types = {}
     for one in table.tables("types"):
         names, share = one.texts("these"), one.number("share")

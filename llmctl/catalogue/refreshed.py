@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from llmctl.catalogue import entry
-from llmctl.catalogue.schema import Table
+from llmctl.files.decode import Table
 from llmctl.types.model import Artifact, Model, Shape
 
 TABLE = "refreshed"
@@ -29,7 +29,7 @@ class Refreshed:
 
 
 def read(table: Table) -> Refreshed:
-    """Raises WrongFieldError."""
+    """Raises FieldError."""
     id = table.text("id")
     table.day_or_none("date")
     context = table.count_or_none("context")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from llmctl.catalogue.device_constants import DeviceConstants
-from llmctl.catalogue.schema import Table
+from llmctl.files.decode import Table
 from llmctl.types.machine import AttentionRate, Kernels, MatrixRate, NodeRate
 
 
@@ -69,7 +69,7 @@ class SpeedConstants:
 
 
 def read_speed(table: Table, devices: DeviceConstants) -> SpeedConstants:
-    """The tables out of the file, with those of ``devices``. Raises WrongFieldError."""
+    """The tables out of the file, with those of ``devices``. Raises FieldError."""
     cpu = table.table("cpu")
     likeness = {}
     for name, one in table.table("like").named_tables().items():

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from llmctl import child
-from llmctl.files.decode import MismatchError, decode
+from llmctl.files.decode import FieldError, decode
 from llmctl.host import Host
 from llmctl.probe.text import MOST_CPUS, line
 
@@ -75,7 +75,7 @@ def _ask(host: Host) -> Answer:
         return None, f"psutil {reply.why}"
     try:
         told = decode(Portable, reply.data, "portable")
-    except MismatchError as error:
+    except FieldError as error:
         return None, str(error)
     cores = min(max(1, told.physical_cores), MOST_CPUS)
     logical = min(max(cores, told.logical_cores), MOST_CPUS)

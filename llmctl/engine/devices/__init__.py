@@ -18,7 +18,7 @@ from llmctl.engine.devices.pairing import BACKENDS, CPU_BACKENDS
 from llmctl.engine.install.remedies import ANOTHER_CPU
 from llmctl.engine.measure import kernels
 from llmctl.files import measured_cache
-from llmctl.files.decode import MismatchError, decode
+from llmctl.files.decode import FieldError, decode
 from llmctl.host import Host
 from llmctl.planner import kernel_rows
 from llmctl.probe import cpu as processor
@@ -93,7 +93,7 @@ def _kept(subject: str, key: Sequence[object] | None, ask: Callable[[], EngineIn
     if known is not None:
         try:
             return decode(EngineInfo, known, subject)
-        except MismatchError:
+        except FieldError:
             pass  # written by another version of ours
     engine = ask()
     if key is not None and engine is not None and engine.usable and set(engine.backends) <= CPU_BACKENDS:
@@ -107,7 +107,7 @@ def ask(host: Host, *, deadline_s: float = DEADLINE_S) -> EngineInfo:
     try:
         engine = decode(EngineInfo, reply.data, SUBJECT) if reply.data is not None else None
         why = engine.why if engine else f"{NAME} {reply.why}"
-    except MismatchError as error:
+    except FieldError as error:
         engine, why = None, f"{NAME} gave an answer that can't be read ({error})"
     if reply.illegal_instruction or WINDOWS_ILLEGAL_INSTRUCTION in (why or "").lower():
         engine, why = None, f"{ANOTHER_CPU} (it was stopped by an illegal instruction)"

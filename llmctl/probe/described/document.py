@@ -12,7 +12,7 @@ import tomli
 
 from llmctl import paths
 from llmctl.errors import ConfigError, NotFoundError
-from llmctl.files.decode import MismatchError, decode
+from llmctl.files.decode import FieldError, decode
 from llmctl.probe.described import left_out, possible, table
 from llmctl.types.machine import Machine
 
@@ -42,7 +42,7 @@ def read_machine(path_or_name: str, machines_dir: Path) -> Machine:
             raise missing
         possible.check(machine)
         return machine
-    except MismatchError as error:
+    except FieldError as error:
         raise ConfigError(
             f"{file}: {error}",
             hint="llmctl doctor --json   (its machine object is a valid document)",

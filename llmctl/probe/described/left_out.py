@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from llmctl.files.decode import LARGEST, MismatchError
+from llmctl.files.decode import LARGEST, FieldError
 from llmctl.probe.described import product_name, table
 from llmctl.probe.described.table import SPECIFIED, Device
 from llmctl.probe.gpu import apple
@@ -30,7 +30,7 @@ SHARES: Mapping[str, float] = {"NVIDIA": 1.0, "AMD": 0.5, "Intel": 0.75}
 OTHER_SHARE = 0.5
 
 
-def complete(document: Any, devices: Sequence[Device]) -> tuple[Any, MismatchError | None]:
+def complete(document: Any, devices: Sequence[Device]) -> tuple[Any, FieldError | None]:
     """``document`` with what was left out, and the first accelerator that can't be completed: an error to raise after
     ``decode``, which knows better what is wrong where fields are.
 
@@ -47,7 +47,7 @@ def complete(document: Any, devices: Sequence[Device]) -> tuple[Any, MismatchErr
     if isinstance(memory, Mapping):
         memory = _memory(memory, machine, devices, notes)
         machine["memory"] = memory
-    missing: list[MismatchError] = []
+    missing: list[FieldError] = []
     if isinstance(cards := machine.get("accelerators"), list):
         around = memory if isinstance(memory, Mapping) else {}
         done = [_accelerator(card, i, around, devices, notes, missing) for i, card in enumerate(cards)]
@@ -85,7 +85,7 @@ def _memory(memory: Fields, machine: Fields, devices: Sequence[Device], notes: l
         device = table.find(systems, name=system) if isinstance(system, str) else None
         if device is None:
             near = table.nearest(systems, str(system)) or ["DDR5-5600 dual channel"]
-            raise MismatchError("machine.memory.system", f"must be a line of profiles/{table.FILE}, like {_or(near)}")
+            raise FieldError("machine.memory.system", f"must be a line of profiles/{table.FILE}, like {_or(near)}")
     elif "bandwidth_bytes_per_s" not in memory:
         device = _chip(machine, total, devices)
         if device is not None and device.note:
@@ -109,7 +109,7 @@ def _chip(machine: Fields, total: Any, devices: Sequence[Device]) -> Device | No
 
 
 def _accelerator(
-    card: Any, index: int, memory: Fields, devices: Sequence[Device], notes: list[Note], missing: list[MismatchError]
+    card: Any, index: int, memory: Fields, devices: Sequence[Device], notes: list[Note], missing: list[FieldError]
 ) -> Any:
     if not isinstance(card, Mapping):
         return card
@@ -167,10 +167,10 @@ def _shared_memory(card: Fields, vendor: str, memory: Fields) -> Fields:
     return known | dict(_unless("bandwidth_bytes_per_s", card, told))
 
 
-def _unknown(name: str, index: int, devices: Sequence[Device]) -> MismatchError:
+def _unknown(name: str, index: int, devices: Sequence[Device]) -> FieldError:
     near = table.nearest((one for one in devices if one.kind is not None), name)
     known = f"; it knows {_or(near)}" if near else ""
-    return MismatchError(
+    return FieldError(
         f"machine.accelerators[{index}].memory_total_bytes",
         f'is missing, and profiles/{table.FILE} has no "{name}"{known}',
     )

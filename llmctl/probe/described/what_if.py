@@ -9,7 +9,7 @@ from typing import Any
 
 from llmctl import units
 from llmctl.errors import UsageError
-from llmctl.files.decode import MismatchError, decode
+from llmctl.files.decode import FieldError, decode
 from llmctl.probe.described import left_out, possible
 from llmctl.probe.described.table import Device
 from llmctl.shell import command
@@ -49,7 +49,7 @@ def changed(
     try:
         made = decode(Machine, completed, "machine")
         possible.check(made)
-    except MismatchError as error:
+    except FieldError as error:
         raise UsageError(f"no such machine can be: {error}") from error
     _check_shares(made)
     return made

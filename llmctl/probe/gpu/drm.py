@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from llmctl.host import Host
 from llmctl.probe.gpu import pci_ids
+from llmctl.probe.gpu.pci_ids import VENDORS
 from llmctl.probe.system import container
 from llmctl.probe.text import line, pairs, whole
 from llmctl.types.machine import Note
 
-VENDORS = {"1002": "AMD", "8086": "Intel", "10de": "NVIDIA"}  # PCI vendor numbers of GPUs that llama.cpp can use
 MODULES = {"AMD": "amdgpu", "Intel": "i915 xe"}  # xe has Intel's GPUs from 2024 on (Lunar Lake, Battlemage)
 VIRTUAL_MACHINE = ("vfio-pci", "pci-stub", "pciback", "xen-pciback")  # drivers that keep a device for one
 

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
-from llmctl.files.decode import MismatchError, decode
+from llmctl.files.decode import FieldError, decode
 from llmctl.host import Host
 from llmctl.probe.gpu import drm, nvidia_kernel, nvml, pci_ids, tegra
 from llmctl.probe.gpu.nvidia_kernel import KernelCard
@@ -92,7 +92,7 @@ def _ask(host: Host, board: tegra.Board | None) -> tuple[Told | None, list[Note]
             if told.error is None:
                 return told, []
             why = _why(host, told)
-        except MismatchError as error:
+        except FieldError as error:
             why = Note(str(error))
     return None, [why] if shows and board is None else []
 

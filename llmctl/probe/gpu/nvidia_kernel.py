@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from llmctl.host import Host
 from llmctl.probe.gpu import drm
+from llmctl.probe.gpu.pci_ids import VENDORS
 from llmctl.probe.text import pairs
 
 VENDOR = "NVIDIA"
@@ -56,7 +57,7 @@ def cards(host: Host) -> tuple[KernelCard, ...]:
         KernelCard(one.address, one.pci_id, one.driver)
         for one in drm.on_the_bus(host)
         # the sound of a card has no large window, nor has an NVSwitch
-        if drm.VENDORS[one.pci_id[:4]] == VENDOR and one.window_bytes >= drm.SMALLEST_WINDOW_BYTES
+        if VENDORS[one.pci_id[:4]] == VENDOR and one.window_bytes >= drm.SMALLEST_WINDOW_BYTES
     )
     return (*shown, *(one for one in others if one.address not in known))
 

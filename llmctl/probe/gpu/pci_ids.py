@@ -6,7 +6,7 @@ Both come with the system (packages pci.ids or hwdata, and libdrm-common); where
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from llmctl.host import Host
 from llmctl.probe.text import line
@@ -18,7 +18,8 @@ TABLES = (  # Fedora, Arch, Ubuntu; Debian; others; update-pciids on Debian
     "/var/lib/pciutils/pci.ids",
 )
 AMD_TABLE = "/usr/share/libdrm/amdgpu.ids"
-AMD = "1002"
+PCI_NUMBERS: Mapping[str, str] = {"NVIDIA": "10de", "AMD": "1002", "Intel": "8086"}  # vendors that llama.cpp can use
+VENDORS: Mapping[str, str] = {number: vendor for vendor, number in PCI_NUMBERS.items()}
 LIMIT_BYTES = 8 << 20  # of 1.7 MB in 2026
 LONGEST_NAME = 120
 NEXT_VENDOR = re.compile(r"\n[0-9a-f]{4}  ")
@@ -31,7 +32,7 @@ def name(host: Host, pci_id: str | None, revision: str | None = None) -> str | N
     whole, because it doesn't say which one it is. libdrm's table tells them apart by the revision.
     """
     vendor, _, device = (pci_id or "").partition(":")
-    if vendor == AMD and revision:
+    if VENDORS.get(vendor) == "AMD" and revision:
         told = _with_revision(host.read(AMD_TABLE) or "", device, revision.strip().removeprefix("0x"))
         if told:
             return told
