@@ -26,7 +26,7 @@ from llmctl.store import hub_cache
 from llmctl.store.layout import COMMIT, SHA256, Repository
 from llmctl.transfer.download import Wanted, download
 from llmctl.transfer.partial_file import noted_bytes
-from llmctl.transfer.retry import Busy, Patience, Refusal, busy
+from llmctl.transfer.retry import BusyError, RetryBudget, RefusedError, busy
 from llmctl.types.listener import Progress
 from llmctl.types.model import Source
 
@@ -118,11 +118,11 @@ def asked(ask: Callable[[], Answer]) -> Answer:
 
     Raises what ``ask`` raises, NetworkError with what to do about it.
     """
-    patience = Patience()
+    patience = RetryBudget()
     while True:
         try:
             return ask()
-        except Busy as error:
+        except BusyError as error:
             error.hint = error.hint or LATER_HINT
             patience.wait(error)
         except NetworkError as error:
@@ -188,7 +188,7 @@ def _facts(hub_url: str, source: Source, own: Token | None) -> Facts:
     host = net.host_of(hub_url)
     commit = headers.get("x-repo-commit", "")
     if not COMMIT.fullmatch(commit):
-        raise Refusal(
+        raise RefusedError(
             f"{host} answers, but not as a model hub does (no X-Repo-Commit)",
             hint="check LLMCTL_HUB_URL and HF_ENDPOINT; a network's log-in page answers like this, too",
         )
@@ -274,7 +274,7 @@ def refused(hub_url: str, source: Source, own: Token | None, response: requests.
         if code == "RevisionNotFound":
             missing = f"revision {source.revision}"
         return NotFoundError(f"{source.repo} on {host} has no {missing}", hint=f"see {_page(hub_url, source)}")
-    return Refusal(f"{doing}: {host} answers {status}")
+    return RefusedError(f"{doing}: {host} answers {status}")
 
 
 def _filtered(response: requests.Response) -> bool:
@@ -284,7 +284,7 @@ def _filtered(response: requests.Response) -> bool:
 
 
 def _no_way(hub_url: str, doing: str) -> NetworkError:
-    return Refusal(
+    return RefusedError(
         f"{doing}: {net.host_of(hub_url)} answers 403, but not as a model hub does: a proxy may be keeping it away",
         hint="check HTTPS_PROXY, or use a mirror that is allowed: export HF_ENDPOINT=https://…",
     )

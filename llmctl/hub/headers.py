@@ -24,7 +24,7 @@ from llmctl.errors import IntegrityError, LlmctlError, NetworkError, Unsupported
 from llmctl.gguf.header import read_file, read_header
 from llmctl.gguf.shards import joined
 from llmctl.hub import header_cache
-from llmctl.hub.ranged_reader import Beginning
+from llmctl.hub.ranged_reader import RangedReader
 from llmctl.settings import Settings
 from llmctl.shell import command
 from llmctl.types.header import Header
@@ -66,7 +66,7 @@ def _header(source: Source, settings: Settings, sessions: net.Sessions, range_by
             header_cache.used(file)
             return header
     settings.require_network(f"the header of {_label(source)}")
-    beginning = Beginning(source, settings=settings, kept=sessions, range_bytes=range_bytes)
+    beginning = RangedReader(source, settings=settings, kept=sessions, range_bytes=range_bytes)
     try:
         beginning.start()
         header = read_header(beginning, size_bytes=beginning.total_bytes, limit_bytes=MAX_HEADER_BYTES)

@@ -11,15 +11,15 @@ from llmctl.errors import IntegrityError, NetworkError
 from llmctl.hub import files
 from llmctl.hub.token import token
 from llmctl.settings import Settings
-from llmctl.transfer.part import Location, flowing, part_of
-from llmctl.transfer.retry import Patience, Refusal
+from llmctl.transfer.part import FileAddress, flowing, part_of
+from llmctl.transfer.retry import RetryBudget, RefusedError
 from llmctl.types.model import Source
 
 if TYPE_CHECKING:
     import requests
 
 
-class Beginning:
+class RangedReader:
     """Reads like a file, and asks for the next ``range_bytes`` only when somebody reads into them.
 
     Whoever reads must not go on without a limit: all that has come is in memory, ``held``. The token goes to the hub
@@ -35,13 +35,13 @@ class Beginning:
         self._source = source
         self._hub_url = settings.hub_url.rstrip("/")
         self._own = token(self._hub_url)
-        self._location = Location(files.address(settings, source), self._own.headers if self._own else {})
+        self._location = FileAddress(files.address(settings, source), self._own.headers if self._own else {})
         self._kept = kept
         self._range_bytes = range_bytes
         self._at = 0
         self._etag: str | None = None
         self._body: Generator[bytes, None, None] | None = None
-        self._patience = Patience()
+        self._patience = RetryBudget()
         self._refilled_at = 0
         self._over = False
 
@@ -121,10 +121,10 @@ class Beginning:
         part = part_of(response, self._doing)
         etag = response.headers.get("ETag")
         if None not in (etag, self._etag) and etag != self._etag:
-            raise Refusal(f"{self._doing}: {host} has another file there now", hint="run the same command again")
+            raise RefusedError(f"{self._doing}: {host} has another file there now", hint="run the same command again")
         self._etag = etag or self._etag
         if part.end is not None:
-            part.check_first(first, response, self._doing, Refusal)
+            part.check_first(first, response, self._doing, RefusedError)
         self._expect(part.total_bytes, host)
         end = self.total_bytes if part.end is None else part.end
         yield from self._pieces(response, first - part.first, None if end is None else end - first)

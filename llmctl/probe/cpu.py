@@ -87,7 +87,7 @@ ARM_CORES: Mapping[tuple[str, str], str] = {
     ("0xc0", "0xac4"): "Ampere-1a",
 }
 
-Core = frozenset[int]  # the numbers of the CPUs, as the kernel counts threads, that share one core
+CoreCpus = frozenset[int]  # the numbers of the CPUs, as the kernel counts threads, that share one core
 
 
 def cpu(host: Host) -> tuple[Cpu, tuple[Note, ...]]:
@@ -142,7 +142,7 @@ def _name(host: Host, text: str) -> str:
     return line(next(filter(None, [given[0], known, *given[1:], " + ".join(kinds)]), None)) or "unknown"
 
 
-def _permitted(cores: Sequence[Core], allowed: frozenset[int], numbers: frozenset[int]) -> int:
+def _permitted(cores: Sequence[CoreCpus], allowed: frozenset[int], numbers: frozenset[int]) -> int:
     """How many of the cores, which have the CPUs ``numbers``, the affinity allows.
 
     In a container lxcfs counts CPUs from 0, and the affinity keeps the host's numbers: where it has some that aren't
@@ -168,15 +168,15 @@ def _usable(physical: int, permitted: int, quota: float | None) -> tuple[int, st
     return usable, f"affinity allows {permitted} of {physical} cores"
 
 
-def _cores(host: Host, numbers: frozenset[int], text: str) -> tuple[tuple[Core, ...], int]:
+def _cores(host: Host, numbers: frozenset[int], text: str) -> tuple[tuple[CoreCpus, ...], int]:
     """The cores, each with its CPUs, in the order of their first ones; and of how many CPUs nothing tells the core.
 
     By sysfs, where the kernel says which threads share a core; else by ``text``, /proc/cpuinfo's numbers of package
     and core (gVisor has no sysfs), but not where more CPUs share them than a core has threads: with Xen they all do.
     """
-    cores: list[Core] = []
+    cores: list[CoreCpus] = []
     placed: set[int] = set()
-    alike: Mapping[int, Core] | None = None
+    alike: Mapping[int, CoreCpus] | None = None
     untold = 0
     for number in sorted(numbers):
         if number in placed:
@@ -185,21 +185,21 @@ def _cores(host: Host, numbers: frozenset[int], text: str) -> tuple[tuple[Core, 
         core = cpu_list(host.read(f"{topology}/core_cpus_list") or host.read(f"{topology}/thread_siblings_list"))
         if number not in core:
             alike = _alike(text) if alike is None else alike
-            core = alike.get(number, Core())
+            core = alike.get(number, CoreCpus())
             untold += not core
         cores.append((core & numbers) - placed | {number})
         placed |= cores[-1]
     return tuple(cores), untold
 
 
-def _alike(text: str) -> dict[int, Core]:
+def _alike(text: str) -> dict[int, CoreCpus]:
     """For each CPU of /proc/cpuinfo those of its core, itself among them."""
     places: dict[tuple[str, str], dict[int, dict[str, str]]] = {}
     for number, fields in _processors(text).items():
         if "physical id" in fields and "core id" in fields:
             places.setdefault((fields["physical id"], fields["core id"]), {})[number] = fields
     return {
-        number: Core(together)
+        number: CoreCpus(together)
         for together in places.values()
         for number, fields in together.items()
         if len(together) <= _threads(fields)
@@ -212,7 +212,7 @@ def _threads(fields: Mapping[str, str]) -> int:
     return -(-siblings // cores) if siblings and cores else MOST_THREADS
 
 
-def _performance_cores(host: Host, cores: Sequence[Core]) -> int | None:
+def _performance_cores(host: Host, cores: Sequence[CoreCpus]) -> int | None:
     """How many of the cores are the fast ones, None where all are alike.
 
     Intel's hybrid chips have a performance counter unit for each kind (arch/x86/events/intel/core.c); elsewhere the
@@ -232,7 +232,7 @@ def _performance_cores(host: Host, cores: Sequence[Core]) -> int | None:
     return fast if 0 < fast < len(cores) else None
 
 
-def _caches(host: Host, cores: Sequence[Core]) -> tuple[Cache, ...]:
+def _caches(host: Host, cores: Sequence[CoreCpus]) -> tuple[Cache, ...]:
     """Data and unified caches as the kernel lists them for each CPU, those that CPUs share counted once.
 
     Large servers have thousands of these files. So only the first CPU of each core is asked; of a cache that was seen

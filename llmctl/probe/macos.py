@@ -66,7 +66,7 @@ HYPERVISORS: Mapping[str, str] = {"virtualmac": "apple", "vmware": "vmware", "pa
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
+class CoreKind:
     """Cores of one kind. ``l2_cores`` share one cache of the second level; 0 bytes where a size isn't known."""
 
     name: str
@@ -166,7 +166,7 @@ def _number(text: str | None) -> int:
     return number if number <= LARGEST else 0
 
 
-def _levels(told: Mapping[str, str], physical: int) -> list[Level]:
+def _levels(told: Mapping[str, str], physical: int) -> list[CoreKind]:
     """The kinds of cores, fastest first. Empty on macOS 11, and where they don't add up."""
     levels = []
     for number in range(LEVELS):
@@ -174,11 +174,11 @@ def _levels(told: Mapping[str, str], physical: int) -> list[Level]:
         cores = _count(told, f"{name}.physicalcpu")
         if cores:
             sizes = (_count(told, f"{name}.{fact}") for fact in ("l1dcachesize", "l2cachesize", "cpusperl2"))
-            levels.append(Level(line(told.get(f"{name}.name")), cores, *sizes))
+            levels.append(CoreKind(line(told.get(f"{name}.name")), cores, *sizes))
     return levels if sum(level.cores for level in levels) == physical else []
 
 
-def _fast(levels: list[Level], physical: int) -> int | None:
+def _fast(levels: list[CoreKind], physical: int) -> int | None:
     """How many cores are not of the slow kind; None where all are alike. macOS 12 doesn't name the kinds: the first is
     the fastest."""
     fast = [level for level in levels if level.name != SLOW_LEVEL] if levels and levels[0].name else levels[:1]
@@ -186,7 +186,7 @@ def _fast(levels: list[Level], physical: int) -> int | None:
     return cores if 0 < cores < physical else None
 
 
-def _level_caches(levels: list[Level]) -> tuple[Cache, ...]:
+def _level_caches(levels: list[CoreKind]) -> tuple[Cache, ...]:
     first = [Cache(1, level.l1_bytes, level.cores) for level in levels if level.l1_bytes]
     shared = [level for level in levels if level.l2_bytes and level.l2_cores]
     return (*first, *(Cache(2, level.l2_bytes, -(-level.cores // level.l2_cores)) for level in shared))

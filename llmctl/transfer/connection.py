@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from llmctl import net
 from llmctl.errors import IntegrityError, NetworkError
-from llmctl.transfer.part import Location, flowing, part_of
-from llmctl.transfer.partial_file import Piece
+from llmctl.transfer.part import FileAddress, flowing, part_of
+from llmctl.transfer.partial_file import Chunk
 from llmctl.transfer.segments import Segment
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RemoteFile:
     """A file as its source announced it.
 
     ``url`` is asked anew whenever something fails, since what it redirects to may expire; ``secret`` headers go to its
@@ -61,7 +61,7 @@ class Connection(threading.Thread):
         self._over = threading.Event()
         self._response: requests.Response | None = None
         self._sessions: net.Sessions | None = None
-        self._location = Location(transfer.wanted.url, transfer.wanted.secret)
+        self._location = FileAddress(transfer.wanted.url, transfer.wanted.secret)
 
     @property
     def over(self) -> bool:
@@ -177,7 +177,7 @@ class Connection(threading.Thread):
         elif segment.at < segment.end and segment.at != promised_end:
             raise NetworkError(f"{doing}: {host} stopped at {segment.at:,} of {transfer.segments.total_bytes:,} bytes")
 
-    def _write(self, piece: Piece, segment: Segment, host: str, promised_end: int | None) -> bool:
+    def _write(self, piece: Chunk, segment: Segment, host: str, promised_end: int | None) -> bool:
         """False if what comes next in the same answer is of no use here: it is another's, or there already."""
         transfer = self._transfer
         while True:

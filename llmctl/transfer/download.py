@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from llmctl import units
 from llmctl.errors import IntegrityError, LlmctlError, NetworkError, ResourceError, UnsupportedFileError
 from llmctl.files import disk
-from llmctl.transfer.connection import Wanted
-from llmctl.transfer.partial_file import Partial
-from llmctl.transfer.rate_limit import Limit
+from llmctl.transfer.connection import RemoteFile
+from llmctl.transfer.partial_file import PartialFile
+from llmctl.transfer.rate_limit import RateLimit
 from llmctl.transfer.transfer import Transfer
 from llmctl.types.listener import Progress
 
@@ -24,7 +24,7 @@ AGAIN = "run the same command again; if it happens again, the source has another
 
 
 def download(
-    wanted: Wanted,
+    wanted: RemoteFile,
     target: Path,
     *,
     refused: Callable[[requests.Response], LlmctlError],
@@ -37,8 +37,8 @@ def download(
     received is removed) and what ``refused`` makes. The partial file is kept after the first two, but not after a
     ResourceError where the size of the whole is not stated.
     """
-    limit = Limit(limit_bytes_per_s)
-    with disk.writing(target.parent, wanted.name), Partial(target) as partial:
+    limit = RateLimit(limit_bytes_per_s)
+    with disk.writing(target.parent, wanted.name), PartialFile(target) as partial:
         if wanted.bytes is not None and partial.written.end > wanted.bytes:
             partial.restart()
         try:

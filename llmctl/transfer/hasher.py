@@ -11,7 +11,7 @@ HELD_BYTES = 16 << 20  # pieces kept in memory for the hash; what doesn't fit is
 READ_AT_ONCE_BYTES = 1 << 20
 
 
-class Digest:
+class Hasher:
     """Hashes the file at ``path`` from its first byte on, in a thread of its own, as far as it is told that bytes are
     there. A context: the file must exist when it begins, and the thread ends with it."""
 
@@ -23,7 +23,7 @@ class Digest:
         self._error: OSError | None = None
         self._thread = threading.Thread(target=self._run, name="sha256", daemon=True)
 
-    def __enter__(self) -> Digest:
+    def __enter__(self) -> Hasher:
         self._thread.start()
         return self
 

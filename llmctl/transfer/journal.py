@@ -24,7 +24,7 @@ BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
 @dataclass(frozen=True)
-class Note:
+class JournalEntry:
     """``written`` outlives the process, ``synced`` also the machine. ``etag`` is a strong one or None."""
 
     written: Ranges = field(default_factory=Ranges)
@@ -44,7 +44,7 @@ def boot_id() -> str | None:
     return (Host().read(BOOT_ID) or "").strip() or None
 
 
-def read(path: Path) -> Note | None:
+def read(path: Path) -> JournalEntry | None:
     """The latest sound note in the journal at ``path``; None if there is none. Raises nothing."""
     try:
         with path.open("rb") as file:
@@ -77,7 +77,7 @@ class Journal:
     def save(self, written: Ranges, synced: Ranges, etag: str | None) -> None:
         self._number += 1
         os.lseek(self._file, self._number % SLOTS * SLOT_BYTES, os.SEEK_SET)
-        os.write(self._file, _encoded(Note(written, synced, etag, self._number, self._boot)))
+        os.write(self._file, _encoded(JournalEntry(written, synced, etag, self._number, self._boot)))
 
     def sync(self) -> None:
         """Returns when what was saved would outlast a power cut."""
@@ -89,7 +89,7 @@ def sync(descriptor: int) -> None:
     getattr(os, "fdatasync", os.fsync)(descriptor)
 
 
-def _encoded(note: Note) -> bytes:
+def _encoded(note: JournalEntry) -> bytes:
     document = {
         "number": note.number,
         "boot": note.boot,
@@ -101,13 +101,13 @@ def _encoded(note: Note) -> bytes:
     return (b"%08x " % zlib.crc32(text) + text).ljust(SLOT_BYTES - 1) + b"\n"
 
 
-def _decoded(slot: bytes) -> Note | None:
+def _decoded(slot: bytes) -> JournalEntry | None:
     check, _, text = slot.rstrip().partition(b" ")
     if check != b"%08x" % zlib.crc32(text):
         return None
     try:
         document = json.loads(text)
-        return Note(
+        return JournalEntry(
             written=_ranges(document["written"]),
             synced=_ranges(document["synced"]),
             etag=_text(document["etag"]),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from llmctl import net
 from llmctl.errors import NetworkError
 from llmctl.printable import printable
-from llmctl.transfer.retry import Refusal
+from llmctl.transfer.retry import RefusedError
 
 if TYPE_CHECKING:
     import requests
@@ -19,7 +19,7 @@ SLOWEST_BYTES_PER_S = 1000  # slower than this over a whole window is a connecti
 EXPIRED = (400, 401, 403, 404, 410)  # what file hosts say of a signed address that was good before
 
 
-class Location:
+class FileAddress:
     """Where a file is fetched from: ``url``, or the address that it has redirected to, until that expires.
 
     ``secret`` headers go to the origin of ``url`` only.
@@ -65,13 +65,13 @@ class Part(NamedTuple):
 
 
 def part_of(response: requests.Response, doing: str) -> Part:
-    """What the body holds. Raises Refusal for an answer whose body isn't bytes of the file as they are."""
+    """What the body holds. Raises RefusedError for an answer whose body isn't bytes of the file as they are."""
     host = net.host_of(response.url)
     if response.status_code not in (200, 206):
-        raise Refusal(f"{doing}: {host} answers {response.status_code}, which means nothing here")
+        raise RefusedError(f"{doing}: {host} answers {response.status_code}, which means nothing here")
     encoding = printable(response.headers.get("Content-Encoding", "identity"), 40)
     if encoding.lower() != "identity":
-        raise Refusal(
+        raise RefusedError(
             f"{doing}: {host} sends it {encoding}-encoded, so that sizes and ranges mean nothing",
             hint="if a proxy is between, tell it to leave this host alone (NO_PROXY)",
         )

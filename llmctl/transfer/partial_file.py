@@ -21,7 +21,7 @@ from llmctl.errors import IntegrityError, UnsupportedFileError
 from llmctl.files import disk
 from llmctl.gguf.header import read_header
 from llmctl.transfer import journal
-from llmctl.transfer.hasher import Digest
+from llmctl.transfer.hasher import Hasher
 from llmctl.transfer.journal import Journal
 from llmctl.transfer.ranges import Ranges
 
@@ -34,7 +34,7 @@ SYNCED_S = 10.0
 QUIET_S = 60.0  # a file of another's own that nobody has written to for so long has no writer any more
 MOST_ETAG_CHARACTERS = 256
 
-Piece = bytes | memoryview
+Chunk = bytes | memoryview
 
 
 def noted_bytes(target: Path) -> int:
@@ -43,7 +43,7 @@ def noted_bytes(target: Path) -> int:
     return 0 if note is None else note.trusted.total_bytes
 
 
-class Partial:
+class PartialFile:
     """The partial file of ``target``, used as a context under the lock of ``target``; its methods by any thread.
 
     When the context ends without ``publish`` or ``discard``, the file stays for the next try, unless it is empty.
@@ -67,7 +67,7 @@ class Partial:
         self._resources = ExitStack()
         self._file: BinaryIO
         self._journal: Journal
-        self._digest: Digest
+        self._digest: Hasher
 
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +88,7 @@ class Partial:
             self._unsynced_bytes = self._written.total_bytes - self._synced.total_bytes
             for _ in range(journal.SLOTS):
                 self._note()  # from here on the journal needs no more room, come what may
-            self._digest = resources.enter_context(Digest(self.path))
+            self._digest = resources.enter_context(Hasher(self.path))
             self._digest.grow(self._written.prefix_bytes, 0, b"")
             self._resources = resources.pop_all()
         return self
@@ -130,7 +130,7 @@ class Partial:
         with self._changed:
             return _strong(etag) and self.validator not in (None, etag) and self._written.total_bytes > 0
 
-    def write(self, at: int, piece: Piece, epoch: int) -> None:
+    def write(self, at: int, piece: Chunk, epoch: int) -> None:
         """Puts ``piece`` where it belongs, unless ``epoch`` is over. Nobody else may write there, or change it."""
         with self._changed:
             if epoch != self.epoch:

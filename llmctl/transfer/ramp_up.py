@@ -16,7 +16,7 @@ ENOUGH = 0.95  # of what the user allows
 HOLD_S = 30.0  # lines change: so long after a vain attempt there is another
 
 
-class Pace:
+class RampUp:
     """``target`` connections, by what ``look`` saw. ``rate`` is the latest that was measured, bytes per second.
 
     ``limit_bytes_per_s`` is what the user allows.

@@ -9,7 +9,7 @@ BURST_S = 0.05  # what was not used for so long may be made up for
 GRAIN_S = 0.02  # nobody reads more at once than this is worth
 
 
-class Limit:
+class RateLimit:
     """A bucket that fills at ``bytes_per_s``; None for no limit."""
 
     def __init__(self, bytes_per_s: float | None) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-from llmctl.transfer.partial_file import Partial, Piece
+from llmctl.transfer.partial_file import PartialFile, Chunk
 from llmctl.transfer.ranges import Span
 
 LEAST_BYTES = 1 << 20
@@ -32,7 +32,7 @@ class Segment:
 class Segments:
     """Of the file that ``partial`` holds a part of. ``total_bytes`` is None until somebody states it."""
 
-    def __init__(self, partial: Partial, total_bytes: int | None) -> None:
+    def __init__(self, partial: PartialFile, total_bytes: int | None) -> None:
         self.total_bytes = total_bytes
         self._partial = partial
         self._taken: list[Segment] = []
@@ -108,7 +108,7 @@ class Segments:
             if segment in self._taken:
                 self._taken.remove(segment)
 
-    def write(self, segment: Segment, piece: Piece) -> int:
+    def write(self, segment: Segment, piece: Chunk) -> int:
         """Writes of ``piece``, which comes next, what belongs to the segment still. Returns how much that is."""
         with self._lock:
             if segment not in self._taken:

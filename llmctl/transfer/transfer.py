@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from llmctl import units
 from llmctl.errors import IntegrityError, LlmctlError, NetworkError, ResourceError, UnreachableError
 from llmctl.files import disk
-from llmctl.transfer.connection import AloneError, ChangedError, Connection, Wanted
-from llmctl.transfer.partial_file import Partial
-from llmctl.transfer.ramp_up import HOLD_S, Pace
-from llmctl.transfer.rate_limit import Limit
-from llmctl.transfer.retry import LONGEST_WAIT_S, Busy, Patience
+from llmctl.transfer.connection import AloneError, ChangedError, Connection, RemoteFile
+from llmctl.transfer.partial_file import PartialFile
+from llmctl.transfer.ramp_up import HOLD_S, RampUp
+from llmctl.transfer.rate_limit import RateLimit
+from llmctl.transfer.retry import LONGEST_WAIT_S, BusyError, RetryBudget
 from llmctl.transfer.segments import Segment, Segments
 from llmctl.types.listener import Progress
 
@@ -39,12 +39,12 @@ class Transfer:
 
     def __init__(
         self,
-        wanted: Wanted,
-        partial: Partial,
+        wanted: RemoteFile,
+        partial: PartialFile,
         refused: Callable[[requests.Response], LlmctlError],
         progress: Progress,
         *,
-        limit: Limit,
+        limit: RateLimit,
         alone: bool = False,
     ) -> None:
         self.wanted = wanted
@@ -54,8 +54,8 @@ class Transfer:
         self.segments = Segments(partial, wanted.bytes)
         self._progress = progress
         self._alone = alone
-        self._pace = Pace(time.monotonic(), limit_bytes_per_s=limit.bytes_per_s)
-        self._patience = Patience()
+        self._pace = RampUp(time.monotonic(), limit_bytes_per_s=limit.bytes_per_s)
+        self._patience = RetryBudget()
         self._connections: list[Connection] = []
         self._lock = threading.Lock()  # of the list
         self._news = threading.Event()
@@ -174,7 +174,7 @@ class Transfer:
             self._drop_all()
             self.segments.restart()
             others, self._alone = 0, True
-        if others and (isinstance(error, Busy | UnreachableError | AloneError) or not isinstance(error, NetworkError)):
+        if others and (isinstance(error, BusyError | UnreachableError | AloneError) or not isinstance(error, NetworkError)):
             self._turn_away(error, others, now_s)
         elif not isinstance(error, NetworkError):
             raise error
@@ -193,10 +193,10 @@ class Transfer:
 
     def _turn_away(self, error: LlmctlError, others: int, now_s: float) -> None:
         """The server gives a connection nothing beside the others, which go on."""
-        asked_s = error.retry_after_s if isinstance(error, Busy) else None
+        asked_s = error.retry_after_s if isinstance(error, BusyError) else None
         self._not_before_s = now_s + min(WAIT_S if asked_s is None else asked_s, LONGEST_WAIT_S)
         self._turned_away += 1
-        if self._turned_away > 1 or not isinstance(error, Busy):  # it may still have counted one that has just gone
+        if self._turned_away > 1 or not isinstance(error, BusyError):  # it may still have counted one that has just gone
             self._pace.fall_back(others, now_s + max(HOLD_S, min(asked_s or 0.0, LONGEST_WAIT_S)))
 
     def _look(self) -> None:

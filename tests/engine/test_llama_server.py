@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from llmctl.engine import devices
 from llmctl.engine.devices import llama_server
 from llmctl.host import Host, Ran
-from llmctl.probe.recorded.recording import Recorded, Recording, Run
+from llmctl.probe.recorded.recording import Recorded, Recording, RecordedCommand
 from llmctl.types.machine import EngineDevice, EngineInfo
 
 # as llama_print_build_info() and common_print_available_devices() print (llama.cpp's common/), now and before 2026
@@ -27,7 +27,7 @@ MIB = 1 << 20
 
 
 def told(version: Ran | None, listed: Ran | None = None) -> EngineInfo | None:
-    runs = (Run(llama_server.VERSION, version), Run(llama_server.LIST, listed))
+    runs = (RecordedCommand(llama_server.VERSION, version), RecordedCommand(llama_server.LIST, listed))
     return llama_server.ask(Recorded(root=Path("/nowhere"), environ={}, told=Recording("linux", {}, runs)))
 
 

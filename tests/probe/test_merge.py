@@ -15,14 +15,14 @@ from llmctl.probe.described import table
 from llmctl.probe.described.document import CORRECT
 from llmctl.probe.gpu import merge
 from llmctl.probe.recorded.recording import Recorded, Recording
-from llmctl.probe.system import Place
+from llmctl.probe.system import Platform
 from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, Memory, Note
 
 DEVICES = table.load(profiles_dir())
 GIB = 1 << 30
 MEMORY = Memory(32 * GIB, 20 * GIB)
 CPU = Cpu("some processor", "x86_64", 8, 16, 8)
-HERE = Place("Linux 6.8")
+HERE = Platform("Linux 6.8")
 SPECIFIED = "specified (profiles/devices.toml)"
 DISCRETE, INTEGRATED, UNIFIED = AcceleratorKind.DISCRETE, AcceleratorKind.INTEGRATED, AcceleratorKind.UNIFIED
 

@@ -10,7 +10,7 @@ from llmctl import units
 from llmctl.probe.described import table
 from llmctl.probe.described.document import CORRECT
 from llmctl.probe.described.table import SPECIFIED, Device
-from llmctl.probe.system import Place
+from llmctl.probe.system import Platform
 from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, Memory, Note
 
 # What belongs together is taken from one source.
@@ -26,7 +26,7 @@ MOST_OFF = 0.1  # a card is sold with faster or slower memory by less than that,
 
 
 def merge(
-    cards: Sequence[Accelerator], memory: Memory, cpu: Cpu, place: Place, devices: Sequence[Device]
+    cards: Sequence[Accelerator], memory: Memory, cpu: Cpu, place: Platform, devices: Sequence[Device]
 ) -> tuple[tuple[Accelerator, ...], Memory, tuple[Note, ...]]:
     """The cards, each once; memory with its bandwidth where the chip or board is known by name; notes. Pure.
 

@@ -10,7 +10,7 @@ from llmctl.files.decode import FieldError, decode
 from llmctl.host import Host
 from llmctl.probe.gpu import drm, nvidia_kernel, nvml, pci_ids, tegra
 from llmctl.probe.gpu.nvidia_kernel import KernelCard
-from llmctl.probe.gpu.nvml import Card, Slice, Told
+from llmctl.probe.gpu.nvml import Card, Slice, NvmlReport
 from llmctl.probe.system import container
 from llmctl.types.machine import Accelerator, AcceleratorKind, Memory, Note
 
@@ -73,7 +73,7 @@ def nvidia(host: Host, memory: Memory) -> tuple[tuple[Accelerator, ...], tuple[N
     return tuple(found), tuple(replace(note, message=f"NVIDIA: {note.message}") for note in notes)
 
 
-def _ask(host: Host, board: tegra.Board | None) -> tuple[Told | None, list[Note]]:
+def _ask(host: Host, board: tegra.Board | None) -> tuple[NvmlReport | None, list[Note]]:
     """What NVML told; else None, and why."""
     if board is not None and _contained(host) and not board.reachable:
         return None, [Note("this container was started without its GPU", "docker run --runtime nvidia IMAGE")]
@@ -88,7 +88,7 @@ def _ask(host: Host, board: tegra.Board | None) -> tuple[Told | None, list[Note]
     why = Note(f"the driver's library {reply.why}", _mend(host))
     if reply.data is not None:
         try:
-            told = decode(Told, reply.data, "nvml")
+            told = decode(NvmlReport, reply.data, "nvml")
             if told.error is None:
                 return told, []
             why = _why(host, told)
@@ -106,7 +106,7 @@ def _mend(host: Host) -> str:
     return ON_WINDOWS if host.system == "win32" else ON_WSL if container(host) == "wsl" else nvidia_kernel.LOG
 
 
-def _why(host: Host, told: Told) -> Note:
+def _why(host: Host, told: NvmlReport) -> Note:
     """Why NVML did not start, and what mends it."""
     if container(host) == "wsl":
         return Note(f"Windows's driver does not work here: {told.error}", ON_WSL)
@@ -165,7 +165,7 @@ def _place(card: Card, part: Slice) -> str | None:
     return f"MIG-{card.uuid}/{part.instance[0]}/{part.instance[1]}" if card.uuid and len(part.instance) == 2 else None
 
 
-def _notes(host: Host, told: Told, choice: str | None) -> list[Note]:
+def _notes(host: Host, told: NvmlReport, choice: str | None) -> list[Note]:
     """What is wrong, or not sure, about cards that NVML lists."""
     notes = [Note(failure, _mend(host)) for failure in told.failures]
     for index, card in enumerate(told.cards):
@@ -187,7 +187,7 @@ def _notes(host: Host, told: Told, choice: str | None) -> list[Note]:
     return notes
 
 
-def _accelerator(card: Card, part: Slice | None, told: Told, memory: Memory) -> Accelerator:
+def _accelerator(card: Card, part: Slice | None, told: NvmlReport, memory: Memory) -> Accelerator:
     own, index = part or card, told.cards.index(card)
     total, free = own.memory_total_bytes, own.memory_free_bytes
     if card.shared:
@@ -232,7 +232,7 @@ def bandwidth_of(card: Card, part: Slice | None) -> tuple[float | None, str | No
     return whole * share / SLICES, f"{share}/{SLICES} of {BASIS}"
 
 
-def _others(host: Host, told: Told | None) -> tuple[list[Accelerator], list[Note]]:
+def _others(host: Host, told: NvmlReport | None) -> tuple[list[Accelerator], list[Note]]:
     """The cards that NVML did not list, so that the user sees them and why they can't be used."""
     if told is not None and _contained(host):
         return [], []  # the kernel shows a container the whole machine's cards
@@ -260,7 +260,7 @@ def _others(host: Host, told: Told | None) -> tuple[list[Accelerator], list[Note
     return found, notes
 
 
-def _undriven(host: Host, card: KernelCard, name: str, told: Told | None) -> list[Note]:
+def _undriven(host: Host, card: KernelCard, name: str, told: NvmlReport | None) -> list[Note]:
     """Why NVML does not list a card, if that was not said yet."""
     gpu = f"{name.removeprefix('NVIDIA ')} at {card.address}"
     if card.driver == "nvidia":

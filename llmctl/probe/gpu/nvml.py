@@ -76,7 +76,7 @@ class Card:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class NvmlReport:
     """One answer of NVML. ``error`` and ``code`` are its own where it could not start; ``failures`` are the cards
     that could not be opened, and why. ``cuda`` is the newest version that the driver takes; ``no_cuda``: there is no
     libcuda.so.1, which every CUDA program needs."""

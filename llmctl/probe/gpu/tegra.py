@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from llmctl.host import Host
-from llmctl.probe.gpu.nvml import Card, Told
+from llmctl.probe.gpu.nvml import Card, NvmlReport
 from llmctl.probe.text import line
 
 # The device tree's word for the chip; its name, and the compute capability of the boards it is on, from
@@ -63,7 +63,7 @@ def board(host: Host) -> Board | None:
     )
 
 
-def with_board(told: Told | None, board: Board) -> Told:
+def with_board(told: NvmlReport | None, board: Board) -> NvmlReport:
     """What NVML told, if anything, with the board's GPU named and described by the board. NVML calls it "Orin
     (nvgpu)" and answers most questions with an error or with nothing (JetPack 6 and 7)."""
     cards = told.cards if told else ()
@@ -79,4 +79,4 @@ def with_board(told: Told | None, board: Board) -> Told:
     )
     others = tuple(card for card in cards if card is not own)
     driver = told.driver if told and told.driver else board.driver
-    return replace(told or Told(), driver=driver, cards=(gpu, *others), no_cuda=False)
+    return replace(told or NvmlReport(), driver=driver, cards=(gpu, *others), no_cuda=False)

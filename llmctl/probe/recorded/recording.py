@@ -29,7 +29,7 @@ LIMIT_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class RecordedCommand:
     """``ran`` is None for a command that isn't there or didn't end."""
 
     argv: tuple[str, ...]
@@ -37,7 +37,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RecordedReply:
     """A question to a module of ours; the rest is as in ``Reply``."""
 
     module: str
@@ -53,8 +53,8 @@ class Recording:
 
     system: str
     environ: Mapping[str, str]
-    runs: tuple[Run, ...] = ()
-    asked: tuple[Asked, ...] = ()
+    runs: tuple[RecordedCommand, ...] = ()
+    asked: tuple[RecordedReply, ...] = ()
     store: Filesystem | None = None
     unreadable: tuple[str, ...] = ()
 
@@ -188,10 +188,10 @@ class Recorder(Host):
             system=self.system,
             environ={name: "set" if name in PRESENCE else scrub(value) for name, value in environ.items()},
             runs=tuple(
-                Run(argv, ran and Ran(ran.code, scrub(ran.out), scrub(ran.err))) for argv, ran in self.runs.items()
+                RecordedCommand(argv, ran and Ran(ran.code, scrub(ran.out), scrub(ran.err))) for argv, ran in self.runs.items()
             ),
             asked=tuple(
-                Asked(module, _each(scrub, reply.data), reply.why and scrub(reply.why), reply.illegal_instruction)
+                RecordedReply(module, _each(scrub, reply.data), reply.why and scrub(reply.why), reply.illegal_instruction)
                 for module, reply in self.asked.items()
             ),
             store=next(iter(self.store), None),

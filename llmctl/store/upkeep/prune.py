@@ -29,7 +29,7 @@ PARTS = (".llmctl", ".incomplete")  # the others are notes
 BEGINNINGS = (b"GGUF", b"\0\0\0\0", b"")  # of a model; of one whose first part is still missing; of nothing yet
 
 
-class Kind(StrEnum):
+class LeftoverKind(StrEnum):
     """Why something can go."""
 
     PARTIAL = "partial"
@@ -44,7 +44,7 @@ class Leftover:
     ``blob`` is what the paths of a superseded file lead to, or the orphan.
     """
 
-    kind: Kind
+    kind: LeftoverKind
     name: str
     paths: tuple[Path, ...]
     bytes: int
@@ -70,7 +70,7 @@ def leftovers(root: Path, models: Path, keep: Collection[tuple[str, str]]) -> li
 def clear(leftover: Leftover) -> int:
     """Removes one of ``leftovers``. Returns the bytes freed. Raises ResourceError, also when somebody uses it now."""
     if leftover.repository is not None and leftover.blob is not None:
-        gone = () if leftover.kind is Kind.ORPHAN else leftover.paths
+        gone = () if leftover.kind is LeftoverKind.ORPHAN else leftover.paths
         return forget(leftover.repository, gone, leftover.blob)
 
     with locked_now(leftover.lock, leftover.name), disk.writing(leftover.paths[0].parent, leftover.name):
@@ -96,7 +96,7 @@ def _partials(repository: Repository) -> Iterator[Leftover]:
     for name, files in beside.items():
         if all(_begins(file) for file in files if file.suffix in PARTS):
             lock = repository.lock(name)
-            yield Leftover(Kind.PARTIAL, repository.repo, tuple(files), _bytes(files), lock, repository)
+            yield Leftover(LeftoverKind.PARTIAL, repository.repo, tuple(files), _bytes(files), lock, repository)
 
 
 def _blobs(repository: Repository, keep: Collection[tuple[str, str]]) -> Iterator[Leftover]:
@@ -110,7 +110,7 @@ def _blobs(repository: Repository, keep: Collection[tuple[str, str]]) -> Iterato
     for blob in sorted(blobs.glob("*")):
         if NAME.fullmatch(blob.name) and not blob.is_symlink() and blob not in by_blob and _begins(blob):
             lock = repository.lock(blob.name)
-            yield Leftover(Kind.ORPHAN, repository.repo, (blob,), _bytes([blob]), lock, repository, blob)
+            yield Leftover(LeftoverKind.ORPHAN, repository.repo, (blob,), _bytes([blob]), lock, repository, blob)
     live = {
         commit
         for commit in repository.commits()
@@ -126,27 +126,27 @@ def _blobs(repository: Repository, keep: Collection[tuple[str, str]]) -> Iterato
         dead = all(_commit(one, snapshots) not in live and _file(one, snapshots) in there for one in found)
         if dead and all(file_names.has_ending(one.name) for one in found):
             lock = repository.lock(blob.name)
-            yield Leftover(Kind.SUPERSEDED, repository.repo, tuple(found), _bytes([blob]), lock, repository, blob)
+            yield Leftover(LeftoverKind.SUPERSEDED, repository.repo, tuple(found), _bytes([blob]), lock, repository, blob)
 
 
 def _own(models: Path) -> Iterator[Leftover]:
     """What a killed fetch from the package index, from an address, or out of a folder has left."""
     for folder in models.glob(f"{wheels.TEMPORARY}*"):
         package = models / folder.name.removeprefix(wheels.TEMPORARY).rpartition("-")[0]
-        yield Leftover(Kind.PARTIAL, package.name, (folder,), _bytes([folder]), wheels.lock(models, package))
+        yield Leftover(LeftoverKind.PARTIAL, package.name, (folder,), _bytes([folder]), wheels.lock(models, package))
     files = bundles.place(models)
     for folder in files.glob(f"{bundles.TEMPORARY}*"):
         if folder.is_dir():
-            yield Leftover(Kind.PARTIAL, "a copy", (folder,), _bytes([folder]), bundles.temporary_lock(folder))
+            yield Leftover(LeftoverKind.PARTIAL, "a copy", (folder,), _bytes([folder]), bundles.temporary_lock(folder))
     for path in (*models.glob("*/*.llmctl*"), *files.glob("*/**/*.llmctl*")):
         name = next((path.name.removesuffix(one) for one in UNFINISHED if path.name.endswith(one)), None)
         if name is None:  # a file of the user's may be called nearly so
             continue
         top, below = path.relative_to(models).parts[:2]
         if top == files.name and SHA256.fullmatch(below):
-            yield Leftover(Kind.PARTIAL, name, (path,), _bytes([path]), bundles.lock(models, below))
+            yield Leftover(LeftoverKind.PARTIAL, name, (path,), _bytes([path]), bundles.lock(models, below))
         elif requirement(models / top) is not None:
-            yield Leftover(Kind.PARTIAL, name, (path,), _bytes([path]), wheels.lock(models, models / top))
+            yield Leftover(LeftoverKind.PARTIAL, name, (path,), _bytes([path]), wheels.lock(models, models / top))
 
 
 def _commit(pointer: Path, snapshots: Path) -> str:
