@@ -34,12 +34,12 @@ def copied(file: Path, target: Path, *, sha256: str | None, progress: Progress) 
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             goes_on = sha256 is not None and left_bytes(target) > 0
-            found = _written(file, partial, progress, goes_on=goes_on)
-            if goes_on and found != sha256:
-                found = _written(file, partial, progress, goes_on=False)
-            if sha256 is not None and found != sha256:
+            digest = _written(file, partial, progress, goes_on=goes_on)
+            if goes_on and digest != sha256:
+                digest = _written(file, partial, progress, goes_on=False)
+            if sha256 is not None and digest != sha256:
                 raise IntegrityError(
-                    f"{file} has sha256 {found[:16]}…, it must have {sha256[:16]}…",
+                    f"{file} has sha256 {digest[:16]}…, it must have {sha256[:16]}…",
                     hint=AGAIN,
                 )
             try:
@@ -53,7 +53,7 @@ def copied(file: Path, target: Path, *, sha256: str | None, progress: Progress) 
             if sha256 is None or isinstance(error, (IntegrityError, UnsupportedFileError)) or not left_bytes(target):
                 partial.unlink(missing_ok=True)
             raise
-    return found
+    return digest
 
 
 def left_bytes(target: Path) -> int:

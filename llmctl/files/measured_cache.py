@@ -17,10 +17,10 @@ LIMIT_BYTES = 1 << 20
 def read(subject: str, key: Sequence[object]) -> Any | None:
     """What was written under exactly this key. None if nothing was, or if the file is broken."""
     file = _file(subject, key)
-    held = None if file is None else atomic.read_json(file, LIMIT_BYTES)
-    if not isinstance(held, dict) or held.get("key") != _written(key):
+    entry = None if file is None else atomic.read_json(file, LIMIT_BYTES)
+    if not isinstance(entry, dict) or entry.get("key") != _written(key):
         return None
-    return held.get("value")
+    return entry.get("value")
 
 
 def write(subject: str, key: Sequence[object], value: Any) -> None:

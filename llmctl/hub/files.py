@@ -24,9 +24,9 @@ from llmctl.hub.token import Token, advice, token
 from llmctl.settings import Settings
 from llmctl.store import hub_cache
 from llmctl.store.layout import COMMIT, SHA256, Repository
-from llmctl.transfer.download import Wanted, download
+from llmctl.transfer.download import RemoteFile, download
 from llmctl.transfer.partial_file import noted_bytes
-from llmctl.transfer.retry import BusyError, RetryBudget, RefusedError, busy
+from llmctl.transfer.retry import BusyError, RefusedError, RetryBudget, busy
 from llmctl.types.listener import Progress
 from llmctl.types.model import Source
 
@@ -84,7 +84,7 @@ def fetch(
         pointer = repository.pointer(facts.commit, source.file)
         if hub_cache.find(root, pinned) != pointer:
             if not (blob.is_file() and facts.bytes in (None, blob.stat().st_size)):
-                wanted = Wanted(
+                remote = RemoteFile(
                     name=source.file,
                     url=_address(hub_url, source, facts.commit),
                     sha256=facts.sha256,
@@ -92,7 +92,7 @@ def fetch(
                     secret=own.headers if own else {},
                 )
                 download(
-                    wanted,
+                    remote,
                     blob,
                     refused=partial(refused, hub_url, source, own),
                     progress=progress,
@@ -135,7 +135,7 @@ def unreachable(settings: Settings) -> NetworkError | None:
     if settings.offline:
         return OfflineError("llmctl is set to stay offline", hint="unset LLMCTL_OFFLINE and HF_HUB_OFFLINE")
     hub_url = _hub_url(settings)
-    found: list[LlmctlError | None] = []
+    outcome: list[LlmctlError | None] = []
 
     def ask() -> None:
         try:
@@ -147,20 +147,20 @@ def unreachable(settings: Settings) -> NetworkError | None:
                 if _filtered(response):
                     raise _no_way(hub_url, "asking the model hub")
                 break
-            found.append(None)
+            outcome.append(None)
         except LlmctlError as error:
-            found.append(error)
+            outcome.append(error)
 
     asking = threading.Thread(target=ask, daemon=True)  # a name look-up knows no time-out of its own
     asking.start()
     asking.join(REACH_S)
-    if not found:
+    if not outcome:
         return NetworkError(
             f"the model hub {net.host_of(hub_url)} did not answer within {REACH_S:.0f} s", hint=UNREACHED_HINT
         )
-    if found[0] is not None and not isinstance(found[0], NetworkError):
-        raise found[0]
-    return found[0]
+    if outcome[0] is not None and not isinstance(outcome[0], NetworkError):
+        raise outcome[0]
+    return outcome[0]
 
 
 def address(settings: Settings, source: Source) -> str:
@@ -226,18 +226,18 @@ def _ask(hub_url: str, source: Source, own: Token | None) -> Mapping[str, str]:
 
     A mirror that only redirects to the hub is followed there, without the token.
     """
-    found: dict[str, str] = {}
+    headers: dict[str, str] = {}
     url, doing = _address(hub_url, source, source.revision), f"asking for {source.file}"
     answers = net.hops("HEAD", url, doing=doing, headers={}, secret=own.headers if own else {})
     for response in answers:
         if response.status_code >= 400:
             raise refused(hub_url, source, own, response)
-        found |= {name.lower(): value for name, value in response.headers.items()}
+        headers |= {name.lower(): value for name, value in response.headers.items()}
         target = net.redirect_target(response, doing)
         leaves = target is not None and not net.same_origin(url, target)
-        if "x-repo-commit" in found and (leaves or "x-linked-etag" in found):
+        if "x-repo-commit" in headers and (leaves or "x-linked-etag" in headers):
             break
-    return found
+    return headers
 
 
 def refused(hub_url: str, source: Source, own: Token | None, response: requests.Response) -> LlmctlError:

@@ -34,13 +34,13 @@ def used(file: Path) -> None:
 
 def _let_go(newest: Path) -> None:
     """Removes the files that were used last before all others, until the rest is within MOST_BYTES."""
-    found = []
+    files = []
     for file in newest.parent.iterdir():
         with suppress(OSError):  # another process has removed it
             about = file.stat()
-            found.append((about.st_atime_ns, about.st_size, file))
-    total_bytes = sum(size for _, size, _ in found)
-    for _, size, file in sorted(found):
+            files.append((about.st_atime_ns, about.st_size, file))
+    total_bytes = sum(size for _, size, _ in files)
+    for _, size, file in sorted(files):
         if total_bytes <= MOST_BYTES:
             return
         if file != newest:

@@ -12,7 +12,7 @@ from llmctl.hub import files
 from llmctl.hub.token import token
 from llmctl.settings import Settings
 from llmctl.transfer.part import FileAddress, flowing, part_of
-from llmctl.transfer.retry import RetryBudget, RefusedError
+from llmctl.transfer.retry import RefusedError, RetryBudget
 from llmctl.types.model import Source
 
 if TYPE_CHECKING:
@@ -130,9 +130,11 @@ class RangedReader:
         yield from self._pieces(response, first - part.first, None if end is None else end - first)
         self._over = part.end is None
 
-    def _pieces(self, response: requests.Response, unwanted: int, wanted: int | None) -> Generator[bytes, None, None]:
-        """``wanted`` bytes of the body after ``unwanted`` ones, or all if nobody knows how many there are."""
-        host, left = net.host_of(response.url), wanted
+    def _pieces(
+        self, response: requests.Response, unwanted: int, wanted_bytes: int | None
+    ) -> Generator[bytes, None, None]:
+        """``wanted_bytes`` bytes of the body after ``unwanted`` ones, or all if nobody knows how many there are."""
+        host, left = net.host_of(response.url), wanted_bytes
         for piece in flowing(response, self._doing):
             new, unwanted = piece[unwanted:], max(0, unwanted - len(piece))
             if left is not None and len(new) > left:

@@ -58,9 +58,9 @@ def reach(settings: Settings, sample: Source | None) -> Reach:
 def _sampled(url: str) -> tuple[str, float | None]:
     """The host that files come from, and bytes per second once they flow. Raises NetworkError naming who failed."""
     doing = "fetching a sample"
-    wanted = {"Range": f"bytes=0-{SAMPLE_BYTES - 1}"}
+    headers = {"Range": f"bytes=0-{SAMPLE_BYTES - 1}"}
     host, rate = net.host_of(url), None
-    for response in net.hops("GET", url, doing=doing, headers=wanted, secret={}):
+    for response in net.hops("GET", url, doing=doing, headers=headers, secret={}):
         if response.is_redirect:
             continue
         host = net.host_of(response.url)

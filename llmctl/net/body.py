@@ -54,7 +54,7 @@ class Reader:
             with self._exchange.within(limit_s):
                 return bytes(self._response.raw.read1(most_bytes, decode_content=False))
         except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
-            if any(isinstance(one, TimeoutError) for one in causes(error)):
+            if any(isinstance(cause, TimeoutError) for cause in causes(error)):
                 raise SilentError(f"{self._doing}: {host} sent nothing for {limit_s:.0f} s") from error
             raise NetworkError(f"{self._doing}: {host} broke the connection ({reason(error)})") from error
 
@@ -81,24 +81,24 @@ def pieces(
     """
     reader = Reader(response, doing)
     end_s = None if within_s is None else time.monotonic() + within_s
-    held: list[bytes] = []
-    held_bytes, ask_bytes, failed = 0, LEAST_PIECE_BYTES, None
+    collected: list[bytes] = []
+    collected_bytes, ask_bytes, failed = 0, LEAST_PIECE_BYTES, None
     try:
-        while piece := reader.read(min(ask_bytes, at_once_bytes - held_bytes), _left_s(end_s)):
+        while piece := reader.read(min(ask_bytes, at_once_bytes - collected_bytes), _left_s(end_s)):
             if len(piece) == ask_bytes:  # a large buffer for small pieces would cost more than it saves
                 ask_bytes = min(PIECE_BYTES, ask_bytes * 2)
             elif len(piece) < ask_bytes // 4:
                 ask_bytes = max(LEAST_PIECE_BYTES, ask_bytes // 2)
-            held.append(piece)
-            held_bytes += len(piece)
-            if held_bytes < min(TOGETHER_BYTES, at_once_bytes) and reader.more:
+            collected.append(piece)
+            collected_bytes += len(piece)
+            if collected_bytes < min(TOGETHER_BYTES, at_once_bytes) and reader.more:
                 continue
-            yield b"".join(held)
-            held, held_bytes = [], 0
+            yield b"".join(collected)
+            collected, collected_bytes = [], 0
     except NetworkError as error:
         failed = error
-    if held:
-        yield b"".join(held)
+    if collected:
+        yield b"".join(collected)
     if failed is not None:
         raise failed
 

@@ -41,9 +41,9 @@ def hops(
     circles, leave HTTP, or lead from https to http.
     """
     for _ in range(MAX_REDIRECTS):
-        with nullcontext(kept.to(url)) if kept is not None else session(url, timing=timing) as made:
+        with nullcontext(kept.to(url)) if kept is not None else session(url, timing=timing) as open_session:
             with translated(url, doing):
-                response = made.ask(method, url, headers={**headers, **secret})
+                response = open_session.ask(method, url, headers={**headers, **secret})
             with response:
                 yield response
                 if kept is not None and response.is_redirect:

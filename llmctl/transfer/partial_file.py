@@ -239,18 +239,18 @@ class PartialFile:
     def _adopt(self) -> None:
         """Goes on with what one of the hub's own tools has left: ``<name>.incomplete`` or, since each process writes a
         file of its own, ``<name>.<8 digits>.incomplete``."""
-        found = []
+        candidates = []
         for path in self.target.parent.glob(f"{glob.escape(self.target.name)}.*incomplete"):
-            told, theirs = path.lstat(), THEIRS.fullmatch(path.name.removeprefix(self.target.name))
-            if theirs is None or not stat.S_ISREG(told.st_mode):
+            status, theirs = path.lstat(), THEIRS.fullmatch(path.name.removeprefix(self.target.name))
+            if theirs is None or not stat.S_ISREG(status.st_mode):
                 continue
-            if theirs[1] is None or time.time() - told.st_mtime > QUIET_S:
-                found.append((_solid_bytes(path), path))
-        if not found:
+            if theirs[1] is None or time.time() - status.st_mtime > QUIET_S:
+                candidates.append((_solid_bytes(path), path))
+        if not candidates:
             return
-        solid_bytes, path = max(found)
-        with Journal(self._journal_path) as made:  # first: a file without a journal would count as empty
-            made.save(Ranges([(0, solid_bytes)]), Ranges(), None)
+        solid_bytes, path = max(candidates)
+        with Journal(self._journal_path) as new_journal:  # first: a file without a journal would count as empty
+            new_journal.save(Ranges([(0, solid_bytes)]), Ranges(), None)
         path.replace(self.path)
 
 
@@ -264,11 +264,11 @@ def _solid_bytes(path: Path) -> int:
     """How much of the file is there before the first hole, which some tools leave. Nobody can tell how much of the last
     block before the hole is."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
-    told = os.fstat(descriptor)
+    status = os.fstat(descriptor)
     try:
-        hole = os.lseek(descriptor, 0, os.SEEK_HOLE) if hasattr(os, "SEEK_HOLE") and told.st_size else told.st_size
+        hole = os.lseek(descriptor, 0, os.SEEK_HOLE) if hasattr(os, "SEEK_HOLE") and status.st_size else status.st_size
     except OSError:  # a filesystem that doesn't know
-        return told.st_size
+        return status.st_size
     finally:
         os.close(descriptor)
-    return hole if hole == told.st_size else max(0, hole - told.st_blksize)
+    return hole if hole == status.st_size else max(0, hole - status.st_blksize)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-from llmctl.transfer.partial_file import PartialFile, Chunk
+from llmctl.transfer.partial_file import Chunk, PartialFile
 from llmctl.transfer.ranges import Span
 
 LEAST_BYTES = 1 << 20
@@ -89,7 +89,7 @@ class Segments:
         return list(spoken_for.gaps(self.end))
 
     def _split(self, connections: int, least_bytes: int) -> Segment | None:
-        largest = max(self._taken, key=lambda one: one.end - one.at, default=None)
+        largest = max(self._taken, key=lambda segment: segment.end - segment.at, default=None)
         if largest is None or self.total_bytes is None or largest.end - largest.at < 2 * least_bytes:
             return None
         left_bytes = largest.end - largest.at

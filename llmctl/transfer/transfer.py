@@ -122,7 +122,7 @@ class Transfer:
         self._news.set()
 
     def _running(self) -> list[Connection]:
-        return [one for one in self._connections if not one.over]
+        return [connection for connection in self._connections if not connection.over]
 
     def _most(self) -> int:
         return 1 if self._alone or self.segments.total_bytes is None else self._pace.target
@@ -155,8 +155,8 @@ class Transfer:
     def _bury(self) -> None:
         """Looks what has become of connections that have ended."""
         with self._lock:
-            ended = [one for one in self._connections if one.over]
-            self._connections = [one for one in self._connections if not one.over]
+            ended = [connection for connection in self._connections if connection.over]
+            self._connections = [connection for connection in self._connections if not connection.over]
         for connection in ended:
             if connection.error is not None:
                 self._answer(connection.error, connection.begun_s)
@@ -174,7 +174,8 @@ class Transfer:
             self._drop_all()
             self.segments.restart()
             others, self._alone = 0, True
-        if others and (isinstance(error, BusyError | UnreachableError | AloneError) or not isinstance(error, NetworkError)):
+        of_this_one = isinstance(error, BusyError | UnreachableError | AloneError)
+        if others and (of_this_one or not isinstance(error, NetworkError)):
             self._turn_away(error, others, now_s)
         elif not isinstance(error, NetworkError):
             raise error
@@ -196,7 +197,8 @@ class Transfer:
         asked_s = error.retry_after_s if isinstance(error, BusyError) else None
         self._not_before_s = now_s + min(WAIT_S if asked_s is None else asked_s, LONGEST_WAIT_S)
         self._turned_away += 1
-        if self._turned_away > 1 or not isinstance(error, BusyError):  # it may still have counted one that has just gone
+        # a busy server may still have counted a connection that has just gone
+        if self._turned_away > 1 or not isinstance(error, BusyError):
             self._pace.fall_back(others, now_s + max(HOLD_S, min(asked_s or 0.0, LONGEST_WAIT_S)))
 
     def _look(self) -> None:
@@ -204,19 +206,23 @@ class Transfer:
         now_s, done_bytes = time.monotonic(), self.partial.done_bytes
         running = self._running()
         if self.segments.total_bytes is not None:
-            flowing = sum(one.received_bytes > 0 for one in running)
+            flowing = sum(connection.received_bytes > 0 for connection in running)
             if flowing >= self._most():
                 self._turned_away = 0
             self._pace.look(now_s, done_bytes, self.segments.total_bytes - done_bytes, flowing)
         if now_s - self._watched_s < WATCH_S:
             return
-        brought = {one: one.received_bytes - self._watched[one] for one in running if one in self._watched}
+        brought = {
+            connection: connection.received_bytes - self._watched[connection]
+            for connection in running
+            if connection in self._watched
+        }
         for connection, brought_bytes in brought.items():
             if brought_bytes < LAGGING * sum(brought.values()) / len(brought):
                 connection.drop()
                 if not connection.received_bytes:
                     self._pace.fall_back(len(running) - 1, now_s + HOLD_S)
-        self._watched = {one: one.received_bytes for one in running}
+        self._watched = {connection: connection.received_bytes for connection in running}
         self._watched_s = now_s
 
     def _grow(self) -> None:

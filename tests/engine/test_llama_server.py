@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from llmctl.engine import devices
 from llmctl.engine.devices import llama_server
 from llmctl.host import Host, Ran
-from llmctl.probe.recorded.recording import Recorded, Recording, RecordedCommand
+from llmctl.probe.recorded.recording import Recorded, RecordedCommand, Recording
 from llmctl.types.machine import EngineDevice, EngineInfo
 
 # as llama_print_build_info() and common_print_available_devices() print (llama.cpp's common/), now and before 2026

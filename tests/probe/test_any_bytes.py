@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from llmctl.host import Host, Ran
 from llmctl.probe import macos, memory, probe
 from llmctl.probe.gpu import amd, apple, intel
-from llmctl.probe.recorded.recording import RecordedReply, Recorded, Recording
+from llmctl.probe.recorded.recording import Recorded, RecordedReply, Recording
 from llmctl.probe.text import cpu_list
 from llmctl.types.machine import AcceleratorKind
 

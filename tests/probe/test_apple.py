@@ -11,7 +11,7 @@ import pytest
 from llmctl.host import Ran
 from llmctl.probe import macos, probe
 from llmctl.probe.gpu import apple
-from llmctl.probe.recorded.recording import RecordedReply, Recorded, Recording, recorded
+from llmctl.probe.recorded.recording import Recorded, RecordedReply, Recording, recorded
 from llmctl.types.machine import Accelerator, AcceleratorKind, Cache, Cpu, Machine, Memory, Note
 
 MACHINES = Path(__file__).parent.parent / "fixtures" / "machines"

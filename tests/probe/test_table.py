@@ -335,10 +335,13 @@ FAMILY = 'vendor = "NVIDIA"\nkind = "discrete"\nsource = "a data sheet of it"\nc
             "device A.source must be given, it is text",
         ),
         (
-            '[[family]]\nkind = ["huge"]\ndevices = [{ name = "A" }]',
+            f'[[family]]\n{FAMILY.replace("discrete", "huge")}devices = [{{ name = "A" }}]',
             "kind must be one of discrete, integrated, unified",
         ),
-        ('[[family]]\nchecked = "no"\ndevices = [{ name = "A" }]', "checked must be one of vendor, arithmetic, tables"),
+        (
+            f'[[family]]\n{FAMILY.replace("arithmetic", "no")}devices = [{{ name = "A" }}]',
+            "checked must be one of vendor, arithmetic, tables",
+        ),
     ],
 )
 def test_a_broken_file(tmp_path: Path, text: str, said: str) -> None:

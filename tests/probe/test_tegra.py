@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from llmctl.host import Host
 from llmctl.probe.gpu import nvidia, tegra
-from llmctl.probe.recorded.recording import RecordedReply, Recorded, Recording
+from llmctl.probe.recorded.recording import Recorded, RecordedReply, Recording
 from llmctl.types.machine import AcceleratorKind, Memory, Note
 from tests.fakes.nvml.computer import DRIVER, GIB, MEMORY, Computer, Untouched, put
 

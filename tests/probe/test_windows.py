@@ -17,7 +17,7 @@ from llmctl.child import Reply
 from llmctl.engine.devices import this_machine
 from llmctl.probe import cpu, memory, portable, probe
 from llmctl.probe.described.document import CORRECT
-from llmctl.probe.recorded.recording import RecordedReply, Recorded, Recording, recorded
+from llmctl.probe.recorded.recording import Recorded, RecordedReply, Recording, recorded
 from llmctl.types.machine import Note
 
 MACHINES = Path(__file__).parent.parent / "fixtures" / "machines"

@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from llmctl.errors import ResourceError
 from llmctl.store import Store
-from llmctl.store.upkeep.prune import LeftoverKind, Leftover
+from llmctl.store.upkeep.prune import Leftover, LeftoverKind
 from llmctl.types.model import Source, SourceKind
 from tests.fakes.gguf_file import Fill, TensorSpec, write
 from tests.fakes.hub import COMMIT, FakeHub

@@ -97,20 +97,20 @@ def find(
 ) -> Device | None:
     """The device that is meant, or None. Of several kinds of one product that can't be told apart it is the slowest,
     then the smallest, and ``note`` says so; of several products it has what they have in common."""
-    found = matching(
+    candidates = matching(
         devices,
         name=name,
         vendor=vendor,
         pci_id=pci_id,
         memory_total_bytes=memory_total_bytes,
     )
-    if not found:
+    if not candidates:
         return None
-    names = list(dict.fromkeys(device.name for device in found))
+    names = list(dict.fromkeys(device.name for device in candidates))
     if len(names) > 1:
-        return _common(found, " or ".join(names))
-    slowest = min(found, key=lambda one: (one.bandwidth_bytes_per_s or 0.0, one.memory_bytes))
-    kinds = dict.fromkeys(told(device) for device in found)
+        return _common(candidates, " or ".join(names))
+    slowest = min(candidates, key=lambda device: (device.bandwidth_bytes_per_s or 0.0, device.memory_bytes))
+    kinds = dict.fromkeys(told(device) for device in candidates)
     if len(kinds) == 1:
         return slowest
     note = f"there are several kinds of {slowest.name} ({'; '.join(kinds)}): the slowest is assumed"
@@ -120,7 +120,9 @@ def find(
 def soldered(devices: Sequence[Device], name: str, memory_total_bytes: int | None) -> Device | None:
     """The board or chip of that name, whose memory can be no other than the table's; of several kinds the one with as
     much memory as the machine has. Never a memory system."""
-    fixed = [one for one in devices if one.kind is not AcceleratorKind.DISCRETE and one.vendor != MEMORY_SYSTEMS]
+    fixed = [
+        device for device in devices if device.kind is not AcceleratorKind.DISCRETE and device.vendor != MEMORY_SYSTEMS
+    ]
     return find(fixed, name=name, memory_total_bytes=memory_total_bytes) or find(fixed, name=name)
 
 
@@ -135,22 +137,22 @@ def matching(
     """Every line that it may be. A name that is known decides, with the PCI id where that is known too; else the id
     ("10de:2204") alone. Then memory (as the driver counts it, or in the name: "12GB") and Apple's GPU cores (also in
     the name: "40-core GPU"). A slice of a card is never the card."""
-    given = product_name.read(name or "")
-    if given.slice:
+    product = product_name.read(name or "")
+    if product.slice:
         return ()
-    maker = vendor if vendor in product_name.BRANDS.values() else given.vendor
+    maker = vendor if vendor in product_name.BRANDS.values() else product.vendor
     pool = [device for device in devices if maker is None or device.kind is None or device.vendor == maker]
     by_id = [device for device in pool if pci_id is not None and pci_id.lower() in device.pci_ids]
     by_name: list[Device] = []
-    for key in given.keys:
+    for key in product.keys:
         by_name = by_name or [device for device in pool if key in device.keys]
-    found = [device for device in by_name if device in by_id] or by_name or by_id
-    if given.memory_gib is not None:
-        found = [one for device in found if (one := _of_size(device, given.memory_gib * GIB))]
+    candidates = [device for device in by_name if device in by_id] or by_name or by_id
+    if product.memory_gib is not None:
+        candidates = [sized for device in candidates if (sized := _of_size(device, product.memory_gib * GIB))]
     if memory_total_bytes is not None:
-        found = [one for device in found if (one := _of_size(device, memory_total_bytes))]
-    cores = given.gpu_cores
-    return tuple(device for device in found if cores is None or not device.gpu_cores or cores in device.gpu_cores)
+        candidates = [sized for device in candidates if (sized := _of_size(device, memory_total_bytes))]
+    cores = product.gpu_cores
+    return tuple(device for device in candidates if cores is None or not device.gpu_cores or cores in device.gpu_cores)
 
 
 def nearest(devices: Iterable[Device], name: str) -> list[str]:
@@ -163,7 +165,7 @@ def nearest(devices: Iterable[Device], name: str) -> list[str]:
 
 def _of_size(device: Device, total: int) -> Device | None:
     """The device in the size that is as large as a driver, or a name, says; None if it isn't sold in one."""
-    sizes = tuple(one for one in device.memory_bytes if LEAST_OF_SOLD * one <= total <= MOST_OF_SOLD * one)
+    sizes = tuple(size for size in device.memory_bytes if LEAST_OF_SOLD * size <= total <= MOST_OF_SOLD * size)
     if not sizes and device.memory_bytes:
         return None
     return device if sizes == device.memory_bytes else replace(device, memory_bytes=sizes)
@@ -177,22 +179,22 @@ def told(device: Device) -> str:
     return ", ".join(parts)
 
 
-def _common(found: Sequence[Device], name: str) -> Device:
+def _common(candidates: Sequence[Device], name: str) -> Device:
     def same(values: Collection[T]) -> T | None:
         return next(iter(values)) if len(set(values)) == 1 else None
 
-    first = found[0]
+    first = candidates[0]
     return replace(
         first,
         name=name,
         keys=frozenset(),
-        memory_bytes=same([one.memory_bytes for one in found]) or (),
-        bandwidth_bytes_per_s=same([one.bandwidth_bytes_per_s for one in found]),
-        bus_width_bits=same([one.bus_width_bits for one in found]),
-        pin_bits_per_s=same([one.pin_bits_per_s for one in found]),
-        flop_per_s=same([one.flop_per_s for one in found]),
-        compute_capability=same([one.compute_capability for one in found]),
-        architecture=same([one.architecture for one in found]),
+        memory_bytes=same([device.memory_bytes for device in candidates]) or (),
+        bandwidth_bytes_per_s=same([device.bandwidth_bytes_per_s for device in candidates]),
+        bus_width_bits=same([device.bus_width_bits for device in candidates]),
+        pin_bits_per_s=same([device.pin_bits_per_s for device in candidates]),
+        flop_per_s=same([device.flop_per_s for device in candidates]),
+        compute_capability=same([device.compute_capability for device in candidates]),
+        architecture=same([device.architecture for device in candidates]),
         gpu_cores=(),
     )
 

@@ -47,12 +47,12 @@ def changed(
         hint = f"{asks}   says what a GPU has that is not known"
         raise UsageError(f"--gpu is {gpu!r}: {problem}", hint=hint)
     try:
-        made = decode(Machine, completed, "machine")
-        possible.check(made)
+        described = decode(Machine, completed, "machine")
+        possible.check(described)
     except FieldError as error:
         raise UsageError(f"no such machine can be: {error}") from error
-    _check_shares(made)
-    return made
+    _check_shares(described)
+    return described
 
 
 def _check_shares(machine: Machine) -> None:

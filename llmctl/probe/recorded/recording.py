@@ -72,13 +72,13 @@ class Recorded(Host):
         return name not in self.told.unreadable and self.exists(name)
 
     def run(self, argv: Sequence[str], *, timeout_s: float) -> Ran | None:
-        return next((one.ran for one in self.told.runs if one.argv == tuple(argv)), None)
+        return next((command.ran for command in self.told.runs if command.argv == tuple(argv)), None)
 
     def ask(self, module: str, question: Any = None, *, deadline_s: float) -> Reply:
-        asked = next((one for one in self.told.asked if one.module == module), None)
-        if asked is None:
+        reply = next((recorded for recorded in self.told.asked if recorded.module == module), None)
+        if reply is None:
             return Reply(None, "was not recorded")
-        return Reply(asked.data, asked.why, asked.illegal_instruction)
+        return Reply(reply.data, reply.why, reply.illegal_instruction)
 
     def filesystem(self, path: Path) -> Filesystem | None:
         return self.told.store
@@ -87,8 +87,8 @@ class Recorded(Host):
 def recorded(folder: Path) -> Recorded:
     """The machine in ``folder``. Raises OSError, and ValueError where machine.json is not one."""
     with (folder / DOCUMENT).open("rb") as stream:
-        told = decode(Recording, json.loads(stream.read(LIMIT_BYTES)), "recording")
-    return Recorded(root=folder / ROOT, environ=told.environ, system=told.system, told=told)
+        recording = decode(Recording, json.loads(stream.read(LIMIT_BYTES)), "recording")
+    return Recorded(root=folder / ROOT, environ=recording.environ, system=recording.system, told=recording)
 
 
 class _Consulted(Mapping[str, str]):
@@ -137,10 +137,10 @@ class Recorder(Host):
         return text
 
     def exists(self, name: str) -> bool:
-        there = self.machine.exists(name)
-        if there:
+        is_file = self.machine.exists(name)
+        if is_file:
             self.files.setdefault(name, None)
-        return there
+        return is_file
 
     def readable(self, name: str) -> bool:
         may = self.machine.readable(name)
@@ -149,10 +149,10 @@ class Recorder(Host):
         return may
 
     def glob(self, pattern: str) -> list[str]:
-        found = self.machine.glob(pattern)
-        for name in found:
+        names = self.machine.glob(pattern)
+        for name in names:
             self.files.setdefault(name, None)
-        return found
+        return names
 
     def run(self, argv: Sequence[str], *, timeout_s: float) -> Ran | None:
         self.runs[tuple(argv)] = ran = self.machine.run(argv, timeout_s=timeout_s)
@@ -163,9 +163,9 @@ class Recorder(Host):
         return reply
 
     def filesystem(self, path: Path) -> Filesystem | None:
-        found = self.machine.filesystem(path)
-        self.store[:] = [found]
-        return found
+        filesystem = self.machine.filesystem(path)
+        self.store[:] = [filesystem]
+        return filesystem
 
     def write(self, folder: Path) -> None:
         """The recording, scrubbed. Raises OSError; ``folder`` may exist, what a recording holds must not."""
@@ -184,21 +184,24 @@ class Recorder(Host):
                 place.touch()
         assert isinstance(self.environ, _Consulted)
         environ = {name: self.environ[name] for name in sorted(self.environ.names) if name in self.environ}
-        told = Recording(  # the system and our own words are not scrubbed: a user may be called like one of them
+        recording = Recording(  # the system and our own words are not scrubbed: a user may be called like one of them
             system=self.system,
             environ={name: "set" if name in PRESENCE else scrub(value) for name, value in environ.items()},
             runs=tuple(
-                RecordedCommand(argv, ran and Ran(ran.code, scrub(ran.out), scrub(ran.err))) for argv, ran in self.runs.items()
+                RecordedCommand(argv, ran and Ran(ran.code, scrub(ran.out), scrub(ran.err)))
+                for argv, ran in self.runs.items()
             ),
             asked=tuple(
-                RecordedReply(module, _each(scrub, reply.data), reply.why and scrub(reply.why), reply.illegal_instruction)
+                RecordedReply(
+                    module, _each(scrub, reply.data), reply.why and scrub(reply.why), reply.illegal_instruction
+                )
                 for module, reply in self.asked.items()
             ),
             store=next(iter(self.store), None),
             unreadable=tuple(sorted(map(scrub.path, self.unreadable))),
         )
         with (folder / DOCUMENT).open("x", encoding="utf-8") as out:
-            out.write(json.dumps(asdict(told), indent=2, ensure_ascii=False) + "\n")
+            out.write(json.dumps(asdict(recording), indent=2, ensure_ascii=False) + "\n")
 
 
 PRESENCE = frozenset({"KUBERNETES_SERVICE_HOST"})  # only that it is set matters, its value is an address
@@ -231,5 +234,5 @@ def _each(scrub: Scrubber, value: Any) -> Any:
     if isinstance(value, str):
         return scrub(value)
     if isinstance(value, Mapping):
-        return {key: _each(scrub, one) for key, one in value.items()}
-    return [_each(scrub, one) for one in value] if isinstance(value, list | tuple) else value
+        return {key: _each(scrub, item) for key, item in value.items()}
+    return [_each(scrub, item) for item in value] if isinstance(value, list | tuple) else value

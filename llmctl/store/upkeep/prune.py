@@ -58,13 +58,13 @@ def leftovers(root: Path, models: Path, keep: Collection[tuple[str, str]]) -> li
 
     Raises nothing; changes nothing.
     """
-    found: list[Leftover] = []
+    everything: list[Leftover] = []
     with suppress(OSError):
-        found += _own(models)
+        everything += _own(models)
     for repository in hub_cache.repositories(root):
         with suppress(OSError):
-            found += [*_partials(repository), *_blobs(repository, keep)]
-    return [one for one in found if not _held(one)]
+            everything += [*_partials(repository), *_blobs(repository, keep)]
+    return [leftover for leftover in everything if not _held(leftover)]
 
 
 def clear(leftover: Leftover) -> int:
@@ -116,17 +116,21 @@ def _blobs(repository: Repository, keep: Collection[tuple[str, str]]) -> Iterato
         for commit in repository.commits()
         if hub_cache.refs(repository, commit) or (repository.repo, commit) in keep
     }
-    there = {
+    live_files = {
         _file(pointer, snapshots)
-        for found in by_blob.values()
-        for pointer in found
+        for pointed in by_blob.values()
+        for pointer in pointed
         if _commit(pointer, snapshots) in live
     }
-    for blob, found in by_blob.items():
-        dead = all(_commit(one, snapshots) not in live and _file(one, snapshots) in there for one in found)
-        if dead and all(file_names.has_ending(one.name) for one in found):
+    for blob, pointed in by_blob.items():
+        dead = all(
+            _commit(pointer, snapshots) not in live and _file(pointer, snapshots) in live_files for pointer in pointed
+        )
+        if dead and all(file_names.has_ending(pointer.name) for pointer in pointed):
             lock = repository.lock(blob.name)
-            yield Leftover(LeftoverKind.SUPERSEDED, repository.repo, tuple(found), _bytes([blob]), lock, repository, blob)
+            yield Leftover(
+                LeftoverKind.SUPERSEDED, repository.repo, tuple(pointed), _bytes([blob]), lock, repository, blob
+            )
 
 
 def _own(models: Path) -> Iterator[Leftover]:
@@ -139,7 +143,7 @@ def _own(models: Path) -> Iterator[Leftover]:
         if folder.is_dir():
             yield Leftover(LeftoverKind.PARTIAL, "a copy", (folder,), _bytes([folder]), bundles.temporary_lock(folder))
     for path in (*models.glob("*/*.llmctl*"), *files.glob("*/**/*.llmctl*")):
-        name = next((path.name.removesuffix(one) for one in UNFINISHED if path.name.endswith(one)), None)
+        name = next((path.name.removesuffix(ending) for ending in UNFINISHED if path.name.endswith(ending)), None)
         if name is None:  # a file of the user's may be called nearly so
             continue
         top, below = path.relative_to(models).parts[:2]

@@ -43,12 +43,12 @@ def verify(stored: Stored, expected: str | None, progress: Progress, *, vouched:
             read_file(stored.path)
         if expected is None:
             return Verdict(stored, Soundness.WHOLE)
-        found = hashed(stored.path, progress)
+        digest = hashed(stored.path, progress)
     except IntegrityError as error:
         return Verdict(stored, Soundness.WRONG, error.message.removeprefix(f"{stored.path} "), None, expected)
     except (NotFoundError, AccessError, ResourceError) as error:
         return Verdict(stored, Soundness.UNREADABLE, error.message, None, expected)
-    if found != expected:
-        why = f"has sha256 {found[:16]}…, it must have {expected[:16]}…"
-        return Verdict(stored, Soundness.WRONG, why, found, expected)
-    return Verdict(stored, Soundness.SOUND if vouched else Soundness.UNCHANGED, None, found, expected)
+    if digest != expected:
+        why = f"has sha256 {digest[:16]}…, it must have {expected[:16]}…"
+        return Verdict(stored, Soundness.WRONG, why, digest, expected)
+    return Verdict(stored, Soundness.SOUND if vouched else Soundness.UNCHANGED, None, digest, expected)
