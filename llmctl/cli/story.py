@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from llmctl import units
@@ -10,28 +11,45 @@ from llmctl.cli.output import Output
 
 if TYPE_CHECKING:
     from llmctl.cli.held import HeldBack
-    from llmctl.engine.worker_process import Engine
     from llmctl.types.answer import Answer, Piece
     from llmctl.types.endpoint import Endpoint
+    from llmctl.types.engine import LoadedEngine
+    from llmctl.types.listener import Progress
     from llmctl.types.plan import Fit
 
 WHOLE_ENDS = (None, "stop", "end_turn", "eos", "stop_sequence", "tool_calls", "function_call")
 
 
 class Story:
-    """What a person is told while it happens, on stderr, and the answer's text on stdout."""
+    """The Listener of one answer: what a person is told goes to stderr, the answer's text to stdout."""
 
     def __init__(self, out: Output, *, limited: bool) -> None:
         """``limited``: the user asked for an answer of a certain length, so that its end is no surprise."""
-        from llmctl.router.answer import Progress
+        from llmctl.router.answer import PartialAnswer
 
         self.out = out
         self._limited = limited
-        self.so_far = Progress()
+        self.so_far = PartialAnswer()
         self._thinking = False
         self._held: HeldBack | None = None
 
-    def loaded(self, fit: Fit, engine: Engine) -> None:
+    @property
+    def interactive(self) -> bool:
+        return self.out.interactive
+
+    def note(self, text: str) -> None:
+        self.out.note(text)
+
+    def warn(self, text: str) -> None:
+        self.out.warn(text)
+
+    def confirm(self, question: str, *, yes: bool) -> bool:
+        return self.out.confirm(question, yes=yes)
+
+    def progress(self, label: str, *, streams: bool = False, resumes: bool = True) -> AbstractContextManager[Progress]:
+        return self.out.progress(label, streams=streams, resumes=resumes)
+
+    def loaded(self, fit: Fit, engine: LoadedEngine) -> None:
         from llmctl.store import Store
 
         candidate = fit.candidate
@@ -53,21 +71,21 @@ class Story:
     def staying(self, reason: str) -> None:
         self.out.warn(f"{reason}; this machine answers instead")
 
-    def piece(self, piece: Piece) -> None:
+    def event(self, event: Piece) -> None:
         from llmctl.types.answer import PieceKind
 
-        if piece.kind is PieceKind.NOTE:
-            self.out.warn(piece.text)
+        if event.kind is PieceKind.NOTE:
+            self.out.warn(event.text)
             return
-        if piece.kind is PieceKind.THOUGHTS_SO_FAR:
+        if event.kind is PieceKind.THOUGHTS_SO_FAR:
             self._were_thoughts()
             return
-        if piece.kind is PieceKind.REASONING:
+        if event.kind is PieceKind.REASONING:
             self._thinking = True
-            self.out.thought(piece.text)
+            self.out.thought(event.text)
             return
         self._end_thought()
-        (self._held.add if self._held else self.out.piece)(piece.text)
+        (self._held.add if self._held else self.out.piece)(event.text)
 
     def _were_thoughts(self) -> None:
         """What came as text so far: it goes to stderr if it isn't on stdout by now."""
