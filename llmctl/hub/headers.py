@@ -66,7 +66,7 @@ def _header(source: Source, settings: Settings, sessions: net.Sessions, range_by
             header_cache.used(file)
             return header
     settings.require_network(f"the header of {_label(source)}")
-    beginning = RangedReader(source, settings=settings, kept=sessions, range_bytes=range_bytes)
+    beginning = RangedReader(source, settings=settings, sessions=sessions, range_bytes=range_bytes)
     try:
         beginning.start()
         header = read_header(beginning, size_bytes=beginning.total_bytes, limit_bytes=MAX_HEADER_BYTES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from llmctl.errors import IntegrityError, NotFoundError
@@ -36,6 +36,13 @@ class Offer:
     def bytes(self) -> int | None:
         sizes = [file.bytes for file in self.files]
         return None if None in sizes else sum(size or 0 for size in sizes)
+
+
+def as_one(parts: Sequence[Source]) -> Source:
+    """The first of the ``parts`` of a model, with the bytes of all; a sha256 only where it is that of everything."""
+    sizes = [part.bytes for part in parts]
+    total_bytes = None if None in sizes else sum(size or 0 for size in sizes)
+    return replace(parts[0], bytes=total_bytes, sha256=parts[0].sha256 if len(parts) == 1 else None)
 
 
 def offers(files: Iterable[Source]) -> list[Offer]:

@@ -29,14 +29,14 @@ class RangedReader:
     ``read_header`` does.
     """
 
-    def __init__(self, source: Source, *, settings: Settings, kept: net.Sessions, range_bytes: int) -> None:
+    def __init__(self, source: Source, *, settings: Settings, sessions: net.Sessions, range_bytes: int) -> None:
         self.held = bytearray()
         self.total_bytes = source.bytes
         self._source = source
         self._hub_url = settings.hub_url.rstrip("/")
         self._own = token(self._hub_url)
         self._location = FileAddress(files.address(settings, source), self._own.headers if self._own else {})
-        self._kept = kept
+        self._sessions = sessions
         self._range_bytes = range_bytes
         self._at = 0
         self._etag: str | None = None
@@ -105,7 +105,7 @@ class RangedReader:
         by ending."""
         first = len(self.held)
         headers = {"Range": f"bytes={first}-{first + self._range_bytes - 1}"}
-        for response in self._location.get(self._doing, headers, self._kept):
+        for response in self._location.get(self._doing, headers, self._sessions):
             yield from self._received(response, first)
 
     def _received(self, response: requests.Response, first: int) -> Generator[bytes, None, None]:

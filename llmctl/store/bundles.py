@@ -10,7 +10,6 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from llmctl.files import disk
 from llmctl.files.copy import copied, hashed, size_of
 from llmctl.files.lock import locked, locked_now
 from llmctl.files.progress import shifted
+from llmctl.files.temporary import temporary_folder
 from llmctl.gguf.file_names import has_ending, is_projector
 from llmctl.store import manifest
 from llmctl.store.layout import SHA256, parts
@@ -73,7 +73,7 @@ def add(
         if (kept_bundle := _kept(models, files, sizes, sha256, progress)) is not None:
             return list(stored(*kept_bundle))
         disk.require_room(place(models), sum(sizes), name)
-        with disk.writing(place(models), name), _temporary(beside):
+        with disk.writing(place(models), name), temporary_folder(beside):
             members = []
             for at, (file, size) in enumerate(zip(files, sizes, strict=True)):
                 part = shifted(progress, sum(sizes[:at]), sum(sizes))
@@ -147,14 +147,3 @@ def _kept(
         if same and (files[0].name, where.name) in hashes and sha256 in (None, where.name):
             return where, bundle
     return None
-
-
-@contextmanager
-def _temporary(beside: Path) -> Iterator[None]:
-    """A folder on the store's own filesystem. Called under its lock, so what a killed process left can go."""
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    try:
-        yield
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)

@@ -83,11 +83,11 @@ class Connection(threading.Thread):
     def run(self) -> None:
         segments = self._transfer.segments
         try:
-            with net.Sessions() as kept:
-                self._sessions = kept
+            with net.Sessions() as sessions:
+                self._sessions = sessions
                 while self._segment is not None and not self.over:
                     while self._segment.at < self._segment.end and not self.over:
-                        self._ask(self._segment, kept)
+                        self._ask(self._segment, sessions)
                     segments.give_back(self._segment)
                     self._segment = self._transfer.next_segment()
         except BaseException as error:  # noqa: BLE001  for the thread that looks after this one
@@ -98,7 +98,7 @@ class Connection(threading.Thread):
             self._over.set()
             self._transfer.wake()
 
-    def _ask(self, segment: Segment, kept: net.Sessions) -> None:
+    def _ask(self, segment: Segment, sessions: net.Sessions) -> None:
         """One request for what is left of the segment. Ends when the body does, or nobody needs the rest of it."""
         transfer = self._transfer
         to_the_end = segment.end >= transfer.segments.end
@@ -108,7 +108,7 @@ class Connection(threading.Thread):
             headers["Range"] = f"bytes={segment.at}-{'' if to_the_end else segment.end - 1}"
             if transfer.partial.validator is not None:
                 headers["If-Range"] = transfer.partial.validator
-        for response in self._location.get(transfer.wanted.doing, headers, kept):
+        for response in self._location.get(transfer.wanted.doing, headers, sessions):
             self._response = response  # before the look whether it is over: from here on ``drop`` reaches it
             try:
                 if self.over:

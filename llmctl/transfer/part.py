@@ -37,7 +37,7 @@ class FileAddress:
         """The answer that is no redirect, its body unread; nothing if the redirect's address has expired. Raises
         NetworkError."""
         url, secret = (self._redirected, {}) if self._redirected else (self._url, self._secret)
-        for response in net.hops("GET", url, doing=doing, headers=headers, secret=secret, kept=sessions):
+        for response in net.hops("GET", url, doing=doing, headers=headers, secret=secret, sessions=sessions):
             if response.is_redirect:
                 continue
             if response.status_code in EXPIRED and self._redirected is not None:

@@ -124,7 +124,7 @@ class _Reading:
 
     def _exact(self, offer: Offer, header: Header) -> Candidate:
         here = self._paths(offer)
-        source = _source(offer)
+        source = quantizations.as_one(offer.parts)
         stated_at = hub.address(self.settings, source)
         told = catalogue.from_header(header, source, id=self.repo, stated_at=stated_at, path=here[0] if here else None)
         artifact = replace(told.artifact, quant=offer.quant)
@@ -133,7 +133,7 @@ class _Reading:
 
     def _by_size(self, offer: Offer, header: Header, model: Model) -> Candidate | None:
         """The offer as far as its size tells; None if it must be another model, or is here or known exactly."""
-        source = _source(offer)
+        source = quantizations.as_one(offer.parts)
         if source.bytes is None or not self._is_far(offer):
             return None
         by_size = weights_by_size(header, offer.quant, source.bytes - header.data_offset)
@@ -141,13 +141,6 @@ class _Reading:
             return None
         artifact = Artifact(offer.quant, source, by_size)
         return Candidate(replace(model, artifacts=(artifact,)), artifact)
-
-
-def _source(offer: Offer) -> Source:
-    """The first file, with the bytes of all parts; a sha256 only where it is that of everything."""
-    first, sizes = offer.parts[0], [part.bytes for part in offer.parts]
-    total_bytes = None if None in sizes else sum(size or 0 for size in sizes)
-    return replace(first, bytes=total_bytes, sha256=first.sha256 if len(sizes) == 1 else None)
 
 
 def _models(every: Sequence[Offer]) -> list[list[Offer]]:
