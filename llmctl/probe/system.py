@@ -78,8 +78,8 @@ def os_name(host: Host) -> str:
         return _portable(host)
     text = "Linux " + ".".join(release.split("-")[0].split(".")[:2])
     # os-release(5): the second place is where images that have no /etc of their own keep it
-    release = pairs(host.read("/etc/os-release") or host.read("/usr/lib/os-release"), "=")
-    distribution = line(release.get("PRETTY_NAME", "").strip("\"'"))
+    os_release = pairs(host.read("/etc/os-release") or host.read("/usr/lib/os-release"), "=")
+    distribution = line(os_release.get("PRETTY_NAME", "").strip("\"'"))
     distribution = distribution.partition(" (")[0]  # of "Debian GNU/Linux 12 (bookworm)"
     return f"{text} ({distribution})" if distribution else text
 
