@@ -82,7 +82,7 @@ def size_of(file: Path) -> int:
     with _reading(file):
         status = file.stat()
         if not S_ISREG(status.st_mode):
-            raise NotFoundError(f"{file} is not a file", hint=_look(file))
+            raise NotFoundError(f"{file} is not a file", hint=_list_command(file))
         return status.st_size
 
 
@@ -130,13 +130,13 @@ def _reading(file: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise NotFoundError(f"{file} does not exist", hint=_look(file.parent)) from error
+        raise NotFoundError(f"{file} does not exist", hint=_list_command(file.parent)) from error
     except PermissionError as error:
-        raise AccessError(f"{file} may not be read by this user", hint=_look(file)) from error
+        raise AccessError(f"{file} may not be read by this user", hint=_list_command(file)) from error
     except OSError as error:
         kind = NotFoundError if error.errno in NO_FILE else ResourceError
         raise kind(f"{file} could not be read: {error.strerror or error}") from error
 
 
-def _look(place: Path) -> str:
+def _list_command(place: Path) -> str:
     return command("ls", "-l", names=[place])

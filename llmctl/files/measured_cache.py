@@ -18,7 +18,7 @@ def read(subject: str, key: Sequence[object]) -> Any | None:
     """What was written under exactly this key. None if nothing was, or if the file is broken."""
     file = _file(subject, key)
     entry = None if file is None else atomic.read_json(file, LIMIT_BYTES)
-    if not isinstance(entry, dict) or entry.get("key") != _written(key):
+    if not isinstance(entry, dict) or entry.get("key") != _texts(key):
         return None
     return entry.get("value")
 
@@ -27,16 +27,16 @@ def write(subject: str, key: Sequence[object], value: Any) -> None:
     """Keeps ``value`` (plain JSON); readers see the old file or the new one. A cache that can't be written is none."""
     file = _file(subject, key)
     if file is not None:
-        atomic.write_json(file, {"key": _written(key), "value": value})
+        atomic.write_json(file, {"key": _texts(key), "value": value})
 
 
-def _written(key: Sequence[object]) -> list[str]:
+def _texts(key: Sequence[object]) -> list[str]:
     return [str(part) for part in key]
 
 
 def _file(subject: str, key: Sequence[object]) -> Path | None:
     """None where a user has no folders of their own: `--version` has an answer all the same."""
-    digest = hashlib.sha256("\0".join(_written(key)).encode("utf-8", "replace")).hexdigest()[:16]
+    digest = hashlib.sha256("\0".join(_texts(key)).encode("utf-8", "replace")).hexdigest()[:16]
     try:
         return paths.cache_dir() / f"{subject}-{digest}.json"
     except ConfigError:

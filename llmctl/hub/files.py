@@ -113,7 +113,7 @@ def missing_bytes(root: Path, source: Source) -> int:
     return 0 if blob.is_file() else max(0, source.bytes - noted_bytes(blob))
 
 
-def asked(ask: Callable[[], Answer]) -> Answer:
+def retried(ask: Callable[[], Answer]) -> Answer:
     """What ``ask`` returns, which asks the hub; again, as long as it is only busy. An unreachable hub is told at once.
 
     Raises what ``ask`` raises, NetworkError with what to do about it.
@@ -144,8 +144,8 @@ def unreachable(settings: Settings) -> NetworkError | None:
                     raise NetworkError(
                         f"the model hub {net.host_of(hub_url)} answers {response.status_code}", hint=UNREACHED_HINT
                     )
-                if _filtered(response):
-                    raise _no_way(hub_url, "asking the model hub")
+                if _is_of_a_proxy(response):
+                    raise _blocked(hub_url, "asking the model hub")
                 break
             outcome.append(None)
         except LlmctlError as error:
@@ -184,7 +184,7 @@ def _page(hub_url: str, source: Source) -> str:
 
 def _facts(hub_url: str, source: Source, own: Token | None) -> Facts:
     """Asks the hub, not the host it sends files from. Raises what ``fetch`` raises."""
-    headers = asked(lambda: _ask(hub_url, source, own))
+    headers = retried(lambda: _ask(hub_url, source, own))
     host = net.host_of(hub_url)
     commit = headers.get("x-repo-commit", "")
     if not COMMIT.fullmatch(commit):
@@ -248,8 +248,8 @@ def refused(hub_url: str, source: Source, own: Token | None, response: requests.
         return later
     if not net.same_origin(hub_url, response.url):  # an address that expired; the hub makes a new one
         return NetworkError(f"{doing}: {host}, which the hub sends files from, answers {status}")
-    if _filtered(response):
-        return _no_way(hub_url, doing)
+    if _is_of_a_proxy(response):
+        return _blocked(hub_url, doing)
     code = response.headers.get("X-Error-Code", "")
     if status == 403 or code == "GatedRepo":
         also = "" if own else f" and {advice()}"
@@ -277,13 +277,13 @@ def refused(hub_url: str, source: Source, own: Token | None, response: requests.
     return RefusedError(f"{doing}: {host} answers {status}")
 
 
-def _filtered(response: requests.Response) -> bool:
+def _is_of_a_proxy(response: requests.Response) -> bool:
     """Whether a 403 is not the hub's own, which always says why in a header, but that of a proxy that lets nobody
     through to it."""
     return response.status_code == 403 and not {"X-Error-Code", "X-Error-Message"} & response.headers.keys()
 
 
-def _no_way(hub_url: str, doing: str) -> NetworkError:
+def _blocked(hub_url: str, doing: str) -> NetworkError:
     return RefusedError(
         f"{doing}: {net.host_of(hub_url)} answers 403, but not as a model hub does: a proxy may be keeping it away",
         hint="check HTTPS_PROXY, or use a mirror that is allowed: export HF_ENDPOINT=https://…",

@@ -13,26 +13,26 @@ from llmctl.files import atomic
 MOST_BYTES = 256 << 20  # some forty headers with a large vocabulary
 
 
-def place(name: str) -> Path:
+def path_of(name: str) -> Path:
     """Where ``name``, which has no folder in it, is kept if it is."""
     return paths.cache_dir() / "remote" / name
 
 
 def write(name: str, raw: bytes | bytearray) -> None:
     """Keeps ``raw``, and lets go what nobody has used for longest if it is too much. Who can't write keeps nothing."""
-    file = place(name)
+    file = path_of(name)
     with suppress(OSError):
         atomic.write(file, raw)
-        _let_go(file)
+        _evict(file)
 
 
-def used(file: Path) -> None:
+def mark_used(file: Path) -> None:
     """Notes that ``file`` is of use; its time of change stays, by which others know it."""
     with suppress(OSError):
         os.utime(file, ns=(time.time_ns(), file.stat().st_mtime_ns))
 
 
-def _let_go(newest: Path) -> None:
+def _evict(newest: Path) -> None:
     """Removes the files that were used last before all others, until the rest is within MOST_BYTES."""
     files = []
     for file in newest.parent.iterdir():

@@ -50,20 +50,20 @@ def read(parts: Sequence[Source], settings: Settings) -> Header:
     return joined(headers, [_label(part) for part in parts])
 
 
-def held(source: Source, settings: Settings) -> Path | None:
+def cached(source: Source, settings: Settings) -> Path | None:
     """The kept header of ``source``, as a file of its own; None if it was never read, or let go since."""
-    file = header_cache.place(_name(source, settings))
+    file = header_cache.path_of(_name(source, settings))
     return file if file.is_file() else None
 
 
 def _header(source: Source, settings: Settings, sessions: net.Sessions, range_bytes: int) -> Header:
-    if (file := held(source, settings)) is not None:
+    if (file := cached(source, settings)) is not None:
         try:
             header = read_file(file, whole=False)
         except LlmctlError:
             pass  # damaged, or gone just now: fetched again
         else:
-            header_cache.used(file)
+            header_cache.mark_used(file)
             return header
     settings.require_network(f"the header of {_label(source)}")
     beginning = RangedReader(source, settings=settings, sessions=sessions, range_bytes=range_bytes)

@@ -107,7 +107,7 @@ def _repositories(repo: str, settings: Settings) -> list[str]:
 
 def _get(path: str, source: Source, settings: Settings) -> Mapping[str, Any]:
     """The JSON object that the hub answers with; a list is put under ``found``. The token goes to the hub alone."""
-    raw = hub.asked(lambda: _answer(settings.hub_url.rstrip("/"), path, source))
+    raw = hub.retried(lambda: _answer(settings.hub_url.rstrip("/"), path, source))
     try:
         answer = json.loads(raw)
     except (ValueError, RecursionError):

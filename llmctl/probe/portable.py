@@ -91,7 +91,7 @@ def _ask(host: Host) -> Answer:
     ), None
 
 
-def _tell(_: Any) -> dict[str, Any]:
+def _facts(_: Any) -> dict[str, Any]:
     import psutil
 
     name, flags = _windows_processor()
@@ -147,4 +147,4 @@ def _windows_processor() -> tuple[str | None, list[str]]:
 
 
 if __name__ == "__main__":
-    sys.exit(child.answer(_tell))
+    sys.exit(child.answer(_facts))

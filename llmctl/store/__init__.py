@@ -58,7 +58,7 @@ class Store:
 
     @cached_property
     def _others(self) -> tuple[Stored, ...]:
-        return (*bundles.sources(self.models), *elsewhere.held(self.hub))
+        return (*bundles.sources(self.models), *elsewhere.all_files(self.hub))
 
     def find(self, source: Source) -> Path | None:
         """The file of ``source`` on this machine, or None. No network and no hashing; sizes are checked if known."""

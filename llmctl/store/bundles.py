@@ -70,7 +70,7 @@ def add(
     sizes = [size_of(file) for file in files]
     beside = place(models) / f"{TEMPORARY}{hashlib.sha256(os.fsencode(files[0].absolute())).hexdigest()[:16]}"
     with locked(temporary_lock(beside), waiting=lambda: progress(0, None)):
-        if (kept_bundle := _kept(models, files, sizes, sha256, progress)) is not None:
+        if (kept_bundle := _existing(models, files, sizes, sha256, progress)) is not None:
             return list(stored(*kept_bundle))
         disk.require_room(place(models), sum(sizes), name)
         with disk.writing(place(models), name), temporary_folder(beside):
@@ -80,16 +80,16 @@ def add(
                 expected = None if at else sha256
                 digest = copied(file, beside / file.name, sha256=expected, progress=part)
                 members.append(Member(file.name, size, digest))
-            bundle = Bundle(name, quant, Origin.FILE, manifest.shown(str(files[0].absolute())), tuple(members))
+            bundle = Bundle(name, quant, Origin.FILE, manifest.cleaned(str(files[0].absolute())), tuple(members))
             target = folder(models, members[0].sha256)
             with locked(lock(models, target.name), waiting=lambda: progress(sum(sizes), sum(sizes))):
                 target.mkdir(exist_ok=True)
                 for member in members:
                     (beside / member.file).replace(target / member.file)
-                return list(stored(target, note(target, bundle)))
+                return list(stored(target, write_manifest(target, bundle)))
 
 
-def note(where: Path, bundle: Bundle) -> Bundle:
+def write_manifest(where: Path, bundle: Bundle) -> Bundle:
     """Writes the manifest of ``where``, whose files are there and whose lock the caller holds.
 
     What was there under other names stays in it, unless it is the same bytes: those go. Returns what there is now.
@@ -125,10 +125,10 @@ def temporary_lock(beside: Path) -> Path:
 
 
 def _bundles(models: Path) -> Iterator[tuple[Path, Bundle]]:
-    return ((where, bundle) for where, bundle in manifest.found(place(models)) if SHA256.fullmatch(where.name))
+    return ((where, bundle) for where, bundle in manifest.bundles(place(models)) if SHA256.fullmatch(where.name))
 
 
-def _kept(
+def _existing(
     models: Path, files: Sequence[Path], sizes: Sequence[int], sha256: str | None, progress: Progress
 ) -> tuple[Path, Bundle] | None:
     """The bundle that has all of ``files``, which are read only if there is one of their names and sizes."""

@@ -45,17 +45,17 @@ def carry(root: Path, models: Path, files: Sequence[Stored], label: Label, into:
     ResourceError.
     """
     members = tuple(Member(_file(file, label), file.bytes, file.source.sha256 or "") for file in files)
-    bundle = replace(_origin(root, files[0]), name=manifest.shown(label.name), quant=manifest.shown(label.quant))
-    bundle = replace(bundle, files=members, licence=label.licence and manifest.shown(label.licence))
+    bundle = replace(_origin(root, files[0]), name=manifest.cleaned(label.name), quant=manifest.cleaned(label.quant))
+    bundle = replace(bundle, files=members, licence=label.licence and manifest.cleaned(label.licence))
     folder = _folder(into, label)
     with locked(_lock(models, folder), waiting=lambda: progress(0, bundle.bytes)):
-        if _there(folder, bundle):
+        if _is_carried(folder, bundle):
             return folder
         disk.require_room(into, _missing_bytes(folder, members), label.name)
         done_bytes, checked = 0, []
         for file, member in zip(files, members, strict=True):
             part = shifted(progress, done_bytes, bundle.bytes)
-            checked.append(replace(member, sha256=_carried(file, folder, member, part)))
+            checked.append(replace(member, sha256=_copy_unless_there(file, folder, member, part)))
             done_bytes += file.bytes
         manifest.write(folder, replace(bundle, files=tuple(checked)))
     return folder
@@ -95,10 +95,10 @@ def take(root: Path, models: Path, folder: Path, progress: Progress) -> list[Pat
                 where = wheel_folder(models, bundle.place)
             except ConfigError as error:
                 raise IntegrityError(f"{folder / manifest.MANIFEST}: {error.message}", hint=manifest.ANEW) from error
-            return _into(where, models / f".{where.name}.lock", folder, bundle, progress)
+            return _copy_into(where, models / f".{where.name}.lock", folder, bundle, progress)
     bundle = replace(bundle, origin=Origin.FILE)  # what the folder says of an address, nobody has checked
     sha256 = bundle.files[0].sha256
-    return _into(bundles.folder(models, sha256), bundles.lock(models, sha256), folder, bundle, progress, bundles.note)
+    return _copy_into(bundles.folder(models, sha256), bundles.lock(models, sha256), folder, bundle, progress, bundles.write_manifest)
 
 
 def _into_hub_cache(root: Path, folder: Path, bundle: Bundle, progress: Progress) -> list[Path]:
@@ -120,7 +120,7 @@ def _into_hub_cache(root: Path, folder: Path, bundle: Bundle, progress: Progress
     return pointers
 
 
-def _into(
+def _copy_into(
     where: Path,
     lock: Path,
     folder: Path,
@@ -170,7 +170,7 @@ def _lock(models: Path, folder: Path) -> Path:
     return models / f".to-{hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:16]}.lock"
 
 
-def _carried(file: Stored, folder: Path, member: Member, progress: Progress) -> str:
+def _copy_unless_there(file: Stored, folder: Path, member: Member, progress: Progress) -> str:
     """One file into ``folder``, unless an earlier call has brought it there. Returns its sha256."""
     present = manifest.file_of(folder, member)
     if present is not None and member.sha256 and hashed(present, progress) == member.sha256:
@@ -187,7 +187,7 @@ def _origin(root: Path, first: Stored) -> Bundle:
         return Bundle("", "", Origin.HUB, source.repo, (), source.revision, refs)
     if source.kind is SourceKind.PACKAGE_INDEX and source.repo is not None:
         return Bundle("", "", Origin.PACKAGE_INDEX, source.repo, ())
-    return Bundle("", "", Origin.FILE, manifest.shown(str(first.path)), ())
+    return Bundle("", "", Origin.FILE, manifest.cleaned(str(first.path)), ())
 
 
 def _file(stored: Stored, label: Label) -> str:
@@ -201,7 +201,7 @@ def _file(stored: Stored, label: Label) -> str:
     return f"{'mmproj-' if stored.projector else ''}{name}.gguf"
 
 
-def _there(folder: Path, bundle: Bundle) -> bool:
+def _is_carried(folder: Path, bundle: Bundle) -> bool:
     """Whether an earlier call has left the same in ``folder``, and all of it is there."""
     try:
         earlier = manifest.read(folder)

@@ -76,8 +76,8 @@ def fetch(
         download(remote, target, refused=refused, progress=progress, limit_bytes_per_s=limit_bytes_per_s)
         member = Member(name, target.stat().st_size, sha256)
         quant = file_names.quant(name) or "unknown"
-        bundle = Bundle(target.stem, quant, Origin.ADDRESS, manifest.shown(without_secrets(url)), (member,))
-        bundles.note(folder, bundle)
+        bundle = Bundle(target.stem, quant, Origin.ADDRESS, manifest.cleaned(without_secrets(url)), (member,))
+        bundles.write_manifest(folder, bundle)
     return target
 
 

@@ -92,12 +92,12 @@ def read(folder: Path) -> Bundle:
         raise IntegrityError(f"{path} is damaged, or not of llmctl's making ({error})", hint=ANEW) from error
 
 
-def shown(text: str) -> str:
+def cleaned(text: str) -> str:
     """Text as a manifest may hold it: printable, and not endless."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)[:MAX_TEXT] or "?"
 
 
-def found(folder: Path) -> Iterator[tuple[Path, Bundle]]:
+def bundles(folder: Path) -> Iterator[tuple[Path, Bundle]]:
     """The bundles in ``folder`` and in the folders in it; those that make no sense are passed over."""
     if not os.path.isdir(folder):  # noqa: PTH112  pathlib raises for names too long
         return
@@ -117,7 +117,7 @@ def file_of(folder: Path, member: Member) -> Path | None:
 
 def folder_name(name: str, quant: str) -> str:
     """``qwen3.5-4b-Q4_K_M``, safe on every filesystem."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", shown(f"{name}-{quant}")).strip(".-")
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", cleaned(f"{name}-{quant}")).strip(".-")
     return name[:120] or "model"
 
 
@@ -138,7 +138,7 @@ def _bundle(table: Table) -> Bundle:
         files=tuple(map(_member, files)),
         revision=revision,
         refs=table.texts("refs"),
-        licence=None if (licence := table.text_or_none("licence")) is None else shown(licence),
+        licence=None if (licence := table.text_or_none("licence")) is None else cleaned(licence),
     )
 
 
@@ -150,5 +150,5 @@ def _member(table: Table) -> Member:
 
 def _plain(table: Table, field: str) -> str:
     text = table.text(field)
-    table.check(text == shown(text), field, f"printable text of at most {MAX_TEXT} characters")
+    table.check(text == cleaned(text), field, f"printable text of at most {MAX_TEXT} characters")
     return text

@@ -34,7 +34,7 @@ def measured(progress: Progress, limit_bytes_per_s: float | None) -> Iterator[Pr
         atomic.write_json(_file(), {"bytes_per_s": round(moved_bytes / took_s)})
 
 
-def known() -> float | None:
+def read() -> float | None:
     """Bytes per second of the last download that was large enough; None if there was none."""
     record = atomic.read_json(_file(), MAX_RECORD_BYTES)
     bytes_per_s = record.get("bytes_per_s") if isinstance(record, dict) else None

@@ -120,7 +120,7 @@ class _Reading:
         return here if len(here) == len(offer.parts) else None
 
     def _is_far(self, offer: Offer) -> bool:
-        return self._paths(offer) is None and any(headers.held(part, self.settings) is None for part in offer.parts)
+        return self._paths(offer) is None and any(headers.cached(part, self.settings) is None for part in offer.parts)
 
     def _exact(self, offer: Offer, header: Header) -> Candidate:
         here = self._paths(offer)
@@ -197,7 +197,7 @@ def _listing(repo: str, revision: str, settings: Settings) -> tuple[Listing, Net
 
 
 def _kept(name: str, repo: str) -> Listing | None:
-    place = header_cache.place(name)
+    place = header_cache.path_of(name)
     told = atomic.read_json(place, LISTING_BYTES)
     try:
         files = tuple(
@@ -208,5 +208,5 @@ def _kept(name: str, repo: str) -> Listing | None:
             return None
     except (ValueError, TypeError, KeyError):
         return None
-    header_cache.used(place)
+    header_cache.mark_used(place)
     return Listing(told["commit"], files, told["licence"])

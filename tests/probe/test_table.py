@@ -41,7 +41,7 @@ def test_bandwidth_is_width_times_rate() -> None:
             fine = told is None if integrated else told is not None and device.checked == "tables"
         else:
             fine = told == pytest.approx(width * rate / 8, rel=0.015)
-        wrong += [] if fine else [f"{device.name}: {table.told(device)}"]
+        wrong += [] if fine else [f"{device.name}: {table.described(device)}"]
     assert wrong == []
 
 

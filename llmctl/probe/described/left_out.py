@@ -145,7 +145,7 @@ def _own_memory(card: Fields, index: int, device: Device | None, notes: list[Not
     size, place = "memory_total_bytes = NUMBER", f"in the document's accelerators[{index}]"
     total = card.get("memory_total_bytes", min(device.memory_bytes, default=None) if device else None)
     if device is not None and "memory_total_bytes" not in card and len(device.memory_bytes) > 1:
-        message = f"{device.name} is sold with {table.told(device)}: the least is assumed"
+        message = f"{device.name} is sold with {table.described(device)}: the least is assumed"
         notes.append(Note(message, f"{size}   ({place})"))
     if device is not None and device.note and {"memory_total_bytes", "bandwidth_bytes_per_s"} - set(card):
         notes.append(Note(device.note, f"{size}   (and bandwidth_bytes_per_s, {place})"))

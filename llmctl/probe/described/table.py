@@ -110,7 +110,7 @@ def find(
     if len(names) > 1:
         return _common(candidates, " or ".join(names))
     slowest = min(candidates, key=lambda device: (device.bandwidth_bytes_per_s or 0.0, device.memory_bytes))
-    kinds = dict.fromkeys(told(device) for device in candidates)
+    kinds = dict.fromkeys(described(device) for device in candidates)
     if len(kinds) == 1:
         return slowest
     note = f"there are several kinds of {slowest.name} ({'; '.join(kinds)}): the slowest is assumed"
@@ -171,7 +171,7 @@ def _of_size(device: Device, total: int) -> Device | None:
     return device if sizes == device.memory_bytes else replace(device, memory_bytes=sizes)
 
 
-def told(device: Device) -> str:
+def described(device: Device) -> str:
     """What tells one kind of a product from another, for people: "12 GB, 360 GB/s"."""
     parts = [f"{cores}-core GPU" for cores in device.gpu_cores]
     parts += [" or ".join(f"{size // GIB} GB" for size in device.memory_bytes)] if device.memory_bytes else []

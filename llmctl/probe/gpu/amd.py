@@ -44,7 +44,7 @@ def amd(host: Host, memory: Memory) -> tuple[tuple[Accelerator, ...], tuple[Note
     """The GPUs and notes on what could not be learnt. Those that the environment hides from ROCm are left out."""
     everything = drm.cards(host)
     cards = [card for card in everything if card.vendor == VENDOR]
-    notes = drm.strays(host, VENDOR)
+    notes = drm.undriven(host, VENDOR)
     if not cards:
         return (), notes
     nodes = kfd.nodes(host)

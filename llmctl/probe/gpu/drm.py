@@ -110,7 +110,7 @@ def on_the_bus(host: Host) -> tuple[BusDevice, ...]:
     return tuple(devices)
 
 
-def strays(host: Host, vendor: str) -> tuple[Note, ...]:
+def undriven(host: Host, vendor: str) -> tuple[Note, ...]:
     """A note for each GPU of ``vendor`` that no graphics driver has taken, so that DRM does not list it: kept for a
     virtual machine, or too new for this kernel. The bus tells no classes: what has a large window is a GPU, and of
     Intel's devices what is also called one."""

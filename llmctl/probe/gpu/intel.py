@@ -17,7 +17,7 @@ def intel(host: Host, memory: Memory) -> tuple[tuple[Accelerator, ...], tuple[No
     """The GPUs and notes on what could not be learnt."""
     cards = [card for card in drm.cards(host) if card.vendor == VENDOR]
     reached, notes = drm.reachable(host, cards)
-    return tuple(_accelerator(host, card) for card in reached), drm.strays(host, VENDOR) + notes
+    return tuple(_accelerator(host, card) for card in reached), drm.undriven(host, VENDOR) + notes
 
 
 def _accelerator(host: Host, card: DrmCard) -> Accelerator:

@@ -98,7 +98,7 @@ def _whole(value: object, most: int) -> int | None:
     return value if isinstance(value, int) and 0 < value <= most else None
 
 
-def _tell(places: Any) -> dict[str, Any]:
+def _report(places: Any) -> dict[str, Any]:
     """In the child: everything NVML knows. A function that an old driver lacks leaves its field None.
 
     ``places``: files to take the library from where the system's loader does not find it.
@@ -245,4 +245,4 @@ def _capability(version: Any) -> str | None:
 
 
 if __name__ == "__main__":
-    sys.exit(child.answer(_tell))
+    sys.exit(child.answer(_report))

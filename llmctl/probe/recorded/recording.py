@@ -178,7 +178,7 @@ class Recorder(Host):
             place = folder / ROOT / scrub.path(name).lstrip("/")
             if text is not None:
                 place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_text(scrub(_kept(name, text, devices)), encoding="utf-8")
+                place.write_text(scrub(_recorded_lines(name, text, devices)), encoding="utf-8")
             elif not any(other.startswith(name + "/") for other in self.files):
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.touch()
@@ -193,7 +193,7 @@ class Recorder(Host):
             ),
             asked=tuple(
                 RecordedReply(
-                    module, _each(scrub, reply.data), reply.why and scrub(reply.why), reply.illegal_instruction
+                    module, _scrubbed(scrub, reply.data), reply.why and scrub(reply.why), reply.illegal_instruction
                 )
                 for module, reply in self.asked.items()
             ),
@@ -219,7 +219,7 @@ LINES = {
 }
 
 
-def _kept(name: str, text: str, devices: frozenset[str]) -> str:
+def _recorded_lines(name: str, text: str, devices: frozenset[str]) -> str:
     """What of a file goes into the recording; of the tables of PCI devices what tells of ``devices``."""
     table = pci_ids.excerpt(name, text, devices)
     if table is not None:
@@ -230,9 +230,9 @@ def _kept(name: str, text: str, devices: frozenset[str]) -> str:
     return "".join(line for line in text.splitlines(keepends=True) if re.search(mark, line))
 
 
-def _each(scrub: Scrubber, value: Any) -> Any:
+def _scrubbed(scrub: Scrubber, value: Any) -> Any:
     if isinstance(value, str):
         return scrub(value)
     if isinstance(value, Mapping):
-        return {key: _each(scrub, item) for key, item in value.items()}
-    return [_each(scrub, item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: _scrubbed(scrub, item) for key, item in value.items()}
+    return [_scrubbed(scrub, item) for item in value] if isinstance(value, list | tuple) else value

@@ -13,13 +13,13 @@ from llmctl.store.stored import Owner, Stored
 from llmctl.types.model import Source
 
 
-def held(hub_root: Path) -> tuple[Stored, ...]:
+def all_files(hub_root: Path) -> tuple[Stored, ...]:
     """Every GGUF file of ollama, LM Studio and llama.cpp, each once. Raises nothing.
 
     ``hub_root`` is the hub cache, which some of these tools use as well and which is not looked into here.
     """
     by_path: dict[Path, Stored] = {}
-    for stored in (*ollama.held(), *lm_studio.held(), *llama_cpp.held(hub_root)):
+    for stored in (*ollama.files(), *lm_studio.files(), *llama_cpp.files(hub_root)):
         by_path.setdefault(stored.path.resolve(), stored)
     return tuple(by_path.values())
 

@@ -43,12 +43,12 @@ def root() -> Path | None:
     return None if user is None else user / below / "llama.cpp"
 
 
-def held(hub_root: Path) -> Iterator[Stored]:
+def files(hub_root: Path) -> Iterator[Stored]:
     """Every GGUF file that can be read, without those of the hub cache at ``hub_root``. Raises nothing."""
     place = root()
     if place is None:
         return
-    named = _told(place)
+    named = _by_manifest(place)
     for path in islice(sorted(place.glob(ANY_CASE)), MAX_FILES):
         status = None if is_hidden(path.name) else inside(path, place)
         if status is not None:
@@ -63,7 +63,7 @@ def held(hub_root: Path) -> Iterator[Stored]:
             yield Stored(path, source.bytes or 0, source, Owner.LLAMA_CPP, name, is_projector(path.name))
 
 
-def _told(place: Path) -> dict[str, Source]:
+def _by_manifest(place: Path) -> dict[str, Source]:
     """What the manifests say, by the name of the file in the cache."""
     by_file: dict[str, Source] = {}
     for manifest in islice(sorted(place.glob("manifest=*.json")), MAX_FILES):

@@ -36,7 +36,7 @@ def roots() -> list[Path]:
     return [SERVICE] if user is None else [user / ".ollama" / "models", SERVICE]
 
 
-def held() -> Iterator[Stored]:
+def files() -> Iterator[Stored]:
     """Every model and projector that is whole by its size and can be read. Raises nothing."""
     for root in roots():
         for manifest in islice(sorted(root.glob("manifests/*/*/*/*")), MAX_MANIFESTS):

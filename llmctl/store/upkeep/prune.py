@@ -60,11 +60,11 @@ def leftovers(root: Path, models: Path, keep: Collection[tuple[str, str]]) -> li
     """
     everything: list[Leftover] = []
     with suppress(OSError):
-        everything += _own(models)
+        everything += _own_folders(models)
     for repository in hub_cache.repositories(root):
         with suppress(OSError):
             everything += [*_partials(repository), *_blobs(repository, keep)]
-    return [leftover for leftover in everything if not _held(leftover)]
+    return [leftover for leftover in everything if not _is_locked(leftover)]
 
 
 def clear(leftover: Leftover) -> int:
@@ -94,7 +94,7 @@ def _partials(repository: Repository) -> Iterator[Leftover]:
         if match := PARTIAL.fullmatch(path.name):
             beside.setdefault(match[1], []).append(path)
     for name, files in beside.items():
-        if all(_begins(file) for file in files if file.suffix in PARTS):
+        if all(_may_be_model(file) for file in files if file.suffix in PARTS):
             lock = repository.lock(name)
             yield Leftover(LeftoverKind.PARTIAL, repository.repo, tuple(files), _bytes(files), lock, repository)
 
@@ -108,7 +108,7 @@ def _blobs(repository: Repository, keep: Collection[tuple[str, str]]) -> Iterato
         by_blob.setdefault(hub_cache.blob(pointer), []).append(pointer)
     blobs = repository.folder.resolve() / "blobs"
     for blob in sorted(blobs.glob("*")):
-        if NAME.fullmatch(blob.name) and not blob.is_symlink() and blob not in by_blob and _begins(blob):
+        if NAME.fullmatch(blob.name) and not blob.is_symlink() and blob not in by_blob and _may_be_model(blob):
             lock = repository.lock(blob.name)
             yield Leftover(LeftoverKind.ORPHAN, repository.repo, (blob,), _bytes([blob]), lock, repository, blob)
     live = {
@@ -133,7 +133,7 @@ def _blobs(repository: Repository, keep: Collection[tuple[str, str]]) -> Iterato
             )
 
 
-def _own(models: Path) -> Iterator[Leftover]:
+def _own_folders(models: Path) -> Iterator[Leftover]:
     """What a killed fetch from the package index, from an address, or out of a folder has left."""
     for folder in models.glob(f"{wheels.TEMPORARY}*"):
         package = models / folder.name.removeprefix(wheels.TEMPORARY).rpartition("-")[0]
@@ -161,7 +161,7 @@ def _file(pointer: Path, snapshots: Path) -> str:
     return pointer.relative_to(snapshots).as_posix().partition("/")[2]
 
 
-def _begins(file: Path) -> bool:
+def _may_be_model(file: Path) -> bool:
     """Whether a file may be a model, or the beginning of one."""
     try:
         with file.open("rb") as stream:
@@ -182,7 +182,7 @@ def _bytes(paths: Sequence[Path]) -> int:
     return total
 
 
-def _held(leftover: Leftover) -> bool:
+def _is_locked(leftover: Leftover) -> bool:
     """Whether a process has the lock now. A lock that was never made is not made for this question."""
     if not leftover.lock.exists():
         return False
