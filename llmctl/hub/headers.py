@@ -66,10 +66,10 @@ def _header(source: Source, settings: Settings, sessions: net.Sessions, range_by
             header_cache.mark_used(file)
             return header
     settings.require_network(f"the header of {_label(source)}")
-    beginning = RangedReader(source, settings=settings, sessions=sessions, range_bytes=range_bytes)
+    reader = RangedReader(source, settings=settings, sessions=sessions, range_bytes=range_bytes)
     try:
-        beginning.start()
-        header = read_header(beginning, size_bytes=beginning.total_bytes, limit_bytes=MAX_HEADER_BYTES)
+        reader.start()
+        header = read_header(reader, size_bytes=reader.total_bytes, limit_bytes=MAX_HEADER_BYTES)
     except (IntegrityError, UnsupportedFileError) as error:
         hint = command("llmctl", "plan", names=[source.repo or ""])
         raise type(error)(f"{_label(source)} {error.message}", hint=hint) from error
@@ -77,8 +77,8 @@ def _header(source: Source, settings: Settings, sessions: net.Sessions, range_by
         error.hint = error.hint or "run the same command again, or plan for what is here: llmctl plan"
         raise
     finally:
-        beginning.close()
-    raw = beginning.held
+        reader.close()
+    raw = reader.received
     del raw[header.data_offset :]
     raw.extend(bytes(header.data_offset - len(raw)))  # padding that nobody read
     header_cache.write(_name(source, settings), raw)

@@ -1,4 +1,4 @@
-"""The beginning of a file on a hub, as far as somebody reads it, and not one range further."""
+"""The beginning of a file on the hub, as far as it is read, requested range by range."""
 
 from __future__ import annotations
 
@@ -20,17 +20,16 @@ if TYPE_CHECKING:
 
 
 class RangedReader:
-    """Reads like a file, and asks for the next ``range_bytes`` only when somebody reads into them.
+    """A file on the hub, open for reading: requests the next ``range_bytes`` only when they are read.
 
-    Whoever reads must not go on without a limit: all that has come is in memory, ``held``. The token goes to the hub
-    alone, not to the host that it sends files from. A server that knows no ranges is read from as far as needed, then
-    left. ``bytes`` of ``source`` is held against what the server says. Reading raises NetworkError, AccessError,
-    NotFoundError, and IntegrityError for another file than expected, in a message that lacks its subject, as
-    ``read_header`` does.
+    All bytes that were received stay in memory, ``received``, so callers must limit what they read. The token goes to
+    the hub alone, not to the host that it sends files from. From a server without ranges the body is read as far as
+    needed. Reading raises NetworkError, AccessError, NotFoundError, and IntegrityError for a file of another size than
+    ``source`` states, in a message that lacks its subject, as ``read_header`` does.
     """
 
     def __init__(self, source: Source, *, settings: Settings, sessions: net.Sessions, range_bytes: int) -> None:
-        self.held = bytearray()
+        self.received = bytearray()
         self.total_bytes = source.bytes
         self._source = source
         self._hub_url = settings.hub_url.rstrip("/")
@@ -43,14 +42,14 @@ class RangedReader:
         self._body: Generator[bytes, None, None] | None = None
         self._patience = RetryBudget()
         self._refilled_at = 0
-        self._over = False
+        self._over = False  # there is nothing after the bytes that were received
 
     def tell(self) -> int:
         return self._at
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
         if whence == SEEK_END:
-            offset += len(self.held) if self.total_bytes is None else self.total_bytes
+            offset += len(self.received) if self.total_bytes is None else self.total_bytes
         elif whence == SEEK_CUR:
             offset += self._at
         self._at = max(0, offset)
@@ -58,25 +57,25 @@ class RangedReader:
 
     def read(self, count: int, /) -> bytes:
         """At least one byte of the ``count``, or none at the file's end."""
-        while len(self.held) <= self._at and not self._over:
-            self._more()
-        piece = bytes(self.held[self._at : self._at + count])
+        while len(self.received) <= self._at and not self._over:
+            self._receive_more()
+        piece = bytes(self.received[self._at : self._at + count])
         self._at += len(piece)
         return piece
 
     def start(self) -> None:
-        """Asks for the first bytes: ``total_bytes`` is known then, if the server knows it."""
-        if not self.held and not self._over:
-            self._more()
+        """Requests the first bytes, so that ``total_bytes`` is known if the server states it."""
+        if not self.received and not self._over:
+            self._receive_more()
 
     def close(self) -> None:
-        """Nobody reads on: what is still on its way is left."""
+        """Ends reading; the rest of an open body is not received."""
         if self._body is not None:
             self._body.close()
         self._body, self._over = None, True
 
-    def _more(self) -> None:
-        """Adds what comes next to ``held``, at least one byte unless it is over."""
+    def _receive_more(self) -> None:
+        """Adds the next piece to ``received``, at least one byte before the end of the file."""
         while not self._over:
             try:
                 self._body = self._body or self._answer()
@@ -84,16 +83,16 @@ class RangedReader:
             except NetworkError as error:
                 self._body = None
                 self._location.forget_redirect()
-                if len(self.held) >= self._refilled_at + self._range_bytes:
-                    self._refilled_at = len(self.held)
+                if len(self.received) >= self._refilled_at + self._range_bytes:
+                    self._refilled_at = len(self.received)
                     self._patience.refill()
                 self._patience.wait(error)
                 continue
             if piece:
-                self.held += piece
+                self.received += piece
                 return
             self._body = None
-            if self.total_bytes is not None and len(self.held) >= self.total_bytes:
+            if self.total_bytes is not None and len(self.received) >= self.total_bytes:
                 self._over = True
 
     @property
@@ -101,9 +100,8 @@ class RangedReader:
         return f"fetching the header of {self._source.file}"
 
     def _answer(self) -> Generator[bytes, None, None]:
-        """The body of one answer, as it comes in. Sets ``_over`` at the end of a body that says how far it goes only
-        by ending."""
-        first = len(self.held)
+        """The body of one answer as it comes in. Sets ``_over`` at the end of a body that is the whole file."""
+        first = len(self.received)
         headers = {"Range": f"bytes={first}-{first + self._range_bytes - 1}"}
         for response in self._location.get(self._doing, headers, self._sessions):
             yield from self._received(response, first)

@@ -98,7 +98,9 @@ def take(root: Path, models: Path, folder: Path, progress: Progress) -> list[Pat
             return _copy_into(where, models / f".{where.name}.lock", folder, bundle, progress)
     bundle = replace(bundle, origin=Origin.FILE)  # what the folder says of an address, nobody has checked
     sha256 = bundle.files[0].sha256
-    return _copy_into(bundles.folder(models, sha256), bundles.lock(models, sha256), folder, bundle, progress, bundles.write_manifest)
+    return _copy_into(
+        bundles.folder(models, sha256), bundles.lock(models, sha256), folder, bundle, progress, bundles.write_manifest
+    )
 
 
 def _into_hub_cache(root: Path, folder: Path, bundle: Bundle, progress: Progress) -> list[Path]:

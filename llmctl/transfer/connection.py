@@ -1,4 +1,4 @@
-"""One connection of a transfer: asks for one part of the file after another, and lets nothing pass unchecked."""
+"""One connection of a transfer, in a thread: asks for one part of the file after another, and checks every answer."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ class RemoteFile:
 
 
 class ChangedError(NetworkError):
-    """What is there already is of no use with what the server sends now."""
+    """The remote file changed: the partial download must be discarded."""
 
 
 class AloneError(NetworkError):
-    """The server doesn't give a part of the file to this connection, while others get theirs."""
+    """The server refuses a part of the file to this connection, while others receive theirs."""
 
 
 class Connection(threading.Thread):
-    """Fetches ``segment``, then what the transfer gives it, and ends at the first failure, which is its ``error``."""
+    """Fetches ``segment``, then the segments that the transfer gives it. Ends at the first failure, its ``error``."""
 
     def __init__(self, transfer: Transfer, segment: Segment) -> None:
         super().__init__(name="connection", daemon=True)
@@ -61,15 +61,15 @@ class Connection(threading.Thread):
         self._over = threading.Event()
         self._response: requests.Response | None = None
         self._sessions: net.Sessions | None = None
-        self._location = FileAddress(transfer.wanted.url, transfer.wanted.secret)
+        self._location = FileAddress(transfer.remote.url, transfer.remote.secret)
 
     @property
     def over(self) -> bool:
         return self._over.is_set()
 
     def drop(self) -> None:
-        """Called by another thread: its part is free for others, it writes nothing more, and a read that waits is
-        broken off."""
+        """Ends the connection from another thread: its segment is free for others, it writes nothing more, and a
+        waiting read is broken off."""
         self._over.set()
         segment, response, sessions = self._segment, self._response, self._sessions
         if segment is not None:
@@ -96,10 +96,10 @@ class Connection(threading.Thread):
             if self._segment is not None:
                 segments.give_back(self._segment)
             self._over.set()
-            self._transfer.wake()
+            self._transfer.connection_ended()
 
     def _ask(self, segment: Segment, sessions: net.Sessions) -> None:
-        """One request for what is left of the segment. Ends when the body does, or nobody needs the rest of it."""
+        """Requests what is left of the segment, and returns at the body's end, or when the rest isn't needed."""
         transfer = self._transfer
         to_the_end = segment.end >= transfer.segments.end
         whole = segment.at == 0 and to_the_end
@@ -108,7 +108,7 @@ class Connection(threading.Thread):
             headers["Range"] = f"bytes={segment.at}-{'' if to_the_end else segment.end - 1}"
             if transfer.partial.validator is not None:
                 headers["If-Range"] = transfer.partial.validator
-        for response in self._location.get(transfer.wanted.doing, headers, sessions):
+        for response in self._location.get(transfer.remote.doing, headers, sessions):
             self._response = response  # before the look whether it is over: from here on ``drop`` reaches it
             try:
                 if self.over:
@@ -118,27 +118,30 @@ class Connection(threading.Thread):
                 self._response = None
 
     def _accept(self, response: requests.Response, segment: Segment, *, whole: bool) -> int | None:
-        """Makes sure that the body is what comes next, or starts over. Returns where it ends if it is only a part of
-        the file. Raises what the answer deserves."""
+        """Checks that the body begins with the segment's next byte, or starts the file over.
+
+        Returns the body's end, None if it is the whole file. Raises NetworkError, IntegrityError, and what ``refused``
+        makes of the status.
+        """
         transfer, host, status = self._transfer, net.host_of(response.url), response.status_code
-        doing, etag = transfer.wanted.doing, response.headers.get("ETag")
-        useless = ChangedError if transfer.segments.alone(segment) else AloneError
+        doing, etag = transfer.remote.doing, response.headers.get("ETag")
+        refusal = ChangedError if transfer.segments.alone(segment) else AloneError
         if status == 416 and not whole:
-            raise useless(f"{doing}: {host} doesn't know the part that is missing")
+            raise refusal(f"{doing}: {host} doesn't know the part that is missing")
         if status >= 400:
             raise transfer.refused(response)
         part = part_of(response, doing)
         changed = transfer.partial.is_from_another(etag)
         self._expect(part.total_bytes, host)
         if status == 200:
-            if not whole and useless is ChangedError:
+            if not whole and refusal is ChangedError:
                 self._segment = transfer.start_over(self)
             elif not whole:
                 raise (ChangedError if changed else AloneError)(f"{doing}: {host} sends the whole file only")
             if response.headers.get("Accept-Ranges", "").strip().lower() == "none":
-                transfer.stay_alone()
+                transfer.use_one_connection()
         else:
-            part.check_first(segment.at, response, doing, useless)
+            part.check_first(segment.at, response, doing, refusal)
             if changed:
                 raise ChangedError(f"{doing}: {host} has another file there now")
             transfer.partial.joined = True
@@ -146,39 +149,39 @@ class Connection(threading.Thread):
         return part.end
 
     def _expect(self, total_bytes: int | None, host: str) -> None:
-        """Holds the size that an answer promises against the known one. What is here already is left alone."""
+        """Raises IntegrityError if an answer states another size than is known; records one that wasn't known."""
         known_bytes = self._transfer.segments.total_bytes
         if total_bytes is None:
             return
         if known_bytes is None:
-            self._transfer.state_size(total_bytes)
+            self._transfer.set_total_bytes(total_bytes)
         elif total_bytes != known_bytes:
             raise IntegrityError(
-                f"{self._transfer.wanted.name}: {host} offers {total_bytes:,} bytes, it must be {known_bytes:,}"
+                f"{self._transfer.remote.name}: {host} offers {total_bytes:,} bytes, it must be {known_bytes:,}"
             )
 
     def _receive(self, response: requests.Response, promised_end: int | None) -> None:
-        """Writes the body, as far as it belongs to the segment."""
+        """Writes what of the body belongs to the segment. Raises NetworkError, IntegrityError, ResourceError."""
         transfer, segment, host = self._transfer, self._segment, net.host_of(response.url)
-        doing = transfer.wanted.doing
+        doing = transfer.remote.doing
         assert segment is not None
         at_once_bytes = transfer.limit.at_once_bytes(net.PIECE_BYTES)
         slowest = transfer.limit.share_bytes_per_s
         for piece in flowing(response, doing, slowest_bytes_per_s=slowest, at_once_bytes=at_once_bytes):
             if self.over:
                 return
-            went_on = self._write(piece, segment, host, promised_end)
+            needed = self._write(piece, segment, host, promised_end)
             transfer.written(len(piece))
             transfer.limit.wait(len(piece), self._over)
-            if not went_on:
+            if not needed:
                 return
         if transfer.segments.total_bytes is None:
-            transfer.state_size(segment.at)  # the server closed in good order: this is all there is
+            transfer.set_total_bytes(segment.at)  # the server closed in good order: this is all there is
         elif segment.at < segment.end and segment.at != promised_end:
             raise NetworkError(f"{doing}: {host} stopped at {segment.at:,} of {transfer.segments.total_bytes:,} bytes")
 
     def _write(self, piece: Chunk, segment: Segment, host: str, promised_end: int | None) -> bool:
-        """False if what comes next in the same answer is of no use here: it is another's, or there already."""
+        """Writes one piece. False if the rest of the answer isn't needed: another connection fetches it, or has."""
         transfer = self._transfer
         while True:
             written_bytes = transfer.segments.write(segment, piece)
@@ -188,7 +191,7 @@ class Connection(threading.Thread):
                 if piece and promised_end is None:
                     transfer.start_over(self)
                     raise IntegrityError(
-                        f"{transfer.wanted.name}: {host} sends more than the {segment.at:,} bytes it has"
+                        f"{transfer.remote.name}: {host} sends more than the {segment.at:,} bytes it has"
                     )
                 return True  # to see the body end
             if segment.at == segment.end != promised_end and not transfer.extend(segment):

@@ -1,4 +1,4 @@
-"""What is known of a partial file, written down so that it outlives the process.
+"""The journal of a partial file: which bytes of it are written, so that a download resumes after a crash.
 
 A file of SLOTS slots, SLOT_BYTES each, written in turn: whenever the process dies, one of them is whole. A slot is one
 line, a CRC-32 and then JSON. Once all were written the journal needs no more room, so that what a full disk holds can
@@ -45,14 +45,14 @@ def boot_id() -> str | None:
 
 
 def read(path: Path) -> JournalEntry | None:
-    """The latest sound note in the journal at ``path``; None if there is none. Raises nothing."""
+    """The latest sound entry in the journal at ``path``; None if there is none. Raises nothing."""
     try:
         with path.open("rb") as file:
             slots = [file.read(SLOT_BYTES) for _ in range(SLOTS)]
     except OSError:
         return None
-    notes = [note for note in map(_decoded, slots) if note is not None]
-    return max(notes, key=lambda note: note.number, default=None)
+    entries = [entry for entry in map(_decoded, slots) if entry is not None]
+    return max(entries, key=lambda entry: entry.number, default=None)
 
 
 class Journal:
@@ -89,13 +89,13 @@ def sync(descriptor: int) -> None:
     getattr(os, "fdatasync", os.fsync)(descriptor)
 
 
-def _encoded(note: JournalEntry) -> bytes:
+def _encoded(entry: JournalEntry) -> bytes:
     document = {
-        "number": note.number,
-        "boot": note.boot,
-        "etag": note.etag,
-        "written": list(note.written)[:MOST_SPANS],
-        "synced": list(note.synced)[:MOST_SPANS],
+        "number": entry.number,
+        "boot": entry.boot,
+        "etag": entry.etag,
+        "written": list(entry.written)[:MOST_SPANS],
+        "synced": list(entry.synced)[:MOST_SPANS],
     }
     text = json.dumps(document, separators=(",", ":")).encode()
     return (b"%08x " % zlib.crc32(text) + text).ljust(SLOT_BYTES - 1) + b"\n"

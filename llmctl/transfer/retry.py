@@ -11,7 +11,7 @@ from llmctl.errors import CertificateError, NetworkError
 if TYPE_CHECKING:
     import requests
 
-FIRST_TRIES = 2  # while nothing has come through at all, a person waits for the error
+FIRST_TRIES = 2  # before the first byte: a person waits for the error
 TRIES = 5
 WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0)
 LONGEST_WAIT_S = 60.0
@@ -30,7 +30,7 @@ class BusyError(NetworkError):
 
 
 def busy(response: requests.Response, doing: str, *, hint: str | None = None) -> BusyError | None:
-    """An answer that a later one may be better than, in words; None for any other."""
+    """The error of an answer that may be better later (408, 425, 429, 5xx); None for any other answer."""
     host, status = net.host_of(response.url), response.status_code
     if status not in (408, 425, 429) and status < 500:
         return None
@@ -43,7 +43,7 @@ def busy(response: requests.Response, doing: str, *, hint: str | None = None) ->
 
 
 class RetryBudget:
-    """A budget of tries with growing waits, full again after progress."""
+    """A number of retries with growing waits, restored after progress."""
 
     def __init__(self) -> None:
         self.left = FIRST_TRIES
@@ -54,7 +54,7 @@ class RetryBudget:
         self.failures = 0
 
     def next_wait_s(self, error: NetworkError) -> float:
-        """How long to wait before the next try. Raises ``error`` if there is to be none."""
+        """Seconds to wait before the next try. Raises ``error`` if none is left, or if it can't help."""
         asked_s = error.retry_after_s if isinstance(error, BusyError) else None
         if isinstance(error, RefusedError | CertificateError) or not self.left or (asked_s or 0.0) > LONGEST_WAIT_S:
             raise error
@@ -64,5 +64,5 @@ class RetryBudget:
         return own_s if asked_s is None else asked_s
 
     def wait(self, error: NetworkError) -> None:
-        """Waits before the next try, or raises ``error`` if there is to be none."""
+        """Waits before the next try. Raises ``error`` if none is left, or if it can't help."""
         time.sleep(self.next_wait_s(error))

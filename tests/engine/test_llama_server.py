@@ -28,7 +28,7 @@ MIB = 1 << 20
 
 def told(version: Ran | None, listed: Ran | None = None) -> EngineInfo | None:
     runs = (RecordedCommand(llama_server.VERSION, version), RecordedCommand(llama_server.LIST, listed))
-    return llama_server.ask(Recorded(root=Path("/nowhere"), environ={}, told=Recording("linux", {}, runs)))
+    return llama_server.ask(Recorded(root=Path("/nowhere"), environ={}, recording=Recording("linux", {}, runs)))
 
 
 @pytest.mark.parametrize(

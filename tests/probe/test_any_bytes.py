@@ -209,7 +209,7 @@ class Talking(Recorded):
 @given(st.sampled_from(["darwin", "darwin", "win32"]), PRINTED, ANSWERS)
 def test_no_probe_raises_whatever_programs_print(system: str, printed: str | None, answer: object) -> None:
     told = Recording(system, {}, asked=(RecordedReply("llmctl.probe.portable", answer),))
-    host = Talking(root=Path("/nowhere"), environ={}, system=system, told=told, printed=printed)
+    host = Talking(root=Path("/nowhere"), environ={}, system=system, recording=told, printed=printed)
     machine = probe(host, store=Path("/models"))
     memory, cpu = machine.memory, machine.cpu
     assert 0 <= memory.available_bytes <= memory.total_bytes

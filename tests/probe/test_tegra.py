@@ -140,7 +140,7 @@ def test_no_answer_is_too_strange(tmp_path: Path, answer: object, choice: str | 
     put(folder, {**DRIVER, **(ORIN if board else {})})
     environ = {} if choice is None else {"CUDA_VISIBLE_DEVICES": choice}
     told = Recording("linux", environ, asked=(RecordedReply("llmctl.probe.gpu.nvml", answer, "did not answer"),))
-    cards, notes = nvidia.nvidia(Recorded(root=folder, environ=environ, system="linux", told=told), MEMORY)
+    cards, notes = nvidia.nvidia(Recorded(root=folder, environ=environ, system="linux", recording=told), MEMORY)
     assert all(note.message.startswith("NVIDIA: ") for note in notes)
     for card in cards:
         assert card.name

@@ -334,6 +334,6 @@ def test_a_size_that_is_stated_later_ends_what_is_taken(target: Path) -> None:
         assert whole is not None
         assert whole.end == ENDLESS_BYTES
         assert segments.take(8, 0.0) is None
-        segments.state_size(1000)
+        segments.set_total_bytes(1000)
         assert whole.end == 1000
         assert segments.alone(whole)

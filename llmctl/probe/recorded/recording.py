@@ -66,29 +66,29 @@ NOTHING = Recording("linux", {})
 class Recorded(Host):
     """Another machine. What was not recorded isn't there."""
 
-    told: Recording = NOTHING
+    recording: Recording = NOTHING
 
     def readable(self, name: str) -> bool:
-        return name not in self.told.unreadable and self.exists(name)
+        return name not in self.recording.unreadable and self.exists(name)
 
     def run(self, argv: Sequence[str], *, timeout_s: float) -> Ran | None:
-        return next((command.ran for command in self.told.runs if command.argv == tuple(argv)), None)
+        return next((command.ran for command in self.recording.runs if command.argv == tuple(argv)), None)
 
     def ask(self, module: str, question: Any = None, *, deadline_s: float) -> Reply:
-        reply = next((recorded for recorded in self.told.asked if recorded.module == module), None)
+        reply = next((recorded for recorded in self.recording.asked if recorded.module == module), None)
         if reply is None:
             return Reply(None, "was not recorded")
         return Reply(reply.data, reply.why, reply.illegal_instruction)
 
     def filesystem(self, path: Path) -> Filesystem | None:
-        return self.told.store
+        return self.recording.store
 
 
 def recorded(folder: Path) -> Recorded:
     """The machine in ``folder``. Raises OSError, and ValueError where machine.json is not one."""
     with (folder / DOCUMENT).open("rb") as stream:
         recording = decode(Recording, json.loads(stream.read(LIMIT_BYTES)), "recording")
-    return Recorded(root=folder / ROOT, environ=recording.environ, system=recording.system, told=recording)
+    return Recorded(root=folder / ROOT, environ=recording.environ, system=recording.system, recording=recording)
 
 
 class _Consulted(Mapping[str, str]):
