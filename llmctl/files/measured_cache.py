@@ -1,4 +1,4 @@
-"""What was asked or measured once and need not be again: one JSON file per subject and key, under the cache folder."""
+"""A cache of answers and measurements: one JSON file per subject and key, under the cache folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def read(subject: str, key: Sequence[object]) -> Any | None:
 
 
 def write(subject: str, key: Sequence[object], value: Any) -> None:
-    """Keeps ``value`` (plain JSON); readers see the old file or the new one. A cache that can't be written is none."""
+    """Writes ``value`` (plain JSON); readers see the old file or the new one. Write errors are ignored."""
     file = _file(subject, key)
     if file is not None:
         atomic.write_json(file, {"key": _texts(key), "value": value})

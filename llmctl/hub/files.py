@@ -114,7 +114,7 @@ def missing_bytes(root: Path, source: Source) -> int:
 
 
 def retried(ask: Callable[[], Answer]) -> Answer:
-    """What ``ask`` returns, which asks the hub; again, as long as it is only busy. An unreachable hub is told at once.
+    """Calls ``ask``, which asks the hub, and again while the hub is busy; an unreachable hub is an error at once.
 
     Raises what ``ask`` raises, NetworkError with what to do about it.
     """
@@ -254,7 +254,7 @@ def refused(hub_url: str, source: Source, own: Token | None, response: requests.
     if status == 403 or code == "GatedRepo":
         also = "" if own else f" and {advice()}"
         return AccessError(
-            f"{source.repo}: {host} gives it to those only who have accepted its licence ({status})",
+            f"{source.repo}: {host} gives it only to users who have accepted its licence ({status})",
             hint=f"open {_page(hub_url, source)}, accept{also}, then run the same command again",
         )
     if status == 401 and own is not None:
@@ -264,7 +264,7 @@ def refused(hub_url: str, source: Source, own: Token | None, response: requests.
         )
     if status == 401:
         return PrivateError(
-            f"{source.repo} is private, or is not on {host}: it can't be had without a token (401)",
+            f"{source.repo} is private, or is not on {host}: it can't be fetched without a token (401)",
             hint=f"make one at {_settings_page(hub_url)} and {advice()}",
         )
     if status == 404 and code == "RepoNotFound":

@@ -1,4 +1,4 @@
-"""What was learnt of files that are elsewhere: headers and lists of files, under the cache folder, within a bound."""
+"""A cache of what the hub said: headers and lists of files, under the cache folder, of at most MOST_BYTES."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ MOST_BYTES = 256 << 20  # some forty headers with a large vocabulary
 
 
 def path_of(name: str) -> Path:
-    """Where ``name``, which has no folder in it, is kept if it is."""
+    """The file of an entry, whether or not it exists. ``name`` has no folder in it."""
     return paths.cache_dir() / "remote" / name
 
 
 def write(name: str, raw: bytes | bytearray) -> None:
-    """Keeps ``raw``, and lets go what nobody has used for longest if it is too much. Who can't write keeps nothing."""
+    """Writes an entry, and evicts what was unused for longest beyond MOST_BYTES. Write errors are ignored."""
     file = path_of(name)
     with suppress(OSError):
         atomic.write(file, raw)
@@ -27,7 +27,7 @@ def write(name: str, raw: bytes | bytearray) -> None:
 
 
 def mark_used(file: Path) -> None:
-    """Notes that ``file`` is of use; its time of change stays, by which others know it."""
+    """Sets the access time of ``file`` to now; its modification time, by which others know it, stays."""
     with suppress(OSError):
         os.utime(file, ns=(time.time_ns(), file.stat().st_mtime_ns))
 

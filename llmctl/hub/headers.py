@@ -51,7 +51,7 @@ def read(parts: Sequence[Source], settings: Settings) -> Header:
 
 
 def cached(source: Source, settings: Settings) -> Path | None:
-    """The kept header of ``source``, as a file of its own; None if it was never read, or let go since."""
+    """The cached header of ``source``, as a file of its own; None if there is none."""
     file = header_cache.path_of(_name(source, settings))
     return file if file.is_file() else None
 

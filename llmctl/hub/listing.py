@@ -64,7 +64,7 @@ def listing(repo: str, revision: str, settings: Settings) -> Listing:
 
 def offer_of(source: Source, settings: Settings) -> Offer:
     """The whole model whose first part is ``source``, by what its repository holds now. Raises what ``listing`` and
-    ``offers.choose`` raise."""
+    ``quantizations.choose`` raise."""
     repository = listing(source.repo or "", source.revision, settings)
     return choose(offers(repository.files), source.file, source.repo or "")
 

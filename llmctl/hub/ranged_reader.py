@@ -119,7 +119,7 @@ class RangedReader:
         part = part_of(response, self._doing)
         etag = response.headers.get("ETag")
         if None not in (etag, self._etag) and etag != self._etag:
-            raise RefusedError(f"{self._doing}: {host} has another file there now", hint="run the same command again")
+            raise RefusedError(f"{self._doing}: the file at {host} has changed", hint="run the same command again")
         self._etag = etag or self._etag
         if part.end is not None:
             part.check_first(first, response, self._doing, RefusedError)

@@ -1,4 +1,4 @@
-"""How well the model hub can be reached: asked and timed, because somebody wanted to know."""
+"""Whether the model hub can be reached, and how fast it sends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from llmctl.types.model import Source
 SAMPLE_BYTES = 16 << 20
 SAMPLE_S = 2.0
 NOT_THIS_FILE = (401, 403, 404)
-LEAST_SAMPLE_BYTES = 1 << 20  # less says more of the way there than of its width
+LEAST_SAMPLE_BYTES = 1 << 20  # of less, the time is mostly latency
 
 
 @dataclass(frozen=True, slots=True)

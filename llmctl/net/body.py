@@ -37,7 +37,7 @@ class Reader:
         self._connection = getattr(response.raw, "connection", None)
 
     def read(self, most_bytes: int, within_s: float | None = None) -> bytes:
-        """What is there by now, at least a byte and at most ``most_bytes``; nothing at the end of the body.
+        """The bytes that have arrived, 1 to ``most_bytes``; none at the end of the body.
 
         Waits for ``within_s`` at most, or ``timing.idle_s``. Raises SilentError then, NetworkError when the body
         breaks off.
@@ -73,10 +73,10 @@ class Reader:
 def pieces(
     response: requests.Response, doing: str, *, at_once_bytes: int = PIECE_BYTES, within_s: float | None = None
 ) -> Iterator[bytes]:
-    """The body as it has come in, undecoded, at most ``at_once_bytes`` at once.
+    """The body as it comes in, undecoded, in pieces of at most ``at_once_bytes``.
 
-    Nothing that is here waits for what isn't; but TLS brings 16 KiB at a time, and many of them make one piece. Raises
-    NetworkError when the body breaks off, when nothing of it comes for ``timing.idle_s``, or when it isn't whole
+    Yields as soon as data is available; joins TLS records of 16 KiB into pieces of up to TOGETHER_BYTES. Raises
+    NetworkError when the body breaks off, when nothing of it comes for ``timing.idle_s``, or when it isn't complete
     after ``within_s``, if given.
     """
     reader = Reader(response, doing)
@@ -154,8 +154,8 @@ def whole(response: requests.Response, doing: str, *, limit_bytes: int, within_s
 
 
 def beginning(response: requests.Response, *, limit_bytes: int, within_s: float) -> bytes:
-    """What comes of an error's page ``within_s``, decoded, at most ``limit_bytes``; its rest is not read. Raises
-    nothing: the status is what counts."""
+    """The first bytes of an error's page, decoded: at most ``limit_bytes``, and what arrives ``within_s``. Raises
+    nothing, since the status is what counts."""
     body = bytearray()
     with suppress(NetworkError):
         for piece in decoded(response, pieces(response, "reading the error", within_s=within_s), "reading the error"):

@@ -33,7 +33,7 @@ def hops(
     sessions: Sessions | None = None,
     timing: Timing | None = None,
 ) -> Iterator[requests.Response]:
-    """The answers on the way that redirects lead, the last of them unread and no redirect.
+    """The answers along the redirects from ``url``; the last one is no redirect, and its body is unread.
 
     Each answer is closed when the next is asked for, and its connection with it unless the answer was read to its end
     and ``sessions`` are given. ``secret`` headers (a token) go to the origin of ``url`` only, and no more once that was

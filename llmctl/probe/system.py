@@ -1,4 +1,4 @@
-"""What kind of place this is: the operating system, the board, a virtual machine, a container."""
+"""The operating system, the board, the virtual machine and the container that llmctl runs on."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Platform:
 
 
 def system(host: Host) -> Platform:
-    """The place that ``host`` is. Raises nothing."""
+    """The platform of ``host``. Raises nothing."""
     first_cpu = cpuinfo(host.read("/proc/cpuinfo"))
     return Platform(
         os=os_name(host),

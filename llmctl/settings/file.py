@@ -120,7 +120,7 @@ def locked(file: Path) -> Iterator[None]:
     except (OSError, NotImplementedError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or error
         raise ResourceError(
-            f"the lock {place} can't be had: {reason}", hint="export XDG_CACHE_HOME=/path   where you may write"
+            f"the lock {place} can't be taken: {reason}", hint="export XDG_CACHE_HOME=/path   where you may write"
         ) from error
     try:
         yield

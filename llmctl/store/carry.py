@@ -1,4 +1,4 @@
-"""A model out of the store into a folder, and out of such a folder into the store of another machine."""
+"""Copies a model from the store into a folder, and from such a folder into the store of another machine."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def carry(root: Path, models: Path, files: Sequence[Stored], label: Label, into:
     """Copies the ``files`` of one model, the first to open first, into a folder of its own below ``into``.
 
     ``root`` is the hub cache, ``models`` where llmctl keeps its own. What is known of their sha256 is checked on the
-    way, and what an earlier call has left is gone on with. Returns the folder. Raises IntegrityError, AccessError,
+    way, and an interrupted call is resumed. Returns the folder. Raises IntegrityError, AccessError,
     ResourceError.
     """
     members = tuple(Member(_file(file, label), file.bytes, file.source.sha256 or "") for file in files)

@@ -1,4 +1,4 @@
-"""Which disk the store is on, so that one which isn't mounted today is told from a store that is new."""
+"""The disk that the store is on, recorded: if it isn't mounted, the store isn't taken for a new one."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ MAX_RECORD_BYTES = 1 << 20
 
 
 def check(root: Path) -> None:
-    """Remembers which disk ``root`` is on, or is going to be. Raises ResourceError if that disk isn't mounted now and
-    nothing lies in its place: a new store there would hide the models, and fill the wrong disk."""
+    """Records which disk ``root`` is on, or will be.
+
+    Raises ResourceError if that disk isn't mounted and nothing lies in its mount point: a new store there would hide the
+    models, and fill the wrong disk.
+    """
     disks = _read()
     disk = disks.get(str(root))
     place = Path(os.path.realpath(root))

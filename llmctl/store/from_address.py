@@ -88,7 +88,7 @@ def _refused(name: str, response: requests.Response) -> LlmctlError:
         return later
     if status in (401, 403):
         return AccessError(
-            f"{doing}: {host} gives it to nobody who isn't logged in there ({status})",
+            f"{doing}: {host} gives it only to users who are logged in ({status})",
             hint="fetch it with a browser, then: llmctl pull --sha256 HEX ./FILE.gguf",
         )
     if status in (404, 410):

@@ -41,7 +41,7 @@ def parts(name: str, what: str) -> tuple[str, ...]:
     if len(_encoded(name)) > MAX_NAME_BYTES or not all(_plain(part) for part in split):
         raise IntegrityError(
             f"{what} can't be a file name here: {name[:100]!r}",
-            hint="what is wanted needs a name that every system can have; a file of yours: mv OLD NEW",
+            hint="choose a file whose name works on every system; a file of your own: mv OLD NEW",
         )
     return split
 

@@ -89,7 +89,7 @@ def read(folder: Path) -> Bundle:
     try:
         return _bundle(Table(document(path, folder), ""))
     except FieldError as error:
-        raise IntegrityError(f"{path} is damaged, or not of llmctl's making ({error})", hint=ANEW) from error
+        raise IntegrityError(f"{path} is damaged, or llmctl has not written it ({error})", hint=ANEW) from error
 
 
 def cleaned(text: str) -> str:

@@ -127,7 +127,7 @@ class Connection(threading.Thread):
         doing, etag = transfer.remote.doing, response.headers.get("ETag")
         refusal = ChangedError if transfer.segments.alone(segment) else AloneError
         if status == 416 and not whole:
-            raise refusal(f"{doing}: {host} doesn't know the part that is missing")
+            raise refusal(f"{doing}: {host} has no bytes from {segment.at:,} on")
         if status >= 400:
             raise transfer.refused(response)
         part = part_of(response, doing)
@@ -143,7 +143,7 @@ class Connection(threading.Thread):
         else:
             part.check_first(segment.at, response, doing, refusal)
             if changed:
-                raise ChangedError(f"{doing}: {host} has another file there now")
+                raise ChangedError(f"{doing}: the file at {host} has changed")
             transfer.partial.joined = True
         transfer.partial.note_validator(etag)
         return part.end

@@ -51,7 +51,7 @@ def download(
         except ResourceError as error:
             if remote.bytes is None and partial.done_bytes:  # it may be endless: nobody can tell what it is good for
                 partial.discard()
-                error.hint = f"{error.hint}; what came of it is removed, since its size is not stated"
+                error.hint = f"{error.hint}; what was received is removed, since its size is not stated"
             raise
         except NetworkError as error:
             kept = f": it goes on after {units.size(partial.done_bytes)}" if partial.done_bytes else ""
@@ -72,7 +72,7 @@ def download(
             partial.check_header(remote.name)
         except (IntegrityError, UnsupportedFileError) as error:
             partial.discard()
-            error.hint = "it is like that at its source, as the sha256 tells: choose another file"
+            error.hint = "its sha256 is right, so the file at the source is like that: choose another"
             raise
         partial.publish()
 

@@ -48,7 +48,7 @@ class Hasher:
             self._reset()
 
     def grow(self, written_bytes: int, at: int, piece: bytes | memoryview) -> None:
-        """Says that ``written_bytes`` from the first on are written, and ``piece``, which must not change, at ``at``."""
+        """Says that the first ``written_bytes`` are written, and ``piece``, which must not change, at ``at``."""
         with self._news:
             self._written_bytes = max(self._written_bytes, written_bytes)
             if piece and at == self._pieces_end and self._pieces_end - self._hashed_bytes < MOST_PIECES_BYTES:

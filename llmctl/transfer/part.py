@@ -68,11 +68,13 @@ def part_of(response: requests.Response, doing: str) -> Part:
     """What the body holds. Raises RefusedError for an answer whose body isn't bytes of the file as they are."""
     host = net.host_of(response.url)
     if response.status_code not in (200, 206):
-        raise RefusedError(f"{doing}: {host} answers {response.status_code}, which means nothing here")
+        raise RefusedError(
+            f"{doing}: {host} answers {response.status_code}, which is no answer to a request for a file"
+        )
     encoding = printable(response.headers.get("Content-Encoding", "identity"), 40)
     if encoding.lower() != "identity":
         raise RefusedError(
-            f"{doing}: {host} sends it {encoding}-encoded, so that sizes and ranges mean nothing",
+            f"{doing}: {host} sends it {encoding}-encoded, so that its size and ranges can't be checked",
             hint="if a proxy is between, tell it to leave this host alone (NO_PROXY)",
         )
     if response.status_code == 200:

@@ -145,7 +145,7 @@ class Transfer:
         disk.require_reserve(self.partial.path.parent, done_bytes, self.remote.name)
         if self.segments.total_bytes is None and done_bytes > MOST_UNSTATED_BYTES:
             raise IntegrityError(
-                f"{self.remote.name}: {units.size(done_bytes)} came and there is no end; a file whose size is not "
+                f"{self.remote.name}: {units.size(done_bytes)} was received without an end; a file whose size is not "
                 f"stated may have {units.size(MOST_UNSTATED_BYTES)}"
             )
 

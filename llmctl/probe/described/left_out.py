@@ -31,8 +31,9 @@ OTHER_SHARE = 0.5
 
 
 def complete(document: Any, devices: Sequence[Device]) -> tuple[Any, FieldError | None]:
-    """``document`` with what was left out, and the first accelerator that can't be completed: an error to raise after
-    ``decode``, which knows better what is wrong where fields are.
+    """``document`` with what was left out, and the error of the first accelerator that can't be completed.
+
+    Raise that error only after ``decode``, whose message names a wrong field.
 
     Memory: all of it is available; its bandwidth is that of ``memory.system`` ("DDR5-5600 dual channel"), else of the
     chip or board that has it soldered on. One of the core counts stands for the others. An accelerator that the table

@@ -1,4 +1,4 @@
-"""Between which figures a machine that somebody wrote down can be: what is outside would be divided by, or overflow."""
+"""The limits of the figures in a machine document; figures outside them would be divided by, or overflow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Graphics cards as the kernel lists them in sysfs: that one is there, what drives it, and whether we may use it."""
+"""Graphics cards in sysfs: which there are, which driver has them, and whether this user may open them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """NVIDIA's management library, asked through pynvml in a process of its own: ``python -m llmctl.probe.gpu.nvml``.
 
-Drivers hang and crash. Here is what the child tells, and the child itself; ``probe.nvidia`` makes sense of it.
+Drivers hang and crash. This module has the types of the child's report, and the child itself; ``probe.gpu.nvidia``
+interprets it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the store holds and nobody needs: broken-off downloads, blobs without a name, files that newer ones replaced.
+"""Files of the store that nobody needs: interrupted downloads, blobs without a name, files that newer ones replaced.
 
 Only GGUF files of the hub cache and llmctl's own folders are looked at. What a living process is writing is let alone.
 """
@@ -26,7 +26,7 @@ from llmctl.transfer import partial_file
 PARTIAL = re.compile(rf"({NAME.pattern})\.(?:.*\.)?(?:llmctl|incomplete)(?:\..*)?")
 UNFINISHED = (partial_file.JOURNAL_ENDING, partial_file.ENDING, copy.ENDING)
 PARTS = (".llmctl", ".incomplete")  # the others are notes
-BEGINNINGS = (b"GGUF", b"\0\0\0\0", b"")  # of a model; of one whose first part is still missing; of nothing yet
+FIRST_BYTES = (b"GGUF", b"\0\0\0\0", b"")  # of a model; of one whose first part is still missing; of nothing yet
 
 
 class LeftoverKind(StrEnum):
@@ -165,7 +165,7 @@ def _may_be_model(file: Path) -> bool:
     """Whether a file may be a model, or the beginning of one."""
     try:
         with file.open("rb") as stream:
-            return stream.read(4) in BEGINNINGS
+            return stream.read(4) in FIRST_BYTES
     except OSError:
         return False
 
