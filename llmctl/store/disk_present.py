@@ -16,8 +16,8 @@ MAX_RECORD_BYTES = 1 << 20
 def check(root: Path) -> None:
     """Records which disk ``root`` is on, or will be.
 
-    Raises ResourceError if that disk isn't mounted and nothing lies in its mount point: a new store there would hide the
-    models, and fill the wrong disk.
+    Raises ResourceError if that disk isn't mounted and nothing lies in its mount point: a new store there would hide
+    the models, and fill the wrong disk.
     """
     disks = _read()
     disk = disks.get(str(root))
