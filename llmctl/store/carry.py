@@ -11,14 +11,15 @@ from pathlib import Path, PurePosixPath
 
 from llmctl.errors import ConfigError, IntegrityError, LlmctlError
 from llmctl.files import disk
-from llmctl.files.copy import copied, hashed, left_bytes
 from llmctl.files.lock import locked
 from llmctl.files.progress import shifted
 from llmctl.gguf import file_names
 from llmctl.store import bundles, hub_cache, manifest, unvouched
+from llmctl.store.copy import copied, hashed
 from llmctl.store.layout import COMMIT, Repository, parts, wheel_folder
 from llmctl.store.manifest import Bundle, Member, Origin
 from llmctl.store.stored import Stored
+from llmctl.transfer.partial_file import noted_bytes
 from llmctl.types.listener import Progress
 from llmctl.types.model import Source, SourceKind
 
@@ -153,7 +154,7 @@ def _is_whole(target: Path, member: Member) -> bool:
 def _missing(targets: Sequence[Path], members: Sequence[Member]) -> int:
     """What copying ``members`` to ``targets`` will write: less what is there, and what earlier tries have left."""
     return sum(
-        max(0, member.bytes - left_bytes(target))
+        max(0, member.bytes - noted_bytes(target))
         for target, member in zip(targets, members, strict=True)
         if not _is_whole(target, member)
     )

@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from llmctl.errors import ResourceError
-from llmctl.files import copy, disk
+from llmctl.files import disk
 from llmctl.files.lock import locked_now
 from llmctl.gguf import file_names
 from llmctl.store import bundles, hub_cache, wheels
@@ -24,7 +24,7 @@ from llmctl.transfer import partial_file
 
 # What llmctl's own transfers leave beside a blob that is not whole yet, and those of the hub's tools.
 PARTIAL = re.compile(rf"({NAME.pattern})\.(?:.*\.)?(?:llmctl|incomplete)(?:\..*)?")
-UNFINISHED = (partial_file.JOURNAL_ENDING, partial_file.ENDING, copy.ENDING)
+UNFINISHED = (partial_file.JOURNAL_ENDING, partial_file.ENDING, ".copy.llmctl")  # the last: of earlier versions
 PARTS = (".llmctl", ".incomplete")  # the others are notes
 FIRST_BYTES = (b"GGUF", b"\0\0\0\0", b"")  # of a model; of one whose first part is still missing; of nothing yet
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from llmctl.errors import AccessError, IntegrityError, NotFoundError, ResourceError, UnsupportedFileError
-from llmctl.files.copy import hashed
 from llmctl.gguf.header import read_file
+from llmctl.store.copy import hashed
 from llmctl.store.stored import Stored
 from llmctl.types.listener import Progress
 
