@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,10 +13,11 @@ from typing import Any
 
 from llmctl import paths
 from llmctl.errors import ConfigError, NotFoundError, ResourceError, UsageError
-from llmctl.files import atomic
+from llmctl.files import atomic, lock
 from llmctl.types.endpoint import Endpoint
 
 FILE_LIMIT_BYTES = 1 << 20
+CACHE_ELSEWHERE = "export XDG_CACHE_HOME=/path   where you may write"
 LOCK_WAIT_S = 10.0  # a change of the file takes milliseconds; who holds the lock for longer is stuck
 
 
@@ -105,27 +107,17 @@ def locked(file: Path) -> Iterator[None]:
     The lock is in the cache folder, because the file may lie among somebody's dotfiles. Waits LOCK_WAIT_S; raises
     ResourceError.
     """
-    from filelock import FileLock, Timeout
+    end_s = time.monotonic() + LOCK_WAIT_S
 
-    place = paths.cache_dir() / "config.lock"
-    lock = FileLock(place)
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=LOCK_WAIT_S)
-    except Timeout as error:
-        raise ResourceError(
-            f"{file} is being changed by another process, for more than {LOCK_WAIT_S:.0f} s now",
-            hint="run the same command again when that is done",
-        ) from error
-    except (OSError, NotImplementedError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or error
-        raise ResourceError(
-            f"the lock {place} can't be taken: {reason}", hint="export XDG_CACHE_HOME=/path   where you may write"
-        ) from error
-    try:
+    def waiting() -> None:
+        if time.monotonic() >= end_s:
+            raise ResourceError(
+                f"{file} is being changed by another process, for more than {LOCK_WAIT_S:.0f} s now",
+                hint="run the same command again when that is done",
+            )
+
+    with lock.locked(paths.cache_dir() / "config.lock", waiting=waiting, hint=CACHE_ELSEWHERE):
         yield
-    finally:
-        lock.release()
 
 
 def _edited(file: Path, name: str, table: Mapping[str, Any] | None, settings: Mapping[str, Any]) -> str:

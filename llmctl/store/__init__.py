@@ -7,7 +7,7 @@ data folder. What other tools keep in places of their own is found there, and ne
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from llmctl.gguf.file_names import is_projector
 from llmctl.gguf.shards import shard_names
 from llmctl.store import bundles, hub_cache, unvouched, wheels
 from llmctl.store.foreign import find as elsewhere
+from llmctl.store.hub_cache import Unfinished
 from llmctl.store.layout import Repository
 from llmctl.store.stored import Owner, Stored
 from llmctl.types.listener import Progress
@@ -30,16 +31,6 @@ if TYPE_CHECKING:
     from llmctl.store.upkeep.verify import Verdict
 
 __all__ = ["Owner", "Progress", "Store", "Stored", "Unfinished"]
-
-
-@dataclass(frozen=True, slots=True)
-class Unfinished:
-    """A download that was broken off. ``name`` is the repository's; ``idle_s`` how long nobody has written to it."""
-
-    path: Path
-    name: str
-    bytes: int
-    idle_s: float
 
 
 class Store:
@@ -196,7 +187,7 @@ class Store:
     def unfinished(self) -> list[Unfinished]:
         """What broken downloads have left in the hub cache, those of other tools included. Raises nothing."""
         try:
-            return [Unfinished(*download) for download in hub_cache.unfinished(self.hub)]
+            return list(hub_cache.unfinished(self.hub))
         except OSError:
             return []
 

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from llmctl.errors import IntegrityError, LlmctlError
@@ -19,6 +20,16 @@ from llmctl.types.model import Source, SourceKind
 # What systems say where a filesystem has no symlinks, or where Windows lets a user make none: ERROR_PRIVILEGE_NOT_HELD
 NO_SYMLINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 NOT_PRIVILEGED = 1314
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A download that was broken off. ``name`` is the repository's; ``idle_s`` how long nobody has written to it."""
+
+    path: Path
+    name: str
+    bytes: int
+    idle_s: float
 
 
 def find(root: Path, source: Source) -> Path | None:
@@ -94,8 +105,8 @@ def sources(root: Path) -> Iterator[tuple[Path, Source]]:
             yield pointer, Source(SourceKind.HUB, repository.repo, file, pointer.stat().st_size, sha256, commit)
 
 
-def unfinished(root: Path) -> Iterator[tuple[Path, str, int, float]]:
-    """Path, repository, bytes and seconds since the last byte of what broken downloads have left."""
+def unfinished(root: Path) -> Iterator[Unfinished]:
+    """What interrupted downloads have left."""
     now = time.time()
     for path in sorted(root.glob("models--*/blobs/*.incomplete")):
         try:
@@ -103,8 +114,8 @@ def unfinished(root: Path) -> Iterator[tuple[Path, str, int, float]]:
         except OSError:
             continue  # it was finished just now
         repo = "/".join(path.parent.parent.name.split("--", 2)[1:])
-        held_bytes = min(status.st_size, getattr(status, "st_blocks", status.st_size) * 512)  # there may be holes in it
-        yield path, repo, held_bytes, max(0.0, now - status.st_mtime)
+        used_bytes = min(status.st_size, getattr(status, "st_blocks", status.st_size) * 512)  # there may be holes in it
+        yield Unfinished(path, repo, used_bytes, max(0.0, now - status.st_mtime))
 
 
 def refs(repository: Repository, commit: str) -> list[str]:
