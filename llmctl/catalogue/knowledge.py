@@ -5,18 +5,15 @@ These files ship with llmctl, so a mistake in one is a ConfigError that names fi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-import tomli
-
 from llmctl.catalogue.device_constants import read_devices
 from llmctl.catalogue.speed_constants import SpeedConstants, read_speed
-from llmctl.errors import ConfigError
-from llmctl.files.decode import FieldError, Table
+from llmctl.files.decode import Table, read_toml
 
 Result = TypeVar("Result")
 
@@ -121,33 +118,18 @@ class Knowledge:
 
 def load_knowledge(folder: Path) -> Knowledge:
     """All of it, out of ``profiles/``. Raises ConfigError."""
-    devices = _read(folder / "backends.toml", read_devices)
+    devices = read_toml(folder / "backends.toml", read_devices)
     return Knowledge(
-        tasks=_read(folder / "tasks.toml", _tasks),
-        quality=_read(folder / "benchmarks.toml", _quality),
-        quants=_read(folder / "quants.toml", _quants),
-        speed=_read(folder / "speed.toml", partial(read_speed, devices=devices)),
+        tasks=read_toml(folder / "tasks.toml", _tasks),
+        quality=read_toml(folder / "benchmarks.toml", _quality),
+        quants=read_toml(folder / "quants.toml", _quants),
+        speed=read_toml(folder / "speed.toml", partial(read_speed, devices=devices)),
     )
 
 
 def task_names(folder: Path) -> list[str]:
     """The names that ``--task`` takes, in the file's order."""
-    return list(_read(folder / "tasks.toml", _tasks))
-
-
-def _read(file: Path, parse: Callable[[Table], Result]) -> Result:
-    try:
-        with file.open("rb") as stream:
-            table = Table(tomli.load(stream), "")
-        result = parse(table)
-        table.end()
-    except OSError as error:
-        raise ConfigError(f"{file} can't be read: {error.strerror}") from error
-    except FieldError as error:
-        raise ConfigError(f"{file}: {error}") from error
-    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a number too long, nesting too deep
-        raise ConfigError(f"{file} is not valid TOML: {error}") from error
-    return result
+    return list(read_toml(folder / "tasks.toml", _tasks))
 
 
 def _tasks(table: Table) -> Mapping[str, Task]:

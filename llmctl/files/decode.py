@@ -14,7 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from datetime import date
 from enum import Enum, StrEnum
+from pathlib import Path
 from typing import Any, TypeVar, cast
+
+from llmctl.errors import ConfigError
 
 T = TypeVar("T")
 Choice = TypeVar("Choice", bound=StrEnum)
@@ -92,6 +95,24 @@ def _object(kind: Any, value: Any, where: str) -> Any:
         if required and field.name not in value:
             raise FieldError(f"{where}.{field.name}", "is missing")
     return kind(**{key: _value(hints[key], item, f"{where}.{key}") for key, item in value.items()})
+
+
+def read_toml(file: Path, read: Callable[[Table], T]) -> T:
+    """What ``read`` makes of the table in ``file``, of which it must take every field. Raises ConfigError."""
+    import tomli
+
+    try:
+        with file.open("rb") as stream:
+            table = Table(tomli.load(stream), "")
+        made = read(table)
+        table.end()
+        return made
+    except OSError as error:
+        raise ConfigError(f"{file} can't be read: {error.strerror}") from error
+    except FieldError as error:
+        raise ConfigError(f"{file}: {error}") from error
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a number too long, nesting too deep
+        raise ConfigError(f"{file} is not valid TOML: {error}") from error
 
 
 class Table:
