@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmctl.catalogue.schema import Table
 from llmctl.types.machine import Accelerator
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(Struct, frozen=True):
     """Devices that do better or worse than others of their backend: those whose compute capability, architecture, kind
     or vendor is one of ``these``, or whose name has one of them in it. Factors on their rates."""
 
@@ -23,8 +23,7 @@ class Kind:
         return any(one in exact or f" {one.lower()} " in f" {device.name.lower()} " for one in self.these)
 
 
-@dataclass(frozen=True, slots=True)
-class Backend:
+class Backend(Struct, frozen=True):
     """What one kind of the engine's backends makes of a device.
 
     Decoding streams at ``share`` of the specified bandwidth and takes ``layer_s`` for each layer besides. Prefill
@@ -41,8 +40,7 @@ class Backend:
     kinds: tuple[Kind, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceConstants:
+class DeviceConstants(Struct, frozen=True):
     """``types``: factors on the share by weight type, 1 where a type isn't there. ``experts``: that of routed experts.
     ``expert_layer_s``: what a layer with experts takes besides. The others as in ``planner.rates`` and the file."""
 

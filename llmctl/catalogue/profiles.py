@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import tomli
+from msgspec import Struct
 
 from llmctl.catalogue import entry, family, openness, refreshed
 from llmctl.catalogue.refreshed import Refreshed
@@ -24,8 +24,7 @@ MAX_FILE_BYTES = 1 << 20
 LIST_HINT = "llmctl models list --all"
 
 
-@dataclass(frozen=True, slots=True)
-class ProfileProblem:
+class ProfileProblem(Struct, frozen=True):
     """What is wrong in a profile: ``expected`` completes "must be …"; ``line`` counts from 1, None if not known."""
 
     file: Path
@@ -38,8 +37,7 @@ class ProfileProblem:
         return f"{place}: {self.field} must be {self.expected}" if self.field else f"{place}: {self.expected}"
 
 
-@dataclass(frozen=True, slots=True)
-class Catalogue:
+class Catalogue(Struct, frozen=True):
     """All models that could be read, in the order of the files, and what could not."""
 
     models: tuple[Model, ...]

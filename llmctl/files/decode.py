@@ -1,4 +1,4 @@
-"""Plain JSON values into the frozen dataclasses of ``types``, each field checked: for what others wrote."""
+"""Plain JSON values into the structs of ``types``, each field checked: for what others wrote."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import sys
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from typing import Any, TypeVar, cast
+
+from msgspec import Struct
+from msgspec.structs import fields
 
 T = TypeVar("T")
 
@@ -45,7 +47,7 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         if not isinstance(value, Mapping):
             raise MismatchError(where, "must be a table")
         return {key: _value(typing.get_args(kind)[1], item, f"{where}.{key}") for key, item in value.items()}
-    if is_dataclass(kind):
+    if isinstance(kind, type) and issubclass(kind, Struct):
         return _object(kind, value, where)
     if issubclass(kind, Enum):
         choices = [str(choice.value) for choice in kind]
@@ -71,13 +73,11 @@ def _value(kind: Any, value: Any, where: str) -> Any:
 def _object(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, Mapping):
         raise MismatchError(where, "must be a table with " + ", ".join(f.name for f in fields(kind)))
-    hints = typing.get_type_hints(kind)
     known = {f.name: f for f in fields(kind)}
     for key in value:
         if key not in known:
             raise MismatchError(f"{where}.{key}", "is not known, there are " + ", ".join(known))
     for field in known.values():
-        required = field.default is MISSING and field.default_factory is MISSING
-        if required and field.name not in value:
+        if field.required and field.name not in value:
             raise MismatchError(f"{where}.{field.name}", "is missing")
-    return kind(**{key: _value(hints[key], item, f"{where}.{key}") for key, item in value.items()})
+    return kind(**{key: _value(known[key].type, item, f"{where}.{key}") for key, item in value.items()})

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from llmctl import units
 from llmctl.catalogue.knowledge import Knowledge, Task
@@ -66,8 +67,7 @@ class Obstacle(StrEnum):
     SPEED = "speed"
 
 
-@dataclass(frozen=True, slots=True)
-class Miss:
+class Miss(Struct, frozen=True):
     """A candidate that can't be had. ``gap`` is how far off it is, as a share of what there is or was asked for;
     ``device`` where memory is short."""
 
@@ -78,8 +78,7 @@ class Miss:
     device: str | None = None
 
 
-@dataclass(frozen=True)
-class Judge:
+class Judge(Struct, frozen=True, dict=True):
     """What all candidates of one plan are held against. Floors of ``want`` stand above those of its task. ``graded`` is
     what was found of models so far, whatever their quants."""
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields
 from functools import lru_cache
 from statistics import median
 from typing import Any, NamedTuple
@@ -275,4 +274,4 @@ def _kind(row: Row) -> tuple[object, ...]:
 
 def rates_of(row: type[Any]) -> tuple[str, ...]:
     """The names of a row's figures."""
-    return tuple(one.name for one in fields(row) if one.name.endswith("_per_s"))
+    return tuple(name for name in row.__struct_fields__ if name.endswith("_per_s"))

@@ -7,10 +7,12 @@ data folder. What other tools keep in places of their own is found there, and ne
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llmctl import paths
 from llmctl.errors import LlmctlError, UsageError
@@ -32,8 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Owner", "Progress", "Store", "Stored", "Unfinished"]
 
 
-@dataclass(frozen=True, slots=True)
-class Unfinished:
+class Unfinished(Struct, frozen=True):
     """A download that was broken off. ``name`` is the repository's; ``idle_s`` how long nobody has written to it."""
 
     path: Path

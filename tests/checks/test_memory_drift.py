@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from llmctl.checks.memory_drift import checks
 from llmctl.engine.history import Figures, Forecast, Run
@@ -16,7 +15,7 @@ GPU = replace(RUN, model="big", gpu_layers=33, predicted=Forecast(GB, 8 * GB, 50
 
 
 def took(anonymous: int | None, device: int | None = None, run: Run = RUN, **changed: object) -> Run:
-    return replace(run, measured=Figures(anonymous, device, 50.0, 900.0, None), **changed)  # type: ignore[arg-type]
+    return replace(run, measured=Figures(anonymous, device, 50.0, 900.0, None), **changed)
 
 
 def planned(size: int, taken: int, **changed: object) -> Run:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 
 from llmctl.engine.llama_cpp.loading import EXPERTS, KV_TYPES, adjusted
 from llmctl.gguf.quant import QUANTS
+from llmctl.struct import asdict
 from llmctl.types.plan import KV_TYPES as OFFERED
 from llmctl.types.plan import Configuration
 from tests.fakes.gguf_file import Fill, llama_metadata, model_shape, write

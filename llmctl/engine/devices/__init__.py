@@ -9,8 +9,9 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from llmctl import catalogue, paths
 from llmctl.engine.devices import llama_server, pairing
@@ -24,6 +25,7 @@ from llmctl.planner import kernel_rows
 from llmctl.probe import cpu as processor
 from llmctl.probe import probe
 from llmctl.probe.stopwatch import Stopwatch
+from llmctl.struct import asdict
 from llmctl.types.machine import Accelerator, AcceleratorKind, EngineDevice, EngineInfo, Kernels, Machine, Memory
 
 NAME = "llama-cpp-python"

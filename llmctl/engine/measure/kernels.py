@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from llmctl.errors import EngineError
 from llmctl.files import measured_cache
 from llmctl.files.decode import MismatchError, decode
 from llmctl.host import Host
 from llmctl.planner import kernel_rows
+from llmctl.struct import asdict
 from llmctl.types.machine import Accelerator, Cpu, EngineInfo, Kernels, Machine
 
 SUBJECT = "kernels"

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import tomli
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llmctl import units
 from llmctl.errors import ConfigError
@@ -31,8 +32,7 @@ PCI_VENDORS: Mapping[str, str] = {"NVIDIA": "10de", "AMD": "1002", "Intel": "808
 LEAST_OF_SOLD, MOST_OF_SOLD = 0.88, 1.03
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(Struct, frozen=True):
     """One line. ``kind`` is None for a board or a memory system. ``memory_bytes`` are the sizes it is sold in, empty
     where it has none of its own; ``bandwidth_bytes_per_s`` is None where it is the machine's memory's. ``flop_per_s``:
     dense f16 summed in f32, see the file. ``keys`` are its names in the form that ``matching`` compares.
