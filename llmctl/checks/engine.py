@@ -52,7 +52,7 @@ def checks(machine: Machine, engines: Sequence[EngineInfo], here: Installed) -> 
 
 
 def _broken(machine: Machine, engines: Sequence[EngineInfo], here: Installed) -> Check:
-    why = next((one.why for one in engines if one.name == NAME and one.why), "no engine is installed")
+    why = next((engine.why for engine in engines if engine.why), "no engine is installed")
     remedy = remedies.remedy(why, machine, here)
     message = f"nothing can run here: {why}"
     return Check("engine", Status.FAIL, _needing(message, remedy), remedy.command if remedy else REINSTALL)
