@@ -10,7 +10,7 @@ from llmctl.types.machine import Accelerator
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class DeviceFactors:
     """Devices that do better or worse than others of their backend: those whose compute capability, architecture, kind
     or vendor is one of ``these``, or whose name has one of them in it. Factors on their rates."""
 
@@ -38,7 +38,7 @@ class Backend:
     prefill_flop_per_s: float
     prefill_flop_per_byte: float
     flash_prefill_share: float
-    kinds: tuple[Kind, ...]
+    factors: tuple[DeviceFactors, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def read_devices(table: Table) -> DeviceConstants:
     for name, one in table.table("backend").named_tables().items():
         kinds = []
         for kind in one.tables("kind"):
-            kinds.append(Kind(kind.texts("these"), kind.number("decode"), kind.number("prefill")))
+            kinds.append(DeviceFactors(kind.texts("these"), kind.number("decode"), kind.number("prefill")))
             kind.end()
         backends[name] = Backend(
             one.number("share"),

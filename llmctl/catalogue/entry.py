@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from llmctl.catalogue import openness
 from llmctl.catalogue.schema import Table
-from llmctl.gguf.quant import QUANT_BY_NAME
+from llmctl.gguf.quant import WEIGHT_TYPE_BY_NAME
 from llmctl.types.model import (
     Artifact,
     Evidence,
@@ -133,7 +133,7 @@ def shape(table: Table, context: int) -> Shape:
 def artifact(table: Table) -> Artifact:
     """A file without ``bytes`` is one whose size nobody stated: what its tensors weigh is derived."""
     types, expert_types = table.counts("types"), table.counts("expert_types")
-    table.check(bool(types) and types.keys() <= QUANT_BY_NAME.keys(), "types", "bytes by ggml weight type")
+    table.check(bool(types) and types.keys() <= WEIGHT_TYPE_BY_NAME.keys(), "types", "bytes by ggml weight type")
     table.check(
         all(expert_types[name] <= types.get(name, 0) for name in expert_types), "expert_types", "a part of types"
     )

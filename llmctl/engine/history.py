@@ -21,9 +21,9 @@ from llmctl.errors import ResourceError
 from llmctl.files.decode import MismatchError, decode
 from llmctl.host import Host
 from llmctl.probe import cpu as processor
-from llmctl.types.pace import Pace
 from llmctl.types.past import PastRun
 from llmctl.types.plan import CPU, Fit
+from llmctl.types.speed_model import SpeedModel
 
 if TYPE_CHECKING:
     from llmctl.engine.worker_process import Engine
@@ -42,7 +42,7 @@ IMPLAUSIBLE = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Forecast:
+class PredictedRun:
     """What was predicted of a run: ``anonymous_bytes`` must fit into the machine's own memory, ``device_bytes`` into
     that of all devices together; their sum is the plan's ``must_fit_bytes``. The rates are those for this very prompt
     and answer, without what was learned from earlier runs; None where it is not known how long they were."""
@@ -54,7 +54,7 @@ class Forecast:
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class MeasuredRun:
     """The same, measured (types.answer.Measured); None is unknown. ``preempted_per_s`` is how often other programs took
     a core away, for each second that a core computed."""
 
@@ -89,8 +89,8 @@ class Run:
     prefill_tokens: int | None
     completion_tokens: int | None
     load_s: float
-    predicted: Forecast
-    measured: Figures
+    predicted: PredictedRun
+    measured: MeasuredRun
 
 
 def run_of(
@@ -125,18 +125,18 @@ def run_of(
         prefill_tokens=finished.prefill_tokens,
         completion_tokens=usage.completion_tokens,
         load_s=engine.load_s,
-        predicted=Forecast(fit.memory.must_fit_bytes - on_devices, on_devices, *_rates(fit.untaught, finished)),
-        measured=Figures(
+        predicted=PredictedRun(fit.memory.must_fit_bytes - on_devices, on_devices, *_rates(fit.uncorrected, finished)),
+        measured=MeasuredRun(
             memory.anonymous_bytes, memory.device_bytes, decode_tok_s, prefill_tok_s, finished.preempted_per_s
         ),
     )
 
 
-def _rates(pace: Pace, finished: Finished) -> tuple[float | None, float | None]:
+def _rates(speed_model: SpeedModel, finished: Finished) -> tuple[float | None, float | None]:
     """Of decoding, with as many tokens before each as there were on average, and of prefill."""
     prompt, answer, computed = finished.usage.prompt_tokens, finished.usage.completion_tokens, finished.prefill_tokens
-    decode = None if prompt is None or answer is None else pace.decode_tok_s(prompt + answer / 2)
-    prefill = None if prompt is None or not computed else pace.prefill_tok_s(computed, max(0, prompt - computed))
+    decode = None if prompt is None or answer is None else speed_model.decode_tok_s(prompt + answer / 2)
+    prefill = None if prompt is None or not computed else speed_model.prefill_tok_s(computed, max(0, prompt - computed))
     return decode, prefill
 
 
@@ -165,7 +165,7 @@ def past(runs: Iterable[Run], build: str) -> tuple[PastRun, ...]:
 
 
 def _taught(
-    run: Run, tokens: int | None, least: int, rate: Callable[[Forecast | Figures], float | None]
+    run: Run, tokens: int | None, least: int, rate: Callable[[PredictedRun | MeasuredRun], float | None]
 ) -> float | None:
     """Measured over predicted; None where it says nothing."""
     measured, predicted = rate(run.measured), rate(run.predicted)

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from math import prod
 
-from llmctl.gguf.quant import QUANT_BY_NAME
+from llmctl.gguf.quant import WEIGHT_TYPE_BY_NAME
 from llmctl.gguf.shape import BLOCK, EXPERTS, OUTPUT_HEAD, TOKEN_TABLE, weights
 from llmctl.types.header import Header, Tensor
 from llmctl.types.model import Weights
@@ -107,7 +107,7 @@ def base_type(label: str) -> str | None:
     """The type that most of a file of that label is stored in: ``Q4_K`` of ``UD-Q4_K_XL``. None for an unknown one."""
     name = label.removeprefix(DYNAMIC).upper()
     for one in (name, re.sub(r"_(X{0,2}[SML]|NL)$", "", name)):
-        if (known := LABELS.get(one, one)) in QUANT_BY_NAME:
+        if (known := LABELS.get(one, one)) in WEIGHT_TYPE_BY_NAME:
             return known
     return None
 
@@ -142,7 +142,7 @@ def _is_kept(tensor: Tensor) -> bool:
 
 def _as(tensor: Tensor, name: str) -> Tensor:
     for one in (name, FALLBACKS.get(name, "F16"), "F16"):
-        quant = QUANT_BY_NAME[one]
+        quant = WEIGHT_TYPE_BY_NAME[one]
         if tensor.shape[0] % quant.block_length == 0:
             break
     return replace(tensor, type=one, nbytes=prod(tensor.shape) // quant.block_length * quant.block_bytes)

@@ -13,7 +13,7 @@ from math import inf
 
 from llmctl.errors import IntegrityError
 from llmctl.gguf.kind import WITHOUT_TOKENIZER
-from llmctl.gguf.layers import RECURRENCES, Figures, State
+from llmctl.gguf.layers import RECURRENCES, Figures, StateKind
 from llmctl.gguf.shape import BLOCK, TOKEN_TABLE
 from llmctl.types.header import Header
 
@@ -26,7 +26,7 @@ TURNS_WHOLE_HEADS = frozenset({"deci", "falcon", "llama", "llama-embed"})
 
 MAY_HAVE_EMPTY_LAYERS = frozenset({"deci"})
 MAY_LACK_EXPERTS_USED = frozenset({"hunyuan-dense", "hunyuan_vl"})  # one expert counts as none there
-WITHOUT_EPSILON = frozenset(name for name, rule in RECURRENCES.items() if rule.state is State.WKV)
+WITHOUT_EPSILON = frozenset(name for name, rule in RECURRENCES.items() if rule.state is StateKind.WKV)
 
 
 def require_sound(header: Header) -> None:

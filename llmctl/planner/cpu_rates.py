@@ -8,7 +8,7 @@ from itertools import pairwise
 from statistics import median
 
 from llmctl.catalogue.speed_constants import SpeedConstants
-from llmctl.planner.kernel_rows import Measured, completed, measured, scaling
+from llmctl.planner.kernel_rows import KernelFigures, completed, measured, scaling
 from llmctl.planner.memory import bits
 from llmctl.planner.processor import figures_basis, modelled
 from llmctl.planner.rates import COMPLETED, Rates
@@ -99,7 +99,7 @@ def _measured(machine: Machine, settings: CpuSettings, constants: SpeedConstants
     )
 
 
-def _in_part(machine: Machine, here: Measured, constants: SpeedConstants) -> str:
+def _in_part(machine: Machine, here: KernelFigures, constants: SpeedConstants) -> str:
     """The range of what was estimated: from the kernels that were measured, or from figures alone."""
     return COMPLETED if any(one.group == "matrices" for one in here.certain) else figures_basis(machine, constants)
 

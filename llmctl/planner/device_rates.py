@@ -20,7 +20,7 @@ def device_rates(device: Accelerator, flash_attention: bool, constants: SpeedCon
     its own, the slowest there is; of an unknown bandwidth, the slowest in use."""
     of_devices = constants.devices
     known = backend_of(device, of_devices)
-    kinds = [kind for kind in known.kinds if kind.has(device)]
+    kinds = [kind for kind in known.factors if kind.has(device)]
     flow = device.bandwidth_bytes_per_s or constants.unknown_device_bytes_per_s
     stream = known.share * flow * prod(kind.decode for kind in kinds)
     flop = known.prefill_flop_per_byte * flow

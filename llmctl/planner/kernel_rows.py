@@ -58,7 +58,7 @@ class Figure(NamedTuple):
 Figures = Mapping[Figure, float]
 
 
-class Measured(NamedTuple):
+class KernelFigures(NamedTuple):
     """``certain`` figures are those that undisturbed passes stand for, ``bounds`` are what there was at least: 0 where
     there was no pass."""
 
@@ -84,11 +84,11 @@ def joined(old: Kernels, new: Kernels) -> Kernels:
     for one in (measured(old), measured(new)):
         for into, figures in ((certain, one.certain), (bounds, one.bounds)):
             into |= {figure: max(value, into.get(figure, 0.0)) for figure, value in figures.items()}
-    return Measured(certain, bounds).kernels()
+    return KernelFigures(certain, bounds).kernels()
 
 
 @lru_cache(maxsize=8)  # a plan asks for those of one machine some hundred times
-def measured(kernels: Kernels) -> Measured:
+def measured(kernels: Kernels) -> KernelFigures:
     """The figures of ``kernels``. A rate that is zero is a bound that says nothing. Several threads that were slower
     than one were disturbed: no product is like that on an idle machine. Where most of those that can be compared were,
     so were the rest with so many threads."""
@@ -103,7 +103,7 @@ def measured(kernels: Kernels) -> Measured:
                     into[figure] = max(value, into.get(figure, 0.0))
     for figure in _implausible(certain, {**bounds, **certain}):
         bounds[figure] = max(certain.pop(figure), bounds.get(figure, 0.0))
-    return Measured(certain, bounds)
+    return KernelFigures(certain, bounds)
 
 
 def _implausible(certain: Figures, all_figures: Figures) -> set[Figure]:
@@ -130,7 +130,7 @@ def completed(machine: Machine, constants: SpeedConstants, counts: Iterable[int]
     kinds = {(one.group, one.kind): None for one in (*here.certain, *here.bounds)}
     kinds |= dict.fromkeys(_left_out(machine, reference))
     if knows_processor(machine, constants) and _much_disturbed(here, kinds, usable):
-        here = Measured({}, {**here.bounds, **here.certain})
+        here = KernelFigures({}, {**here.bounds, **here.certain})
     estimates = Estimates(machine, here, constants)
     rows: dict[str, list[Any]] = {group: [] for group in ROWS}
     for group, kind in kinds:
@@ -139,7 +139,7 @@ def completed(machine: Machine, constants: SpeedConstants, counts: Iterable[int]
     return Kernels(**{group: tuple(made) for group, made in rows.items()})
 
 
-def _much_disturbed(here: Measured, kinds: Iterable[tuple[str, tuple[object, ...]]], usable: int) -> bool:
+def _much_disturbed(here: KernelFigures, kinds: Iterable[tuple[str, tuple[object, ...]]], usable: int) -> bool:
     wanted = sum(len(rates_of(ROWS[group])) for group, _ in kinds)
     return sum(one.threads == usable for one in here.certain) < (1 - MOST_UNCERTAIN) * wanted
 
@@ -158,7 +158,7 @@ def scaling(certain: Figures, rate: str, usual: int) -> dict[int, float]:
 class Estimates:
     """What figures of one machine are, or are likely to be."""
 
-    def __init__(self, machine: Machine, here: Measured, constants: SpeedConstants) -> None:
+    def __init__(self, machine: Machine, here: KernelFigures, constants: SpeedConstants) -> None:
         self.machine, self.here, self.constants = machine, here, constants
         self.reference = measured(constants.reference).certain
         self._usual = max(one.threads for one in self.reference)

@@ -38,7 +38,7 @@ class Factors:
 
 
 @dataclass(frozen=True, slots=True)
-class Lessons:
+class Corrections:
     """What the runs teach, the oldest first: those of a file by its name and size and by its sha256; ``devices`` by
     whether layers were on a GPU."""
 
@@ -53,9 +53,9 @@ class Lessons:
         own = [run for run in self._of(candidate) if (run.gpu_layers > 0) == on_device]
         alike = [run for run in own if _settings(run) == _asked(settings, threads)]
         factors = _factors(alike or own, self.devices.get(on_device, Factors()))
-        pace = told.pace.faster(factors.decode, factors.prefill)
+        speed_model = told.speed_model.faster(factors.decode, factors.prefill)
         if not _decode(alike):
-            return replace(told, pace=pace)
+            return replace(told, speed_model=speed_model)
         half, prefill_half = _apart(_decode(alike), factors.decode), _apart(_prefill(alike), factors.prefill)
         narrower = Range(
             low=max(told.range.low, 1 - half),
@@ -63,7 +63,7 @@ class Lessons:
             prefill_low=max(told.range.prefill_low, 1 - prefill_half),
             prefill_high=min(told.range.prefill_high, 1 + prefill_half),
         )
-        return Forecast(pace, Basis.MEASURED, narrower)
+        return Forecast(speed_model, Basis.MEASURED, narrower)
 
     def load_s(self, candidate: Candidate, size_bytes: int) -> float | None:
         """Seconds until the engine answers: as for the last runs of this file, else in proportion to those of files
@@ -86,14 +86,14 @@ class Lessons:
         return [*(run for run in named if run.sha256 is None), *self.by_sum.get(source.sha256, ())]
 
 
-def lessons(past: Sequence[PastRun]) -> Lessons:
+def corrections(past: Sequence[PastRun]) -> Corrections:
     """What there is to learn, worked out once for all candidates."""
     devices = {}
     for on_device in (False, True):
         each = list(_grouped((run for run in past if (run.gpu_layers > 0) == on_device), _file).values())
         if each:
             devices[on_device] = Factors(_shrunk(map(_decode, each)), _shrunk(map(_prefill, each)))
-    return Lessons(past, _grouped(past, _file), _grouped(past, lambda run: run.sha256), devices)
+    return Corrections(past, _grouped(past, _file), _grouped(past, lambda run: run.sha256), devices)
 
 
 def _grouped(past: Iterable[PastRun], key: Callable[[PastRun], object]) -> dict[object, list[PastRun]]:

@@ -13,7 +13,7 @@ from functools import cached_property
 from itertools import accumulate
 
 from llmctl.gguf.layers import ENCODERS
-from llmctl.gguf.quant import QUANT_BY_NAME
+from llmctl.gguf.quant import WEIGHT_TYPE_BY_NAME
 from llmctl.planner.compute import compressed_cells, flash, padded_cells, windowed_cells
 from llmctl.types.machine import Machine
 from llmctl.types.model import Layer, Shape, Weights
@@ -60,7 +60,7 @@ def compressed_elements(shape: Shape, configuration: Configuration) -> int:
 def element_bytes(kv_type: str, elements: int) -> int:
     """Bytes of so many elements of a cache; ``kv_type`` of KV_TYPES. A quantized row is a whole number of ggml's
     blocks: q8_0 takes 34 bytes for 32 elements, q4_0 takes 18."""
-    quant = QUANT_BY_NAME[kv_type.upper()]
+    quant = WEIGHT_TYPE_BY_NAME[kv_type.upper()]
     return elements * quant.block_bytes // quant.block_length
 
 
@@ -68,7 +68,7 @@ def quantizable(shape: Shape) -> bool:
     """Whether llama.cpp can keep this model's cache in a quantized type: a head's key and value must be whole blocks.
     Source: the checks in llama_init_from_model, src/llama-context.cpp. Where the lengths aren't known they are taken
     to be; no model of today's has others."""
-    block = QUANT_BY_NAME["Q8_0"].block_length
+    block = WEIGHT_TYPE_BY_NAME["Q8_0"].block_length
     return shape.key_length % block == 0 and shape.value_length % block == 0
 
 
@@ -115,7 +115,7 @@ def head_bytes(shape: Shape, weights: Weights) -> int:
 
 def bits(weight_type: str) -> float:
     """Bits per weight of a ggml type."""
-    return QUANT_BY_NAME[weight_type].bits_per_weight
+    return WEIGHT_TYPE_BY_NAME[weight_type].bits_per_weight
 
 
 def margin_bytes(available_bytes: int) -> int:

@@ -36,7 +36,7 @@ class Reasons:
         self,
         candidate: Candidate,
         placement: Placement,
-        pace: Speed,
+        speed: Speed,
         thinking: bool,
         tried: Sequence[Tried],
         told: Grade | None,
@@ -77,17 +77,17 @@ class Reasons:
             apart = f"{100 * placement.memory.disagreement:.0f} % {'less' if takes > formulas else 'more'}"
             yield f"the engine takes {units.size(takes)}, by our formulas it would be {apart}"
         prompt = self.want.prompt_tokens or self.task.prompt_tokens
-        loads = "" if pace.load_s is None else f", once it is loaded, which takes {units.seconds(pace.load_s)}"
+        loads = "" if speed.load_s is None else f", once it is loaded, which takes {units.seconds(speed.load_s)}"
         begins = "the answer to a prompt of {:,} tokens begins after" if self.task.writes else "{:,} tokens are read in"
-        yield f"{begins.format(prompt)} {units.seconds(pace.first_token_s)}{loads}"
+        yield f"{begins.format(prompt)} {units.seconds(speed.first_token_s)}{loads}"
         if thinking:
             yield f"thinks before it answers, usually some {self.task.thinking_tokens:,} tokens: counted in its time"
-        yield self._basis(placement, pace)
+        yield self._basis(placement, speed)
 
-    def _basis(self, placement: Placement, pace: Speed) -> str:
-        if pace.basis is Basis.MEASURED:
+    def _basis(self, placement: Placement, speed: Speed) -> str:
+        if speed.basis is Basis.MEASURED:
             return "speed is measured: it ran here with these settings"
-        if pace.basis is Basis.CALIBRATED:
+        if speed.basis is Basis.CALIBRATED:
             return "speed is calibrated: the engine's kernels were measured here"
         if placement.accelerator is None and self.machine.kernels is not None:
             return (

@@ -31,8 +31,8 @@ from llmctl.planner.rates import Rates
 from llmctl.planner.streamed import active_bytes, active_expert_bytes, cell_bytes, cell_flop
 from llmctl.types.machine import Machine
 from llmctl.types.model import Shape, Weights
-from llmctl.types.pace import Pace
 from llmctl.types.plan import Basis, Configuration, Speed
+from llmctl.types.speed_model import SpeedModel
 
 Threads = tuple[int, int]
 """Those of decoding and those of prefill."""
@@ -40,15 +40,15 @@ Threads = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """``pace`` on its ``basis``. What is measured should lie within ``range`` of it four times in five."""
+    """``speed_model`` on its ``basis``. What is measured should lie within ``range`` of it four times in five."""
 
-    pace: Pace
+    speed_model: SpeedModel
     basis: Basis
     range: Range
 
     def at(self, prompt_tokens: int, depth: float) -> Speed:
         """Prefill and first token of a prompt of so many tokens, decoding with ``depth`` tokens before it."""
-        decode, prefill = self.pace.decode_tok_s(depth), self.pace.prefill_tok_s(prompt_tokens)
+        decode, prefill = self.speed_model.decode_tok_s(depth), self.speed_model.prefill_tok_s(prompt_tokens)
         return Speed(
             decode_tok_s=decode,
             decode_low_tok_s=decode * self.range.low,
@@ -56,7 +56,7 @@ class Forecast:
             prefill_tok_s=prefill,
             prefill_low_tok_s=prefill * self.range.prefill_low,
             prefill_high_tok_s=prefill * self.range.prefill_high,
-            first_token_s=self.pace.prefill_s(prompt_tokens) + self.pace.decode_s(prompt_tokens),
+            first_token_s=self.speed_model.prefill_s(prompt_tokens) + self.speed_model.decode_s(prompt_tokens),
             basis=self.basis,
         )
 
@@ -108,7 +108,7 @@ class Forecaster:
             size = part.dense * sum(body.values()) + part.experts * unused * sum(experts.values())
             return rates.batch_tokens * products + size / copied_bytes_per_s
 
-        told = Pace(
+        told = SpeedModel(
             token_s=placement.parts[0].dense * (shape.n_vocab or 0) * constants.vocabulary_s
             + sum(token_s(rates, part) for rates, part in parts),
             cell_s=cell_s(full_bytes, full_flop),

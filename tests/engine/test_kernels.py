@@ -238,10 +238,11 @@ class Bench:
             trial.best_s = min(trial.best_s, 1.0 / self.passes)
 
 
-def trials(_: Bench, weight_types: list[str], threads: list[int], __: Any) -> list[microbench.Row]:
+def trials(_: Bench, weight_types: list[str], threads: list[int], __: Any) -> list[microbench.TimedKernel]:
     about = [{"weight_type": name, "repacked": False, "threads": threads[0]} for name in weight_types]
     return [
-        microbench.Row("matrices", one, {"decode_bytes_per_s": Trial([one["weight_type"]], 1000, 1)}) for one in about
+        microbench.TimedKernel("matrices", one, {"decode_bytes_per_s": Trial([one["weight_type"]], 1000, 1)})
+        for one in about
     ]
 
 

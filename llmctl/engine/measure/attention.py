@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmctl.engine.measure.ggml import TYPES
-from llmctl.engine.measure.workbench import Place, Trial, Workbench
+from llmctl.engine.measure.workbench import Buffer, Trial, Workbench
 
 HEAD = 128  # elements of a key, and of a value
 CELLS = 1024  # tokens in the cache
@@ -18,7 +18,7 @@ SCALE = HEAD**-0.5
 
 
 def attending(
-    bench: Workbench, scratch: Place, kv_type: str, *, flash: bool, threads: int, sharing: int, tokens: int
+    bench: Workbench, scratch: Buffer, kv_type: str, *, flash: bool, threads: int, sharing: int, tokens: int
 ) -> Trial:
     """Attention of ``tokens`` at once with ``sharing`` heads of queries to each of keys and values.
 

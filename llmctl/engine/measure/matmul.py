@@ -7,7 +7,7 @@ import ctypes
 from typing import Any
 
 from llmctl.engine.measure.ggml import TYPES
-from llmctl.engine.measure.workbench import Place, Trial, Workbench
+from llmctl.engine.measure.workbench import Buffer, Trial, Workbench
 
 WIDTH = 2048  # elements in a row: the embedding of a model of one to three billion parameters
 DECODE_ROWS = 8192
@@ -41,7 +41,7 @@ def repacked_layout(bench: Workbench, weight_type: str) -> Any | None:
         context = bench.context()
         weights = ggml.new_tensor_2d(context, TYPES[weight_type], WIDTH, PREFILL_ROWS)
         vector = ggml.new_tensor_2d(context, TYPES["F32"], WIDTH, 1)
-        place = Place(ggml, layout, ggml.backend_buft_get_alloc_size(layout, weights))
+        place = Buffer(ggml, layout, ggml.backend_buft_get_alloc_size(layout, weights))
         product = ggml.mul_mat(context, place.put(weights), vector)
         supported = ggml.backend_dev_supports_op(ggml.cpu(), product)
         ggml.backend_buffer_free(place.buffer)
@@ -52,7 +52,7 @@ def repacked_layout(bench: Workbench, weight_type: str) -> Any | None:
 
 
 def products(
-    bench: Workbench, scratch: Place, weight_type: str, layout: Any, threads: int, *, prefill_matrices: int = 1
+    bench: Workbench, scratch: Buffer, weight_type: str, layout: Any, threads: int, *, prefill_matrices: int = 1
 ) -> tuple[Trial, Trial]:
     """Decoding: one vector through matrices of DECODE_ROWS, one after the other through the whole working set; its
     amount is bytes of weights. Prefill: PREFILL_COLUMNS vectors through as many matrices as it takes to keep the device
@@ -85,11 +85,11 @@ def products(
 
 
 def routed_products(
-    bench: Workbench, scratch: Place, weight_type: str, layout: Any, threads: int
+    bench: Workbench, scratch: Buffer, weight_type: str, layout: Any, threads: int
 ) -> tuple[Trial, Trial]:
     """The same with EXPERTS_USED of EXPERTS matrices for each vector, others in each pass."""
     ggml, place = bench.ggml, bench.weights(layout)
-    choices = Place(ggml, bench.plain, CHOICES_BYTES)  # the only data that matter, so nothing else is put there
+    choices = Buffer(ggml, bench.plain, CHOICES_BYTES)  # the only data that matter, so nothing else is put there
 
     def experts(context: Any) -> Any:
         return place.put(ggml.new_tensor_3d(context, TYPES[weight_type], WIDTH, EXPERT_ROWS, EXPERTS))

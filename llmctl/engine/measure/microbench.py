@@ -16,7 +16,7 @@ from llmctl import child
 from llmctl.engine.measure.attention import PREFILL_TOKENS, SHARING, attending
 from llmctl.engine.measure.ggml import TYPES
 from llmctl.engine.measure.matmul import PREFILL_COLUMNS, WIDTH, products, repacked_layout, routed_products, supported
-from llmctl.engine.measure.workbench import Place, Trial, Workbench
+from llmctl.engine.measure.workbench import Buffer, Trial, Workbench
 
 THREADS_TYPES = ("Q4_K", "Q8_0")  # what other numbers of threads are tried with
 ROUTED_TYPES = ("Q4_K",)
@@ -28,7 +28,7 @@ LONGEST = 2.0  # times the budget, while passes are disturbed
 
 
 @dataclass(frozen=True)
-class Row:
+class TimedKernel:
     """A line of the answer: ``fields`` that say what is timed, and the trials that fill the others."""
 
     group: str
@@ -81,7 +81,7 @@ def measure(question: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     return {group: [row.document() for row in rows if row.group == group] for group in groups}
 
 
-def _round(bench: Workbench, rows: Sequence[Row], time_left: Callable[[], bool]) -> None:
+def _round(bench: Workbench, rows: Sequence[TimedKernel], time_left: Callable[[], bool]) -> None:
     """One pass of everything, as far as there is time."""
     for row in rows:
         for trial in row.trials.values():
@@ -92,7 +92,7 @@ def _round(bench: Workbench, rows: Sequence[Row], time_left: Callable[[], bool])
 
 def _rows(
     bench: Workbench, weight_types: Sequence[str], threads: Sequence[int], known: Sequence[Mapping[str, Any]]
-) -> Iterator[Row]:
+) -> Iterator[TimedKernel]:
     scratch, usual = bench.scratch(), threads[0]
 
     def wanted(group: str, fields: Mapping[str, Any]) -> bool:
@@ -112,15 +112,15 @@ def _rows(
     for kv_type, flash in CACHES:
         fields = {"kv_type": kv_type.lower(), "flash": flash, "threads": usual}
         if wanted("attention", fields):
-            yield Row("attention", fields, _attention(bench, scratch, kv_type, flash, usual))
+            yield TimedKernel("attention", fields, _attention(bench, scratch, kv_type, flash, usual))
     for count in threads:
         if wanted("overheads", {"threads": count}):
             nodes = _additions(bench, scratch, count, tokens=1, count=NODES)
             elements = _additions(bench, scratch, count, tokens=PREFILL_COLUMNS, count=PASSES)
-            yield Row("overheads", {"threads": count}, {"nodes_per_s": nodes, "elements_per_s": elements})
+            yield TimedKernel("overheads", {"threads": count}, {"nodes_per_s": nodes, "elements_per_s": elements})
 
 
-def _device_rows(bench: Workbench, weight_types: Sequence[str]) -> Iterator[Row]:
+def _device_rows(bench: Workbench, weight_types: Sequence[str]) -> Iterator[TimedKernel]:
     scratch = bench.scratch()
     for weight_type in weight_types:
         if supported(bench, weight_type):
@@ -129,11 +129,11 @@ def _device_rows(bench: Workbench, weight_types: Sequence[str]) -> Iterator[Row]
             yield _row("matrices", about, *both)
 
 
-def _row(group: str, fields: Mapping[str, Any], decode: Trial, prefill: Trial) -> Row:
-    return Row(group, fields, {"decode_bytes_per_s": decode, "prefill_flop_per_s": prefill})
+def _row(group: str, fields: Mapping[str, Any], decode: Trial, prefill: Trial) -> TimedKernel:
+    return TimedKernel(group, fields, {"decode_bytes_per_s": decode, "prefill_flop_per_s": prefill})
 
 
-def _attention(bench: Workbench, scratch: Place, kv_type: str, flash: bool, threads: int) -> dict[str, Trial]:
+def _attention(bench: Workbench, scratch: Buffer, kv_type: str, flash: bool, threads: int) -> dict[str, Trial]:
     def trial(sharing: int, tokens: int) -> Trial:
         return attending(bench, scratch, kv_type, flash=flash, threads=threads, sharing=sharing, tokens=tokens)
 
@@ -144,7 +144,7 @@ def _attention(bench: Workbench, scratch: Place, kv_type: str, flash: bool, thre
     }
 
 
-def _additions(bench: Workbench, scratch: Place, threads: int, *, tokens: int, count: int) -> Trial:
+def _additions(bench: Workbench, scratch: Buffer, threads: int, *, tokens: int, count: int) -> Trial:
     """Additions one after the other, each of the sum so far: for one token they measure what it costs to begin an
     operation, and for the threads to wait for each other at its end."""
 

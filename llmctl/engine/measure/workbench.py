@@ -66,7 +66,7 @@ class Trial:
         return self.graphs[self.passes % len(self.graphs)]
 
 
-class Place:
+class Buffer:
     """A buffer whose room is given out from the front. What no longer fits begins again at the front: only time counts,
     and what lies there has been read long ago."""
 
@@ -103,7 +103,7 @@ class Workbench:
     def __init__(self, working_set_bytes: int, device: str | None = None) -> None:
         self.ggml = Ggml()
         self.working_set_bytes = working_set_bytes
-        self._weights: dict[Any, Place] = {}
+        self._weights: dict[Any, Buffer] = {}
         self.on_device = device is not None
         self._cores = Cores()
         if device is None:
@@ -115,14 +115,14 @@ class Workbench:
             self.backend, self._set_threads = self.ggml.backend_dev_init(self.device, None), _no_threads
             self.special, self.plain = [], self.ggml.backend_dev_buffer_type(self.device)
 
-    def weights(self, layout: Any) -> Place:
+    def weights(self, layout: Any) -> Buffer:
         if layout not in self._weights:
-            self._weights[layout] = Place(self.ggml, layout, self.working_set_bytes)
+            self._weights[layout] = Buffer(self.ggml, layout, self.working_set_bytes)
         return self._weights[layout]
 
-    def scratch(self, size_bytes: int = SCRATCH_BYTES) -> Place:
+    def scratch(self, size_bytes: int = SCRATCH_BYTES) -> Buffer:
         """Room for what operations read beside weights, and for what they write."""
-        return Place(self.ggml, self.plain, size_bytes, ACTIVATION_BYTE)
+        return Buffer(self.ggml, self.plain, size_bytes, ACTIVATION_BYTE)
 
     def context(self) -> Any:
         return self.ggml.init(InitParams(CONTEXT_BYTES, None, True))
