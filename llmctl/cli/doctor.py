@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from llmctl.types.finding import Check
     from llmctl.types.machine import Accelerator, EngineInfo, Machine
     from llmctl.types.model import Source
-    from llmctl.workspace.workspace import Shelf
+    from llmctl.workspace.situation import Shelf
 
 WIDTH = 80
 LABEL = 15
@@ -130,11 +130,11 @@ def _this_machine(out: Output, *, measure: bool, network: bool) -> Report:
     if network:
         from llmctl.hub.reachability import reach as ask
         from llmctl.types.machine import Network
-        from llmctl.workspace import workspace
+        from llmctl.workspace import situation
 
         out.note("Asking the model hub, and fetching a sample for two seconds …")
         with watch.part("network"):
-            loaded = workspace.shelf(out)
+            loaded = situation.shelf(out)
             reach = ask(loaded.settings, _sample(loaded))
         shown = replace(shown, network=Network(reach.wrong is None, reach.bytes_per_s))
     with watch.part("surroundings"):

@@ -15,7 +15,7 @@ from llmctl.shell import command
 
 if TYPE_CHECKING:
     from llmctl.workspace.fetch import Obtained
-    from llmctl.workspace.workspace import Shelf
+    from llmctl.workspace.situation import Shelf
 
 
 def pull(
@@ -66,7 +66,7 @@ def pull(
     Exit codes: 0 it is here, 2 usage, 3 no quant fits this machine, 4 no such model, 5 network, 6 a broken download,
     7 disk full, 9 the hub wants a token or a licence accepted.
     """
-    from llmctl.workspace import fetch, workspace
+    from llmctl.workspace import fetch, situation
 
     out = Output("pull", as_json=json, quiet=quiet)
     limit_bytes_per_s = None if limit_rate is None else _rate(limit_rate)
@@ -74,7 +74,7 @@ def pull(
         raise UsageError("--to and --from exclude each other", hint="llmctl pull --help")
     if name is None and origin is None:
         raise UsageError("NAME is missing: what is to be fetched?", hint="llmctl models list --all")
-    shelf = workspace.shelf(out, offline=offline)
+    shelf = situation.shelf(out, offline=offline)
     request = fetch.Request(out, shelf, revision, sha256.lower() if sha256 else None, limit_bytes_per_s, to)
     obtained = fetch.out_of(request, origin, name) if origin is not None else fetch.obtain(request, name or "")
     folder = None if to is None else _carried(out, shelf, obtained, to)

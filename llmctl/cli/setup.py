@@ -17,7 +17,7 @@ from llmctl.shell import command
 if TYPE_CHECKING:
     from llmctl.settings import Settings
     from llmctl.types.plan import Fit, Plan, Want
-    from llmctl.workspace.workspace import Situation
+    from llmctl.workspace.situation import Situation
 
 FIRST_QUESTION = "Why is the sky blue?"
 FIRST_ANSWER_TOKENS = 200  # enough to see that it works and how fast
@@ -43,15 +43,15 @@ def setup(
     """
     from llmctl.engine.measure.kernels import WEIGHT_TYPES
     from llmctl.types.plan import NoFit
-    from llmctl.workspace import workspace
+    from llmctl.workspace import situation
 
     out = Output("setup")
     if not (yes or out.interactive):
         raise UsageError("setup asks questions and there is no terminal", hint="llmctl setup --yes")
     out.note("1. Looking at this machine, and measuring how fast its memory feeds the engine (some seconds once).")
-    found = workspace.look(out, weight_types=WEIGHT_TYPES)
+    found = situation.look(out, weight_types=WEIGHT_TYPES)
     _machine(out, found)
-    wanted = workspace.want(found.settings, task=task)
+    wanted = situation.want(found.settings, task=task)
     planned = found.plan(found.candidates(None), wanted)
     if isinstance(planned, NoFit):
         raise NothingFitsError(planned.reason, hint="llmctl endpoint add NAME URL --model MODEL   a server of yours")

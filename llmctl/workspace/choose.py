@@ -16,7 +16,7 @@ from llmctl.types.model import Candidate, SourceKind
 from llmctl.types.plan import Fit, NoFit, Plan, Want
 from llmctl.workspace import plan
 from llmctl.workspace.fetcher import Fetcher
-from llmctl.workspace.workspace import Situation
+from llmctl.workspace.situation import Situation
 
 WITHOUT_WORDS: Mapping[str, str] = {"embed": "makes vectors", "rerank": "scores texts"}
 """task -> what a model for it does, which is no answer."""

@@ -20,10 +20,10 @@ from llmctl.store.carry import Label
 from llmctl.store.layout import COMMIT, Repository
 from llmctl.types.listener import Listener
 from llmctl.types.model import Source, SourceKind
-from llmctl.workspace import choose, workspace
+from llmctl.workspace import choose, situation
 from llmctl.workspace.fetcher import Fetcher
 from llmctl.workspace.reference import Address, HubModel, LocalFile
-from llmctl.workspace.workspace import Shelf
+from llmctl.workspace.situation import Shelf
 
 if TYPE_CHECKING:
     from llmctl.store.manifest import Bundle
@@ -172,8 +172,8 @@ def _chosen(request: Request, name: str) -> Candidate:
     candidates = request.shelf.candidates(name)
     if len(candidates) == 1:
         return candidates[0]
-    found = workspace.look(request.listener, before=request.shelf)
-    planned = found.plan(candidates, workspace.want(found.settings, explicit=True))
+    found = situation.look(request.listener, before=request.shelf)
+    planned = found.plan(candidates, situation.want(found.settings, explicit=True))
     if isinstance(planned, Plan):
         return planned.choice.candidate
     smallest = min(candidates, key=lambda one: one.artifact.bytes)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from llmctl.settings import Settings
     from llmctl.types.endpoint import Barred
     from llmctl.types.plan import Fit, NoFit, Want
-    from llmctl.workspace.workspace import Situation
+    from llmctl.workspace.situation import Situation
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Asked:
 
     def want(self, loaded: Settings, *, named: bool) -> Want:
         """What is wanted with these settings; ``named``: a model is."""
-        from llmctl.workspace import workspace
+        from llmctl.workspace import situation
 
-        wanted = workspace.want(loaded, task=self.task, context=self.context, threads=self.threads, explicit=named)
+        wanted = situation.want(loaded, task=self.task, context=self.context, threads=self.threads, explicit=named)
         return replace(wanted, prompt_tokens=self.prompt_tokens, answer_tokens=self.answer_tokens)
 
 
@@ -53,14 +53,14 @@ def local_run(listener: Listener, loaded: Settings, asked: Asked, *, yes: bool, 
     from llmctl.router.barred import barred
     from llmctl.router.route import first_allowed
     from llmctl.types.endpoint import Policy
-    from llmctl.workspace import choose, workspace
+    from llmctl.workspace import choose, situation
 
     name, named = asked.model or loaded.model, _named(loaded, asked)
     with _naming(named if asked.model is None else None):
-        shelf = workspace.shelf(listener, loaded=loaded)
+        shelf = situation.shelf(listener, loaded=loaded)
         # Measuring takes seconds: worth it before a download is chosen, not before what is here answers.
         at_hand = any(candidate.path for candidate in shelf.candidates(name))
-        found = workspace.look(listener, before=shelf, measure=not at_hand)
+        found = situation.look(listener, before=shelf, measure=not at_hand)
         wanted = _runnable(listener, found, asked, asked.want(loaded, named=name is not None))
         planned = choose.choose(found, name, wanted)
         server = first_allowed(loaded.policy, loaded.endpoints, local=local, offline=loaded.offline)

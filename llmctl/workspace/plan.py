@@ -16,7 +16,7 @@ from llmctl.host import Host
 from llmctl.types.machine import EngineInfo
 from llmctl.types.model import Candidate, SourceKind
 from llmctl.types.plan import Allocation, Configuration, MemoryBasis, NoFit, Plan, Rejected, Want
-from llmctl.workspace.workspace import Situation
+from llmctl.workspace.situation import Situation
 
 MOST_QUESTIONS = 3  # where the engine takes more than the formulas say, other settings are chosen, and asked about
 

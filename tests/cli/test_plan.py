@@ -14,7 +14,7 @@ from llmctl.cli import main
 from llmctl.cli.output import Output
 from llmctl.cli.plan.screen import BAR_WIDTH, WIDTH
 from llmctl.types.plan import Allocation
-from llmctl.workspace import plan, workspace
+from llmctl.workspace import plan, situation
 from tests.fakes import gguf_file
 from tests.fakes.gguf_file import Fill
 
@@ -312,7 +312,7 @@ def test_what_cannot_chat_has_to_be_asked_for(capsys: pytest.CaptureFixture[str]
     name = entry.split('id = "')[1].split('"')[0]
     made = before.replace(f'"{name}"', '"a-base"', 1) + 'tasks = ["embedding"]' + after.split("]", 1)[1]
     (folder / "mine.toml").write_text(f"{openness}[[model]]{made}", "utf-8")
-    shelf = workspace.shelf(Output("test"))
+    shelf = situation.shelf(Output("test"))
     assert not shelf.known.problems
     assert {one.model.id for one in shelf.candidates("a-base")} == {"a-base"}
     data = document(capsys, "--machine", "laptop-16gb")["data"]

@@ -16,8 +16,8 @@ from llmctl.cli.output import Output
 from llmctl.hub.headers import RANGE_BYTES
 from llmctl.transfer import retry
 from llmctl.types.model import Candidate, SourceKind
-from llmctl.workspace import remote_models, workspace
-from llmctl.workspace.workspace import Situation
+from llmctl.workspace import remote_models, situation
+from llmctl.workspace.situation import Situation
 from tests.fakes import gguf_file, projector
 from tests.fakes.gguf_file import Fill, Kind, Value
 from tests.fakes.hub import COMMIT, FakeHub
@@ -53,7 +53,7 @@ def hub(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Fak
 def shelf(hub: FakeHub) -> Situation:
     """Everything on a machine of its own."""
     out = Output("test")
-    made = workspace.shelf(out)
+    made = situation.shelf(out)
     return Situation(made.settings, made.known, made.store, out, EPYC, (), knowledge())
 
 

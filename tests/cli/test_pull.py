@@ -83,10 +83,10 @@ def test_json(hub: FakeHub, home: Path, capsys: pytest.CaptureFixture[str]) -> N
 def test_without_a_quant_the_planner_chooses(hub: FakeHub, capsys: pytest.CaptureFixture[str]) -> None:
     from llmctl.cli.output import Output
     from llmctl.types.plan import Plan
-    from llmctl.workspace import workspace
+    from llmctl.workspace import situation
 
-    found = workspace.look(Output("test"))
-    planned = found.plan(found.candidates("tiny"), workspace.want(found.settings))
+    found = situation.look(Output("test"))
+    planned = found.plan(found.candidates("tiny"), situation.want(found.settings))
     assert isinstance(planned, Plan)
     capsys.readouterr()
     assert main(["pull", "tiny"]) == 0

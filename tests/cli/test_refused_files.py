@@ -22,8 +22,8 @@ from llmctl.engine.llama_cpp.dry_run import refusal
 from llmctl.errors import IntegrityError, LlmctlError, UnsupportedFileError
 from llmctl.host import Host
 from llmctl.types.plan import Configuration, MemoryBasis, NoFit, Plan, Want
-from llmctl.workspace import plan, workspace
-from llmctl.workspace.workspace import Situation
+from llmctl.workspace import plan, situation
+from llmctl.workspace.situation import Situation
 from tests.fakes import gguf_file
 from tests.fakes.gguf_file import Fill, Kind, TensorSpec, Value
 
@@ -84,7 +84,7 @@ available_bytes = 30000000000
 
 @pytest.fixture
 def found() -> Situation:
-    return workspace.look(Output("test"), measure=False)
+    return situation.look(Output("test"), measure=False)
 
 
 def unpacked(name: str, folder: Path) -> Path:

@@ -166,7 +166,7 @@ def test_the_document_tells_of_a_full_disk_elsewhere(
     def full(*_: object) -> None:
         raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), "/models/x.gguf")
 
-    monkeypatch.setattr("llmctl.workspace.workspace.shelf", full)
+    monkeypatch.setattr("llmctl.workspace.situation.shelf", full)
     assert main(["models", "list", "--json"]) == ResourceError.exit_code
     error = json.loads(capsys.readouterr().out)["error"]
     assert error["message"] == "the disk is full: /models/x.gguf could not be written"

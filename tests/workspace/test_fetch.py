@@ -15,7 +15,7 @@ from llmctl import net
 from llmctl.cli import main
 from llmctl.cli.output import Output
 from llmctl.files.disk import LEAST_RESERVE_BYTES
-from llmctl.workspace import workspace
+from llmctl.workspace import situation
 from tests.fakes import command, other_tools
 from tests.fakes.gguf_file import Fill, TensorSpec, Value, model_shape, write, write_model
 from tests.fakes.hub import COMMIT, FakeHub
@@ -89,7 +89,7 @@ def test_the_hub_by_its_own_names_while_a_mirror_is_set(
     assert main(["pull", name]) == 0
     assert capsys.readouterr().out == f"{place(home, 'Q4_0')}\n"
     asked = len(hub.requests)
-    (held,) = workspace.shelf(Output("run")).candidates(name)  # what ``run -m`` takes
+    (held,) = situation.shelf(Output("run")).candidates(name)  # what ``run -m`` takes
     assert held.path == place(home, "Q4_0")
     assert len(hub.requests) == asked
 
@@ -104,7 +104,7 @@ def test_a_file_that_is_called_as_a_model_is_called(
     for name in (REPO, f"{REPO}:Q4_0", "tiny:Q4_0"):
         assert main(["pull", name]) == 0
         assert capsys.readouterr().out == f"{place(home, 'Q4_0')}\n"
-    shelf = workspace.shelf(Output("run"))
+    shelf = situation.shelf(Output("run"))
     assert [one.path for one in shelf.candidates("smollm2-135m-instruct")] == [None]  # not here; the file is
     for verb in ("pull", "plan", "bench"):
         assert main([verb, "model.bin"]) == 4

@@ -11,8 +11,8 @@ from llmctl import catalogue
 from llmctl.cli.output import Output
 from llmctl.planner.memory import margin_bytes
 from llmctl.types.plan import Allocation, Configuration, Fit, MemoryBasis, NoFit, Plan, Want
-from llmctl.workspace import plan, workspace
-from llmctl.workspace.workspace import Situation
+from llmctl.workspace import plan, situation
+from llmctl.workspace.situation import Situation
 from tests.fakes import gguf_file
 
 MIB = 1 << 20
@@ -21,7 +21,7 @@ WANT = Want(context=4096, explicit=True, min_tok_s=0)
 
 @pytest.fixture
 def found() -> Situation:
-    return workspace.look(Output("test"), measure=False)
+    return situation.look(Output("test"), measure=False)
 
 
 def choice(answer: Plan | NoFit) -> Fit:

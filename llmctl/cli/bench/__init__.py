@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from llmctl.engine.history import Run
     from llmctl.types.plan import Fit, Want
     from llmctl.workspace.bench import Row
-    from llmctl.workspace.workspace import Situation
+    from llmctl.workspace.situation import Situation
 
 DEPTHS = (0, 512, 2048, 8192, 32768)
 BUDGET_S = 120.0  # without --depths, deeper ones are left out that would take longer in all
@@ -65,14 +65,14 @@ def bench(
 
     Exit codes: 0, 2 usage, 3 nothing fits, 4 not on this machine, 8 the engine.
     """
-    from llmctl.workspace import workspace
+    from llmctl.workspace import situation
 
     out = Output("bench", as_json=json)
     asked = None if depths is None else _numbers(depths, "--depths", least=0)
     counts: Sequence[int | None] = [None] if threads is None else _numbers(threads, "--threads", least=1)
     if plot is not None and plot.suffix.lower() not in FORMATS:
         raise UsageError(f"--plot is {plot}, it must end in {' or '.join(FORMATS)}: what a chart can be written as")
-    found = workspace.look(out)
+    found = situation.look(out)
     most = found.machine.cpu.logical_cores
     if (count := max(one or 0 for one in counts)) > most > 0:
         raise UsageError(
@@ -81,7 +81,7 @@ def bench(
         )
     name = model or found.settings.model
     wanted = replace(
-        workspace.want(found.settings, explicit=name is not None), repack=repack, flash_attention=flash_attention
+        situation.want(found.settings, explicit=name is not None), repack=repack, flash_attention=flash_attention
     )
     fits = [_planned(found, name, wanted, asked, counts[0])]
     settings = fits[0].configuration  # the same for all numbers of threads

@@ -54,12 +54,12 @@ def list_(
 
     Reads files only, no weights. Exit codes: 0, 2 a filter without --all, 4 no model of the catalogue passes it.
     """
-    from llmctl.workspace import workspace
+    from llmctl.workspace import situation
 
     out = Output("models list", as_json=json)
     if (open_ or licence) and not everything:
         raise UsageError("--open and --licence filter the catalogue", hint="llmctl models list --all --open weights")
-    shelf = workspace.shelf(out)
+    shelf = situation.shelf(out)
     if everything:
         _all(out, _filtered(out, shelf.known.models, open_, licence), shelf.store)
         return

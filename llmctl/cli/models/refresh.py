@@ -50,11 +50,11 @@ def refresh(
     from llmctl import catalogue, paths, settings
     from llmctl.catalogue import overlay, refreshed
     from llmctl.workspace import refresh as hub
-    from llmctl.workspace import workspace
+    from llmctl.workspace import situation
 
     out = Output("models refresh", as_json=json)
     loaded = settings.load()
-    current = {model.id: model for model in workspace.known(out).models}
+    current = {model.id: model for model in situation.known(out).models}
     shipped = catalogue.load(paths.profiles_dir() / "models", paths.overlay_dir(), as_refreshed=False)
     wanted = shipped.models if name is None else (catalogue.find(shipped, name),)
     listed: dict[str, Any] = {}

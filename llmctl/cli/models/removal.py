@@ -43,10 +43,10 @@ def rm(
     Exit codes: 0 removed, or you said no, 2 nobody said yes, or it is another tool's, 4 no such model here, 7 it is
     being written, or can't be removed.
     """
-    from llmctl.workspace import inventory, workspace
+    from llmctl.workspace import inventory, situation
 
     out = Output("models rm", as_json=json)
-    shelf = workspace.shelf(out)
+    shelf = situation.shelf(out)
     items = shelf.items()
     meant = inventory.named(items, name)
     ours = [item for item in meant if not item.owner.foreign]
@@ -86,10 +86,10 @@ def prune(
     """
     from llmctl.store.layout import COMMIT
     from llmctl.types.model import SourceKind
-    from llmctl.workspace import workspace
+    from llmctl.workspace import situation
 
     out = Output("models prune", as_json=json)
-    shelf = workspace.shelf(out)
+    shelf = situation.shelf(out)
     sources = [artifact.source for model in shelf.known.models for artifact in model.artifacts]
     keep = {
         (source.repo or "", source.revision)

@@ -31,10 +31,10 @@ def search(
     """
     from llmctl.catalogue import search as catalogue_search
     from llmctl.store import Store
-    from llmctl.workspace import workspace
+    from llmctl.workspace import situation
 
     out = Output("models search", as_json=json)
-    known = workspace.known(out).models
+    known = situation.known(out).models
     found = catalogue_search.search(known, words)
     nearly = [] if found else catalogue_search.near(known, words)
     if not found and not nearly:

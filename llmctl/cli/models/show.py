@@ -35,10 +35,10 @@ def show(
     """
     from llmctl import catalogue
     from llmctl.store import Store
-    from llmctl.workspace import workspace
+    from llmctl.workspace import situation
 
     out = Output("models show", as_json=json)
-    known, find = workspace.known(out), Store().find
+    known, find = situation.known(out), Store().find
     model = catalogue.find(known, name)
     catalogue.candidates(known, name, find)  # or there is no such quant
     data = _document(model)

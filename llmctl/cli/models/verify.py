@@ -49,10 +49,10 @@ def verify(
     from llmctl.cli.progress import transfer_progress
     from llmctl.files.progress import shifted
     from llmctl.store.upkeep.verify import State
-    from llmctl.workspace import inventory, workspace
+    from llmctl.workspace import inventory, situation
 
     out = Output("models verify", as_json=json)
-    shelf = workspace.shelf(out)
+    shelf = situation.shelf(out)
     items = shelf.items() if name is None else inventory.named(shelf.items(), name)
     files = [(item, file) for item in items for file in item.files]
     total_bytes, done_bytes = sum(file.bytes for _, file in files), 0

@@ -150,7 +150,7 @@ def plan(
     from llmctl.errors import NothingFitsError
     from llmctl.types.plan import NoFit
     from llmctl.workspace import plan as engine_plan
-    from llmctl.workspace import projectors, workspace
+    from llmctl.workspace import projectors, situation
 
     out = Output("plan", as_json=json)
     allowed = None if max_download is None else asked.size("--max-download", max_download)
@@ -159,13 +159,13 @@ def plan(
         asked.check_language(lang)
     if plot is not None:
         asked.check_picture(plot)
-    there = workspace.shelf(out)
-    found = workspace.look(out, machine=_machine(out, machine, ram=ram, vram=vram, gpu=gpu), before=there)
+    there = situation.shelf(out)
+    found = situation.look(out, machine=_machine(out, machine, ram=ram, vram=vram, gpu=gpu), before=there)
     loaded, explicit = found.settings, model is not None
     candidates = found.candidates(model)
     if explicit:
         candidates = [projectors.with_projector(one) for one in candidates]
-    wanted = workspace.want(
+    wanted = situation.want(
         loaded,
         task=task or (_own_task(candidates) if explicit else None),
         context=context,
