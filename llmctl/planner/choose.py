@@ -99,8 +99,8 @@ def _plan(fits: Iterable[Fit], misses: Sequence[Miss], judge: Judge) -> Plan:
 
     def hoped(miss: Miss) -> tuple[bool, bool, float]:
         """What would be better comes first, the nearest of it; what memory alone would not make fast enough last."""
-        told = judge.grade(miss.candidate.model, miss.candidate.artifact, judge.thinks(miss.candidate))
-        return _in_vain(miss, slow), told is None or told.index <= best, miss.gap
+        grade = judge.grade(miss.candidate.model, miss.candidate.artifact, judge.thinks(miss.candidate))
+        return _in_vain(miss, slow), grade is None or grade.index <= best, miss.gap
 
     near = [miss.rejected for miss in sorted(misses, key=hoped) if miss.gap < FAR]
     far = [miss.rejected for miss in misses if miss.gap >= FAR]
@@ -109,12 +109,12 @@ def _plan(fits: Iterable[Fit], misses: Sequence[Miss], judge: Judge) -> Plan:
 
 def _slow(misses: Iterable[Miss]) -> Mapping[str, int]:
     """By model, the bytes of the smallest file that fits and misses a floor."""
-    found: dict[str, int] = {}
+    smallest: dict[str, int] = {}
     for miss in misses:
         if miss.obstacle is Obstacle.SPEED:
             model, size = miss.candidate.model.id, miss.candidate.artifact.bytes
-            found[model] = min(size, found.get(model, size))
-    return found
+            smallest[model] = min(size, smallest.get(model, size))
+    return smallest
 
 
 def _in_vain(miss: Miss, slow: Mapping[str, int]) -> bool:
@@ -242,7 +242,7 @@ def _limits(misses: Iterable[Miss], want: Want) -> list[str]:
         Obstacle.INSTALLED: "is on this machine",
     }
     broken = {miss.obstacle for miss in misses}
-    return [told for obstacle, told in words.items() if obstacle in broken]
+    return [sentence for obstacle, sentence in words.items() if obstacle in broken]
 
 
 def _order(candidate: Candidate) -> tuple[str, str, str]:

@@ -168,7 +168,7 @@ class Judge:
         placements = [configure(placer, want, contexts, engine) for want in wants]
         fitting = [placement for placement in placements if not placement.shortages]
         if not fitting:
-            return self._short(candidate, min(placements, key=lambda one: one.short_bytes))
+            return self._short(candidate, min(placements, key=lambda placement: placement.short_bytes))
         return self._fitted(candidate, fitting, download)
 
     def too_slow(self, fit: Fit) -> Miss | None:
@@ -276,21 +276,23 @@ class Judge:
             self._forecaster.forecast(model.shape, artifact.weights, placement, threads) for placement in placements
         ]
         forecasts = [
-            self.corrections.corrected(one, candidate, placement.configuration, threads)
-            for one, placement in zip(uncorrected, placements, strict=True)
+            self.corrections.corrected(forecast, candidate, placement.configuration, threads)
+            for forecast, placement in zip(uncorrected, placements, strict=True)
         ]
-        times = [one.speed_model.task_s(prompt, answer) for one in forecasts]
+        times = [forecast.speed_model.task_s(prompt, answer) for forecast in forecasts]
         depth = min(placements[0].configuration.context, prompt + answer / 2)
-        enough = [self._fast_enough(one.at(prompt, depth), one.speed_model, thinking) for one in forecasts]
-        chosen = best(list(zip(placements, times, enough, strict=True)))
-        placement, told = placements[chosen], forecasts[chosen]
-        size = artifact.source.bytes or artifact.weights.total_bytes
-        speed = told.at(prompt, depth, self.corrections.load_s(candidate, size))
-        tried = [
-            Tried(one.configuration, one.memory.must_fit_bytes, time_s)
-            for one, time_s in zip(placements, times, strict=True)
+        enough = [
+            self._fast_enough(forecast.at(prompt, depth), forecast.speed_model, thinking) for forecast in forecasts
         ]
-        told_grade = self.grade(model, artifact, thinking)
+        chosen = best(list(zip(placements, times, enough, strict=True)))
+        placement, forecast = placements[chosen], forecasts[chosen]
+        size = artifact.source.bytes or artifact.weights.total_bytes
+        speed = forecast.at(prompt, depth, self.corrections.load_s(candidate, size))
+        tried = [
+            Tried(placement.configuration, placement.memory.must_fit_bytes, time_s)
+            for placement, time_s in zip(placements, times, strict=True)
+        ]
+        candidate_grade = self.grade(model, artifact, thinking)
         link = self.machine.network.download_bytes_per_s
         return Fit(
             candidate=candidate,
@@ -299,16 +301,16 @@ class Judge:
             prefill_threads=threads[1],
             memory=placement.memory,
             speed=speed,
-            speed_model=told.speed_model,
+            speed_model=forecast.speed_model,
             uncorrected=uncorrected[chosen].speed_model,
             download_bytes=download,
             download_s=None if not download else download / link if link else None,
-            reasons=tuple(self._reasons.of(candidate, placement, speed, thinking, tried, told_grade)),
+            reasons=tuple(self._reasons.of(candidate, placement, speed, thinking, tried, candidate_grade)),
             thinking=thinking,
-            grade=told_grade,
+            grade=candidate_grade,
             quantization_loss=told_loss(model, artifact, self.knowledge.quants),
             warnings=tuple(self._warnings(candidate)),
-            tried=tuple(sorted(tried, key=lambda one: one.task_s)),
+            tried=tuple(sorted(tried, key=lambda settings: settings.task_s)),
         )
 
     def _short(self, candidate: Candidate, placement: Placement) -> Miss:

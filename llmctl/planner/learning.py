@@ -47,23 +47,25 @@ class Corrections:
     by_sum: Mapping[object, Sequence[PastRun]]
     devices: dict[bool, Factors]
 
-    def corrected(self, told: Forecast, candidate: Candidate, settings: Configuration, threads: Threads) -> Forecast:
+    def corrected(
+        self, forecast: Forecast, candidate: Candidate, settings: Configuration, threads: Threads
+    ) -> Forecast:
         """``told`` by what this file did here, else by what others did on the same device."""
         if not self.past:
-            return told
+            return forecast
         on_device = settings.gpu_layers > 0
         own = [run for run in self._of(candidate) if (run.gpu_layers > 0) == on_device]
         alike = [run for run in own if _settings(run) == _asked(settings, threads)]
         factors = _factors(alike or own, self.devices.get(on_device, Factors()))
-        speed_model = told.speed_model.faster(factors.decode, factors.prefill)
+        speed_model = forecast.speed_model.faster(factors.decode, factors.prefill)
         if not _decode(alike):
-            return replace(told, speed_model=speed_model)
+            return replace(forecast, speed_model=speed_model)
         half, prefill_half = _apart(_decode(alike), factors.decode), _apart(_prefill(alike), factors.prefill)
         narrower = Range(
-            low=max(told.range.low, 1 - half),
-            high=min(told.range.high, 1 + half),
-            prefill_low=max(told.range.prefill_low, 1 - prefill_half),
-            prefill_high=min(told.range.prefill_high, 1 + prefill_half),
+            low=max(forecast.range.low, 1 - half),
+            high=min(forecast.range.high, 1 + half),
+            prefill_low=max(forecast.range.prefill_low, 1 - prefill_half),
+            prefill_high=min(forecast.range.prefill_high, 1 + prefill_half),
         )
         return Forecast(speed_model, Basis.MEASURED, narrower)
 
@@ -106,7 +108,7 @@ def _grouped(past: Iterable[PastRun], key: Callable[[PastRun], object]) -> dict[
 
 
 def _shrunk(runs: Iterable[list[float]]) -> float:
-    models = [median_high(one) for one in runs if one]
+    models = [median_high(factors) for factors in runs if factors]
     return float(median(models) ** (len(models) / (len(models) + DOUBT))) if models else 1.0
 
 
@@ -121,7 +123,7 @@ def _factors(runs: Sequence[PastRun], otherwise: Factors) -> Factors:
 def _apart(runs: Sequence[float], middle: float) -> float:
     """How far runs lie from their middle, as a share of it."""
     least = LEAST_APART if len(runs) > 1 else ONCE_APART
-    return max([least, *(abs(one / middle - 1) for one in runs)]) if runs else math.inf
+    return max([least, *(abs(factor / middle - 1) for factor in runs)]) if runs else math.inf
 
 
 def _decode(runs: Iterable[PastRun]) -> list[float]:

@@ -89,15 +89,16 @@ def repacked_types(machine: Machine) -> frozenset[str]:
     llama.cpp then prefers that to repacking, and maps the file in its place (make_cpu_buft_list and create_tensor,
     src/llama-model.cpp and -loader.cpp). Metal has none.
     """
-    if any(one.usable and (one.engine_backend or "").lower() != METAL for one in machine.accelerators):
+    if any(gpu.usable and (gpu.engine_backend or "").lower() != METAL for gpu in machine.accelerators):
         return frozenset()
     features = set(machine.cpu.features)
-    known: dict[str, bool] = {}
+    measured: dict[str, bool] = {}
     for rate in machine.kernels.matrices if machine.kernels is not None else ():
-        known[rate.weight_type] = known.get(rate.weight_type, False) or rate.repacked
+        measured[rate.weight_type] = measured.get(rate.weight_type, False) or rate.repacked
     by_feature = frozenset[str]().union(*(types for needed, types in REPACKED.items() if needed <= features))
     return frozenset(
-        {name for name in by_feature if name not in known} | {name for name, repacked in known.items() if repacked}
+        {name for name in by_feature if name not in measured}
+        | {name for name, repacked in measured.items() if repacked}
     )
 
 
@@ -168,12 +169,12 @@ def stack(shape: Shape, weights: Weights, configuration: Configuration) -> Stack
     else:
         kv_layers = [_layer_kv_bytes(shape, layer, configuration) for layer in shape.layers]
         state_layers = [layer.state_bytes * configuration.sequences for layer in shape.layers]
-    known = len(weights.layer_bytes) == n_weighted
+    per_layer = len(weights.layer_bytes) == n_weighted
     drafting = [0] * shape.n_draft
     return Stack(
-        weights=_sums([*(weights.layer_bytes if known else _equal(in_layers, n_layer) + drafting), head]),
+        weights=_sums([*(weights.layer_bytes if per_layer else _equal(in_layers, n_layer) + drafting), head]),
         experts=_sums(
-            [*(weights.layer_expert_bytes if known else _equal(weights.expert_bytes, n_layer) + drafting), 0]
+            [*(weights.layer_expert_bytes if per_layer else _equal(weights.expert_bytes, n_layer) + drafting), 0]
         ),
         kv=_sums([*kv_layers, *drafting, 0]),
         state=_sums([*state_layers, *drafting, 0]),

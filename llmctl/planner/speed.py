@@ -109,7 +109,7 @@ class Forecaster:
             size = part.dense * sum(body.values()) + part.experts * unused * sum(experts.values())
             return rates.batch_tokens * products + size / copied_bytes_per_s
 
-        told = SpeedModel(
+        speed_model = SpeedModel(
             token_s=placement.parts[0].dense * (shape.n_vocab or 0) * constants.vocabulary_s
             + sum(token_s(rates, part) for rates, part in parts),
             cell_s=cell_s(full_bytes, full_flop),
@@ -119,13 +119,14 @@ class Forecaster:
             window_pair_s=pair_s(window_flop),
             window=shape.window,
             batch=0 if flashes else settings.ubatch,
-            ubatch_s=sum(ubatch_s(*one) for one in readers),
+            ubatch_s=sum(ubatch_s(*reader) for reader in readers),
             ubatch=settings.ubatch,
             turns=1 if _holds(placement.parts[0]) else min(len(parts), COPIES),
         )
         bases = [rates.basis_of(weights.type_bytes) for rates, _ in parts]
         basis = Basis.CALIBRATED if set(bases) == {Basis.CALIBRATED} else Basis.MODELLED
-        return Forecast(told, basis, min((constants.ranges[name] for name in bases), key=lambda one: one.low))
+        widest = min((constants.ranges[name] for name in bases), key=lambda factors: factors.low)
+        return Forecast(speed_model, basis, widest)
 
     def _rates(self, part: Part, on_cpu: CpuSettings) -> Rates:
         key = part.accelerator.id if part.accelerator else "", on_cpu
@@ -159,7 +160,7 @@ def _readers(
 def _less(all_bytes: Mapping[str, float], size: float) -> dict[str, float]:
     """So much less, in proportion: logits are made for the last token of a prompt only, and no expert makes them."""
     share = max(0.0, 1 - size / max(1.0, sum(all_bytes.values())))
-    return {name: share * one for name, one in all_bytes.items()}
+    return {name: share * size_of_type for name, size_of_type in all_bytes.items()}
 
 
 def _without(all_bytes: Mapping[str, float], some: Mapping[str, float]) -> dict[str, float]:
