@@ -20,7 +20,7 @@ class DeviceFactors:
 
     def has(self, device: Accelerator) -> bool:
         exact = (device.compute_capability, device.architecture, device.vendor, device.kind.value)
-        return any(one in exact or f" {one.lower()} " in f" {device.name.lower()} " for one in self.these)
+        return any(word in exact or f" {word.lower()} " in f" {device.name.lower()} " for word in self.these)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,25 +62,25 @@ class DeviceConstants:
 def read_devices(table: Table) -> DeviceConstants:
     """The tables out of the file. Raises WrongFieldError."""
     types = {}
-    for one in table.tables("types"):
-        names, share = one.texts("these"), one.number("share")
-        one.end()
+    for row in table.tables("types"):
+        names, share = row.texts("these"), row.number("share")
+        row.end()
         types.update(dict.fromkeys(names, share))
     backends = {}
-    for name, one in table.table("backend").named_tables().items():
+    for name, row in table.table("backend").named_tables().items():
         kinds = []
-        for kind in one.tables("kind"):
+        for kind in row.tables("kind"):
             kinds.append(DeviceFactors(kind.texts("these"), kind.number("decode"), kind.number("prefill")))
             kind.end()
         backends[name] = Backend(
-            one.number("share"),
-            one.number("layer_s"),
-            one.number("prefill_flop_per_s"),
-            one.number("prefill_flop_per_byte"),
-            one.number("flash_prefill_share"),
+            row.number("share"),
+            row.number("layer_s"),
+            row.number("prefill_flop_per_s"),
+            row.number("prefill_flop_per_byte"),
+            row.number("flash_prefill_share"),
             tuple(kinds),
         )
-        one.end()
+        row.end()
     return DeviceConstants(
         unknown_link_bytes_per_s=table.number("unknown_link_bytes_per_s"),
         link_share=table.number("link_share"),

@@ -55,7 +55,7 @@ def model(table: Table, graded: Mapping[str, Openness]) -> Model:
     table.check(
         made.distilled_from is None or made.base_model is not None, "base_model", "given for a distillation, it is text"
     )
-    quants = [one.quant for one in made.artifacts]
+    quants = [file.quant for file in made.artifacts]
     table.check(bool(quants) and len(set(quants)) == len(quants), "file", "one or more files, each of another quant")
     table.end()
     return made
@@ -95,7 +95,9 @@ def shape(table: Table, context: int) -> Shape:
             windowed += width
             windows.add(window)
     widest = max((width for _, width, _ in values), default=0)
-    padding = [sum(layers * (widest - width) for layers, width, limited in values if limited == one) for one in (0, 1)]
+    padding = [0, 0]  # of layers without and with a window
+    for layers, width, limited in values:
+        padding[limited] += layers * (widest - width)
     table.check(len(windows) <= 1, "kv", "rows with one and the same window")
     n_head = table.count("n_head")
     made = Shape(

@@ -142,7 +142,7 @@ def _rates(speed_model: SpeedModel, finished: Finished) -> tuple[float | None, f
 
 def past(runs: Iterable[Run], build: str) -> tuple[PastRun, ...]:
     """What ``runs`` teach the planner of this processor with this build of the engine."""
-    here = processor.name(Host())
+    processor_name = processor.name(Host())
     return tuple(
         PastRun(
             model=run.model,
@@ -155,12 +155,12 @@ def past(runs: Iterable[Run], build: str) -> tuple[PastRun, ...]:
             flash_attention=run.flash_attention,
             threads=run.threads,
             prefill_threads=run.prefill_threads,
-            decode=_taught(run, run.completion_tokens, LEAST_ANSWER, lambda one: one.decode_tok_s),
-            prefill=_taught(run, run.prefill_tokens, LEAST_PROMPT, lambda one: one.prefill_tok_s),
+            decode=_taught(run, run.completion_tokens, LEAST_ANSWER, lambda rates: rates.decode_tok_s),
+            prefill=_taught(run, run.prefill_tokens, LEAST_PROMPT, lambda rates: rates.prefill_tok_s),
             load_s=run.load_s,
         )
         for run in runs
-        if run.engine == build and run.processor == here
+        if run.engine == build and run.processor == processor_name
     )
 
 

@@ -54,7 +54,7 @@ class Figures:
 
     def array(self, key: str) -> tuple[int, ...] | None:
         value = self._metadata.get(f"{self.architecture}.{key}")
-        return tuple(self._figure(key, one) for one in value) if isinstance(value, tuple) else None
+        return tuple(self._figure(key, element) for element in value) if isinstance(value, tuple) else None
 
     def _figure(self, key: str, value: object) -> int:
         if isinstance(value, int) and 0 <= value <= MAX_FIGURE:

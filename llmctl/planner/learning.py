@@ -50,7 +50,7 @@ class Corrections:
     def corrected(
         self, forecast: Forecast, candidate: Candidate, settings: Configuration, threads: Threads
     ) -> Forecast:
-        """``told`` by what this file did here, else by what others did on the same device."""
+        """``forecast`` corrected by the runs of this file, else by those of other files on the same kind of device."""
         if not self.past:
             return forecast
         on_device = settings.gpu_layers > 0

@@ -269,7 +269,8 @@ class Placer:
         return self._told(configuration, [row], allocation)
 
     def _repacked(self, configuration: Configuration, on_cpu: int, streamed: int) -> int:
-        """The second copy of what is computed on the CPU: ``here`` of ``streamed`` bytes, types evenly spread."""
+        """Bytes of the second copy of weights on the CPU, where ``on_cpu`` of ``streamed`` bytes are computed; weight
+        types are taken to be spread evenly."""
         if not configuration.repack or not streamed:
             return 0
         plain = self.weights.unpackable_bytes

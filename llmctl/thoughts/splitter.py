@@ -96,19 +96,19 @@ class ThoughtSplitter:
 
     def end(self, *, complete: bool = False) -> list[Piece]:
         """What was held back when the text ended; ``complete`` if it was the model that ended it."""
-        held, self._held = self._held, ""
+        rest, self._held = self._held, ""
         if self._state is _Position.THOUGHT:
             if self._guessed is not None and complete:
-                return _text("".join(self._given) + held)
-            return _thought(held if complete else held[: len(held) - _cut_off(held, self.closes)])
+                return _text("".join(self._given) + rest)
+            return _thought(rest if complete else rest[: len(rest) - _cut_off(rest, self.closes)])
         if self._state is _Position.HEADER:  # one that is whole had an end
-            return [] if not complete else (_thought if self._behind_header is _Position.THOUGHT else _text)(held)
+            return [] if not complete else (_thought if self._behind_header is _Position.THOUGHT else _text)(rest)
         if self._state in (_Position.START, _Position.BEHIND):
-            begun = _begun(held)
+            begun = _begun(rest)
             marks = self._openings if self._state is _Position.START else self._behind_marks
             is_cut_off = not complete and begun and _cut_off(begun, marks) == len(begun)
-            return [] if is_cut_off else _text(held if self._state is _Position.START else begun)
-        return _text(held[: len(held) - _cut_off(held, self._ends)])
+            return [] if is_cut_off else _text(rest if self._state is _Position.START else begun)
+        return _text(rest[: len(rest) - _cut_off(rest, self._ends)])
 
     def _step(self) -> list[Piece]:
         match self._state:

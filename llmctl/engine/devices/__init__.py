@@ -50,11 +50,11 @@ def this_machine(host: Host, *, store: Path, watch: Stopwatch | None = None) -> 
     watch = watch or Stopwatch()
     machine = probe(host, store=store, watch=watch)
     with watch.part("engine"):
-        found = engines(host)
-    ours = startable(found)
+        answered = engines(host)
+    ours = startable(answered)
     if ours is None:
-        return with_engine(machine, found, None), found
-    return with_known_cards(host, with_engine(machine, found, kernels.cached(host, machine, ours)), ours), found
+        return with_engine(machine, answered, None), answered
+    return with_known_cards(host, with_engine(machine, answered, kernels.cached(host, machine, ours)), ours), answered
 
 
 def with_known_cards(host: Host, machine: Machine, engine: EngineInfo) -> Machine:
@@ -173,10 +173,11 @@ def _with_rate(machine: Machine) -> Memory:
     """The memory with its bandwidth as the engine's kernels use it: as measured with all usable threads, or estimated
     from what other programs left undisturbed. Where that is nothing, it stays as it was."""
     certain = kernel_rows.measured(machine.kernels or Kernels(())).certain
-    usable = [rate for one, rate in certain.items() if _is_plainest(one) and one.threads == machine.cpu.usable_threads]
+    threads = machine.cpu.usable_threads
+    usable = [rate for figure, rate in certain.items() if _is_plainest(figure) and figure.threads == threads]
     if usable:
         return replace(machine.memory, bandwidth_bytes_per_s=max(usable), bandwidth_basis=MEASURED)
-    if not any(one.group == "matrices" and one.rate == DECODING for one in certain):
+    if not any(figure.group == "matrices" and figure.rate == DECODING for figure in certain):
         return machine.memory
     constants = catalogue.load_knowledge(paths.profiles_dir()).speed
     rows = kernel_rows.completed(machine, constants).matrices
@@ -216,12 +217,12 @@ def _completed(card: Accelerator, device: EngineDevice) -> Accelerator:
     kind = card.kind
     if device.kind == "igpu" and kind is AcceleratorKind.DISCRETE:
         kind = pairing.kind(card.vendor, device)
-    told = device.memory_total_bytes or None  # 0 where a driver did not tell
-    total = card.memory_total_bytes or told
-    if told is not None and card.vendor == "Apple" and kind is AcceleratorKind.UNIFIED:
-        total = told  # Metal's recommended working set itself, which the probe can only work out
+    listed_total = device.memory_total_bytes or None  # 0 where a driver did not tell
+    total = card.memory_total_bytes or listed_total
+    if listed_total is not None and card.vendor == "Apple" and kind is AcceleratorKind.UNIFIED:
+        total = listed_total  # Metal's recommended working set itself, which the probe can only work out
     free = card.memory_free_bytes
-    if free is None and told is not None:
+    if free is None and listed_total is not None:
         free = min(device.memory_free_bytes, total or 0)
     if free is not None and total is not None:
         free = min(free, total)
@@ -253,7 +254,7 @@ def _only_engine_knows(device: EngineDevice, cards: Sequence[Accelerator]) -> Ac
     others = (f"{id}-{number}" for number in range(2, len(taken) + 3))
     vendor = pairing.vendor(device)
     blank = Accelerator(
-        id=next(one for one in (id, *others) if one not in taken),
+        id=next(candidate for candidate in (id, *others) if candidate not in taken),
         name=device.description or device.name,
         vendor=vendor,
         kind=pairing.kind(vendor, device),

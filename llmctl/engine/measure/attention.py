@@ -32,7 +32,7 @@ def attending(
         keys = place.put(ggml.new_tensor_3d(context, kind, HEAD, KV_HEADS, CELLS))
         queries = scratch.put(ggml.new_tensor_3d(context, TYPES["F32"], HEAD, heads, tokens))
         mask = scratch.put(ggml.new_tensor_2d(context, TYPES["F16"], CELLS, tokens))
-        q, k = (ggml.permute(context, one, 0, 2, 1, 3) for one in (queries, keys))
+        q, k = (ggml.permute(context, tensor, 0, 2, 1, 3) for tensor in (queries, keys))
         if flash:
             values = place.put(ggml.new_tensor_3d(context, kind, HEAD, KV_HEADS, CELLS))
             v = ggml.permute(context, values, 0, 2, 1, 3)

@@ -28,9 +28,9 @@ def supported(bench: Workbench, weight_type: str) -> bool:
     context = bench.context()
     weights = bench.ggml.new_tensor_2d(context, TYPES[weight_type], WIDTH, PREFILL_ROWS)
     vector = bench.ggml.new_tensor_2d(context, TYPES["F32"], WIDTH, 1)
-    told: bool = bench.ggml.backend_dev_supports_op(bench.device, bench.ggml.mul_mat(context, weights, vector))
+    has_kernel: bool = bench.ggml.backend_dev_supports_op(bench.device, bench.ggml.mul_mat(context, weights, vector))
     bench.ggml.free(context)
-    return told
+    return has_kernel
 
 
 def repacked_layout(bench: Workbench, weight_type: str) -> Any | None:
@@ -66,21 +66,21 @@ def products(
     def batch(count: int, columns: int) -> Trial:
         context = bench.context()
         matrices = [ggml.new_tensor_2d(context, TYPES[weight_type], WIDTH, PREFILL_ROWS) for _ in range(count)]
-        results = [product(context, place.put(one), columns) for one in matrices]
+        results = [product(context, place.put(matrix), columns) for matrix in matrices]
         return bench.trial(threads, 2 * WIDTH * PREFILL_ROWS * columns * count, [(context, results)])
 
     prefill = batch(prefill_matrices, PREFILL_COLUMNS)
     prefill.shorter = batch(1, SHORTER_COLUMNS)
     context = bench.context()
-    one = ggml.new_tensor_2d(context, TYPES[weight_type], WIDTH, DECODE_ROWS)
-    matrix_bytes = ggml.nbytes(one)
+    matrix = ggml.new_tensor_2d(context, TYPES[weight_type], WIDTH, DECODE_ROWS)
+    matrix_bytes = ggml.nbytes(matrix)
     ggml.free(context)
     count = max(1, bench.working_set_bytes // (PASSES * matrix_bytes))  # matrices in a pass
     decode = []
     for _ in range(PASSES):
         context = bench.context()
         matrices = [ggml.new_tensor_2d(context, TYPES[weight_type], WIDTH, DECODE_ROWS) for _ in range(count)]
-        decode.append((context, [product(context, place.put(one), 1) for one in matrices]))
+        decode.append((context, [product(context, place.put(weights), 1) for weights in matrices]))
     return bench.trial(threads, count * matrix_bytes, decode), prefill
 
 

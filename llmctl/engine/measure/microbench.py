@@ -49,17 +49,19 @@ class TimedKernel:
 
 
 def measure(question: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """``weight_types``, ``threads`` (all numbers to try, the usual one first), ``working_set_bytes``, ``budget_s``,
-    ``device`` (by ggml's name, None for the processor) and ``known`` (rows that need not be measured: their group and
-    what tells them apart) in; out the lists of ``Kernels``.
+    """The rates of the engine's kernels, as the lists of ``Kernels``.
 
-    Rounds over everything until the budget is used, the best pass counting; then, for as long again at the most, over
-    what has had no undisturbed pass. What never had one is named in its row's ``uncertain``.
+    ``question`` has ``weight_types``, ``threads`` (all numbers to try, the usual one first), ``working_set_bytes``,
+    ``budget_s``, ``device`` (by ggml's name, None for the processor) and ``already_measured`` (rows to leave out, by
+    their group and the fields that tell them apart).
+
+    Measures every row again and again until the budget is used, the best pass counts; then, for as long again at most,
+    the rows without an undisturbed pass. Rates that never had one are named in their row's ``uncertain``.
     """
     begun, budget_s = time.perf_counter(), float(question["budget_s"])
     bench = Workbench(int(question["working_set_bytes"]), question["device"])
     if question["device"] is None:
-        made = _rows(bench, question["weight_types"], question["threads"], question.get("known", ()))
+        made = _rows(bench, question["weight_types"], question["threads"], question.get("already_measured", ()))
     else:
         made = _device_rows(bench, question["weight_types"])
     # On a busy machine passes with fewer threads are the ones that find a free core.
@@ -91,12 +93,12 @@ def _round(bench: Workbench, rows: Sequence[TimedKernel], time_left: Callable[[]
 
 
 def _rows(
-    bench: Workbench, weight_types: Sequence[str], threads: Sequence[int], known: Sequence[Mapping[str, Any]]
+    bench: Workbench, weight_types: Sequence[str], threads: Sequence[int], already_measured: Sequence[Mapping[str, Any]]
 ) -> Iterator[TimedKernel]:
     scratch, usual = bench.scratch(), threads[0]
 
     def wanted(group: str, fields: Mapping[str, Any]) -> bool:
-        return {"group": group, **fields} not in known
+        return {"group": group, **fields} not in already_measured
 
     for weight_type in weight_types:
         repacked = repacked_layout(bench, weight_type)
@@ -149,10 +151,10 @@ def _additions(bench: Workbench, scratch: Buffer, threads: int, *, tokens: int, 
     operation, and for the threads to wait for each other at its end."""
 
     context = bench.context()
-    one, other = (scratch.put(bench.ggml.new_tensor_2d(context, TYPES["F32"], WIDTH, tokens)) for _ in range(2))
+    total, other = (scratch.put(bench.ggml.new_tensor_2d(context, TYPES["F32"], WIDTH, tokens)) for _ in range(2))
     for _ in range(count):
-        one = scratch.put(bench.ggml.add(context, one, other))
-    return bench.trial(threads, count if tokens == 1 else count * tokens * WIDTH, [(context, [one])])
+        total = scratch.put(bench.ggml.add(context, total, other))
+    return bench.trial(threads, count if tokens == 1 else count * tokens * WIDTH, [(context, [total])])
 
 
 if __name__ == "__main__":

@@ -188,9 +188,9 @@ class Cores:
         return waited_ns / 1e9
 
     def _keep(self, cores: Mapping[int, Collection[int]]) -> None:
-        for task, ones in cores.items():
+        for task, allowed in cores.items():
             with contextlib.suppress(OSError):  # it has ended, or this is not allowed here
-                os.sched_setaffinity(task, ones)
+                os.sched_setaffinity(task, allowed)
 
 
 def _tasks() -> frozenset[int]:
