@@ -65,7 +65,8 @@ WEIGHT_TYPES: Mapping[int, WeightType] = {
 }
 """ggml's type number -> what it is. Numbers that are missing here were withdrawn by ggml, or are unknown to it."""
 
-WEIGHT_TYPE_BY_NAME: Mapping[str, WeightType] = {quant.name: quant for quant in WEIGHT_TYPES.values()}
+WEIGHT_TYPE_BY_NAME: Mapping[str, WeightType] = {kind.name: kind for kind in WEIGHT_TYPES.values()}
+TYPE_NUMBERS: Mapping[str, int] = {kind.name: number for number, kind in WEIGHT_TYPES.items()}
 
 WITHDRAWN: Mapping[int, str] = {
     4: "Q4_2",

@@ -11,28 +11,6 @@ from ctypes import POINTER, byref, c_bool, c_char_p, c_float, c_int, c_int64, c_
 from typing import Any
 
 DEVICE_KINDS = ("cpu", "gpu", "igpu", "accel", "meta")  # enum ggml_backend_dev_type
-# enum ggml_type
-TYPES = {
-    "F32": 0,
-    "F16": 1,
-    "Q4_0": 2,
-    "Q4_1": 3,
-    "Q5_0": 6,
-    "Q5_1": 7,
-    "Q8_0": 8,
-    "Q2_K": 10,
-    "Q3_K": 11,
-    "Q4_K": 12,
-    "Q5_K": 13,
-    "Q6_K": 14,
-    "IQ3_XXS": 18,
-    "IQ4_NL": 20,
-    "IQ3_S": 21,
-    "IQ4_XS": 23,
-    "I32": 26,
-    "BF16": 30,
-    "MXFP4": 39,
-}
 
 
 class InitParams(ctypes.Structure):

@@ -6,8 +6,8 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
-from llmctl.engine.measure.ggml import TYPES
 from llmctl.engine.measure.workbench import Buffer, Trial, Workbench
+from llmctl.gguf.quant import TYPE_NUMBERS
 
 WIDTH = 2048  # elements in a row: the embedding of a model of one to three billion parameters
 DECODE_ROWS = 8192
@@ -26,8 +26,8 @@ TRY_OUT_BYTES = 16 << 20  # holds one matrix of DECODE_ROWS with 4 bits per weig
 def supported(bench: Workbench, weight_type: str) -> bool:
     """Whether the bench's device has a kernel for such weights."""
     context = bench.context()
-    weights = bench.ggml.new_tensor_2d(context, TYPES[weight_type], WIDTH, PREFILL_ROWS)
-    vector = bench.ggml.new_tensor_2d(context, TYPES["F32"], WIDTH, 1)
+    weights = bench.ggml.new_tensor_2d(context, TYPE_NUMBERS[weight_type], WIDTH, PREFILL_ROWS)
+    vector = bench.ggml.new_tensor_2d(context, TYPE_NUMBERS["F32"], WIDTH, 1)
     has_kernel: bool = bench.ggml.backend_dev_supports_op(bench.device, bench.ggml.mul_mat(context, weights, vector))
     bench.ggml.free(context)
     return has_kernel
@@ -39,8 +39,8 @@ def repacked_layout(bench: Workbench, weight_type: str) -> Any | None:
     ggml = bench.ggml
     for layout in bench.special:
         context = bench.context()
-        weights = ggml.new_tensor_2d(context, TYPES[weight_type], WIDTH, PREFILL_ROWS)
-        vector = ggml.new_tensor_2d(context, TYPES["F32"], WIDTH, 1)
+        weights = ggml.new_tensor_2d(context, TYPE_NUMBERS[weight_type], WIDTH, PREFILL_ROWS)
+        vector = ggml.new_tensor_2d(context, TYPE_NUMBERS["F32"], WIDTH, 1)
         place = Buffer(ggml, layout, ggml.backend_buft_get_alloc_size(layout, weights))
         product = ggml.mul_mat(context, place.put(weights), vector)
         supported = ggml.backend_dev_supports_op(ggml.cpu(), product)
@@ -60,26 +60,26 @@ def products(
     ggml, place = bench.ggml, bench.weights(layout)
 
     def product(context: Any, weights: Any, columns: int) -> Any:
-        right = scratch.put(ggml.new_tensor_2d(context, TYPES["F32"], WIDTH, columns))
+        right = scratch.put(ggml.new_tensor_2d(context, TYPE_NUMBERS["F32"], WIDTH, columns))
         return scratch.put(ggml.mul_mat(context, weights, right))
 
     def batch(count: int, columns: int) -> Trial:
         context = bench.context()
-        matrices = [ggml.new_tensor_2d(context, TYPES[weight_type], WIDTH, PREFILL_ROWS) for _ in range(count)]
+        matrices = [ggml.new_tensor_2d(context, TYPE_NUMBERS[weight_type], WIDTH, PREFILL_ROWS) for _ in range(count)]
         results = [product(context, place.put(matrix), columns) for matrix in matrices]
         return bench.trial(threads, 2 * WIDTH * PREFILL_ROWS * columns * count, [(context, results)])
 
     prefill = batch(prefill_matrices, PREFILL_COLUMNS)
     prefill.shorter = batch(1, SHORTER_COLUMNS)
     context = bench.context()
-    matrix = ggml.new_tensor_2d(context, TYPES[weight_type], WIDTH, DECODE_ROWS)
+    matrix = ggml.new_tensor_2d(context, TYPE_NUMBERS[weight_type], WIDTH, DECODE_ROWS)
     matrix_bytes = ggml.nbytes(matrix)
     ggml.free(context)
     count = max(1, bench.working_set_bytes // (PASSES * matrix_bytes))  # matrices in a pass
     decode = []
     for _ in range(PASSES):
         context = bench.context()
-        matrices = [ggml.new_tensor_2d(context, TYPES[weight_type], WIDTH, DECODE_ROWS) for _ in range(count)]
+        matrices = [ggml.new_tensor_2d(context, TYPE_NUMBERS[weight_type], WIDTH, DECODE_ROWS) for _ in range(count)]
         decode.append((context, [product(context, place.put(weights), 1) for weights in matrices]))
     return bench.trial(threads, count * matrix_bytes, decode), prefill
 
@@ -92,11 +92,11 @@ def routed_products(
     choices = Buffer(ggml, bench.plain, CHOICES_BYTES)  # the only data that matter, so nothing else is put there
 
     def experts(context: Any) -> Any:
-        return place.put(ggml.new_tensor_3d(context, TYPES[weight_type], WIDTH, EXPERT_ROWS, EXPERTS))
+        return place.put(ggml.new_tensor_3d(context, TYPE_NUMBERS[weight_type], WIDTH, EXPERT_ROWS, EXPERTS))
 
     def product(context: Any, matrices: Any, first: int, tokens: int) -> Any:
-        batch = scratch.put(ggml.new_tensor_3d(context, TYPES["F32"], WIDTH, 1, tokens))
-        chosen = choices.put(ggml.new_tensor_2d(context, TYPES["I32"], EXPERTS_USED, tokens))
+        batch = scratch.put(ggml.new_tensor_3d(context, TYPE_NUMBERS["F32"], WIDTH, 1, tokens))
+        chosen = choices.put(ggml.new_tensor_2d(context, TYPE_NUMBERS["I32"], EXPERTS_USED, tokens))
         count = EXPERTS_USED * tokens
         numbers = (ctypes.c_int32 * count)(*((first + nth) % EXPERTS for nth in range(count)))
         ggml.backend_tensor_set(chosen, numbers, 0, ctypes.sizeof(numbers))

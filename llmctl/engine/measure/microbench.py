@@ -14,9 +14,9 @@ from typing import Any
 
 from llmctl import child
 from llmctl.engine.measure.attention import PREFILL_TOKENS, SHARING, attending
-from llmctl.engine.measure.ggml import TYPES
 from llmctl.engine.measure.matmul import PREFILL_COLUMNS, WIDTH, products, repacked_layout, routed_products, supported
 from llmctl.engine.measure.workbench import Buffer, Trial, Workbench
+from llmctl.gguf.quant import TYPE_NUMBERS
 
 THREADS_TYPES = ("Q4_K", "Q8_0")  # what other numbers of threads are tried with
 ROUTED_TYPES = ("Q4_K",)
@@ -151,7 +151,9 @@ def _additions(bench: Workbench, scratch: Buffer, threads: int, *, tokens: int, 
     operation, and for the threads to wait for each other at its end."""
 
     context = bench.context()
-    total, other = (scratch.put(bench.ggml.new_tensor_2d(context, TYPES["F32"], WIDTH, tokens)) for _ in range(2))
+    total, other = (
+        scratch.put(bench.ggml.new_tensor_2d(context, TYPE_NUMBERS["F32"], WIDTH, tokens)) for _ in range(2)
+    )
     for _ in range(count):
         total = scratch.put(bench.ggml.add(context, total, other))
     return bench.trial(threads, count if tokens == 1 else count * tokens * WIDTH, [(context, [total])])
