@@ -152,8 +152,6 @@ def artifact(table: Table) -> Artifact:
         quant=table.text("quant"),
         source=_source(table),
         weights=weights,
-        projector_bytes=table.count_or_none("projector_bytes") or 0,
-        draft_bytes=table.count_or_none("draft_bytes") or 0,
     )
     parts = sum(types.values()) + weights.embedding_bytes
     table.check(parts <= weights.total_bytes, "tensor_bytes", f"at least its parts, {parts:,}")

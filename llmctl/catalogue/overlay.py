@@ -106,8 +106,6 @@ def _file(artifact: Artifact) -> Iterator[tuple[str, Any]]:
         "types": dict(weights.type_bytes),
         "expert_types": dict(weights.expert_type_bytes),
         "exact": weights.exact,
-        "projector_bytes": artifact.projector_bytes,
-        "draft_bytes": artifact.draft_bytes,
     }
     yield from ((key, value) for key, value in values.items() if value)
 

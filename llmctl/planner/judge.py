@@ -146,7 +146,7 @@ class Judge:
                 f"can't have a cache in {self.want.kv_type}: llama.cpp needs flash attention and whole blocks for it"
             )
             return _miss(candidate, Obstacle.CONTEXT, reason, 1.0)
-        beside = limits.projector_bytes(candidate, self.task) + artifact.projector_compute_bytes + artifact.draft_bytes
+        beside = limits.projector_bytes(candidate, self.task) + artifact.projector_compute_bytes
         free, most = self._free_bytes
         if (short := artifact.weights.total_bytes + beside - most) > 0 and not self.want.explicit:
             if short <= self.room_bytes - margin_bytes(self.machine.memory.available_bytes):

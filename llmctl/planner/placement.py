@@ -63,9 +63,9 @@ class Placement:
 class Placer:
     """A model with the devices it may use, cut anew for each configuration that is tried.
 
-    ``beside_bytes`` of other models' weights are loaded with it, into the memory of the device with its head: a vision
-    projector, a draft model. ``spare_bytes`` of the machine's memory are to stay free for other programs, or the margin
-    if that is more. ``flashes``: whether every device has a flash attention kernel for this model.
+    ``beside_bytes`` are a vision projector's: it is loaded into the memory of the device with the model's head.
+    ``spare_bytes`` of the machine's memory are to stay free for other programs, or the margin if that is more.
+    ``flashes``: whether every device has a flash attention kernel for this model.
     """
 
     def __init__(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from llmctl.probe.described.product_name import BRANDS
 from llmctl.types.machine import Accelerator, AcceleratorKind, EngineDevice
 
 CPU_BACKENDS = frozenset({"CPU", "BLAS", "ZenDNN", "zDNN", "RPC"})  # those that drive no GPU of this machine
@@ -16,9 +17,7 @@ BACKENDS = {
     "Apple": ("Metal", "MTL", "Vulkan"),
 }
 VENDORS = {"CUDA": "NVIDIA", "ROCm": "AMD", "SYCL": "Intel", "Metal": "Apple", "MTL": "Apple"}
-WORDS = {"geforce": "NVIDIA", "quadro": "NVIDIA", "tesla": "NVIDIA", "radeon": "AMD", "arc": "Intel"} | {
-    vendor.lower(): vendor for vendor in BACKENDS
-}
+WORDS = {**BRANDS, "arc": "Intel"}  # no brand by itself: other products have an "arc" in their names
 SAYING_NOTHING = frozenset({"gpu", "graphics", "corporation"} | {vendor.lower() for vendor in BACKENDS})
 
 SOFTWARE = ("llvmpipe", "lavapipe", "swiftshader", "basic render")  # a GPU that the CPU plays

@@ -18,6 +18,7 @@ from llmctl.engine.install import (
     version,
     vulkan,
 )
+from llmctl.probe.gpu.nvidia import START_WITH_GPU
 from llmctl.types.machine import Machine
 
 ANOTHER_CPU = "this build is for another CPU"
@@ -62,12 +63,9 @@ def _bring(library: str, machine: Machine, toolchain: Installed) -> Remedy | Non
 
 def _cuda_driver(machine: Machine, toolchain: Installed) -> Remedy:
     """A build for CUDA links to the driver's own library, so without a driver it can't even be loaded."""
-    if machine.container == "docker":
-        return Remedy("docker run --gpus all IMAGE", "the NVIDIA Container Toolkit")
-    if machine.container == "podman":
-        return Remedy("podman run --device nvidia.com/gpu=all IMAGE", "the NVIDIA Container Toolkit")
-    if machine.container == "kubernetes":
-        return Remedy("resources: {limits: {nvidia.com/gpu: 1}}   (in the container's part of the pod)")
+    if (start := START_WITH_GPU.get(machine.container or "")) is not None:
+        toolkit = "the NVIDIA Container Toolkit" if machine.container in ("docker", "podman") else None
+        return Remedy(start, toolkit)
     if any(card.vendor == "NVIDIA" for card in machine.accelerators):
         return Remedy(newer_driver(machine))
     return Remedy(source(machine, toolchain), COMPILER)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from llmctl.engine.measure.ggml import Ggml, InitParams
+from llmctl.engine.measure.preemption import involuntary_switches
 
 CONTEXT_BYTES = 1 << 19  # descriptions of tensors and a graph only, no data
 SCRATCH_BYTES = 48 << 20  # holds what an operation reads beside weights and what it writes
@@ -141,13 +142,13 @@ class Workbench:
         """One pass, and one of the ``shorter`` trial while this one has had no undisturbed pass; the best count."""
         self._set_threads(self.backend, trial.threads)
         self._cores.spread(trial.threads)
-        preemptions, waited_s, begun = _preemptions(), self._cores.waited_s(), time.perf_counter()
+        switches, waited_s, begun = involuntary_switches() or 0, self._cores.waited_s(), time.perf_counter()
         status = self.ggml.backend_graph_compute(self.backend, trial.next())
         took = time.perf_counter() - begun
         if status != 0:
             raise RuntimeError(f"ggml_backend_graph_compute returned {status}")
-        preemptions, waited_s = _preemptions() - preemptions, self._cores.waited_s() - waited_s
-        quiet = preemptions <= HARMLESS_PREEMPTIONS_PER_S * took and waited_s <= HARMLESS_WAITING * took
+        switches, waited_s = (involuntary_switches() or 0) - switches, self._cores.waited_s() - waited_s
+        quiet = switches <= HARMLESS_PREEMPTIONS_PER_S * took and waited_s <= HARMLESS_WAITING * took
         if quiet or self.on_device:
             trial.best_s = min(trial.best_s, took)
         else:
@@ -202,12 +203,3 @@ def _tasks() -> frozenset[int]:
 
 def _no_threads(backend: Any, threads: int) -> None:
     """What a device computes with is its own affair."""
-
-
-def _preemptions() -> int:
-    """How often a thread of ours has lost the processor to somebody else, as far as the system tells."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
