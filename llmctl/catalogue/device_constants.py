@@ -10,7 +10,7 @@ from llmctl.catalogue.schema import Table
 from llmctl.types.machine import Accelerator
 
 
-class Kind(Struct, frozen=True):
+class DeviceFactors(Struct, frozen=True):
     """Devices that do better or worse than others of their backend: those whose compute capability, architecture, kind
     or vendor is one of ``these``, or whose name has one of them in it. Factors on their rates."""
 
@@ -20,7 +20,7 @@ class Kind(Struct, frozen=True):
 
     def has(self, device: Accelerator) -> bool:
         exact = (device.compute_capability, device.architecture, device.vendor, device.kind.value)
-        return any(one in exact or f" {one.lower()} " in f" {device.name.lower()} " for one in self.these)
+        return any(word in exact or f" {word.lower()} " in f" {device.name.lower()} " for word in self.these)
 
 
 class Backend(Struct, frozen=True):
@@ -37,7 +37,7 @@ class Backend(Struct, frozen=True):
     prefill_flop_per_s: float
     prefill_flop_per_byte: float
     flash_prefill_share: float
-    kinds: tuple[Kind, ...]
+    factors: tuple[DeviceFactors, ...]
 
 
 class DeviceConstants(Struct, frozen=True):
@@ -60,25 +60,25 @@ class DeviceConstants(Struct, frozen=True):
 def read_devices(table: Table) -> DeviceConstants:
     """The tables out of the file. Raises WrongFieldError."""
     types = {}
-    for one in table.tables("types"):
-        names, share = one.texts("these"), one.number("share")
-        one.end()
+    for row in table.tables("types"):
+        names, share = row.texts("these"), row.number("share")
+        row.end()
         types.update(dict.fromkeys(names, share))
     backends = {}
-    for name, one in table.table("backend").named_tables().items():
+    for name, row in table.table("backend").named_tables().items():
         kinds = []
-        for kind in one.tables("kind"):
-            kinds.append(Kind(kind.texts("these"), kind.number("decode"), kind.number("prefill")))
+        for kind in row.tables("kind"):
+            kinds.append(DeviceFactors(kind.texts("these"), kind.number("decode"), kind.number("prefill")))
             kind.end()
         backends[name] = Backend(
-            one.number("share"),
-            one.number("layer_s"),
-            one.number("prefill_flop_per_s"),
-            one.number("prefill_flop_per_byte"),
-            one.number("flash_prefill_share"),
+            row.number("share"),
+            row.number("layer_s"),
+            row.number("prefill_flop_per_s"),
+            row.number("prefill_flop_per_byte"),
+            row.number("flash_prefill_share"),
             tuple(kinds),
         )
-        one.end()
+        row.end()
     return DeviceConstants(
         unknown_link_bytes_per_s=table.number("unknown_link_bytes_per_s"),
         link_share=table.number("link_share"),

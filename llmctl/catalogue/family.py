@@ -14,7 +14,7 @@ def related(models: Sequence[Model]) -> list[Model]:
     distilled and what is not are no relatives."""
     tested = [
         (model, Relative(model.name, model.size, model.thinking, model.released, model.evidence))
-        for model in sorted(models, key=lambda one: (one.size or 0, one.id))
+        for model in sorted(models, key=lambda member: (member.size or 0, member.id))
         if model.evidence and model.size is not None
     ]
     return [

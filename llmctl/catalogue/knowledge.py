@@ -146,41 +146,41 @@ def _read(file: Path, parse: Callable[[Table], Result]) -> Result:
 
 def _tasks(table: Table) -> Mapping[str, Task]:
     tasks = {}
-    for name, one in table.named_tables().items():
+    for name, row in table.named_tables().items():
         tasks[name] = Task(
             name=name,
-            min_tok_s=one.number("min_tok_s"),
-            because=one.text("because"),
-            max_first_token_s=one.number("max_first_token_s"),
-            max_answer_s=one.number("max_answer_s"),
-            context=one.count("context"),
-            prompt_tokens=one.count("prompt_tokens"),
-            answer_tokens=one.count_or_none("answer_tokens") or 0,
-            thinking_tokens=one.count_or_none("thinking_tokens") or 0,
-            think=one.flag("think"),
-            sees=one.flag("sees"),
-            needs=one.text("needs"),
-            evidence=one.numbers("evidence"),
+            min_tok_s=row.number("min_tok_s"),
+            because=row.text("because"),
+            max_first_token_s=row.number("max_first_token_s"),
+            max_answer_s=row.number("max_answer_s"),
+            context=row.count("context"),
+            prompt_tokens=row.count("prompt_tokens"),
+            answer_tokens=row.count_or_none("answer_tokens") or 0,
+            thinking_tokens=row.count_or_none("thinking_tokens") or 0,
+            think=row.flag("think"),
+            sees=row.flag("sees"),
+            needs=row.text("needs"),
+            evidence=row.numbers("evidence"),
         )
-        one.end()
+        row.end()
     return tasks
 
 
 def _quality(table: Table) -> Quality:
     benchmarks = {}
-    for name, one in table.table("benchmark").named_tables().items():
-        one.text("source")
+    for name, row in table.table("benchmark").named_tables().items():
+        row.text("source")
         benchmarks[name] = Benchmark(
             name,
-            one.text("area"),
-            one.number("worst"),
-            one.number("best"),
-            one.number("intercept"),
-            one.number("slope"),
-            one.number("spread"),
-            one.texts("languages"),
+            row.text("area"),
+            row.number("worst"),
+            row.number("best"),
+            row.number("intercept"),
+            row.number("slope"),
+            row.number("spread"),
+            row.texts("languages"),
         )
-        one.end()
+        row.end()
     index = table.table("index")
     quality = Quality(
         benchmarks,
@@ -201,10 +201,10 @@ def _quality(table: Table) -> Quality:
 
 def _quants(table: Table) -> QuantLoss:
     quants = {}
-    for name, one in table.table("quant").named_tables().items():
-        one.text("source")
-        quants[name] = Quant(one.number("bits"), one.number("divergence"))
-        one.end()
+    for name, row in table.table("quant").named_tables().items():
+        row.text("source")
+        quants[name] = Quant(row.number("bits"), row.number("divergence"))
+        row.end()
     loss = table.table("loss")
     result = QuantLoss(
         quants,

@@ -69,15 +69,15 @@ def read_speed(table: Table, devices: DeviceConstants) -> SpeedConstants:
     """The tables out of the file, with those of ``devices``. Raises WrongFieldError."""
     cpu = table.table("cpu")
     likeness = {}
-    for name, one in table.table("like").named_tables().items():
-        likeness[name] = Likeness(one.text("measured"), one.number("decode"), one.number("prefill"))
-        one.end()
+    for name, row in table.table("like").named_tables().items():
+        likeness[name] = Likeness(row.text("measured"), row.number("decode"), row.number("prefill"))
+        row.end()
     ranges = {}
-    for name, one in table.table("range").named_tables().items():
+    for name, row in table.table("range").named_tables().items():
         ranges[name] = Range(
-            one.number("low"), one.number("high"), one.number("prefill_low"), one.number("prefill_high")
+            row.number("low"), row.number("high"), row.number("prefill_low"), row.number("prefill_high")
         )
-        one.end()
+        row.end()
     constants = SpeedConstants(
         layer_nodes=cpu.number("layer_nodes"),
         layer_passes=cpu.number("layer_passes"),
@@ -91,7 +91,7 @@ def read_speed(table: Table, devices: DeviceConstants) -> SpeedConstants:
         decode_shared=cpu.number("decode_shared"),
         prefill_shared=cpu.number("prefill_shared"),
         unknown_device_bytes_per_s=table.number("unknown_device_bytes_per_s"),
-        cores=tuple(_core(one) for one in table.tables("core")),
+        cores=tuple(_core(row) for row in table.tables("core")),
         reference=_kernels(table.table("reference")),
         likeness=likeness,
         devices=devices,

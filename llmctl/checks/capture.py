@@ -44,17 +44,17 @@ def document(host: Host) -> dict[str, Any]:
     """What doctor would tell of a recorded machine whose settings and store are in order: plain JSON values, what is
     unknown left out."""
     machine, engines = this_machine(host, store=STORE)
-    found = checks(machine, engines, replace(SURROUNDINGS, installed=installed(host)))
-    told = {"machine": asdict(machine), "engines": list(map(asdict, engines)), "checks": list(map(asdict, found))}
-    plain: dict[str, Any] = _known(json.loads(json.dumps(told)))
+    findings = checks(machine, engines, replace(SURROUNDINGS, installed=installed(host)))
+    report = {"machine": asdict(machine), "engines": list(map(asdict, engines)), "checks": list(map(asdict, findings))}
+    plain: dict[str, Any] = _known(json.loads(json.dumps(report)))
     return plain
 
 
 def _known(value: Any) -> Any:
     """``value`` without what is null in it."""
     if isinstance(value, dict):
-        return {key: _known(one) for key, one in value.items() if one is not None}
-    return [_known(one) for one in value] if isinstance(value, list) else value
+        return {key: _known(item) for key, item in value.items() if item is not None}
+    return [_known(item) for item in value] if isinstance(value, list) else value
 
 
 def written(document: dict[str, Any]) -> str:

@@ -38,8 +38,8 @@ class Rates(Struct, frozen=True):
 
     def basis_of(self, weight_types: Iterable[str]) -> str:
         """Of the rates for a model with weights of these types."""
-        known = (name if name in self.decode else None for name in weight_types)
-        return self.estimated_basis if self.estimated.intersection(known) else self.basis
+        names = (name if name in self.decode else None for name in weight_types)
+        return self.estimated_basis if self.estimated.intersection(names) else self.basis
 
     def streaming_s(self, type_bytes: Mapping[str, float]) -> float:
         return sum(size / self.decode.get(name, self.decode[None]) for name, size in type_bytes.items())

@@ -201,17 +201,15 @@ class Relative(Struct, frozen=True):
 
 
 class Artifact(Struct, frozen=True):
-    """One quantization of a model: the file to fetch and what it weighs. ``projector_bytes`` and ``draft_bytes`` are
-    the weights of a vision projector and of a draft model that are loaded with it, ``projector_compute_bytes`` what the
-    projector computes one image in. The source of a split model is its first part, with the bytes of all parts and no
-    sha256."""
+    """One quantization of a model: the file to fetch and what it weighs. ``projector_bytes`` are the weights of the
+    vision projector that is loaded with it, ``projector_compute_bytes`` the buffer that one image is computed in. The
+    source of a split model is its first part, with the bytes of all parts and no sha256."""
 
     quant: str
     source: Source
     weights: Weights
     projector_bytes: int = 0
     projector_compute_bytes: int = 0
-    draft_bytes: int = 0
 
     @property
     def bytes(self) -> int:

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from llmctl.types.grade import Grade
 from llmctl.types.model import Candidate
-from llmctl.types.pace import Pace
+from llmctl.types.speed_model import SpeedModel
 
 F16, Q8_0, Q4_0 = "f16", "q8_0", "q4_0"
 KV_TYPES = (F16, Q8_0, Q4_0)
@@ -170,9 +170,9 @@ class Tried(Struct, frozen=True):
 class Fit(Struct, frozen=True):
     """A candidate that fits, with the settings it is to be run with.
 
-    ``threads`` decode, ``prefill_threads`` read the prompt. ``pace`` is the speed at any depth, ``speed`` that of the
-    expected prompt and answer, ``untaught`` what the pace would be without what was learned from runs. ``tried`` are
-    the settings that were considered, the fastest first, where it was not said which to take.
+    ``threads`` decode, ``prefill_threads`` read the prompt. ``speed`` is that of the expected prompt and answer,
+    ``speed_model`` gives it for any prompt, ``uncorrected`` is the same without what was learned from runs. ``tried``
+    are the settings that were considered, the fastest first, where it was not said which to take.
     ``thinking``: the chat template is to be told so (``enable_thinking``), quality and speed count on it.
     ``grade`` is how good it is said to be after the loss by quantization, None where nothing was published;
     ``quantization_loss`` is that loss alone, known of every file; ``warnings`` what an explicit wish costs (a floor
@@ -185,8 +185,8 @@ class Fit(Struct, frozen=True):
     prefill_threads: int
     memory: MemoryPlan
     speed: Speed
-    pace: Pace
-    untaught: Pace
+    speed_model: SpeedModel
+    uncorrected: SpeedModel
     download_bytes: int
     download_s: float | None
     reasons: tuple[str, ...]

@@ -91,7 +91,7 @@ def _row(fit: Fit, depth: int, made: Sequence[_Timed]) -> Row:
     prompt, answer = usage.prompt_tokens or 0, usage.completion_tokens or 0
     computed = made[0].finished.prefill_tokens or 0
     prefills = [one.prefill_tok_s for one in made if one.prefill_tok_s is not None]
-    pace, speed = fit.pace, fit.speed
+    pace, speed = fit.speed_model, fit.speed
     decode = pace.decode_tok_s(prompt + answer / 2)
     return Row(
         depth=depth,

@@ -81,7 +81,7 @@ def _file(file: Path, task: str, usual: Settings, pairs: int, results: Path | No
     ours_s, theirs_s = (median(column) for column in zip(*times, strict=True))
     print(
         f"{file.name:28} x{median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f}), {ours_s:.1f} s instead of "
-        f"{theirs_s:.1f} s, told {fit.pace.task_s(prompt, answer):.1f} s: {changed}",
+        f"{theirs_s:.1f} s, told {fit.speed_model.task_s(prompt, answer):.1f} s: {changed}",
         flush=True,
     )
     return ratios

@@ -24,7 +24,7 @@ from msgspec.structs import replace
 
 from llmctl.gguf.header import read_file
 from llmctl.gguf.mix import weights_by_size
-from llmctl.gguf.quant import FILE_TYPES, QUANT_BY_NAME
+from llmctl.gguf.quant import FILE_TYPES, WEIGHT_TYPE_BY_NAME
 from llmctl.gguf.shape import weights
 from llmctl.types.header import Header
 from tests.fakes import gguf_file
@@ -51,7 +51,7 @@ LABELS = [
 ]
 REFERENCE = "Q4_K_M"
 LINE = re.compile(r"\]\s+(\S+)\s+- \[.*?\], type =\s+(\S+), size =\s+[\d.]+ MiB(?: ->\s+[\d.]+ MiB \((\S+)\))?")
-TYPES = {name.lower(): name for name in QUANT_BY_NAME}
+TYPES = {name.lower(): name for name in WEIGHT_TYPE_BY_NAME}
 NUMBERS = {label: number for number, label in FILE_TYPES.items()}
 
 
@@ -90,7 +90,7 @@ def quantized(llama_cpp: Any, log: list[str], file: Path, header: Header, label:
     types = {match[1]: TYPES[(match[3] or match[2]).lower()] for match in LINE.finditer("".join(log))}
     tensors, offset = [], 0
     for tensor in header.tensors:
-        quant = QUANT_BY_NAME[types[tensor.name]]
+        quant = WEIGHT_TYPE_BY_NAME[types[tensor.name]]
         nbytes = prod(tensor.shape) // quant.block_length * quant.block_bytes
         tensors.append(replace(tensor, type=quant.name, nbytes=nbytes, offset=offset))
         offset += gguf_file.padded(nbytes)

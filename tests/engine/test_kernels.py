@@ -119,13 +119,15 @@ def test_what_was_disturbed_is_made_up_for_at_the_next_attempt(monkeypatch: pyte
     known = measure(Host(), MACHINE, ENGINE)
     assert known == cached(Host(), MACHINE, ENGINE)
     assert not complete(known) and kernels.uncertain_figures(known) == 2
-    assert asked[0]["known"] == []
+    assert asked[0]["already_measured"] == []
     reply_with(Kernels(()))
     assert measure(Host(), MACHINE, ENGINE) == known
     # Only what was disturbed is measured again, in less time.
-    assert {"group": "matrices", "weight_type": "Q4_K", "repacked": False, "threads": 2} not in asked[1]["known"]
-    assert {"group": "attention", "kv_type": "f16", "flash": True, "threads": 2} in asked[1]["known"]
-    assert len(asked[1]["known"]) == rows(RATES) - 1
+    assert {"group": "matrices", "weight_type": "Q4_K", "repacked": False, "threads": 2} not in asked[1][
+        "already_measured"
+    ]
+    assert {"group": "attention", "kv_type": "f16", "flash": True, "threads": 2} in asked[1]["already_measured"]
+    assert len(asked[1]["already_measured"]) == rows(RATES) - 1
     assert asked[1]["budget_s"] < asked[0]["budget_s"]
     reply_with(replace(Kernels(()), matrices=RATES.matrices[:1]))
     assert by_row(measure(Host(), MACHINE, ENGINE)) == by_row(RATES) == by_row(cached(Host(), MACHINE, ENGINE))
@@ -240,10 +242,11 @@ class Bench:
             trial.best_s = min(trial.best_s, 1.0 / self.passes)
 
 
-def trials(_: Bench, weight_types: list[str], threads: list[int], __: Any) -> list[microbench.Row]:
+def trials(_: Bench, weight_types: list[str], threads: list[int], __: Any) -> list[microbench.TimedKernel]:
     about = [{"weight_type": name, "repacked": False, "threads": threads[0]} for name in weight_types]
     return [
-        microbench.Row("matrices", one, {"decode_bytes_per_s": Trial([one["weight_type"]], 1000, 1)}) for one in about
+        microbench.TimedKernel("matrices", one, {"decode_bytes_per_s": Trial([one["weight_type"]], 1000, 1)})
+        for one in about
     ]
 
 

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from llmctl.gguf.header import read_header
 from llmctl.gguf.mix import base_type, weights_by_size
-from llmctl.gguf.quant import FILE_TYPES, QUANT_BY_NAME
+from llmctl.gguf.quant import FILE_TYPES, WEIGHT_TYPE_BY_NAME
 from llmctl.gguf.shape import weights
 from llmctl.types.header import Header
 from tests.fakes import gguf_file, real_tensors
@@ -122,7 +122,7 @@ def test_no_size_makes_it_fail(label: str, data_bytes: int) -> None:
     told = weights_by_size(made("tiny"), label, data_bytes)
     if told is not None:
         assert told.total_bytes == pytest.approx(data_bytes, rel=0.01)
-        assert told.type_bytes.keys() <= QUANT_BY_NAME.keys()
+        assert told.type_bytes.keys() <= WEIGHT_TYPE_BY_NAME.keys()
         assert all(size >= 0 for size in told.type_bytes.values())
 
 

@@ -159,8 +159,8 @@ def _seconds(fits: Sequence[Fit], depths: Sequence[int], repetitions: int) -> fl
 
     total = 0.0
     for fit in fits:
-        answers = sum(repetitions * fit.pace.task_s(depth, ANSWER_TOKENS) for depth in depths)
-        total += (fit.speed.load_s or 1.0) + 2 * fit.pace.task_s(SAMPLE_WORDS, ANSWER_TOKENS) + answers
+        answers = sum(repetitions * fit.speed_model.task_s(depth, ANSWER_TOKENS) for depth in depths)
+        total += (fit.speed.load_s or 1.0) + 2 * fit.speed_model.task_s(SAMPLE_WORDS, ANSWER_TOKENS) + answers
     return total
 
 
