@@ -1,8 +1,8 @@
 """A module of ours asked in a process of its own, with a deadline.
 
-Drivers and engines hang, crash and print. Behind this door a crash is a signal's number, a hang is a time limit
-held, and whatever a library prints cannot get between our lines. ``environment`` is what a child needs of ours, without
-the secrets in it; a module of ours ends with its parent, however that ends.
+Drivers and engines hang, crash and print. The caller gets a reply, or the reason why there is none: the signal of a
+crash, the time-out of a hang; what a library prints doesn't mix with the answer. ``environment`` is what a child needs
+of ours, without the secrets in it; a module of ours ends with its parent, however that ends.
 """
 
 from __future__ import annotations

@@ -104,10 +104,10 @@ class Host:
     def glob(self, pattern: str) -> list[str]:
         """Absolute names (as seen from the root) that match, sorted."""
         try:
-            found = sorted(self.root.glob(pattern.lstrip("/")))
+            paths = sorted(self.root.glob(pattern.lstrip("/")))
         except (OSError, ValueError, IndexError):  # IndexError: pathlib's for "."
             return []
-        return ["/" + str(path.relative_to(self.root)) for path in found]
+        return ["/" + str(path.relative_to(self.root)) for path in paths]
 
     def run(self, argv: Sequence[str], *, timeout_s: float) -> Ran | None:
         """A command with an empty standard input. None if it can't be started, or was ended for its time."""
@@ -161,4 +161,4 @@ def _mounts() -> dict[str, str]:
 
 def _unescaped(field: bytes) -> bytes:
     """A field of /proc/self/mounts: blanks, tabs, line ends and backslashes stand there as octal numbers."""
-    return OCTAL.sub(lambda found: bytes([int(found[1], 8)]), field)
+    return OCTAL.sub(lambda match: bytes([int(match[1], 8)]), field)

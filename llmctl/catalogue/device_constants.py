@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from llmctl.catalogue.schema import Table
+from llmctl.files.decode import Table
 from llmctl.types.machine import Accelerator
 
 
@@ -58,7 +58,7 @@ class DeviceConstants(Struct, frozen=True):
 
 
 def read_devices(table: Table) -> DeviceConstants:
-    """The tables out of the file. Raises WrongFieldError."""
+    """The tables out of the file. Raises FieldError."""
     types = {}
     for row in table.tables("types"):
         names, share = row.texts("these"), row.number("share")

@@ -14,9 +14,9 @@ import tomli
 from msgspec import Struct
 
 from llmctl.catalogue.device_constants import read_devices
-from llmctl.catalogue.schema import Table, WrongFieldError
 from llmctl.catalogue.speed_constants import SpeedConstants, read_speed
 from llmctl.errors import ConfigError
+from llmctl.files.decode import FieldError, Table
 
 Result = TypeVar("Result")
 
@@ -137,10 +137,10 @@ def _read(file: Path, parse: Callable[[Table], Result]) -> Result:
         table.end()
     except OSError as error:
         raise ConfigError(f"{file} can't be read: {error.strerror}") from error
+    except FieldError as error:
+        raise ConfigError(f"{file}: {error}") from error
     except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a number too long, nesting too deep
         raise ConfigError(f"{file} is not valid TOML: {error}") from error
-    except WrongFieldError as error:
-        raise ConfigError(f"{file}: {error}") from error
     return result
 
 

@@ -13,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from llmctl.catalogue import entry
-from llmctl.catalogue.schema import Table
+from llmctl.files.decode import Table
 from llmctl.types.model import Artifact, Model, Shape
 
 TABLE = "refreshed"
@@ -30,7 +30,7 @@ class Refreshed(Struct, frozen=True):
 
 
 def read(table: Table) -> Refreshed:
-    """Raises WrongFieldError."""
+    """Raises FieldError."""
     id = table.text("id")
     table.day_or_none("date")
     context = table.count_or_none("context")

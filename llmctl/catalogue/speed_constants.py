@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from llmctl.catalogue.device_constants import DeviceConstants
-from llmctl.catalogue.schema import Table
+from llmctl.files.decode import Table
 from llmctl.types.machine import AttentionRate, Kernels, MatrixRate, NodeRate
 
 
@@ -66,7 +66,7 @@ class SpeedConstants(Struct, frozen=True):
 
 
 def read_speed(table: Table, devices: DeviceConstants) -> SpeedConstants:
-    """The tables out of the file, with those of ``devices``. Raises WrongFieldError."""
+    """The tables out of the file, with those of ``devices``. Raises FieldError."""
     cpu = table.table("cpu")
     likeness = {}
     for name, row in table.table("like").named_tables().items():

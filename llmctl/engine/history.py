@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from llmctl import paths
 from llmctl.errors import ResourceError
-from llmctl.files.decode import MismatchError, decode
+from llmctl.files.decode import FieldError, decode
 from llmctl.host import Host
 from llmctl.probe import cpu as processor
 from llmctl.struct import asdict
@@ -206,7 +206,7 @@ def _runs() -> Iterator[Run]:
         except OSError:
             continue
         for line in lines:
-            with contextlib.suppress(ValueError, RecursionError, MismatchError):
+            with contextlib.suppress(ValueError, RecursionError, FieldError):
                 yield decode(Run, json.loads(line), "run")
 
 

@@ -92,9 +92,9 @@ class Settings(Struct, frozen=True):
         for endpoint in self.endpoints:
             if endpoint.name == name:
                 return endpoint
-        known = ", ".join(endpoint.name for endpoint in self.endpoints) or "none is configured"
+        names = ", ".join(endpoint.name for endpoint in self.endpoints) or "none is configured"
         raise NotFoundError(
-            f"there is no endpoint named {name} ({known})", hint="llmctl endpoint add NAME URL --model MODEL"
+            f"there is no endpoint named {name} ({names})", hint="llmctl endpoint add NAME URL --model MODEL"
         )
 
 
@@ -133,7 +133,7 @@ def load(project: Path | None = None) -> Settings:
 def _variables(setting: Setting) -> list[tuple[str, str]]:
     """The environment variables that set it, the one that counts first, with their values."""
     names = (setting.variable, *setting.also)
-    return [(name, os.environ[name]) for name in names if setting.counts(name, os.environ.get(name, ""))]
+    return [(name, os.environ[name]) for name in names if setting.is_set_by(name, os.environ.get(name, ""))]
 
 
 def _value(
@@ -165,7 +165,7 @@ def _read_project(file: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
 
 
 def _dangling(file: Path) -> tuple[str, ...]:
-    """A warning if ``file`` is a link to nothing."""
+    """A warning if ``file`` is a symlink to a file that doesn't exist."""
     with suppress(OSError):
         if file.is_symlink() and not file.exists():
             return (f"{file} is a link to a file that is not there; it is passed over",)

@@ -66,9 +66,9 @@ class Setting(Struct, frozen=True):
     def variable(self) -> str:
         return f"LLMCTL_{self.name.upper()}"
 
-    def counts(self, variable: str, value: str) -> bool:
-        """Whether what stands in ``variable`` says something: what other tools are told can keep llmctl offline, and
-        never undoes what the user has set here."""
+    def is_set_by(self, variable: str, value: str) -> bool:
+        """Whether the value of ``variable`` sets this setting: an empty one doesn't, nor does "false" in another tool's
+        variable, which would undo what the user has set for llmctl."""
         return bool(value) and not (variable in self.also and self.parse is _flag and value.lower() in OFF)
 
 

@@ -121,7 +121,7 @@ def cost(size_bytes: int | None, limit_bytes_per_s: float | None = None) -> str:
     """What a download takes: its size, and the time where the limit or the last download tells it."""
     from llmctl.transfer import last_rate
 
-    bytes_per_s = limit_bytes_per_s or last_rate.known()
+    bytes_per_s = limit_bytes_per_s or last_rate.read()
     if size_bytes is None or bytes_per_s is None:
         return units.size(size_bytes)
     return f"{units.size(size_bytes)}, ~{units.seconds(size_bytes / bytes_per_s)}"

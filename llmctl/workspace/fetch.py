@@ -93,7 +93,7 @@ def out_of(request: Request, folder: Path, name: str | None) -> Obtained:
             hint=command("llmctl", "pull", "--from", folder),
         )
     own = os.path.exists(folder / manifest.MANIFEST)  # noqa: PTH110  pathlib raises for names too long
-    found = [(folder, manifest.read(folder))] if own else list(manifest.found(folder))
+    found = [(folder, manifest.read(folder))] if own else list(manifest.bundles(folder))
     labels = [f"{one.name}:{one.quant}" for _, one in found]
     if name is not None:
         wanted = name.lower()

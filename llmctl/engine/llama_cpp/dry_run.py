@@ -25,7 +25,7 @@ from llmctl.engine.llama_cpp import header_copy
 from llmctl.engine.llama_cpp.loading import KV_TYPES, adjusted
 from llmctl.engine.llama_cpp.refusal import Refusal, explained, is_about_file
 from llmctl.files import measured_cache
-from llmctl.files.decode import MismatchError, decode
+from llmctl.files.decode import FieldError, decode
 from llmctl.host import Host
 from llmctl.struct import asdict
 from llmctl.types.machine import EngineInfo
@@ -111,7 +111,7 @@ def _asked(
     reply = quiet.ask("llmctl.engine.llama_cpp.dry_run", question, deadline_s=deadline_s)
     try:
         return (None if reply.data is None else decode(_Answer, reply.data, SUBJECT)), reply
-    except MismatchError as error:
+    except FieldError as error:
         return None, Reply(None, f"gave an answer that can't be read ({error})")
 
 
@@ -120,7 +120,7 @@ def remembered(host: Host, engine: EngineInfo, file: Path, configuration: Config
     known = measured_cache.read(SUBJECT, _key(engine, file, configuration)) if host.live and file.is_file() else None
     try:
         return None if known is None else decode(Allocation, known, SUBJECT)
-    except MismatchError:
+    except FieldError:
         return None  # written by another version of ours
 
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from llmctl.errors import EngineError
 from llmctl.files import measured_cache
-from llmctl.files.decode import MismatchError, decode
+from llmctl.files.decode import FieldError, decode
 from llmctl.host import Host
 from llmctl.planner import kernel_rows
 from llmctl.struct import asdict
@@ -164,7 +164,7 @@ def _remembered(host: Host, key: tuple[object, ...]) -> Kernels | None:
     value = measured_cache.read(SUBJECT, key) if host.live else None
     try:
         return None if value is None else decode(Kernels, value, SUBJECT)
-    except MismatchError:
+    except FieldError:
         return None  # written by another version of ours
 
 
@@ -174,7 +174,7 @@ def _asked(host: Host, question: Mapping[str, Any], deadline_s: float, what: str
         raise EngineError(f"{what} can't be measured: the engine {reply.why}", hint="llmctl doctor")
     try:
         return decode(Kernels, reply.data, SUBJECT)
-    except MismatchError as error:
+    except FieldError as error:
         raise EngineError(f"{what} can't be measured: {error}", hint="llmctl doctor") from error
 
 

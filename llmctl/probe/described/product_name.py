@@ -72,7 +72,7 @@ def read(name: str) -> ProductName:
     words = re.findall(r"[a-z0-9]+", text)
     brand = next((BRANDS[word] for word in words if word in BRANDS), None)
     return ProductName(
-        keys=tuple(dict.fromkeys(one for one in keys if one)),
+        keys=tuple(dict.fromkeys(text_key for text_key in keys if text_key)),
         vendor=brand,
         memory_gib=int(memory[1]) if memory else None,
         gpu_cores=int(cores[1]) if cores else None,
