@@ -15,8 +15,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 # What a program, Python, and the libraries of engines, drivers and the system read. Everything else stays here.
 NEEDED = frozenset(
@@ -41,8 +42,7 @@ WINDOWS_CRASHES = frozenset({0xC0000005, 0xC0000094, 0xC0000409})  # wrong addre
 CRASHES = frozenset({signal.SIGABRT, signal.SIGFPE, signal.SIGSEGV, *([signal.SIGBUS] if os.name == "posix" else [])})
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True):
     """``data`` is what the module answered, None if it did not; ``why`` then says why, without a subject. ``crashed``:
     it ended for what it did (an assertion, a wrong address, a division by zero), not for its time or the memory."""
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from msgspec import Struct
+
 from llmctl import child
 from llmctl.child import Reply
 
@@ -24,8 +26,7 @@ OCTAL = re.compile(rb"\\([0-3][0-7]{2})")
 READING = os.O_RDONLY | getattr(os, "O_BINARY", 0)  # Windows turns line ends into others without it
 
 
-@dataclass(frozen=True, slots=True)
-class Ran:
+class Ran(Struct, frozen=True):
     """A command that came to its end. ``code`` is 128 + n if signal n ended it, as shells have it."""
 
     code: int
@@ -33,8 +34,7 @@ class Ran:
     err: str
 
 
-@dataclass(frozen=True, slots=True)
-class Filesystem:
+class Filesystem(Struct, frozen=True):
     """``kind`` is the system's own word for it (ext4, nfs4, apfs), None where it doesn't say."""
 
     total_bytes: int

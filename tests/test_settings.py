@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pytest
 from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from llmctl import paths, settings
 from llmctl.errors import ConfigError, NotFoundError, ResourceError, UsageError
@@ -595,4 +595,4 @@ def test_every_setting_is_documented() -> None:
     for setting in SETTINGS:
         assert setting.help
         assert setting.expects
-        assert setting.name in settings.Settings.__dataclass_fields__
+        assert setting.name in settings.Settings.__struct_fields__

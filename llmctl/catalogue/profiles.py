@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import tomli
+from msgspec import Struct
 
 from llmctl.catalogue import entry, family, openness, refreshed
 from llmctl.catalogue.refreshed import Refreshed
@@ -24,8 +24,7 @@ MAX_FILE_BYTES = 1 << 20
 LIST_HINT = "llmctl models list --all"
 
 
-@dataclass(frozen=True, slots=True)
-class ProfileProblem:
+class ProfileProblem(Struct, frozen=True):
     """What is wrong in a profile: ``problem`` follows the field's name, or the file's; ``line`` counts from 1, None if
     not known."""
 
@@ -39,8 +38,7 @@ class ProfileProblem:
         return f"{place}: {self.field} {self.problem}" if self.field else f"{place}: {self.problem}"
 
 
-@dataclass(frozen=True, slots=True)
-class Catalogue:
+class Catalogue(Struct, frozen=True):
     """All models that could be read, in the order of the files, and what could not."""
 
     models: tuple[Model, ...]
@@ -55,17 +53,17 @@ def load(folder: Path, overlay: Path | None = None, *, as_refreshed: bool = True
     """
     models: dict[str, Model] = {}
     problems: list[ProfileProblem] = []
-    told: list[Refreshed] = []
+    refreshes: list[Refreshed] = []
     for place in (folder, overlay):
-        here: dict[str, Model] = {}
+        of_folder: dict[str, Model] = {}
         for file in sorted(place.glob("*.toml")) if place is not None and place.is_dir() else ():
-            for model, at in _read(file, problems, told):
-                if model.id in here:
+            for model, at in _read(file, problems, refreshes):
+                if model.id in of_folder:
                     problems.append(ProfileProblem(file, "id", f"must be unlike that of another model: {model.id}", at))
                 else:
-                    here[model.id] = model
-        models |= here
-    models = refreshed.apply(models, told if as_refreshed else ())
+                    of_folder[model.id] = model
+        models |= of_folder
+    models = refreshed.apply(models, refreshes if as_refreshed else ())
     return Catalogue(tuple(models.values()), tuple(problems))
 
 
@@ -95,9 +93,9 @@ def candidates(catalogue: Catalogue, name: str | None, find: Callable[[Source], 
         model, quant = _named(catalogue, name), _split(name)[1]
         chosen = (model,)
         if quant and not any(artifact.quant.lower() == quant.lower() for artifact in model.artifacts):
-            there = ", ".join(artifact.quant for artifact in model.artifacts)
+            quants = ", ".join(artifact.quant for artifact in model.artifacts)
             raise NotFoundError(
-                f"{model.name} has no {quant} in the catalogue, but {there}",
+                f"{model.name} has no {quant} in the catalogue, but {quants}",
                 hint=command("llmctl", "plan", names=[model.id]),
             )
     return tuple(
@@ -116,8 +114,8 @@ def _split(name: str) -> tuple[str, str | None]:
     return model, quant or None
 
 
-def _read(file: Path, problems: list[ProfileProblem], told: list[Refreshed]) -> list[tuple[Model, int | None]]:
-    """The models of one file, each with the line it begins at; what it has from the hub is added to ``told``."""
+def _read(file: Path, problems: list[ProfileProblem], refreshes: list[Refreshed]) -> list[tuple[Model, int | None]]:
+    """The models of one file, each with the line it begins at; what the hub said of them is added to ``refreshes``."""
     try:
         with file.open("rb") as stream:
             raw = stream.read(MAX_FILE_BYTES + 1)
@@ -133,8 +131,8 @@ def _read(file: Path, problems: list[ProfileProblem], told: list[Refreshed]) -> 
         problems.append(ProfileProblem(file, None, "is not UTF-8 text"))
         return []
     except tomli.TOMLDecodeError as error:
-        found = re.search(r"line (\d+)", str(error))
-        problems.append(ProfileProblem(file, None, f"is not valid TOML: {error}", int(found[1]) if found else None))
+        match = re.search(r"line (\d+)", str(error))
+        problems.append(ProfileProblem(file, None, f"is not valid TOML: {error}", int(match[1]) if match else None))
         return []
     except (ValueError, RecursionError) as error:  # a number too long, nesting too deep
         problems.append(ProfileProblem(file, None, f"can't be read: {error}"))
@@ -147,16 +145,16 @@ def _read(file: Path, problems: list[ProfileProblem], told: list[Refreshed]) -> 
     except FieldError as error:
         problems.append(ProfileProblem(file, error.field, error.problem, _first(text, error.field)))
         return []
-    for nth, one in enumerate(answers, 1):
+    for nth, row in enumerate(answers, 1):
         try:
-            told.append(refreshed.read(one))
+            refreshes.append(refreshed.read(row))
         except FieldError as error:
             line = _position(text, f"[[{refreshed.TABLE}]]", nth, error.field)
             problems.append(ProfileProblem(file, error.field, error.problem, line))
     models, lines = [], []
-    for nth, one in enumerate(entries, 1):
+    for nth, row in enumerate(entries, 1):
         try:
-            models.append(entry.model(one, graded))
+            models.append(entry.model(row, graded))
             lines.append(_position(text, "[[model]]", nth, "id"))
         except FieldError as error:
             problems.append(

@@ -1,6 +1,6 @@
 """Checked decoding of what others wrote: every field of the right kind, and nothing else.
 
-``decode`` makes one of the frozen dataclasses of ``types`` out of plain JSON values. ``Table`` is for documents whose
+``decode`` makes one of the structs of ``types`` out of plain JSON values. ``Table`` is for documents whose
 fields are not those of the type that they end in: it hands out one checked field after another.
 """
 
@@ -11,11 +11,13 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields, is_dataclass
 from datetime import date
 from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Any, TypeVar, cast
+
+from msgspec import Struct
+from msgspec.structs import fields
 
 from llmctl.errors import ConfigError
 
@@ -60,7 +62,7 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         if not isinstance(value, Mapping):
             raise FieldError(where, "must be a table")
         return {key: _value(typing.get_args(kind)[1], item, f"{where}.{key}") for key, item in value.items()}
-    if is_dataclass(kind):
+    if isinstance(kind, type) and issubclass(kind, Struct):
         return _object(kind, value, where)
     if issubclass(kind, Enum):
         choices = [str(choice.value) for choice in kind]
@@ -85,16 +87,14 @@ def _value(kind: Any, value: Any, where: str) -> Any:
 def _object(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, Mapping):
         raise FieldError(where, "must be a table with " + ", ".join(f.name for f in fields(kind)))
-    hints = typing.get_type_hints(kind)
     by_name = {f.name: f for f in fields(kind)}
     for key in value:
         if key not in by_name:
             raise FieldError(f"{where}.{key}", "is not known, there are " + ", ".join(by_name))
     for field in by_name.values():
-        required = field.default is MISSING and field.default_factory is MISSING
-        if required and field.name not in value:
+        if field.required and field.name not in value:
             raise FieldError(f"{where}.{field.name}", "is missing")
-    return kind(**{key: _value(hints[key], item, f"{where}.{key}") for key, item in value.items()})
+    return kind(**{key: _value(by_name[key].type, item, f"{where}.{key}") for key, item in value.items()})
 
 
 def read_toml(file: Path, read: Callable[[Table], T]) -> T:

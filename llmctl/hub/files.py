@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, urlsplit
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llmctl import net
 from llmctl.errors import (
@@ -50,8 +52,7 @@ class PrivateError(AccessError):
     """The hub shows the repository to nobody without a token; it says the same of one that it doesn't have."""
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(Struct, frozen=True):
     """What the hub says of one file: the commit that the revision stands for, and what identifies the bytes."""
 
     commit: str

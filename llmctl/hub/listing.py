@@ -7,9 +7,10 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
+
+from msgspec import Struct
 
 from llmctl import net
 from llmctl.errors import AccessError, IntegrityError, LlmctlError, NotFoundError
@@ -27,8 +28,7 @@ MAX_ANSWER_BYTES = 16 << 20  # the largest repositories list some 50,000 files i
 NEAR = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(Struct, frozen=True):
     """``files`` are the GGUF files alone, pinned to ``commit``."""
 
     commit: str

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llmctl.errors import IntegrityError, NotFoundError
 from llmctl.gguf import file_names
@@ -20,8 +22,7 @@ SHOWN, MOST_SHOWN = 5, 30  # files, and quantizations, in a message
 PROJECTORS = ("F16", "BF16", "Q8_0", "F32")  # of the quantizations that there are of one
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(Struct, frozen=True):
     """One model in one quantization: all its parts in order, and a projector or None."""
 
     quant: str

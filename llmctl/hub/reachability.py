@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmctl import net
 from llmctl.errors import CertificateError, LlmctlError, NetworkError
@@ -18,8 +19,7 @@ NOT_THIS_FILE = (401, 403, 404)
 LEAST_SAMPLE_BYTES = 1 << 20  # of less, the time is mostly latency
 
 
-@dataclass(frozen=True, slots=True)
-class Reach:
+class Reach(Struct, frozen=True):
     """``wrong`` says why the hub can't be used, ``untrusted`` that it is for its certificate; ``file_host`` is where
     the hub sends files from. ``proxy`` is the host of the proxy that is used, without what else its address holds."""
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import PurePosixPath
+
+from msgspec import Struct
 
 from llmctl.host import Host
 from llmctl.probe.text import line, pairs, whole
@@ -19,8 +20,7 @@ RECLAIMABLE = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryLimit:
+class MemoryLimit(Struct, frozen=True):
     """``left_bytes``: what may still be taken; what can be reclaimed counts as free."""
 
     limit_bytes: int

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmctl.host import Host
 from llmctl.probe.text import MOST_CPUS, line, pairs, whole
@@ -65,8 +66,7 @@ ROSETTA = Note(
 HYPERVISORS: Mapping[str, str] = {"virtualmac": "apple", "vmware": "vmware", "parallels": "parallels"}
 
 
-@dataclass(frozen=True, slots=True)
-class CoreKind:
+class CoreKind(Struct, frozen=True):
     """Cores of one kind. ``l2_cores`` share one cache of the second level; 0 bytes where a size isn't known."""
 
     name: str

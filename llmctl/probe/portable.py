@@ -11,8 +11,10 @@ import platform
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llmctl import child
 from llmctl.files.decode import FieldError, decode
@@ -40,8 +42,7 @@ WINDOWS_FEATURES: Mapping[int, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Portable:
+class Portable(Struct, frozen=True):
     """``arch`` is the platform's word for it (AMD64, arm64); ``flags`` are Linux's names of instruction sets."""
 
     os: str

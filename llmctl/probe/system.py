@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmctl.host import Host
 from llmctl.probe import macos
@@ -50,8 +51,7 @@ GROUPS = re.compile(r"/(docker(?=[-/])|kubepods|libpod|lxc)[-./]")
 MANAGERS = {"kubepods": "kubernetes", "libpod": "podman", "docker": "docker", "lxc": "lxc"}
 
 
-@dataclass(frozen=True, slots=True)
-class Platform:
+class Platform(Struct, frozen=True):
     """``board`` names what is no plain computer (a Raspberry Pi, a Jetson), ``virtual_machine`` the hypervisor."""
 
     os: str

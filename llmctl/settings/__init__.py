@@ -10,9 +10,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llmctl import paths
 from llmctl.address import without_secrets
@@ -40,8 +42,7 @@ __all__ = [
 PROJECT_FILE = "llmctl.toml"
 
 
-@dataclass(frozen=True)
-class Project:
+class Project(Struct, frozen=True):
     """The effective settings that come from a project file. ``values`` are what it says, ``own`` what they would be
     without it."""
 
@@ -54,8 +55,7 @@ class Project:
         return f"{self.file} sets " + ", ".join(f"{name} = {_shown(value)}" for name, value in self.values.items())
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(Struct, frozen=True):
     """Every setting with its effective value, and the endpoints the user has added.
 
     ``project`` is what a project file has decided, None where it decides nothing. ``warnings`` say which file was

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from llmctl.types.endpoint import Policy
 
@@ -50,8 +51,7 @@ def _flag(value: Any) -> bool:
     raise ValueError
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(Struct, frozen=True):
     """``expects`` completes "must be …". ``project`` says whether a project file may set it."""
 
     name: str

@@ -7,10 +7,11 @@ data folder. What other tools keep in places of their own is found there, and ne
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from llmctl import paths
 from llmctl.errors import LlmctlError, UsageError

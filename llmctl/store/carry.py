@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llmctl.errors import ConfigError, IntegrityError, LlmctlError
 from llmctl.files import disk
@@ -24,8 +26,7 @@ from llmctl.types.listener import Progress
 from llmctl.types.model import Source, SourceKind
 
 
-@dataclass(frozen=True, slots=True)
-class Label:
+class Label(Struct, frozen=True):
     """What a manifest says of a model beside its files, for people and for ``pull --from DIR NAME``."""
 
     name: str

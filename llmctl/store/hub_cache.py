@@ -7,8 +7,9 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from llmctl.errors import IntegrityError, LlmctlError
 from llmctl.files import atomic, disk
@@ -22,8 +23,7 @@ NO_SYMLINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 NOT_PRIVILEGED = 1314
 
 
-@dataclass(frozen=True, slots=True)
-class Unfinished:
+class Unfinished(Struct, frozen=True):
     """A download that was broken off. ``name`` is the repository's; ``idle_s`` how long nobody has written to it."""
 
     path: Path

@@ -12,8 +12,9 @@ that cache finds what llmctl fetched and the reverse:
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from llmctl.errors import ConfigError, IntegrityError
 
@@ -63,8 +64,7 @@ def _encoded(name: str) -> bytes:
         return b"?" * (MAX_NAME_BYTES + 1)
 
 
-@dataclass(frozen=True)
-class Repository:
+class Repository(Struct, frozen=True):
     """One model repository inside the hub cache at ``root``. Raises IntegrityError for names that are no paths."""
 
     root: Path

@@ -14,16 +14,18 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
+
+from msgspec import Struct
 
 from llmctl.errors import IntegrityError, NotFoundError
 from llmctl.files import atomic, disk
 from llmctl.files.decode import FieldError, Table
 from llmctl.store.foreign.reading import document, inside
 from llmctl.store.layout import COMMIT, parts
+from llmctl.struct import asdict
 
 MANIFEST = "llmctl.json"
 SCHEMA = "llmctl-model/1"
@@ -42,8 +44,7 @@ class Origin(StrEnum):
     FILE = "file"
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(Struct, frozen=True):
     """One file: its path at the source, which is also that in the folder."""
 
     file: str
@@ -51,8 +52,7 @@ class Member:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
-class Bundle:
+class Bundle(Struct, frozen=True):
     """``place`` is the repository, the requirement, or the address without what it may hide; ``revision`` the commit
     of a repository, ``refs`` the branches that stood for it. The first of ``files`` is the one to open."""
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
+
+from msgspec import Struct, field
 
 from llmctl.host import Host
 from llmctl.transfer.ranges import Ranges
@@ -23,8 +24,7 @@ MOST_SPANS = 48  # what is left out counts as missing
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
-@dataclass(frozen=True)
-class JournalEntry:
+class JournalEntry(Struct, frozen=True):
     """``written`` outlives the process, ``synced`` also the machine. ``etag`` is a strong one or None."""
 
     written: Ranges = field(default_factory=Ranges)

@@ -4,7 +4,8 @@ when the hub can't be reached and no model was named, the starter."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from llmctl import units
 from llmctl.catalogue.local import require_runnable

@@ -7,7 +7,9 @@ repository, the smallest: the weights of the others follow from their sizes (``g
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llmctl.catalogue.refreshed import Refreshed
 from llmctl.errors import AccessError, IntegrityError, NotFoundError, UnsupportedFileError
@@ -30,8 +32,7 @@ FIGURES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(Struct, frozen=True):
     """``field`` of a model, or of its file of that ``quant``; None is not known, or gone."""
 
     quant: str | None
@@ -40,8 +41,7 @@ class Difference:
     new: object
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """What the hub said of one model: where it is other than the catalogue's, and why a repository could not be read,
     if so."""
 

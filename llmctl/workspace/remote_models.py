@@ -12,8 +12,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llmctl import catalogue
 from llmctl.errors import IntegrityError, NetworkError, NotFoundError, OfflineError, UnsupportedFileError
@@ -40,8 +42,7 @@ MAX_MODELS = 4  # of one repository, each of which costs a header
 LISTING_BYTES = 16 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """``stale`` is why the hub could not be asked, if what it said earlier had to do; ``refused`` why files beside the
     candidates are none."""
 
@@ -78,8 +79,7 @@ def candidates(store: Store, repo: str, quant: str | None, settings: Settings, *
     return Found(tuple(_told_apart(made)), stale, tuple(refused))
 
 
-@dataclass(frozen=True)
-class _Reading:
+class _Reading(Struct, frozen=True):
     store: Store
     repo: str
     listing: Listing

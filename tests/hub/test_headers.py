@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from llmctl import net, paths, settings
 from llmctl.errors import AccessError, IntegrityError, LlmctlError, NetworkError, NotFoundError, OfflineError
@@ -55,7 +55,7 @@ def source(hub: FakeHub, large: Path) -> Source:
 
 
 def read(*parts: Source, **changed: object) -> Header:
-    return headers.read(parts, replace(settings.load(), **changed))  # type: ignore[arg-type]
+    return headers.read(parts, replace(settings.load(), **changed))
 
 
 def held(source: Source) -> Path | None:

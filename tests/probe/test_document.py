@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from llmctl.engine.devices import this_machine
 from llmctl.errors import ConfigError, NotFoundError
@@ -18,6 +18,7 @@ from llmctl.paths import profiles_dir
 from llmctl.probe.described import table
 from llmctl.probe.described.document import known_machines, read_machine
 from llmctl.probe.recorded.recording import recorded
+from llmctl.struct import asdict
 from llmctl.types.machine import (
     Accelerator,
     AcceleratorKind,

@@ -9,12 +9,12 @@ import signal
 import socket
 import zipfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 
 import psutil
 import pytest
+from msgspec.structs import replace
 
 from llmctl import settings
 from llmctl.cli import main

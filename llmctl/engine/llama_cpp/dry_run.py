@@ -13,9 +13,11 @@ import re
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from llmctl import child
 from llmctl.child import Reply
@@ -25,6 +27,7 @@ from llmctl.engine.llama_cpp.refusal import Refusal, explained, is_about_file
 from llmctl.files import measured_cache
 from llmctl.files.decode import FieldError, decode
 from llmctl.host import Host
+from llmctl.struct import asdict
 from llmctl.types.machine import EngineInfo
 from llmctl.types.plan import Allocation, Configuration
 
@@ -47,8 +50,7 @@ CACHE = re.compile(r"^llama_kv_cache\w*: size = +([\d.]+) MiB", re.MULTILINE)
 STATE = re.compile(r"^llama_memory_recurrent: size = +([\d.]+) MiB", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
+class _Answer(Struct, frozen=True):
     """``why`` in the engine's own words, where it could not; ``refused`` where it can't with the plainest settings
     either."""
 

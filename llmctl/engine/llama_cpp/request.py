@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 MOST_STOPS = 16
 SEED_BITS = 0xFFFFFFFF
@@ -27,8 +28,7 @@ class RefusedError(Exception):
         self.body = {"error": {"message": message, "code": code}}
 
 
-@dataclass(frozen=True, slots=True)
-class ChatRequest:
+class ChatRequest(Struct, frozen=True):
     """``sampling`` holds the arguments of ``Llama.generate``, ``variables`` those of the chat template."""
 
     messages: list[dict[str, str]]

@@ -7,13 +7,13 @@ field is there, is read back as it was, and what the document says always wins.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from llmctl.files.decode import LARGEST, FieldError
 from llmctl.probe.described import product_name, table
 from llmctl.probe.described.table import SPECIFIED, Device
 from llmctl.probe.gpu import apple
+from llmctl.struct import asdict
 from llmctl.types.machine import AcceleratorKind, Note
 
 Fields = Mapping[str, Any]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from llmctl.files.decode import FieldError
 from llmctl.types.machine import (
@@ -77,15 +78,15 @@ def _check(value: Any, where: str) -> None:
     if isinstance(value, tuple):
         for i, item in enumerate(value):
             _check(item, f"{where}[{i}]")
-    if not is_dataclass(value):
+    if not isinstance(value, Struct):
         return
-    for field in fields(value):
-        inner = getattr(value, field.name)
-        limits = LIMITS.get((type(value), field.name))
+    for name in value.__struct_fields__:
+        inner = getattr(value, name)
+        limits = LIMITS.get((type(value), name))
         if limits is not None and inner is not None and not limits[0] <= inner <= limits[1]:
             low, high = (_written(end) for end in limits)
-            raise FieldError(f"{where}.{field.name}", f"must be from {low} to {high}, it is {inner:,}")
-        _check(inner, f"{where}.{field.name}")
+            raise FieldError(f"{where}.{name}", f"must be from {low} to {high}, it is {inner:,}")
+        _check(inner, f"{where}.{name}")
 
 
 def _at_most(part: int, whole: int, where: str, of: str) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 BRANDS: Mapping[str, str] = {
     "nvidia": "NVIDIA",
@@ -45,8 +46,7 @@ FILLING = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ProductName:
+class ProductName(Struct, frozen=True):
     """What a name tells. ``keys``: the forms to compare, the whole name first, then without brackets, then what is in
     them. ``memory_gib`` of "12GB", ``gpu_cores`` of "(40-core GPU)"; ``slice``: it is a part of a card (MIG)."""
 

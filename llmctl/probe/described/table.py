@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llmctl import units
 from llmctl.files.decode import Table, read_toml
@@ -32,8 +34,7 @@ PCI_NUMBER = re.compile("[0-9a-f]{4}")
 LEAST_OF_SOLD, MOST_OF_SOLD = 0.88, 1.03
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(Struct, frozen=True):
     """One line. ``kind`` is None for a board or a memory system. ``memory_bytes`` are the sizes it is sold in, empty
     where it has none of its own; ``bandwidth_bytes_per_s`` is None where it is the machine's memory's. ``flop_per_s``:
     dense f16 summed in f32, see the file. ``keys`` are its names in the form that ``matching`` compares.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from llmctl import units
@@ -13,6 +12,7 @@ from llmctl.files.decode import FieldError, decode
 from llmctl.probe.described import left_out, possible
 from llmctl.probe.described.table import Device
 from llmctl.shell import command
+from llmctl.struct import asdict
 from llmctl.types.machine import AcceleratorKind, Machine
 
 NO_GPU = "none"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmctl.host import Host
 from llmctl.probe.gpu import pci_ids
@@ -36,8 +37,7 @@ HEXADECIMAL = re.compile(r"[0-9a-f]{1,16}")
 SMALLEST_WINDOW_BYTES = 256 << 20  # a GPU's window onto its memory; the audio and USB functions on a card have less
 
 
-@dataclass(frozen=True, slots=True)
-class DrmCard:
+class DrmCard(Struct, frozen=True):
     """A GPU of AMD, Intel or NVIDIA that a kernel driver has taken, nouveau included.
 
     ``card`` is its folder, "/sys/class/drm/card0", whose ``device`` is the PCI function; ``address`` that function's
@@ -78,8 +78,7 @@ def cards(host: Host) -> tuple[DrmCard, ...]:
     return tuple(by_address.values())
 
 
-@dataclass(frozen=True, slots=True)
-class BusDevice:
+class BusDevice(Struct, frozen=True):
     """A function on the PCI bus. ``address`` is without the domain, "03:00.0", which the file does not tell;
     ``window_bytes`` is the largest part of it that the processor sees. ``driver`` is None if it has none."""
 

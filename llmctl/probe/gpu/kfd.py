@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmctl.host import Host
 from llmctl.probe.text import pairs, whole
@@ -14,8 +15,7 @@ MOST_UNIQUE = (1 << 64) - 1
 SHORTEST_UUID, LONGEST_UUID = 5, 20  # of what ROCR takes for the beginning of one: "GPU-" and 16 digits
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(Struct, frozen=True):
     """A GPU as KFD lists it. ``address`` is its PCI address, ``render`` its device file, "/dev/dri/renderD128".
 
     ``gfx`` is the target of the compiler, gfx1100. ``has_cpu_cores``: kernels with IOMMUv2 list both halves of an APU

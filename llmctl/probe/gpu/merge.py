@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from llmctl import units
 from llmctl.probe.described import table
@@ -60,7 +61,7 @@ def _once(cards: Iterable[Accelerator]) -> list[Accelerator]:
                 added |= {name: getattr(card, name) for name in group}
         if NAMELESS.fullmatch(first.name):
             added["name"] = card.name
-        by_id[card.id] = replace(first, **added)  # type: ignore[arg-type]  # fields of one type, by name
+        by_id[card.id] = replace(first, **added)  # fields of one type, by name
     return list(by_id.values())
 
 

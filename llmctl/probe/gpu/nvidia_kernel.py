@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmctl.host import Host
 from llmctl.probe.gpu import drm
@@ -39,8 +40,7 @@ LIBRARY_PLACES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class KernelCard:
+class KernelCard(Struct, frozen=True):
     """``address`` has a PCI domain only where a driver that shows pictures has the card: /proc/bus/pci leaves it out.
     ``driver`` is the kernel's word: nvidia, nouveau, vfio-pci; None for none."""
 

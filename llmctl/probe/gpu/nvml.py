@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
+
+from msgspec import Struct
 
 from llmctl import child
 from llmctl.probe.text import line
@@ -39,8 +40,7 @@ MOST_BUS = 0xFF
 MOST_DEVICE = 0x1F
 
 
-@dataclass(frozen=True, slots=True)
-class Slice:
+class Slice(Struct, frozen=True):
     """A MIG device: ``instance`` are the numbers of its GPU instance and its compute instance."""
 
     name: str | None
@@ -50,8 +50,7 @@ class Slice:
     instance: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Card:
+class Card(Struct, frozen=True):
     """What NVML says of one device, nothing more.
 
     ``address`` is its place on the PCI bus as the kernel writes it. ``shared``: it has no memory of its own to report.
@@ -76,8 +75,7 @@ class Card:
     slices: tuple[Slice, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class NvmlReport:
+class NvmlReport(Struct, frozen=True):
     """One answer of NVML. ``error`` and ``code`` are its own where it could not start; ``failures`` are the cards
     that could not be opened, and why. ``cuda`` is the newest version that the driver takes; ``no_cuda``: there is no
     libcuda.so.1, which every CUDA program needs."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llmctl.host import Host
 from llmctl.probe.gpu.nvml import Card, NvmlReport
@@ -31,8 +33,7 @@ MODEL = re.compile(
 L4T = re.compile(r"R(\d{1,3}) \(release\), REVISION: ([\d.]{1,12})")
 
 
-@dataclass(frozen=True, slots=True)
-class Board:
+class Board(Struct, frozen=True):
     """``driver`` is the release of Linux for Tegra, which the GPU's driver is part of: "L4T 36.4.3". ``reachable``:
     the GPU's device files are there."""
 

@@ -13,31 +13,32 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from llmctl.child import Reply
 from llmctl.files.decode import decode
 from llmctl.host import READ_LIMIT_BYTES, Filesystem, Host, Ran
 from llmctl.probe.gpu import pci_ids
 from llmctl.probe.recorded.scrub import Scrubber
+from llmctl.struct import asdict
 
 DOCUMENT = "machine.json"
 ROOT = "root"
 LIMIT_BYTES = 16 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class RecordedCommand:
+class RecordedCommand(Struct, frozen=True):
     """``ran`` is None for a command that isn't there or didn't end."""
 
     argv: tuple[str, ...]
     ran: Ran | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RecordedReply:
+class RecordedReply(Struct, frozen=True):
     """A question to a module of ours; the rest is as in ``Reply``."""
 
     module: str
@@ -46,8 +47,7 @@ class RecordedReply:
     illegal_instruction: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Recording:
+class Recording(Struct, frozen=True):
     """What machine.json holds. ``system`` is Python's sys.platform, ``store`` the filesystem that models are on,
     ``unreadable`` the files that are there but not for this user."""
 

@@ -12,10 +12,11 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from llmctl.gguf.file_names import ANY_CASE, is_hidden, is_projector
 from llmctl.paths import expanded

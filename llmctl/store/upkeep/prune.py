@@ -9,9 +9,10 @@ import re
 import shutil
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+
+from msgspec import Struct
 
 from llmctl.errors import ResourceError
 from llmctl.files import disk
@@ -37,8 +38,7 @@ class LeftoverKind(StrEnum):
     SUPERSEDED = "superseded"
 
 
-@dataclass(frozen=True, slots=True)
-class Leftover:
+class Leftover(Struct, frozen=True):
     """``bytes`` is what the removal of ``paths`` frees; ``name`` says whose they are: the repository, or the folder.
 
     ``blob`` is what the paths of a superseded file lead to, or the orphan.
