@@ -1,32 +1,13 @@
-"""Messages in, pieces out, and the receipt of what was executed."""
+"""Pieces of an answer, and the receipt of what was executed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from llmctl.types.endpoint import LeaveReason, Side
 from llmctl.types.piece import Piece as Piece
 from llmctl.types.piece import PieceKind as PieceKind
 from llmctl.types.plan import Basis
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    role: str
-    content: str
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """What the request carries besides the messages. None leaves the choice to the model's or server's default;
-    ``extra`` is sent as it is, below the named ones."""
-
-    max_tokens: int | None = None
-    temperature: float | None = None
-    seed: int | None = None
-    extra: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

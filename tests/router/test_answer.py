@@ -11,11 +11,11 @@ import pytest
 
 from llmctl import paths
 from llmctl.engine.worker_process import Engine
-from llmctl.errors import DecodingError, EngineDiedError, EngineError
+from llmctl.errors import DecodingError, EngineDiedError, EngineError, PolicyError
 from llmctl.router.answer import PartialAnswer, answer, handed_over, local_sampling
-from llmctl.types.answer import Message, Sampling
 from llmctl.types.endpoint import LOCAL_FAILURES, Endpoint, LeaveReason, Local, Remote
 from llmctl.types.listener import SilentListener
+from llmctl.types.request import Request, Sampling
 from tests.fakes.chat_server import DONE, ChatServer, Reply, data, event, status, stream
 from tests.fakes.fits import fit_for
 
@@ -24,7 +24,7 @@ def test_the_memory_of_somebody_elses_machine_is_not_ours() -> None:
     told = data({"choices": [], "memory": {"anonymous_bytes": 5, "device_bytes": 6}})
     with ChatServer(stream(event("Hi", finish="stop"), told, DONE)) as server:
         route = Remote(Endpoint("office", server.url, "m"), LeaveReason.PINNED, "you asked for it", None)
-        made = answer(route, [Message("user", "hi")], Sampling(), listener=SilentListener(), so_far=PartialAnswer())
+        made = answer(route, Request.of("hi"), listener=SilentListener(), so_far=PartialAnswer())
     assert made.text == "Hi"
     assert made.measured is None
     assert not paths.data_dir().exists(), "what ran elsewhere is no run of this machine"
@@ -84,6 +84,18 @@ def test_what_the_caller_asks_for_is_kept(
     assert local_sampling(fit, Sampling(seed=1, extra=asked)) == Sampling(seed=1, extra=carried)
 
 
+@pytest.mark.parametrize(
+    "route",
+    [Remote(OFFICE, LeaveReason.PINNED, "you asked for it"), Remote(OFFICE, LeaveReason.PREFER_REMOTE, "the policy")],
+)
+def test_a_private_prompt_goes_nowhere_whatever_route_is_given(route: Remote) -> None:
+    with ChatServer(stream(event("Hi", finish="stop"), DONE)) as server:
+        there = replace(route, endpoint=replace(OFFICE, url=server.url))
+        with pytest.raises(PolicyError, match="the prompt is private: nothing may go to office"):
+            answer(there, replace(Request.of("hi"), private=True), listener=SilentListener(), so_far=PartialAnswer())
+    assert server.connections == 0
+
+
 # The engine, played by a server: what it answers when its first decode fails
 
 
@@ -106,9 +118,7 @@ def test_a_first_decode_that_fails_is_a_failure_of_the_engine(reply: Reply, monk
         started = Engine(cast(Any, NoWorker()), engine.address(), 0.1, True, "none")
         monkeypatch.setattr("llmctl.router.answer.start", lambda *_, **__: started)
         route = Local(FIT, "it fits", Endpoint("office", office.url, "m"))
-        made = answer(
-            route, [Message("user", "hi")], Sampling(), listener=SilentListener(), so_far=PartialAnswer(), record=False
-        )
+        made = answer(route, Request.of("hi"), listener=SilentListener(), so_far=PartialAnswer(), record=False)
     assert made.route.left_because is LeaveReason.ENGINE_FAILED
     assert "decoding failed: llama_decode returned 1" in made.route.reason
     assert len(office.requests) == 1
@@ -117,12 +127,5 @@ def test_a_first_decode_that_fails_is_a_failure_of_the_engine(reply: Reply, monk
         started = Engine(cast(Any, NoWorker()), engine.address(), 0.1, True, "none")
         route = Local(FIT, "it fits", Endpoint("office", office.url, "m"), named)
         with pytest.raises(DecodingError, match="so nothing was sent to office"):
-            answer(
-                route,
-                [Message("user", "hi")],
-                Sampling(),
-                listener=SilentListener(),
-                so_far=PartialAnswer(),
-                record=False,
-            )
+            answer(route, Request.of("hi"), listener=SilentListener(), so_far=PartialAnswer(), record=False)
     assert office.connections == 0

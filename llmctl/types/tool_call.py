@@ -1,0 +1,14 @@
+"""A function that a model asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """``arguments`` is the JSON that the model wrote: nobody has checked that it is any."""
+
+    id: str
+    name: str
+    arguments: str
