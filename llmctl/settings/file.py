@@ -87,7 +87,7 @@ def _edit(name: str, table: Mapping[str, Any] | None, check: Callable[[Mapping[s
     """Rewrites the user's file with ``table`` as the endpoint of that name, or without it, as the only process that
     does so now. ``check`` gets the endpoints that there are and may refuse.
 
-    Where the file is a link (into somebody's dotfiles), its target is rewritten. Raises ConfigError, or ResourceError
+    Where the file is a link (into the user's dotfiles), its target is rewritten. Raises ConfigError, or ResourceError
     when the disk is full or another process keeps the lock.
     """
     file = Path(os.path.realpath(paths.config_file()))
@@ -104,7 +104,7 @@ def _edit(name: str, table: Mapping[str, Any] | None, check: Callable[[Mapping[s
 def locked(file: Path) -> Iterator[None]:
     """One process at a time changes the settings: what it has read is still there when it writes.
 
-    The lock is in the cache folder, because the file may lie among somebody's dotfiles. Waits LOCK_WAIT_S; raises
+    The lock is in the cache folder, because the file may lie in the user's dotfiles. Waits LOCK_WAIT_S; raises
     ResourceError.
     """
     end_s = time.monotonic() + LOCK_WAIT_S

@@ -157,8 +157,11 @@ class Store:
         return verification.verify(stored, expected, progress, vouched=stored.vouched or sha256 is not None)
 
     def leftovers(self, keep: Collection[tuple[str, str]] = ()) -> list[Leftover]:
-        """What can go: broken-off downloads, orphaned blobs, superseded files. ``keep`` are repositories with commits
-        that count although no branch stands for them. Raises nothing and changes nothing."""
+        """What can be removed: interrupted downloads, orphaned blobs, superseded files.
+
+        ``keep`` are repositories with commits that count although no branch stands for them. Raises nothing and changes
+        nothing.
+        """
         from llmctl.store.upkeep import prune
 
         return prune.leftovers(self.hub, self.models, keep)

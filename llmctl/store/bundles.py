@@ -1,6 +1,6 @@
 """Models that llmctl keeps for itself, since no other tool has a place for them: from an address, or the user's own.
 
-Each is a bundle (``manifest.py``) in ``<models>/files/<sha256 of its first file>/``, and whoever writes there holds its
+Each is a bundle (``manifest.py``) in ``<models>/files/<sha256 of its first file>/``, written under its
 ``lock``.
 """
 

@@ -27,7 +27,7 @@ from llmctl.types.model import Source, SourceKind
 
 
 class Label(Struct, frozen=True):
-    """What a manifest says of a model beside its files, for people and for ``pull --from DIR NAME``."""
+    """The name of a model in a manifest, for people and for ``pull --from DIR NAME``."""
 
     name: str
     quant: str
@@ -98,7 +98,7 @@ def take(root: Path, models: Path, folder: Path, progress: Progress) -> list[Pat
             except ConfigError as error:
                 raise IntegrityError(f"{folder / manifest.MANIFEST}: {error.message}", hint=manifest.ANEW) from error
             return _copy_into(where, models / f".{where.name}.lock", folder, bundle, progress)
-    bundle = replace(bundle, origin=Origin.FILE)  # what the folder says of an address, nobody has checked
+    bundle = replace(bundle, origin=Origin.FILE)  # an address that a folder states is not verified
     sha256 = bundle.files[0].sha256
     return _copy_into(
         bundles.folder(models, sha256), bundles.lock(models, sha256), folder, bundle, progress, bundles.write_manifest
@@ -184,7 +184,7 @@ def _copy_unless_there(file: Stored, folder: Path, member: Member, progress: Pro
 
 
 def _origin(root: Path, first: Stored) -> Bundle:
-    """A bundle that says where its files are from, and nothing else yet."""
+    """A bundle with its origin alone."""
     source = first.source
     if source.kind is SourceKind.HUB and source.repo is not None and COMMIT.fullmatch(source.revision):
         refs = tuple(hub_cache.refs(Repository(root, source.repo), source.revision))
@@ -195,7 +195,7 @@ def _origin(root: Path, first: Stored) -> Bundle:
 
 
 def _file(stored: Stored, label: Label) -> str:
-    """The path in the repository, or the file's name; a blob of ollama has none that says anything."""
+    """The path in the repository, or the file's name; the name of a blob of ollama is only a hash."""
     source = stored.source
     if source.kind is SourceKind.HUB and COMMIT.fullmatch(source.revision):
         return source.file

@@ -25,7 +25,7 @@ def copied(file: Path, target: Path, *, sha256: str | None, progress: Progress) 
 
     With ``sha256`` an interrupted copy is resumed: if the result has another sha256, all is copied anew, once. Without
     it nothing is left of a try that fails.
-    The caller has made sure of the room and that nobody else writes ``target``. Raises IntegrityError unless the bytes
+    The caller has checked the room, and holds the lock of ``target``. Raises IntegrityError unless the bytes
     are those of ``sha256`` (if given) and a sound GGUF file, NotFoundError, AccessError, ResourceError.
     """
     with disk.writing(target.parent, target.name), PartialFile(target) as partial:

@@ -33,7 +33,7 @@ def check(root: Path) -> None:
 
 
 def _holds(place: Path) -> bool:
-    """Whether somebody has put models there since: each of them is in a folder. What the hub's tools leave in every
+    """Whether there are models at ``place``: each of them is in a folder. What the hub's tools leave in every
     cache (their locks, a version) is no model."""
     try:
         return any(entry.is_dir() and not entry.name.startswith(".") for entry in place.iterdir())

@@ -24,7 +24,7 @@ NOT_PRIVILEGED = 1314
 
 
 class Unfinished(Struct, frozen=True):
-    """A download that was broken off. ``name`` is the repository's; ``idle_s`` how long nobody has written to it."""
+    """An interrupted download. ``name`` is the repository's; ``idle_s`` the seconds since its last byte."""
 
     path: Path
     name: str
@@ -65,7 +65,7 @@ def _is(pointer: Path, source: Source, repository: Repository) -> bool:
         return True
     if source.sha256 is not None and not named:
         return False
-    try:  # a catalogue's size may be out of date; whether a file is whole, it tells itself
+    try:  # a catalogue's size may be out of date; the header tells whether a file is whole
         read_file(payload)
     except LlmctlError:
         return False

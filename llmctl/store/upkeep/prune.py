@@ -1,4 +1,4 @@
-"""Files of the store that nobody needs: interrupted downloads, blobs without a name, files that newer ones replaced.
+"""Files of the store that are not needed: interrupted downloads, blobs without a name, files that newer ones replaced.
 
 Only GGUF files of the hub cache and llmctl's own folders are looked at. What a living process is writing is let alone.
 """
@@ -68,7 +68,7 @@ def leftovers(root: Path, models: Path, keep: Collection[tuple[str, str]]) -> li
 
 
 def clear(leftover: Leftover) -> int:
-    """Removes one of ``leftovers``. Returns the bytes freed. Raises ResourceError, also when somebody uses it now."""
+    """Removes one of ``leftovers``. Returns the bytes freed. Raises ResourceError, also when it is in use."""
     if leftover.repository is not None and leftover.blob is not None:
         gone = () if leftover.kind is LeftoverKind.ORPHAN else leftover.paths
         return forget(leftover.repository, gone, leftover.blob)

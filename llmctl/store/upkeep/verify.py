@@ -16,7 +16,7 @@ from llmctl.types.listener import Progress
 
 class Soundness(StrEnum):
     """SOUND: hashed, and what the publisher says. UNCHANGED: hashed, and what it was when it came. WHOLE: its own
-    header fits its length, but no sha256 is known. WRONG: not what it must be. UNREADABLE: nobody knows."""
+    header fits its length, but no sha256 is known. WRONG: not what it must be. UNREADABLE: not known."""
 
     SOUND = "sound"
     UNCHANGED = "unchanged"
