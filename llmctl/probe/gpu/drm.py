@@ -136,13 +136,11 @@ def reachable(
     missing = files[cards[0]] if not reached else control if control and not host.exists(control) else None
     notes = []
     if missing:
-        message = f"{vendor}: the driver is loaded, but there is no {missing}: this container was started without "
-        notes.append(
-            Note(
-                message + ("its GPU" if not reached else "it"),
-                remedies.start_with_gpu(host, vendor, cards[0].driver, control),
-            )
+        lacking = "it" if reached else "its GPU"
+        message = (
+            f"{vendor}: the driver is loaded, but there is no {missing}: this container was started without {lacking}"
         )
+        notes.append(Note(message, remedies.start_with_gpu(host, vendor, cards[0].driver, control)))
     if 0 < len(reached) < len(cards):
         others = ", ".join(card.address for card in cards if card not in reached)
         notes.append(Note(f"{vendor}: this container was not given {others}"))
