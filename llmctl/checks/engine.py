@@ -86,7 +86,7 @@ def _unusable(card: Accelerator, machine: Machine, ours: EngineInfo, toolchain: 
     message = f"{card.name} can't be used: {card.why}"
     working = next((gpu for gpu in machine.accelerators if gpu.usable), None)
     if working is not None and card is not main_card(machine):  # not a fault: the engine runs on the better one
-        yield Check("gpu", Status.OK, f"{message}; {working.name} is")
+        yield Check("gpu", Status.OK, f"{message}; {working.name} is used instead")
     elif old is not None:
         yield Check("gpu", Status.WARN, message, newer_driver(machine))
     elif built is not None:

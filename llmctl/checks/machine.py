@@ -32,7 +32,7 @@ def _memory(machine: Machine) -> Check:
         message = f"only {units.size(memory.available_bytes)} of {units.size(memory.total_bytes)} of memory is free"
         if memory.limit_bytes is None:
             return Check("memory", Status.WARN, message, "close what uses it, then: llmctl doctor")
-        limit = f", the limit of {units.size(memory.limit_bytes)} is {memory.limit_source}"
+        limit = f"; it is limited to {units.size(memory.limit_bytes)} by {memory.limit_source}"
         more = "docker run --memory 8g …" if machine.container in ("docker", "podman") else None
         return Check("memory", Status.WARN, message + limit, more)
     if memory.limit_bytes is not None:

@@ -66,11 +66,13 @@ def _drift(alike: Sequence[Run]) -> Check | None:
 def _well(runs: Sequence[Run]) -> Check:
     shares = [share for run in runs if (share := _share(run)) is not None]
     if not shares:
-        message = "what the recorded runs took of memory is not known: this system doesn't tell it"
+        message = "this system doesn't say how much memory the recorded runs took"
     elif len(shares) == 1:
-        message = f"memory is as planned: the recorded run took {shares[0]:.2f} of it"
+        message = f"memory is as planned: the recorded run took {shares[0]:.2f} of the plan"
     else:
-        message = f"memory is as planned: the last {len(shares)} runs took {min(shares):.2f} to {max(shares):.2f} of it"
+        message = (
+            f"memory is as planned: the last {len(shares)} runs took {min(shares):.2f} to {max(shares):.2f} of the plan"
+        )
     return Check(ID, Status.OK, message)
 
 

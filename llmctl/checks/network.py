@@ -36,7 +36,7 @@ def _endpoints(around: Surroundings) -> list[Check]:
 def _hub(reach: Reach) -> list[Check]:
     """Three findings, so that it is told who is in the way: a proxy, a certificate, or the hub itself."""
     through = "without a proxy" if reach.proxy is None else f"through the proxy {reach.proxy}"
-    findings = [Check("proxy", Status.OK, f"{reach.host} is asked {through}")]
+    findings = [Check("proxy", Status.OK, f"{reach.host} is reached {through}")]
     if reach.untrusted:
         findings.append(Check("ca", Status.WARN, reach.wrong or "", reach.hint))
         why = f"{reach.host} can't be used until its certificate can be verified"

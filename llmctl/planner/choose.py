@@ -236,7 +236,7 @@ def _no_fit(misses: Sequence[Miss], want: Want) -> NoFit:
 def _limits(misses: Iterable[Miss], want: Want) -> list[str]:
     """The limits that were set and broken and that nothing comes near to, each to go on from "no model"."""
     words = {
-        Obstacle.LANGUAGE: f"is said to know the language {want.language}",
+        Obstacle.LANGUAGE: f"is listed for the language {want.language}",
         Obstacle.LICENCE: f"is under {want.licence}",
         Obstacle.OPENNESS: f"is as open as --open {want.openness} asks",
         Obstacle.INSTALLED: "is on this machine",

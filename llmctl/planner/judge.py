@@ -139,12 +139,11 @@ class Judge:
             return _miss(candidate, Obstacle.CONTEXT, reason, self.want.context / trained - 1)
         prompt = self.want.prompt_tokens or 0
         if self.want.context is None and prompt // CERTAINLY_LONGER > trained:
-            reason = f"handles {trained:,} tokens of context, the prompt has some {prompt:,}"
+            reason = f"handles {trained:,} tokens of context, the prompt has about {prompt:,}"
             return _miss(candidate, Obstacle.CONTEXT, reason, prompt / trained - 1)
         if self.want.kv_type not in (None, F16) and not takes_quantized_cache(model.shape):
-            reason = (
-                f"can't have a cache in {self.want.kv_type}: llama.cpp needs flash attention and whole blocks for it"
-            )
+            needs = "flash attention and heads of whole blocks"
+            reason = f"can't keep its KV cache in {self.want.kv_type}: llama.cpp needs {needs} for that"
             return _miss(candidate, Obstacle.CONTEXT, reason, 1.0)
         beside = limits.projector_bytes(candidate, self.task) + artifact.projector_compute_bytes
         free, most = self._free_bytes
@@ -153,7 +152,7 @@ class Judge:
                 return self._roomless(candidate, short)
             reason = (
                 f"needs {units.size(artifact.weights.total_bytes + beside)} for its weights alone, and "
-                f"{units.size(free - most)} has to stay free; {units.size(free)} is free: {units.size(short)} short"
+                f"{units.size(free - most)} must stay free; {units.size(free)} is free: {units.size(short)} short"
             )
             return _miss(candidate, Obstacle.MEMORY, reason, short / max(most, 1), short)
         placer = Placer(self.machine, model.shape, artifact.weights, beside, self.room_bytes)
@@ -192,7 +191,7 @@ class Judge:
         most_s *= self._time_factor
         limit, takes = units.seconds(most_s), units.seconds(takes_s)
         takes = f"{takes_s:.1f} s" if takes == limit else takes
-        reason = f"fits, but {what} would take {takes}, the most for {self.task.name} is {limit}"
+        reason = f"fits, but {what} would take {takes}, the limit for {self.task.name} is {limit}"
         return _miss(fit.candidate, Obstacle.SPEED, reason, takes_s / most_s - 1)
 
     @property
@@ -326,7 +325,7 @@ class Judge:
         least += [f"with a KV cache in {settings.kv_type}"] if settings.kv_type != (self.want.kv_type or F16) else []
         reason = (
             f"needs {' '.join([units.size(free + short), 'of', memory_of(row, self.machine), *least])}, "
-            f"{kept} that has to stay free included; {units.size(free)} is free: {units.size(short)} short"
+            f"counting {kept} that must stay free; {units.size(free)} is free: {units.size(short)} short"
         )
         return _miss(candidate, Obstacle.MEMORY, reason, short / max(free, 1), short, device)
 

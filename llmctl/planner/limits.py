@@ -29,15 +29,15 @@ def broken(candidate: Candidate, want: Want, task: Task, quality: Quality) -> Br
     model = candidate.model
     if not want.explicit and task.needs not in model.tasks:
         if task.sees:
-            return Broken("task", "is not said to see pictures")
+            return Broken("task", "is not listed as a model that sees pictures")
         return Broken("task", f"is for {', '.join(model.tasks) or 'continuing text'}, not for {task.needs}")
     if task.sees and not projector_bytes(candidate, task):
-        return Broken("task", "has no projector here, so that it can't see pictures")
+        return Broken("task", "has no vision projector on this machine, so it can't see pictures")
     if want.architectures is not None and model.shape.architecture not in want.architectures:
-        return Broken("engine", f"is of an architecture that the engine here does not know: {model.shape.architecture}")
+        return Broken("engine", f"has an architecture that the installed engine can't load: {model.shape.architecture}")
     if want.language is not None and not speaks(model, want.language, quality):
         listed = f"its publisher lists {', '.join(model.languages)}" if model.languages else "its publisher lists none"
-        return Broken("language", f"is not said to know the language {want.language}: {listed}")
+        return Broken("language", f"is not listed for the language {want.language}: {listed}")
     if want.licence is not None and not admits(model, licence=want.licence):
         return Broken("licence", f"is under {model.licence or 'an unknown licence'}, {want.licence} is asked for")
     if want.openness is not None and (missing := lacking(model, Level(want.openness))):
