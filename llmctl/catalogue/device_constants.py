@@ -61,36 +61,12 @@ class DeviceConstants:
 
 def read_devices(table: Table) -> DeviceConstants:
     """The tables out of the file. Raises WrongFieldError."""
-    types = {}
+    types: dict[str, float] = {}
     for row in table.tables("types"):
-        names, share = row.texts("these"), row.number("share")
+        types |= dict.fromkeys(row.texts("these"), row.number("share"))
         row.end()
-        types.update(dict.fromkeys(names, share))
     backends = {}
     for name, row in table.table("backend").named_tables().items():
-        kinds = []
-        for kind in row.tables("kind"):
-            kinds.append(DeviceFactors(kind.texts("these"), kind.number("decode"), kind.number("prefill")))
-            kind.end()
-        backends[name] = Backend(
-            row.number("share"),
-            row.number("layer_s"),
-            row.number("prefill_flop_per_s"),
-            row.number("prefill_flop_per_byte"),
-            row.number("flash_prefill_share"),
-            tuple(kinds),
-        )
-        row.end()
-    return DeviceConstants(
-        unknown_link_bytes_per_s=table.number("unknown_link_bytes_per_s"),
-        link_share=table.number("link_share"),
-        peak_share=table.number("peak_share"),
-        expert_share=table.number("expert_share"),
-        expert_layer_s=table.number("expert_layer_s"),
-        batch_tokens=table.number("batch_tokens"),
-        activation_bytes=table.number("activation_bytes"),
-        attention_decode_share=table.number("attention_decode_share"),
-        attention_prefill_share=table.number("attention_prefill_share"),
-        types=types,
-        backends=backends,
-    )
+        factors = tuple(kind.record(DeviceFactors) for kind in row.tables("kind"))
+        backends[name] = row.record(Backend, factors=factors)
+    return table.record(DeviceConstants, types=types, backends=backends)

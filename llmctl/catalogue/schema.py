@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields
 from datetime import date
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 Kind = TypeVar("Kind", bound=StrEnum)
+Record = TypeVar("Record")
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 MOST = 1 << 63  # what TOML promises; Python's reader takes any number
@@ -138,6 +140,15 @@ class Table:
         names = list(self._left)
         return {name: self.table(name) for name in names}
 
+    def record(self, kind: type[Record], **given: Any) -> Record:
+        """The whole table as the dataclass ``kind``: fields that are not ``given`` are read by their types."""
+        for field in fields(cast(Any, kind)):
+            optional = field.default is not MISSING and field.name not in self._left
+            if field.name not in given and not optional:
+                given[field.name] = READERS[field.type](self, field.name)
+        self.end()
+        return kind(**given)
+
     def check(self, fine: bool, field: str, expected: str) -> None:
         if not fine:
             raise WrongFieldError(self.path(field), expected)
@@ -145,6 +156,17 @@ class Table:
     def end(self) -> None:
         if self._left:
             raise WrongFieldError(self.path(next(iter(self._left))), "left out: there is no such field")
+
+
+READERS: Mapping[Any, Callable[[Table, str], Any]] = {
+    "str": Table.text,
+    "int": Table.count,
+    "float": Table.number,
+    "bool": Table.flag,
+    "tuple[str, ...]": Table.texts,
+    "Mapping[str, float]": Table.numbers,
+}
+"""Annotation of a dataclass's field -> how it is read."""
 
 
 def position(text: str, heading: str, nth: int, field: str) -> int | None:

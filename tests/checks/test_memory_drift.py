@@ -31,7 +31,10 @@ def planned(size: int, taken: int, **changed: object) -> Run:
         ((planned(GB, GB // 2),), "memory is as planned: the recorded run took 0.50 of the plan"),
         ((planned(GB, GB // 4), planned(GB, 9 * GB // 10)), "the last 2 runs took 0.25 to 0.90 of the plan"),
         ((planned(10 * GB, 10 * GB + GB // 2),), "took 1.05 of the plan"),  # 5 % over
-        ((planned(GB // 10, GB // 5),), "took 2.00 of the plan"),  # a small model: the process itself, which the margin holds
+        (
+            (planned(GB // 10, GB // 5),),
+            "took 2.00 of the plan",
+        ),  # a small model: the process itself, which the margin holds
         ((took(GB // 2, 8 * GB + GB // 5, GPU),), "took 0.97 of the plan"),  # 200 MB over, on a card
         ((took(GB // 2, 0, GPU),), "took 0.06 of the plan"),  # a driver that doesn't tell what is free
         ((took(GB // 2, None, GPU),), "took 0.50 of the plan"),
