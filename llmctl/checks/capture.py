@@ -44,15 +44,15 @@ def document(host: Host) -> dict[str, Any]:
     machine, engines = this_machine(host, store=STORE)
     findings = checks(machine, engines, replace(SURROUNDINGS, installed=installed(host)))
     report = {"machine": asdict(machine), "engines": list(map(asdict, engines)), "checks": list(map(asdict, findings))}
-    plain: dict[str, Any] = _known(json.loads(json.dumps(report)))
+    plain: dict[str, Any] = _without_nulls(json.loads(json.dumps(report)))
     return plain
 
 
-def _known(value: Any) -> Any:
+def _without_nulls(value: Any) -> Any:
     """``value`` without what is null in it."""
     if isinstance(value, dict):
-        return {key: _known(item) for key, item in value.items() if item is not None}
-    return [_known(item) for item in value] if isinstance(value, list) else value
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def written(document: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""A fit as the contract's candidate object."""
+"""A fit as the candidate object of ``llmctl plan --json``."""
 
 from __future__ import annotations
 

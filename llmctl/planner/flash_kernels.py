@@ -63,8 +63,9 @@ BACKENDS: Mapping[str, FlashKernels] = {
 
 
 def has_kernel(device: Accelerator, shape: Shape) -> bool:
-    """Whether all heads of the model are covered on this device; of a backend that isn't here, no: plans go without.
-    Where nobody said what the backend is it is taken for CUDA's, which has the fewest. Where the heads aren't known
-    they are taken to be covered."""
+    """Whether the device's backend has flash attention kernels for all heads of the model.
+
+    False for a backend that isn't in BACKENDS. An unknown backend is taken for CUDA, which has the fewest kernels;
+    unknown heads are taken to be covered."""
     kernels = CUDA if device.engine_backend is None else BACKENDS.get(device.engine_backend.lower())
     return kernels is not None and all(kernels.cover(heads) for heads in shape.heads)

@@ -1,4 +1,4 @@
-"""Limits that have nothing to do with the machine: what a model is for, speaks, costs to fetch, and how open it is."""
+"""Limits that don't depend on the machine: task, language, licence, openness, download."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llmctl.types.model import Candidate, Model
 from llmctl.types.openness import DIMENSIONS, Level
 from llmctl.types.plan import Want
 
-FAR = 1e9  # the gap of what no machine will change; it stands behind all that is short of something
+FAR = 1e9  # the gap where no other machine would help: such misses are listed last
 ALL_LANGUAGES = "multilingual"
 
 
@@ -25,7 +25,7 @@ class Broken:
 
 
 def broken(candidate: Candidate, want: Want, task: Task, quality: Quality) -> Broken | None:
-    """The first limit that a candidate breaks. What was asked for by name is not held to be for the task."""
+    """The first limit that a candidate breaks; None if it breaks none. One asked for by name need not fit the task."""
     model = candidate.model
     if not want.explicit and task.needs not in model.tasks:
         if task.sees:
@@ -69,5 +69,5 @@ def projector_bytes(candidate: Candidate, task: Task) -> int:
 
 
 def download_bytes(candidate: Candidate, task: Task) -> int:
-    """What is to be fetched: nothing of what is here."""
+    """Bytes to download for a candidate; 0 if it is on this machine."""
     return 0 if candidate.path is not None else candidate.artifact.bytes + projector_bytes(candidate, task)

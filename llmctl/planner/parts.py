@@ -1,4 +1,4 @@
-"""Which share of a model each device holds."""
+"""The share of a model that each device holds."""
 
 from __future__ import annotations
 

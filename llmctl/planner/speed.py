@@ -1,4 +1,4 @@
-"""How fast a placed model will run: from what one token reads, and from what the engine's kernels were measured to do.
+"""Predicts how fast a placed model runs, from what one token reads and how fast the engine's kernels are.
 
 Decoding one token streams every matrix of the model once (of the routed experts, the used share), reads the KV cache so
 far and computes with it, and costs a fixed time per layer and per vocabulary entry:
@@ -63,15 +63,15 @@ class Forecast:
 
 
 class Forecaster:
-    """One machine's forecasts. What they have in common, its rates with each setting, is worked out once."""
+    """Predicts speeds on one machine. Its rates with each setting are worked out once."""
 
     def __init__(self, machine: Machine, constants: SpeedConstants) -> None:
         self.machine, self.constants = machine, constants
         self._repacks = bool(repacked_types(machine))
-        self._known: dict[tuple[str, CpuSettings], Rates] = {}
+        self._rates_by_settings: dict[tuple[str, CpuSettings], Rates] = {}
 
     def forecast(self, shape: Shape, weights: Weights, placement: Placement, threads: Threads) -> Forecast:
-        """How fast it will be, whatever it is asked."""
+        """The predicted speed of a placed model, for a prompt and an answer of any length."""
         constants, settings = self.constants, placement.configuration
         flashes = flash(shape, settings)
         on_cpu = CpuSettings(*threads, settings.repack and self._repacks, flashes, settings.kv_type)
@@ -130,12 +130,12 @@ class Forecaster:
 
     def _rates(self, part: Part, on_cpu: CpuSettings) -> Rates:
         key = part.accelerator.id if part.accelerator else "", on_cpu
-        if key not in self._known:
+        if key not in self._rates_by_settings:
             if part.accelerator is None:
-                self._known[key] = cpu_rates(self.machine, on_cpu, self.constants)
+                self._rates_by_settings[key] = cpu_rates(self.machine, on_cpu, self.constants)
             else:
-                self._known[key] = device_rates(part.accelerator, on_cpu.flash_attention, self.constants)
-        return self._known[key]
+                self._rates_by_settings[key] = device_rates(part.accelerator, on_cpu.flash_attention, self.constants)
+        return self._rates_by_settings[key]
 
 
 def _holds(part: Part) -> bool:
@@ -145,7 +145,8 @@ def _holds(part: Part) -> bool:
 def _readers(
     parts: Sequence[tuple[Rates, Part]], settings: Configuration, constants: SpeedConstants
 ) -> list[tuple[Rates, Part, float]]:
-    """Who computes a prompt with what each part holds, and how fast weights get there. What the CPU holds
+    """For each part, the rates of the device that computes prompts with its weights, and bytes per second of copying
+    them there. What the CPU holds
     is computed by the first device, to which it is copied for each micro-batch (offload_op in ggml-backend.cpp)."""
     devices = [(rates, part.accelerator) for rates, part in parts if part.accelerator is not None]
     readers = []
@@ -158,7 +159,7 @@ def _readers(
 
 
 def _less(all_bytes: Mapping[str, float], size: float) -> dict[str, float]:
-    """So much less, in proportion: logits are made for the last token of a prompt only, and no expert makes them."""
+    """``all_bytes`` by type, less ``size`` in proportion: logits are made for the last token of a prompt only."""
     share = max(0.0, 1 - size / max(1.0, sum(all_bytes.values())))
     return {name: share * size_of_type for name, size_of_type in all_bytes.items()}
 

@@ -1,4 +1,4 @@
-"""What a token makes the machine read and compute: the model's weights, its cache so far, and attention over it."""
+"""Bytes read and operations computed for one token: weights, the cache so far, and attention over it."""
 
 from __future__ import annotations
 

@@ -167,18 +167,18 @@ class Cores:
     def __init__(self) -> None:
         self._others = _tasks()  # none of them computes
         self._all = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset[int]()
-        self._kept = frozenset[int]()
+        self._pinned = frozenset[int]()
 
     def spread(self, threads: int) -> None:
         """For a pass with so many threads. Those that the engine has yet to begin may run anywhere, as the thread that
         begins them does."""
         workers = _tasks() - self._others
         if threads != len(self._all) or len(workers) + 1 < threads:
-            self._keep(dict.fromkeys((*self._kept, os.getpid()), self._all) if self._kept else {})
-            self._kept = frozenset()
-        elif (computing := frozenset({os.getpid(), *workers})) != self._kept and len(computing) == threads:
-            self._keep({task: {core} for task, core in zip(sorted(computing), sorted(self._all), strict=True)})
-            self._kept = computing
+            self._pin(dict.fromkeys((*self._pinned, os.getpid()), self._all) if self._pinned else {})
+            self._pinned = frozenset()
+        elif (computing := frozenset({os.getpid(), *workers})) != self._pinned and len(computing) == threads:
+            self._pin({task: {core} for task, core in zip(sorted(computing), sorted(self._all), strict=True)})
+            self._pinned = computing
 
     def waited_s(self) -> float:
         """How long all threads together were ready to run and had no core, until they last got one."""
@@ -188,7 +188,7 @@ class Cores:
                 waited_ns += int(Path(f"/proc/self/task/{task}/schedstat").read_text().split()[1])
         return waited_ns / 1e9
 
-    def _keep(self, cores: Mapping[int, Collection[int]]) -> None:
+    def _pin(self, cores: Mapping[int, Collection[int]]) -> None:
         for task, allowed in cores.items():
             with contextlib.suppress(OSError):  # it has ended, or this is not allowed here
                 os.sched_setaffinity(task, allowed)
