@@ -1,4 +1,4 @@
-"""What doctor finds: pure functions from facts to findings, each with the command that mends it."""
+"""Doctor's findings, each with the command that mends it: pure functions of what was probed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llmctl.types.machine import EngineInfo, Machine
 
 __all__ = ["Check", "Status", "Surroundings", "blocking", "checks", "machine_checks"]
 
-# What kind of error a finding is when it decides the exit code; every other one is a matter of resources.
+# The error of a finding that decides the exit code; ResourceError for those that are not listed.
 ERRORS: dict[str, type[LlmctlError]] = {
     "engine": EngineError,
     "engine-cpu": EngineError,
@@ -44,7 +44,7 @@ def machine_checks(described: Machine, threads: int | None = None) -> tuple[Chec
 
 
 def blocking(findings: Sequence[Check], *, strict: bool) -> LlmctlError | None:
-    """The error that the first failed check stands for; with ``strict`` warnings count. None on a healthy machine."""
+    """The error for the first failed check, with ``strict`` also for the first warning; None if all is well."""
     counted = [Status.FAIL, *([Status.WARN] if strict else [])]
     for status in counted:
         for check in findings:

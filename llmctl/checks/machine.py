@@ -63,5 +63,5 @@ def _swap(machine: Machine) -> Check:
 
 
 def _plain_linux(machine: Machine) -> bool:
-    """Whether swap is this system's own affair."""
+    """Whether swap can be added on this system: Linux, and no container."""
     return machine.os.startswith("Linux") and machine.container is None

@@ -1,4 +1,4 @@
-"""Findings about what models took when they ran, beside what was planned for them."""
+"""Findings about the memory that models took when they ran, compared with what was planned."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BESIDE_ON_DEVICE_BYTES = 256 << 20
 
 
 def checks(runs: Sequence[Run] | None) -> tuple[Check, ...]:
-    """A warning for each model whose plan was wrong the last time that it ran, else one finding that all is well.
+    """A warning for each model whose last run took other memory than planned, else one finding that all is well.
 
     ``runs``, the oldest first; None where none are to be recorded, of which nothing is said. A run with a short prompt
     touches less of the compute buffer than one with a long one, so the last run stands together with all that had the
@@ -77,7 +77,7 @@ def _well(runs: Sequence[Run]) -> Check:
 
 
 def _share(run: Run) -> float | None:
-    """Measured over predicted, of what both tell."""
+    """Measured over predicted bytes of a run; None where nothing was measured or predicted."""
     both = (
         (run.measured.anonymous_bytes, run.predicted.anonymous_bytes),
         (run.measured.device_bytes, run.predicted.device_bytes),

@@ -124,7 +124,7 @@ class Placer:
         return None if filled is None else self._laid_out(configuration, filled)
 
     def shares(self, layers: int) -> tuple[int, ...]:
-        """Layers for each device, divided by free memory as llama.cpp does (get_layer_buft_list, src/llama-model.cpp)."""
+        """Layers for each device, divided by free memory as in llama.cpp (get_layer_buft_list, src/llama-model.cpp)."""
         free = [device.memory_free_bytes or 0 for device in self.devices]
         ends = [-(-layers * end // sum(free)) for end in accumulate(free)]
         return tuple(end - begin for begin, end in pairwise([0, *ends]))

@@ -45,8 +45,8 @@ WINDOWS_ILLEGAL_INSTRUCTION = "0xc000001d"  # ctypes makes an OSError of it, whi
 
 
 def this_machine(host: Host, *, store: Path, watch: Stopwatch | None = None) -> tuple[Machine, tuple[EngineInfo, ...]]:
-    """The machine with what only the engine knows, and the engines. Its kernels' speed is what was measured here
-    earlier, if it was. Raises nothing."""
+    """The machine as the probe and the engine see it, with the kernels' rates that were measured earlier; and the
+    engine. Raises nothing."""
     watch = watch or Stopwatch()
     machine = probe(host, store=store, watch=watch)
     with watch.part("engine"):
@@ -102,7 +102,8 @@ def _cached(key: Sequence[object]) -> EngineInfo | None:
 
 
 def ask(host: Host, *, deadline_s: float = DEADLINE_S) -> EngineInfo:
-    """Loads llama-cpp-python in a child and multiplies two matrices with it, whatever happens there."""
+    """Loads llama-cpp-python in a child process and multiplies two matrices with it. Raises nothing: what goes wrong is
+    in ``why``."""
     reply = host.ask("llmctl.engine.devices", deadline_s=deadline_s)
     try:
         engine = decode(EngineInfo, reply.data, SUBJECT) if reply.data is not None else None
@@ -115,7 +116,7 @@ def ask(host: Host, *, deadline_s: float = DEADLINE_S) -> EngineInfo:
 
 
 def build(engine: EngineInfo) -> str:
-    """The exact build, as a started engine tells it of itself (``supervise.Engine.build``)."""
+    """The exact build, in the words of a started engine (``worker_process.Engine.build``)."""
     return ", ".join(filter(None, (f"{engine.name} {engine.version}", engine.build)))
 
 
@@ -284,7 +285,7 @@ def _libraries(package: Path) -> Path:
 
 
 def _key(host: Host, package: Path) -> tuple[object, ...]:
-    """Changes whenever the engine, what it needs beside it, or the processor does."""
+    """A cache key that changes with the engine, the packages beside it, or the processor."""
     parts: list[object] = [processor.name(host), sys.executable]
     try:
         parts.append(package.parent.stat().st_mtime_ns)  # something was installed or removed next to it
