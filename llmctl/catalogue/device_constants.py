@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from llmctl.catalogue.schema import Table
+from msgspec import Struct
+
+from llmctl.files.decode import Table
 from llmctl.types.machine import Accelerator
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceFactors:
+class DeviceFactors(Struct, frozen=True):
     """Devices that do better or worse than others of their backend: those whose compute capability, architecture, kind
     or vendor is one of ``these``, or whose name has one of them in it. Factors on their rates."""
 
@@ -23,8 +23,7 @@ class DeviceFactors:
         return any(word in exact or f" {word.lower()} " in f" {device.name.lower()} " for word in self.these)
 
 
-@dataclass(frozen=True, slots=True)
-class Backend:
+class Backend(Struct, frozen=True):
     """What one kind of the engine's backends makes of a device.
 
     Decoding streams at ``share`` of the specified bandwidth and takes ``layer_s`` for each layer besides. Prefill
@@ -41,8 +40,7 @@ class Backend:
     factors: tuple[DeviceFactors, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceConstants:
+class DeviceConstants(Struct, frozen=True):
     """``types``: factors on the share by weight type, 1 where a type isn't there. ``experts``: that of routed experts.
     ``expert_layer_s``: what a layer with experts takes besides. The others as in ``planner.rates`` and the file."""
 
@@ -60,7 +58,7 @@ class DeviceConstants:
 
 
 def read_devices(table: Table) -> DeviceConstants:
-    """The tables out of the file. Raises WrongFieldError."""
+    """The tables out of the file. Raises FieldError."""
     types: dict[str, float] = {}
     for row in table.tables("types"):
         types |= dict.fromkeys(row.texts("these"), row.number("share"))

@@ -1,4 +1,4 @@
-"""One model of a profile, as the planner takes it: facts, shape, files. All functions raise WrongFieldError."""
+"""One model of a profile, as the planner takes it: facts, shape, files. All functions raise FieldError."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from llmctl.catalogue import openness
-from llmctl.catalogue.schema import Table
+from llmctl.files.decode import Table
 from llmctl.gguf.quant import WEIGHT_TYPE_BY_NAME
 from llmctl.types.model import (
     Artifact,

@@ -6,23 +6,22 @@ These files ship with llmctl, so a mistake in one is a ConfigError that names fi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import tomli
+from msgspec import Struct
 
 from llmctl.catalogue.device_constants import read_devices
-from llmctl.catalogue.schema import Table, WrongFieldError
 from llmctl.catalogue.speed_constants import SpeedConstants, read_speed
 from llmctl.errors import ConfigError
+from llmctl.files.decode import FieldError, Table
 
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(Struct, frozen=True):
     """What is usual of a task and what it takes.
 
     ``needs`` is the word that a model's own tasks must have; ``evidence`` the weight of each area of benchmarks.
@@ -51,8 +50,7 @@ class Task:
         return self.answer_tokens > 0
 
 
-@dataclass(frozen=True, slots=True)
-class Benchmark:
+class Benchmark(Struct, frozen=True):
     """One benchmark's line: logit(share of the way from ``worst`` to ``best``) = ``intercept`` + ``slope`` x ability,
     give or take ``spread``. ``area`` is what it measures, ``languages`` those it is in beside English. See
     ``planner.quality``."""
@@ -67,8 +65,7 @@ class Benchmark:
     languages: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Quality:
+class Quality(Struct, frozen=True):
     """The benchmarks' lines, and what turns ability into the index. See ``planner.quality``.
 
     ``usual`` is the ability of a model of 8B of 2025-01-01 that nothing else is known of, give or take
@@ -88,8 +85,7 @@ class Quality:
     usual_spread: float
 
 
-@dataclass(frozen=True, slots=True)
-class Quant:
+class Quant(Struct, frozen=True):
     """A quantization by its label: mean ``bits`` per weight of a file, and ``divergence``, the mean KL divergence from
     the unquantized reference model."""
 
@@ -97,8 +93,7 @@ class Quant:
     divergence: float
 
 
-@dataclass(frozen=True, slots=True)
-class QuantLoss:
+class QuantLoss(Struct, frozen=True):
     """What quantization costs, see ``planner.quality``. Labels in ``native`` are how their models were released; less
     than ``negligible`` index points are too few to tell."""
 
@@ -111,8 +106,7 @@ class QuantLoss:
     negligible: float
 
 
-@dataclass(frozen=True, slots=True)
-class Knowledge:
+class Knowledge(Struct, frozen=True):
     tasks: Mapping[str, Task]
     quality: Quality
     quants: QuantLoss
@@ -143,10 +137,10 @@ def _read(file: Path, parse: Callable[[Table], Result]) -> Result:
         table.end()
     except OSError as error:
         raise ConfigError(f"{file} can't be read: {error.strerror}") from error
+    except FieldError as error:
+        raise ConfigError(f"{file}: {error}") from error
     except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a number too long, nesting too deep
         raise ConfigError(f"{file} is not valid TOML: {error}") from error
-    except WrongFieldError as error:
-        raise ConfigError(f"{file}: {error}") from error
     return result
 
 

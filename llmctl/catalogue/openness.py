@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from llmctl.catalogue.schema import Table
+from llmctl.files.decode import Table
 from llmctl.types.model import Model, Openness
 from llmctl.types.openness import DIMENSIONS, NEEDED, Level
 
@@ -50,7 +50,7 @@ def _plain(licence: str) -> str:
 
 
 def entries(tables: Sequence[Table]) -> dict[str, Openness]:
-    """A file's ``[[openness]]``, without the match, which is each model's own. Raises WrongFieldError."""
+    """A file's ``[[openness]]``, without the match, which is each model's own. Raises FieldError."""
     by_name = {}
     for table in tables:
         grades = table.text_map("grades")
@@ -63,7 +63,7 @@ def entries(tables: Sequence[Table]) -> dict[str, Openness]:
 
 
 def graded(link: Table | None, entries_of_file: Mapping[str, Openness]) -> Openness | None:
-    """A model's ``openness``: the entry it points to, and how near what was graded is. Raises WrongFieldError."""
+    """A model's ``openness``: the entry it points to, and how near what was graded is. Raises FieldError."""
     if link is None:
         return None
     name, match = link.text("entry"), link.text("match")

@@ -8,17 +8,18 @@ same repository and name only: where a newer catalogue has another file, that st
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llmctl.catalogue import entry
-from llmctl.catalogue.schema import Table
+from llmctl.files.decode import Table
 from llmctl.types.model import Artifact, Model, Shape
 
 TABLE = "refreshed"
 
 
-@dataclass(frozen=True, slots=True)
-class Refreshed:
+class Refreshed(Struct, frozen=True):
     """Of the model ``id``: files that are other than the catalogue has them, the quants whose files are ``gone``, and
     a shape or None."""
 
@@ -29,7 +30,7 @@ class Refreshed:
 
 
 def read(table: Table) -> Refreshed:
-    """Raises WrongFieldError."""
+    """Raises FieldError."""
     id = table.text("id")
     table.day_or_none("date")
     context = table.count_or_none("context")

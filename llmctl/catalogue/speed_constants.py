@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmctl.catalogue.device_constants import DeviceConstants
-from llmctl.catalogue.schema import Table
+from llmctl.files.decode import Table
 from llmctl.types.machine import AttentionRate, Kernels, MatrixRate, NodeRate
 
 CPU_FIELDS = (
@@ -15,8 +16,7 @@ CPU_FIELDS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Likeness:
+class Likeness(Struct, frozen=True):
     """A weight type that is not measured, told by one that is: factors on its decode and prefill rates."""
 
     measured: str
@@ -24,8 +24,7 @@ class Likeness:
     prefill: float
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
+class Range(Struct, frozen=True):
     """Factors on a prediction between which it should come out four times in five, of decoding and of prefill."""
 
     low: float
@@ -34,8 +33,7 @@ class Range:
     prefill_high: float
 
 
-@dataclass(frozen=True, slots=True)
-class Core:
+class Core(Struct, frozen=True):
     """What one core of a processor with an instruction set does where nothing was measured, and the bandwidth of the
     slowest memory that such processors are sold with. ``name`` is a part of the processor's name that it must have;
     empty for any."""
@@ -47,8 +45,7 @@ class Core:
     memory_bytes_per_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class SpeedConstants:
+class SpeedConstants(Struct, frozen=True):
     """See ``planner.speed``; where each number comes from stands in ``profiles/speed.toml``. ``cores`` has the best
     instruction set first, and last one for any processor. ``reference`` is a complete measurement: what is missing in
     another one is filled in from its likeness to this (``planner.kernel_rows``); ``decode_shared`` and
@@ -74,7 +71,7 @@ class SpeedConstants:
 
 
 def read_speed(table: Table, devices: DeviceConstants) -> SpeedConstants:
-    """The tables out of the file, with those of ``devices``. Raises WrongFieldError."""
+    """The tables out of the file, with those of ``devices``. Raises FieldError."""
     cpu = table.table("cpu")
     of_cpu = {name: cpu.number(name) for name in CPU_FIELDS}
     cpu.end()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from llmctl.checks import Surroundings, checks
 from llmctl.engine.devices import this_machine
@@ -13,6 +14,7 @@ from llmctl.engine.install import installed
 from llmctl.errors import ResourceError, UsageError
 from llmctl.host import Host
 from llmctl.probe.recorded.recording import DOCUMENT, Recorder, recorded
+from llmctl.struct import asdict
 
 EXPECTED = "expected.json"
 STORE = Path("/models")  # what a recorded machine's store is called; the real one's path may name a person

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from llmctl import net, paths, settings
 from llmctl.endpoint.health import Health, health
@@ -23,16 +24,14 @@ from llmctl.types.endpoint import Endpoint, Policy
 UNKNOWN = Installed()
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Struct, frozen=True):
     """The message and hint of an error that is reported as a finding."""
 
     message: str
     hint: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(Struct, frozen=True):
     """``config_mode`` and ``token_mode`` are permission bits (None: there is no file, or no such bits here).
 
     ``threads`` is the user's setting. ``unfinished`` are downloads that were interrupted, with the time since.

@@ -11,16 +11,18 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from llmctl import paths
 from llmctl.errors import ResourceError
-from llmctl.files.decode import MismatchError, decode
+from llmctl.files.decode import FieldError, decode
 from llmctl.host import Host
 from llmctl.probe import cpu as processor
+from llmctl.struct import asdict
 from llmctl.types.past import PastRun
 from llmctl.types.plan import CPU, Fit
 from llmctl.types.speed_model import SpeedModel
@@ -41,8 +43,7 @@ LEAST_PROMPT = 64
 IMPLAUSIBLE = 3.0
 
 
-@dataclass(frozen=True, slots=True)
-class PredictedRun:
+class PredictedRun(Struct, frozen=True):
     """What was predicted of a run: ``anonymous_bytes`` must fit into the machine's own memory, ``device_bytes`` into
     that of all devices together; their sum is the plan's ``must_fit_bytes``. The rates are those for this very prompt
     and answer, without what was learned from earlier runs; None where it is not known how long they were."""
@@ -53,8 +54,7 @@ class PredictedRun:
     prefill_tok_s: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class MeasuredRun:
+class MeasuredRun(Struct, frozen=True):
     """The same, measured (types.answer.Measured); None is unknown. ``preempted_per_s`` is how often other programs took
     a core away, for each second that a core computed."""
 
@@ -65,8 +65,7 @@ class MeasuredRun:
     preempted_per_s: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(Struct, frozen=True):
     """One run. ``date`` is UTC in ISO 8601. The file is identified by its size and its sha256 (None where it is not
     known), never by its path. ``engine`` names the exact build. ``load_s`` is the time until it answered.
     ``prefill_tokens`` are those of the prompt that were computed."""
@@ -208,7 +207,7 @@ def _runs() -> Iterator[Run]:
         except OSError:
             continue
         for line in lines:
-            with contextlib.suppress(ValueError, RecursionError, MismatchError):
+            with contextlib.suppress(ValueError, RecursionError, FieldError):
                 yield decode(Run, json.loads(line), "run")
 
 

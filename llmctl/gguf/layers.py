@@ -8,8 +8,9 @@ llama.cpp at 0c1e570, 2026-10. An architecture in no table caches every token in
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from llmctl.errors import IntegrityError
 from llmctl.types.header import Header
@@ -87,8 +88,7 @@ KV_LAYERS: Mapping[str, int] = {"gemma3n": 20}
 """How many layers, from the first, have keys and values of their own; the rest look at theirs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Windows:
+class Windows(Struct, frozen=True):
     """Every ``period``-th layer attends to all tokens (the first of each period with ``full_first``), the others to a
     window; with period 1 all attend to everything, with 0 none does, unless the header has its own pattern.
 
@@ -177,8 +177,7 @@ class StateKind(StrEnum):
     LIGHTNING = "lightning"  # MiniMax-01
 
 
-@dataclass(frozen=True, slots=True)
-class Recurrence:
+class Recurrence(Struct, frozen=True):
     layers: Layers
     state: StateKind = StateKind.SELECTIVE
     period: int = 0

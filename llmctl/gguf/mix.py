@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from math import prod
+
+from msgspec.structs import replace
 
 from llmctl.gguf.quant import WEIGHT_TYPE_BY_NAME
 from llmctl.gguf.shape import BLOCK, EXPERTS, OUTPUT_HEAD, TOKEN_TABLE, weights

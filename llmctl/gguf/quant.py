@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmctl.types.header import Header
 
 
-@dataclass(frozen=True, slots=True)
-class WeightType:
+class WeightType(Struct, frozen=True):
     """``block_length`` weights are stored together in ``block_bytes``; a row is a whole number of blocks."""
 
     name: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from llmctl.planner.devices import devices
 from llmctl.planner.judge import Judge, Miss, Obstacle

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
+
+from msgspec import Struct
 
 from llmctl.catalogue.speed_constants import SpeedConstants
 from llmctl.planner.kernel_rows import KernelFigures, completed, measured, scaling
@@ -20,8 +21,7 @@ MEASURED_SHARING = 4  # heads of queries to one of keys and values in AttentionR
 WORTH_FEWER = 1.03  # fewer threads must be that much faster than all to be chosen: less is noise
 
 
-@dataclass(frozen=True, slots=True)
-class CpuSettings:
+class CpuSettings(Struct, frozen=True):
     """The settings that the processor's speed depends on; ``kv_type`` by ggml's name in lower case."""
 
     threads: int

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from llmctl.planner.reasons import DISAGREEING
+from llmctl.struct import asdict
 from llmctl.types.grade import Grade
 from llmctl.types.model import Evidence, Openness
 from llmctl.types.plan import Configuration, Fit, MemoryPlan

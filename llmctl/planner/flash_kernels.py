@@ -8,14 +8,14 @@ beside them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmctl.types.machine import Accelerator
 from llmctl.types.model import Heads, Shape
 
 
-@dataclass(frozen=True, slots=True)
-class FlashKernels:
+class FlashKernels(Struct, frozen=True):
     """Lengths of key and value, and how many query heads at least share a key head, or a multiple of that: ``pairs``
     where lengths are listed, else both must be multiples of ``any_multiple_of``."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from llmctl import units
 from llmctl.catalogue.knowledge import Knowledge, Task
@@ -66,8 +67,7 @@ class Obstacle(StrEnum):
     SPEED = "speed"
 
 
-@dataclass(frozen=True, slots=True)
-class Miss:
+class Miss(Struct, frozen=True):
     """A candidate that can't be chosen. ``gap`` is how far it misses, as a share of what there is or was asked for;
     ``device``: the one whose memory is short."""
 
@@ -78,8 +78,7 @@ class Miss:
     device: str | None = None
 
 
-@dataclass(frozen=True)
-class Judge:
+class Judge(Struct, frozen=True, dict=True):
     """Judges all candidates of one plan. Floors in ``want`` override those of its task. ``graded`` caches the grades of
     unquantized models."""
 

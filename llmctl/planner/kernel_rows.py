@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields
 from functools import lru_cache
 from statistics import median
 from typing import Any, NamedTuple
@@ -274,4 +273,4 @@ def _kind(row: Row) -> tuple[object, ...]:
 
 def rates_of(row: type[Any]) -> tuple[str, ...]:
     """The names of a row's figures."""
-    return tuple(field.name for field in fields(row) if field.name.endswith("_per_s"))
+    return tuple(name for name in row.__struct_fields__ if name.endswith("_per_s"))

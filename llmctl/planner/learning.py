@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from statistics import median, median_high
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llmctl.catalogue.speed_constants import Range
 from llmctl.planner.speed import Forecast, Threads
@@ -29,16 +31,14 @@ ONCE_APART = 0.10  # the same with a single run, of which nobody knows how far t
 LIKE_SIZE = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Factors:
+class Factors(Struct, frozen=True):
     """Measured over predicted speed."""
 
     decode: float = 1.0
     prefill: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Corrections:
+class Corrections(Struct, frozen=True):
     """Past runs, the oldest first, also by the file's name and size and by its sha256; ``devices`` has the factors for
     files that didn't run, by whether layers are on a GPU."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from llmctl import units
 from llmctl.catalogue.knowledge import Quality, Task
@@ -15,8 +15,7 @@ FAR = 1e9  # the gap where no other machine would help: such misses are listed l
 ALL_LANGUAGES = "multilingual"
 
 
-@dataclass(frozen=True, slots=True)
-class Broken:
+class Broken(Struct, frozen=True):
     """``what`` names the limit as ``judge.Obstacle`` does; ``gap`` is how far off it is, as a share."""
 
     what: str

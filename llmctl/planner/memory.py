@@ -8,9 +8,10 @@ installed engine, ``tests/bench/memory_against_logs.py`` against logs of other p
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
+
+from msgspec import Struct
 
 from llmctl.gguf.layers import ENCODERS
 from llmctl.gguf.quant import WEIGHT_TYPE_BY_NAME
@@ -131,8 +132,7 @@ def room_bytes(available_bytes: int) -> int:
     return max(0, min(available_bytes // ROOM_PARTS, ROOM_BYTES, available_bytes - (1 << 30)))
 
 
-@dataclass(frozen=True)
-class Stack:
+class Stack(Struct, frozen=True, dict=True):
     """A model as it is cut into devices: its layers from the first to the last, and the output head on top.
 
     Each row tells what the lowest layers take together: ``weights[n]`` is that of the first ``n``, ``weights[-1]`` that

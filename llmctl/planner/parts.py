@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmctl.planner.memory import Stack
 from llmctl.types.machine import Accelerator
@@ -11,8 +12,7 @@ from llmctl.types.model import Shape
 from llmctl.types.plan import Configuration
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """What of a model one device holds, or the CPU (None): shares of its layers, of the bytes of its routed experts,
     and of all other bytes that are streamed."""
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llmctl.gguf.layers import SHARED_TABLE
 from llmctl.planner.compute import (
@@ -38,8 +40,7 @@ from llmctl.types.plan import CPU, Allocation, Configuration, DeviceMemory, Memo
 COPIES = 4  # of its inputs, where devices work on several micro-batches at once: GGML_SCHED_MAX_COPIES
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(Struct, frozen=True):
     """Where the parts of a model go with its settings, and what memory they take.
 
     ``parts`` are the CPU's, first, and each device's; ``accelerator`` is the device that has most of the weights.

@@ -32,9 +32,10 @@ standard deviation; a point or two is no difference.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import date
 from math import hypot, log, log2
+
+from msgspec.structs import replace
 
 from llmctl.catalogue.knowledge import Benchmark, Quality, QuantLoss
 from llmctl.types.grade import Grade, GradeBasis

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmctl.planner.memory import bits
 
@@ -11,8 +12,7 @@ UNKNOWN = "unknown"
 COMPLETED = "completed"
 
 
-@dataclass(frozen=True, slots=True)
-class Rates:
+class Rates(Struct, frozen=True):
     """What one device does: weight bytes streamed in decoding and operations done in prefill per second, by weight type
     (None: any other), cache bytes read and attention's operations, and the times that a layer costs beside that:
     ``layer_s`` in decoding, ``activation_s`` in prefill for each token and element of the embedding. Routed experts

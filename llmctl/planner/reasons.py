@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmctl import units
 from llmctl.catalogue.knowledge import Task
@@ -22,8 +23,7 @@ from llmctl.types.plan import CPU, F16, UBATCH, Basis, Configuration, DeviceMemo
 DISAGREEING = 0.05  # formulas that are further off the engine's own sums than this are reported
 
 
-@dataclass(frozen=True, slots=True)
-class Reasons:
+class Reasons(Struct, frozen=True):
     """Makes the reasons of all candidates of one plan. ``room_bytes`` of memory are left to other programs."""
 
     machine: Machine

@@ -18,7 +18,8 @@ What no kernel was measured for stands in ``profiles/speed.toml``, with where it
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmctl.catalogue.speed_constants import Range, SpeedConstants
 from llmctl.planner.compute import flash
@@ -38,8 +39,7 @@ Threads = tuple[int, int]
 """Those of decoding and those of prefill."""
 
 
-@dataclass(frozen=True, slots=True)
-class Forecast:
+class Forecast(Struct, frozen=True):
     """``speed_model`` on its ``basis``. What is measured should lie within ``range`` of it four times in five."""
 
     speed_model: SpeedModel

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from msgspec import Struct
+from msgspec.structs import replace
 
 
-@dataclass(frozen=True, slots=True)
-class SpeedModel:
+class SpeedModel(Struct, frozen=True):
     """Seconds. A token of the answer takes ``token_s`` and, for each token before it, ``cell_s`` in layers that see all
     of them and ``window_cell_s`` in those that see the last ``window`` only. A token of a prompt takes ``prompt_s``
     and ``pair_s`` or ``window_pair_s`` for each token that it is computed against; llama.cpp without flash attention

@@ -16,8 +16,10 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec.structs import fields, replace
 
 from llmctl import catalogue, paths
 from llmctl.catalogue.device_constants import Backend, DeviceConstants

@@ -19,7 +19,6 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -27,6 +26,7 @@ from typing import Any
 from llmctl import catalogue
 from llmctl.engine.history import DISTURBED_PER_S
 from llmctl.engine.measure.preemption import Preemption
+from llmctl.struct import asdict
 from llmctl.types.plan import Configuration, Fit, Want
 from tests.bench.children import asked
 from tests.bench.speed_against_engine import fitted, loaded, machine

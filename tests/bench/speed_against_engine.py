@@ -22,7 +22,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from statistics import median
@@ -32,6 +31,7 @@ from llmctl import catalogue
 from llmctl.engine.history import DISTURBED_PER_S
 from llmctl.engine.measure.preemption import Preemption
 from llmctl.planner import plan
+from llmctl.struct import asdict
 from llmctl.types.machine import Machine
 from llmctl.types.model import Candidate
 from llmctl.types.past import PastRun

@@ -11,14 +11,16 @@ those roles, as shares of the whole.
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import re
 import statistics
 import sys
 import tempfile
-from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from llmctl.gguf.header import read_file
 from llmctl.gguf.mix import weights_by_size
@@ -54,14 +56,16 @@ NUMBERS = {label: number for number, label in FILE_TYPES.items()}
 
 
 def dense(folder: Path, name: str) -> Path:
-    shape = replace(gguf_file.model_shape(name), quant="F16", head_quant="F16")
+    shape = dataclasses.replace(gguf_file.model_shape(name), quant="F16", head_quant="F16")
     return gguf_file.write_model(folder / f"{name}.gguf", shape, fill=Fill.SPARSE)
 
 
 def experts(folder: Path) -> Path:
     """16 layers of 32 experts, the output head apart from the token table."""
     n_embd, n_ff, n_expert = 2048, 1024, 32
-    shape = replace(gguf_file.model_shape("llama-3.2-1b"), quant="F16", head_quant="F16", tied=False, n_vocab=32000)
+    shape = dataclasses.replace(
+        gguf_file.model_shape("llama-3.2-1b"), quant="F16", head_quant="F16", tied=False, n_vocab=32000
+    )
     tensors = []
     for tensor in gguf_file.llama_tensors(shape):
         if ".ffn_" not in tensor.name or "norm" in tensor.name:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator
-from dataclasses import fields, replace
 from datetime import date
 from typing import Any
 
 import pytest
+from msgspec.structs import fields, replace
 
 from llmctl import catalogue, paths
 from llmctl.gguf.layers import ENCODERS

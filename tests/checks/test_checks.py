@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from llmctl.checks import Check, Status, Surroundings, blocking, checks, machine_checks
 from llmctl.checks.surroundings import Problem

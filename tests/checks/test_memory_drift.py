@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from llmctl.checks.memory_drift import checks
 from llmctl.engine.history import MeasuredRun, PredictedRun, Run
@@ -16,7 +15,7 @@ GPU = replace(RUN, model="big", gpu_layers=33, predicted=PredictedRun(GB, 8 * GB
 
 
 def took(anonymous: int | None, device: int | None = None, run: Run = RUN, **changed: object) -> Run:
-    return replace(run, measured=MeasuredRun(anonymous, device, 50.0, 900.0, None), **changed)  # type: ignore[arg-type]
+    return replace(run, measured=MeasuredRun(anonymous, device, 50.0, 900.0, None), **changed)
 
 
 def planned(size: int, taken: int, **changed: object) -> Run:

@@ -80,7 +80,7 @@ def test_what_is_no_use(arguments: tuple[str, ...], words: str) -> None:
 )
 def test_depths_that_take_two_minutes(context: int, token_s: float, expected: list[int]) -> None:
     """A speed of ``token_s`` for each token of a prompt; answers cost ten of them."""
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     from llmctl.types.speed_model import SpeedModel
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from llmctl import child, paths
 from llmctl.engine import devices
@@ -16,6 +16,7 @@ from llmctl.engine.devices.pairing import CPU_BACKENDS
 from llmctl.engine.measure import kernels
 from llmctl.files import measured_cache
 from llmctl.host import Host
+from llmctl.struct import asdict
 from llmctl.types.machine import (
     Accelerator,
     AcceleratorKind,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 import time
-from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from llmctl import child, paths
 from llmctl.engine.devices import engines, with_known_cards
@@ -18,6 +19,7 @@ from llmctl.engine.measure.workbench import Cores, Trial
 from llmctl.errors import EngineError
 from llmctl.host import Host
 from llmctl.planner import kernel_rows
+from llmctl.struct import asdict
 from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, EngineInfo, Kernels, Machine, MatrixRate, Memory
 from tests.fakes.kernel_rates import RATES, scaled
 
@@ -277,7 +279,7 @@ def test_the_shorter_pass_counts_while_the_longer_one_has_found_no_quiet_moment(
     nothing, disturbed = Trial([], 100, 2, shorter=shorter), Trial([], 100, 2, disturbed_s=10.0, shorter=shorter)
     assert [(one.certain, one.rate) for one in (nothing, disturbed)] == [(False, 0), (False, 10)]
     shorter.best_s = 0.2
-    quiet = replace(disturbed, best_s=4.0)
+    quiet = dataclasses.replace(disturbed, best_s=4.0)
     assert [(one.certain, one.rate) for one in (nothing, disturbed, quiet)] == [(True, 50), (True, 50), (True, 25)]
 
 

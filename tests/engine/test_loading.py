@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import llama_cpp
 import pytest
 
 from llmctl.engine.llama_cpp.loading import EXPERTS, KV_TYPES, adjusted
+from llmctl.struct import asdict
 from llmctl.types.plan import Configuration
 from tests.fakes.gguf_file import Fill, llama_metadata, model_shape, write
 from tests.fakes.real_shapes import models

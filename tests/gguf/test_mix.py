@@ -6,12 +6,13 @@ shapes; ``tests/bench/weights_by_size.py`` compares more of them.
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 from io import BytesIO
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from llmctl.gguf.header import read_header
 from llmctl.gguf.mix import base_type, weights_by_size
@@ -47,7 +48,7 @@ def test_every_label_of_llama_cpp_means_a_type() -> None:
 
 
 def made(name: str, quant: str = "F16", head: str = "F16") -> Header:
-    shape = replace(gguf_file.model_shape(name), quant=quant, head_quant=head, n_vocab=2048)
+    shape = dataclasses.replace(gguf_file.model_shape(name), quant=quant, head_quant=head, n_vocab=2048)
     return read_header(
         BytesIO(gguf_file.header(gguf_file.llama_metadata(shape), gguf_file.llama_tensors(shape))), size_bytes=None
     )

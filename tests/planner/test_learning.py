@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from llmctl.planner import plan
 from llmctl.planner.learning import LEAST_APART, ONCE_APART

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from llmctl.planner import plan
 from llmctl.planner.compute import compute_bytes, output_bytes

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from llmctl.planner.cpu_rates import CpuSettings, at, best_threads, cpu_rates
 from llmctl.planner.placement import Placer

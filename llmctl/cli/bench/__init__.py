@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from msgspec.structs import replace
 
 from llmctl import units
 from llmctl.cli import complete
 from llmctl.cli.output import Output
 from llmctl.errors import NothingFitsError, UsageError
 from llmctl.shell import command
+from llmctl.struct import asdict
 
 if TYPE_CHECKING:
     from llmctl.engine.history import Run

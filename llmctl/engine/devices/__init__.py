@@ -9,8 +9,9 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from llmctl import catalogue, paths
 from llmctl.engine.devices import pairing
@@ -18,12 +19,13 @@ from llmctl.engine.devices.pairing import BACKENDS, CPU_BACKENDS
 from llmctl.engine.install.remedies import ANOTHER_CPU
 from llmctl.engine.measure import kernels
 from llmctl.files import measured_cache
-from llmctl.files.decode import MismatchError, decode
+from llmctl.files.decode import FieldError, decode
 from llmctl.host import Host
 from llmctl.planner import kernel_rows
 from llmctl.probe import cpu as processor
 from llmctl.probe import probe
 from llmctl.probe.stopwatch import Stopwatch
+from llmctl.struct import asdict
 from llmctl.types.machine import Accelerator, AcceleratorKind, EngineDevice, EngineInfo, Kernels, Machine, Memory
 
 NAME = "llama-cpp-python"
@@ -97,7 +99,7 @@ def _cached(key: Sequence[object]) -> EngineInfo | None:
     answer = measured_cache.read(SUBJECT, key)
     try:
         return None if answer is None else decode(EngineInfo, answer, SUBJECT)
-    except MismatchError:
+    except FieldError:
         return None
 
 
@@ -108,7 +110,7 @@ def ask(host: Host, *, deadline_s: float = DEADLINE_S) -> EngineInfo:
     try:
         engine = decode(EngineInfo, reply.data, SUBJECT) if reply.data is not None else None
         why = engine.why if engine else f"{NAME} {reply.why}"
-    except MismatchError as error:
+    except FieldError as error:
         engine, why = None, f"{NAME} gave an answer that can't be read ({error})"
     if reply.illegal_instruction or WINDOWS_ILLEGAL_INSTRUCTION in (why or "").lower():
         engine, why = None, f"{ANOTHER_CPU} (it was stopped by an illegal instruction)"

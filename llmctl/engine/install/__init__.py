@@ -16,7 +16,8 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmctl.host import Host
 from llmctl.probe.gpu.drm import VIRTUAL_MACHINE
@@ -70,8 +71,7 @@ COMPILER = "a C++ compiler"
 SMALLEST_DRIVER = (300,)  # Tegra's are counted otherwise (36.4)
 
 
-@dataclass(frozen=True, slots=True)
-class Installed:
+class Installed(Struct, frozen=True):
     """What the command that installs a build depends on. ``python`` is the interpreter that llmctl runs with, a path or
     a command; its environment has pip. ``glibc`` is the C library's version, (0, 0) for another library; ``rocm`` that
     of AMD's libraries. None is unknown."""
@@ -81,8 +81,7 @@ class Installed:
     rocm: tuple[int, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Remedy:
+class Remedy(Struct, frozen=True):
     """``command`` is what to type, in a POSIX shell or, on Windows, in PowerShell; ``needs`` what has to be on the
     machine for it, None if nothing has; ``backend`` ggml's name for what the build then drives GPUs with."""
 

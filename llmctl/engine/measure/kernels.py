@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from llmctl.errors import EngineError
 from llmctl.files import measured_cache
-from llmctl.files.decode import MismatchError, decode
+from llmctl.files.decode import FieldError, decode
 from llmctl.host import Host
 from llmctl.planner import kernel_rows
+from llmctl.struct import asdict
 from llmctl.types.machine import Accelerator, Cpu, EngineInfo, Kernels, Machine
 
 SUBJECT = "kernels"
@@ -159,7 +161,7 @@ def _from_cache(host: Host, key: tuple[object, ...]) -> Kernels | None:
     value = measured_cache.read(SUBJECT, key) if host.live else None
     try:
         return None if value is None else decode(Kernels, value, SUBJECT)
-    except MismatchError:
+    except FieldError:
         return None  # written by another version of llmctl
 
 
@@ -169,7 +171,7 @@ def _asked(host: Host, question: Mapping[str, Any], deadline_s: float, what: str
         raise EngineError(f"{what} can't be measured: the engine {reply.why}", hint="llmctl doctor")
     try:
         return decode(Kernels, reply.data, SUBJECT)
-    except MismatchError as error:
+    except FieldError as error:
         raise EngineError(f"{what} can't be measured: {error}", hint="llmctl doctor") from error
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from llmctl import child
 from llmctl.engine.measure.attention import PREFILL_TOKENS, SHARING, attending
@@ -27,8 +28,7 @@ DEVICE_MATRICES = 8
 LONGEST = 2.0  # times the budget, while passes are disturbed
 
 
-@dataclass(frozen=True)
-class TimedKernel:
+class TimedKernel(Struct, frozen=True):
     """A line of the answer: ``fields`` that say what is timed, and the trials that fill the others."""
 
     group: str
