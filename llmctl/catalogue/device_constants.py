@@ -1,4 +1,4 @@
-"""What the speed of devices is worked out with: ``profiles/backends.toml`` as frozen tables."""
+"""Constants that the speed of devices is computed with: ``profiles/backends.toml``."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from llmctl.types.machine import Accelerator
 
 
 class DeviceFactors(Struct, frozen=True):
-    """Devices that do better or worse than others of their backend: those whose compute capability, architecture, kind
-    or vendor is one of ``these``, or whose name has one of them in it. Factors on their rates."""
+    """Factors on the rates of some devices of a backend: those whose compute capability, architecture, kind or vendor
+    is one of ``these``, or whose name has one of them in it."""
 
     these: tuple[str, ...]
     decode: float
@@ -24,7 +24,7 @@ class DeviceFactors(Struct, frozen=True):
 
 
 class Backend(Struct, frozen=True):
-    """What one kind of the engine's backends makes of a device.
+    """How fast one backend of the engine is on a device.
 
     Decoding streams at ``share`` of the specified bandwidth and takes ``layer_s`` for each layer besides. Prefill
     computes at the least of ``peak_share`` of the specified rate and the geometric mean of that and

@@ -1,4 +1,4 @@
-"""One model of a profile, as the planner takes it: facts, shape, files. All functions raise FieldError."""
+"""Reads one model of a profile: facts, shape, files. All functions raise FieldError."""
 
 from __future__ import annotations
 

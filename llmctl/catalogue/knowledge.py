@@ -1,4 +1,4 @@
-"""What is known about tasks, benchmarks, quantization and speed: ``profiles/*.toml`` as frozen tables.
+"""Tables of tasks, benchmarks, quantizations and speed constants, read from ``profiles/*.toml``.
 
 These files ship with llmctl, so a mistake in one is a ConfigError that names file and field, not a warning.
 """
@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 
 
 class Task(Struct, frozen=True):
-    """What is usual of a task and what it takes.
+    """A task: its usual lengths, its floors and limits.
 
     ``needs`` is the word that a model's own tasks must have; ``evidence`` the weight of each area of benchmarks.
     ``min_tok_s`` the decode floor and ``because``, why it is that; 0 where nothing is written (embedding, reranking).
@@ -114,7 +114,7 @@ class Knowledge(Struct, frozen=True):
 
 
 def load_knowledge(folder: Path) -> Knowledge:
-    """All of it, out of ``profiles/``. Raises ConfigError."""
+    """All tables out of the folder ``profiles/``. Raises ConfigError."""
     devices = _read(folder / "backends.toml", read_devices)
     return Knowledge(
         tasks=_read(folder / "tasks.toml", _tasks),

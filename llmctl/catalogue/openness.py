@@ -1,4 +1,4 @@
-"""What is open of a model, by the European Open Source AI Index, dimension by dimension.
+"""How open a model is in each dimension of the European Open Source AI Index.
 
 The index grades one member of a family, twelve dimensions each ``open``, ``partial`` or ``closed``; a dimension without
 a grade was not graded. No number is made of them: one that is open in nothing but its weights and one that is closed
@@ -25,12 +25,12 @@ MATCHES = {
     "family_other_release": "another release of the family was graded, not this one",
     "family_derivative": "a relative was graded, which this model derives from or stands beside, not this one",
 }
-"""How near the graded model is to ours, and what that means."""
+"""How near the graded model is to the catalogue's, in words."""
 
 
 def lacking(model: Model, level: Level) -> Mapping[str, str | None]:
-    """Dimensions that keep ``model`` from ``level``, with the grade that each has, None for none; empty if it is as
-    open as that. A model that nobody graded lacks all of them: that is not known, not closed."""
+    """The dimensions that ``model`` lacks for ``level``, with their grades (None: not graded); none if it is that open.
+    A model that was not graded lacks all of them."""
     grades = model.openness.grades if model.openness else {}
     return {name: grades.get(name) for name in DIMENSIONS if name in NEEDED[level] and grades.get(name) != "open"}
 

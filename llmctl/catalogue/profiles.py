@@ -1,4 +1,4 @@
-"""The models that llmctl knows: ``profiles/models/*.toml`` and the user's own folder laid over it.
+"""Reads the catalogue of models: ``profiles/models/*.toml``, and the user's own folder laid over it.
 
 The format of a file, by example: ``profiles/models/gemma-4.toml``; ``catalogue.entry`` reads it. Every fact stands
 beside the address that states it; what is unknown is left out.

@@ -1,4 +1,4 @@
-"""Which models are meant by a few words: names, publishers, tasks, languages, licences."""
+"""Finds models by a few words: of names, publishers, tasks, languages, licences."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ IN_NAME, IN_FACTS = 2, 1
 
 
 def search(models: Iterable[Model], words: Sequence[str]) -> list[Model]:
-    """The models that every word says something of, those first whose names have the most words, then the smaller.
+    """The models that match every word; first those whose names match the most words, then the smaller ones.
 
     Case, accents and punctuation don't count ("qwen3 5", "Qwen35" and "qwen3.5" are one); a word may be part of a
     name, a form of a task ("translation"), a language in English or by its code, or a licence.
@@ -54,13 +54,13 @@ def near(models: Sequence[Model], words: Sequence[str], most: int = 5) -> list[M
 
 
 def fold(text: str) -> str:
-    """Letters and digits alone, small, without accents."""
+    """``text`` with letters and digits only, in lower case, without accents."""
     plain = unicodedata.normalize("NFKD", text).casefold()
     return "".join(char for char in plain if char.isalnum())
 
 
 def _score(model: Model, wanted: Sequence[str]) -> int:
-    """The sum over the words of where each was found; 0 if one was found nowhere."""
+    """The sum of each word's points, by where it matches; 0 if a word matches nowhere."""
     name = [fold(model.id), fold(model.name)]
     base = [fold(text) for text in (model.publisher, model.base_model, model.distilled_from) if text]
     codes = {code.casefold() for code in model.languages}

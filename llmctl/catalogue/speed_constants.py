@@ -1,4 +1,4 @@
-"""What speed is worked out with where nothing was measured here: ``profiles/speed.toml`` as frozen tables."""
+"""Constants that speed is computed with where nothing was measured: ``profiles/speed.toml``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CPU_FIELDS = (
 
 
 class Likeness(Struct, frozen=True):
-    """A weight type that is not measured, told by one that is: factors on its decode and prefill rates."""
+    """Factors that give a weight type's rates from those of the ``measured`` type that is most alike."""
 
     measured: str
     decode: float
@@ -25,7 +25,7 @@ class Likeness(Struct, frozen=True):
 
 
 class Range(Struct, frozen=True):
-    """Factors on a prediction between which it should come out four times in five, of decoding and of prefill."""
+    """Factors on predicted decode and prefill rates, between which four of five measurements should lie."""
 
     low: float
     high: float

@@ -1,4 +1,4 @@
-"""What memory and speed depend on, out of a header: the model's shape, and its weights by role."""
+"""A model's shape and its weights by role, out of a header: what memory and speed depend on."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def weights(header: Header) -> Weights:
 
 
 def _context(figures: Figures) -> int:
-    """Tokens that it was trained for. llama.cpp loads a file that states 0, with any context: no limit is known."""
+    """Tokens of context that the model was trained for. 0 in a header means no limit, as in llama.cpp."""
     return MAX_FIGURE if figures.find("context_length") == 0 else figures.required("context_length")
 
 

@@ -32,7 +32,7 @@ from llmctl.planner.memory import (
     vocabulary_bytes,
 )
 from llmctl.planner.memory_rows import as_engine_says, device_memory
-from llmctl.planner.parts import Part, parts
+from llmctl.planner.parts import DeviceShare, parts
 from llmctl.types.machine import Accelerator, Machine
 from llmctl.types.model import Shape, Weights
 from llmctl.types.plan import CPU, Allocation, Configuration, DeviceMemory, MemoryBasis, MemoryPlan
@@ -51,7 +51,7 @@ class Placement(Struct, frozen=True):
     configuration: Configuration
     accelerator: Accelerator | None
     shortages: Mapping[str, int]
-    parts: tuple[Part, ...]
+    parts: tuple[DeviceShare, ...]
 
     @property
     def gpu_layers(self) -> int:
@@ -314,9 +314,9 @@ class Placer:
         touched = must_fit - untouched + vocabulary_bytes(self.shape)
         return MemoryPlan(tuple(rows), max(must_fit, touched), mapped, touched)
 
-    def _parts(self, configuration: Configuration) -> tuple[Part, ...]:
+    def _parts(self, configuration: Configuration) -> tuple[DeviceShare, ...]:
         if configuration.gpu_layers == 0:
-            return (Part(None, 1.0, 1.0, 1.0),)
+            return (DeviceShare(None, 1.0, 1.0, 1.0),)
         counts = configuration.layers_per_device or (configuration.gpu_layers,)
         cuts = zip(self.devices, self._cuts(configuration, counts), strict=True)
         return parts(self.shape, self.stack(configuration), configuration, [(device, *cut) for device, cut in cuts])
