@@ -38,11 +38,8 @@ def lacking(model: Model, level: Level) -> Mapping[str, str | None]:
 def admits(model: Model, *, level: Level | None = None, licence: str | None = None) -> bool:
     """Whether a model is as open as ``level`` and under ``licence``: an SPDX identifier in any case, a LicenseRef with
     or without that word. None asks for nothing."""
-    return (level is None or not lacking(model, level)) and (licence is None or _same(model.licence, licence))
-
-
-def _same(licence: str | None, wanted: str) -> bool:
-    return licence is not None and _plain(licence) == _plain(wanted)
+    licensed = licence is None or (model.licence is not None and _plain(model.licence) == _plain(licence))
+    return licensed and (level is None or not lacking(model, level))
 
 
 def _plain(licence: str) -> str:

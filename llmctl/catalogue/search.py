@@ -22,6 +22,7 @@ LANGUAGES = {
 OTHER_WORDS = {"coding": "code", "thinking": "reasoning", "moe": "mixture", "license": "licence"}
 STEM = 5  # letters that two words must begin with in common to be forms of one
 NEAR = 0.75
+MOST_NEAR = 5
 IN_NAME, IN_FACTS = 2, 1
 
 
@@ -38,7 +39,7 @@ def search(models: Iterable[Model], words: Sequence[str]) -> list[Model]:
     return [model for _, model in matching]
 
 
-def near(models: Sequence[Model], words: Sequence[str], most: int = 5) -> list[Model]:
+def near(models: Sequence[Model], words: Sequence[str]) -> list[Model]:
     """Models with names, or parts of names, that are spelt almost like the words together or like one of them."""
     wanted = [fold("".join(words)), *(fold(word) for word in words)]
     scored = []
@@ -50,7 +51,7 @@ def near(models: Sequence[Model], words: Sequence[str], most: int = 5) -> list[M
             default=0.0,
         )
         scored.append((-ratio, model.parameters or 0, model.id, model))
-    return [model for ratio, _, _, model in sorted(scored)[:most] if -ratio >= NEAR]
+    return [model for ratio, _, _, model in sorted(scored)[:MOST_NEAR] if -ratio >= NEAR]
 
 
 def fold(text: str) -> str:

@@ -58,10 +58,6 @@ def _swap(machine: Machine) -> Check:
     memory = machine.memory
     if not memory.swap_bytes and memory.total_bytes < SWAP_WANTED_BELOW_BYTES:
         message = f"{units.size(memory.total_bytes)} of memory and no swap: what doesn't fit is killed, not slow"
-        return Check("swap", Status.WARN, message, MAKE_SWAP if _plain_linux(machine) else None)
+        can_have_swap = machine.os.startswith("Linux") and machine.container is None
+        return Check("swap", Status.WARN, message, MAKE_SWAP if can_have_swap else None)
     return Check("swap", Status.OK, "there is swap" if memory.swap_bytes else "there is no swap, nor need for it")
-
-
-def _plain_linux(machine: Machine) -> bool:
-    """Whether swap can be added on this system: Linux, and no container."""
-    return machine.os.startswith("Linux") and machine.container is None

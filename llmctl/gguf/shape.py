@@ -74,7 +74,7 @@ def shape(header: Header) -> Shape:
         value_width=max(values),
         kv_padding=sum(layer.padding for layer in layers if not layer.windowed),
         kv_window_padding=sum(layer.padding for layer in layers if layer.windowed),
-        n_ff_expert=_n_ff_expert(figures, n_run),
+        n_ff_expert=max(figures.per_layer("expert_feed_forward_length", n_run, (0,))),
         latent=_latent(figures),
         per_layer_width=n_run * figures.number("embedding_length_per_layer_input", 0),
         n_merge=header.array_lengths.get("tokenizer.ggml.merges", 0),
@@ -165,10 +165,6 @@ def _layer_counts(header: Header, figures: Figures) -> tuple[int, int]:
         raise IntegrityError(f"has {n_block} layers, {n_draft} of them for drafting; 1 to {MAX_LAYERS} are possible")
     n_draft = draft_layers(header, figures)
     return n_block - n_draft, n_draft
-
-
-def _n_ff_expert(figures: Figures, n_layer: int) -> int:
-    return max(figures.per_layer("expert_feed_forward_length", n_layer, (0,)))
 
 
 def _cache_widths(

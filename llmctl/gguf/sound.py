@@ -83,7 +83,7 @@ def _tokenizer(header: Header, figures: Figures) -> str | None:
     tokenizer = header.metadata.get("tokenizer.ggml.model")
     if tokenizer is None:
         return "it has no tokenizer"
-    if tokenizer in WITHOUT_TOKENIZER or "tokenizer.ggml.tokens" in _keys(header):
+    if tokenizer in WITHOUT_TOKENIZER or "tokenizer.ggml.tokens" in {*header.metadata, *header.array_lengths}:
         return None
     return "its tokenizer has no tokens"
 
@@ -122,10 +122,6 @@ def _n_tokens(header: Header) -> int | None:
     if header.metadata.get("tokenizer.ggml.model") in (None, *WITHOUT_TOKENIZER):
         return None
     return header.array_lengths.get("tokenizer.ggml.tokens")
-
-
-def _keys(header: Header) -> set[str]:
-    return {*header.metadata, *header.array_lengths}
 
 
 CHECKS: tuple[Callable[[Header, Figures], str | None], ...] = (

@@ -111,16 +111,18 @@ def loss(model: Model, artifact: Artifact, quants: QuantLoss) -> float:
 
 def rounded_loss(model: Model, artifact: Artifact, quants: QuantLoss) -> float:
     """The loss to DIGITS digits; 0 below ``negligible``, so that files that are equally good have equal grades."""
-    cost = loss(model, artifact, quants)
-    return round(cost, DIGITS) if cost >= quants.negligible else 0.0
+    return _rounded(loss(model, artifact, quants), quants)
 
 
 def quantized(whole: Grade | None, cost: float, quants: QuantLoss) -> Grade | None:
     """The grade less ``cost`` index points, to DIGITS digits, where there are enough of them to tell."""
     if whole is None:
         return None
-    points = round(cost, DIGITS) if cost >= quants.negligible else 0.0
-    return replace(whole, index=round(whole.index, DIGITS) - points, lost=cost)
+    return replace(whole, index=round(whole.index, DIGITS) - _rounded(cost, quants), lost=cost)
+
+
+def _rounded(cost: float, quants: QuantLoss) -> float:
+    return round(cost, DIGITS) if cost >= quants.negligible else 0.0
 
 
 def ability(benchmark: Benchmark, score: float) -> float:

@@ -176,20 +176,19 @@ def _with_rate(machine: Machine) -> Memory:
     """The memory with its bandwidth as the engine's kernels use it: as measured with all usable threads, or estimated
     from what other programs left undisturbed. Where that is nothing, it stays as it was."""
     certain = kernel_rows.measured(machine.kernels or Kernels(())).certain
-    threads = machine.cpu.usable_threads
-    usable = [rate for figure, rate in certain.items() if _is_plainest(figure) and figure.threads == threads]
+    decoding = {
+        figure: rate for figure, rate in certain.items() if figure.group == "matrices" and figure.rate == DECODING
+    }
+    if not decoding:
+        return machine.memory
+    plainest = (PLAINEST, machine.cpu.usable_threads)
+    usable = [rate for figure, rate in decoding.items() if (figure.kind[0], figure.threads) == plainest]
     if usable:
         return replace(machine.memory, bandwidth_bytes_per_s=max(usable), bandwidth_basis=MEASURED)
-    if not any(figure.group == "matrices" and figure.rate == DECODING for figure in certain):
-        return machine.memory
     constants = catalogue.load_knowledge(paths.profiles_dir()).speed
     rows = kernel_rows.completed(machine, constants).matrices
     rate = max(row.decode_bytes_per_s for row in rows if row.weight_type == PLAINEST)
     return replace(machine.memory, bandwidth_bytes_per_s=rate, bandwidth_basis=ESTIMATED)
-
-
-def _is_plainest(figure: kernel_rows.Figure) -> bool:
-    return figure.group == "matrices" and figure.rate == DECODING and figure.kind[0] == PLAINEST
 
 
 def _with_bandwidth(card: Accelerator, memory: Memory) -> Accelerator:

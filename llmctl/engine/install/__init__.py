@@ -118,7 +118,7 @@ def build_for(card: Accelerator, machine: Machine, toolchain: Installed) -> Reme
     no backend for it, or its driver is too old (``driver_too_old``)."""
     if card.driver in VIRTUAL_MACHINE:  # passed through to a virtual machine: not usable on this host
         return None
-    if _is_mac(machine):
+    if machine.os.startswith(("macOS", "Darwin")):
         return _metal(machine, toolchain)
     if card.vendor == "NVIDIA":
         return _cuda(card, machine, toolchain)
@@ -301,10 +301,6 @@ def program(executable: str, machine: Machine) -> str:
 
 def is_windows(machine: Machine) -> bool:
     return machine.os.startswith("Windows")
-
-
-def _is_mac(machine: Machine) -> bool:
-    return machine.os.startswith(("macOS", "Darwin"))
 
 
 def version(text: str | None) -> tuple[int, ...] | None:
