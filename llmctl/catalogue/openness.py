@@ -23,7 +23,7 @@ MATCHES = {
     "exact": "this very release was graded",
     "same_release_sibling": "another size of the same release was graded, not this one",
     "family_other_release": "another release of the family was graded, not this one",
-    "family_derivative": "a relative was graded, which this model derives from or stands beside, not this one",
+    "family_derivative": "a relative of this model was graded, one that it derives from or a sibling, not this one",
 }
 """How near the graded model is to the catalogue's, in words."""
 

@@ -68,7 +68,7 @@ def load(folder: Path, overlay: Path | None = None, *, as_refreshed: bool = True
 
 
 def find(catalogue: Catalogue, name: str) -> Model:
-    """The model of that id or name, in any case, a ``:QUANT`` left aside. NotFoundError tells the nearest names."""
+    """The model of that id or name, in any case; a ``:QUANT`` is ignored. Raises NotFoundError, with similar names."""
     wanted = _split(name)[0].lower()
     for model in catalogue.models:
         if wanted in (model.id.lower(), model.name.lower()):

@@ -48,7 +48,7 @@ def _drift(alike: Sequence[Run]) -> Check | None:
     """The finding for runs that had one plan."""
     run, planned = alike[-1], alike[-1].predicted
     host = [earlier.measured.anonymous_bytes for earlier in alike if earlier.measured.anonymous_bytes is not None]
-    # A card that nothing was taken of has a driver that tells the same before and after.
+    # 0 bytes taken of a card means that its driver doesn't report them.
     cards = [earlier.measured.device_bytes for earlier in alike if earlier.measured.device_bytes]
     most = max(host, default=0)
     furthest = max(cards, key=lambda size: abs(size - planned.device_bytes), default=planned.device_bytes)

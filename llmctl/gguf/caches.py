@@ -48,7 +48,7 @@ def compressed_width(figures: Figures, ratio: int) -> int:
 
 
 def compressor_elements(figures: Figures, ratio: int) -> int:
-    """Elements of state that a compressing layer keeps for one sequence: what is not yet compressed."""
+    """Elements of state that a compressing layer keeps for one sequence: those of tokens not yet compressed."""
     if ratio == INDEXED_RATIO:
         width = figures.number("attention.key_length", 0) + figures.number("attention.indexer.key_length", 0)
         return ROWS_KEPT * OVERLAP * ratio * OVERLAP * width

@@ -65,7 +65,7 @@ def without_quant(stem: str) -> str:
 
 
 def model_name(stem: str) -> str:
-    """A name that all quantizations of one model share: in upper case, without what tells the quantization."""
+    """The name that all quantizations of one model share: in upper case, without the quantization."""
     return QUANT.sub("", stem).upper()
 
 

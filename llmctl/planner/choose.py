@@ -163,7 +163,7 @@ def _why_best(best: Fit, judge: Judge) -> str:
     if judge.want.min_tok_s is not None:
         return f"{why} (the speed you ask for, {floor})"
     if best.speed.decode_tok_s < judge.floor_tok_s:
-        return f"{why}, which is the floor of {units.tok_s(judge.floor_tok_s)} within what a prediction can tell"
+        return f"{why}, which is the floor of {units.tok_s(judge.floor_tok_s)} within the range of the prediction"
     return f"{why} ({judge.task.because}, {floor})"
 
 

@@ -1,8 +1,7 @@
 """Whether a backend has a flash attention kernel for a model's heads.
 
-llama.cpp turns flash attention on if it is told to, without the check that it makes by itself (AUTO): where the backend
-has no kernel, attention would then run on the processor. Rules of llama.cpp 0c1e570 (2026-10), whose sources stand
-beside them.
+Where flash attention is asked for, llmctl must check this itself: llama.cpp then skips its own check (AUTO), and
+attention without a kernel runs on the processor. Rules of llama.cpp 0c1e570 (2026-10), with their sources.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ SLOWER_THAN_ONE = 0.97  # of one thread's rate: what several do less than that w
 
 
 class Figure(NamedTuple):
-    """One rate: of a kernel (a field of ``Kernels``, and what tells its rows apart), with so many threads."""
+    """The key of one rate: the field of ``Kernels``, the kind of its row, the rate's name, the number of threads."""
 
     group: str
     kind: tuple[object, ...]

@@ -1,4 +1,4 @@
-"""How good a model is said to be at a task: one index out of what was published, less what quantization costs.
+"""Computes how good a model is at a task: one index from published results, less what quantization costs.
 
 Method. A benchmark is taken to measure ability on a scale of its own: the logit of the share of the way from its worst
 score to its best is a straight line over ability, fitted once over all models of the catalogue
@@ -115,7 +115,7 @@ def rounded_loss(model: Model, artifact: Artifact, quants: QuantLoss) -> float:
 
 
 def quantized(whole: Grade | None, cost: float, quants: QuantLoss) -> Grade | None:
-    """The grade less ``cost`` index points, to DIGITS digits, where there are enough of them to tell."""
+    """The grade less ``cost`` index points, to DIGITS digits; costs below ``negligible`` are not subtracted."""
     if whole is None:
         return None
     return replace(whole, index=round(whole.index, DIGITS) - _rounded(cost, quants), lost=cost)

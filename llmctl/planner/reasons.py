@@ -117,7 +117,7 @@ def memory_of(row: DeviceMemory, machine: Machine) -> str:
 
 
 def card_name(device: str, machine: Machine) -> str:
-    """A GPU by its name, and by its id as well where another one has the same name."""
+    """The name of a GPU, with its id if another one has the same name."""
     names = {accelerator.id: accelerator.name for accelerator in machine.accelerators}
     name = names.get(device, device)
     return f"{name} ({device})" if list(names.values()).count(name) > 1 else name

@@ -47,7 +47,7 @@ class Forecast(Struct, frozen=True):
     range: Range
 
     def at(self, prompt_tokens: int, depth: float, load_s: float | None = None) -> Speed:
-        """Prefill and first token of a prompt of so many tokens, decoding with ``depth`` tokens before it."""
+        """The speed of prefill and first token for a prompt, and of decoding with ``depth`` tokens before."""
         decode, prefill = self.speed_model.decode_tok_s(depth), self.speed_model.prefill_tok_s(prompt_tokens)
         return Speed(
             decode_tok_s=decode,

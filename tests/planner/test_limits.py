@@ -140,7 +140,7 @@ class TestNearTheFloor:
 
     def test_a_miss_within_the_range_is_told_and_no_cliff(self) -> None:
         near = self.fit(7.5)
-        assert isinstance(near, Fit) and "within what a prediction can tell" in near.reasons[0]
+        assert isinstance(near, Fit) and "within the range of the prediction" in near.reasons[0]
         assert isinstance(self.fit(7.0), NoFit)
 
     def test_a_floor_that_was_asked_for_is_kept(self) -> None:

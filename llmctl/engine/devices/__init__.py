@@ -34,10 +34,9 @@ SUBJECT = "engine"
 DEADLINE_S = 30.0  # a cold disk, and drivers that wake up a card
 MEASURED = "measured (engine kernels)"
 ESTIMATED = "estimated (engine kernels, measured on a busy machine)"
-# The weight type with the least to unpack of those that are quantized, and no second layout: what it is streamed with
-# is what memory gives to llama.cpp. Within 11 % of the engine's effective rate on five models of 1 to 3.8 GB in Q4_0,
-# Q4_K and Q8_0 on two cores of an AMD EPYC (tests/bench/bandwidth_against_engine.py), where the fastest type told up to
-# 39 % too much.
+# The quantized weight type with the least to unpack and no second layout: its rate is the memory's bandwidth as
+# llama.cpp can use it. Within 11 % of the engine's effective rate on five models of 1 to 3.8 GB in Q4_0, Q4_K and Q8_0
+# on two cores of an AMD EPYC (tests/bench/bandwidth_against_engine.py); the fastest type's rate was up to 39 % too high.
 PLAINEST = "Q8_0"
 DECODING = "decode_bytes_per_s"
 
@@ -211,7 +210,7 @@ def _other_slice(card: Accelerator) -> str:
 
 def _completed(card: Accelerator, device: EngineDevice) -> Accelerator:
     """``card`` with what the probe did not learn of it. An engine that calls it integrated is right, one that does not
-    may not know: ROCm's driver doesn't always tell.
+    may be wrong: ROCm's driver doesn't always report it.
 
     The probe's free memory stands: it is the whole card's. An engine's is what is left beside the context that it made
     to ask, and Vulkan's a guess of the driver, or all there is (no VK_EXT_memory_budget).
@@ -219,7 +218,7 @@ def _completed(card: Accelerator, device: EngineDevice) -> Accelerator:
     kind = card.kind
     if device.kind == "igpu" and kind is AcceleratorKind.DISCRETE:
         kind = pairing.kind(card.vendor, device)
-    listed_total = device.memory_total_bytes or None  # 0 where a driver did not tell
+    listed_total = device.memory_total_bytes or None  # 0 where the driver doesn't report it
     total = card.memory_total_bytes or listed_total
     if listed_total is not None and card.vendor == "Apple" and kind is AcceleratorKind.UNIFIED:
         total = listed_total  # Metal's recommended working set itself, which the probe can only work out

@@ -1,4 +1,4 @@
-"""Which command installs the llama-cpp-python build that fits this machine: pure, nothing here looks at the machine.
+"""Works out the command that installs the llama-cpp-python build that fits a machine. Pure but for ``installed``.
 
 Facts about wheels are those of llama-cpp-python 0.3.36: its README, and in .github/workflows the build-wheels-*.yaml
 (what each wheel is built for) and generate-index-from-release.yaml (which indexes there are). Every wheel is
@@ -150,7 +150,7 @@ def driver_too_old(card: Accelerator, machine: Machine, *, cuda: int | None = No
         capability = version(card.compute_capability)
         cuda = next((major for major in CAPABILITIES if _has_code(major, capability)), min(CAPABILITIES))
     given, takes = _driver(card), _takes(card)
-    wanted = DRIVERS[cuda][is_windows(machine) or machine.container == "wsl"]  # WSL tells Windows's number
+    wanted = DRIVERS[cuda][is_windows(machine) or machine.container == "wsl"]  # WSL reports Windows's number
     old = takes is not None and takes[0] < cuda if given is None else given < (version(wanted) or ())
     if not old:
         return None
@@ -200,7 +200,7 @@ def _cuda_wheel(card: Accelerator, capability: tuple[int, ...] | None, windows: 
     """The newest wheel that driver and card take. Within a CUDA version a driver runs what was built for a later minor
     one (NVIDIA, CUDA Compatibility, "Minor Version Compatibility"), so the nearest of the same one is next best."""
     takes, driver = _takes(card), _driver(card)
-    if takes is None:  # a driver that doesn't tell: by its own version, else what most drivers take
+    if takes is None:  # not reported: by the driver's version, else what most drivers take
         taken = [major for major, oldest in DRIVERS.items() if driver and driver >= (version(oldest[windows]) or ())]
         takes = (max(taken, default=12), 0)
     for major in sorted((major for major in CAPABILITIES if major <= takes[0]), reverse=True):

@@ -55,7 +55,7 @@ class Trial:
 
     @property
     def rate(self) -> float:
-        """Of ``amount`` per second; at least so much where it is not ``certain``, and 0 where there was no pass."""
+        """``amount`` per second; a lower bound where it is not ``certain``, 0 where there was no pass."""
         if math.isfinite(self.best_s):
             return self.amount / self.best_s
         if self.shorter is not None and self.shorter.certain:
