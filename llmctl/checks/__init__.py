@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from llmctl.checks import engine, machine, memory_drift, network, storage
+from llmctl.checks.machine import checks as machine_checks
 from llmctl.checks.surroundings import Surroundings
 from llmctl.errors import AccessError, ConfigError, EngineError, LlmctlError, NetworkError, ResourceError
 from llmctl.types.finding import Check, Status
@@ -31,16 +32,11 @@ def checks(probed: Machine, engines: Sequence[EngineInfo], around: Surroundings)
     """Every check of this machine, in the order in which a person would mend things."""
     return (
         *engine.checks(probed, engines, around.installed),
-        *machine_checks(probed, around.threads),
+        *machine.checks(probed, around.threads),
         *storage.checks(probed, around),
         *memory_drift.checks(around.runs),
         *network.checks(around),
     )
-
-
-def machine_checks(described: Machine, threads: int | None = None) -> tuple[Check, ...]:
-    """The checks that make sense for any machine, described or real. ``threads`` is the user's setting."""
-    return machine.checks(described, threads)
 
 
 def blocking(findings: Sequence[Check], *, strict: bool) -> LlmctlError | None:

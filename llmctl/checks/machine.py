@@ -15,8 +15,8 @@ MAKE_SWAP = (
 )
 
 
-def checks(machine: Machine, threads: int | None) -> tuple[Check, ...]:
-    """``threads`` is the user's setting."""
+def checks(machine: Machine, threads: int | None = None) -> tuple[Check, ...]:
+    """The checks that make sense for any machine, described or real. ``threads`` is the user's setting."""
     return (*_notes(machine), _memory(machine), _threads(machine, threads), _swap(machine))
 
 

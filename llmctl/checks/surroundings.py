@@ -24,13 +24,6 @@ from llmctl.types.endpoint import Endpoint, Policy
 UNKNOWN = Installed()
 
 
-class Problem(Struct, frozen=True):
-    """The message and hint of an error that is reported as a finding."""
-
-    message: str
-    hint: str | None = None
-
-
 class Surroundings(Struct, frozen=True):
     """``config_mode`` and ``token_mode`` are permission bits (None: there is no file, or no such bits here).
 
@@ -44,7 +37,7 @@ class Surroundings(Struct, frozen=True):
     store_writable: bool
     config_file: Path
     config_mode: int | None = None
-    config_error: Problem | None = None
+    config_error: LlmctlError | None = None
     token_file: Path | None = None
     token_mode: int | None = None
     threads: int | None = None
@@ -58,11 +51,11 @@ class Surroundings(Struct, frozen=True):
 def around(reach: Reach | None = None) -> Surroundings:
     """Gathers everything. The user's own servers are asked whether they answer, unless prompts may not go there or
     llmctl is offline; nothing else is sent. Raises nothing."""
-    loaded, wrong = None, None
+    loaded, config_error = None, None
     try:
         loaded = settings.load()
     except LlmctlError as error:
-        wrong = Problem(error.message, error.hint)
+        config_error = error
     store, file, token = paths.hub_cache(), paths.config_file(), paths.hub_token_file()
     existing = next((place for place in (store, *store.absolute().parents) if os.path.exists(place)), store)  # noqa: PTH110  pathlib's raises
     return Surroundings(
@@ -70,7 +63,7 @@ def around(reach: Reach | None = None) -> Surroundings:
         store_writable=os.path.isdir(existing) and os.access(existing, os.W_OK | os.X_OK),  # noqa: PTH112
         config_file=file,
         config_mode=_mode(file),
-        config_error=wrong,
+        config_error=config_error,
         token_file=token,
         token_mode=_mode(token),
         threads=loaded.threads if loaded else None,

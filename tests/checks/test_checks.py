@@ -9,10 +9,10 @@ import pytest
 from msgspec.structs import replace
 
 from llmctl.checks import Check, Status, Surroundings, blocking, checks, machine_checks
-from llmctl.checks.surroundings import Problem
 from llmctl.endpoint.health import Health
 from llmctl.engine.install import Installed, rebuild
 from llmctl.engine.worker_process import REINSTALL
+from llmctl.errors import ConfigError
 from llmctl.hub.reachability import Reach
 from llmctl.store import Unfinished
 from llmctl.types.machine import (
@@ -154,7 +154,7 @@ def test_no_engine_blocks() -> None:
 
 
 def test_a_wrong_setting_blocks() -> None:
-    found = checks(MACHINE, (ENGINE,), replace(AROUND, config_error=Problem("context is 'x'", "mend it")))
+    found = checks(MACHINE, (ENGINE,), replace(AROUND, config_error=ConfigError("context is 'x'", hint="mend it")))
     error = blocking(found, strict=False)
     assert error is not None
     assert (error.exit_code, error.message, error.hint) == (10, "context is 'x'", "mend it")
@@ -176,7 +176,7 @@ def test_strict_turns_the_first_warning_into_an_exit_code(parts: dict[str, Any],
 
 
 def test_a_failure_decides_before_an_earlier_warning() -> None:
-    found = checks(replace(MACHINE, kernels=None), (ENGINE,), replace(AROUND, config_error=Problem("wrong")))
+    found = checks(replace(MACHINE, kernels=None), (ENGINE,), replace(AROUND, config_error=ConfigError("wrong")))
     error = blocking(found, strict=True)
     assert error is not None
     assert error.exit_code == 10

@@ -36,7 +36,7 @@ MEASURED = "measured (engine kernels)"
 ESTIMATED = "estimated (engine kernels, measured on a busy machine)"
 # The quantized weight type with the least to unpack and no second layout: its rate is the memory's bandwidth as
 # llama.cpp can use it. Within 11 % of the engine's effective rate on five models of 1 to 3.8 GB in Q4_0, Q4_K and Q8_0
-# on two cores of an AMD EPYC (tests/bench/bandwidth_against_engine.py); the fastest type's rate was up to 39 % too high.
+# on two cores of an AMD EPYC (tests/bench/bandwidth_against_engine.py); the fastest type: up to 39 % too high.
 PLAINEST = "Q8_0"
 DECODING = "decode_bytes_per_s"
 
