@@ -7,6 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from llmctl import units
 from llmctl.errors import EngineError
 from llmctl.files import measured_cache
 from llmctl.files.decode import FieldError, decode
@@ -135,8 +136,8 @@ def measure_device(host: Host, card: Accelerator, engine: EngineInfo, *, again: 
     free_bytes = card.memory_free_bytes or 0
     if free_bytes < 2 * DEVICE_SET_BYTES:
         raise EngineError(
-            f"{card.name} can't be measured: that takes {2 * DEVICE_SET_BYTES:,} bytes of its memory, "
-            f"{free_bytes:,} are free"
+            f"{card.name} can't be measured: that takes {units.size(2 * DEVICE_SET_BYTES)} of its memory, "
+            f"{units.size(free_bytes)} is free"
         )
     question = {
         "weight_types": WEIGHT_TYPES,
@@ -194,8 +195,8 @@ def working_set_bytes(available_bytes: int, last_cache_bytes: int | None) -> int
     least = max(SMALLEST_SET_BYTES, BARELY_BEYOND_CACHE * last_cache if last_cache < LARGEST_SET_BYTES // 4 else 0)
     if size < least:
         raise EngineError(
-            f"{KERNELS} can't be measured: that takes {least * SHARE_OF_AVAILABLE:,} bytes of free memory, "
-            f"there are {available_bytes:,}"
+            f"{KERNELS} can't be measured: that takes {units.size(least * SHARE_OF_AVAILABLE)} of free memory, "
+            f"{units.size(available_bytes)} is free"
         )
     return size
 
