@@ -1,4 +1,4 @@
-"""What is known about tasks, benchmarks, quantization and speed: ``profiles/*.toml`` as frozen tables.
+"""Tables of tasks, benchmarks, quantizations and speed constants, read from ``profiles/*.toml``.
 
 These files ship with llmctl, so a mistake in one is a ConfigError that names file and field, not a warning.
 """
@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 
 
 class Task(Struct, frozen=True):
-    """What is usual of a task and what it takes.
+    """A task: its usual lengths, its floors and limits.
 
     ``needs`` is the word that a model's own tasks must have; ``evidence`` the weight of each area of benchmarks.
     ``min_tok_s`` the decode floor and ``because``, why it is that; 0 where nothing is written (embedding, reranking).
@@ -114,7 +114,7 @@ class Knowledge(Struct, frozen=True):
 
 
 def load_knowledge(folder: Path) -> Knowledge:
-    """All of it, out of ``profiles/``. Raises ConfigError."""
+    """All tables out of the folder ``profiles/``. Raises ConfigError."""
     devices = _read(folder / "backends.toml", read_devices)
     return Knowledge(
         tasks=_read(folder / "tasks.toml", _tasks),
@@ -147,22 +147,8 @@ def _read(file: Path, parse: Callable[[Table], Result]) -> Result:
 def _tasks(table: Table) -> Mapping[str, Task]:
     tasks = {}
     for name, row in table.named_tables().items():
-        tasks[name] = Task(
-            name=name,
-            min_tok_s=row.number("min_tok_s"),
-            because=row.text("because"),
-            max_first_token_s=row.number("max_first_token_s"),
-            max_answer_s=row.number("max_answer_s"),
-            context=row.count("context"),
-            prompt_tokens=row.count("prompt_tokens"),
-            answer_tokens=row.count_or_none("answer_tokens") or 0,
-            thinking_tokens=row.count_or_none("thinking_tokens") or 0,
-            think=row.flag("think"),
-            sees=row.flag("sees"),
-            needs=row.text("needs"),
-            evidence=row.numbers("evidence"),
-        )
-        row.end()
+        answer, thinking = row.count_or_none("answer_tokens") or 0, row.count_or_none("thinking_tokens") or 0
+        tasks[name] = row.record(Task, name=name, answer_tokens=answer, thinking_tokens=thinking)
     return tasks
 
 
@@ -170,50 +156,16 @@ def _quality(table: Table) -> Quality:
     benchmarks = {}
     for name, row in table.table("benchmark").named_tables().items():
         row.text("source")
-        benchmarks[name] = Benchmark(
-            name,
-            row.text("area"),
-            row.number("worst"),
-            row.number("best"),
-            row.number("intercept"),
-            row.number("slope"),
-            row.number("spread"),
-            row.texts("languages"),
-        )
-        row.end()
+        benchmarks[name] = row.record(Benchmark, name=name)
     index = table.table("index")
-    quality = Quality(
-        benchmarks,
-        index.number("zero"),
-        index.number("per_ability"),
-        index.number("thinking_gain"),
-        index.number("thinking_gain_spread"),
-        index.number("doubt"),
-        index.number("doubt_estimated"),
-        index.number("usual"),
-        index.number("per_doubling"),
-        index.number("per_year"),
-        index.number("usual_spread"),
-    )
-    index.end()
-    return quality
+    zero, per_ability = index.number("zero"), index.number("per_ability")
+    return index.record(Quality, benchmarks=benchmarks, index_zero=zero, index_per_ability=per_ability)
 
 
 def _quants(table: Table) -> QuantLoss:
     quants = {}
     for name, row in table.table("quant").named_tables().items():
         row.text("source")
-        quants[name] = Quant(row.number("bits"), row.number("divergence"))
-        row.end()
+        quants[name] = row.record(Quant)
     loss = table.table("loss")
-    result = QuantLoss(
-        quants,
-        frozenset(loss.texts("native")),
-        loss.number("index_per_divergence"),
-        loss.number("reference_parameters"),
-        loss.number("size_exponent"),
-        loss.number("most_per_size"),
-        loss.number("negligible"),
-    )
-    loss.end()
-    return result
+    return loss.record(QuantLoss, quants=quants, native=frozenset(loss.texts("native")))

@@ -214,6 +214,25 @@ class Table:
         """Every field that is left, each of them a table."""
         return {name: self.table(name) for name in list(self._left)}
 
+    def record(self, kind: type[T], **given: Any) -> T:
+        """The whole table as the struct ``kind``: fields that are not ``given`` are read by their types."""
+        for field in fields(cast(Any, kind)):
+            if field.name not in given and (field.required or field.name in self._left):
+                given[field.name] = READERS[field.type](self, field.name)
+        self.end()
+        return kind(**given)
+
+
+READERS: Mapping[Any, Callable[[Table, str], Any]] = {
+    str: Table.text,
+    int: Table.count,
+    float: Table.number,
+    bool: Table.flag,
+    tuple[str, ...]: Table.texts,
+    Mapping[str, float]: Table.numbers,
+}
+"""The type of a struct's field -> how ``Table.record`` reads it."""
+
 
 def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
