@@ -1,4 +1,4 @@
-"""One model of a profile, as the planner takes it: facts, shape, files. All functions raise FieldError."""
+"""Reads one model of a profile: facts, shape, files. All functions raise FieldError."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FIRST_PART = re.compile(r".*-0{4}1-of-(?!0{4}1\.)[0-9]{5}\.gguf")
 def model(table: Table, graded: Mapping[str, Openness]) -> Model:
     """``graded`` are the entries of the index that the file has."""
     context = table.count("context")
-    made = table.fill(
+    made = table.record(
         Model,
         released=table.day_or_none("released"),
         sampling=_sampling(table),
@@ -118,7 +118,7 @@ def shape(table: Table, context: int) -> Shape:
 
 
 def artifact(table: Table) -> Artifact:
-    """A file without ``bytes`` is one whose size nobody stated: what its tensors weigh is derived."""
+    """One file of a model. Without ``bytes`` its source states no size, and its tensors' bytes are estimated."""
     types, expert_types = table.counts("types"), table.counts("expert_types")
     table.check(bool(types) and types.keys() <= WEIGHT_TYPE_BY_NAME.keys(), "types", "bytes by ggml weight type")
     table.check(

@@ -1,4 +1,4 @@
-"""What is known about tasks, benchmarks, quantization and speed: ``profiles/*.toml`` as frozen tables.
+"""Tables of tasks, benchmarks, quantizations and speed constants, read from ``profiles/*.toml``.
 
 These files ship with llmctl, so a mistake in one is a ConfigError that names file and field, not a warning.
 """
@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 
 
 class Task(Struct, frozen=True):
-    """What is usual of a task and what it takes.
+    """A task: its usual lengths, its floors and limits.
 
     ``needs`` is the word that a model's own tasks must have; ``evidence`` the weight of each area of benchmarks.
     ``min_tok_s`` the decode floor and ``because``, why it is that; 0 where nothing is written (embedding, reranking).
@@ -112,7 +112,7 @@ class Knowledge(Struct, frozen=True):
 
 
 def load_knowledge(folder: Path) -> Knowledge:
-    """All of it, out of ``profiles/``. Raises ConfigError."""
+    """All tables out of the folder ``profiles/``. Raises ConfigError."""
     devices = read_toml(folder / "backends.toml", read_devices)
     return Knowledge(
         tasks=read_toml(folder / "tasks.toml", _tasks),
@@ -128,23 +128,23 @@ def task_names(folder: Path) -> list[str]:
 
 
 def _tasks(table: Table) -> Mapping[str, Task]:
-    return {name: row.fill(Task, name=name) for name, row in table.named_tables().items()}
+    return {name: row.record(Task, name=name) for name, row in table.named_tables().items()}
 
 
 def _quality(table: Table) -> Quality:
     benchmarks = {}
     for name, row in table.table("benchmark").named_tables().items():
         row.text("source")
-        benchmarks[name] = row.fill(Benchmark, name=name)
+        benchmarks[name] = row.record(Benchmark, name=name)
     index = table.table("index")
     zero, per_ability = index.number("zero"), index.number("per_ability")
-    return index.fill(Quality, benchmarks=benchmarks, index_zero=zero, index_per_ability=per_ability)
+    return index.record(Quality, benchmarks=benchmarks, index_zero=zero, index_per_ability=per_ability)
 
 
 def _quants(table: Table) -> QuantLoss:
     quants = {}
     for name, row in table.table("quant").named_tables().items():
         row.text("source")
-        quants[name] = row.fill(Quant)
+        quants[name] = row.record(Quant)
     loss = table.table("loss")
-    return loss.fill(QuantLoss, quants=quants, native=frozenset(loss.texts("native")))
+    return loss.record(QuantLoss, quants=quants, native=frozenset(loss.texts("native")))

@@ -1,4 +1,4 @@
-"""What speed is worked out with where nothing was measured here: ``profiles/speed.toml`` as frozen tables."""
+"""Constants that speed is computed with where nothing was measured: ``profiles/speed.toml``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llmctl.types.machine import Kernels
 
 
 class Likeness(Struct, frozen=True):
-    """A weight type that is not measured, told by one that is: factors on its decode and prefill rates."""
+    """Factors that give a weight type's rates from those of the ``measured`` type that is most alike."""
 
     measured: str
     decode: float
@@ -20,7 +20,7 @@ class Likeness(Struct, frozen=True):
 
 
 class Range(Struct, frozen=True):
-    """Factors on a prediction between which it should come out four times in five, of decoding and of prefill."""
+    """Factors on predicted decode and prefill rates, between which four of five measurements should lie."""
 
     low: float
     high: float
@@ -68,13 +68,13 @@ class SpeedConstants(Struct, frozen=True):
 def read_speed(table: Table, devices: DeviceConstants) -> SpeedConstants:
     """The tables out of the file, with those of ``devices``. Raises FieldError."""
     cpu = table.table("cpu")
-    return cpu.fill(
+    return cpu.record(
         SpeedConstants,
         attention_decode_share=table.number("attention_decode_share"),
         attention_prefill_share=table.number("attention_prefill_share"),
         unknown_device_bytes_per_s=table.number("unknown_device_bytes_per_s"),
         cores=table.structs("core", Core),
-        reference=table.table("reference").fill(Kernels),
+        reference=table.table("reference").record(Kernels),
         likeness=table.named_structs("like", Likeness),
         devices=devices,
         ranges=table.named_structs("range", Range),
