@@ -61,6 +61,7 @@ VALUES: dict[str, tuple[Any, list[str], list[Any]]] = {
     ),
     "offline": (False, ["true", "true", "true"], [True, True, True]),
     "history": (True, ["false", "false", "false"], [False, False, False]),
+    "chat_history": (False, ["true", "true", "true"], [True, True, True]),
 }
 ALL = pytest.mark.parametrize("setting", SETTINGS, ids=lambda one: one.name)
 

@@ -71,6 +71,7 @@ class Settings(Struct, frozen=True):
     hub_url: str
     offline: bool
     history: bool
+    chat_history: bool
     endpoints: tuple[Endpoint, ...]
     project: Project | None = None
     warnings: tuple[str, ...] = ()
