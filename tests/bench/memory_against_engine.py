@@ -195,7 +195,7 @@ def contexts(question: dict[str, Any], log: list[str]) -> list[dict[str, float] 
     """The sizes that llama.cpp logs for each of the settings."""
     import llama_cpp
 
-    from llmctl.engine.llama_cpp.dry_run import _params
+    from llmctl.engine.llama_cpp.loading import context_params
 
     library = next((Path(llama_cpp.__file__).parent / "lib").glob("libggml-base.*"))
     from_file = ctypes.CDLL(str(library)).gguf_init_from_file
@@ -212,7 +212,7 @@ def contexts(question: dict[str, Any], log: list[str]) -> list[dict[str, float] 
     answers: list[dict[str, float] | None] = []
     for settings in question["settings"]:
         log.clear()
-        context = llama_cpp.llama_init_from_model(model, _params(llama_cpp, settings))
+        context = llama_cpp.llama_init_from_model(model, context_params(settings))
         if not context:
             answers.append(None)
             continue

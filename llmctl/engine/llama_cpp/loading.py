@@ -1,4 +1,4 @@
-"""How a model is loaded, as far as ``llama_cpp.Llama`` has no argument for it. Only for children that load one."""
+"""How a model is loaded. Only for children that load one."""
 
 from __future__ import annotations
 
@@ -11,6 +11,21 @@ from llmctl.engine.measure.ggml import Ggml
 
 EXPERTS = r"blk\.{layer}\.ffn_(up|down|gate|gate_up)_(ch|)exps"  # --n-cpu-moe in common/arg.cpp of llama.cpp
 KV_TYPES = {"f16": 1, "q8_0": 8, "q4_0": 2}  # enum ggml_type
+
+
+def context_params(settings: Mapping[str, Any]) -> Any:
+    """``llama_context_params`` with what ``settings``, a ``Configuration`` as a mapping, say of a context."""
+    import llama_cpp
+
+    params = llama_cpp.llama_context_default_params()
+    params.n_ctx = settings["context"] * settings["sequences"]
+    params.n_seq_max = settings["sequences"]
+    params.n_batch = max(settings["ubatch"], params.n_batch)
+    params.n_ubatch = settings["ubatch"]
+    params.swa_full = settings["swa_full"]
+    params.flash_attn_type = int(settings["flash_attention"])
+    params.type_k = params.type_v = KV_TYPES[settings["kv_type"]]
+    return params
 
 
 class Override(ctypes.Structure):
