@@ -8,6 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from llmctl.engine.llama_cpp.refused import RefusedError as RefusedError
+from llmctl.engine.llama_cpp.refused import invalid as _refused
+
 MOST_STOPS = 16
 SEED_BITS = 0xFFFFFFFF
 OWN_VARIABLES = frozenset(
@@ -16,15 +19,6 @@ OWN_VARIABLES = frozenset(
         *("functions", "function_call", "tools", "tool_choice", "documents"),
     }
 )
-
-
-class RefusedError(Exception):
-    """A request that can't be served: the HTTP status, an OpenAI error code and a message."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.body = {"error": {"message": message, "code": code}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +107,6 @@ def read(body: bytes) -> ChatRequest:
         seed=given["seed"] & SEED_BITS if "seed" in given else None,
         stop=tuple(stop) if isinstance(stop, list) else (stop,),
     )
-
-
-def _refused(message: str) -> RefusedError:
-    return RefusedError(400, "invalid_request", message)
 
 
 def _require(name: str, value: Any) -> None:
