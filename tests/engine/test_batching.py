@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from llmctl.engine.llama_cpp.batching import CHUNK, BusyError, Generation, Scheduler
 from llmctl.engine.llama_cpp.context import Context, DecodeError
+from llmctl.engine.llama_cpp.sequences import LEAST_FRESH
 from tests.fakes.memory import Likeliest, Memory, following
 
 
@@ -60,7 +61,12 @@ def computed(memory: Memory) -> int:
     return sum(map(len, memory.batches))
 
 
-prompts = st.lists(st.integers(0, 2), min_size=1, max_size=30)  # few tokens, so that beginnings are the same
+# Few tokens, so that beginnings are the same, also long ones, which are copied.
+prompts = st.builds(
+    lambda begin, end: [1] * begin + end,
+    st.sampled_from([0, 0, 10, 80, 120]),
+    st.lists(st.integers(0, 1), min_size=1, max_size=20),
+)
 asked = st.builds(
     Asked,
     prompts,
@@ -75,7 +81,7 @@ actions = st.lists(st.one_of(asked, st.integers(0, 5), st.just("step"), st.just(
 @given(st.integers(1, 4), actions, st.booleans())
 def test_any_schedule(sequences: int, actions: Sequence[Any], can_cut: bool) -> None:
     """Whoever joins, leaves and stops when: an answer is the one that is given alone, and no sequence is lost."""
-    memory = Memory(sequences, can_cut=can_cut)
+    memory = Memory(sequences, length=200, can_cut=can_cut)
     scheduler, opened = scheduler_of(memory), Likeliest.opened
     submitted: list[Asked] = []
     cancelled: list[Asked] = []
@@ -213,12 +219,15 @@ def test_what_was_read_is_not_read_again() -> None:
         scheduler.submit([one.generation])
         finish(scheduler)
     assert first.generation.work.prefill_tokens == 3000
-    assert (again.generation.work.cached_tokens, again.generation.work.prefill_tokens) == (2999, 1)
+    assert (again.generation.work.cached_tokens, again.generation.work.prefill_tokens) == (
+        3000 - LEAST_FRESH,
+        LEAST_FRESH,
+    )
     assert again.tokens == first.tokens
-    turn = Asked([*prompt, *first.tokens, 3, 3, 3])
+    turn = Asked([*prompt, *first.tokens, *[3] * 10])
     scheduler.submit([turn.generation])
     finish(scheduler)
-    assert turn.generation.work.prefill_tokens == 4, "the last token that was said, and three of the next turn"
+    assert turn.generation.work.prefill_tokens == 11, "the last token that was said, and those of the next turn"
     assert turn.tokens == turn.alone
 
 
@@ -231,10 +240,10 @@ def test_a_memory_that_cannot_be_cut_is_read_anew_and_continued_where_it_ends() 
         scheduler.submit([one.generation])
         finish(scheduler)
     assert (again.generation.work.cached_tokens, again.tokens) == (0, first.tokens)
-    turn = Asked([*prompt, *again.tokens, 3])
+    turn = Asked([*prompt, *again.tokens, *[3] * 10])
     scheduler.submit([turn.generation])
     finish(scheduler)
-    assert turn.generation.work.prefill_tokens == 2
+    assert turn.generation.work.prefill_tokens == 11
     assert turn.tokens == turn.alone
 
 
@@ -243,11 +252,11 @@ def test_a_beginning_that_others_are_reading_is_read_once() -> None:
     memory = Memory(4, length=4000, batch=512)
     scheduler = scheduler_of(memory)
     prompt = [at % 7 for at in range(1000)]
-    everybody = [Asked([*prompt, at], wanted=5) for at in range(4)]
+    everybody = [Asked([*prompt, *[at] * 10], wanted=5) for at in range(4)]
     scheduler.submit([one.generation for one in everybody])
     finish(scheduler)
     assert [one.tokens for one in everybody] == [one.alone for one in everybody]
-    assert computed(memory) < 1000 + 4 * 10
+    assert computed(memory) < 1000 + 4 * 20
 
 
 def test_without_a_cache_nothing_is_kept() -> None:
@@ -267,12 +276,12 @@ def test_two_conversations_keep_their_sequences() -> None:
     turns = {name: [name] * 200 for name in (1, 2)}
     for _ in range(3):
         for name in (1, 2):
-            one = Asked([*turns[name], 9])
+            one = Asked([*turns[name], *[9] * 10])
             scheduler.submit([one.generation])
             finish(scheduler)
             turns[name] = [*one.prompt, *one.tokens]
             fresh = one.generation.work.prefill_tokens
-    assert fresh == 2
+    assert fresh == 11
 
 
 def test_how_long_nobody_has_asked() -> None:

@@ -26,6 +26,7 @@ class Memory:
     can_cut: bool = True
     failing: frozenset[int] = frozenset()
     batches: list[list[Row]] = field(default_factory=list)
+    copies: int = 0
     pointer: Memory = field(init=False)
 
     def __post_init__(self) -> None:
@@ -56,6 +57,7 @@ class Memory:
         return length == 0
 
     def copy(self, source: int, target: int) -> None:
+        self.copies += 1
         self.held[target] = list(self.held[source])
 
 

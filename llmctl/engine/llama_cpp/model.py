@@ -15,6 +15,7 @@ from llmctl.engine.llama_cpp.batching import Scheduler
 from llmctl.engine.llama_cpp.completion import Choice, Completion
 from llmctl.engine.llama_cpp.context import Context
 from llmctl.engine.llama_cpp.request import ChatRequest, RefusedError
+from llmctl.engine.llama_cpp.sampling import Sampler, SamplingOptions
 from llmctl.engine.llama_cpp.template import Prompt, Renderer, TemplateError, plain
 from llmctl.engine.llama_cpp.vocabulary import LONGEST_TOKEN_BYTES, Vocabulary
 from llmctl.thoughts.marks import Marks, opened_at_the_end
@@ -111,10 +112,14 @@ class Model:
         return opened_at_the_end(end, self._vocabulary.rows)
 
     def _completion(self, request: ChatRequest, tokens: list[int], opened: Marks | None) -> Completion:
+        sampling: dict[str, Any] = dict(request.sampling)
+        if "temp" in sampling:  # as Llama.generate calls it
+            sampling["temperature"] = sampling.pop("temp")
+        options = SamplingOptions(**sampling, seed=request.seed)
         return Completion(
             tokens,
             [Answer(self._vocabulary, opened, request.stop)],
-            [_Sampler(request)],
+            [Sampler(self._vocabulary.pointer, options)],
             room=self._context.length - len(tokens),
             max_tokens=request.max_tokens,
             uses_cache=self._uses_cache,
@@ -194,35 +199,3 @@ def _chat_template(model: Any) -> str | None:
 
 def _too_long(tokens: str, context: int) -> RefusedError:
     return RefusedError(400, "context_length_exceeded", f"the prompt is {tokens} tokens, local context is {context:,}")
-
-
-class _Sampler:
-    def __init__(self, request: ChatRequest) -> None:
-        import random
-
-        import llama_cpp as lib
-
-        options = request.sampling
-        self._chain: Any = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
-        temp = options.get("temp", 0.8)
-        seed = random.getrandbits(32) if request.seed is None else request.seed
-        parts = [
-            lib.llama_sampler_init_top_k(int(options.get("top_k", 40))),
-            lib.llama_sampler_init_top_p(options.get("top_p", 0.95), 1),
-            lib.llama_sampler_init_min_p(options.get("min_p", 0.05), 1),
-            lib.llama_sampler_init_temp(temp),
-            lib.llama_sampler_init_dist(seed),
-        ]
-        for part in parts if temp else [lib.llama_sampler_init_greedy()]:
-            lib.llama_sampler_chain_add(self._chain, part)
-
-    def sample(self, context: Any, row: int) -> int:
-        import llama_cpp
-
-        token: int = llama_cpp.llama_sampler_sample(self._chain, context, row)
-        return token
-
-    def close(self) -> None:
-        import llama_cpp
-
-        llama_cpp.llama_sampler_free(self._chain)

@@ -6,6 +6,9 @@ from collections.abc import Sequence as Sequence_
 from dataclasses import dataclass, field
 
 WORTH_COPYING = 64  # tokens: reading fewer again costs less than copying a sequence's memory
+# Tokens of a prompt that are computed anyhow. A single one takes other kernels than several do, which round differently:
+# a question that is asked again would be answered in other words.
+LEAST_FRESH = 8
 MOSTLY = 0.5  # of a sequence's tokens: where a prompt shares fewer, they are rather kept for somebody else
 
 
@@ -43,7 +46,7 @@ class Sequences:
 
     def place(self, prompt: Sequence_[int], *, uses_cache: bool = True) -> Place | None:
         """The best place for a prompt; None if it has to wait: for a sequence, or for one that is reading the same
-        beginning just now. At least one token of the prompt is left to be computed. Nothing is taken yet."""
+        beginning just now. The last tokens of the prompt are left to be computed. Nothing is taken yet."""
         free = self.free
         if not free:
             return None
@@ -81,8 +84,8 @@ class Sequences:
 
 
 def _shared(held: Sequence_[int], prompt: Sequence_[int]) -> int:
-    """How many tokens at the beginning are the same, all but the prompt's last at most."""
-    most = min(len(held), len(prompt) - 1)
+    """How many tokens at the beginning are the same, all but the prompt's last LEAST_FRESH at most."""
+    most = min(len(held), max(0, len(prompt) - LEAST_FRESH))
     if held[:most] == prompt[:most]:
         return most
     return next(at for at in range(most) if held[at] != prompt[at])
