@@ -6,11 +6,12 @@ import os
 import sys
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llmctl import paths, units
 from llmctl.cli import complete
@@ -99,8 +100,7 @@ def doctor(
         raise typer.Exit(error.exit_code)
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(Struct, frozen=True):
     """What doctor tells. ``watch`` is None for a described machine: nothing of it was looked at."""
 
     machine: Machine

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from llmctl.engine import devices
 from llmctl.engine.llama_cpp.dry_run import dry_run, refusal, remembered

@@ -7,7 +7,9 @@ repository, the smallest: the weights of the others follow from their sizes (``g
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llmctl.catalogue.refreshed import Refreshed
 from llmctl.errors import AccessError, IntegrityError, NotFoundError, UnsupportedFileError
@@ -17,6 +19,7 @@ from llmctl.gguf.shards import shard_names
 from llmctl.hub import headers as remote_header
 from llmctl.hub import listing
 from llmctl.hub.listing import Listing
+from llmctl.hub.quantizations import as_one
 from llmctl.settings import Settings
 from llmctl.types.header import Header
 from llmctl.types.model import Artifact, Model, Shape, Source, SourceKind, Weights
@@ -29,8 +32,7 @@ FIGURES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(Struct, frozen=True):
     """``field`` of a model, or of its file of that ``quant``; None is not known, or gone."""
 
     quant: str | None
@@ -39,8 +41,7 @@ class Difference:
     new: object
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """What the hub said of one model: where it is other than the catalogue's, and why a repository could not be read,
     if so."""
 
@@ -117,14 +118,9 @@ def _listing(repo: str, settings: Settings, listed: dict[str, Listing | str]) ->
 
 def _now(artifact: Artifact, there: Mapping[str, Source]) -> Source | None:
     """The artifact's file as the repository has it, all parts together; None if one of them is gone."""
-    parts = [there.get(name) for name in shard_names(artifact.source.file)]
-    if any(part is None for part in parts):
-        return None
-    sizes = [part.bytes if part else None for part in parts]
-    first = parts[0]
-    assert first is not None
-    total_bytes = None if None in sizes else sum(size or 0 for size in sizes)
-    return replace(first, bytes=total_bytes, sha256=first.sha256 if len(parts) == 1 else None)
+    names = shard_names(artifact.source.file)
+    parts = [there[name] for name in names if name in there]
+    return as_one(parts) if len(parts) == len(names) else None
 
 
 def _by_size(artifact: Artifact, source: Source, header: Header | None) -> Weights:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from msgspec.structs import replace
 
 from llmctl import units
 from llmctl.cli import complete
 from llmctl.cli.output import Output
 from llmctl.errors import NothingFitsError, UsageError
 from llmctl.shell import command
+from llmctl.struct import asdict
 
 if TYPE_CHECKING:
     from llmctl.engine.history import Run
@@ -158,8 +159,8 @@ def _seconds(fits: Sequence[Fit], depths: Sequence[int], repetitions: int) -> fl
 
     total = 0.0
     for fit in fits:
-        answers = sum(repetitions * fit.pace.task_s(depth, ANSWER_TOKENS) for depth in depths)
-        total += (fit.speed.load_s or 1.0) + 2 * fit.pace.task_s(SAMPLE_WORDS, ANSWER_TOKENS) + answers
+        answers = sum(repetitions * fit.speed_model.task_s(depth, ANSWER_TOKENS) for depth in depths)
+        total += (fit.speed.load_s or 1.0) + 2 * fit.speed_model.task_s(SAMPLE_WORDS, ANSWER_TOKENS) + answers
     return total
 
 

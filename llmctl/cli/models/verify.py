@@ -48,7 +48,7 @@ def verify(
     """
     from llmctl.cli.progress import transfer_progress
     from llmctl.files.progress import shifted
-    from llmctl.store.upkeep.verify import State
+    from llmctl.store.upkeep.verify import Soundness
     from llmctl.workspace import inventory, situation
 
     out = Output("models verify", as_json=json)
@@ -63,7 +63,7 @@ def verify(
             part = shifted(progress, done_bytes, total_bytes)
             verdicts.append((item, shelf.store.verify(file, expected, part)))
             done_bytes += file.bytes
-    wrong = [(item, one) for item, one in verdicts if one.state is State.WRONG]
+    wrong = [(item, one) for item, one in verdicts if one.state is Soundness.WRONG]
     data = {"files": [_document(item, verdict) for item, verdict in verdicts], "wrong": len(wrong)}
     if verdicts and not json:
         for line in table([_row(item, verdict) for item, verdict in verdicts], "<><<"):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from llmctl.engine.llama_cpp.refused import RefusedError as RefusedError
 from llmctl.engine.llama_cpp.refused import invalid as _refused
@@ -21,8 +22,7 @@ OWN_VARIABLES = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ChatRequest:
+class ChatRequest(Struct, frozen=True):
     """``sampling`` holds the arguments of ``Llama.generate``, ``variables`` those of the chat template."""
 
     messages: list[dict[str, str]]

@@ -9,9 +9,10 @@ from __future__ import annotations
 import ctypes
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from itertools import starmap
 from typing import Any, Self
+
+from msgspec import Struct, field
 
 from llmctl.engine.llama_cpp.refused import invalid
 
@@ -24,8 +25,7 @@ class NoTokenError(Exception):
     """No token of the model continues what its grammar allows."""
 
 
-@dataclass(frozen=True, slots=True)
-class SamplingOptions:
+class SamplingOptions(Struct, frozen=True):
     """``seed`` None: any. ``logit_bias``: token -> what is added to its logit. ``grammar``: GBNF, its rule ``root``."""
 
     temperature: float = 0.8
@@ -40,8 +40,7 @@ class SamplingOptions:
     grammar: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Logprobs:
+class Logprobs(Struct, frozen=True):
     """Natural logarithms of probabilities before any option changes them. ``top``: the likeliest tokens, in order."""
 
     token: int
