@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from llmctl.engine.llama_cpp.answer import Answer, behind_the_last_message
 from llmctl.engine.llama_cpp.batching import Scheduler
 from llmctl.engine.llama_cpp.completion import Choice, Completion
 from llmctl.engine.llama_cpp.context import Context
+from llmctl.engine.llama_cpp.loading import load
 from llmctl.engine.llama_cpp.request import ChatRequest, RefusedError
 from llmctl.engine.llama_cpp.sampling import Sampler, SamplingOptions
 from llmctl.engine.llama_cpp.template import Prompt, Renderer, TemplateError, plain
@@ -43,7 +43,7 @@ class Model:
         self._log = LOG_CALLBACK(keep_errors)  # ctypes does not hold a reference for us
         llama_cpp.llama_log_set(self._log, ctypes.c_void_p(0))
         self._footprint = Footprint()
-        model = _loaded(job)
+        model = load(job)
         self._context = Context(model, job)
         self.build = ", ".join(filter(None, (f"llama-cpp-python {llama_cpp.__version__}", self._footprint.build)))
         self._template = _chat_template(model)
@@ -166,22 +166,6 @@ class Model:
             "timings": timings,
             "memory": self._footprint.added(),
         }
-
-
-def _loaded(job: Mapping[str, Any]) -> Any:
-    """llama.cpp's pointer. Raises RuntimeError."""
-    import llama_cpp
-
-    from llmctl.engine.llama_cpp.loading import adjusted
-
-    llama_cpp.llama_backend_init()
-    params = llama_cpp.llama_model_default_params()
-    params.load_mode = llama_cpp.LLAMA_LOAD_MODE_MMAP
-    with adjusted(params, job):
-        model = llama_cpp.llama_model_load_from_file(os.fsencode(job["file"]), params)
-    if not model:
-        raise RuntimeError(f"Failed to load model from file: {job['file']}")
-    return model
 
 
 def _chat_template(model: Any) -> str | None:

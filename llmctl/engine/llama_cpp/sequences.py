@@ -6,7 +6,7 @@ from collections.abc import Sequence as Sequence_
 from dataclasses import dataclass, field
 
 WORTH_COPYING = 64  # tokens: reading fewer again costs less than copying a sequence's memory
-# Tokens of a prompt that are computed anyhow. A single one takes other kernels than several do, which round differently:
+# Tokens of a prompt that are computed anyhow. One alone takes other kernels than several do, which round differently:
 # a question that is asked again would be answered in other words.
 LEAST_FRESH = 8
 MOSTLY = 0.5  # of a sequence's tokens: where a prompt shares fewer, they are rather kept for somebody else
