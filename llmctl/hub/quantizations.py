@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -10,6 +9,7 @@ from pathlib import PurePosixPath
 from llmctl.errors import IntegrityError, NotFoundError
 from llmctl.gguf import file_names
 from llmctl.gguf.shards import Shard, shard
+from llmctl.near import near
 from llmctl.shell import command
 from llmctl.types.model import Source
 
@@ -127,8 +127,7 @@ def _no_model(where: str) -> NotFoundError:
 
 def _no_such(found: Sequence[Offer], wanted: str, where: str) -> NotFoundError:
     quants = list(dict.fromkeys(offer.quant for offer in found))
-    near = difflib.get_close_matches(wanted.lower(), [quant.lower() for quant in quants], n=1, cutoff=0.5)
-    closest = next((quant for quant in quants if quant.lower() in near), quants[0])
+    closest = (near(wanted, quants, most=1) or quants)[0]
     there = ", ".join(quants[:MOST_SHOWN]) + (
         f" and {len(quants) - MOST_SHOWN} more" if len(quants) > MOST_SHOWN else ""
     )
