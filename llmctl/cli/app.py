@@ -14,7 +14,7 @@ import typer
 from typer.completion import completion_init  # type: ignore[attr-defined]  # what add_completion=True would call
 
 from llmctl import __version__
-from llmctl.cli import INTERRUPTED, bench, completion, doctor, endpoint, models, plan, pull, run, setup, streams
+from llmctl.cli import INTERRUPTED, lazy, streams
 from llmctl.cli.output import Output
 from llmctl.cli.values import spare_conversion
 from llmctl.errors import LlmctlError, NotFoundError, ResourceError, UsageError
@@ -24,12 +24,23 @@ PYDANTIC = "Value error, "  # what it puts before typer's own words
 
 spare_conversion()
 
-app = typer.Typer(
+VERBS = {
+    "setup": "llmctl.cli.setup:setup",
+    "run": "llmctl.cli.run:run",
+    "plan": "llmctl.cli.plan:plan",
+    "doctor": "llmctl.cli.doctor:doctor",
+    "pull": "llmctl.cli.pull:pull",
+    "bench": "llmctl.cli.bench:bench",
+    "completion": "llmctl.cli.completion:completion",
+    "models": "llmctl.cli.models:app",
+    "endpoint": "llmctl.cli.endpoint:app",
+}
+GROUPS = ("models", "endpoint")
+
+app = lazy.application(
+    VERBS,
     name="llmctl",
     no_args_is_help=True,
-    add_completion=False,  # `llmctl completion SHELL` prints scripts that also know about ":" in names
-    pretty_exceptions_enable=False,  # a bug of ours shows Python's own traceback, without anybody's data
-    rich_markup_mode=None,  # plain help: half the start-up time, and it reads the same everywhere
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
@@ -60,17 +71,6 @@ def llmctl(
 
     Prompts stay on this machine unless you add a server of your own with `llmctl endpoint add`.
     """
-
-
-app.command()(setup.setup)
-app.command()(run.run)
-app.command()(plan.plan)
-app.command()(doctor.doctor)
-app.command()(pull.pull)
-app.command()(bench.bench)
-app.add_typer(models.app, name="models")
-app.add_typer(endpoint.app, name="endpoint")
-app.command()(completion.completion)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -151,5 +151,4 @@ def _usage(out: Output, error: typer.TyperException) -> None:
 def _command(arguments: Sequence[str]) -> str:
     """The command's name for the envelope, known even where parsing fails: "run", "endpoint add"."""
     words = [word for word in arguments if not word.startswith("-")]
-    groups = {group.name for group in app.registered_groups}
-    return " ".join(words[: 2 if words[:1] and words[0] in groups else 1]) or "llmctl"
+    return " ".join(words[: 2 if words[:1] and words[0] in GROUPS else 1]) or "llmctl"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmctl.cli import complete
+from llmctl.cli import complete, lazy
 from llmctl.cli.output import Output
 from llmctl.errors import UsageError
 from llmctl.shell import command
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from llmctl.settings import Settings
     from llmctl.types.endpoint import Endpoint
 
-app = typer.Typer(help="Servers of your own that may answer when this machine can't.", no_args_is_help=True)
+app = lazy.plain(help="Servers of your own that may answer when this machine can't.", no_args_is_help=True)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")  # most keys have small letters, and would pass for a name
 

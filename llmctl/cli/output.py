@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
 from llmctl.cli.streams import stderr_error
 from llmctl.errors import LlmctlError, ResourceError
+from llmctl.types.listener import SilentListener
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,8 +73,9 @@ def colour(stream: TextIO) -> bool:
 
 
 @dataclass
-class Output:
-    """What one command says. ``as_json`` collects data and warnings for one document at the end."""
+class Output(SilentListener):
+    """What one command says: a Listener (``Story`` is the one of an answer). ``as_json`` collects data and warnings for
+    one document at the end."""
 
     command: str
     as_json: bool = False
@@ -171,7 +173,7 @@ class Output:
             error = {"code": "interrupted", "message": "stopped by Ctrl-C", "hint": None}
             print(json.dumps({**envelope(self.command, None, self.warnings), "error": error}), flush=True)  # noqa: T201
 
-    def event(self, event: str, data: Mapping[str, Any]) -> None:
+    def json_line(self, event: str, data: Mapping[str, Any]) -> None:
         """A line of JSON while something goes on, with --json; the document follows as the last line."""
         if self.as_json:
             line = {"schema": SCHEMA, "command": self.command, "event": event, **jsonable(data)}

@@ -118,11 +118,11 @@ def _events(out: Output, transfer: _Transfer) -> Iterator[Progress]:
         if said_s is None or now_s - said_s >= EVENT_EVERY_S:
             said_s = now_s
             told_bytes = transfer.done_bytes
-            out.event("progress", transfer.document())
+            out.json_line("progress", transfer.document())
 
     yield progress
     if transfer.done_bytes > told_bytes:  # whoever reads along sees the end, too
-        out.event("progress", transfer.document())
+        out.json_line("progress", transfer.document())
 
 
 @contextmanager

@@ -6,16 +6,18 @@ from collections.abc import Generator, Sequence
 
 from llmctl.endpoint.client import chat, request_body
 from llmctl.endpoint.timing import ChatTiming
-from llmctl.engine.worker_process import Engine
 from llmctl.errors import DecodingError, EngineError, NetworkError
 from llmctl.net import host_of
 from llmctl.types.answer import Finished, Message, Piece, Sampling
+from llmctl.types.engine import LoadedEngine
 
 DECODING_FAILED = "decoding failed"  # the worker's words for a request that it took and could not compute
 ENGINE = ChatTiming(between_s=600.0, after_finish_s=30.0)  # a machine that swaps takes its time, and is watched
 
 
-def ask(engine: Engine, messages: Sequence[Message], sampling: Sampling) -> Generator[Piece | Finished, None, None]:
+def ask(
+    engine: LoadedEngine, messages: Sequence[Message], sampling: Sampling
+) -> Generator[Piece | Finished, None, None]:
     """Pieces, then one Finished. Raises EngineDiedError, DecodingError, ContextError, and EngineError for what it
     refuses."""
     address = engine.address

@@ -26,8 +26,8 @@ from llmctl.types.past import PastRun
 from llmctl.types.plan import CPU, Fit
 
 if TYPE_CHECKING:
-    from llmctl.engine.worker_process import Engine
     from llmctl.types.answer import Finished
+    from llmctl.types.engine import LoadedEngine
 
 LIMIT_BYTES = 64 << 10  # a line has some 650 bytes
 
@@ -95,7 +95,7 @@ class Run:
 
 def run_of(
     fit: Fit,
-    engine: Engine,
+    engine: LoadedEngine,
     finished: Finished,
     decode_tok_s: float | None,
     prefill_tok_s: float | None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
@@ -284,7 +284,7 @@ class Judge:
         chosen = best(list(zip(placements, times, enough, strict=True)))
         placement, told = placements[chosen], forecasts[chosen]
         size = artifact.source.bytes or artifact.weights.total_bytes
-        speed = replace(told.at(prompt, depth), load_s=self.lessons.load_s(candidate, size))
+        speed = told.at(prompt, depth, self.lessons.load_s(candidate, size))
         tried = [
             Tried(one.configuration, one.memory.must_fit_bytes, time_s)
             for one, time_s in zip(placements, times, strict=True)

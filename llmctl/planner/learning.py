@@ -49,6 +49,8 @@ class Lessons:
 
     def corrected(self, told: Forecast, candidate: Candidate, settings: Configuration, threads: Threads) -> Forecast:
         """``told`` by what this file did here, else by what others did on the same device."""
+        if not self.past:
+            return told
         on_device = settings.gpu_layers > 0
         own = [run for run in self._of(candidate) if (run.gpu_layers > 0) == on_device]
         alike = [run for run in own if _settings(run) == _asked(settings, threads)]

@@ -146,8 +146,9 @@ class Placer:
         Layers that were not laid out are divided as llama.cpp would, whether there is room or not.
         """
         if not self.devices or configuration.gpu_layers == 0:
-            here = replace(configuration, gpu_layers=0, layers_per_device=(), cpu_expert_layers=0)
-            return self._on_cpu(here, allocation)
+            if configuration.gpu_layers or configuration.layers_per_device or configuration.cpu_expert_layers:
+                configuration = replace(configuration, gpu_layers=0, layers_per_device=(), cpu_expert_layers=0)
+            return self._on_cpu(configuration, allocation)
         counts = configuration.layers_per_device or self.shares(configuration.gpu_layers)
         configuration = self._laid(configuration, counts)
         cuts = zip(self.devices, self._cuts(configuration, counts), strict=True)

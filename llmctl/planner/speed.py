@@ -46,7 +46,7 @@ class Forecast:
     basis: Basis
     range: Range
 
-    def at(self, prompt_tokens: int, depth: float) -> Speed:
+    def at(self, prompt_tokens: int, depth: float, load_s: float | None = None) -> Speed:
         """Prefill and first token of a prompt of so many tokens, decoding with ``depth`` tokens before it."""
         decode, prefill = self.pace.decode_tok_s(depth), self.pace.prefill_tok_s(prompt_tokens)
         return Speed(
@@ -58,6 +58,7 @@ class Forecast:
             prefill_high_tok_s=prefill * self.range.prefill_high,
             first_token_s=self.pace.prefill_s(prompt_tokens) + self.pace.decode_s(prompt_tokens),
             basis=self.basis,
+            load_s=load_s,
         )
 
 

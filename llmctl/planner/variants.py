@@ -32,7 +32,8 @@ def variants(placer: Placer, want: Want) -> Iterator[Want]:
         flashes.append(True)
     for flash in flashes:
         for repack in repacks:
-            yield replace(want, repack=repack, flash_attention=flash)
+            same = (repack, flash) == (want.repack, want.flash_attention)
+            yield want if same else replace(want, repack=repack, flash_attention=flash)
 
 
 def best(tried: Sequence[tuple[Placement, float, bool]]) -> int:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 from llmctl.endpoint.client import chat, request_body
 from llmctl.endpoint.local import ask
 from llmctl.endpoint.secrets import address_of
 from llmctl.engine.llama_cpp.start import start
-from llmctl.engine.worker_process import Engine, Worker
+from llmctl.engine.worker_process import Worker
 from llmctl.errors import ContextError, EngineError, LlmctlError, NetworkError
 from llmctl.net import host_of
 from llmctl.router.route import kept, reason_of
@@ -28,28 +27,13 @@ from llmctl.types.answer import (
     Timings,
     Usage,
 )
-from llmctl.types.endpoint import Endpoint, Local, Remote, Route, Side
+from llmctl.types.endpoint import Local, Remote, Route, Side
+from llmctl.types.listener import Listener
 from llmctl.types.plan import Fit
 
 
-class AnswerListener(Protocol):
-    """Who is told while it happens."""
-
-    def loaded(self, fit: Fit, engine: Engine) -> None:
-        """The local model has been loaded."""
-
-    def leaving(self, endpoint: Endpoint, host: str, reason: str) -> None:
-        """The prompt is about to leave this machine. Called before the first byte does."""
-
-    def staying(self, reason: str) -> None:
-        """The endpoint could not be reached; the local model answers instead."""
-
-    def piece(self, piece: Piece) -> None:
-        """A bit of the answer."""
-
-
 @dataclass
-class Progress:
+class PartialAnswer:
     """What has been answered so far. It outlives an error, so that a partial answer is never lost."""
 
     text: list[str] = field(default_factory=list)
@@ -78,9 +62,9 @@ def answer(
     messages: Sequence[Message],
     sampling: Sampling,
     *,
-    listener: AnswerListener,
+    listener: Listener,
     worker: Worker | None = None,
-    so_far: Progress,
+    so_far: PartialAnswer,
     record: bool = True,
 ) -> Answer:
     """Executes ``route`` and returns what was executed; with ``record`` the history gets a line for a local run.
@@ -107,7 +91,7 @@ def answer(
         return _remote(remote, messages, sampling, listener, so_far)
 
 
-def handed_over(route: Local, error: LlmctlError, so_far: Progress) -> Remote:
+def handed_over(route: Local, error: LlmctlError, so_far: PartialAnswer) -> Remote:
     """The route to the fallback endpoint after the local ``error``. Raises ``error`` where there is none, or where the
     prompt may not leave for it."""
     why = reason_of(error, loaded=so_far.load_s is not None)
@@ -123,9 +107,9 @@ def _local(
     reason: str,
     messages: Sequence[Message],
     sampling: Sampling,
-    listener: AnswerListener,
+    listener: Listener,
     worker: Worker | None,
-    so_far: Progress,
+    so_far: PartialAnswer,
     record: bool,
 ) -> Answer:
     with start(fit, worker=worker) as engine:
@@ -151,7 +135,7 @@ def local_sampling(fit: Fit, sampling: Sampling) -> Sampling:
 
 
 def _remote(
-    route: Remote, messages: Sequence[Message], sampling: Sampling, listener: AnswerListener, so_far: Progress
+    route: Remote, messages: Sequence[Message], sampling: Sampling, listener: Listener, so_far: PartialAnswer
 ) -> Answer:
     endpoint = route.endpoint
     address = address_of(endpoint)
@@ -168,19 +152,19 @@ def _remote(
     return _receipt(so_far, finished, executed, None)
 
 
-def _listen(stream: Iterable[Piece | Finished], listener: AnswerListener, so_far: Progress) -> Finished:
+def _listen(stream: Iterable[Piece | Finished], listener: Listener, so_far: PartialAnswer) -> Finished:
     finished: Finished | None = None
     for piece in stream:
         if isinstance(piece, Finished):
             finished = piece
         else:
             so_far.add(piece)
-            listener.piece(piece)
+            listener.event(piece)
     assert finished is not None, "a stream ends with Finished or raises"
     return finished
 
 
-def _receipt(so_far: Progress, finished: Finished, executed: Executed, predicted: Predicted | None) -> Answer:
+def _receipt(so_far: PartialAnswer, finished: Finished, executed: Executed, predicted: Predicted | None) -> Answer:
     now = time.perf_counter()
     usage = finished.usage
     return Answer(
@@ -202,7 +186,7 @@ def _receipt(so_far: Progress, finished: Finished, executed: Executed, predicted
     )
 
 
-def _decode_rate(so_far: Progress, usage: Usage) -> float | None:
+def _decode_rate(so_far: PartialAnswer, usage: Usage) -> float | None:
     """Tokens after the first one over the time from the first to the last, as seen here."""
     if so_far.first_token is None or so_far.last_token is None or usage.completion_tokens is None:
         return None

@@ -1,9 +1,15 @@
-"""Who is told what happens while it happens, and asked where consent is needed."""
+"""Who hears what happens while it happens, and gives consent where it is needed."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-from typing import Protocol
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from llmctl.types.endpoint import Endpoint
+    from llmctl.types.engine import LoadedEngine
+    from llmctl.types.piece import Piece
+    from llmctl.types.plan import Fit
 
 
 class Progress(Protocol):
@@ -34,3 +40,41 @@ class Listener(Protocol):
     def progress(self, label: str, *, streams: bool = False, resumes: bool = True) -> AbstractContextManager[Progress]:
         """Shows a transfer while the context lasts. ``streams``: whoever reads the output as data sees it as well;
         ``resumes``: the same command goes on where it was stopped."""
+
+    def loaded(self, fit: Fit, engine: LoadedEngine) -> None:
+        """The model of ``fit`` is ready to answer on this machine."""
+
+    def leaving(self, endpoint: Endpoint, host: str, reason: str) -> None:
+        """The prompt is about to leave this machine. Called before the first byte does; raising stops it."""
+
+    def staying(self, reason: str) -> None:
+        """The endpoint could not be reached; the local model answers instead."""
+
+    def event(self, event: Piece) -> None:
+        """A bit of the answer."""
+
+
+class SilentListener:
+    """A Listener that shows nothing and agrees to nothing new; a listener for some of it overrides the rest."""
+
+    @property
+    def interactive(self) -> bool:
+        return False
+
+    def note(self, text: str) -> None: ...
+
+    def warn(self, text: str) -> None: ...
+
+    def confirm(self, question: str, *, yes: bool) -> bool:
+        return yes
+
+    def progress(self, label: str, *, streams: bool = False, resumes: bool = True) -> AbstractContextManager[Progress]:
+        return nullcontext(lambda done_bytes, total_bytes: None)
+
+    def loaded(self, fit: Fit, engine: LoadedEngine) -> None: ...
+
+    def leaving(self, endpoint: Endpoint, host: str, reason: str) -> None: ...
+
+    def staying(self, reason: str) -> None: ...
+
+    def event(self, event: Piece) -> None: ...

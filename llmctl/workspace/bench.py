@@ -9,9 +9,9 @@ from statistics import median
 
 from llmctl.endpoint.local import ask
 from llmctl.engine.history import DISTURBED_PER_S
-from llmctl.engine.worker_process import Engine
 from llmctl.errors import EngineError
 from llmctl.types.answer import Finished, Message, Sampling
+from llmctl.types.engine import LoadedEngine
 from llmctl.types.plan import Fit
 
 ANSWER_TOKENS = 32
@@ -66,7 +66,7 @@ class _Timed:
 
 
 def rounds(
-    fit: Fit, engine: Engine, depths: Sequence[int], repetitions: int, told: Callable[[str], None]
+    fit: Fit, engine: LoadedEngine, depths: Sequence[int], repetitions: int, told: Callable[[str], None]
 ) -> Iterator[Row]:
     """A row for each depth, but for those where the model always ended its answers too early. Raises EngineError if
     that was everywhere."""
@@ -119,7 +119,7 @@ def _prompt(number: int, words: int) -> str:
     return f"{number}. {made} {TASK}" if words else f"{number}. {TASK}"
 
 
-def _prompt_tokens(engine: Engine, words: int) -> int | None:
+def _prompt_tokens(engine: LoadedEngine, words: int) -> int | None:
     """How many tokens the prompt with so many words has, however short its answer is."""
     sampling = Sampling(max_tokens=1, temperature=0.0)
     for piece in ask(engine, [Message("user", _prompt(0, words))], sampling):
@@ -128,7 +128,7 @@ def _prompt_tokens(engine: Engine, words: int) -> int | None:
     return None
 
 
-def _asked(engine: Engine, prompt: str, *, seed: int) -> _Timed | None:
+def _asked(engine: LoadedEngine, prompt: str, *, seed: int) -> _Timed | None:
     """One answer that is long enough, its tokens by the clock on the wall, as whoever reads it sees them come; None if
     the model ended them all too early."""
     for turn in range(TRIES):

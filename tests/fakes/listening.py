@@ -10,29 +10,15 @@ import pytest
 
 from llmctl.endpoint.client import chat
 from llmctl.endpoint.timing import ChatTiming
-from llmctl.engine.worker_process import Engine
 from llmctl.errors import LlmctlError
 from llmctl.types.answer import Finished, Piece, PieceKind
-from llmctl.types.endpoint import Address, Endpoint
-from llmctl.types.plan import Fit
+from llmctl.types.endpoint import Address
 from tests.fakes.chat_server import DONE, ChatServer, event, stream
 
 KEY = "sk-Secret-of-the-office-0123456789"
 BODY = b'{"messages": []}'
 HELLO = stream(event("Hello"), event(finish="stop"), DONE)
 SOON = ChatTiming(first_token_s=0.6, between_s=0.6, after_finish_s=0.2, page_s=0.3, back_off_s=0.01)
-
-
-class Nobody:
-    """A listener of the router's to whom nothing is of interest."""
-
-    def loaded(self, fit: Fit, engine: Engine) -> None: ...
-
-    def leaving(self, endpoint: Endpoint, host: str, reason: str) -> None: ...
-
-    def staying(self, reason: str) -> None: ...
-
-    def piece(self, piece: Piece) -> None: ...
 
 
 @dataclass(frozen=True)

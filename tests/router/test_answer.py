@@ -12,31 +12,19 @@ import pytest
 from llmctl import paths
 from llmctl.engine.worker_process import Engine
 from llmctl.errors import DecodingError, EngineDiedError, EngineError
-from llmctl.router.answer import Progress, answer, handed_over, local_sampling
-from llmctl.types.answer import Message, Piece, Sampling
+from llmctl.router.answer import PartialAnswer, answer, handed_over, local_sampling
+from llmctl.types.answer import Message, Sampling
 from llmctl.types.endpoint import LOCAL_FAILURES, Endpoint, LeaveReason, Local, Remote
-from llmctl.types.plan import Fit
+from llmctl.types.listener import SilentListener
 from tests.fakes.chat_server import DONE, ChatServer, Reply, data, event, status, stream
 from tests.fakes.fits import fit_for
-
-
-class Nobody:
-    """A listener to whom nothing is of interest."""
-
-    def loaded(self, fit: Fit, engine: Engine) -> None: ...
-
-    def leaving(self, endpoint: Endpoint, host: str, reason: str) -> None: ...
-
-    def staying(self, reason: str) -> None: ...
-
-    def piece(self, piece: Piece) -> None: ...
 
 
 def test_the_memory_of_somebody_elses_machine_is_not_ours() -> None:
     told = data({"choices": [], "memory": {"anonymous_bytes": 5, "device_bytes": 6}})
     with ChatServer(stream(event("Hi", finish="stop"), told, DONE)) as server:
         route = Remote(Endpoint("office", server.url, "m"), LeaveReason.PINNED, "you asked for it", None)
-        made = answer(route, [Message("user", "hi")], Sampling(), listener=Nobody(), so_far=Progress())
+        made = answer(route, [Message("user", "hi")], Sampling(), listener=SilentListener(), so_far=PartialAnswer())
     assert made.text == "Hi"
     assert made.measured is None
     assert not paths.data_dir().exists(), "what ran elsewhere is no run of this machine"
@@ -49,26 +37,26 @@ DIED = EngineDiedError("the engine died: signal 9", hint="llmctl doctor")
 
 
 def test_a_failure_before_the_first_token_goes_to_the_fallback() -> None:
-    made = handed_over(Local(FIT, "it fits", OFFICE), DIED, Progress())
+    made = handed_over(Local(FIT, "it fits", OFFICE), DIED, PartialAnswer())
     assert made == Remote(OFFICE, LeaveReason.ENGINE_FAILED, DIED.message)
 
 
 @pytest.mark.parametrize(
     ("route", "error", "so_far", "says"),
     [
-        (Local(FIT, "it fits"), DIED, Progress(), DIED.message),
-        (Local(FIT, "it fits", OFFICE), DIED, Progress(first_token=1.0), DIED.message),
-        (Local(FIT, "it fits", OFFICE), EngineError("refused"), Progress(load_s=1.0), "refused"),
+        (Local(FIT, "it fits"), DIED, PartialAnswer(), DIED.message),
+        (Local(FIT, "it fits", OFFICE), DIED, PartialAnswer(first_token=1.0), DIED.message),
+        (Local(FIT, "it fits", OFFICE), EngineError("refused"), PartialAnswer(load_s=1.0), "refused"),
         (
             Local(FIT, "it fits", OFFICE, {LeaveReason.ENGINE_FAILED: "-m x names what is to answer"}),
             DIED,
-            Progress(),
+            PartialAnswer(),
             f"{DIED.message}; -m x names what is to answer, so nothing was sent to office",
         ),
     ],
     ids=["no-endpoint", "after-the-first-token", "a-refusal", "barred"],
 )
-def test_a_failure_that_goes_nowhere(route: Local, error: EngineError, so_far: Progress, says: str) -> None:
+def test_a_failure_that_goes_nowhere(route: Local, error: EngineError, so_far: PartialAnswer, says: str) -> None:
     with pytest.raises(type(error)) as caught:
         handed_over(route, error, so_far)
     assert caught.value.message == says
@@ -118,7 +106,9 @@ def test_a_first_decode_that_fails_is_a_failure_of_the_engine(reply: Reply, monk
         started = Engine(cast(Any, NoWorker()), engine.address(), 0.1, True, "none")
         monkeypatch.setattr("llmctl.router.answer.start", lambda *_, **__: started)
         route = Local(FIT, "it fits", Endpoint("office", office.url, "m"))
-        made = answer(route, [Message("user", "hi")], Sampling(), listener=Nobody(), so_far=Progress(), record=False)
+        made = answer(
+            route, [Message("user", "hi")], Sampling(), listener=SilentListener(), so_far=PartialAnswer(), record=False
+        )
     assert made.route.left_because is LeaveReason.ENGINE_FAILED
     assert "decoding failed: llama_decode returned 1" in made.route.reason
     assert len(office.requests) == 1
@@ -127,5 +117,12 @@ def test_a_first_decode_that_fails_is_a_failure_of_the_engine(reply: Reply, monk
         started = Engine(cast(Any, NoWorker()), engine.address(), 0.1, True, "none")
         route = Local(FIT, "it fits", Endpoint("office", office.url, "m"), named)
         with pytest.raises(DecodingError, match="so nothing was sent to office"):
-            answer(route, [Message("user", "hi")], Sampling(), listener=Nobody(), so_far=Progress(), record=False)
+            answer(
+                route,
+                [Message("user", "hi")],
+                Sampling(),
+                listener=SilentListener(),
+                so_far=PartialAnswer(),
+                record=False,
+            )
     assert office.connections == 0

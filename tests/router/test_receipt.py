@@ -11,11 +11,11 @@ import trustme
 
 from llmctl.endpoint.client import request_body
 from llmctl.errors import LlmctlError
-from llmctl.router.answer import Progress, answer
+from llmctl.router.answer import PartialAnswer, answer
 from llmctl.types.answer import LeftMachine, Message, Sampling
 from llmctl.types.endpoint import Address, Endpoint, LeaveReason, Remote
+from llmctl.types.listener import SilentListener
 from tests.fakes.chat_server import DONE, ChatServer, Reply, drop, event, status, stream
-from tests.fakes.listening import Nobody
 
 MESSAGES = [Message("user", "hi " * 1000)]
 BODY_BYTES = len(request_body(Address("http://x/v1", "m"), MESSAGES, Sampling()))
@@ -24,10 +24,10 @@ HELLO = stream(event("Hello", finish="stop"), DONE)
 
 def left(endpoint: Endpoint) -> LeftMachine | None:
     """What the receipt says after asking, whatever comes of it."""
-    so_far = Progress()
+    so_far = PartialAnswer()
     route = Remote(endpoint, LeaveReason.PINNED, "you asked for it")
     try:
-        made = answer(route, MESSAGES, Sampling(), listener=Nobody(), so_far=so_far)
+        made = answer(route, MESSAGES, Sampling(), listener=SilentListener(), so_far=so_far)
     except LlmctlError:
         return so_far.left
     assert made.left_machine == so_far.left

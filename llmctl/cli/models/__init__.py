@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import typer
-
-from llmctl.cli.models import listing, refresh, removal, search, show, verify
+from llmctl.cli import lazy
 
 __all__ = ["app"]
 
-app = typer.Typer(name="models", help="The models on this machine, and those of the catalogue.", no_args_is_help=True)
-app.command("list")(listing.list_)
-app.command()(search.search)
-app.command()(show.show)
-app.command()(refresh.refresh)
-app.command()(removal.rm)
-app.command()(verify.verify)
-app.command()(removal.prune)
+app = lazy.application(
+    {
+        "list": "llmctl.cli.models.listing:list_",
+        "search": "llmctl.cli.models.search:search",
+        "show": "llmctl.cli.models.show:show",
+        "refresh": "llmctl.cli.models.refresh:refresh",
+        "rm": "llmctl.cli.models.removal:rm",
+        "verify": "llmctl.cli.models.verify:verify",
+        "prune": "llmctl.cli.models.removal:prune",
+    },
+    name="models",
+    help="The models on this machine, and those of the catalogue.",
+    no_args_is_help=True,
+)

@@ -1,0 +1,164 @@
+"""What a person is told of an answer while it comes, and what it took."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from llmctl import units
+from llmctl.cli.output import Output
+
+if TYPE_CHECKING:
+    from llmctl.cli.held import HeldBack
+    from llmctl.types.answer import Answer, Piece
+    from llmctl.types.endpoint import Endpoint
+    from llmctl.types.engine import LoadedEngine
+    from llmctl.types.listener import Progress
+    from llmctl.types.plan import Fit
+
+WHOLE_ENDS = (None, "stop", "end_turn", "eos", "stop_sequence", "tool_calls", "function_call")
+
+
+class Story:
+    """The Listener of one answer: what a person is told goes to stderr, the answer's text to stdout."""
+
+    def __init__(self, out: Output, *, limited: bool) -> None:
+        """``limited``: the user asked for an answer of a certain length, so that its end is no surprise."""
+        from llmctl.router.answer import PartialAnswer
+
+        self.out = out
+        self._limited = limited
+        self.so_far = PartialAnswer()
+        self._thinking = False
+        self._held: HeldBack | None = None
+
+    @property
+    def interactive(self) -> bool:
+        return self.out.interactive
+
+    def note(self, text: str) -> None:
+        self.out.note(text)
+
+    def warn(self, text: str) -> None:
+        self.out.warn(text)
+
+    def confirm(self, question: str, *, yes: bool) -> bool:
+        return self.out.confirm(question, yes=yes)
+
+    def progress(self, label: str, *, streams: bool = False, resumes: bool = True) -> AbstractContextManager[Progress]:
+        return self.out.progress(label, streams=streams, resumes=resumes)
+
+    def loaded(self, fit: Fit, engine: LoadedEngine) -> None:
+        from llmctl.store import Store
+
+        candidate = fit.candidate
+        if candidate.path is not None:
+            Store().used(candidate.path)
+        self.out.note(
+            f"{candidate.model.id} {candidate.artifact.quant} · local · {fit.context:,} tokens of context · "
+            f"loaded in {units.seconds(engine.load_s)}"
+        )
+        if not engine.has_chat_template:
+            self.out.warn("this is a base model without a chat template: it continues your text")
+
+    def leaving(self, endpoint: Endpoint, host: str, reason: str) -> None:
+        from llmctl.cli.held import PIPE_S, TERMINAL_S, HeldBack
+
+        self._held = HeldBack(self.out.piece, TERMINAL_S if sys.stdout.isatty() else PIPE_S)
+        self.out.must_say(f"→ {endpoint.name} ({host}, {endpoint.model}): {reason}")
+
+    def staying(self, reason: str) -> None:
+        self.out.warn(f"{reason}; this machine answers instead")
+
+    def event(self, event: Piece) -> None:
+        from llmctl.types.answer import PieceKind
+
+        if event.kind is PieceKind.NOTE:
+            self.out.warn(event.text)
+            return
+        if event.kind is PieceKind.THOUGHTS_SO_FAR:
+            self._were_thoughts()
+            return
+        if event.kind is PieceKind.REASONING:
+            self._thinking = True
+            self.out.thought(event.text)
+            return
+        self._end_thought()
+        (self._held.add if self._held else self.out.piece)(event.text)
+
+    def _were_thoughts(self) -> None:
+        """What came as text so far: it goes to stderr if it isn't on stdout by now."""
+        text = self._held.take() if self._held else None
+        if text is not None:
+            self._thinking = True
+            self.out.thought(text)
+        elif not self.out.as_json:
+            self.out.warn("what was written so far were the model's thoughts: their beginning isn't marked")
+
+    def _end_thought(self) -> None:
+        if self._thinking:
+            self._thinking = False
+            self.out.thought("\n")
+
+    def end_line(self) -> None:
+        """A final newline, so that what follows does not stand on the last line of the answer or the thoughts."""
+        self._end_thought()
+        if self._held is not None:
+            self._held.release()
+        if self.so_far.text and not self.so_far.text[-1].endswith("\n"):
+            self.out.piece("\n")
+
+    @property
+    def has_receipt(self) -> bool:
+        """Whether there is something to account for although there is no answer: text, or a prompt that left."""
+        return bool(self.so_far.text) or self.so_far.left is not None
+
+    def receipt(self, finish_reason: str | None) -> dict[str, object]:
+        text = "".join(self.so_far.text)
+        return {"text": text, "left_machine": self.so_far.left, "finish_reason": finish_reason}
+
+    def stopped(self) -> None:
+        self.end_line()
+        if self.has_receipt:
+            self.out.data(self.receipt("interrupted"))
+        self.out.note("stopped")
+
+    def finished(self, answer: Answer) -> None:
+        from llmctl.types.plan import Basis
+
+        self.end_line()
+        if not answer.text:
+            self.out.warn("the model answered nothing")
+        if (warning := _early_end(answer, limited=self._limited)) is not None:
+            self.out.warn(warning)
+        timings, usage = answer.timings, answer.usage
+        parts = [f"{units.count(usage.completion_tokens)} tokens", f"{units.tok_s(timings.decode_tok_s)} tok/s"]
+        if answer.predicted is not None:
+            pace = units.tok_s(answer.predicted.decode_tok_s)
+            guess = answer.predicted.basis is Basis.MODELLED
+            parts[1] += f" (guessed {pace}: llmctl doctor measures)" if guess else f" (promised {pace})"
+        self.out.note(" · ".join([*parts, f"first token {units.seconds(timings.first_token_s)}"]))
+        self.out.data(answer)
+
+
+def _early_end(answer: Answer, *, limited: bool) -> str | None:
+    """Why the answer ended before it was whole, in words; None where it is, or was as long as was asked for."""
+    from llmctl.types.endpoint import Side
+
+    reason, is_remote = answer.finish_reason, answer.route.side is Side.REMOTE
+    if reason == "length":
+        if limited:
+            return None
+        if is_remote:
+            return "the answer was cut off at the server's limit (-n NUMBER asks for more tokens, if it gives them)"
+        return "the answer was cut off: the context is used up (--context takes more)"
+    if reason == "repetition":
+        return "the answer was cut off: it had begun to repeat itself for ever (-n TOKENS lets it go on)"
+    if reason in WHOLE_ENDS or not is_remote:
+        return None
+    if reason == "refusal":
+        return "the model refused to answer"
+    if reason == "content_filter":
+        return "the answer was cut off by the server's content filter"
+    return f"the server ended the answer: {reason}"

@@ -1,0 +1,32 @@
+"""An engine that has loaded its model and answers on this machine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from llmctl.errors import EngineDiedError
+    from llmctl.types.endpoint import Address
+
+
+class LoadedEngine(Protocol):
+    """``build`` names the engine to the commit: "llama-cpp-python 0.3.36, ggml 0.25.3 d25f87b". ``load_s`` is how long
+    it took until it answered. Without ``has_chat_template`` it continues text instead of answering it."""
+
+    @property
+    def address(self) -> Address: ...
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def load_s(self) -> float: ...
+
+    @property
+    def has_chat_template(self) -> bool: ...
+
+    @property
+    def build(self) -> str: ...
+
+    def death(self) -> EngineDiedError:
+        """Why the process ended, to be raised by whoever noticed that it has."""
