@@ -244,8 +244,8 @@ def _table(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _document(fit: Fit, rows: Sequence[Row], run: Run, repetitions: int) -> dict[str, Any]:
-    from llmctl.planner.document import settings_document
     from llmctl.workspace.bench import ANSWER_TOKENS
+    from llmctl.workspace.document import settings_document
 
     return {
         "model": fit.candidate.model.id,

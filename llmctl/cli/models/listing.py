@@ -144,7 +144,7 @@ def _all(out: Output, known: Sequence[Model], store: Store) -> None:
 
 
 def row(model: Model, store: Store) -> dict[str, Any]:
-    from llmctl.planner.document import openness_document
+    from llmctl.workspace.document import openness_document
 
     return {
         "id": model.id,

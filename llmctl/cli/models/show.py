@@ -52,7 +52,7 @@ def show(
 
 
 def _document(model: Model) -> dict[str, Any]:
-    from llmctl.planner.document import evidence_document, openness_document
+    from llmctl.workspace.document import evidence_document, openness_document
 
     return {
         "id": model.id,

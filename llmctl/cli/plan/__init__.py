@@ -279,8 +279,8 @@ def _own_task(candidates: Sequence[Candidate]) -> str | None:
 
 def document(answer: Plan | NoFit, wanted: Want, limit: int | None = None) -> dict[str, Any]:
     """``data`` of ``llmctl plan --json``; ``picks`` names the model and quant of each."""
-    from llmctl.planner import candidate_document
     from llmctl.types.plan import Plan
+    from llmctl.workspace.document import candidate_document
 
     common = {"task": wanted.task, "rejected": answer.rejected[:limit]}
     if not isinstance(answer, Plan):
