@@ -55,7 +55,7 @@ def _unfinished(around: Surroundings) -> list[Check]:
     held = sum(one.bytes for one in around.unfinished)
     oldest = max(around.unfinished, key=lambda one: one.idle_s)
     count = len(around.unfinished)
-    message = f"{count} unfinished {'download holds' if count == 1 else 'downloads hold'} {units.size(held)}"
+    message = f"{units.number_of(count, 'unfinished download holds', 'unfinished downloads hold')} {units.size(held)}"
     if oldest.idle_s < STALE_S:
         return [Check("downloads", Status.OK, f"{message}; llmctl pull goes on with them")]
     message += f", the oldest untouched for {oldest.idle_s / 86_400:.0f} days: {oldest.name}"

@@ -168,7 +168,7 @@ def _grounds(model: Model, told: Grade | None, thinking: bool) -> Iterator[str]:
     else:
         mode = "plain answers" if thinking else "thinking"
         other = f", {told.converted} of them with {mode}, which count less" if told.converted else ""
-        results = "1 published result" if told.results == 1 else f"{told.results} published results"
+        results = units.number_of(told.results, "published result")
         low = ", none of them for this: it is put at the low end" if told.cautious else ""
         yield f"its quality of {told.index:.0f} stands on {results}{other}{low}"
     if model.distilled_from is not None:
