@@ -12,6 +12,7 @@ import typer
 from llmctl import units
 from llmctl.cli import complete
 from llmctl.cli.output import Output
+from llmctl.cli.table import table
 from llmctl.errors import NothingFitsError, UsageError
 from llmctl.shell import command
 
@@ -225,22 +226,30 @@ def _settings(fit: Fit) -> str:
 
 
 def _table(rows: Sequence[Row]) -> Iterator[str]:
-    heads = f"{'prefill':>7} {'(range)':11} {'told':>5}  {'decode':>6} {'(range)':11}   told (range)"
-    yield f"{'threads':>7} {'depth':>6} {heads}"
+    cells = [("threads", " depth", "prefill", "(range)    ", " told", " decode", "(range)    ", "  told", "(range)")]
     for row in rows:
-        prefill, told = row.prefill, row.predicted
-        count = str(row.threads) if row.threads == row.prefill_threads else f"{row.threads}/{row.prefill_threads}"
-        read = f"{'–':>7} {'':11} {'–':>5}"
+        prefill, decode, predicted = row.prefill, row.decode, row.predicted
+        read = ("–", "", "–")
         if prefill is not None:
-            spread = f"({units.tok_s(prefill.low_tok_s)}–{units.tok_s(prefill.high_tok_s)})"
-            read = f"{units.tok_s(prefill.median_tok_s):>7} {spread:11} {units.tok_s(told.prefill_tok_s):>5}"
-        spread = f"({units.tok_s(row.decode.low_tok_s)}–{units.tok_s(row.decode.high_tok_s)})"
-        expected = f"({units.tok_s(told.decode_low_tok_s)}–{units.tok_s(told.decode_high_tok_s)})"
-        yield (
-            f"{count:>7} {row.depth:6,} {read}  {units.tok_s(row.decode.median_tok_s):>6} {spread:11} "
-            f"{units.tok_s(told.decode_tok_s):>6} {expected}"
+            spread = _spread(prefill.low_tok_s, prefill.high_tok_s)
+            read = (units.tok_s(prefill.median_tok_s), spread, units.tok_s(predicted.prefill_tok_s))
+        cells.append(
+            (
+                str(row.threads) if row.threads == row.prefill_threads else f"{row.threads}/{row.prefill_threads}",
+                f"{row.depth:,}",
+                *read,
+                units.tok_s(decode.median_tok_s),
+                _spread(decode.low_tok_s, decode.high_tok_s),
+                units.tok_s(predicted.decode_tok_s),
+                _spread(predicted.decode_low_tok_s, predicted.decode_high_tok_s),
+            )
         )
+    yield from table(cells, ">>><>><><", gap=1)
     yield f"{'':15}tokens per second; told is what was predicted"
+
+
+def _spread(low_tok_s: float, high_tok_s: float) -> str:
+    return f"({units.tok_s(low_tok_s)}–{units.tok_s(high_tok_s)})"
 
 
 def _document(fit: Fit, rows: Sequence[Row], run: Run, repetitions: int) -> dict[str, Any]:
