@@ -135,31 +135,29 @@ def _execute(
     local: bool,
     endpoint: str | None,
 ) -> Answer:
-    from llmctl.engine.worker_process import Worker
+    from llmctl.engine.pool import Pool
     from llmctl.router.answer import answer
     from llmctl.router.route import route
     from llmctl.types.endpoint import Policy
 
     pinned = None if endpoint is None else loaded.endpoint(endpoint)
     policy, endpoints, offline = loaded.policy, loaded.endpoints, loaded.offline
-    if pinned is not None or (policy is Policy.REMOTE_ONLY and not local):
-        decided = route(None, policy, endpoints, pinned=pinned, offline=offline)
-        return answer(decided, messages, sampling, listener=story, so_far=story.so_far)
-    worker = Worker()  # imports the engine while we plan
-    try:
-        ready = here()
-        decided = route(ready.planned, policy, endpoints, local=local, offline=offline, barred=ready.barred)
+    with Pool() as pool:
+        if pinned is not None or (policy is Policy.REMOTE_ONLY and not local):
+            decided = route(None, policy, endpoints, pinned=pinned, offline=offline)
+        else:
+            pool.prepare()  # imports the engine while we plan
+            ready = here()
+            decided = route(ready.planned, policy, endpoints, local=local, offline=offline, barred=ready.barred)
         return answer(
             decided,
             messages,
             sampling,
             listener=story,
-            worker=worker,
+            lease=pool.lease,
             so_far=story.so_far,
             record=loaded.history,
         )
-    finally:
-        worker.close()
 
 
 def _estimated_tokens(messages: list[Message]) -> int:

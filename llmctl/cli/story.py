@@ -50,11 +50,7 @@ class Story:
         return self.out.progress(label, streams=streams, resumes=resumes)
 
     def loaded(self, fit: Fit, engine: LoadedEngine) -> None:
-        from llmctl.store import Store
-
         candidate = fit.candidate
-        if candidate.path is not None:
-            Store().used(candidate.path)
         self.out.note(
             f"{candidate.model.id} {candidate.artifact.quant} · local · {fit.context:,} tokens of context · "
             f"loaded in {units.seconds(engine.load_s)}"

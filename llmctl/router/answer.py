@@ -9,8 +9,7 @@ from dataclasses import dataclass, field, replace
 from llmctl.endpoint.client import chat, request_body
 from llmctl.endpoint.local import ask
 from llmctl.endpoint.secrets import address_of
-from llmctl.engine.llama_cpp.start import start
-from llmctl.engine.worker_process import Worker
+from llmctl.engine.pool import Lease
 from llmctl.errors import ContextError, EngineError, LlmctlError, NetworkError
 from llmctl.net import host_of
 from llmctl.router.route import kept, reason_of
@@ -63,16 +62,16 @@ def answer(
     sampling: Sampling,
     *,
     listener: Listener,
-    worker: Worker | None = None,
+    lease: Lease,
     so_far: PartialAnswer,
     record: bool = True,
 ) -> Answer:
     """Executes ``route`` and returns what was executed; with ``record`` the history gets a line for a local run.
 
-    The file of a local route is on this machine. Before the first piece, a local failure of the engine or of the
-    context goes to the route's fallback endpoint, unless the route bars that reason, and an unreachable endpoint to its
-    local fallback; after it, errors are raised and ``so_far`` holds the partial text. Raises whatever engine and client
-    raise.
+    The file of a local route is on this machine; ``lease`` lends an engine for it. Before the first piece, a local
+    failure of the engine or of the context goes to the route's fallback endpoint, unless the route bars that reason,
+    and an unreachable endpoint to its local fallback; after it, errors are raised and ``so_far`` holds the partial
+    text. Raises whatever engine and client raise.
     """
     if isinstance(route, Remote):
         try:
@@ -82,9 +81,9 @@ def answer(
                 raise
             listener.staying(error.message)
             fit, reason = route.fallback, f"{route.endpoint.name} can't be reached"
-            return _local(fit, reason, messages, sampling, listener, worker, so_far, record)
+            return _local(fit, reason, messages, sampling, listener, lease, so_far, record)
     try:
-        return _local(route.fit, route.reason, messages, sampling, listener, worker, so_far, record)
+        return _local(route.fit, route.reason, messages, sampling, listener, lease, so_far, record)
     except (EngineError, ContextError) as error:
         remote = handed_over(route, error, so_far)
         so_far.load_s = None
@@ -108,11 +107,11 @@ def _local(
     messages: Sequence[Message],
     sampling: Sampling,
     listener: Listener,
-    worker: Worker | None,
+    lease: Lease,
     so_far: PartialAnswer,
     record: bool,
 ) -> Answer:
-    with start(fit, worker=worker) as engine:
+    with lease(fit) as engine:
         so_far.load_s = engine.load_s
         listener.loaded(fit, engine)
         finished = _listen(ask(engine, messages, local_sampling(fit, sampling)), listener, so_far)

@@ -10,10 +10,11 @@ from typing import Any, cast
 import pytest
 
 from llmctl import paths
+from llmctl.engine.pool import Pool
 from llmctl.engine.worker_process import Engine
 from llmctl.errors import DecodingError, EngineDiedError, EngineError
 from llmctl.router.answer import PartialAnswer, answer, handed_over, local_sampling
-from llmctl.types.answer import Message, Sampling
+from llmctl.types.answer import Answer, Message, Sampling
 from llmctl.types.endpoint import LOCAL_FAILURES, Endpoint, LeaveReason, Local, Remote
 from llmctl.types.listener import SilentListener
 from tests.fakes.chat_server import DONE, ChatServer, Reply, data, event, status, stream
@@ -24,7 +25,14 @@ def test_the_memory_of_somebody_elses_machine_is_not_ours() -> None:
     told = data({"choices": [], "memory": {"anonymous_bytes": 5, "device_bytes": 6}})
     with ChatServer(stream(event("Hi", finish="stop"), told, DONE)) as server:
         route = Remote(Endpoint("office", server.url, "m"), LeaveReason.PINNED, "you asked for it", None)
-        made = answer(route, [Message("user", "hi")], Sampling(), listener=SilentListener(), so_far=PartialAnswer())
+        made = answer(
+            route,
+            [Message("user", "hi")],
+            Sampling(),
+            listener=SilentListener(),
+            lease=Pool().lease,
+            so_far=PartialAnswer(),
+        )
     assert made.text == "Hi"
     assert made.measured is None
     assert not paths.data_dir().exists(), "what ran elsewhere is no run of this machine"
@@ -101,28 +109,30 @@ FAILED = {"error": {"message": "decoding failed: llama_decode returned 1", "code
     [status(400, FAILED), status(500, FAILED), stream(event(""), data(FAILED))],
     ids=["a-refusal", "an-error", "in-the-stream"],
 )
-def test_a_first_decode_that_fails_is_a_failure_of_the_engine(reply: Reply, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_first_decode_that_fails_is_a_failure_of_the_engine(reply: Reply) -> None:
     with ChatServer(reply) as engine, ChatServer(stream(event("Hi", finish="stop"), DONE)) as office:
-        started = Engine(cast(Any, NoWorker()), engine.address(), 0.1, True, "none")
-        monkeypatch.setattr("llmctl.router.answer.start", lambda *_, **__: started)
-        route = Local(FIT, "it fits", Endpoint("office", office.url, "m"))
-        made = answer(
-            route, [Message("user", "hi")], Sampling(), listener=SilentListener(), so_far=PartialAnswer(), record=False
-        )
+        made = ask(engine, Local(FIT, "it fits", Endpoint("office", office.url, "m")))
     assert made.route.left_because is LeaveReason.ENGINE_FAILED
     assert "decoding failed: llama_decode returned 1" in made.route.reason
     assert len(office.requests) == 1
     named = dict.fromkeys(LOCAL_FAILURES, "-m x names what is to answer")
-    with ChatServer(reply) as engine, ChatServer(stream(event("Hi", finish="stop"), DONE)) as office:
-        started = Engine(cast(Any, NoWorker()), engine.address(), 0.1, True, "none")
-        route = Local(FIT, "it fits", Endpoint("office", office.url, "m"), named)
-        with pytest.raises(DecodingError, match="so nothing was sent to office"):
-            answer(
-                route,
-                [Message("user", "hi")],
-                Sampling(),
-                listener=SilentListener(),
-                so_far=PartialAnswer(),
-                record=False,
-            )
+    with (
+        ChatServer(reply) as engine,
+        ChatServer(stream(event("Hi", finish="stop"), DONE)) as office,
+        pytest.raises(DecodingError, match="so nothing was sent to office"),
+    ):
+        ask(engine, Local(FIT, "it fits", Endpoint("office", office.url, "m"), named))
     assert office.connections == 0
+
+
+def ask(engine: ChatServer, route: Local) -> Answer:
+    lent = Engine(cast(Any, NoWorker()), engine.address(), 0.1, True, "none")
+    return answer(
+        route,
+        [Message("user", "hi")],
+        Sampling(),
+        listener=SilentListener(),
+        lease=lambda _: lent,
+        so_far=PartialAnswer(),
+        record=False,
+    )

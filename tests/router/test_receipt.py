@@ -10,6 +10,7 @@ import pytest
 import trustme
 
 from llmctl.endpoint.client import request_body
+from llmctl.engine.pool import Pool
 from llmctl.errors import LlmctlError
 from llmctl.router.answer import PartialAnswer, answer
 from llmctl.types.answer import LeftMachine, Message, Sampling
@@ -27,7 +28,7 @@ def left(endpoint: Endpoint) -> LeftMachine | None:
     so_far = PartialAnswer()
     route = Remote(endpoint, LeaveReason.PINNED, "you asked for it")
     try:
-        made = answer(route, MESSAGES, Sampling(), listener=SilentListener(), so_far=so_far)
+        made = answer(route, MESSAGES, Sampling(), listener=SilentListener(), lease=Pool().lease, so_far=so_far)
     except LlmctlError:
         return so_far.left
     assert made.left_machine == so_far.left
