@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from llmctl import units
-from llmctl.catalogue.knowledge import Task
 from llmctl.catalogue.speed_constants import SpeedConstants
 from llmctl.planner import limits
 from llmctl.planner.devices import shares_memory
@@ -18,6 +17,7 @@ from llmctl.types.grade import Grade, GradeBasis
 from llmctl.types.machine import Machine
 from llmctl.types.model import Candidate, Model
 from llmctl.types.plan import CPU, F16, UBATCH, Basis, Configuration, DeviceMemory, Speed, Tried, Want
+from llmctl.types.task import Task
 
 DISAGREEING = 0.05  # formulas that are further off the engine's own sums than this are told
 

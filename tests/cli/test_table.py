@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Sequence
 
 import pytest
 
@@ -15,7 +16,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def on_a_terminal(monkeypatch: pytest.MonkeyPatch, rows: list[tuple[str, ...]]) -> list[str]:
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch, rows: Sequence[tuple[str, ...]]) -> list[str]:
     """The table as forty columns show it."""
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setattr(sys, "stdout", Terminal())
