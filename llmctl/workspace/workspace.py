@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from llmctl.settings import Settings
+    from llmctl.types.answer import Answer, Message, Sampling
     from llmctl.types.machine import EngineInfo, Machine
     from llmctl.types.plan import NoFit, Plan
     from llmctl.types.task import Task
@@ -136,6 +137,50 @@ class Workspace:
         from llmctl.workspace import fetch
 
         return fetch.obtain(fetch.Request(self.listener, self.shelf, revision, sha256, limit_bytes_per_s, to), model)
+
+    def ask(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        system: str | None = None,
+        model: str | None = None,
+        task: str | None = None,
+        sampling: Sampling | None = None,
+        max_tokens: int | None = None,
+        context: int | None = None,
+        threads: int | None = None,
+        local: bool = False,
+        endpoint: str | None = None,
+        yes: bool = False,
+    ) -> Answer:
+        """The answer to a prompt, or to a conversation, with what it took and whether anything left this machine.
+
+        The best model on this machine answers, or ``model``; with ``yes`` it is fetched if it isn't here, without it
+        that is a NotFoundError. The prompt leaves only as the settings say; never with ``local``, and to no other
+        server than ``endpoint`` where that is given. ``max_tokens`` stands above that of ``sampling``.
+        """
+        from dataclasses import replace
+
+        from llmctl.router.answer import PartialAnswer
+        from llmctl.types.answer import Message, Sampling
+        from llmctl.workspace.ask import ask, estimated_tokens
+        from llmctl.workspace.local_run import Asked, local_run
+
+        messages = [Message("user", prompt)] if isinstance(prompt, str) else list(prompt)
+        messages = [Message("system", system), *messages] if system else messages
+        sampling = sampling or Sampling()
+        sampling = replace(sampling, max_tokens=max_tokens) if max_tokens else sampling
+        asked = Asked(model, task, context, threads, estimated_tokens(messages), sampling.max_tokens)
+        return ask(
+            self.listener,
+            self.settings,
+            messages,
+            sampling,
+            lambda: local_run(self.listener, self.settings, asked, yes=yes, local=local),
+            so_far=PartialAnswer(),
+            local=local,
+            endpoint=endpoint,
+        )
 
     def _other_machine(self) -> Machine | None:
         """The machine that is meant where it is not this one as it is."""
