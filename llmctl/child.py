@@ -1,8 +1,8 @@
 """A module of ours asked in a process of its own, with a deadline.
 
-Drivers and engines hang, crash and print. Behind this door a crash is a signal's number, a hang is a time limit
-held, and whatever a library prints cannot get between our lines. ``environment`` is what a child needs of ours, without
-the secrets in it; a module of ours ends with its parent, however that ends.
+Drivers and engines hang, crash and print. The caller gets a reply, or the reason why there is none: the signal of a
+crash, the time-out of a hang; what a library prints doesn't mix with the answer. ``environment`` is what a child needs
+of ours, without the secrets in it; a module of ours ends with its parent, however that ends.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 # What a program, Python, and the libraries of engines, drivers and the system read. Everything else stays here.
 NEEDED = frozenset(
@@ -41,8 +42,7 @@ WINDOWS_CRASHES = frozenset({0xC0000005, 0xC0000094, 0xC0000409})  # wrong addre
 CRASHES = frozenset({signal.SIGABRT, signal.SIGFPE, signal.SIGSEGV, *([signal.SIGBUS] if os.name == "posix" else [])})
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True):
     """``data`` is what the module answered, None if it did not; ``why`` then says why, without a subject. ``crashed``:
     it ended for what it did (an assertion, a wrong address, a division by zero), not for its time or the memory."""
 

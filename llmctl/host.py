@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from msgspec import Struct
+
 from llmctl import child
 from llmctl.child import Reply
 
@@ -24,8 +26,7 @@ OCTAL = re.compile(rb"\\([0-3][0-7]{2})")
 READING = os.O_RDONLY | getattr(os, "O_BINARY", 0)  # Windows turns line ends into others without it
 
 
-@dataclass(frozen=True, slots=True)
-class Ran:
+class Ran(Struct, frozen=True):
     """A command that came to its end. ``code`` is 128 + n if signal n ended it, as shells have it."""
 
     code: int
@@ -33,8 +34,7 @@ class Ran:
     err: str
 
 
-@dataclass(frozen=True, slots=True)
-class Filesystem:
+class Filesystem(Struct, frozen=True):
     """``kind`` is the system's own word for it (ext4, nfs4, apfs), None where it doesn't say."""
 
     total_bytes: int
@@ -104,10 +104,10 @@ class Host:
     def glob(self, pattern: str) -> list[str]:
         """Absolute names (as seen from the root) that match, sorted."""
         try:
-            found = sorted(self.root.glob(pattern.lstrip("/")))
+            paths = sorted(self.root.glob(pattern.lstrip("/")))
         except (OSError, ValueError, IndexError):  # IndexError: pathlib's for "."
             return []
-        return ["/" + str(path.relative_to(self.root)) for path in found]
+        return ["/" + str(path.relative_to(self.root)) for path in paths]
 
     def run(self, argv: Sequence[str], *, timeout_s: float) -> Ran | None:
         """A command with an empty standard input. None if it can't be started, or was ended for its time."""
@@ -161,4 +161,4 @@ def _mounts() -> dict[str, str]:
 
 def _unescaped(field: bytes) -> bytes:
     """A field of /proc/self/mounts: blanks, tabs, line ends and backslashes stand there as octal numbers."""
-    return OCTAL.sub(lambda found: bytes([int(found[1], 8)]), field)
+    return OCTAL.sub(lambda match: bytes([int(match[1], 8)]), field)

@@ -10,12 +10,12 @@ import signal
 import subprocess
 import sys
 import zipfile
-from dataclasses import asdict
 from pathlib import Path
 
 import hypothesis
 import pytest
 
+from llmctl.struct import asdict
 from tests.fakes.kernel_rates import rates
 
 hypothesis.settings.register_profile("here", database=None)  # nothing is written into the checkout

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pytest
 from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from llmctl import paths, settings
 from llmctl.errors import ConfigError, NotFoundError, ResourceError, UsageError
@@ -587,7 +587,7 @@ def test_a_lock_that_cannot_be_had(user: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_place_without_room_for_a_lock(home: Path) -> None:
     (home / "cache").write_text("a file where the folder should be")
-    with pytest.raises(ResourceError, match=r"config\.lock can't be had: "):
+    with pytest.raises(ResourceError, match=r"config\.lock can't be taken: "):
         add_endpoint(OFFICE)
 
 
@@ -595,4 +595,4 @@ def test_every_setting_is_documented() -> None:
     for setting in SETTINGS:
         assert setting.help
         assert setting.expects
-        assert setting.name in settings.Settings.__dataclass_fields__
+        assert setting.name in settings.Settings.__struct_fields__

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from llmctl.catalogue.schema import Table
+from msgspec import Struct
+
+from llmctl.files.decode import Table
 from llmctl.types.machine import Accelerator
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class DeviceFactors(Struct, frozen=True):
     """Devices that do better or worse than others of their backend: those whose compute capability, architecture, kind
     or vendor is one of ``these``, or whose name has one of them in it. Factors on their rates."""
 
@@ -20,11 +20,10 @@ class Kind:
 
     def has(self, device: Accelerator) -> bool:
         exact = (device.compute_capability, device.architecture, device.vendor, device.kind.value)
-        return any(one in exact or f" {one.lower()} " in f" {device.name.lower()} " for one in self.these)
+        return any(word in exact or f" {word.lower()} " in f" {device.name.lower()} " for word in self.these)
 
 
-@dataclass(frozen=True, slots=True)
-class Backend:
+class Backend(Struct, frozen=True):
     """What one kind of the engine's backends makes of a device.
 
     Decoding streams at ``share`` of the specified bandwidth and takes ``layer_s`` for each layer besides. Prefill
@@ -38,11 +37,10 @@ class Backend:
     prefill_flop_per_s: float
     prefill_flop_per_byte: float
     flash_prefill_share: float
-    kinds: tuple[Kind, ...]
+    factors: tuple[DeviceFactors, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceConstants:
+class DeviceConstants(Struct, frozen=True):
     """``types``: factors on the share by weight type, 1 where a type isn't there. ``experts``: that of routed experts.
     ``expert_layer_s``: what a layer with experts takes besides. The others as in ``planner.rates`` and the file."""
 
@@ -60,27 +58,27 @@ class DeviceConstants:
 
 
 def read_devices(table: Table) -> DeviceConstants:
-    """The tables out of the file. Raises WrongFieldError."""
+    """The tables out of the file. Raises FieldError."""
     types = {}
-    for one in table.tables("types"):
-        names, share = one.texts("these"), one.number("share")
-        one.end()
+    for row in table.tables("types"):
+        names, share = row.texts("these"), row.number("share")
+        row.end()
         types.update(dict.fromkeys(names, share))
     backends = {}
-    for name, one in table.table("backend").named_tables().items():
+    for name, row in table.table("backend").named_tables().items():
         kinds = []
-        for kind in one.tables("kind"):
-            kinds.append(Kind(kind.texts("these"), kind.number("decode"), kind.number("prefill")))
+        for kind in row.tables("kind"):
+            kinds.append(DeviceFactors(kind.texts("these"), kind.number("decode"), kind.number("prefill")))
             kind.end()
         backends[name] = Backend(
-            one.number("share"),
-            one.number("layer_s"),
-            one.number("prefill_flop_per_s"),
-            one.number("prefill_flop_per_byte"),
-            one.number("flash_prefill_share"),
+            row.number("share"),
+            row.number("layer_s"),
+            row.number("prefill_flop_per_s"),
+            row.number("prefill_flop_per_byte"),
+            row.number("flash_prefill_share"),
             tuple(kinds),
         )
-        one.end()
+        row.end()
     return DeviceConstants(
         unknown_link_bytes_per_s=table.number("unknown_link_bytes_per_s"),
         link_share=table.number("link_share"),

@@ -1,4 +1,4 @@
-"""One model of a profile, as the planner takes it: facts, shape, files. All functions raise WrongFieldError."""
+"""One model of a profile, as the planner takes it: facts, shape, files. All functions raise FieldError."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 
 from llmctl.catalogue import openness
-from llmctl.catalogue.schema import Table
-from llmctl.gguf.quant import QUANT_BY_NAME
+from llmctl.files.decode import Table
+from llmctl.gguf.quant import WEIGHT_TYPE_BY_NAME
 from llmctl.types.model import (
     Artifact,
     Evidence,
@@ -55,7 +55,7 @@ def model(table: Table, graded: Mapping[str, Openness]) -> Model:
     table.check(
         made.distilled_from is None or made.base_model is not None, "base_model", "given for a distillation, it is text"
     )
-    quants = [one.quant for one in made.artifacts]
+    quants = [file.quant for file in made.artifacts]
     table.check(bool(quants) and len(set(quants)) == len(quants), "file", "one or more files, each of another quant")
     table.end()
     return made
@@ -95,7 +95,9 @@ def shape(table: Table, context: int) -> Shape:
             windowed += width
             windows.add(window)
     widest = max((width for _, width, _ in values), default=0)
-    padding = [sum(layers * (widest - width) for layers, width, limited in values if limited == one) for one in (0, 1)]
+    padding = [0, 0]  # of layers without and with a window
+    for layers, width, limited in values:
+        padding[limited] += layers * (widest - width)
     table.check(len(windows) <= 1, "kv", "rows with one and the same window")
     n_head = table.count("n_head")
     made = Shape(
@@ -133,7 +135,7 @@ def shape(table: Table, context: int) -> Shape:
 def artifact(table: Table) -> Artifact:
     """A file without ``bytes`` is one whose size nobody stated: what its tensors weigh is derived."""
     types, expert_types = table.counts("types"), table.counts("expert_types")
-    table.check(bool(types) and types.keys() <= QUANT_BY_NAME.keys(), "types", "bytes by ggml weight type")
+    table.check(bool(types) and types.keys() <= WEIGHT_TYPE_BY_NAME.keys(), "types", "bytes by ggml weight type")
     table.check(
         all(expert_types[name] <= types.get(name, 0) for name in expert_types), "expert_types", "a part of types"
     )
@@ -150,8 +152,6 @@ def artifact(table: Table) -> Artifact:
         quant=table.text("quant"),
         source=_source(table),
         weights=weights,
-        projector_bytes=table.count_or_none("projector_bytes") or 0,
-        draft_bytes=table.count_or_none("draft_bytes") or 0,
     )
     parts = sum(types.values()) + weights.embedding_bytes
     table.check(parts <= weights.total_bytes, "tensor_bytes", f"at least its parts, {parts:,}")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from llmctl.types.model import Model, Relative
 
@@ -13,7 +14,7 @@ def related(models: Sequence[Model]) -> list[Model]:
     distilled and what is not are no relatives."""
     tested = [
         (model, Relative(model.name, model.size, model.thinking, model.released, model.evidence))
-        for model in sorted(models, key=lambda one: (one.size or 0, one.id))
+        for model in sorted(models, key=lambda member: (member.size or 0, member.id))
         if model.evidence and model.size is not None
     ]
     return [

@@ -6,24 +6,23 @@ These files ship with llmctl, so a mistake in one is a ConfigError that names fi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import tomli
+from msgspec import Struct
 
 from llmctl.catalogue.device_constants import read_devices
-from llmctl.catalogue.schema import Table, WrongFieldError
 from llmctl.catalogue.speed_constants import SpeedConstants, read_speed
 from llmctl.errors import ConfigError
+from llmctl.files.decode import FieldError, Table
 from llmctl.types.task import Task
 
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True, slots=True)
-class Benchmark:
+class Benchmark(Struct, frozen=True):
     """One benchmark's line: logit(share of the way from ``worst`` to ``best``) = ``intercept`` + ``slope`` x ability,
     give or take ``spread``. ``area`` is what it measures, ``languages`` those it is in beside English. See
     ``planner.quality``."""
@@ -38,8 +37,7 @@ class Benchmark:
     languages: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Quality:
+class Quality(Struct, frozen=True):
     """The benchmarks' lines, and what turns ability into the index. See ``planner.quality``.
 
     ``usual`` is the ability of a model of 8B of 2025-01-01 that nothing else is known of, give or take
@@ -59,8 +57,7 @@ class Quality:
     usual_spread: float
 
 
-@dataclass(frozen=True, slots=True)
-class Quant:
+class Quant(Struct, frozen=True):
     """A quantization by its label: mean ``bits`` per weight of a file, and ``divergence``, the mean KL divergence from
     the unquantized reference model."""
 
@@ -68,8 +65,7 @@ class Quant:
     divergence: float
 
 
-@dataclass(frozen=True, slots=True)
-class QuantLoss:
+class QuantLoss(Struct, frozen=True):
     """What quantization costs, see ``planner.quality``. Labels in ``native`` are how their models were released; less
     than ``negligible`` index points are too few to tell."""
 
@@ -82,8 +78,7 @@ class QuantLoss:
     negligible: float
 
 
-@dataclass(frozen=True, slots=True)
-class Knowledge:
+class Knowledge(Struct, frozen=True):
     tasks: Mapping[str, Task]
     quality: Quality
     quants: QuantLoss
@@ -114,50 +109,50 @@ def _read(file: Path, parse: Callable[[Table], Result]) -> Result:
         table.end()
     except OSError as error:
         raise ConfigError(f"{file} can't be read: {error.strerror}") from error
+    except FieldError as error:
+        raise ConfigError(f"{file}: {error}") from error
     except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a number too long, nesting too deep
         raise ConfigError(f"{file} is not valid TOML: {error}") from error
-    except WrongFieldError as error:
-        raise ConfigError(f"{file}: {error}") from error
     return result
 
 
 def _tasks(table: Table) -> Mapping[str, Task]:
     tasks = {}
-    for name, one in table.named_tables().items():
+    for name, row in table.named_tables().items():
         tasks[name] = Task(
             name=name,
-            min_tok_s=one.number("min_tok_s"),
-            because=one.text("because"),
-            max_first_token_s=one.number("max_first_token_s"),
-            max_answer_s=one.number("max_answer_s"),
-            context=one.count("context"),
-            prompt_tokens=one.count("prompt_tokens"),
-            answer_tokens=one.count_or_none("answer_tokens") or 0,
-            thinking_tokens=one.count_or_none("thinking_tokens") or 0,
-            think=one.flag("think"),
-            sees=one.flag("sees"),
-            needs=one.text("needs"),
-            evidence=one.numbers("evidence"),
+            min_tok_s=row.number("min_tok_s"),
+            because=row.text("because"),
+            max_first_token_s=row.number("max_first_token_s"),
+            max_answer_s=row.number("max_answer_s"),
+            context=row.count("context"),
+            prompt_tokens=row.count("prompt_tokens"),
+            answer_tokens=row.count_or_none("answer_tokens") or 0,
+            thinking_tokens=row.count_or_none("thinking_tokens") or 0,
+            think=row.flag("think"),
+            sees=row.flag("sees"),
+            needs=row.text("needs"),
+            evidence=row.numbers("evidence"),
         )
-        one.end()
+        row.end()
     return tasks
 
 
 def _quality(table: Table) -> Quality:
     benchmarks = {}
-    for name, one in table.table("benchmark").named_tables().items():
-        one.text("source")
+    for name, row in table.table("benchmark").named_tables().items():
+        row.text("source")
         benchmarks[name] = Benchmark(
             name,
-            one.text("area"),
-            one.number("worst"),
-            one.number("best"),
-            one.number("intercept"),
-            one.number("slope"),
-            one.number("spread"),
-            one.texts("languages"),
+            row.text("area"),
+            row.number("worst"),
+            row.number("best"),
+            row.number("intercept"),
+            row.number("slope"),
+            row.number("spread"),
+            row.texts("languages"),
         )
-        one.end()
+        row.end()
     index = table.table("index")
     quality = Quality(
         benchmarks,
@@ -178,10 +173,10 @@ def _quality(table: Table) -> Quality:
 
 def _quants(table: Table) -> QuantLoss:
     quants = {}
-    for name, one in table.table("quant").named_tables().items():
-        one.text("source")
-        quants[name] = Quant(one.number("bits"), one.number("divergence"))
-        one.end()
+    for name, row in table.table("quant").named_tables().items():
+        row.text("source")
+        quants[name] = Quant(row.number("bits"), row.number("divergence"))
+        row.end()
     loss = table.table("loss")
     result = QuantLoss(
         quants,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from llmctl.catalogue.schema import Table
+from llmctl.files.decode import Table
 from llmctl.types.model import Model, Openness
 from llmctl.types.openness import DIMENSIONS, NEEDED, Level
 
@@ -50,25 +50,25 @@ def _plain(licence: str) -> str:
 
 
 def entries(tables: Sequence[Table]) -> dict[str, Openness]:
-    """A file's ``[[openness]]``, without the match, which is each model's own. Raises WrongFieldError."""
-    found = {}
+    """A file's ``[[openness]]``, without the match, which is each model's own. Raises FieldError."""
+    by_name = {}
     for table in tables:
         grades = table.text_map("grades")
         table.check(set(grades.values()) <= GRADES, "grades", "grades of " + ", ".join(sorted(GRADES)))
         table.check(grades.keys() <= DIMENSIONS.keys(), "grades", "by dimension: " + ", ".join(DIMENSIONS))
         name, graded_on, source = table.text("entry"), table.text("graded_on"), table.text("source")
-        found[name] = Openness(name, graded_on, "", source, grades, table.day_or_none("date"))
+        by_name[name] = Openness(name, graded_on, "", source, grades, table.day_or_none("date"))
         table.end()
-    return found
+    return by_name
 
 
-def graded(link: Table | None, known: Mapping[str, Openness]) -> Openness | None:
-    """A model's ``openness``: the entry it points to, and how near what was graded is. Raises WrongFieldError."""
+def graded(link: Table | None, entries_of_file: Mapping[str, Openness]) -> Openness | None:
+    """A model's ``openness``: the entry it points to, and how near what was graded is. Raises FieldError."""
     if link is None:
         return None
     name, match = link.text("entry"), link.text("match")
-    link.check(name in known, "entry", "an entry of this file's [[openness]]")
+    link.check(name in entries_of_file, "entry", "an entry of this file's [[openness]]")
     link.check(match in MATCHES, "match", "one of " + ", ".join(MATCHES))
     link.end()
-    entry = known[name]
+    entry = entries_of_file[name]
     return Openness(entry.entry, entry.graded_on, match, entry.source, entry.grades, entry.date)

@@ -19,28 +19,28 @@ HEAD = """\
 """
 
 
-def write(folder: Path, told: Sequence[Refreshed], date: str) -> Path:
-    """Puts ``told`` (one or more models) into the overlay's file, each in the place of what it said of that model.
+def write(folder: Path, answers: Sequence[Refreshed], date: str) -> Path:
+    """Puts ``answers`` (one or more models) into the overlay's file, each in place of an earlier one of that model.
 
     ``date`` is today, ISO. Comments and tables of the user's own stay. Returns the file. Raises ConfigError where it
     can't be edited, ResourceError when the disk is full or another process keeps the lock.
     """
     file = folder / FILE
     with locked(file):
-        _write(file, told, date)
+        _write(file, answers, date)
     return file
 
 
-def _write(file: Path, told: Sequence[Refreshed], date: str) -> None:
+def _write(file: Path, answers: Sequence[Refreshed], date: str) -> None:
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 
     try:
         document: Any = tomlkit.parse(file.read_text("utf-8") if file.exists() else HEAD)
         tables = document.setdefault(TABLE, tomlkit.aot())
-        for one in told:
-            made = _table(one, date)
-            at = next((n for n, table in enumerate(tables) if table.get("id") == one.id), None)
+        for answer in answers:
+            made = _table(answer, date)
+            at = next((n for n, table in enumerate(tables) if table.get("id") == answer.id), None)
             if at is None:
                 tables.append(made)
             else:
@@ -57,19 +57,19 @@ def _write(file: Path, told: Sequence[Refreshed], date: str) -> None:
         ) from error
 
 
-def _table(one: Refreshed, date: str) -> Any:
+def _table(answer: Refreshed, date: str) -> Any:
     import tomlkit
 
     table = tomlkit.table()
-    table["id"], table["date"] = one.id, date
-    if one.gone:
-        table["gone"] = list(one.gone)
-    if one.shape is not None:
-        table["context"] = one.shape.context_train
-        table["shape"] = _filled(dict(_shape(one.shape)))
-    if one.artifacts:
+    table["id"], table["date"] = answer.id, date
+    if answer.gone:
+        table["gone"] = list(answer.gone)
+    if answer.shape is not None:
+        table["context"] = answer.shape.context_train
+        table["shape"] = _filled(dict(_shape(answer.shape)))
+    if answer.artifacts:
         files = tomlkit.aot()
-        for artifact in one.artifacts:
+        for artifact in answer.artifacts:
             files.append(_filled(dict(_file(artifact))))
         table["file"] = files
     return table
@@ -106,8 +106,6 @@ def _file(artifact: Artifact) -> Iterator[tuple[str, Any]]:
         "types": dict(weights.type_bytes),
         "expert_types": dict(weights.expert_type_bytes),
         "exact": weights.exact,
-        "projector_bytes": artifact.projector_bytes,
-        "draft_bytes": artifact.draft_bytes,
     }
     yield from ((key, value) for key, value in values.items() if value)
 

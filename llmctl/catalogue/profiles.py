@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import tomli
+from msgspec import Struct
 
 from llmctl.catalogue import entry, family, openness, refreshed
 from llmctl.catalogue.refreshed import Refreshed
-from llmctl.catalogue.schema import Table, WrongFieldError, position
 from llmctl.errors import NotFoundError
+from llmctl.files.decode import FieldError, Table
 from llmctl.near import did_you_mean, near
 from llmctl.shell import command
 from llmctl.types.model import Candidate, Model, Source
@@ -25,22 +25,21 @@ MAX_FILE_BYTES = 1 << 20
 LIST_HINT = "llmctl models list --all"
 
 
-@dataclass(frozen=True, slots=True)
-class ProfileProblem:
-    """What is wrong in a profile: ``expected`` completes "must be …"; ``line`` counts from 1, None if not known."""
+class ProfileProblem(Struct, frozen=True):
+    """What is wrong in a profile: ``problem`` follows the field's name, or the file's; ``line`` counts from 1, None if
+    not known."""
 
     file: Path
     field: str | None
-    expected: str
+    problem: str
     line: int | None = None
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else str(self.file)
-        return f"{place}: {self.field} must be {self.expected}" if self.field else f"{place}: {self.expected}"
+        return f"{place}: {self.field} {self.problem}" if self.field else f"{place}: {self.problem}"
 
 
-@dataclass(frozen=True, slots=True)
-class Catalogue:
+class Catalogue(Struct, frozen=True):
     """All models that could be read, in the order of the files, and what could not."""
 
     models: tuple[Model, ...]
@@ -55,17 +54,17 @@ def load(folder: Path, overlay: Path | None = None, *, as_refreshed: bool = True
     """
     models: dict[str, Model] = {}
     problems: list[ProfileProblem] = []
-    told: list[Refreshed] = []
+    refreshes: list[Refreshed] = []
     for place in (folder, overlay):
-        here: dict[str, Model] = {}
+        of_folder: dict[str, Model] = {}
         for file in sorted(place.glob("*.toml")) if place is not None and place.is_dir() else ():
-            for model, at in _read(file, problems, told):
-                if model.id in here:
-                    problems.append(ProfileProblem(file, "id", f"unlike that of another model: {model.id}", at))
+            for model, at in _read(file, problems, refreshes):
+                if model.id in of_folder:
+                    problems.append(ProfileProblem(file, "id", f"must be unlike that of another model: {model.id}", at))
                 else:
-                    here[model.id] = model
-        models |= here
-    models = refreshed.apply(models, told if as_refreshed else ())
+                    of_folder[model.id] = model
+        models |= of_folder
+    models = refreshed.apply(models, refreshes if as_refreshed else ())
     return Catalogue(tuple(models.values()), tuple(problems))
 
 
@@ -91,9 +90,9 @@ def candidates(catalogue: Catalogue, name: str | None, find: Callable[[Source], 
         model, quant = _named(catalogue, name), _split(name)[1]
         chosen = (model,)
         if quant and not any(artifact.quant.lower() == quant.lower() for artifact in model.artifacts):
-            there = ", ".join(artifact.quant for artifact in model.artifacts)
+            quants = ", ".join(artifact.quant for artifact in model.artifacts)
             raise NotFoundError(
-                f"{model.name} has no {quant} in the catalogue, but {there}",
+                f"{model.name} has no {quant} in the catalogue, but {quants}",
                 hint=command("llmctl", "plan", names=[model.id]),
             )
     return tuple(
@@ -112,8 +111,8 @@ def _split(name: str) -> tuple[str, str | None]:
     return model, quant or None
 
 
-def _read(file: Path, problems: list[ProfileProblem], told: list[Refreshed]) -> list[tuple[Model, int | None]]:
-    """The models of one file, each with the line it begins at; what it has from the hub is added to ``told``."""
+def _read(file: Path, problems: list[ProfileProblem], refreshes: list[Refreshed]) -> list[tuple[Model, int | None]]:
+    """The models of one file, each with the line it begins at; what the hub said of them is added to ``refreshes``."""
     try:
         with file.open("rb") as stream:
             raw = stream.read(MAX_FILE_BYTES + 1)
@@ -129,8 +128,8 @@ def _read(file: Path, problems: list[ProfileProblem], told: list[Refreshed]) -> 
         problems.append(ProfileProblem(file, None, "is not UTF-8 text"))
         return []
     except tomli.TOMLDecodeError as error:
-        found = re.search(r"line (\d+)", str(error))
-        problems.append(ProfileProblem(file, None, f"is not valid TOML: {error}", int(found[1]) if found else None))
+        match = re.search(r"line (\d+)", str(error))
+        problems.append(ProfileProblem(file, None, f"is not valid TOML: {error}", int(match[1]) if match else None))
         return []
     except (ValueError, RecursionError) as error:  # a number too long, nesting too deep
         problems.append(ProfileProblem(file, None, f"can't be read: {error}"))
@@ -140,23 +139,23 @@ def _read(file: Path, problems: list[ProfileProblem], told: list[Refreshed]) -> 
         entries = table.tables("model")
         answers = table.tables(refreshed.TABLE)
         table.end()
-    except WrongFieldError as error:
-        problems.append(ProfileProblem(file, error.field, error.expected, _first(text, error.field)))
+    except FieldError as error:
+        problems.append(ProfileProblem(file, error.field, error.problem, _first(text, error.field)))
         return []
-    for nth, one in enumerate(answers, 1):
+    for nth, row in enumerate(answers, 1):
         try:
-            told.append(refreshed.read(one))
-        except WrongFieldError as error:
-            line = position(text, f"[[{refreshed.TABLE}]]", nth, error.field)
-            problems.append(ProfileProblem(file, error.field, error.expected, line))
+            refreshes.append(refreshed.read(row))
+        except FieldError as error:
+            line = _position(text, f"[[{refreshed.TABLE}]]", nth, error.field)
+            problems.append(ProfileProblem(file, error.field, error.problem, line))
     models, lines = [], []
-    for nth, one in enumerate(entries, 1):
+    for nth, row in enumerate(entries, 1):
         try:
-            models.append(entry.model(one, graded))
-            lines.append(position(text, "[[model]]", nth, "id"))
-        except WrongFieldError as error:
+            models.append(entry.model(row, graded))
+            lines.append(_position(text, "[[model]]", nth, "id"))
+        except FieldError as error:
             problems.append(
-                ProfileProblem(file, error.field, error.expected, position(text, "[[model]]", nth, error.field))
+                ProfileProblem(file, error.field, error.problem, _position(text, "[[model]]", nth, error.field))
             )
     return list(zip(family.related(models), lines, strict=True))
 
@@ -166,3 +165,19 @@ def _first(text: str, field: str) -> int | None:
     heading = re.sub(r"\[\d+\]", "", field)
     key = re.compile(rf"\s*\"?{re.escape(heading.rsplit('.', 1)[-1])}\"?\s*=|\s*\[+{re.escape(heading)}\]+")
     return next((n for n, line in enumerate(text.splitlines(), 1) if key.match(line)), None)
+
+
+def _position(text: str, heading: str, nth: int, field: str) -> int | None:
+    """The line (from 1) of ``field`` in the ``nth`` (from 1) table of that ``heading``, or where that table begins.
+
+    An aid for a person, found by looking for the words: None where they aren't written plainly.
+    """
+    lines = text.splitlines()
+    starts = [n for n, line in enumerate(lines) if line.strip() == heading]
+    if not 1 <= nth <= len(starts):
+        return None
+    start = starts[nth - 1]
+    end = starts[nth] if nth < len(starts) else len(lines)
+    key = re.escape(field.rsplit(".", 1)[-1].split("[")[0])
+    matches: Callable[[str], object] = re.compile(rf"(^|[{{,])\s*\"?{key}\"?\s*=").search
+    return next((n + 1 for n in range(start, end) if matches(lines[n])), start + 1)

@@ -8,17 +8,18 @@ same repository and name only: where a newer catalogue has another file, that st
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llmctl.catalogue import entry
-from llmctl.catalogue.schema import Table
+from llmctl.files.decode import Table
 from llmctl.types.model import Artifact, Model, Shape
 
 TABLE = "refreshed"
 
 
-@dataclass(frozen=True, slots=True)
-class Refreshed:
+class Refreshed(Struct, frozen=True):
     """Of the model ``id``: files that are other than the catalogue has them, the quants whose files are ``gone``, and
     a shape or None."""
 
@@ -29,7 +30,7 @@ class Refreshed:
 
 
 def read(table: Table) -> Refreshed:
-    """Raises WrongFieldError."""
+    """Raises FieldError."""
     id = table.text("id")
     table.day_or_none("date")
     context = table.count_or_none("context")
@@ -37,7 +38,7 @@ def read(table: Table) -> Refreshed:
     table.check(shape is None or context is not None, "context", "given beside shape, it is a whole number")
     made = Refreshed(
         id,
-        tuple(entry.artifact(one) for one in table.tables("file")),
+        tuple(entry.artifact(file) for file in table.tables("file")),
         table.texts("gone"),
         None if shape is None else entry.shape(shape, context or 0),
     )
@@ -45,18 +46,17 @@ def read(table: Table) -> Refreshed:
     return made
 
 
-def apply(models: Mapping[str, Model], told: Sequence[Refreshed]) -> dict[str, Model]:
-    """``models`` by id with what the hub ``told``. A model none of whose files is left stays as it is: what to do then
-    is for the user to say."""
+def apply(models: Mapping[str, Model], answers: Sequence[Refreshed]) -> dict[str, Model]:
+    """``models`` by id with the hub's ``answers`` put in. A model that would be left without a file stays as it is."""
     result = dict(models)
-    for one in told:
-        if (model := result.get(one.id)) is None:
+    for answer in answers:
+        if (model := result.get(answer.id)) is None:
             continue
-        newer = {(artifact.source.repo, artifact.source.file): artifact for artifact in one.artifacts}
+        newer = {(artifact.source.repo, artifact.source.file): artifact for artifact in answer.artifacts}
         artifacts = tuple(
             newer.get((artifact.source.repo, artifact.source.file), artifact)
             for artifact in model.artifacts
-            if artifact.quant not in one.gone
+            if artifact.quant not in answer.gone
         )
-        result[one.id] = replace(model, artifacts=artifacts or model.artifacts, shape=one.shape or model.shape)
+        result[answer.id] = replace(model, artifacts=artifacts or model.artifacts, shape=answer.shape or model.shape)
     return result

@@ -33,8 +33,9 @@ def search(models: Iterable[Model], words: Sequence[str]) -> list[Model]:
     """
     wanted = [folded for word in words for part in word.split() if (folded := fold(part))]
     scored = [(_score(model, wanted), model) for model in models] if wanted else []
-    found = [(score, model) for score, model in scored if score]
-    return [model for score, model in sorted(found, key=lambda one: (-one[0], one[1].parameters or 0, one[1].id))]
+    matching = [(score, model) for score, model in scored if score]
+    matching.sort(key=lambda pair: (-pair[0], pair[1].parameters or 0, pair[1].id))
+    return [model for _, model in matching]
 
 
 def near(models: Sequence[Model], words: Sequence[str], most: int = 5) -> list[Model]:
@@ -61,15 +62,15 @@ def fold(text: str) -> str:
 def _score(model: Model, wanted: Sequence[str]) -> int:
     """The sum over the words of where each was found; 0 if one was found nowhere."""
     name = [fold(model.id), fold(model.name)]
-    base = [fold(one) for one in (model.publisher, model.base_model, model.distilled_from) if one]
+    base = [fold(text) for text in (model.publisher, model.base_model, model.distilled_from) if text]
     codes = {code.casefold() for code in model.languages}
     tags = [*model.tasks, *(LANGUAGES[code] for code in codes if code in LANGUAGES), *_kinds(model)]
     tags.append(fold(model.licence or ""))
     total = 0
     for word in wanted:
-        if any(word in one for one in name):
+        if any(word in text for text in name):
             total += IN_NAME
-        elif word in codes or any(word in one for one in base) or any(_form(word, tag) for tag in tags):
+        elif word in codes or any(word in text for text in base) or any(_form(word, tag) for tag in tags):
             total += IN_FACTS
         else:
             return 0

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmctl.catalogue.device_constants import DeviceConstants
-from llmctl.catalogue.schema import Table
+from llmctl.files.decode import Table
 from llmctl.types.machine import AttentionRate, Kernels, MatrixRate, NodeRate
 
 
-@dataclass(frozen=True, slots=True)
-class Likeness:
+class Likeness(Struct, frozen=True):
     """A weight type that is not measured, told by one that is: factors on its decode and prefill rates."""
 
     measured: str
@@ -19,8 +19,7 @@ class Likeness:
     prefill: float
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
+class Range(Struct, frozen=True):
     """Factors on a prediction between which it should come out four times in five, of decoding and of prefill."""
 
     low: float
@@ -29,8 +28,7 @@ class Range:
     prefill_high: float
 
 
-@dataclass(frozen=True, slots=True)
-class Core:
+class Core(Struct, frozen=True):
     """What one core of a processor with an instruction set does where nothing was measured, and the bandwidth of the
     slowest memory that such processors are sold with. ``name`` is a part of the processor's name that it must have;
     empty for any."""
@@ -42,8 +40,7 @@ class Core:
     memory_bytes_per_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class SpeedConstants:
+class SpeedConstants(Struct, frozen=True):
     """See ``planner.speed``; where each number comes from stands in ``profiles/speed.toml``. ``cores`` has the best
     instruction set first, and last one for any processor. ``reference`` is a complete measurement: what is missing in
     another one is filled in from its likeness to this (``planner.kernel_rows``); ``decode_shared`` and
@@ -69,18 +66,18 @@ class SpeedConstants:
 
 
 def read_speed(table: Table, devices: DeviceConstants) -> SpeedConstants:
-    """The tables out of the file, with those of ``devices``. Raises WrongFieldError."""
+    """The tables out of the file, with those of ``devices``. Raises FieldError."""
     cpu = table.table("cpu")
     likeness = {}
-    for name, one in table.table("like").named_tables().items():
-        likeness[name] = Likeness(one.text("measured"), one.number("decode"), one.number("prefill"))
-        one.end()
+    for name, row in table.table("like").named_tables().items():
+        likeness[name] = Likeness(row.text("measured"), row.number("decode"), row.number("prefill"))
+        row.end()
     ranges = {}
-    for name, one in table.table("range").named_tables().items():
+    for name, row in table.table("range").named_tables().items():
         ranges[name] = Range(
-            one.number("low"), one.number("high"), one.number("prefill_low"), one.number("prefill_high")
+            row.number("low"), row.number("high"), row.number("prefill_low"), row.number("prefill_high")
         )
-        one.end()
+        row.end()
     constants = SpeedConstants(
         layer_nodes=cpu.number("layer_nodes"),
         layer_passes=cpu.number("layer_passes"),
@@ -94,7 +91,7 @@ def read_speed(table: Table, devices: DeviceConstants) -> SpeedConstants:
         decode_shared=cpu.number("decode_shared"),
         prefill_shared=cpu.number("prefill_shared"),
         unknown_device_bytes_per_s=table.number("unknown_device_bytes_per_s"),
-        cores=tuple(_core(one) for one in table.tables("core")),
+        cores=tuple(_core(row) for row in table.tables("core")),
         reference=_kernels(table.table("reference")),
         likeness=likeness,
         devices=devices,

@@ -27,12 +27,12 @@ ERRORS: dict[str, type[LlmctlError]] = {
 }
 
 
-def checks(here: Machine, engines: Sequence[EngineInfo], around: Surroundings) -> tuple[Check, ...]:
+def checks(probed: Machine, engines: Sequence[EngineInfo], around: Surroundings) -> tuple[Check, ...]:
     """Every check of this machine, in the order in which a person would mend things."""
     return (
-        *engine.checks(here, engines, around.installed),
-        *machine_checks(here, around.threads),
-        *storage.checks(here, around),
+        *engine.checks(probed, engines, around.installed),
+        *machine_checks(probed, around.threads),
+        *storage.checks(probed, around),
         *memory_drift.checks(around.runs),
         *network.checks(around),
     )
@@ -43,11 +43,11 @@ def machine_checks(described: Machine, threads: int | None = None) -> tuple[Chec
     return machine.checks(described, threads)
 
 
-def blocking(found: Sequence[Check], *, strict: bool) -> LlmctlError | None:
+def blocking(findings: Sequence[Check], *, strict: bool) -> LlmctlError | None:
     """The error that the first failed check stands for; with ``strict`` warnings count. None on a healthy machine."""
     counted = [Status.FAIL, *([Status.WARN] if strict else [])]
     for status in counted:
-        for check in found:
+        for check in findings:
             if check.status is status:
                 return ERRORS.get(check.id, ResourceError)(check.message, hint=check.remedy)
     return None

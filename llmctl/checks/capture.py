@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from llmctl.checks import Surroundings, checks
 from llmctl.engine.devices import this_machine
@@ -13,6 +14,7 @@ from llmctl.engine.install import installed
 from llmctl.errors import ResourceError, UsageError
 from llmctl.host import Host
 from llmctl.probe.recorded.recording import DOCUMENT, Recorder, recorded
+from llmctl.struct import asdict
 
 EXPECTED = "expected.json"
 STORE = Path("/models")  # what a recorded machine's store is called; the real one's path may name a person
@@ -42,17 +44,17 @@ def document(host: Host) -> dict[str, Any]:
     """What doctor would tell of a recorded machine whose settings and store are in order: plain JSON values, what is
     unknown left out."""
     machine, engines = this_machine(host, store=STORE)
-    found = checks(machine, engines, replace(SURROUNDINGS, installed=installed(host)))
-    told = {"machine": asdict(machine), "engines": list(map(asdict, engines)), "checks": list(map(asdict, found))}
-    plain: dict[str, Any] = _known(json.loads(json.dumps(told)))
+    findings = checks(machine, engines, replace(SURROUNDINGS, installed=installed(host)))
+    report = {"machine": asdict(machine), "engines": list(map(asdict, engines)), "checks": list(map(asdict, findings))}
+    plain: dict[str, Any] = _known(json.loads(json.dumps(report)))
     return plain
 
 
 def _known(value: Any) -> Any:
     """``value`` without what is null in it."""
     if isinstance(value, dict):
-        return {key: _known(one) for key, one in value.items() if one is not None}
-    return [_known(one) for one in value] if isinstance(value, list) else value
+        return {key: _known(item) for key, item in value.items() if item is not None}
+    return [_known(item) for item in value] if isinstance(value, list) else value
 
 
 def written(document: dict[str, Any]) -> str:

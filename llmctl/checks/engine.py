@@ -35,56 +35,56 @@ MEASURE_WHEN_QUIET = f"{MEASURE}   (when nothing else computes)"
 CUDA_WHEELS_OF_MOST = 12  # the CUDA that a build which doesn't see the card was most likely made for
 
 
-def checks(machine: Machine, engines: Sequence[EngineInfo], here: Installed) -> Iterator[Check]:
-    """The engine first: without it nothing else matters. ``here`` is what commands depend on."""
+def checks(machine: Machine, engines: Sequence[EngineInfo], toolchain: Installed) -> Iterator[Check]:
+    """The engine first: without it nothing else matters. ``toolchain`` decides which command installs a build."""
     ours = startable(engines)
     if ours is None:
-        broken = _broken(machine, engines, here)
+        broken = _broken(machine, engines, toolchain)
         yield broken
         for card in machine.accelerators:
             yield Check("gpu", Status.WARN, f"{card.name} can't be used without {NAME}", broken.remedy)
         yield Check("kernels", Status.WARN, f"speeds can't be calibrated without {NAME}", broken.remedy)
         return
     yield Check("engine", Status.OK, f"{ours.name} {ours.version} loads and computes")
-    yield _instructions(machine, ours, here)
-    yield from _gpus(machine, ours, here)
+    yield _instructions(machine, ours, toolchain)
+    yield from _gpus(machine, ours, toolchain)
     yield _kernels(machine)
 
 
-def _broken(machine: Machine, engines: Sequence[EngineInfo], here: Installed) -> Check:
-    why = next((one.why for one in engines if one.name == NAME and one.why), "no engine is installed")
-    remedy = remedies.remedy(why, machine, here)
+def _broken(machine: Machine, engines: Sequence[EngineInfo], toolchain: Installed) -> Check:
+    why = next((engine.why for engine in engines if engine.why), "no engine is installed")
+    remedy = remedies.remedy(why, machine, toolchain)
     message = f"nothing can run here: {why}"
     return Check("engine", Status.FAIL, _needing(message, remedy), remedy.command if remedy else REINSTALL)
 
 
-def _instructions(machine: Machine, engine: EngineInfo, here: Installed) -> Check:
+def _instructions(machine: Machine, engine: EngineInfo, toolchain: Installed) -> Check:
     missing = [name for name in WIDE if name in machine.cpu.features and name not in engine.features]
     if engine.features and missing:
-        remedy = rebuild(machine, here)
+        remedy = rebuild(machine, toolchain)
         message = f"{engine.name} was built without {', '.join(missing)}, which this processor has: it is slower"
         return Check("engine-cpu", Status.WARN, _needing(message, remedy), remedy.command)
     return Check("engine-cpu", Status.OK, f"{engine.name} uses what this processor has")
 
 
-def _gpus(machine: Machine, ours: EngineInfo, here: Installed) -> Iterator[Check]:
+def _gpus(machine: Machine, ours: EngineInfo, toolchain: Installed) -> Iterator[Check]:
     for card in machine.accelerators:
         if card.usable:
             yield Check("gpu", Status.OK, f"{card.name} is usable through {card.engine_backend}")
         else:
-            yield from _unusable(card, machine, ours, here)
+            yield from _unusable(card, machine, ours, toolchain)
     if not machine.accelerators:
         yield Check("gpu", Status.OK, "no GPU was found: models run on the CPU")
 
 
-def _unusable(card: Accelerator, machine: Machine, ours: EngineInfo, here: Installed) -> Iterator[Check]:
+def _unusable(card: Accelerator, machine: Machine, ours: EngineInfo, toolchain: Installed) -> Iterator[Check]:
     """Why, and the command for the one card that a build should be for. What is wrong with the driver comes first."""
     built = next((name for name in BACKENDS.get(card.vendor, ()) if name in ours.backends), None)
     old = driver_too_old(card, machine) or (driver_too_old(card, machine, cuda=CUDA_WHEELS_OF_MOST) if built else None)
     if old is not None:
         yield Check("gpu-driver", Status.WARN, f"{card.name}: {old}", newer_driver(machine))
     message = f"{card.name} can't be used: {card.why}"
-    working = next((one for one in machine.accelerators if one.usable), None)
+    working = next((gpu for gpu in machine.accelerators if gpu.usable), None)
     if working is not None and card is not main_card(machine):  # not a fault: the engine runs on the better one
         yield Check("gpu", Status.OK, f"{message}; {working.name} is")
     elif old is not None:
@@ -92,7 +92,7 @@ def _unusable(card: Accelerator, machine: Machine, ours: EngineInfo, here: Insta
     elif built is not None:
         yield Check("gpu", Status.WARN, message, LISTS.get(built))
     else:
-        remedy = build_for(card, machine, here) if card is main_card(machine) else None
+        remedy = build_for(card, machine, toolchain) if card is main_card(machine) else None
         yield Check("gpu", Status.WARN, _needing(message, remedy), remedy.command if remedy else None)
 
 

@@ -33,8 +33,8 @@ def checks(runs: Sequence[Run] | None) -> tuple[Check, ...]:
     if not runs:
         return (Check(ID, Status.OK, "no run was recorded yet"),)
     last = {(run.model, run.quant): run for run in runs}
-    found = [_drift([run for run in runs if _planned(run) == _planned(one)]) for one in last.values()]
-    return tuple(check for check in found if check is not None) or (_well(runs),)
+    findings = [_drift([run for run in runs if _planned(run) == _planned(last_run)]) for last_run in last.values()]
+    return tuple(check for check in findings if check is not None) or (_well(runs),)
 
 
 def _planned(run: Run) -> tuple[object, ...]:
@@ -47,18 +47,18 @@ def _planned(run: Run) -> tuple[object, ...]:
 def _drift(alike: Sequence[Run]) -> Check | None:
     """The finding for runs that had one plan."""
     run, planned = alike[-1], alike[-1].predicted
-    host = [one.measured.anonymous_bytes for one in alike if one.measured.anonymous_bytes is not None]
+    host = [earlier.measured.anonymous_bytes for earlier in alike if earlier.measured.anonymous_bytes is not None]
     # A card that nothing was taken of has a driver that tells the same before and after.
-    cards = [one.measured.device_bytes for one in alike if one.measured.device_bytes]
+    cards = [earlier.measured.device_bytes for earlier in alike if earlier.measured.device_bytes]
     most = max(host, default=0)
     furthest = max(cards, key=lambda size: abs(size - planned.device_bytes), default=planned.device_bytes)
     if most - planned.anonymous_bytes > max(SHARE * planned.anonymous_bytes, BESIDE_BYTES):
-        told = f"{units.size(most)} of memory, {units.size(planned.anonymous_bytes)} was planned"
+        taken = f"{units.size(most)} of memory, {units.size(planned.anonymous_bytes)} was planned"
     elif abs(furthest - planned.device_bytes) > max(SHARE * planned.device_bytes, BESIDE_ON_DEVICE_BYTES):
-        told = f"{units.size(furthest)} of the GPU's memory, {units.size(planned.device_bytes)} was planned"
+        taken = f"{units.size(furthest)} of the GPU's memory, {units.size(planned.device_bytes)} was planned"
     else:
         return None
-    message = f"{run.model} {run.quant} at {units.count(run.context)} tokens of context took {told}"
+    message = f"{run.model} {run.quant} at {units.count(run.context)} tokens of context took {taken}"
     again = command("llmctl", "bench", names=[f"{run.model}:{run.quant}"])
     return Check(ID, Status.WARN, message, f"{again}   (or its file) measures again")
 
@@ -80,6 +80,6 @@ def _share(run: Run) -> float | None:
         (run.measured.anonymous_bytes, run.predicted.anonymous_bytes),
         (run.measured.device_bytes, run.predicted.device_bytes),
     )
-    known = [(taken, planned) for taken, planned in both if taken is not None]
-    planned_bytes = sum(planned for _, planned in known)
-    return sum(taken for taken, _ in known) / planned_bytes if planned_bytes else None
+    pairs = [(taken, planned) for taken, planned in both if taken is not None]
+    planned_bytes = sum(planned for _, planned in pairs)
+    return sum(taken for taken, _ in pairs) / planned_bytes if planned_bytes else None

@@ -17,32 +17,34 @@ def checks(around: Surroundings) -> tuple[Check, ...]:
 
 
 def _endpoints(around: Surroundings) -> list[Check]:
-    found = []
-    for one in around.endpoints:
-        if one.wrong is not None:
-            found.append(Check("endpoint", Status.WARN, f"{one.name}: {one.wrong}", one.hint))
-        elif one.offers is not None and one.model not in one.offers:
-            known = ", ".join(one.offers[:5]) or "none"
-            message = f"{one.name} answers, but has no model {one.model} (it has: {known})"
-            remedy = command("llmctl", "endpoint", "add", one.name, "URL", "--model", "NAME", "--force")
-            found.append(Check("endpoint", Status.WARN, message, remedy))
+    findings = []
+    for server in around.endpoints:
+        if server.wrong is not None:
+            findings.append(Check("endpoint", Status.WARN, f"{server.name}: {server.wrong}", server.hint))
+        elif server.offers is not None and server.model not in server.offers:
+            names = ", ".join(server.offers[:5]) or "none"
+            message = f"{server.name} answers, but has no model {server.model} (it has: {names})"
+            remedy = command("llmctl", "endpoint", "add", server.name, "URL", "--model", "NAME", "--force")
+            findings.append(Check("endpoint", Status.WARN, message, remedy))
         else:
-            found.append(Check("endpoint", Status.OK, f"{one.name} ({one.host}) answers in {one.took_s * 1000:.0f} ms"))
-    return found
+            findings.append(
+                Check("endpoint", Status.OK, f"{server.name} ({server.host}) answers in {server.took_s * 1000:.0f} ms")
+            )
+    return findings
 
 
 def _hub(reach: Reach) -> list[Check]:
     """Three findings, so that it is told who is in the way: a proxy, a certificate, or the hub itself."""
     through = "without a proxy" if reach.proxy is None else f"through the proxy {reach.proxy}"
-    found = [Check("proxy", Status.OK, f"{reach.host} is asked {through}")]
+    findings = [Check("proxy", Status.OK, f"{reach.host} is asked {through}")]
     if reach.untrusted:
-        found.append(Check("ca", Status.WARN, reach.wrong or "", reach.hint))
+        findings.append(Check("ca", Status.WARN, reach.wrong or "", reach.hint))
         why = f"{reach.host} can't be used until its certificate can be verified"
-        return [*found, Check("hub", Status.WARN, why, reach.hint)]
-    found.append(Check("ca", Status.OK, f"certificates are checked against {reach.trust}"))
+        return [*findings, Check("hub", Status.WARN, why, reach.hint)]
+    findings.append(Check("ca", Status.OK, f"certificates are checked against {reach.trust}"))
     if reach.wrong is not None:
-        return [*found, Check("hub", Status.WARN, reach.wrong, reach.hint or ANOTHER_WAY)]
+        return [*findings, Check("hub", Status.WARN, reach.wrong, reach.hint or ANOTHER_WAY)]
     message = f"{reach.host} answers"
     if reach.bytes_per_s is not None:
         message += f", files come from {reach.file_host} at {units.rate(reach.bytes_per_s)}"
-    return [*found, Check("hub", Status.OK, message)]
+    return [*findings, Check("hub", Status.OK, message)]

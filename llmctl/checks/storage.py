@@ -40,22 +40,23 @@ def _disk(machine: Machine) -> list[Check]:
     if disk is None:
         return []
     free = units.size(disk.free_bytes)
-    found = [Check("disk", Status.OK, f"{free} is free for models")]
+    findings = [Check("disk", Status.OK, f"{free} is free for models")]
     if disk.free_bytes < LITTLE_DISK_BYTES:
-        found = [Check("disk", Status.WARN, f"only {free} is free for models", f"{ELSEWHERE} on a larger disk")]
+        findings = [Check("disk", Status.WARN, f"only {free} is free for models", f"{ELSEWHERE} on a larger disk")]
     if disk.filesystem in NETWORK_FILESYSTEMS:
         message = f"models are on a network filesystem ({disk.filesystem}): loading them is slow, locks may not hold"
-        return [*found, Check("filesystem", Status.WARN, message, f"{ELSEWHERE} on a local disk")]
-    return [*found, Check("filesystem", Status.OK, f"models are on a local filesystem ({disk.filesystem})")]
+        return [*findings, Check("filesystem", Status.WARN, message, f"{ELSEWHERE} on a local disk")]
+    return [*findings, Check("filesystem", Status.OK, f"models are on a local filesystem ({disk.filesystem})")]
 
 
 def _unfinished(around: Surroundings) -> list[Check]:
     if not around.unfinished:
         return [Check("downloads", Status.OK, "no download is unfinished")]
-    held = sum(one.bytes for one in around.unfinished)
-    oldest = max(around.unfinished, key=lambda one: one.idle_s)
+    total_bytes = sum(download.bytes for download in around.unfinished)
+    oldest = max(around.unfinished, key=lambda download: download.idle_s)
     count = len(around.unfinished)
-    message = f"{units.number_of(count, 'unfinished download holds', 'unfinished downloads hold')} {units.size(held)}"
+    holding = units.number_of(count, "unfinished download holds", "unfinished downloads hold")
+    message = f"{holding} {units.size(total_bytes)}"
     if oldest.idle_s < STALE_S:
         return [Check("downloads", Status.OK, f"{message}; llmctl pull goes on with them")]
     message += f", the oldest untouched for {oldest.idle_s / 86_400:.0f} days: {oldest.name}"
@@ -64,13 +65,13 @@ def _unfinished(around: Surroundings) -> list[Check]:
 
 def _files(around: Surroundings) -> list[Check]:
     if around.config_error is None:
-        found = [Check("config", Status.OK, "the settings can be read")]
+        findings = [Check("config", Status.OK, "the settings can be read")]
     else:
-        found = [Check("config", Status.FAIL, around.config_error.message, around.config_error.hint)]
-    found.append(_private("config-permissions", "the settings", around.config_file, around.config_mode))
+        findings = [Check("config", Status.FAIL, around.config_error.message, around.config_error.hint)]
+    findings.append(_private("config-permissions", "the settings", around.config_file, around.config_mode))
     if around.token_file is not None and around.token_mode is not None:
-        found.append(_private("token-permissions", "the hub's token", around.token_file, around.token_mode))
-    return found
+        findings.append(_private("token-permissions", "the hub's token", around.token_file, around.token_mode))
+    return findings
 
 
 def _private(id: str, what: str, file: Path, mode: int | None) -> Check:

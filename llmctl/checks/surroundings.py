@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from llmctl import net, paths, settings
 from llmctl.endpoint.health import Health, health
@@ -23,16 +24,14 @@ from llmctl.types.endpoint import Endpoint, Policy
 UNKNOWN = Installed()
 
 
-@dataclass(frozen=True, slots=True)
-class Wrong:
+class Wrong(Struct, frozen=True):
     """An error that became a finding."""
 
     message: str
     hint: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(Struct, frozen=True):
     """``config_mode`` and ``token_mode`` are permission bits (None: there is no file, or no such bits here).
 
     ``threads`` is the user's setting. ``unfinished`` are downloads that were broken off, with the time that they were
@@ -65,10 +64,10 @@ def around(reach: Reach | None = None) -> Surroundings:
     except LlmctlError as error:
         wrong = Wrong(error.message, error.hint)
     store, file, token = paths.hub_cache(), paths.config_file(), paths.hub_token_file()
-    there = next((place for place in (store, *store.absolute().parents) if os.path.exists(place)), store)  # noqa: PTH110  pathlib's raises
+    existing = next((place for place in (store, *store.absolute().parents) if os.path.exists(place)), store)  # noqa: PTH110  pathlib's raises
     return Surroundings(
         store=store,
-        store_writable=os.path.isdir(there) and os.access(there, os.W_OK | os.X_OK),  # noqa: PTH112
+        store_writable=os.path.isdir(existing) and os.access(existing, os.W_OK | os.X_OK),  # noqa: PTH112
         config_file=file,
         config_mode=_mode(file),
         config_error=wrong,
@@ -93,7 +92,7 @@ def _mode(file: Path) -> int | None:
 def _may_be_asked(loaded: Settings) -> tuple[Endpoint, ...]:
     if loaded.policy is Policy.LOCAL_ONLY:
         return ()
-    return tuple(one for one in loaded.endpoints if not loaded.offline or net.is_loopback(one.url))
+    return tuple(endpoint for endpoint in loaded.endpoints if not loaded.offline or net.is_loopback(endpoint.url))
 
 
 def _all(endpoints: Sequence[Endpoint]) -> tuple[Health, ...]:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from html import escape
 from math import ceil, floor, log10
+
+from msgspec import Struct
 
 TICKS = (1, 2, 2.5, 5, 10)
 COLOURS = ("#0b6fa4", "#c2410c", "#4d7c0f", "#7e22ce", "#0f766e", "#a16207")  # dark enough on white, apart for all eyes
 
 
-@dataclass(frozen=True, slots=True)
-class Axis:
+class Axis(Struct, frozen=True):
     """From ``low`` to ``high`` along pixels ``begin`` to ``end``; ``logarithmic`` if equal ratios are equally far."""
 
     low: float

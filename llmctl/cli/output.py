@@ -11,9 +11,11 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TextIO
+
+from msgspec import Struct
 
 from llmctl.cli.streams import stderr_error
 from llmctl.cli.table import columns_of, wrapped
@@ -30,9 +32,9 @@ PIPE_WIDTH = 1000  # lines of data are never broken; tables take what they need
 
 
 def jsonable(value: Any) -> Any:
-    """Dataclasses, mappings, sequences, sets (sorted), paths and enums as plain JSON values, field names kept."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: jsonable(getattr(value, f.name)) for f in fields(value)}
+    """Structs, mappings, sequences, sets (sorted), paths and enums as plain JSON values, field names kept."""
+    if isinstance(value, Struct):
+        return {name: jsonable(getattr(value, name)) for name in value.__struct_fields__}
     if isinstance(value, Mapping):
         return {str(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, str):

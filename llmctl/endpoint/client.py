@@ -6,8 +6,10 @@ import json
 import re
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llmctl import net
 from llmctl.endpoint.address import chat_url, without_version
@@ -85,8 +87,7 @@ def chat(
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """What is posted, and where."""
 
     url: str

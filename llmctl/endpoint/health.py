@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from llmctl import net
 from llmctl.endpoint.address import chat_url, models_url, without_version
@@ -26,8 +27,7 @@ MOST_MODELS = 1000
 DOING, HINT = "asking the server", "llmctl endpoint list"
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+class Health(Struct, frozen=True):
     """``wrong`` says why the server can't be used, None if it can. ``offers`` are its models' names, None where it
     doesn't tell; ``took_s`` is the time it took to answer."""
 

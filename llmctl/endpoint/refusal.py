@@ -7,9 +7,10 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
+
+from msgspec import Struct
 
 from llmctl import net, units
 from llmctl.errors import (
@@ -51,8 +52,7 @@ ITS_MODELS = "llmctl doctor   names the models that the server offers"
 OTHER_ADDRESS = "llmctl endpoint add … --force https://HOST/…/chat/completions   takes an address as it is"
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(Struct, frozen=True):
     """An answer that is none. ``words`` are fit to be shown, ``page`` is what they were taken from, not to be shown;
     ``kind`` is the server's name for the error."""
 

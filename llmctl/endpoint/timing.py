@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from llmctl import net
 
 
-@dataclass(frozen=True, slots=True)
-class ChatTiming:
+class ChatTiming(Struct, frozen=True):
     """Seconds. ``first_token_s``: until the first word of the answer or of its reasoning, from when the request was
     begun; comments, pings and empty events don't count as one. ``between_s``: from one word to the next.
     ``after_finish_s``: for what may follow a finish reason (usage, the end mark). ``page_s``: for the page of an error.

@@ -11,19 +11,21 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from llmctl import paths
 from llmctl.errors import ResourceError
-from llmctl.files.decode import MismatchError, decode
+from llmctl.files.decode import FieldError, decode
 from llmctl.host import Host
 from llmctl.probe import cpu as processor
-from llmctl.types.pace import Pace
+from llmctl.struct import asdict
 from llmctl.types.past import PastRun
 from llmctl.types.plan import CPU, Fit
+from llmctl.types.speed_model import SpeedModel
 
 if TYPE_CHECKING:
     from llmctl.types.answer import Finished
@@ -41,8 +43,7 @@ LEAST_PROMPT = 64
 IMPLAUSIBLE = 3.0
 
 
-@dataclass(frozen=True, slots=True)
-class Forecast:
+class PredictedRun(Struct, frozen=True):
     """What was predicted of a run: ``anonymous_bytes`` must fit into the machine's own memory, ``device_bytes`` into
     that of all devices together; their sum is the plan's ``must_fit_bytes``. The rates are those for this very prompt
     and answer, without what was learned from earlier runs; None where it is not known how long they were."""
@@ -53,8 +54,7 @@ class Forecast:
     prefill_tok_s: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Figures:
+class MeasuredRun(Struct, frozen=True):
     """The same, measured (types.answer.Measured); None is unknown. ``preempted_per_s`` is how often other programs took
     a core away, for each second that a core computed."""
 
@@ -65,8 +65,7 @@ class Figures:
     preempted_per_s: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(Struct, frozen=True):
     """One run. ``date`` is UTC in ISO 8601. The file is known by its size and its sha256 (None for one that nobody has
     told the sum of), never by its path. ``engine`` names the exact build. ``load_s`` is the time until it answered.
     ``prefill_tokens`` are those of the prompt that were computed."""
@@ -89,8 +88,8 @@ class Run:
     prefill_tokens: int | None
     completion_tokens: int | None
     load_s: float
-    predicted: Forecast
-    measured: Figures
+    predicted: PredictedRun
+    measured: MeasuredRun
 
 
 def run_of(
@@ -125,24 +124,24 @@ def run_of(
         prefill_tokens=finished.prefill_tokens,
         completion_tokens=usage.completion_tokens,
         load_s=engine.load_s,
-        predicted=Forecast(fit.memory.must_fit_bytes - on_devices, on_devices, *_rates(fit.untaught, finished)),
-        measured=Figures(
+        predicted=PredictedRun(fit.memory.must_fit_bytes - on_devices, on_devices, *_rates(fit.uncorrected, finished)),
+        measured=MeasuredRun(
             memory.anonymous_bytes, memory.device_bytes, decode_tok_s, prefill_tok_s, finished.preempted_per_s
         ),
     )
 
 
-def _rates(pace: Pace, finished: Finished) -> tuple[float | None, float | None]:
+def _rates(speed_model: SpeedModel, finished: Finished) -> tuple[float | None, float | None]:
     """Of decoding, with as many tokens before each as there were on average, and of prefill."""
     prompt, answer, computed = finished.usage.prompt_tokens, finished.usage.completion_tokens, finished.prefill_tokens
-    decode = None if prompt is None or answer is None else pace.decode_tok_s(prompt + answer / 2)
-    prefill = None if prompt is None or not computed else pace.prefill_tok_s(computed, max(0, prompt - computed))
+    decode = None if prompt is None or answer is None else speed_model.decode_tok_s(prompt + answer / 2)
+    prefill = None if prompt is None or not computed else speed_model.prefill_tok_s(computed, max(0, prompt - computed))
     return decode, prefill
 
 
 def past(runs: Iterable[Run], build: str) -> tuple[PastRun, ...]:
     """What ``runs`` teach the planner of this processor with this build of the engine."""
-    here = processor.name(Host())
+    processor_name = processor.name(Host())
     return tuple(
         PastRun(
             model=run.model,
@@ -155,17 +154,17 @@ def past(runs: Iterable[Run], build: str) -> tuple[PastRun, ...]:
             flash_attention=run.flash_attention,
             threads=run.threads,
             prefill_threads=run.prefill_threads,
-            decode=_taught(run, run.completion_tokens, LEAST_ANSWER, lambda one: one.decode_tok_s),
-            prefill=_taught(run, run.prefill_tokens, LEAST_PROMPT, lambda one: one.prefill_tok_s),
+            decode=_taught(run, run.completion_tokens, LEAST_ANSWER, lambda rates: rates.decode_tok_s),
+            prefill=_taught(run, run.prefill_tokens, LEAST_PROMPT, lambda rates: rates.prefill_tok_s),
             load_s=run.load_s,
         )
         for run in runs
-        if run.engine == build and run.processor == here
+        if run.engine == build and run.processor == processor_name
     )
 
 
 def _taught(
-    run: Run, tokens: int | None, least: int, rate: Callable[[Forecast | Figures], float | None]
+    run: Run, tokens: int | None, least: int, rate: Callable[[PredictedRun | MeasuredRun], float | None]
 ) -> float | None:
     """Measured over predicted; None where it says nothing."""
     measured, predicted = rate(run.measured), rate(run.predicted)
@@ -207,7 +206,7 @@ def _runs() -> Iterator[Run]:
         except OSError:
             continue
         for line in lines:
-            with contextlib.suppress(ValueError, RecursionError, MismatchError):
+            with contextlib.suppress(ValueError, RecursionError, FieldError):
                 yield decode(Run, json.loads(line), "run")
 
 

@@ -34,7 +34,7 @@ def write(file: Path, content: bytes | bytearray, *, mode: int = OWN, lasting: b
 
 
 def write_json(file: Path, value: Any) -> None:
-    """Keeps plain JSON for whom it spares work: who can't write it does without."""
+    """Writes plain JSON, a cache entry or a record; a failure to write is ignored."""
     with suppress(OSError):
         write(file, json.dumps(value).encode())
 

@@ -1,4 +1,4 @@
-"""One file from another place on this machine, checked on the way."""
+"""Copies of files on this machine, hashed and checked while they are copied."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ AGAIN = "get that file again from where it came; of models here: llmctl models v
 def copied(file: Path, target: Path, *, sha256: str | None, progress: Progress) -> str:
     """Copies ``file`` to ``target``, which appears whole or not at all, and returns its sha256.
 
-    Where ``sha256`` is given, what an earlier try has left is gone on with: it tells in the end whether that was of the
-    same bytes, and if not, all are copied anew. Without it nothing is left of a try that fails.
+    With ``sha256`` an interrupted copy is resumed: if the result has another sha256, all is copied anew, once. Without
+    it nothing is left of a try that fails.
     The caller has made sure of the room and that nobody else writes ``target``. Raises IntegrityError unless the bytes
     are those of ``sha256`` (if given) and a sound GGUF file, NotFoundError, AccessError, ResourceError.
     """
@@ -33,13 +33,13 @@ def copied(file: Path, target: Path, *, sha256: str | None, progress: Progress) 
     with disk.writing(target.parent, target.name):
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            goes_on = sha256 is not None and left_bytes(target) > 0
-            found = _written(file, partial, progress, goes_on=goes_on)
-            if goes_on and found != sha256:
-                found = _written(file, partial, progress, goes_on=False)
-            if sha256 is not None and found != sha256:
+            resumes = sha256 is not None and left_bytes(target) > 0
+            digest = _written(file, partial, progress, resumes=resumes)
+            if resumes and digest != sha256:
+                digest = _written(file, partial, progress, resumes=False)
+            if sha256 is not None and digest != sha256:
                 raise IntegrityError(
-                    f"{file} has sha256 {found[:16]}…, it must have {sha256[:16]}…",
+                    f"{file} has sha256 {digest[:16]}…, it must have {sha256[:16]}…",
                     hint=AGAIN,
                 )
             try:
@@ -53,11 +53,11 @@ def copied(file: Path, target: Path, *, sha256: str | None, progress: Progress) 
             if sha256 is None or isinstance(error, (IntegrityError, UnsupportedFileError)) or not left_bytes(target):
                 partial.unlink(missing_ok=True)
             raise
-    return found
+    return digest
 
 
 def left_bytes(target: Path) -> int:
-    """How much of ``target`` a copy that was broken off has left."""
+    """Bytes of ``target`` that an interrupted copy has left."""
     try:
         status = _partial(target).lstat()
     except OSError:
@@ -82,15 +82,15 @@ def size_of(file: Path) -> int:
     with _reading(file):
         status = file.stat()
         if not S_ISREG(status.st_mode):
-            raise NotFoundError(f"{file} is not a file", hint=_look(file))
+            raise NotFoundError(f"{file} is not a file", hint=_list_command(file))
         return status.st_size
 
 
-def _written(file: Path, partial: Path, progress: Progress, *, goes_on: bool) -> str:
+def _written(file: Path, partial: Path, progress: Progress, *, resumes: bool) -> str:
     digest, size_bytes = hashlib.sha256(), size_of(file)
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     with os.fdopen(os.open(partial, flags, 0o666), "r+b", buffering=0) as out:
-        left = min(out.seek(0, os.SEEK_END), size_bytes) if goes_on else 0
+        left = min(out.seek(0, os.SEEK_END), size_bytes) if resumes else 0
         out.truncate(left)
         out.seek(0)
         if left:
@@ -130,13 +130,13 @@ def _reading(file: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise NotFoundError(f"{file} does not exist", hint=_look(file.parent)) from error
+        raise NotFoundError(f"{file} does not exist", hint=_list_command(file.parent)) from error
     except PermissionError as error:
-        raise AccessError(f"{file} may not be read by this user", hint=_look(file)) from error
+        raise AccessError(f"{file} may not be read by this user", hint=_list_command(file)) from error
     except OSError as error:
         kind = NotFoundError if error.errno in NO_FILE else ResourceError
         raise kind(f"{file} could not be read: {error.strerror or error}") from error
 
 
-def _look(place: Path) -> str:
+def _list_command(place: Path) -> str:
     return command("ls", "-l", names=[place])

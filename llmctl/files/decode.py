@@ -1,30 +1,44 @@
-"""Plain JSON values into the frozen dataclasses of ``types``, each field checked: for what others wrote."""
+"""Checked decoding of what others wrote: every field of the right kind, and nothing else.
+
+``decode`` makes one of the structs of ``types`` out of plain JSON values. ``Table`` is for documents whose
+fields are not those of the type that they end in: it hands out one checked field after another.
+"""
 
 from __future__ import annotations
 
+import re
 import sys
 import types
 import typing
-from collections.abc import Mapping
-from dataclasses import MISSING, fields, is_dataclass
-from enum import Enum
+from collections.abc import Callable, Mapping
+from datetime import date
+from enum import Enum, StrEnum
 from typing import Any, TypeVar, cast
 
+from msgspec import Struct
+from msgspec.structs import fields
+
 T = TypeVar("T")
+Choice = TypeVar("Choice", bound=StrEnum)
 
-LARGEST = 1 << 63
+LARGEST = 1 << 63  # what TOML promises; Python's readers take any number
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-class MismatchError(ValueError):
-    """What is wrong with the value at ``where`` (``machine.cpu.name``): "is missing", "must be text"."""
+class FieldError(ValueError):
+    """A field that is missing, superfluous or of the wrong kind: ``machine.cpu.name``, "must be text"."""
 
-    def __init__(self, where: str, problem: str) -> None:
-        super().__init__(f"{where} {problem}")
-        self.where = where
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field} {problem}")
+        self.field = field
+        self.problem = problem
 
 
 def decode(kind: type[T], value: Any, where: str) -> T:
-    """``value`` as ``kind``. Raises MismatchError; numbers must be finite and not negative, fields must be known."""
+    """``value`` as ``kind``; ``where`` stands before the names of fields in errors.
+
+    Numbers must be finite and not negative. Raises FieldError.
+    """
     return cast(T, _value(kind, value, where))
 
 
@@ -39,45 +53,199 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         return _value(inner, value, where)
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise MismatchError(where, "must be a list")
+            raise FieldError(where, "must be a list")
         return tuple(_value(typing.get_args(kind)[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     if origin is Mapping:
         if not isinstance(value, Mapping):
-            raise MismatchError(where, "must be a table")
+            raise FieldError(where, "must be a table")
         return {key: _value(typing.get_args(kind)[1], item, f"{where}.{key}") for key, item in value.items()}
-    if is_dataclass(kind):
+    if isinstance(kind, type) and issubclass(kind, Struct):
         return _object(kind, value, where)
     if issubclass(kind, Enum):
         choices = [str(choice.value) for choice in kind]
         if value not in choices:
-            raise MismatchError(where, "must be one of " + ", ".join(choices))
+            raise FieldError(where, "must be one of " + ", ".join(choices))
         return kind(value)
     if kind is float:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not 0 <= value <= sys.float_info.max:  # nor NaN, nor a whole number beyond all floats
-            raise MismatchError(where, "must be a number, zero or more")
+        if not _is_number(value) or not 0 <= value <= sys.float_info.max:  # nor NaN, nor a number beyond all floats
+            raise FieldError(where, "must be a number, zero or more")
         return float(value)
     if kind is int:
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise MismatchError(where, "must be a whole number, zero or more")
+        if not _is_whole(value) or value < 0:
+            raise FieldError(where, "must be a whole number, zero or more")
         if value >= LARGEST:
-            raise MismatchError(where, f"must be less than {LARGEST:,}")
+            raise FieldError(where, f"must be less than {LARGEST:,}")
         return value
     if not isinstance(value, kind):
-        raise MismatchError(where, "must be " + {"str": "text", "bool": "true or false"}[kind.__name__])
+        raise FieldError(where, "must be " + {"str": "text", "bool": "true or false"}[kind.__name__])
     return value
 
 
 def _object(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, Mapping):
-        raise MismatchError(where, "must be a table with " + ", ".join(f.name for f in fields(kind)))
-    hints = typing.get_type_hints(kind)
-    known = {f.name: f for f in fields(kind)}
+        raise FieldError(where, "must be a table with " + ", ".join(f.name for f in fields(kind)))
+    by_name = {f.name: f for f in fields(kind)}
     for key in value:
-        if key not in known:
-            raise MismatchError(f"{where}.{key}", "is not known, there are " + ", ".join(known))
-    for field in known.values():
-        required = field.default is MISSING and field.default_factory is MISSING
-        if required and field.name not in value:
-            raise MismatchError(f"{where}.{field.name}", "is missing")
-    return kind(**{key: _value(hints[key], item, f"{where}.{key}") for key, item in value.items()})
+        if key not in by_name:
+            raise FieldError(f"{where}.{key}", "is not known, there are " + ", ".join(by_name))
+    for field in by_name.values():
+        if field.required and field.name not in value:
+            raise FieldError(f"{where}.{field.name}", "is missing")
+    return kind(**{key: _value(by_name[key].type, item, f"{where}.{key}") for key, item in value.items()})
+
+
+class Table:
+    """One table of a document. What is read is taken out; ``end`` refuses whatever was not asked for.
+
+    ``where`` is the table's own path (``model.file[2]``), put before the field's name in errors. A field that is
+    missing or null is None (``*_or_none``), empty (lists and maps of values), false, or the default that is given; all
+    methods raise FieldError.
+    """
+
+    def __init__(self, value: object, where: str) -> None:
+        if not isinstance(value, Mapping):
+            raise FieldError(where, "must be a table")
+        self.where = where
+        self._left: dict[str, Any] = dict(value)
+
+    def path(self, field: str) -> str:
+        return f"{self.where}.{field}" if self.where else field
+
+    def check(self, fine: bool, field: str, expected: str) -> None:
+        if not fine:
+            raise FieldError(self.path(field), f"must be {expected}")
+
+    def inherit(self, shared: Table) -> None:
+        """Takes what is missing here from a table that is shared by several."""
+        self._left = {**shared._left, **self._left}
+
+    def end(self) -> None:
+        for field in self._left:
+            raise FieldError(self.path(field), "must be left out: there is no such field")
+
+    def _take(self, field: str, fits: Callable[[Any], object], expected: str) -> Any:
+        value = self._left.pop(field, None)
+        self.check(value is None or bool(fits(value)), field, expected)
+        return value
+
+    def _given(self, value: T | None, field: str, expected: str) -> T:
+        self.check(value is not None, field, f"given, it is {expected}")
+        return cast(T, value)
+
+    def text(self, field: str) -> str:
+        return self._given(self.text_or_none(field), field, "text")
+
+    def text_or_none(self, field: str) -> str | None:
+        return cast("str | None", self._take(field, _is_text, "text"))
+
+    def texts(self, field: str) -> tuple[str, ...]:
+        return tuple(self._take(field, _are_texts, "a list of texts") or ())
+
+    def day_or_none(self, field: str) -> str | None:
+        """A TOML date, or text like "2025-07" where the day isn't known."""
+        value = self._take(field, _is_day, 'a date like 2025-07-31, or "2025-07"')
+        return value.isoformat() if isinstance(value, date) else value
+
+    def digest(self, field: str) -> str:
+        return self._given(self.digest_or_none(field), field, "a sha256")
+
+    def digest_or_none(self, field: str) -> str | None:
+        return cast("str | None", self._take(field, _is_digest, "a sha256: 64 hexadecimal digits in lower case"))
+
+    def count(self, field: str) -> int:
+        return self._given(self.count_or_none(field), field, "a whole number")
+
+    def count_or_none(self, field: str) -> int | None:
+        return cast("int | None", self._take(field, _is_count, "a whole number above 0, of at most 63 bits"))
+
+    def several_counts(self, field: str) -> tuple[int, ...]:
+        """One whole number or a list of them."""
+        value = self._take(field, _are_counts, "a whole number above 0, or a list of them")
+        return tuple(value or ()) if isinstance(value, list | None) else (value,)
+
+    def number(self, field: str) -> float:
+        return float(self._number(field))
+
+    def _number(self, field: str) -> int | float:
+        value = self._take(field, lambda value: _is_number(value) and -LARGEST < value < LARGEST, "a number")
+        self.check(value is not None, field, "a number")
+        return cast(float, value)
+
+    def positive_or_none(self, field: str) -> int | float | None:
+        return cast("float | None", self._take(field, _is_positive, "a number above 0"))
+
+    def flag(self, field: str) -> bool:
+        return bool(self._take(field, lambda value: isinstance(value, bool), "true or false"))
+
+    def kind(self, field: str, kinds: type[Choice], default: Choice | None = None) -> Choice:
+        return kinds(self.one_of(field, tuple(kinds), default))
+
+    def one_of(self, field: str, choices: tuple[str, ...], default: str | None = None) -> str:
+        value = self._left.pop(field, default)
+        self.check(isinstance(value, str) and value in choices, field, "one of " + ", ".join(choices))
+        return cast(str, value)
+
+    def numbers(self, field: str) -> dict[str, int | float]:
+        """Numbers by name. Whole numbers stay whole: some of those who read them insist on it."""
+        return self._map(field, Table._number)
+
+    def counts(self, field: str) -> dict[str, int]:
+        return self._map(field, Table.count)
+
+    def text_map(self, field: str) -> dict[str, str]:
+        return self._map(field, Table.text)
+
+    def _map(self, field: str, read: Callable[[Table, str], T]) -> dict[str, T]:
+        table = Table(self._left.pop(field, {}), self.path(field))
+        return {name: read(table, name) for name in list(table._left)}
+
+    def table(self, field: str) -> Table:
+        return Table(self._left.pop(field, None), self.path(field))
+
+    def table_or_none(self, field: str) -> Table | None:
+        return self.table(field) if field in self._left else None
+
+    def tables(self, field: str) -> list[Table]:
+        """A list of tables; entries are counted from 1 in errors."""
+        value = self._take(field, lambda value: isinstance(value, list), "a list of tables") or []
+        return [Table(item, f"{self.path(field)}[{n}]") for n, item in enumerate(value, 1)]
+
+    def named_tables(self) -> dict[str, Table]:
+        """Every field that is left, each of them a table."""
+        return {name: self.table(name) for name in list(self._left)}
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_positive(value: Any) -> bool:
+    return _is_number(value) and 0 < value < LARGEST
+
+
+def _is_count(value: Any) -> bool:
+    return _is_whole(value) and 0 < value < LARGEST
+
+
+def _are_counts(value: Any) -> bool:
+    return all(map(_is_count, value if isinstance(value, list) else [value]))
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) and item for item in value)
+
+
+def _is_day(value: Any) -> bool:
+    return isinstance(value, date) or (isinstance(value, str) and bool(re.fullmatch(r"\d{4}(-\d\d){0,2}", value)))
+
+
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, str) and bool(SHA256.fullmatch(value))

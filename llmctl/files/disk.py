@@ -33,9 +33,9 @@ def require_rooms(needed: Mapping[Path, int], what: str) -> None:
     by_disk: dict[int, list[Path]] = {}
     for folder in needed:
         if needed[folder] > 0:
-            by_disk.setdefault(_there(folder).stat().st_dev, []).append(folder)
+            by_disk.setdefault(_existing(folder).stat().st_dev, []).append(folder)
     for folders in by_disk.values():
-        usage = shutil.disk_usage(_there(folders[0]))
+        usage = shutil.disk_usage(_existing(folders[0]))
         needed_bytes = sum(needed[folder] for folder in folders)
         reserve_bytes = _reserve_bytes(usage.total)
         if needed_bytes + reserve_bytes > usage.free:
@@ -47,14 +47,14 @@ def require_rooms(needed: Mapping[Path, int], what: str) -> None:
 
 
 def require_reserve(folder: Path, done_bytes: int, what: str) -> None:
-    """Raises ResourceError when what must stay free on the filesystem of ``folder`` is touched: for looks now and then
-    while ``what``, of which ``done_bytes`` are there, is written."""
-    usage = shutil.disk_usage(_there(folder))
+    """Raises ResourceError if less than the reserve is free on the filesystem of ``folder``, while ``what`` is written,
+    of which ``done_bytes`` are."""
+    usage = shutil.disk_usage(_existing(folder))
     reserve_bytes = _reserve_bytes(usage.total)
     if usage.free < reserve_bytes:
         raise ResourceError(
-            f"{what} has filled the disk: {units.size(done_bytes)} of it came, {units.size(usage.free)} is free in "
-            f"{folder}, of which {units.size(reserve_bytes)} must stay free",
+            f"{what} has filled the disk: {units.size(done_bytes)} of it is written, {units.size(usage.free)} is free "
+            f"in {folder}, of which {units.size(reserve_bytes)} must stay free",
             hint=f"free some space there, or keep models on another disk: {ELSEWHERE}",
         )
 
@@ -63,8 +63,8 @@ def _reserve_bytes(disk_bytes: int) -> int:
     return max(LEAST_RESERVE_BYTES, min(MOST_RESERVE_BYTES, disk_bytes // 100))
 
 
-def _there(folder: Path) -> Path:
-    """``folder``, or what of its path there is already."""
+def _existing(folder: Path) -> Path:
+    """The deepest folder of the path of ``folder`` that exists."""
     return next(place for place in (folder, *folder.absolute().parents) if place.exists())
 
 

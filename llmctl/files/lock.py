@@ -13,7 +13,7 @@ LOOK_S = 0.25
 
 @contextmanager
 def locked(path: Path, *, waiting: Callable[[], None]) -> Iterator[None]:
-    """Holds the lock at ``path``, called ``waiting`` every LOOK_S until it was free. Raises ResourceError."""
+    """Holds the lock at ``path``; calls ``waiting`` every LOOK_S until it is free. Raises ResourceError."""
     from filelock import FileLock, Timeout
 
     try:

@@ -1,4 +1,4 @@
-"""What was asked or measured once and need not be again: one JSON file per subject and key, under the cache folder."""
+"""A cache of answers and measurements: one JSON file per subject and key, under the cache folder."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ LIMIT_BYTES = 1 << 20
 def read(subject: str, key: Sequence[object]) -> Any | None:
     """What was written under exactly this key. None if nothing was, or if the file is broken."""
     file = _file(subject, key)
-    held = None if file is None else atomic.read_json(file, LIMIT_BYTES)
-    if not isinstance(held, dict) or held.get("key") != _written(key):
+    entry = None if file is None else atomic.read_json(file, LIMIT_BYTES)
+    if not isinstance(entry, dict) or entry.get("key") != _texts(key):
         return None
-    return held.get("value")
+    return entry.get("value")
 
 
 def write(subject: str, key: Sequence[object], value: Any) -> None:
-    """Keeps ``value`` (plain JSON); readers see the old file or the new one. A cache that can't be written is none."""
+    """Writes ``value`` (plain JSON); readers see the old file or the new one. Write errors are ignored."""
     file = _file(subject, key)
     if file is not None:
-        atomic.write_json(file, {"key": _written(key), "value": value})
+        atomic.write_json(file, {"key": _texts(key), "value": value})
 
 
-def _written(key: Sequence[object]) -> list[str]:
+def _texts(key: Sequence[object]) -> list[str]:
     return [str(part) for part in key]
 
 
 def _file(subject: str, key: Sequence[object]) -> Path | None:
     """None where a user has no folders of their own: `--version` has an answer all the same."""
-    digest = hashlib.sha256("\0".join(_written(key)).encode("utf-8", "replace")).hexdigest()[:16]
+    digest = hashlib.sha256("\0".join(_texts(key)).encode("utf-8", "replace")).hexdigest()[:16]
     try:
         return paths.cache_dir() / f"{subject}-{digest}.json"
     except ConfigError:

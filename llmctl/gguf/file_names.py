@@ -149,9 +149,9 @@ def _is_of_a_part(name: str, match: re.Match[str]) -> bool:
     return bool(OF_A_PART.match(name, match.end()) or BEFORE_REST.search(name[: match.start()]))
 
 
-def _spelt(found: str) -> str:
+def _spelt(spelling: str) -> str:
     """As llama.cpp spells it: ``Q4_K_M`` for ``Q4KM``, ``F16`` for ``FP16``."""
-    text = found.upper().replace("UD_", "UD-").replace("FP16", "F16").replace("FP32", "F32")
+    text = spelling.upper().replace("UD_", "UD-").replace("FP16", "F16").replace("FP32", "F32")
     prefix, name = ("UD-", text.removeprefix("UD-")) if text.startswith("UD-") else ("", text)
     if re.fullmatch(SHORT, name):
         name = re.sub(r"(?<=[0-9])-?(?=[A-Z01])|(?<=K)-?(?=[SML])", "_", name)

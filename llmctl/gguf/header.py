@@ -19,7 +19,7 @@ from struct import Struct
 from llmctl.errors import AccessError, IntegrityError, NotFoundError, ResourceError, UnsupportedFileError
 from llmctl.gguf.cursor import CUT_OFF_HINT, Cursor, Stream
 from llmctl.gguf.formats import EXAMINED_BYTES, MAGIC, not_gguf
-from llmctl.gguf.quant import QUANTS, WITHDRAWN, Quant
+from llmctl.gguf.quant import WEIGHT_TYPES, WITHDRAWN, WeightType
 from llmctl.types.header import Header, Scalar, Tensor
 
 VERSIONS = (2, 3)  # little-endian; 3 differs from 2 only in allowing big-endian files, which are refused here
@@ -237,15 +237,15 @@ def _tensors(cursor: Cursor, n_tensors: int, alignment: int) -> tuple[Tensor, ..
     return tuple(tensors.values())
 
 
-def _quant(type_id: int, what: str) -> Quant:
-    if type_id in QUANTS:
-        return QUANTS[type_id]
+def _quant(type_id: int, what: str) -> WeightType:
+    if type_id in WEIGHT_TYPES:
+        return WEIGHT_TYPES[type_id]
     if type_id >= MAX_TYPES:
-        raise _unsound(f"{what} has weight type {type_id}, which is none of ggml's {len(QUANTS)}")
+        raise _unsound(f"{what} has weight type {type_id}, which is none of ggml's {len(WEIGHT_TYPES)}")
     withdrawn = f" ({WITHDRAWN[type_id]}, withdrawn)" if type_id in WITHDRAWN else ""
     raise UnsupportedFileError(
         f"can't be read by llama.cpp: {what} has weight type {type_id}{withdrawn}, "
-        f"which is none of ggml's {len(QUANTS)}",
+        f"which is none of ggml's {len(WEIGHT_TYPES)}",
         hint="choose another quantization of this model",
     )
 

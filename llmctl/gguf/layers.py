@@ -8,8 +8,9 @@ llama.cpp at 0c1e570, 2026-10. An architecture in no table caches every token in
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from llmctl.errors import IntegrityError
 from llmctl.types.header import Header
@@ -54,7 +55,7 @@ class Figures:
 
     def array(self, key: str) -> tuple[int, ...] | None:
         value = self._metadata.get(f"{self.architecture}.{key}")
-        return tuple(self._figure(key, one) for one in value) if isinstance(value, tuple) else None
+        return tuple(self._figure(key, element) for element in value) if isinstance(value, tuple) else None
 
     def _figure(self, key: str, value: object) -> int:
         if isinstance(value, int) and 0 <= value <= MAX_FIGURE:
@@ -87,8 +88,7 @@ KV_LAYERS: Mapping[str, int] = {"gemma3n": 20}
 """How many layers, from the first, have keys and values of their own; the rest look at theirs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Windows:
+class Windows(Struct, frozen=True):
     """Every ``period``-th layer attends to all tokens (the first of each period with ``full_first``), the others to a
     window; with period 1 all attend to everything, with 0 none does, unless the header has its own pattern.
 
@@ -167,7 +167,7 @@ class Layers(StrEnum):
     PERIODIC = "periodic"
 
 
-class State(StrEnum):
+class StateKind(StrEnum):
     """What a recurrent layer keeps: ``state_elements`` has a formula for each."""
 
     SELECTIVE = "selective"  # Mamba, and the gated delta net, which llama.cpp describes by the same figures
@@ -177,27 +177,26 @@ class State(StrEnum):
     LIGHTNING = "lightning"  # MiniMax-01
 
 
-@dataclass(frozen=True, slots=True)
-class Recurrence:
+class Recurrence(Struct, frozen=True):
     layers: Layers
-    state: State = State.SELECTIVE
+    state: StateKind = StateKind.SELECTIVE
     period: int = 0
 
 
 RECURRENCES: Mapping[str, Recurrence] = {
-    "arwkv7": Recurrence(Layers.ALL, State.WKV),
-    "bailingmoe3": Recurrence(Layers.HEADLESS, State.DELTA),
+    "arwkv7": Recurrence(Layers.ALL, StateKind.WKV),
+    "bailingmoe3": Recurrence(Layers.HEADLESS, StateKind.DELTA),
     "falcon-h1": Recurrence(Layers.BESIDE),
-    "glm5-next": Recurrence(Layers.HEADLESS, State.DELTA),
+    "glm5-next": Recurrence(Layers.HEADLESS, StateKind.DELTA),
     "granitehybrid": Recurrence(Layers.HEADLESS),
     "jamba": Recurrence(Layers.HEADLESS),
-    "kimi-k3": Recurrence(Layers.HEADLESS, State.DELTA),
-    "kimi-linear": Recurrence(Layers.HEADLESS, State.DELTA),
-    "lfm2": Recurrence(Layers.HEADLESS, State.CONVOLUTION),
-    "lfm2moe": Recurrence(Layers.HEADLESS, State.CONVOLUTION),
+    "kimi-k3": Recurrence(Layers.HEADLESS, StateKind.DELTA),
+    "kimi-linear": Recurrence(Layers.HEADLESS, StateKind.DELTA),
+    "lfm2": Recurrence(Layers.HEADLESS, StateKind.CONVOLUTION),
+    "lfm2moe": Recurrence(Layers.HEADLESS, StateKind.CONVOLUTION),
     "mamba": Recurrence(Layers.ALL),
     "mamba2": Recurrence(Layers.ALL),
-    "minimax-01": Recurrence(Layers.PERIODIC, State.LIGHTNING, period=8),
+    "minimax-01": Recurrence(Layers.PERIODIC, StateKind.LIGHTNING, period=8),
     "nemotron_h": Recurrence(Layers.HEADLESS),
     "nemotron_h_moe": Recurrence(Layers.HEADLESS),
     "plamo2": Recurrence(Layers.HEADLESS),
@@ -205,9 +204,9 @@ RECURRENCES: Mapping[str, Recurrence] = {
     "qwen35moe": Recurrence(Layers.PERIODIC, period=4),
     "qwen3next": Recurrence(Layers.PERIODIC, period=4),
     "qwen4exp": Recurrence(Layers.PERIODIC, period=4),
-    "rwkv6": Recurrence(Layers.ALL, State.WKV),
-    "rwkv6qwen2": Recurrence(Layers.ALL, State.WKV),
-    "rwkv7": Recurrence(Layers.ALL, State.WKV),
+    "rwkv6": Recurrence(Layers.ALL, StateKind.WKV),
+    "rwkv6qwen2": Recurrence(Layers.ALL, StateKind.WKV),
+    "rwkv7": Recurrence(Layers.ALL, StateKind.WKV),
 }
 
 FEED_FORWARD_LAYERS = frozenset({"nemotron_h", "nemotron_h_moe"})
@@ -241,16 +240,16 @@ def state_elements(figures: Figures, n_embd: int, n_head: int) -> int:
         return 0
     lookback = max(figures.number("ssm.conv_kernel", 0) - 1, 0)
     match rule.state:
-        case State.WKV:
+        case StateKind.WKV:
             return n_embd * (figures.number("token_shift_count", 2) + figures.number("wkv.head_size", 0))
-        case State.CONVOLUTION:
+        case StateKind.CONVOLUTION:
             return n_embd * max(figures.number("shortconv.l_cache", 0) - 1, 0)
-        case State.DELTA:
+        case StateKind.DELTA:
             head = figures.number("kda.head_dim", 0)
             return n_head * head * (3 * lookback + head)
-        case State.LIGHTNING:
+        case StateKind.LIGHTNING:
             return n_head * figures.number("attention.key_length", n_embd // max(n_head, 1)) ** 2
-        case State.SELECTIVE:
+        case StateKind.SELECTIVE:
             inner, size = figures.number("ssm.inner_size", 0), figures.number("ssm.state_size", 0)
             return lookback * (inner + 2 * figures.number("ssm.group_count", 0) * size) + size * inner
 

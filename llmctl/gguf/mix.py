@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from math import prod
 
-from llmctl.gguf.quant import QUANT_BY_NAME
+from msgspec.structs import replace
+
+from llmctl.gguf.quant import WEIGHT_TYPE_BY_NAME
 from llmctl.gguf.shape import BLOCK, EXPERTS, OUTPUT_HEAD, TOKEN_TABLE, weights
 from llmctl.types.header import Header, Tensor
 from llmctl.types.model import Weights
@@ -86,7 +87,7 @@ def weights_by_size(header: Header, label: str, data_bytes: int) -> Weights | No
     settled = _is_kept
     if label.startswith(DYNAMIC) and base not in PLAIN and any(map(_is_expert, header.tensors)):
         settled, finer = _is_not_expert, base
-        stored = [one if _is_expert(one) or _is_kept(one) else _as(one, "Q8_0") for one in stored]
+        stored = [tensor if _is_expert(tensor) or _is_kept(tensor) else _as(tensor, "Q8_0") for tensor in stored]
     left_bytes = data_bytes - sum(tensor.nbytes for tensor in stored)
     for index in _sensitive(header.tensors):
         tensor = header.tensors[index]
@@ -99,16 +100,16 @@ def weights_by_size(header: Header, label: str, data_bytes: int) -> Weights | No
     ratio = 1 + left_bytes / changeable if changeable else 0.0
     if not PLAUSIBLE[0] <= ratio <= PLAUSIBLE[1]:
         return None
-    spread = (one if settled(one) else replace(one, nbytes=round(one.nbytes * ratio)) for one in stored)
+    spread = (tensor if settled(tensor) else replace(tensor, nbytes=round(tensor.nbytes * ratio)) for tensor in stored)
     return replace(weights(replace(header, tensors=tuple(spread))), exact=False)
 
 
 def base_type(label: str) -> str | None:
     """The type that most of a file of that label is stored in: ``Q4_K`` of ``UD-Q4_K_XL``. None for an unknown one."""
     name = label.removeprefix(DYNAMIC).upper()
-    for one in (name, re.sub(r"_(X{0,2}[SML]|NL)$", "", name)):
-        if (known := LABELS.get(one, one)) in QUANT_BY_NAME:
-            return known
+    for spelling in (name, re.sub(r"_(X{0,2}[SML]|NL)$", "", name)):
+        if (weight_type := LABELS.get(spelling, spelling)) in WEIGHT_TYPE_BY_NAME:
+            return weight_type
     return None
 
 
@@ -141,11 +142,11 @@ def _is_kept(tensor: Tensor) -> bool:
 
 
 def _as(tensor: Tensor, name: str) -> Tensor:
-    for one in (name, FALLBACKS.get(name, "F16"), "F16"):
-        quant = QUANT_BY_NAME[one]
+    for type_name in (name, FALLBACKS.get(name, "F16"), "F16"):
+        quant = WEIGHT_TYPE_BY_NAME[type_name]
         if tensor.shape[0] % quant.block_length == 0:
             break
-    return replace(tensor, type=one, nbytes=prod(tensor.shape) // quant.block_length * quant.block_bytes)
+    return replace(tensor, type=type_name, nbytes=prod(tensor.shape) // quant.block_length * quant.block_bytes)
 
 
 def _sensitive(tensors: tuple[Tensor, ...]) -> Iterable[int]:

@@ -10,7 +10,7 @@ Pixtral's encoders, to 1 %. The image is the largest that the header names; Qwen
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from llmctl.errors import IntegrityError
 from llmctl.gguf.layers import Figures
@@ -23,8 +23,7 @@ QWEN = ("qwen2vl_merger", "qwen2.5vl_merger", "qwen2.5o", "qwen3vl_merger")
 QWEN_PATCHES = (2 * 46) ** 2
 
 
-@dataclass(frozen=True, slots=True)
-class Projector:
+class Projector(Struct, frozen=True):
     weights_bytes: int
     compute_bytes: int
 

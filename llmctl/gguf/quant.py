@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmctl.types.header import Header
 
 
-@dataclass(frozen=True, slots=True)
-class Quant:
+class WeightType(Struct, frozen=True):
     """``block_length`` weights are stored together in ``block_bytes``; a row is a whole number of blocks."""
 
     name: str
@@ -26,46 +26,47 @@ class Quant:
         return 8 * self.block_bytes / self.block_length
 
 
-QUANTS: Mapping[int, Quant] = {
-    0: Quant("F32", 1, 4),
-    1: Quant("F16", 1, 2),
-    2: Quant("Q4_0", 32, 18),
-    3: Quant("Q4_1", 32, 20),
-    6: Quant("Q5_0", 32, 22),
-    7: Quant("Q5_1", 32, 24),
-    8: Quant("Q8_0", 32, 34),
-    9: Quant("Q8_1", 32, 36),
-    10: Quant("Q2_K", 256, 84),
-    11: Quant("Q3_K", 256, 110),
-    12: Quant("Q4_K", 256, 144),
-    13: Quant("Q5_K", 256, 176),
-    14: Quant("Q6_K", 256, 210),
-    15: Quant("Q8_K", 256, 292),
-    16: Quant("IQ2_XXS", 256, 66),
-    17: Quant("IQ2_XS", 256, 74),
-    18: Quant("IQ3_XXS", 256, 98),
-    19: Quant("IQ1_S", 256, 50),
-    20: Quant("IQ4_NL", 32, 18),
-    21: Quant("IQ3_S", 256, 110),
-    22: Quant("IQ2_S", 256, 82),
-    23: Quant("IQ4_XS", 256, 136),
-    24: Quant("I8", 1, 1),
-    25: Quant("I16", 1, 2),
-    26: Quant("I32", 1, 4),
-    27: Quant("I64", 1, 8),
-    28: Quant("F64", 1, 8),
-    29: Quant("IQ1_M", 256, 56),
-    30: Quant("BF16", 1, 2),
-    34: Quant("TQ1_0", 256, 54),
-    35: Quant("TQ2_0", 256, 66),
-    39: Quant("MXFP4", 32, 17),
-    40: Quant("NVFP4", 64, 36),
-    41: Quant("Q1_0", 128, 18),
-    42: Quant("Q2_0", 64, 18),
+WEIGHT_TYPES: Mapping[int, WeightType] = {
+    0: WeightType("F32", 1, 4),
+    1: WeightType("F16", 1, 2),
+    2: WeightType("Q4_0", 32, 18),
+    3: WeightType("Q4_1", 32, 20),
+    6: WeightType("Q5_0", 32, 22),
+    7: WeightType("Q5_1", 32, 24),
+    8: WeightType("Q8_0", 32, 34),
+    9: WeightType("Q8_1", 32, 36),
+    10: WeightType("Q2_K", 256, 84),
+    11: WeightType("Q3_K", 256, 110),
+    12: WeightType("Q4_K", 256, 144),
+    13: WeightType("Q5_K", 256, 176),
+    14: WeightType("Q6_K", 256, 210),
+    15: WeightType("Q8_K", 256, 292),
+    16: WeightType("IQ2_XXS", 256, 66),
+    17: WeightType("IQ2_XS", 256, 74),
+    18: WeightType("IQ3_XXS", 256, 98),
+    19: WeightType("IQ1_S", 256, 50),
+    20: WeightType("IQ4_NL", 32, 18),
+    21: WeightType("IQ3_S", 256, 110),
+    22: WeightType("IQ2_S", 256, 82),
+    23: WeightType("IQ4_XS", 256, 136),
+    24: WeightType("I8", 1, 1),
+    25: WeightType("I16", 1, 2),
+    26: WeightType("I32", 1, 4),
+    27: WeightType("I64", 1, 8),
+    28: WeightType("F64", 1, 8),
+    29: WeightType("IQ1_M", 256, 56),
+    30: WeightType("BF16", 1, 2),
+    34: WeightType("TQ1_0", 256, 54),
+    35: WeightType("TQ2_0", 256, 66),
+    39: WeightType("MXFP4", 32, 17),
+    40: WeightType("NVFP4", 64, 36),
+    41: WeightType("Q1_0", 128, 18),
+    42: WeightType("Q2_0", 64, 18),
 }
 """ggml's type number -> what it is. Numbers that are missing here were withdrawn by ggml, or are unknown to it."""
 
-QUANT_BY_NAME: Mapping[str, Quant] = {quant.name: quant for quant in QUANTS.values()}
+WEIGHT_TYPE_BY_NAME: Mapping[str, WeightType] = {kind.name: kind for kind in WEIGHT_TYPES.values()}
+TYPE_NUMBERS: Mapping[str, int] = {kind.name: number for number, kind in WEIGHT_TYPES.items()}
 
 WITHDRAWN: Mapping[int, str] = {
     4: "Q4_2",

@@ -143,10 +143,12 @@ def weights(header: Header) -> Weights:
         expert_type_bytes=_matrix_bytes(experts),
         tied_bytes=sum(tensor.nbytes for tensor in used if tied and not shared and tensor.name == TOKEN_TABLE),
         layer_bytes=_by_layer(loaded, header, figures),
-        layer_expert_bytes=_by_layer([one for one in loaded if EXPERTS.search(one.name)], header, figures),
+        layer_expert_bytes=_by_layer([tensor for tensor in loaded if EXPERTS.search(tensor.name)], header, figures),
         draft_layer_bytes=sum(tensor.nbytes for tensor in drafting),
         unpackable_bytes=_matrix_bytes(tensor for tensor in streamed if not _repackable(tensor, header.architecture)),
-        matrix_bytes=max((one.nbytes for one in used if _block(one) >= 0 and one not in experts), default=0),
+        matrix_bytes=max(
+            (tensor.nbytes for tensor in used if _block(tensor) >= 0 and tensor not in experts), default=0
+        ),
         expert_matrix_bytes=max((tensor.nbytes for tensor in experts), default=0),
     )
 

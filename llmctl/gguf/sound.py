@@ -13,7 +13,7 @@ from math import inf
 
 from llmctl.errors import IntegrityError
 from llmctl.gguf.kind import WITHOUT_TOKENIZER
-from llmctl.gguf.layers import RECURRENCES, Figures, State
+from llmctl.gguf.layers import RECURRENCES, Figures, StateKind
 from llmctl.gguf.shape import BLOCK, TOKEN_TABLE
 from llmctl.types.header import Header
 
@@ -26,7 +26,7 @@ TURNS_WHOLE_HEADS = frozenset({"deci", "falcon", "llama", "llama-embed"})
 
 MAY_HAVE_EMPTY_LAYERS = frozenset({"deci"})
 MAY_LACK_EXPERTS_USED = frozenset({"hunyuan-dense", "hunyuan_vl"})  # one expert counts as none there
-WITHOUT_EPSILON = frozenset(name for name, rule in RECURRENCES.items() if rule.state is State.WKV)
+WITHOUT_EPSILON = frozenset(name for name, rule in RECURRENCES.items() if rule.state is StateKind.WKV)
 
 
 def require_sound(header: Header) -> None:
@@ -102,11 +102,11 @@ def _table(header: Header, figures: Figures) -> str | None:
 
 def _layers(header: Header, figures: Figures) -> str | None:
     """No layer may be missing as a whole. Those for drafting may: llama.cpp does without."""
-    held = {int(match[1]) for tensor in header.tensors if (match := BLOCK.match(tensor.name))}
+    present = {int(match[1]) for tensor in header.tensors if (match := BLOCK.match(tensor.name))}
     n_draft = figures.number("nextn_predict_layers", 0)
     n_layer = figures.number("block_count", 0) - n_draft
-    missing = [layer for layer in range(n_layer) if layer not in held]
-    if not held or not missing or header.architecture in MAY_HAVE_EMPTY_LAYERS:
+    missing = [layer for layer in range(n_layer) if layer not in present]
+    if not present or not missing or header.architecture in MAY_HAVE_EMPTY_LAYERS:
         return None
     if len(missing) == n_layer and n_draft:
         return f"it holds only layers for drafting, none of the other {n_layer}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmctl.gguf.layers import INDEXED, RECURRENCES, Figures, Layers, State
+from llmctl.gguf.layers import INDEXED, RECURRENCES, Figures, Layers, StateKind
 from llmctl.types.model import Working
 
 DELTA_ROWS = 33  # in quarters of the width of all heads
@@ -40,10 +40,10 @@ def _mixer(figures: Figures, n_embd: int, n_head: int) -> tuple[int, int]:
     gate), and the state that the scan hands out (build_mamba2_layer in src/models/mamba-base.cpp). Delta attention: a
     little more than eight rows of all its heads (asked of llama.cpp for kimi-k3 with 64 and 96 heads)."""
     rule = RECURRENCES.get(figures.architecture)
-    if rule is not None and rule.state is State.DELTA:
+    if rule is not None and rule.state is StateKind.DELTA:
         return n_embd + DELTA_ROWS * n_head * figures.number("kda.head_dim", 0) // 4, 0
     groups = figures.number("ssm.group_count", 0)
-    if rule is None or rule.state is not State.SELECTIVE or rule.layers is Layers.PERIODIC or not groups:
+    if rule is None or rule.state is not StateKind.SELECTIVE or rule.layers is Layers.PERIODIC or not groups:
         return 0, 0
     inner, size = figures.number("ssm.inner_size", 0), figures.number("ssm.state_size", 0)
     mixed = inner + 2 * groups * size

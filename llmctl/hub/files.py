@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, urlsplit
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llmctl import net
 from llmctl.errors import (
@@ -24,9 +26,9 @@ from llmctl.hub.token import Token, advice, token
 from llmctl.settings import Settings
 from llmctl.store import hub_cache
 from llmctl.store.layout import COMMIT, SHA256, Repository
-from llmctl.transfer.download import Wanted, download
+from llmctl.transfer.download import RemoteFile, download
 from llmctl.transfer.partial_file import noted_bytes
-from llmctl.transfer.retry import Busy, Patience, Refusal, busy
+from llmctl.transfer.retry import BusyError, RefusedError, RetryBudget, busy
 from llmctl.types.listener import Progress
 from llmctl.types.model import Source
 
@@ -50,8 +52,7 @@ class PrivateError(AccessError):
     """The hub shows the repository to nobody without a token; it says the same of one that it doesn't have."""
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(Struct, frozen=True):
     """What the hub says of one file: the commit that the revision stands for, and what identifies the bytes."""
 
     commit: str
@@ -84,7 +85,7 @@ def fetch(
         pointer = repository.pointer(facts.commit, source.file)
         if hub_cache.find(root, pinned) != pointer:
             if not (blob.is_file() and facts.bytes in (None, blob.stat().st_size)):
-                wanted = Wanted(
+                remote = RemoteFile(
                     name=source.file,
                     url=_address(hub_url, source, facts.commit),
                     sha256=facts.sha256,
@@ -92,7 +93,7 @@ def fetch(
                     secret=own.headers if own else {},
                 )
                 download(
-                    wanted,
+                    remote,
                     blob,
                     refused=partial(refused, hub_url, source, own),
                     progress=progress,
@@ -113,16 +114,16 @@ def missing_bytes(root: Path, source: Source) -> int:
     return 0 if blob.is_file() else max(0, source.bytes - noted_bytes(blob))
 
 
-def asked(ask: Callable[[], Answer]) -> Answer:
-    """What ``ask`` returns, which asks the hub; again, as long as it is only busy. An unreachable hub is told at once.
+def retried(ask: Callable[[], Answer]) -> Answer:
+    """Calls ``ask``, which asks the hub, and again while the hub is busy; an unreachable hub is an error at once.
 
     Raises what ``ask`` raises, NetworkError with what to do about it.
     """
-    patience = Patience()
+    patience = RetryBudget()
     while True:
         try:
             return ask()
-        except Busy as error:
+        except BusyError as error:
             error.hint = error.hint or LATER_HINT
             patience.wait(error)
         except NetworkError as error:
@@ -135,7 +136,7 @@ def unreachable(settings: Settings) -> NetworkError | None:
     if settings.offline:
         return OfflineError("llmctl is set to stay offline", hint="unset LLMCTL_OFFLINE and HF_HUB_OFFLINE")
     hub_url = _hub_url(settings)
-    found: list[LlmctlError | None] = []
+    outcome: list[LlmctlError | None] = []
 
     def ask() -> None:
         try:
@@ -144,23 +145,23 @@ def unreachable(settings: Settings) -> NetworkError | None:
                     raise NetworkError(
                         f"the model hub {net.host_of(hub_url)} answers {response.status_code}", hint=UNREACHED_HINT
                     )
-                if _filtered(response):
-                    raise _no_way(hub_url, "asking the model hub")
+                if _is_of_a_proxy(response):
+                    raise _blocked(hub_url, "asking the model hub")
                 break
-            found.append(None)
+            outcome.append(None)
         except LlmctlError as error:
-            found.append(error)
+            outcome.append(error)
 
     asking = threading.Thread(target=ask, daemon=True)  # a name look-up knows no time-out of its own
     asking.start()
     asking.join(REACH_S)
-    if not found:
+    if not outcome:
         return NetworkError(
             f"the model hub {net.host_of(hub_url)} did not answer within {REACH_S:.0f} s", hint=UNREACHED_HINT
         )
-    if found[0] is not None and not isinstance(found[0], NetworkError):
-        raise found[0]
-    return found[0]
+    if outcome[0] is not None and not isinstance(outcome[0], NetworkError):
+        raise outcome[0]
+    return outcome[0]
 
 
 def address(settings: Settings, source: Source) -> str:
@@ -184,11 +185,11 @@ def _page(hub_url: str, source: Source) -> str:
 
 def _facts(hub_url: str, source: Source, own: Token | None) -> Facts:
     """Asks the hub, not the host it sends files from. Raises what ``fetch`` raises."""
-    headers = asked(lambda: _ask(hub_url, source, own))
+    headers = retried(lambda: _ask(hub_url, source, own))
     host = net.host_of(hub_url)
     commit = headers.get("x-repo-commit", "")
     if not COMMIT.fullmatch(commit):
-        raise Refusal(
+        raise RefusedError(
             f"{host} answers, but not as a model hub does (no X-Repo-Commit)",
             hint="check LLMCTL_HUB_URL and HF_ENDPOINT; a network's log-in page answers like this, too",
         )
@@ -226,18 +227,18 @@ def _ask(hub_url: str, source: Source, own: Token | None) -> Mapping[str, str]:
 
     A mirror that only redirects to the hub is followed there, without the token.
     """
-    found: dict[str, str] = {}
+    headers: dict[str, str] = {}
     url, doing = _address(hub_url, source, source.revision), f"asking for {source.file}"
     answers = net.hops("HEAD", url, doing=doing, headers={}, secret=own.headers if own else {})
     for response in answers:
         if response.status_code >= 400:
             raise refused(hub_url, source, own, response)
-        found |= {name.lower(): value for name, value in response.headers.items()}
+        headers |= {name.lower(): value for name, value in response.headers.items()}
         target = net.redirect_target(response, doing)
         leaves = target is not None and not net.same_origin(url, target)
-        if "x-repo-commit" in found and (leaves or "x-linked-etag" in found):
+        if "x-repo-commit" in headers and (leaves or "x-linked-etag" in headers):
             break
-    return found
+    return headers
 
 
 def refused(hub_url: str, source: Source, own: Token | None, response: requests.Response) -> LlmctlError:
@@ -248,13 +249,13 @@ def refused(hub_url: str, source: Source, own: Token | None, response: requests.
         return later
     if not net.same_origin(hub_url, response.url):  # an address that expired; the hub makes a new one
         return NetworkError(f"{doing}: {host}, which the hub sends files from, answers {status}")
-    if _filtered(response):
-        return _no_way(hub_url, doing)
+    if _is_of_a_proxy(response):
+        return _blocked(hub_url, doing)
     code = response.headers.get("X-Error-Code", "")
     if status == 403 or code == "GatedRepo":
         also = "" if own else f" and {advice()}"
         return AccessError(
-            f"{source.repo}: {host} gives it to those only who have accepted its licence ({status})",
+            f"{source.repo}: {host} gives it only to users who have accepted its licence ({status})",
             hint=f"open {_page(hub_url, source)}, accept{also}, then run the same command again",
         )
     if status == 401 and own is not None:
@@ -264,7 +265,7 @@ def refused(hub_url: str, source: Source, own: Token | None, response: requests.
         )
     if status == 401:
         return PrivateError(
-            f"{source.repo} is private, or is not on {host}: it can't be had without a token (401)",
+            f"{source.repo} is private, or is not on {host}: it can't be fetched without a token (401)",
             hint=f"make one at {_settings_page(hub_url)} and {advice()}",
         )
     if status == 404 and code == "RepoNotFound":
@@ -274,17 +275,17 @@ def refused(hub_url: str, source: Source, own: Token | None, response: requests.
         if code == "RevisionNotFound":
             missing = f"revision {source.revision}"
         return NotFoundError(f"{source.repo} on {host} has no {missing}", hint=f"see {_page(hub_url, source)}")
-    return Refusal(f"{doing}: {host} answers {status}")
+    return RefusedError(f"{doing}: {host} answers {status}")
 
 
-def _filtered(response: requests.Response) -> bool:
+def _is_of_a_proxy(response: requests.Response) -> bool:
     """Whether a 403 is not the hub's own, which always says why in a header, but that of a proxy that lets nobody
     through to it."""
     return response.status_code == 403 and not {"X-Error-Code", "X-Error-Message"} & response.headers.keys()
 
 
-def _no_way(hub_url: str, doing: str) -> NetworkError:
-    return Refusal(
+def _blocked(hub_url: str, doing: str) -> NetworkError:
+    return RefusedError(
         f"{doing}: {net.host_of(hub_url)} answers 403, but not as a model hub does: a proxy may be keeping it away",
         hint="check HTTPS_PROXY, or use a mirror that is allowed: export HF_ENDPOINT=https://…",
     )

@@ -1,4 +1,4 @@
-"""What was learnt of files that are elsewhere: headers and lists of files, under the cache folder, within a bound."""
+"""A cache of what the hub said: headers and lists of files, under the cache folder, of at most MOST_BYTES."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from llmctl.files import atomic
 MOST_BYTES = 256 << 20  # some forty headers with a large vocabulary
 
 
-def place(name: str) -> Path:
-    """Where ``name``, which has no folder in it, is kept if it is."""
+def path_of(name: str) -> Path:
+    """The file of an entry, whether or not it exists. ``name`` has no folder in it."""
     return paths.cache_dir() / "remote" / name
 
 
 def write(name: str, raw: bytes | bytearray) -> None:
-    """Keeps ``raw``, and lets go what nobody has used for longest if it is too much. Who can't write keeps nothing."""
-    file = place(name)
+    """Writes an entry, and evicts what was unused for longest beyond MOST_BYTES. Write errors are ignored."""
+    file = path_of(name)
     with suppress(OSError):
         atomic.write(file, raw)
-        _let_go(file)
+        _evict(file)
 
 
-def used(file: Path) -> None:
-    """Notes that ``file`` is of use; its time of change stays, by which others know it."""
+def mark_used(file: Path) -> None:
+    """Sets the access time of ``file`` to now; its modification time, by which others know it, stays."""
     with suppress(OSError):
         os.utime(file, ns=(time.time_ns(), file.stat().st_mtime_ns))
 
 
-def _let_go(newest: Path) -> None:
+def _evict(newest: Path) -> None:
     """Removes the files that were used last before all others, until the rest is within MOST_BYTES."""
-    found = []
+    files = []
     for file in newest.parent.iterdir():
         with suppress(OSError):  # another process has removed it
             about = file.stat()
-            found.append((about.st_atime_ns, about.st_size, file))
-    total_bytes = sum(size for _, size, _ in found)
-    for _, size, file in sorted(found):
+            files.append((about.st_atime_ns, about.st_size, file))
+    total_bytes = sum(size for _, size, _ in files)
+    for _, size, file in sorted(files):
         if total_bytes <= MOST_BYTES:
             return
         if file != newest:

@@ -24,7 +24,7 @@ from llmctl.errors import IntegrityError, LlmctlError, NetworkError, Unsupported
 from llmctl.gguf.header import read_file, read_header
 from llmctl.gguf.shards import joined
 from llmctl.hub import header_cache
-from llmctl.hub.ranged_reader import Beginning
+from llmctl.hub.ranged_reader import RangedReader
 from llmctl.settings import Settings
 from llmctl.shell import command
 from llmctl.types.header import Header
@@ -50,26 +50,26 @@ def read(parts: Sequence[Source], settings: Settings) -> Header:
     return joined(headers, [_label(part) for part in parts])
 
 
-def held(source: Source, settings: Settings) -> Path | None:
-    """The kept header of ``source``, as a file of its own; None if it was never read, or let go since."""
-    file = header_cache.place(_name(source, settings))
+def cached(source: Source, settings: Settings) -> Path | None:
+    """The cached header of ``source``, as a file of its own; None if there is none."""
+    file = header_cache.path_of(_name(source, settings))
     return file if file.is_file() else None
 
 
 def _header(source: Source, settings: Settings, sessions: net.Sessions, range_bytes: int) -> Header:
-    if (file := held(source, settings)) is not None:
+    if (file := cached(source, settings)) is not None:
         try:
             header = read_file(file, whole=False)
         except LlmctlError:
             pass  # damaged, or gone just now: fetched again
         else:
-            header_cache.used(file)
+            header_cache.mark_used(file)
             return header
     settings.require_network(f"the header of {_label(source)}")
-    beginning = Beginning(source, settings=settings, kept=sessions, range_bytes=range_bytes)
+    reader = RangedReader(source, settings=settings, sessions=sessions, range_bytes=range_bytes)
     try:
-        beginning.start()
-        header = read_header(beginning, size_bytes=beginning.total_bytes, limit_bytes=MAX_HEADER_BYTES)
+        reader.start()
+        header = read_header(reader, size_bytes=reader.total_bytes, limit_bytes=MAX_HEADER_BYTES)
     except (IntegrityError, UnsupportedFileError) as error:
         hint = command("llmctl", "plan", names=[source.repo or ""])
         raise type(error)(f"{_label(source)} {error.message}", hint=hint) from error
@@ -77,8 +77,8 @@ def _header(source: Source, settings: Settings, sessions: net.Sessions, range_by
         error.hint = error.hint or "run the same command again, or plan for what is here: llmctl plan"
         raise
     finally:
-        beginning.close()
-    raw = beginning.held
+        reader.close()
+    raw = reader.received
     del raw[header.data_offset :]
     raw.extend(bytes(header.data_offset - len(raw)))  # padding that nobody read
     header_cache.write(_name(source, settings), raw)

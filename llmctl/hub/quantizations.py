@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import PurePosixPath
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llmctl.errors import IntegrityError, NotFoundError
 from llmctl.gguf import file_names
@@ -20,8 +22,7 @@ SHOWN, MOST_SHOWN = 5, 30  # files, and quantizations, in a message
 PROJECTORS = ("F16", "BF16", "Q8_0", "F32")  # of the quantizations that there are of one
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(Struct, frozen=True):
     """One model in one quantization: all its parts in order, and a projector or None."""
 
     quant: str
@@ -38,20 +39,29 @@ class Offer:
         return None if None in sizes else sum(size or 0 for size in sizes)
 
 
+def as_one(parts: Sequence[Source]) -> Source:
+    """The first of the ``parts`` of a model, with the bytes of all; a sha256 only where it is that of everything."""
+    sizes = [part.bytes for part in parts]
+    total_bytes = None if None in sizes else sum(size or 0 for size in sizes)
+    return replace(parts[0], bytes=total_bytes, sha256=parts[0].sha256 if len(parts) == 1 else None)
+
+
 def offers(files: Iterable[Source]) -> list[Offer]:
     """Every model among ``files`` that is whole, the smallest first."""
-    known = {file.file: file for file in files}
+    by_name = {file.file: file for file in files}
     projectors = _best_by_folder(
-        file for name, file in known.items() if file_names.is_projector(name) and file_names.has_ending(name)
+        file for name, file in by_name.items() if file_names.is_projector(name) and file_names.has_ending(name)
     )
-    made = [Offer(_quant(parts[0].file), parts, _nearest(parts[0].file, projectors)) for parts in _whole(known)]
-    return sorted(made, key=lambda offer: (offer.bytes or 0, offer.parts[0].file))
+    whole_models = [
+        Offer(_quant(parts[0].file), parts, _nearest(parts[0].file, projectors)) for parts in _whole(by_name)
+    ]
+    return sorted(whole_models, key=lambda offer: (offer.bytes or 0, offer.parts[0].file))
 
 
-def _whole(known: Mapping[str, Source]) -> Iterator[tuple[Source, ...]]:
+def _whole(by_name: Mapping[str, Source]) -> Iterator[tuple[Source, ...]]:
     """The files of every model that has all its parts, in order. Linear: a listing may have thousands of them."""
     split: dict[Shard, dict[int, Source]] = {}
-    for name, file in known.items():
+    for name, file in by_name.items():
         if not file_names.is_model(name):
             continue
         try:
@@ -71,32 +81,32 @@ def _quant(file: str) -> str:
     return file_names.quant(file) or PurePosixPath(file).stem
 
 
-def choose(found: Sequence[Offer], wanted: str | None, where: str) -> Offer:
-    """The offer of the quant ``wanted`` in any case and spelling, or of the file or folder of that name; without, the
+def choose(models: Sequence[Offer], name: str | None, where: str) -> Offer:
+    """The offer of the quant ``name`` in any case and spelling, or of the file or folder of that name; without, the
     one most people take.
 
     Raises NotFoundError that names the quants that there are.
     """
-    if not found:
+    if not models:
         raise _no_model(where)
-    if wanted is None:
-        return min(found, key=lambda offer: (_is_draft(offer), _rank(offer.quant)))
-    fits = next((fits for names in ASKED_BY if (fits := _called(found, names, wanted))), [])
+    if name is None:
+        return min(models, key=lambda offer: (_is_draft(offer), _rank(offer.quant)))
+    fits = next((fits for names in ASKED_BY if (fits := _called(models, names, name))), [])
     if not fits:
-        raise _no_such(found, wanted, where)
+        raise _no_such(models, name, where)
     whole = [offer for offer in fits if not _is_draft(offer)] or fits
     if len(whole) == 1:
         return whole[0]
     files = [offer.parts[0].file for offer in whole]
     raise NotFoundError(
-        f"{where} has {len(files)} models in {wanted}: {', '.join(files[:SHOWN])}",
+        f"{where} has {len(files)} models in {name}: {', '.join(files[:SHOWN])}",
         hint=command("llmctl", "pull", names=[f"{where}:{files[0]}"]),
     )
 
 
-def _called(found: Sequence[Offer], names: Callable[[Offer], set[str]], wanted: str) -> list[Offer]:
-    asked = {wanted.lower(), (file_names.whole_quant(wanted) or wanted).lower()}
-    return [offer for offer in found if asked & {name.lower() for name in names(offer)}]
+def _called(models: Sequence[Offer], names: Callable[[Offer], set[str]], name: str) -> list[Offer]:
+    spellings = {name.lower(), (file_names.whole_quant(name) or name).lower()}
+    return [offer for offer in models if spellings & {name.lower() for name in names(offer)}]
 
 
 def _exact(offer: Offer) -> set[str]:
@@ -125,14 +135,14 @@ def _no_model(where: str) -> NotFoundError:
     return NotFoundError(message, hint=f"{quantized}   where quantized files of a model often are")
 
 
-def _no_such(found: Sequence[Offer], wanted: str, where: str) -> NotFoundError:
-    quants = list(dict.fromkeys(offer.quant for offer in found))
-    closest = (near(wanted, quants, most=1) or quants)[0]
-    there = ", ".join(quants[:MOST_SHOWN]) + (
+def _no_such(models: Sequence[Offer], name: str, where: str) -> NotFoundError:
+    quants = list(dict.fromkeys(offer.quant for offer in models))
+    closest = (near(name, quants, most=1) or quants)[0]
+    listed = ", ".join(quants[:MOST_SHOWN]) + (
         f" and {len(quants) - MOST_SHOWN} more" if len(quants) > MOST_SHOWN else ""
     )
     hint = command("llmctl", "pull", names=[f"{where}:{closest}"])
-    return NotFoundError(f"{where} has no {wanted}, but {there}", hint=hint)
+    return NotFoundError(f"{where} has no {name}, but {listed}", hint=hint)
 
 
 def _is_draft(offer: Offer) -> bool:

@@ -1,8 +1,7 @@
-"""The beginning of a file on a hub, as far as somebody reads it, and not one range further."""
+"""The beginning of a file on the hub, as far as it is read, requested range by range."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator
 from io import SEEK_CUR, SEEK_END
 from typing import TYPE_CHECKING
@@ -11,49 +10,46 @@ from llmctl import net
 from llmctl.errors import IntegrityError, NetworkError
 from llmctl.hub import files
 from llmctl.hub.token import token
-from llmctl.printable import printable
 from llmctl.settings import Settings
-from llmctl.transfer.connection import SLOW_WINDOW_S, SLOWEST_BYTES_PER_S
-from llmctl.transfer.retry import Patience, Refusal
+from llmctl.transfer.part import FileAddress, flowing, part_of
+from llmctl.transfer.retry import RefusedError, RetryBudget
 from llmctl.types.model import Source
 
 if TYPE_CHECKING:
     import requests
 
 
-class Beginning:
-    """Reads like a file, and asks for the next ``range_bytes`` only when somebody reads into them.
+class RangedReader:
+    """A file on the hub, open for reading: requests the next ``range_bytes`` only when they are read.
 
-    Whoever reads must not go on without a limit: all that has come is in memory, ``held``. The token goes to the hub
-    alone, not to the host that it sends files from. A server that knows no ranges is read from as far as needed, then
-    left. ``bytes`` of ``source`` is held against what the server says. Reading raises NetworkError, AccessError,
-    NotFoundError, and IntegrityError for another file than expected, in a message that lacks its subject, as
-    ``read_header`` does.
+    All bytes that were received stay in memory, ``received``, so callers must limit what they read. The token goes to
+    the hub alone, not to the host that it sends files from. From a server without ranges the body is read as far as
+    needed. Reading raises NetworkError, AccessError, NotFoundError, and IntegrityError for a file of another size than
+    ``source`` states, in a message that lacks its subject, as ``read_header`` does.
     """
 
-    def __init__(self, source: Source, *, settings: Settings, kept: net.Sessions, range_bytes: int) -> None:
-        self.held = bytearray()
+    def __init__(self, source: Source, *, settings: Settings, sessions: net.Sessions, range_bytes: int) -> None:
+        self.received = bytearray()
         self.total_bytes = source.bytes
         self._source = source
         self._hub_url = settings.hub_url.rstrip("/")
-        self._address = files.address(settings, source)
         self._own = token(self._hub_url)
-        self._kept = kept
+        self._location = FileAddress(files.address(settings, source), self._own.headers if self._own else {})
+        self._sessions = sessions
         self._range_bytes = range_bytes
         self._at = 0
-        self._straight: str | None = None  # where the hub has sent us, as long as that is good
         self._etag: str | None = None
         self._body: Generator[bytes, None, None] | None = None
-        self._patience = Patience()
+        self._patience = RetryBudget()
         self._refilled_at = 0
-        self._over = False
+        self._over = False  # there is nothing after the bytes that were received
 
     def tell(self) -> int:
         return self._at
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
         if whence == SEEK_END:
-            offset += len(self.held) if self.total_bytes is None else self.total_bytes
+            offset += len(self.received) if self.total_bytes is None else self.total_bytes
         elif whence == SEEK_CUR:
             offset += self._at
         self._at = max(0, offset)
@@ -61,41 +57,42 @@ class Beginning:
 
     def read(self, count: int, /) -> bytes:
         """At least one byte of the ``count``, or none at the file's end."""
-        while len(self.held) <= self._at and not self._over:
-            self._more()
-        piece = bytes(self.held[self._at : self._at + count])
+        while len(self.received) <= self._at and not self._over:
+            self._receive_more()
+        piece = bytes(self.received[self._at : self._at + count])
         self._at += len(piece)
         return piece
 
     def start(self) -> None:
-        """Asks for the first bytes: ``total_bytes`` is known then, if the server knows it."""
-        if not self.held and not self._over:
-            self._more()
+        """Requests the first bytes, so that ``total_bytes`` is known if the server states it."""
+        if not self.received and not self._over:
+            self._receive_more()
 
     def close(self) -> None:
-        """Nobody reads on: what is still on its way is left."""
+        """Ends reading; the rest of an open body is not received."""
         if self._body is not None:
             self._body.close()
         self._body, self._over = None, True
 
-    def _more(self) -> None:
-        """Adds what comes next to ``held``, at least one byte unless it is over."""
+    def _receive_more(self) -> None:
+        """Adds the next piece to ``received``, at least one byte before the end of the file."""
         while not self._over:
             try:
                 self._body = self._body or self._answer()
                 piece = next(self._body, None)
             except NetworkError as error:
                 self._body = None
-                if len(self.held) >= self._refilled_at + self._range_bytes:
-                    self._refilled_at = len(self.held)
+                self._location.forget_redirect()
+                if len(self.received) >= self._refilled_at + self._range_bytes:
+                    self._refilled_at = len(self.received)
                     self._patience.refill()
                 self._patience.wait(error)
                 continue
             if piece:
-                self.held += piece
+                self.received += piece
                 return
             self._body = None
-            if self.total_bytes is not None and len(self.held) >= self.total_bytes:
+            if self.total_bytes is not None and len(self.received) >= self.total_bytes:
                 self._over = True
 
     @property
@@ -103,71 +100,46 @@ class Beginning:
         return f"fetching the header of {self._source.file}"
 
     def _answer(self) -> Generator[bytes, None, None]:
-        """The body of one answer, as it comes in. Sets ``_over`` at the end of a body that says how far it goes only
-        by ending."""
-        first = len(self.held)
-        wanted = {"Range": f"bytes={first}-{first + self._range_bytes - 1}"}
-        url, secret = (
-            (self._straight, {}) if self._straight else (self._address, self._own.headers if self._own else {})
-        )
-        for response in net.hops("GET", url, doing=self._doing, headers=wanted, secret=secret, kept=self._kept):
-            if response.is_redirect:
-                continue
-            if response.status_code >= 400 and self._straight is not None and response.status_code != 416:
-                self._straight = None  # the address may have expired: the hub is asked for a new one
-                return
-            if response.status_code < 400 and response.url != self._address:
-                self._straight = response.url
+        """The body of one answer as it comes in. Sets ``_over`` at the end of a body that is the whole file."""
+        first = len(self.received)
+        headers = {"Range": f"bytes={first}-{first + self._range_bytes - 1}"}
+        for response in self._location.get(self._doing, headers, self._sessions):
             yield from self._received(response, first)
 
     def _received(self, response: requests.Response, first: int) -> Generator[bytes, None, None]:
         host, status = net.host_of(response.url), response.status_code
-        begin, end, total_bytes = net.content_range(response.headers.get("Content-Range", ""))
-        if status == 416 and (first or total_bytes == 0) and (total_bytes or first) <= first:
-            self._expect(total_bytes, host)
-            self._over = True  # there is no such part: what is here is all there is
-            return
+        if status == 416:
+            _, _, total_bytes = net.content_range(response.headers.get("Content-Range", ""))
+            if (first or total_bytes == 0) and (total_bytes or first) <= first:
+                self._expect(total_bytes, host)
+                self._over = True  # there is no such part: what is here is all there is
+                return
         if status >= 400:
             raise files.refused(self._hub_url, self._source, self._own, response)
-        if status not in (200, 206):
-            raise Refusal(f"{self._doing}: {host} answers {status}, which means nothing here")
-        encoding = printable(response.headers.get("Content-Encoding", "identity"), 40)
-        if encoding.lower() != "identity":
-            raise Refusal(
-                f"{self._doing}: {host} sends it {encoding}-encoded, so that sizes and ranges mean nothing",
-                hint="if a proxy is between, tell it to leave this host alone (NO_PROXY)",
-            )
+        part = part_of(response, self._doing)
         etag = response.headers.get("ETag")
         if None not in (etag, self._etag) and etag != self._etag:
-            raise Refusal(f"{self._doing}: {host} has another file there now", hint="run the same command again")
+            raise RefusedError(f"{self._doing}: the file at {host} has changed", hint="run the same command again")
         self._etag = etag or self._etag
-        if status == 206:
-            if begin != first or end <= first:
-                raise Refusal(f"{self._doing}: {host} sends bytes from {begin}, asked for those from {first}")
-            self._expect(total_bytes, host)
-            yield from self._pieces(response, 0, end - first)
-            return
-        self._expect(net.whole_number(response.headers.get("Content-Length")), host)
-        yield from self._pieces(response, first, None if self.total_bytes is None else self.total_bytes - first)
-        self._over = True
+        if part.end is not None:
+            part.check_first(first, response, self._doing, RefusedError)
+        self._expect(part.total_bytes, host)
+        end = self.total_bytes if part.end is None else part.end
+        yield from self._pieces(response, first - part.first, None if end is None else end - first)
+        self._over = part.end is None
 
-    def _pieces(self, response: requests.Response, unwanted: int, wanted: int | None) -> Generator[bytes, None, None]:
-        """``wanted`` bytes of the body after ``unwanted`` ones, or all if nobody knows how many there are."""
-        host, left = net.host_of(response.url), wanted
-        since_s, come_bytes = time.monotonic(), 0
-        for piece in net.pieces(response, self._doing):
-            come_bytes += len(piece)
-            spent_s = time.monotonic() - since_s
-            if spent_s >= SLOW_WINDOW_S:
-                if come_bytes < SLOWEST_BYTES_PER_S * spent_s:
-                    raise NetworkError(f"{self._doing}: {host} sent only {come_bytes:,} bytes in {spent_s:.0f} s")
-                since_s, come_bytes = time.monotonic(), 0
-            known, unwanted = piece[unwanted:], max(0, unwanted - len(piece))
-            if left is not None and len(known) > left:
+    def _pieces(
+        self, response: requests.Response, unwanted: int, wanted_bytes: int | None
+    ) -> Generator[bytes, None, None]:
+        """``wanted_bytes`` bytes of the body after ``unwanted`` ones, or all if nobody knows how many there are."""
+        host, left = net.host_of(response.url), wanted_bytes
+        for piece in flowing(response, self._doing):
+            new, unwanted = piece[unwanted:], max(0, unwanted - len(piece))
+            if left is not None and len(new) > left:
                 raise IntegrityError(f"is longer than {host} has announced")
-            left = None if left is None else left - len(known)
-            if known:
-                yield known
+            left = None if left is None else left - len(new)
+            if new:
+                yield new
         if left:
             raise NetworkError(f"{self._doing}: {host} stopped {left:,} bytes before the end that it has announced")
 

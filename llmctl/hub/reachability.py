@@ -1,10 +1,11 @@
-"""How well the model hub can be reached: asked and timed, because somebody wanted to know."""
+"""Whether the model hub can be reached, and how fast it sends."""
 
 from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmctl import net
 from llmctl.errors import CertificateError, LlmctlError, NetworkError
@@ -15,11 +16,10 @@ from llmctl.types.model import Source
 SAMPLE_BYTES = 16 << 20
 SAMPLE_S = 2.0
 NOT_THIS_FILE = (401, 403, 404)
-LEAST_SAMPLE_BYTES = 1 << 20  # less says more of the way there than of its width
+LEAST_SAMPLE_BYTES = 1 << 20  # of less, the time is mostly latency
 
 
-@dataclass(frozen=True, slots=True)
-class Reach:
+class Reach(Struct, frozen=True):
     """``wrong`` says why the hub can't be used, ``untrusted`` that it is for its certificate; ``file_host`` is where
     the hub sends files from. ``proxy`` is the host of the proxy that is used, without what else its address holds."""
 
@@ -58,9 +58,9 @@ def reach(settings: Settings, sample: Source | None) -> Reach:
 def _sampled(url: str) -> tuple[str, float | None]:
     """The host that files come from, and bytes per second once they flow. Raises NetworkError naming who failed."""
     doing = "fetching a sample"
-    wanted = {"Range": f"bytes=0-{SAMPLE_BYTES - 1}"}
+    headers = {"Range": f"bytes=0-{SAMPLE_BYTES - 1}"}
     host, rate = net.host_of(url), None
-    for response in net.hops("GET", url, doing=doing, headers=wanted, secret={}):
+    for response in net.hops("GET", url, doing=doing, headers=headers, secret={}):
         if response.is_redirect:
             continue
         host = net.host_of(response.url)

@@ -60,9 +60,9 @@ def is_loopback(url: str) -> bool:
         return False
 
 
-def same_origin(one: str, other: str) -> bool:
+def same_origin(first: str, second: str) -> bool:
     """Whether two addresses belong to the same server: scheme, host and port, the port spelt out or not."""
-    return origin(one) == origin(other)
+    return origin(first) == origin(second)
 
 
 def origin(url: str) -> tuple[str, str | None, int | None]:

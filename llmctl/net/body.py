@@ -37,7 +37,7 @@ class Reader:
         self._connection = getattr(response.raw, "connection", None)
 
     def read(self, most_bytes: int, within_s: float | None = None) -> bytes:
-        """What is there by now, at least a byte and at most ``most_bytes``; nothing at the end of the body.
+        """The bytes that have arrived, 1 to ``most_bytes``; none at the end of the body.
 
         Waits for ``within_s`` at most, or ``timing.idle_s``. Raises SilentError then, NetworkError when the body
         breaks off.
@@ -54,7 +54,7 @@ class Reader:
             with self._exchange.within(limit_s):
                 return bytes(self._response.raw.read1(most_bytes, decode_content=False))
         except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
-            if any(isinstance(one, TimeoutError) for one in causes(error)):
+            if any(isinstance(cause, TimeoutError) for cause in causes(error)):
                 raise SilentError(f"{self._doing}: {host} sent nothing for {limit_s:.0f} s") from error
             raise NetworkError(f"{self._doing}: {host} broke the connection ({reason(error)})") from error
 
@@ -73,32 +73,32 @@ class Reader:
 def pieces(
     response: requests.Response, doing: str, *, at_once_bytes: int = PIECE_BYTES, within_s: float | None = None
 ) -> Iterator[bytes]:
-    """The body as it has come in, undecoded, at most ``at_once_bytes`` at once.
+    """The body as it comes in, undecoded, in pieces of at most ``at_once_bytes``.
 
-    Nothing that is here waits for what isn't; but TLS brings 16 KiB at a time, and many of them make one piece. Raises
-    NetworkError when the body breaks off, when nothing of it comes for ``timing.idle_s``, or when it isn't whole
+    Yields as soon as data is available; joins TLS records of 16 KiB into pieces of up to TOGETHER_BYTES. Raises
+    NetworkError when the body breaks off, when nothing of it comes for ``timing.idle_s``, or when it isn't complete
     after ``within_s``, if given.
     """
     reader = Reader(response, doing)
     end_s = None if within_s is None else time.monotonic() + within_s
-    held: list[bytes] = []
-    held_bytes, ask_bytes, failed = 0, LEAST_PIECE_BYTES, None
+    collected: list[bytes] = []
+    collected_bytes, ask_bytes, failed = 0, LEAST_PIECE_BYTES, None
     try:
-        while piece := reader.read(min(ask_bytes, at_once_bytes - held_bytes), _left_s(end_s)):
+        while piece := reader.read(min(ask_bytes, at_once_bytes - collected_bytes), _left_s(end_s)):
             if len(piece) == ask_bytes:  # a large buffer for small pieces would cost more than it saves
                 ask_bytes = min(PIECE_BYTES, ask_bytes * 2)
             elif len(piece) < ask_bytes // 4:
                 ask_bytes = max(LEAST_PIECE_BYTES, ask_bytes // 2)
-            held.append(piece)
-            held_bytes += len(piece)
-            if held_bytes < min(TOGETHER_BYTES, at_once_bytes) and reader.more:
+            collected.append(piece)
+            collected_bytes += len(piece)
+            if collected_bytes < min(TOGETHER_BYTES, at_once_bytes) and reader.more:
                 continue
-            yield b"".join(held)
-            held, held_bytes = [], 0
+            yield b"".join(collected)
+            collected, collected_bytes = [], 0
     except NetworkError as error:
         failed = error
-    if held:
-        yield b"".join(held)
+    if collected:
+        yield b"".join(collected)
     if failed is not None:
         raise failed
 
@@ -154,8 +154,8 @@ def whole(response: requests.Response, doing: str, *, limit_bytes: int, within_s
 
 
 def beginning(response: requests.Response, *, limit_bytes: int, within_s: float) -> bytes:
-    """What comes of an error's page ``within_s``, decoded, at most ``limit_bytes``; its rest is not read. Raises
-    nothing: the status is what counts."""
+    """The first bytes of an error's page, decoded: at most ``limit_bytes``, and what arrives ``within_s``. Raises
+    nothing, since the status is what counts."""
     body = bytearray()
     with suppress(NetworkError):
         for piece in decoded(response, pieces(response, "reading the error", within_s=within_s), "reading the error"):

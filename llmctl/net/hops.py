@@ -30,23 +30,23 @@ def hops(
     doing: str,
     headers: Mapping[str, str],
     secret: Mapping[str, str],
-    kept: Sessions | None = None,
+    sessions: Sessions | None = None,
     timing: Timing | None = None,
 ) -> Iterator[requests.Response]:
-    """The answers on the way that redirects lead, the last of them unread and no redirect.
+    """The answers along the redirects from ``url``; the last one is no redirect, and its body is unread.
 
     Each answer is closed when the next is asked for, and its connection with it unless the answer was read to its end
-    and sessions are ``kept``. ``secret`` headers (a token) go to the origin of ``url`` only, and no more once that was
+    and ``sessions`` are given. ``secret`` headers (a token) go to the origin of ``url`` only, and no more once that was
     left. Raises NetworkError (CertificateError) that names the host that failed, also for redirects that turn in
     circles, leave HTTP, or lead from https to http.
     """
     for _ in range(MAX_REDIRECTS):
-        with nullcontext(kept.to(url)) if kept is not None else session(url, timing=timing) as made:
+        with nullcontext(sessions.to(url)) if sessions is not None else session(url, timing=timing) as open_session:
             with translated(url, doing):
-                response = made.ask(method, url, headers={**headers, **secret})
+                response = open_session.ask(method, url, headers={**headers, **secret})
             with response:
                 yield response
-                if kept is not None and response.is_redirect:
+                if sessions is not None and response.is_redirect:
                     _finish(response)
         target = redirect_target(response, doing)
         if target is None:

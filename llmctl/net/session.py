@@ -46,14 +46,14 @@ def session(
             hint="check the endpoint's ca_file, SSL_CERT_FILE, REQUESTS_CA_BUNDLE",
         )
     system = None if bundle or urlsplit(url).scheme != "https" else _system_trust()
-    made = Session(Exchange(timing or times.TIMING, on_sent), system)
-    made.headers["User-Agent"] = f"llmctl/{__version__}"
-    made.headers["Accept-Encoding"] = "identity"  # model files don't compress, and ranges must mean file bytes
-    made.trust_env = False  # no netrc; the two things we do want from the environment follow
-    made.proxies.update(_proxies(url))
+    new = Session(Exchange(timing or times.TIMING, on_sent), system)
+    new.headers["User-Agent"] = f"llmctl/{__version__}"
+    new.headers["Accept-Encoding"] = "identity"  # model files don't compress, and ranges must mean file bytes
+    new.trust_env = False  # no netrc; the two things we do want from the environment follow
+    new.proxies.update(_proxies(url))
     if bundle:
-        made.verify = bundle
-    return made
+        new.verify = bundle
+    return new
 
 
 def proxy_of(url: str) -> str | None:
@@ -101,13 +101,13 @@ class Sessions:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for made in self._made.values():
-            made.close()
+        for session in self._made.values():
+            session.close()
 
     def shut(self) -> None:
         """Called by another thread: whatever waits for one of the servers, for headers too, ends with an error."""
-        for made in list(self._made.values()):
-            made.exchange.deadline.end()
+        for session in list(self._made.values()):
+            session.exchange.deadline.end()
 
     def to(self, url: str) -> Session:
         """Raises ConfigError."""

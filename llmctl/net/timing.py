@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
+class Timing(Struct, frozen=True):
     """Seconds. ``connect_s``: to connect, for each of a host's addresses; the look-up of the name and all of them
     together get ATTEMPTS times that. ``idle_s``: between two bytes of a body that is received, and without a byte that
     the other side takes of one that is sent. ``answer_s``: until the headers of the answer are complete, from when the

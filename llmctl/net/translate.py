@@ -83,14 +83,14 @@ def _is_bad_address(error: BaseException) -> bool:
 
 def _timed_out(error: BaseException) -> bool:
     """Whether a time-out is somewhere below; urllib3 calls some of them a connection that was aborted."""
-    return any(isinstance(one, TimeoutError) for one in causes(error))
+    return any(isinstance(cause, TimeoutError) for cause in causes(error))
 
 
 def _never_connected(error: BaseException) -> bool:
     """Whether nothing was connected: the name isn't known, or nobody listens."""
     from urllib3.exceptions import NewConnectionError  # the one for names is its subclass
 
-    return any(isinstance(one, NewConnectionError) for one in causes(error))
+    return any(isinstance(cause, NewConnectionError) for cause in causes(error))
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
@@ -100,7 +100,9 @@ def causes(error: BaseException) -> Iterator[BaseException]:
     while isinstance(at, BaseException) and at not in seen:
         seen.append(at)
         yield at
-        inside = getattr(at, "reason", None) or next((one for one in at.args if isinstance(one, BaseException)), None)
+        inside = getattr(at, "reason", None) or next(
+            (argument for argument in at.args if isinstance(argument, BaseException)), None
+        )
         at = at.__cause__ or at.__context__ or inside
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from llmctl.planner.devices import devices
 from llmctl.planner.judge import Judge, Miss, Obstacle
@@ -17,7 +18,7 @@ GIB = 1 << 30
 STEPS_BYTES = tuple(size * GIB for size in (2, 4, 8, 16, 32, 64))  # of memory, as it is bought
 MOST_TRIED = 12  # candidates that are planned again for one step
 CLEARLY_BETTER = 2  # index points; less is no difference
-# The limits that a wish sets, what takes each off, and how that is told.
+# The limits that a wish sets, what takes each off, and that in words.
 LIMITS: tuple[tuple[Obstacle, dict[str, Any], str], ...] = (
     (Obstacle.ROOM, {"tight": True}, "with no room for other programs (--tight)"),
     (Obstacle.LANGUAGE, {"language": None}, "without --lang"),
@@ -29,30 +30,30 @@ LIMITS: tuple[tuple[Obstacle, dict[str, Any], str], ...] = (
 
 
 def changes(judge: Judge, choice: Fit, misses: Sequence[Miss], slow: Sequence[Fit]) -> tuple[Change, ...]:
-    """For each thing that stands in the way of something clearly better than ``choice``: what it would be.
+    """What would give something clearly better than ``choice``: a limit taken off, more memory, or no speed floor.
 
-    ``slow`` are the fits that miss a floor. Of what is short of memory, the smallest step of STEPS_BYTES that helps is
-    told. Where something was asked for by name there is nothing to change.
+    ``slow`` are the fits that miss a floor. Of memory it is the smallest step of STEPS_BYTES that helps. Nothing where
+    the candidates were asked for by name.
     """
     if judge.want.explicit:
         return ()
-    told = [*_by_limits(judge, choice, misses), *_by_memory(judge, choice, misses, slow)]
+    possible = [*_by_limits(judge, choice, misses), *_by_memory(judge, choice, misses, slow)]
     fastest = [fit for fit in slow if _better(fit, choice)]
     if fastest:
         best = max(fastest, key=lambda fit: (fit.quality or 0, fit.speed.decode_tok_s))
-        told.append(Change("without the speed floor", best))
-    return tuple(told)
+        possible.append(Change("without the speed floor", best))
+    return tuple(possible)
 
 
 def _by_limits(judge: Judge, choice: Fit, misses: Sequence[Miss]) -> Iterator[Change]:
     for obstacle, free, words in LIMITS:
-        there = [miss for miss in misses if miss.obstacle is obstacle]
-        if there and (best := _best(replace(judge, want=replace(judge.want, **free)), there, choice)):
+        broken_by = [miss for miss in misses if miss.obstacle is obstacle]
+        if broken_by and (best := _best(replace(judge, want=replace(judge.want, **free)), broken_by, choice)):
             yield Change(words, best)
 
 
 def _by_memory(judge: Judge, choice: Fit, misses: Sequence[Miss], slow: Sequence[Fit]) -> Iterator[Change]:
-    """More of the memory that models run in here: the largest card's, or the machine's own."""
+    """The smallest step of more memory that helps: on the largest card, or of the machine's own where it has none."""
     short = [miss for miss in misses if miss.obstacle in (Obstacle.MEMORY, Obstacle.ROOM)]
     spilled = {_id(fit.candidate) for fit in slow if len(fit.memory.by_device) > 1}
     short += [miss for miss in misses if miss.obstacle is Obstacle.SPEED and _id(miss.candidate) in spilled]
@@ -67,27 +68,27 @@ def _by_memory(judge: Judge, choice: Fit, misses: Sequence[Miss], slow: Sequence
 
 def _with_more(machine: Machine, size: int) -> tuple[Machine, str]:
     used = devices(machine)
-    cards = [one for one in used if one.kind is AcceleratorKind.DISCRETE]
+    cards = [device for device in used if device.kind is AcceleratorKind.DISCRETE]
     if not cards:
         memory = machine.memory
         more = replace(memory, total_bytes=memory.total_bytes + size, available_bytes=memory.available_bytes + size)
-        grown = {one.id: replace(one, memory_free_bytes=(one.memory_free_bytes or 0) + size) for one in used}
-        accelerators = tuple(grown.get(one.id, one) for one in machine.accelerators)
+        grown = {gpu.id: replace(gpu, memory_free_bytes=(gpu.memory_free_bytes or 0) + size) for gpu in used}
+        accelerators = tuple(grown.get(gpu.id, gpu) for gpu in machine.accelerators)
         return replace(machine, memory=more, accelerators=accelerators), "memory"
-    largest = max(cards, key=lambda one: one.memory_free_bytes or 0)
+    largest = max(cards, key=lambda card: card.memory_free_bytes or 0)
     grown_card = replace(largest, memory_free_bytes=(largest.memory_free_bytes or 0) + size)
-    accelerators = tuple(grown_card if one is largest else one for one in machine.accelerators)
+    accelerators = tuple(grown_card if gpu is largest else gpu for gpu in machine.accelerators)
     return replace(machine, accelerators=accelerators), f"on the {card_name(largest.id, machine)}"
 
 
-def _best(judge: Judge, there: Sequence[Miss], choice: Fit) -> Fit | None:
+def _best(judge: Judge, misses: Sequence[Miss], choice: Fit) -> Fit | None:
     """The best of the candidates that fits and is fast enough with ``judge``, if it is clearly better."""
     graded = []
-    for miss in there:
-        told = judge.grade(miss.candidate.model, miss.candidate.artifact, judge.thinks(miss.candidate))
-        if told is not None and told.index >= (choice.quality or 0) + CLEARLY_BETTER:
-            graded.append((-told.index, miss.candidate.artifact.bytes, miss.candidate.model.id, miss.candidate))
-    graded.sort(key=lambda one: one[:3])
+    for miss in misses:
+        grade = judge.grade(miss.candidate.model, miss.candidate.artifact, judge.thinks(miss.candidate))
+        if grade is not None and grade.index >= (choice.quality or 0) + CLEARLY_BETTER:
+            graded.append((-grade.index, miss.candidate.artifact.bytes, miss.candidate.model.id, miss.candidate))
+    graded.sort(key=lambda entry: entry[:3])
     for *_, candidate in graded[:MOST_TRIED]:
         fit = judge.fit(candidate)
         if isinstance(fit, Fit) and judge.too_slow(fit) is None:

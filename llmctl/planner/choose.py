@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from math import inf
+
+from msgspec.structs import replace
 
 from llmctl import units
 from llmctl.catalogue.knowledge import Knowledge
 from llmctl.errors import UsageError
 from llmctl.planner.changes import changes
 from llmctl.planner.judge import Allocations, Judge, Miss, Obstacle
-from llmctl.planner.learning import lessons
+from llmctl.planner.learning import corrections
 from llmctl.planner.limits import FAR
 from llmctl.planner.quality import loss
 from llmctl.types.grade import GradeBasis
@@ -59,7 +60,7 @@ def plan(
     task = knowledge.tasks.get(want.task)
     if task is None:
         raise UsageError(f"there is no task named {want.task!r}, only {', '.join(knowledge.tasks)}")
-    judge = Judge(machine, want, task, knowledge, allocations or {}, lessons(past))
+    judge = Judge(machine, want, task, knowledge, allocations or {}, corrections(past))
     fits: list[Fit] = []
     slow: list[tuple[Fit, Miss]] = []
     misses: list[Miss] = []
@@ -72,7 +73,7 @@ def plan(
         else:
             fits.append(fit)
     if want.explicit and slow and not fits:
-        chosen, late = max(slow, key=lambda pair: judge.pace(pair[0]))
+        chosen, late = max(slow, key=lambda pair: judge.task_tok_s(pair[0]))
         slow.remove((chosen, late))
         fits = [replace(chosen, warnings=(*chosen.warnings, str(late.rejected)))]
     misses += (late for _, late in slow)
@@ -87,7 +88,7 @@ def _plan(fits: Iterable[Fit], misses: Sequence[Miss], judge: Judge) -> Plan:
     frontier: list[Fit] = []
     beaten: list[Rejected] = []
     for fit in ranked:
-        if not frontier or judge.pace(fit) > judge.pace(frontier[-1]):
+        if not frontier or judge.task_tok_s(fit) > judge.task_tok_s(frontier[-1]):
             frontier.append(fit)
         else:
             beaten.append(_beaten(fit, frontier[-1], judge))
@@ -99,8 +100,8 @@ def _plan(fits: Iterable[Fit], misses: Sequence[Miss], judge: Judge) -> Plan:
 
     def hoped(miss: Miss) -> tuple[bool, bool, float]:
         """What would be better comes first, the nearest of it; what memory alone would not make fast enough last."""
-        told = judge.grade(miss.candidate.model, miss.candidate.artifact, judge.thinks(miss.candidate))
-        return _in_vain(miss, slow), told is None or told.index <= best, miss.gap
+        grade = judge.grade(miss.candidate.model, miss.candidate.artifact, judge.thinks(miss.candidate))
+        return _in_vain(miss, slow), grade is None or grade.index <= best, miss.gap
 
     near = [miss.rejected for miss in sorted(misses, key=hoped) if miss.gap < FAR]
     far = [miss.rejected for miss in misses if miss.gap >= FAR]
@@ -109,12 +110,12 @@ def _plan(fits: Iterable[Fit], misses: Sequence[Miss], judge: Judge) -> Plan:
 
 def _slow(misses: Iterable[Miss]) -> Mapping[str, int]:
     """By model, the bytes of the smallest file that fits and misses a floor."""
-    found: dict[str, int] = {}
+    smallest: dict[str, int] = {}
     for miss in misses:
         if miss.obstacle is Obstacle.SPEED:
             model, size = miss.candidate.model.id, miss.candidate.artifact.bytes
-            found[model] = min(size, found.get(model, size))
-    return found
+            smallest[model] = min(size, smallest.get(model, size))
+    return smallest
 
 
 def _in_vain(miss: Miss, slow: Mapping[str, int]) -> bool:
@@ -132,8 +133,8 @@ def _picks(frontier: Sequence[Fit], judge: Judge) -> Mapping[str, Fit]:
         if _quality(fit) >= _quality(best) - STILL_GOOD and _tested(fit) and _eases(fit, best, judge)
     ]
     if good:
-        most = judge.pace(good[-1])
-        fastest = next(at for at, fit in enumerate(good) if judge.pace(fit) >= AS_FAST * most)
+        most = judge.task_tok_s(good[-1])
+        fastest = next(at for at, fit in enumerate(good) if judge.task_tok_s(fit) >= AS_FAST * most)
         picks |= {BALANCED: good[0]} if fastest else {}
         picks[FASTEST] = good[fastest]
     return picks
@@ -145,18 +146,18 @@ def _tested(fit: Fit) -> bool:
 
 def _eases(fit: Fit, best: Fit, judge: Judge) -> bool:
     """Whether it is faster or smaller than the best one by enough to be worth a thought."""
-    faster = judge.pace(fit) >= BALANCED_GAIN * judge.pace(best)
+    faster = judge.task_tok_s(fit) >= BALANCED_GAIN * judge.task_tok_s(best)
     return faster or fit.candidate.artifact.bytes <= BALANCED_SIZE * best.candidate.artifact.bytes
 
 
 def _because(best: Fit, judge: Judge) -> str:
     """Why the best is the best."""
-    pace = _pace(best, judge)
+    speed = _speed_in_words(best, judge)
     if best.warnings:
-        return f"what was asked for, {pace}"
+        return f"what was asked for, {speed}"
     group = "its files" if judge.want.explicit else "all"
     quality = "" if best.quality is None else f", {best.quality:.0f},"
-    why = f"the highest quality{quality} of {group} that fit and are fast enough: {pace}"
+    why = f"the highest quality{quality} of {group} that fit and are fast enough: {speed}"
     if not judge.task.writes:
         return f"{why} ({judge.task.because})"
     floor = f"floor {units.tok_s(judge.floor_tok_s)}"
@@ -177,19 +178,19 @@ def _more_bits(frontier: Sequence[Fit]) -> str:
     return f"; more bits than {faster.candidate.artifact.quant} has, as memory and speed are to spare"
 
 
-def _pace(fit: Fit, judge: Judge) -> str:
-    return f"{'' if judge.task.writes else 'reads '}{units.tok_s(judge.pace(fit))} tok/s"
+def _speed_in_words(fit: Fit, judge: Judge) -> str:
+    return f"{'' if judge.task.writes else 'reads '}{units.tok_s(judge.task_tok_s(fit))} tok/s"
 
 
 def _explained(fit: Fit, best: Fit, why: str, judge: Judge) -> Fit:
     if fit is best:
         return replace(fit, reasons=(why, *fit.reasons))
-    ratio, better = judge.pace(fit) / judge.pace(best), best.candidate
+    ratio, better = judge.task_tok_s(fit) / judge.task_tok_s(best), best.candidate
     same = better.model.id == fit.candidate.model.id
     name = f"its {better.artifact.quant}" if same else better.model.name
     does = "writes" if judge.task.writes else "reads"
     faster = f"{ratio:.1f} times as fast as" if ratio >= NOTICED_GAIN else "about as fast as"
-    reason = f"{does} {faster} {name}: {units.tok_s(judge.pace(fit))} tok/s"
+    reason = f"{does} {faster} {name}: {units.tok_s(judge.task_tok_s(fit))} tok/s"
     if same and fit.quality == best.quality:
         reason += ", with no loss that anyone has measured"
     elif fit.quality is not None and best.quality is not None and f"{fit.quality:.0f}" != f"{best.quality:.0f}":
@@ -203,7 +204,7 @@ def _explained(fit: Fit, best: Fit, why: str, judge: Judge) -> Fit:
 def _beaten(fit: Fit, better: Fit, judge: Judge) -> Rejected:
     model, than, quant = fit.candidate.model, better.candidate, better.candidate.artifact.quant
     does = "writes" if judge.task.writes else "reads"
-    mine, other = units.tok_s(judge.pace(fit)), units.tok_s(judge.pace(better))
+    mine, other = units.tok_s(judge.task_tok_s(fit)), units.tok_s(judge.task_tok_s(better))
     faster = "is as fast" if mine == other else f"{does} {other} tok/s to its {mine}"
     if than.model.id != model.id:
         good = "is at least as good" if better.quality is not None else "is as untested"
@@ -242,7 +243,7 @@ def _limits(misses: Iterable[Miss], want: Want) -> list[str]:
         Obstacle.INSTALLED: "is on this machine",
     }
     broken = {miss.obstacle for miss in misses}
-    return [told for obstacle, told in words.items() if obstacle in broken]
+    return [sentence for obstacle, sentence in words.items() if obstacle in broken]
 
 
 def _order(candidate: Candidate) -> tuple[str, str, str]:
@@ -253,7 +254,15 @@ def _rank(fit: Fit, judge: Judge) -> tuple[float, bool, float, float, int, str, 
     model, artifact = fit.candidate.model.id, fit.candidate.artifact
     candidate, quants = fit.candidate, judge.knowledge.quants
     lost = loss(candidate.model, candidate.artifact, quants) if _to_spare(fit, judge) else inf
-    return -_quality(fit), fit.candidate.path is None, lost, -judge.pace(fit), artifact.bytes, model, artifact.quant
+    return (
+        -_quality(fit),
+        fit.candidate.path is None,
+        lost,
+        -judge.task_tok_s(fit),
+        artifact.bytes,
+        model,
+        artifact.quant,
+    )
 
 
 def _to_spare(fit: Fit, judge: Judge) -> bool:
@@ -261,7 +270,7 @@ def _to_spare(fit: Fit, judge: Judge) -> bool:
     settings, rows = fit.configuration, fit.memory.by_device
     split = settings.cpu_expert_layers or 0 < settings.gpu_layers <= fit.candidate.model.shape.n_layer
     room = all(row.total_bytes <= SPARE_MEMORY * row.available_bytes for row in rows)
-    return room and not split and judge.pace(fit) >= SPARE_SPEED * judge.floor_tok_s
+    return room and not split and judge.task_tok_s(fit) >= SPARE_SPEED * judge.floor_tok_s
 
 
 def _quality(fit: Fit) -> float:

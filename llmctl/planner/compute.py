@@ -18,7 +18,7 @@ itself knows better, which the dry run asks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from llmctl.gguf.layers import ENCODERS, RECURRENCES, Layers
 from llmctl.planner.graphs import MaskStays, graph_of
@@ -30,8 +30,7 @@ CELL_PAD = 256  # llama.cpp rounds a cache's cells up to this (llama_kv_cache, s
 INDEX_ROWS = 2  # where a value goes in a cache that keeps them transposed: a 64-bit index for each of its elements
 
 
-@dataclass(frozen=True, slots=True)
-class Copied:
+class Copied(Struct, frozen=True):
     """Weights that lie elsewhere and are copied into the buffer: ``bytes`` of the most at a time.
 
     A mask is copied where it is first needed, into the place behind what was copied before it in the same part of the

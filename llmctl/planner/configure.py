@@ -23,7 +23,8 @@ memory then leaves.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from llmctl.gguf.layers import ENCODERS
 from llmctl.planner.devices import shares_memory

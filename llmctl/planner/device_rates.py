@@ -19,13 +19,13 @@ def device_rates(device: Accelerator, flash_attention: bool, constants: SpeedCon
     """Matrix products as measured here, if they were, and from figures all the rest. Of a backend without constants of
     its own, the slowest there is; of an unknown bandwidth, the slowest in use."""
     of_devices = constants.devices
-    known = backend_of(device, of_devices)
-    kinds = [kind for kind in known.kinds if kind.has(device)]
+    backend = backend_of(device, of_devices)
+    kinds = [kind for kind in backend.factors if kind.has(device)]
     flow = device.bandwidth_bytes_per_s or constants.unknown_device_bytes_per_s
-    stream = known.share * flow * prod(kind.decode for kind in kinds)
-    flop = known.prefill_flop_per_byte * flow
+    stream = backend.share * flow * prod(kind.decode for kind in kinds)
+    flop = backend.prefill_flop_per_byte * flow
     if specified := device.compute_flop_per_s:
-        filled = sqrt(specified * known.prefill_flop_per_s) * prod(kind.prefill for kind in kinds)
+        filled = sqrt(specified * backend.prefill_flop_per_s) * prod(kind.prefill for kind in kinds)
         flop = min(of_devices.peak_share * specified, filled)
     decode: dict[str | None, float] = {
         None: stream,
@@ -33,20 +33,20 @@ def device_rates(device: Accelerator, flash_attention: bool, constants: SpeedCon
     }
     prefill: dict[str | None, float] = {None: flop}
     rows = device.kernels.matrices if device.kernels is not None else ()
-    measured = [one for one in rows if one.decode_bytes_per_s > 0 and one.prefill_flop_per_s > 0]
+    measured = [row for row in rows if row.decode_bytes_per_s > 0 and row.prefill_flop_per_s > 0]
     if measured:
-        decode = {None: min(one.decode_bytes_per_s for one in measured)}
-        prefill = {None: min(one.prefill_flop_per_s for one in measured)}
-        decode |= {one.weight_type: one.decode_bytes_per_s for one in measured}
-        prefill |= {one.weight_type: one.prefill_flop_per_s for one in measured}
-    attending = known.flash_prefill_share if flash_attention else of_devices.attention_prefill_share
+        decode = {None: min(row.decode_bytes_per_s for row in measured)}
+        prefill = {None: min(row.prefill_flop_per_s for row in measured)}
+        decode |= {row.weight_type: row.decode_bytes_per_s for row in measured}
+        prefill |= {row.weight_type: row.prefill_flop_per_s for row in measured}
+    attending = backend.flash_prefill_share if flash_attention else of_devices.attention_prefill_share
     return Rates(
         decode,
         prefill,
         kv_bytes_per_s=stream,
         attention_decode_flop_per_s=flop * of_devices.attention_decode_share,
         attention_prefill_flop_per_s=flop * attending,
-        layer_s=known.layer_s,
+        layer_s=backend.layer_s,
         basis=Basis.CALIBRATED if measured else "device" if device.bandwidth_bytes_per_s else UNKNOWN,
         activation_s=of_devices.activation_bytes / flow,
         expert_decode=1 / of_devices.expert_share,
@@ -57,7 +57,7 @@ def device_rates(device: Accelerator, flash_attention: bool, constants: SpeedCon
 
 def backend_of(device: Accelerator, constants: DeviceConstants) -> Backend:
     """Its backend's constants, or the slowest."""
-    slowest = min(constants.backends.values(), key=lambda one: one.share)
+    slowest = min(constants.backends.values(), key=lambda backend: backend.share)
     return constants.backends.get((device.engine_backend or "").lower(), slowest)
 
 
@@ -65,7 +65,7 @@ def link_bytes_per_s(device: Accelerator, constants: DeviceConstants) -> float:
     """How fast weights are copied to it from the CPU's memory; infinite where that is its own."""
     if device.kind is not AcceleratorKind.DISCRETE:
         return float("inf")
-    told = re.fullmatch(r"gen(\d) x(\d+)", device.pcie or "")
-    if told is None or int(told[1]) not in LANE_BYTES_PER_S:
+    link = re.fullmatch(r"gen(\d) x(\d+)", device.pcie or "")
+    if link is None or int(link[1]) not in LANE_BYTES_PER_S:
         return constants.unknown_link_bytes_per_s
-    return constants.link_share * LANE_BYTES_PER_S[int(told[1])] * int(told[2])
+    return constants.link_share * LANE_BYTES_PER_S[int(link[1])] * int(link[2])

@@ -6,19 +6,19 @@ from llmctl.types.machine import Accelerator, AcceleratorKind, Machine
 
 
 def devices(machine: Machine) -> tuple[Accelerator, ...]:
-    """What llama.cpp computes with: every card, or what is integrated where there is no card
+    """The devices that llama.cpp computes with: every discrete card; without one, the integrated GPU with most memory
     (llama_prepare_model_devices() in src/llama.cpp)."""
-    usable = [one for one in machine.accelerators if one.usable and one.memory_free_bytes]
-    cards = [one for one in usable if one.kind is AcceleratorKind.DISCRETE]
+    usable = [gpu for gpu in machine.accelerators if gpu.usable and gpu.memory_free_bytes]
+    cards = [gpu for gpu in usable if gpu.kind is AcceleratorKind.DISCRETE]
     if cards:
         return tuple(cards)
-    roomiest = max(usable, key=lambda one: one.memory_free_bytes or 0, default=None)
+    roomiest = max(usable, key=lambda gpu: gpu.memory_free_bytes or 0, default=None)
     return () if roomiest is None else (roomiest,)
 
 
 def borrowed_bytes(accelerator: Accelerator, needed_bytes: int) -> int:
-    """How much of what the device needs lies in the machine's own memory: nothing with a card, all of it with a
-    unified chip, what goes beyond its carve-out with an APU. Where nothing is said of sharing, the kind tells."""
+    """Bytes of ``needed_bytes`` that lie in the machine's own memory: none with a card, all with a unified chip, what
+    exceeds its carve-out with an APU. Where ``shared_bytes`` is unknown the kind decides."""
     if accelerator.shared_bytes is None:
         return 0 if accelerator.kind is AcceleratorKind.DISCRETE else needed_bytes
     free_bytes = accelerator.memory_free_bytes or 0

@@ -8,14 +8,14 @@ beside them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmctl.types.machine import Accelerator
 from llmctl.types.model import Heads, Shape
 
 
-@dataclass(frozen=True, slots=True)
-class Kernels:
+class FlashKernels(Struct, frozen=True):
     """Lengths of key and value, and how many query heads at least share a key head, or a multiple of that: ``pairs``
     where lengths are listed, else both must be multiples of ``any_multiple_of``."""
 
@@ -34,7 +34,7 @@ def _equal(*lengths: int) -> dict[tuple[int, int], tuple[int, int]]:
 
 
 # ggml_cuda_get_best_fattn_kernel, ggml/src/ggml-cuda/fattn.cu lines 541 to 620; also built for AMD and Moore Threads
-CUDA = Kernels(
+CUDA = FlashKernels(
     {
         **_equal(40, 64, 72, 80, 96, 112, 128, 256),
         (192, 128): (8, 8),
@@ -44,21 +44,21 @@ CUDA = Kernels(
     }
 )
 METAL_LENGTHS = (32, 40, 48, 64, 72, 80, 96, 112, 128, 192, 256, 320, 512, 576)
-BACKENDS: Mapping[str, Kernels] = {
+BACKENDS: Mapping[str, FlashKernels] = {
     "cuda": CUDA,
     "rocm": CUDA,
     "hip": CUDA,
     "musa": CUDA,
     # ggml_metal_device_supports_op, ggml/src/ggml-metal/ggml-metal-device.m lines 1727 to 1750: a value is no longer
-    "metal": Kernels(
+    "metal": FlashKernels(
         {(key, value): (1, 1) for key in METAL_LENGTHS for value in range(8, key + 1, 8) if key != 72 or value == key}
     ),
     # ggml_backend_vk_device_supports_op, ggml/src/ggml-vulkan/ggml-vulkan.cpp lines 15451 to 15458
-    "vulkan": Kernels({}, any_multiple_of=8),
+    "vulkan": FlashKernels({}, any_multiple_of=8),
     # ggml_sycl_get_best_fattn_kernel, ggml/src/ggml-sycl/fattn.cpp
-    "sycl": Kernels({**_equal(40, 64, 72, 80, 96, 112, 128, 256, 512), (576, 512): (2, 1)}),
+    "sycl": FlashKernels({**_equal(40, 64, 72, 80, 96, 112, 128, 256, 512), (576, 512): (2, 1)}),
     # ggml_opencl_supports_op, ggml/src/ggml-opencl/ggml-opencl.cpp lines 9184 to 9216
-    "opencl": Kernels({**_equal(40, 64, 80, 96, 112, 128, 192, 256, 512), (192, 128): (1, 1)}),
+    "opencl": FlashKernels({**_equal(40, 64, 80, 96, 112, 128, 192, 256, 512), (192, 128): (1, 1)}),
 }
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from llmctl.types.model import Shape
 
@@ -18,8 +19,7 @@ class MaskStays(StrEnum):
     ALWAYS = "always"
 
 
-@dataclass(frozen=True, slots=True)
-class Graph:
+class Graph(Struct, frozen=True):
     """What an architecture's graph has alive beside the least.
 
     ``beside`` rows of the embedding's width stay beside the logits and the scores, more than all graphs have there.

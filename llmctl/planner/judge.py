@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from llmctl import units
 from llmctl.catalogue.knowledge import Knowledge
@@ -15,7 +16,7 @@ from llmctl.planner.compute import padded_cells
 from llmctl.planner.configure import configure, takes_quantized_cache
 from llmctl.planner.cpu_rates import best_threads
 from llmctl.planner.devices import borrowed_bytes, devices
-from llmctl.planner.learning import Lessons, lessons
+from llmctl.planner.learning import Corrections, corrections
 from llmctl.planner.memory import margin_bytes, room_bytes
 from llmctl.planner.placement import Placement, Placer
 from llmctl.planner.quality import grade, loss, quantized, told_loss, weights_of
@@ -25,7 +26,6 @@ from llmctl.planner.variants import best, variants
 from llmctl.types.grade import Grade
 from llmctl.types.machine import Machine
 from llmctl.types.model import Artifact, Candidate, Model, Thinking
-from llmctl.types.pace import Pace
 from llmctl.types.plan import (
     CPU,
     F16,
@@ -37,6 +37,7 @@ from llmctl.types.plan import (
     Tried,
     Want,
 )
+from llmctl.types.speed_model import SpeedModel
 from llmctl.types.task import Task
 
 LEAST_CONTEXT = 2048  # what is offered in place of a task's usual context, if that does not fit
@@ -67,8 +68,7 @@ class Obstacle(StrEnum):
     SPEED = "speed"
 
 
-@dataclass(frozen=True, slots=True)
-class Miss:
+class Miss(Struct, frozen=True):
     """A candidate that can't be had. ``gap`` is how far off it is, as a share of what there is or was asked for;
     ``device`` where memory is short."""
 
@@ -79,8 +79,7 @@ class Miss:
     device: str | None = None
 
 
-@dataclass(frozen=True)
-class Judge:
+class Judge(Struct, frozen=True, dict=True):
     """What all candidates of one plan are held against. Floors of ``want`` stand above those of its task. ``graded`` is
     what was found of models so far, whatever their quants."""
 
@@ -89,7 +88,7 @@ class Judge:
     task: Task
     knowledge: Knowledge
     allocations: Allocations = field(default_factory=dict)
-    lessons: Lessons = field(default_factory=lambda: lessons(()))
+    corrections: Corrections = field(default_factory=lambda: corrections(()))
     graded: dict[tuple[str, bool, bool], Grade | None] = field(default_factory=dict)
 
     @cached_property
@@ -147,7 +146,7 @@ class Judge:
                 f"can't have a cache in {self.want.kv_type}: llama.cpp needs flash attention and whole blocks for it"
             )
             return _miss(candidate, Obstacle.CONTEXT, reason, 1.0)
-        beside = limits.projector_bytes(candidate, self.task) + artifact.projector_compute_bytes + artifact.draft_bytes
+        beside = limits.projector_bytes(candidate, self.task) + artifact.projector_compute_bytes
         free, most = self._free_bytes
         if (short := artifact.weights.total_bytes + beside - most) > 0 and not self.want.explicit:
             if short <= self.room_bytes - margin_bytes(self.machine.memory.available_bytes):
@@ -169,66 +168,67 @@ class Judge:
         placements = [configure(placer, want, contexts, engine) for want in wants]
         fitting = [placement for placement in placements if not placement.shortages]
         if not fitting:
-            return self._short(candidate, min(placements, key=lambda one: one.short_bytes))
+            return self._short(candidate, min(placements, key=lambda placement: placement.short_bytes))
         return self._fitted(candidate, fitting, download)
 
     def too_slow(self, fit: Fit) -> Miss | None:
         """Whether the floor for decoding, or the ones for the first token and for a whole answer, are missed: and by
         how much."""
-        pace, answer_s = fit.speed.decode_tok_s, self._answer_s(fit.pace, fit.thinking)
-        if pace < self._least_tok_s(fit.speed):
-            told, floor = units.tok_s(pace), units.tok_s(self.floor_tok_s)
-            told = f"{pace:.2f}" if told == floor else told
-            reason = f"fits, but would write {told} tok/s, the floor is {floor}"
-            return _miss(fit.candidate, Obstacle.SPEED, reason, self.floor_tok_s / pace - 1)
+        decode_tok_s, answer_s = fit.speed.decode_tok_s, self._answer_s(fit.speed_model, fit.thinking)
+        if decode_tok_s < self._least_tok_s(fit.speed):
+            written, floor = units.tok_s(decode_tok_s), units.tok_s(self.floor_tok_s)
+            written = f"{decode_tok_s:.2f}" if written == floor else written
+            reason = f"fits, but would write {written} tok/s, the floor is {floor}"
+            return _miss(fit.candidate, Obstacle.SPEED, reason, self.floor_tok_s / decode_tok_s - 1)
         if answer_s > self.longest_answer_s:
             what = "an answer with its thinking" if fit.thinking else "reading the prompt and answering"
             return self._late(fit, what, answer_s, self.task.max_answer_s)
-        if (first_s := self._first_s(fit.pace)) > self.longest_first_s:
+        if (first_s := self._first_s(fit.speed_model)) > self.longest_first_s:
             what = f"the {'first word' if self.task.writes else 'result'}"
             return self._late(fit, what, first_s, self.task.max_first_token_s)
         return None
 
     def _late(self, fit: Fit, what: str, takes_s: float, most_s: float) -> Miss:
-        most_s *= self._patience
+        most_s *= self._time_factor
         limit, takes = units.seconds(most_s), units.seconds(takes_s)
         takes = f"{takes_s:.1f} s" if takes == limit else takes
         reason = f"fits, but {what} would take {takes}, the most for {self.task.name} is {limit}"
         return _miss(fit.candidate, Obstacle.SPEED, reason, takes_s / most_s - 1)
 
     @property
-    def _patience(self) -> float:
+    def _time_factor(self) -> float:
+        """How much longer than usual an answer may take: as much as the user lowered the speed floor."""
         return max(1.0, self.task.min_tok_s / max(self.floor_tok_s, 0.01))
 
     @property
     def _tolerance(self) -> float:
-        """What a time may be above its limit: as much as a speed may be below a task's floor."""
+        """The factor by which a time may exceed its limit: as near as a speed may be below a task's floor (NEAR)."""
         return 1.0 if self.want.min_tok_s is not None else 1 / NEAR
 
     @property
     def longest_answer_s(self) -> float:
-        """Who is content with slower writing is content with a later answer."""
-        return self.task.max_answer_s * self._patience * self._tolerance
+        """Seconds that a whole answer may take: the task's limit, scaled by how far the user lowered the floor."""
+        return self.task.max_answer_s * self._time_factor * self._tolerance
 
     @property
     def longest_first_s(self) -> float:
-        """The same for the first token."""
-        return self.task.max_first_token_s * self._patience * self._tolerance
+        """Seconds until the first token may come, scaled likewise."""
+        return self.task.max_first_token_s * self._time_factor * self._tolerance
 
     def _least_tok_s(self, speed: Speed) -> float:
-        """What counts as reaching the floor."""
+        """The decode rate that counts as reaching the floor: NEAR of a task's own, all of one that was asked for."""
         near = self.want.min_tok_s is None and speed.decode_high_tok_s >= self.floor_tok_s
         return self.floor_tok_s * (NEAR if near else 1.0)
 
-    def _fast_enough(self, speed: Speed, pace: Pace, thinking: bool) -> bool:
+    def _fast_enough(self, speed: Speed, speed_model: SpeedModel, thinking: bool) -> bool:
         return (
             speed.decode_tok_s >= self._least_tok_s(speed)
-            and self._answer_s(pace, thinking) <= self.longest_answer_s
-            and self._first_s(pace) <= self.longest_first_s
+            and self._answer_s(speed_model, thinking) <= self.longest_answer_s
+            and self._first_s(speed_model) <= self.longest_first_s
         )
 
-    def pace(self, fit: Fit) -> float:
-        """What fast means for the task: tokens written per second, or read where nothing is written."""
+    def task_tok_s(self, fit: Fit) -> float:
+        """The rate that counts for the task: tokens written per second, or read where nothing is written."""
         return fit.speed.decode_tok_s if self.task.writes else fit.speed.prefill_tok_s
 
     def grade(self, model: Model, artifact: Artifact, thinking: bool) -> Grade | None:
@@ -259,11 +259,11 @@ class Judge:
     def _written(self, thinking: bool) -> int:
         return self.task.answer_tokens + (self.task.thinking_tokens if thinking else 0)
 
-    def _answer_s(self, pace: Pace, thinking: bool) -> float:
-        return pace.task_s(self.task.prompt_tokens, self._written(thinking))
+    def _answer_s(self, speed_model: SpeedModel, thinking: bool) -> float:
+        return speed_model.task_s(self.task.prompt_tokens, self._written(thinking))
 
-    def _first_s(self, pace: Pace) -> float:
-        return pace.prefill_s(self.task.prompt_tokens)
+    def _first_s(self, speed_model: SpeedModel) -> float:
+        return speed_model.prefill_s(self.task.prompt_tokens)
 
     def _fitted(self, candidate: Candidate, placements: Sequence[Placement], download: int) -> Fit:
         """With the best of ``placements``, which all fit."""
@@ -272,25 +272,27 @@ class Judge:
         threads = self._threads
         prompt = self.want.prompt_tokens or self.task.prompt_tokens
         answer = self.want.answer_tokens or self._written(thinking)
-        untaught = [
+        uncorrected = [
             self._forecaster.forecast(model.shape, artifact.weights, placement, threads) for placement in placements
         ]
         forecasts = [
-            self.lessons.corrected(one, candidate, placement.configuration, threads)
-            for one, placement in zip(untaught, placements, strict=True)
+            self.corrections.corrected(forecast, candidate, placement.configuration, threads)
+            for forecast, placement in zip(uncorrected, placements, strict=True)
         ]
-        times = [one.pace.task_s(prompt, answer) for one in forecasts]
+        times = [forecast.speed_model.task_s(prompt, answer) for forecast in forecasts]
         depth = min(placements[0].configuration.context, prompt + answer / 2)
-        enough = [self._fast_enough(one.at(prompt, depth), one.pace, thinking) for one in forecasts]
-        chosen = best(list(zip(placements, times, enough, strict=True)))
-        placement, told = placements[chosen], forecasts[chosen]
-        size = artifact.source.bytes or artifact.weights.total_bytes
-        speed = told.at(prompt, depth, self.lessons.load_s(candidate, size))
-        tried = [
-            Tried(one.configuration, one.memory.must_fit_bytes, time_s)
-            for one, time_s in zip(placements, times, strict=True)
+        enough = [
+            self._fast_enough(forecast.at(prompt, depth), forecast.speed_model, thinking) for forecast in forecasts
         ]
-        told_grade = self.grade(model, artifact, thinking)
+        chosen = best(list(zip(placements, times, enough, strict=True)))
+        placement, forecast = placements[chosen], forecasts[chosen]
+        size = artifact.source.bytes or artifact.weights.total_bytes
+        speed = forecast.at(prompt, depth, self.corrections.load_s(candidate, size))
+        tried = [
+            Tried(placement.configuration, placement.memory.must_fit_bytes, time_s)
+            for placement, time_s in zip(placements, times, strict=True)
+        ]
+        candidate_grade = self.grade(model, artifact, thinking)
         link = self.machine.network.download_bytes_per_s
         return Fit(
             candidate=candidate,
@@ -299,16 +301,16 @@ class Judge:
             prefill_threads=threads[1],
             memory=placement.memory,
             speed=speed,
-            pace=told.pace,
-            untaught=untaught[chosen].pace,
+            speed_model=forecast.speed_model,
+            uncorrected=uncorrected[chosen].speed_model,
             download_bytes=download,
             download_s=None if not download else download / link if link else None,
-            reasons=tuple(self._reasons.of(candidate, placement, speed, thinking, tried, told_grade)),
+            reasons=tuple(self._reasons.of(candidate, placement, speed, thinking, tried, candidate_grade)),
             thinking=thinking,
-            grade=told_grade,
+            grade=candidate_grade,
             quantization_loss=told_loss(model, artifact, self.knowledge.quants),
             warnings=tuple(self._warnings(candidate)),
-            tried=tuple(sorted(tried, key=lambda one: one.task_s)),
+            tried=tuple(sorted(tried, key=lambda settings: settings.task_s)),
         )
 
     def _short(self, candidate: Candidate, placement: Placement) -> Miss:

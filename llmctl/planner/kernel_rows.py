@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields
 from functools import lru_cache
 from statistics import median
 from typing import Any, NamedTuple
@@ -52,13 +51,13 @@ class Figure(NamedTuple):
     @property
     def limit(self) -> frozenset[str]:
         """The rates that the same thing limits."""
-        return next((one for one in (LIMITED_BY_MEMORY, LIMITED_BY_ARITHMETIC) if self.rate in one), frozenset())
+        return next((rates for rates in (LIMITED_BY_MEMORY, LIMITED_BY_ARITHMETIC) if self.rate in rates), frozenset())
 
 
 Figures = Mapping[Figure, float]
 
 
-class Measured(NamedTuple):
+class KernelFigures(NamedTuple):
     """``certain`` figures are those that undisturbed passes stand for, ``bounds`` are what there was at least: 0 where
     there was no pass."""
 
@@ -70,8 +69,8 @@ class Measured(NamedTuple):
         rows: dict[str, dict[tuple[object, ...], Any]] = {group: {} for group in ROWS}
         for group, kind, _, threads in (*self.certain, *self.bounds):
             figures = {rate: Figure(group, kind, rate, threads) for rate in rates_of(ROWS[group])}
-            values = {rate: self.certain.get(one, self.bounds.get(one, 0.0)) for rate, one in figures.items()}
-            uncertain = tuple(rate for rate, one in figures.items() if one not in self.certain)
+            values = {rate: self.certain.get(figure, self.bounds.get(figure, 0.0)) for rate, figure in figures.items()}
+            uncertain = tuple(rate for rate, figure in figures.items() if figure not in self.certain)
             rows[group][kind, threads] = ROWS[group](*kind, threads=threads, **values, uncertain=uncertain)
         return Kernels(**{group: tuple(made.values()) for group, made in rows.items()})
 
@@ -81,14 +80,14 @@ def joined(old: Kernels, new: Kernels) -> Kernels:
     certain one."""
     certain: dict[Figure, float] = {}
     bounds: dict[Figure, float] = {}
-    for one in (measured(old), measured(new)):
-        for into, figures in ((certain, one.certain), (bounds, one.bounds)):
+    for kernel_figures in (measured(old), measured(new)):
+        for into, figures in ((certain, kernel_figures.certain), (bounds, kernel_figures.bounds)):
             into |= {figure: max(value, into.get(figure, 0.0)) for figure, value in figures.items()}
-    return Measured(certain, bounds).kernels()
+    return KernelFigures(certain, bounds).kernels()
 
 
 @lru_cache(maxsize=8)  # a plan asks for those of one machine some hundred times
-def measured(kernels: Kernels) -> Measured:
+def measured(kernels: Kernels) -> KernelFigures:
     """The figures of ``kernels``. A rate that is zero is a bound that says nothing. Several threads that were slower
     than one were disturbed: no product is like that on an idle machine. Where most of those that can be compared were,
     so were the rest with so many threads."""
@@ -103,7 +102,7 @@ def measured(kernels: Kernels) -> Measured:
                     into[figure] = max(value, into.get(figure, 0.0))
     for figure in _implausible(certain, {**bounds, **certain}):
         bounds[figure] = max(certain.pop(figure), bounds.get(figure, 0.0))
-    return Measured(certain, bounds)
+    return KernelFigures(certain, bounds)
 
 
 def _implausible(certain: Figures, all_figures: Figures) -> set[Figure]:
@@ -113,8 +112,8 @@ def _implausible(certain: Figures, all_figures: Figures) -> set[Figure]:
         if figure.threads > 1 and figure.limit and alone:
             slower = value < SLOWER_THAN_ONE * alone
             compared.setdefault((figure.limit, figure.threads), []).append((figure, slower))
-    most = {key for key, ones in compared.items() if 2 * sum(slower for _, slower in ones) > len(ones)}
-    slower_ones = {figure for ones in compared.values() for figure, slower in ones if slower}
+    most = {key for key, figures in compared.items() if 2 * sum(slower for _, slower in figures) > len(figures)}
+    slower_ones = {figure for figures in compared.values() for figure, slower in figures if slower}
     return slower_ones | {figure for figure in certain if (figure.limit, figure.threads) in most}
 
 
@@ -125,13 +124,13 @@ def completed(machine: Machine, constants: SpeedConstants, counts: Iterable[int]
     Where more than MOST_UNCERTAIN of it was disturbed, what seems undisturbed was slowed down as well: other programs
     use the memory. If the processor's cores are known, all that was measured is then a lower bound.
     """
-    here, usable = measured(machine.kernels or Kernels(())), machine.cpu.usable_threads
+    own, usable = measured(machine.kernels or Kernels(())), machine.cpu.usable_threads
     reference = measured(constants.reference).certain
-    kinds = {(one.group, one.kind): None for one in (*here.certain, *here.bounds)}
+    kinds = {(figure.group, figure.kind): None for figure in (*own.certain, *own.bounds)}
     kinds |= dict.fromkeys(_left_out(machine, reference))
-    if knows_processor(machine, constants) and _much_disturbed(here, kinds, usable):
-        here = Measured({}, {**here.bounds, **here.certain})
-    estimates = Estimates(machine, here, constants)
+    if knows_processor(machine, constants) and _much_disturbed(own, kinds, usable):
+        own = KernelFigures({}, {**own.bounds, **own.certain})
+    estimates = Estimates(machine, own, constants)
     rows: dict[str, list[Any]] = {group: [] for group in ROWS}
     for group, kind in kinds:
         for threads in dict.fromkeys((usable, *(counts if group == "overheads" else ()))):
@@ -139,9 +138,9 @@ def completed(machine: Machine, constants: SpeedConstants, counts: Iterable[int]
     return Kernels(**{group: tuple(made) for group, made in rows.items()})
 
 
-def _much_disturbed(here: Measured, kinds: Iterable[tuple[str, tuple[object, ...]]], usable: int) -> bool:
+def _much_disturbed(own: KernelFigures, kinds: Iterable[tuple[str, tuple[object, ...]]], usable: int) -> bool:
     wanted = sum(len(rates_of(ROWS[group])) for group, _ in kinds)
-    return sum(one.threads == usable for one in here.certain) < (1 - MOST_UNCERTAIN) * wanted
+    return sum(figure.threads == usable for figure in own.certain) < (1 - MOST_UNCERTAIN) * wanted
 
 
 def scaling(certain: Figures, rate: str, usual: int) -> dict[int, float]:
@@ -152,20 +151,20 @@ def scaling(certain: Figures, rate: str, usual: int) -> dict[int, float]:
         whole = certain.get(figure._replace(threads=usual))
         if figure.group == "matrices" and figure.rate == rate and whole:
             shares.setdefault(figure.threads, []).append(value / whole)
-    return {threads: median(one) for threads, one in shares.items()}
+    return {threads: median(values) for threads, values in shares.items()}
 
 
 class Estimates:
     """What figures of one machine are, or are likely to be."""
 
-    def __init__(self, machine: Machine, here: Measured, constants: SpeedConstants) -> None:
-        self.machine, self.here, self.constants = machine, here, constants
+    def __init__(self, machine: Machine, own: KernelFigures, constants: SpeedConstants) -> None:
+        self.machine, self.own, self.constants = machine, own, constants
         self.reference = measured(constants.reference).certain
-        self._usual = max(one.threads for one in self.reference)
+        self._usual = max(figure.threads for figure in self.reference)
 
     def of(self, figure: Figure) -> tuple[float, bool]:
         """The figure, and whether it is certain."""
-        certain = self.here.certain.get(figure)
+        certain = self.own.certain.get(figure)
         if certain is not None:
             return certain, True
         return max(self._estimate(figure), self._bound(figure)), False
@@ -175,9 +174,9 @@ class Estimates:
         return max(
             (
                 bound
-                for one, bound in self.here.bounds.items()
-                if one._replace(threads=figure.threads) == figure
-                and (one.threads == figure.threads or (figure.limit and one.threads < figure.threads))
+                for other, bound in self.own.bounds.items()
+                if other._replace(threads=figure.threads) == figure
+                and (other.threads == figure.threads or (figure.limit and other.threads < figure.threads))
             ),
             default=0.0,
         )
@@ -193,30 +192,30 @@ class Estimates:
         """From the same kernel, by what the number of threads does to others here."""
         likely = []
         for other, value in self._same_kernel(figure):
-            ratio = scaling(self.here.certain, figure.rate, other.threads).get(figure.threads)
+            ratio = scaling(self.own.certain, figure.rate, other.threads).get(figure.threads)
             likely += [] if ratio is None else [value * ratio]
         return median(likely) if likely else None
 
     def _by_likeness(self, figure: Figure) -> Iterator[list[float]]:
         """Estimates from each kind of measured figures that there is, the likest first."""
-        certain = self.here.certain
-        alike = [one for one in certain if (one.group, one.rate) == (figure.group, figure.rate)]
+        certain = self.own.certain
+        alike = [other for other in certain if (other.group, other.rate) == (figure.group, figure.rate)]
         kinds: tuple[Iterable[Figure], ...] = (
-            [one for one in alike if one.threads == figure.threads],
-            [one for one, _ in self._same_kernel(figure)],
+            [other for other in alike if other.threads == figure.threads],
+            [other for other, _ in self._same_kernel(figure)],
             alike,
-            [one for one in certain if one.limit and one.limit == figure.limit],
+            [other for other in certain if other.limit and other.limit == figure.limit],
         )
         own = self._in_reference(figure)
         for others in kinds:
-            likely = [own * certain[one] / self._in_reference(one) for one in others]
+            likely = [own * certain[other] / self._in_reference(other) for other in others]
             if likely:
                 yield likely
 
     def _same_kernel(self, figure: Figure) -> Iterator[tuple[Figure, float]]:
-        for one, value in self.here.certain.items():
-            if one._replace(threads=figure.threads) == figure:
-                yield one, value
+        for other, value in self.own.certain.items():
+            if other._replace(threads=figure.threads) == figure:
+                yield other, value
 
     def _in_reference(self, figure: Figure) -> float:
         """The figure of the complete measurement: with as many threads, else by Amdahl's law; of a kernel that it does
@@ -225,7 +224,7 @@ class Estimates:
             return self.reference[figure]
         usual = figure._replace(threads=self._usual)
         likely = self.reference.get(usual) or median(
-            value for one, value in self.reference.items() if one._replace(kind=()) == usual._replace(kind=())
+            value for other, value in self.reference.items() if other._replace(kind=()) == usual._replace(kind=())
         )
         return likely * self._speedup(figure, figure.threads) / self._speedup(figure, self._usual)
 
@@ -251,7 +250,7 @@ class Estimates:
 def _left_out(machine: Machine, reference: Figures) -> Iterator[tuple[str, tuple[object, ...]]]:
     """The kernels of the reference that the engine has here."""
     repacked = repacked_types(machine)
-    for group, kind in dict.fromkeys((one.group, one.kind) for one in reference):
+    for group, kind in dict.fromkeys((figure.group, figure.kind) for figure in reference):
         if ROWS[group] is not MatrixRate or not kind[1] or kind[0] in repacked:
             yield group, kind
 
@@ -275,4 +274,4 @@ def _kind(row: Row) -> tuple[object, ...]:
 
 def rates_of(row: type[Any]) -> tuple[str, ...]:
     """The names of a row's figures."""
-    return tuple(one.name for one in fields(row) if one.name.endswith("_per_s"))
+    return tuple(name for name in row.__struct_fields__ if name.endswith("_per_s"))

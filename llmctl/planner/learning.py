@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from statistics import median, median_high
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llmctl.catalogue.speed_constants import Range
 from llmctl.planner.speed import Forecast, Threads
@@ -29,16 +31,14 @@ ONCE_APART = 0.10  # the same with a single run, of which nobody knows how far t
 LIKE_SIZE = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Factors:
+class Factors(Struct, frozen=True):
     """Measured over predicted speed."""
 
     decode: float = 1.0
     prefill: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Lessons:
+class Corrections(Struct, frozen=True):
     """What the runs teach, the oldest first: those of a file by its name and size and by its sha256; ``devices`` by
     whether layers were on a GPU."""
 
@@ -47,25 +47,27 @@ class Lessons:
     by_sum: Mapping[object, Sequence[PastRun]]
     devices: dict[bool, Factors]
 
-    def corrected(self, told: Forecast, candidate: Candidate, settings: Configuration, threads: Threads) -> Forecast:
-        """``told`` by what this file did here, else by what others did on the same device."""
+    def corrected(
+        self, forecast: Forecast, candidate: Candidate, settings: Configuration, threads: Threads
+    ) -> Forecast:
+        """``forecast`` corrected by the runs of this file, else by those of other files on the same kind of device."""
         if not self.past:
-            return told
+            return forecast
         on_device = settings.gpu_layers > 0
         own = [run for run in self._of(candidate) if (run.gpu_layers > 0) == on_device]
         alike = [run for run in own if _settings(run) == _asked(settings, threads)]
         factors = _factors(alike or own, self.devices.get(on_device, Factors()))
-        pace = told.pace.faster(factors.decode, factors.prefill)
+        speed_model = forecast.speed_model.faster(factors.decode, factors.prefill)
         if not _decode(alike):
-            return replace(told, pace=pace)
+            return replace(forecast, speed_model=speed_model)
         half, prefill_half = _apart(_decode(alike), factors.decode), _apart(_prefill(alike), factors.prefill)
         narrower = Range(
-            low=max(told.range.low, 1 - half),
-            high=min(told.range.high, 1 + half),
-            prefill_low=max(told.range.prefill_low, 1 - prefill_half),
-            prefill_high=min(told.range.prefill_high, 1 + prefill_half),
+            low=max(forecast.range.low, 1 - half),
+            high=min(forecast.range.high, 1 + half),
+            prefill_low=max(forecast.range.prefill_low, 1 - prefill_half),
+            prefill_high=min(forecast.range.prefill_high, 1 + prefill_half),
         )
-        return Forecast(pace, Basis.MEASURED, narrower)
+        return Forecast(speed_model, Basis.MEASURED, narrower)
 
     def load_s(self, candidate: Candidate, size_bytes: int) -> float | None:
         """Seconds until the engine answers: as for the last runs of this file, else in proportion to those of files
@@ -88,14 +90,14 @@ class Lessons:
         return [*(run for run in named if run.sha256 is None), *self.by_sum.get(source.sha256, ())]
 
 
-def lessons(past: Sequence[PastRun]) -> Lessons:
+def corrections(past: Sequence[PastRun]) -> Corrections:
     """What there is to learn, worked out once for all candidates."""
     devices = {}
     for on_device in (False, True):
         each = list(_grouped((run for run in past if (run.gpu_layers > 0) == on_device), _file).values())
         if each:
             devices[on_device] = Factors(_shrunk(map(_decode, each)), _shrunk(map(_prefill, each)))
-    return Lessons(past, _grouped(past, _file), _grouped(past, lambda run: run.sha256), devices)
+    return Corrections(past, _grouped(past, _file), _grouped(past, lambda run: run.sha256), devices)
 
 
 def _grouped(past: Iterable[PastRun], key: Callable[[PastRun], object]) -> dict[object, list[PastRun]]:
@@ -106,7 +108,7 @@ def _grouped(past: Iterable[PastRun], key: Callable[[PastRun], object]) -> dict[
 
 
 def _shrunk(runs: Iterable[list[float]]) -> float:
-    models = [median_high(one) for one in runs if one]
+    models = [median_high(factors) for factors in runs if factors]
     return float(median(models) ** (len(models) / (len(models) + DOUBT))) if models else 1.0
 
 
@@ -121,7 +123,7 @@ def _factors(runs: Sequence[PastRun], otherwise: Factors) -> Factors:
 def _apart(runs: Sequence[float], middle: float) -> float:
     """How far runs lie from their middle, as a share of it."""
     least = LEAST_APART if len(runs) > 1 else ONCE_APART
-    return max([least, *(abs(one / middle - 1) for one in runs)]) if runs else math.inf
+    return max([least, *(abs(factor / middle - 1) for factor in runs)]) if runs else math.inf
 
 
 def _decode(runs: Iterable[PastRun]) -> list[float]:

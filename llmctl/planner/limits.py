@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from llmctl import units
 from llmctl.catalogue.knowledge import Quality
@@ -16,8 +16,7 @@ FAR = 1e9  # the gap of what no machine will change; it stands behind all that i
 ALL_LANGUAGES = "multilingual"
 
 
-@dataclass(frozen=True, slots=True)
-class Broken:
+class Broken(Struct, frozen=True):
     """``what`` names the limit as ``judge.Obstacle`` does; ``gap`` is how far off it is, as a share."""
 
     what: str
@@ -37,8 +36,8 @@ def broken(candidate: Candidate, want: Want, task: Task, quality: Quality) -> Br
     if want.architectures is not None and model.shape.architecture not in want.architectures:
         return Broken("engine", f"is of an architecture that the engine here does not know: {model.shape.architecture}")
     if want.language is not None and not speaks(model, want.language, quality):
-        told = f"its publisher lists {', '.join(model.languages)}" if model.languages else "its publisher lists none"
-        return Broken("language", f"is not said to know the language {want.language}: {told}")
+        listed = f"its publisher lists {', '.join(model.languages)}" if model.languages else "its publisher lists none"
+        return Broken("language", f"is not said to know the language {want.language}: {listed}")
     if want.licence is not None and not admits(model, licence=want.licence):
         return Broken("licence", f"is under {model.licence or 'an unknown licence'}, {want.licence} is asked for")
     if want.openness is not None and (missing := lacking(model, Level(want.openness))):
@@ -56,10 +55,10 @@ def broken(candidate: Candidate, want: Want, task: Task, quality: Quality) -> Br
 def speaks(model: Model, language: str, quality: Quality) -> bool:
     """Whether a model's publisher lists the language, by its code, or, where none are listed, a benchmark tested the
     model in it."""
-    if {language.lower(), ALL_LANGUAGES} & {one.lower() for one in model.languages}:
+    if {language.lower(), ALL_LANGUAGES} & {code.lower() for code in model.languages}:
         return True
-    tested = (quality.benchmarks.get(one.benchmark) for one in model.evidence)
-    return any(language.lower() in one.languages for one in tested if one is not None)
+    tested = (quality.benchmarks.get(result.benchmark) for result in model.evidence)
+    return any(language.lower() in benchmark.languages for benchmark in tested if benchmark is not None)
 
 
 def projector_bytes(candidate: Candidate, task: Task) -> int:

@@ -8,12 +8,13 @@ installed engine, ``tests/bench/memory_against_logs.py`` against logs of other p
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
+from msgspec import Struct
+
 from llmctl.gguf.layers import ENCODERS
-from llmctl.gguf.quant import QUANT_BY_NAME
+from llmctl.gguf.quant import WEIGHT_TYPE_BY_NAME
 from llmctl.planner.compute import compressed_cells, flash, padded_cells, windowed_cells
 from llmctl.types.machine import Machine
 from llmctl.types.model import Layer, Shape, Weights
@@ -60,7 +61,7 @@ def compressed_elements(shape: Shape, configuration: Configuration) -> int:
 def element_bytes(kv_type: str, elements: int) -> int:
     """Bytes of so many elements of a cache; ``kv_type`` of KV_TYPES. A quantized row is a whole number of ggml's
     blocks: q8_0 takes 34 bytes for 32 elements, q4_0 takes 18."""
-    quant = QUANT_BY_NAME[kv_type.upper()]
+    quant = WEIGHT_TYPE_BY_NAME[kv_type.upper()]
     return elements * quant.block_bytes // quant.block_length
 
 
@@ -68,7 +69,7 @@ def quantizable(shape: Shape) -> bool:
     """Whether llama.cpp can keep this model's cache in a quantized type: a head's key and value must be whole blocks.
     Source: the checks in llama_init_from_model, src/llama-context.cpp. Where the lengths aren't known they are taken
     to be; no model of today's has others."""
-    block = QUANT_BY_NAME["Q8_0"].block_length
+    block = WEIGHT_TYPE_BY_NAME["Q8_0"].block_length
     return shape.key_length % block == 0 and shape.value_length % block == 0
 
 
@@ -89,15 +90,16 @@ def repacked_types(machine: Machine) -> frozenset[str]:
     llama.cpp then prefers that to repacking, and maps the file in its place (make_cpu_buft_list and create_tensor,
     src/llama-model.cpp and -loader.cpp). Metal has none.
     """
-    if any(one.usable and (one.engine_backend or "").lower() != METAL for one in machine.accelerators):
+    if any(gpu.usable and (gpu.engine_backend or "").lower() != METAL for gpu in machine.accelerators):
         return frozenset()
     features = set(machine.cpu.features)
-    known: dict[str, bool] = {}
+    measured: dict[str, bool] = {}
     for rate in machine.kernels.matrices if machine.kernels is not None else ():
-        known[rate.weight_type] = known.get(rate.weight_type, False) or rate.repacked
+        measured[rate.weight_type] = measured.get(rate.weight_type, False) or rate.repacked
     by_feature = frozenset[str]().union(*(types for needed, types in REPACKED.items() if needed <= features))
     return frozenset(
-        {name for name in by_feature if name not in known} | {name for name, repacked in known.items() if repacked}
+        {name for name in by_feature if name not in measured}
+        | {name for name, repacked in measured.items() if repacked}
     )
 
 
@@ -115,7 +117,7 @@ def head_bytes(shape: Shape, weights: Weights) -> int:
 
 def bits(weight_type: str) -> float:
     """Bits per weight of a ggml type."""
-    return QUANT_BY_NAME[weight_type].bits_per_weight
+    return WEIGHT_TYPE_BY_NAME[weight_type].bits_per_weight
 
 
 def margin_bytes(available_bytes: int) -> int:
@@ -130,8 +132,7 @@ def room_bytes(available_bytes: int) -> int:
     return max(0, min(available_bytes // ROOM_PARTS, ROOM_BYTES, available_bytes - (1 << 30)))
 
 
-@dataclass(frozen=True)
-class Stack:
+class Stack(Struct, frozen=True, dict=True):
     """A model as it is cut into devices: its layers from the first to the last, and the output head on top.
 
     Each row tells what the lowest layers take together: ``weights[n]`` is that of the first ``n``, ``weights[-1]`` that
@@ -168,12 +169,12 @@ def stack(shape: Shape, weights: Weights, configuration: Configuration) -> Stack
     else:
         kv_layers = [_layer_kv_bytes(shape, layer, configuration) for layer in shape.layers]
         state_layers = [layer.state_bytes * configuration.sequences for layer in shape.layers]
-    known = len(weights.layer_bytes) == n_weighted
+    per_layer = len(weights.layer_bytes) == n_weighted
     drafting = [0] * shape.n_draft
     return Stack(
-        weights=_sums([*(weights.layer_bytes if known else _equal(in_layers, n_layer) + drafting), head]),
+        weights=_sums([*(weights.layer_bytes if per_layer else _equal(in_layers, n_layer) + drafting), head]),
         experts=_sums(
-            [*(weights.layer_expert_bytes if known else _equal(weights.expert_bytes, n_layer) + drafting), 0]
+            [*(weights.layer_expert_bytes if per_layer else _equal(weights.expert_bytes, n_layer) + drafting), 0]
         ),
         kv=_sums([*kv_layers, *drafting, 0]),
         state=_sums([*state_layers, *drafting, 0]),

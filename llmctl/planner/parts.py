@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmctl.planner.memory import Stack
 from llmctl.types.machine import Accelerator
@@ -11,8 +12,7 @@ from llmctl.types.model import Shape
 from llmctl.types.plan import Configuration
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """What of a model one device holds, or the CPU (None): shares of its layers, of the bytes of its routed experts,
     and of all other bytes that are streamed."""
 
@@ -28,11 +28,11 @@ def parts(
     """The CPU's, then each device's. ``cuts`` are devices with their first layer and the one after their last."""
     stay, experts = configuration.cpu_expert_layers, model.experts[-1]
     dense = max(1, model.weights[-1] - experts)
-    there = []
+    on_devices = []
     for device, begin, end in cuts:
         inside = model.experts[end] - model.experts[begin] if experts else 0
         moved = max(0, model.experts[end] - model.experts[max(begin, stay)]) if experts else 0
-        there.append(
+        on_devices.append(
             Part(
                 device,
                 (min(end, shape.n_layer) - min(begin, shape.n_layer)) / shape.n_layer,
@@ -40,10 +40,10 @@ def parts(
                 moved / experts if experts else 0.0,
             )
         )
-    here = Part(
+    on_cpu = Part(
         None,
-        1 - sum(part.layers for part in there),
-        1 - sum(part.dense for part in there),
-        1 - sum(part.experts for part in there) if experts else 0.0,
+        1 - sum(part.layers for part in on_devices),
+        1 - sum(part.dense for part in on_devices),
+        1 - sum(part.experts for part in on_devices) if experts else 0.0,
     )
-    return (here, *there)
+    return (on_cpu, *on_devices)

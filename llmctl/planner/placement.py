@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llmctl.gguf.layers import SHARED_TABLE
 from llmctl.planner.compute import (
@@ -38,8 +40,7 @@ from llmctl.types.plan import CPU, Allocation, Configuration, DeviceMemory, Memo
 COPIES = 4  # of its inputs, where devices work on several micro-batches at once: GGML_SCHED_MAX_COPIES
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(Struct, frozen=True):
     """Where a model goes with its settings. ``parts`` are the CPU's, first, and each device's; ``accelerator`` is the
     device that has most of the weights. ``shortages`` has the bytes that are missing on each device that has no room,
     margin included: none if it fits.
@@ -63,9 +64,9 @@ class Placement:
 class Placer:
     """A model with the devices it may use, cut anew for each configuration that is tried.
 
-    ``beside_bytes`` of other models' weights are loaded with it, into the memory of the device with its head: a vision
-    projector, a draft model. ``spare_bytes`` of the machine's memory are to stay free for other programs, or the margin
-    if that is more. ``flashes``: whether every device has a flash attention kernel for this model.
+    ``beside_bytes`` are a vision projector's: it is loaded into the memory of the device with the model's head.
+    ``spare_bytes`` of the machine's memory are to stay free for other programs, or the margin if that is more.
+    ``flashes``: whether every device has a flash attention kernel for this model.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class Placer:
     @property
     def room_bytes(self) -> int:
         """All memory that is free, of devices that share the machine's own counted twice."""
-        return self.machine.memory.available_bytes + sum(one.memory_free_bytes or 0 for one in self.devices)
+        return self.machine.memory.available_bytes + sum(device.memory_free_bytes or 0 for device in self.devices)
 
     @property
     def height(self) -> int:
@@ -110,8 +111,8 @@ class Placer:
         if not self.devices:
             return None
         if layers == self.height or len(self.devices) == 1:
-            for at in sorted(range(len(self.devices)), key=lambda one: -(self.devices[one].memory_free_bytes or 0)):
-                counts = tuple(layers if one == at else 0 for one in range(len(self.devices)))
+            for at in sorted(range(len(self.devices)), key=lambda index: -(self.devices[index].memory_free_bytes or 0)):
+                counts = tuple(layers if index == at else 0 for index in range(len(self.devices)))
                 if self._fits(configuration, counts):
                     return self._laid(configuration, counts)
         if len(self.devices) == 1:
@@ -124,7 +125,7 @@ class Placer:
 
     def shares(self, layers: int) -> tuple[int, ...]:
         """How llama.cpp divides layers by free memory. Source: get_layer_buft_list in src/llama-model.cpp."""
-        free = [one.memory_free_bytes or 0 for one in self.devices]
+        free = [device.memory_free_bytes or 0 for device in self.devices]
         ends = [-(-layers * end // sum(free)) for end in accumulate(free)]
         return tuple(end - begin for begin, end in pairwise([0, *ends]))
 
@@ -238,15 +239,15 @@ class Placer:
         model = self.stack(configuration)
         on_devices, kv, state = self._cut(configuration, first, self.height)
         streamed = model.weights[-1]
-        here = streamed + self.beside_bytes - on_devices
-        repacked = self._repacked(configuration, here, streamed)
+        on_cpu = streamed + self.beside_bytes - on_devices
+        repacked = self._repacked(configuration, on_cpu, streamed)
         inputs = input_bytes(shape, configuration)
         if self._in_turns(configuration, configuration.layers_per_device):
             inputs *= COPIES - 1
         compute = inputs + output_bytes(shape, configuration)
         return device_memory(
             CPU,
-            weights.embedding_bytes + weights.tied_bytes + here - repacked,
+            weights.embedding_bytes + weights.tied_bytes + on_cpu - repacked,
             repacked,
             model.kv[-1] - kv,
             model.state[-1] - state,
@@ -268,13 +269,14 @@ class Placer:
         )
         return self._told(configuration, [row], allocation)
 
-    def _repacked(self, configuration: Configuration, here: int, streamed: int) -> int:
-        """The second copy of what is computed on the CPU: ``here`` of ``streamed`` bytes, types evenly spread."""
+    def _repacked(self, configuration: Configuration, on_cpu: int, streamed: int) -> int:
+        """Bytes of the second copy of weights on the CPU, where ``on_cpu`` of ``streamed`` bytes are computed; weight
+        types are taken to be spread evenly."""
         if not configuration.repack or not streamed:
             return 0
         plain = self.weights.unpackable_bytes
         repackable = {name: size - plain.get(name, 0) for name, size in self.weights.type_bytes.items()}
-        return sum(size for name, size in repackable.items() if name in self.repacked_types) * here // streamed
+        return sum(size for name, size in repackable.items() if name in self.repacked_types) * on_cpu // streamed
 
     def _told(
         self, configuration: Configuration, rows: Sequence[DeviceMemory], allocation: Allocation | None
@@ -315,7 +317,7 @@ class Placer:
             return (Part(None, 1.0, 1.0, 1.0),)
         counts = configuration.layers_per_device or (configuration.gpu_layers,)
         cuts = zip(self.devices, self._cuts(configuration, counts), strict=True)
-        return parts(self.shape, self.stack(configuration), configuration, [(one, *cut) for one, cut in cuts])
+        return parts(self.shape, self.stack(configuration), configuration, [(device, *cut) for device, cut in cuts])
 
 
 def _room(available_bytes: int) -> int:

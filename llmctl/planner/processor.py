@@ -26,7 +26,7 @@ def core_of(machine: Machine, constants: SpeedConstants) -> Core:
     """The best instruction set of this processor that something is known about."""
     cpu = machine.cpu
     return next(
-        one for one in constants.cores if one.name in cpu.name and (not one.feature or one.feature in cpu.features)
+        core for core in constants.cores if core.name in cpu.name and (not core.feature or core.feature in cpu.features)
     )
 
 
@@ -38,5 +38,5 @@ def knows_processor(machine: Machine, constants: SpeedConstants) -> bool:
 
 def figures_basis(machine: Machine, constants: SpeedConstants) -> str:
     """The name of the range of ``modelled`` in ``speed.toml``."""
-    known = _specified(machine) or knows_processor(machine, constants)
-    return "cpu" if known else UNKNOWN
+    certain = _specified(machine) or knows_processor(machine, constants)
+    return "cpu" if certain else UNKNOWN

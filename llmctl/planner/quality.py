@@ -32,9 +32,10 @@ standard deviation; a point or two is no difference.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import date
 from math import hypot, log, log2
+
+from msgspec.structs import replace
 
 from llmctl.catalogue.knowledge import Benchmark, Quality, QuantLoss
 from llmctl.types.grade import Grade, GradeBasis
@@ -61,9 +62,9 @@ def grade(model: Model, thinking: bool, areas: Mapping[str, float], table: Quali
     relatives. ``areas`` are the weights of ``weights_of``."""
     own = _told(model, thinking, areas, table)
     if own is not None:
-        told, spread, results, converted, cautious = own
+        middle, spread, results, converted, cautious = own
         return Grade(
-            index=_index(told, table),
+            index=_index(middle, table),
             spread=spread * table.index_per_ability,
             basis=GradeBasis.PUBLISHED,
             results=results,
@@ -74,20 +75,22 @@ def grade(model: Model, thinking: bool, areas: Mapping[str, float], table: Quali
 
 
 def _told(
-    one: Model | Relative, thinking: bool, areas: Mapping[str, float], table: Quality
+    model: Model | Relative, thinking: bool, areas: Mapping[str, float], table: Quality
 ) -> tuple[float, float, int, int, bool] | None:
     """As ``_ability``, at the low end of its range where no result speaks of the task itself, and whether it is."""
-    told = _ability(one.evidence, one.thinking, thinking, _prior(one, areas, table), areas, table)
-    if told is None:
+    estimate = _ability(model.evidence, model.thinking, thinking, _prior(model, areas, table), areas, table)
+    if estimate is None:
         return None
-    middle, spread, results, converted = told
-    cautious = not any(_own_area(result, areas, table) for result in one.evidence)
+    middle, spread, results, converted = estimate
+    cautious = not any(_own_area(result, areas, table) for result in model.evidence)
     return middle - (spread if cautious else 0.0), spread, results, converted, cautious
 
 
-def _own_area(one: Evidence, areas: Mapping[str, float], table: Quality) -> bool:
-    benchmark = table.benchmarks.get(one.benchmark)
-    return benchmark is not None and not one.estimated and areas.get(benchmark.area, 0.0) >= OWN * max(areas.values())
+def _own_area(result: Evidence, areas: Mapping[str, float], table: Quality) -> bool:
+    benchmark = table.benchmarks.get(result.benchmark)
+    return (
+        benchmark is not None and not result.estimated and areas.get(benchmark.area, 0.0) >= OWN * max(areas.values())
+    )
 
 
 def loss(model: Model, artifact: Artifact, quants: QuantLoss) -> float:
@@ -97,13 +100,13 @@ def loss(model: Model, artifact: Artifact, quants: QuantLoss) -> float:
     """
     if artifact.quant in quants.native:
         return 0.0
-    known = quants.quants.get(artifact.quant)
+    quant = quants.quants.get(artifact.quant)
     parameters = model.parameters
-    if known is None:
+    if quant is None:
         bits = 8 * artifact.weights.total_bytes / parameters if parameters else 4.5
-        known = min(quants.quants.values(), key=lambda one: abs(one.bits - bits))
+        quant = min(quants.quants.values(), key=lambda listed: abs(listed.bits - bits))
     size = (quants.reference_parameters / parameters) ** quants.size_exponent if parameters else 1.0
-    return known.divergence * quants.index_per_divergence * min(size, quants.most_per_size)
+    return quant.divergence * quants.index_per_divergence * min(size, quants.most_per_size)
 
 
 def told_loss(model: Model, artifact: Artifact, quants: QuantLoss) -> float:
@@ -116,8 +119,8 @@ def quantized(whole: Grade | None, cost: float, quants: QuantLoss) -> Grade | No
     """The grade less ``cost`` index points, to DIGITS digits, where there are enough of them to tell."""
     if whole is None:
         return None
-    told = round(cost, DIGITS) if cost >= quants.negligible else 0.0
-    return replace(whole, index=round(whole.index, DIGITS) - told, lost=cost)
+    points = round(cost, DIGITS) if cost >= quants.negligible else 0.0
+    return replace(whole, index=round(whole.index, DIGITS) - points, lost=cost)
 
 
 def ability(benchmark: Benchmark, score: float) -> float:
@@ -160,21 +163,21 @@ def _ability(
     """Ability, its spread, how many results it is made of and how many of these are of the other mode."""
     weights = estimates = 0.0
     results = converted = 0
-    for one in evidence:
-        benchmark = table.benchmarks.get(one.benchmark)
+    for result in evidence:
+        benchmark = table.benchmarks.get(result.benchmark)
         weight = areas.get(benchmark.area, 0.0) if benchmark is not None else 0.0
         if benchmark is None or weight <= 0:
             continue
         spread = benchmark.spread / benchmark.slope
-        spread *= table.doubt_estimated if one.estimated else table.doubt if one.self_reported else 1
-        told = ability(benchmark, one.score)
-        if one.thinking != thinking and kind is not Thinking.NEVER:
-            told += table.thinking_gain if thinking else -table.thinking_gain
+        spread *= table.doubt_estimated if result.estimated else table.doubt if result.self_reported else 1
+        estimate = ability(benchmark, result.score)
+        if result.thinking != thinking and kind is not Thinking.NEVER:
+            estimate += table.thinking_gain if thinking else -table.thinking_gain
             spread = hypot(spread, table.thinking_gain_spread)
             converted += 1
         results += 1
         weights += weight / spread**2
-        estimates += weight * told / spread**2
+        estimates += weight * estimate / spread**2
     if not results:
         return None
     if prior is not None:
@@ -187,37 +190,41 @@ def _by_relatives(model: Model, thinking: bool, areas: Mapping[str, float], tabl
     size = model.size
     if size is None or areas.keys() <= ON_OTHER_SCALES:
         return None
-    known = [(one, told) for one in model.relatives if (told := _of_relative(one, thinking, areas, table)) is not None]
-    if not known:
+    tested = [
+        (relative, estimate)
+        for relative in model.relatives
+        if (estimate := _of_relative(relative, thinking, areas, table)) is not None
+    ]
+    if not tested:
         return None
-    nearest, told = min(known, key=lambda pair: (abs(log2(size / pair[0].size)), pair[0].name))
+    nearest, estimate = min(tested, key=lambda pair: (abs(log2(size / pair[0].size)), pair[0].name))
     distance = log2(size / nearest.size)
-    middle = told + table.per_doubling * distance
+    middle = estimate + table.per_doubling * distance
     spread = hypot(RELATIVES_SPREAD, table.per_doubling * distance)
-    highest = min((one for relative, one in known if relative.size >= size), default=middle)
-    lowest = max((one for relative, one in known if relative.size <= size), default=middle - spread)
+    highest = min((estimate for relative, estimate in tested if relative.size >= size), default=middle)
+    lowest = max((estimate for relative, estimate in tested if relative.size <= size), default=middle - spread)
     cautious = min(max(middle - spread, min(lowest, highest)), highest)
     return Grade(
         index=_index(cautious, table),
         spread=spread * table.index_per_ability,
         basis=GradeBasis.RELATIVES,
         cautious=True,
-        relatives=_neighbours(size, [relative for relative, _ in known]),
+        relatives=_neighbours(size, [relative for relative, _ in tested]),
     )
 
 
-def _of_relative(one: Relative, thinking: bool, areas: Mapping[str, float], table: Quality) -> float | None:
-    thinks = (thinking and one.thinking is not Thinking.NEVER) or one.thinking is Thinking.ALWAYS
-    told = _told(one, thinks, areas, table)
-    return None if told is None else told[0]
+def _of_relative(relative: Relative, thinking: bool, areas: Mapping[str, float], table: Quality) -> float | None:
+    thinks = (thinking and relative.thinking is not Thinking.NEVER) or relative.thinking is Thinking.ALWAYS
+    estimate = _told(relative, thinks, areas, table)
+    return None if estimate is None else estimate[0]
 
 
 def _neighbours(size: float, relatives: Sequence[Relative]) -> tuple[str, ...]:
     """The next smaller and the next larger one."""
-    below = [one for one in relatives if one.size <= size][-1:]
-    above = [one for one in relatives if one.size > size][:1]
-    return tuple(one.name for one in (*below, *above))
+    below = [relative for relative in relatives if relative.size <= size][-1:]
+    above = [relative for relative in relatives if relative.size > size][:1]
+    return tuple(relative.name for relative in (*below, *above))
 
 
-def _index(told: float, table: Quality) -> float:
-    return table.index_zero + table.index_per_ability * told
+def _index(ability_estimate: float, table: Quality) -> float:
+    return table.index_zero + table.index_per_ability * ability_estimate

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmctl.planner.memory import bits
 
@@ -11,8 +12,7 @@ UNKNOWN = "unknown"
 COMPLETED = "completed"
 
 
-@dataclass(frozen=True, slots=True)
-class Rates:
+class Rates(Struct, frozen=True):
     """What one device does: weight bytes streamed in decoding and operations done in prefill per second, by weight type
     (None: any other), cache bytes read and attention's operations, and the times that a layer costs beside that:
     ``layer_s`` in decoding, ``activation_s`` in prefill for each token and element of the embedding. Routed experts
@@ -38,8 +38,8 @@ class Rates:
 
     def basis_of(self, weight_types: Iterable[str]) -> str:
         """Of the rates for a model with weights of these types."""
-        known = (name if name in self.decode else None for name in weight_types)
-        return self.estimated_basis if self.estimated.intersection(known) else self.basis
+        names = (name if name in self.decode else None for name in weight_types)
+        return self.estimated_basis if self.estimated.intersection(names) else self.basis
 
     def streaming_s(self, type_bytes: Mapping[str, float]) -> float:
         return sum(size / self.decode.get(name, self.decode[None]) for name, size in type_bytes.items())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmctl import units
 from llmctl.catalogue.speed_constants import SpeedConstants
@@ -22,8 +23,7 @@ from llmctl.types.task import Task
 DISAGREEING = 0.05  # formulas that are further off the engine's own sums than this are told
 
 
-@dataclass(frozen=True, slots=True)
-class Reasons:
+class Reasons(Struct, frozen=True):
     """What all candidates of one plan are told by. ``room_bytes`` of memory are left to other programs."""
 
     machine: Machine
@@ -36,10 +36,10 @@ class Reasons:
         self,
         candidate: Candidate,
         placement: Placement,
-        pace: Speed,
+        speed: Speed,
         thinking: bool,
         tried: Sequence[Tried],
-        told: Grade | None,
+        grade: Grade | None,
     ) -> Iterator[str]:
         """What is told of a candidate that fits. ``tried`` begins with the engine's defaults."""
         shape, settings = candidate.model.shape, placement.configuration
@@ -48,7 +48,7 @@ class Reasons:
             spared = "kept for other programs" if row.device == CPU else "left as a margin"
             free = f"{units.size(row.available_bytes)} is free, {kept} of that {spared}"
             yield f"needs {needs} of {memory_of(row, self.machine)}: {free}"
-        yield from _grounds(candidate.model, told, thinking)
+        yield from _grounds(candidate.model, grade, thinking)
         artifact = candidate.artifact
         if seeing := limits.projector_bytes(candidate, self.task):
             size = units.size(seeing + artifact.projector_compute_bytes)
@@ -77,17 +77,17 @@ class Reasons:
             apart = f"{100 * placement.memory.disagreement:.0f} % {'less' if takes > formulas else 'more'}"
             yield f"the engine takes {units.size(takes)}, by our formulas it would be {apart}"
         prompt = self.want.prompt_tokens or self.task.prompt_tokens
-        loads = "" if pace.load_s is None else f", once it is loaded, which takes {units.seconds(pace.load_s)}"
+        loads = "" if speed.load_s is None else f", once it is loaded, which takes {units.seconds(speed.load_s)}"
         begins = "the answer to a prompt of {:,} tokens begins after" if self.task.writes else "{:,} tokens are read in"
-        yield f"{begins.format(prompt)} {units.seconds(pace.first_token_s)}{loads}"
+        yield f"{begins.format(prompt)} {units.seconds(speed.first_token_s)}{loads}"
         if thinking:
             yield f"thinks before it answers, usually some {self.task.thinking_tokens:,} tokens: counted in its time"
-        yield self._basis(placement, pace)
+        yield self._basis(placement, speed)
 
-    def _basis(self, placement: Placement, pace: Speed) -> str:
-        if pace.basis is Basis.MEASURED:
+    def _basis(self, placement: Placement, speed: Speed) -> str:
+        if speed.basis is Basis.MEASURED:
             return "speed is measured: it ran here with these settings"
-        if pace.basis is Basis.CALIBRATED:
+        if speed.basis is Basis.CALIBRATED:
             return "speed is calibrated: the engine's kernels were measured here"
         if placement.accelerator is None and self.machine.kernels is not None:
             return (
@@ -102,8 +102,8 @@ class Reasons:
             slowest = core_of(self.machine, self.constants).memory_bytes_per_s
             if placement.accelerator is not None:
                 slowest = self.constants.unknown_device_bytes_per_s
-            told = f"told for the slowest kind, {units.rate(slowest)}"
-            return f"the memory's speed isn't known: {told}, it may be several times that"
+            assumed = f"told for the slowest kind, {units.rate(slowest)}"
+            return f"the memory's speed isn't known: {assumed}, it may be several times that"
         return f"speed is modelled from the memory's {units.rate(self.machine.memory.bandwidth_bytes_per_s)}"
 
 
@@ -118,14 +118,14 @@ def memory_of(row: DeviceMemory, machine: Machine) -> str:
 
 def card_name(device: str, machine: Machine) -> str:
     """A GPU by its name, and by its id as well where another one has the same name."""
-    names = {one.id: one.name for one in machine.accelerators}
+    names = {accelerator.id: accelerator.name for accelerator in machine.accelerators}
     name = names.get(device, device)
     return f"{name} ({device})" if list(names.values()).count(name) > 1 else name
 
 
 def _cards(devices: Sequence[str], machine: Machine) -> str:
     """The GPUs that share the layers: "2 x GeForce RTX 3060" where they are alike."""
-    names = {one.id: one.name for one in machine.accelerators}
+    names = {accelerator.id: accelerator.name for accelerator in machine.accelerators}
     counts = Counter(names.get(device, device) for device in devices)
     return " and ".join(name if number == 1 else f"{number} x {name}" for name, number in counts.items())
 
@@ -135,7 +135,7 @@ def _changed(settings: Configuration, tried: Sequence[Tried], writes: bool) -> I
     usual = tried[0]
     if settings == usual.configuration:
         return
-    chosen = next(one for one in tried if one.configuration == settings)
+    chosen = next(settings_tried for settings_tried in tried if settings_tried.configuration == settings)
     what = []
     if settings.repack != usual.configuration.repack:
         what.append("weights as they lie in the file, without the copy for the processor's fast kernels")
@@ -158,18 +158,18 @@ def _gain(chosen: Tried, usual: Tried, writes: bool) -> str:
     return f"{takes} {longer} {defaults}, and {units.size(less_bytes)} less memory"
 
 
-def _grounds(model: Model, told: Grade | None, thinking: bool) -> Iterator[str]:
+def _grounds(model: Model, grade: Grade | None, thinking: bool) -> Iterator[str]:
     """What the quality stands on, and what a model is not."""
-    if told is None:
+    if grade is None:
         yield "nothing was published of its quality, nor of a relative's: it stands behind all that was tested"
-    elif told.basis is GradeBasis.RELATIVES:
-        between = " and ".join(told.relatives)
+    elif grade.basis is GradeBasis.RELATIVES:
+        between = " and ".join(grade.relatives)
         yield f"nothing was published of its quality: estimated, with caution, from {between} of its family"
     else:
         mode = "plain answers" if thinking else "thinking"
-        other = f", {told.converted} of them with {mode}, which count less" if told.converted else ""
-        results = units.number_of(told.results, "published result")
-        low = ", none of them for this: it is put at the low end" if told.cautious else ""
-        yield f"its quality of {told.index:.0f} stands on {results}{other}{low}"
+        other = f", {grade.converted} of them with {mode}, which count less" if grade.converted else ""
+        results = units.number_of(grade.results, "published result")
+        low = ", none of them for this: it is put at the low end" if grade.cautious else ""
+        yield f"its quality of {grade.index:.0f} stands on {results}{other}{low}"
     if model.distilled_from is not None:
         yield f"a distillation: {model.base_model}, trained on what {model.distilled_from} wrote, and not that model"

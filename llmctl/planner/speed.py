@@ -18,7 +18,8 @@ What no kernel was measured for stands in ``profiles/speed.toml``, with where it
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmctl.catalogue.speed_constants import Range, SpeedConstants
 from llmctl.planner.compute import flash
@@ -31,24 +32,23 @@ from llmctl.planner.rates import Rates
 from llmctl.planner.streamed import active_bytes, active_expert_bytes, cell_bytes, cell_flop
 from llmctl.types.machine import Machine
 from llmctl.types.model import Shape, Weights
-from llmctl.types.pace import Pace
 from llmctl.types.plan import Basis, Configuration, Speed
+from llmctl.types.speed_model import SpeedModel
 
 Threads = tuple[int, int]
 """Those of decoding and those of prefill."""
 
 
-@dataclass(frozen=True, slots=True)
-class Forecast:
-    """``pace`` on its ``basis``. What is measured should lie within ``range`` of it four times in five."""
+class Forecast(Struct, frozen=True):
+    """``speed_model`` on its ``basis``. What is measured should lie within ``range`` of it four times in five."""
 
-    pace: Pace
+    speed_model: SpeedModel
     basis: Basis
     range: Range
 
     def at(self, prompt_tokens: int, depth: float, load_s: float | None = None) -> Speed:
         """Prefill and first token of a prompt of so many tokens, decoding with ``depth`` tokens before it."""
-        decode, prefill = self.pace.decode_tok_s(depth), self.pace.prefill_tok_s(prompt_tokens)
+        decode, prefill = self.speed_model.decode_tok_s(depth), self.speed_model.prefill_tok_s(prompt_tokens)
         return Speed(
             decode_tok_s=decode,
             decode_low_tok_s=decode * self.range.low,
@@ -56,7 +56,7 @@ class Forecast:
             prefill_tok_s=prefill,
             prefill_low_tok_s=prefill * self.range.prefill_low,
             prefill_high_tok_s=prefill * self.range.prefill_high,
-            first_token_s=self.pace.prefill_s(prompt_tokens) + self.pace.decode_s(prompt_tokens),
+            first_token_s=self.speed_model.prefill_s(prompt_tokens) + self.speed_model.decode_s(prompt_tokens),
             basis=self.basis,
             load_s=load_s,
         )
@@ -109,7 +109,7 @@ class Forecaster:
             size = part.dense * sum(body.values()) + part.experts * unused * sum(experts.values())
             return rates.batch_tokens * products + size / copied_bytes_per_s
 
-        told = Pace(
+        speed_model = SpeedModel(
             token_s=placement.parts[0].dense * (shape.n_vocab or 0) * constants.vocabulary_s
             + sum(token_s(rates, part) for rates, part in parts),
             cell_s=cell_s(full_bytes, full_flop),
@@ -119,13 +119,14 @@ class Forecaster:
             window_pair_s=pair_s(window_flop),
             window=shape.window,
             batch=0 if flashes else settings.ubatch,
-            ubatch_s=sum(ubatch_s(*one) for one in readers),
+            ubatch_s=sum(ubatch_s(*reader) for reader in readers),
             ubatch=settings.ubatch,
             turns=1 if _holds(placement.parts[0]) else min(len(parts), COPIES),
         )
         bases = [rates.basis_of(weights.type_bytes) for rates, _ in parts]
         basis = Basis.CALIBRATED if set(bases) == {Basis.CALIBRATED} else Basis.MODELLED
-        return Forecast(told, basis, min((constants.ranges[name] for name in bases), key=lambda one: one.low))
+        widest = min((constants.ranges[name] for name in bases), key=lambda factors: factors.low)
+        return Forecast(speed_model, basis, widest)
 
     def _rates(self, part: Part, on_cpu: CpuSettings) -> Rates:
         key = part.accelerator.id if part.accelerator else "", on_cpu
@@ -159,7 +160,7 @@ def _readers(
 def _less(all_bytes: Mapping[str, float], size: float) -> dict[str, float]:
     """So much less, in proportion: logits are made for the last token of a prompt only, and no expert makes them."""
     share = max(0.0, 1 - size / max(1.0, sum(all_bytes.values())))
-    return {name: share * one for name, one in all_bytes.items()}
+    return {name: share * size_of_type for name, size_of_type in all_bytes.items()}
 
 
 def _without(all_bytes: Mapping[str, float], some: Mapping[str, float]) -> dict[str, float]:

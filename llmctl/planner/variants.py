@@ -14,7 +14,8 @@ the rates are uncertain.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from llmctl.planner.graphs import graph_of
 from llmctl.planner.placement import Placement, Placer

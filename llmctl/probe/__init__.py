@@ -41,8 +41,8 @@ def probe(host: Host, *, store: Path, watch: Stopwatch | None = None) -> Machine
         ("apple", apple.apple),
     ):
         with watch.part(vendor):
-            found, more = cards_of(host, main)
-        cards, notes = cards + found, notes + more
+            accelerators, more = cards_of(host, main)
+        cards, notes = cards + accelerators, notes + more
     with watch.part("table"):
         devices: tuple[table.Device, ...] = ()
         # a PC without a card has its memory on modules, of which nothing here tells the number

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import PurePosixPath
+
+from msgspec import Struct
 
 from llmctl.host import Host
 from llmctl.probe.text import line, pairs, whole
@@ -19,8 +20,7 @@ RECLAIMABLE = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryLimit:
+class MemoryLimit(Struct, frozen=True):
     """``left_bytes``: what may still be taken; what can be reclaimed counts as free."""
 
     limit_bytes: int
@@ -31,7 +31,7 @@ class MemoryLimit:
 def memory_limits(host: Host) -> list[MemoryLimit]:
     """Every limit on the way up, "max" left out; the tightest one is the caller's choice, since each group has
     other members to share with."""
-    found = []
+    limits_found = []
     for version, folder in _groups(host, "memory"):
         if version == 2:
             # memory.high does not kill, it slows everything down to the speed of reclaim: a limit all the same
@@ -40,14 +40,16 @@ def memory_limits(host: Host) -> list[MemoryLimit]:
             names, usage = ["memory.limit_in_bytes"], "memory.usage_in_bytes"
         stat = pairs(host.read(f"{folder}/memory.stat"))
         reclaimable = sum(whole(stat.get(kind)) or 0 for kind in RECLAIMABLE[version])
-        held = max(0, (whole(host.read(f"{folder}/{usage}")) or 0) - reclaimable)
+        used_bytes = max(0, (whole(host.read(f"{folder}/{usage}")) or 0) - reclaimable)
         limits = [(f"{folder}/{name}", whole(host.read(f"{folder}/{name}"))) for name in names]
         if version == 1:  # a limit further up may be out of sight; the kernel repeats the tightest one here
             limits.append((f"{folder}/memory.stat", whole(stat.get("hierarchical_memory_limit"))))
-        found += [
-            MemoryLimit(limit, max(0, limit - held), line(source)) for source, limit in limits if limit is not None
+        limits_found += [
+            MemoryLimit(limit, max(0, limit - used_bytes), line(source))
+            for source, limit in limits
+            if limit is not None
         ]
-    return found
+    return limits_found
 
 
 def cpu_quota(host: Host) -> float | None:
@@ -80,7 +82,7 @@ def _groups(host: Host, controller: str) -> Iterator[tuple[int, str]]:
 
 def _mounts(host: Host, controller: str) -> list[tuple[int, str, str]]:
     """(version, group at the top of the mount, where it is mounted), see proc_pid_mountinfo(5)."""
-    found = []
+    mounts = []
     for text in (host.read("/proc/self/mountinfo") or "").splitlines():
         before, _, after = text.partition(" - ")
         left, right = before.split(), after.split()
@@ -90,10 +92,10 @@ def _mounts(host: Host, controller: str) -> list[tuple[int, str, str]]:
         if ".." in PurePosixPath(place).parts:  # the kernel writes none
             continue
         if right[0] == "cgroup2":
-            found.append((2, top, place))
+            mounts.append((2, top, place))
         elif right[0] == "cgroup" and controller in right[2].split(","):
-            found.append((1, top, place))
-    return found or [(2, "/", "/sys/fs/cgroup"), (1, "/", f"/sys/fs/cgroup/{controller}")]
+            mounts.append((1, top, place))
+    return mounts or [(2, "/", "/sys/fs/cgroup"), (1, "/", f"/sys/fs/cgroup/{controller}")]
 
 
 def _plain(escaped: str) -> str:

@@ -87,7 +87,7 @@ ARM_CORES: Mapping[tuple[str, str], str] = {
     ("0xc0", "0xac4"): "Ampere-1a",
 }
 
-Core = frozenset[int]  # the numbers of the CPUs, as the kernel counts threads, that share one core
+CoreCpus = frozenset[int]  # the numbers of the CPUs, as the kernel counts threads, that share one core
 
 
 def cpu(host: Host) -> tuple[Cpu, tuple[Note, ...]]:
@@ -103,22 +103,22 @@ def cpu(host: Host) -> tuple[Cpu, tuple[Note, ...]]:
             why = "the number of cores is not known"
             return Cpu("unknown", _arch(host, {}), 1, 1, 1, usable_threads_reason=why), (NAMELESS,)
         return _portable(host)
-    told = cpuinfo(text)
+    first_cpu = cpuinfo(text)
     cores, untold = _cores(host, numbers, text)
     allowed = cpu_list(pairs(host.read("/proc/self/status"), ":").get("Cpus_allowed_list"))
     usable, reason = _usable(len(cores), _permitted(cores, allowed, numbers), cgroup.cpu_quota(host))
-    given = _name(host, text)
-    notes = [] if given != "unknown" else [NAMELESS]
-    if untold and "siblings" in told and _threads(told) > 1:
+    cpu_name = _name(host, text)
+    notes = [] if cpu_name != "unknown" else [NAMELESS]
+    if untold and "siblings" in first_cpu and _threads(first_cpu) > 1:
         message = f"which CPUs share a core is not told of {untold} of {len(numbers)} CPUs: each counts as a core"
         notes.append(Note(message, "export LLMCTL_THREADS=NUMBER   of cores, if you know it"))
     return Cpu(
-        name=given,
-        arch=_arch(host, told),
+        name=cpu_name,
+        arch=_arch(host, first_cpu),
         physical_cores=len(cores),
         logical_cores=len(numbers),
         usable_threads=usable,
-        features=_features(_flags(told)),
+        features=_features(_flags(first_cpu)),
         performance_cores=_performance_cores(host, cores),
         usable_threads_reason=reason,
         caches=_caches(host, cores),
@@ -134,15 +134,15 @@ def _name(host: Host, text: str) -> str:
     """What the processor calls itself: ARM's cores have numbers for names, older boards the chip's name."""
     fields = cpuinfo(text)
     kinds = _kinds(host, text) if "CPU part" in fields else []
-    known = " + ".join(kind for kind in kinds if kind in ARM_CORES.values())
+    arm_names = " + ".join(kind for kind in kinds if kind in ARM_CORES.values())
     keys = ("model name", "Model Name", "Hardware", "cpu", "uarch")  # Model Name: LoongArch; cpu: POWER; uarch: RISC-V
-    given = [fields.get(key) for key in keys]
+    names = [fields.get(key) for key in keys]
     if fields.get("vendor_id") == "IBM/S390":
-        given.append("IBM Z")
-    return line(next(filter(None, [given[0], known, *given[1:], " + ".join(kinds)]), None)) or "unknown"
+        names.append("IBM Z")
+    return line(next(filter(None, [names[0], arm_names, *names[1:], " + ".join(kinds)]), None)) or "unknown"
 
 
-def _permitted(cores: Sequence[Core], allowed: frozenset[int], numbers: frozenset[int]) -> int:
+def _permitted(cores: Sequence[CoreCpus], allowed: frozenset[int], numbers: frozenset[int]) -> int:
     """How many of the cores, which have the CPUs ``numbers``, the affinity allows.
 
     In a container lxcfs counts CPUs from 0, and the affinity keeps the host's numbers: where it has some that aren't
@@ -168,15 +168,15 @@ def _usable(physical: int, permitted: int, quota: float | None) -> tuple[int, st
     return usable, f"affinity allows {permitted} of {physical} cores"
 
 
-def _cores(host: Host, numbers: frozenset[int], text: str) -> tuple[tuple[Core, ...], int]:
+def _cores(host: Host, numbers: frozenset[int], text: str) -> tuple[tuple[CoreCpus, ...], int]:
     """The cores, each with its CPUs, in the order of their first ones; and of how many CPUs nothing tells the core.
 
     By sysfs, where the kernel says which threads share a core; else by ``text``, /proc/cpuinfo's numbers of package
     and core (gVisor has no sysfs), but not where more CPUs share them than a core has threads: with Xen they all do.
     """
-    cores: list[Core] = []
+    cores: list[CoreCpus] = []
     placed: set[int] = set()
-    alike: Mapping[int, Core] | None = None
+    alike: Mapping[int, CoreCpus] | None = None
     untold = 0
     for number in sorted(numbers):
         if number in placed:
@@ -185,21 +185,21 @@ def _cores(host: Host, numbers: frozenset[int], text: str) -> tuple[tuple[Core, 
         core = cpu_list(host.read(f"{topology}/core_cpus_list") or host.read(f"{topology}/thread_siblings_list"))
         if number not in core:
             alike = _alike(text) if alike is None else alike
-            core = alike.get(number, Core())
+            core = alike.get(number, CoreCpus())
             untold += not core
         cores.append((core & numbers) - placed | {number})
         placed |= cores[-1]
     return tuple(cores), untold
 
 
-def _alike(text: str) -> dict[int, Core]:
+def _alike(text: str) -> dict[int, CoreCpus]:
     """For each CPU of /proc/cpuinfo those of its core, itself among them."""
     places: dict[tuple[str, str], dict[int, dict[str, str]]] = {}
     for number, fields in _processors(text).items():
         if "physical id" in fields and "core id" in fields:
             places.setdefault((fields["physical id"], fields["core id"]), {})[number] = fields
     return {
-        number: Core(together)
+        number: CoreCpus(together)
         for together in places.values()
         for number, fields in together.items()
         if len(together) <= _threads(fields)
@@ -212,7 +212,7 @@ def _threads(fields: Mapping[str, str]) -> int:
     return -(-siblings // cores) if siblings and cores else MOST_THREADS
 
 
-def _performance_cores(host: Host, cores: Sequence[Core]) -> int | None:
+def _performance_cores(host: Host, cores: Sequence[CoreCpus]) -> int | None:
     """How many of the cores are the fast ones, None where all are alike.
 
     Intel's hybrid chips have a performance counter unit for each kind (arch/x86/events/intel/core.c); elsewhere the
@@ -232,7 +232,7 @@ def _performance_cores(host: Host, cores: Sequence[Core]) -> int | None:
     return fast if 0 < fast < len(cores) else None
 
 
-def _caches(host: Host, cores: Sequence[Core]) -> tuple[Cache, ...]:
+def _caches(host: Host, cores: Sequence[CoreCpus]) -> tuple[Cache, ...]:
     """Data and unified caches as the kernel lists them for each CPU, those that CPUs share counted once.
 
     Large servers have thousands of these files. So only the first CPU of each core is asked; of a cache that was seen
@@ -240,7 +240,7 @@ def _caches(host: Host, cores: Sequence[Core]) -> tuple[Cache, ...]:
     """
     kinds: dict[tuple[int, str | None], int | None] = {}
     seen: set[tuple[int, str]] = set()
-    found: Counter[tuple[int, int]] = Counter()
+    counts: Counter[tuple[int, int]] = Counter()
     for core in cores:
         for index in range(DEEPEST_CACHE):
             folder = f"{CPUS}/cpu{min(core)}/cache/index{index}"
@@ -255,8 +255,8 @@ def _caches(host: Host, cores: Sequence[Core]) -> tuple[Cache, ...]:
                 kinds[index, size] = _level(host, folder)
             level, size_bytes = kinds[index, size], (whole((size or "").strip().removesuffix("K")) or 0) * 1024
             if level and 0 < size_bytes <= LARGEST_CACHE_BYTES:
-                found[level, size_bytes] += 1
-    return tuple(Cache(level, size_bytes, count) for (level, size_bytes), count in sorted(found.items()))
+                counts[level, size_bytes] += 1
+    return tuple(Cache(level, size_bytes, count) for (level, size_bytes), count in sorted(counts.items()))
 
 
 def _level(host: Host, folder: str) -> int | None:
@@ -268,31 +268,31 @@ def _level(host: Host, folder: str) -> int | None:
 
 def _portable(host: Host) -> tuple[Cpu, tuple[Note, ...]]:
     """The processor where there is no /proc."""
-    if host.system == "darwin" and (found := macos.cpu(host)):
-        return found
-    told, why = portable(host)
-    if told is None:
+    if host.system == "darwin" and (mac := macos.cpu(host)):
+        return mac
+    facts, why = portable(host)
+    if facts is None:
         return Cpu("unknown", "unknown", 1, 1, 1), (Note(f"the processor can't be learnt: {why}", CORRECT),)
-    usable, reason = _usable(told.physical_cores, min(told.physical_cores, told.allowed_cpus), None)
+    usable, reason = _usable(facts.physical_cores, min(facts.physical_cores, facts.allowed_cpus), None)
     return Cpu(
-        name=told.cpu_name,
-        arch=told.arch,
-        physical_cores=told.physical_cores,
-        logical_cores=told.logical_cores,
+        name=facts.cpu_name,
+        arch=facts.arch,
+        physical_cores=facts.physical_cores,
+        logical_cores=facts.logical_cores,
         usable_threads=usable,
-        features=_features(" ".join(told.flags)),
+        features=_features(" ".join(facts.flags)),
         usable_threads_reason=reason,
     ), ()
 
 
 def _processors(text: str) -> dict[int, dict[str, str]]:
-    found: dict[int, dict[str, str]] = {}
+    by_number: dict[int, dict[str, str]] = {}
     for block in text.split("\n\n"):
         fields = pairs(block, ":")
         number = whole(fields.get("processor"))
         if number is not None and number < MOST_CPUS:
-            found[number] = fields
-    return found
+            by_number[number] = fields
+    return by_number
 
 
 def _kinds(host: Host, text: str) -> list[str]:
@@ -326,9 +326,9 @@ def _features(flags: str) -> tuple[str, ...]:
 
 def _arch(host: Host, fields: Mapping[str, str]) -> str:
     """The machine's own word for itself where it has one (Linux 6.1), else by the signs in /proc/cpuinfo."""
-    told = line(host.read("/proc/sys/kernel/arch"))
-    if re.fullmatch(r"[a-z0-9_]{1,20}", told):
-        return told
+    architecture = line(host.read("/proc/sys/kernel/arch"))
+    if re.fullmatch(r"[a-z0-9_]{1,20}", architecture):
+        return architecture
     if "flags" in fields:
         return "x86_64" if "lm" in fields["flags"].split() else "i686"
     if "Features" in fields:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmctl.host import Host
 from llmctl.probe.text import MOST_CPUS, line, pairs, whole
@@ -65,8 +66,7 @@ ROSETTA = Note(
 HYPERVISORS: Mapping[str, str] = {"virtualmac": "apple", "vmware": "vmware", "parallels": "parallels"}
 
 
-@dataclass(frozen=True, slots=True)
-class Level:
+class CoreKind(Struct, frozen=True):
     """Cores of one kind. ``l2_cores`` share one cache of the second level; 0 bytes where a size isn't known."""
 
     name: str
@@ -83,30 +83,30 @@ def sysctl(host: Host, *names: str) -> dict[str, str]:
     number from 14.4 on.
     """
     ran = host.run([SYSCTL, "-i", *names], timeout_s=DEADLINE_S)
-    told = pairs(ran.out, ":") if ran else {}
-    return {name: told[name] for name in names if name in told}
+    values = pairs(ran.out, ":") if ran else {}
+    return {name: values[name] for name in names if name in values}
 
 
 def cpu(host: Host) -> tuple[Cpu, tuple[Note, ...]] | None:
     """The processor and notes; None if sysctl doesn't tell how many cores there are."""
-    told = sysctl(host, *CPU_NAMES)
-    physical = _count(told, "hw.physicalcpu")
+    values = sysctl(host, *CPU_NAMES)
+    physical = _count(values, "hw.physicalcpu")
     if not 0 < physical < MOST_CPUS:
         return None
-    apple = told.get("hw.optional.arm64") == "1"
-    levels = _levels(told, physical)
-    features = _arm_features(told) if apple else _intel_features(told)
+    apple = values.get("hw.optional.arm64") == "1"
+    levels = _levels(values, physical)
+    features = _arm_features(values) if apple else _intel_features(values)
     return Cpu(
-        name=line(told.get("machdep.cpu.brand_string")) or "unknown",
-        arch="arm64" if apple else line(told.get("hw.machine")) or "unknown",  # the chip's, under Rosetta too
+        name=line(values.get("machdep.cpu.brand_string")) or "unknown",
+        arch="arm64" if apple else line(values.get("hw.machine")) or "unknown",  # the chip's, under Rosetta too
         physical_cores=physical,
-        logical_cores=min(max(physical, _count(told, "hw.logicalcpu")), MOST_CPUS),
+        logical_cores=min(max(physical, _count(values, "hw.logicalcpu")), MOST_CPUS),
         usable_threads=physical,  # macOS has neither affinity nor quotas
         features=features,
         performance_cores=_fast(levels, physical),
         usable_threads_reason=f"all {physical} physical cores" if physical > 1 else "the only physical core",
-        caches=_level_caches(levels) if apple else _intel_caches(told, physical),
-    ), ((ROSETTA,) if told.get("sysctl.proc_translated") == "1" else ())
+        caches=_level_caches(levels) if apple else _intel_caches(values, physical),
+    ), ((ROSETTA,) if values.get("sysctl.proc_translated") == "1" else ())
 
 
 def memory(host: Host) -> Memory | None:
@@ -115,13 +115,13 @@ def memory(host: Host) -> Memory | None:
     Available is what is free or inactive, as psutil has it (psutil/arch/osx/mem.c) and ollama: file pages among the
     inactive are dropped, others compressed.
     """
-    told = sysctl(host, "hw.memsize", "vm.swapusage")
-    total = _count(told, "hw.memsize")
+    values = sysctl(host, "hw.memsize", "vm.swapusage")
+    total = _count(values, "hw.memsize")
     ran = host.run([VM_STAT], timeout_s=DEADLINE_S)
     available = available_bytes(ran.out) if ran else None
     if not total or available is None:
         return None
-    return Memory(total, min(available, total), swap_bytes=swap_bytes(told.get("vm.swapusage")))
+    return Memory(total, min(available, total), swap_bytes=swap_bytes(values.get("vm.swapusage")))
 
 
 def available_bytes(vm_stat: str) -> int | None:
@@ -150,15 +150,15 @@ def os_name(host: Host) -> str | None:
 
 def virtual_machine(host: Host) -> str | None:
     """The hypervisor below, "unknown" if nothing names it; None on a Mac of its own."""
-    told = sysctl(host, "kern.hv_vmm_present", "hw.model")
-    if told.get("kern.hv_vmm_present") != "1":
+    values = sysctl(host, "kern.hv_vmm_present", "hw.model")
+    if values.get("kern.hv_vmm_present") != "1":
         return None
-    model = told.get("hw.model", "").lower()
+    model = values.get("hw.model", "").lower()
     return next((name for start, name in HYPERVISORS.items() if model.startswith(start)), "unknown")
 
 
-def _count(told: Mapping[str, str], name: str) -> int:
-    return _number(told.get(name))
+def _count(values: Mapping[str, str], name: str) -> int:
+    return _number(values.get(name))
 
 
 def _number(text: str | None) -> int:
@@ -166,19 +166,19 @@ def _number(text: str | None) -> int:
     return number if number <= LARGEST else 0
 
 
-def _levels(told: Mapping[str, str], physical: int) -> list[Level]:
+def _levels(values: Mapping[str, str], physical: int) -> list[CoreKind]:
     """The kinds of cores, fastest first. Empty on macOS 11, and where they don't add up."""
     levels = []
     for number in range(LEVELS):
         name = f"hw.perflevel{number}"
-        cores = _count(told, f"{name}.physicalcpu")
+        cores = _count(values, f"{name}.physicalcpu")
         if cores:
-            sizes = (_count(told, f"{name}.{fact}") for fact in ("l1dcachesize", "l2cachesize", "cpusperl2"))
-            levels.append(Level(line(told.get(f"{name}.name")), cores, *sizes))
+            sizes = (_count(values, f"{name}.{fact}") for fact in ("l1dcachesize", "l2cachesize", "cpusperl2"))
+            levels.append(CoreKind(line(values.get(f"{name}.name")), cores, *sizes))
     return levels if sum(level.cores for level in levels) == physical else []
 
 
-def _fast(levels: list[Level], physical: int) -> int | None:
+def _fast(levels: list[CoreKind], physical: int) -> int | None:
     """How many cores are not of the slow kind; None where all are alike. macOS 12 doesn't name the kinds: the first is
     the fastest."""
     fast = [level for level in levels if level.name != SLOW_LEVEL] if levels and levels[0].name else levels[:1]
@@ -186,16 +186,16 @@ def _fast(levels: list[Level], physical: int) -> int | None:
     return cores if 0 < cores < physical else None
 
 
-def _level_caches(levels: list[Level]) -> tuple[Cache, ...]:
+def _level_caches(levels: list[CoreKind]) -> tuple[Cache, ...]:
     first = [Cache(1, level.l1_bytes, level.cores) for level in levels if level.l1_bytes]
     shared = [level for level in levels if level.l2_bytes and level.l2_cores]
     return (*first, *(Cache(2, level.l2_bytes, -(-level.cores // level.l2_cores)) for level in shared))
 
 
-def _intel_caches(told: Mapping[str, str], physical: int) -> tuple[Cache, ...]:
+def _intel_caches(values: Mapping[str, str], physical: int) -> tuple[Cache, ...]:
     """hw.cachesize has the bytes of memory, L1, L2 and L3, hw.cacheconfig how many logical CPUs share each."""
-    sizes = [_number(word) for word in told.get("hw.cachesize", "").split()]
-    logical, *sharing = [_number(word) for word in told.get("hw.cacheconfig", "").split()] or [0]
+    sizes = [_number(word) for word in values.get("hw.cachesize", "").split()]
+    logical, *sharing = [_number(word) for word in values.get("hw.cacheconfig", "").split()] or [0]
     return tuple(
         Cache(level, size, min(max(1, logical // shared), physical))
         for level, (size, shared) in enumerate(zip(sizes[1:4], sharing[:3], strict=False), 1)
@@ -203,10 +203,10 @@ def _intel_caches(told: Mapping[str, str], physical: int) -> tuple[Cache, ...]:
     )
 
 
-def _arm_features(told: Mapping[str, str]) -> tuple[str, ...]:
-    return tuple(ours for ours, names in ARM_FEATURES.items() if any(told.get(name) == "1" for name in names))
+def _arm_features(values: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(ours for ours, names in ARM_FEATURES.items() if any(values.get(name) == "1" for name in names))
 
 
-def _intel_features(told: Mapping[str, str]) -> tuple[str, ...]:
-    words = {word for name in INTEL_WORDS for word in told.get(name, "").split()}
+def _intel_features(values: Mapping[str, str]) -> tuple[str, ...]:
+    words = {word for name in INTEL_WORDS for word in values.get(name, "").split()}
     return tuple(ours for ours, theirs in INTEL_FEATURES.items() if theirs in words)

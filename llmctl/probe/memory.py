@@ -70,12 +70,12 @@ def _zfs_cache(host: Host, used: int) -> int:
 
 def _portable(host: Host) -> tuple[Memory, tuple[Note, ...]]:
     """Memory where there is no /proc."""
-    if host.system == "darwin" and (found := macos.memory(host)):
-        return found, ()
-    told, why = portable(host)
-    if told is None:
+    if host.system == "darwin" and (mac := macos.memory(host)):
+        return mac, ()
+    facts, why = portable(host)
+    if facts is None:
         return Memory(0, 0), (Note(f"how much memory there is can't be learnt: {why}", CORRECT),)
-    return Memory(told.memory_total_bytes, told.memory_available_bytes, swap_bytes=told.swap_bytes), ()
+    return Memory(facts.memory_total_bytes, facts.memory_available_bytes, swap_bytes=facts.swap_bytes), ()
 
 
 def _kib(value: str | None) -> int | None:

@@ -11,11 +11,13 @@ import platform
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from llmctl import child
-from llmctl.files.decode import MismatchError, decode
+from llmctl.files.decode import FieldError, decode
 from llmctl.host import Host
 from llmctl.probe.text import MOST_CPUS, line
 
@@ -40,8 +42,7 @@ WINDOWS_FEATURES: Mapping[int, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Portable:
+class Portable(Struct, frozen=True):
     """``arch`` is the platform's word for it (AMD64, arm64); ``flags`` are Linux's names of instruction sets."""
 
     os: str
@@ -74,24 +75,24 @@ def _ask(host: Host) -> Answer:
     if reply.data is None:
         return None, f"psutil {reply.why}"
     try:
-        told = decode(Portable, reply.data, "portable")
-    except MismatchError as error:
+        facts = decode(Portable, reply.data, "portable")
+    except FieldError as error:
         return None, str(error)
-    cores = min(max(1, told.physical_cores), MOST_CPUS)
-    logical = min(max(cores, told.logical_cores), MOST_CPUS)
+    cores = min(max(1, facts.physical_cores), MOST_CPUS)
+    logical = min(max(cores, facts.logical_cores), MOST_CPUS)
     return replace(
-        told,
-        os=line(told.os),
-        arch=line(told.arch),
-        cpu_name=line(told.cpu_name),
+        facts,
+        os=line(facts.os),
+        arch=line(facts.arch),
+        cpu_name=line(facts.cpu_name),
         physical_cores=cores,
         logical_cores=logical,
-        allowed_cpus=min(max(1, told.allowed_cpus), logical),
-        memory_available_bytes=min(told.memory_available_bytes, told.memory_total_bytes),
+        allowed_cpus=min(max(1, facts.allowed_cpus), logical),
+        memory_available_bytes=min(facts.memory_available_bytes, facts.memory_total_bytes),
     ), None
 
 
-def _tell(_: Any) -> dict[str, Any]:
+def _facts(_: Any) -> dict[str, Any]:
     import psutil
 
     name, flags = _windows_processor()
@@ -147,4 +148,4 @@ def _windows_processor() -> tuple[str | None, list[str]]:
 
 
 if __name__ == "__main__":
-    sys.exit(child.answer(_tell))
+    sys.exit(child.answer(_facts))

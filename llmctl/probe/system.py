@@ -1,9 +1,10 @@
-"""What kind of place this is: the operating system, the board, a virtual machine, a container."""
+"""The operating system, the board, the virtual machine and the container that llmctl runs on."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmctl.host import Host
 from llmctl.probe import macos
@@ -50,8 +51,7 @@ GROUPS = re.compile(r"/(docker(?=[-/])|kubepods|libpod|lxc)[-./]")
 MANAGERS = {"kubepods": "kubernetes", "libpod": "podman", "docker": "docker", "lxc": "lxc"}
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Platform(Struct, frozen=True):
     """``board`` names what is no plain computer (a Raspberry Pi, a Jetson), ``virtual_machine`` the hypervisor."""
 
     os: str
@@ -60,14 +60,14 @@ class Place:
     virtual_machine: str | None = None
 
 
-def system(host: Host) -> Place:
-    """The place that ``host`` is. Raises nothing."""
-    told = cpuinfo(host.read("/proc/cpuinfo"))
-    return Place(
+def system(host: Host) -> Platform:
+    """The platform of ``host``. Raises nothing."""
+    first_cpu = cpuinfo(host.read("/proc/cpuinfo"))
+    return Platform(
         os=os_name(host),
         container=container(host),
-        board=_board(host, told.get("Model")),
-        virtual_machine=_virtual_machine(host, told.get("flags")),
+        board=_board(host, first_cpu.get("Model")),
+        virtual_machine=_virtual_machine(host, first_cpu.get("flags")),
     )
 
 
@@ -78,8 +78,8 @@ def os_name(host: Host) -> str:
         return _portable(host)
     text = "Linux " + ".".join(release.split("-")[0].split(".")[:2])
     # os-release(5): the second place is where images that have no /etc of their own keep it
-    told = pairs(host.read("/etc/os-release") or host.read("/usr/lib/os-release"), "=")
-    distribution = line(told.get("PRETTY_NAME", "").strip("\"'"))
+    os_release = pairs(host.read("/etc/os-release") or host.read("/usr/lib/os-release"), "=")
+    distribution = line(os_release.get("PRETTY_NAME", "").strip("\"'"))
     distribution = distribution.partition(" (")[0]  # of "Debian GNU/Linux 12 (bookworm)"
     return f"{text} ({distribution})" if distribution else text
 
@@ -117,9 +117,9 @@ def _virtual_machine(host: Host, flags: str | None) -> str | None:
     if flags is None and ".metal" in product:
         return None
     clocks = host.read(CLOCKS) or ""
-    for told in (product, vendor, f"{vendor} {product}", *more):
+    for firmware in (product, vendor, f"{vendor} {product}", *more):
         for beginning, name in FIRMWARE:
-            if told.startswith(beginning):
+            if firmware.startswith(beginning):
                 return "kvm" if name == "qemu" and "kvm-clock" in clocks else name
     for beginning, name in GUEST_CLOCKS:
         if any(clock.startswith(beginning) for clock in clocks.split()):
@@ -169,5 +169,5 @@ def _portable(host: Host) -> str:
         return "Linux"
     if host.system == "darwin" and (name := macos.os_name(host)):
         return name
-    told, _ = portable(host)
-    return told.os if told else ""
+    facts, _ = portable(host)
+    return facts.os if facts else ""

@@ -22,12 +22,12 @@ def whole(text: str | None) -> int | None:
 
 def pairs(text: str | None, separator: str | None = None) -> dict[str, str]:
     """Lines "key<separator>value" as a dictionary; lines of another form are skipped, the first of a key counts."""
-    found: dict[str, str] = {}
-    for each in (text or "").splitlines():
-        words = each.split(separator, 1)
+    values: dict[str, str] = {}
+    for text_line in (text or "").splitlines():
+        words = text_line.split(separator, 1)
         if len(words) == 2:
-            found.setdefault(words[0].strip(), words[1].strip())
-    return found
+            values.setdefault(words[0].strip(), words[1].strip())
+    return values
 
 
 def cpuinfo(text: str | None) -> dict[str, str]:

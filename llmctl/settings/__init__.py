@@ -10,9 +10,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llmctl import paths
 from llmctl.address import without_secrets
@@ -41,8 +43,7 @@ __all__ = [
 PROJECT_FILE = "llmctl.toml"
 
 
-@dataclass(frozen=True)
-class Project:
+class Project(Struct, frozen=True):
     """The effective settings that come from a project file. ``values`` are what it says, ``own`` what they would be
     without it."""
 
@@ -55,8 +56,7 @@ class Project:
         return f"{self.file} sets " + ", ".join(f"{name} = {_shown(value)}" for name, value in self.values.items())
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(Struct, frozen=True):
     """Every setting with its effective value, and the endpoints the user has added.
 
     ``project`` is what a project file has decided, None where it decides nothing. ``warnings`` say which file was
@@ -93,9 +93,9 @@ class Settings:
         for endpoint in self.endpoints:
             if endpoint.name == name:
                 return endpoint
-        known = ", ".join(endpoint.name for endpoint in self.endpoints) or "none is configured"
+        names = ", ".join(endpoint.name for endpoint in self.endpoints) or "none is configured"
         raise NotFoundError(
-            f"there is no endpoint named {name} ({known})", hint="llmctl endpoint add NAME URL --model MODEL"
+            f"there is no endpoint named {name} ({names})", hint="llmctl endpoint add NAME URL --model MODEL"
         )
 
 
@@ -135,7 +135,7 @@ def load(project: Path | None = None) -> Settings:
 def _variables(setting: Setting) -> list[tuple[str, str]]:
     """The environment variables that set it, the one that counts first, with their values."""
     names = (setting.variable, *setting.also)
-    return [(name, os.environ[name]) for name in names if setting.counts(name, os.environ.get(name, ""))]
+    return [(name, os.environ[name]) for name in names if setting.is_set_by(name, os.environ.get(name, ""))]
 
 
 def _value(
@@ -167,7 +167,7 @@ def _read_project(file: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
 
 
 def _dangling(file: Path) -> tuple[str, ...]:
-    """A warning if ``file`` is a link to nothing."""
+    """A warning if ``file`` is a symlink to a file that doesn't exist."""
     with suppress(OSError):
         if file.is_symlink() and not file.exists():
             return (f"{file} is a link to a file that is not there; it is passed over",)

@@ -90,11 +90,11 @@ def _edit(name: str, table: Mapping[str, Any] | None, check: Callable[[Mapping[s
     """
     file = Path(os.path.realpath(paths.config_file()))
     with locked(file):
-        wanted = read(file)
-        check(wanted.get("endpoints", {}))
-        endpoints = {one: dict(values) for one, values in wanted.get("endpoints", {}).items() if one != name}
-        wanted["endpoints"] = endpoints if table is None else {**endpoints, name: dict(table)}
-        replace_file(file, _edited(file, name, table, wanted))
+        settings = read(file)
+        check(settings.get("endpoints", {}))
+        endpoints = {other: dict(values) for other, values in settings.get("endpoints", {}).items() if other != name}
+        settings["endpoints"] = endpoints if table is None else {**endpoints, name: dict(table)}
+        replace_file(file, _edited(file, name, table, settings))
     return file
 
 
@@ -120,7 +120,7 @@ def locked(file: Path) -> Iterator[None]:
     except (OSError, NotImplementedError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or error
         raise ResourceError(
-            f"the lock {place} can't be had: {reason}", hint="export XDG_CACHE_HOME=/path   where you may write"
+            f"the lock {place} can't be taken: {reason}", hint="export XDG_CACHE_HOME=/path   where you may write"
         ) from error
     try:
         yield
@@ -128,8 +128,8 @@ def locked(file: Path) -> Iterator[None]:
         lock.release()
 
 
-def _edited(file: Path, name: str, table: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> str:
-    """The file's new text, comments kept. It is read again, and must say what is ``wanted`` and nothing else."""
+def _edited(file: Path, name: str, table: Mapping[str, Any] | None, settings: Mapping[str, Any]) -> str:
+    """The file's new text, comments kept. It is read again, and must say what is ``settings`` and nothing else."""
     import tomli
     import tomlkit
 
@@ -142,7 +142,7 @@ def _edited(file: Path, name: str, table: Mapping[str, Any] | None, wanted: Mapp
             new.update(table)
             document.setdefault("endpoints", tomlkit.table(is_super_table=True))[name] = new
         text = tomlkit.dumps(document)
-        if {"endpoints": {}, **tomli.loads(text)} == wanted:
+        if {"endpoints": {}, **tomli.loads(text)} == settings:
             return text
         reason: Exception | None = None
     except (ValueError, RecursionError, tomlkit.exceptions.TOMLKitError) as error:

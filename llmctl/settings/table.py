@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from llmctl.types.endpoint import Policy
 
@@ -50,8 +51,7 @@ def _flag(value: Any) -> bool:
     raise ValueError
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(Struct, frozen=True):
     """``expects`` completes "must be …". ``project`` says whether a project file may set it."""
 
     name: str
@@ -66,9 +66,9 @@ class Setting:
     def variable(self) -> str:
         return f"LLMCTL_{self.name.upper()}"
 
-    def counts(self, variable: str, value: str) -> bool:
-        """Whether what stands in ``variable`` says something: what other tools are told can keep llmctl offline, and
-        never undoes what the user has set here."""
+    def is_set_by(self, variable: str, value: str) -> bool:
+        """Whether the value of ``variable`` sets this setting: an empty one doesn't, nor does "false" in another tool's
+        variable, which would undo what the user has set for llmctl."""
         return bool(value) and not (variable in self.also and self.parse is _flag and value.lower() in OFF)
 
 

@@ -7,10 +7,12 @@ data folder. What other tools keep in places of their own is found there, and ne
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llmctl import paths
 from llmctl.errors import LlmctlError, UsageError
@@ -32,8 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Owner", "Progress", "Store", "Stored", "Unfinished"]
 
 
-@dataclass(frozen=True, slots=True)
-class Unfinished:
+class Unfinished(Struct, frozen=True):
     """A download that was broken off. ``name`` is the repository's; ``idle_s`` how long nobody has written to it."""
 
     path: Path
@@ -58,7 +59,7 @@ class Store:
 
     @cached_property
     def _others(self) -> tuple[Stored, ...]:
-        return (*bundles.sources(self.models), *elsewhere.held(self.hub))
+        return (*bundles.sources(self.models), *elsewhere.all_files(self.hub))
 
     def find(self, source: Source) -> Path | None:
         """The file of ``source`` on this machine, or None. No network and no hashing; sizes are checked if known."""
@@ -67,14 +68,14 @@ class Store:
                 case SourceKind.HUB:
                     if len(names := shard_names(source.file)) > 1:
                         return self._find_parts(source, names)
-                    found = hub_cache.find(self.hub, source)
+                    place = hub_cache.find(self.hub, source)
                 case SourceKind.PACKAGE_INDEX:
-                    found = wheels.find(self.models, source)
+                    place = wheels.find(self.models, source)
                 case SourceKind.LOCAL:
                     path = Path(source.file)
                     same = path.is_file() and source.bytes in (None, path.stat().st_size)
                     return path if same else None
-            return found or elsewhere.find(self._others, source)
+            return place or elsewhere.find(self._others, source)
         except (LlmctlError, OSError, ValueError):
             return None  # a name that can't be a path is nowhere; `add` says so
 
@@ -98,8 +99,8 @@ class Store:
         ResourceError.
         """
         name, quant = label.name, label.quant
-        kept = bundles.add(self.models, files, name=name, quant=quant, sha256=sha256, progress=progress)
-        return [one.path for one in kept]
+        stored = bundles.add(self.models, files, name=name, quant=quant, sha256=sha256, progress=progress)
+        return [file.path for file in stored]
 
     def add_address(
         self,
@@ -160,8 +161,8 @@ class Store:
         """Reads all of a file. ``sha256`` is what it must have if its store doesn't tell. Raises nothing."""
         from llmctl.store.upkeep import verify as verification
 
-        said = stored.source.sha256
-        expected = (said or sha256) if stored.vouched else (sha256 or said)
+        recorded = stored.source.sha256
+        expected = (recorded or sha256) if stored.vouched else (sha256 or recorded)
         return verification.verify(stored, expected, progress, vouched=stored.vouched or sha256 is not None)
 
     def leftovers(self, keep: Collection[tuple[str, str]] = ()) -> list[Leftover]:
@@ -196,7 +197,7 @@ class Store:
     def unfinished(self) -> list[Unfinished]:
         """What broken downloads have left in the hub cache, those of other tools included. Raises nothing."""
         try:
-            return [Unfinished(*one) for one in hub_cache.unfinished(self.hub)]
+            return [Unfinished(*download) for download in hub_cache.unfinished(self.hub)]
         except OSError:
             return []
 
@@ -213,10 +214,10 @@ class Store:
                 is_projector(path.name),
                 vouched=source.sha256 not in from_folders,
             )
-            for owner, found in (
+            for owner, entries in (
                 (Owner.HUB_CACHE, hub_cache.sources(self.hub)),
                 (Owner.LLMCTL, wheels.sources(self.models)),
             )
-            for path, source in found
+            for path, source in entries
         ]
         return [*ours, *self._others]

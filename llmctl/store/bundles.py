@@ -1,6 +1,6 @@
 """Models that llmctl keeps for itself, since no other tool has a place for them: from an address, or the user's own.
 
-Each is a bundle (``bundle.py``) in ``<models>/files/<sha256 of its first file>/``, and whoever writes there holds its
+Each is a bundle (``manifest.py``) in ``<models>/files/<sha256 of its first file>/``, and whoever writes there holds its
 ``lock``.
 """
 
@@ -10,15 +10,16 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from llmctl.errors import IntegrityError, NotFoundError
 from llmctl.files import disk
 from llmctl.files.copy import copied, hashed, size_of
 from llmctl.files.lock import locked, locked_now
 from llmctl.files.progress import shifted
+from llmctl.files.temporary import temporary_folder
 from llmctl.gguf.file_names import has_ending, is_projector
 from llmctl.store import manifest
 from llmctl.store.layout import SHA256, parts
@@ -45,16 +46,16 @@ def lock(models: Path, sha256: str) -> Path:
 
 def sources(models: Path) -> Iterator[Stored]:
     """Every file of every bundle, as far as it is there with its size."""
-    for where, one in _bundles(models):
-        yield from stored(where, one)
+    for where, bundle in _bundles(models):
+        yield from stored(where, bundle)
 
 
-def stored(where: Path, one: Bundle) -> Iterator[Stored]:
-    for member in one.files:
+def stored(where: Path, bundle: Bundle) -> Iterator[Stored]:
+    for member in bundle.files:
         if (path := manifest.file_of(where, member)) is not None:
             source = Source(SourceKind.LOCAL, None, str(path), member.bytes, member.sha256)
-            vouched = one.origin is Origin.ADDRESS  # with the sha256 that the user got elsewhere
-            yield Stored(path, member.bytes, source, Owner.LLMCTL, one.name, is_projector(member.file), vouched)
+            vouched = bundle.origin is Origin.ADDRESS  # with the sha256 that the user got elsewhere
+            yield Stored(path, member.bytes, source, Owner.LLMCTL, bundle.name, is_projector(member.file), vouched)
 
 
 def add(
@@ -70,26 +71,26 @@ def add(
     sizes = [size_of(file) for file in files]
     beside = place(models) / f"{TEMPORARY}{hashlib.sha256(os.fsencode(files[0].absolute())).hexdigest()[:16]}"
     with locked(temporary_lock(beside), waiting=lambda: progress(0, None)):
-        if (known := _kept(models, files, sizes, sha256, progress)) is not None:
-            return list(stored(*known))
+        if (kept_bundle := _existing(models, files, sizes, sha256, progress)) is not None:
+            return list(stored(*kept_bundle))
         disk.require_room(place(models), sum(sizes), name)
-        with disk.writing(place(models), name), _temporary(beside):
+        with disk.writing(place(models), name), temporary_folder(beside):
             members = []
             for at, (file, size) in enumerate(zip(files, sizes, strict=True)):
                 part = shifted(progress, sum(sizes[:at]), sum(sizes))
-                wanted = None if at else sha256
-                found = copied(file, beside / file.name, sha256=wanted, progress=part)
-                members.append(Member(file.name, size, found))
-            made = Bundle(name, quant, Origin.FILE, manifest.shown(str(files[0].absolute())), tuple(members))
+                expected = None if at else sha256
+                digest = copied(file, beside / file.name, sha256=expected, progress=part)
+                members.append(Member(file.name, size, digest))
+            bundle = Bundle(name, quant, Origin.FILE, manifest.cleaned(str(files[0].absolute())), tuple(members))
             target = folder(models, members[0].sha256)
             with locked(lock(models, target.name), waiting=lambda: progress(sum(sizes), sum(sizes))):
                 target.mkdir(exist_ok=True)
                 for member in members:
                     (beside / member.file).replace(target / member.file)
-                return list(stored(target, note(target, made)))
+                return list(stored(target, write_manifest(target, bundle)))
 
 
-def note(where: Path, made: Bundle) -> Bundle:
+def write_manifest(where: Path, bundle: Bundle) -> Bundle:
     """Writes the manifest of ``where``, whose files are there and whose lock the caller holds.
 
     What was there under other names stays in it, unless it is the same bytes: those go. Returns what there is now.
@@ -98,15 +99,15 @@ def note(where: Path, made: Bundle) -> Bundle:
         before = manifest.read(where).files
     except (NotFoundError, IntegrityError):
         before = ()
-    names, known = {member.file for member in made.files}, {member.sha256 for member in made.files}
+    names, hashes = {member.file for member in bundle.files}, {member.sha256 for member in bundle.files}
     others = [member for member in before if member.file not in names]
-    stay = [member for member in others if member.sha256 not in known and manifest.file_of(where, member) is not None]
-    made = replace(made, files=(*made.files, *stay))
-    manifest.write(where, made)
+    stay = [member for member in others if member.sha256 not in hashes and manifest.file_of(where, member) is not None]
+    bundle = replace(bundle, files=(*bundle.files, *stay))
+    manifest.write(where, bundle)
     for member in others:
         if member not in stay:
             where.joinpath(*parts(member.file, "the file's name")).unlink(missing_ok=True)
-    return made
+    return bundle
 
 
 def remove(models: Path, path: Path) -> int:
@@ -125,34 +126,25 @@ def temporary_lock(beside: Path) -> Path:
 
 
 def _bundles(models: Path) -> Iterator[tuple[Path, Bundle]]:
-    return ((where, one) for where, one in manifest.found(place(models)) if SHA256.fullmatch(where.name))
+    return ((where, bundle) for where, bundle in manifest.bundles(place(models)) if SHA256.fullmatch(where.name))
 
 
-def _kept(
+def _existing(
     models: Path, files: Sequence[Path], sizes: Sequence[int], sha256: str | None, progress: Progress
 ) -> tuple[Path, Bundle] | None:
     """The bundle that has all of ``files``, which are read only if there is one of their names and sizes."""
-    wanted = {(file.name, size) for file, size in zip(files, sizes, strict=True)}
+    names_and_sizes = {(file.name, size) for file, size in zip(files, sizes, strict=True)}
     like = []
-    for where, one in _bundles(models):
-        if wanted <= {(there.path.name, there.bytes) for there in stored(where, one)}:
-            like.append((where, one))
+    for where, bundle in _bundles(models):
+        if names_and_sizes <= {(file.path.name, file.bytes) for file in stored(where, bundle)}:
+            like.append((where, bundle))
     if not like:
         return None
-    found = {(file.name, hashed(file, shifted(progress, sum(sizes[:at]), sum(sizes)))) for at, file in enumerate(files)}
-    for where, one in like:
-        same = found <= {(member.file, member.sha256) for member in one.files}
-        if same and (files[0].name, where.name) in found and sha256 in (None, where.name):
-            return where, one
+    hashes = {
+        (file.name, hashed(file, shifted(progress, sum(sizes[:at]), sum(sizes)))) for at, file in enumerate(files)
+    }
+    for where, bundle in like:
+        same = hashes <= {(member.file, member.sha256) for member in bundle.files}
+        if same and (files[0].name, where.name) in hashes and sha256 in (None, where.name):
+            return where, bundle
     return None
-
-
-@contextmanager
-def _temporary(beside: Path) -> Iterator[None]:
-    """A folder on the store's own filesystem. Called under its lock, so what a killed process left can go."""
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    try:
-        yield
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)

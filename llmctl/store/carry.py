@@ -1,13 +1,15 @@
-"""A model out of the store into a folder, and out of such a folder into the store of another machine."""
+"""Copies a model from the store into a folder, and from such a folder into the store of another machine."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llmctl.errors import ConfigError, IntegrityError, LlmctlError
 from llmctl.files import disk
@@ -23,8 +25,7 @@ from llmctl.types.listener import Progress
 from llmctl.types.model import Source, SourceKind
 
 
-@dataclass(frozen=True, slots=True)
-class Label:
+class Label(Struct, frozen=True):
     """What a manifest says of a model beside its files, for people and for ``pull --from DIR NAME``."""
 
     name: str
@@ -41,23 +42,23 @@ def carry(root: Path, models: Path, files: Sequence[Stored], label: Label, into:
     """Copies the ``files`` of one model, the first to open first, into a folder of its own below ``into``.
 
     ``root`` is the hub cache, ``models`` where llmctl keeps its own. What is known of their sha256 is checked on the
-    way, and what an earlier call has left is gone on with. Returns the folder. Raises IntegrityError, AccessError,
+    way, and an interrupted call is resumed. Returns the folder. Raises IntegrityError, AccessError,
     ResourceError.
     """
     members = tuple(Member(_file(file, label), file.bytes, file.source.sha256 or "") for file in files)
-    made = replace(_origin(root, files[0]), name=manifest.shown(label.name), quant=manifest.shown(label.quant))
-    made = replace(made, files=members, licence=label.licence and manifest.shown(label.licence))
+    bundle = replace(_origin(root, files[0]), name=manifest.cleaned(label.name), quant=manifest.cleaned(label.quant))
+    bundle = replace(bundle, files=members, licence=label.licence and manifest.cleaned(label.licence))
     folder = _folder(into, label)
-    with locked(_lock(models, folder), waiting=lambda: progress(0, made.bytes)):
-        if _there(folder, made):
+    with locked(_lock(models, folder), waiting=lambda: progress(0, bundle.bytes)):
+        if _is_carried(folder, bundle):
             return folder
         disk.require_room(into, _missing_bytes(folder, members), label.name)
         done_bytes, checked = 0, []
         for file, member in zip(files, members, strict=True):
-            part = shifted(progress, done_bytes, made.bytes)
-            checked.append(replace(member, sha256=_carried(file, folder, member, part)))
+            part = shifted(progress, done_bytes, bundle.bytes)
+            checked.append(replace(member, sha256=_copy_unless_there(file, folder, member, part)))
             done_bytes += file.bytes
-        manifest.write(folder, replace(made, files=tuple(checked)))
+        manifest.write(folder, replace(bundle, files=tuple(checked)))
     return folder
 
 
@@ -77,40 +78,42 @@ def take(root: Path, models: Path, folder: Path, progress: Progress) -> list[Pat
     Raises NotFoundError (there is none), IntegrityError (its manifest or a file is wrong; nothing wrong is kept),
     AccessError, ResourceError.
     """
-    made = manifest.read(folder)
-    for member in made.files:
+    bundle = manifest.read(folder)
+    for member in bundle.files:
         if manifest.file_of(folder, member) is None:
             raise IntegrityError(
                 f"{folder / member.file} is missing, or hasn't the {member.bytes:,} bytes of {manifest.MANIFEST}",
                 hint="copy the folder again, all of it",
             )
-    match made.origin:
+    match bundle.origin:
         case Origin.HUB:
-            paths = _into_hub_cache(root, folder, made, progress)
-            for member in made.files:
+            paths = _into_hub_cache(root, folder, bundle, progress)
+            for member in bundle.files:
                 unvouched.note(models, member.sha256)
             return paths
         case Origin.PACKAGE_INDEX:
             try:
-                where = wheel_folder(models, made.place)
+                where = wheel_folder(models, bundle.place)
             except ConfigError as error:
                 raise IntegrityError(f"{folder / manifest.MANIFEST}: {error.message}", hint=manifest.ANEW) from error
-            return _into(where, models / f".{where.name}.lock", folder, made, progress)
-    made = replace(made, origin=Origin.FILE)  # what the folder says of an address, nobody has checked
-    sha256 = made.files[0].sha256
-    return _into(bundles.folder(models, sha256), bundles.lock(models, sha256), folder, made, progress, bundles.note)
+            return _copy_into(where, models / f".{where.name}.lock", folder, bundle, progress)
+    bundle = replace(bundle, origin=Origin.FILE)  # what the folder says of an address, nobody has checked
+    sha256 = bundle.files[0].sha256
+    return _copy_into(
+        bundles.folder(models, sha256), bundles.lock(models, sha256), folder, bundle, progress, bundles.write_manifest
+    )
 
 
-def _into_hub_cache(root: Path, folder: Path, made: Bundle, progress: Progress) -> list[Path]:
-    repository, commit = Repository(root, made.place), made.revision or ""
-    pointers = [repository.pointer(commit, member.file) for member in made.files]
-    refs = [ref for ref in made.refs if not repository.ref(ref).exists()]
-    blobs = [repository.blob(member.sha256) for member in made.files]
-    disk.require_room(root, _missing(blobs, made.files), made.name)
+def _into_hub_cache(root: Path, folder: Path, bundle: Bundle, progress: Progress) -> list[Path]:
+    repository, commit = Repository(root, bundle.place), bundle.revision or ""
+    pointers = [repository.pointer(commit, member.file) for member in bundle.files]
+    refs = [ref for ref in bundle.refs if not repository.ref(ref).exists()]
+    blobs = [repository.blob(member.sha256) for member in bundle.files]
+    disk.require_room(root, _missing(blobs, bundle.files), bundle.name)
     done_bytes = 0
-    for member, pointer, blob in zip(made.files, pointers, blobs, strict=True):
-        part = shifted(progress, done_bytes, made.bytes)
-        with locked(repository.lock(member.sha256), waiting=partial(progress, done_bytes, made.bytes)):
+    for member, pointer, blob in zip(bundle.files, pointers, blobs, strict=True):
+        part = shifted(progress, done_bytes, bundle.bytes)
+        with locked(repository.lock(member.sha256), waiting=partial(progress, done_bytes, bundle.bytes)):
             if not _is_whole(blob, member):
                 copied(folder / member.file, blob, sha256=member.sha256, progress=part)
             hub_cache.link(pointer, blob)
@@ -120,27 +123,27 @@ def _into_hub_cache(root: Path, folder: Path, made: Bundle, progress: Progress) 
     return pointers
 
 
-def _into(
+def _copy_into(
     where: Path,
     lock: Path,
     folder: Path,
-    made: Bundle,
+    bundle: Bundle,
     progress: Progress,
     note: Callable[[Path, Bundle], Bundle] | None = None,
 ) -> list[Path]:
     """The files by their plain names; those that are there with the same size stay. ``note`` writes down what they
     are where the place itself doesn't tell."""
-    targets = [where.joinpath(*parts(member.file, "the file's name")) for member in made.files]
+    targets = [where.joinpath(*parts(member.file, "the file's name")) for member in bundle.files]
     done_bytes = 0
-    with locked(lock, waiting=lambda: progress(0, made.bytes)):
-        disk.require_room(where, _missing(targets, made.files), made.name)
-        for member, target in zip(made.files, targets, strict=True):
-            part = shifted(progress, done_bytes, made.bytes)
+    with locked(lock, waiting=lambda: progress(0, bundle.bytes)):
+        disk.require_room(where, _missing(targets, bundle.files), bundle.name)
+        for member, target in zip(bundle.files, targets, strict=True):
+            part = shifted(progress, done_bytes, bundle.bytes)
             if not _is_whole(target, member):
                 copied(folder / member.file, target, sha256=member.sha256, progress=part)
             done_bytes += member.bytes
         if note is not None:
-            note(where, made)
+            note(where, bundle)
     return targets
 
 
@@ -170,10 +173,10 @@ def _lock(models: Path, folder: Path) -> Path:
     return models / f".to-{hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:16]}.lock"
 
 
-def _carried(file: Stored, folder: Path, member: Member, progress: Progress) -> str:
+def _copy_unless_there(file: Stored, folder: Path, member: Member, progress: Progress) -> str:
     """One file into ``folder``, unless an earlier call has brought it there. Returns its sha256."""
-    there = manifest.file_of(folder, member)
-    if there is not None and member.sha256 and hashed(there, progress) == member.sha256:
+    present = manifest.file_of(folder, member)
+    if present is not None and member.sha256 and hashed(present, progress) == member.sha256:
         return member.sha256
     target = folder.joinpath(*parts(member.file, "the file's name"))
     return copied(file.path, target, sha256=file.source.sha256, progress=progress)
@@ -187,7 +190,7 @@ def _origin(root: Path, first: Stored) -> Bundle:
         return Bundle("", "", Origin.HUB, source.repo, (), source.revision, refs)
     if source.kind is SourceKind.PACKAGE_INDEX and source.repo is not None:
         return Bundle("", "", Origin.PACKAGE_INDEX, source.repo, ())
-    return Bundle("", "", Origin.FILE, manifest.shown(str(first.path)), ())
+    return Bundle("", "", Origin.FILE, manifest.cleaned(str(first.path)), ())
 
 
 def _file(stored: Stored, label: Label) -> str:
@@ -201,13 +204,15 @@ def _file(stored: Stored, label: Label) -> str:
     return f"{'mmproj-' if stored.projector else ''}{name}.gguf"
 
 
-def _there(folder: Path, made: Bundle) -> bool:
+def _is_carried(folder: Path, bundle: Bundle) -> bool:
     """Whether an earlier call has left the same in ``folder``, and all of it is there."""
     try:
-        there = manifest.read(folder)
+        earlier = manifest.read(folder)
     except LlmctlError:
         return False
-    same = [(one.file, one.bytes) for one in there.files] == [(one.file, one.bytes) for one in made.files]
-    known = all(new.sha256 in ("", old.sha256) for new, old in zip(made.files, there.files, strict=False))
-    whole = all(manifest.file_of(folder, member) is not None for member in there.files)
-    return same and known and whole and there.origin is made.origin
+    same = [(member.file, member.bytes) for member in earlier.files] == [
+        (member.file, member.bytes) for member in bundle.files
+    ]
+    hashes_fit = all(new.sha256 in ("", old.sha256) for new, old in zip(bundle.files, earlier.files, strict=False))
+    whole = all(manifest.file_of(folder, member) is not None for member in earlier.files)
+    return same and hashes_fit and whole and earlier.origin is bundle.origin

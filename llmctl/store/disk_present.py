@@ -1,4 +1,4 @@
-"""Which disk the store is on, so that one which isn't mounted today is told from a store that is new."""
+"""The disk that the store is on, recorded: if it isn't mounted, the store isn't taken for a new one."""
 
 from __future__ import annotations
 
@@ -14,19 +14,22 @@ MAX_RECORD_BYTES = 1 << 20
 
 
 def check(root: Path) -> None:
-    """Remembers which disk ``root`` is on, or is going to be. Raises ResourceError if that disk isn't mounted now and
-    nothing lies in its place: a new store there would hide the models, and fill the wrong disk."""
-    known = _read()
-    at = known.get(str(root))
+    """Records which disk ``root`` is on, or will be.
+
+    Raises ResourceError if that disk isn't mounted and nothing lies in its mount point: a new store there would hide
+    the models, and fill the wrong disk.
+    """
+    disks = _read()
+    disk = disks.get(str(root))
     place = Path(os.path.realpath(root))
-    if at is not None and not Path(at).is_mount() and not _holds(place):
+    if disk is not None and not Path(disk).is_mount() and not _holds(place):
         raise ResourceError(
-            f"the models are in {root}, and {at} is not mounted",
+            f"the models are in {root}, and {disk} is not mounted",
             hint=f"mount it; or, if it is gone for good: {command('rm', names=[_file()])}",
         )
-    now = next((str(one) for one in (place, *place.parents) if one.is_mount()), place.anchor)
-    if now != at and (at is not None or now != place.anchor):
-        atomic.write_json(_file(), {**known, str(root): now})
+    mounted_at = next((str(folder) for folder in (place, *place.parents) if folder.is_mount()), place.anchor)
+    if mounted_at != disk and (disk is not None or mounted_at != place.anchor):
+        atomic.write_json(_file(), {**disks, str(root): mounted_at})
 
 
 def _holds(place: Path) -> bool:
@@ -39,8 +42,8 @@ def _holds(place: Path) -> bool:
 
 
 def _read() -> dict[str, str]:
-    told = atomic.read_json(_file(), MAX_RECORD_BYTES)
-    return {str(root): at for root, at in told.items() if isinstance(at, str)} if isinstance(told, dict) else {}
+    record = atomic.read_json(_file(), MAX_RECORD_BYTES)
+    return {str(root): at for root, at in record.items() if isinstance(at, str)} if isinstance(record, dict) else {}
 
 
 def _file() -> Path:

@@ -17,9 +17,9 @@ from llmctl.shell import command
 from llmctl.store import bundles, manifest
 from llmctl.store.layout import SHA256, parts
 from llmctl.store.manifest import Bundle, Member, Origin
-from llmctl.transfer.download import Wanted, download
+from llmctl.transfer.download import RemoteFile, download
 from llmctl.transfer.partial_file import noted_bytes
-from llmctl.transfer.retry import Refusal, busy
+from llmctl.transfer.retry import RefusedError, busy
 from llmctl.types.listener import Progress
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ def check(url: str, sha256: str | None) -> str:
 
 def find(models: Path, sha256: str) -> Path | None:
     """The file of that sha256 that llmctl keeps for itself, whatever its name."""
-    kept = (one.path for one in bundles.sources(models) if one.source.sha256 == sha256)
-    return next(kept, None)
+    paths = (stored.path for stored in bundles.sources(models) if stored.source.sha256 == sha256)
+    return next(paths, None)
 
 
 def fetch(
@@ -63,21 +63,21 @@ def fetch(
     ResourceError.
     """
     name, sha256 = check(url, sha256), sha256.lower()
-    if (there := find(models, sha256)) is not None:
-        return there
+    if (present := find(models, sha256)) is not None:
+        return present
     settings.require_network(name)
     folder = bundles.folder(models, sha256)
     target = folder / name
     with locked(bundles.lock(models, sha256), waiting=lambda: progress(noted_bytes(target), None)):
-        if (there := find(models, sha256)) is not None:
-            return there  # another process was faster
-        wanted = Wanted(name=name, url=url, sha256=sha256, bytes=None)
+        if (present := find(models, sha256)) is not None:
+            return present  # another process was faster
+        remote = RemoteFile(name=name, url=url, sha256=sha256, bytes=None)
         refused = partial(_refused, name)
-        download(wanted, target, refused=refused, progress=progress, limit_bytes_per_s=limit_bytes_per_s)
+        download(remote, target, refused=refused, progress=progress, limit_bytes_per_s=limit_bytes_per_s)
         member = Member(name, target.stat().st_size, sha256)
         quant = file_names.quant(name) or "unknown"
-        made = Bundle(target.stem, quant, Origin.ADDRESS, manifest.shown(without_secrets(url)), (member,))
-        bundles.note(folder, made)
+        bundle = Bundle(target.stem, quant, Origin.ADDRESS, manifest.cleaned(without_secrets(url)), (member,))
+        bundles.write_manifest(folder, bundle)
     return target
 
 
@@ -88,9 +88,9 @@ def _refused(name: str, response: requests.Response) -> LlmctlError:
         return later
     if status in (401, 403):
         return AccessError(
-            f"{doing}: {host} gives it to nobody who isn't logged in there ({status})",
+            f"{doing}: {host} gives it only to users who are logged in ({status})",
             hint="fetch it with a browser, then: llmctl pull --sha256 HEX ./FILE.gguf",
         )
     if status in (404, 410):
         return NotFoundError(f"{doing}: {host} has nothing at that address ({status})", hint="check the address")
-    return Refusal(f"{doing}: {host} answers {status}")
+    return RefusedError(f"{doing}: {host} answers {status}")

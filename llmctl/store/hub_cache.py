@@ -29,10 +29,10 @@ def find(root: Path, source: Source) -> Path | None:
     """
     assert source.repo is not None
     repository = Repository(root, source.repo)
-    wanted = repository.commit(source.revision)
+    revision_commit = repository.commit(source.revision)
     exact = source.sha256 is None and COMMIT.fullmatch(source.revision) is not None
-    commits = [wanted] if wanted is not None else []
-    commits += [] if exact else [commit for commit in repository.commits() if commit != wanted]
+    commits = [revision_commit] if revision_commit is not None else []
+    commits += [] if exact else [commit for commit in repository.commits() if commit != revision_commit]
     pointers = (repository.pointer(commit, source.file) for commit in commits)
     return next((pointer for pointer in pointers if _is(pointer, source, repository)), None)
 
@@ -99,24 +99,24 @@ def unfinished(root: Path) -> Iterator[tuple[Path, str, int, float]]:
     now = time.time()
     for path in sorted(root.glob("models--*/blobs/*.incomplete")):
         try:
-            told = path.lstat()
+            status = path.lstat()
         except OSError:
             continue  # it was finished just now
         repo = "/".join(path.parent.parent.name.split("--", 2)[1:])
-        held_bytes = min(told.st_size, getattr(told, "st_blocks", told.st_size) * 512)  # there may be holes in it
-        yield path, repo, held_bytes, max(0.0, now - told.st_mtime)
+        held_bytes = min(status.st_size, getattr(status, "st_blocks", status.st_size) * 512)  # there may be holes in it
+        yield path, repo, held_bytes, max(0.0, now - status.st_mtime)
 
 
 def refs(repository: Repository, commit: str) -> list[str]:
     """The branches and tags that stand for ``commit`` as far as the cache knows."""
     folder = repository.folder / "refs"
-    found = []
+    names = []
     for path in sorted(folder.rglob("*")):
         with suppress(OSError, IntegrityError):  # vanished; or a name that only another system can have
             name = path.relative_to(folder).as_posix()
             if path.is_file() and repository.commit(name) == commit:
-                found.append(name)
-    return found
+                names.append(name)
+    return names
 
 
 def repositories(root: Path) -> Iterator[Repository]:

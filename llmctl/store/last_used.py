@@ -13,7 +13,7 @@ MAX_RECORD_BYTES = 4 << 20
 
 
 def note(path: Path) -> None:
-    """Now. Whoever can't write this record runs the model all the same."""
+    """Records that the model is run now. Write errors are ignored."""
     times = {file: at for file, at in read().items() if os.path.exists(file)}  # noqa: PTH110  pathlib's raises
     times[str(path.resolve())] = time.time()
     atomic.write_json(_file(), times)

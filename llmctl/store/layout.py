@@ -12,8 +12,9 @@ that cache finds what llmctl fetched and the reverse:
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from llmctl.errors import ConfigError, IntegrityError
 
@@ -37,13 +38,13 @@ def parts(name: str, what: str) -> tuple[str, ...]:
     ``.`` and ``..``, empty parts, backslashes, device names, trailing dots or blanks, control characters,
     bidirectional marks, overlong.
     """
-    found = tuple(name.split("/"))
-    if len(_encoded(name)) > MAX_NAME_BYTES or not all(_plain(part) for part in found):
+    split = tuple(name.split("/"))
+    if len(_encoded(name)) > MAX_NAME_BYTES or not all(_plain(part) for part in split):
         raise IntegrityError(
             f"{what} can't be a file name here: {name[:100]!r}",
-            hint="what is wanted needs a name that every system can have; a file of yours: mv OLD NEW",
+            hint="choose a file whose name works on every system; a file of your own: mv OLD NEW",
         )
-    return found
+    return split
 
 
 def _plain(part: str) -> bool:
@@ -63,8 +64,7 @@ def _encoded(name: str) -> bytes:
         return b"?" * (MAX_NAME_BYTES + 1)
 
 
-@dataclass(frozen=True)
-class Repository:
+class Repository(Struct, frozen=True):
     """One model repository inside the hub cache at ``root``. Raises IntegrityError for names that are no paths."""
 
     root: Path
@@ -106,10 +106,10 @@ class Repository:
     def commits(self) -> list[str]:
         """Every commit that has a snapshot, the latest made first."""
         try:
-            found = [(entry.stat().st_mtime, entry.name) for entry in (self.folder / "snapshots").iterdir()]
+            dated = [(entry.stat().st_mtime, entry.name) for entry in (self.folder / "snapshots").iterdir()]
         except OSError:
             return []
-        return [name for _, name in sorted(found, reverse=True) if COMMIT.fullmatch(name)]
+        return [name for _, name in sorted(dated, reverse=True) if COMMIT.fullmatch(name)]
 
 
 def wheel_folder(models: Path, requirement: str) -> Path:
@@ -129,5 +129,5 @@ def wheel_folder(models: Path, requirement: str) -> Path:
 def requirement(folder: Path) -> str | None:
     """The reverse of ``wheel_folder``."""
     name, _, version = folder.name.rpartition("-")
-    made = f"{name}=={version}"
-    return made if REQUIREMENT.fullmatch(made) else None
+    text = f"{name}=={version}"
+    return text if REQUIREMENT.fullmatch(text) else None

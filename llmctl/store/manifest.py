@@ -14,16 +14,18 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
-from typing import Any
+
+from msgspec import Struct
 
 from llmctl.errors import IntegrityError, NotFoundError
 from llmctl.files import atomic, disk
+from llmctl.files.decode import FieldError, Table
 from llmctl.store.foreign.reading import document, inside
-from llmctl.store.layout import COMMIT, SHA256, parts
+from llmctl.store.layout import COMMIT, parts
+from llmctl.struct import asdict
 
 MANIFEST = "llmctl.json"
 SCHEMA = "llmctl-model/1"
@@ -42,8 +44,7 @@ class Origin(StrEnum):
     FILE = "file"
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(Struct, frozen=True):
     """One file: its path at the source, which is also that in the folder."""
 
     file: str
@@ -51,8 +52,7 @@ class Member:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
-class Bundle:
+class Bundle(Struct, frozen=True):
     """``place`` is the repository, the requirement, or the address without what it may hide; ``revision`` the commit
     of a repository, ``refs`` the branches that stood for it. The first of ``files`` is the one to open."""
 
@@ -86,19 +86,18 @@ def read(folder: Path) -> Bundle:
     path = folder / MANIFEST
     if not path.exists():
         raise NotFoundError(f"{folder} holds no model that llmctl has written there (no {MANIFEST})", hint=ANEW)
-    told = document(path, folder)
     try:
-        return _bundle(told)
-    except (ValueError, TypeError, KeyError) as error:
-        raise IntegrityError(f"{path} is damaged, or not of llmctl's making ({error})", hint=ANEW) from error
+        return _bundle(Table(document(path, folder), ""))
+    except FieldError as error:
+        raise IntegrityError(f"{path} is damaged, or llmctl has not written it ({error})", hint=ANEW) from error
 
 
-def shown(text: str) -> str:
+def cleaned(text: str) -> str:
     """Text as a manifest may hold it: printable, and not endless."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)[:MAX_TEXT] or "?"
 
 
-def found(folder: Path) -> Iterator[tuple[Path, Bundle]]:
+def bundles(folder: Path) -> Iterator[tuple[Path, Bundle]]:
     """The bundles in ``folder`` and in the folders in it; those that make no sense are passed over."""
     if not os.path.isdir(folder):  # noqa: PTH112  pathlib raises for names too long
         return
@@ -118,43 +117,38 @@ def file_of(folder: Path, member: Member) -> Path | None:
 
 def folder_name(name: str, quant: str) -> str:
     """``qwen3.5-4b-Q4_K_M``, safe on every filesystem."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", shown(f"{name}-{quant}")).strip(".-")
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", cleaned(f"{name}-{quant}")).strip(".-")
     return name[:120] or "model"
 
 
-def _bundle(told: dict[str, Any]) -> Bundle:
-    if told.get("schema") != SCHEMA:
-        raise ValueError(f"schema is {str(told.get('schema'))[:40]!r}, {SCHEMA!r} was expected")
-    files = told["files"]
-    if not isinstance(files, list) or not 0 < len(files) <= MAX_FILES:
-        raise ValueError("files must be a list that is neither empty nor endless")
-    revision, refs = told.get("revision"), told.get("refs") or ()
-    if revision is not None and not COMMIT.fullmatch(_text(revision, "revision")):
-        raise ValueError("revision is no commit")
-    bundle = Bundle(
-        name=_text(told["name"], "name"),
-        quant=_text(told["quant"], "quant"),
-        origin=Origin(told["origin"]),
-        place=_text(told["place"], "place"),
-        files=tuple(_member(file) for file in files),
+def _bundle(table: Table) -> Bundle:
+    """What a manifest says; fields of later versions are passed over. Raises FieldError, IntegrityError."""
+    table.one_of("schema", (SCHEMA,))
+    files = table.tables("files")
+    table.check(0 < len(files) <= MAX_FILES, "files", f"a list of 1 to {MAX_FILES:,} tables")
+    origin = table.kind("origin", Origin)
+    revision = table.text_or_none("revision")
+    table.check(revision is None or bool(COMMIT.fullmatch(revision)), "revision", "a commit: 40 hexadecimal digits")
+    table.check(origin is not Origin.HUB or revision is not None, "revision", "given, it is a commit")
+    return Bundle(
+        name=_plain(table, "name"),
+        quant=_plain(table, "quant"),
+        origin=origin,
+        place=_plain(table, "place"),
+        files=tuple(map(_member, files)),
         revision=revision,
-        refs=tuple(_text(ref, "refs") for ref in refs),
-        licence=None if told.get("licence") is None else _text(told["licence"], "licence"),
+        refs=table.texts("refs"),
+        licence=None if (licence := table.text_or_none("licence")) is None else cleaned(licence),
     )
-    if bundle.origin is Origin.HUB and bundle.revision is None:
-        raise ValueError("revision is missing")
-    return bundle
 
 
-def _member(told: Any) -> Member:
-    file, size_bytes, sha256 = _text(told["file"], "file"), told["bytes"], _text(told["sha256"], "sha256")
+def _member(table: Table) -> Member:
+    file = _plain(table, "file")
     parts(file, "the file's name")
-    if not isinstance(size_bytes, int) or size_bytes <= 0 or not SHA256.fullmatch(sha256):
-        raise ValueError(f"bytes or sha256 of {file} are none")
-    return Member(file, size_bytes, sha256)
+    return Member(file, table.count("bytes"), table.digest("sha256"))
 
 
-def _text(value: Any, what: str) -> str:
-    if not isinstance(value, str) or not value or len(value) > MAX_TEXT or not value.isprintable():
-        raise ValueError(f"{what} is no text")
-    return value
+def _plain(table: Table, field: str) -> str:
+    text = table.text(field)
+    table.check(text == cleaned(text), field, f"printable text of at most {MAX_TEXT} characters")
+    return text

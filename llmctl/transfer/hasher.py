@@ -1,4 +1,4 @@
-"""The sha256 of a file while it is being written: hashing goes on in the shadow of the transfer."""
+"""The sha256 of a file while it is being written, so that there is nothing to wait for in the end."""
 
 from __future__ import annotations
 
@@ -7,23 +7,25 @@ import threading
 from collections import deque
 from pathlib import Path
 
-HELD_BYTES = 16 << 20  # pieces kept in memory for the hash; what doesn't fit is read from the file again
+MOST_PIECES_BYTES = 16 << 20  # pieces kept in memory for the hash; what doesn't fit is read from the file again
 READ_AT_ONCE_BYTES = 1 << 20
 
 
-class Digest:
-    """Hashes the file at ``path`` from its first byte on, in a thread of its own, as far as it is told that bytes are
-    there. A context: the file must exist when it begins, and the thread ends with it."""
+class Hasher:
+    """Hashes the file at ``path`` in a thread, from its first byte on, as far as ``grow`` says that it is written.
+
+    A context: the file must exist when it begins, and the thread ends with it.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._news = threading.Condition()
-        self._forget()
+        self._reset()
         self._over = False
         self._error: OSError | None = None
         self._thread = threading.Thread(target=self._run, name="sha256", daemon=True)
 
-    def __enter__(self) -> Digest:
+    def __enter__(self) -> Hasher:
         self._thread.start()
         return self
 
@@ -33,26 +35,25 @@ class Digest:
             self._news.notify_all()
         self._thread.join()
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self._hash = hashlib.sha256()
         self._hashed_bytes = 0
-        self._there_bytes = 0
-        self._held: deque[bytes | memoryview] = deque()
-        self._held_end = 0  # where the held pieces, which follow the hashed bytes without a hole, end
+        self._written_bytes = 0
+        self._pieces: deque[bytes | memoryview] = deque()
+        self._pieces_end = 0  # where the pieces, which follow the hashed bytes without a gap, end
 
     def restart(self) -> None:
-        """The file is about to get new content."""
+        """Begins anew, for new content of the file."""
         with self._news:
-            self._forget()
+            self._reset()
 
-    def grow(self, there_bytes: int, at: int, piece: bytes | memoryview) -> None:
-        """The file's first ``there_bytes`` are written; the latest news is ``piece``, written at ``at``, which nobody
-        changes any more."""
+    def grow(self, written_bytes: int, at: int, piece: bytes | memoryview) -> None:
+        """Says that the first ``written_bytes`` are written, and ``piece``, which must not change, at ``at``."""
         with self._news:
-            self._there_bytes = max(self._there_bytes, there_bytes)
-            if piece and at == self._held_end and self._held_end - self._hashed_bytes < HELD_BYTES:
-                self._held.append(piece)
-                self._held_end += len(piece)
+            self._written_bytes = max(self._written_bytes, written_bytes)
+            if piece and at == self._pieces_end and self._pieces_end - self._hashed_bytes < MOST_PIECES_BYTES:
+                self._pieces.append(piece)
+                self._pieces_end += len(piece)
             self._news.notify()
 
     def sha256(self, size_bytes: int) -> str:
@@ -71,13 +72,13 @@ class Digest:
                 buffer = memoryview(bytearray(READ_AT_ONCE_BYTES))
                 while True:
                     with self._news:
-                        while not self._over and self._hashed_bytes == max(self._held_end, self._there_bytes):
+                        while not self._over and self._hashed_bytes == max(self._pieces_end, self._written_bytes):
                             self._news.wait()
                         if self._over:
                             return
                         current, at = self._hash, self._hashed_bytes
-                        piece = self._held.popleft() if self._held else None
-                        wanted_bytes = min(self._there_bytes - at, READ_AT_ONCE_BYTES)
+                        piece = self._pieces.popleft() if self._pieces else None
+                        wanted_bytes = min(self._written_bytes - at, READ_AT_ONCE_BYTES)
                     if piece is None:
                         file.seek(at)
                         piece = buffer[: file.readinto(buffer[:wanted_bytes])]
@@ -87,7 +88,7 @@ class Digest:
                             if not piece:
                                 raise OSError(f"{self.path.name} has become shorter")
                             self._hashed_bytes += len(piece)
-                            self._held_end = max(self._held_end, self._hashed_bytes)
+                            self._pieces_end = max(self._pieces_end, self._hashed_bytes)
                             self._news.notify_all()
         except OSError as error:
             with self._news:

@@ -1,4 +1,4 @@
-"""What is known of a partial file, written down so that it outlives the process.
+"""The journal of a partial file: which bytes of it are written, so that a download resumes after a crash.
 
 A file of SLOTS slots, SLOT_BYTES each, written in turn: whenever the process dies, one of them is whole. A slot is one
 line, a CRC-32 and then JSON. Once all were written the journal needs no more room, so that what a full disk holds can
@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
+
+from msgspec import Struct, field
 
 from llmctl.host import Host
 from llmctl.transfer.ranges import Ranges
@@ -23,8 +24,7 @@ MOST_SPANS = 48  # what is left out counts as missing
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
-@dataclass(frozen=True)
-class Note:
+class JournalEntry(Struct, frozen=True):
     """``written`` outlives the process, ``synced`` also the machine. ``etag`` is a strong one or None."""
 
     written: Ranges = field(default_factory=Ranges)
@@ -44,15 +44,15 @@ def boot_id() -> str | None:
     return (Host().read(BOOT_ID) or "").strip() or None
 
 
-def read(path: Path) -> Note | None:
-    """The latest sound note in the journal at ``path``; None if there is none. Raises nothing."""
+def read(path: Path) -> JournalEntry | None:
+    """The latest sound entry in the journal at ``path``; None if there is none. Raises nothing."""
     try:
         with path.open("rb") as file:
             slots = [file.read(SLOT_BYTES) for _ in range(SLOTS)]
     except OSError:
         return None
-    notes = [note for note in map(_decoded, slots) if note is not None]
-    return max(notes, key=lambda note: note.number, default=None)
+    entries = [entry for entry in map(_decoded, slots) if entry is not None]
+    return max(entries, key=lambda entry: entry.number, default=None)
 
 
 class Journal:
@@ -77,7 +77,7 @@ class Journal:
     def save(self, written: Ranges, synced: Ranges, etag: str | None) -> None:
         self._number += 1
         os.lseek(self._file, self._number % SLOTS * SLOT_BYTES, os.SEEK_SET)
-        os.write(self._file, _encoded(Note(written, synced, etag, self._number, self._boot)))
+        os.write(self._file, _encoded(JournalEntry(written, synced, etag, self._number, self._boot)))
 
     def sync(self) -> None:
         """Returns when what was saved would outlast a power cut."""
@@ -89,25 +89,25 @@ def sync(descriptor: int) -> None:
     getattr(os, "fdatasync", os.fsync)(descriptor)
 
 
-def _encoded(note: Note) -> bytes:
+def _encoded(entry: JournalEntry) -> bytes:
     document = {
-        "number": note.number,
-        "boot": note.boot,
-        "etag": note.etag,
-        "written": list(note.written)[:MOST_SPANS],
-        "synced": list(note.synced)[:MOST_SPANS],
+        "number": entry.number,
+        "boot": entry.boot,
+        "etag": entry.etag,
+        "written": list(entry.written)[:MOST_SPANS],
+        "synced": list(entry.synced)[:MOST_SPANS],
     }
     text = json.dumps(document, separators=(",", ":")).encode()
     return (b"%08x " % zlib.crc32(text) + text).ljust(SLOT_BYTES - 1) + b"\n"
 
 
-def _decoded(slot: bytes) -> Note | None:
+def _decoded(slot: bytes) -> JournalEntry | None:
     check, _, text = slot.rstrip().partition(b" ")
     if check != b"%08x" % zlib.crc32(text):
         return None
     try:
         document = json.loads(text)
-        return Note(
+        return JournalEntry(
             written=_ranges(document["written"]),
             synced=_ranges(document["synced"]),
             etag=_text(document["etag"]),

@@ -1,4 +1,4 @@
-"""How fast the last download was: what the expected time of the next one is told by."""
+"""The rate of the last download, which the expected time of the next one is worked out from."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from llmctl import paths
 from llmctl.files import atomic
 from llmctl.types.listener import Progress
 
-LEAST_BYTES = 8 << 20  # less says more of the way there than of its width
+LEAST_BYTES = 8 << 20  # of less, the time is mostly latency
 LEAST_S = 1.0
 MAX_RECORD_BYTES = 4096
 
 
 @contextmanager
 def measured(progress: Progress, limit_bytes_per_s: float | None) -> Iterator[Progress]:
-    """``progress`` for a download, whose rate is noted at its end if it says something: enough of it, and no limit."""
+    """``progress`` for a download, whose rate is recorded at its end unless it was short or limited."""
     moved_bytes, first_bytes, begun_s = 0, -1, time.monotonic()
 
-    def tell(done_bytes: int, total_bytes: int | None, /) -> None:
+    def report(done_bytes: int, total_bytes: int | None, /) -> None:
         nonlocal moved_bytes, first_bytes, begun_s
         if first_bytes < 0:  # what an earlier try has left was not moved now
             first_bytes, begun_s = done_bytes, time.monotonic()
         moved_bytes = max(moved_bytes, done_bytes - first_bytes)
         progress(done_bytes, total_bytes)
 
-    yield tell
+    yield report
     took_s = time.monotonic() - begun_s
     if limit_bytes_per_s is None and moved_bytes >= LEAST_BYTES and took_s >= LEAST_S:
         atomic.write_json(_file(), {"bytes_per_s": round(moved_bytes / took_s)})
 
 
-def known() -> float | None:
+def read() -> float | None:
     """Bytes per second of the last download that was large enough; None if there was none."""
-    told = atomic.read_json(_file(), MAX_RECORD_BYTES)
-    bytes_per_s = told.get("bytes_per_s") if isinstance(told, dict) else None
+    record = atomic.read_json(_file(), MAX_RECORD_BYTES)
+    bytes_per_s = record.get("bytes_per_s") if isinstance(record, dict) else None
     return float(bytes_per_s) if isinstance(bytes_per_s, int) and bytes_per_s > 0 else None
 
 

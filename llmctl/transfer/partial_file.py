@@ -1,4 +1,4 @@
-"""The part of a file that is there, until it is whole and gets its name.
+"""A file that is being downloaded, until it is complete and gets its name.
 
 ``<target>.llmctl.incomplete`` holds the bytes, each at its place, and beside it a ``.journal`` says which of them are
 there. It must not be ``<target>.incomplete``: older tools of the hub go on with such a file at its end, and so would
@@ -21,7 +21,7 @@ from llmctl.errors import IntegrityError, UnsupportedFileError
 from llmctl.files import disk
 from llmctl.gguf.header import read_header
 from llmctl.transfer import journal
-from llmctl.transfer.hasher import Digest
+from llmctl.transfer.hasher import Hasher
 from llmctl.transfer.journal import Journal
 from llmctl.transfer.ranges import Ranges
 
@@ -31,19 +31,19 @@ THEIRS = re.compile(r"(\.[0-9a-f]{8})?\.incomplete")
 NOTED_BYTES = 2 << 20  # so much is written between two notes in the journal, by all connections together
 SYNCED_BYTES = 256 << 20  # so much, or so long, between two notes that outlive the machine
 SYNCED_S = 10.0
-QUIET_S = 60.0  # a file of another's own that nobody has written to for so long has no writer any more
+QUIET_S = 60.0  # another tool's file that was not written to for so long has no writer any more
 MOST_ETAG_CHARACTERS = 256
 
-Piece = bytes | memoryview
+Chunk = bytes | memoryview
 
 
 def noted_bytes(target: Path) -> int:
-    """How much of ``target`` its partial file holds, by the journal: for those who wait and look on."""
+    """Bytes of ``target`` in its partial file, by the journal: for processes that wait for another's download."""
     note = journal.read(target.with_name(target.name + JOURNAL_ENDING))
     return 0 if note is None else note.trusted.total_bytes
 
 
-class Partial:
+class PartialFile:
     """The partial file of ``target``, used as a context under the lock of ``target``; its methods by any thread.
 
     When the context ends without ``publish`` or ``discard``, the file stays for the next try, unless it is empty.
@@ -67,7 +67,7 @@ class Partial:
         self._resources = ExitStack()
         self._file: BinaryIO
         self._journal: Journal
-        self._digest: Digest
+        self._hasher: Hasher
 
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,8 +88,8 @@ class Partial:
             self._unsynced_bytes = self._written.total_bytes - self._synced.total_bytes
             for _ in range(journal.SLOTS):
                 self._note()  # from here on the journal needs no more room, come what may
-            self._digest = resources.enter_context(Digest(self.path))
-            self._digest.grow(self._written.prefix_bytes, 0, b"")
+            self._hasher = resources.enter_context(Hasher(self.path))
+            self._hasher.grow(self._written.prefix_bytes, 0, b"")
             self._resources = resources.pop_all()
         return self
 
@@ -110,28 +110,28 @@ class Partial:
 
     @property
     def written(self) -> Ranges:
-        """A copy of what is there."""
+        """A copy of the ranges that are written."""
         with self._changed:
             return Ranges(self._written)
 
     def sha256(self, size_bytes: int) -> str:
-        """Of the file, which is ``size_bytes`` long and whole. Most of it was hashed while it was written."""
-        return self._digest.sha256(size_bytes)
+        """The sha256 of the complete file, in hex. Most of it was hashed while it was written."""
+        return self._hasher.sha256(size_bytes)
 
     def note_validator(self, etag: str | None) -> None:
-        """Remembers whose bytes these are, unless that is known. A weak, odd or overlong ETag can't be asked for and
-        counts as none."""
+        """Records the ETag of the bytes here, unless one is known. Weak, odd or overlong ones can't be asked for and
+        count as none."""
         with self._changed:
             if self.validator is None or not self._written.total_bytes:
                 self.validator = etag if _strong(etag) else None
 
     def is_from_another(self, etag: str | None) -> bool:
-        """Whether bytes with this ETag don't belong to those that are here."""
+        """Whether bytes with this ETag belong to another file than those that are here."""
         with self._changed:
             return _strong(etag) and self.validator not in (None, etag) and self._written.total_bytes > 0
 
-    def write(self, at: int, piece: Piece, epoch: int) -> None:
-        """Puts ``piece`` where it belongs, unless ``epoch`` is over. Nobody else may write there, or change it."""
+    def write(self, at: int, piece: Chunk, epoch: int) -> None:
+        """Writes ``piece`` at ``at``, unless ``epoch`` is over. Nobody else may write there, or change ``piece``."""
         with self._changed:
             if epoch != self.epoch:
                 return
@@ -147,7 +147,7 @@ class Partial:
                 self._unnoted_bytes += end - at
                 self._unsynced_bytes += end - at
                 if not rest:
-                    self._digest.grow(self._written.prefix_bytes, at, piece)
+                    self._hasher.grow(self._written.prefix_bytes, at, piece)
                 if self._unnoted_bytes >= NOTED_BYTES:
                     self._note()
                 self._writers -= 1
@@ -157,7 +157,7 @@ class Partial:
         """Forgets every byte."""
         with self._changed:
             self._begin_epoch()
-            self._digest.restart()
+            self._hasher.restart()
             self._written, self._synced = Ranges(), Ranges()
             self._file.truncate(0)
             self.validator = None
@@ -171,7 +171,7 @@ class Partial:
             return self._unsynced_bytes >= SYNCED_BYTES or (late and self._unsynced_bytes > 0)
 
     def sync(self) -> None:
-        """Makes what is written until now outlive the machine. May take seconds."""
+        """Syncs what is written to the disk, where it outlives the machine. May take seconds."""
         with self._syncing:
             with self._changed:
                 if self._file.closed:
@@ -203,7 +203,7 @@ class Partial:
         disk.sync_folder(self.target.parent)
 
     def discard(self) -> None:
-        """Leaves nothing behind."""
+        """Removes the partial file and its journal."""
         self._end_writing()
         self._close()
         self._written = Ranges()
@@ -216,7 +216,7 @@ class Partial:
             self._changed.wait()
 
     def _end_writing(self) -> int:
-        """Nobody writes any more. Returns how many bytes there are."""
+        """Waits until nobody writes, and lets nobody begin. Returns how many bytes are written."""
         with self._changed:
             self._begin_epoch()
             return self._written.total_bytes
@@ -239,18 +239,18 @@ class Partial:
     def _adopt(self) -> None:
         """Goes on with what one of the hub's own tools has left: ``<name>.incomplete`` or, since each process writes a
         file of its own, ``<name>.<8 digits>.incomplete``."""
-        found = []
+        candidates = []
         for path in self.target.parent.glob(f"{glob.escape(self.target.name)}.*incomplete"):
-            told, theirs = path.lstat(), THEIRS.fullmatch(path.name.removeprefix(self.target.name))
-            if theirs is None or not stat.S_ISREG(told.st_mode):
+            status, theirs = path.lstat(), THEIRS.fullmatch(path.name.removeprefix(self.target.name))
+            if theirs is None or not stat.S_ISREG(status.st_mode):
                 continue
-            if theirs[1] is None or time.time() - told.st_mtime > QUIET_S:
-                found.append((_solid_bytes(path), path))
-        if not found:
+            if theirs[1] is None or time.time() - status.st_mtime > QUIET_S:
+                candidates.append((_solid_bytes(path), path))
+        if not candidates:
             return
-        solid_bytes, path = max(found)
-        with Journal(self._journal_path) as made:  # first: a file without a journal would count as empty
-            made.save(Ranges([(0, solid_bytes)]), Ranges(), None)
+        solid_bytes, path = max(candidates)
+        with Journal(self._journal_path) as new_journal:  # first: a file without a journal would count as empty
+            new_journal.save(Ranges([(0, solid_bytes)]), Ranges(), None)
         path.replace(self.path)
 
 
@@ -261,14 +261,14 @@ def _strong(etag: str | None) -> bool:
 
 
 def _solid_bytes(path: Path) -> int:
-    """How much of the file is there before the first hole, which some tools leave. Nobody can tell how much of the last
-    block before the hole is."""
+    """Bytes before the file's first hole, which some tools leave, less the block before the hole: how much of that was
+    written can't be told."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
-    told = os.fstat(descriptor)
+    status = os.fstat(descriptor)
     try:
-        hole = os.lseek(descriptor, 0, os.SEEK_HOLE) if hasattr(os, "SEEK_HOLE") and told.st_size else told.st_size
+        hole = os.lseek(descriptor, 0, os.SEEK_HOLE) if hasattr(os, "SEEK_HOLE") and status.st_size else status.st_size
     except OSError:  # a filesystem that doesn't know
-        return told.st_size
+        return status.st_size
     finally:
         os.close(descriptor)
-    return hole if hole == told.st_size else max(0, hole - told.st_blksize)
+    return hole if hole == status.st_size else max(0, hole - status.st_blksize)

@@ -16,8 +16,8 @@ ENOUGH = 0.95  # of what the user allows
 HOLD_S = 30.0  # lines change: so long after a vain attempt there is another
 
 
-class Pace:
-    """``target`` connections, by what ``look`` saw. ``rate`` is the latest that was measured, bytes per second.
+class RampUp:
+    """Decides how many connections there should be, ``target``. ``rate`` is the latest measured, in bytes per second.
 
     ``limit_bytes_per_s`` is what the user allows.
     """
@@ -34,7 +34,7 @@ class Pace:
         self._hold_until_s = 0.0
 
     def look(self, now_s: float, done_bytes: int, left_bytes: int, flowing: int) -> None:
-        """To be called often; ``flowing`` is how many connections have had bytes coming in."""
+        """Measures the rate, called every TICK_S; ``flowing`` connections have received bytes."""
         if flowing < self.target:
             self._window = None
         elif self._window is None:
@@ -61,7 +61,7 @@ class Pace:
             self._window = None
 
     def fall_back(self, connections: int, until_s: float) -> None:
-        """So many, and no more before ``until_s``: more are of no use, or the server doesn't want them."""
+        """Returns to ``connections`` and does not grow again before ``until_s``."""
         self.target = max(1, connections)
         self._climbing = False
         self._before = None

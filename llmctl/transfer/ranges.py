@@ -1,4 +1,4 @@
-"""Which bytes of a file are there."""
+"""A set of byte ranges of a file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Ranges:
         return f"Ranges({self._spans})"
 
     def add(self, start: int, end: int) -> None:
-        """Adds one range, which may overlap what is there."""
+        """Adds one range, which may overlap others."""
         if start >= end:
             return
         first = bisect_left(self._spans, start, key=lambda span: span[1])
@@ -41,7 +41,7 @@ class Ranges:
 
     @property
     def prefix_bytes(self) -> int:
-        """How many bytes are there from the file's first one on without a hole."""
+        """Bytes from the file's first one on without a gap."""
         return self._spans[0][1] if self._spans and self._spans[0][0] == 0 else 0
 
     @property
@@ -61,5 +61,5 @@ class Ranges:
             yield at, end
 
     def before(self, end: int) -> Ranges:
-        """The part of them before ``end``."""
+        """The parts of the ranges before ``end``."""
         return Ranges((start, min(after, end)) for start, after in self._spans)

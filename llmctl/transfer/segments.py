@@ -1,4 +1,4 @@
-"""Which part of a file is whose to fetch.
+"""Which connection fetches which part of a file.
 
 What is missing is given out from the front, so that the hash can follow, and in parts that become smaller towards the
 end, so that all connections end at about the same time. A connection that finds nothing left takes over a part of what
@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-from llmctl.transfer.partial_file import Partial, Piece
+from llmctl.transfer.partial_file import Chunk, PartialFile
 from llmctl.transfer.ranges import Span
 
 LEAST_BYTES = 1 << 20
@@ -30,9 +30,9 @@ class Segment:
 
 
 class Segments:
-    """Of the file that ``partial`` holds a part of. ``total_bytes`` is None until somebody states it."""
+    """The segments of the file of ``partial``. ``total_bytes`` is None until a server states it."""
 
-    def __init__(self, partial: Partial, total_bytes: int | None) -> None:
+    def __init__(self, partial: PartialFile, total_bytes: int | None) -> None:
         self.total_bytes = total_bytes
         self._partial = partial
         self._taken: list[Segment] = []
@@ -42,8 +42,8 @@ class Segments:
     def end(self) -> int:
         return ENDLESS_BYTES if self.total_bytes is None else self.total_bytes
 
-    def state_size(self, total_bytes: int) -> None:
-        """So long is the file."""
+    def set_total_bytes(self, total_bytes: int) -> None:
+        """Records the file's size and trims segments beyond it."""
         with self._lock:
             self.total_bytes = total_bytes
             for segment in self._taken:
@@ -89,7 +89,7 @@ class Segments:
         return list(spoken_for.gaps(self.end))
 
     def _split(self, connections: int, least_bytes: int) -> Segment | None:
-        largest = max(self._taken, key=lambda one: one.end - one.at, default=None)
+        largest = max(self._taken, key=lambda segment: segment.end - segment.at, default=None)
         if largest is None or self.total_bytes is None or largest.end - largest.at < 2 * least_bytes:
             return None
         left_bytes = largest.end - largest.at
@@ -103,13 +103,13 @@ class Segments:
         return segment
 
     def give_back(self, segment: Segment) -> None:
-        """What is left of it is free for others."""
+        """Frees what is left of the segment for other connections."""
         with self._lock:
             if segment in self._taken:
                 self._taken.remove(segment)
 
-    def write(self, segment: Segment, piece: Piece) -> int:
-        """Writes of ``piece``, which comes next, what belongs to the segment still. Returns how much that is."""
+    def write(self, segment: Segment, piece: Chunk) -> int:
+        """Writes the bytes of ``piece``, the next ones, that belong to the segment. Returns how many."""
         with self._lock:
             if segment not in self._taken:
                 return 0
@@ -122,18 +122,18 @@ class Segments:
         return belongs_bytes
 
     def alone(self, segment: Segment) -> bool:
-        """Whether nobody else fetches a part of the file now."""
+        """Whether no other connection fetches a part of the file now."""
         with self._lock:
             return self._taken == [segment]
 
     def restart(self) -> None:
-        """Forgets every byte, and who fetches what."""
+        """Forgets every byte and every segment."""
         with self._lock:
             self._taken.clear()
             self._partial.restart()
 
     def start_over(self) -> Segment:
-        """The same, and then the whole is the caller's."""
+        """Forgets every byte, and gives the whole file to the caller as one segment."""
         with self._lock:
             self._taken.clear()
             self._partial.restart()

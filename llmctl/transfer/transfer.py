@@ -1,4 +1,4 @@
-"""The transfer of one file over as many connections as are of use, until every byte is there or patience ends."""
+"""The transfer of one file over as many connections as make it faster, until it is complete or the retries end."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from llmctl import units
 from llmctl.errors import IntegrityError, LlmctlError, NetworkError, ResourceError, UnreachableError
 from llmctl.files import disk
-from llmctl.transfer.connection import AloneError, ChangedError, Connection, Wanted
-from llmctl.transfer.partial_file import Partial
-from llmctl.transfer.ramp_up import HOLD_S, Pace
-from llmctl.transfer.rate_limit import Limit
-from llmctl.transfer.retry import LONGEST_WAIT_S, Busy, Patience
+from llmctl.transfer.connection import AloneError, ChangedError, Connection, RemoteFile
+from llmctl.transfer.partial_file import PartialFile
+from llmctl.transfer.ramp_up import HOLD_S, RampUp
+from llmctl.transfer.rate_limit import RateLimit
+from llmctl.transfer.retry import LONGEST_WAIT_S, BusyError, RetryBudget
 from llmctl.transfer.segments import Segment, Segments
 from llmctl.types.listener import Progress
 
@@ -39,23 +39,23 @@ class Transfer:
 
     def __init__(
         self,
-        wanted: Wanted,
-        partial: Partial,
+        remote: RemoteFile,
+        partial: PartialFile,
         refused: Callable[[requests.Response], LlmctlError],
         progress: Progress,
         *,
-        limit: Limit,
+        limit: RateLimit,
         alone: bool = False,
     ) -> None:
-        self.wanted = wanted
+        self.remote = remote
         self.partial = partial
         self.refused = refused
         self.limit = limit
-        self.segments = Segments(partial, wanted.bytes)
+        self.segments = Segments(partial, remote.bytes)
         self._progress = progress
         self._alone = alone
-        self._pace = Pace(time.monotonic(), limit_bytes_per_s=limit.bytes_per_s)
-        self._patience = Patience()
+        self._ramp_up = RampUp(time.monotonic(), limit_bytes_per_s=limit.bytes_per_s)
+        self._retries = RetryBudget()
         self._connections: list[Connection] = []
         self._lock = threading.Lock()  # of the list
         self._news = threading.Event()
@@ -63,7 +63,7 @@ class Transfer:
         self._reached_bytes = partial.done_bytes  # at most, when something failed: what is fetched again is no progress
         self._not_before_s = 0.0
         self._turned_away = 0  # connections that the server would not have beside others
-        self._told_bytes, self._told_s = -1, float("-inf")
+        self._reported_bytes, self._reported_s = -1, float("-inf")
         self._unwatched_bytes = 0  # that were written since somebody looked at the disk
         self._watched: dict[Connection, int] = {}
         self._watched_s = 0.0
@@ -71,16 +71,17 @@ class Transfer:
         self._sync_error: OSError | None = None
 
     def run(self) -> None:
-        """Raises what a connection raised that can't be mended by trying again, ResourceError, OSError."""
+        """Returns when every byte is written. Raises ResourceError, OSError, and the error of a connection that another
+        try can't mend."""
         self._require_room(self.segments.total_bytes or self.partial.done_bytes + 1)
         try:
             while True:
-                self._tell()
+                self._report_progress()
                 if self.segments.complete:
                     return
-                self._bury()
-                self._look()
-                self._grow()
+                self._remove_ended()
+                self._adjust()
+                self._open_connections()
                 self._sync()
                 self._news.wait(TICK_S)
                 self._news.clear()
@@ -88,23 +89,30 @@ class Transfer:
             self._drop_all()
 
     def next_segment(self) -> Segment | None:
+        """What a connection that has finished its segment fetches next; None if it isn't needed any more."""
         with self._lock:
             running = len(self._running())
-        if running > self._most():
+        if running > self._most_connections():
             return None
-        return self.segments.take(self._most(), self._pace.rate / running if running else 0.0)
+        return self.segments.take(self._most_connections(), self._ramp_up.rate / running if running else 0.0)
 
     def extend(self, segment: Segment) -> bool:
-        return self.segments.extend(segment, self._most(), self._pace.rate / max(1, len(self._connections)))
+        """Adds to a segment at its end, for an answer that goes on there. False if it should not."""
+        return self.segments.extend(
+            segment, self._most_connections(), self._ramp_up.rate / max(1, len(self._connections))
+        )
 
-    def state_size(self, total_bytes: int) -> None:
+    def set_total_bytes(self, total_bytes: int) -> None:
+        """Records the file's size, which an answer has told. Raises ResourceError."""
         self._require_room(total_bytes)
-        self.segments.state_size(total_bytes)
+        self.segments.set_total_bytes(total_bytes)
 
-    def stay_alone(self) -> None:
+    def use_one_connection(self) -> None:
+        """Opens no further connections: the server gives no parts."""
         self._alone = True
 
     def start_over(self, connection: Connection) -> Segment:
+        """Forgets every byte and gives the whole file to ``connection``, the only one from now on."""
         self._alone = True
         with self._lock:
             for other in self._running():
@@ -112,121 +120,128 @@ class Transfer:
                     other.drop()
         return self.segments.start_over()
 
-    def wake(self) -> None:
+    def connection_ended(self) -> None:
+        """Tells ``run`` that a connection has ended."""
         self._news.set()
 
     def _running(self) -> list[Connection]:
-        return [one for one in self._connections if not one.over]
+        return [connection for connection in self._connections if not connection.over]
 
-    def _most(self) -> int:
-        return 1 if self._alone or self.segments.total_bytes is None else self._pace.target
+    def _most_connections(self) -> int:
+        return 1 if self._alone or self.segments.total_bytes is None else self._ramp_up.target
 
     def _require_room(self, total_bytes: int) -> None:
-        disk.require_room(self.partial.path.parent, total_bytes - self.partial.done_bytes, self.wanted.name)
+        disk.require_room(self.partial.path.parent, total_bytes - self.partial.done_bytes, self.remote.name)
 
     def written(self, count: int) -> None:
-        """Looks at the disk now and then: other programs fill it, too, and a body whose size nobody states may never
-        end."""
+        """Counts bytes that were written, and looks at the disk every LOOK_BYTES: other programs fill it, too, and a
+        body whose size nobody states may never end. Raises ResourceError, IntegrityError."""
         with self._lock:
             self._unwatched_bytes += count
             if self._unwatched_bytes < LOOK_BYTES:
                 return
             self._unwatched_bytes = 0
         done_bytes = self.partial.done_bytes
-        disk.require_reserve(self.partial.path.parent, done_bytes, self.wanted.name)
+        disk.require_reserve(self.partial.path.parent, done_bytes, self.remote.name)
         if self.segments.total_bytes is None and done_bytes > MOST_UNSTATED_BYTES:
             raise IntegrityError(
-                f"{self.wanted.name}: {units.size(done_bytes)} came and there is no end; a file whose size is not "
+                f"{self.remote.name}: {units.size(done_bytes)} was received without an end; a file whose size is not "
                 f"stated may have {units.size(MOST_UNSTATED_BYTES)}"
             )
 
-    def _tell(self) -> None:
+    def _report_progress(self) -> None:
         done_bytes, now_s = self.partial.done_bytes, time.monotonic()
-        if done_bytes != self._told_bytes and (now_s - self._told_s >= TICK_S or self.segments.complete):
-            self._told_bytes, self._told_s = done_bytes, now_s
+        if done_bytes != self._reported_bytes and (now_s - self._reported_s >= TICK_S or self.segments.complete):
+            self._reported_bytes, self._reported_s = done_bytes, now_s
             self._progress(done_bytes, self.segments.total_bytes)
 
-    def _bury(self) -> None:
-        """Looks what has become of connections that have ended."""
+    def _remove_ended(self) -> None:
+        """Takes connections that have ended off the list, and handles their errors."""
         with self._lock:
-            ended = [one for one in self._connections if one.over]
-            self._connections = [one for one in self._connections if not one.over]
+            ended = [connection for connection in self._connections if connection.over]
+            self._connections = [connection for connection in self._connections if not connection.over]
         for connection in ended:
             if connection.error is not None:
-                self._answer(connection.error, connection.begun_s)
+                self._handle_failure(connection.error, connection.begun_s)
 
-    def _answer(self, error: BaseException, begun_s: float) -> None:
-        """Decides what the failure of a connection means for the whole. Raises it if that is the end.
+    def _handle_failure(self, error: BaseException, begun_s: float) -> None:
+        """Decides what the failure of a connection means for the transfer. Raises it if no other try is left.
 
-        What was begun before the latest failure fails for the same reason, and costs no patience any more.
+        A connection that began before the latest failure has failed for the same reason, which counts once.
         """
         if not isinstance(error, LlmctlError) or isinstance(error, ResourceError):
             raise error
-        others, now_s, news = len(self._connections), time.monotonic(), begun_s > self._failed_s
-        if isinstance(error, ChangedError) and news:
+        others, now_s, is_new = len(self._connections), time.monotonic(), begun_s > self._failed_s
+        if isinstance(error, ChangedError) and is_new:
             self._reached_bytes = max(self._reached_bytes, self.partial.done_bytes)
             self._drop_all()
             self.segments.restart()
             others, self._alone = 0, True
-        if others and (isinstance(error, Busy | UnreachableError | AloneError) or not isinstance(error, NetworkError)):
+        of_this_one = isinstance(error, BusyError | UnreachableError | AloneError)
+        if others and (of_this_one or not isinstance(error, NetworkError)):
             self._turn_away(error, others, now_s)
         elif not isinstance(error, NetworkError):
             raise error
-        elif news:
+        elif is_new:
             self._failed_s = now_s
             done_bytes = self.partial.done_bytes
             if done_bytes - self._reached_bytes >= REFILL_BYTES:
-                self._patience.refill()
+                self._retries.refill()
             self._reached_bytes = max(self._reached_bytes, done_bytes)
             try:
-                self._not_before_s = now_s + self._patience.next_wait_s(error)
+                self._not_before_s = now_s + self._retries.next_wait_s(error)
             except NetworkError:
                 if not others:
                     raise
-                self._pace.fall_back(others, now_s + HOLD_S)
+                self._ramp_up.fall_back(others, now_s + HOLD_S)
 
     def _turn_away(self, error: LlmctlError, others: int, now_s: float) -> None:
-        """The server gives a connection nothing beside the others, which go on."""
-        asked_s = error.retry_after_s if isinstance(error, Busy) else None
+        """Waits before another connection is opened, since the server serves this one nothing beside the others."""
+        asked_s = error.retry_after_s if isinstance(error, BusyError) else None
         self._not_before_s = now_s + min(WAIT_S if asked_s is None else asked_s, LONGEST_WAIT_S)
         self._turned_away += 1
-        if self._turned_away > 1 or not isinstance(error, Busy):  # it may still have counted one that has just gone
-            self._pace.fall_back(others, now_s + max(HOLD_S, min(asked_s or 0.0, LONGEST_WAIT_S)))
+        # a busy server may still have counted a connection that has just gone
+        if self._turned_away > 1 or not isinstance(error, BusyError):
+            self._ramp_up.fall_back(others, now_s + max(HOLD_S, min(asked_s or 0.0, LONGEST_WAIT_S)))
 
-    def _look(self) -> None:
-        """Finds out whether more connections are of use, and whether one of those that are there is of none."""
+    def _adjust(self) -> None:
+        """Adjusts the number of connections to the measured rate, and drops those that lag behind the others."""
         now_s, done_bytes = time.monotonic(), self.partial.done_bytes
         running = self._running()
         if self.segments.total_bytes is not None:
-            flowing = sum(one.received_bytes > 0 for one in running)
-            if flowing >= self._most():
+            flowing = sum(connection.received_bytes > 0 for connection in running)
+            if flowing >= self._most_connections():
                 self._turned_away = 0
-            self._pace.look(now_s, done_bytes, self.segments.total_bytes - done_bytes, flowing)
+            self._ramp_up.look(now_s, done_bytes, self.segments.total_bytes - done_bytes, flowing)
         if now_s - self._watched_s < WATCH_S:
             return
-        brought = {one: one.received_bytes - self._watched[one] for one in running if one in self._watched}
+        brought = {
+            connection: connection.received_bytes - self._watched[connection]
+            for connection in running
+            if connection in self._watched
+        }
         for connection, brought_bytes in brought.items():
             if brought_bytes < LAGGING * sum(brought.values()) / len(brought):
                 connection.drop()
                 if not connection.received_bytes:
-                    self._pace.fall_back(len(running) - 1, now_s + HOLD_S)
-        self._watched = {one: one.received_bytes for one in running}
+                    self._ramp_up.fall_back(len(running) - 1, now_s + HOLD_S)
+        self._watched = {connection: connection.received_bytes for connection in running}
         self._watched_s = now_s
 
-    def _grow(self) -> None:
+    def _open_connections(self) -> None:
         if time.monotonic() < self._not_before_s:
             return
         with self._lock:
-            while len(self._running()) < self._most():
+            while len(self._running()) < self._most_connections():
                 running = len(self._running()) + 1
-                segment = self.segments.take(self._most(), self._pace.rate / running)
+                segment = self.segments.take(self._most_connections(), self._ramp_up.rate / running)
                 if segment is None:
                     return
                 self._connections.append(Connection(self, segment))
                 self._connections[-1].start()
 
     def _sync(self) -> None:
-        """From time to time, and in a thread of its own: disks take their time."""
+        """Syncs the file to the disk when that is due, in a thread of its own. Raises OSError of the last time."""
         if self._sync_error is not None:
             raise self._sync_error
         if self.partial.sync_due() and (self._syncing is None or not self._syncing.is_alive()):

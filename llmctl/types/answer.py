@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from llmctl.types.endpoint import LeaveReason, Side
 from llmctl.types.piece import Piece as Piece
@@ -12,14 +13,12 @@ from llmctl.types.piece import PieceKind as PieceKind
 from llmctl.types.plan import Basis
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Struct, frozen=True):
     role: str
     content: str
 
 
-@dataclass(frozen=True, slots=True)
-class Sampling:
+class Sampling(Struct, frozen=True):
     """What the request carries besides the messages. None leaves the choice to the model's or server's default;
     ``extra`` is sent as it is, below the named ones."""
 
@@ -29,14 +28,12 @@ class Sampling:
     extra: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True):
     prompt_tokens: int | None
     completion_tokens: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
+class Measured(Struct, frozen=True):
     """What loading the model and answering have added to the engine's memory, to hold against ``must_fit_bytes``; None
     where the system doesn't tell.
 
@@ -50,8 +47,7 @@ class Measured:
     device_bytes: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(Struct, frozen=True):
     """The last thing a stream yields. What prefill and decode took is known only where the server reports it, as
     llama.cpp's do; what memory, only of the engine here. ``prefill_tokens`` leaves out what the cache still held;
     ``preempted_per_s`` is how often another program took a core from the engine, for each second that one computed."""
@@ -65,8 +61,7 @@ class Finished:
     preempted_per_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Executed:
+class Executed(Struct, frozen=True):
     """The route that *executed*, whatever was planned; ``left_because`` is None for what was answered here."""
 
     side: Side
@@ -77,8 +72,7 @@ class Executed:
     left_because: LeaveReason | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Timings:
+class Timings(Struct, frozen=True):
     """``load_s`` is None when nothing was loaded here; rates are None where they could not be measured."""
 
     load_s: float | None
@@ -88,8 +82,7 @@ class Timings:
     total_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class LeftMachine:
+class LeftMachine(Struct, frozen=True):
     """What left: to whom, how many bytes of request bodies were handed to the system for sending (those of every try,
     without headers), and whether the way was encrypted."""
 
@@ -98,15 +91,13 @@ class LeftMachine:
     tls: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Predicted:
+class Predicted(Struct, frozen=True):
     decode_tok_s: float
     must_fit_bytes: int
     basis: Basis
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     text: str
     reasoning: str | None
     route: Executed

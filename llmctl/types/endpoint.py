@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from msgspec import Struct, field
 
 from llmctl.types.plan import Fit
 
@@ -63,8 +64,7 @@ class Side(StrEnum):
     REMOTE = "remote"
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True):
     """A private server the user has added. ``key_env`` names the variable that holds the key, never the key.
     ``plain_http`` is the user's consent to send prompts to another machine unencrypted."""
 
@@ -76,18 +76,19 @@ class Endpoint:
     plain_http: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(Struct, frozen=True):
     """An OpenAI-compatible address, near or far. ``token`` never shows in a repr, a log or an error."""
 
     url: str
     model: str
-    token: str | None = field(default=None, repr=False)
+    token: str | None = None
     ca_file: str | None = None
 
+    def __repr__(self) -> str:
+        return f"Address(url={self.url!r}, model={self.model!r}, ca_file={self.ca_file!r})"
 
-@dataclass(frozen=True, slots=True)
-class Local:
+
+class Local(Struct, frozen=True):
     """Run ``fit`` here; ``fallback`` may take over if that fails before the first token, but not for what is
     ``barred``."""
 
@@ -97,8 +98,7 @@ class Local:
     barred: Barred = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Remote:
+class Remote(Struct, frozen=True):
     """Hand the prompt to ``endpoint``, for the reason ``why``, told in the words ``reason``; ``fallback`` may run here
     if it can't be reached."""
 

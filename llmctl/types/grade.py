@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 
 class GradeBasis(StrEnum):
@@ -13,8 +14,7 @@ class GradeBasis(StrEnum):
     RELATIVES = "relatives"
 
 
-@dataclass(frozen=True, slots=True)
-class Grade:
+class Grade(Struct, frozen=True):
     """``index`` as ``planner.quality`` makes it, give or take ``spread``; ``lost`` index points that the file's
     quantization costs (taken off ``index`` if there are enough of them to tell). ``cautious``: the index is the low end
     of its range, as no result speaks of the task itself.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 Scalar = str | int | float | bool
 
 
-@dataclass(frozen=True, slots=True)
-class Tensor:
+class Tensor(Struct, frozen=True):
     """``shape`` is in ggml's order (fastest dimension first); ``offset`` counts from the header's ``data_offset``."""
 
     name: str
@@ -19,8 +19,7 @@ class Tensor:
     nbytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(Struct, frozen=True):
     """``metadata`` holds scalars and the short numeric arrays (per-layer figures); of the long arrays
     (vocabulary, merges) only the length is kept, in ``array_lengths``, and in ``array_spans`` the first byte of their
     keys and the one behind their ends. ``architecture`` is empty in the later parts of a split file, and in some files

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from msgspec import Struct, field
 
 
 class AcceleratorKind(StrEnum):
@@ -12,8 +13,7 @@ class AcceleratorKind(StrEnum):
     UNIFIED = "unified"
 
 
-@dataclass(frozen=True, slots=True)
-class Cache:
+class Cache(Struct, frozen=True):
     """``count`` caches of one level and size, instruction caches left out."""
 
     level: int
@@ -21,8 +21,7 @@ class Cache:
     count: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Cpu:
+class Cpu(Struct, frozen=True):
     """``features`` are the instruction sets that change llama.cpp's speed, in its own spelling (``AVX512_VNNI``).
 
     ``usable_threads`` = min(physical cores, affinity, ceil of the container's CPU quota), ``usable_threads_reason``
@@ -47,8 +46,7 @@ class Cpu:
         return sum(one.size_bytes * one.count for one in self.caches if one.level == last) if last else None
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
+class Memory(Struct, frozen=True):
     """``available_bytes`` is what can be had without swapping, reclaimable page cache included, limits respected."""
 
     total_bytes: int
@@ -60,8 +58,7 @@ class Memory:
     bandwidth_basis: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class MatrixRate:
+class MatrixRate(Struct, frozen=True):
     """How fast one weight type goes through the engine's matrix kernels here, with so many ``threads`` (0: on a GPU).
 
     ``decode_bytes_per_s``: weight bytes streamed by matrix x vector; ``prefill_flop_per_s``: operations of
@@ -80,8 +77,7 @@ class MatrixRate:
     uncertain: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class AttentionRate:
+class AttentionRate(Struct, frozen=True):
     """Attention with a cache of ``kv_type``. In decoding, bytes of cache per second with one head of queries to each of
     keys and values (``alone``) and with four (``shared``); in prefill, operations per second."""
 
@@ -94,8 +90,7 @@ class AttentionRate:
     uncertain: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class NodeRate:
+class NodeRate(Struct, frozen=True):
     """What lies between the products: operations of a graph per second that have next to nothing to compute, begun by
     all threads, which then wait for each other; and elements of a batch per second that one operation goes over."""
 
@@ -105,8 +100,7 @@ class NodeRate:
     uncertain: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Kernels:
+class Kernels(Struct, frozen=True):
     """What the engine's kernels were measured to do here. ``experts`` are matrix products of which each token uses a
     few out of many. Any row may be missing: other programs may have disturbed each of its passes."""
 
@@ -116,8 +110,7 @@ class Kernels:
     overheads: tuple[NodeRate, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Accelerator:
+class Accelerator(Struct, frozen=True):
     """One GPU. ``usable`` says whether the installed engine can run on it; if not, ``why`` says why.
 
     ``id`` is its PCI address where it has one. ``shared_bytes`` is how much of ``memory_total_bytes`` lies in the
@@ -156,8 +149,7 @@ class Accelerator:
     kernels: Kernels | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Disk:
+class Disk(Struct, frozen=True):
     """``filesystem`` is the system's own word for its kind: ext4, apfs, nfs4."""
 
     path: str
@@ -165,14 +157,12 @@ class Disk:
     filesystem: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Network:
+class Network(Struct, frozen=True):
     hub_reachable: bool | None = None
     download_bytes_per_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class EngineDevice:
+class EngineDevice(Struct, frozen=True):
     """A device of ggml's own list. ``kind`` is ggml's word: cpu, gpu, igpu, accel; ``id`` its PCI address."""
 
     name: str
@@ -184,8 +174,7 @@ class EngineDevice:
     id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class EngineInfo:
+class EngineInfo(Struct, frozen=True):
     """What an installed llama.cpp build can do. ``why`` tells why it is not usable.
 
     ``features`` are the instruction sets and options its CPU kernels were built with.
@@ -201,16 +190,14 @@ class EngineInfo:
     why: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(Struct, frozen=True):
     """What the probe could not learn, or found odd. ``remedy`` is what to type, None where nothing is to be done."""
 
     message: str
     remedy: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(Struct, frozen=True):
     """The whole machine. ``kernels`` is None until they were measured here; ``notes`` say what was not learnt.
 
     ``board`` names what is not a plain computer (Raspberry Pi 5, Jetson); ``virtual_machine`` the hypervisor below.

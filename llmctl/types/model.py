@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+
+from msgspec import Struct, field
 
 
 class SourceKind(StrEnum):
@@ -14,8 +15,7 @@ class SourceKind(StrEnum):
     LOCAL = "local"
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """Where one file comes from.
 
     ``repo`` is ``org/name`` on the hub, the requirement (``name==version``) on the package index, or None for a
@@ -30,8 +30,7 @@ class Source:
     revision: str = "main"
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(Struct, frozen=True):
     """What one layer keeps: ``kv_width`` elements of each token, of the last ones only if it is ``windowed``, and
     ``state_bytes`` of recurrent state for each sequence. ``padding`` as in ``Shape``. Beside that, ``compressed_width``
     elements for every ``compression`` tokens."""
@@ -44,8 +43,7 @@ class Layer:
     compressed_width: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Heads:
+class Heads(Struct, frozen=True):
     """Elements of a head's key and value, and how many heads of queries share them."""
 
     key_length: int
@@ -53,8 +51,7 @@ class Heads:
     group: int
 
 
-@dataclass(frozen=True, slots=True)
-class Working:
+class Working(Struct, frozen=True):
     """What a layer's graph holds besides attention and feed-forward network, in elements for each token.
 
     ``streams`` of residuals are carried beside a layer (hyper connections, attention over earlier layers). ``mixer`` is
@@ -73,8 +70,7 @@ class Working:
     shared_experts: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(Struct, frozen=True):
     """The hyperparameters that memory and speed depend on.
 
     ``kv_width`` and ``kv_window_width`` are elements (keys and values together) that one token adds to the cache,
@@ -126,8 +122,7 @@ class Shape:
     layers: tuple[Layer, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Weights:
+class Weights(Struct, frozen=True):
     """Tensor bytes of one file by role.
 
     ``total_bytes`` everything; ``embedding_bytes`` what is looked up and not streamed, which stays on the CPU: tables
@@ -167,8 +162,7 @@ class Thinking(StrEnum):
     ALWAYS = "always"
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(Struct, frozen=True):
     """One published result. ``thinking`` is whether the model thought first; ``setting`` says how else it was run;
     ``self_reported`` by the model's own publisher; ``estimated`` by the benchmark's publisher, not run."""
 
@@ -181,8 +175,7 @@ class Evidence:
     estimated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Openness:
+class Openness(Struct, frozen=True):
     """Grades (open, partial, closed) by dimension, from the European Open Source AI Index (CC BY 4.0).
 
     The index grades one member of a family: ``graded_on`` names it, and ``match`` says how near it is to this model
@@ -197,8 +190,7 @@ class Openness:
     date: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Relative:
+class Relative(Struct, frozen=True):
     """Another model of the same family, as far as it tells something of this one. ``size`` as ``Model.size``."""
 
     name: str
@@ -208,19 +200,16 @@ class Relative:
     evidence: tuple[Evidence, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Artifact:
-    """One quantization of a model: the file to fetch and what it weighs. ``projector_bytes`` and ``draft_bytes`` are
-    the weights of a vision projector and of a draft model that are loaded with it, ``projector_compute_bytes`` what the
-    projector computes one image in. The source of a split model is its first part, with the bytes of all parts and no
-    sha256."""
+class Artifact(Struct, frozen=True):
+    """One quantization of a model: the file to fetch and what it weighs. ``projector_bytes`` are the weights of the
+    vision projector that is loaded with it, ``projector_compute_bytes`` the buffer that one image is computed in. The
+    source of a split model is its first part, with the bytes of all parts and no sha256."""
 
     quant: str
     source: Source
     weights: Weights
     projector_bytes: int = 0
     projector_compute_bytes: int = 0
-    draft_bytes: int = 0
 
     @property
     def bytes(self) -> int:
@@ -228,8 +217,7 @@ class Artifact:
         return self.source.bytes or self.weights.total_bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
+class Model(Struct, frozen=True):
     """A catalogue entry or a file's own account of itself. Unknown facts are None or empty, never guessed.
 
     ``sources`` maps a fact, or a group of them, to the address that states it. ``evidence`` is all that was published;
@@ -259,7 +247,7 @@ class Model:
     sources: Mapping[str, str] = field(default_factory=dict)
     sampling: Mapping[str, int | float] | None = None
     projector: Source | None = None
-    relatives: tuple[Relative, ...] = field(default=(), repr=False)
+    relatives: tuple[Relative, ...] = ()
 
     @property
     def size(self) -> float | None:
@@ -270,8 +258,7 @@ class Model:
         return float((self.parameters * (self.active_parameters or self.parameters)) ** 0.5)
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(Struct, frozen=True):
     """A model with one of its artifacts, and the verified file if this machine already has it."""
 
     model: Model

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class PastRun:
+class PastRun(Struct, frozen=True):
     """A run on this machine with the engine build that it has now, which other programs did not disturb.
 
     ``decode`` and ``prefill`` are the measured rates over the predicted ones, where the prediction is the planner's own

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from llmctl.types.grade import Grade
 from llmctl.types.model import Candidate
-from llmctl.types.pace import Pace
+from llmctl.types.speed_model import SpeedModel
 
 F16, Q8_0, Q4_0 = "f16", "q8_0", "q4_0"
 KV_TYPES = (F16, Q8_0, Q4_0)
@@ -33,8 +34,7 @@ class Basis(StrEnum):
     MODELLED = "modelled"
 
 
-@dataclass(frozen=True, slots=True)
-class Want:
+class Want(Struct, frozen=True):
     """What is asked for. None means: the task's or the model's default decides.
 
     ``context`` tokens; ``min_tok_s`` the decode floor; ``task`` a name from ``profiles/tasks.toml``;
@@ -68,8 +68,7 @@ class Want:
     architectures: frozenset[str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Configuration:
+class Configuration(Struct, frozen=True):
     """The settings of llama.cpp that decide what a model takes.
 
     ``context`` tokens for each of ``sequences``; ``ubatch`` tokens are computed at once; ``kv_type`` is ggml's name of
@@ -93,8 +92,7 @@ class Configuration:
     cpu_expert_layers: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Allocation:
+class Allocation(Struct, frozen=True):
     """What the engine itself says it would allocate, in bytes, to a hundredth of a MiB. ``compute_bytes`` by the
     engine's name of the buffer (CPU, CUDA0, CUDA_Host)."""
 
@@ -104,8 +102,7 @@ class Allocation:
     compute_bytes: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceMemory:
+class DeviceMemory(Struct, frozen=True):
     """Bytes on one device, as they have to be in memory while decoding: the columns add up to ``total_bytes``.
 
     ``repacked_bytes`` is the second, anonymous copy that CPU kernels make of some weights; ``weights_bytes`` are the
@@ -122,8 +119,7 @@ class DeviceMemory:
     available_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryPlan:
+class MemoryPlan(Struct, frozen=True):
     """``must_fit_bytes`` is anonymous, pinned or device memory. ``mapped_bytes`` is what stays mapped of the file on
     the CPU, which the system can take back and read again.
 
@@ -148,8 +144,7 @@ class MemoryPlan:
         return abs(self.analytic_must_fit_bytes - self.must_fit_bytes) / max(self.must_fit_bytes, 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Speed:
+class Speed(Struct, frozen=True):
     """Tokens per second with the range that should hold four times in five; ``first_token_s`` for the wanted prompt,
     once the model is loaded, which takes ``load_s`` (None where nothing tells)."""
 
@@ -164,8 +159,7 @@ class Speed:
     load_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Tried:
+class Tried(Struct, frozen=True):
     """Settings that were considered, and the seconds that the expected prompt and answer would take with them."""
 
     configuration: Configuration
@@ -173,13 +167,12 @@ class Tried:
     task_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Fit:
+class Fit(Struct, frozen=True):
     """A candidate that fits, with the settings it is to be run with.
 
-    ``threads`` decode, ``prefill_threads`` read the prompt. ``pace`` is the speed at any depth, ``speed`` that of the
-    expected prompt and answer, ``untaught`` what the pace would be without what was learned from runs. ``tried`` are
-    the settings that were considered, the fastest first, where it was not said which to take.
+    ``threads`` decode, ``prefill_threads`` read the prompt. ``speed`` is that of the expected prompt and answer,
+    ``speed_model`` gives it for any prompt, ``uncorrected`` is the same without what was learned from runs. ``tried``
+    are the settings that were considered, the fastest first, where it was not said which to take.
     ``thinking``: the chat template is to be told so (``enable_thinking``), quality and speed count on it.
     ``grade`` is how good it is said to be after the loss by quantization, None where nothing was published;
     ``quantization_loss`` is that loss alone, known of every file; ``warnings`` what an explicit wish costs (a floor
@@ -192,8 +185,8 @@ class Fit:
     prefill_threads: int
     memory: MemoryPlan
     speed: Speed
-    pace: Pace
-    untaught: Pace
+    speed_model: SpeedModel
+    uncorrected: SpeedModel
     download_bytes: int
     download_s: float | None
     reasons: tuple[str, ...]
@@ -220,8 +213,7 @@ class Fit:
         return self.configuration.gpu_layers
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(Struct, frozen=True):
     """A candidate that was not chosen. ``model`` is the id, ``name`` what people call it; ``short_by_bytes`` only where
     memory is what is missing. ``reason`` goes on from "NAME QUANT"."""
 
@@ -235,16 +227,14 @@ class Rejected:
         return f"{self.name or self.model} {self.quant} {self.reason}"
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """What would change the choice: ``condition`` ("with 6 GB more memory") would make it ``fit``."""
 
     condition: str
     fit: Fit
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """``choice`` is the best; ``picks`` names the three a person chooses among (best, balanced, fastest); ``changes``
     are what would give something better."""
 
@@ -255,8 +245,7 @@ class Plan:
     changes: tuple[Change, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class NoFit:
+class NoFit(Struct, frozen=True):
     """Nothing fits. ``nearest`` is the candidate with the smallest gap."""
 
     reason: str

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(Struct, frozen=True):
     """What is usual of a task and what it takes.
 
     ``needs`` is the word that a model's own tasks must have; ``evidence`` the weight of each area of benchmarks.

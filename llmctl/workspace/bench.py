@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from statistics import median
+
+from msgspec import Struct
 
 from llmctl.endpoint.local import ask
 from llmctl.engine.history import DISTURBED_PER_S
@@ -22,8 +23,7 @@ WORDS = ("river", "stone", "cloud", "garden", "window", "bridge", "summer", "let
 TASK = "Now count to one thousand."
 
 
-@dataclass(frozen=True)
-class Rates:
+class Rates(Struct, frozen=True):
     """Tokens per second over the repetitions: the median, the lowest and the highest."""
 
     median_tok_s: float
@@ -31,8 +31,7 @@ class Rates:
     high_tok_s: float
 
 
-@dataclass(frozen=True)
-class Foretold:
+class Foretold(Struct, frozen=True):
     """What was predicted of a row, in tokens per second; the range is that of decoding."""
 
     prefill_tok_s: float | None
@@ -41,8 +40,7 @@ class Foretold:
     decode_high_tok_s: float
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(Struct, frozen=True):
     """One depth with one number of threads. ``depth`` is what was asked for, ``prompt_tokens`` what it came to;
     ``prefill`` is that of the whole prompt, None where it is too short to tell. ``disturbed`` of the repetitions had
     other programs take the cores. ``last`` is the engine's word on the median repetition."""
@@ -58,8 +56,7 @@ class Row:
     last: Finished
 
 
-@dataclass(frozen=True)
-class _Timed:
+class _Timed(Struct, frozen=True):
     prefill_tok_s: float | None
     decode_tok_s: float
     finished: Finished
@@ -94,7 +91,7 @@ def _row(fit: Fit, depth: int, made: Sequence[_Timed]) -> Row:
     prompt, answer = usage.prompt_tokens or 0, usage.completion_tokens or 0
     computed = made[0].finished.prefill_tokens or 0
     prefills = [one.prefill_tok_s for one in made if one.prefill_tok_s is not None]
-    pace, speed = fit.pace, fit.speed
+    pace, speed = fit.speed_model, fit.speed
     decode = pace.decode_tok_s(prompt + answer / 2)
     return Row(
         depth=depth,

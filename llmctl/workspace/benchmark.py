@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llmctl import units
 from llmctl.engine import history
@@ -27,8 +29,7 @@ BUSY_PERCENT = 15
 RECORDED_DEPTH = 512  # the row nearest to it is what the next prediction learns from
 
 
-@dataclass(frozen=True)
-class Benchmark:
+class Benchmark(Struct, frozen=True):
     """What will be measured: each of ``fits``, which differ in their threads alone, at each of ``depths``. ``records``:
     the runs are kept, and teach how fast the next will be."""
 
@@ -38,8 +39,7 @@ class Benchmark:
     records: bool
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(Struct, frozen=True):
     """``runs`` has one for each fit, ``rows`` one for each fit and depth."""
 
     rows: tuple[Row, ...]
@@ -125,8 +125,8 @@ def _seconds(fits: Sequence[Fit], depths: Sequence[int], repetitions: int) -> fl
     """What it will take, by the prediction: loading, two answers before, and all that is timed."""
     total = 0.0
     for fit in fits:
-        answers = sum(repetitions * fit.pace.task_s(depth, ANSWER_TOKENS) for depth in depths)
-        total += (fit.speed.load_s or 1.0) + 2 * fit.pace.task_s(SAMPLE_WORDS, ANSWER_TOKENS) + answers
+        answers = sum(repetitions * fit.speed_model.task_s(depth, ANSWER_TOKENS) for depth in depths)
+        total += (fit.speed.load_s or 1.0) + 2 * fit.speed_model.task_s(SAMPLE_WORDS, ANSWER_TOKENS) + answers
     return total
 
 

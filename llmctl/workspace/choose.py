@@ -4,7 +4,8 @@ when the hub can't be reached and no model was named, the starter."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from llmctl import units
 from llmctl.catalogue.local import require_runnable
@@ -120,7 +121,7 @@ def cost(size_bytes: int | None, limit_bytes_per_s: float | None = None) -> str:
     """What a download takes: its size, and the time where the limit or the last download tells it."""
     from llmctl.transfer import last_rate
 
-    bytes_per_s = limit_bytes_per_s or last_rate.known()
+    bytes_per_s = limit_bytes_per_s or last_rate.read()
     if size_bytes is None or bytes_per_s is None:
         return units.size(size_bytes)
     return f"{units.size(size_bytes)}, ~{units.seconds(size_bytes / bytes_per_s)}"

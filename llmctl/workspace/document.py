@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from llmctl.planner.reasons import DISAGREEING
+from llmctl.struct import asdict
 from llmctl.types.grade import Grade
 from llmctl.types.model import Evidence, Openness
 from llmctl.types.plan import Configuration, Fit, MemoryPlan
@@ -53,7 +53,7 @@ def candidate_document(fit: Fit) -> dict[str, Any]:
         "download": {"bytes": fit.download_bytes, "seconds": fit.download_s},
         "quality": {
             **grade_document(fit.grade),
-            "evidence": [evidence_document(one) for one in model.evidence],
+            "evidence": [evidence_document(result) for result in model.evidence],
         },
         "openness": None if model.openness is None else openness_document(model.openness),
         "licence": model.licence,
@@ -107,15 +107,15 @@ def grade_document(grade: Grade | None) -> dict[str, Any]:
     }
 
 
-def evidence_document(one: Evidence) -> dict[str, Any]:
+def evidence_document(result: Evidence) -> dict[str, Any]:
     return {
-        "benchmark": one.benchmark,
-        "score": one.score,
-        "thinking": one.thinking,
-        "setting": one.setting,
-        "self_reported": one.self_reported,
-        "estimated": one.estimated,
-        "source": one.source,
+        "benchmark": result.benchmark,
+        "score": result.score,
+        "thinking": result.thinking,
+        "setting": result.setting,
+        "self_reported": result.self_reported,
+        "estimated": result.estimated,
+        "source": result.source,
     }
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from llmctl import settings
 from llmctl.endpoint.address import normal_url
@@ -21,8 +22,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")  # most keys have small letters, and would pass for a name
 
 
-@dataclass(frozen=True)
-class Added:
+class Added(Struct, frozen=True):
     """``settings`` are those from now on, kept in ``file``."""
 
     endpoint: Endpoint

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llmctl import paths
 from llmctl.checks import blocking, checks, machine_checks
@@ -16,8 +18,7 @@ from llmctl.types.machine import EngineInfo, Machine, Network
 from llmctl.types.model import Source, SourceKind
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(Struct, frozen=True):
     """``findings`` are in the order in which a person would mend things. ``parts_s`` says how long each part of the
     look took, None for a described machine: nothing of it was looked at."""
 

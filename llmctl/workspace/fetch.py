@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llmctl import catalogue, net, units
 from llmctl.catalogue import claims
@@ -34,8 +36,7 @@ if TYPE_CHECKING:
 SHOWN = 5  # names in a message
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(Struct, frozen=True):
     """What ``pull`` was given beside the name."""
 
     listener: Listener
@@ -50,8 +51,7 @@ class Request:
         return Fetcher(self.shelf.store, self.shelf.settings, self.limit_bytes_per_s)
 
 
-@dataclass(frozen=True)
-class Obtained:
+class Obtained(Struct, frozen=True):
     """A model on this machine; the first of ``paths`` is the one to open."""
 
     model: str
@@ -98,7 +98,7 @@ def out_of(request: Request, folder: Path, name: str | None) -> Obtained:
             hint=command("llmctl", "pull", "--from", folder),
         )
     own = os.path.exists(folder / manifest.MANIFEST)  # noqa: PTH110  pathlib raises for names too long
-    found = [(folder, manifest.read(folder))] if own else list(manifest.found(folder))
+    found = [(folder, manifest.read(folder))] if own else list(manifest.bundles(folder))
     labels = [f"{one.name}:{one.quant}" for _, one in found]
     if name is not None:
         wanted = name.lower()

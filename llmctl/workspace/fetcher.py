@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from llmctl.errors import NotFoundError
 from llmctl.files import disk
@@ -24,8 +25,7 @@ if TYPE_CHECKING:
     from llmctl.store.carry import Label
 
 
-@dataclass(frozen=True)
-class Fetcher:
+class Fetcher(Struct, frozen=True):
     """Fetches into ``store``, at most ``limit_bytes_per_s`` where that is given."""
 
     store: Store

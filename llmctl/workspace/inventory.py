@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llmctl.catalogue import Catalogue
 from llmctl.errors import IntegrityError, LlmctlError, NotFoundError
@@ -19,8 +21,7 @@ from llmctl.store.stored import Owner, Stored
 from llmctl.types.model import Artifact, Model, SourceKind
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(Struct, frozen=True):
     """One model in one quantization, or one projector.
 
     ``name`` is the catalogue's id where the catalogue knows the file (``model`` is then its entry, and ``sha256`` what

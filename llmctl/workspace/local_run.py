@@ -6,8 +6,10 @@ import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from llmctl import units
 from llmctl.errors import LlmctlError, UsageError
@@ -21,8 +23,7 @@ if TYPE_CHECKING:
     from llmctl.workspace.situation import Situation
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """What was asked for on the command line."""
 
     model: str | None
@@ -40,8 +41,7 @@ class Asked:
         return replace(wanted, prompt_tokens=self.prompt_tokens, answer_tokens=self.answer_tokens)
 
 
-@dataclass(frozen=True)
-class LocalRun:
+class LocalRun(Struct, frozen=True):
     """What would run on this machine, and for which of its failures the prompt may not leave."""
 
     planned: Fit | NoFit

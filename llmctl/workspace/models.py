@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from llmctl import catalogue
 from llmctl.catalogue import search as catalogue_search
@@ -21,16 +22,14 @@ __all__ = ["ATTRIBUTION", "MATCHES", "Matches", "Shown", "admits", "finder", "la
 Finder = Callable[[Source], Path | None]
 
 
-@dataclass(frozen=True)
-class Matches:
+class Matches(Struct, frozen=True):
     """``nearly``: no model has all the words, these have names that are almost that."""
 
     models: Sequence[Model]
     nearly: bool
 
 
-@dataclass(frozen=True)
-class Shown:
+class Shown(Struct, frozen=True):
     """A model, and where each of its files is on this machine, None if it isn't."""
 
     model: Model

@@ -4,8 +4,10 @@ would allocate, or why it can't."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llmctl.engine import devices
 from llmctl.engine.llama_cpp.dry_run import dry_run, refusal, remembered
@@ -24,8 +26,7 @@ MOST_QUESTIONS = 3  # where the engine takes more than the formulas say, other s
 TASKS_WITHOUT_WORDS = ("embed", "rerank")
 
 
-@dataclass(frozen=True)
-class Planned:
+class Planned(Struct, frozen=True):
     """``want`` is what was planned for: the task is the model's own where none was asked for."""
 
     answer: Plan | NoFit

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from msgspec import Struct
 
 from llmctl import net
 from llmctl.address import without_secrets
@@ -41,15 +42,13 @@ NEWEST = "latest"  # what other tools call the quantization that is chosen witho
 AROUND = " \t\r\n\"'\u201c\u201d\u2018\u2019`<>"  # what a copied name may have brought with it
 
 
-@dataclass(frozen=True, slots=True)
-class CatalogueName:
+class CatalogueName(Struct, frozen=True):
     """``MODEL`` or ``MODEL:QUANT``, also the name of a model that another tool keeps on this machine."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class HubModel:
+class HubModel(Struct, frozen=True):
     """``wanted`` is a quantization, or a file's path in the repository; None leaves the choice to us."""
 
     repo: str
@@ -61,13 +60,11 @@ class HubModel:
         return f"{self.repo}:{self.wanted}" if self.wanted else self.repo
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(Struct, frozen=True):
     url: str
 
 
-@dataclass(frozen=True, slots=True)
-class LocalFile:
+class LocalFile(Struct, frozen=True):
     """A file or a folder."""
 
     path: Path

@@ -7,9 +7,11 @@ repository, the smallest: the weights of the others follow from their sizes (``g
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llmctl import catalogue, paths, settings
 from llmctl.catalogue import overlay, refreshed
@@ -21,6 +23,7 @@ from llmctl.gguf.shards import shard_names
 from llmctl.hub import headers as remote_header
 from llmctl.hub import listing
 from llmctl.hub.listing import Listing
+from llmctl.hub.quantizations import as_one
 from llmctl.settings import Settings
 from llmctl.types.header import Header
 from llmctl.types.listener import Listener
@@ -35,8 +38,7 @@ FIGURES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(Struct, frozen=True):
     """``field`` of a model, or of its file of that ``quant``; None is not known, or gone."""
 
     quant: str | None
@@ -45,8 +47,7 @@ class Difference:
     new: object
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """What the hub said of one model: where it is other than the catalogue's, and why a repository could not be read,
     if so."""
 
@@ -54,8 +55,7 @@ class Answer:
     problem: str | None = None
 
 
-@dataclass(frozen=True)
-class Compared:
+class Compared(Struct, frozen=True):
     """One model with what differs; ``problem`` as in ``Answer``."""
 
     model: Model
@@ -171,14 +171,9 @@ def _listing(repo: str, settings: Settings, listed: dict[str, Listing | str]) ->
 
 def _now(artifact: Artifact, there: Mapping[str, Source]) -> Source | None:
     """The artifact's file as the repository has it, all parts together; None if one of them is gone."""
-    parts = [there.get(name) for name in shard_names(artifact.source.file)]
-    if any(part is None for part in parts):
-        return None
-    sizes = [part.bytes if part else None for part in parts]
-    first = parts[0]
-    assert first is not None
-    total_bytes = None if None in sizes else sum(size or 0 for size in sizes)
-    return replace(first, bytes=total_bytes, sha256=first.sha256 if len(parts) == 1 else None)
+    names = shard_names(artifact.source.file)
+    parts = [there[name] for name in names if name in there]
+    return as_one(parts) if len(parts) == len(names) else None
 
 
 def _by_size(artifact: Artifact, source: Source, header: Header | None) -> Weights:

@@ -12,8 +12,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llmctl import catalogue
 from llmctl.errors import IntegrityError, NetworkError, NotFoundError, OfflineError, UnsupportedFileError
@@ -40,8 +42,7 @@ MAX_MODELS = 4  # of one repository, each of which costs a header
 LISTING_BYTES = 16 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """``stale`` is why the hub could not be asked, if what it said earlier had to do; ``refused`` why files beside the
     candidates are none."""
 
@@ -78,8 +79,7 @@ def candidates(store: Store, repo: str, quant: str | None, settings: Settings, *
     return Found(tuple(_told_apart(made)), stale, tuple(refused))
 
 
-@dataclass(frozen=True)
-class _Reading:
+class _Reading(Struct, frozen=True):
     store: Store
     repo: str
     listing: Listing
@@ -120,11 +120,11 @@ class _Reading:
         return here if len(here) == len(offer.parts) else None
 
     def _is_far(self, offer: Offer) -> bool:
-        return self._paths(offer) is None and any(headers.held(part, self.settings) is None for part in offer.parts)
+        return self._paths(offer) is None and any(headers.cached(part, self.settings) is None for part in offer.parts)
 
     def _exact(self, offer: Offer, header: Header) -> Candidate:
         here = self._paths(offer)
-        source = _source(offer)
+        source = quantizations.as_one(offer.parts)
         stated_at = hub.address(self.settings, source)
         told = catalogue.from_header(header, source, id=self.repo, stated_at=stated_at, path=here[0] if here else None)
         artifact = replace(told.artifact, quant=offer.quant)
@@ -133,7 +133,7 @@ class _Reading:
 
     def _by_size(self, offer: Offer, header: Header, model: Model) -> Candidate | None:
         """The offer as far as its size tells; None if it must be another model, or is here or known exactly."""
-        source = _source(offer)
+        source = quantizations.as_one(offer.parts)
         if source.bytes is None or not self._is_far(offer):
             return None
         by_size = weights_by_size(header, offer.quant, source.bytes - header.data_offset)
@@ -141,13 +141,6 @@ class _Reading:
             return None
         artifact = Artifact(offer.quant, source, by_size)
         return Candidate(replace(model, artifacts=(artifact,)), artifact)
-
-
-def _source(offer: Offer) -> Source:
-    """The first file, with the bytes of all parts; a sha256 only where it is that of everything."""
-    first, sizes = offer.parts[0], [part.bytes for part in offer.parts]
-    total_bytes = None if None in sizes else sum(size or 0 for size in sizes)
-    return replace(first, bytes=total_bytes, sha256=first.sha256 if len(sizes) == 1 else None)
 
 
 def _models(every: Sequence[Offer]) -> list[list[Offer]]:
@@ -204,7 +197,7 @@ def _listing(repo: str, revision: str, settings: Settings) -> tuple[Listing, Net
 
 
 def _kept(name: str, repo: str) -> Listing | None:
-    place = header_cache.place(name)
+    place = header_cache.path_of(name)
     told = atomic.read_json(place, LISTING_BYTES)
     try:
         files = tuple(
@@ -215,5 +208,5 @@ def _kept(name: str, repo: str) -> Listing | None:
             return None
     except (ValueError, TypeError, KeyError):
         return None
-    header_cache.used(place)
+    header_cache.mark_used(place)
     return Listing(told["commit"], files, told["licence"])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmctl.errors import ResourceError
 from llmctl.store.layout import COMMIT
@@ -17,8 +18,7 @@ from llmctl.workspace.situation import Shelf
 __all__ = ["Leftover", "Removal", "clear", "leftovers", "removal", "remove"]
 
 
-@dataclass(frozen=True)
-class Removal:
+class Removal(Struct, frozen=True):
     """``going`` are the models that are removed, with the projectors that no model needs then; ``staying`` those of
     the same name that another tool holds."""
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llmctl import catalogue, paths
 from llmctl.address import without_secrets
@@ -31,8 +33,7 @@ if TYPE_CHECKING:
 BRANCH = "main"  # of a repository, unless another revision is named
 
 
-@dataclass(frozen=True)
-class Shelf:
+class Shelf(Struct, frozen=True):
     """What there is to run, without a look at the machine."""
 
     settings: Settings
@@ -107,8 +108,7 @@ class Shelf:
         """Files that were passed over beside others: there is nobody to be told."""
 
 
-@dataclass(frozen=True)
-class Situation(Shelf):
+class Situation(Shelf, frozen=True):
     """``elsewhere``: the machine is not this one, so what is stored here is not stored there. ``past`` is what ran here
     and teaches how fast the next will be."""
 

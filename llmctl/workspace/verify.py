@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from llmctl.errors import IntegrityError
 from llmctl.files.progress import shifted
 from llmctl.shell import command
-from llmctl.store.upkeep.verify import State, Verdict
+from llmctl.store.upkeep.verify import Soundness, Verdict
 from llmctl.types.listener import Listener
 from llmctl.types.model import SourceKind
 from llmctl.workspace import inventory
@@ -17,15 +17,14 @@ from llmctl.workspace.situation import Shelf
 __all__ = ["Verdict", "Verified", "verify"]
 
 
-@dataclass(frozen=True)
-class Verified:
+class Verified(Struct, frozen=True):
     """Every file that was read, with the model that it belongs to."""
 
     verdicts: tuple[tuple[Item, Verdict], ...]
 
     @property
     def wrong(self) -> list[tuple[Item, Verdict]]:
-        return [(item, verdict) for item, verdict in self.verdicts if verdict.state is State.WRONG]
+        return [(item, verdict) for item, verdict in self.verdicts if verdict.state is Soundness.WRONG]
 
     @property
     def error(self) -> IntegrityError | None:

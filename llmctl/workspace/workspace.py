@@ -108,7 +108,7 @@ class Workspace:
 
     def planned(self, model: str | None = None, *, task: str | None = None, **wishes: Unpack[Wishes]) -> Planned:
         """As ``plan``, with what was planned for."""
-        from dataclasses import replace
+        from msgspec.structs import replace
 
         from llmctl.workspace import situation
         from llmctl.workspace.plan import plan_named
@@ -159,7 +159,7 @@ class Workspace:
         that is a NotFoundError. The prompt leaves only as the settings say; never with ``local``, and to no other
         server than ``endpoint`` where that is given. ``max_tokens`` stands above that of ``sampling``.
         """
-        from dataclasses import replace
+        from msgspec.structs import replace
 
         from llmctl.router.answer import PartialAnswer
         from llmctl.types.answer import Message, Sampling

@@ -16,8 +16,10 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec.structs import fields, replace
 
 from llmctl import catalogue, paths
 from llmctl.catalogue.device_constants import Backend, DeviceConstants
@@ -81,7 +83,7 @@ def with_values(constants: SpeedConstants, values: Values) -> SpeedConstants:
 
 def _backend(name: str, backend: Backend, values: Values) -> Backend:
     kinds = []
-    for number, kind in enumerate(backend.kinds):
+    for number, kind in enumerate(backend.factors):
         decode = values.get(f"{name}.{number}.decode", kind.decode)
         if name == "metal" and "metal.generation" in values:
             decode = values["metal.generation"] ** GENERATIONS[number]
@@ -90,7 +92,7 @@ def _backend(name: str, backend: Backend, values: Values) -> Backend:
             prefill = values.get("unified.prefill", prefill)
         kinds.append(replace(kind, decode=decode, prefill=prefill))
     own = {field: values[f"{name}.{field}"] for field in FIELDS if f"{name}.{field}" in values}
-    return replace(backend, kinds=tuple(kinds), **own)
+    return replace(backend, factors=tuple(kinds), **own)
 
 
 def start(constants: SpeedConstants, parameters: Mapping[str, Parameter]) -> dict[str, float]:
@@ -169,7 +171,7 @@ def toml(devices: DeviceConstants) -> Iterator[str]:
     for name, backend in devices.backends.items():
         yield f"\n[backend.{name}]"
         yield from (f"{field} = {getattr(backend, field):.3g}" for field in FIELDS)
-        for kind in backend.kinds:
+        for kind in backend.factors:
             yield f"[[backend.{name}.kind]]\nthese = {json.dumps(list(kind.these))}"
             yield f"decode = {kind.decode:.3g}\nprefill = {kind.prefill:.3g}"
 

@@ -19,9 +19,10 @@ import re
 import statistics
 import sys
 from collections import defaultdict
-from dataclasses import replace
 from datetime import date
 from math import log2
+
+from msgspec.structs import replace
 
 from llmctl import catalogue, paths
 from llmctl.catalogue.knowledge import Benchmark, Quality

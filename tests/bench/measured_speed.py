@@ -12,24 +12,26 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from msgspec.structs import replace
+
 from llmctl import catalogue, paths
 from llmctl.catalogue.speed_constants import SpeedConstants
 from llmctl.gguf.mix import FINER, base_type
-from llmctl.gguf.quant import QUANT_BY_NAME
+from llmctl.gguf.quant import WEIGHT_TYPE_BY_NAME
 from llmctl.planner.placement import Placement, Placer
 from llmctl.planner.speed import Forecaster
 from llmctl.probe.described import table
 from llmctl.probe.described.table import Device
 from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, Machine, Memory
 from llmctl.types.model import Shape, Weights
-from llmctl.types.pace import Pace
 from llmctl.types.plan import UBATCH, Configuration
+from llmctl.types.speed_model import SpeedModel
 from tests.fakes.real_shapes import models, shape_of
 
 # What the names of measured models begin with (in lower case, without a publisher) -> the shape, the first that fits.
@@ -336,7 +338,7 @@ def _weights(
 
 
 def _bits(name: str) -> float:
-    return QUANT_BY_NAME[name].bits_per_weight
+    return WEIGHT_TYPE_BY_NAME[name].bits_per_weight
 
 
 @dataclass(frozen=True)
@@ -347,20 +349,20 @@ class Case:
     machine: Machine
     placement: Placement
 
-    def pace(self, constants: SpeedConstants) -> Pace:
+    def speed_model(self, constants: SpeedConstants) -> SpeedModel:
         one = self.measured
         return (
             Forecaster(self.machine, constants)
             .forecast(one.shape, one.weights, self.placement, (THREADS, THREADS))
-            .pace
+            .speed_model
         )
 
     def seconds(self, constants: SpeedConstants) -> float:
         """Of a token, in the middle of the answer or of the prompt."""
-        pace, one = self.pace(constants), self.measured
+        speed_model, one = self.speed_model(constants), self.measured
         if one.row["test"] == "tg":
-            return pace.decode_s(one.depth)
-        return pace.prefill_s(one.prompt_tokens, one.depth) / one.prompt_tokens
+            return speed_model.decode_s(one.depth)
+        return speed_model.prefill_s(one.prompt_tokens, one.depth) / one.prompt_tokens
 
     def error(self, constants: SpeedConstants) -> float:
         """The logarithm of measured over predicted tokens per second."""

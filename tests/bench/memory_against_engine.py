@@ -22,17 +22,19 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
 from functools import cache
 from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from msgspec.structs import replace
+
 from llmctl import catalogue
 from llmctl.planner import plan
 from llmctl.planner.compute import compute_bytes, output_bytes
 from llmctl.planner.memory import kv_bytes, repacked_types, state_bytes
+from llmctl.struct import asdict
 from llmctl.types.machine import Machine
 from llmctl.types.model import Candidate
 from llmctl.types.plan import F16, Q8_0, Configuration, Fit, Plan, Want

@@ -16,10 +16,12 @@ import sys
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from msgspec.structs import replace
 
 from llmctl.gguf.mix import weights_by_size
 from llmctl.gguf.shape import shape, weights

@@ -8,8 +8,9 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from dataclasses import replace
 from itertools import cycle, islice
+
+from msgspec.structs import replace
 
 from llmctl import catalogue
 from llmctl.planner import plan

@@ -19,7 +19,6 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -27,6 +26,7 @@ from typing import Any
 from llmctl import catalogue
 from llmctl.engine.history import DISTURBED_PER_S
 from llmctl.engine.measure.preemption import Preemption
+from llmctl.struct import asdict
 from llmctl.types.plan import Configuration, Fit, Want
 from tests.bench.children import asked
 from tests.bench.speed_against_engine import fitted, loaded, machine
@@ -81,7 +81,7 @@ def _file(file: Path, task: str, usual: Settings, pairs: int, results: Path | No
     ours_s, theirs_s = (median(column) for column in zip(*times, strict=True))
     print(
         f"{file.name:28} x{median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f}), {ours_s:.1f} s instead of "
-        f"{theirs_s:.1f} s, told {fit.pace.task_s(prompt, answer):.1f} s: {changed}",
+        f"{theirs_s:.1f} s, told {fit.speed_model.task_s(prompt, answer):.1f} s: {changed}",
         flush=True,
     )
     return ratios

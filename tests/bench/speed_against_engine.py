@@ -22,7 +22,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from statistics import median
@@ -32,6 +31,7 @@ from llmctl import catalogue
 from llmctl.engine.history import DISTURBED_PER_S
 from llmctl.engine.measure.preemption import Preemption
 from llmctl.planner import plan
+from llmctl.struct import asdict
 from llmctl.types.machine import Machine
 from llmctl.types.model import Candidate
 from llmctl.types.past import PastRun
@@ -232,8 +232,8 @@ def _compared(
     for measured_row in row["rows"]:
         depth, prefill, decode = (measured_row[key] for key in ("depth", "prefill", "decode"))
         middle = depth + ANSWER_TOKENS / 2
-        told = fit.pace.decode_tok_s(middle), fit.pace.prefill_tok_s(depth)
-        after = taught.pace.decode_tok_s(middle), taught.pace.prefill_tok_s(depth)
+        told = fit.speed_model.decode_tok_s(middle), fit.speed_model.prefill_tok_s(depth)
+        after = taught.speed_model.decode_tok_s(middle), taught.speed_model.prefill_tok_s(depth)
         low, high = (told[0] * edge / fit.speed.decode_tok_s for edge in _range(fit))
         inside.append(low <= decode <= high)
         offs = {
@@ -273,8 +273,8 @@ def _past(candidate: Candidate, settings: Mapping[str, Any], fit: Fit, run: Mapp
         sha256=None,
         **{key: settings[key] for key in ("kv_type", "gpu_layers", "repack", "flash_attention")},
         **{key: settings[key] for key in ("threads", "prefill_threads")},
-        decode=run["decode"] / fit.untaught.decode_tok_s(depth + ANSWER_TOKENS / 2),
-        prefill=run["prefill"] / fit.untaught.prefill_tok_s(int(depth)),
+        decode=run["decode"] / fit.uncorrected.decode_tok_s(depth + ANSWER_TOKENS / 2),
+        prefill=run["prefill"] / fit.uncorrected.prefill_tok_s(int(depth)),
         load_s=1.0,
     )
 

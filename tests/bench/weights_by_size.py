@@ -11,18 +11,20 @@ those roles, as shares of the whole.
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import re
 import statistics
 import sys
 import tempfile
-from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from llmctl.gguf.header import read_file
 from llmctl.gguf.mix import weights_by_size
-from llmctl.gguf.quant import FILE_TYPES, QUANT_BY_NAME
+from llmctl.gguf.quant import FILE_TYPES, WEIGHT_TYPE_BY_NAME
 from llmctl.gguf.shape import weights
 from llmctl.types.header import Header
 from tests.fakes import gguf_file
@@ -49,19 +51,21 @@ LABELS = [
 ]
 REFERENCE = "Q4_K_M"
 LINE = re.compile(r"\]\s+(\S+)\s+- \[.*?\], type =\s+(\S+), size =\s+[\d.]+ MiB(?: ->\s+[\d.]+ MiB \((\S+)\))?")
-TYPES = {name.lower(): name for name in QUANT_BY_NAME}
+TYPES = {name.lower(): name for name in WEIGHT_TYPE_BY_NAME}
 NUMBERS = {label: number for number, label in FILE_TYPES.items()}
 
 
 def dense(folder: Path, name: str) -> Path:
-    shape = replace(gguf_file.model_shape(name), quant="F16", head_quant="F16")
+    shape = dataclasses.replace(gguf_file.model_shape(name), quant="F16", head_quant="F16")
     return gguf_file.write_model(folder / f"{name}.gguf", shape, fill=Fill.SPARSE)
 
 
 def experts(folder: Path) -> Path:
     """16 layers of 32 experts, the output head apart from the token table."""
     n_embd, n_ff, n_expert = 2048, 1024, 32
-    shape = replace(gguf_file.model_shape("llama-3.2-1b"), quant="F16", head_quant="F16", tied=False, n_vocab=32000)
+    shape = dataclasses.replace(
+        gguf_file.model_shape("llama-3.2-1b"), quant="F16", head_quant="F16", tied=False, n_vocab=32000
+    )
     tensors = []
     for tensor in gguf_file.llama_tensors(shape):
         if ".ffn_" not in tensor.name or "norm" in tensor.name:
@@ -86,7 +90,7 @@ def quantized(llama_cpp: Any, log: list[str], file: Path, header: Header, label:
     types = {match[1]: TYPES[(match[3] or match[2]).lower()] for match in LINE.finditer("".join(log))}
     tensors, offset = [], 0
     for tensor in header.tensors:
-        quant = QUANT_BY_NAME[types[tensor.name]]
+        quant = WEIGHT_TYPE_BY_NAME[types[tensor.name]]
         nbytes = prod(tensor.shape) // quant.block_length * quant.block_bytes
         tensors.append(replace(tensor, type=quant.name, nbytes=nbytes, offset=offset))
         offset += gguf_file.padded(nbytes)

@@ -12,7 +12,7 @@ import pytest
 from llmctl import catalogue, paths
 from llmctl.catalogue.speed_constants import SpeedConstants
 from llmctl.errors import ConfigError
-from llmctl.gguf.quant import QUANT_BY_NAME
+from llmctl.gguf.quant import WEIGHT_TYPE_BY_NAME
 
 TABLES = ("tasks", "benchmarks", "quants", "speed", "backends")
 
@@ -63,10 +63,10 @@ def test_speed_constants_make_sense(folder: Path) -> None:
     devices = speed.devices
     assert set(devices.backends) == {"cuda", "metal", "rocm", "vulkan", "sycl"}
     assert all(0 < one.share <= 1 and 0 < one.layer_s < 1e-3 for one in devices.backends.values())
-    assert devices.types.keys() <= QUANT_BY_NAME.keys()
+    assert devices.types.keys() <= WEIGHT_TYPE_BY_NAME.keys()
     assert all(0 < share <= 1 for share in (*devices.types.values(), devices.expert_share, devices.peak_share))
-    assert speed.likeness.keys() <= QUANT_BY_NAME.keys()
-    assert {one.measured for one in speed.likeness.values()} <= QUANT_BY_NAME.keys()
+    assert speed.likeness.keys() <= WEIGHT_TYPE_BY_NAME.keys()
+    assert {one.measured for one in speed.likeness.values()} <= WEIGHT_TYPE_BY_NAME.keys()
 
 
 def change(old: str, new: str) -> Callable[[str], str]:

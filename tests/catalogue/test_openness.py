@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from llmctl import catalogue, paths
 from llmctl.catalogue.openness import MATCHES, admits, lacking

@@ -192,7 +192,7 @@ def test_a_broken_field_is_told_and_everything_else_works(
     (problem,) = known.problems
     assert problem.file.name == "broken.toml"
     assert (problem.field or "").endswith(field or "") and (problem.field is None) == (field is None)
-    assert expected in problem.expected
+    assert expected in problem.problem
     assert problem.line is not None
     if field is not None and "given" not in expected and field != "sources":
         key = field.rsplit(".", 1)[-1].split("[")[0]
@@ -205,7 +205,7 @@ def test_a_split_file_has_no_sha256(tmp_path: Path) -> None:
     assert catalogue.load(write(tmp_path / "fine", a=split)).problems == ()
     hashed = split.replace('quant = "Q8_0"', f'quant = "Q8_0"\nsha256 = "{"0" * 64}"')
     (problem,) = catalogue.load(write(tmp_path / "models", a=hashed)).problems
-    assert problem.field == "model[1].file[1].sha256" and "left out" in problem.expected
+    assert problem.field == "model[1].file[1].sha256" and "left out" in problem.problem
 
 
 def test_a_file_without_a_size_weighs_what_its_tensors_do(tmp_path: Path) -> None:

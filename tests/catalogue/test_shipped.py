@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator
-from dataclasses import fields, replace
 from datetime import date
 from typing import Any
 
 import pytest
+from msgspec.structs import fields, replace
 
 from llmctl import catalogue, paths
 from llmctl.gguf.layers import ENCODERS
-from llmctl.gguf.quant import QUANT_BY_NAME
+from llmctl.gguf.quant import WEIGHT_TYPE_BY_NAME
 from llmctl.gguf.shards import SHARD
 from llmctl.types.model import Artifact, Model, Shape, SourceKind, Working
 from llmctl.types.openness import DIMENSIONS
@@ -181,7 +181,9 @@ def test_layers_and_heads_agree() -> None:
 
 
 def streamed_elements(artifact: Artifact) -> float:
-    return sum(8 * size / QUANT_BY_NAME[name].bits_per_weight for name, size in artifact.weights.type_bytes.items())
+    return sum(
+        8 * size / WEIGHT_TYPE_BY_NAME[name].bits_per_weight for name, size in artifact.weights.type_bytes.items()
+    )
 
 
 @every

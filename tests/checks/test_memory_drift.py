@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from llmctl.checks.memory_drift import checks
-from llmctl.engine.history import Figures, Forecast, Run
+from llmctl.engine.history import MeasuredRun, PredictedRun, Run
 from llmctl.types.finding import Status
 from tests.engine.test_history import RUN
 
 GB = 10**9
-GPU = replace(RUN, model="big", gpu_layers=33, predicted=Forecast(GB, 8 * GB, 50.0, 900.0))
+GPU = replace(RUN, model="big", gpu_layers=33, predicted=PredictedRun(GB, 8 * GB, 50.0, 900.0))
 
 
 def took(anonymous: int | None, device: int | None = None, run: Run = RUN, **changed: object) -> Run:
-    return replace(run, measured=Figures(anonymous, device, 50.0, 900.0, None), **changed)  # type: ignore[arg-type]
+    return replace(run, measured=MeasuredRun(anonymous, device, 50.0, 900.0, None), **changed)
 
 
 def planned(size: int, taken: int, **changed: object) -> Run:
-    return took(taken, None, replace(RUN, predicted=Forecast(size, 0, 50.0, 900.0)), **changed)
+    return took(taken, None, replace(RUN, predicted=PredictedRun(size, 0, 50.0, 900.0)), **changed)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +58,10 @@ def test_all_is_well(runs: tuple[Run, ...], said: str) -> None:
         ((took(GB // 2, 9 * GB, GPU),), "big Q4_1 at 8,192 tokens of context took 9.0 GB of the GPU's memory, 8.0 GB"),
         ((took(GB // 2, GB, GPU),), "took 1.0 GB of the GPU's memory, 8.0 GB was planned"),  # it isn't there
         ((took(GB // 2, 8 * GB, GPU), took(GB // 2, 7 * GB, GPU)), "took 7.0 GB of the GPU's memory"),
-        ((took(GB, GB, replace(RUN, predicted=Forecast(GB, 0, 1.0, 1.0))),), "of the GPU's memory, 0 B was planned"),
+        (
+            (took(GB, GB, replace(RUN, predicted=PredictedRun(GB, 0, 1.0, 1.0))),),
+            "of the GPU's memory, 0 B was planned",
+        ),
     ],
 )
 def test_apart(runs: tuple[Run, ...], said: str) -> None:

@@ -79,12 +79,14 @@ def test_what_is_no_use(arguments: tuple[str, ...], words: str) -> None:
     ],
 )
 def test_depths_that_take_two_minutes(context: int, token_s: float, expected: list[int]) -> None:
-    """A pace of ``token_s`` for each token of a prompt; answers cost ten of them."""
-    from dataclasses import replace
+    """A speed of ``token_s`` for each token of a prompt; answers cost ten of them."""
+    from msgspec.structs import replace
 
-    from llmctl.types.pace import Pace
+    from llmctl.types.speed_model import SpeedModel
 
-    fit = replace(fit_for(None, context=context), pace=Pace(10 * token_s, 0.0, 0.0, token_s, 0.0, 0.0, None, 0))
+    fit = replace(
+        fit_for(None, context=context), speed_model=SpeedModel(10 * token_s, 0.0, 0.0, token_s, 0.0, 0.0, None, 0)
+    )
     assert affordable([fit], 3) == expected
 
 

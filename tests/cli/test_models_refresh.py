@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tomllib
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from llmctl import catalogue, paths
 from llmctl.cli import main
@@ -22,7 +23,7 @@ from tests.fakes.gguf_file import Fill
 from tests.fakes.hub import COMMIT, FakeHub
 
 REPO = "maker/Small-GGUF"
-SHAPE = replace(gguf_file.model_shape("smollm2-360m"), n_vocab=20_000)
+SHAPE = dataclasses.replace(gguf_file.model_shape("smollm2-360m"), n_vocab=20_000)
 SHA256 = {"Small-Q8_0.gguf": f"{8:064x}", "Small-Q4_0.gguf": f"{4:064x}"}
 OWN = """\
 # mine, by hand
@@ -57,7 +58,7 @@ types = { QUANT = TENSORS }
 def files(tmp_path: Path) -> dict[str, Path]:
     made = {}
     for quant in ("Q8_0", "Q4_0"):
-        one = replace(SHAPE, quant=quant, head_quant=quant)
+        one = dataclasses.replace(SHAPE, quant=quant, head_quant=quant)
         path = tmp_path / f"Small-{quant}.gguf"
         made[path.name] = gguf_file.write(
             path, gguf_file.llama_metadata(one), gguf_file.llama_tensors(one), fill=Fill.SPARSE

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import math
-from dataclasses import fields, is_dataclass
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Struct
 
 from llmctl.cli.output import PIPE_WIDTH, Output, colour, envelope, jsonable
 from llmctl.errors import NetworkError, PolicyError
@@ -75,8 +75,8 @@ EVERYTHING: list[Any] = [
 
 def same(made: Any, original: Any) -> None:
     """``made`` came back from JSON and says all that ``original`` does, under the same names."""
-    if is_dataclass(original) and not isinstance(original, type):
-        assert list(made) == [field.name for field in fields(original)]
+    if isinstance(original, Struct):
+        assert list(made) == list(original.__struct_fields__)
         for name, value in made.items():
             same(value, getattr(original, name))
     elif isinstance(original, dict):

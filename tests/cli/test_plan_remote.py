@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from llmctl import catalogue, paths
 from llmctl.cli import main
@@ -24,12 +25,12 @@ from tests.fakes.hub import COMMIT, FakeHub
 from tests.planner.machines import EPYC, knowledge
 
 REPO = "maker/Small-GGUF"
-SHAPE = replace(gguf_file.model_shape("smollm2-360m"), n_vocab=20_000)
+SHAPE = dataclasses.replace(gguf_file.model_shape("smollm2-360m"), n_vocab=20_000)
 QUANTS = ("Q8_0", "Q4_0", "Q5_0", "F16")
 
 
 def quantized(path: Path, quant: str, **stated: Value) -> Path:
-    shape = replace(SHAPE, quant=quant, head_quant=quant)
+    shape = dataclasses.replace(SHAPE, quant=quant, head_quant=quant)
     metadata = gguf_file.llama_metadata(shape) | {"general.name": "Small 360M"} | stated
     return gguf_file.write(path, metadata, gguf_file.llama_tensors(shape), fill=Fill.SPARSE)
 
@@ -201,7 +202,7 @@ def test_a_kept_list_that_is_damaged_is_none(
 
 
 def test_a_split_model_is_planned_with_all_its_parts(hub: FakeHub, shelf: Situation, tmp_path: Path) -> None:
-    shape = replace(SHAPE, quant="Q8_0", head_quant="Q8_0")
+    shape = dataclasses.replace(SHAPE, quant="Q8_0", head_quant="Q8_0")
     metadata, tensors = gguf_file.llama_metadata(shape), gguf_file.llama_tensors(shape)
     parts: dict[str, Path] = {}
     for number, some in enumerate((tensors[:100], tensors[100:200], tensors[200:])):
@@ -222,7 +223,7 @@ def test_a_split_model_is_planned_with_all_its_parts(hub: FakeHub, shelf: Situat
 
 def test_files_of_another_model_get_their_own_header(hub: FakeHub, shelf: Situation, tmp_path: Path) -> None:
     large = gguf_file.write_model(
-        tmp_path / "l", replace(gguf_file.model_shape("llama-3.2-1b"), n_vocab=20_000), fill=Fill.SPARSE
+        tmp_path / "l", dataclasses.replace(gguf_file.model_shape("llama-3.2-1b"), n_vocab=20_000), fill=Fill.SPARSE
     )
     hub.repos = {REPO: {**hub.repos[REPO], "Large-Q4_0.gguf": large, "Small-Q2_K.gguf": large}}
     hub._sha256 |= {(REPO, name): f"{number:064x}" for number, name in enumerate(hub.repos[REPO], 20)}
@@ -296,7 +297,7 @@ def test_a_local_split_model_is_planned_with_all_its_parts(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, files: dict[str, Path]
 ) -> None:
     whole = document(capsys, str(files["Small-Q8_0.gguf"]))["data"]["choice"]
-    shape = replace(SHAPE, quant="Q8_0", head_quant="Q8_0")
+    shape = dataclasses.replace(SHAPE, quant="Q8_0", head_quant="Q8_0")
     tensors = gguf_file.llama_tensors(shape)
     parts = [tmp_path / f"Small-{number:05}-of-00002.gguf" for number in (1, 2)]
     count: dict[str, Value] = {"split.count": Kind(2, "H", 2), "split.tensors.count": Kind(5, "i", len(tensors))}

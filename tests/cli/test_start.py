@@ -21,7 +21,7 @@ sys.exit(main(["models", "list"]))
 """
 
 
-@pytest.mark.parametrize("module", ["typer", "llmctl.cli.run", "llmctl.store"])
+@pytest.mark.parametrize("module", ["typer", "llmctl.cli.lazy", "llmctl.cli.models.listing", "llmctl.store"])
 def test_ctrl_c_in_the_middle_of_an_import(module: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", INTERRUPTED_BY_AN_IMPORT, module], capture_output=True, text=True, check=False

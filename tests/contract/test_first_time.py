@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import pty
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from llmctl.engine import history
 from tests.fakes.command import argv, document, llmctl

@@ -12,13 +12,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 import psutil
 import pytest
 
 from llmctl.engine import history
+from llmctl.struct import asdict
 from tests.fakes.chat_server import DONE, ChatServer, event, stream
 from tests.fakes.command import argv, document, kill_engine_of, llmctl, spawn
 from tests.fakes.connections import watch

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 import tracemalloc
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from llmctl import net
 from llmctl.endpoint.health import health

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from llmctl import child, paths
 from llmctl.engine import devices
@@ -16,6 +16,7 @@ from llmctl.engine.devices.pairing import CPU_BACKENDS
 from llmctl.engine.measure import kernels
 from llmctl.files import measured_cache
 from llmctl.host import Host
+from llmctl.struct import asdict
 from llmctl.types.machine import (
     Accelerator,
     AcceleratorKind,
@@ -165,11 +166,6 @@ def engine(*found: EngineDevice, backends: tuple[str, ...] | None = None) -> Eng
     return EngineInfo("llama-cpp-python", "0.3.36", "ggml", (*names, "CPU"), (), (*found, CPU), usable=True)
 
 
-def server(*found: EngineDevice) -> EngineInfo:
-    backends = tuple(dict.fromkeys(device.backend for device in found))
-    return EngineInfo("llama-server", "0.5.0", "b6123-79c1160b", backends, devices=found, usable=True)
-
-
 def merged(cards: tuple[Accelerator, ...], *found: EngineInfo) -> list[tuple[str, bool, str | None, str | None]]:
     machine = with_engine(replace(BARE, accelerators=cards), found, None)
     assert with_engine(machine, found, None) == machine  # it is done again when kernels were measured
@@ -179,6 +175,7 @@ def merged(cards: tuple[Accelerator, ...], *found: EngineInfo) -> list[tuple[str
 NVIDIA = card("0000:01:00.0", "NVIDIA GeForce RTX 3090", "NVIDIA", 24 << 30)
 SECOND = card("0000:02:00.0", "NVIDIA GeForce RTX 3090", "NVIDIA", 24 << 30)
 RADEON = card("0000:03:00.0", "AMD GPU (1002:747e)", "AMD", 16 << 30)
+ABSENT = EngineInfo("llama-cpp-python", None, None, why="llama-cpp-python is not installed")
 
 
 @pytest.mark.parametrize(
@@ -228,6 +225,9 @@ RADEON = card("0000:03:00.0", "AMD GPU (1002:747e)", "AMD", 16 << 30)
                 (NVIDIA.id, False, None, "the engine's Vulkan backend does not see it"),
             ],
         ),
+        # what plays a GPU is none
+        ((), engine(gpu("Vulkan0", "llvmpipe (LLVM 17.0.6, 256 bits)", "Vulkan")), []),
+        ((NVIDIA,), ABSENT, [(NVIDIA.id, False, None, "llama-cpp-python is not installed")]),
         # what only the engine sees is added once
         (
             (),
@@ -242,60 +242,13 @@ def test_cards_and_devices_are_merged(
     assert merged(cards, found) == expected
 
 
-BUT, CPU_ONLY = "but llmctl runs llama-cpp-python", "which is built for the CPU only"
 CUDA0 = gpu("CUDA0", "NVIDIA GeForce RTX 3090", "CUDA")
-VULKAN0 = gpu("Vulkan0", "NVIDIA GeForce RTX 3090", "Vulkan")
-ABSENT = EngineInfo("llama-cpp-python", None, None, why="llama-cpp-python is not installed")
-
-
-@pytest.mark.parametrize(
-    ("cards", "found", "expected"),
-    [
-        # llmctl starts one of them only
-        (
-            [NVIDIA],
-            [engine(), server(VULKAN0)],
-            [f"llama-server can use it (Vulkan), {BUT}, which is built for the CPU only"],
-        ),
-        (
-            [RADEON],
-            [engine(backends=("CUDA",)), server(gpu("ROCm0", "AMD Radeon RX 7800 XT", "ROCm"))],
-            [f"llama-server can use it (ROCm), {BUT}, which is built for CUDA, which can't drive AMD cards"],
-        ),
-        (
-            [NVIDIA],
-            [engine(backends=("CUDA",)), server(CUDA0)],
-            [f"llama-server can use it (CUDA), {BUT}, whose CUDA backend does not see it"],
-        ),
-        (
-            [NVIDIA],
-            [ABSENT, server(CUDA0)],
-            [f"llama-server can use it (CUDA), {BUT}: llama-cpp-python is not installed"],
-        ),
-        # both see it: one card, and usable; in either order
-        ([NVIDIA], [engine(CUDA0), server(VULKAN0)], [None]),
-        ([NVIDIA], [server(VULKAN0), engine(CUDA0)], [None]),
-        # a card that the probe does not know, seen by both or by one
-        ([], [engine(CUDA0), server(CUDA0)], [None]),
-        ([], [engine(), server(CUDA0)], [f"llama-server can use it (CUDA), {BUT}, {CPU_ONLY}"]),
-        # neither sees it
-        ([NVIDIA], [engine(), server()], ["the engine is built for the CPU only"]),
-        # what plays a GPU is none
-        ([], [engine(gpu("Vulkan0", "llvmpipe (LLVM 17.0.6, 256 bits)", "Vulkan")), server()], []),
-    ],
-)
-def test_what_only_an_engine_that_llmctl_does_not_start_can_use(
-    cards: list[Accelerator], found: list[EngineInfo], expected: list[str | None]
-) -> None:
-    told = merged(tuple(cards), *found)
-    assert [why for *_, why in told] == expected
-    assert [(usable, backend is not None) for _, usable, backend, _ in told] == [(why is None,) * 2 for why in expected]
 
 
 def test_the_engine_that_is_started() -> None:
-    assert devices.startable((ABSENT, server())) is None
+    assert devices.startable((ABSENT,)) is None
     assert devices.startable(()) is None
-    assert devices.startable((server(), engine())) == engine()
+    assert devices.startable((engine(),)) == engine()
 
 
 def test_another_slice_of_the_same_card() -> None:
@@ -316,8 +269,8 @@ def test_a_card_that_llama_cpp_was_told_to_split_is_one() -> None:
 
 
 def test_cards_that_only_engines_know_have_ids_of_their_own() -> None:
-    found = merged((), engine(CUDA0), server(replace(CUDA0, description="NVIDIA GeForce RTX 4090")))
-    assert [id for id, *_ in found] == ["CUDA0", "CUDA0-2"]
+    devices = CUDA0, replace(CUDA0, description="NVIDIA GeForce RTX 4090")
+    assert [id for id, *_ in merged((), engine(*devices))] == ["CUDA0", "CUDA0-2"]
 
 
 DISCRETE, INTEGRATED, UNIFIED = AcceleratorKind

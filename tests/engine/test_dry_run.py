@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from llmctl.engine.devices import engines
 from llmctl.engine.llama_cpp import dry_run as module

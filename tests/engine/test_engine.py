@@ -9,12 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 import requests
+from msgspec.structs import replace
 
 from llmctl import paths
 from llmctl.catalogue import load

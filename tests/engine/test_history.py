@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from llmctl import paths
-from llmctl.engine.history import LIMIT_BYTES, Figures, Forecast, Run, past, read, record, run_of
+from llmctl.engine.history import LIMIT_BYTES, MeasuredRun, PredictedRun, Run, past, read, record, run_of
 from llmctl.engine.worker_process import Engine
 from llmctl.host import Host
 from llmctl.probe import cpu as processor
+from llmctl.struct import asdict
 from llmctl.types.answer import Finished, Measured, Usage
 from llmctl.types.endpoint import Address
-from llmctl.types.pace import Pace
 from llmctl.types.plan import DeviceMemory, MemoryPlan
+from llmctl.types.speed_model import SpeedModel
 from tests.fakes.fits import fit_for
 
 RUN = Run(
@@ -41,12 +42,12 @@ RUN = Run(
     prefill_tokens=100,
     completion_tokens=40,
     load_s=0.21,
-    predicted=Forecast(363_397_120, 0, 100.0, 960.0),
-    measured=Figures(213_000_000, None, 99.5, 480.0, 9.0),
+    predicted=PredictedRun(363_397_120, 0, 100.0, 960.0),
+    measured=MeasuredRun(213_000_000, None, 99.5, 480.0, 9.0),
 )
 UNKNOWN = replace(
     RUN, file_bytes=None, sha256=None, prompt_tokens=None, prefill_tokens=None, completion_tokens=None,
-    predicted=Forecast(1, 0, None, None), measured=Figures(None, None, None, None, None),
+    predicted=PredictedRun(1, 0, None, None), measured=MeasuredRun(None, None, None, None, None),
 )  # fmt: skip
 
 
@@ -128,7 +129,7 @@ def test_where_nothing_can_be_written(home: Path) -> None:
 
 MANY = """
 import sys
-from dataclasses import replace
+from msgspec.structs import replace
 from llmctl.engine.history import record
 from tests.engine.test_history import RUN
 for number in range(int(sys.argv[2])):
@@ -154,15 +155,15 @@ def test_what_a_run_tells_of_itself() -> None:
     rows = tuple(DeviceMemory(name, 500, 0, 30, 0, 20, 550, 9999) for name in ("cpu", "0000:01:00.0", "0000:02:00.0"))
     memory = MemoryPlan(rows, must_fit_bytes=50 + 2 * 550, mapped_bytes=1500)
     fit = replace(fit, memory=memory, configuration=replace(fit.configuration, gpu_layers=7))
-    pace = Pace(0.1, 0.001, 0.0, 0.01, 0.001, 0.0, None, 0)
-    fit = replace(fit, pace=pace.faster(0.5, 0.5), untaught=pace)
+    speed_model = SpeedModel(0.1, 0.001, 0.0, 0.01, 0.001, 0.0, None, 0)
+    fit = replace(fit, speed_model=speed_model.faster(0.5, 0.5), uncorrected=speed_model)
     finished = Finished("stop", Usage(10, 20), 4, measured=Measured(40, 1000), preempted_per_s=7.0)
     made = run_of(fit, Started(), finished, 9.5, 88.0)
     # 20 tokens after 10 have 20 before them on average; 4 tokens of the prompt after 6 that were in the cache, 8.
     assert (made.predicted.anonymous_bytes, made.predicted.device_bytes) == (50, 1100)
     assert made.predicted.decode_tok_s == pytest.approx(1 / 0.12)
     assert made.predicted.prefill_tok_s == pytest.approx(1 / 0.018)
-    assert made.measured == Figures(40, 1000, 9.5, 88.0, 7.0)
+    assert made.measured == MeasuredRun(40, 1000, 9.5, 88.0, 7.0)
     assert (made.model, made.quant, made.context, made.threads, made.gpu_layers) == ("under-test", "Q4_1", 4096, 2, 7)
     assert (made.engine, made.load_s) == ("llama-cpp-python 0.3.36, ggml 1 abc", 0.25)
     assert (made.prompt_tokens, made.prefill_tokens, made.completion_tokens) == (10, 4, 20)
@@ -174,7 +175,7 @@ def test_what_a_run_tells_of_itself() -> None:
 
 def test_an_engine_that_tells_nothing_of_memory() -> None:
     made = run_of(fit_for(None), Started(), Finished("stop", Usage(None, None)), None, None)
-    assert made.measured == Figures(None, None, None, None, None)
+    assert made.measured == MeasuredRun(None, None, None, None, None)
     assert made.predicted.decode_tok_s is None and made.predicted.prefill_tok_s is None
 
 
@@ -201,7 +202,7 @@ def taught(**fields: Any) -> tuple[float | None, float | None]:
         ({"decode_tok_s": 10.0}, (0.1, 0.5)),  # nobody disturbed it: that is how slow it is
         ({"decode_tok_s": 10.0, "preempted_per_s": None}, (None, 0.5)),
         ({"decode_tok_s": 80.0, "preempted_per_s": None}, (0.8, 0.5)),
-        ({"predicted": Forecast(1, 0, None, None)}, (None, None)),
+        ({"predicted": PredictedRun(1, 0, None, None)}, (None, None)),
     ],
 )
 def test_what_a_run_teaches(fields: dict[str, Any], expected: tuple[float | None, float | None]) -> None:
@@ -215,7 +216,7 @@ def test_only_runs_of_this_engine_and_processor_teach() -> None:
 
 def test_it_has_no_place_for_text() -> None:
     """Whoever adds a field adds it here, and has thought of what it tells of its user."""
-    known: dict[str, Any] = {field.name: field.type for field in fields(Run)}
+    known: dict[str, Any] = Run.__annotations__
     assert {name for name, kind in known.items() if "str" in kind} == {
         "date", "model", "quant", "sha256", "kv_type", "engine", "processor",
     }  # fmt: skip

@@ -9,13 +9,13 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from llmctl.engine import install
 from llmctl.engine.install import Installed, build_for, driver_too_old, installed, main_card, rebuild

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 import time
-from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from llmctl import child, paths
 from llmctl.engine.devices import engines, with_known_cards
@@ -18,6 +19,7 @@ from llmctl.engine.measure.workbench import Cores, Trial
 from llmctl.errors import EngineError
 from llmctl.host import Host
 from llmctl.planner import kernel_rows
+from llmctl.struct import asdict
 from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, EngineInfo, Kernels, Machine, MatrixRate, Memory
 from tests.fakes.kernel_rates import RATES, scaled
 
@@ -117,13 +119,15 @@ def test_what_was_disturbed_is_made_up_for_at_the_next_attempt(monkeypatch: pyte
     known = measure(Host(), MACHINE, ENGINE)
     assert known == cached(Host(), MACHINE, ENGINE)
     assert not complete(known) and kernels.uncertain_figures(known) == 2
-    assert asked[0]["known"] == []
+    assert asked[0]["already_measured"] == []
     reply_with(Kernels(()))
     assert measure(Host(), MACHINE, ENGINE) == known
     # Only what was disturbed is measured again, in less time.
-    assert {"group": "matrices", "weight_type": "Q4_K", "repacked": False, "threads": 2} not in asked[1]["known"]
-    assert {"group": "attention", "kv_type": "f16", "flash": True, "threads": 2} in asked[1]["known"]
-    assert len(asked[1]["known"]) == rows(RATES) - 1
+    assert {"group": "matrices", "weight_type": "Q4_K", "repacked": False, "threads": 2} not in asked[1][
+        "already_measured"
+    ]
+    assert {"group": "attention", "kv_type": "f16", "flash": True, "threads": 2} in asked[1]["already_measured"]
+    assert len(asked[1]["already_measured"]) == rows(RATES) - 1
     assert asked[1]["budget_s"] < asked[0]["budget_s"]
     reply_with(replace(Kernels(()), matrices=RATES.matrices[:1]))
     assert by_row(measure(Host(), MACHINE, ENGINE)) == by_row(RATES) == by_row(cached(Host(), MACHINE, ENGINE))
@@ -238,10 +242,11 @@ class Bench:
             trial.best_s = min(trial.best_s, 1.0 / self.passes)
 
 
-def trials(_: Bench, weight_types: list[str], threads: list[int], __: Any) -> list[microbench.Row]:
+def trials(_: Bench, weight_types: list[str], threads: list[int], __: Any) -> list[microbench.TimedKernel]:
     about = [{"weight_type": name, "repacked": False, "threads": threads[0]} for name in weight_types]
     return [
-        microbench.Row("matrices", one, {"decode_bytes_per_s": Trial([one["weight_type"]], 1000, 1)}) for one in about
+        microbench.TimedKernel("matrices", one, {"decode_bytes_per_s": Trial([one["weight_type"]], 1000, 1)})
+        for one in about
     ]
 
 
@@ -274,7 +279,7 @@ def test_the_shorter_pass_counts_while_the_longer_one_has_found_no_quiet_moment(
     nothing, disturbed = Trial([], 100, 2, shorter=shorter), Trial([], 100, 2, disturbed_s=10.0, shorter=shorter)
     assert [(one.certain, one.rate) for one in (nothing, disturbed)] == [(False, 0), (False, 10)]
     shorter.best_s = 0.2
-    quiet = replace(disturbed, best_s=4.0)
+    quiet = dataclasses.replace(disturbed, best_s=4.0)
     assert [(one.certain, one.rate) for one in (nothing, disturbed, quiet)] == [(True, 50), (True, 50), (True, 25)]
 
 

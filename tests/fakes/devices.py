@@ -15,10 +15,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmctl.struct import asdict
 from llmctl.types.plan import Configuration
 
 SOURCE = Path(__file__).with_name("device.cpp")

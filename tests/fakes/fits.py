@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from llmctl.types.model import Artifact, Candidate, Model, Shape, Source, SourceKind, Weights
-from llmctl.types.pace import Pace
 from llmctl.types.plan import Basis, Configuration, Fit, MemoryPlan, Speed
+from llmctl.types.speed_model import SpeedModel
 
 
 def fit_for(file: Path | None, *, context: int = 512, threads: int = 2, name: str = "under-test") -> Fit:
@@ -21,8 +21,8 @@ def fit_for(file: Path | None, *, context: int = 512, threads: int = 2, name: st
         prefill_threads=threads,
         memory=MemoryPlan((), 1 << 20, 1 << 20),
         speed=Speed(10.0, 8.0, 12.0, 100.0, 80.0, 120.0, 0.5, Basis.MODELLED),
-        pace=Pace(0.1, 0.0, 0.0, 0.01, 0.0, 0.0, None, 512),
-        untaught=Pace(0.1, 0.0, 0.0, 0.01, 0.0, 0.0, None, 512),
+        speed_model=SpeedModel(0.1, 0.0, 0.0, 0.01, 0.0, 0.0, None, 512),
+        uncorrected=SpeedModel(0.1, 0.0, 0.0, 0.01, 0.0, 0.0, None, 512),
         download_bytes=0,
         download_s=None,
         reasons=(),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import prod
 from typing import Any
 
-from llmctl.gguf.quant import QUANT_BY_NAME
+from llmctl.gguf.quant import WEIGHT_TYPE_BY_NAME
 from llmctl.types.header import Header, Tensor
 from tests.fakes.gguf_file import TensorSpec
 from tests.fakes.real_shapes import models
@@ -370,7 +370,7 @@ def header(name: str, quant: str, order: Sequence[int] = ()) -> Header:
     """The header of such a file."""
     table, offset = [], 0
     for spec in tensors(name, quant, order):
-        block = QUANT_BY_NAME[spec.type]
+        block = WEIGHT_TYPE_BY_NAME[spec.type]
         size = prod(spec.shape) // block.block_length * block.block_bytes
         table.append(Tensor(spec.name, spec.shape, spec.type, offset, size))
         offset += -(-size // 32) * 32
@@ -402,7 +402,7 @@ def _type(
     elif "attn_output" in name and figures.experts == 8 and quant == "Q4_K_M":
         kind = "Q5_K"
     candidates = (kind, INSTEAD.get(kind, "F16"), "F16")
-    return next(one for one in candidates if shape[0] % QUANT_BY_NAME[one].block_length == 0)
+    return next(one for one in candidates if shape[0] % WEIGHT_TYPE_BY_NAME[one].block_length == 0)
 
 
 def _gets_more(layer: int, layers: int) -> bool:

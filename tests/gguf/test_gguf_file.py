@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from llmctl.gguf.header import read_file
-from llmctl.gguf.quant import QUANT_BY_NAME
+from llmctl.gguf.quant import WEIGHT_TYPE_BY_NAME
 from llmctl.gguf.shape import shape, weights
 from tests.fakes.gguf_file import BLOCKS, SHAPES, Fill, TensorSpec, model_shape, tensor_bytes, write, write_model
 
@@ -60,4 +60,4 @@ def test_block_sizes_are_written_as_read(type: str, tmp_path: Path) -> None:
     tensor = TensorSpec("t", (512, 3), type)
     header = read_file(write(tmp_path / "m.gguf", {"general.architecture": "x"}, [tensor], fill=Fill.RANDOM))
     assert header.tensors[0].nbytes == tensor_bytes(tensor)
-    assert QUANT_BY_NAME[type].block_bytes == BLOCKS[type][2]
+    assert WEIGHT_TYPE_BY_NAME[type].block_bytes == BLOCKS[type][2]

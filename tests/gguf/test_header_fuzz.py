@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from llmctl.errors import IntegrityError, UnsupportedFileError
 from llmctl.gguf.header import MAX_ALIGNMENT, read_header

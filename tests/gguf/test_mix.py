@@ -6,16 +6,17 @@ shapes; ``tests/bench/weights_by_size.py`` compares more of them.
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 from io import BytesIO
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from llmctl.gguf.header import read_header
 from llmctl.gguf.mix import base_type, weights_by_size
-from llmctl.gguf.quant import FILE_TYPES, QUANT_BY_NAME
+from llmctl.gguf.quant import FILE_TYPES, WEIGHT_TYPE_BY_NAME
 from llmctl.gguf.shape import weights
 from llmctl.types.header import Header
 from tests.fakes import gguf_file, real_tensors
@@ -47,7 +48,7 @@ def test_every_label_of_llama_cpp_means_a_type() -> None:
 
 
 def made(name: str, quant: str = "F16", head: str = "F16") -> Header:
-    shape = replace(gguf_file.model_shape(name), quant=quant, head_quant=head, n_vocab=2048)
+    shape = dataclasses.replace(gguf_file.model_shape(name), quant=quant, head_quant=head, n_vocab=2048)
     return read_header(
         BytesIO(gguf_file.header(gguf_file.llama_metadata(shape), gguf_file.llama_tensors(shape))), size_bytes=None
     )
@@ -121,7 +122,7 @@ def test_no_size_makes_it_fail(label: str, data_bytes: int) -> None:
     told = weights_by_size(made("tiny"), label, data_bytes)
     if told is not None:
         assert told.total_bytes == pytest.approx(data_bytes, rel=0.01)
-        assert told.type_bytes.keys() <= QUANT_BY_NAME.keys()
+        assert told.type_bytes.keys() <= WEIGHT_TYPE_BY_NAME.keys()
         assert all(size >= 0 for size in told.type_bytes.values())
 
 

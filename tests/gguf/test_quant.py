@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from llmctl.gguf.quant import FILE_TYPES, QUANT_BY_NAME, QUANTS, quant_label
+from llmctl.gguf.quant import FILE_TYPES, WEIGHT_TYPE_BY_NAME, WEIGHT_TYPES, quant_label
 from llmctl.types.header import Header, Tensor
 
 
@@ -25,9 +25,9 @@ def ggml() -> ctypes.CDLL:
     return library
 
 
-@pytest.mark.parametrize("number", QUANTS)
+@pytest.mark.parametrize("number", WEIGHT_TYPES)
 def test_blocks_are_ggmls(number: int, ggml: ctypes.CDLL) -> None:
-    quant = QUANTS[number]
+    quant = WEIGHT_TYPES[number]
     assert ggml.ggml_type_name(number).decode().upper() == quant.name
     assert ggml.ggml_blck_size(number) == quant.block_length
     assert ggml.ggml_type_size(number) == quant.block_bytes
@@ -35,7 +35,7 @@ def test_blocks_are_ggmls(number: int, ggml: ctypes.CDLL) -> None:
 
 def test_every_label_is_of_a_known_type() -> None:
     assert len(set(FILE_TYPES.values())) == len(FILE_TYPES)
-    families = {re.sub("_(S|M)$", "", name) for name in QUANT_BY_NAME}
+    families = {re.sub("_(S|M)$", "", name) for name in WEIGHT_TYPE_BY_NAME}
     labelled = {re.sub("_(S|M|L|MOE)$", "", label) for label in FILE_TYPES.values()}
     assert labelled - families == {"IQ3_XS"}  # a mix that has no type of its own
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from llmctl.errors import IntegrityError
 from llmctl.gguf.shape import shape, weights

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from llmctl import net, settings
 from llmctl.errors import (
@@ -291,7 +291,7 @@ def test_names_that_lead_out_are_refused_before_anything_is_asked(
     wrong: dict[str, str], hub: FakeHub, add: Add, source: Source, stored: Stored
 ) -> None:
     with pytest.raises(IntegrityError, match=r"can't be a file name|must be org/name"):
-        add(replace(source, **wrong))  # type: ignore[arg-type]
+        add(replace(source, **wrong))
     assert hub.requests == []
     assert stored() == []
 

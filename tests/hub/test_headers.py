@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from llmctl import net, paths, settings
 from llmctl.errors import AccessError, IntegrityError, LlmctlError, NetworkError, NotFoundError, OfflineError
@@ -55,11 +55,11 @@ def source(hub: FakeHub, large: Path) -> Source:
 
 
 def read(*parts: Source, **changed: object) -> Header:
-    return headers.read(parts, replace(settings.load(), **changed))  # type: ignore[arg-type]
+    return headers.read(parts, replace(settings.load(), **changed))
 
 
 def held(source: Source) -> Path | None:
-    return headers.held(source, settings.load())
+    return headers.cached(source, settings.load())
 
 
 def ranges(hub: FakeHub, side: str = "cdn") -> list[str | None]:
@@ -109,7 +109,7 @@ def test_another_place_that_states_the_same_sha256_says_nothing_of_this_one(
         assert held(source) is None
     assert read(source) == read_file(large)
     with FakeHub(hub.repos) as mirror:
-        assert headers.held(source, replace(settings.load(), hub_url=mirror.url)) is None
+        assert headers.cached(source, replace(settings.load(), hub_url=mirror.url)) is None
 
 
 def test_without_a_sha256_the_commit_counts(hub: FakeHub, source: Source) -> None:
@@ -149,13 +149,13 @@ def test_what_was_used_least_lately_goes_first(home: Path, monkeypatch: pytest.M
     for name in ("one", "two"):
         header_cache.write(name, bytes(1000))
     for at_s, name in enumerate(("one", "two")):
-        os.utime(header_cache.place(name), (at_s, 77))
-    header_cache.used(header_cache.place("one"))
-    assert header_cache.place("one").stat().st_mtime == 77  # the engine's dry run knows a file by it
+        os.utime(header_cache.path_of(name), (at_s, 77))
+    header_cache.mark_used(header_cache.path_of("one"))
+    assert header_cache.path_of("one").stat().st_mtime == 77  # the engine's dry run knows a file by it
     header_cache.write("three", bytes(1000))
-    assert sorted(file.name for file in header_cache.place("x").parent.iterdir()) == ["one", "three"]
+    assert sorted(file.name for file in header_cache.path_of("x").parent.iterdir()) == ["one", "three"]
     header_cache.write("more than all", bytes(9000))
-    assert [file.name for file in header_cache.place("x").parent.iterdir()] == ["more than all"]
+    assert [file.name for file in header_cache.path_of("x").parent.iterdir()] == ["more than all"]
 
 
 @pytest.mark.parametrize("lengths", [True, False])

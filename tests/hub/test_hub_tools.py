@@ -113,7 +113,7 @@ def test_what_they_have_left_unfinished_is_told_and_goes(hub: FakeHub, home: Pat
     (blobs / f"{etag}.1234abcd.incomplete").write_bytes(begun)
     (blobs / f"{'e' * 40}.incomplete").write_bytes(b'{"__metadata__": {}}')  # safetensors: none of our business
     (one,) = Store().leftovers()
-    assert (one.kind, one.name, one.bytes) == (prune.Kind.PARTIAL, REPO, 10_000)
+    assert (one.kind, one.name, one.bytes) == (prune.LeftoverKind.PARTIAL, REPO, 10_000)
     assert sorted(path.name for path in one.paths) == [f"{etag}.1234abcd.incomplete", f"{etag}.incomplete"]
     Store().clear(one)
     assert [path.name for path in blobs.iterdir()] == [f"{'e' * 40}.incomplete"]
@@ -142,4 +142,4 @@ def test_what_they_are_writing_is_let_alone(hub: FakeHub, home: Path, tmp_path: 
         assert Store().leftovers() == []
         writer.stdin.close()
         writer.wait(timeout=30)
-    assert {one.kind for one in Store().leftovers()} == {prune.Kind.PARTIAL, prune.Kind.ORPHAN}
+    assert {one.kind for one in Store().leftovers()} == {prune.LeftoverKind.PARTIAL, prune.LeftoverKind.ORPHAN}

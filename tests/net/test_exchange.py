@@ -233,5 +233,5 @@ def test_another_thread_ends_what_waits_for_headers() -> None:
         threading.Timer(0.3, kept.shut).start()
         begun_s = time.monotonic()
         with pytest.raises(NetworkError):
-            list(net.hops("GET", server.url, doing="asking", headers={}, secret={}, kept=kept))
+            list(net.hops("GET", server.url, doing="asking", headers={}, secret={}, sessions=kept))
         assert 0.2 < time.monotonic() - begun_s < 5

@@ -280,7 +280,7 @@ def test_a_connection_is_used_again_where_sessions_are_kept() -> None:
     with FakeHub({"maker/tiny": {"file": b"x" * 300_000}}) as hub, net.Sessions() as kept:
         for _ in range(3):
             url = f"{hub.url}/maker/tiny/resolve/main/file"
-            for response in net.hops("GET", url, doing="asking", headers={}, secret={}, kept=kept):
+            for response in net.hops("GET", url, doing="asking", headers={}, secret={}, sessions=kept):
                 if not response.is_redirect:
                     assert sum(map(len, net.pieces(response, "asking"))) == 300_000
         assert sorted(hub.opened) == ["cdn", "hub"]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from llmctl import catalogue, paths
 from llmctl.catalogue import Catalogue, Knowledge

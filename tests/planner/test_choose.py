@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from llmctl import units
 from llmctl.errors import UsageError
@@ -189,7 +189,9 @@ class TestFloors:
     ) -> None:
         """At most 10 s are usual for a chat; who asks for a speed gets it to the letter."""
         candidate, want = made("made-4b", gib=1.0), Want(repack=False, flash_attention=False, min_tok_s=floor)
-        prompt_s = planned(EPYC, [candidate], want).choice.pace.prefill_s(knowledge().tasks["chat"].prompt_tokens)
+        prompt_s = planned(EPYC, [candidate], want).choice.speed_model.prefill_s(
+            knowledge().tasks["chat"].prompt_tokens
+        )
         machine = slower_prefill(EPYC, prompt_s / first_s)
         if reached:
             planned(machine, [candidate], want)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import sqrt
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from llmctl.planner.device_rates import device_rates, link_bytes_per_s
 from llmctl.planner.parts import Part
@@ -16,8 +16,8 @@ from llmctl.planner.placement import Placer
 from llmctl.planner.speed import Forecast, Forecaster
 from llmctl.types.machine import Accelerator, AcceleratorKind, Kernels, Machine, MatrixRate
 from llmctl.types.model import Shape, Weights
-from llmctl.types.pace import Pace
 from llmctl.types.plan import Basis, Configuration
+from llmctl.types.speed_model import SpeedModel
 from tests.planner.machines import GIB, LAPTOP, knowledge, of
 
 CONSTANTS = knowledge().speed
@@ -66,12 +66,12 @@ def test_a_token_costs_its_bytes_and_its_layers() -> None:
     cuda = DEVICES.backends["cuda"]
     stream = cuda.share * 1008e9
     expected = 1e9 / (stream * DEVICES.types["Q4_K"]) + 0.5e9 / stream + 10 * cuda.layer_s
-    assert made.pace.token_s == pytest.approx(expected)
+    assert made.speed_model.token_s == pytest.approx(expected)
 
 
 def test_prefill_is_told_by_compute_and_large_devices_are_not_filled() -> None:
     cuda = DEVICES.backends["cuda"]
-    (geforce,) = (kind.prefill for kind in cuda.kinds if "GeForce" in kind.these)
+    (geforce,) = (kind.prefill for kind in cuda.factors if "GeForce" in kind.these)
     flop = device_rates(CARD, True, CONSTANTS).prefill[None]
     assert flop == pytest.approx(geforce * sqrt(165e12 * cuda.prefill_flop_per_s))
     small = device_rates(replace(CARD, compute_flop_per_s=3e12), True, CONSTANTS).prefill[None]
@@ -98,7 +98,7 @@ def test_a_backend_without_constants_is_taken_for_the_slowest() -> None:
 
 def test_a_device_of_unknown_bandwidth_is_told_for_the_slowest_with_a_wide_range() -> None:
     unknown = told(with_cards(replace(CARD, bandwidth_bytes_per_s=None, compute_flop_per_s=None)), DENSE)
-    assert unknown.pace.decode_tok_s(0) < told(with_cards(CARD), DENSE).pace.decode_tok_s(0) / 4
+    assert unknown.speed_model.decode_tok_s(0) < told(with_cards(CARD), DENSE).speed_model.decode_tok_s(0) / 4
     assert unknown.range.high / unknown.range.low > 4
 
 
@@ -115,7 +115,9 @@ def test_more_bandwidth_and_more_compute_are_never_slower(
 ) -> None:
     card = replace(CARD, engine_backend=backend)
     changed: dict[str, Any] = {what: getattr(card, what) * factor}
-    plain, better = (told(with_cards(one), name, gpu_layers=layers).pace for one in (card, replace(card, **changed)))
+    plain, better = (
+        told(with_cards(one), name, gpu_layers=layers).speed_model for one in (card, replace(card, **changed))
+    )
     for depth, prompt in ((0, 1), (500, 512), (6000, 3000)):
         assert better.decode_s(depth) <= plain.decode_s(depth) * (1 + 1e-9)
         assert better.prefill_s(prompt) <= plain.prefill_s(prompt) * (1 + 1e-9)
@@ -124,10 +126,10 @@ def test_more_bandwidth_and_more_compute_are_never_slower(
 @settings(max_examples=40, deadline=None)
 @given(NAMES, st.integers(1, 8000), st.integers(1, 8000))
 def test_depth_is_never_faster(name: str, depth: int, more: int) -> None:
-    pace = told(with_cards(CARD), name).pace
-    assert pace.decode_s(depth + more) >= pace.decode_s(depth)
-    assert pace.prefill_s(512, depth + more) >= pace.prefill_s(512, depth)
-    assert pace.prefill_s(depth + more) >= pace.prefill_s(depth)
+    speed_model = told(with_cards(CARD), name).speed_model
+    assert speed_model.decode_s(depth + more) >= speed_model.decode_s(depth)
+    assert speed_model.prefill_s(512, depth + more) >= speed_model.prefill_s(512, depth)
+    assert speed_model.prefill_s(depth + more) >= speed_model.prefill_s(depth)
 
 
 @settings(max_examples=40, deadline=None)
@@ -139,40 +141,40 @@ def test_fewer_bytes_are_never_slower(share: float, layers: int) -> None:
         weights = Weights(size, 0, 0, {"Q4_K": size}, exact=True)
         placer = Placer(with_cards(CARD), shape, weights)
         placement = placer.place(Configuration(8192, gpu_layers=layers))
-        paces.append(Forecaster(placer.machine, CONSTANTS).forecast(shape, weights, placement, (8, 8)).pace)
+        paces.append(Forecaster(placer.machine, CONSTANTS).forecast(shape, weights, placement, (8, 8)).speed_model)
     assert paces[1].token_s <= paces[0].token_s * (1 + 1e-9)
     assert paces[1].prefill_s(512) <= paces[0].prefill_s(512) * (1 + 1e-9)
 
 
 def test_layers_on_two_cards_take_as_long_as_on_one_and_prompts_go_in_turns() -> None:
-    one, two = (told(with_cards(*cards), DENSE).pace for cards in ((CARD,), (CARD, replace(CARD, id="cuda1"))))
+    one, two = (told(with_cards(*cards), DENSE).speed_model for cards in ((CARD,), (CARD, replace(CARD, id="cuda1"))))
     assert two.token_s == pytest.approx(one.token_s, rel=1e-6)
     assert two.prefill_s(512) == pytest.approx(one.prefill_s(512), rel=1e-6)  # one micro-batch: nobody waits
     assert 0.5 < two.prefill_s(4096) / one.prefill_s(4096) < 0.6
     slow = replace(CARD, id="cuda1", bandwidth_bytes_per_s=250e9)
-    mixed, slower = (told(with_cards(*cards), DENSE).pace for cards in ((CARD, slow), (slow,)))
+    mixed, slower = (told(with_cards(*cards), DENSE).speed_model for cards in ((CARD, slow), (slow,)))
     assert one.token_s < mixed.token_s < slower.token_s
 
 
 def test_turns_gain_more_the_longer_the_prompt() -> None:
-    pace = Pace(0.01, 0.0, 0.0, 1e-3, 0.0, 0.0, None, 0, ubatch_s=0.1, ubatch=512, turns=4)
-    alone = replace(pace, turns=1)
-    gains = [alone.prefill_s(tokens) / pace.prefill_s(tokens) for tokens in (1, 512, 1024, 8192, 1_000_000)]
+    speed_model = SpeedModel(0.01, 0.0, 0.0, 1e-3, 0.0, 0.0, None, 0, ubatch_s=0.1, ubatch=512, turns=4)
+    alone = replace(speed_model, turns=1)
+    gains = [alone.prefill_s(tokens) / speed_model.prefill_s(tokens) for tokens in (1, 512, 1024, 8192, 1_000_000)]
     assert gains[:2] == pytest.approx([1, 1])
     assert gains == sorted(gains)
     assert gains[-1] == pytest.approx(4, rel=0.01)
 
 
 def test_experts_on_the_cpu_cost_its_memory_in_decoding_and_the_link_in_prefill() -> None:
-    whole = told(with_cards(CARD), EXPERTS).pace
-    kept = told(with_cards(CARD), EXPERTS, cpu_expert_layers=24).pace
-    narrow = told(with_cards(replace(CARD, pcie="gen3 x4")), EXPERTS, cpu_expert_layers=24).pace
+    whole = told(with_cards(CARD), EXPERTS).speed_model
+    kept = told(with_cards(CARD), EXPERTS, cpu_expert_layers=24).speed_model
+    narrow = told(with_cards(replace(CARD, pcie="gen3 x4")), EXPERTS, cpu_expert_layers=24).speed_model
     assert narrow.token_s == kept.token_s > 1.5 * whole.token_s
     size = of(EXPERTS)[0].artifact.weights.expert_bytes
-    for pace, pcie in ((kept, "gen4 x16"), (narrow, "gen3 x4")):
+    for speed_model, pcie in ((kept, "gen4 x16"), (narrow, "gen3 x4")):
         link = link_bytes_per_s(replace(CARD, pcie=pcie), DEVICES)
-        assert pace.ubatch_s - whole.ubatch_s == pytest.approx(size / link, rel=0.01)
-    large = told(with_cards(CARD), EXPERTS, cpu_expert_layers=24, ubatch=2048).pace
+        assert speed_model.ubatch_s - whole.ubatch_s == pytest.approx(size / link, rel=0.01)
+    large = told(with_cards(CARD), EXPERTS, cpu_expert_layers=24, ubatch=2048).speed_model
     assert large.prefill_tok_s(4096) > kept.prefill_tok_s(4096)  # fewer copies
 
 

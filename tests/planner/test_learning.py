@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from llmctl.planner import plan
 from llmctl.planner.learning import LEAST_APART, ONCE_APART
-from llmctl.types.pace import Pace
 from llmctl.types.past import PastRun
 from llmctl.types.plan import Basis, Fit, Plan, Want
+from llmctl.types.speed_model import SpeedModel
 from tests.planner.machines import EPYC, knowledge, made
 
 WANT = Want(context=4096, explicit=True, min_tok_s=0, repack=True, flash_attention=False, prompt_tokens=500)
@@ -90,18 +90,18 @@ def test_what_is_learned(runs: list[PastRun], decode: float, prefill: float, mea
     assert after.speed.decode_tok_s == pytest.approx(BEFORE.speed.decode_tok_s * decode)
     assert after.speed.prefill_tok_s == pytest.approx(BEFORE.speed.prefill_tok_s * prefill)
     assert after.speed.basis == (Basis.MEASURED if measured else Basis.CALIBRATED)
-    assert after.untaught == BEFORE.pace, "what the next run is held against has learned nothing"
+    assert after.uncorrected == BEFORE.speed_model, "what the next run is held against has learned nothing"
     assert after.memory == BEFORE.memory
 
 
 @pytest.mark.parametrize("window", [None, 64])
 def test_a_pace_that_is_so_many_times_faster(window: int | None) -> None:
-    pace = Pace(0.1, 0.001, 0.002, 0.01, 0.001, 0.002, window, 128, ubatch_s=0.5, ubatch=256, turns=2)
-    faster = pace.faster(2, 4)
+    speed_model = SpeedModel(0.1, 0.001, 0.002, 0.01, 0.001, 0.002, window, 128, ubatch_s=0.5, ubatch=256, turns=2)
+    faster = speed_model.faster(2, 4)
     for tokens, depth in ((1, 0), (100, 0), (1000, 500)):
-        assert faster.decode_s(depth) == pytest.approx(pace.decode_s(depth) / 2)
-        assert faster.prefill_s(tokens, depth) == pytest.approx(pace.prefill_s(tokens, depth) / 4)
-    assert pace.prefill_s(0) == 0, "an answer to nothing"
+        assert faster.decode_s(depth) == pytest.approx(speed_model.decode_s(depth) / 2)
+        assert faster.prefill_s(tokens, depth) == pytest.approx(speed_model.prefill_s(tokens, depth) / 4)
+    assert speed_model.prefill_s(0) == 0, "an answer to nothing"
 
 
 def half(fit: Fit) -> tuple[float, float]:
@@ -110,13 +110,13 @@ def half(fit: Fit) -> tuple[float, float]:
 
 
 def test_the_range_is_as_wide_as_the_runs_are_apart() -> None:
-    untaught = half(BEFORE)
-    assert half(fit(ran(decode=0.8))) == pytest.approx([min(one, ONCE_APART) for one in untaught])
+    uncorrected = half(BEFORE)
+    assert half(fit(ran(decode=0.8))) == pytest.approx([min(one, ONCE_APART) for one in uncorrected])
     assert half(fit(*[ran(decode=0.8)] * 4)) == pytest.approx([LEAST_APART] * 2)
     apart = half(fit(ran(decode=0.80), ran(decode=0.74), ran(decode=0.84)))
     assert apart == pytest.approx([0.06 / 0.80] * 2)
-    assert half(fit(ran(decode=0.8), ran(decode=0.1), ran(decode=0.8))) == pytest.approx(untaught), "never wider"
-    assert half(fit(other("a", decode=0.8))) == pytest.approx(untaught)
+    assert half(fit(ran(decode=0.8), ran(decode=0.1), ran(decode=0.8))) == pytest.approx(uncorrected), "never wider"
+    assert half(fit(other("a", decode=0.8))) == pytest.approx(uncorrected)
 
 
 def test_a_file_is_known_by_its_sum_whatever_it_is_called() -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from llmctl.planner import plan
 from llmctl.planner.choose import BEST
@@ -127,14 +127,14 @@ class TestRoom:
 
 
 class TestNearTheFloor:
-    def fit(self, pace: float, want: Want | None = None) -> Fit | NoFit:
+    def fit(self, decode_tok_s: float, want: Want | None = None) -> Fit | NoFit:
         """With a memory that lets it write so many tokens a second."""
         slow = replace(LAPTOP, memory=replace(LAPTOP.memory, bandwidth_bytes_per_s=20e9))
         was = planned(Want(min_tok_s=0.01), GOOD, machine=slow).choice.speed.decode_tok_s
-        flow = 20e9 * pace / was
+        flow = 20e9 * decode_tok_s / was
         for _ in range(8):  # other times than the memory's are in it
             slow = replace(slow, memory=replace(slow.memory, bandwidth_bytes_per_s=flow))
-            flow *= pace / planned(Want(min_tok_s=0.01), GOOD, machine=slow).choice.speed.decode_tok_s
+            flow *= decode_tok_s / planned(Want(min_tok_s=0.01), GOOD, machine=slow).choice.speed.decode_tok_s
         answer = plan(slow, [GOOD], want or Want(), knowledge())
         return answer.choice if isinstance(answer, Plan) else answer
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from llmctl.planner import plan
 from llmctl.planner.compute import compute_bytes, output_bytes
@@ -161,8 +160,8 @@ class TestSeveralCards:
 
 
 def test_what_is_loaded_beside_it_lies_with_the_head_and_must_fit() -> None:
-    """A vision projector of 600 MB and a draft model of 400: on the card if there is one, else a copy in memory."""
-    candidate = replace(NINE, artifact=replace(NINE.artifact, projector_bytes=600_000_000, draft_bytes=400_000_000))
+    """A vision projector of 1 GB: on the card if there is one, else a copy in memory."""
+    candidate = replace(NINE, artifact=replace(NINE.artifact, projector_bytes=1_000_000_000))
     for machine in (EPYC, desktop(), desktop(4)):
         alone, together = (
             plan(machine, [one], Want(context=4096, min_tok_s=0), knowledge()) for one in (NINE, candidate)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from llmctl.catalogue.family import related
 from llmctl.planner.quality import grade, loss, quantized, usual, weights_of

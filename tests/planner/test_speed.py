@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from llmctl.planner.cpu_rates import CpuSettings, at, best_threads, cpu_rates
 from llmctl.planner.placement import Placer
@@ -33,7 +33,7 @@ def told(machine: Machine, shape: Shape, weights: Weights, *, threads: int = 2, 
     return Forecaster(machine, CONSTANTS).forecast(shape, weights, placement, (threads, threads))
 
 
-def pace(
+def speed_of(
     machine: Machine, name: str = "qwen3.5-4b", *, depth: int = 450, prompt: int = 256, threads: int = 0, **more: Any
 ) -> Speed:
     candidate = of(name)[0]
@@ -64,18 +64,20 @@ def test_prefill_is_operations_and_leaves_the_head_out() -> None:
         made = told(EPYC, shape, weights, repack=repack)
         expected = 4e9 / flop_per_s + 10 * 1024 * CONSTANTS.layer_passes / 8e9
         assert 1 / made.at(1, 0).prefill_tok_s == pytest.approx(expected, rel=1e-3)
-        assert made.at(1, 0).first_token_s == pytest.approx(made.pace.prefill_s(1) + made.pace.decode_s(1))
+        assert made.at(1, 0).first_token_s == pytest.approx(
+            made.speed_model.prefill_s(1) + made.speed_model.decode_s(1)
+        )
 
 
 def test_attention_reads_the_cache_and_computes_for_every_head() -> None:
     """By hand: 16 layers of 8 heads of keys and values of 64 elements, and 32 of queries: four to each."""
     shape = Shape("llama", 16, 2048, 32, None, 0, 8192, kv_width=16 * 2 * 8 * 64, key_length=64, value_length=64)
     weights = Weights(0, 0, 0, {}, exact=True)
-    cell = told(EPYC, shape, weights).pace.cell_s
+    cell = told(EPYC, shape, weights).speed_model.cell_s
     assert cell == pytest.approx(2 * 16 * 2 * 8 * 64 / 13.3e9)  # what was measured with four
-    alone = told(EPYC, replace(shape, n_head=8), weights).pace.cell_s
+    alone = told(EPYC, replace(shape, n_head=8), weights).speed_model.cell_s
     assert alone == pytest.approx(2 * 16 * 2 * 8 * 64 / 22.7e9)  # and with one
-    pair = told(EPYC, shape, weights).pace.pair_s
+    pair = told(EPYC, shape, weights).speed_model.pair_s
     assert pair == pytest.approx(16 * 32 * 4 * 64 / 172e9)
 
 
@@ -97,7 +99,7 @@ def test_experts_go_at_rates_of_their_own() -> None:
     assert (plain.expert_decode, plain.expert_prefill) == pytest.approx((33.2 / 32, 896 / 750))
     weights = Weights(2_000, 0, 1_000, {"Q4_K": 2_000}, exact=True, expert_type_bytes={"Q4_K": 1_000})
     shape = Shape("llama", 0, 64, 1, None, 0, 8192, kv_width=0, n_expert=4, n_expert_used=2)
-    token_s = told(EPYC, shape, weights).pace.token_s
+    token_s = told(EPYC, shape, weights).speed_model.token_s
     assert token_s == pytest.approx(1_000 / 43.6e9 + 500 / 48e9)
 
 
@@ -116,33 +118,33 @@ def test_a_window_bounds_what_is_read_of_the_cache() -> None:
     shape = Shape("gemma3", 18, 640, 4, None, 262_144, 32768, kv_width=1536, kv_window_width=7680, window=512)
     assert cell_bytes(shape) == (2 * 1536, 2 * 7680)
     assert cell_bytes(shape, "q8_0") == (1536 * 34 / 32, 7680 * 34 / 32)
-    answer = told(EPYC, shape, Weights(1_000, 0, 0, {"Q4_K": 1_000}, exact=True)).pace
+    answer = told(EPYC, shape, Weights(1_000, 0, 0, {"Q4_K": 1_000}, exact=True)).speed_model
     assert answer.decode_s(4000) - answer.decode_s(1000) == pytest.approx(3000 * answer.cell_s)
     assert answer.decode_s(500) - answer.decode_s(0) == pytest.approx(500 * (answer.cell_s + answer.window_cell_s))
 
 
 @pytest.mark.parametrize("machine", [EPYC, LAPTOP, desktop(), desktop(4), mac()])
 def test_depth_and_fewer_threads_never_help(machine: Machine) -> None:
-    assert pace(machine, depth=8000).decode_tok_s < pace(machine, depth=0).decode_tok_s
-    assert pace(machine, threads=1).decode_tok_s <= pace(machine).decode_tok_s
-    assert pace(machine, prompt=4096).prefill_tok_s < pace(machine, prompt=512).prefill_tok_s
+    assert speed_of(machine, depth=8000).decode_tok_s < speed_of(machine, depth=0).decode_tok_s
+    assert speed_of(machine, threads=1).decode_tok_s <= speed_of(machine).decode_tok_s
+    assert speed_of(machine, prompt=4096).prefill_tok_s < speed_of(machine, prompt=512).prefill_tok_s
 
 
 def test_the_basis_is_told() -> None:
-    assert pace(EPYC).basis is Basis.CALIBRATED
-    assert pace(LAPTOP).basis is Basis.MODELLED
-    assert pace(desktop()).basis is Basis.MODELLED
-    assert pace(replace(desktop(4), kernels=EPYC_KERNELS)).basis is Basis.MODELLED  # a part of it is
+    assert speed_of(EPYC).basis is Basis.CALIBRATED
+    assert speed_of(LAPTOP).basis is Basis.MODELLED
+    assert speed_of(desktop()).basis is Basis.MODELLED
+    assert speed_of(replace(desktop(4), kernels=EPYC_KERNELS)).basis is Basis.MODELLED  # a part of it is
 
 
 def test_a_card_is_faster_than_the_processor_and_half_a_card_lies_between() -> None:
-    whole, half, none = (pace(machine, "qwen3.5-9b").decode_tok_s for machine in (desktop(), desktop(4), LAPTOP))
+    whole, half, none = (speed_of(machine, "qwen3.5-9b").decode_tok_s for machine in (desktop(), desktop(4), LAPTOP))
     assert whole > half > none
 
 
 def test_unknown_memory_is_told_for_the_slowest_kind_with_a_wide_range() -> None:
-    unknown = pace(replace(LAPTOP, memory=replace(LAPTOP.memory, bandwidth_bytes_per_s=None)))
-    assert unknown.decode_tok_s < pace(LAPTOP).decode_tok_s < unknown.decode_high_tok_s
+    unknown = speed_of(replace(LAPTOP, memory=replace(LAPTOP.memory, bandwidth_bytes_per_s=None)))
+    assert unknown.decode_tok_s < speed_of(LAPTOP).decode_tok_s < unknown.decode_high_tok_s
     assert unknown.decode_high_tok_s / unknown.decode_low_tok_s > 4
 
 
@@ -184,14 +186,14 @@ def test_the_best_number_of_threads_is_what_was_measured_to_be() -> None:
 @given(st.floats(1.0, 20.0), st.sampled_from(["qwen3.5-4b", "gemma-3-1b-it", "gpt-oss-20b", "smollm2-135m-instruct"]))
 def test_faster_kernels_and_faster_memory_are_never_slower(factor: float, name: str) -> None:
     kernels = scaled(EPYC_KERNELS, factor)
-    assert pace(replace(EPYC, kernels=kernels), name).decode_tok_s >= pace(EPYC, name).decode_tok_s
+    assert speed_of(replace(EPYC, kernels=kernels), name).decode_tok_s >= speed_of(EPYC, name).decode_tok_s
     memory = replace(LAPTOP.memory, bandwidth_bytes_per_s=51.2e9 * factor)
-    assert pace(replace(LAPTOP, memory=memory), name).decode_tok_s >= pace(LAPTOP, name).decode_tok_s
+    assert speed_of(replace(LAPTOP, memory=memory), name).decode_tok_s >= speed_of(LAPTOP, name).decode_tok_s
 
 
 def test_the_two_models_on_the_package_index_as_measured_here() -> None:
     """Decode with llama-cpp-python 0.3.36 and 2 threads on the machine whose kernels EPYC has, 2026-11."""
-    starter = pace(EPYC, "smollm2-135m-instruct", depth=128)
+    starter = speed_of(EPYC, "smollm2-135m-instruct", depth=128)
     assert starter.decode_low_tok_s < 132 < starter.decode_high_tok_s
 
 

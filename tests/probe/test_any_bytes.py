@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from llmctl.host import Host, Ran
 from llmctl.probe import macos, memory, probe
 from llmctl.probe.gpu import amd, apple, intel
-from llmctl.probe.recorded.recording import Asked, Recorded, Recording
+from llmctl.probe.recorded.recording import Recorded, RecordedReply, Recording
 from llmctl.probe.text import cpu_list
 from llmctl.types.machine import AcceleratorKind
 
@@ -208,8 +208,8 @@ class Talking(Recorded):
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(["darwin", "darwin", "win32"]), PRINTED, ANSWERS)
 def test_no_probe_raises_whatever_programs_print(system: str, printed: str | None, answer: object) -> None:
-    told = Recording(system, {}, asked=(Asked("llmctl.probe.portable", answer),))
-    host = Talking(root=Path("/nowhere"), environ={}, system=system, told=told, printed=printed)
+    told = Recording(system, {}, asked=(RecordedReply("llmctl.probe.portable", answer),))
+    host = Talking(root=Path("/nowhere"), environ={}, system=system, recording=told, printed=printed)
     machine = probe(host, store=Path("/models"))
     memory, cpu = machine.memory, machine.cpu
     assert 0 <= memory.available_bytes <= memory.total_bytes

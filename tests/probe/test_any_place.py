@@ -4,7 +4,6 @@ is sound. (The files of ``test_any_bytes`` hold nothing but noise, so few of the
 from __future__ import annotations
 
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from llmctl.files.decode import decode
 from llmctl.host import Host
 from llmctl.probe import cpu, memory, system
+from llmctl.struct import asdict
 from llmctl.types.machine import Machine
 from tests.probe.test_any_bytes import CONTENTS
 

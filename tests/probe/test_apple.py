@@ -11,7 +11,7 @@ import pytest
 from llmctl.host import Ran
 from llmctl.probe import macos, probe
 from llmctl.probe.gpu import apple
-from llmctl.probe.recorded.recording import Asked, Recorded, Recording, recorded
+from llmctl.probe.recorded.recording import Recorded, RecordedReply, Recording, recorded
 from llmctl.types.machine import Accelerator, AcceleratorKind, Cache, Cpu, Machine, Memory, Note
 
 MACHINES = Path(__file__).parent.parent / "fixtures" / "machines"
@@ -310,7 +310,7 @@ def test_a_mac_that_forbids_sysctl_is_learnt_through_psutil() -> None:
         "memory_available_bytes": 9 * GIB,
         "swap_bytes": 0,
     }
-    host = Mac(told=Recording("darwin", {}, asked=(Asked("llmctl.probe.portable", told),)))
+    host = Mac(recording=Recording("darwin", {}, asked=(RecordedReply("llmctl.probe.portable", told),)))
     found = probe(host, store=Path("/models"))
     assert (found.os, found.cpu.name, found.cpu.usable_threads) == ("macOS 15.1", "Apple M1", 8)
     assert (found.memory.total_bytes, found.memory.available_bytes) == (8 * GIB, 8 * GIB)

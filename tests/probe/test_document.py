@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from llmctl.engine.devices import this_machine
 from llmctl.errors import ConfigError, NotFoundError
-from llmctl.files.decode import MismatchError, decode
+from llmctl.files.decode import FieldError, decode
 from llmctl.paths import profiles_dir
 from llmctl.probe.described import table
 from llmctl.probe.described.document import known_machines, read_machine
 from llmctl.probe.recorded.recording import recorded
+from llmctl.struct import asdict
 from llmctl.types.machine import (
     Accelerator,
     AcceleratorKind,
@@ -379,7 +380,7 @@ ANY = st.recursive(
 def test_any_value_is_taken_or_refused(field: str, value: Any) -> None:
     try:
         machine = decode(Machine, plain(FULL) | {field: value}, "machine")
-    except MismatchError as error:
-        assert error.where.startswith(f"machine.{field}")
+    except FieldError as error:
+        assert error.field.startswith(f"machine.{field}")
     else:
         assert replace(machine, **{field: getattr(FULL, field)}) == FULL

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from llmctl.paths import profiles_dir
 from llmctl.probe import probe
@@ -15,14 +15,14 @@ from llmctl.probe.described import table
 from llmctl.probe.described.document import CORRECT
 from llmctl.probe.gpu import merge
 from llmctl.probe.recorded.recording import Recorded, Recording
-from llmctl.probe.system import Place
+from llmctl.probe.system import Platform
 from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, Memory, Note
 
 DEVICES = table.load(profiles_dir())
 GIB = 1 << 30
 MEMORY = Memory(32 * GIB, 20 * GIB)
 CPU = Cpu("some processor", "x86_64", 8, 16, 8)
-HERE = Place("Linux 6.8")
+HERE = Platform("Linux 6.8")
 SPECIFIED = "specified (profiles/devices.toml)"
 DISCRETE, INTEGRATED, UNIFIED = AcceleratorKind.DISCRETE, AcceleratorKind.INTEGRATED, AcceleratorKind.UNIFIED
 
@@ -251,7 +251,7 @@ def test_a_broken_table_is_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     device = tmp_path / "root/proc/device-tree"
     device.mkdir(parents=True)
     (device / "model").write_text("Raspberry Pi 5 Model B Rev 1.0\0", "utf-8")
-    host = Recorded(root=tmp_path / "root", environ={}, system="linux", told=Recording("linux", {}))
+    host = Recorded(root=tmp_path / "root", environ={}, system="linux", recording=Recording("linux", {}))
     assert probe(host, store=Path("/models")).memory.bandwidth_bytes_per_s == 17.1e9
     (tmp_path / "devices.toml").write_text("[[family]]", "utf-8")
     monkeypatch.setattr("llmctl.paths.profiles_dir", lambda: tmp_path)
@@ -264,5 +264,5 @@ def test_a_pc_without_a_card_costs_no_table(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/cpuinfo").write_text("processor\t: 0\nmodel name\t: a PC\nflags\t\t: lm avx2\n", "utf-8")
     monkeypatch.setattr(table, "load", lambda _: pytest.fail("read for nothing"))
-    host = Recorded(root=tmp_path, environ={}, system="linux", told=Recording("linux", {}))
+    host = Recorded(root=tmp_path, environ={}, system="linux", recording=Recording("linux", {}))
     assert probe(host, store=Path("/models")).cpu.name == "a PC"

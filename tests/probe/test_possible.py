@@ -7,7 +7,6 @@ import functools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from llmctl.errors import ConfigError
 from llmctl.paths import profiles_dir
 from llmctl.planner import plan
 from llmctl.probe.described.document import read_machine
+from llmctl.struct import asdict
 from llmctl.types.machine import Accelerator, AcceleratorKind, Cache, Cpu, Disk, Machine, Memory, Network
 from llmctl.types.model import Candidate
 from llmctl.types.plan import Plan, Want

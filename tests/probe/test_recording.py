@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmctl.child import Reply
-from llmctl.files.decode import MismatchError
+from llmctl.files.decode import FieldError
 from llmctl.host import Filesystem, Host, Ran
 from llmctl.probe.recorded.recording import DOCUMENT, Recorder, recorded
 from llmctl.probe.recorded.scrub import Scrubber
@@ -141,7 +141,7 @@ def test_the_real_machine_is_asked_through_a_recorder(tmp_path: Path) -> None:
 )
 def test_what_is_no_recording_is_refused(document: object, tmp_path: Path) -> None:
     (tmp_path / DOCUMENT).write_text(json.dumps(document))
-    with pytest.raises(MismatchError):
+    with pytest.raises(FieldError):
         recorded(tmp_path)
 
 

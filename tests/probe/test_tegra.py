@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from llmctl.host import Host
 from llmctl.probe.gpu import nvidia, tegra
-from llmctl.probe.recorded.recording import Asked, Recorded, Recording
+from llmctl.probe.recorded.recording import Recorded, RecordedReply, Recording
 from llmctl.types.machine import AcceleratorKind, Memory, Note
 from tests.fakes.nvml.computer import DRIVER, GIB, MEMORY, Computer, Untouched, put
 
@@ -139,8 +139,8 @@ def test_no_answer_is_too_strange(tmp_path: Path, answer: object, choice: str | 
     folder = tmp_path / str(board)
     put(folder, {**DRIVER, **(ORIN if board else {})})
     environ = {} if choice is None else {"CUDA_VISIBLE_DEVICES": choice}
-    told = Recording("linux", environ, asked=(Asked("llmctl.probe.gpu.nvml", answer, "did not answer"),))
-    cards, notes = nvidia.nvidia(Recorded(root=folder, environ=environ, system="linux", told=told), MEMORY)
+    told = Recording("linux", environ, asked=(RecordedReply("llmctl.probe.gpu.nvml", answer, "did not answer"),))
+    cards, notes = nvidia.nvidia(Recorded(root=folder, environ=environ, system="linux", recording=told), MEMORY)
     assert all(note.message.startswith("NVIDIA: ") for note in notes)
     for card in cards:
         assert card.name

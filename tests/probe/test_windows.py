@@ -17,7 +17,7 @@ from llmctl.child import Reply
 from llmctl.engine.devices import this_machine
 from llmctl.probe import cpu, memory, portable, probe
 from llmctl.probe.described.document import CORRECT
-from llmctl.probe.recorded.recording import Asked, Recorded, Recording, recorded
+from llmctl.probe.recorded.recording import Recorded, RecordedReply, Recording, recorded
 from llmctl.types.machine import Note
 
 MACHINES = Path(__file__).parent.parent / "fixtures" / "machines"
@@ -37,8 +37,8 @@ TOLD = {
 
 
 def answering(**changed: object) -> Recorded:
-    told = Recording("win32", {}, asked=(Asked("llmctl.probe.portable", {**TOLD, **changed}),))
-    return Recorded(root=Path("/nowhere"), environ={}, system="win32", told=told)
+    told = Recording("win32", {}, asked=(RecordedReply("llmctl.probe.portable", {**TOLD, **changed}),))
+    return Recorded(root=Path("/nowhere"), environ={}, system="win32", recording=told)
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ class Counting(Recorded):
 
 
 def test_one_child_tells_all() -> None:
-    told = answering().told
+    told = answering().recording
     for _ in range(2):  # another host is another machine
-        host = Counting(root=Path("/nowhere"), environ={}, system="win32", told=told)
+        host = Counting(root=Path("/nowhere"), environ={}, system="win32", recording=told)
         found = probe(host, store=STORE)
         assert (found.cpu.name, found.memory.total_bytes, found.os) == (
             TOLD["cpu_name"],
@@ -64,7 +64,7 @@ def test_one_child_tells_all() -> None:
 
 
 def test_free_memory_is_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    host = Counting(root=Path("/nowhere"), environ={}, system="win32", told=answering().told)
+    host = Counting(root=Path("/nowhere"), environ={}, system="win32", recording=answering().recording)
     monkeypatch.setattr(portable, "KEPT_S", -1.0)
     memory.memory(host)
     memory.memory(host)
@@ -88,8 +88,8 @@ def test_cards_that_only_the_engine_sees_are_of_its_size() -> None:
     (card,) = this_machine(host, store=STORE)[0].accelerators
     assert (card.name, card.usable) == ("AMD Radeon RX 6700 XT", True)
     assert card.memory_total_bytes == 12868124672
-    without = tuple(one for one in host.told.asked if one.module != "llmctl.engine.devices")
-    alone = replace(host, told=replace(host.told, asked=without))
+    without = tuple(one for one in host.recording.asked if one.module != "llmctl.engine.devices")
+    alone = replace(host, recording=replace(host.recording, asked=without))
     assert this_machine(alone, store=STORE)[0].accelerators == ()
 
 

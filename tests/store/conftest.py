@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from llmctl import settings
 from llmctl.settings import Settings
@@ -49,7 +49,7 @@ def add(hub: FakeHub) -> Callable[..., Path]:
         """Nobody looks."""
 
     def call(source: Source, progress: Callable[[int, int | None], None] = quiet, **changed: object) -> Path:
-        loaded: Settings = replace(settings.load(), **changed)  # type: ignore[arg-type]
+        loaded: Settings = replace(settings.load(), **changed)
         return Fetcher(Store(), loaded).add(source, progress)
 
     return call

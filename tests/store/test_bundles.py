@@ -6,10 +6,10 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from llmctl import settings
 from llmctl.errors import (
@@ -47,7 +47,7 @@ def url(hub: FakeHub) -> str:
 
 
 def fetch(url: str, sha256: str, **changed: object) -> Path:
-    loaded = replace(settings.load(), **changed)  # type: ignore[arg-type]
+    loaded = replace(settings.load(), **changed)
     return Store().add_address(url, sha256, settings=loaded, progress=quiet)
 
 

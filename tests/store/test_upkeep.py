@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from msgspec.structs import replace
 
 from llmctl.errors import ResourceError
 from llmctl.store import Store
-from llmctl.store.upkeep.prune import Kind, Leftover
+from llmctl.store.upkeep.prune import Leftover, LeftoverKind
 from llmctl.types.model import Source, SourceKind
 from tests.fakes.gguf_file import Fill, TensorSpec, write
 from tests.fakes.hub import COMMIT, FakeHub
@@ -129,7 +129,7 @@ def test_a_wheels_file(home: Path, model_file: Path) -> None:
 # Cleaning up
 
 
-def found() -> list[tuple[Kind, int]]:
+def found() -> list[tuple[LeftoverKind, int]]:
     return sorted((one.kind, one.bytes) for one in Store().leftovers())
 
 
@@ -154,7 +154,7 @@ def test_an_orphan(hub: FakeHub, add: Add, source: Source, folder: Path) -> None
     path = add(source)
     size = path.stat().st_size
     path.unlink()
-    assert found() == [(Kind.ORPHAN, size)]
+    assert found() == [(LeftoverKind.ORPHAN, size)]
     assert clear() == size
     assert not list(folder.rglob("*.gguf")) and not list((folder / "blobs").glob("*"))
 
@@ -179,7 +179,7 @@ def newer(hub: FakeHub, add: Add, source: Source, folder: Path, tmp_path: Path) 
 
 def test_what_a_newer_revision_has_replaced(newer: Path, folder: Path, model_file: Path) -> None:
     size = model_file.stat().st_size
-    assert found() == [(Kind.SUPERSEDED, size)]
+    assert found() == [(LeftoverKind.SUPERSEDED, size)]
     assert clear() == size
     assert left(folder) == [f"blobs/{newer.resolve().name}", "refs/main", f"snapshots/{COMMIT}/{FILE}"]
     assert found() == []
@@ -212,7 +212,7 @@ def test_parts_of_downloads(hub: FakeHub, folder: Path, home: Path) -> None:
         place.parent.mkdir(parents=True)
         place.write_bytes(b"GGUF")
     (home / "data/llmctl/models/.fetching-tiny-1.0-abc").mkdir()
-    assert [kind for kind, _ in found()] == [Kind.PARTIAL] * 5
+    assert [kind for kind, _ in found()] == [LeftoverKind.PARTIAL] * 5
     assert clear() == 4 + 8 + 4 + 4 + 4
     assert [path.name for path in blobs.iterdir()] == ["something.else"]
     assert not [path for path in files.rglob("*") if not path.name.endswith(".lock")]

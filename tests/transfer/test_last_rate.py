@@ -38,9 +38,9 @@ def download(clock: list[float], first: int, last: int, seconds: float, limit: f
 def test_what_is_remembered(
     first: int, last: int, seconds: float, limit: float | None, known: float | None, clock: list[float]
 ) -> None:
-    assert last_rate.known() is None
+    assert last_rate.read() is None
     download(clock, first, last, seconds, limit)
-    assert last_rate.known() == known
+    assert last_rate.read() == known
 
 
 def test_a_download_that_fails_says_nothing(clock: list[float]) -> None:
@@ -49,7 +49,7 @@ def test_a_download_that_fails_says_nothing(clock: list[float]) -> None:
         clock[0] += 4
         progress(100 * MB, 100 * MB)
         raise ValueError("broken")
-    assert last_rate.known() is None
+    assert last_rate.read() is None
 
 
 @pytest.mark.parametrize("raw", ["", "[]", "{}", '{"bytes_per_s": "fast"}', '{"bytes_per_s": -1}', "null"])
@@ -57,4 +57,4 @@ def test_a_record_that_makes_no_sense(raw: str, home: Path) -> None:
     record = home / "cache/llmctl/download.json"
     record.parent.mkdir(parents=True)
     record.write_text(raw)
-    assert last_rate.known() is None
+    assert last_rate.read() is None

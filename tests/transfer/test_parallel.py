@@ -6,13 +6,13 @@ import hashlib
 import re
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import hypothesis
 import pytest
 from hypothesis import strategies
+from msgspec.structs import replace
 
 from llmctl import net, settings
 from llmctl.errors import IntegrityError, LlmctlError

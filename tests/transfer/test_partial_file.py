@@ -14,9 +14,9 @@ import pytest
 from hypothesis import strategies
 
 from llmctl.transfer import journal, partial_file
-from llmctl.transfer.hasher import Digest
+from llmctl.transfer.hasher import Hasher
 from llmctl.transfer.journal import SLOT_BYTES, Journal
-from llmctl.transfer.partial_file import Partial, noted_bytes
+from llmctl.transfer.partial_file import PartialFile, noted_bytes
 from llmctl.transfer.ranges import Ranges
 from llmctl.transfer.segments import ENDLESS_BYTES, Segments
 
@@ -49,17 +49,17 @@ def content() -> bytes:
     return random.Random(3).randbytes(3 * MIB)
 
 
-def write(there: Partial, content: bytes, start: int, end: int) -> None:
+def write(there: PartialFile, content: bytes, start: int, end: int) -> None:
     there.write(start, content[start:end], there.epoch)
 
 
 def test_what_was_written_is_there_in_the_next_process(target: Path, content: bytes) -> None:
-    with Partial(target) as there:
+    with PartialFile(target) as there:
         write(there, content, 2 * MIB, 3 * MIB)
         write(there, content, 0, MIB)
         there.note_validator('"v1"')
     assert noted_bytes(target) == 2 * MIB
-    with Partial(target) as there:
+    with PartialFile(target) as there:
         assert list(there.written) == [(0, MIB), (2 * MIB, 3 * MIB)]
         assert there.joined
         assert there.validator == '"v1"'
@@ -74,7 +74,7 @@ def test_after_a_reboot_only_what_was_synced_is_believed(
     target: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(partial_file, "NOTED_BYTES", 1)
-    with Partial(target) as there:
+    with PartialFile(target) as there:
         write(there, content, 0, MIB)
         there.sync()
         write(there, content, MIB, 2 * MIB)
@@ -88,43 +88,43 @@ def test_after_a_reboot_only_what_was_synced_is_believed(
 
 
 def test_a_download_that_ends_is_synced(target: Path, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Partial(target) as there:
+    with PartialFile(target) as there:
         write(there, content, 0, MIB)
     monkeypatch.setattr(journal, "boot_id", lambda: "another")
-    with Partial(target) as there:
+    with PartialFile(target) as there:
         assert there.done_bytes == MIB
 
 
 def test_a_file_shorter_than_its_journal_says(target: Path, content: bytes) -> None:
-    with Partial(target) as there:
+    with PartialFile(target) as there:
         write(there, content, 0, 2 * MIB)
     os.truncate(target.with_name("blob.llmctl.incomplete"), 5000)
-    with Partial(target) as there:
+    with PartialFile(target) as there:
         assert list(there.written) == [(0, 5000)]
     target.with_name("blob.llmctl.incomplete").unlink()
-    with Partial(target) as there:
+    with PartialFile(target) as there:
         assert there.done_bytes == 0
     assert os.listdir(target.parent) == []
 
 
 def test_a_journal_that_is_lost_costs_everything_and_nothing_else(target: Path, content: bytes) -> None:
-    with Partial(target) as there:
+    with PartialFile(target) as there:
         write(there, content, 0, 2 * MIB)
     target.with_name("blob.llmctl.incomplete.journal").write_bytes(b"\0" * 9000)
-    with Partial(target) as there:
+    with PartialFile(target) as there:
         assert there.done_bytes == 0
         write(there, content, 0, 3 * MIB)
         assert there.sha256(3 * MIB) == hashlib.sha256(content).hexdigest()
 
 
 def test_nothing_is_left_of_an_empty_one(target: Path) -> None:
-    with Partial(target):
+    with PartialFile(target):
         assert len(os.listdir(target.parent)) == 2
     assert os.listdir(target.parent) == []
 
 
 def test_what_comes_late_is_not_written_any_more(target: Path, content: bytes) -> None:
-    with Partial(target) as there:
+    with PartialFile(target) as there:
         write(there, content, 0, MIB)
         before = there.epoch
         there.restart()
@@ -139,7 +139,7 @@ def test_what_comes_late_is_not_written_any_more(target: Path, content: bytes) -
 
 def test_many_write_at_once(target: Path, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partial_file, "NOTED_BYTES", 1 << 14)
-    with Partial(target) as there:
+    with PartialFile(target) as there:
 
         def every_eighth(first: int) -> None:
             for start in range(first << 12, len(content), 8 << 12):
@@ -163,7 +163,7 @@ def test_what_the_hubs_own_tools_left_is_gone_on_with(name: str, target: Path, c
     left = target.with_name(name)
     left.write_bytes(content[:MIB])
     os.utime(left, (time.time() - 3600,) * 2)
-    with Partial(target) as there:
+    with PartialFile(target) as there:
         assert list(there.written) == [(0, MIB)]
         assert there.joined
         write(there, content, MIB, 3 * MIB)
@@ -175,7 +175,7 @@ def test_what_the_hubs_own_tools_left_is_gone_on_with(name: str, target: Path, c
 def test_what_another_tool_may_still_be_writing_is_left_alone(target: Path, content: bytes) -> None:
     left = target.with_name("blob.0a1b2c3d.incomplete")
     left.write_bytes(content)
-    with Partial(target) as there:
+    with PartialFile(target) as there:
         assert there.done_bytes == 0
     assert os.listdir(target.parent) == [left.name]
 
@@ -185,7 +185,7 @@ def test_what_another_tool_may_still_be_writing_is_left_alone(target: Path, cont
 )
 def test_what_is_not_of_this_file_is_left_alone(name: str, target: Path, content: bytes) -> None:
     target.with_name(name).write_bytes(content)
-    with Partial(target) as there:
+    with PartialFile(target) as there:
         assert there.done_bytes == 0
     assert os.listdir(target.parent) == [name]
 
@@ -194,7 +194,7 @@ def test_a_link_is_not_gone_on_with(target: Path, content: bytes, tmp_path: Path
     outside = tmp_path / "outside"
     outside.write_bytes(content)
     target.with_name("blob.incomplete").symlink_to(outside)
-    with Partial(target) as there:
+    with PartialFile(target) as there:
         write(there, b"x" * MIB, 0, MIB)
     assert outside.read_bytes() == content
 
@@ -209,7 +209,7 @@ def test_a_hole_in_what_another_tool_left_ends_it(target: Path, content: bytes) 
         file.flush()
         if os.lseek(file.fileno(), 0, os.SEEK_HOLE) == 3 * MIB:
             pytest.skip("no holes on this filesystem")
-    with Partial(target) as there:
+    with PartialFile(target) as there:
         assert there.written.prefix_bytes <= MIB // 2
         assert there.done_bytes == there.written.prefix_bytes > 0
 
@@ -284,7 +284,7 @@ def test_a_journal_that_makes_no_sense_is_none(change: tuple[str, str], tmp_path
 def test_the_digest_reads_what_it_was_not_handed(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "file"
     path.write_bytes(content)
-    with Digest(path) as digest:
+    with Hasher(path) as digest:
         digest.grow(MIB, 0, content[: MIB // 2])  # in hand, and more that isn't
         digest.grow(3 * MIB, 2 * MIB, content[2 * MIB :])  # not the next one
         assert digest.sha256(3 * MIB) == hashlib.sha256(content).hexdigest()
@@ -293,7 +293,7 @@ def test_the_digest_reads_what_it_was_not_handed(tmp_path: Path, content: bytes)
 def test_a_file_that_becomes_shorter_while_it_is_hashed(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"short")
-    with Digest(path) as digest:
+    with Hasher(path) as digest:
         digest.grow(MIB, 0, b"")
         with pytest.raises(OSError, match="shorter"):
             digest.sha256(MIB)
@@ -302,7 +302,7 @@ def test_a_file_that_becomes_shorter_while_it_is_hashed(tmp_path: Path) -> None:
 def test_segments_cover_the_file_once(target: Path, content: bytes) -> None:
     """Whatever is taken, written, extended and given back: in the end every byte was written exactly once."""
     chance = random.Random(11)
-    with Partial(target) as there:
+    with PartialFile(target) as there:
         write(there, content, 100_000, 250_000)
         segments = Segments(there, len(content))
         counted = 150_000
@@ -328,12 +328,12 @@ def test_segments_cover_the_file_once(target: Path, content: bytes) -> None:
 
 
 def test_a_size_that_is_stated_later_ends_what_is_taken(target: Path) -> None:
-    with Partial(target) as there:
+    with PartialFile(target) as there:
         segments = Segments(there, None)
         whole = segments.take(1, 0.0)
         assert whole is not None
         assert whole.end == ENDLESS_BYTES
         assert segments.take(8, 0.0) is None
-        segments.state_size(1000)
+        segments.set_total_bytes(1000)
         assert whole.end == 1000
         assert segments.alone(whole)

@@ -12,10 +12,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from llmctl.errors import IntegrityError
 from llmctl.store import Store
@@ -186,7 +186,9 @@ def test_a_disk_that_is_too_small(hub: FakeHub, home: Path, tmp_path: Path) -> N
     hub.switch(lfs_headers=False, lengths=False)  # it isn't: fetched until what must stay free is touched
     running = child(LARGE, before=alone, sha256=hub.sha256(REPO, LARGE))
     _, said = running.communicate(timeout=60)
-    found = re.match(rf"ResourceError 7: {LARGE} has filled the disk: (\d+) MB of it came, (\d+) MB is free in ", said)
+    found = re.match(
+        rf"ResourceError 7: {LARGE} has filled the disk: (\d+) MB of it is written, (\d+) MB is free in ", said
+    )
     assert found is not None, said
     assert 130 < int(found[1]) < 165 and 45 < int(found[2]) <= 67  # of 210 MB
     assert "of which 67 MB must stay free" in said
@@ -198,7 +200,7 @@ def test_a_body_without_end(
 ) -> None:
     monkeypatch.setattr(transfer, "MOST_UNSTATED_BYTES", 20 << 20)
     hub.switch(lfs_headers=False, extra_bytes=200 << 20)
-    with pytest.raises(IntegrityError, match=r"MB came and there is no end.* may have 21 MB"):
+    with pytest.raises(IntegrityError, match=r"MB was received without an end.* may have 21 MB"):
         add(replace(source, sha256=blob.name))
     assert list(blob.parent.glob("*")) == []
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from llmctl.transfer import ramp_up
-from llmctl.transfer.ramp_up import MOST, Pace
-from llmctl.transfer.rate_limit import Limit
+from llmctl.transfer.ramp_up import MOST, RampUp
+from llmctl.transfer.rate_limit import RateLimit
 
 MB = 1e6
 LONG = 100_000 * MB
@@ -27,7 +27,7 @@ def followed(
     """The targets, tick by tick, on a line that brings ``rate(connections)`` bytes per second once they flow."""
     now_s, done_bytes, flowing = 0.0, 0.0, 0
     begun_s: list[float] = []
-    made = Pace(now_s, limit_bytes_per_s=limit_bytes_per_s)
+    made = RampUp(now_s, limit_bytes_per_s=limit_bytes_per_s)
     seen = []
     while now_s < seconds and done_bytes < size_bytes:
         begun_s = begun_s[: made.target] + [now_s] * (made.target - len(begun_s))
@@ -86,7 +86,7 @@ def test_after_a_while_it_is_tried_again() -> None:
 
 
 def test_whoever_is_turned_away_does_not_come_back_soon() -> None:
-    made = Pace(0.0, limit_bytes_per_s=None)
+    made = RampUp(0.0, limit_bytes_per_s=None)
     made.fall_back(3, 10.0)
     for tick in range(200):
         now_s = tick * 0.05
@@ -100,7 +100,7 @@ def test_whoever_is_turned_away_does_not_come_back_soon() -> None:
 
 @pytest.mark.parametrize("threads", [1, 8])
 def test_the_limit_holds_over_all_connections(threads: int) -> None:
-    limit, over = Limit(50 * MB), threading.Event()
+    limit, over = RateLimit(50 * MB), threading.Event()
     grain_bytes = limit.at_once_bytes(1 << 20)
     taken: list[tuple[float, int]] = []
     begun_s = time.monotonic()
@@ -123,12 +123,12 @@ def test_the_limit_holds_over_all_connections(threads: int) -> None:
 
 
 def test_a_limit_of_nothing_much_still_moves() -> None:
-    assert Limit(10.0).at_once_bytes(1 << 20) == 1
-    assert Limit(None).at_once_bytes(1 << 20) == 1 << 20
+    assert RateLimit(10.0).at_once_bytes(1 << 20) == 1
+    assert RateLimit(None).at_once_bytes(1 << 20) == 1 << 20
 
 
 def test_waiting_for_the_limit_ends_when_it_is_over() -> None:
-    limit, over = Limit(1.0), threading.Event()
+    limit, over = RateLimit(1.0), threading.Event()
     over.set()
     begun_s = time.monotonic()
     limit.wait(1000, over)

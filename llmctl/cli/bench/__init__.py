@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +13,7 @@ from llmctl.cli import complete
 from llmctl.cli.output import Output
 from llmctl.cli.table import table
 from llmctl.errors import UsageError
+from llmctl.struct import asdict
 
 if TYPE_CHECKING:
     from llmctl.types.plan import Fit

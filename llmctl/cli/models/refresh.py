@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +11,7 @@ from llmctl.cli import complete
 from llmctl.cli.output import Output
 from llmctl.cli.table import table
 from llmctl.errors import LlmctlError, NetworkError
+from llmctl.struct import asdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from math import log10
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from llmctl import units
 
@@ -19,8 +20,7 @@ SPREAD = 1.15  # room beside the slowest and the fastest, as a factor
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 960, 480, 64, 640, 76, 420
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
+class Point(Struct, frozen=True):
     """One fit: ``name`` is that of a pick, or empty."""
 
     name: str

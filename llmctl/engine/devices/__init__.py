@@ -1,4 +1,4 @@
-"""What the installed engines are, what they can run on, and how that changes what the machine is.
+"""What the installed engine is, what it can run on, and how that changes what the machine is.
 
 ``python -m llmctl.engine.devices`` is the child that loads llama-cpp-python and lists its devices.
 """
@@ -8,22 +8,24 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from llmctl import catalogue, paths
-from llmctl.engine.devices import llama_server, pairing
+from llmctl.engine.devices import pairing
 from llmctl.engine.devices.pairing import BACKENDS, CPU_BACKENDS
 from llmctl.engine.install.remedies import ANOTHER_CPU
 from llmctl.engine.measure import kernels
 from llmctl.files import measured_cache
-from llmctl.files.decode import MismatchError, decode
+from llmctl.files.decode import FieldError, decode
 from llmctl.host import Host
 from llmctl.planner import kernel_rows
 from llmctl.probe import cpu as processor
 from llmctl.probe import probe
 from llmctl.probe.stopwatch import Stopwatch
+from llmctl.struct import asdict
 from llmctl.types.machine import Accelerator, AcceleratorKind, EngineDevice, EngineInfo, Kernels, Machine, Memory
 
 NAME = "llama-cpp-python"
@@ -39,9 +41,6 @@ ESTIMATED = "estimated (engine kernels, measured on a busy machine)"
 PLAINEST = "Q8_0"
 DECODING = "decode_bytes_per_s"
 
-# The engines that llmctl starts itself. What only another one can use is not usable here.
-STARTED = frozenset({NAME})
-
 SPELT = {"MTL": "Metal"}  # as people call it, where a backend's own name is another
 
 WINDOWS_ILLEGAL_INSTRUCTION = "0xc000001d"  # ctypes makes an OSError of it, which has this in its text
@@ -53,11 +52,11 @@ def this_machine(host: Host, *, store: Path, watch: Stopwatch | None = None) -> 
     watch = watch or Stopwatch()
     machine = probe(host, store=store, watch=watch)
     with watch.part("engine"):
-        found = engines(host)
-    ours = startable(found)
+        answered = engines(host)
+    ours = startable(answered)
     if ours is None:
-        return with_engine(machine, found, None), found
-    return with_known_cards(host, with_engine(machine, found, kernels.cached(host, machine, ours)), ours), found
+        return with_engine(machine, answered, None), answered
+    return with_known_cards(host, with_engine(machine, answered, kernels.cached(host, machine, ours)), ours), answered
 
 
 def with_known_cards(host: Host, machine: Machine, engine: EngineInfo) -> Machine:
@@ -70,35 +69,38 @@ def with_known_cards(host: Host, machine: Machine, engine: EngineInfo) -> Machin
 
 
 def startable(engines: Iterable[EngineInfo]) -> EngineInfo | None:
-    """The engine that llmctl runs models with; None if it can't."""
-    return next((engine for engine in engines if engine.usable and engine.name in STARTED), None)
+    """The engine that llmctl runs models with; None if none of ``engines`` can be used."""
+    return next((engine for engine in engines if engine.usable), None)
 
 
 def engines(host: Host) -> tuple[EngineInfo, ...]:
-    """llama-cpp-python, then a llama-server if there is one on PATH. One that lists nothing but the CPU is asked once;
-    one that lists GPUs each time, because free device memory must be fresh."""
-    package = _package() if host.live else None
-    if host.live and package is None:
-        ours: EngineInfo | None = EngineInfo(NAME, None, None, why=f"{NAME} is not installed")
-    else:
-        ours = _kept(SUBJECT, _key(host, package) if package else None, lambda: ask(host))
-    key = llama_server.key(host) if host.live else None
-    server = _kept(llama_server.NAME, key, lambda: llama_server.ask(host))
-    return tuple(engine for engine in (ours, server) if engine is not None)
+    """llama-cpp-python, whether it can be used or not: the reason is in ``why``.
+
+    An engine that lists nothing but the CPU is asked once; one that lists GPUs each time, because free device memory
+    must be fresh.
+    """
+    if not host.live:
+        return (ask(host),)
+    package = _package()
+    if package is None:
+        return (EngineInfo(NAME, None, None, why=f"{NAME} is not installed"),)
+    key = _key(host, package)
+    cached = _cached(key)
+    if cached is not None:
+        return (cached,)
+    engine = ask(host)
+    if engine.usable and set(engine.backends) <= CPU_BACKENDS:
+        measured_cache.write(SUBJECT, key, asdict(engine))
+    return (engine,)
 
 
-def _kept(subject: str, key: Sequence[object] | None, ask: Callable[[], EngineInfo | None]) -> EngineInfo | None:
-    """What was told under ``key`` earlier; else what ``ask`` gives, kept if it does not change. None keeps nothing."""
-    known = measured_cache.read(subject, key) if key is not None else None
-    if known is not None:
-        try:
-            return decode(EngineInfo, known, subject)
-        except MismatchError:
-            pass  # written by another version of ours
-    engine = ask()
-    if key is not None and engine is not None and engine.usable and set(engine.backends) <= CPU_BACKENDS:
-        measured_cache.write(subject, key, asdict(engine))
-    return engine
+def _cached(key: Sequence[object]) -> EngineInfo | None:
+    """The engine's answer under ``key``; None if there is none, or one that another version of llmctl wrote."""
+    answer = measured_cache.read(SUBJECT, key)
+    try:
+        return None if answer is None else decode(EngineInfo, answer, SUBJECT)
+    except FieldError:
+        return None
 
 
 def ask(host: Host, *, deadline_s: float = DEADLINE_S) -> EngineInfo:
@@ -107,7 +109,7 @@ def ask(host: Host, *, deadline_s: float = DEADLINE_S) -> EngineInfo:
     try:
         engine = decode(EngineInfo, reply.data, SUBJECT) if reply.data is not None else None
         why = engine.why if engine else f"{NAME} {reply.why}"
-    except MismatchError as error:
+    except FieldError as error:
         engine, why = None, f"{NAME} gave an answer that can't be read ({error})"
     if reply.illegal_instruction or WINDOWS_ILLEGAL_INSTRUCTION in (why or "").lower():
         engine, why = None, f"{ANOTHER_CPU} (it was stopped by an illegal instruction)"
@@ -132,44 +134,52 @@ def summary(engine: EngineInfo) -> str:
 
 
 def with_engine(machine: Machine, engines: Sequence[EngineInfo], measured: Kernels | None) -> Machine:
-    """``machine`` with the engines' view merged in. Pure.
+    """``machine`` with the engine's view merged in. Pure.
 
-    A card that both know is one card (``pairing``); a GPU that only an engine sees is added; one that the engine which
-    llmctl starts can't use gets ``usable`` False and ``why``. Where several backends of it see a card, that is the
-    first in ggml's list, as in llama.cpp (llama_prepare_model_devices() in src/llama.cpp): CUDA or ROCm, Metal, SYCL,
-    then Vulkan. Memory bandwidth is the rate of PLAINEST with all usable threads.
+    A card that both know is one card (``pairing``); a GPU that only the engine sees is added; one that the engine
+    can't use gets ``usable`` False and ``why``. Where several backends see a card, its backend is the first in ggml's
+    list, as in llama.cpp (llama_prepare_model_devices() in src/llama.cpp): CUDA or ROCm, Metal, SYCL, then Vulkan.
+    Memory bandwidth is the rate of PLAINEST with all usable threads.
     """
     cards = list(machine.accelerators)
-    seen: dict[int, list[tuple[EngineInfo, EngineDevice]]] = {}
-    for engine in sorted((one for one in engines if one.usable), key=lambda one: one.name not in STARTED):
-        gpus = [device for device in engine.devices if pairing.is_gpu(device)]
-        for backend in dict.fromkeys(device.backend for device in gpus):
-            devices = [device for device in gpus if device.backend == backend]
-            pairs = pairing.pairs(cards, devices)
-            for index, device in enumerate(devices):
-                if index not in pairs:
-                    if any(pairing.same_address(card, device) for card in cards):
-                        continue  # one more of a card that is paired: llama.cpp can split a GPU to try itself out
-                    pairs[index] = len(cards)
-                    cards.append(_only_engine_knows(device, cards))
-                seen.setdefault(pairs[index], []).append((engine, device))
-    served = {cards[index].parent for index in seen} - {None}
+    listed: dict[int, EngineDevice] = {}  # by card, the device of the first backend that sees it
+    engine = startable(engines)
+    gpus = [device for device in engine.devices if pairing.is_gpu(device)] if engine is not None else []
+    for backend in dict.fromkeys(device.backend for device in gpus):
+        devices = [device for device in gpus if device.backend == backend]
+        pairs = pairing.pairs(cards, devices)
+        for index, device in enumerate(devices):
+            if index not in pairs:
+                if any(pairing.same_address(card, device) for card in cards):
+                    continue  # one more of a card that is paired: llama.cpp can split a GPU to try itself out
+                pairs[index] = len(cards)
+                cards.append(_only_engine_knows(device, cards))
+            listed.setdefault(pairs[index], device)
+    used_parents = {cards[index].parent for index in listed} - {None}
     memory = machine.memory
     if measured is not None:
         memory = _with_rate(replace(machine, kernels=measured))
-    told = [_told(card, seen.get(i, ()), engines, card.parent in served) for i, card in enumerate(cards)]
-    told = [_with_bandwidth(card, memory) for card in told]
-    return replace(machine, accelerators=tuple(told), memory=memory, kernels=measured)
+    accelerators = []
+    for index, card in enumerate(cards):
+        if index in listed:
+            card = _usable(card, listed[index])
+        elif card.parent in used_parents:
+            card = replace(card, engine_backend=None, usable=False, why=_other_slice(card))
+        else:
+            card = replace(card, engine_backend=None, usable=False, why=_why(card, engines))
+        accelerators.append(_with_bandwidth(card, memory))
+    return replace(machine, accelerators=tuple(accelerators), memory=memory, kernels=measured)
 
 
 def _with_rate(machine: Machine) -> Memory:
     """The memory with its bandwidth as the engine's kernels use it: as measured with all usable threads, or estimated
     from what other programs left undisturbed. Where that is nothing, it stays as it was."""
     certain = kernel_rows.measured(machine.kernels or Kernels(())).certain
-    usable = [rate for one, rate in certain.items() if _is_plainest(one) and one.threads == machine.cpu.usable_threads]
+    threads = machine.cpu.usable_threads
+    usable = [rate for figure, rate in certain.items() if _is_plainest(figure) and figure.threads == threads]
     if usable:
         return replace(machine.memory, bandwidth_bytes_per_s=max(usable), bandwidth_basis=MEASURED)
-    if not any(one.group == "matrices" and one.rate == DECODING for one in certain):
+    if not any(figure.group == "matrices" and figure.rate == DECODING for figure in certain):
         return machine.memory
     constants = catalogue.load_knowledge(paths.profiles_dir()).speed
     rows = kernel_rows.completed(machine, constants).matrices
@@ -188,30 +198,20 @@ def _with_bandwidth(card: Accelerator, memory: Memory) -> Accelerator:
     return replace(card, bandwidth_bytes_per_s=memory.bandwidth_bytes_per_s, bandwidth_basis=memory.bandwidth_basis)
 
 
-def _told(
-    card: Accelerator, seen: Sequence[tuple[EngineInfo, EngineDevice]], engines: Sequence[EngineInfo], served: bool
-) -> Accelerator:
-    """The card with what the engines that see it know; ``served``: one sees another slice of the same card."""
-    if not seen:
-        why = f"CUDA uses another slice of its card: CUDA_VISIBLE_DEVICES={card.uuid or card.id} chooses this one"
-        return replace(card, engine_backend=None, usable=False, why=why if served else _why(card, engines))
-    engine, device = seen[0]
+def _usable(card: Accelerator, device: EngineDevice) -> Accelerator:
+    """The card with what the engine knows of it as ``device``."""
+    backend = SPELT.get(device.backend, device.backend)
     whole = _completed(card, device)
-    if engine.name in STARTED:
-        backend = SPELT.get(device.backend, device.backend)
-        return replace(whole, engine_backend=backend, engine_device=device.name, usable=True, why=None)
-    why = _why(card, engines)
-    for name, instead in (("the engine is ", ", which is "), ("the engine's ", ", whose ")):
-        why = why.replace(name, instead, 1) if why.startswith(name) else why
-    reason = why if why.startswith(",") else f": {why}"
-    started = " or ".join(sorted(STARTED))
-    why = f"{engine.name} can use it ({device.backend}), but llmctl runs {started}{reason}"
-    return replace(whole, engine_backend=None, usable=False, why=why)
+    return replace(whole, engine_backend=backend, engine_device=device.name, usable=True, why=None)
+
+
+def _other_slice(card: Accelerator) -> str:
+    return f"CUDA uses another slice of its card: CUDA_VISIBLE_DEVICES={card.uuid or card.id} chooses this one"
 
 
 def _completed(card: Accelerator, device: EngineDevice) -> Accelerator:
     """``card`` with what the probe did not learn of it. An engine that calls it integrated is right, one that does not
-    may not know: llama-server's list doesn't tell, and ROCm's driver not always.
+    may not know: ROCm's driver doesn't always tell.
 
     The probe's free memory stands: it is the whole card's. An engine's is what is left beside the context that it made
     to ask, and Vulkan's a guess of the driver, or all there is (no VK_EXT_memory_budget).
@@ -219,12 +219,12 @@ def _completed(card: Accelerator, device: EngineDevice) -> Accelerator:
     kind = card.kind
     if device.kind == "igpu" and kind is AcceleratorKind.DISCRETE:
         kind = pairing.kind(card.vendor, device)
-    told = device.memory_total_bytes or None  # 0 where a driver did not tell
-    total = card.memory_total_bytes or told
-    if told is not None and card.vendor == "Apple" and kind is AcceleratorKind.UNIFIED:
-        total = told  # Metal's recommended working set itself, which the probe can only work out
+    listed_total = device.memory_total_bytes or None  # 0 where a driver did not tell
+    total = card.memory_total_bytes or listed_total
+    if listed_total is not None and card.vendor == "Apple" and kind is AcceleratorKind.UNIFIED:
+        total = listed_total  # Metal's recommended working set itself, which the probe can only work out
     free = card.memory_free_bytes
-    if free is None and told is not None:
+    if free is None and listed_total is not None:
         free = min(device.memory_free_bytes, total or 0)
     if free is not None and total is not None:
         free = min(free, total)
@@ -237,11 +237,11 @@ def _completed(card: Accelerator, device: EngineDevice) -> Accelerator:
 
 
 def _why(card: Accelerator, engines: Iterable[EngineInfo]) -> str:
-    ours = [engine for engine in engines if engine.name in STARTED]
-    usable = [engine for engine in ours if engine.usable]
-    if not usable:
-        return next((engine.why for engine in ours if engine.why), "no engine is installed")
-    backends = [backend for engine in usable for backend in engine.backends if backend not in CPU_BACKENDS]
+    """Why the engine can't use a card that it does not list."""
+    engine = startable(engines)
+    if engine is None:
+        return next((engine.why for engine in engines if engine.why), "no engine is installed")
+    backends = [backend for backend in engine.backends if backend not in CPU_BACKENDS]
     if not backends:
         return "the engine is built for the CPU only"
     fitting = [backend for backend in backends if backend in BACKENDS.get(card.vendor, ())]
@@ -256,7 +256,7 @@ def _only_engine_knows(device: EngineDevice, cards: Sequence[Accelerator]) -> Ac
     others = (f"{id}-{number}" for number in range(2, len(taken) + 3))
     vendor = pairing.vendor(device)
     blank = Accelerator(
-        id=next(one for one in (id, *others) if one not in taken),
+        id=next(candidate for candidate in (id, *others) if candidate not in taken),
         name=device.description or device.name,
         vendor=vendor,
         kind=pairing.kind(vendor, device),

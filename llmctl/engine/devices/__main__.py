@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
 from typing import Any
 
 from llmctl import child
 from llmctl.engine.devices import NAME
 from llmctl.engine.measure import ggml, matmul
+from llmctl.struct import asdict
 from llmctl.types.machine import EngineDevice, EngineInfo
 
 LONGEST_WHY = 500  # a path of the loader, and behind it what is missing

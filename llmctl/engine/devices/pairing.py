@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from llmctl.probe.described.product_name import BRANDS
 from llmctl.types.machine import Accelerator, AcceleratorKind, EngineDevice
 
 CPU_BACKENDS = frozenset({"CPU", "BLAS", "ZenDNN", "zDNN", "RPC"})  # those that drive no GPU of this machine
@@ -16,9 +17,7 @@ BACKENDS = {
     "Apple": ("Metal", "MTL", "Vulkan"),
 }
 VENDORS = {"CUDA": "NVIDIA", "ROCm": "AMD", "SYCL": "Intel", "Metal": "Apple", "MTL": "Apple"}
-WORDS = {"geforce": "NVIDIA", "quadro": "NVIDIA", "tesla": "NVIDIA", "radeon": "AMD", "arc": "Intel"} | {
-    vendor.lower(): vendor for vendor in BACKENDS
-}
+WORDS = {**BRANDS, "arc": "Intel"}  # no brand by itself: other products have an "arc" in their names
 SAYING_NOTHING = frozenset({"gpu", "graphics", "corporation"} | {vendor.lower() for vendor in BACKENDS})
 
 SOFTWARE = ("llvmpipe", "lavapipe", "swiftshader", "basic render")  # a GPU that the CPU plays
@@ -36,7 +35,7 @@ def is_gpu(device: EngineDevice) -> bool:
 def pairs(cards: Sequence[Accelerator], devices: Sequence[EngineDevice]) -> dict[int, int]:
     """The card of each device of one backend, both by index: by PCI address where both have one, then by name, then by
     what is left of the vendor, the most alike first. No card is given twice; a device without a card is left out."""
-    found: dict[int, int] = {}
+    card_of_device: dict[int, int] = {}
     for same in (same_address, _same_name, _may_be_same):
         alike = sorted(
             (*_distance(card, device), d, c)
@@ -45,23 +44,23 @@ def pairs(cards: Sequence[Accelerator], devices: Sequence[EngineDevice]) -> dict
             if same(card, device)
         )
         for *_, d, c in alike:
-            if d not in found and c not in found.values():
-                found[d] = c
-    return found
+            if d not in card_of_device and c not in card_of_device.values():
+                card_of_device[d] = c
+    return card_of_device
 
 
 def same_address(card: Accelerator, device: EngineDevice) -> bool:
     """A MIG slice has that of the card which it is part of: CUDA tells no other."""
-    there = address(device.id)
-    return there is not None and there in (address(card.id), address(card.parent))
+    device_address = address(device.id)
+    return device_address is not None and device_address in (address(card.id), address(card.parent))
 
 
 def address(id: str | None) -> tuple[int, ...] | None:
     """Domain, bus, device and function of a PCI address, None for anything else. NVML writes domains with eight
     digits, the kernel and ggml with four or more, some drivers only the last four; ggml puts "-v1" behind that of a
     GPU that it was told to split."""
-    found = ADDRESS.match((id or "").lower())
-    return None if found is None else tuple(int(part, 16) & 0xFFFF for part in found.groups())
+    match = ADDRESS.match((id or "").lower())
+    return None if match is None else tuple(int(part, 16) & 0xFFFF for part in match.groups())
 
 
 def vendor(device: EngineDevice) -> str:
@@ -91,8 +90,8 @@ def _may_be_same(card: Accelerator, device: EngineDevice) -> bool:
 
 
 def _elsewhere(card: Accelerator, device: EngineDevice) -> bool:
-    there, here = address(device.id), address(card.parent or card.id)
-    return there is not None and here is not None and there != here
+    device_address, card_address = address(device.id), address(card.parent or card.id)
+    return device_address is not None and card_address is not None and device_address != card_address
 
 
 def _distance(card: Accelerator, device: EngineDevice) -> tuple[int, ...]:

@@ -16,7 +16,8 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmctl.host import Host
 from llmctl.probe.gpu.drm import VIRTUAL_MACHINE
@@ -70,8 +71,7 @@ COMPILER = "a C++ compiler"
 SMALLEST_DRIVER = (300,)  # Tegra's are counted otherwise (36.4)
 
 
-@dataclass(frozen=True, slots=True)
-class Installed:
+class Installed(Struct, frozen=True):
     """What commands depend on. ``python`` is the interpreter whose environment llmctl lives in, a path or a word that
     finds it; pip is there too, llmctl depends on it. ``glibc`` is the C library's version, (0, 0) for another library;
     ``rocm`` that of AMD's libraries. None is unknown."""
@@ -81,8 +81,7 @@ class Installed:
     rocm: tuple[int, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Remedy:
+class Remedy(Struct, frozen=True):
     """``command`` is what to type, in a POSIX shell or, on Windows, in PowerShell; ``needs`` what has to be on the
     machine for it, None if nothing has; ``backend`` ggml's name for what the build then drives GPUs with."""
 
@@ -93,7 +92,7 @@ class Remedy:
 
 def installed(host: Host) -> Installed:
     """What is beside us, or was on a recorded machine, whose interpreter is just called python."""
-    rocm = next((found for name in ROCM_VERSION if (found := version(host.read(name)))), None)
+    rocm = next((numbers for name in ROCM_VERSION if (numbers := version(host.read(name)))), None)
     if not host.live:
         return Installed(rocm=rocm)
     glibc = None
@@ -114,32 +113,32 @@ def main_card(machine: Machine) -> Accelerator | None:
     )
 
 
-def build_for(card: Accelerator, machine: Machine, here: Installed) -> Remedy | None:
+def build_for(card: Accelerator, machine: Machine, toolchain: Installed) -> Remedy | None:
     """The build that drives ``card``, the simplest to have first: a wheel, else a build from source. None where
     llama.cpp has no backend for it, or where its driver must be newer first (``driver_too_old``)."""
     if card.driver in VIRTUAL_MACHINE:  # kept for one: not for us
         return None
     if _is_mac(machine):
-        return _metal(machine, here)
+        return _metal(machine, toolchain)
     if card.vendor == "NVIDIA":
-        return _cuda(card, machine, here)
+        return _cuda(card, machine, toolchain)
     if card.vendor == "AMD":
-        return _rocm(card, machine, here) or vulkan(machine, here)
-    return vulkan(machine, here) if card.vendor == "Intel" else None
+        return _rocm(card, machine, toolchain) or vulkan(machine, toolchain)
+    return vulkan(machine, toolchain) if card.vendor == "Intel" else None
 
 
-def rebuild(machine: Machine, here: Installed) -> Remedy:
+def rebuild(machine: Machine, toolchain: Installed) -> Remedy:
     """A build from source, for this very processor and, where there is one, for the card that is not integrated."""
     card = main_card(machine)
     build = None
     if card is not None and card.kind is not AcceleratorKind.INTEGRATED:
-        build = build_for(card, machine, here)
+        build = build_for(card, machine, toolchain)
     if card is None or build is None or build.backend == "MTL":
-        return Remedy(source(machine, here), COMPILER)
+        return Remedy(source(machine, toolchain), COMPILER)
     if build.backend == "CUDA":
-        return _cuda_source(card, machine, here)
-    hip = _hip_source(card, machine, here) if build.backend == "ROCm" else None
-    return hip or _vulkan_source(machine, here)
+        return _cuda_source(card, machine, toolchain)
+    hip = _hip_source(card, machine, toolchain) if build.backend == "ROCm" else None
+    return hip or _vulkan_source(machine, toolchain)
 
 
 def driver_too_old(card: Accelerator, machine: Machine, *, cuda: int | None = None) -> str | None:
@@ -169,26 +168,26 @@ def newer_driver(machine: Machine) -> str:
     return "sudo ubuntu-drivers install   (elsewhere: the system's package of NVIDIA's driver)"
 
 
-def _cuda(card: Accelerator, machine: Machine, here: Installed) -> Remedy | None:
+def _cuda(card: Accelerator, machine: Machine, toolchain: Installed) -> Remedy | None:
     capability = version(card.compute_capability)
     if (capability is not None and capability < LOWEST_CAPABILITY) or driver_too_old(card, machine):
         return None
     chosen = _cuda_wheel(card, capability, is_windows(machine))
-    if chosen is None or not _has_wheels(machine, here, GPU_GLIBC):
-        return _cuda_source(card, machine, here)
+    if chosen is None or not _has_wheels(machine, toolchain, GPU_GLIBC):
+        return _cuda_source(card, machine, toolchain)
     major, minor = chosen
     if is_windows(machine):
         needs = f"the CUDA {major} toolkit, for cublas64_{major}.dll"  # looked for where CUDA_PATH says
     else:
         needs = f"libcudart and libcublas of CUDA {major}"
-    return Remedy(_wheel(machine, here, f"cu{major}{minor}"), _with_driver(card, needs), "CUDA")
+    return Remedy(_wheel(machine, toolchain, f"cu{major}{minor}"), _with_driver(card, needs), "CUDA")
 
 
-def _cuda_source(card: Accelerator, machine: Machine, here: Installed) -> Remedy:
+def _cuda_source(card: Accelerator, machine: Machine, toolchain: Installed) -> Remedy:
     capability = version(card.compute_capability)
     old = capability is not None and not _has_code(13, capability)
     toolkit = "a CUDA toolkit older than 13" if old else "the CUDA toolkit"
-    return Remedy(source(machine, here, "-DGGML_CUDA=on"), _with_driver(card, f"{toolkit} and {COMPILER}"), "CUDA")
+    return Remedy(source(machine, toolchain, "-DGGML_CUDA=on"), _with_driver(card, f"{toolkit} and {COMPILER}"), "CUDA")
 
 
 def _with_driver(card: Accelerator, needs: str) -> str:
@@ -205,10 +204,10 @@ def _cuda_wheel(card: Accelerator, capability: tuple[int, ...] | None, windows: 
     if takes is None:  # a driver that doesn't tell: by its own version, else what most drivers take
         taken = [major for major, oldest in DRIVERS.items() if driver and driver >= (version(oldest[windows]) or ())]
         takes = (max(taken, default=12), 0)
-    for major in sorted((one for one in CAPABILITIES if one <= takes[0]), reverse=True):
+    for major in sorted((major for major in CAPABILITIES if major <= takes[0]), reverse=True):
         if _has_code(major, capability):
-            offered = [one for one in CUDA_WHEELS if one[0] == major and not (windows and one in NOT_ON_WINDOWS)]
-            return next((one for one in offered if one <= takes), offered[-1])
+            wheels = [cuda for cuda in CUDA_WHEELS if cuda[0] == major and not (windows and cuda in NOT_ON_WINDOWS)]
+            return next((cuda for cuda in wheels if cuda <= takes), wheels[-1])
     return None
 
 
@@ -223,47 +222,47 @@ def _driver(card: Accelerator) -> tuple[int, ...] | None:
     return None if numbers is None or numbers < SMALLEST_DRIVER else numbers
 
 
-def _rocm(card: Accelerator, machine: Machine, here: Installed) -> Remedy | None:
+def _rocm(card: Accelerator, machine: Machine, toolchain: Installed) -> Remedy | None:
     """None where ROCm isn't there or not for this card: Vulkan needs much less."""
     if is_windows(machine):
-        if card.architecture in HIP_RADEON_TARGETS and _has_wheels(machine, here, None):
-            return Remedy(_wheel(machine, here, "hip-radeon"), "AMD's current driver", "ROCm")
+        if card.architecture in HIP_RADEON_TARGETS and _has_wheels(machine, toolchain, None):
+            return Remedy(_wheel(machine, toolchain, "hip-radeon"), "AMD's current driver", "ROCm")
         return None
-    if here.rocm is None or here.rocm < OLDEST_ROCM or card.architecture not in ROCM_TARGETS:
+    if toolchain.rocm is None or toolchain.rocm < OLDEST_ROCM or card.architecture not in ROCM_TARGETS:
         return None
-    if ROCM_WHEEL <= here.rocm < (ROCM_WHEEL[0] + 1,) and _has_wheels(machine, here, GPU_GLIBC):
-        return Remedy(_wheel(machine, here, f"rocm{ROCM_WHEEL[0]}{ROCM_WHEEL[1]}"), None, "ROCm")
-    return _hip_source(card, machine, here)
+    if ROCM_WHEEL <= toolchain.rocm < (ROCM_WHEEL[0] + 1,) and _has_wheels(machine, toolchain, GPU_GLIBC):
+        return Remedy(_wheel(machine, toolchain, f"rocm{ROCM_WHEEL[0]}{ROCM_WHEEL[1]}"), None, "ROCm")
+    return _hip_source(card, machine, toolchain)
 
 
-def _hip_source(card: Accelerator, machine: Machine, here: Installed) -> Remedy | None:
+def _hip_source(card: Accelerator, machine: Machine, toolchain: Installed) -> Remedy | None:
     """For all of the machine's AMD cards that are of a known kind; None where ``card`` is not."""
-    named = {one.architecture or "" for one in machine.accelerators if one.vendor == "AMD"}
+    named = {gpu.architecture or "" for gpu in machine.accelerators if gpu.vendor == "AMD"}
     targets = sorted(name for name in named if re.fullmatch("gfx[0-9a-f]{3,4}", name))
     if is_windows(machine) or card.architecture not in targets:
         return None
     compiler = 'HIPCXX="$(hipconfig -l)/clang" HIP_PATH="$(hipconfig -R)"'  # llama.cpp's docs/build.md
-    command = source(machine, here, f"-DGGML_HIP=on -DAMDGPU_TARGETS={';'.join(targets)}")
+    command = source(machine, toolchain, f"-DGGML_HIP=on -DAMDGPU_TARGETS={';'.join(targets)}")
     return Remedy(f"{compiler} {command}", "ROCm with its development packages", "ROCm")
 
 
-def vulkan(machine: Machine, here: Installed) -> Remedy:
-    if not _has_wheels(machine, here, VULKAN_GLIBC):
-        return _vulkan_source(machine, here)
+def vulkan(machine: Machine, toolchain: Installed) -> Remedy:
+    if not _has_wheels(machine, toolchain, VULKAN_GLIBC):
+        return _vulkan_source(machine, toolchain)
     needs = None if is_windows(machine) else VULKAN_LIBRARIES
-    return Remedy(_wheel(machine, here, "vulkan"), needs, "Vulkan")
+    return Remedy(_wheel(machine, toolchain, "vulkan"), needs, "Vulkan")
 
 
-def _vulkan_source(machine: Machine, here: Installed) -> Remedy:
+def _vulkan_source(machine: Machine, toolchain: Installed) -> Remedy:
     needs = f"{COMPILER} and the Vulkan SDK" if is_windows(machine) else VULKAN_TOOLS
-    return Remedy(source(machine, here, "-DGGML_VULKAN=on"), needs, "Vulkan")
+    return Remedy(source(machine, toolchain, "-DGGML_VULKAN=on"), needs, "Vulkan")
 
 
-def _metal(machine: Machine, here: Installed) -> Remedy:
+def _metal(machine: Machine, toolchain: Installed) -> Remedy:
     """Without a wheel the plain build will do: llama-cpp-python's CMakeLists.txt turns Metal on for every Mac."""
     if machine.cpu.arch == "arm64":
-        return Remedy(_wheel(machine, here, "metal"), None, "MTL")
-    return Remedy(source(machine, here), COMPILER, "MTL")
+        return Remedy(_wheel(machine, toolchain, "metal"), None, "MTL")
+    return Remedy(source(machine, toolchain), COMPILER, "MTL")
 
 
 def _takes(card: Accelerator) -> tuple[int, ...] | None:
@@ -272,26 +271,26 @@ def _takes(card: Accelerator) -> tuple[int, ...] | None:
     return version(number) if name == "CUDA" else None
 
 
-def _has_wheels(machine: Machine, here: Installed, glibc: tuple[int, int] | None) -> bool:
-    fits = glibc is None or here.glibc is None or is_windows(machine) or here.glibc >= glibc
+def _has_wheels(machine: Machine, toolchain: Installed, glibc: tuple[int, int] | None) -> bool:
+    fits = glibc is None or toolchain.glibc is None or is_windows(machine) or toolchain.glibc >= glibc
     return fits and machine.cpu.arch.lower() in WHEEL_MACHINES
 
 
-def _wheel(machine: Machine, here: Installed, index: str) -> str:
-    return _pip(machine, here, "--only-binary", PACKAGE, "--index-url", f"{INDEX}/{index}")
+def _wheel(machine: Machine, toolchain: Installed, index: str) -> str:
+    return _pip(machine, toolchain, "--only-binary", PACKAGE, "--index-url", f"{INDEX}/{index}")
 
 
-def source(machine: Machine, here: Installed, flags: str = "") -> str:
-    command = _pip(machine, here, "--no-binary", PACKAGE)
+def source(machine: Machine, toolchain: Installed, flags: str = "") -> str:
+    command = _pip(machine, toolchain, "--no-binary", PACKAGE)
     if not flags:
         return command
     return f'$env:CMAKE_ARGS = "{flags}"; {command}' if is_windows(machine) else f'CMAKE_ARGS="{flags}" {command}'
 
 
-def _pip(machine: Machine, here: Installed, *options: str) -> str:
+def _pip(machine: Machine, toolchain: Installed, *options: str) -> str:
     """``--no-cache-dir``: pip keeps what it built under the version alone, whatever it was built with."""
     words: Sequence[str] = ("-m", "pip", "install", "--force-reinstall", "--no-deps", "--no-cache-dir", *options)
-    return f'{program(here.python, machine)} {" ".join(words)} "{REQUIREMENT}"'
+    return f'{program(toolchain.python, machine)} {" ".join(words)} "{REQUIREMENT}"'
 
 
 def program(executable: str, machine: Machine) -> str:
@@ -311,5 +310,5 @@ def _is_mac(machine: Machine) -> bool:
 
 def version(text: str | None) -> tuple[int, ...] | None:
     """The numbers at the beginning: "535.183.01" is (535, 183, 1). None if there are none."""
-    found = re.match(r"[0-9]{1,6}(\.[0-9]{1,6})*", (text or "").strip())
-    return tuple(int(part) for part in found[0].split(".")) if found else None
+    match = re.match(r"[0-9]{1,6}(\.[0-9]{1,6})*", (text or "").strip())
+    return tuple(int(part) for part in match[0].split(".")) if match else None

@@ -18,62 +18,60 @@ from llmctl.engine.install import (
     version,
     vulkan,
 )
+from llmctl.probe.gpu.nvidia import START_WITH_GPU
 from llmctl.types.machine import Machine
 
 ANOTHER_CPU = "this build is for another CPU"
 
 
-def remedy(why: str, machine: Machine, here: Installed) -> Remedy | None:
+def remedy(why: str, machine: Machine, toolchain: Installed) -> Remedy | None:
     """What to do where the engine can't be loaded, from what the system said of it; None if that tells nothing."""
     if ANOTHER_CPU in why or re.search(r"GLIBC(XX)?_[\d.]+' not found", why):  # or built on a newer system
-        return rebuild(machine, here)
+        return rebuild(machine, toolchain)
     if f"{PACKAGE} is not installed" in why:
-        return Remedy(f'{program(here.python, machine)} -m pip install "{REQUIREMENT}"', COMPILER)
+        return Remedy(f'{program(toolchain.python, machine)} -m pip install "{REQUIREMENT}"', COMPILER)
     if "incompatible architecture" in why and "need 'arm64'" in why:  # llama-cpp-python's README
         flags = "-DCMAKE_OSX_ARCHITECTURES=arm64 -DCMAKE_APPLE_SILICON_PROCESSOR=arm64 -DGGML_METAL=on"
-        return Remedy(source(machine, here, flags), COMPILER, "MTL")
+        return Remedy(source(machine, toolchain, flags), COMPILER, "MTL")
     if is_windows(machine) and "(or one of its dependencies)" in why:  # Windows doesn't say which
-        return vulkan(machine, here) if machine.accelerators else None
+        return vulkan(machine, toolchain) if machine.accelerators else None
     missing = missing_library(why)
-    return _bring(missing, machine, here) if missing else None
+    return _bring(missing, machine, toolchain) if missing else None
 
 
 def missing_library(why: str) -> str | None:
     """The shared library that the loader of Linux did not find: "libcudart.so.12"."""
-    found = re.search(r"(lib[\w+.-]{1,60}\.so[.\d]{0,12}): cannot open shared object file", why)
-    return found[1] if found else None
+    match = re.search(r"(lib[\w+.-]{1,60}\.so[.\d]{0,12}): cannot open shared object file", why)
+    return match[1] if match else None
 
 
-def _bring(library: str, machine: Machine, here: Installed) -> Remedy | None:
+def _bring(library: str, machine: Machine, toolchain: Installed) -> Remedy | None:
     if library.startswith("libcuda."):
-        return _cuda_driver(machine, here)
+        return _cuda_driver(machine, toolchain)
     if library.startswith(("libcudart.", "libcublas")):
-        return _cuda_libraries(library, machine, here)
+        return _cuda_libraries(library, machine, toolchain)
     if library.startswith("libvulkan."):
         return Remedy("sudo apt install libvulkan1   (Fedora: sudo dnf install vulkan-loader)")
     if library.startswith("libgomp."):
         return Remedy("sudo apt install libgomp1   (Fedora: sudo dnf install libgomp)")
     if library.startswith(("libamdhip64.", "libhip", "librocblas.", "libhsa-runtime64.")):
-        return vulkan(machine, here)  # ROCm is no small thing to install
+        return vulkan(machine, toolchain)  # ROCm is no small thing to install
     if library.startswith(("libsycl.", "libmkl_", "libdnnl.", "libimf.", "libsvml.", "libirng.", "libintlc.")):
         return Remedy("source /opt/intel/oneapi/setvars.sh", "Intel's oneAPI")
     return None
 
 
-def _cuda_driver(machine: Machine, here: Installed) -> Remedy:
+def _cuda_driver(machine: Machine, toolchain: Installed) -> Remedy:
     """A build for CUDA links to the driver's own library, so without a driver it can't even be loaded."""
-    if machine.container == "docker":
-        return Remedy("docker run --gpus all IMAGE", "the NVIDIA Container Toolkit")
-    if machine.container == "podman":
-        return Remedy("podman run --device nvidia.com/gpu=all IMAGE", "the NVIDIA Container Toolkit")
-    if machine.container == "kubernetes":
-        return Remedy("resources: {limits: {nvidia.com/gpu: 1}}   (in the container's part of the pod)")
+    if (start := START_WITH_GPU.get(machine.container or "")) is not None:
+        toolkit = "the NVIDIA Container Toolkit" if machine.container in ("docker", "podman") else None
+        return Remedy(start, toolkit)
     if any(card.vendor == "NVIDIA" for card in machine.accelerators):
         return Remedy(newer_driver(machine))
-    return Remedy(source(machine, here), COMPILER)
+    return Remedy(source(machine, toolchain), COMPILER)
 
 
-def _cuda_libraries(library: str, machine: Machine, here: Installed) -> Remedy:
+def _cuda_libraries(library: str, machine: Machine, toolchain: Installed) -> Remedy:
     """CUDA's runtime from NVIDIA's packages for pip, and where the loader finds it."""
     major = int((version(library.partition(".so.")[2]) or (12,))[0])
     suffix = "" if major >= 13 else f"-cu{major}"  # one folder for everything since 13
@@ -81,9 +79,9 @@ def _cuda_libraries(library: str, machine: Machine, here: Installed) -> Remedy:
     bound = f"=={major}.*" if major >= 13 else ""
     packages = " ".join(f'"nvidia-{name}{suffix}{bound}"' for name in ("cuda-runtime", "cublas"))
     where = " + ':' + ".join(f"p + '/nvidia/{folder}/lib'" for folder in folders)
-    told = f"import sysconfig; p = sysconfig.get_path('purelib'); print({where})"
-    run = program(here.python, machine)
+    program_text = f"import sysconfig; p = sysconfig.get_path('purelib'); print({where})"
+    run = program(toolchain.python, machine)
     return Remedy(
         f"{run} -m pip install {packages} && "
-        f'export LD_LIBRARY_PATH="$({run} -c "{told}")${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}"'
+        f'export LD_LIBRARY_PATH="$({run} -c "{program_text}")${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}"'
     )

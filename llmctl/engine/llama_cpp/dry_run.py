@@ -13,9 +13,11 @@ import re
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from llmctl import child
 from llmctl.child import Reply
@@ -23,8 +25,9 @@ from llmctl.engine.llama_cpp import header_copy
 from llmctl.engine.llama_cpp.loading import KV_TYPES, adjusted
 from llmctl.engine.llama_cpp.refusal import Refusal, explained, is_about_file
 from llmctl.files import measured_cache
-from llmctl.files.decode import MismatchError, decode
+from llmctl.files.decode import FieldError, decode
 from llmctl.host import Host
+from llmctl.struct import asdict
 from llmctl.types.machine import EngineInfo
 from llmctl.types.plan import Allocation, Configuration
 
@@ -47,8 +50,7 @@ CACHE = re.compile(r"^llama_kv_cache\w*: size = +([\d.]+) MiB", re.MULTILINE)
 STATE = re.compile(r"^llama_memory_recurrent: size = +([\d.]+) MiB", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
+class _Answer(Struct, frozen=True):
     """``why`` in the engine's own words, where it could not; ``refused`` where it can't with the plainest settings
     either."""
 
@@ -109,7 +111,7 @@ def _asked(
     reply = quiet.ask("llmctl.engine.llama_cpp.dry_run", question, deadline_s=deadline_s)
     try:
         return (None if reply.data is None else decode(_Answer, reply.data, SUBJECT)), reply
-    except MismatchError as error:
+    except FieldError as error:
         return None, Reply(None, f"gave an answer that can't be read ({error})")
 
 
@@ -118,7 +120,7 @@ def remembered(host: Host, engine: EngineInfo, file: Path, configuration: Config
     known = measured_cache.read(SUBJECT, _key(engine, file, configuration)) if host.live and file.is_file() else None
     try:
         return None if known is None else decode(Allocation, known, SUBJECT)
-    except MismatchError:
+    except FieldError:
         return None  # written by another version of ours
 
 

@@ -8,9 +8,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from llmctl.engine.measure.ggml import Ggml
+from llmctl.gguf.quant import TYPE_NUMBERS
+from llmctl.types import plan
 
 EXPERTS = r"blk\.{layer}\.ffn_(up|down|gate|gate_up)_(ch|)exps"  # --n-cpu-moe in common/arg.cpp of llama.cpp
-KV_TYPES = {"f16": 1, "q8_0": 8, "q4_0": 2}  # enum ggml_type
+KV_TYPES = {name: TYPE_NUMBERS[name.upper()] for name in plan.KV_TYPES}
 
 
 class Override(ctypes.Structure):

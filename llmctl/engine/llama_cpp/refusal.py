@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmctl.printable import printable
 
 SHOWN_CHARACTERS = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(Struct, frozen=True):
     """``reason`` goes on from the file's name. ``broken``: the file is; else it is sound, and this engine can't do
     it."""
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
+
+from llmctl.engine.llama_cpp.refused import RefusedError as RefusedError
+from llmctl.engine.llama_cpp.refused import invalid as _refused
 
 MOST_STOPS = 16
 SEED_BITS = 0xFFFFFFFF
@@ -18,17 +22,7 @@ OWN_VARIABLES = frozenset(
 )
 
 
-class RefusedError(Exception):
-    """A request that can't be served: the HTTP status, an OpenAI error code and a message."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.body = {"error": {"message": message, "code": code}}
-
-
-@dataclass(frozen=True, slots=True)
-class ChatRequest:
+class ChatRequest(Struct, frozen=True):
     """``sampling`` holds the arguments of ``Llama.generate``, ``variables`` those of the chat template."""
 
     messages: list[dict[str, str]]
@@ -113,10 +107,6 @@ def read(body: bytes) -> ChatRequest:
         seed=given["seed"] & SEED_BITS if "seed" in given else None,
         stop=tuple(stop) if isinstance(stop, list) else (stop,),
     )
-
-
-def _refused(message: str) -> RefusedError:
-    return RefusedError(400, "invalid_request", message)
 
 
 def _require(name: str, value: Any) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 
 from llmctl.engine.worker_process import Engine, Worker, new_token
+from llmctl.struct import asdict
 from llmctl.types.endpoint import Address
 from llmctl.types.plan import Fit
 

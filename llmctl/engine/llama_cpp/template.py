@@ -18,12 +18,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+from msgspec import Struct
+
 from llmctl import child
+from llmctl.struct import asdict
 
 if TYPE_CHECKING:
     import jinja2
@@ -45,8 +47,7 @@ class TemplateError(Exception):
     """A template that refuses the messages, or takes too long or too much memory: what it does, for a person."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
+class Prompt(Struct, frozen=True):
     """``is_plain``: the messages' text without any template. ``note`` is for a person."""
 
     text: str

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmctl.engine.measure.ggml import TYPES
-from llmctl.engine.measure.workbench import Place, Trial, Workbench
+from llmctl.engine.measure.workbench import Buffer, Trial, Workbench
+from llmctl.gguf.quant import TYPE_NUMBERS
 
 HEAD = 128  # elements of a key, and of a value
 CELLS = 1024  # tokens in the cache
@@ -18,21 +18,21 @@ SCALE = HEAD**-0.5
 
 
 def attending(
-    bench: Workbench, scratch: Place, kv_type: str, *, flash: bool, threads: int, sharing: int, tokens: int
+    bench: Workbench, scratch: Buffer, kv_type: str, *, flash: bool, threads: int, sharing: int, tokens: int
 ) -> Trial:
     """Attention of ``tokens`` at once with ``sharing`` heads of queries to each of keys and values.
 
     The amount is, for one token, the bytes of cache that are read; for more, operations: two for each pair of
     elements of a query and a key, and of a weight and a value.
     """
-    ggml, place, kind = bench.ggml, bench.weights(bench.plain), TYPES[kv_type]
+    ggml, place, kind = bench.ggml, bench.weights(bench.plain), TYPE_NUMBERS[kv_type]
     heads = KV_HEADS * sharing
 
     def layer(context: Any) -> tuple[Any, int]:
         keys = place.put(ggml.new_tensor_3d(context, kind, HEAD, KV_HEADS, CELLS))
-        queries = scratch.put(ggml.new_tensor_3d(context, TYPES["F32"], HEAD, heads, tokens))
-        mask = scratch.put(ggml.new_tensor_2d(context, TYPES["F16"], CELLS, tokens))
-        q, k = (ggml.permute(context, one, 0, 2, 1, 3) for one in (queries, keys))
+        queries = scratch.put(ggml.new_tensor_3d(context, TYPE_NUMBERS["F32"], HEAD, heads, tokens))
+        mask = scratch.put(ggml.new_tensor_2d(context, TYPE_NUMBERS["F16"], CELLS, tokens))
+        q, k = (ggml.permute(context, tensor, 0, 2, 1, 3) for tensor in (queries, keys))
         if flash:
             values = place.put(ggml.new_tensor_3d(context, kind, HEAD, KV_HEADS, CELLS))
             v = ggml.permute(context, values, 0, 2, 1, 3)

@@ -11,28 +11,6 @@ from ctypes import POINTER, byref, c_bool, c_char_p, c_float, c_int, c_int64, c_
 from typing import Any
 
 DEVICE_KINDS = ("cpu", "gpu", "igpu", "accel", "meta")  # enum ggml_backend_dev_type
-# enum ggml_type
-TYPES = {
-    "F32": 0,
-    "F16": 1,
-    "Q4_0": 2,
-    "Q4_1": 3,
-    "Q5_0": 6,
-    "Q5_1": 7,
-    "Q8_0": 8,
-    "Q2_K": 10,
-    "Q3_K": 11,
-    "Q4_K": 12,
-    "Q5_K": 13,
-    "Q6_K": 14,
-    "IQ3_XXS": 18,
-    "IQ4_NL": 20,
-    "IQ3_S": 21,
-    "IQ4_XS": 23,
-    "I32": 26,
-    "BF16": 30,
-    "MXFP4": 39,
-}
 
 
 class InitParams(ctypes.Structure):
@@ -151,25 +129,25 @@ class Ggml:
         if not address:
             return []
         feature = ctypes.CFUNCTYPE(POINTER(Feature), c_void_p)(address)(reg)
-        found = []
+        names = []
         index = 0
         while feature[index].name:
             if feature[index].value != b"0":
-                found.append(feature[index].name.decode())
+                names.append(feature[index].name.decode())
             index += 1
-        return found
+        return names
 
     def weight_buffer_types(self) -> list[Any]:
         """Where llama.cpp would put weights that stay on the CPU, its first choice first (make_cpu_buft_list in
         src/llama-model.cpp): the layouts that special kernels want, then plain memory."""
         device = self.cpu()
         reg = self.backend_dev_backend_reg(device)
-        found: list[Any] = []
+        buffer_types: list[Any] = []
         if address := self.backend_reg_get_proc_address(reg, b"ggml_backend_dev_get_extra_bufts"):
             extra = ctypes.CFUNCTYPE(POINTER(c_void_p), c_void_p)(address)(device)
-            while extra and extra[len(found)]:
-                found.append(extra[len(found)])
-        return [*found, self.backend_dev_buffer_type(device)]
+            while extra and extra[len(buffer_types)]:
+                buffer_types.append(extra[len(buffer_types)])
+        return [*buffer_types, self.backend_dev_buffer_type(device)]
 
     def cpu_backend(self) -> tuple[Any, Any]:
         """The CPU backend, and the function that sets how many threads it computes with."""

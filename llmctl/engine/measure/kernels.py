@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from llmctl.errors import EngineError
 from llmctl.files import measured_cache
-from llmctl.files.decode import MismatchError, decode
+from llmctl.files.decode import FieldError, decode
 from llmctl.host import Host
 from llmctl.planner import kernel_rows
+from llmctl.struct import asdict
 from llmctl.types.machine import Accelerator, Cpu, EngineInfo, Kernels, Machine
 
 SUBJECT = "kernels"
@@ -86,28 +88,28 @@ def measure(
     Raises EngineError when memory is too small, the engine fails, or nothing is known because other programs disturbed
     every pass.
     """
-    known = cached(host, machine, engine)
-    if known is not None and not again and complete(replace(machine, kernels=known), weight_types):
-        return known
-    certain = [] if again or known is None else _certain_rows(known)
+    earlier = cached(host, machine, engine)
+    if earlier is not None and not again and complete(replace(machine, kernels=earlier), weight_types):
+        return earlier
+    certain = [] if again or earlier is None else _certain_rows(earlier)
     question = {
         "weight_types": list(weight_types),
         "threads": thread_counts(machine.cpu),
         "working_set_bytes": working_set_bytes(machine.memory.available_bytes, machine.cpu.last_cache_bytes),
         "device": None,
         "budget_s": budget_s or _budget_s(weight_types, certain),
-        "known": certain,
+        "already_measured": certain,
     }
     new = _asked(host, question, deadline_s, KERNELS)
-    instead = known is None or (again and complete(replace(machine, kernels=new), weight_types))
-    found = kernel_rows.joined(Kernels(()) if instead or known is None else known, new)
-    if not any(rate > 0 for known in kernel_rows.measured(found) for rate in known.values()):
+    instead = earlier is None or (again and complete(replace(machine, kernels=new), weight_types))
+    together = kernel_rows.joined(Kernels(()) if instead or earlier is None else earlier, new)
+    if not any(rate > 0 for rates in kernel_rows.measured(together) for rate in rates.values()):
         raise EngineError(
             f"{KERNELS} can't be measured: other programs keep the processor busy",
             hint="llmctl doctor --measure",
         )
-    measured_cache.write(SUBJECT, _key(machine, engine), asdict(found))
-    return found
+    measured_cache.write(SUBJECT, _key(machine, engine), asdict(together))
+    return together
 
 
 def _budget_s(weight_types: Sequence[str], certain: Sequence[object]) -> float:
@@ -130,9 +132,9 @@ def measure_device(host: Host, card: Accelerator, engine: EngineInfo, *, again: 
     """The matrix kernels of a GPU that the engine can use, for all weight types that it has kernels for; measured in a
     child process and remembered. Raises EngineError."""
     assert card.engine_device is not None, "the engine lists it"
-    known = None if again else cached_device(host, card, engine)
-    if known is not None:
-        return known
+    earlier = None if again else cached_device(host, card, engine)
+    if earlier is not None:
+        return earlier
     free_bytes = card.memory_free_bytes or 0
     if free_bytes < 2 * DEVICE_SET_BYTES:
         raise EngineError(
@@ -146,11 +148,11 @@ def measure_device(host: Host, card: Accelerator, engine: EngineInfo, *, again: 
         "device": card.engine_device,
         "budget_s": DEVICE_BUDGET_S,
     }
-    found = _asked(host, question, DEVICE_DEADLINE_S, card.name)
-    if not found.matrices:
+    measured = _asked(host, question, DEVICE_DEADLINE_S, card.name)
+    if not measured.matrices:
         raise EngineError(f"{card.name} can't be measured: the engine has no kernels for it", hint="llmctl doctor")
-    measured_cache.write(SUBJECT, _device_key(card, engine), asdict(found))
-    return found
+    measured_cache.write(SUBJECT, _device_key(card, engine), asdict(measured))
+    return measured
 
 
 def cached_device(host: Host, card: Accelerator, engine: EngineInfo) -> Kernels | None:
@@ -162,7 +164,7 @@ def _remembered(host: Host, key: tuple[object, ...]) -> Kernels | None:
     value = measured_cache.read(SUBJECT, key) if host.live else None
     try:
         return None if value is None else decode(Kernels, value, SUBJECT)
-    except MismatchError:
+    except FieldError:
         return None  # written by another version of ours
 
 
@@ -172,7 +174,7 @@ def _asked(host: Host, question: Mapping[str, Any], deadline_s: float, what: str
         raise EngineError(f"{what} can't be measured: the engine {reply.why}", hint="llmctl doctor")
     try:
         return decode(Kernels, reply.data, SUBJECT)
-    except MismatchError as error:
+    except FieldError as error:
         raise EngineError(f"{what} can't be measured: {error}", hint="llmctl doctor") from error
 
 

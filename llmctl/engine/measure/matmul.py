@@ -6,8 +6,8 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
-from llmctl.engine.measure.ggml import TYPES
-from llmctl.engine.measure.workbench import Place, Trial, Workbench
+from llmctl.engine.measure.workbench import Buffer, Trial, Workbench
+from llmctl.gguf.quant import TYPE_NUMBERS
 
 WIDTH = 2048  # elements in a row: the embedding of a model of one to three billion parameters
 DECODE_ROWS = 8192
@@ -26,11 +26,11 @@ TRY_OUT_BYTES = 16 << 20  # holds one matrix of DECODE_ROWS with 4 bits per weig
 def supported(bench: Workbench, weight_type: str) -> bool:
     """Whether the bench's device has a kernel for such weights."""
     context = bench.context()
-    weights = bench.ggml.new_tensor_2d(context, TYPES[weight_type], WIDTH, PREFILL_ROWS)
-    vector = bench.ggml.new_tensor_2d(context, TYPES["F32"], WIDTH, 1)
-    told: bool = bench.ggml.backend_dev_supports_op(bench.device, bench.ggml.mul_mat(context, weights, vector))
+    weights = bench.ggml.new_tensor_2d(context, TYPE_NUMBERS[weight_type], WIDTH, PREFILL_ROWS)
+    vector = bench.ggml.new_tensor_2d(context, TYPE_NUMBERS["F32"], WIDTH, 1)
+    has_kernel: bool = bench.ggml.backend_dev_supports_op(bench.device, bench.ggml.mul_mat(context, weights, vector))
     bench.ggml.free(context)
-    return told
+    return has_kernel
 
 
 def repacked_layout(bench: Workbench, weight_type: str) -> Any | None:
@@ -39,9 +39,9 @@ def repacked_layout(bench: Workbench, weight_type: str) -> Any | None:
     ggml = bench.ggml
     for layout in bench.special:
         context = bench.context()
-        weights = ggml.new_tensor_2d(context, TYPES[weight_type], WIDTH, PREFILL_ROWS)
-        vector = ggml.new_tensor_2d(context, TYPES["F32"], WIDTH, 1)
-        place = Place(ggml, layout, ggml.backend_buft_get_alloc_size(layout, weights))
+        weights = ggml.new_tensor_2d(context, TYPE_NUMBERS[weight_type], WIDTH, PREFILL_ROWS)
+        vector = ggml.new_tensor_2d(context, TYPE_NUMBERS["F32"], WIDTH, 1)
+        place = Buffer(ggml, layout, ggml.backend_buft_get_alloc_size(layout, weights))
         product = ggml.mul_mat(context, place.put(weights), vector)
         supported = ggml.backend_dev_supports_op(ggml.cpu(), product)
         ggml.backend_buffer_free(place.buffer)
@@ -52,7 +52,7 @@ def repacked_layout(bench: Workbench, weight_type: str) -> Any | None:
 
 
 def products(
-    bench: Workbench, scratch: Place, weight_type: str, layout: Any, threads: int, *, prefill_matrices: int = 1
+    bench: Workbench, scratch: Buffer, weight_type: str, layout: Any, threads: int, *, prefill_matrices: int = 1
 ) -> tuple[Trial, Trial]:
     """Decoding: one vector through matrices of DECODE_ROWS, one after the other through the whole working set; its
     amount is bytes of weights. Prefill: PREFILL_COLUMNS vectors through as many matrices as it takes to keep the device
@@ -60,43 +60,43 @@ def products(
     ggml, place = bench.ggml, bench.weights(layout)
 
     def product(context: Any, weights: Any, columns: int) -> Any:
-        right = scratch.put(ggml.new_tensor_2d(context, TYPES["F32"], WIDTH, columns))
+        right = scratch.put(ggml.new_tensor_2d(context, TYPE_NUMBERS["F32"], WIDTH, columns))
         return scratch.put(ggml.mul_mat(context, weights, right))
 
     def batch(count: int, columns: int) -> Trial:
         context = bench.context()
-        matrices = [ggml.new_tensor_2d(context, TYPES[weight_type], WIDTH, PREFILL_ROWS) for _ in range(count)]
-        results = [product(context, place.put(one), columns) for one in matrices]
+        matrices = [ggml.new_tensor_2d(context, TYPE_NUMBERS[weight_type], WIDTH, PREFILL_ROWS) for _ in range(count)]
+        results = [product(context, place.put(matrix), columns) for matrix in matrices]
         return bench.trial(threads, 2 * WIDTH * PREFILL_ROWS * columns * count, [(context, results)])
 
     prefill = batch(prefill_matrices, PREFILL_COLUMNS)
     prefill.shorter = batch(1, SHORTER_COLUMNS)
     context = bench.context()
-    one = ggml.new_tensor_2d(context, TYPES[weight_type], WIDTH, DECODE_ROWS)
-    matrix_bytes = ggml.nbytes(one)
+    matrix = ggml.new_tensor_2d(context, TYPE_NUMBERS[weight_type], WIDTH, DECODE_ROWS)
+    matrix_bytes = ggml.nbytes(matrix)
     ggml.free(context)
     count = max(1, bench.working_set_bytes // (PASSES * matrix_bytes))  # matrices in a pass
     decode = []
     for _ in range(PASSES):
         context = bench.context()
-        matrices = [ggml.new_tensor_2d(context, TYPES[weight_type], WIDTH, DECODE_ROWS) for _ in range(count)]
-        decode.append((context, [product(context, place.put(one), 1) for one in matrices]))
+        matrices = [ggml.new_tensor_2d(context, TYPE_NUMBERS[weight_type], WIDTH, DECODE_ROWS) for _ in range(count)]
+        decode.append((context, [product(context, place.put(weights), 1) for weights in matrices]))
     return bench.trial(threads, count * matrix_bytes, decode), prefill
 
 
 def routed_products(
-    bench: Workbench, scratch: Place, weight_type: str, layout: Any, threads: int
+    bench: Workbench, scratch: Buffer, weight_type: str, layout: Any, threads: int
 ) -> tuple[Trial, Trial]:
     """The same with EXPERTS_USED of EXPERTS matrices for each vector, others in each pass."""
     ggml, place = bench.ggml, bench.weights(layout)
-    choices = Place(ggml, bench.plain, CHOICES_BYTES)  # the only data that matter, so nothing else is put there
+    choices = Buffer(ggml, bench.plain, CHOICES_BYTES)  # the only data that matter, so nothing else is put there
 
     def experts(context: Any) -> Any:
-        return place.put(ggml.new_tensor_3d(context, TYPES[weight_type], WIDTH, EXPERT_ROWS, EXPERTS))
+        return place.put(ggml.new_tensor_3d(context, TYPE_NUMBERS[weight_type], WIDTH, EXPERT_ROWS, EXPERTS))
 
     def product(context: Any, matrices: Any, first: int, tokens: int) -> Any:
-        batch = scratch.put(ggml.new_tensor_3d(context, TYPES["F32"], WIDTH, 1, tokens))
-        chosen = choices.put(ggml.new_tensor_2d(context, TYPES["I32"], EXPERTS_USED, tokens))
+        batch = scratch.put(ggml.new_tensor_3d(context, TYPE_NUMBERS["F32"], WIDTH, 1, tokens))
+        chosen = choices.put(ggml.new_tensor_2d(context, TYPE_NUMBERS["I32"], EXPERTS_USED, tokens))
         count = EXPERTS_USED * tokens
         numbers = (ctypes.c_int32 * count)(*((first + nth) % EXPERTS for nth in range(count)))
         ggml.backend_tensor_set(chosen, numbers, 0, ctypes.sizeof(numbers))

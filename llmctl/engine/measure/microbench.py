@@ -9,14 +9,15 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from llmctl import child
 from llmctl.engine.measure.attention import PREFILL_TOKENS, SHARING, attending
-from llmctl.engine.measure.ggml import TYPES
 from llmctl.engine.measure.matmul import PREFILL_COLUMNS, WIDTH, products, repacked_layout, routed_products, supported
-from llmctl.engine.measure.workbench import Place, Trial, Workbench
+from llmctl.engine.measure.workbench import Buffer, Trial, Workbench
+from llmctl.gguf.quant import TYPE_NUMBERS
 
 THREADS_TYPES = ("Q4_K", "Q8_0")  # what other numbers of threads are tried with
 ROUTED_TYPES = ("Q4_K",)
@@ -27,8 +28,7 @@ DEVICE_MATRICES = 8
 LONGEST = 2.0  # times the budget, while passes are disturbed
 
 
-@dataclass(frozen=True)
-class Row:
+class TimedKernel(Struct, frozen=True):
     """A line of the answer: ``fields`` that say what is timed, and the trials that fill the others."""
 
     group: str
@@ -49,17 +49,19 @@ class Row:
 
 
 def measure(question: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """``weight_types``, ``threads`` (all numbers to try, the usual one first), ``working_set_bytes``, ``budget_s``,
-    ``device`` (by ggml's name, None for the processor) and ``known`` (rows that need not be measured: their group and
-    what tells them apart) in; out the lists of ``Kernels``.
+    """The rates of the engine's kernels, as the lists of ``Kernels``.
 
-    Rounds over everything until the budget is used, the best pass counting; then, for as long again at the most, over
-    what has had no undisturbed pass. What never had one is named in its row's ``uncertain``.
+    ``question`` has ``weight_types``, ``threads`` (all numbers to try, the usual one first), ``working_set_bytes``,
+    ``budget_s``, ``device`` (by ggml's name, None for the processor) and ``already_measured`` (rows to leave out, by
+    their group and the fields that tell them apart).
+
+    Measures every row again and again until the budget is used, the best pass counts; then, for as long again at most,
+    the rows without an undisturbed pass. Rates that never had one are named in their row's ``uncertain``.
     """
     begun, budget_s = time.perf_counter(), float(question["budget_s"])
     bench = Workbench(int(question["working_set_bytes"]), question["device"])
     if question["device"] is None:
-        made = _rows(bench, question["weight_types"], question["threads"], question.get("known", ()))
+        made = _rows(bench, question["weight_types"], question["threads"], question.get("already_measured", ()))
     else:
         made = _device_rows(bench, question["weight_types"])
     # On a busy machine passes with fewer threads are the ones that find a free core.
@@ -81,7 +83,7 @@ def measure(question: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     return {group: [row.document() for row in rows if row.group == group] for group in groups}
 
 
-def _round(bench: Workbench, rows: Sequence[Row], time_left: Callable[[], bool]) -> None:
+def _round(bench: Workbench, rows: Sequence[TimedKernel], time_left: Callable[[], bool]) -> None:
     """One pass of everything, as far as there is time."""
     for row in rows:
         for trial in row.trials.values():
@@ -91,12 +93,12 @@ def _round(bench: Workbench, rows: Sequence[Row], time_left: Callable[[], bool])
 
 
 def _rows(
-    bench: Workbench, weight_types: Sequence[str], threads: Sequence[int], known: Sequence[Mapping[str, Any]]
-) -> Iterator[Row]:
+    bench: Workbench, weight_types: Sequence[str], threads: Sequence[int], already_measured: Sequence[Mapping[str, Any]]
+) -> Iterator[TimedKernel]:
     scratch, usual = bench.scratch(), threads[0]
 
     def wanted(group: str, fields: Mapping[str, Any]) -> bool:
-        return {"group": group, **fields} not in known
+        return {"group": group, **fields} not in already_measured
 
     for weight_type in weight_types:
         repacked = repacked_layout(bench, weight_type)
@@ -112,15 +114,15 @@ def _rows(
     for kv_type, flash in CACHES:
         fields = {"kv_type": kv_type.lower(), "flash": flash, "threads": usual}
         if wanted("attention", fields):
-            yield Row("attention", fields, _attention(bench, scratch, kv_type, flash, usual))
+            yield TimedKernel("attention", fields, _attention(bench, scratch, kv_type, flash, usual))
     for count in threads:
         if wanted("overheads", {"threads": count}):
             nodes = _additions(bench, scratch, count, tokens=1, count=NODES)
             elements = _additions(bench, scratch, count, tokens=PREFILL_COLUMNS, count=PASSES)
-            yield Row("overheads", {"threads": count}, {"nodes_per_s": nodes, "elements_per_s": elements})
+            yield TimedKernel("overheads", {"threads": count}, {"nodes_per_s": nodes, "elements_per_s": elements})
 
 
-def _device_rows(bench: Workbench, weight_types: Sequence[str]) -> Iterator[Row]:
+def _device_rows(bench: Workbench, weight_types: Sequence[str]) -> Iterator[TimedKernel]:
     scratch = bench.scratch()
     for weight_type in weight_types:
         if supported(bench, weight_type):
@@ -129,11 +131,11 @@ def _device_rows(bench: Workbench, weight_types: Sequence[str]) -> Iterator[Row]
             yield _row("matrices", about, *both)
 
 
-def _row(group: str, fields: Mapping[str, Any], decode: Trial, prefill: Trial) -> Row:
-    return Row(group, fields, {"decode_bytes_per_s": decode, "prefill_flop_per_s": prefill})
+def _row(group: str, fields: Mapping[str, Any], decode: Trial, prefill: Trial) -> TimedKernel:
+    return TimedKernel(group, fields, {"decode_bytes_per_s": decode, "prefill_flop_per_s": prefill})
 
 
-def _attention(bench: Workbench, scratch: Place, kv_type: str, flash: bool, threads: int) -> dict[str, Trial]:
+def _attention(bench: Workbench, scratch: Buffer, kv_type: str, flash: bool, threads: int) -> dict[str, Trial]:
     def trial(sharing: int, tokens: int) -> Trial:
         return attending(bench, scratch, kv_type, flash=flash, threads=threads, sharing=sharing, tokens=tokens)
 
@@ -144,15 +146,17 @@ def _attention(bench: Workbench, scratch: Place, kv_type: str, flash: bool, thre
     }
 
 
-def _additions(bench: Workbench, scratch: Place, threads: int, *, tokens: int, count: int) -> Trial:
+def _additions(bench: Workbench, scratch: Buffer, threads: int, *, tokens: int, count: int) -> Trial:
     """Additions one after the other, each of the sum so far: for one token they measure what it costs to begin an
     operation, and for the threads to wait for each other at its end."""
 
     context = bench.context()
-    one, other = (scratch.put(bench.ggml.new_tensor_2d(context, TYPES["F32"], WIDTH, tokens)) for _ in range(2))
+    total, other = (
+        scratch.put(bench.ggml.new_tensor_2d(context, TYPE_NUMBERS["F32"], WIDTH, tokens)) for _ in range(2)
+    )
     for _ in range(count):
-        one = scratch.put(bench.ggml.add(context, one, other))
-    return bench.trial(threads, count if tokens == 1 else count * tokens * WIDTH, [(context, [one])])
+        total = scratch.put(bench.ggml.add(context, total, other))
+    return bench.trial(threads, count if tokens == 1 else count * tokens * WIDTH, [(context, [total])])
 
 
 if __name__ == "__main__":

@@ -23,6 +23,12 @@ class Preemption:
         return (now[0] - begun[0]) / max(now[1] - begun[1], LEAST_S)
 
 
+def involuntary_switches() -> int | None:
+    """How often threads of this process lost their core to another program; None where the system doesn't count."""
+    used = _used()
+    return None if used is None else used[0]
+
+
 def _used() -> tuple[int, float] | None:
     """Involuntary context switches and seconds of computing of all threads: getrusage(2)."""
     try:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from llmctl.engine.measure.ggml import Ggml, InitParams
+from llmctl.engine.measure.preemption import involuntary_switches
 
 CONTEXT_BYTES = 1 << 19  # descriptions of tensors and a graph only, no data
 SCRATCH_BYTES = 48 << 20  # holds what an operation reads beside weights and what it writes
@@ -66,7 +67,7 @@ class Trial:
         return self.graphs[self.passes % len(self.graphs)]
 
 
-class Place:
+class Buffer:
     """A buffer whose room is given out from the front. What no longer fits begins again at the front: only time counts,
     and what lies there has been read long ago."""
 
@@ -103,7 +104,7 @@ class Workbench:
     def __init__(self, working_set_bytes: int, device: str | None = None) -> None:
         self.ggml = Ggml()
         self.working_set_bytes = working_set_bytes
-        self._weights: dict[Any, Place] = {}
+        self._weights: dict[Any, Buffer] = {}
         self.on_device = device is not None
         self._cores = Cores()
         if device is None:
@@ -115,14 +116,14 @@ class Workbench:
             self.backend, self._set_threads = self.ggml.backend_dev_init(self.device, None), _no_threads
             self.special, self.plain = [], self.ggml.backend_dev_buffer_type(self.device)
 
-    def weights(self, layout: Any) -> Place:
+    def weights(self, layout: Any) -> Buffer:
         if layout not in self._weights:
-            self._weights[layout] = Place(self.ggml, layout, self.working_set_bytes)
+            self._weights[layout] = Buffer(self.ggml, layout, self.working_set_bytes)
         return self._weights[layout]
 
-    def scratch(self, size_bytes: int = SCRATCH_BYTES) -> Place:
+    def scratch(self, size_bytes: int = SCRATCH_BYTES) -> Buffer:
         """Room for what operations read beside weights, and for what they write."""
-        return Place(self.ggml, self.plain, size_bytes, ACTIVATION_BYTE)
+        return Buffer(self.ggml, self.plain, size_bytes, ACTIVATION_BYTE)
 
     def context(self) -> Any:
         return self.ggml.init(InitParams(CONTEXT_BYTES, None, True))
@@ -141,13 +142,13 @@ class Workbench:
         """One pass, and one of the ``shorter`` trial while this one has had no undisturbed pass; the best count."""
         self._set_threads(self.backend, trial.threads)
         self._cores.spread(trial.threads)
-        preemptions, waited_s, begun = _preemptions(), self._cores.waited_s(), time.perf_counter()
+        switches, waited_s, begun = involuntary_switches() or 0, self._cores.waited_s(), time.perf_counter()
         status = self.ggml.backend_graph_compute(self.backend, trial.next())
         took = time.perf_counter() - begun
         if status != 0:
             raise RuntimeError(f"ggml_backend_graph_compute returned {status}")
-        preemptions, waited_s = _preemptions() - preemptions, self._cores.waited_s() - waited_s
-        quiet = preemptions <= HARMLESS_PREEMPTIONS_PER_S * took and waited_s <= HARMLESS_WAITING * took
+        switches, waited_s = (involuntary_switches() or 0) - switches, self._cores.waited_s() - waited_s
+        quiet = switches <= HARMLESS_PREEMPTIONS_PER_S * took and waited_s <= HARMLESS_WAITING * took
         if quiet or self.on_device:
             trial.best_s = min(trial.best_s, took)
         else:
@@ -188,9 +189,9 @@ class Cores:
         return waited_ns / 1e9
 
     def _keep(self, cores: Mapping[int, Collection[int]]) -> None:
-        for task, ones in cores.items():
+        for task, allowed in cores.items():
             with contextlib.suppress(OSError):  # it has ended, or this is not allowed here
-                os.sched_setaffinity(task, ones)
+                os.sched_setaffinity(task, allowed)
 
 
 def _tasks() -> frozenset[int]:
@@ -202,12 +203,3 @@ def _tasks() -> frozenset[int]:
 
 def _no_threads(backend: Any, threads: int) -> None:
     """What a device computes with is its own affair."""
-
-
-def _preemptions() -> int:
-    """How often a thread of ours has lost the processor to somebody else, as far as the system tells."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw

@@ -12,7 +12,7 @@ import tomli
 
 from llmctl import paths
 from llmctl.errors import ConfigError, NotFoundError
-from llmctl.files.decode import MismatchError, decode
+from llmctl.files.decode import FieldError, decode
 from llmctl.probe.described import left_out, possible, table
 from llmctl.types.machine import Machine
 
@@ -42,7 +42,7 @@ def read_machine(path_or_name: str, machines_dir: Path) -> Machine:
             raise missing
         possible.check(machine)
         return machine
-    except MismatchError as error:
+    except FieldError as error:
         raise ConfigError(
             f"{file}: {error}",
             hint="llmctl doctor --json   (its machine object is a valid document)",
@@ -58,16 +58,16 @@ def known_machines(machines_dir: Path) -> list[str]:
 
 
 def _file(path_or_name: str, machines_dir: Path) -> Path:
-    given = Path(os.path.expanduser(path_or_name))  # noqa: PTH111  pathlib raises where there is no home
-    if given.suffix in SUFFIXES or os.sep in path_or_name:
-        if not given.is_file():
-            raise NotFoundError(f"there is no machine document {given}", hint="llmctl doctor --json > machine.json")
-        return given
+    path = Path(os.path.expanduser(path_or_name))  # noqa: PTH111  pathlib raises where there is no home
+    if path.suffix in SUFFIXES or os.sep in path_or_name:
+        if not path.is_file():
+            raise NotFoundError(f"there is no machine document {path}", hint="llmctl doctor --json > machine.json")
+        return path
     names = known_machines(machines_dir)
     if path_or_name not in names:
-        known = ", ".join(names) or "none"
+        listed = ", ".join(names) or "none"
         raise NotFoundError(
-            f"there is no machine named {path_or_name} (known: {known})", hint="llmctl doctor --json > machine.json"
+            f"there is no machine named {path_or_name} (known: {listed})", hint="llmctl doctor --json > machine.json"
         )
     return next(file for s in SUFFIXES if (file := machines_dir / f"{path_or_name}{s}").is_file())
 

@@ -7,13 +7,13 @@ field is there, is read back as it was, and what the document says always wins.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
-from llmctl.files.decode import LARGEST, MismatchError
+from llmctl.files.decode import LARGEST, FieldError
 from llmctl.probe.described import product_name, table
 from llmctl.probe.described.table import SPECIFIED, Device
 from llmctl.probe.gpu import apple
+from llmctl.struct import asdict
 from llmctl.types.machine import AcceleratorKind, Note
 
 Fields = Mapping[str, Any]
@@ -30,9 +30,10 @@ SHARES: Mapping[str, float] = {"NVIDIA": 1.0, "AMD": 0.5, "Intel": 0.75}
 OTHER_SHARE = 0.5
 
 
-def complete(document: Any, devices: Sequence[Device]) -> tuple[Any, MismatchError | None]:
-    """``document`` with what was left out, and the first accelerator that can't be completed: an error to raise after
-    ``decode``, which knows better what is wrong where fields are.
+def complete(document: Any, devices: Sequence[Device]) -> tuple[Any, FieldError | None]:
+    """``document`` with what was left out, and the error of the first accelerator that can't be completed.
+
+    Raise that error only after ``decode``, whose message names a wrong field.
 
     Memory: all of it is available; its bandwidth is that of ``memory.system`` ("DDR5-5600 dual channel"), else of the
     chip or board that has it soldered on. One of the core counts stands for the others. An accelerator that the table
@@ -47,7 +48,7 @@ def complete(document: Any, devices: Sequence[Device]) -> tuple[Any, MismatchErr
     if isinstance(memory, Mapping):
         memory = _memory(memory, machine, devices, notes)
         machine["memory"] = memory
-    missing: list[MismatchError] = []
+    missing: list[FieldError] = []
     if isinstance(cards := machine.get("accelerators"), list):
         around = memory if isinstance(memory, Mapping) else {}
         done = [_accelerator(card, i, around, devices, notes, missing) for i, card in enumerate(cards)]
@@ -61,31 +62,31 @@ def _notes(written: Sequence[Any], more: Sequence[Note]) -> list[Any]:
     """Those of the document, then what is not said there yet. A text is a note without a remedy: what doctor wrote
     once, and what people write."""
     tables = [asdict(Note(note)) if isinstance(note, str) else note for note in written]
-    said = [note.get("message") for note in tables if isinstance(note, Mapping)]
-    return tables + [asdict(note) for note in dict.fromkeys(more) if note.message not in said]
+    messages = [note.get("message") for note in tables if isinstance(note, Mapping)]
+    return tables + [asdict(note) for note in dict.fromkeys(more) if note.message not in messages]
 
 
 def _cpu(cpu: Any, notes: list[Note]) -> Any:
     if not isinstance(cpu, Mapping):
         return cpu
     counts = ("physical_cores", "usable_threads", "logical_cores")
-    given = [number for count in counts if (number := _count(cpu.get(count))) is not None] or [ASSUMED_CORES]
+    counts_given = [number for count in counts if (number := _count(cpu.get(count))) is not None] or [ASSUMED_CORES]
     if not set(counts) & set(cpu):
         message = f"the document names no processor: {ASSUMED_CORES} cores are assumed"
         notes.append(Note(message, "physical_cores = NUMBER   (in the document's cpu)"))
-    return _filled(cpu, {"name": "unknown", "arch": "unknown", **dict.fromkeys(counts, given[0])})
+    return _filled(cpu, {"name": "unknown", "arch": "unknown", **dict.fromkeys(counts, counts_given[0])})
 
 
 def _memory(memory: Fields, machine: Fields, devices: Sequence[Device], notes: list[Note]) -> Fields:
     total, system = memory.get("total_bytes"), memory.get("system")
-    given = {key: value for key, value in memory.items() if key != "system"}
+    fields = {key: value for key, value in memory.items() if key != "system"}
     device = None
     if "system" in memory:
-        systems = [one for one in devices if one.kind is None]
+        systems = [device for device in devices if device.kind is None]
         device = table.find(systems, name=system) if isinstance(system, str) else None
         if device is None:
             near = table.nearest(systems, str(system)) or ["DDR5-5600 dual channel"]
-            raise MismatchError("machine.memory.system", f"must be a line of profiles/{table.FILE}, like {_or(near)}")
+            raise FieldError("machine.memory.system", f"must be a line of profiles/{table.FILE}, like {_or(near)}")
     elif "bandwidth_bytes_per_s" not in memory:
         device = _chip(machine, total, devices)
         if device is not None and device.note:
@@ -93,13 +94,13 @@ def _memory(memory: Fields, machine: Fields, devices: Sequence[Device], notes: l
     left_out = {"available_bytes": total} if "total_bytes" in memory else {}
     if device is not None:
         left_out |= _bandwidth(device.bandwidth_bytes_per_s, SPECIFIED)
-    return _filled(given, left_out)
+    return _filled(fields, left_out)
 
 
 def _chip(machine: Fields, total: Any, devices: Sequence[Device]) -> Device | None:
     """What the board, an accelerator or the processor is called, if the memory is soldered to it."""
     listed, cpu = machine.get("accelerators"), machine.get("cpu")
-    cards = [one.get("name") for one in listed if isinstance(one, Mapping)] if isinstance(listed, list) else []
+    cards = [card.get("name") for card in listed if isinstance(card, Mapping)] if isinstance(listed, list) else []
     for name in (machine.get("board"), *cards, cpu.get("name") if isinstance(cpu, Mapping) else None):
         if isinstance(name, str):
             device = table.soldered(devices, name, _count(total))
@@ -109,7 +110,7 @@ def _chip(machine: Fields, total: Any, devices: Sequence[Device]) -> Device | No
 
 
 def _accelerator(
-    card: Any, index: int, memory: Fields, devices: Sequence[Device], notes: list[Note], missing: list[MismatchError]
+    card: Any, index: int, memory: Fields, devices: Sequence[Device], notes: list[Note], missing: list[FieldError]
 ) -> Any:
     if not isinstance(card, Mapping):
         return card
@@ -133,7 +134,7 @@ def _accelerator(
 def _device(card: Fields, memory: Fields, devices: Sequence[Device]) -> Device | None:
     """The line of the table that the card's name, vendor and PCI id mean, in the size that is there if it is sold in
     that: a card that somebody gave other chips keeps its name."""
-    gpus = [one for one in devices if one.kind is not None]
+    gpus = [device for device in devices if device.kind is not None]
     name, vendor, pci_id = _text(card, "name"), _text(card, "vendor"), _text(card, "pci_id")
     any_size = table.find(gpus, name=name, vendor=vendor, pci_id=pci_id)
     own = any_size is None or any_size.kind is AcceleratorKind.DISCRETE
@@ -142,15 +143,19 @@ def _device(card: Fields, memory: Fields, devices: Sequence[Device]) -> Device |
 
 
 def _own_memory(card: Fields, index: int, device: Device | None, notes: list[Note]) -> Fields:
-    size, there = "memory_total_bytes = NUMBER", f"in the document's accelerators[{index}]"
+    size, place = "memory_total_bytes = NUMBER", f"in the document's accelerators[{index}]"
     total = card.get("memory_total_bytes", min(device.memory_bytes, default=None) if device else None)
     if device is not None and "memory_total_bytes" not in card and len(device.memory_bytes) > 1:
-        message = f"{device.name} is sold with {table.told(device)}: the least is assumed"
-        notes.append(Note(message, f"{size}   ({there})"))
+        message = f"{device.name} is sold with {table.described(device)}: the least is assumed"
+        notes.append(Note(message, f"{size}   ({place})"))
     if device is not None and device.note and {"memory_total_bytes", "bandwidth_bytes_per_s"} - set(card):
-        notes.append(Note(device.note, f"{size}   (and bandwidth_bytes_per_s, {there})"))
-    known = _bandwidth(device.bandwidth_bytes_per_s, SPECIFIED) if device else {}
-    return {"memory_total_bytes": total, "memory_free_bytes": total, **_unless("bandwidth_bytes_per_s", card, known)}
+        notes.append(Note(device.note, f"{size}   (and bandwidth_bytes_per_s, {place})"))
+    bandwidth = _bandwidth(device.bandwidth_bytes_per_s, SPECIFIED) if device else {}
+    return {
+        "memory_total_bytes": total,
+        "memory_free_bytes": total,
+        **_unless("bandwidth_bytes_per_s", card, bandwidth),
+    }
 
 
 def _shared_memory(card: Fields, vendor: str, memory: Fields) -> Fields:
@@ -162,17 +167,17 @@ def _shared_memory(card: Fields, vendor: str, memory: Fields) -> Fields:
         share = apple.working_set_bytes(total, None) if apples else int(total * SHARES.get(vendor, OTHER_SHARE))
     size = card.get("memory_total_bytes", share)
     free = size if _count(size) is None or available is None else min(size, available)
-    told = _bandwidth(memory.get("bandwidth_bytes_per_s"), memory.get("bandwidth_basis"))
-    known = {"memory_total_bytes": size, "memory_free_bytes": free, "shared_bytes": size}
-    return known | dict(_unless("bandwidth_bytes_per_s", card, told))
+    bandwidth = _bandwidth(memory.get("bandwidth_bytes_per_s"), memory.get("bandwidth_basis"))
+    left_out = {"memory_total_bytes": size, "memory_free_bytes": free, "shared_bytes": size}
+    return left_out | dict(_unless("bandwidth_bytes_per_s", card, bandwidth))
 
 
-def _unknown(name: str, index: int, devices: Sequence[Device]) -> MismatchError:
-    near = table.nearest((one for one in devices if one.kind is not None), name)
-    known = f"; it knows {_or(near)}" if near else ""
-    return MismatchError(
+def _unknown(name: str, index: int, devices: Sequence[Device]) -> FieldError:
+    near = table.nearest((device for device in devices if device.kind is not None), name)
+    likeliest = f"; it knows {_or(near)}" if near else ""
+    return FieldError(
         f"machine.accelerators[{index}].memory_total_bytes",
-        f'is missing, and profiles/{table.FILE} has no "{name}"{known}',
+        f'is missing, and profiles/{table.FILE} has no "{name}"{likeliest}',
     )
 
 
@@ -180,9 +185,9 @@ def _bandwidth(bytes_per_s: Any, basis: Any) -> dict[str, Any]:
     return {} if bytes_per_s is None else {"bandwidth_bytes_per_s": bytes_per_s, "bandwidth_basis": basis}
 
 
-def _unless(field: str, given: Fields, known: Fields) -> Fields:
-    """``known``, which belongs together, unless a part of it was given."""
-    return {} if field in given else known
+def _unless(field: str, fields: Fields, left_out: Fields) -> Fields:
+    """``left_out``, which belongs together, unless a part of it was given."""
+    return {} if field in fields else left_out
 
 
 def _text(fields: Fields, key: str) -> str | None:
@@ -198,6 +203,6 @@ def _or(names: Sequence[str]) -> str:
     return " or ".join(f'"{name}"' for name in names)
 
 
-def _filled(given: Fields, left_out: Fields) -> dict[str, Any]:
+def _filled(fields: Fields, left_out: Fields) -> dict[str, Any]:
     """What was given first, so that an error is told of what the user wrote, not of what stands in for it."""
-    return {**given, **{key: value for key, value in left_out.items() if key not in given}}
+    return {**fields, **{key: value for key, value in left_out.items() if key not in fields}}

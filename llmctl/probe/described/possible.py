@@ -1,12 +1,13 @@
-"""Between which figures a machine that somebody wrote down can be: what is outside would be divided by, or overflow."""
+"""The limits of the figures in a machine document; figures outside them would be divided by, or overflow."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
 from typing import Any
 
-from llmctl.files.decode import MismatchError
+from msgspec import Struct
+
+from llmctl.files.decode import FieldError
 from llmctl.types.machine import (
     Accelerator,
     AttentionRate,
@@ -59,7 +60,7 @@ LIMITS: Mapping[tuple[type, str], tuple[float, float]] = {
 
 
 def check(machine: Machine) -> None:
-    """Raises MismatchError, which names the field and both ends."""
+    """Raises FieldError, which names the field and both ends."""
     _check(machine, "machine")
     memory = machine.memory
     _at_most(memory.available_bytes, memory.total_bytes, "machine.memory.available_bytes", "total_bytes")
@@ -70,27 +71,27 @@ def check(machine: Machine) -> None:
     for rates in ("matrices", "experts", "attention", "overheads"):
         for i, rate in enumerate(getattr(machine.kernels, rates, ())):
             if rate.threads == 0:
-                raise MismatchError(f"machine.kernels.{rates}[{i}].threads", "must be 1 or more: only a GPU's is 0")
+                raise FieldError(f"machine.kernels.{rates}[{i}].threads", "must be 1 or more: only a GPU's is 0")
 
 
 def _check(value: Any, where: str) -> None:
     if isinstance(value, tuple):
         for i, item in enumerate(value):
             _check(item, f"{where}[{i}]")
-    if not is_dataclass(value):
+    if not isinstance(value, Struct):
         return
-    for field in fields(value):
-        inner = getattr(value, field.name)
-        limits = LIMITS.get((type(value), field.name))
+    for name in value.__struct_fields__:
+        inner = getattr(value, name)
+        limits = LIMITS.get((type(value), name))
         if limits is not None and inner is not None and not limits[0] <= inner <= limits[1]:
             low, high = (_written(end) for end in limits)
-            raise MismatchError(f"{where}.{field.name}", f"must be from {low} to {high}, it is {inner:,}")
-        _check(inner, f"{where}.{field.name}")
+            raise FieldError(f"{where}.{name}", f"must be from {low} to {high}, it is {inner:,}")
+        _check(inner, f"{where}.{name}")
 
 
 def _at_most(part: int, whole: int, where: str, of: str) -> None:
     if part > whole:
-        raise MismatchError(where, f"must be at most {of}, {whole:,}, it is {part:,}")
+        raise FieldError(where, f"must be at most {of}, {whole:,}, it is {part:,}")
 
 
 def _written(end: float) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 BRANDS: Mapping[str, str] = {
     "nvidia": "NVIDIA",
@@ -45,8 +46,7 @@ FILLING = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ProductName:
+class ProductName(Struct, frozen=True):
     """What a name tells. ``keys``: the forms to compare, the whole name first, then without brackets, then what is in
     them. ``memory_gib`` of "12GB", ``gpu_cores`` of "(40-core GPU)"; ``slice``: it is a part of a card (MIG)."""
 
@@ -72,7 +72,7 @@ def read(name: str) -> ProductName:
     words = re.findall(r"[a-z0-9]+", text)
     brand = next((BRANDS[word] for word in words if word in BRANDS), None)
     return ProductName(
-        keys=tuple(dict.fromkeys(one for one in keys if one)),
+        keys=tuple(dict.fromkeys(text_key for text_key in keys if text_key)),
         vendor=brand,
         memory_gib=int(memory[1]) if memory else None,
         gpu_cores=int(cores[1]) if cores else None,

@@ -8,17 +8,20 @@ brackets) is taken away. It is never searched for in a longer one, so "RTX 3080 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import tomli
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llmctl import units
 from llmctl.errors import ConfigError
+from llmctl.files.decode import FieldError, Table
 from llmctl.near import near
 from llmctl.probe.described import product_name
+from llmctl.probe.gpu.pci_ids import PCI_NUMBERS
 from llmctl.types.machine import AcceleratorKind
 
 FILE = "devices.toml"
@@ -27,13 +30,14 @@ MEMORY_SYSTEMS = "JEDEC"  # the vendor of lines that only a person can choose: h
 GIB = 1 << 30
 T = TypeVar("T")
 
-PCI_VENDORS: Mapping[str, str] = {"NVIDIA": "10de", "AMD": "1002", "Intel": "8086"}
+KINDS: Mapping[str, AcceleratorKind | None] = {**{kind.value: kind for kind in AcceleratorKind}, "memory": None}
+CHECKED = ("vendor", "arithmetic", "tables")
+PCI_NUMBER = re.compile("[0-9a-f]{4}")
 # A driver keeps some memory to itself, error correction takes a sixteenth, and some sizes are sold rounded.
 LEAST_OF_SOLD, MOST_OF_SOLD = 0.88, 1.03
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(Struct, frozen=True):
     """One line. ``kind`` is None for a board or a memory system. ``memory_bytes`` are the sizes it is sold in, empty
     where it has none of its own; ``bandwidth_bytes_per_s`` is None where it is the machine's memory's. ``flop_per_s``:
     dense f16 summed in f32, see the file. ``keys`` are its names in the form that ``matching`` compares.
@@ -62,15 +66,26 @@ def load(profiles_dir: Path) -> tuple[Device, ...]:
     file = profiles_dir / FILE
     try:
         with file.open("rb") as stream:
-            families = tomli.load(stream).get("family")
+            document = Table(tomli.load(stream), "")
+        return tuple(_devices(document))
     except OSError as error:
         raise ConfigError(f"{file} can't be read: {error.strerror}") from error
+    except FieldError as error:
+        raise ConfigError(f"{file}: {error}") from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{file} is not valid TOML: {error}") from error
-    try:
-        return tuple(device for family in _tables(families, "family") for device in _family(family))
-    except _WrongError as error:
-        raise ConfigError(f"{file}: {error}") from error
+
+
+def _devices(document: Table) -> Iterator[Device]:
+    """Every line of every family; what is left out in a line is its family's."""
+    families = document.tables("family")
+    document.check(bool(families), "family", "a list of tables")
+    for family in families:
+        lines = family.tables("devices")
+        family.check(bool(lines), "devices", "a list of tables")
+        for line in lines:
+            line.inherit(family)
+            yield _device(line)
 
 
 def find(
@@ -80,25 +95,23 @@ def find(
     vendor: str | None = None,
     pci_id: str | None = None,
     memory_total_bytes: int | None = None,
-    gpu_cores: int | None = None,
 ) -> Device | None:
     """The device that is meant, or None. Of several kinds of one product that can't be told apart it is the slowest,
     then the smallest, and ``note`` says so; of several products it has what they have in common."""
-    found = matching(
+    candidates = matching(
         devices,
         name=name,
         vendor=vendor,
         pci_id=pci_id,
         memory_total_bytes=memory_total_bytes,
-        gpu_cores=gpu_cores,
     )
-    if not found:
+    if not candidates:
         return None
-    names = list(dict.fromkeys(device.name for device in found))
+    names = list(dict.fromkeys(device.name for device in candidates))
     if len(names) > 1:
-        return _common(found, " or ".join(names))
-    slowest = min(found, key=lambda one: (one.bandwidth_bytes_per_s or 0.0, one.memory_bytes))
-    kinds = dict.fromkeys(told(device) for device in found)
+        return _common(candidates, " or ".join(names))
+    slowest = min(candidates, key=lambda device: (device.bandwidth_bytes_per_s or 0.0, device.memory_bytes))
+    kinds = dict.fromkeys(described(device) for device in candidates)
     if len(kinds) == 1:
         return slowest
     note = f"there are several kinds of {slowest.name} ({'; '.join(kinds)}): the slowest is assumed"
@@ -108,7 +121,9 @@ def find(
 def soldered(devices: Sequence[Device], name: str, memory_total_bytes: int | None) -> Device | None:
     """The board or chip of that name, whose memory can be no other than the table's; of several kinds the one with as
     much memory as the machine has. Never a memory system."""
-    fixed = [one for one in devices if one.kind is not AcceleratorKind.DISCRETE and one.vendor != MEMORY_SYSTEMS]
+    fixed = [
+        device for device in devices if device.kind is not AcceleratorKind.DISCRETE and device.vendor != MEMORY_SYSTEMS
+    ]
     return find(fixed, name=name, memory_total_bytes=memory_total_bytes) or find(fixed, name=name)
 
 
@@ -119,27 +134,26 @@ def matching(
     vendor: str | None = None,
     pci_id: str | None = None,
     memory_total_bytes: int | None = None,
-    gpu_cores: int | None = None,
 ) -> tuple[Device, ...]:
     """Every line that it may be. A name that is known decides, with the PCI id where that is known too; else the id
     ("10de:2204") alone. Then memory (as the driver counts it, or in the name: "12GB") and Apple's GPU cores (also in
     the name: "40-core GPU"). A slice of a card is never the card."""
-    given = product_name.read(name or "")
-    if given.slice:
+    product = product_name.read(name or "")
+    if product.slice:
         return ()
-    maker = vendor if vendor in product_name.BRANDS.values() else given.vendor
+    maker = vendor if vendor in product_name.BRANDS.values() else product.vendor
     pool = [device for device in devices if maker is None or device.kind is None or device.vendor == maker]
     by_id = [device for device in pool if pci_id is not None and pci_id.lower() in device.pci_ids]
     by_name: list[Device] = []
-    for key in given.keys:
+    for key in product.keys:
         by_name = by_name or [device for device in pool if key in device.keys]
-    found = [device for device in by_name if device in by_id] or by_name or by_id
-    if given.memory_gib is not None:
-        found = [one for device in found if (one := _of_size(device, given.memory_gib * GIB))]
+    candidates = [device for device in by_name if device in by_id] or by_name or by_id
+    if product.memory_gib is not None:
+        candidates = [sized for device in candidates if (sized := _of_size(device, product.memory_gib * GIB))]
     if memory_total_bytes is not None:
-        found = [one for device in found if (one := _of_size(device, memory_total_bytes))]
-    cores = gpu_cores if gpu_cores is not None else given.gpu_cores
-    return tuple(one for one in found if cores is None or not one.gpu_cores or cores in one.gpu_cores)
+        candidates = [sized for device in candidates if (sized := _of_size(device, memory_total_bytes))]
+    cores = product.gpu_cores
+    return tuple(device for device in candidates if cores is None or not device.gpu_cores or cores in device.gpu_cores)
 
 
 def nearest(devices: Iterable[Device], name: str) -> list[str]:
@@ -153,13 +167,13 @@ def _spelling(name: str) -> str:
 
 def _of_size(device: Device, total: int) -> Device | None:
     """The device in the size that is as large as a driver, or a name, says; None if it isn't sold in one."""
-    sizes = tuple(one for one in device.memory_bytes if LEAST_OF_SOLD * one <= total <= MOST_OF_SOLD * one)
+    sizes = tuple(size for size in device.memory_bytes if LEAST_OF_SOLD * size <= total <= MOST_OF_SOLD * size)
     if not sizes and device.memory_bytes:
         return None
     return device if sizes == device.memory_bytes else replace(device, memory_bytes=sizes)
 
 
-def told(device: Device) -> str:
+def described(device: Device) -> str:
     """What tells one kind of a product from another, for people: "12 GB, 360 GB/s"."""
     parts = [f"{cores}-core GPU" for cores in device.gpu_cores]
     parts += [" or ".join(f"{size // GIB} GB" for size in device.memory_bytes)] if device.memory_bytes else []
@@ -167,143 +181,62 @@ def told(device: Device) -> str:
     return ", ".join(parts)
 
 
-def _common(found: Sequence[Device], name: str) -> Device:
+def _common(candidates: Sequence[Device], name: str) -> Device:
     def same(values: Collection[T]) -> T | None:
         return next(iter(values)) if len(set(values)) == 1 else None
 
-    first = found[0]
+    first = candidates[0]
     return replace(
         first,
         name=name,
         keys=frozenset(),
-        memory_bytes=same([one.memory_bytes for one in found]) or (),
-        bandwidth_bytes_per_s=same([one.bandwidth_bytes_per_s for one in found]),
-        bus_width_bits=same([one.bus_width_bits for one in found]),
-        pin_bits_per_s=same([one.pin_bits_per_s for one in found]),
-        flop_per_s=same([one.flop_per_s for one in found]),
-        compute_capability=same([one.compute_capability for one in found]),
-        architecture=same([one.architecture for one in found]),
+        memory_bytes=same([device.memory_bytes for device in candidates]) or (),
+        bandwidth_bytes_per_s=same([device.bandwidth_bytes_per_s for device in candidates]),
+        bus_width_bits=same([device.bus_width_bits for device in candidates]),
+        pin_bits_per_s=same([device.pin_bits_per_s for device in candidates]),
+        flop_per_s=same([device.flop_per_s for device in candidates]),
+        compute_capability=same([device.compute_capability for device in candidates]),
+        architecture=same([device.architecture for device in candidates]),
         gpu_cores=(),
     )
 
 
-class _WrongError(Exception):
-    pass
-
-
-def _tables(value: Any, where: str) -> list[dict[str, Any]]:
-    if not isinstance(value, list) or not value or not all(isinstance(one, dict) for one in value):
-        raise _WrongError(f"{where} must be a list of tables")
-    return value
-
-
-def _family(family: dict[str, Any]) -> list[Device]:
-    lines = _tables(family.pop("devices", None), "family.devices")
-    where = f"the family of {lines[0].get('name')}"
-    _check(family, SHARED, where)
-    found = []
-    for line in lines:
-        where = f"device {line.get('name')}"
-        _check(line, OWN, where)
-        fields = {**family, **line}
-        for key in ("name", "vendor", "kind", "source", "checked"):
-            if key not in fields:
-                raise _WrongError(f"{where}: {key} is missing")
-        found.append(_device(fields, where))
-    return found
-
-
-def _check(fields: Mapping[str, Any], known: Collection[str], where: str) -> None:
-    for key, value in fields.items():
-        if key not in known:
-            raise _WrongError(f"{where}: there is no field {key} here")
-        expected, fits = FIELDS[key]
-        if not fits(value):
-            raise _WrongError(f"{where}: {key} must be {expected}")
-
-
-def _device(fields: Mapping[str, Any], where: str) -> Device:
-    vendor = fields["vendor"]
-    pci = fields.get("pci", ())
-    if pci and vendor not in PCI_VENDORS:
-        raise _WrongError(f"{where}: pci is for {', '.join(PCI_VENDORS)}")
-    return Device(
-        name=fields["name"],
+def _device(line: Table) -> Device:
+    """One line, with what its family has in common. Raises FieldError."""
+    name = line.text("name")
+    line.where = f"device {name}"
+    vendor, kind = line.text("vendor"), KINDS[line.one_of("kind", tuple(KINDS))]
+    numbers = line.texts("pci")
+    line.check(all(map(PCI_NUMBER.fullmatch, numbers)), "pci", "a list of four hexadecimal digits each")
+    line.check(not numbers or vendor in PCI_NUMBERS, "pci", f"left out: it is for {', '.join(PCI_NUMBERS)}")
+    device = Device(
+        name=name,
         vendor=vendor,
-        kind=KINDS[fields["kind"]],
-        source=fields["source"],
-        checked=fields["checked"],
-        keys=frozenset(product_name.key(one.lower()) for one in (fields["name"], *fields.get("aliases", ()))),
-        memory_bytes=tuple(one * GIB for one in _several(fields.get("memory_gib", []))),
-        bandwidth_bytes_per_s=_times(fields.get("gb_per_s"), 10**9),
-        bus_width_bits=_times(fields.get("bus_bits"), 1),
-        pin_bits_per_s=_times(fields.get("pin_gbps"), 10**9),
-        flop_per_s=_flop_per_s(fields),
-        compute_capability=fields.get("compute_capability"),
-        architecture=fields.get("architecture"),
-        gpu_cores=tuple(_several(fields.get("gpu_cores", []))),
-        pci_ids=tuple(f"{PCI_VENDORS[vendor]}:{one}" for one in pci),
+        kind=kind,
+        source=line.text("source"),
+        checked=line.one_of("checked", CHECKED),
+        keys=frozenset(product_name.key(alias.lower()) for alias in (name, *line.texts("aliases"))),
+        memory_bytes=tuple(size * GIB for size in line.several_counts("memory_gib")),
+        bandwidth_bytes_per_s=_times(line.positive_or_none("gb_per_s"), 10**9),
+        bus_width_bits=_times(line.positive_or_none("bus_bits"), 1),
+        pin_bits_per_s=_times(line.positive_or_none("pin_gbps"), 10**9),
+        flop_per_s=_flop_per_s(line),
+        compute_capability=line.text_or_none("compute_capability"),
+        architecture=line.text_or_none("architecture"),
+        gpu_cores=line.several_counts("gpu_cores"),
+        pci_ids=tuple(f"{PCI_NUMBERS[vendor]}:{number}" for number in numbers),
     )
+    line.end()
+    return device
 
 
-def _flop_per_s(fields: Mapping[str, Any]) -> float | None:
-    if "fp16_tflops" in fields:
-        return float(fields["fp16_tflops"]) * 1e12
-    if "cores" in fields and "boost_mhz" in fields and "flop_per_core_clock" in fields:
-        return float(fields["cores"] * fields["boost_mhz"] * 1e6 * fields["flop_per_core_clock"])
-    return None
+def _flop_per_s(line: Table) -> float | None:
+    cores, mhz = line.positive_or_none("cores"), line.positive_or_none("boost_mhz")
+    per_clock, tflops = line.positive_or_none("flop_per_core_clock"), line.positive_or_none("fp16_tflops")
+    if tflops is not None:
+        return float(tflops) * 1e12
+    return float(cores * mhz * 1e6 * per_clock) if cores and mhz and per_clock else None
 
 
-def _times(value: Any, unit: int) -> float | None:
+def _times(value: float | None, unit: int) -> float | None:
     return None if value is None else float(round(value * unit))
-
-
-def _several(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
-def _text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1 << 63
-
-
-def _counts(value: Any) -> bool:
-    return all(isinstance(one, int) and _number(one) for one in _several(value))
-
-
-def _texts(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_text, value))
-
-
-def _pci(value: Any) -> bool:
-    return _texts(value) and all(re.fullmatch("[0-9a-f]{4}", one) for one in value)
-
-
-KINDS: Mapping[str, AcceleratorKind | None] = {**{kind.value: kind for kind in AcceleratorKind}, "memory": None}
-CHECKED = ("vendor", "arithmetic", "tables")
-# What each field must be, in words and as a test.
-FIELDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
-    "vendor": ("text", _text),
-    "kind": (f"one of {', '.join(KINDS)}", lambda value: isinstance(value, str) and value in KINDS),
-    "source": ("text", _text),
-    "checked": (f"one of {', '.join(CHECKED)}", lambda value: isinstance(value, str) and value in CHECKED),
-    "compute_capability": ("text", _text),
-    "architecture": ("text", _text),
-    "flop_per_core_clock": ("a number above 0", _number),
-    "name": ("text", _text),
-    "aliases": ("a list of texts", _texts),
-    "memory_gib": ("a whole number above 0, or a list of them", _counts),
-    "gpu_cores": ("a whole number above 0, or a list of them", _counts),
-    "bus_bits": ("a number above 0", _number),
-    "pin_gbps": ("a number above 0", _number),
-    "gb_per_s": ("a number above 0", _number),
-    "cores": ("a number above 0", _number),
-    "boost_mhz": ("a number above 0", _number),
-    "fp16_tflops": ("a number above 0", _number),
-    "pci": ("a list of four hexadecimal digits each", _pci),
-}
-SHARED = frozenset({"vendor", "kind", "source", "checked", "compute_capability", "architecture", "flop_per_core_clock"})
-OWN = frozenset(FIELDS) - {"vendor", "kind", "flop_per_core_clock"}

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from llmctl import units
 from llmctl.errors import UsageError
-from llmctl.files.decode import MismatchError, decode
+from llmctl.files.decode import FieldError, decode
 from llmctl.probe.described import left_out, possible
 from llmctl.probe.described.table import Device
 from llmctl.shell import command
+from llmctl.struct import asdict
 from llmctl.types.machine import AcceleratorKind, Machine
 
 NO_GPU = "none"
@@ -47,12 +47,12 @@ def changed(
         hint = f"{asks}   says what a GPU has that is not known"
         raise UsageError(f"--gpu is {gpu!r}: {problem}", hint=hint)
     try:
-        made = decode(Machine, completed, "machine")
-        possible.check(made)
-    except MismatchError as error:
+        described = decode(Machine, completed, "machine")
+        possible.check(described)
+    except FieldError as error:
         raise UsageError(f"no such machine can be: {error}") from error
-    _check_shares(made)
-    return made
+    _check_shares(described)
+    return described
 
 
 def _check_shares(machine: Machine) -> None:

@@ -43,25 +43,25 @@ LARGEST_CARVE_OUT_BYTES = 4 << 30  # where nothing else tells an APU from a card
 def amd(host: Host, memory: Memory) -> tuple[tuple[Accelerator, ...], tuple[Note, ...]]:
     """The GPUs and notes on what could not be learnt. Those that the environment hides from ROCm are left out."""
     everything = drm.cards(host)
-    found = [card for card in everything if card.vendor == VENDOR]
-    notes = drm.strays(host, VENDOR)
-    if not found:
+    cards = [card for card in everything if card.vendor == VENDOR]
+    notes = drm.undriven(host, VENDOR)
+    if not cards:
         return (), notes
     nodes = kfd.nodes(host)
-    here, more = drm.reachable(host, found, "/dev/kfd" if nodes else None)
+    reached, more = drm.reachable(host, cards, "/dev/kfd" if nodes else None)
     notes += more
     foreign = any(card.vendor == "NVIDIA" for card in everything) or host.exists("/dev/nvidiactl")
     unseen, variables = kfd.hidden(host, nodes, cuda_too=not foreign)
     of_address = {node.address: node for node in nodes}
     shown = []
-    for card in here:
-        one = _accelerator(host, card, of_address.get(card.address), memory)
+    for card in reached:
+        accelerator = _accelerator(host, card, of_address.get(card.address), memory)
         if card.address in unseen:
-            gpu = f"{one.name.removeprefix('AMD ')} at {one.id}"
+            gpu = f"{accelerator.name.removeprefix('AMD ')} at {accelerator.id}"
             message = f"AMD: {gpu} is left out: hidden from ROCm by {', '.join(variables)}"
             notes += (Note(message, f"unset {' '.join(variables)}   to use it"),)
         else:
-            shown.append(one)
+            shown.append(accelerator)
     return tuple(shown), notes
 
 
@@ -126,6 +126,6 @@ def _product(host: Host, card: DrmCard) -> str | None:
     """Instinct and Radeon Pro boards carry their name, others are looked up. A single word is a chip's ("Phoenix1"),
     which says less than its number: by that the device table may know it."""
     device = f"{card.card}/device"
-    given = line(host.read(f"{device}/product_name"))
-    looked_up = given or pci_ids.name(host, card.pci_id, host.read(f"{device}/revision")) or ""
-    return looked_up if given or " " in looked_up else None
+    product_name = line(host.read(f"{device}/product_name"))
+    looked_up = product_name or pci_ids.name(host, card.pci_id, host.read(f"{device}/revision")) or ""
+    return looked_up if product_name or " " in looked_up else None

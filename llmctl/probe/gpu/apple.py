@@ -38,15 +38,15 @@ def apple(host: Host, memory: Memory) -> tuple[tuple[Accelerator, ...], tuple[No
     """
     if host.system != "darwin":
         return (), ()
-    told = sysctl(host, *NAMES)
-    if told.get("hw.optional.arm64") != "1" or told.get("kern.hv_vmm_present") == "1":
+    values = sysctl(host, *NAMES)
+    if values.get("hw.optional.arm64") != "1" or values.get("kern.hv_vmm_present") == "1":
         return (), ()
     model, cores = _accelerator(host)
-    chip = model or line(told.get("machdep.cpu.brand_string")) or "Apple GPU"
-    version = whole(told.get("kern.osproductversion", "").partition(".")[0])
+    chip = model or line(values.get("machdep.cpu.brand_string")) or "Apple GPU"
+    version = whole(values.get("kern.osproductversion", "").partition(".")[0])
     budget = None
     if memory.total_bytes:
-        budget = working_set_bytes(memory.total_bytes, wired_limit_mb(told), version)
+        budget = working_set_bytes(memory.total_bytes, wired_limit_mb(values), version)
     card = Accelerator(
         id="metal0",
         name=f"{chip} ({cores}-core GPU)" if cores else chip,
@@ -81,10 +81,10 @@ def working_set_bytes(memory_bytes: int, wired_limit_mb: int | None, macos: int 
     return max(min(pages * PAGE_BYTES, memory_bytes), memory_bytes - LARGEST_RESERVE_BYTES)
 
 
-def wired_limit_mb(told: dict[str, str]) -> int | None:
+def wired_limit_mb(values: dict[str, str]) -> int | None:
     """The limit that somebody set, in MiB, of what sysctl told; None if nobody did. macOS 13 has it in bytes, under
     another name."""
-    limit = whole(told.get("iogpu.wired_limit_mb")) or (whole(told.get("debug.iogpu.wired_limit")) or 0) >> 20
+    limit = whole(values.get("iogpu.wired_limit_mb")) or (whole(values.get("debug.iogpu.wired_limit")) or 0) >> 20
     return limit or None
 
 

@@ -1,18 +1,19 @@
-"""Graphics cards as the kernel lists them in sysfs: that one is there, what drives it, and whether we may use it."""
+"""Graphics cards in sysfs: which there are, which driver has them, and whether this user may open them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmctl.host import Host
 from llmctl.probe.gpu import pci_ids
+from llmctl.probe.gpu.pci_ids import VENDORS
 from llmctl.probe.system import container
 from llmctl.probe.text import line, pairs, whole
 from llmctl.types.machine import Note
 
-VENDORS = {"1002": "AMD", "8086": "Intel", "10de": "NVIDIA"}  # PCI vendor numbers of GPUs that llama.cpp can use
 MODULES = {"AMD": "amdgpu", "Intel": "i915 xe"}  # xe has Intel's GPUs from 2024 on (Lunar Lake, Battlemage)
 VIRTUAL_MACHINE = ("vfio-pci", "pci-stub", "pciback", "xen-pciback")  # drivers that keep a device for one
 
@@ -36,8 +37,7 @@ HEXADECIMAL = re.compile(r"[0-9a-f]{1,16}")
 SMALLEST_WINDOW_BYTES = 256 << 20  # a GPU's window onto its memory; the audio and USB functions on a card have less
 
 
-@dataclass(frozen=True, slots=True)
-class DrmCard:
+class DrmCard(Struct, frozen=True):
     """A GPU of AMD, Intel or NVIDIA that a kernel driver has taken, nouveau included.
 
     ``card`` is its folder, "/sys/class/drm/card0", whose ``device`` is the PCI function; ``address`` that function's
@@ -56,30 +56,29 @@ def cards(host: Host) -> tuple[DrmCard, ...]:
 
     The order is that in which drivers took them: neither that of PCI addresses nor that of CUDA, ROCm or Vulkan.
     """
-    named = (re.fullmatch(r".*/card(\d{1,4})", card) for card in host.glob("/sys/class/drm/card*"))
-    found: dict[str, DrmCard] = {}
-    for match in sorted((one for one in named if one), key=lambda one: int(one[1])):  # card0-HDMI-A-1 is a connector
-        card = match[0]
-        vendor = VENDORS.get(line(host.read(f"{card}/device/vendor")).lower().removeprefix("0x"))
+    folders = host.glob("/sys/class/drm/card*")
+    matches = [match for folder in folders if (match := re.fullmatch(r".*/card(\d{1,4})", folder))]  # not card0-DP-1
+    by_address: dict[str, DrmCard] = {}
+    for folder, _ in sorted(((match[0], int(match[1])) for match in matches), key=lambda pair: pair[1]):
+        vendor = VENDORS.get(line(host.read(f"{folder}/device/vendor")).lower().removeprefix("0x"))
         if vendor is None:
             continue
-        told = pairs(host.read(f"{card}/device/uevent"), "=")
-        address = told.get("PCI_SLOT_NAME", "").lower()
-        pci_id = told.get("PCI_ID", "").lower()
-        driver = told.get("DRIVER", "")
-        one = DrmCard(
-            card=card,
-            address=address if ADDRESS.fullmatch(address) else card.rpartition("/")[2],
+        event = pairs(host.read(f"{folder}/device/uevent"), "=")
+        address = event.get("PCI_SLOT_NAME", "").lower()
+        pci_id = event.get("PCI_ID", "").lower()
+        driver = event.get("DRIVER", "")
+        card = DrmCard(
+            card=folder,
+            address=address if ADDRESS.fullmatch(address) else folder.rpartition("/")[2],
             vendor=vendor,
             pci_id=pci_id if PCI_ID.fullmatch(pci_id) else None,
             driver=driver if DRIVER.fullmatch(driver) else None,
         )
-        found.setdefault(one.address, one)
-    return tuple(found.values())
+        by_address.setdefault(card.address, card)
+    return tuple(by_address.values())
 
 
-@dataclass(frozen=True, slots=True)
-class BusDevice:
+class BusDevice(Struct, frozen=True):
     """A function on the PCI bus. ``address`` is without the domain, "03:00.0", which the file does not tell;
     ``window_bytes`` is the largest part of it that the processor sees. ``driver`` is None if it has none."""
 
@@ -92,14 +91,14 @@ class BusDevice:
 def on_the_bus(host: Host) -> tuple[BusDevice, ...]:
     """The devices of those vendors, whoever drives them, from /proc/bus/pci/devices: bus and devfn, vendor and device,
     interrupt, seven addresses, seven sizes, driver (show_device() in drivers/pci/proc.c)."""
-    found = []
+    devices = []
     for text in (host.read("/proc/bus/pci/devices") or "").splitlines():
         fields = [field.strip().lower() for field in text.split("\t")]
         if len(fields) <= DRIVER_FIELD or not all(HEXADECIMAL.fullmatch(field) for field in fields[:DRIVER_FIELD]):
             continue
         place, numbers, driver = int(fields[0], 16), fields[1], fields[DRIVER_FIELD]
         if len(numbers) == 8 and numbers[:4] in VENDORS and place <= 0xFFFF:
-            found.append(
+            devices.append(
                 BusDevice(
                     address=f"{place >> 8:02x}:{place >> 3 & 0x1F:02x}.{place & 7}",
                     pci_id=f"{numbers[:4]}:{numbers[4:]}",
@@ -107,24 +106,24 @@ def on_the_bus(host: Host) -> tuple[BusDevice, ...]:
                     window_bytes=max(int(field, 16) for field in fields[SIZES]),
                 )
             )
-    return tuple(found)
+    return tuple(devices)
 
 
-def strays(host: Host, vendor: str) -> tuple[Note, ...]:
+def undriven(host: Host, vendor: str) -> tuple[Note, ...]:
     """A note for each GPU of ``vendor`` that no graphics driver has taken, so that DRM does not list it: kept for a
     virtual machine, or too new for this kernel. The bus tells no classes: what has a large window is a GPU, and of
     Intel's devices what is also called one."""
     notes = []
-    for one in on_the_bus(host):
-        idle = one.driver is None or one.driver in VIRTUAL_MACHINE
-        if VENDORS[one.pci_id[:4]] != vendor or not idle or one.window_bytes < SMALLEST_WINDOW_BYTES:
+    for device in on_the_bus(host):
+        idle = device.driver is None or device.driver in VIRTUAL_MACHINE
+        if VENDORS[device.pci_id[:4]] != vendor or not idle or device.window_bytes < SMALLEST_WINDOW_BYTES:
             continue
-        name = pci_ids.name(host, one.pci_id)
+        name = pci_ids.name(host, device.pci_id)
         if vendor == "Intel" and not re.search(r"Graphics|\bArc\b", name or ""):
             continue
-        gpu = f"{vendor}: {name or 'a GPU'} ({one.pci_id} at {one.address})"
-        if one.driver:
-            notes.append(Note(f"{gpu} is kept for a virtual machine ({one.driver})"))
+        gpu = f"{vendor}: {name or 'a GPU'} ({device.pci_id} at {device.address})"
+        if device.driver:
+            notes.append(Note(f"{gpu} is kept for a virtual machine ({device.driver})"))
         else:
             message = f"{gpu} has no driver: this kernel may be too old for it"
             notes.append(Note(message, f"sudo modprobe -a {MODULES[vendor]}"))
@@ -132,28 +131,28 @@ def strays(host: Host, vendor: str) -> tuple[Note, ...]:
 
 
 def reachable(
-    host: Host, found: Sequence[DrmCard], control: str | None = None
+    host: Host, cards: Sequence[DrmCard], control: str | None = None
 ) -> tuple[tuple[DrmCard, ...], tuple[Note, ...]]:
     """The cards that this container was given (all of them, if it was given none: somebody forgot), and notes with
     what lets us through to their device files. ``control`` is another such file, needed for all."""
-    if not found:
+    if not cards:
         return (), ()
-    vendor = found[0].vendor
-    files = {one: _device_file(host, one) for one in found}
-    here = tuple(one for one in found if files[one] is None or host.exists(files[one] or ""))
-    missing = files[found[0]] if not here else control if control and not host.exists(control) else None
+    vendor = cards[0].vendor
+    files = {card: _device_file(host, card) for card in cards}
+    reached = tuple(card for card in cards if files[card] is None or host.exists(files[card] or ""))
+    missing = files[cards[0]] if not reached else control if control and not host.exists(control) else None
     notes = []
     if missing:
         message = f"{vendor}: the driver is loaded, but there is no {missing}: this container was started without "
-        notes.append(Note(message + ("its GPU" if not here else "it"), _start(host, found[0], control)))
-    if 0 < len(here) < len(found):
-        others = ", ".join(one.address for one in found if one not in here)
+        notes.append(Note(message + ("its GPU" if not reached else "it"), _start(host, cards[0], control)))
+    if 0 < len(reached) < len(cards):
+        others = ", ".join(card.address for card in cards if card not in reached)
         notes.append(Note(f"{vendor}: this container was not given {others}"))
-    wanted = [file for file in (control, *(files[one] for one in here)) if file and host.exists(file)]
-    denied = [file for file in wanted if not host.readable(file)]
+    device_files = [file for file in (control, *(files[card] for card in reached)) if file and host.exists(file)]
+    denied = [file for file in device_files if not host.readable(file)]
     if denied:
         notes.append(Note(f"{vendor}: you may not open {', '.join(denied)}", _join(host, control)))
-    return here or tuple(found), tuple(notes)
+    return reached or tuple(cards), tuple(notes)
 
 
 def _start(host: Host, card: DrmCard, control: str | None) -> str | None:
@@ -196,8 +195,8 @@ def named(card: DrmCard, product: str | None) -> str:
 
 def size(host: Host, name: str) -> int | None:
     """The bytes that a file of sysfs tells, None if it doesn't."""
-    told = whole(host.read(name))
-    return told if told is not None and told < MOST_BYTES else None
+    size_bytes = whole(host.read(name))
+    return size_bytes if size_bytes is not None and size_bytes < MOST_BYTES else None
 
 
 def driver(host: Host, card: DrmCard) -> str | None:
@@ -218,5 +217,5 @@ def power_limit(host: Host, card: DrmCard, file: str) -> float | None:
     wake it, which takes a second."""
     if line(host.read(f"{card.card}/device/power/runtime_status")) == "suspended":
         return None
-    told = (whole(host.read(name)) for name in host.glob(f"{card.card}/device/hwmon/hwmon*/{file}"))
-    return next((watts / 1e6 for watts in told if watts and watts <= MOST_WATTS * 1_000_000), None)
+    microwatts = (whole(host.read(name)) for name in host.glob(f"{card.card}/device/hwmon/hwmon*/{file}"))
+    return next((watts / 1e6 for watts in microwatts if watts and watts <= MOST_WATTS * 1_000_000), None)

@@ -15,9 +15,9 @@ SWITCH_LINK = "gen1 x1"  # what an Arc card says of the link to the switch on it
 
 def intel(host: Host, memory: Memory) -> tuple[tuple[Accelerator, ...], tuple[Note, ...]]:
     """The GPUs and notes on what could not be learnt."""
-    found = [card for card in drm.cards(host) if card.vendor == VENDOR]
-    here, notes = drm.reachable(host, found)
-    return tuple(_accelerator(host, card) for card in here), drm.strays(host, VENDOR) + notes
+    cards = [card for card in drm.cards(host) if card.vendor == VENDOR]
+    reached, notes = drm.reachable(host, cards)
+    return tuple(_accelerator(host, card) for card in reached), drm.undriven(host, VENDOR) + notes
 
 
 def _accelerator(host: Host, card: DrmCard) -> Accelerator:
@@ -47,8 +47,8 @@ def _memory(host: Host, card: DrmCard) -> tuple[int | None, int | None]:
         free = size(host, f"{card.card}/lmem_avail_bytes")
         return total, None if free is None else min(free, total)
     tiles = [size(host, name) for name in host.glob(f"{card.card}/device/tile*/physical_vram_size_bytes")]
-    known = [tile for tile in tiles if tile]
-    return (sum(known), None) if known and len(known) == len(tiles) else (None, None)
+    sizes = [tile for tile in tiles if tile]
+    return (sum(sizes), None) if sizes and len(sizes) == len(tiles) else (None, None)
 
 
 def _is_discrete(host: Host, card: DrmCard, total: int | None) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmctl.host import Host
 from llmctl.probe.text import pairs, whole
@@ -14,8 +15,7 @@ MOST_UNIQUE = (1 << 64) - 1
 SHORTEST_UUID, LONGEST_UUID = 5, 20  # of what ROCR takes for the beginning of one: "GPU-" and 16 digits
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(Struct, frozen=True):
     """A GPU as KFD lists it. ``address`` is its PCI address, ``render`` its device file, "/dev/dri/renderD128".
 
     ``gfx`` is the target of the compiler, gfx1100. ``has_cpu_cores``: kernels with IOMMUv2 list both halves of an APU
@@ -35,23 +35,23 @@ def nodes(host: Host) -> tuple[Node, ...]:
     files = [
         (re.fullmatch(rf"{NODES}/(\d{{1,4}})/properties", name), name) for name in host.glob(f"{NODES}/*/properties")
     ]
-    found = []
+    gpus = []
     for _, name in sorted((int(match[1]), name) for match, name in files if match):
         words = pairs(host.read(name), " ")
-        told = {key: whole(value) for key, value in words.items()}
-        if not told.get("simd_count"):
+        numbers = {key: whole(value) for key, value in words.items()}
+        if not numbers.get("simd_count"):
             continue  # the CPU's
-        minor = told.get("drm_render_minor")
-        found.append(
+        minor = numbers.get("drm_render_minor")
+        gpus.append(
             Node(
-                address=_address(told.get("domain") or 0, told.get("location_id") or 0),
-                gfx=target(told.get("gfx_target_version") or 0),
-                has_cpu_cores=bool(told.get("cpu_cores_count")),
+                address=_address(numbers.get("domain") or 0, numbers.get("location_id") or 0),
+                gfx=target(numbers.get("gfx_target_version") or 0),
+                has_cpu_cores=bool(numbers.get("cpu_cores_count")),
                 uuid=_uuid(words.get("unique_id", "")),
                 render=f"/dev/dri/renderD{minor}" if minor else None,
             )
         )
-    return tuple(found)
+    return tuple(gpus)
 
 
 def _address(domain: int, location: int) -> str:
@@ -73,7 +73,7 @@ def target(version: int) -> str | None:
     return f"gfx{major}{minor:x}{stepping:x}" if 0 < major < 100 and minor < 16 and stepping < 16 else None
 
 
-def hidden(host: Host, found: Sequence[Node], *, cuda_too: bool) -> tuple[frozenset[str], tuple[str, ...]]:
+def hidden(host: Host, gpus: Sequence[Node], *, cuda_too: bool) -> tuple[frozenset[str], tuple[str, ...]]:
     """The PCI addresses of GPUs that the environment hides from ROCm, and the variables that hide.
 
     ROCR_VISIBLE_DEVICES chooses from the GPUs whose device files are here, HIP_VISIBLE_DEVICES (CUDA_VISIBLE_DEVICES
@@ -82,9 +82,9 @@ def hidden(host: Host, found: Sequence[Node], *, cuda_too: bool) -> tuple[frozen
     rocclr/device/rocm/rocdevice.cpp.
     ``cuda_too`` is False where there are NVIDIA cards, for which that variable is then meant.
     """
-    left = [node for node in found if node.render is None or host.exists(node.render)]
+    left = [node for node in gpus if node.render is None or host.exists(node.render)]
     names: list[str] = []
-    here = {node.address for node in left}
+    addresses = {node.address for node in left}
     rocr = host.environ.get("ROCR_VISIBLE_DEVICES")
     if rocr is not None:  # set and empty hides all
         left = of_rocr(left, rocr)
@@ -95,40 +95,40 @@ def hidden(host: Host, found: Sequence[Node], *, cuda_too: bool) -> tuple[frozen
             left = of_hip(left, hip)
             names.append(name)
             break
-    return frozenset(here - {node.address for node in left}), tuple(names)
+    return frozenset(addresses - {node.address for node in left}), tuple(names)
 
 
-def of_rocr(found: Sequence[Node], choice: str) -> list[Node]:
+def of_rocr(gpus: Sequence[Node], choice: str) -> list[Node]:
     """What ROCR_VISIBLE_DEVICES names: numbers, or the beginning of a uuid in either case, up to the first word that
     does not name exactly one GPU, or names one for the second time."""
     shown: list[Node] = []
     for word in (part.strip().upper() for part in choice.split(",")):
         if word.startswith("G"):
             fits = SHORTEST_UUID <= len(word) <= LONGEST_UUID
-            matches = [node for node in found if fits and (node.uuid or "").upper().startswith(word)]
+            matches = [node for node in gpus if fits and (node.uuid or "").upper().startswith(word)]
         else:
-            matches = _numbered(found, word)
+            matches = _numbered(gpus, word)
         if len(matches) != 1 or matches[0] in shown:
             break
         shown += matches
     return shown
 
 
-def of_hip(found: Sequence[Node], choice: str) -> list[Node]:
+def of_hip(gpus: Sequence[Node], choice: str) -> list[Node]:
     """What HIP_VISIBLE_DEVICES names: numbers without spaces, or the first GPU with this part of a uuid, up to the
     first word that names none."""
     shown: list[Node] = []
     for word in choice.split(","):
         if "GPU-" in word:
-            matches = [node for node in found if word in (node.uuid or "")][:1]
+            matches = [node for node in gpus if word in (node.uuid or "")][:1]
         else:
-            matches = _numbered(found, word) if word == str(whole(word)) else []
+            matches = _numbered(gpus, word) if word == str(whole(word)) else []
         if not matches:
             break
         shown += [node for node in matches if node not in shown]
     return shown
 
 
-def _numbered(found: Sequence[Node], word: str) -> list[Node]:
+def _numbered(gpus: Sequence[Node], word: str) -> list[Node]:
     number = whole(word)
-    return list(found[number : number + 1]) if number is not None else []
+    return list(gpus[number : number + 1]) if number is not None else []

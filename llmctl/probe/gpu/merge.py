@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from llmctl import units
 from llmctl.probe.described import table
 from llmctl.probe.described.document import CORRECT
 from llmctl.probe.described.table import SPECIFIED, Device
-from llmctl.probe.system import Place
+from llmctl.probe.system import Platform
 from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, Memory, Note
 
 # What belongs together is taken from one source.
@@ -26,7 +27,7 @@ MOST_OFF = 0.1  # a card is sold with faster or slower memory by less than that,
 
 
 def merge(
-    cards: Sequence[Accelerator], memory: Memory, cpu: Cpu, place: Place, devices: Sequence[Device]
+    cards: Sequence[Accelerator], memory: Memory, cpu: Cpu, place: Platform, devices: Sequence[Device]
 ) -> tuple[tuple[Accelerator, ...], Memory, tuple[Note, ...]]:
     """The cards, each once; memory with its bandwidth where the chip or board is known by name; notes. Pure.
 
@@ -36,12 +37,12 @@ def merge(
     """
     board = table.soldered(devices, place.board or "", memory.total_bytes or None)
     chip = table.soldered(devices, cpu.name, memory.total_bytes or None)
-    found = [(card, _device(card, memory, devices)) for card in _once(cards)]
-    shared = [device for _, device in found if device is not None and device.kind is not AcceleratorKind.DISCRETE]
+    with_device = [(card, _device(card, memory, devices)) for card in _once(cards)]
+    shared = [device for _, device in with_device if device is not None and device.kind is not AcceleratorKind.DISCRETE]
     # the board first: a Jetson's GPU tells its chip, which boards of two speeds have
     memory, notes = _with_bandwidth(memory, (board, *shared, chip))
     completed = []
-    for card, device in found:
+    for card, device in with_device:
         completed.append(_completed(card, device, memory))
         if device is not None and device.note and completed[-1].bandwidth_bytes_per_s != card.bandwidth_bytes_per_s:
             notes.append(Note(device.note, CORRECT))
@@ -51,17 +52,17 @@ def merge(
 
 def _once(cards: Iterable[Accelerator]) -> list[Accelerator]:
     """Of several entries with one id the first, which is the vendor's own driver's, with what only the others know."""
-    found: dict[str, Accelerator] = {}
+    by_id: dict[str, Accelerator] = {}
     for card in cards:
-        first = found.setdefault(card.id, card)
-        known: dict[str, object] = {}
+        first = by_id.setdefault(card.id, card)
+        added: dict[str, object] = {}
         for group in GROUPS:
             if getattr(first, group[0]) is None:
-                known |= {name: getattr(card, name) for name in group}
+                added |= {name: getattr(card, name) for name in group}
         if NAMELESS.fullmatch(first.name):
-            known["name"] = card.name
-        found[card.id] = replace(first, **known)  # type: ignore[arg-type]  # fields of one type, by name
-    return list(found.values())
+            added["name"] = card.name
+        by_id[card.id] = replace(first, **added)  # fields of one type, by name
+    return list(by_id.values())
 
 
 def _device(card: Accelerator, memory: Memory, devices: Sequence[Device]) -> Device | None:
@@ -80,11 +81,11 @@ def _device(card: Accelerator, memory: Memory, devices: Sequence[Device]) -> Dev
 
 def _with_bandwidth(memory: Memory, chips: Iterable[Device | None]) -> tuple[Memory, list[Note]]:
     """``memory`` with the bandwidth of the first chip that has one; what is known already stays."""
-    chip = next((one for one in chips if one is not None and one.bandwidth_bytes_per_s), None)
+    chip = next((chip for chip in chips if chip is not None and chip.bandwidth_bytes_per_s), None)
     if memory.bandwidth_bytes_per_s is not None or chip is None:
         return memory, []
-    told = replace(memory, bandwidth_bytes_per_s=chip.bandwidth_bytes_per_s, bandwidth_basis=SPECIFIED)
-    return told, [Note(chip.note, CORRECT)] if chip.note else []
+    completed = replace(memory, bandwidth_bytes_per_s=chip.bandwidth_bytes_per_s, bandwidth_basis=SPECIFIED)
+    return completed, [Note(chip.note, CORRECT)] if chip.note else []
 
 
 def _completed(card: Accelerator, device: Device | None, memory: Memory) -> Accelerator:
@@ -117,8 +118,8 @@ def _name(card: Accelerator, device: Device) -> str:
 
 def _doubts(card: Accelerator, devices: Sequence[Device]) -> list[Note]:
     """A note where the driver's bandwidth is not that of any kind of this product that the vendor specifies."""
-    told = card.bandwidth_bytes_per_s
-    if told is None or card.kind is not AcceleratorKind.DISCRETE or card.parent is not None:
+    driver_rate = card.bandwidth_bytes_per_s
+    if driver_rate is None or card.kind is not AcceleratorKind.DISCRETE or card.parent is not None:
         return []
     kinds = table.matching(
         devices,
@@ -127,13 +128,15 @@ def _doubts(card: Accelerator, devices: Sequence[Device]) -> list[Note]:
         pci_id=card.pci_id,
         memory_total_bytes=card.memory_total_bytes,
     )
-    specified = [one.bandwidth_bytes_per_s for one in kinds if one.bandwidth_bytes_per_s and one.checked != "tables"]
-    nearest = min(specified, key=lambda one: abs(one - told), default=told)
-    if abs(told / nearest - 1) <= MOST_OFF:
+    specified = [
+        device.bandwidth_bytes_per_s for device in kinds if device.bandwidth_bytes_per_s and device.checked != "tables"
+    ]
+    nearest = min(specified, key=lambda device: abs(device - driver_rate), default=driver_rate)
+    if abs(driver_rate / nearest - 1) <= MOST_OFF:
         return []
     return [
         Note(
-            f"{card.name} ({card.id}): by its driver the memory's bandwidth is {units.rate(told)}, specified is "
+            f"{card.name} ({card.id}): by its driver the memory's bandwidth is {units.rate(driver_rate)}, specified is "
             f"{units.rate(nearest)} (profiles/devices.toml): the driver's counts"
         )
     ]

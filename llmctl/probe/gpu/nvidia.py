@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import replace
 
-from llmctl.files.decode import MismatchError, decode
+from msgspec.structs import replace
+
+from llmctl.files.decode import FieldError, decode
 from llmctl.host import Host
 from llmctl.probe.gpu import drm, nvidia_kernel, nvml, pci_ids, tegra
 from llmctl.probe.gpu.nvidia_kernel import KernelCard
-from llmctl.probe.gpu.nvml import Card, Slice, Told
+from llmctl.probe.gpu.nvml import Card, NvmlReport, Slice
 from llmctl.probe.system import container
 from llmctl.types.machine import Accelerator, AcceleratorKind, Memory, Note
 
@@ -59,21 +60,21 @@ def nvidia(host: Host, memory: Memory) -> tuple[tuple[Accelerator, ...], tuple[N
     if host.system == "darwin":  # the last driver was for macOS 10.13
         return (), ()
     board = tegra.board(host)
-    told, notes = _ask(host, board)
+    report, notes = _ask(host, board)
     if board is not None:
-        told = tegra.with_board(told, board)
+        report = tegra.with_board(report, board)
     choice = host.environ.get("CUDA_VISIBLE_DEVICES")
-    found: list[Accelerator] = []
-    if told is not None:
-        found = [_accelerator(card, part, told, memory) for card, part in chosen(told.cards, choice)]
-        notes = [*notes, *_notes(host, told, choice)]
+    accelerators: list[Accelerator] = []
+    if report is not None:
+        accelerators = [_accelerator(card, part, report, memory) for card, part in chosen(report.cards, choice)]
+        notes = [*notes, *_notes(host, report, choice)]
     if choice is None and board is None:  # what the variable hides must not come back this way
-        others, more = _others(host, told)
-        found, notes = [*found, *others], [*notes, *more]
-    return tuple(found), tuple(replace(note, message=f"NVIDIA: {note.message}") for note in notes)
+        others, more = _others(host, report)
+        accelerators, notes = [*accelerators, *others], [*notes, *more]
+    return tuple(accelerators), tuple(replace(note, message=f"NVIDIA: {note.message}") for note in notes)
 
 
-def _ask(host: Host, board: tegra.Board | None) -> tuple[Told | None, list[Note]]:
+def _ask(host: Host, board: tegra.Board | None) -> tuple[NvmlReport | None, list[Note]]:
     """What NVML told; else None, and why."""
     if board is not None and _contained(host) and not board.reachable:
         return None, [Note("this container was started without its GPU", "docker run --runtime nvidia IMAGE")]
@@ -88,11 +89,11 @@ def _ask(host: Host, board: tegra.Board | None) -> tuple[Told | None, list[Note]
     why = Note(f"the driver's library {reply.why}", _mend(host))
     if reply.data is not None:
         try:
-            told = decode(Told, reply.data, "nvml")
-            if told.error is None:
-                return told, []
-            why = _why(host, told)
-        except MismatchError as error:
+            report = decode(NvmlReport, reply.data, "nvml")
+            if report.error is None:
+                return report, []
+            why = _why(host, report)
+        except FieldError as error:
             why = Note(str(error))
     return None, [why] if shows and board is None else []
 
@@ -106,21 +107,21 @@ def _mend(host: Host) -> str:
     return ON_WINDOWS if host.system == "win32" else ON_WSL if container(host) == "wsl" else nvidia_kernel.LOG
 
 
-def _why(host: Host, told: Told) -> Note:
+def _why(host: Host, report: NvmlReport) -> Note:
     """Why NVML did not start, and what mends it."""
     if container(host) == "wsl":
-        return Note(f"Windows's driver does not work here: {told.error}", ON_WSL)
+        return Note(f"Windows's driver does not work here: {report.error}", ON_WSL)
     version = nvidia_kernel.version(host)
     driver = f"the driver {version}" if version else "the driver"
     if host.system == "win32":
-        return Note(f"{driver} does not work: {told.error}", ON_WINDOWS)
-    if told.code == nvml.LIBRARY_NOT_FOUND:
+        return Note(f"{driver} does not work: {report.error}", ON_WINDOWS)
+    if report.code == nvml.LIBRARY_NOT_FOUND:
         message = f"{driver} is loaded, but its library libnvidia-ml.so.1 is not found"
         return Note(message, _get_libraries(host, version))
-    if told.code == nvml.DRIVER_NOT_LOADED:
+    if report.code == nvml.DRIVER_NOT_LOADED:
         return Note("the driver is installed, but not loaded", "sudo modprobe nvidia")
-    if told.code != nvml.VERSION_MISMATCH:
-        return Note(f"{driver} does not work: {told.error}", nvidia_kernel.LOG)
+    if report.code != nvml.VERSION_MISMATCH:
+        return Note(f"{driver} does not work: {report.error}", nvidia_kernel.LOG)
     if _contained(host):
         message = f"the libraries in this container are not of the version of {driver} that is loaded"
         return Note(message, START_ANEW.get(container(host) or ""))
@@ -140,7 +141,7 @@ def chosen(cards: Sequence[Card], choice: str | None) -> tuple[tuple[Card, Slice
     up to the first that does not exist (CUDA C++ Programming Guide, "CUDA Environment Variables"). A slice has a uuid
     (MIG-...), or for drivers before 470 its place, MIG-<uuid of the card>/<GPU instance>/<compute instance>."""
     if choice is None:
-        return tuple(one for card in cards for one in _parts(card))
+        return tuple(part for card in cards for part in _parts(card))
     shown: list[tuple[Card, Slice | None]] = []
     for word in (part.strip() for part in choice.split(",")):
         matches: Sequence[tuple[tuple[Card, Slice | None], ...]]
@@ -151,7 +152,7 @@ def chosen(cards: Sequence[Card], choice: str | None) -> tuple[tuple[Card, Slice
             matches = matches or [
                 ((card, part),) for card in cards for part in card.slices if word in (_place(card, part), part.uuid)
             ]
-        if len(matches) != 1 or any(one in shown for one in matches[0]):
+        if len(matches) != 1 or any(part in shown for part in matches[0]):
             break
         shown += matches[0]
     return tuple(shown)
@@ -165,30 +166,30 @@ def _place(card: Card, part: Slice) -> str | None:
     return f"MIG-{card.uuid}/{part.instance[0]}/{part.instance[1]}" if card.uuid and len(part.instance) == 2 else None
 
 
-def _notes(host: Host, told: Told, choice: str | None) -> list[Note]:
+def _notes(host: Host, report: NvmlReport, choice: str | None) -> list[Note]:
     """What is wrong, or not sure, about cards that NVML lists."""
-    notes = [Note(failure, _mend(host)) for failure in told.failures]
-    for index, card in enumerate(told.cards):
+    notes = [Note(failure, _mend(host)) for failure in report.failures]
+    for index, card in enumerate(report.cards):
         if card.mig and not card.slices:
-            here = f"-i {shlex.quote(card.address or card.uuid or str(index))}"
-            instead = f"what slices there can be: sudo nvidia-smi mig {here} -lgip"
-            remedy = f"sudo nvidia-smi {here} -mig 0   (turns it off; {instead})"
+            which = f"-i {shlex.quote(card.address or card.uuid or str(index))}"
+            instead = f"what slices there can be: sudo nvidia-smi mig {which} -lgip"
+            remedy = f"sudo nvidia-smi {which} -mig 0   (turns it off; {instead})"
             notes.append(Note(f"MIG is turned on for {card.name or 'a card'}, which has no slices", remedy))
     numbered = any(word.strip().isdecimal() for word in (choice or "").split(","))
-    unlike = len({card.name for card in told.cards}) > 1
+    unlike = len({card.name for card in report.cards}) > 1
     if numbered and unlike and host.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
         message = "which card CUDA_VISIBLE_DEVICES means is not sure: CUDA counts unlike cards from the fastest"
         windows = host.system == "win32"
         remedy = '$env:CUDA_DEVICE_ORDER = "PCI_BUS_ID"' if windows else "export CUDA_DEVICE_ORDER=PCI_BUS_ID"
         notes.append(Note(message, remedy))
-    if told.no_cuda:
+    if report.no_cuda:
         message = "the driver's library libcuda.so.1, which every CUDA program needs, is not found"
-        notes.append(Note(message, _get_libraries(host, told.driver)))
+        notes.append(Note(message, _get_libraries(host, report.driver)))
     return notes
 
 
-def _accelerator(card: Card, part: Slice | None, told: Told, memory: Memory) -> Accelerator:
-    own, index = part or card, told.cards.index(card)
+def _accelerator(card: Card, part: Slice | None, report: NvmlReport, memory: Memory) -> Accelerator:
+    own, index = part or card, report.cards.index(card)
     total, free = own.memory_total_bytes, own.memory_free_bytes
     if card.shared:
         total, free = memory.total_bytes or None, memory.available_bytes
@@ -205,10 +206,10 @@ def _accelerator(card: Card, part: Slice | None, told: Told, memory: Memory) -> 
         memory_free_bytes=None if total is None else free,
         bandwidth_bytes_per_s=bandwidth,
         bandwidth_basis=basis,
-        driver=told.driver,
+        driver=report.driver,
         compute_capability=card.compute_capability,
         shared_bytes=total if card.shared else None,
-        api_version=f"CUDA {told.cuda}" if told.cuda else None,
+        api_version=f"CUDA {report.cuda}" if report.cuda else None,
         uuid=own.uuid,
         # on GB10 NVML tells of a link that the GPU's memory does not depend on
         pcie=f"gen{card.pcie[0]} x{card.pcie[1]}" if len(card.pcie) == 2 and not card.shared else None,
@@ -232,19 +233,19 @@ def bandwidth_of(card: Card, part: Slice | None) -> tuple[float | None, str | No
     return whole * share / SLICES, f"{share}/{SLICES} of {BASIS}"
 
 
-def _others(host: Host, told: Told | None) -> tuple[list[Accelerator], list[Note]]:
+def _others(host: Host, report: NvmlReport | None) -> tuple[list[Accelerator], list[Note]]:
     """The cards that NVML did not list, so that the user sees them and why they can't be used."""
-    if told is not None and _contained(host):
+    if report is not None and _contained(host):
         return [], []  # the kernel shows a container the whole machine's cards
-    listed = {card.address for card in told.cards if card.address} if told else set()
+    listed = {card.address for card in report.cards if card.address} if report else set()
     listed |= {address.partition(":")[2] for address in listed}  # as the bus lists them, without the domain
     version = nvidia_kernel.version(host)
-    found, notes = list[Accelerator](), list[Note]()
+    others, notes = list[Accelerator](), list[Note]()
     for card in nvidia_kernel.cards(host):
-        if card.address in listed or (told is not None and told.cards and card.driver == "nvidia"):
+        if card.address in listed or (report is not None and report.cards and card.driver == "nvidia"):
             continue  # left out while others work: one that we were not given
         name = pci_ids.name(host, card.pci_id)
-        found.append(
+        others.append(
             Accelerator(
                 id=card.address,
                 name=f"NVIDIA {name}" if name else f"NVIDIA GPU ({card.pci_id})" if card.pci_id else "NVIDIA GPU",
@@ -256,15 +257,15 @@ def _others(host: Host, told: Told | None) -> tuple[list[Accelerator], list[Note
                 pci_id=card.pci_id,
             )
         )
-        notes += _undriven(host, card, found[-1].name, told)
-    return found, notes
+        notes += _undriven(host, card, others[-1].name, report)
+    return others, notes
 
 
-def _undriven(host: Host, card: KernelCard, name: str, told: Told | None) -> list[Note]:
+def _undriven(host: Host, card: KernelCard, name: str, report: NvmlReport | None) -> list[Note]:
     """Why NVML does not list a card, if that was not said yet."""
     gpu = f"{name.removeprefix('NVIDIA ')} at {card.address}"
     if card.driver == "nvidia":
-        return [Note(f"the driver does not run {gpu}", nvidia_kernel.LOG)] if told is not None else []
+        return [Note(f"the driver does not run {gpu}", nvidia_kernel.LOG)] if report is not None else []
     if card.driver in drm.VIRTUAL_MACHINE:
         return [Note(f"{gpu} is kept for a virtual machine ({card.driver})")]
     if card.driver is None and nvidia_kernel.installed(host):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llmctl.host import Host
 from llmctl.probe.gpu import drm
+from llmctl.probe.gpu.pci_ids import VENDORS
 from llmctl.probe.text import pairs
 
 VENDOR = "NVIDIA"
@@ -38,8 +40,7 @@ LIBRARY_PLACES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class KernelCard:
+class KernelCard(Struct, frozen=True):
     """``address`` has a PCI domain only where a driver that shows pictures has the card: /proc/bus/pci leaves it out.
     ``driver`` is the kernel's word: nvidia, nouveau, vfio-pci; None for none."""
 
@@ -50,22 +51,22 @@ class KernelCard:
 
 def cards(host: Host) -> tuple[KernelCard, ...]:
     """Every NVIDIA GPU that the kernel sees, whoever runs it."""
-    shown = [KernelCard(one.address, one.pci_id, one.driver) for one in drm.cards(host) if one.vendor == VENDOR]
-    known = {one.address.partition(":")[2] for one in shown}
+    shown = [KernelCard(card.address, card.pci_id, card.driver) for card in drm.cards(host) if card.vendor == VENDOR]
+    addresses = {card.address.partition(":")[2] for card in shown}
     others = (
-        KernelCard(one.address, one.pci_id, one.driver)
-        for one in drm.on_the_bus(host)
+        KernelCard(device.address, device.pci_id, device.driver)
+        for device in drm.on_the_bus(host)
         # the sound of a card has no large window, nor has an NVSwitch
-        if drm.VENDORS[one.pci_id[:4]] == VENDOR and one.window_bytes >= drm.SMALLEST_WINDOW_BYTES
+        if VENDORS[device.pci_id[:4]] == VENDOR and device.window_bytes >= drm.SMALLEST_WINDOW_BYTES
     )
-    return (*shown, *(one for one in others if one.address not in known))
+    return (*shown, *(card for card in others if card.address not in addresses))
 
 
 def version(host: Host) -> str | None:
     """The version of NVIDIA's kernel module, "550.90.07"."""
     first = (host.read("/proc/driver/nvidia/version") or "").partition("\n")[0]
-    found = VERSION.search(first) if first.startswith("NVRM version:") else None
-    return found[0] if found else None
+    match = VERSION.search(first) if first.startswith("NVRM version:") else None
+    return match[0] if match else None
 
 
 def installed(host: Host) -> bool:
@@ -88,8 +89,8 @@ def install_libraries(host: Host, version: str | None) -> str:
 
 
 def _of_this_system(host: Host, commands: Mapping[str, str]) -> str | None:
-    told = pairs(host.read("/etc/os-release"), "=")
-    names = f"{told.get('ID', '')} {told.get('ID_LIKE', '')}".replace('"', "").replace("'", "").split()
+    release = pairs(host.read("/etc/os-release"), "=")
+    names = f"{release.get('ID', '')} {release.get('ID_LIKE', '')}".replace('"', "").replace("'", "").split()
     if "rhel" in names:  # calls itself like Fedora, but has other packages
         return None
     return next((commands[name] for name in names if name in commands), None)

@@ -1,14 +1,16 @@
 """NVIDIA's management library, asked through pynvml in a process of its own: ``python -m llmctl.probe.gpu.nvml``.
 
-Drivers hang and crash. Here is what the child tells, and the child itself; ``probe.nvidia`` makes sense of it.
+Drivers hang and crash. This module has the types of the child's report, and the child itself; ``probe.gpu.nvidia``
+interprets it.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
+
+from msgspec import Struct
 
 from llmctl import child
 from llmctl.probe.text import line
@@ -38,8 +40,7 @@ MOST_BUS = 0xFF
 MOST_DEVICE = 0x1F
 
 
-@dataclass(frozen=True, slots=True)
-class Slice:
+class Slice(Struct, frozen=True):
     """A MIG device: ``instance`` are the numbers of its GPU instance and its compute instance."""
 
     name: str | None
@@ -49,8 +50,7 @@ class Slice:
     instance: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Card:
+class Card(Struct, frozen=True):
     """What NVML says of one device, nothing more.
 
     ``address`` is its place on the PCI bus as the kernel writes it. ``shared``: it has no memory of its own to report.
@@ -75,8 +75,7 @@ class Card:
     slices: tuple[Slice, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class NvmlReport(Struct, frozen=True):
     """One answer of NVML. ``error`` and ``code`` are its own where it could not start; ``failures`` are the cards
     that could not be opened, and why. ``cuda`` is the newest version that the driver takes; ``no_cuda``: there is no
     libcuda.so.1, which every CUDA program needs."""
@@ -90,15 +89,15 @@ class Told:
     code: int | None = None
 
 
-def _text(told: object) -> str | None:
-    return line(told)[:MOST_TEXT].rstrip() or None if isinstance(told, str) else None
+def _text(value: object) -> str | None:
+    return line(value)[:MOST_TEXT].rstrip() or None if isinstance(value, str) else None
 
 
 def _whole(value: object, most: int) -> int | None:
     return value if isinstance(value, int) and 0 < value <= most else None
 
 
-def _tell(places: Any) -> dict[str, Any]:
+def _report(places: Any) -> dict[str, Any]:
     """In the child: everything NVML knows. A function that an old driver lacks leaves its field None.
 
     ``places``: files to take the library from where the system's loader does not find it.
@@ -107,7 +106,7 @@ def _tell(places: Any) -> dict[str, Any]:
 
     pynvml: Any = untyped
 
-    def known(function: Callable[..., T], *arguments: Any) -> T | None:
+    def ask_or_none(function: Callable[..., T], *arguments: Any) -> T | None:
         try:
             return function(*arguments)
         except (pynvml.NVMLError, ValueError):  # ValueError: bytes that are no text
@@ -125,17 +124,17 @@ def _tell(places: Any) -> dict[str, Any]:
         except pynvml.NVMLError as error:
             failures.append(f"card {index}: {_words(error)}")
             continue
-        cards.append(_card(pynvml, known, handle))
-    told = {
-        "driver": _text(known(pynvml.nvmlSystemGetDriverVersion)),
+        cards.append(_card(pynvml, ask_or_none, handle))
+    report = {
+        "driver": _text(ask_or_none(pynvml.nvmlSystemGetDriverVersion)),
         "cards": cards,
         "failures": failures[:MOST_FAILURES],
     }
     try:
         version = _whole(pynvml.nvmlSystemGetCudaDriverVersion_v2(), MOST_CUDA)
     except pynvml.NVMLError as error:
-        return {**told, "no_cuda": error.value == LIBRARY_NOT_FOUND}
-    return {**told, "cuda": f"{version // 1000}.{version % 1000 // 10}" if version else None}
+        return {**report, "no_cuda": error.value == LIBRARY_NOT_FOUND}
+    return {**report, "cuda": f"{version // 1000}.{version % 1000 // 10}" if version else None}
 
 
 def _words(error: Any) -> str:
@@ -169,30 +168,30 @@ def _loaded(places: Sequence[str]) -> bool:
     return False
 
 
-def _card(pynvml: Any, known: Callable[..., Any], handle: Any) -> dict[str, Any]:
+def _card(pynvml: Any, ask_or_none: Callable[..., Any], handle: Any) -> dict[str, Any]:
     memory, shared = _memory(pynvml, handle)
-    pci = known(pynvml.nvmlDeviceGetPciInfo, handle)
+    pci = ask_or_none(pynvml.nvmlDeviceGetPciInfo, handle)
     link = (
-        _whole(known(pynvml.nvmlDeviceGetMaxPcieLinkGeneration, handle), MOST_GENERATION),
-        _whole(known(pynvml.nvmlDeviceGetMaxPcieLinkWidth, handle), MOST_LANES),
+        _whole(ask_or_none(pynvml.nvmlDeviceGetMaxPcieLinkGeneration, handle), MOST_GENERATION),
+        _whole(ask_or_none(pynvml.nvmlDeviceGetMaxPcieLinkWidth, handle), MOST_LANES),
     )
-    mig = (known(pynvml.nvmlDeviceGetMigMode, handle) or [0])[0] == pynvml.NVML_DEVICE_MIG_ENABLE
-    clock = known(pynvml.nvmlDeviceGetMaxClockInfo, handle, pynvml.NVML_CLOCK_MEM)
+    mig = (ask_or_none(pynvml.nvmlDeviceGetMigMode, handle) or [0])[0] == pynvml.NVML_DEVICE_MIG_ENABLE
+    clock = ask_or_none(pynvml.nvmlDeviceGetMaxClockInfo, handle, pynvml.NVML_CLOCK_MEM)
     return {
-        "name": _text(known(pynvml.nvmlDeviceGetName, handle)),
-        "uuid": _text(known(pynvml.nvmlDeviceGetUUID, handle)),
+        "name": _text(ask_or_none(pynvml.nvmlDeviceGetName, handle)),
+        "uuid": _text(ask_or_none(pynvml.nvmlDeviceGetUUID, handle)),
         "address": _address(pci),
         # the low half is the vendor's number, the high half the device's
         "pci_id": f"{pci.pciDeviceId & 0xFFFF:04x}:{pci.pciDeviceId >> 16:04x}" if _address(pci) else None,
         "shared": shared,
         **memory,
-        "compute_capability": _capability(known(pynvml.nvmlDeviceGetCudaComputeCapability, handle)),
+        "compute_capability": _capability(ask_or_none(pynvml.nvmlDeviceGetCudaComputeCapability, handle)),
         "memory_clock_mhz": _whole(clock, MOST_CLOCK_MHZ),
-        "bus_width_bits": _whole(known(pynvml.nvmlDeviceGetMemoryBusWidth, handle), MOST_BUS_BITS),
+        "bus_width_bits": _whole(ask_or_none(pynvml.nvmlDeviceGetMemoryBusWidth, handle), MOST_BUS_BITS),
         "pcie": link if all(link) else (),
-        "power_limit_mw": _whole(known(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle), MOST_POWER_MW),
+        "power_limit_mw": _whole(ask_or_none(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle), MOST_POWER_MW),
         "mig": mig,
-        "slices": _slices(pynvml, known, handle) if mig else (),
+        "slices": _slices(pynvml, ask_or_none, handle) if mig else (),
     }
 
 
@@ -208,27 +207,27 @@ def _memory(pynvml: Any, handle: Any) -> tuple[dict[str, int | None], bool]:
     return {"memory_total_bytes": total, "memory_free_bytes": free}, False
 
 
-def _slices(pynvml: Any, known: Callable[..., Any], handle: Any) -> list[dict[str, Any]]:
-    found = []
-    for index in range(min(known(pynvml.nvmlDeviceGetMaxMigDeviceCount, handle) or 0, MOST_CARDS)):
-        device = known(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, index)
+def _slices(pynvml: Any, ask_or_none: Callable[..., Any], handle: Any) -> list[dict[str, Any]]:
+    slices = []
+    for index in range(min(ask_or_none(pynvml.nvmlDeviceGetMaxMigDeviceCount, handle) or 0, MOST_CARDS)):
+        device = ask_or_none(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, index)
         if device is None:  # the count is what there may be at most
             continue
         numbers = (
-            known(pynvml.nvmlDeviceGetGpuInstanceId, device),
-            known(pynvml.nvmlDeviceGetComputeInstanceId, device),
+            ask_or_none(pynvml.nvmlDeviceGetGpuInstanceId, device),
+            ask_or_none(pynvml.nvmlDeviceGetComputeInstanceId, device),
         )
         instance = tuple(number for number in numbers if isinstance(number, int) and number <= MOST_INSTANCE)
         memory, _ = _memory(pynvml, device)
-        found.append(
+        slices.append(
             {
-                "name": _text(known(pynvml.nvmlDeviceGetName, device)),
-                "uuid": _text(known(pynvml.nvmlDeviceGetUUID, device)),
+                "name": _text(ask_or_none(pynvml.nvmlDeviceGetName, device)),
+                "uuid": _text(ask_or_none(pynvml.nvmlDeviceGetUUID, device)),
                 **memory,
                 "instance": instance if len(instance) == len(numbers) else (),
             }
         )
-    return found
+    return slices
 
 
 def _address(pci: Any) -> str | None:
@@ -238,11 +237,11 @@ def _address(pci: Any) -> str | None:
     return f"{pci.domain:04x}:{pci.bus:02x}:{pci.device:02x}.0"
 
 
-def _capability(told: Any) -> str | None:
-    if told is None or not 0 < told[0] <= MOST_CAPABILITY or not 0 <= told[1] <= MOST_CAPABILITY:
+def _capability(version: Any) -> str | None:
+    if version is None or not 0 < version[0] <= MOST_CAPABILITY or not 0 <= version[1] <= MOST_CAPABILITY:
         return None
-    return f"{told[0]}.{told[1]}"
+    return f"{version[0]}.{version[1]}"
 
 
 if __name__ == "__main__":
-    sys.exit(child.answer(_tell))
+    sys.exit(child.answer(_report))

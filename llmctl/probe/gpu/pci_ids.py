@@ -6,7 +6,7 @@ Both come with the system (packages pci.ids or hwdata, and libdrm-common); where
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from llmctl.host import Host
 from llmctl.probe.text import line
@@ -18,7 +18,8 @@ TABLES = (  # Fedora, Arch, Ubuntu; Debian; others; update-pciids on Debian
     "/var/lib/pciutils/pci.ids",
 )
 AMD_TABLE = "/usr/share/libdrm/amdgpu.ids"
-AMD = "1002"
+PCI_NUMBERS: Mapping[str, str] = {"NVIDIA": "10de", "AMD": "1002", "Intel": "8086"}  # vendors that llama.cpp can use
+VENDORS: Mapping[str, str] = {number: vendor for vendor, number in PCI_NUMBERS.items()}
 LIMIT_BYTES = 8 << 20  # of 1.7 MB in 2026
 LONGEST_NAME = 120
 NEXT_VENDOR = re.compile(r"\n[0-9a-f]{4}  ")
@@ -31,14 +32,14 @@ def name(host: Host, pci_id: str | None, revision: str | None = None) -> str | N
     whole, because it doesn't say which one it is. libdrm's table tells them apart by the revision.
     """
     vendor, _, device = (pci_id or "").partition(":")
-    if vendor == AMD and revision:
-        told = _with_revision(host.read(AMD_TABLE) or "", device, revision.strip().removeprefix("0x"))
-        if told:
-            return told
+    if VENDORS.get(vendor) == "AMD" and revision:
+        product = _with_revision(host.read(AMD_TABLE) or "", device, revision.strip().removeprefix("0x"))
+        if product:
+            return product
     for table in TABLES if device else ():
-        told = called(_device(host.read(table, limit_bytes=LIMIT_BYTES) or "", vendor, device))
-        if told:
-            return told
+        product = called(_device(host.read(table, limit_bytes=LIMIT_BYTES) or "", vendor, device))
+        if product:
+            return product
     return None
 
 
@@ -51,11 +52,11 @@ def called(entry: str | None) -> str | None:
 def _device(text: str, vendor: str, device: str) -> str | None:
     """The entry of one device: vendors stand at the beginning of a line, their devices behind a tab, boards behind
     two (the head of pci.ids)."""
-    _, found, rest = f"\n{text}".partition(f"\n{vendor}  ")
+    _, listed_vendor, rest = f"\n{text}".partition(f"\n{vendor}  ")
     following = NEXT_VENDOR.search(rest)
     devices = rest[: following.start()] if following else rest
     _, listed, entry = devices.partition(f"\n\t{device}  ")
-    return entry.partition("\n")[0][:LONGEST_NAME] if found and listed else None
+    return entry.partition("\n")[0][:LONGEST_NAME] if listed_vendor and listed else None
 
 
 def _with_revision(text: str, device: str, revision: str) -> str | None:
@@ -71,16 +72,18 @@ def _with_revision(text: str, device: str, revision: str) -> str | None:
 def excerpt(table: str, text: str, ids: Collection[str]) -> str | None:
     """Of a table only what tells of ``ids`` ("1002:747e"), None if it isn't a table: for a recording."""
     if table == AMD_TABLE:
-        devices = {one.partition(":")[2] for one in ids}
-        return "".join(one for one in text.splitlines(True) if one.partition(",")[0].strip().lower() in devices)
+        devices = {pci_id.partition(":")[2] for pci_id in ids}
+        return "".join(
+            pci_id for pci_id in text.splitlines(True) if pci_id.partition(",")[0].strip().lower() in devices
+        )
     if table not in TABLES:
         return None
-    kept, vendor = [], ""
+    lines, vendor = [], ""
     for entry in text.splitlines(True):
         if re.match(r"[0-9a-f]{4}  ", entry):
             vendor = entry[:4]
-            if any(one.startswith(vendor) for one in ids):
-                kept.append(entry)
+            if any(pci_id.startswith(vendor) for pci_id in ids):
+                lines.append(entry)
         elif re.match(r"\t[0-9a-f]{4}  ", entry) and f"{vendor}:{entry[1:5]}" in ids:
-            kept.append(entry)
-    return "".join(kept)
+            lines.append(entry)
+    return "".join(lines)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llmctl.host import Host
-from llmctl.probe.gpu.nvml import Card, Told
+from llmctl.probe.gpu.nvml import Card, NvmlReport
 from llmctl.probe.text import line
 
 # The device tree's word for the chip; its name, and the compute capability of the boards it is on, from
@@ -31,8 +33,7 @@ MODEL = re.compile(
 L4T = re.compile(r"R(\d{1,3}) \(release\), REVISION: ([\d.]{1,12})")
 
 
-@dataclass(frozen=True, slots=True)
-class Board:
+class Board(Struct, frozen=True):
     """``driver`` is the release of Linux for Tegra, which the GPU's driver is part of: "L4T 36.4.3". ``reachable``:
     the GPU's device files are there."""
 
@@ -63,10 +64,10 @@ def board(host: Host) -> Board | None:
     )
 
 
-def with_board(told: Told | None, board: Board) -> Told:
+def with_board(report: NvmlReport | None, board: Board) -> NvmlReport:
     """What NVML told, if anything, with the board's GPU named and described by the board. NVML calls it "Orin
     (nvgpu)" and answers most questions with an error or with nothing (JetPack 6 and 7)."""
-    cards = told.cards if told else ()
+    cards = report.cards if report else ()
     own = next((card for card in cards if card.shared or card.address is None), None)
     gpu = replace(
         own or Card(None),
@@ -78,5 +79,5 @@ def with_board(told: Told | None, board: Board) -> Told:
         compute_capability=board.compute_capability or (own.compute_capability if own else None),
     )
     others = tuple(card for card in cards if card is not own)
-    driver = told.driver if told and told.driver else board.driver
-    return replace(told or Told(), driver=driver, cards=(gpu, *others), no_cuda=False)
+    driver = report.driver if report and report.driver else board.driver
+    return replace(report or NvmlReport(), driver=driver, cards=(gpu, *others), no_cuda=False)

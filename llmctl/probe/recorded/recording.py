@@ -13,31 +13,32 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from llmctl.child import Reply
 from llmctl.files.decode import decode
 from llmctl.host import READ_LIMIT_BYTES, Filesystem, Host, Ran
 from llmctl.probe.gpu import pci_ids
 from llmctl.probe.recorded.scrub import Scrubber
+from llmctl.struct import asdict
 
 DOCUMENT = "machine.json"
 ROOT = "root"
 LIMIT_BYTES = 16 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class RecordedCommand(Struct, frozen=True):
     """``ran`` is None for a command that isn't there or didn't end."""
 
     argv: tuple[str, ...]
     ran: Ran | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class RecordedReply(Struct, frozen=True):
     """A question to a module of ours; the rest is as in ``Reply``."""
 
     module: str
@@ -46,15 +47,14 @@ class Asked:
     illegal_instruction: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Recording:
+class Recording(Struct, frozen=True):
     """What machine.json holds. ``system`` is Python's sys.platform, ``store`` the filesystem that models are on,
     ``unreadable`` the files that are there but not for this user."""
 
     system: str
     environ: Mapping[str, str]
-    runs: tuple[Run, ...] = ()
-    asked: tuple[Asked, ...] = ()
+    runs: tuple[RecordedCommand, ...] = ()
+    asked: tuple[RecordedReply, ...] = ()
     store: Filesystem | None = None
     unreadable: tuple[str, ...] = ()
 
@@ -66,29 +66,29 @@ NOTHING = Recording("linux", {})
 class Recorded(Host):
     """Another machine. What was not recorded isn't there."""
 
-    told: Recording = NOTHING
+    recording: Recording = NOTHING
 
     def readable(self, name: str) -> bool:
-        return name not in self.told.unreadable and self.exists(name)
+        return name not in self.recording.unreadable and self.exists(name)
 
     def run(self, argv: Sequence[str], *, timeout_s: float) -> Ran | None:
-        return next((one.ran for one in self.told.runs if one.argv == tuple(argv)), None)
+        return next((command.ran for command in self.recording.runs if command.argv == tuple(argv)), None)
 
     def ask(self, module: str, question: Any = None, *, deadline_s: float) -> Reply:
-        asked = next((one for one in self.told.asked if one.module == module), None)
-        if asked is None:
+        reply = next((recorded for recorded in self.recording.asked if recorded.module == module), None)
+        if reply is None:
             return Reply(None, "was not recorded")
-        return Reply(asked.data, asked.why, asked.illegal_instruction)
+        return Reply(reply.data, reply.why, reply.illegal_instruction)
 
     def filesystem(self, path: Path) -> Filesystem | None:
-        return self.told.store
+        return self.recording.store
 
 
 def recorded(folder: Path) -> Recorded:
     """The machine in ``folder``. Raises OSError, and ValueError where machine.json is not one."""
     with (folder / DOCUMENT).open("rb") as stream:
-        told = decode(Recording, json.loads(stream.read(LIMIT_BYTES)), "recording")
-    return Recorded(root=folder / ROOT, environ=told.environ, system=told.system, told=told)
+        recording = decode(Recording, json.loads(stream.read(LIMIT_BYTES)), "recording")
+    return Recorded(root=folder / ROOT, environ=recording.environ, system=recording.system, recording=recording)
 
 
 class _Consulted(Mapping[str, str]):
@@ -137,10 +137,10 @@ class Recorder(Host):
         return text
 
     def exists(self, name: str) -> bool:
-        there = self.machine.exists(name)
-        if there:
+        is_file = self.machine.exists(name)
+        if is_file:
             self.files.setdefault(name, None)
-        return there
+        return is_file
 
     def readable(self, name: str) -> bool:
         may = self.machine.readable(name)
@@ -149,10 +149,10 @@ class Recorder(Host):
         return may
 
     def glob(self, pattern: str) -> list[str]:
-        found = self.machine.glob(pattern)
-        for name in found:
+        names = self.machine.glob(pattern)
+        for name in names:
             self.files.setdefault(name, None)
-        return found
+        return names
 
     def run(self, argv: Sequence[str], *, timeout_s: float) -> Ran | None:
         self.runs[tuple(argv)] = ran = self.machine.run(argv, timeout_s=timeout_s)
@@ -163,9 +163,9 @@ class Recorder(Host):
         return reply
 
     def filesystem(self, path: Path) -> Filesystem | None:
-        found = self.machine.filesystem(path)
-        self.store[:] = [found]
-        return found
+        filesystem = self.machine.filesystem(path)
+        self.store[:] = [filesystem]
+        return filesystem
 
     def write(self, folder: Path) -> None:
         """The recording, scrubbed. Raises OSError; ``folder`` may exist, what a recording holds must not."""
@@ -178,27 +178,30 @@ class Recorder(Host):
             place = folder / ROOT / scrub.path(name).lstrip("/")
             if text is not None:
                 place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_text(scrub(_kept(name, text, devices)), encoding="utf-8")
+                place.write_text(scrub(_recorded_lines(name, text, devices)), encoding="utf-8")
             elif not any(other.startswith(name + "/") for other in self.files):
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.touch()
         assert isinstance(self.environ, _Consulted)
         environ = {name: self.environ[name] for name in sorted(self.environ.names) if name in self.environ}
-        told = Recording(  # the system and our own words are not scrubbed: a user may be called like one of them
+        recording = Recording(  # the system and our own words are not scrubbed: a user may be called like one of them
             system=self.system,
             environ={name: "set" if name in PRESENCE else scrub(value) for name, value in environ.items()},
             runs=tuple(
-                Run(argv, ran and Ran(ran.code, scrub(ran.out), scrub(ran.err))) for argv, ran in self.runs.items()
+                RecordedCommand(argv, ran and Ran(ran.code, scrub(ran.out), scrub(ran.err)))
+                for argv, ran in self.runs.items()
             ),
             asked=tuple(
-                Asked(module, _each(scrub, reply.data), reply.why and scrub(reply.why), reply.illegal_instruction)
+                RecordedReply(
+                    module, _scrubbed(scrub, reply.data), reply.why and scrub(reply.why), reply.illegal_instruction
+                )
                 for module, reply in self.asked.items()
             ),
             store=next(iter(self.store), None),
             unreadable=tuple(sorted(map(scrub.path, self.unreadable))),
         )
         with (folder / DOCUMENT).open("x", encoding="utf-8") as out:
-            out.write(json.dumps(asdict(told), indent=2, ensure_ascii=False) + "\n")
+            out.write(json.dumps(asdict(recording), indent=2, ensure_ascii=False) + "\n")
 
 
 PRESENCE = frozenset({"KUBERNETES_SERVICE_HOST"})  # only that it is set matters, its value is an address
@@ -216,7 +219,7 @@ LINES = {
 }
 
 
-def _kept(name: str, text: str, devices: frozenset[str]) -> str:
+def _recorded_lines(name: str, text: str, devices: frozenset[str]) -> str:
     """What of a file goes into the recording; of the tables of PCI devices what tells of ``devices``."""
     table = pci_ids.excerpt(name, text, devices)
     if table is not None:
@@ -227,9 +230,9 @@ def _kept(name: str, text: str, devices: frozenset[str]) -> str:
     return "".join(line for line in text.splitlines(keepends=True) if re.search(mark, line))
 
 
-def _each(scrub: Scrubber, value: Any) -> Any:
+def _scrubbed(scrub: Scrubber, value: Any) -> Any:
     if isinstance(value, str):
         return scrub(value)
     if isinstance(value, Mapping):
-        return {key: _each(scrub, one) for key, one in value.items()}
-    return [_each(scrub, one) for one in value] if isinstance(value, list | tuple) else value
+        return {key: _scrubbed(scrub, item) for key, item in value.items()}
+    return [_scrubbed(scrub, item) for item in value] if isinstance(value, list | tuple) else value

@@ -12,10 +12,11 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from llmctl.gguf.file_names import ANY_CASE, is_hidden, is_projector
 from llmctl.paths import expanded
@@ -43,16 +44,16 @@ def root() -> Path | None:
     return None if user is None else user / below / "llama.cpp"
 
 
-def held(hub_root: Path) -> Iterator[Stored]:
+def files(hub_root: Path) -> Iterator[Stored]:
     """Every GGUF file that can be read, without those of the hub cache at ``hub_root``. Raises nothing."""
     place = root()
     if place is None:
         return
-    told = _told(place)
+    named = _by_manifest(place)
     for path in islice(sorted(place.glob(ANY_CASE)), MAX_FILES):
         status = None if is_hidden(path.name) else inside(path, place)
         if status is not None:
-            source = told.get(path.name) or _addressed(path, place) or Source(SourceKind.LOCAL, None, str(path))
+            source = named.get(path.name) or _addressed(path, place) or Source(SourceKind.LOCAL, None, str(path))
             if source.bytes != status.st_size:  # the manifest is of another revision than the file
                 source = replace(source, bytes=status.st_size, sha256=None)
             name = source.repo or path.stem
@@ -63,18 +64,18 @@ def held(hub_root: Path) -> Iterator[Stored]:
             yield Stored(path, source.bytes or 0, source, Owner.LLAMA_CPP, name, is_projector(path.name))
 
 
-def _told(place: Path) -> dict[str, Source]:
+def _by_manifest(place: Path) -> dict[str, Source]:
     """What the manifests say, by the name of the file in the cache."""
-    found: dict[str, Source] = {}
+    by_file: dict[str, Source] = {}
     for manifest in islice(sorted(place.glob("manifest=*.json")), MAX_FILES):
         match = MANIFEST.fullmatch(manifest.name)
         if match is None:
             continue
-        told = document(manifest, place)
+        manifest_fields = document(manifest, place)
         for key in ("ggufFile", "mmprojFile"):
-            if (source := _source(f"{match[1]}/{match[2]}", told.get(key))) is not None:
-                found[f"{source.repo}/{source.file}".replace("/", "_")] = source
-    return found
+            if (source := _source(f"{match[1]}/{match[2]}", manifest_fields.get(key))) is not None:
+                by_file[f"{source.repo}/{source.file}".replace("/", "_")] = source
+    return by_file
 
 
 def _source(repo: str, file: Any) -> Source | None:

@@ -30,7 +30,7 @@ def roots() -> list[Path]:
     return list(dict.fromkeys(_models(home) for home in homes))
 
 
-def held() -> Iterator[Stored]:
+def files() -> Iterator[Stored]:
     """Every GGUF file that can be read. Raises nothing."""
     for root in roots():
         for path in islice(sorted(root.glob(f"*/*/{ANY_CASE}")), MAX_FILES):

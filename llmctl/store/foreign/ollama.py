@@ -36,7 +36,7 @@ def roots() -> list[Path]:
     return [SERVICE] if user is None else [user / ".ollama" / "models", SERVICE]
 
 
-def held() -> Iterator[Stored]:
+def files() -> Iterator[Stored]:
     """Every model and projector that is whole by its size and can be read. Raises nothing."""
     for root in roots():
         for manifest in islice(sorted(root.glob("manifests/*/*/*/*")), MAX_MANIFESTS):
@@ -48,9 +48,9 @@ def _layers(root: Path, manifest: Path) -> Iterator[Stored]:
     for layer in layers[:MAX_LAYERS] if isinstance(layers, list) else ():
         if not isinstance(layer, dict) or layer.get("mediaType") not in (MODEL, PROJECTOR):
             continue
-        found = _blob(root, layer)
-        if found is not None:
-            path, sha256, size_bytes = found
+        blob = _blob(root, layer)
+        if blob is not None:
+            path, sha256, size_bytes = blob
             source = Source(SourceKind.LOCAL, None, str(path), size_bytes, sha256)
             yield Stored(path, size_bytes, source, Owner.OLLAMA, _name(manifest), layer["mediaType"] == PROJECTOR)
 

@@ -41,7 +41,7 @@ def document(path: Path, root: Path) -> dict[str, Any]:
         return {}
     try:
         with path.open("rb") as file:
-            made = json.loads(file.read(MAX_DOCUMENT_BYTES))
+            value = json.loads(file.read(MAX_DOCUMENT_BYTES))
     except (OSError, ValueError, RecursionError):
         return {}
-    return made if isinstance(made, dict) else {}
+    return value if isinstance(value, dict) else {}

@@ -1,4 +1,4 @@
-"""What the store holds and nobody needs: broken-off downloads, blobs without a name, files that newer ones replaced.
+"""Files of the store that nobody needs: interrupted downloads, blobs without a name, files that newer ones replaced.
 
 Only GGUF files of the hub cache and llmctl's own folders are looked at. What a living process is writing is let alone.
 """
@@ -9,9 +9,10 @@ import re
 import shutil
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+
+from msgspec import Struct
 
 from llmctl.errors import ResourceError
 from llmctl.files import copy, disk
@@ -26,10 +27,10 @@ from llmctl.transfer import partial_file
 PARTIAL = re.compile(rf"({NAME.pattern})\.(?:.*\.)?(?:llmctl|incomplete)(?:\..*)?")
 UNFINISHED = (partial_file.JOURNAL_ENDING, partial_file.ENDING, copy.ENDING)
 PARTS = (".llmctl", ".incomplete")  # the others are notes
-BEGINNINGS = (b"GGUF", b"\0\0\0\0", b"")  # of a model; of one whose first part is still missing; of nothing yet
+FIRST_BYTES = (b"GGUF", b"\0\0\0\0", b"")  # of a model; of one whose first part is still missing; of nothing yet
 
 
-class Kind(StrEnum):
+class LeftoverKind(StrEnum):
     """Why something can go."""
 
     PARTIAL = "partial"
@@ -37,14 +38,13 @@ class Kind(StrEnum):
     SUPERSEDED = "superseded"
 
 
-@dataclass(frozen=True, slots=True)
-class Leftover:
+class Leftover(Struct, frozen=True):
     """``bytes`` is what the removal of ``paths`` frees; ``name`` says whose they are: the repository, or the folder.
 
     ``blob`` is what the paths of a superseded file lead to, or the orphan.
     """
 
-    kind: Kind
+    kind: LeftoverKind
     name: str
     paths: tuple[Path, ...]
     bytes: int
@@ -58,19 +58,19 @@ def leftovers(root: Path, models: Path, keep: Collection[tuple[str, str]]) -> li
 
     Raises nothing; changes nothing.
     """
-    found: list[Leftover] = []
+    everything: list[Leftover] = []
     with suppress(OSError):
-        found += _own(models)
+        everything += _own_folders(models)
     for repository in hub_cache.repositories(root):
         with suppress(OSError):
-            found += [*_partials(repository), *_blobs(repository, keep)]
-    return [one for one in found if not _held(one)]
+            everything += [*_partials(repository), *_blobs(repository, keep)]
+    return [leftover for leftover in everything if not _is_locked(leftover)]
 
 
 def clear(leftover: Leftover) -> int:
     """Removes one of ``leftovers``. Returns the bytes freed. Raises ResourceError, also when somebody uses it now."""
     if leftover.repository is not None and leftover.blob is not None:
-        gone = () if leftover.kind is Kind.ORPHAN else leftover.paths
+        gone = () if leftover.kind is LeftoverKind.ORPHAN else leftover.paths
         return forget(leftover.repository, gone, leftover.blob)
 
     with locked_now(leftover.lock, leftover.name), disk.writing(leftover.paths[0].parent, leftover.name):
@@ -94,9 +94,9 @@ def _partials(repository: Repository) -> Iterator[Leftover]:
         if match := PARTIAL.fullmatch(path.name):
             beside.setdefault(match[1], []).append(path)
     for name, files in beside.items():
-        if all(_begins(file) for file in files if file.suffix in PARTS):
+        if all(_may_be_model(file) for file in files if file.suffix in PARTS):
             lock = repository.lock(name)
-            yield Leftover(Kind.PARTIAL, repository.repo, tuple(files), _bytes(files), lock, repository)
+            yield Leftover(LeftoverKind.PARTIAL, repository.repo, tuple(files), _bytes(files), lock, repository)
 
 
 def _blobs(repository: Repository, keep: Collection[tuple[str, str]]) -> Iterator[Leftover]:
@@ -108,45 +108,49 @@ def _blobs(repository: Repository, keep: Collection[tuple[str, str]]) -> Iterato
         by_blob.setdefault(hub_cache.blob(pointer), []).append(pointer)
     blobs = repository.folder.resolve() / "blobs"
     for blob in sorted(blobs.glob("*")):
-        if NAME.fullmatch(blob.name) and not blob.is_symlink() and blob not in by_blob and _begins(blob):
+        if NAME.fullmatch(blob.name) and not blob.is_symlink() and blob not in by_blob and _may_be_model(blob):
             lock = repository.lock(blob.name)
-            yield Leftover(Kind.ORPHAN, repository.repo, (blob,), _bytes([blob]), lock, repository, blob)
+            yield Leftover(LeftoverKind.ORPHAN, repository.repo, (blob,), _bytes([blob]), lock, repository, blob)
     live = {
         commit
         for commit in repository.commits()
         if hub_cache.refs(repository, commit) or (repository.repo, commit) in keep
     }
-    there = {
+    live_files = {
         _file(pointer, snapshots)
-        for found in by_blob.values()
-        for pointer in found
+        for pointed in by_blob.values()
+        for pointer in pointed
         if _commit(pointer, snapshots) in live
     }
-    for blob, found in by_blob.items():
-        dead = all(_commit(one, snapshots) not in live and _file(one, snapshots) in there for one in found)
-        if dead and all(file_names.has_ending(one.name) for one in found):
+    for blob, pointed in by_blob.items():
+        dead = all(
+            _commit(pointer, snapshots) not in live and _file(pointer, snapshots) in live_files for pointer in pointed
+        )
+        if dead and all(file_names.has_ending(pointer.name) for pointer in pointed):
             lock = repository.lock(blob.name)
-            yield Leftover(Kind.SUPERSEDED, repository.repo, tuple(found), _bytes([blob]), lock, repository, blob)
+            yield Leftover(
+                LeftoverKind.SUPERSEDED, repository.repo, tuple(pointed), _bytes([blob]), lock, repository, blob
+            )
 
 
-def _own(models: Path) -> Iterator[Leftover]:
+def _own_folders(models: Path) -> Iterator[Leftover]:
     """What a killed fetch from the package index, from an address, or out of a folder has left."""
     for folder in models.glob(f"{wheels.TEMPORARY}*"):
         package = models / folder.name.removeprefix(wheels.TEMPORARY).rpartition("-")[0]
-        yield Leftover(Kind.PARTIAL, package.name, (folder,), _bytes([folder]), wheels.lock(models, package))
+        yield Leftover(LeftoverKind.PARTIAL, package.name, (folder,), _bytes([folder]), wheels.lock(models, package))
     files = bundles.place(models)
     for folder in files.glob(f"{bundles.TEMPORARY}*"):
         if folder.is_dir():
-            yield Leftover(Kind.PARTIAL, "a copy", (folder,), _bytes([folder]), bundles.temporary_lock(folder))
+            yield Leftover(LeftoverKind.PARTIAL, "a copy", (folder,), _bytes([folder]), bundles.temporary_lock(folder))
     for path in (*models.glob("*/*.llmctl*"), *files.glob("*/**/*.llmctl*")):
-        name = next((path.name.removesuffix(one) for one in UNFINISHED if path.name.endswith(one)), None)
+        name = next((path.name.removesuffix(ending) for ending in UNFINISHED if path.name.endswith(ending)), None)
         if name is None:  # a file of the user's may be called nearly so
             continue
         top, below = path.relative_to(models).parts[:2]
         if top == files.name and SHA256.fullmatch(below):
-            yield Leftover(Kind.PARTIAL, name, (path,), _bytes([path]), bundles.lock(models, below))
+            yield Leftover(LeftoverKind.PARTIAL, name, (path,), _bytes([path]), bundles.lock(models, below))
         elif requirement(models / top) is not None:
-            yield Leftover(Kind.PARTIAL, name, (path,), _bytes([path]), wheels.lock(models, models / top))
+            yield Leftover(LeftoverKind.PARTIAL, name, (path,), _bytes([path]), wheels.lock(models, models / top))
 
 
 def _commit(pointer: Path, snapshots: Path) -> str:
@@ -157,11 +161,11 @@ def _file(pointer: Path, snapshots: Path) -> str:
     return pointer.relative_to(snapshots).as_posix().partition("/")[2]
 
 
-def _begins(file: Path) -> bool:
+def _may_be_model(file: Path) -> bool:
     """Whether a file may be a model, or the beginning of one."""
     try:
         with file.open("rb") as stream:
-            return stream.read(4) in BEGINNINGS
+            return stream.read(4) in FIRST_BYTES
     except OSError:
         return False
 
@@ -178,7 +182,7 @@ def _bytes(paths: Sequence[Path]) -> int:
     return total
 
 
-def _held(leftover: Leftover) -> bool:
+def _is_locked(leftover: Leftover) -> bool:
     """Whether a process has the lock now. A lock that was never made is not made for this question."""
     if not leftover.lock.exists():
         return False

@@ -28,7 +28,7 @@ def remove(root: Path, stored: Stored) -> int:
     repository = Repository(root, stored.source.repo or "")
     blob = hub_cache.blob(stored.path)
     named = (repository.pointer(commit, stored.source.file) for commit in repository.commits())
-    return forget(repository, [one for one in named if hub_cache.blob(one) == blob], blob)
+    return forget(repository, [pointer for pointer in named if hub_cache.blob(pointer) == blob], blob)
 
 
 def forget(repository: Repository, gone: Sequence[Path], blob: Path) -> int:
@@ -45,8 +45,8 @@ def forget(repository: Repository, gone: Sequence[Path], blob: Path) -> int:
                 commit = pointer.relative_to(repository.folder / "snapshots").parts[0]
                 if _emptied(repository.folder / "snapshots" / commit):
                     emptied.add(commit)
-        held = blob.parent != (repository.folder / "blobs").resolve()  # it isn't this repository's
-        if not held and not any(hub_cache.blob(pointer) == blob for pointer in pointers(repository)):
+        is_shared = blob.parent != (repository.folder / "blobs").resolve()  # it isn't this repository's
+        if not is_shared and not any(hub_cache.blob(pointer) == blob for pointer in pointers(repository)):
             freed_bytes += _bytes(blob)
             blob.unlink(missing_ok=True)
         for commit in emptied:

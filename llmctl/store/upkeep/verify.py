@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from llmctl.errors import AccessError, IntegrityError, NotFoundError, ResourceError, UnsupportedFileError
 from llmctl.files.copy import hashed
@@ -13,7 +14,7 @@ from llmctl.store.stored import Stored
 from llmctl.types.listener import Progress
 
 
-class State(StrEnum):
+class Soundness(StrEnum):
     """SOUND: hashed, and what the publisher says. UNCHANGED: hashed, and what it was when it came. WHOLE: its own
     header fits its length, but no sha256 is known. WRONG: not what it must be. UNREADABLE: nobody knows."""
 
@@ -24,12 +25,11 @@ class State(StrEnum):
     UNREADABLE = "unreadable"
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """``sha256`` is what the bytes have, ``expected`` what they must have, as far as that is known."""
 
     stored: Stored
-    state: State
+    state: Soundness
     why: str | None = None
     sha256: str | None = None
     expected: str | None = None
@@ -42,13 +42,13 @@ def verify(stored: Stored, expected: str | None, progress: Progress, *, vouched:
         with suppress(UnsupportedFileError):  # a sound file of another kind is what its sha256 says, too
             read_file(stored.path)
         if expected is None:
-            return Verdict(stored, State.WHOLE)
-        found = hashed(stored.path, progress)
+            return Verdict(stored, Soundness.WHOLE)
+        digest = hashed(stored.path, progress)
     except IntegrityError as error:
-        return Verdict(stored, State.WRONG, error.message.removeprefix(f"{stored.path} "), None, expected)
+        return Verdict(stored, Soundness.WRONG, error.message.removeprefix(f"{stored.path} "), None, expected)
     except (NotFoundError, AccessError, ResourceError) as error:
-        return Verdict(stored, State.UNREADABLE, error.message, None, expected)
-    if found != expected:
-        why = f"has sha256 {found[:16]}…, it must have {expected[:16]}…"
-        return Verdict(stored, State.WRONG, why, found, expected)
-    return Verdict(stored, State.SOUND if vouched else State.UNCHANGED, None, found, expected)
+        return Verdict(stored, Soundness.UNREADABLE, error.message, None, expected)
+    if digest != expected:
+        why = f"has sha256 {digest[:16]}…, it must have {expected[:16]}…"
+        return Verdict(stored, Soundness.WRONG, why, digest, expected)
+    return Verdict(stored, Soundness.SOUND if vouched else Soundness.UNCHANGED, None, digest, expected)

@@ -1,12 +1,12 @@
-"""A placed model's speed as a function of how much it reads and remembers: the planner's answer, ready to be asked."""
+"""How long a placed model takes for a prompt and an answer of any length, as the planner predicts it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from msgspec import Struct
+from msgspec.structs import replace
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
+class SpeedModel(Struct, frozen=True):
     """Seconds. A token of the answer takes ``token_s`` and, for each token before it, ``cell_s`` in layers that see all
     of them and ``window_cell_s`` in those that see the last ``window`` only. A token of a prompt takes ``prompt_s``
     and ``pair_s`` or ``window_pair_s`` for each token that it is computed against; llama.cpp without flash attention
@@ -56,7 +56,7 @@ class Pace:
         """A whole answer: the prompt read, then every token written."""
         return self.prefill_s(prompt_tokens) + self.answer_s(prompt_tokens, answer_tokens)
 
-    def faster(self, decode: float, prefill: float) -> Pace:
+    def faster(self, decode: float, prefill: float) -> SpeedModel:
         """So many times as fast."""
         return replace(
             self,
