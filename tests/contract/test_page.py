@@ -23,7 +23,7 @@ Keys = dict[str, Any]
 def documented(name: str) -> Keys:
     """The keys in the block of the page that is called ``name``."""
     (block,) = re.findall(rf"```keys {name}\n(.*?)```", PAGE, re.DOTALL)
-    words = iter(re.findall(r"[a-z_]+|[{}]", re.sub(r"\|null|\[\]", "", block)))
+    words = iter(re.findall(r"[a-z_0-9]+|[{}]", re.sub(r"\|null|\[\]", "", block)))
     return keys(words)
 
 
@@ -110,13 +110,13 @@ def test_run(starter_file: Path) -> None:
 )
 def test_other_commands(command: str, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     (row,) = re.findall(rf"^\| `{command}` \| (.*) \|$", PAGE, re.MULTILINE)
-    assert set(printed(capsys, *command.split(), *arguments)["data"]) == set(re.findall(r"`([a-z_]+)`", row))
+    assert set(printed(capsys, *command.split(), *arguments)["data"]) == set(re.findall(r"`([a-z_0-9]+)`", row))
 
 
 def test_the_codes_of_errors() -> None:
     documented: dict[str, set[str]] = {}
-    for code, row in re.findall(r"^\| (\d+) \| .* \| (.*) \|$", PAGE, re.MULTILINE):
-        documented[code] = set(re.findall(r"`([a-z_]+)`", row))
+    for code, row in re.findall(r"^\| (\d+) \| .+ \|(.*) \|$", PAGE, re.MULTILINE):
+        documented[code] = set(re.findall(r"`([a-z_0-9]+)`", row))
     expected: dict[str, set[str]] = {"0": set(), "130": {"interrupted"}, "141": set()}
     for kind in kinds(LlmctlError):
         expected.setdefault(str(kind.exit_code), set()).add(kind.code)
