@@ -15,7 +15,8 @@ from llmctl.errors import LlmctlError, UsageError
 
 if TYPE_CHECKING:
     from llmctl.settings import Settings
-    from llmctl.types.answer import Answer, Message, Sampling
+    from llmctl.types.answer import Answer
+    from llmctl.types.request import Request
     from llmctl.workspace.local_run import LocalRun
 
 
@@ -39,6 +40,9 @@ def run(
     seed: Annotated[int | None, typer.Option("--seed", help="For an answer that can be repeated.")] = None,
     threads: Annotated[int | None, typer.Option("--threads", "-t", min=1, help="Threads to decode with.")] = None,
     local: Annotated[bool, typer.Option("--local", help="On this machine or not at all.")] = False,
+    private: Annotated[
+        bool, typer.Option("--private", help="Never leaves this machine, whatever the policy says.")
+    ] = False,
     endpoint: Annotated[
         str | None,
         typer.Option("--endpoint", "-e", help="On this server or not at all.", autocompletion=complete.endpoints),
@@ -73,7 +77,7 @@ def run(
     """
     from llmctl.cli.prompt import prompt as whole
     from llmctl.cli.prompt import utf8
-    from llmctl.types.answer import Message, Sampling
+    from llmctl.types.request import Message, Request, Sampling
     from llmctl.workspace import configuration
     from llmctl.workspace.local_run import Asked, local_run
 
@@ -82,12 +86,14 @@ def run(
         raise UsageError("--local and --endpoint exclude each other")
     _require_names({"--model": model, "--endpoint": endpoint, "--task": task})
     text = whole(out, prompt, no_stdin=no_stdin)
-    messages = ([Message("system", utf8(system))] if system else []) + [Message("user", text)]
+    instructions = (Message.of("system", utf8(system)),) if system else ()
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed)
+    request = Request((*instructions, Message.of("user", text)), sampling=sampling, private=private)
     loaded = configuration.load(out)
     loaded = replace(loaded, offline=loaded.offline or offline)
-    asked = Asked(model, task, context, threads, _estimated_tokens(messages), max_tokens)
-    ask(out, loaded, messages, sampling, lambda: local_run(out, loaded, asked, yes=yes, local=local), local, endpoint)
+    asked = Asked(model, task, context, threads, _estimated_tokens(request), max_tokens)
+    here = local or private
+    ask(out, loaded, request, lambda: local_run(out, loaded, asked, yes=yes, local=here), local, endpoint)
 
 
 def _require_names(options: Mapping[str, str | None]) -> None:
@@ -100,8 +106,7 @@ def _require_names(options: Mapping[str, str | None]) -> None:
 def ask(
     out: Output,
     loaded: Settings,
-    messages: list[Message],
-    sampling: Sampling,
+    request: Request,
     here: Callable[[], LocalRun],
     local: bool = False,
     endpoint: str | None = None,
@@ -110,9 +115,9 @@ def ask(
 
     ``here`` is called only if this machine may answer. Raises what the router raises.
     """
-    story = Story(out, limited=sampling.max_tokens is not None)
+    story = Story(out, limited=request.sampling.max_tokens is not None)
     try:
-        answered = _execute(loaded, messages, sampling, here, story, local=local, endpoint=endpoint)
+        answered = _execute(loaded, request, here, story, local=local, endpoint=endpoint)
     except KeyboardInterrupt:
         story.stopped()
         raise
@@ -127,8 +132,7 @@ def ask(
 
 def _execute(
     loaded: Settings,
-    messages: list[Message],
-    sampling: Sampling,
+    request: Request,
     here: Callable[[], LocalRun],
     story: Story,
     *,
@@ -144,15 +148,22 @@ def _execute(
     policy, endpoints, offline = loaded.policy, loaded.endpoints, loaded.offline
     with Pool() as pool:
         if pinned is not None or (policy is Policy.REMOTE_ONLY and not local):
-            decided = route(None, policy, endpoints, pinned=pinned, offline=offline)
+            decided = route(None, policy, endpoints, pinned=pinned, offline=offline, private=request.private)
         else:
             pool.prepare()  # imports the engine while we plan
             ready = here()
-            decided = route(ready.planned, policy, endpoints, local=local, offline=offline, barred=ready.barred)
+            decided = route(
+                ready.planned,
+                policy,
+                endpoints,
+                local=local,
+                offline=offline,
+                barred=ready.barred,
+                private=request.private,
+            )
         return answer(
             decided,
-            messages,
-            sampling,
+            request,
             listener=story,
             lease=pool.lease,
             so_far=story.so_far,
@@ -160,10 +171,10 @@ def _execute(
         )
 
 
-def _estimated_tokens(messages: list[Message]) -> int:
+def _estimated_tokens(request: Request) -> int:
     """Tokens of a prompt before a tokenizer has seen it: three bytes of UTF-8 each.
 
     English prose has four to five bytes a token and source code some three, so this errs to the safe side. The exact
     number is the engine's; it decides whether the prompt fits.
     """
-    return sum(len(message.content.encode()) for message in messages) // 3 + 16
+    return sum(len(message.text.encode()) for message in request.messages) // 3 + 16

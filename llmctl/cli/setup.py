@@ -97,14 +97,14 @@ def _fetched(out: Output, found: Situation, planned: Plan, wanted: Want, *, yes:
 
 def _ask(loaded: Settings, fit: Fit, question: str) -> None:
     from llmctl.cli.run import ask
-    from llmctl.types.answer import Message, Sampling
+    from llmctl.types.request import Request, Sampling
     from llmctl.workspace import choose
     from llmctl.workspace.local_run import LocalRun
 
     out = Output("run")
     out.note(f"   {command('llmctl', 'run', '-m', choose.name_of(fit.candidate), names=[question])}\n")
     limits = Sampling(max_tokens=FIRST_ANSWER_TOKENS)
-    ask(out, loaded, [Message("user", question)], limits, lambda: LocalRun(fit), local=True)
+    ask(out, loaded, Request.of(question, limits), lambda: LocalRun(fit), local=True)
 
 
 def _endpoint(out: Output, found: Situation, *, yes: bool) -> None:

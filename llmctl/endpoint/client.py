@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -14,11 +14,13 @@ from msgspec.structs import replace
 from llmctl import net
 from llmctl.endpoint.address import chat_url, without_version
 from llmctl.endpoint.answer import answer_of
+from llmctl.endpoint.encoding import chat_fields
 from llmctl.endpoint.refusal import Refusal, keyless, refusal_of
 from llmctl.endpoint.timing import ChatTiming
 from llmctl.errors import CertificateError, NetworkError
-from llmctl.types.answer import Finished, Message, Piece, Sampling
+from llmctl.types.answer import Finished, Piece
 from llmctl.types.endpoint import Address
+from llmctl.types.request import Request
 
 if TYPE_CHECKING:
     import requests
@@ -35,19 +37,9 @@ UNKNOWN_FIELD = re.compile(
 OWN_CA = "llmctl endpoint add … --force --ca-file CA.pem   if a CA of your own has signed it"
 
 
-def request_body(address: Address, messages: Sequence[Message], sampling: Sampling) -> bytes:
+def request_body(address: Address, request: Request) -> bytes:
     """The bytes that ``chat`` sends, unless the server wants a field left out."""
-    body: dict[str, Any] = {
-        **(sampling.extra or {}),
-        "model": address.model,
-        "messages": [{"role": message.role, "content": message.content} for message in messages],
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    }
-    for name in ("max_tokens", "temperature", "seed"):
-        if (value := getattr(sampling, name)) is not None:
-            body[name] = value
-    return json.dumps(body).encode()
+    return json.dumps(chat_fields(request, address.model)).encode()
 
 
 def chat(
@@ -80,20 +72,20 @@ def chat(
     ):
         if address.token:
             session.headers["Authorization"] = f"Bearer {address.token}"
-        response, begun_s = _answered(session, address, Request(chat_url(address.url), body), tries, timing)
+        response, begun_s = _answered(session, address, Post(chat_url(address.url), body), tries, timing)
         with response:
             yield from answer_of(
                 response, address, timing, first_by_s=begun_s + timing.first_token_s, own_engine=own_engine
             )
 
 
-class Request(Struct, frozen=True):
+class Post(Struct, frozen=True):
     """What is posted, and where."""
 
     url: str
     body: bytes
 
-    def adapted(self, refusal: Refusal) -> Request | None:
+    def adapted(self, refusal: Refusal) -> Post | None:
         """What the server may take instead of this, which it has refused; None if nothing is known."""
         if refusal.status in (404, 405):
             base = without_version(self.url.removesuffix("/chat/completions"))
@@ -109,13 +101,13 @@ class Request(Struct, frozen=True):
         unwanted = named or (ours if UNKNOWN_FIELD.search(refusal.words) else [])
         return self._with(fields, without=unwanted[0]) if unwanted else None
 
-    def _with(self, fields: dict[str, Any], *, without: str) -> Request:
+    def _with(self, fields: dict[str, Any], *, without: str) -> Post:
         kept = {name: value for name, value in fields.items() if name != without}
         return replace(self, body=json.dumps(kept).encode())
 
 
 def _answered(
-    session: Session, address: Address, request: Request, tries: int, timing: ChatTiming
+    session: Session, address: Address, post: Post, tries: int, timing: ChatTiming
 ) -> tuple[requests.Response, float]:
     """The server's answer, and when, by the monotonic clock, the try that it answers was begun."""
     wait_s, left_s = timing.back_off_s, timing.waits_s
@@ -124,7 +116,7 @@ def _answered(
         begun_s, sent_before = time.monotonic(), session.exchange.sent_bytes
         pause_s = wait_s
         try:
-            response = _post(session, request)
+            response = _posted(session, post)
         except CertificateError as error:  # trying again won't make it trustworthy
             raise CertificateError(error.message, hint=OWN_CA) from error
         except NetworkError:
@@ -136,8 +128,8 @@ def _answered(
             with response:
                 refusal = refusal_of(response, address, page_s=timing.page_s)
             session.close()  # the next try gets a connection of its own, whatever this one's end is like
-            if (adapted := request.adapted(refusal)) is not None:
-                request, tries = adapted, tries + 1
+            if (adapted := post.adapted(refusal)) is not None:
+                post, tries = adapted, tries + 1
                 continue
             pause_s = refusal.retry_after_s or wait_s
             if not tries or not refusal.is_transient or pause_s > left_s:
@@ -146,12 +138,12 @@ def _answered(
         wait_s, left_s = 2 * wait_s, left_s - pause_s
 
 
-def _post(session: Session, request: Request) -> requests.Response:
-    with net.translated(request.url, "asking the server", hint="llmctl endpoint list"):
+def _posted(session: Session, post: Post) -> requests.Response:
+    with net.translated(post.url, "asking the server", hint="llmctl endpoint list"):
         return session.ask(
             "POST",
-            request.url,
-            data=request.body,
+            post.url,
+            data=post.body,
             headers={
                 "Content-Type": "application/json",
                 "Accept": "text/event-stream",

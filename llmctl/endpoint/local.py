@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 
 from llmctl.endpoint.client import chat, request_body
 from llmctl.endpoint.timing import ChatTiming
 from llmctl.errors import DecodingError, EngineError, NetworkError
 from llmctl.net import host_of
-from llmctl.types.answer import Finished, Message, Piece, Sampling
+from llmctl.types.answer import Finished, Piece
 from llmctl.types.engine import LoadedEngine
+from llmctl.types.request import Request
 
 DECODING_FAILED = "decoding failed"  # the worker's words for a request that it took and could not compute
 ENGINE = ChatTiming(between_s=600.0, after_finish_s=30.0)  # a machine that swaps takes its time, and is watched
 
 
-def ask(
-    engine: LoadedEngine, messages: Sequence[Message], sampling: Sampling
-) -> Generator[Piece | Finished, None, None]:
+def ask(engine: LoadedEngine, request: Request) -> Generator[Piece | Finished, None, None]:
     """Pieces, then one Finished. Raises EngineDiedError, DecodingError, ContextError, and EngineError for what it
     refuses."""
     address = engine.address
     try:
-        body = request_body(address, messages, sampling)
+        body = request_body(address, request)
         yield from chat(address, body, tries=1, timing=ENGINE, own_engine=True)
     except (NetworkError, EngineError) as error:
         _, failed, why = error.message.partition(DECODING_FAILED)

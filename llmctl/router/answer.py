@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -14,23 +14,22 @@ from llmctl.endpoint.secrets import address_of
 from llmctl.engine.pool import Lease
 from llmctl.errors import ContextError, EngineError, LlmctlError, NetworkError
 from llmctl.net import host_of
-from llmctl.router.route import kept, reason_of
+from llmctl.router.route import kept, reason_of, refused_as_private
 from llmctl.types.answer import (
     Answer,
     Executed,
     Finished,
     LeftMachine,
-    Message,
     Piece,
     PieceKind,
     Predicted,
-    Sampling,
     Timings,
     Usage,
 )
 from llmctl.types.endpoint import Local, Remote, Route, Side
 from llmctl.types.listener import Listener
 from llmctl.types.plan import Fit
+from llmctl.types.request import Request, Sampling
 
 
 @dataclass
@@ -60,8 +59,7 @@ class PartialAnswer:
 
 def answer(
     route: Route,
-    messages: Sequence[Message],
-    sampling: Sampling,
+    request: Request,
     *,
     listener: Listener,
     lease: Lease,
@@ -77,19 +75,19 @@ def answer(
     """
     if isinstance(route, Remote):
         try:
-            return _remote(route, messages, sampling, listener, so_far)
+            return _remote(route, request, listener, so_far)
         except NetworkError as error:
             if route.fallback is None or so_far.first_token is not None:
                 raise
             listener.staying(error.message)
             fit, reason = route.fallback, f"{route.endpoint.name} can't be reached"
-            return _local(fit, reason, messages, sampling, listener, lease, so_far, record)
+            return _local(fit, reason, request, listener, lease, so_far, record)
     try:
-        return _local(route.fit, route.reason, messages, sampling, listener, lease, so_far, record)
+        return _local(route.fit, route.reason, request, listener, lease, so_far, record)
     except (EngineError, ContextError) as error:
         remote = handed_over(route, error, so_far)
         so_far.load_s = None
-        return _remote(remote, messages, sampling, listener, so_far)
+        return _remote(remote, request, listener, so_far)
 
 
 def handed_over(route: Local, error: LlmctlError, so_far: PartialAnswer) -> Remote:
@@ -106,8 +104,7 @@ def handed_over(route: Local, error: LlmctlError, so_far: PartialAnswer) -> Remo
 def _local(
     fit: Fit,
     reason: str,
-    messages: Sequence[Message],
-    sampling: Sampling,
+    request: Request,
     listener: Listener,
     lease: Lease,
     so_far: PartialAnswer,
@@ -116,7 +113,8 @@ def _local(
     with lease(fit) as engine:
         so_far.load_s = engine.load_s
         listener.loaded(fit, engine)
-        finished = _listen(ask(engine, messages, local_sampling(fit, sampling)), listener, so_far)
+        asked = replace(request, sampling=local_sampling(fit, request.sampling))
+        finished = _listen(ask(engine, asked), listener, so_far)
     executed = Executed(Side.LOCAL, None, fit.candidate.model.id, fit.candidate.artifact.quant, reason)
     predicted = Predicted(fit.speed.decode_tok_s, fit.memory.must_fit_bytes, fit.speed.basis)
     receipt = _receipt(so_far, finished, executed, predicted)
@@ -135,12 +133,12 @@ def local_sampling(fit: Fit, sampling: Sampling) -> Sampling:
     return replace(sampling, extra={**defaults, **asked, "chat_template_kwargs": template})
 
 
-def _remote(
-    route: Remote, messages: Sequence[Message], sampling: Sampling, listener: Listener, so_far: PartialAnswer
-) -> Answer:
+def _remote(route: Remote, request: Request, listener: Listener, so_far: PartialAnswer) -> Answer:
     endpoint = route.endpoint
+    if request.private:  # no route that ``route`` makes for it comes here; a prompt has no second door
+        raise refused_as_private(f"nothing may go to {endpoint.name}")
     address = address_of(endpoint)
-    body = request_body(address, messages, sampling)
+    body = request_body(address, request)
     host = host_of(address.url)
     listener.leaving(endpoint, host, route.reason)
 

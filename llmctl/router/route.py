@@ -37,19 +37,26 @@ def route(
     local: bool = False,
     offline: bool = False,
     barred: Barred = NOTHING_BARRED,
+    private: bool = False,
 ) -> Route:
     """The route for ``planned``, what would run here; None if that was not looked at, because it can't matter.
 
     ``pinned`` is ``--endpoint NAME``, ``local`` is ``--local``. Local means here or not at all; a pinned endpoint
-    means there or not at all, and needs a policy that lets prompts leave. ``offline``: only an endpoint on this machine
-    may be asked. ``barred`` are the reasons for which this prompt may not leave. Raises NothingFitsError (3),
-    NotFoundError (4, a policy that wants an endpoint where none is configured), OfflineError (5, the endpoint that must
-    answer is on another machine), PolicyError (11), or UsageError (2) for both pins at once.
+    means there or not at all, and needs a policy that lets prompts leave. A prompt that is ``private`` is answered here
+    or not at all, and what asks for a server is refused. ``offline``: only an endpoint on this machine may be asked.
+    ``barred`` are the reasons for which this prompt may not leave. Raises NothingFitsError (3), NotFoundError (4, a
+    policy that wants an endpoint where none is configured), OfflineError (5, the endpoint that must answer is on
+    another machine), PolicyError (11), or UsageError (2) for both pins at once.
     """
     if local and pinned is not None:
         raise UsageError("--local and --endpoint exclude each other")
+    if private and pinned is not None:
+        raise refused_as_private(f"it may not go to {pinned.name}")
+    if private and policy is Policy.REMOTE_ONLY and not local:
+        raise refused_as_private(f"the policy {policy} leaves nothing to answer it")
     if pinned is not None:
         return _pinned(pinned, policy, offline=offline)
+    local = local or private
     first = first_allowed(policy, endpoints, local=local, offline=offline)
     if first is not None and policy in (Policy.PREFER_REMOTE, Policy.REMOTE_ONLY):
         return _by_policy(first, policy, planned)
@@ -84,6 +91,11 @@ def reason_of(error: LlmctlError, *, loaded: bool) -> LeaveReason | None:
     if isinstance(error, EngineDiedError | DecodingError):
         return LeaveReason.ENGINE_FAILED
     return LeaveReason.NOT_LOADED if isinstance(error, EngineError) and not loaded else None
+
+
+def refused_as_private(so: str) -> PolicyError:
+    """The error for a prompt that is private and was to leave."""
+    return PolicyError(f"the prompt is private: {so}", hint="llmctl run --local …   or leave out --private")
 
 
 def kept(error: Failure, why: str, endpoint: Endpoint) -> Failure:

@@ -1,9 +1,6 @@
-"""Messages in, pieces out, and the receipt of what was executed."""
+"""Pieces of an answer, and the receipt of what was executed."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Any
 
 from msgspec import Struct
 
@@ -11,21 +8,6 @@ from llmctl.types.endpoint import LeaveReason, Side
 from llmctl.types.piece import Piece as Piece
 from llmctl.types.piece import PieceKind as PieceKind
 from llmctl.types.plan import Basis
-
-
-class Message(Struct, frozen=True):
-    role: str
-    content: str
-
-
-class Sampling(Struct, frozen=True):
-    """What the request carries besides the messages. None leaves the choice to the model's or server's default;
-    ``extra`` is sent as it is, below the named ones."""
-
-    max_tokens: int | None = None
-    temperature: float | None = None
-    seed: int | None = None
-    extra: Mapping[str, Any] | None = None
 
 
 class Usage(Struct, frozen=True):

@@ -11,9 +11,10 @@ from msgspec import Struct
 from llmctl.endpoint.local import ask
 from llmctl.engine.history import DISTURBED_PER_S
 from llmctl.errors import EngineError
-from llmctl.types.answer import Finished, Message, Sampling
+from llmctl.types.answer import Finished
 from llmctl.types.engine import LoadedEngine
 from llmctl.types.plan import Fit
+from llmctl.types.request import Request, Sampling
 
 ANSWER_TOKENS = 32
 LEAST_TOKENS = 16  # a shorter answer says little of a rate
@@ -119,7 +120,7 @@ def _prompt(number: int, words: int) -> str:
 def _prompt_tokens(engine: LoadedEngine, words: int) -> int | None:
     """How many tokens the prompt with so many words has, however short its answer is."""
     sampling = Sampling(max_tokens=1, temperature=0.0)
-    for piece in ask(engine, [Message("user", _prompt(0, words))], sampling):
+    for piece in ask(engine, Request.of(_prompt(0, words), sampling)):
         if isinstance(piece, Finished):
             return piece.usage.prompt_tokens
     return None
@@ -132,7 +133,7 @@ def _asked(engine: LoadedEngine, prompt: str, *, seed: int) -> _Timed | None:
         sampling = Sampling(max_tokens=ANSWER_TOKENS, temperature=0.8, seed=seed * TRIES + turn)
         first = last = 0.0
         finished = None
-        for piece in ask(engine, [Message("user", prompt)], sampling):
+        for piece in ask(engine, Request.of(prompt, sampling)):
             if isinstance(piece, Finished):
                 finished = piece
                 continue

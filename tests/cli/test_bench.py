@@ -14,8 +14,9 @@ from llmctl.cli.bench.chart import BAR_WIDTH, bars
 from llmctl.cli.bench.svg import picture
 from llmctl.engine.worker_process import Engine, Worker
 from llmctl.errors import EngineError, UsageError
-from llmctl.types.answer import Finished, Message, Piece, PieceKind, Sampling, Usage
+from llmctl.types.answer import Finished, Piece, PieceKind, Usage
 from llmctl.types.endpoint import Address
+from llmctl.types.request import Request
 from llmctl.workspace import bench as rounds
 from llmctl.workspace.bench import Foretold, Rates, Row
 from llmctl.workspace.benchmark import DEPTHS, affordable
@@ -168,10 +169,10 @@ def test_answers_that_all_end_too_early(monkeypatch: pytest.MonkeyPatch) -> None
 def measured(monkeypatch: pytest.MonkeyPatch, answers: dict[int, int]) -> list[Row]:
     """Rounds with an engine whose answers have so many tokens, by how deep they are asked for."""
 
-    def ask(_: object, messages: list[Message], sampling: Sampling) -> Iterator[Piece | Finished]:
-        prompt = len(messages[0].content.split())
+    def ask(_: object, request: Request) -> Iterator[Piece | Finished]:
+        prompt = len(request.messages[0].text.split())
         deep = max((depth for depth in answers if depth <= prompt), default=0)
-        length = min(answers[deep], sampling.max_tokens or 0)
+        length = min(answers[deep], request.sampling.max_tokens or 0)
         for _ in range(length):
             yield Piece(PieceKind.TEXT, "word ")
         yield Finished("stop", Usage(prompt, length), prefill_tokens=prompt, prefill_s=0.1)

@@ -255,6 +255,7 @@ class Stays:
 OTHER_SERVER = '[endpoints.x]\nurl = "https://x"\nmodel = "m"'
 REFUSED = "broken.gguf can't be loaded: a tensor is missing"
 LOCAL_ONLY, REMOTE_ONLY = 'policy = "local-only"', 'policy = "remote-only"'
+PREFER_REMOTE = 'policy = "prefer-remote"'
 NOTHING_SENT = "so nothing was sent to near"
 OFFLINE = "is on another machine, and llmctl is set to stay offline"
 STAY = (
@@ -319,6 +320,14 @@ STAY = (
     Stays("--local, remote-only", 0, ("· local ·",), ("--local", "-n", "4", SECRET), user=REMOTE_ONLY),
     Stays("local-only, broken", 8, ("can't load",), user=LOCAL_ONLY, broken=True),
     Stays("local-only, pinned", 11, ("the policy is local-only",), ("-e", "near", SECRET), user=LOCAL_ONLY),
+    # --private
+    Stays("--private, broken", 8, ("can't load",), ("--private", SECRET), broken=True),
+    Stays("--private, nothing fits", 3, ("no model fits",), ("--private", SECRET), {"LLMCTL_MIN_TOK_S": "1e9"}),
+    Stays("--private, long prompt", 2, ("local context is",), ("--private", LONG)),
+    Stays("--private, pinned", 11, ("the prompt is private",), ("--private", "-e", "near", SECRET)),
+    Stays("--private, remote-only", 11, ("the prompt is private",), ("--private", SECRET), user=REMOTE_ONLY),
+    Stays("--private, prefer-remote", 0, ("· local ·",), ("--private", "-n", "4", SECRET), user=PREFER_REMOTE),
+    Stays("--private --local", 0, ("· local ·",), ("--private", "--local", "-n", "4", SECRET), user=REMOTE_ONLY),
     # before anybody said yes
     Stays("not here", 4, ("nobody said yes",), ("-m", "qwen3.5-4b", SECRET), user=LOCAL_ONLY),
     Stays("not here, with an endpoint", 4, ("nobody said yes",), ("-m", "qwen3.5-4b", SECRET)),

@@ -24,8 +24,8 @@ from llmctl.errors import (
     NetworkError,
     PolicyError,
 )
-from llmctl.types.answer import Message, Sampling
 from llmctl.types.endpoint import Address, Endpoint
+from llmctl.types.request import Message, Request, Sampling
 from tests.fakes.chat_server import (
     ChatServer,
     Reply,
@@ -51,7 +51,10 @@ def test_request_body() -> None:
     sampling = Sampling(
         max_tokens=5, temperature=0.0, seed=0, extra={"temperature": 0.7, "top_p": 0.8, "stream": False}
     )
-    body = request_body(Address("http://x/v1", "m"), [Message("system", "Be brief."), Message("user", "Hé")], sampling)
+    body = request_body(
+        Address("http://x/v1", "m"),
+        Request((Message.of("system", "Be brief."), Message.of("user", "Hé")), sampling=sampling),
+    )
     assert json.loads(body) == {
         "model": "m",
         "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hé"}],
@@ -65,13 +68,13 @@ def test_request_body() -> None:
 
 
 def test_what_was_not_asked_for_is_not_sent() -> None:
-    body = request_body(Address("http://x/v1", "m"), [Message("user", "Hi")], Sampling())
+    body = request_body(Address("http://x/v1", "m"), Request.of("Hi"))
     assert set(json.loads(body)) == {"model", "messages", "stream", "stream_options"}
 
 
 def test_sent_as_made() -> None:
     with ChatServer(HELLO) as server:
-        body = request_body(server.address(), [Message("user", "Grüße\n\x00 😀")], Sampling(max_tokens=3))
+        body = request_body(server.address(), Request.of("Grüße\n\x00 😀", Sampling(max_tokens=3)))
         listen(server.address(token=KEY), body)
         listen(server.address(), body)
     with_key, without = server.requests

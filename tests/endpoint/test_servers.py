@@ -13,8 +13,9 @@ import pytest
 from llmctl.endpoint.address import normal_url
 from llmctl.endpoint.client import chat, request_body
 from llmctl.errors import EngineError, NetworkError
-from llmctl.types.answer import Message, Piece, PieceKind, Sampling
+from llmctl.types.answer import Piece, PieceKind
 from llmctl.types.endpoint import Address
+from llmctl.types.request import Request, Sampling
 from tests.fakes.chat_server import DONE, ChatServer, Handler, Reply, data, event, status, stream
 from tests.fakes.hostile import STREAM, raw
 from tests.fakes.listening import SOON, Heard, failure, heard, listen
@@ -229,7 +230,7 @@ def refusing(field: str, code: int, body: object) -> Reply:
 def test_a_field_that_a_server_refuses_is_left_out(field: str, code: int, body: object) -> None:
     sampling = Sampling(max_tokens=5, extra={"chat_template_kwargs": {"enable_thinking": False}})
     with ChatServer(refusing(field, code, body)) as server:
-        asked = request_body(server.address(), [Message("user", "Hi")], sampling)
+        asked = request_body(server.address(), Request.of("Hi", sampling))
         sent: list[int] = []
         assert listen(server.address(), asked, timing=SOON, on_sent=sent.append).text == "Hi"
     first, last = (json.loads(request.body) for request in (server.requests[0], server.requests[-1]))
@@ -242,14 +243,14 @@ def test_a_field_that_a_server_refuses_is_left_out(field: str, code: int, body: 
 def test_the_newer_name_of_max_tokens() -> None:
     words = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
     with ChatServer(refusing("max_tokens", 400, {"error": {"message": words}})) as server:
-        body = request_body(server.address(), [Message("user", "Hi")], Sampling(max_tokens=5))
+        body = request_body(server.address(), Request.of("Hi", Sampling(max_tokens=5)))
         assert listen(server.address(), body, timing=SOON).text == "Hi"
     assert json.loads(server.requests[1].body)["max_completion_tokens"] == 5
 
 
 def test_a_field_that_the_user_has_asked_for_is_not_left_out() -> None:
     with ChatServer(refusing("seed", 400, {"error": {"message": "unknown field: seed"}})) as server:
-        body = request_body(server.address(), [Message("user", "Hi")], Sampling(seed=1))
+        body = request_body(server.address(), Request.of("Hi", Sampling(seed=1)))
         with pytest.raises(EngineError, match="unknown field: seed"):
             listen(server.address(), body, timing=SOON)
 

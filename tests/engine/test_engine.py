@@ -23,11 +23,12 @@ from llmctl.engine.llama_cpp.request import OPTIONS
 from llmctl.engine.llama_cpp.start import start
 from llmctl.engine.worker_process import Engine, Worker
 from llmctl.errors import AccessError, ContextError, EngineDiedError, EngineError, NetworkError
-from llmctl.types.answer import Finished, Message, Piece, Sampling
+from llmctl.types.answer import Finished, Piece
+from llmctl.types.request import Request, Sampling
 from tests.fakes.fits import fit_for
 from tests.fakes.gguf_file import Fill, llama_metadata, llama_tensors, model_shape, write
 
-QUESTION = (Message("user", "Name three primary colours."),)
+QUESTION = "Name three primary colours."
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +37,8 @@ def engine(starter_file: Path) -> Iterator[Engine]:
         yield loaded
 
 
-def ask(engine: Engine, sampling: Sampling, messages: tuple[Message, ...] = QUESTION) -> list[Piece | Finished]:
-    return list(chat(engine.address, request_body(engine.address, messages, sampling), tries=1))
+def ask(engine: Engine, sampling: Sampling, prompt: str = QUESTION) -> list[Piece | Finished]:
+    return list(chat(engine.address, request_body(engine.address, Request.of(prompt, sampling)), tries=1))
 
 
 def text(pieces: list[Piece | Finished]) -> str:
@@ -55,7 +56,7 @@ print(json.dumps(made))
 
 def test_it_answers_like_the_bare_library(engine: Engine, starter_file: Path) -> None:
     pieces = ask(engine, Sampling(max_tokens=24, temperature=0))
-    argv = [sys.executable, "-c", BARE, str(starter_file), QUESTION[0].content]
+    argv = [sys.executable, "-c", BARE, str(starter_file), QUESTION]
     same = json.loads(subprocess.run(argv, capture_output=True, check=True, timeout=60).stdout)
     assert text(pieces) == same["choices"][0]["message"]["content"]
     last = pieces[-1]
@@ -68,8 +69,8 @@ def test_it_answers_like_the_bare_library(engine: Engine, starter_file: Path) ->
 
 
 def test_usage_of_an_answer_that_ends_by_itself(engine: Engine) -> None:
-    messages = (Message("user", "Reply with the single word: yes"),)
-    last = ask(engine, Sampling(max_tokens=200, temperature=0), messages)[-1]
+    prompt = "Reply with the single word: yes"
+    last = ask(engine, Sampling(max_tokens=200, temperature=0), prompt)[-1]
     assert isinstance(last, Finished)
     assert last.finish_reason == "stop"
     assert last.usage.completion_tokens is not None and 0 < last.usage.completion_tokens < 200
@@ -84,7 +85,7 @@ def test_a_seed_repeats_an_answer(engine: Engine) -> None:
 def test_nobody_else_is_served(engine: Engine, token: str | None) -> None:
     address = replace(engine.address, token=token)
     with pytest.raises(AccessError, match="401"):
-        list(chat(address, request_body(address, QUESTION, Sampling()), tries=1))
+        list(chat(address, request_body(address, Request.of(QUESTION)), tries=1))
     assert requests.get(f"{address.url}/models", timeout=5).status_code == 401
 
 
@@ -105,11 +106,11 @@ def test_a_bad_request_is_refused_and_the_engine_lives(engine: Engine, body: byt
 
 def test_a_prompt_that_is_too_long_is_told_with_both_numbers(engine: Engine) -> None:
     with pytest.raises(ContextError, match=r"the prompt is 3,\d\d\d tokens, local context is 1,024"):
-        ask(engine, Sampling(), (Message("user", "word " * 3000),))
+        ask(engine, Sampling(), "word " * 3000)
 
 
 def test_a_reader_who_leaves_stops_the_decoding(engine: Engine) -> None:
-    stream = chat(engine.address, request_body(engine.address, QUESTION, Sampling(temperature=0)), tries=1)
+    stream = chat(engine.address, request_body(engine.address, Request.of(QUESTION, Sampling(temperature=0))), tries=1)
     next(stream)
     stream.close()
     begun = time.perf_counter()
@@ -130,7 +131,9 @@ def test_it_listens_on_loopback_only_and_keeps_its_token_to_itself(engine: Engin
 
 def test_killed_in_the_middle_of_an_answer(starter_file: Path) -> None:
     with start(fit_for(starter_file)) as engine:
-        stream = chat(engine.address, request_body(engine.address, QUESTION, Sampling(temperature=0)), tries=1)
+        stream = chat(
+            engine.address, request_body(engine.address, Request.of(QUESTION, Sampling(temperature=0))), tries=1
+        )
         assert isinstance(next(stream), Piece)
         os.kill(engine.pid, signal.SIGKILL)
         with pytest.raises(NetworkError, match="broke off"):

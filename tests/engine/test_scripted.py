@@ -19,20 +19,21 @@ from llmctl.endpoint.local import ask
 from llmctl.engine.llama_cpp.start import start
 from llmctl.engine.worker_process import Engine, Worker
 from llmctl.errors import EngineDiedError, EngineError
-from llmctl.types.answer import Finished, Message, Piece, PieceKind, Sampling
+from llmctl.types.answer import Finished, Piece, PieceKind
+from llmctl.types.request import Message, Request, Sampling
 from tests.fakes.fits import fit_for
 from tests.fakes.scripted_model import TEMPLATE, Token, byte, control, user_defined, write_scripted
 
 ANSWER = ("The", " answer", " is", " 42", ".")
 THOUGHT = ("secret", " plan")
-HI = (Message("user", "hi"),)
+HI = (Message.of("user", "hi"),)
 OPENS = TEMPLATE.replace("<|assistant|>", "<think>\n<|assistant|>")
 
 
 def answered(engine: Engine, messages: Sequence[Message] = HI, **sampling: object) -> tuple[str, str, Finished]:
     """(reasoning, text, how it ended)"""
     reasoning, text = "", ""
-    for piece in ask(engine, messages, Sampling(**sampling)):  # type: ignore[arg-type]
+    for piece in ask(engine, Request(tuple(messages), sampling=Sampling(**sampling))):  # type: ignore[arg-type]
         if isinstance(piece, Finished):
             return reasoning, text, piece
         if piece.kind is PieceKind.REASONING:
@@ -45,7 +46,7 @@ def answered(engine: Engine, messages: Sequence[Message] = HI, **sampling: objec
 
 
 def notes(engine: Engine, messages: Sequence[Message]) -> list[str]:
-    pieces = [piece for piece in ask(engine, messages, Sampling()) if isinstance(piece, Piece)]
+    pieces = [piece for piece in ask(engine, Request(tuple(messages))) if isinstance(piece, Piece)]
     return [piece.text for piece in pieces if piece.kind is PieceKind.NOTE]
 
 
@@ -113,7 +114,7 @@ def test_texts_to_stop_at(tmp_path: Path, stop: list[str], text: str) -> None:
 
 def test_usage_is_right_when_the_cache_holds_the_beginning(tmp_path: Path) -> None:
     file = write_scripted(tmp_path / "model.gguf", ANSWER)
-    longer = (*HI, Message("assistant", "Hello"), Message("user", "and now"))
+    longer = (*HI, Message.of("assistant", "Hello"), Message.of("user", "and now"))
     with start(fit_for(file)) as engine:
         once = [answered(engine, messages)[2] for messages in (HI, longer)]
         assert once[0].prefill_tokens == once[0].usage.prompt_tokens
@@ -138,7 +139,7 @@ def test_an_answer_that_repeats_itself_for_ever(tmp_path: Path, limit: int | Non
 
 def test_a_template_that_is_broken_or_refuses_the_system_is_mended_and_that_is_said(tmp_path: Path) -> None:
     refuses = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}" + TEMPLATE
-    messages = (Message("system", "be brief"), *HI)
+    messages = (Message.of("system", "be brief"), *HI)
     with start(fit_for(write_scripted(tmp_path / "refuses.gguf", ANSWER, template=refuses))) as engine:
         assert answered(engine, messages)[1] == "The answer is 42."
         assert "takes no system message" in notes(engine, messages)[0]
@@ -201,7 +202,7 @@ def test_a_process_that_is_stopped_is_noticed_while_it_loads(tmp_path: Path) -> 
 def test_a_process_that_is_stopped_is_noticed_in_the_middle_of_an_answer(tmp_path: Path) -> None:
     file = write_scripted(tmp_path / "model.gguf", ["again", " and"], repeats=True, context=100_000)
     with start(fit_for(file, context=100_000)) as engine:
-        pieces = ask(engine, HI, Sampling(max_tokens=99_000))
+        pieces = ask(engine, Request.of("hi", Sampling(max_tokens=99_000)))
         next(pieces)
         os.kill(engine.pid, signal.SIGSTOP)
         begun = time.monotonic()
@@ -223,12 +224,12 @@ import os, signal, sys
 from pathlib import Path
 from llmctl.engine.llama_cpp.start import start
 from llmctl.endpoint.local import ask
-from llmctl.types.answer import Message, Sampling
+from llmctl.types.request import Request
 from tests.fakes.fits import fit_for
 engine = start(fit_for(Path(sys.argv[1])))
 print(engine.pid, flush=True)
 sys.stdin.readline()
-list(ask(engine, [Message("user", "hi")], Sampling()))
+list(ask(engine, Request.of("hi")))
 """
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from llmctl.host import Host
 from llmctl.probe.gpu import drm, kfd, pci_ids
@@ -423,7 +424,7 @@ def test_without_kfd_no_file_of_its_is_missed(tmp_path: Path) -> None:
 
 def test_device_files_that_this_user_may_not_open() -> None:
     host = machine("amd-dgpu-apu", HIP_VISIBLE_DEVICES="")
-    closed = replace(host, recording=replace(host.recording, unreadable=("/dev/kfd", "/dev/dri/renderD128")))
+    closed = replace(host, recording=structs.replace(host.recording, unreadable=("/dev/kfd", "/dev/dri/renderD128")))
     cards, (note,) = amd(closed, Memory(GIB, GIB))
     assert len(cards) == 2
     assert note == Note(

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from llmctl.child import Reply
 from llmctl.engine.devices import this_machine
@@ -89,7 +90,7 @@ def test_cards_that_only_the_engine_sees_are_of_its_size() -> None:
     assert (card.name, card.usable) == ("AMD Radeon RX 6700 XT", True)
     assert card.memory_total_bytes == 12868124672
     without = tuple(one for one in host.recording.asked if one.module != "llmctl.engine.devices")
-    alone = replace(host, recording=replace(host.recording, asked=without))
+    alone = replace(host, recording=structs.replace(host.recording, asked=without))
     assert this_machine(alone, store=STORE)[0].accelerators == ()
 
 

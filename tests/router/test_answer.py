@@ -12,11 +12,12 @@ from msgspec.structs import replace
 from llmctl import paths
 from llmctl.engine.pool import Pool
 from llmctl.engine.worker_process import Engine
-from llmctl.errors import DecodingError, EngineDiedError, EngineError
+from llmctl.errors import DecodingError, EngineDiedError, EngineError, PolicyError
 from llmctl.router.answer import PartialAnswer, answer, handed_over, local_sampling
-from llmctl.types.answer import Answer, Message, Sampling
+from llmctl.types.answer import Answer
 from llmctl.types.endpoint import LOCAL_FAILURES, Endpoint, LeaveReason, Local, Remote
 from llmctl.types.listener import SilentListener
+from llmctl.types.request import Request, Sampling
 from tests.fakes.chat_server import DONE, ChatServer, Reply, data, event, status, stream
 from tests.fakes.fits import fit_for
 
@@ -27,8 +28,7 @@ def test_the_memory_of_somebody_elses_machine_is_not_ours() -> None:
         route = Remote(Endpoint("office", server.url, "m"), LeaveReason.PINNED, "you asked for it", None)
         made = answer(
             route,
-            [Message("user", "hi")],
-            Sampling(),
+            Request.of("hi"),
             listener=SilentListener(),
             lease=Pool().lease,
             so_far=PartialAnswer(),
@@ -92,6 +92,24 @@ def test_what_the_caller_asks_for_is_kept(
     assert local_sampling(fit, Sampling(seed=1, extra=asked)) == Sampling(seed=1, extra=carried)
 
 
+@pytest.mark.parametrize(
+    "route",
+    [Remote(OFFICE, LeaveReason.PINNED, "you asked for it"), Remote(OFFICE, LeaveReason.PREFER_REMOTE, "the policy")],
+)
+def test_a_private_prompt_goes_nowhere_whatever_route_is_given(route: Remote) -> None:
+    with ChatServer(stream(event("Hi", finish="stop"), DONE)) as server:
+        there = replace(route, endpoint=replace(OFFICE, url=server.url))
+        with pytest.raises(PolicyError, match="the prompt is private: nothing may go to office"):
+            answer(
+                there,
+                replace(Request.of("hi"), private=True),
+                listener=SilentListener(),
+                lease=Pool().lease,
+                so_far=PartialAnswer(),
+            )
+    assert server.connections == 0
+
+
 # The engine, played by a server: what it answers when its first decode fails
 
 
@@ -129,8 +147,7 @@ def ask(engine: ChatServer, route: Local) -> Answer:
     lent = Engine(cast(Any, NoWorker()), engine.address(), 0.1, True, "none")
     return answer(
         route,
-        [Message("user", "hi")],
-        Sampling(),
+        Request.of("hi"),
         listener=SilentListener(),
         lease=lambda _: lent,
         so_far=PartialAnswer(),

@@ -13,13 +13,14 @@ from llmctl.endpoint.client import request_body
 from llmctl.engine.pool import Pool
 from llmctl.errors import LlmctlError
 from llmctl.router.answer import PartialAnswer, answer
-from llmctl.types.answer import LeftMachine, Message, Sampling
+from llmctl.types.answer import LeftMachine
 from llmctl.types.endpoint import Address, Endpoint, LeaveReason, Remote
 from llmctl.types.listener import SilentListener
+from llmctl.types.request import Request
 from tests.fakes.chat_server import DONE, ChatServer, Reply, drop, event, status, stream
 
-MESSAGES = [Message("user", "hi " * 1000)]
-BODY_BYTES = len(request_body(Address("http://x/v1", "m"), MESSAGES, Sampling()))
+REQUEST = Request.of("hi " * 1000)
+BODY_BYTES = len(request_body(Address("http://x/v1", "m"), REQUEST))
 HELLO = stream(event("Hello", finish="stop"), DONE)
 
 
@@ -28,7 +29,7 @@ def left(endpoint: Endpoint) -> LeftMachine | None:
     so_far = PartialAnswer()
     route = Remote(endpoint, LeaveReason.PINNED, "you asked for it")
     try:
-        made = answer(route, MESSAGES, Sampling(), listener=SilentListener(), lease=Pool().lease, so_far=so_far)
+        made = answer(route, REQUEST, listener=SilentListener(), lease=Pool().lease, so_far=so_far)
     except LlmctlError:
         return so_far.left
     assert made.left_machine == so_far.left

@@ -72,10 +72,15 @@ CASES: list[tuple[Planned, Policy, tuple[Endpoint, ...], object, object, object]
 
 
 def outcome(
-    planned: Planned, policy: Policy, endpoints: tuple[Endpoint, ...], pinned: Endpoint | None, local: bool
+    planned: Planned,
+    policy: Policy,
+    endpoints: tuple[Endpoint, ...],
+    pinned: Endpoint | None,
+    local: bool,
+    private: bool = False,
 ) -> Route | type[Exception]:
     try:
-        return route(planned, policy, endpoints, pinned=pinned, local=local)
+        return route(planned, policy, endpoints, pinned=pinned, local=local, private=private)
     except (LlmctlError, AssertionError) as error:
         return type(error)
 
@@ -127,6 +132,20 @@ def test_local_never_lets_a_prompt_leave(
 ) -> None:
     made = outcome(planned, policy, endpoints, pinned, True)
     assert isinstance(made, type) or (isinstance(made, Local) and made.fallback is None)
+
+
+@given(PLANNED, st.sampled_from(Policy), ENDPOINTS, PINNED, st.booleans())
+def test_a_private_prompt_never_leaves(
+    planned: Planned, policy: Policy, endpoints: tuple[Endpoint, ...], pinned: Endpoint | None, local: bool
+) -> None:
+    """It is answered as with --local, but for what asks for a server."""
+    made = outcome(planned, policy, endpoints, pinned, local, private=True)
+    if local and pinned is not None:
+        assert made is UsageError
+    elif pinned is not None or (policy is Policy.REMOTE_ONLY and not local):
+        assert made is PolicyError
+    else:
+        assert made == outcome(planned, policy, endpoints, None, True)
 
 
 @given(PLANNED, st.sampled_from(Policy), ENDPOINTS, PINNED, st.booleans())
