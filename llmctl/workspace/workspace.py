@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from llmctl.settings import Settings
-    from llmctl.types.answer import Answer, Message, Sampling
+    from llmctl.types.answer import Answer, Piece
     from llmctl.types.machine import EngineInfo, Machine
     from llmctl.types.plan import NoFit, Plan
+    from llmctl.types.request import Request
     from llmctl.types.task import Task
     from llmctl.workspace.fetch import Obtained
     from llmctl.workspace.plan import Planned
@@ -39,6 +40,27 @@ class Wishes(TypedDict, total=False):
     licence: str | None
     installed: bool
     tight: bool
+
+
+class Asking(TypedDict, total=False):
+    """How a prompt is to be answered.
+
+    ``model`` is a name or a file, ``yes`` the consent to fetch it. ``local``: on this machine or not at all;
+    ``endpoint``: by the server of that name or not at all. The others are as ``llmctl run`` has them; ``system``,
+    ``max_tokens``, ``temperature`` and ``seed`` go with a text: a ``Request`` has its own.
+    """
+
+    model: str | None
+    task: str | None
+    system: str | None
+    context: int | None
+    threads: int | None
+    max_tokens: int | None
+    temperature: float | None
+    seed: int | None
+    local: bool
+    endpoint: str | None
+    yes: bool
 
 
 class Workspace:
@@ -138,48 +160,51 @@ class Workspace:
 
         return fetch.obtain(fetch.Request(self.listener, self.shelf, revision, sha256, limit_bytes_per_s, to), model)
 
-    def ask(
-        self,
-        prompt: str | Sequence[Message],
-        *,
-        system: str | None = None,
-        model: str | None = None,
-        task: str | None = None,
-        sampling: Sampling | None = None,
-        max_tokens: int | None = None,
-        context: int | None = None,
-        threads: int | None = None,
-        local: bool = False,
-        endpoint: str | None = None,
-        yes: bool = False,
-    ) -> Answer:
-        """The answer to a prompt, or to a conversation, with what it took and whether anything left this machine.
+    def ask(self, prompt: str | Request, **asking: Unpack[Asking]) -> Answer:
+        """The answer to a prompt, with what it took and what left this machine. See ``Asking``.
 
-        The best model on this machine answers, or ``model``; with ``yes`` it is fetched if it isn't here, without it
-        that is a NotFoundError. The prompt leaves only as the settings say; never with ``local``, and to no other
-        server than ``endpoint`` where that is given. ``max_tokens`` stands above that of ``sampling``.
+        The best model on this machine answers unless another is asked for. What leaves is decided by the settings, as
+        for ``llmctl run``. Raises NotFoundError where a model would have to be fetched, and nobody said yes.
         """
-        from msgspec.structs import replace
+        from llmctl.types.answer import Answer
 
+        *_, answer = self.stream(prompt, **asking)
+        assert isinstance(answer, Answer), "the last event is the answer"
+        return answer
+
+    def stream(self, prompt: str | Request, **asking: Unpack[Asking]) -> Generator[Piece | Answer, None, None]:
+        """As ``ask``: the bits of the answer as they come, and at last the ``Answer``. Closing it ends the engine's
+        work, or hangs up."""
         from llmctl.router.answer import PartialAnswer
-        from llmctl.types.answer import Message, Sampling
-        from llmctl.workspace.ask import ask, estimated_tokens
+        from llmctl.types.request import Message, Request, Sampling
+        from llmctl.workspace import ask
         from llmctl.workspace.local_run import Asked, local_run
 
-        messages = [Message("user", prompt)] if isinstance(prompt, str) else list(prompt)
-        messages = [Message("system", system), *messages] if system else messages
-        sampling = sampling or Sampling()
-        sampling = replace(sampling, max_tokens=max_tokens) if max_tokens else sampling
-        asked = Asked(model, task, context, threads, estimated_tokens(messages), sampling.max_tokens)
-        return ask(
-            self.listener,
-            self.settings,
-            messages,
-            sampling,
-            lambda: local_run(self.listener, self.settings, asked, yes=yes, local=local),
-            so_far=PartialAnswer(),
-            local=local,
-            endpoint=endpoint,
+        local, max_tokens = asking.get("local", False), asking.get("max_tokens")
+        if isinstance(prompt, str):
+            messages = [Message.of("system", system)] if (system := asking.get("system")) else []
+            sampling = Sampling(max_tokens=max_tokens, temperature=asking.get("temperature"), seed=asking.get("seed"))
+            prompt = Request((*messages, Message.of("user", prompt)), sampling=sampling)
+        request = prompt
+        asked = Asked(
+            asking.get("model"),
+            asking.get("task"),
+            asking.get("context"),
+            asking.get("threads"),
+            ask.estimated_tokens(request),
+            request.sampling.max_tokens,
+        )
+        here = local or request.private
+        yield (
+            yield from ask.events(
+                self.listener,
+                self.settings,
+                request,
+                lambda: local_run(self.listener, self.settings, asked, yes=asking.get("yes", False), local=here),
+                so_far=PartialAnswer(),
+                local=local,
+                endpoint=asking.get("endpoint"),
+            )
         )
 
     def _other_machine(self) -> Machine | None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import psutil
 import pytest
+from msgspec.structs import replace
 
-from llmctl import LlmctlError, NoFit, Plan, SilentListener, Workspace, paths
+from llmctl import Answer, LlmctlError, NoFit, Plan, SilentListener, Workspace, paths
 from llmctl.errors import NotFoundError, OfflineError, PolicyError
 from llmctl.types.endpoint import Endpoint, LeaveReason, Side
+from llmctl.types.piece import Piece
+from llmctl.types.request import Request, Sampling
 from tests.fakes.chat_server import DONE, ChatServer, event, stream
 
 pytestmark = pytest.mark.usefixtures("measured")
@@ -117,3 +121,33 @@ def test_a_file_of_ones_own_answers(starter_file: Path) -> None:
     assert answer.text and answer.left_machine is None
     assert answer.usage.completion_tokens is not None and answer.usage.completion_tokens <= 4
     assert answer.predicted is not None and answer.measured is not None
+
+
+def test_a_stream_that_is_closed_ends_the_engine(starter_file: Path) -> None:
+    stream = Workspace().stream("Count to one thousand.", model=str(starter_file), context=512)
+    assert isinstance(next(stream), Piece)
+    before = engines()
+    assert before
+    stream.close()
+    gone, alive = psutil.wait_procs(before, timeout=20)
+    assert not alive and gone
+
+
+def engines() -> list[psutil.Process]:
+    children = psutil.Process().children(recursive=True)
+    return [child for child in children if "llmctl.engine.llama_cpp.worker" in " ".join(child.cmdline())]
+
+
+def test_a_request_with_parts_of_its_own(starter_file: Path) -> None:
+    request = Request.of("Name a colour.", Sampling(max_tokens=3, temperature=0.0))
+    *pieces, answer = Workspace().stream(request, model=str(starter_file), context=512)
+    assert isinstance(answer, Answer)
+    assert "".join(piece.text for piece in pieces if isinstance(piece, Piece)).strip() == answer.text.strip()
+
+
+def test_what_is_private_stays_here() -> None:
+    with ChatServer(HELLO) as server:
+        configure(server, "remote-only")
+        with pytest.raises(PolicyError):
+            Workspace().ask(replace(Request.of("hi"), private=True))
+    assert server.requests == []
