@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import fields
 from typing import Any, assert_never
 
 from llmctl.types.request import (
@@ -20,7 +19,7 @@ from llmctl.types.request import (
 )
 from llmctl.types.tool_call import ToolCall
 
-SAMPLING_FIELDS = tuple(field.name for field in fields(Sampling) if field.name != "extra")
+SAMPLING_FIELDS = tuple(name for name in Sampling.__struct_fields__ if name != "extra")
 
 
 def chat_fields(request: Request, model: str) -> dict[str, Any]:
