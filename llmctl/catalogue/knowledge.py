@@ -17,9 +17,37 @@ from llmctl.catalogue.device_constants import read_devices
 from llmctl.catalogue.speed_constants import SpeedConstants, read_speed
 from llmctl.errors import ConfigError
 from llmctl.files.decode import FieldError, Table
-from llmctl.types.task import Task
 
 Result = TypeVar("Result")
+
+
+class Task(Struct, frozen=True):
+    """What is usual of a task and what it takes.
+
+    ``needs`` is the word that a model's own tasks must have; ``evidence`` the weight of each area of benchmarks.
+    ``min_tok_s`` the decode floor and ``because``, why it is that; 0 where nothing is written (embedding, reranking).
+    ``max_first_token_s`` the longest until the answer begins, thoughts left out; ``max_answer_s`` the longest a whole
+    answer may take, prompt read and thoughts included; ``prompt_tokens``, ``answer_tokens``, ``thinking_tokens`` what
+    is usual; ``think`` whether a model that can choose is told to think; ``sees`` that it needs its projector.
+    """
+
+    name: str
+    min_tok_s: float
+    because: str
+    max_first_token_s: float
+    max_answer_s: float
+    context: int
+    prompt_tokens: int
+    answer_tokens: int
+    thinking_tokens: int
+    think: bool
+    sees: bool
+    needs: str
+    evidence: Mapping[str, float]
+
+    @property
+    def writes(self) -> bool:
+        return self.answer_tokens > 0
 
 
 class Benchmark(Struct, frozen=True):

@@ -10,7 +10,7 @@ from pathlib import Path
 from msgspec import Struct, field
 
 from llmctl import units
-from llmctl.catalogue.knowledge import Knowledge
+from llmctl.catalogue.knowledge import Knowledge, Task
 from llmctl.planner import limits
 from llmctl.planner.compute import padded_cells
 from llmctl.planner.configure import configure, takes_quantized_cache
@@ -38,7 +38,6 @@ from llmctl.types.plan import (
     Want,
 )
 from llmctl.types.speed_model import SpeedModel
-from llmctl.types.task import Task
 
 LEAST_CONTEXT = 2048  # what is offered in place of a task's usual context, if that does not fit
 CERTAINLY_LONGER = 2  # a prompt's length is estimated; the engine has the last word unless it can't possibly fit

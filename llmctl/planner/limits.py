@@ -5,12 +5,11 @@ from __future__ import annotations
 from msgspec import Struct
 
 from llmctl import units
-from llmctl.catalogue.knowledge import Quality
+from llmctl.catalogue.knowledge import Quality, Task
 from llmctl.catalogue.openness import admits, lacking
 from llmctl.types.model import Candidate, Model
 from llmctl.types.openness import DIMENSIONS, Level
 from llmctl.types.plan import Want
-from llmctl.types.task import Task
 
 FAR = 1e9  # the gap of what no machine will change; it stands behind all that is short of something
 ALL_LANGUAGES = "multilingual"

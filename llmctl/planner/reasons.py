@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from msgspec import Struct
 
 from llmctl import units
+from llmctl.catalogue.knowledge import Task
 from llmctl.catalogue.speed_constants import SpeedConstants
 from llmctl.planner import limits
 from llmctl.planner.devices import shares_memory
@@ -18,7 +19,6 @@ from llmctl.types.grade import Grade, GradeBasis
 from llmctl.types.machine import Machine
 from llmctl.types.model import Candidate, Model
 from llmctl.types.plan import CPU, F16, UBATCH, Basis, Configuration, DeviceMemory, Speed, Tried, Want
-from llmctl.types.task import Task
 
 DISAGREEING = 0.05  # formulas that are further off the engine's own sums than this are told
 
@@ -168,7 +168,7 @@ def _grounds(model: Model, grade: Grade | None, thinking: bool) -> Iterator[str]
     else:
         mode = "plain answers" if thinking else "thinking"
         other = f", {grade.converted} of them with {mode}, which count less" if grade.converted else ""
-        results = units.number_of(grade.results, "published result")
+        results = "1 published result" if grade.results == 1 else f"{grade.results} published results"
         low = ", none of them for this: it is put at the low end" if grade.cautious else ""
         yield f"its quality of {grade.index:.0f} stands on {results}{other}{low}"
     if model.distilled_from is not None:

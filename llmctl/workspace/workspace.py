@@ -11,12 +11,12 @@ from llmctl.types.listener import Listener, SilentListener
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from llmctl.catalogue.knowledge import Task
     from llmctl.settings import Settings
     from llmctl.types.answer import Answer, Piece
     from llmctl.types.machine import EngineInfo, Machine
     from llmctl.types.plan import NoFit, Plan
     from llmctl.types.request import Request
-    from llmctl.types.task import Task
     from llmctl.workspace.fetch import Obtained
     from llmctl.workspace.plan import Planned
     from llmctl.workspace.situation import Shelf, Situation

@@ -15,9 +15,9 @@ from llmctl.types.openness import Level
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from llmctl.catalogue.knowledge import Task
     from llmctl.types.machine import Machine
     from llmctl.types.plan import NoFit, Plan, Want
-    from llmctl.types.task import Task
 
 EXIT_NOTHING_FITS = 3
 

@@ -14,10 +14,10 @@ from llmctl.types.machine import AcceleratorKind
 from llmctl.types.openness import DIMENSIONS
 
 if TYPE_CHECKING:
+    from llmctl.catalogue.knowledge import Task
     from llmctl.types.machine import Machine
     from llmctl.types.model import Openness
     from llmctl.types.plan import Configuration, DeviceMemory, Fit, MemoryPlan, Plan, Rejected, Tried, Want
-    from llmctl.types.task import Task
 
 WIDTH = 80
 FEW = 3  # what is not picked, unless --limit or --all
