@@ -597,3 +597,9 @@ def test_every_setting_is_documented() -> None:
         assert setting.help
         assert setting.expects
         assert setting.name in settings.Settings.__struct_fields__
+
+
+def test_a_setting_that_is_none_is_answered_with_the_nearest(user: Path) -> None:
+    user.write_text('polcy = "local-only"')
+    with pytest.raises(ConfigError, match="there is no setting named polcy; did you mean policy"):
+        load()

@@ -48,9 +48,9 @@ app = lazy.application(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from llmctl.engine.devices import engine_summary
+        from llmctl.workspace.engine import summary
 
-        print(f"llmctl {__version__} · {engine_summary()}")  # noqa: T201
+        print(f"llmctl {__version__} · {summary()}")  # noqa: T201
         raise typer.Exit
 
 

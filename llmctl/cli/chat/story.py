@@ -39,10 +39,6 @@ class ChatStory(Story):
         super().leaving(endpoint, host, reason)
 
     def loaded(self, fit: Fit, engine: LoadedEngine) -> None:
-        from llmctl.store import Store
-
-        if fit.candidate.path is not None:
-            Store().used(fit.candidate.path)
         if not engine.has_chat_template:
             self.out.warn("this is a base model without a chat template: it continues your text")
 
