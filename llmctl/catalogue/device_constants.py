@@ -66,5 +66,5 @@ def read_devices(table: Table) -> DeviceConstants:
     backends = {}
     for name, row in table.table("backend").named_tables().items():
         factors = row.structs("kind", DeviceFactors)
-        backends[name] = row.record(Backend, factors=factors)
-    return table.record(DeviceConstants, types=types, backends=backends)
+        backends[name] = row.fill(Backend, factors=factors)
+    return table.fill(DeviceConstants, types=types, backends=backends)

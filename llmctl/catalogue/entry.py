@@ -26,7 +26,7 @@ FIRST_PART = re.compile(r".*-0{4}1-of-(?!0{4}1\.)[0-9]{5}\.gguf")
 def model(table: Table, graded: Mapping[str, Openness]) -> Model:
     """``graded`` are the entries of the index that the file has."""
     context = table.count("context")
-    made = table.record(
+    made = table.fill(
         Model,
         released=table.day_or_none("released"),
         sampling=_sampling(table),

@@ -128,23 +128,23 @@ def task_names(folder: Path) -> list[str]:
 
 
 def _tasks(table: Table) -> Mapping[str, Task]:
-    return {name: row.record(Task, name=name) for name, row in table.named_tables().items()}
+    return {name: row.fill(Task, name=name) for name, row in table.named_tables().items()}
 
 
 def _quality(table: Table) -> Quality:
     benchmarks = {}
     for name, row in table.table("benchmark").named_tables().items():
         row.text("source")
-        benchmarks[name] = row.record(Benchmark, name=name)
+        benchmarks[name] = row.fill(Benchmark, name=name)
     index = table.table("index")
     zero, per_ability = index.number("zero"), index.number("per_ability")
-    return index.record(Quality, benchmarks=benchmarks, index_zero=zero, index_per_ability=per_ability)
+    return index.fill(Quality, benchmarks=benchmarks, index_zero=zero, index_per_ability=per_ability)
 
 
 def _quants(table: Table) -> QuantLoss:
     quants = {}
     for name, row in table.table("quant").named_tables().items():
         row.text("source")
-        quants[name] = row.record(Quant)
+        quants[name] = row.fill(Quant)
     loss = table.table("loss")
-    return loss.record(QuantLoss, quants=quants, native=frozenset(loss.texts("native")))
+    return loss.fill(QuantLoss, quants=quants, native=frozenset(loss.texts("native")))

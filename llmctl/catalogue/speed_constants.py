@@ -68,13 +68,13 @@ class SpeedConstants(Struct, frozen=True):
 def read_speed(table: Table, devices: DeviceConstants) -> SpeedConstants:
     """The tables out of the file, with those of ``devices``. Raises FieldError."""
     cpu = table.table("cpu")
-    return cpu.record(
+    return cpu.fill(
         SpeedConstants,
         attention_decode_share=table.number("attention_decode_share"),
         attention_prefill_share=table.number("attention_prefill_share"),
         unknown_device_bytes_per_s=table.number("unknown_device_bytes_per_s"),
         cores=table.structs("core", Core),
-        reference=table.table("reference").record(Kernels),
+        reference=table.table("reference").fill(Kernels),
         likeness=table.named_structs("like", Likeness),
         devices=devices,
         ranges=table.named_structs("range", Range),

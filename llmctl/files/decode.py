@@ -146,7 +146,7 @@ class Table:
         for field in self._left:
             raise FieldError(self.path(field), "must be left out: there is no such field")
 
-    def record(self, kind: type[S], **given: Any) -> S:
+    def fill(self, kind: type[S], **given: Any) -> S:
         """The struct of that ``kind``, its fields read by their names and types, but for those that are ``given``.
 
         Any other field of the table is refused.
@@ -247,10 +247,10 @@ class Table:
         return [Table(item, f"{self.path(field)}[{n}]") for n, item in enumerate(value, 1)]
 
     def structs(self, field: str, kind: type[S]) -> tuple[S, ...]:
-        return tuple(row.record(kind) for row in self.tables(field))
+        return tuple(row.fill(kind) for row in self.tables(field))
 
     def named_structs(self, field: str, kind: type[S]) -> dict[str, S]:
-        return {name: row.record(kind) for name, row in self.table(field).named_tables().items()}
+        return {name: row.fill(kind) for name, row in self.table(field).named_tables().items()}
 
     def named_tables(self) -> dict[str, Table]:
         """Every field that is left, each of them a table."""
