@@ -47,7 +47,7 @@ def nvidia(host: Host, memory: Memory) -> tuple[tuple[Accelerator, ...], tuple[N
         accelerators = [_accelerator(card, part, report, memory) for card, part in chosen(report.cards, choice)]
         notes = [*notes, *_notes(host, report, choice)]
     if choice is None and board is None:  # what the variable hides must not come back this way
-        others, more = _others(host, report)
+        others, more = _unlisted(host, report)
         accelerators, notes = [*accelerators, *others], [*notes, *more]
     return tuple(accelerators), tuple(replace(note, message=f"NVIDIA: {note.message}") for note in notes)
 
@@ -70,7 +70,7 @@ def _ask(host: Host, board: tegra.Board | None) -> tuple[NvmlReport | None, list
             report = decode(NvmlReport, reply.data, "nvml")
             if report.error is None:
                 return report, []
-            why = _why(host, report)
+            why = _failure_note(host, report)
         except FieldError as error:
             why = Note(str(error))
     return None, [why] if shows and board is None else []
@@ -80,7 +80,7 @@ def _contained(host: Host) -> bool:
     return container(host) not in (None, "wsl")
 
 
-def _why(host: Host, report: NvmlReport) -> Note:
+def _failure_note(host: Host, report: NvmlReport) -> Note:
     """Why NVML did not start, and what mends it."""
     if container(host) == "wsl":
         return Note(f"Windows's driver does not work here: {report.error}", remedies.ON_WSL)
@@ -198,7 +198,7 @@ def bandwidth_of(card: Card, part: Slice | None) -> tuple[float | None, str | No
     return whole * share / SLICES, f"{share}/{SLICES} of {BASIS}"
 
 
-def _others(host: Host, report: NvmlReport | None) -> tuple[list[Accelerator], list[Note]]:
+def _unlisted(host: Host, report: NvmlReport | None) -> tuple[list[Accelerator], list[Note]]:
     """The cards that NVML did not list, so that the user sees them and why they can't be used."""
     if report is not None and _contained(host):
         return [], []  # the kernel shows a container the whole machine's cards
@@ -222,11 +222,11 @@ def _others(host: Host, report: NvmlReport | None) -> tuple[list[Accelerator], l
                 pci_id=card.pci_id,
             )
         )
-        notes += _undriven(host, card, others[-1].name, report)
+        notes += _unlisted_notes(host, card, others[-1].name, report)
     return others, notes
 
 
-def _undriven(host: Host, card: KernelCard, name: str, report: NvmlReport | None) -> list[Note]:
+def _unlisted_notes(host: Host, card: KernelCard, name: str, report: NvmlReport | None) -> list[Note]:
     """Why NVML does not list a card, if that was not said yet."""
     gpu = f"{name.removeprefix('NVIDIA ')} at {card.address}"
     if card.driver == "nvidia":
