@@ -87,7 +87,7 @@ def test_speed_is_told_of_an_answer_that_had_the_machine_for_itself(address: Add
 
 
 def test_what_was_read_is_not_read_again(address: Address) -> None:
-    content = "A list: " + " ".join(map(str, range(300))) + ". What comes next?"
+    content = "A list: " + " ".join(map(str, range(200))) + ". What comes next?"
     first, again = (said(begin(address, content, max_tokens=8)) for _ in range(2))
     assert first.cached_tokens < 100  # the beginning that the template writes
     assert again.cached_tokens == again.usage["prompt_tokens"] - LEAST_FRESH

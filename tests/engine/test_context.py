@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Mapping
+import random
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import llama_cpp
 import numpy as np
 import pytest
 
+from llmctl.engine.llama_cpp.batching import Generation, Scheduler
 from llmctl.engine.llama_cpp.context import Context, DecodeError, Row
 from llmctl.engine.llama_cpp.loading import load
+from llmctl.engine.llama_cpp.sampling import Sampler, SamplingOptions
 from llmctl.struct import asdict
 from llmctl.types.plan import Configuration
 from tests.fakes.gguf_file import (
@@ -54,12 +57,12 @@ def figures(architecture: str, **own: Value) -> dict[str, Value]:
 def save(file: Path, metadata: Mapping[str, Value], block: Mapping[str, tuple[int, ...]]) -> Path:
     shapes = {"token_embd.weight": (WIDTH, TINY.n_vocab), "output_norm.weight": (WIDTH,)}
     shapes |= {f"blk.0.{name}": shape for name, shape in block.items()}
-    random = np.random.default_rng(1)
+    source = np.random.default_rng(1)
     with file.open("wb") as out:
         out.write(header(metadata, [TensorSpec(name, shape, "F32") for name, shape in shapes.items()]))
         for name, shape in shapes.items():
             out.seek(padded(out.tell()))
-            values = random.normal(0, 0.2, shape[::-1]) if len(shape) > 1 else np.ones(shape)
+            values = source.normal(0, 0.2, shape[::-1]) if len(shape) > 1 else np.ones(shape)
             values = -abs(values) if name.endswith("ssm_a") else values  # a state that fades
             out.write(values.astype(np.float32).tobytes())
     return file
@@ -160,3 +163,47 @@ def test_a_token_that_does_not_exist_is_an_error_and_changes_nothing(tmp_path: P
 
 def test_each_sequence_has_its_own_room(tmp_path: Path) -> None:
     assert [context_of(plain(tmp_path / "model.gguf"), sequences=count).length for count in (1, 4)] == [1024, 1024]
+
+
+@pytest.mark.parametrize("model", [plain, windowed, recurrent])
+def test_random_schedules(tmp_path: Path, model: Callable[[Path], Path]) -> None:
+    """Requests that join and leave at random say what they say alone, and no sequence is lost. Rounding differs with
+    the size of a batch: one answer of ten may turn at a word that was as likely."""
+    file = model(tmp_path / "model.gguf")
+    context = context_of(file, sequences=3)
+    scheduler, alone = Scheduler(context, 3, waiting_limit=100), Scheduler(context_of(file, sequences=1), 1)
+    vocabulary = llama_cpp.llama_model_get_vocab(llama_cpp.llama_get_model(context.pointer))
+    source = random.Random(1)
+    said: list[tuple[Generation, Tokens]] = []
+    for _ in range(40):
+        prompt = text(source.choice([0, 80, 200])) + [300 + source.randrange(500) for _ in range(source.randint(1, 30))]
+        said.append(_generation(vocabulary, prompt, source.randint(1, 12)))
+        scheduler.submit([said[-1][0]])
+        if source.random() < 0.2:
+            scheduler.cancel([source.choice(said)[0]])
+        for _ in range(source.randint(0, 4)):
+            scheduler.step()
+    while scheduler.active:
+        scheduler.step()
+    assert len(scheduler.sequences.free) == 3
+    whole = [(generation, tokens) for generation, tokens in said if not generation.is_cancelled]
+    assert len(whole) > 20
+    differing = 0
+    for generation, tokens in whole:
+        same, expected = _generation(vocabulary, generation.prompt, len(tokens))
+        alone.submit([same])
+        while alone.active:
+            alone.step()
+        differing += tokens != expected
+    assert differing <= len(whole) // 10
+
+
+def _generation(vocabulary: Any, prompt: Sequence[int], most: int) -> tuple[Generation, Tokens]:
+    tokens: Tokens = []
+
+    def take(token: int) -> bool:
+        tokens.append(token)
+        return len(tokens) < most
+
+    sampler = Sampler(vocabulary, SamplingOptions(temperature=0))
+    return Generation(prompt, sampler, take, lambda error: None), tokens
