@@ -1,4 +1,4 @@
-"""The only place where numbers become words: "4.7 GB", "9 tok/s", "~6 min". Reasons of the planner hold numbers too."""
+"""Numbers as people read them: "4.7 GB", "9 tok/s", "6 min"; and sizes as people write them. The only place for it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def rate(bytes_per_s: float | None) -> str:
 
 
 def tok_s(value: float | None) -> str:
-    """Tokens per second with two figures that mean something: "0.04", "0.8", "9.4", "138"."""
+    """Tokens per second with two significant digits: "0.04", "0.8", "9.4", "138"."""
     if value is None:
         return "?"
     if value < 0.1:
@@ -34,7 +34,7 @@ def tok_s(value: float | None) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """A duration a person can use: "0.6 s", "45 s", "6 min", "2.5 h"."""
+    """A duration: "0.6 s", "45 s", "6 min", "2.5 h"."""
     if value is None:
         return "?"
     if value < 9.95:
@@ -47,7 +47,7 @@ def seconds(value: float | None) -> str:
 
 
 def ago(value: float | None) -> str:
-    """How long something is past: "never", "just now", "5 minutes ago", "yesterday", "3 days ago", "2 years ago"."""
+    """How long ago something was: "never", "just now", "5 minutes ago", "yesterday", "3 days ago", "2 years ago"."""
     if value is None:
         return "never"
     if value < 60:
@@ -55,7 +55,7 @@ def ago(value: float | None) -> str:
     for unit, length_s, most in (("minute", 60, 60), ("hour", 3600, 24), ("day", 86_400, 60), ("month", 2_629_800, 24)):
         number = int(value / length_s)
         if number < most:
-            return "yesterday" if unit == "day" and number == 1 else f"{number} {unit}{'' if number == 1 else 's'} ago"
+            return "yesterday" if unit == "day" and number == 1 else f"{number_of(number, unit)} ago"
     return f"{int(value / 31_557_600)} years ago"
 
 
@@ -64,7 +64,12 @@ def count(value: int | None) -> str:
 
 
 def threads(number: int) -> str:
-    return f"{number} thread{'' if number == 1 else 's'}"
+    return number_of(number, "thread")
+
+
+def number_of(number: int, thing: str, things: str | None = None) -> str:
+    """ "1 model", "2 models"; ``things`` where that is not ``thing`` with an s: "2 downloads hold"."""
+    return f"{number} {thing if number == 1 else things or thing + 's'}"
 
 
 def parse_size(text: str) -> int:

@@ -1,4 +1,4 @@
-"""The models that llmctl knows: ``profiles/models/*.toml`` and the user's own folder laid over it.
+"""Reads the catalogue of models: ``profiles/models/*.toml``, and the user's own folder laid over it.
 
 The format of a file, by example: ``profiles/models/gemma-4.toml``; ``catalogue.entry`` reads it. Every fact stands
 beside the address that states it; what is unknown is left out.
@@ -17,6 +17,7 @@ from llmctl.catalogue import entry, family, openness, refreshed
 from llmctl.catalogue.refreshed import Refreshed
 from llmctl.errors import NotFoundError
 from llmctl.files.decode import FieldError, Table
+from llmctl.near import did_you_mean, near
 from llmctl.shell import command
 from llmctl.types.model import Candidate, Model, Source
 
@@ -68,16 +69,12 @@ def load(folder: Path, overlay: Path | None = None, *, as_refreshed: bool = True
 
 
 def find(catalogue: Catalogue, name: str) -> Model:
-    """The model of that id or name, in any case, a ``:QUANT`` left aside. NotFoundError tells the nearest names."""
+    """The model of that id or name, in any case; a ``:QUANT`` is ignored. Raises NotFoundError, with similar names."""
     wanted = _split(name)[0].lower()
     for model in catalogue.models:
         if wanted in (model.id.lower(), model.name.lower()):
             return model
-    import difflib
-
-    ids = [model.id for model in catalogue.models]
-    near = [id for id in ids if wanted and wanted in id] + difflib.get_close_matches(wanted, ids, n=3, cutoff=0.5)
-    also = f"; did you mean {' or '.join(list(dict.fromkeys(near))[:3])}?" if near else ""
+    also = did_you_mean(near(wanted, (model.id for model in catalogue.models), inside=True))
     raise NotFoundError(f"there is no model named {name!r}{also}", hint=LIST_HINT)
 
 

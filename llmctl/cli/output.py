@@ -8,19 +8,17 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 import sys
-import textwrap
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
-from msgspec import Struct
-
 from llmctl.cli.streams import stderr_error
+from llmctl.cli.table import columns_of, wrapped
 from llmctl.errors import LlmctlError, ResourceError
+from llmctl.struct import names_of
 from llmctl.types.listener import SilentListener
 
 if TYPE_CHECKING:
@@ -34,8 +32,8 @@ PIPE_WIDTH = 1000  # lines of data are never broken; tables take what they need
 
 def jsonable(value: Any) -> Any:
     """Structs, mappings, sequences, sets (sorted), paths and enums as plain JSON values, field names kept."""
-    if isinstance(value, Struct):
-        return {name: jsonable(getattr(value, name)) for name in value.__struct_fields__}
+    if (names := names_of(value)) is not None:
+        return {name: jsonable(getattr(value, name)) for name in names}
     if isinstance(value, Mapping):
         return {str(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, str):
@@ -195,12 +193,8 @@ def _line(text: str) -> None:
     """A line on stderr: harmless, also in a file that somebody reads later; on a terminal broken between words."""
     text = harmless(text)
     if sys.stderr.isatty():
-        columns = shutil.get_terminal_size().columns
         indent = " " * (len(text) - len(text.lstrip()))
-        text = "\n".join(
-            textwrap.fill(line, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
-            for line in text.split("\n")
-        )
+        text = "\n".join(wrapped(line, columns_of(sys.stderr), indent=indent) for line in text.split("\n"))
     print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 

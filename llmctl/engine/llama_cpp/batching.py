@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from msgspec import Struct
+
 from llmctl.engine.llama_cpp.context import Context, DecodeError, Row
 from llmctl.engine.llama_cpp.sequences import Place, Sequences
 from llmctl.engine.llama_cpp.sequences import Sequence as Cells
@@ -80,8 +82,7 @@ class Generation:
         return 0 if self.cells is None else max(0, len(self.prompt) - len(self.cells.tokens))
 
 
-@dataclass(frozen=True, slots=True)
-class _Share:
+class _Share(Struct, frozen=True):
     """What a step computes for one generation."""
 
     generation: Generation

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence as Sequence_
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 WORTH_COPYING = 64  # tokens: reading fewer again costs less than copying a sequence's memory
 # Tokens of a prompt that are computed anyhow. One alone takes other kernels than several do, which round differently:
 # a question that is asked again would be answered in other words.
@@ -24,8 +26,7 @@ class Sequence:
     released: int = 0  # the number of the release, the higher the later
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """Where a prompt is to be computed: the first ``shared`` of its tokens are in the memory of ``source``."""
 
     sequence: Sequence
