@@ -247,6 +247,18 @@ def test_a_memory_that_cannot_be_cut_is_read_anew_and_continued_where_it_ends() 
     assert turn.tokens == turn.alone
 
 
+def test_nobody_waits_for_what_cannot_be_shared() -> None:
+    memory = Memory(2, length=4000, batch=512, can_cut=False)
+    scheduler = scheduler_of(memory)
+    prompt = [at % 7 for at in range(1000)]
+    both = [Asked([*prompt, at]) for at in range(2)]
+    scheduler.submit([one.generation for one in both])
+    scheduler.step()
+    assert {row.sequence for row in memory.batches[0]} == {0, 1}
+    finish(scheduler)
+    assert [one.tokens for one in both] == [one.alone for one in both]
+
+
 def test_a_beginning_that_others_are_reading_is_read_once() -> None:
     """Also n answers to one prompt: they are generations with the same prompt."""
     memory = Memory(4, length=4000, batch=512)
@@ -268,6 +280,17 @@ def test_without_a_cache_nothing_is_kept() -> None:
         finish(scheduler)
         assert one.generation.work.cached_tokens == 0
         assert memory.held == [[], []]
+
+
+def test_nobody_finds_what_was_asked_without_a_cache() -> None:
+    memory = Memory(2, length=4000, batch=512)
+    scheduler = scheduler_of(memory)
+    private, other = Asked([1] * 500, wanted=50, uses_cache=False), Asked([1] * 500)
+    for one in (private, other):
+        scheduler.submit([one.generation])
+        scheduler.step()
+    assert (other.generation.work.cached_tokens, other.generation.cells is not None) == (0, True)
+    finish(scheduler)
 
 
 def test_two_conversations_keep_their_sequences() -> None:

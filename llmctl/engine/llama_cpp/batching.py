@@ -104,7 +104,7 @@ class Scheduler:
     """Gives the sequences of ``context`` to generations, in the order in which they came."""
 
     def __init__(self, context: Context, sequences: int, waiting_limit: int = WAITING_LIMIT) -> None:
-        self.sequences = Sequences(sequences)
+        self.sequences = Sequences(sequences, can_cut=context.can_cut)
         self._context = context
         self._waiting_limit = waiting_limit
         self._waiting: deque[Generation] = deque()
@@ -179,7 +179,7 @@ class Scheduler:
         if place.source is not cells:
             self._context.copy(place.source.number, cells.number)
         kept = place.shared if self._context.keep(cells.number, place.shared) else 0
-        self.sequences.take(cells, generation.prompt, kept)
+        self.sequences.take(cells, generation.prompt, kept, is_private=not generation.uses_cache)
         generation.cells, generation.work.cached_tokens = cells, kept
         self._active.append(generation)
 

@@ -17,12 +17,13 @@ MOSTLY = 0.5  # of a sequence's tokens: where a prompt shares fewer, they are ra
 @dataclass(eq=False)
 class Sequence:
     """One of a context's sequences. ``tokens`` have been computed and are in its memory; ``prompt`` is what whoever has
-    taken it is going to put there."""
+    taken it is going to put there; ``is_private``: it isn't for others to find."""
 
     number: int
     tokens: list[int] = field(default_factory=list)
     prompt: Sequence_[int] = ()
     is_taken: bool = False
+    is_private: bool = False
     released: int = 0  # the number of the release, the higher the later
 
 
@@ -35,15 +36,21 @@ class Place(Struct, frozen=True):
 
 
 class Sequences:
-    """``count`` sequences, numbered from 0."""
+    """``count`` sequences, numbered from 0. ``can_cut``: the end of one can be taken away; where it can't, only what
+    goes on where a sequence ends finds anything."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, can_cut: bool = True) -> None:
         self.all = [Sequence(number) for number in range(count)]
+        self._can_cut = can_cut
         self._releases = 0
 
     @property
     def free(self) -> list[Sequence]:
         return [sequence for sequence in self.all if not sequence.is_taken]
+
+    @property
+    def _public(self) -> list[Sequence]:
+        return [sequence for sequence in self.all if not sequence.is_private]
 
     def place(self, prompt: Sequence_[int], *, uses_cache: bool = True) -> Place | None:
         """The best place for a prompt; None if it has to wait: for a sequence, or for one that is reading the same
@@ -55,31 +62,36 @@ class Sequences:
         if not uses_cache:
             return Place(oldest, oldest, 0)
         best, shared = self._longest(prompt)
-        promised = max((_shared(sequence.prompt, prompt) for sequence in self.all if sequence.is_taken), default=0)
-        if promised >= shared + WORTH_COPYING:
+        if self._can_cut and self._promised(prompt) >= shared + WORTH_COPYING:
             return None
-        if not best.is_taken and shared >= MOSTLY * len(best.tokens):
+        if not best.is_taken and shared >= (MOSTLY if self._can_cut else 1) * len(best.tokens):
             return Place(best, best, shared)
-        if shared >= WORTH_COPYING:
+        if self._can_cut and shared >= WORTH_COPYING:
             return Place(oldest, best, shared)
         return Place(oldest, oldest, _shared(oldest.tokens, prompt))
 
+    def _promised(self, prompt: Sequence_[int]) -> int:
+        """How much of ``prompt`` will be there when all have read theirs."""
+        return max((_shared(sequence.prompt, prompt) for sequence in self._public if sequence.is_taken), default=0)
+
     def _longest(self, prompt: Sequence_[int]) -> tuple[Sequence, int]:
         """The sequence that holds the longest beginning of ``prompt``, one that is free if there are several."""
-        lengths = [(_shared(sequence.tokens, prompt), not sequence.is_taken, sequence) for sequence in self.all]
+        lengths = [(_shared(sequence.tokens, prompt), not sequence.is_taken, sequence) for sequence in self._public]
         shared, _, best = max(lengths, key=lambda length: length[:2])
         return best, shared
 
-    def take(self, sequence: Sequence, prompt: Sequence_[int], kept: int) -> None:
+    def take(self, sequence: Sequence, prompt: Sequence_[int], kept: int, *, is_private: bool = False) -> None:
         """``kept`` tokens of ``prompt`` are in its memory, and nothing else."""
         assert not sequence.is_taken
-        sequence.is_taken = True
+        sequence.is_taken, sequence.is_private = True, is_private
         sequence.prompt = prompt
         sequence.tokens = list(prompt[:kept])
 
     def release(self, sequence: Sequence) -> None:
-        """What it holds stays until somebody needs the place."""
+        """What it holds stays until somebody needs the place; of a private one nothing stays."""
         assert sequence.is_taken
+        if sequence.is_private:
+            sequence.tokens, sequence.is_private = [], False
         self._releases += 1
         sequence.is_taken, sequence.prompt, sequence.released = False, (), self._releases
 
