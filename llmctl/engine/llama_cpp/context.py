@@ -36,12 +36,13 @@ class Context:
         import llama_cpp
 
         params = context_params(settings)
-        params.n_batch = self.batch = max(settings["ubatch"], BATCH)
+        params.n_batch = max(settings["ubatch"], BATCH)
         params.n_threads, params.n_threads_batch = settings["threads"], settings["prefill_threads"]
         self.pointer: Any = llama_cpp.llama_init_from_model(model, params)
         if not self.pointer:
             raise RuntimeError("Failed to create llama_context")
         self.length: int = llama_cpp.llama_n_ctx_seq(self.pointer)
+        self.batch: int = llama_cpp.llama_n_batch(self.pointer)
         self._memory: Any = llama_cpp.llama_get_memory(self.pointer)
         self._window: int = llama_cpp.llama_model_n_swa(model)
         self.can_cut = not (llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(model))
