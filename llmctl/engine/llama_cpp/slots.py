@@ -1,8 +1,8 @@
-"""Which sequences of a context are taken, which tokens each holds, and which one a prompt should get. Pure."""
+"""Which slots of a context are taken, which tokens each holds, and which one a prompt should get. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Sequence_
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from msgspec import Struct
@@ -15,13 +15,13 @@ MOSTLY = 0.5  # of a sequence's tokens: where a prompt shares fewer, they are ra
 
 
 @dataclass(eq=False)
-class Sequence:
-    """One of a context's sequences. ``tokens`` have been computed and are in its memory; ``prompt`` is what whoever has
-    taken it is going to put there; ``is_private``: it isn't for others to find."""
+class Slot:
+    """Room for one sequence of a context. ``tokens`` have been computed and are in its memory; ``prompt`` is what
+    whoever has taken it is going to put there; ``is_private``: it isn't for others to find."""
 
     number: int
     tokens: list[int] = field(default_factory=list)
-    prompt: Sequence_[int] = ()
+    prompt: Sequence[int] = ()
     is_taken: bool = False
     is_private: bool = False
     released: int = 0  # the number of the release, the higher the later
@@ -30,35 +30,35 @@ class Sequence:
 class Place(Struct, frozen=True):
     """Where a prompt is to be computed: the first ``shared`` of its tokens are in the memory of ``source``."""
 
-    sequence: Sequence
-    source: Sequence
+    slot: Slot
+    source: Slot
     shared: int
 
 
-class Sequences:
-    """``count`` sequences, numbered from 0. ``can_cut``: the end of one can be taken away; where it can't, only what
-    goes on where a sequence ends finds anything."""
+class Slots:
+    """``count`` slots, numbered from 0. ``can_cut``: the end of what one holds can be taken away; where it can't, only
+    what goes on where a sequence ends finds anything."""
 
     def __init__(self, count: int, *, can_cut: bool = True) -> None:
-        self.all = [Sequence(number) for number in range(count)]
+        self.all = [Slot(number) for number in range(count)]
         self._can_cut = can_cut
         self._releases = 0
 
     @property
-    def free(self) -> list[Sequence]:
-        return [sequence for sequence in self.all if not sequence.is_taken]
+    def free(self) -> list[Slot]:
+        return [slot for slot in self.all if not slot.is_taken]
 
     @property
-    def _public(self) -> list[Sequence]:
-        return [sequence for sequence in self.all if not sequence.is_private]
+    def _public(self) -> list[Slot]:
+        return [slot for slot in self.all if not slot.is_private]
 
-    def place(self, prompt: Sequence_[int], *, uses_cache: bool = True) -> Place | None:
-        """The best place for a prompt; None if it has to wait: for a sequence, or for one that is reading the same
+    def place(self, prompt: Sequence[int], *, uses_cache: bool = True) -> Place | None:
+        """The best place for a prompt; None if it has to wait: for a slot, or for one that is reading the same
         beginning just now. The last tokens of the prompt are left to be computed. Nothing is taken yet."""
         free = self.free
         if not free:
             return None
-        oldest = min(free, key=lambda sequence: (bool(sequence.tokens), sequence.released, sequence.number))
+        oldest = min(free, key=lambda slot: (bool(slot.tokens), slot.released, slot.number))
         if not uses_cache:
             return Place(oldest, oldest, 0)
         best, shared = self._longest(prompt)
@@ -70,35 +70,35 @@ class Sequences:
             return Place(oldest, best, shared)
         return Place(oldest, oldest, _shared(oldest.tokens, prompt))
 
-    def _promised(self, prompt: Sequence_[int]) -> int:
+    def _promised(self, prompt: Sequence[int]) -> int:
         """How much of ``prompt`` will be there when all have read theirs."""
-        return max((_shared(sequence.prompt, prompt) for sequence in self._public if sequence.is_taken), default=0)
+        return max((_shared(slot.prompt, prompt) for slot in self._public if slot.is_taken), default=0)
 
-    def _longest(self, prompt: Sequence_[int]) -> tuple[Sequence, int]:
+    def _longest(self, prompt: Sequence[int]) -> tuple[Slot, int]:
         """The sequence that holds the longest beginning of ``prompt``, one that is free if there are several."""
-        lengths = [(_shared(sequence.tokens, prompt), not sequence.is_taken, sequence) for sequence in self._public]
+        lengths = [(_shared(slot.tokens, prompt), not slot.is_taken, slot) for slot in self._public]
         shared, _, best = max(lengths, key=lambda length: length[:2])
         return best, shared
 
-    def take(self, sequence: Sequence, prompt: Sequence_[int], kept: int, *, is_private: bool = False) -> None:
+    def take(self, slot: Slot, prompt: Sequence[int], kept: int, *, is_private: bool = False) -> None:
         """``kept`` tokens of ``prompt`` are in its memory, and nothing else."""
-        assert not sequence.is_taken
-        sequence.is_taken, sequence.is_private = True, is_private
-        sequence.prompt = prompt
-        sequence.tokens = list(prompt[:kept])
+        assert not slot.is_taken
+        slot.is_taken, slot.is_private = True, is_private
+        slot.prompt = prompt
+        slot.tokens = list(prompt[:kept])
 
-    def release(self, sequence: Sequence) -> None:
+    def release(self, slot: Slot) -> None:
         """What it holds stays until somebody needs the place; of a private one nothing stays."""
-        assert sequence.is_taken
-        if sequence.is_private:
-            sequence.tokens, sequence.is_private = [], False
+        assert slot.is_taken
+        if slot.is_private:
+            slot.tokens, slot.is_private = [], False
         self._releases += 1
-        sequence.is_taken, sequence.prompt, sequence.released = False, (), self._releases
+        slot.is_taken, slot.prompt, slot.released = False, (), self._releases
 
 
-def _shared(held: Sequence_[int], prompt: Sequence_[int]) -> int:
+def _shared(held: Sequence[int], prompt: Sequence[int]) -> int:
     """How many tokens at the beginning are the same, all but the prompt's last LEAST_FRESH at most."""
     most = min(len(held), max(0, len(prompt) - LEAST_FRESH))
     if held[:most] == prompt[:most]:
         return most
-    return next(at for at in range(most) if held[at] != prompt[at])
+    return next((at for at in range(most) if held[at] != prompt[at]), most)
