@@ -1,4 +1,4 @@
-"""The only place where numbers become words: "4.7 GB", "9 tok/s", "~6 min". Reasons of the planner hold numbers too."""
+"""Numbers as people read them: "4.7 GB", "9 tok/s", "6 min"; and sizes as people write them. The only place for it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def rate(bytes_per_s: float | None) -> str:
 
 
 def tok_s(value: float | None) -> str:
-    """Tokens per second with two figures that mean something: "0.04", "0.8", "9.4", "138"."""
+    """Tokens per second with two significant digits: "0.04", "0.8", "9.4", "138"."""
     if value is None:
         return "?"
     if value < 0.1:
@@ -34,7 +34,7 @@ def tok_s(value: float | None) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """A duration a person can use: "0.6 s", "45 s", "6 min", "2.5 h"."""
+    """A duration: "0.6 s", "45 s", "6 min", "2.5 h"."""
     if value is None:
         return "?"
     if value < 9.95:
@@ -47,7 +47,7 @@ def seconds(value: float | None) -> str:
 
 
 def ago(value: float | None) -> str:
-    """How long something is past: "never", "just now", "5 minutes ago", "yesterday", "3 days ago", "2 years ago"."""
+    """How long ago something was: "never", "just now", "5 minutes ago", "yesterday", "3 days ago", "2 years ago"."""
     if value is None:
         return "never"
     if value < 60:

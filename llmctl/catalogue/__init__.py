@@ -1,4 +1,4 @@
-"""What llmctl knows of models, tasks and quantizations, and what a file says of itself."""
+"""The models, tasks and quantizations that llmctl knows, and models described by their files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LOADED_WHEN_USED = {
 
 
 def __getattr__(name: str) -> Any:
-    """What only some commands need takes as long to import as to read the whole catalogue."""
+    """Imports what only some commands need when it is used: that takes as long as reading the whole catalogue."""
     if name not in LOADED_WHEN_USED:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{LOADED_WHEN_USED[name]}"), name)

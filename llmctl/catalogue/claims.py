@@ -1,4 +1,4 @@
-"""Whether a file can be the one of the catalogue that somebody says it is, as far as its header tells."""
+"""Checks whether a file can be the catalogue's file that it is claimed to be, by its header."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ MOST_APART = 0.1  # of the weights' bytes: a newer revision of the same file may
 
 
 def contradiction(header: Header, model: Model, artifact: Artifact) -> str | None:
-    """What ``header`` says that ``artifact`` of ``model`` is not, beside what the catalogue says; None if it may be
-    that file."""
+    """What differs between ``header`` and ``artifact`` of ``model``, with both values; None if it may be that file."""
     architecture, wanted = header.metadata.get("general.architecture"), model.shape.architecture
     if architecture != wanted:
         return f"its header says {architecture}, the catalogue {wanted}"

@@ -1,4 +1,4 @@
-"""What the speed of devices is worked out with: ``profiles/backends.toml`` as frozen tables."""
+"""Constants that the speed of devices is computed with: ``profiles/backends.toml``."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from llmctl.types.machine import Accelerator
 
 
 class DeviceFactors(Struct, frozen=True):
-    """Devices that do better or worse than others of their backend: those whose compute capability, architecture, kind
-    or vendor is one of ``these``, or whose name has one of them in it. Factors on their rates."""
+    """Factors on the rates of some devices of a backend: those whose compute capability, architecture, kind or vendor
+    is one of ``these``, or whose name has one of them in it."""
 
     these: tuple[str, ...]
     decode: float
@@ -24,7 +24,7 @@ class DeviceFactors(Struct, frozen=True):
 
 
 class Backend(Struct, frozen=True):
-    """What one kind of the engine's backends makes of a device.
+    """How fast one backend of the engine is on a device.
 
     Decoding streams at ``share`` of the specified bandwidth and takes ``layer_s`` for each layer besides. Prefill
     computes at the least of ``peak_share`` of the specified rate and the geometric mean of that and
@@ -59,36 +59,12 @@ class DeviceConstants(Struct, frozen=True):
 
 def read_devices(table: Table) -> DeviceConstants:
     """The tables out of the file. Raises FieldError."""
-    types = {}
+    types: dict[str, float] = {}
     for row in table.tables("types"):
-        names, share = row.texts("these"), row.number("share")
+        types |= dict.fromkeys(row.texts("these"), row.number("share"))
         row.end()
-        types.update(dict.fromkeys(names, share))
     backends = {}
     for name, row in table.table("backend").named_tables().items():
-        kinds = []
-        for kind in row.tables("kind"):
-            kinds.append(DeviceFactors(kind.texts("these"), kind.number("decode"), kind.number("prefill")))
-            kind.end()
-        backends[name] = Backend(
-            row.number("share"),
-            row.number("layer_s"),
-            row.number("prefill_flop_per_s"),
-            row.number("prefill_flop_per_byte"),
-            row.number("flash_prefill_share"),
-            tuple(kinds),
-        )
-        row.end()
-    return DeviceConstants(
-        unknown_link_bytes_per_s=table.number("unknown_link_bytes_per_s"),
-        link_share=table.number("link_share"),
-        peak_share=table.number("peak_share"),
-        expert_share=table.number("expert_share"),
-        expert_layer_s=table.number("expert_layer_s"),
-        batch_tokens=table.number("batch_tokens"),
-        activation_bytes=table.number("activation_bytes"),
-        attention_decode_share=table.number("attention_decode_share"),
-        attention_prefill_share=table.number("attention_prefill_share"),
-        types=types,
-        backends=backends,
-    )
+        factors = row.structs("kind", DeviceFactors)
+        backends[name] = row.fill(Backend, factors=factors)
+    return table.fill(DeviceConstants, types=types, backends=backends)

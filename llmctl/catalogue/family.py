@@ -1,4 +1,4 @@
-"""What the models of one family tell of each other."""
+"""Links each model of a family to the others that have benchmark results."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from llmctl.types.model import Model, Relative
 
 
 def related(models: Sequence[Model]) -> list[Model]:
-    """``models``, which are a family, each with those others that something was published about. What is
-    distilled and what is not are no relatives."""
+    """``models`` of one family, each with its relatives: the others that have published results. A distilled model and
+    one that isn't are no relatives."""
     tested = [
         (model, Relative(model.name, model.size, model.thinking, model.released, model.evidence))
         for model in sorted(models, key=lambda member: (member.size or 0, member.id))

@@ -1,28 +1,26 @@
-"""What is known about tasks, benchmarks, quantization and speed: ``profiles/*.toml`` as frozen tables.
+"""Tables of tasks, benchmarks, quantizations and speed constants, read from ``profiles/*.toml``.
 
 These files ship with llmctl, so a mistake in one is a ConfigError that names file and field, not a warning.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-import tomli
 from msgspec import Struct
 
 from llmctl.catalogue.device_constants import read_devices
 from llmctl.catalogue.speed_constants import SpeedConstants, read_speed
-from llmctl.errors import ConfigError
-from llmctl.files.decode import FieldError, Table
+from llmctl.files.decode import Table, read_toml
 
 Result = TypeVar("Result")
 
 
 class Task(Struct, frozen=True):
-    """What is usual of a task and what it takes.
+    """A task: its usual lengths, its floors and limits.
 
     ``needs`` is the word that a model's own tasks must have; ``evidence`` the weight of each area of benchmarks.
     ``min_tok_s`` the decode floor and ``because``, why it is that; 0 where nothing is written (embedding, reranking).
@@ -38,12 +36,12 @@ class Task(Struct, frozen=True):
     max_answer_s: float
     context: int
     prompt_tokens: int
-    answer_tokens: int
-    thinking_tokens: int
-    think: bool
-    sees: bool
     needs: str
     evidence: Mapping[str, float]
+    answer_tokens: int = 0
+    thinking_tokens: int = 0
+    think: bool = False
+    sees: bool = False
 
     @property
     def writes(self) -> bool:
@@ -115,105 +113,38 @@ class Knowledge(Struct, frozen=True):
 
 def load_knowledge(folder: Path) -> Knowledge:
     """All of it, out of ``profiles/``. Raises ConfigError."""
-    devices = _read(folder / "backends.toml", read_devices)
+    devices = read_toml(folder / "backends.toml", read_devices)
     return Knowledge(
-        tasks=_read(folder / "tasks.toml", _tasks),
-        quality=_read(folder / "benchmarks.toml", _quality),
-        quants=_read(folder / "quants.toml", _quants),
-        speed=_read(folder / "speed.toml", partial(read_speed, devices=devices)),
+        tasks=read_toml(folder / "tasks.toml", _tasks),
+        quality=read_toml(folder / "benchmarks.toml", _quality),
+        quants=read_toml(folder / "quants.toml", _quants),
+        speed=read_toml(folder / "speed.toml", partial(read_speed, devices=devices)),
     )
 
 
 def task_names(folder: Path) -> list[str]:
     """The names that ``--task`` takes, in the file's order."""
-    return list(_read(folder / "tasks.toml", _tasks))
-
-
-def _read(file: Path, parse: Callable[[Table], Result]) -> Result:
-    try:
-        with file.open("rb") as stream:
-            table = Table(tomli.load(stream), "")
-        result = parse(table)
-        table.end()
-    except OSError as error:
-        raise ConfigError(f"{file} can't be read: {error.strerror}") from error
-    except FieldError as error:
-        raise ConfigError(f"{file}: {error}") from error
-    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a number too long, nesting too deep
-        raise ConfigError(f"{file} is not valid TOML: {error}") from error
-    return result
+    return list(read_toml(folder / "tasks.toml", _tasks))
 
 
 def _tasks(table: Table) -> Mapping[str, Task]:
-    tasks = {}
-    for name, row in table.named_tables().items():
-        tasks[name] = Task(
-            name=name,
-            min_tok_s=row.number("min_tok_s"),
-            because=row.text("because"),
-            max_first_token_s=row.number("max_first_token_s"),
-            max_answer_s=row.number("max_answer_s"),
-            context=row.count("context"),
-            prompt_tokens=row.count("prompt_tokens"),
-            answer_tokens=row.count_or_none("answer_tokens") or 0,
-            thinking_tokens=row.count_or_none("thinking_tokens") or 0,
-            think=row.flag("think"),
-            sees=row.flag("sees"),
-            needs=row.text("needs"),
-            evidence=row.numbers("evidence"),
-        )
-        row.end()
-    return tasks
+    return {name: row.fill(Task, name=name) for name, row in table.named_tables().items()}
 
 
 def _quality(table: Table) -> Quality:
     benchmarks = {}
     for name, row in table.table("benchmark").named_tables().items():
         row.text("source")
-        benchmarks[name] = Benchmark(
-            name,
-            row.text("area"),
-            row.number("worst"),
-            row.number("best"),
-            row.number("intercept"),
-            row.number("slope"),
-            row.number("spread"),
-            row.texts("languages"),
-        )
-        row.end()
+        benchmarks[name] = row.fill(Benchmark, name=name)
     index = table.table("index")
-    quality = Quality(
-        benchmarks,
-        index.number("zero"),
-        index.number("per_ability"),
-        index.number("thinking_gain"),
-        index.number("thinking_gain_spread"),
-        index.number("doubt"),
-        index.number("doubt_estimated"),
-        index.number("usual"),
-        index.number("per_doubling"),
-        index.number("per_year"),
-        index.number("usual_spread"),
-    )
-    index.end()
-    return quality
+    zero, per_ability = index.number("zero"), index.number("per_ability")
+    return index.fill(Quality, benchmarks=benchmarks, index_zero=zero, index_per_ability=per_ability)
 
 
 def _quants(table: Table) -> QuantLoss:
     quants = {}
     for name, row in table.table("quant").named_tables().items():
         row.text("source")
-        quants[name] = Quant(row.number("bits"), row.number("divergence"))
-        row.end()
+        quants[name] = row.fill(Quant)
     loss = table.table("loss")
-    result = QuantLoss(
-        quants,
-        frozenset(loss.texts("native")),
-        loss.number("index_per_divergence"),
-        loss.number("reference_parameters"),
-        loss.number("size_exponent"),
-        loss.number("most_per_size"),
-        loss.number("negligible"),
-    )
-    loss.end()
-    return result
+    return loss.fill(QuantLoss, quants=quants, native=frozenset(loss.texts("native")))

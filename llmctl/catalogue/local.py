@@ -1,4 +1,4 @@
-"""A GGUF file that the catalogue doesn't know as a model: what its header says of itself, and nothing more."""
+"""Describes a GGUF file that the catalogue doesn't know as a model, by its header alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from llmctl.types.model import Artifact, Candidate, Model, Shape, Source, Source
 
 MAX_TEXT = 100  # characters of a file's own text that are shown to a person
 SWITCH = "enable_thinking"
-# DeepSeek V3.1, Granite 3.2: off until asked
 OTHER_SWITCH = re.compile(
     r"""\bif\b[^%]*(?<![.\w'"])thinking(?![\w'"])"""
 )  # DeepSeek V3.1, Granite 3.2: off until asked
@@ -50,9 +49,9 @@ def require_runnable(path: Path) -> None:
 
 
 def from_header(header: Header, source: Source, *, id: str, stated_at: str, path: Path | None = None) -> Candidate:
-    """What a header says of the model whose (first) file is ``source``, wherever that is.
+    """The candidate that a header describes; ``source`` is the model's (first) file, wherever that is.
 
-    ``stated_at`` is where a person could read the same. Raises IntegrityError for what contradicts itself and
+    ``stated_at`` is where a person could look it up. Raises IntegrityError for what contradicts itself and
     UnsupportedFileError for what is not a language model that can be run here, each naming the file.
     """
     try:
@@ -86,7 +85,7 @@ def licence(header: Header) -> str | None:
 
 
 def _text(header: Header, key: str) -> str | None:
-    """Text out of the file, fit to be shown: printable, and not endless."""
+    """A text of the metadata, made printable and cut to MAX_TEXT characters; None if there is none."""
     value = header.metadata.get(key)
     if not isinstance(value, str):
         return None
@@ -94,7 +93,7 @@ def _text(header: Header, key: str) -> str | None:
 
 
 def _active(tensors: Sequence[Tensor], parameters: int, figures: Shape) -> int | None:
-    """Parameters that one token takes part in; None where that is all of them."""
+    """Parameters that are used for one token; None where that is all of them."""
     if not figures.n_expert:
         return None
     routed = sum(prod(tensor.shape) for tensor in tensors if EXPERTS.search(tensor.name))
@@ -102,7 +101,7 @@ def _active(tensors: Sequence[Tensor], parameters: int, figures: Shape) -> int |
 
 
 def _thinking(template: str) -> Thinking:
-    """Out of the chat template: a switch that can be set, or marks of thoughts without a switch."""
+    """Whether the model thinks, by its chat template: by a switch that can be set, or by marks of thoughts."""
     if SWITCH in template:
         return Thinking.DEFAULT
     if not any(row.stands_in(template) for row in table()):

@@ -1,4 +1,4 @@
-"""What is open of a model, by the European Open Source AI Index, dimension by dimension.
+"""How open a model is in each dimension of the European Open Source AI Index.
 
 The index grades one member of a family, twelve dimensions each ``open``, ``partial`` or ``closed``; a dimension without
 a grade was not graded. No number is made of them: one that is open in nothing but its weights and one that is closed
@@ -23,14 +23,14 @@ MATCHES = {
     "exact": "this very release was graded",
     "same_release_sibling": "another size of the same release was graded, not this one",
     "family_other_release": "another release of the family was graded, not this one",
-    "family_derivative": "a relative was graded, which this model derives from or stands beside, not this one",
+    "family_derivative": "a relative of this model was graded, one that it derives from or a sibling, not this one",
 }
-"""How near the graded model is to ours, and what that means."""
+"""How near the graded model is to the catalogue's, in words."""
 
 
 def lacking(model: Model, level: Level) -> Mapping[str, str | None]:
-    """Dimensions that keep ``model`` from ``level``, with the grade that each has, None for none; empty if it is as
-    open as that. A model that nobody graded lacks all of them: that is not known, not closed."""
+    """The dimensions that ``model`` lacks for ``level``, with their grades (None: not graded); none if it is that open.
+    A model that was not graded lacks all of them."""
     grades = model.openness.grades if model.openness else {}
     return {name: grades.get(name) for name in DIMENSIONS if name in NEEDED[level] and grades.get(name) != "open"}
 
@@ -38,11 +38,8 @@ def lacking(model: Model, level: Level) -> Mapping[str, str | None]:
 def admits(model: Model, *, level: Level | None = None, licence: str | None = None) -> bool:
     """Whether a model is as open as ``level`` and under ``licence``: an SPDX identifier in any case, a LicenseRef with
     or without that word. None asks for nothing."""
-    return (level is None or not lacking(model, level)) and (licence is None or _same(model.licence, licence))
-
-
-def _same(licence: str | None, wanted: str) -> bool:
-    return licence is not None and _plain(licence) == _plain(wanted)
+    licensed = licence is None or (model.licence is not None and _plain(model.licence) == _plain(licence))
+    return licensed and (level is None or not lacking(model, level))
 
 
 def _plain(licence: str) -> str:

@@ -1,4 +1,4 @@
-"""Writing what the hub said into the user's overlay, beside whatever else stands there."""
+"""Writes the hub's answers into the user's overlay of the catalogue, and keeps everything else in it."""
 
 from __future__ import annotations
 

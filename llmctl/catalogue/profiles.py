@@ -1,4 +1,4 @@
-"""The models that llmctl knows: ``profiles/models/*.toml`` and the user's own folder laid over it.
+"""Reads the catalogue of models: ``profiles/models/*.toml``, and the user's own folder laid over it.
 
 The format of a file, by example: ``profiles/models/gemma-4.toml``; ``catalogue.entry`` reads it. Every fact stands
 beside the address that states it; what is unknown is left out.
@@ -69,7 +69,7 @@ def load(folder: Path, overlay: Path | None = None, *, as_refreshed: bool = True
 
 
 def find(catalogue: Catalogue, name: str) -> Model:
-    """The model of that id or name, in any case, a ``:QUANT`` left aside. NotFoundError tells the nearest names."""
+    """The model of that id or name, in any case; a ``:QUANT`` is ignored. Raises NotFoundError, with similar names."""
     wanted = _split(name)[0].lower()
     for model in catalogue.models:
         if wanted in (model.id.lower(), model.name.lower()):

@@ -1,8 +1,8 @@
-"""What the hub said of the catalogue's files when it was asked last: ``[[refreshed]]`` in the user's overlay.
+"""The hub's last answers about the catalogue's files: ``[[refreshed]]`` in the user's overlay.
 
-``llmctl models refresh`` writes these tables. One says of one model which files are other than the catalogue has them,
-each a whole ``[[model.file]]``, which are gone, and the shape if a header has another. It holds for the file of the
-same repository and name only: where a newer catalogue has another file, that stands.
+``llmctl models refresh`` writes one table for each model: the files that differ from the catalogue, each a whole
+``[[model.file]]``, those that are gone, and the shape if a header has another. A file replaces the catalogue's only if
+repository and name are the same, so that a newer catalogue with another file wins.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ TABLE = "refreshed"
 
 
 class Refreshed(Struct, frozen=True):
-    """Of the model ``id``: files that are other than the catalogue has them, the quants whose files are ``gone``, and
-    a shape or None."""
+    """The answer for the model ``id``: files that differ from the catalogue, quants whose files are ``gone``, and the
+    shape if it differs."""
 
     id: str
     artifacts: tuple[Artifact, ...] = ()

@@ -1,4 +1,4 @@
-"""Which models are meant by a few words: names, publishers, tasks, languages, licences."""
+"""Finds models by a few words: of names, publishers, tasks, languages, licences."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ LANGUAGES = {
 OTHER_WORDS = {"coding": "code", "thinking": "reasoning", "moe": "mixture", "license": "licence"}
 STEM = 5  # letters that two words must begin with in common to be forms of one
 NEAR = 0.75
+MOST_NEAR = 5
 IN_NAME, IN_FACTS = 2, 1
 
 
 def search(models: Iterable[Model], words: Sequence[str]) -> list[Model]:
-    """The models that every word says something of, those first whose names have the most words, then the smaller.
+    """The models that match every word; first those whose names match the most words, then the smaller ones.
 
     Case, accents and punctuation don't count ("qwen3 5", "Qwen35" and "qwen3.5" are one); a word may be part of a
     name, a form of a task ("translation"), a language in English or by its code, or a licence.
@@ -38,7 +39,7 @@ def search(models: Iterable[Model], words: Sequence[str]) -> list[Model]:
     return [model for _, model in matching]
 
 
-def near(models: Sequence[Model], words: Sequence[str], most: int = 5) -> list[Model]:
+def near(models: Sequence[Model], words: Sequence[str]) -> list[Model]:
     """Models with names, or parts of names, that are spelt almost like the words together or like one of them."""
     wanted = [fold("".join(words)), *(fold(word) for word in words)]
     scored = []
@@ -50,17 +51,17 @@ def near(models: Sequence[Model], words: Sequence[str], most: int = 5) -> list[M
             default=0.0,
         )
         scored.append((-ratio, model.parameters or 0, model.id, model))
-    return [model for ratio, _, _, model in sorted(scored)[:most] if -ratio >= NEAR]
+    return [model for ratio, _, _, model in sorted(scored)[:MOST_NEAR] if -ratio >= NEAR]
 
 
 def fold(text: str) -> str:
-    """Letters and digits alone, small, without accents."""
+    """``text`` with letters and digits only, in lower case, without accents."""
     plain = unicodedata.normalize("NFKD", text).casefold()
     return "".join(char for char in plain if char.isalnum())
 
 
 def _score(model: Model, wanted: Sequence[str]) -> int:
-    """The sum over the words of where each was found; 0 if one was found nowhere."""
+    """The sum of each word's points, by where it matches; 0 if a word matches nowhere."""
     name = [fold(model.id), fold(model.name)]
     base = [fold(text) for text in (model.publisher, model.base_model, model.distilled_from) if text]
     codes = {code.casefold() for code in model.languages}

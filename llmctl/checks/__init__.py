@@ -1,10 +1,11 @@
-"""What doctor finds: pure functions from facts to findings, each with the command that mends it."""
+"""Doctor's findings, each with the command that mends it: pure functions of what was probed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from llmctl.checks import engine, machine, memory_drift, network, storage
+from llmctl.checks.machine import checks as machine_checks
 from llmctl.checks.surroundings import Surroundings
 from llmctl.errors import AccessError, ConfigError, EngineError, LlmctlError, NetworkError, ResourceError
 from llmctl.types.finding import Check, Status
@@ -12,7 +13,7 @@ from llmctl.types.machine import EngineInfo, Machine
 
 __all__ = ["Check", "Status", "Surroundings", "blocking", "checks", "machine_checks"]
 
-# What kind of error a finding is when it decides the exit code; every other one is a matter of resources.
+# The error of a finding that decides the exit code; ResourceError for those that are not listed.
 ERRORS: dict[str, type[LlmctlError]] = {
     "engine": EngineError,
     "engine-cpu": EngineError,
@@ -31,20 +32,15 @@ def checks(probed: Machine, engines: Sequence[EngineInfo], around: Surroundings)
     """Every check of this machine, in the order in which a person would mend things."""
     return (
         *engine.checks(probed, engines, around.installed),
-        *machine_checks(probed, around.threads),
+        *machine.checks(probed, around.threads),
         *storage.checks(probed, around),
         *memory_drift.checks(around.runs),
         *network.checks(around),
     )
 
 
-def machine_checks(described: Machine, threads: int | None = None) -> tuple[Check, ...]:
-    """The checks that make sense for any machine, described or real. ``threads`` is the user's setting."""
-    return machine.checks(described, threads)
-
-
 def blocking(findings: Sequence[Check], *, strict: bool) -> LlmctlError | None:
-    """The error that the first failed check stands for; with ``strict`` warnings count. None on a healthy machine."""
+    """The error for the first failed check, with ``strict`` also for the first warning; None if all is well."""
     counted = [Status.FAIL, *([Status.WARN] if strict else [])]
     for status in counted:
         for check in findings:

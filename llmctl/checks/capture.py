@@ -1,4 +1,4 @@
-"""A machine into a folder, so that a bug report becomes a regression test: copy it to tests/fixtures/machines."""
+"""Records a machine into a folder. Copied to tests/fixtures/machines, it becomes a regression test."""
 
 from __future__ import annotations
 
@@ -41,20 +41,19 @@ def capture(folder: Path, store: Path) -> None:
 
 
 def document(host: Host) -> dict[str, Any]:
-    """What doctor would tell of a recorded machine whose settings and store are in order: plain JSON values, what is
-    unknown left out."""
+    """Doctor's report of a recorded machine whose settings and store are in order, as JSON values without nulls."""
     machine, engines = this_machine(host, store=STORE)
     findings = checks(machine, engines, replace(SURROUNDINGS, installed=installed(host)))
     report = {"machine": asdict(machine), "engines": list(map(asdict, engines)), "checks": list(map(asdict, findings))}
-    plain: dict[str, Any] = _known(json.loads(json.dumps(report)))
+    plain: dict[str, Any] = _without_nulls(json.loads(json.dumps(report)))
     return plain
 
 
-def _known(value: Any) -> Any:
-    """``value`` without what is null in it."""
+def _without_nulls(value: Any) -> Any:
+    """``value`` without nulls in its tables and lists of tables."""
     if isinstance(value, dict):
-        return {key: _known(item) for key, item in value.items() if item is not None}
-    return [_known(item) for item in value] if isinstance(value, list) else value
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def written(document: dict[str, Any]) -> str:

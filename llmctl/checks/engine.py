@@ -23,8 +23,8 @@ from llmctl.types.machine import Accelerator, EngineInfo, Machine
 
 # Features whose absence from a build costs most, as the CPU and the build spell them.
 WIDE = ("AVX2", "AVX512", "DOTPROD", "MATMUL_INT8")
-# What lists the cards that a backend's driver sees, where the engine has the backend but not the card.
-LISTS = {
+# The command that lists the cards of a backend's driver, for a card that the engine's backend doesn't see.
+DEVICE_LISTS = {
     "CUDA": "nvidia-smi   (a card that it does not list either needs its driver mended first)",
     "ROCm": "rocminfo   (a card that it does not list either needs its driver mended first)",
     "SYCL": "sycl-ls   (a card that it does not list either needs its driver mended first)",
@@ -78,7 +78,7 @@ def _gpus(machine: Machine, ours: EngineInfo, toolchain: Installed) -> Iterator[
 
 
 def _unusable(card: Accelerator, machine: Machine, ours: EngineInfo, toolchain: Installed) -> Iterator[Check]:
-    """Why, and the command for the one card that a build should be for. What is wrong with the driver comes first."""
+    """The findings for a GPU that can't be used: an old driver first, then why, with the command for the main card."""
     built = next((name for name in BACKENDS.get(card.vendor, ()) if name in ours.backends), None)
     old = driver_too_old(card, machine) or (driver_too_old(card, machine, cuda=CUDA_WHEELS_OF_MOST) if built else None)
     if old is not None:
@@ -86,11 +86,11 @@ def _unusable(card: Accelerator, machine: Machine, ours: EngineInfo, toolchain: 
     message = f"{card.name} can't be used: {card.why}"
     working = next((gpu for gpu in machine.accelerators if gpu.usable), None)
     if working is not None and card is not main_card(machine):  # not a fault: the engine runs on the better one
-        yield Check("gpu", Status.OK, f"{message}; {working.name} is")
+        yield Check("gpu", Status.OK, f"{message}; {working.name} is used instead")
     elif old is not None:
         yield Check("gpu", Status.WARN, message, newer_driver(machine))
     elif built is not None:
-        yield Check("gpu", Status.WARN, message, LISTS.get(built))
+        yield Check("gpu", Status.WARN, message, DEVICE_LISTS.get(built))
     else:
         remedy = build_for(card, machine, toolchain) if card is main_card(machine) else None
         yield Check("gpu", Status.WARN, _needing(message, remedy), remedy.command if remedy else None)

@@ -15,8 +15,8 @@ MAKE_SWAP = (
 )
 
 
-def checks(machine: Machine, threads: int | None) -> tuple[Check, ...]:
-    """``threads`` is the user's setting."""
+def checks(machine: Machine, threads: int | None = None) -> tuple[Check, ...]:
+    """The checks that make sense for any machine, described or real. ``threads`` is the user's setting."""
     return (*_notes(machine), _memory(machine), _threads(machine, threads), _swap(machine))
 
 
@@ -32,7 +32,7 @@ def _memory(machine: Machine) -> Check:
         message = f"only {units.size(memory.available_bytes)} of {units.size(memory.total_bytes)} of memory is free"
         if memory.limit_bytes is None:
             return Check("memory", Status.WARN, message, "close what uses it, then: llmctl doctor")
-        limit = f", the limit of {units.size(memory.limit_bytes)} is {memory.limit_source}"
+        limit = f"; it is limited to {units.size(memory.limit_bytes)} by {memory.limit_source}"
         more = "docker run --memory 8g …" if machine.container in ("docker", "podman") else None
         return Check("memory", Status.WARN, message + limit, more)
     if memory.limit_bytes is not None:
@@ -58,10 +58,6 @@ def _swap(machine: Machine) -> Check:
     memory = machine.memory
     if not memory.swap_bytes and memory.total_bytes < SWAP_WANTED_BELOW_BYTES:
         message = f"{units.size(memory.total_bytes)} of memory and no swap: what doesn't fit is killed, not slow"
-        return Check("swap", Status.WARN, message, MAKE_SWAP if _plain_linux(machine) else None)
+        can_have_swap = machine.os.startswith("Linux") and machine.container is None
+        return Check("swap", Status.WARN, message, MAKE_SWAP if can_have_swap else None)
     return Check("swap", Status.OK, "there is swap" if memory.swap_bytes else "there is no swap, nor need for it")
-
-
-def _plain_linux(machine: Machine) -> bool:
-    """Whether swap is this system's own affair."""
-    return machine.os.startswith("Linux") and machine.container is None

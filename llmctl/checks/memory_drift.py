@@ -1,4 +1,4 @@
-"""Findings about what models took when they ran, beside what was planned for them."""
+"""Findings about the memory that models took when they ran, compared with what was planned."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BESIDE_ON_DEVICE_BYTES = 256 << 20
 
 
 def checks(runs: Sequence[Run] | None) -> tuple[Check, ...]:
-    """A warning for each model whose plan was wrong the last time that it ran, else one finding that all is well.
+    """A warning for each model whose last run took other memory than planned, else one finding that all is well.
 
     ``runs``, the oldest first; None where none are to be recorded, of which nothing is said. A run with a short prompt
     touches less of the compute buffer than one with a long one, so the last run stands together with all that had the
@@ -48,7 +48,7 @@ def _drift(alike: Sequence[Run]) -> Check | None:
     """The finding for runs that had one plan."""
     run, planned = alike[-1], alike[-1].predicted
     host = [earlier.measured.anonymous_bytes for earlier in alike if earlier.measured.anonymous_bytes is not None]
-    # A card that nothing was taken of has a driver that tells the same before and after.
+    # 0 bytes taken of a card means that its driver doesn't report them.
     cards = [earlier.measured.device_bytes for earlier in alike if earlier.measured.device_bytes]
     most = max(host, default=0)
     furthest = max(cards, key=lambda size: abs(size - planned.device_bytes), default=planned.device_bytes)
@@ -66,16 +66,18 @@ def _drift(alike: Sequence[Run]) -> Check | None:
 def _well(runs: Sequence[Run]) -> Check:
     shares = [share for run in runs if (share := _share(run)) is not None]
     if not shares:
-        message = "what the recorded runs took of memory is not known: this system doesn't tell it"
+        message = "this system doesn't say how much memory the recorded runs took"
     elif len(shares) == 1:
-        message = f"memory is as planned: the recorded run took {shares[0]:.2f} of it"
+        message = f"memory is as planned: the recorded run took {shares[0]:.2f} of the plan"
     else:
-        message = f"memory is as planned: the last {len(shares)} runs took {min(shares):.2f} to {max(shares):.2f} of it"
+        message = (
+            f"memory is as planned: the last {len(shares)} runs took {min(shares):.2f} to {max(shares):.2f} of the plan"
+        )
     return Check(ID, Status.OK, message)
 
 
 def _share(run: Run) -> float | None:
-    """Measured over predicted, of what both tell."""
+    """Measured over predicted bytes of a run; None where nothing was measured or predicted."""
     both = (
         (run.measured.anonymous_bytes, run.predicted.anonymous_bytes),
         (run.measured.device_bytes, run.predicted.device_bytes),

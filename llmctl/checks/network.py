@@ -12,7 +12,7 @@ ANOTHER_WAY = "check the network and HTTPS_PROXY, or use a mirror: export HF_END
 
 
 def checks(around: Surroundings) -> tuple[Check, ...]:
-    """Nothing where nothing was asked."""
+    """Findings for the servers and, if it was asked, for the hub."""
     return (*_endpoints(around), *(_hub(around.reach) if around.reach else ()))
 
 
@@ -34,9 +34,9 @@ def _endpoints(around: Surroundings) -> list[Check]:
 
 
 def _hub(reach: Reach) -> list[Check]:
-    """Three findings, so that it is told who is in the way: a proxy, a certificate, or the hub itself."""
+    """Three findings, to tell what fails: the proxy, the certificate, or the hub itself."""
     through = "without a proxy" if reach.proxy is None else f"through the proxy {reach.proxy}"
-    findings = [Check("proxy", Status.OK, f"{reach.host} is asked {through}")]
+    findings = [Check("proxy", Status.OK, f"{reach.host} is reached {through}")]
     if reach.untrusted:
         findings.append(Check("ca", Status.WARN, reach.wrong or "", reach.hint))
         why = f"{reach.host} can't be used until its certificate can be verified"

@@ -58,7 +58,7 @@ def _unfinished(around: Surroundings) -> list[Check]:
     holding = units.number_of(count, "unfinished download holds", "unfinished downloads hold")
     message = f"{holding} {units.size(total_bytes)}"
     if oldest.idle_s < STALE_S:
-        return [Check("downloads", Status.OK, f"{message}; llmctl pull goes on with them")]
+        return [Check("downloads", Status.OK, f"{message}; llmctl pull resumes {'it' if count == 1 else 'them'}")]
     message += f", the oldest untouched for {oldest.idle_s / 86_400:.0f} days: {oldest.name}"
     return [Check("downloads", Status.WARN, message, "llmctl models prune   (llmctl pull MODEL goes on with one)")]
 

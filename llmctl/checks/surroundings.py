@@ -1,4 +1,4 @@
-"""What is neither the machine nor the engine: settings, store, servers. Gathered here, judged elsewhere."""
+"""Gathers what doctor checks beside machine and engine: settings, store, servers, recorded runs."""
 
 from __future__ import annotations
 
@@ -24,27 +24,20 @@ from llmctl.types.endpoint import Endpoint, Policy
 UNKNOWN = Installed()
 
 
-class Wrong(Struct, frozen=True):
-    """An error that became a finding."""
-
-    message: str
-    hint: str | None = None
-
-
 class Surroundings(Struct, frozen=True):
     """``config_mode`` and ``token_mode`` are permission bits (None: there is no file, or no such bits here).
 
-    ``threads`` is the user's setting. ``unfinished`` are downloads that were broken off, with the time that they were
-    left alone. ``endpoints`` is how the user's servers are; ``reach`` how the hub is: None where nobody asked.
-    ``installed`` is what commands that install something depend on. ``runs`` is what was recorded of earlier runs, the
-    oldest first: None where nothing is to be recorded.
+    ``threads`` is the user's setting. ``unfinished`` are downloads that were interrupted, with the time since.
+    ``endpoints`` is the state of the user's servers; ``reach`` that of the hub, None where it was not asked.
+    ``installed`` is what commands that install an engine depend on. ``runs`` are the recorded runs, the oldest first:
+    None where recording is off.
     """
 
     store: Path
     store_writable: bool
     config_file: Path
     config_mode: int | None = None
-    config_error: Wrong | None = None
+    config_error: LlmctlError | None = None
     token_file: Path | None = None
     token_mode: int | None = None
     threads: int | None = None
@@ -56,13 +49,13 @@ class Surroundings(Struct, frozen=True):
 
 
 def around(reach: Reach | None = None) -> Surroundings:
-    """Looks. The user's own servers are asked whether they answer, unless prompts may not go there or nothing may
-    use the network; nothing else is sent. Raises nothing."""
-    loaded, wrong = None, None
+    """Gathers everything. The user's own servers are asked whether they answer, unless prompts may not go there or
+    llmctl is offline; nothing else is sent. Raises nothing."""
+    loaded, config_error = None, None
     try:
         loaded = settings.load()
     except LlmctlError as error:
-        wrong = Wrong(error.message, error.hint)
+        config_error = error
     store, file, token = paths.hub_cache(), paths.config_file(), paths.hub_token_file()
     existing = next((place for place in (store, *store.absolute().parents) if os.path.exists(place)), store)  # noqa: PTH110  pathlib's raises
     return Surroundings(
@@ -70,12 +63,12 @@ def around(reach: Reach | None = None) -> Surroundings:
         store_writable=os.path.isdir(existing) and os.access(existing, os.W_OK | os.X_OK),  # noqa: PTH112
         config_file=file,
         config_mode=_mode(file),
-        config_error=wrong,
+        config_error=config_error,
         token_file=token,
         token_mode=_mode(token),
         threads=loaded.threads if loaded else None,
         unfinished=tuple(Store().unfinished()),
-        endpoints=_all(_may_be_asked(loaded)) if loaded else (),
+        endpoints=_healths(_askable(loaded)) if loaded else (),
         reach=reach,
         installed=installed(Host()),
         runs=history.read() if loaded and loaded.history else None,
@@ -89,14 +82,15 @@ def _mode(file: Path) -> int | None:
         return None
 
 
-def _may_be_asked(loaded: Settings) -> tuple[Endpoint, ...]:
+def _askable(loaded: Settings) -> tuple[Endpoint, ...]:
     if loaded.policy is Policy.LOCAL_ONLY:
         return ()
     return tuple(endpoint for endpoint in loaded.endpoints if not loaded.offline or net.is_loopback(endpoint.url))
 
 
-def _all(endpoints: Sequence[Endpoint]) -> tuple[Health, ...]:
-    """All at the same time: a server that doesn't answer costs its time-out once. Ctrl-C leaves the threads behind."""
+def _healths(endpoints: Sequence[Endpoint]) -> tuple[Health, ...]:
+    """Asks all servers at the same time, so that one time-out covers all that don't answer. The threads are daemons:
+    Ctrl-C doesn't wait for them."""
     states: dict[int, Health] = {}
 
     def ask(index: int) -> None:

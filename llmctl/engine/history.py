@@ -1,4 +1,4 @@
-"""What ran here: predicted memory and speed beside measured, one line a run, without a word of prompt or answer.
+"""The record of runs on this machine: predicted and measured memory and speed, one line a run, no prompt or answer.
 
 ``history.jsonl`` in the data folder. A run appends its line with one write, which the system keeps apart from the
 writes of others; when the file has grown to LIMIT_BYTES it becomes ``history.old.jsonl`` and takes the place of the
@@ -66,8 +66,8 @@ class MeasuredRun(Struct, frozen=True):
 
 
 class Run(Struct, frozen=True):
-    """One run. ``date`` is UTC in ISO 8601. The file is known by its size and its sha256 (None for one that nobody has
-    told the sum of), never by its path. ``engine`` names the exact build. ``load_s`` is the time until it answered.
+    """One run. ``date`` is UTC in ISO 8601. The file is identified by its size and its sha256 (None where it is not
+    known), never by its path. ``engine`` names the exact build. ``load_s`` is the time until it answered.
     ``prefill_tokens`` are those of the prompt that were computed."""
 
     date: str
@@ -99,7 +99,7 @@ def run_of(
     decode_tok_s: float | None,
     prefill_tok_s: float | None,
 ) -> Run:
-    """What there is to record of ``fit`` when ``engine`` has answered with it, now."""
+    """The record of a run of ``fit`` that has just been answered by ``engine``."""
     from llmctl.types.answer import Measured
 
     memory, usage = finished.measured or Measured(None, None), finished.usage
@@ -132,7 +132,8 @@ def run_of(
 
 
 def _rates(speed_model: SpeedModel, finished: Finished) -> tuple[float | None, float | None]:
-    """Of decoding, with as many tokens before each as there were on average, and of prefill."""
+    """Predicted tokens per second of decoding, at the average depth of this answer, and of prefill; None where the
+    lengths are not known."""
     prompt, answer, computed = finished.usage.prompt_tokens, finished.usage.completion_tokens, finished.prefill_tokens
     decode = None if prompt is None or answer is None else speed_model.decode_tok_s(prompt + answer / 2)
     prefill = None if prompt is None or not computed else speed_model.prefill_tok_s(computed, max(0, prompt - computed))
@@ -140,7 +141,7 @@ def _rates(speed_model: SpeedModel, finished: Finished) -> tuple[float | None, f
 
 
 def past(runs: Iterable[Run], build: str) -> tuple[PastRun, ...]:
-    """What ``runs`` teach the planner of this processor with this build of the engine."""
+    """The runs on this processor with this build of the engine, as the planner takes them."""
     processor_name = processor.name(Host())
     return tuple(
         PastRun(
@@ -166,7 +167,7 @@ def past(runs: Iterable[Run], build: str) -> tuple[PastRun, ...]:
 def _taught(
     run: Run, tokens: int | None, least: int, rate: Callable[[PredictedRun | MeasuredRun], float | None]
 ) -> float | None:
-    """Measured over predicted; None where it says nothing."""
+    """Measured over predicted rate; None where too little was written, or other programs disturbed the run."""
     measured, predicted = rate(run.measured), rate(run.predicted)
     if not measured or not predicted or (tokens or 0) < least:
         return None
@@ -177,7 +178,7 @@ def _taught(
 
 
 def record(run: Run) -> None:
-    """Appends it. Whoever can't write this file runs models all the same, so nothing is raised."""
+    """Appends a run to the file. Write errors are ignored."""
     file, line = _file(), json.dumps(asdict(run)).encode() + b"\n"
     with contextlib.suppress(OSError, ResourceError):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -185,7 +186,7 @@ def record(run: Run) -> None:
             size = out.seek(0, os.SEEK_END)
             if size:
                 out.seek(-1, os.SEEK_END)
-                if out.read(1) != b"\n":  # somebody was stopped in the middle
+                if out.read(1) != b"\n":  # a writer was stopped in the middle of a line
                     line = b"\n" + line
             out.write(line)
         if size + len(line) >= LIMIT_BYTES:
@@ -193,8 +194,8 @@ def record(run: Run) -> None:
 
 
 def read() -> tuple[Run, ...]:
-    """The runs that are remembered, the oldest first. What can't be read, or was written by another version of ours,
-    is left out."""
+    """The recorded runs, the oldest first. Lines that can't be read, or that another version of llmctl wrote, are left
+    out."""
     return tuple(_runs())
 
 
@@ -211,7 +212,7 @@ def _runs() -> Iterator[Run]:
 
 
 def _begin_anew(file: Path) -> None:
-    """Whoever has opened the file by then still writes into it, under its new name."""
+    """Renames a full file to that of older runs; a process that has it open still writes into it."""
     from llmctl.files.lock import locked
 
     with locked(file.with_suffix(".lock"), waiting=lambda: None):

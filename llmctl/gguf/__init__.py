@@ -1,1 +1,1 @@
-"""What a GGUF file says of itself: read_file / read_header, then shape and weights."""
+"""Reads GGUF files: ``header.read_file``, then ``shape.shape`` and ``shape.weights`` of the header."""

@@ -1,4 +1,4 @@
-"""Which layers keep keys and values, and those that keep them compressed, by what a header says.
+"""Which layers of a header keep keys and values, and which keep them compressed.
 
 Sources: ``create_memory`` in src/llama-model.cpp and the constructors in src/llama-kv-cache.cpp and -dsv4.cpp of
 llama.cpp at 0c1e570, 2026-10.
@@ -13,14 +13,14 @@ from llmctl.gguf.layers import DIFFUSION, ENCODERS, FEED_FORWARD_LAYERS, KV_LAYE
 COMPRESSED = frozenset({"deepseek4"})
 INDEXED_RATIO = 4  # cells of so many tokens are picked by an indexer, which has keys and a compressor of its own
 OVERLAP = 2  # windows of INDEXED_RATIO tokens overlap: twice the rows, twice as wide
-KEPT = 2  # of each row: what is compressed, and its scores
+ROWS_KEPT = 2  # what is compressed, and its scores
 
 
 def caching_layers(
     figures: Figures, n_head_kv: Sequence[int], n_ff: Sequence[int], recurrent: Sequence[bool]
 ) -> list[bool]:
-    """For each layer, whether it has a cache: one without key heads has too, where llama.cpp makes no difference. Its
-    keys take nothing, its values what those of all layers take without flash attention."""
+    """For each layer, whether it has a cache. A layer without key heads has one too where llama.cpp makes no
+    difference: its keys take nothing, its values as much as any layer's without flash attention."""
     n_layer = len(n_head_kv)
     recurrence = RECURRENCES.get(figures.architecture)
     if figures.architecture in ENCODERS | DIFFUSION or (recurrence and recurrence.layers is Layers.ALL):
@@ -48,8 +48,8 @@ def compressed_width(figures: Figures, ratio: int) -> int:
 
 
 def compressor_elements(figures: Figures, ratio: int) -> int:
-    """Elements of state that a compressing layer keeps for one sequence: what is not yet compressed."""
+    """Elements of state that a compressing layer keeps for one sequence: those of tokens not yet compressed."""
     if ratio == INDEXED_RATIO:
         width = figures.number("attention.key_length", 0) + figures.number("attention.indexer.key_length", 0)
-        return KEPT * OVERLAP * ratio * OVERLAP * width
-    return KEPT * ratio * figures.number("attention.key_length", 0) if ratio else 0
+        return ROWS_KEPT * OVERLAP * ratio * OVERLAP * width
+    return ROWS_KEPT * ratio * figures.number("attention.key_length", 0) if ratio else 0

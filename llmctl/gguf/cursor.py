@@ -1,4 +1,4 @@
-"""Bytes taken forwards from a file through one small window, never past a limit."""
+"""Reads a file forwards through one small window, never past a limit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CUT_OFF_HINT = "the copy here is not whole: fetch it again"
 
 
 class Stream(Protocol):
-    """What a header is read from: a file, or something like one. ``read`` may give less than was asked for."""
+    """What a header is read from: a file or the like. ``read`` may return fewer bytes than asked for."""
 
     def read(self, count: int, /) -> bytes: ...
     def seek(self, offset: int, whence: int = ..., /) -> int: ...
@@ -24,11 +24,11 @@ class Stream(Protocol):
 
 
 class Cursor:
-    """Walks ``stream``, which must be able to seek, from where it stands; positions count from there.
+    """Reads forwards from the current position of ``stream``, which must be able to seek; positions count from there.
 
-    ``size_bytes`` is the length of the whole file if known; ``limit_bytes`` the furthest that may be walked.
-    Whatever is asked for beyond either raises IntegrityError before anything is read or allocated for it.
-    ``what`` names the thing being read, for that message.
+    ``size_bytes`` is the length of the whole file if known; ``limit_bytes`` the furthest position that may be read.
+    All methods raise IntegrityError for what lies beyond either, before anything is read or allocated for it; ``what``
+    names the thing being read in that message.
     """
 
     def __init__(self, stream: Stream, *, size_bytes: int | None, limit_bytes: int) -> None:
@@ -70,7 +70,7 @@ class Cursor:
         return int(self.number(U64, what))
 
     def skip(self, count: int, what: str) -> None:
-        """Passes over ``count`` bytes, seeking where they lie outside the window; that they exist is checked."""
+        """Skips ``count`` bytes, by seeking if they lie outside the window, and checks that they exist."""
         if self._at + count <= len(self._window):
             self._at += count
             return
@@ -81,7 +81,7 @@ class Cursor:
         self.take(1, what)
 
     def skip_strings(self, count: int, what: str) -> None:
-        """Passes over ``count`` strings, each a 64-bit length and that many bytes.
+        """Skips ``count`` strings, each a 64-bit length and that many bytes.
 
         This loop is the whole cost of a large vocabulary: some 70 ns a string in CPython 3.11.
         """
@@ -113,7 +113,7 @@ class Cursor:
             self._cut_off(end, what)
 
     def _fill(self, count: int) -> None:
-        """Moves the window's start to here and reads until it holds ``count`` bytes, or the file ends."""
+        """Moves the window to the current position and reads until it holds ``count`` bytes, or the file ends."""
         pieces = [self._window[self._at :]]
         self._base, self._at = self.position, 0
         have = len(pieces[0])

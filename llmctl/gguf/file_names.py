@@ -1,4 +1,4 @@
-"""What the names of GGUF files tell by custom: the quantization, and whether a file is a model, a projector or neither.
+"""Reads the names of GGUF files: the quantization, and whether a file is a model, a projector or neither.
 
 Names of quantizations: llama.cpp (``tools/quantize``), unsloth's ``UD-``, mradermacher's ``i1-``, ik_llama.cpp's types
 (``IQ4_KSS``, ``IQ2_KT``, ``Q4_0_R8``), bitnet.cpp's (``I2_S``, ``TL1``), and spellings without underscores (``q4km``).
@@ -25,7 +25,7 @@ OF_A_PART = re.compile(
 SIXTEEN_BITS = ("F16", "BF16", "F32")
 WORD = re.compile(r"[A-Za-z0-9]+")
 DRAFTS = ("eagle3", "eagle-3", "dflash", "dspark", "medusa", "mtp-head", "mtp-only", "nextn-head")
-"""Heads that guess for a model, and are none."""
+"""Words in the names of files that hold only heads for speculative decoding."""
 PROJECTORS = ("projector", "mmprojector", "mm-proj")
 NO_MODELS = ("vocab", "tokenizer", "cvector", "control-vector")
 ADAPTERS = ("lora", "adapter")
@@ -65,7 +65,7 @@ def without_quant(stem: str) -> str:
 
 
 def model_name(stem: str) -> str:
-    """A name that all quantizations of one model share: in upper case, without what tells the quantization."""
+    """The name that all quantizations of one model share: in upper case, without the quantization."""
     return QUANT.sub("", stem).upper()
 
 
@@ -79,7 +79,7 @@ def is_projector(file: str) -> bool:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file is half of a copy, or what a Mac leaves on a stick beside each file."""
+    """Whether a file is a temporary file of a copy, or one that macOS adds beside each file on a stick."""
     return name.startswith(".")
 
 
@@ -95,12 +95,14 @@ def is_model(file: str) -> bool:
 
 
 def is_draft(file: str) -> bool:
-    """Whether the name says that the model is a small one that guesses for another."""
+    """Whether the name says that the model is a draft model for speculative decoding."""
     return "draft" in _words(file)
 
 
 def _is_importance_matrix(name: str) -> bool:
-    """By its whole name. ``Tiny-imatrix-Q4_K_M`` is a model that was quantized with one, ``Tiny-imatrix`` the matrix,
+    """Whether the name is that of an importance matrix.
+
+    ``Tiny-imatrix-Q4_K_M`` is a model that was quantized with one, ``Tiny-imatrix`` the matrix,
     and ``Tiny-BF16-imatrix`` the matrix of unquantized weights."""
     words = _words(name)
     if "imatrix" not in words:
@@ -137,8 +139,8 @@ def _words(file: str) -> list[str]:
 
 
 def _quant(name: str) -> re.Match[str] | None:
-    """The last that a name tells, for the weights themselves are named last; but not that of a part of the model, nor
-    sixteen bits beside fewer: those are what the weights were made from, or what the rest is kept in."""
+    """The last quantization in a name, as the weights themselves are named last; but not that of a part of the model,
+    nor sixteen bits beside fewer: those are what the weights were made from, or what the rest is kept in."""
     matches = list(QUANT.finditer(name))
     whole = [match for match in matches if not _is_of_a_part(name, match)] or matches
     fewer = [match for match in whole if _spelt(match[1]) not in SIXTEEN_BITS]
@@ -150,7 +152,7 @@ def _is_of_a_part(name: str, match: re.Match[str]) -> bool:
 
 
 def _spelt(spelling: str) -> str:
-    """As llama.cpp spells it: ``Q4_K_M`` for ``Q4KM``, ``F16`` for ``FP16``."""
+    """A quantization as llama.cpp spells it: ``Q4_K_M`` for ``Q4KM``, ``F16`` for ``FP16``."""
     text = spelling.upper().replace("UD_", "UD-").replace("FP16", "F16").replace("FP32", "F32")
     prefix, name = ("UD-", text.removeprefix("UD-")) if text.startswith("UD-") else ("", text)
     if re.fullmatch(SHORT, name):

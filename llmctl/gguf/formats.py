@@ -1,4 +1,4 @@
-"""Files that aren't GGUF, told apart by their first bytes: damage, or a sound file in another format."""
+"""Tells what a file is that isn't GGUF, by its first bytes: damaged, or a sound file in another format."""
 
 from __future__ import annotations
 

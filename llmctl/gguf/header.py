@@ -1,10 +1,10 @@
-"""Reads what a GGUF file says of itself before its weights begin.
+"""Reads the header of a GGUF file: its metadata and the table of its tensors.
 
 The layout is the GGUF specification's (docs/gguf.md in ggml-org/ggml); where llama.cpp is stricter (ggml/src/gguf.cpp:
 no arrays of arrays, unique names, tensors stored one after another in the order of their table), so is this reader,
-since a file that the engine refuses is of no use. The file is not trusted: every count and length is held against a
-limit before anything is read or allocated for it. The limits are far beyond any model: what llama.cpp loads is read
-here, too. Vocabularies are passed over, not read.
+since a file that the engine refuses is of no use. The file is not trusted: every count and length is checked against
+a limit before anything is read or allocated for it. The limits are far beyond any model, so that what llama.cpp loads
+is read as well. Vocabularies are skipped, not read.
 """
 
 from __future__ import annotations
@@ -146,8 +146,8 @@ def _version(cursor: Cursor) -> int:
 
 
 class _Metadata:
-    """``values`` worth keeping by their keys; ``lengths`` of what was passed over, and the ``spans`` of bytes that
-    it and its key take in the header."""
+    """Reads the metadata: ``values`` by key; of arrays and strings that were skipped the ``lengths``, and the ``spans``
+    of bytes that key and value take in the header."""
 
     def __init__(self, cursor: Cursor, n_keys: int) -> None:
         self.values: dict[str, Value] = {}

@@ -1,5 +1,5 @@
-"""What a GGUF file is for, by its general.type and its architecture: a model that answers, makes vectors or scores
-texts, or something that is no model by itself.
+"""Tells what a GGUF file is for, by its general.type and architecture: to answer, to embed or score texts, or no model
+by itself.
 
 Sources: GGUFType in gguf-py/gguf/constants.py, tools/imatrix and tools/cvector-generator of llama.cpp at 0c1e570,
 2026-10; the architectures' names that stable-diffusion.cpp, ComfyUI-GGUF and TTS.cpp write.

@@ -20,7 +20,8 @@ MAX_FIGURE = (1 << 32) - 1  # llama.cpp reads hyperparameters as 32-bit numbers
 
 
 class Figures:
-    """The hyperparameters of one header, read by the key's name without the architecture that stands before it."""
+    """The hyperparameters of one header, by key without the architecture's prefix. Raises IntegrityError for a value
+    that is no number, or too large."""
 
     def __init__(self, header: Header) -> None:
         self.architecture = header.architecture
@@ -76,16 +77,16 @@ ENCODERS = frozenset(
         "nomic-bert-moe",
     }
 )
-"""They read a text once: no cache, and no output head."""
+"""Encoders: they read a text once, and have no cache and no output head."""
 
 DIFFUSION = frozenset({"dream", "llada", "llada-moe", "rnd1"})
-"""They rewrite the whole text at every step: no cache either."""
+"""Diffusion models: they rewrite the whole text at every step, and have no cache either."""
 
 SHARED_TABLE = frozenset({"bitnet"})
-"""Without an output head they multiply with the token table itself, where it lies; other graphs have a copy of it."""
+"""Without an output head these multiply with the token table in place; other graphs have a copy of it."""
 
 KV_LAYERS: Mapping[str, int] = {"gemma3n": 20}
-"""How many layers, from the first, have keys and values of their own; the rest look at theirs."""
+"""How many layers, from the first, have keys and values of their own; the others share them."""
 
 
 class Windows(Struct, frozen=True):
@@ -168,7 +169,7 @@ class Layers(StrEnum):
 
 
 class StateKind(StrEnum):
-    """What a recurrent layer keeps: ``state_elements`` has a formula for each."""
+    """The kind of state that a recurrent layer keeps; ``state_elements`` has a formula for each."""
 
     SELECTIVE = "selective"  # Mamba, and the gated delta net, which llama.cpp describes by the same figures
     WKV = "wkv"  # RWKV

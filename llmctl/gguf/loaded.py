@@ -1,4 +1,4 @@
-"""Which layers of a file are loaded, run once or more, or only counted: layers for drafting and looped ones.
+"""Layers for drafting, which are loaded in part or not at all, and looped layers, which are run several times.
 
 Sources: ``load_arch_hparams`` and ``load_arch_tensors`` in src/models/<architecture>.cpp of llama.cpp 0c1e570, 2026-10.
 """

@@ -1,5 +1,5 @@
-"""What a file weighs whose header nobody has read: from the header of another quantization of the same model, and the
-size that its source states.
+"""Estimates the weights of a file whose header was not read, from the header of another quantization of the same model
+and the stated size of the file.
 
 The shapes of all tensors are known then, and so are their bytes together. Which of them are stored finer than the rest
 follows llama.cpp's own rules (``llama_tensor_get_type_impl`` and ``tensor_type_fallback``, src/llama-quant.cpp): output
@@ -105,7 +105,7 @@ def weights_by_size(header: Header, label: str, data_bytes: int) -> Weights | No
 
 
 def base_type(label: str) -> str | None:
-    """The type that most of a file of that label is stored in: ``Q4_K`` of ``UD-Q4_K_XL``. None for an unknown one."""
+    """The type that most of a file with that label is stored in: ``Q4_K`` of ``UD-Q4_K_XL``; None if it is unknown."""
     name = label.removeprefix(DYNAMIC).upper()
     for spelling in (name, re.sub(r"_(X{0,2}[SML]|NL)$", "", name)):
         if (weight_type := LABELS.get(spelling, spelling)) in WEIGHT_TYPE_BY_NAME:
@@ -150,7 +150,7 @@ def _as(tensor: Tensor, name: str) -> Tensor:
 
 
 def _sensitive(tensors: tuple[Tensor, ...]) -> Iterable[int]:
-    """Indices of what is made finer, in that order. Layers by ``use_more_bits`` of llama.cpp come first."""
+    """Indices of the tensors to store finer, in that order; the layers of llama.cpp's ``use_more_bits`` come first."""
     ranked = []
     n_layer = 1 + max((layer for layer in map(_layer, tensors)), default=0)
     for index, tensor in enumerate(tensors):

@@ -1,5 +1,4 @@
-"""What a vision projector (``mmproj``) takes beside its model: its weights, and the buffer that one image is computed
-in.
+"""The memory of a vision projector (``mmproj``): its weights, and the buffer that one image is computed in.
 
 Rows of that buffer are 32-bit floats, one for each patch of the image: the feed-forward network's, thrice where it has
 a gate, and three of the embedding's width, four with a gate. So say the buffers that llama.cpp 0c1e570 (2026-10, CPU,

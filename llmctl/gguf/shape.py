@@ -1,4 +1,4 @@
-"""What memory and speed depend on, out of a header: the model's shape, and its weights by role."""
+"""A model's shape and its weights by role, out of a header: what memory and speed depend on."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def shape(header: Header) -> Shape:
         value_width=max(values),
         kv_padding=sum(layer.padding for layer in layers if not layer.windowed),
         kv_window_padding=sum(layer.padding for layer in layers if layer.windowed),
-        n_ff_expert=_n_ff_expert(figures, n_run),
+        n_ff_expert=max(figures.per_layer("expert_feed_forward_length", n_run, (0,))),
         latent=_latent(figures),
         per_layer_width=n_run * figures.number("embedding_length_per_layer_input", 0),
         n_merge=header.array_lengths.get("tokenizer.ggml.merges", 0),
@@ -154,7 +154,7 @@ def weights(header: Header) -> Weights:
 
 
 def _context(figures: Figures) -> int:
-    """Tokens that it was trained for. llama.cpp loads a file that states 0, with any context: no limit is known."""
+    """Tokens of context that the model was trained for. 0 in a header means no limit, as in llama.cpp."""
     return MAX_FIGURE if figures.find("context_length") == 0 else figures.required("context_length")
 
 
@@ -165,10 +165,6 @@ def _layer_counts(header: Header, figures: Figures) -> tuple[int, int]:
         raise IntegrityError(f"has {n_block} layers, {n_draft} of them for drafting; 1 to {MAX_LAYERS} are possible")
     n_draft = draft_layers(header, figures)
     return n_block - n_draft, n_draft
-
-
-def _n_ff_expert(figures: Figures, n_layer: int) -> int:
-    return max(figures.per_layer("expert_feed_forward_length", n_layer, (0,)))
 
 
 def _cache_widths(

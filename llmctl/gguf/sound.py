@@ -1,5 +1,5 @@
-"""Whether a header's figures fit together: what llama.cpp holds against every file before it loads it, as far as a
-header alone tells it.
+"""Checks that a header's figures fit together, as llama.cpp does before it loads a file, as far as a header alone can
+tell.
 
 Where the engine is here it is asked (``engine.refusal``), and knows more. Sources: ``load_hparams`` and ``load_vocab``
 in src/llama-model.cpp and src/llama-vocab.cpp of llama.cpp at 0c1e570, 2026-10; all its architectures create
@@ -83,7 +83,7 @@ def _tokenizer(header: Header, figures: Figures) -> str | None:
     tokenizer = header.metadata.get("tokenizer.ggml.model")
     if tokenizer is None:
         return "it has no tokenizer"
-    if tokenizer in WITHOUT_TOKENIZER or "tokenizer.ggml.tokens" in _keys(header):
+    if tokenizer in WITHOUT_TOKENIZER or "tokenizer.ggml.tokens" in {*header.metadata, *header.array_lengths}:
         return None
     return "its tokenizer has no tokens"
 
@@ -118,14 +118,10 @@ def _layers(header: Header, figures: Figures) -> str | None:
 
 
 def _n_tokens(header: Header) -> int | None:
-    """Tokens in the vocabulary; None where the file has none, or it isn't told."""
+    """Tokens in the vocabulary; None where the file has none, or doesn't say."""
     if header.metadata.get("tokenizer.ggml.model") in (None, *WITHOUT_TOKENIZER):
         return None
     return header.array_lengths.get("tokenizer.ggml.tokens")
-
-
-def _keys(header: Header) -> set[str]:
-    return {*header.metadata, *header.array_lengths}
 
 
 CHECKS: tuple[Callable[[Header, Figures], str | None], ...] = (

@@ -1,4 +1,4 @@
-"""What the graph of a layer works with besides attention and feed-forward network, out of a header's figures."""
+"""Sizes of a layer's intermediate tensors beside attention and feed-forward network, out of a header."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The choice among all candidates: what fits and is fast enough, the best of it, and why the others are not it."""
+"""Chooses among all candidates: the best that fits and is fast enough, and why each of the others was not chosen."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NOTICED_GAIN = 1.15  # less is about as fast
 BALANCED_SIZE = 0.5  # or is at most this much of it to fetch and keep
 STILL_GOOD = 15  # the fastest pick is at most so many index points worse
 UNTESTED = -1000.0
-AS_FAST = 0.8  # and nothing better writes at this share of its speed
+AS_FAST = 0.8  # the fastest pick gives way to a better one that writes at this share of its speed
 SPARE_SPEED = 2  # times the floor: what is faster than that is speed to spare
 SPARE_MEMORY = 0.5  # of what is free on a device: what takes no more leaves memory to spare
 
@@ -40,21 +40,20 @@ def plan(
     allocations: Allocations | None = None,
     past: Sequence[PastRun] = (),
 ) -> Plan | NoFit:
-    """What to run of ``candidates`` on ``machine``. Pure: no clock, disk or environment; their order doesn't matter.
+    """Which of ``candidates`` to run on ``machine``, or why none can. Pure: no clock, disk or environment.
 
     The choice has the highest quality of all that are for the task, are within the limits that were set (language,
     licence, openness, download), can be loaded by the engine, fit in memory with room left for other programs, and
-    reach the task's floors; equal quality prefers what is on this machine, then more bits where memory and speed are to
-    spare, for what they gain is not measured, but not nothing; then what is faster, then what is smaller.
+    reach the task's floors. Of equal quality it prefers, in this order: what is on this machine; more bits, where
+    memory and speed are to spare; what is faster; what is smaller. The order of ``candidates`` doesn't matter.
     The picks are the choice (``best``), the best of those that write BALANCED_GAIN times as fast or are BALANCED_SIZE
     of its size (``balanced``), and the fastest of these that is STILL_GOOD, or what is better and AS_FAST
-    (``fastest``), where there are such; of what is only estimated from its relatives none but the best is picked.
-    ``alternatives`` is the rest of the frontier: each is faster than all that are better, so a quant that another one
-    beats in quality and speed is not offered. ``changes`` is what would give something better.
+    (``fastest``), where there are such. A model whose quality is estimated from its relatives is only ever ``best``.
+    ``alternatives`` is the rest of the frontier: each is faster than all that are better. ``changes`` is what would
+    give something better.
 
-    An ``explicit`` wish is honoured if it fits, a missed floor is a warning. Where ``allocations`` has what the engine
-    itself said of a candidate's file and settings, that stands above the formulas. ``past``, the oldest first, corrects
-    the predicted speed.
+    An ``explicit`` wish is honoured if it fits, a missed floor is a warning. ``allocations``, what the engine itself
+    said of a file and settings, overrides the formulas. ``past`` runs, the oldest first, correct the predicted speed.
     Raises UsageError for an unknown task.
     """
     task = knowledge.tasks.get(want.task)
@@ -92,18 +91,18 @@ def _plan(fits: Iterable[Fit], misses: Sequence[Miss], judge: Judge) -> Plan:
             frontier.append(fit)
         else:
             beaten.append(_beaten(fit, frontier[-1], judge))
-    why = _because(frontier[0], judge) + _more_bits(frontier)
+    why = _why_best(frontier[0], judge) + _more_bits(frontier)
     picks = {name: _explained(fit, frontier[0], why, judge) for name, fit in _picks(frontier, judge).items()}
     best = _quality(frontier[0])
 
     slow = _slow(misses)
 
-    def hoped(miss: Miss) -> tuple[bool, bool, float]:
-        """What would be better comes first, the nearest of it; what memory alone would not make fast enough last."""
+    def nearness(miss: Miss) -> tuple[bool, bool, float]:
+        """Sort key: better than the choice first, then by gap; last what more memory would not make fast enough."""
         grade = judge.grade(miss.candidate.model, miss.candidate.artifact, judge.thinks(miss.candidate))
-        return _in_vain(miss, slow), grade is None or grade.index <= best, miss.gap
+        return _too_slow_anyway(miss, slow), grade is None or grade.index <= best, miss.gap
 
-    near = [miss.rejected for miss in sorted(misses, key=hoped) if miss.gap < FAR]
+    near = [miss.rejected for miss in sorted(misses, key=nearness) if miss.gap < FAR]
     far = [miss.rejected for miss in misses if miss.gap >= FAR]
     return Plan(picks[BEST], tuple(frontier[1:]), (*near, *beaten, *far), picks)
 
@@ -118,8 +117,8 @@ def _slow(misses: Iterable[Miss]) -> Mapping[str, int]:
     return smallest
 
 
-def _in_vain(miss: Miss, slow: Mapping[str, int]) -> bool:
-    """Whether it is short of memory where a smaller file of the same model, which isn't, is too slow."""
+def _too_slow_anyway(miss: Miss, slow: Mapping[str, int]) -> bool:
+    """Whether more memory would not help: a smaller file of the same model fits and is too slow already."""
     least = slow.get(miss.candidate.model.id, miss.candidate.artifact.bytes)
     return miss.obstacle in (Obstacle.ROOM, Obstacle.MEMORY) and miss.candidate.artifact.bytes > least
 
@@ -130,7 +129,7 @@ def _picks(frontier: Sequence[Fit], judge: Judge) -> Mapping[str, Fit]:
     good = [
         fit
         for fit in frontier[1:]
-        if _quality(fit) >= _quality(best) - STILL_GOOD and _tested(fit) and _eases(fit, best, judge)
+        if _quality(fit) >= _quality(best) - STILL_GOOD and _tested(fit) and _clearly_lighter(fit, best, judge)
     ]
     if good:
         most = judge.task_tok_s(good[-1])
@@ -144,14 +143,14 @@ def _tested(fit: Fit) -> bool:
     return fit.grade is None or fit.grade.basis is GradeBasis.PUBLISHED
 
 
-def _eases(fit: Fit, best: Fit, judge: Judge) -> bool:
-    """Whether it is faster or smaller than the best one by enough to be worth a thought."""
+def _clearly_lighter(fit: Fit, best: Fit, judge: Judge) -> bool:
+    """Whether it is BALANCED_GAIN times as fast as the best, or at most BALANCED_SIZE of its size."""
     faster = judge.task_tok_s(fit) >= BALANCED_GAIN * judge.task_tok_s(best)
     return faster or fit.candidate.artifact.bytes <= BALANCED_SIZE * best.candidate.artifact.bytes
 
 
-def _because(best: Fit, judge: Judge) -> str:
-    """Why the best is the best."""
+def _why_best(best: Fit, judge: Judge) -> str:
+    """The reason for the best pick: its quality, its speed and the floor that the speed is held against."""
     speed = _speed_in_words(best, judge)
     if best.warnings:
         return f"what was asked for, {speed}"
@@ -164,12 +163,12 @@ def _because(best: Fit, judge: Judge) -> str:
     if judge.want.min_tok_s is not None:
         return f"{why} (the speed you ask for, {floor})"
     if best.speed.decode_tok_s < judge.floor_tok_s:
-        return f"{why}, which is the floor of {units.tok_s(judge.floor_tok_s)} within what a prediction can tell"
+        return f"{why}, which is the floor of {units.tok_s(judge.floor_tok_s)} within the range of the prediction"
     return f"{why} ({judge.task.because}, {floor})"
 
 
 def _more_bits(frontier: Sequence[Fit]) -> str:
-    """Why the best is slower than another file of its model, where nobody has measured that it is better."""
+    """Why the best has more bits than a faster file of its model, though no measured gain; empty if there is none."""
     best = frontier[0]
     same = (fit for fit in frontier[1:] if fit.candidate.model.id == best.candidate.model.id)
     faster = next((fit for fit in same if _quality(fit) == _quality(best)), None)
@@ -218,7 +217,7 @@ def _beaten(fit: Fit, better: Fit, judge: Judge) -> Rejected:
 
 
 def _no_fit(misses: Sequence[Miss], want: Want) -> NoFit:
-    """The nearest is, where there are such, one that fits and is too slow: what doesn't even fit is farther off."""
+    """Why nothing can be chosen. ``nearest`` is what fits and is too slow, if anything does, else the smallest gap."""
     if want.explicit:
         nearness = sorted(misses, key=lambda miss: miss.gap)
     else:
@@ -235,9 +234,9 @@ def _no_fit(misses: Sequence[Miss], want: Want) -> NoFit:
 
 
 def _limits(misses: Iterable[Miss], want: Want) -> list[str]:
-    """The limits that were set and broken and that nothing comes near to, each to go on from "no model"."""
+    """The limits that were set and that some candidate broke, each as the continuation of "no model"."""
     words = {
-        Obstacle.LANGUAGE: f"is said to know the language {want.language}",
+        Obstacle.LANGUAGE: f"is listed for the language {want.language}",
         Obstacle.LICENCE: f"is under {want.licence}",
         Obstacle.OPENNESS: f"is as open as --open {want.openness} asks",
         Obstacle.INSTALLED: "is on this machine",
@@ -266,7 +265,7 @@ def _rank(fit: Fit, judge: Judge) -> tuple[float, bool, float, float, int, str, 
 
 
 def _to_spare(fit: Fit, judge: Judge) -> bool:
-    """Whether it leaves memory and speed to spare, with all of its layers where they are fastest."""
+    """Whether it leaves memory (SPARE_MEMORY) and speed (SPARE_SPEED) to spare, with no layers split off a GPU."""
     settings, rows = fit.configuration, fit.memory.by_device
     split = settings.cpu_expert_layers or 0 < settings.gpu_layers <= fit.candidate.model.shape.n_layer
     room = all(row.total_bytes <= SPARE_MEMORY * row.available_bytes for row in rows)
@@ -274,6 +273,5 @@ def _to_spare(fit: Fit, judge: Judge) -> bool:
 
 
 def _quality(fit: Fit) -> float:
-    """Of models that nobody has tested, the better is not known: they stand behind all others, and among themselves by
-    what quantization left of them."""
+    """The quality index to rank by. A model without one ranks below all others, by its loss to quantization."""
     return UNTESTED - fit.quantization_loss if fit.quality is None else fit.quality

@@ -1,19 +1,19 @@
-"""The compute buffer: what llama.cpp reserves for the tensors between a graph's inputs and its result.
+"""The size of the compute buffer, which llama.cpp reserves for the tensors between a graph's inputs and its result.
 
 One graph serves every micro-batch, and tensors whose lives don't overlap share their place, so the buffer is as large
 as the graph's largest moment. There are three that can be it: the logits of every token; the attention scores of every
 head, where flash attention does without them the latent ones' queries or nothing; the feed-forward network, or all used
-experts. Rows are 32-bit floats, one for each token of a micro-batch. Below, a row is told by its elements.
+experts. Tensors are counted as rows of 32-bit floats, one for each token of a micro-batch; functions called ``*_rows``
+return the elements for one token.
 
 llama.cpp places tensors by best fit (ggml/src/ggml-alloc.c), so what else is alive at a moment depends on the order of
 the graph's nodes, which each architecture has its own of: ``graphs.py``. Rows and table were found by asking llama.cpp
 0c1e570 (2026-10, CPU) for the buffers of 130 models of 100 architectures in their real shapes, at 512 to 131,072 tokens
 with 128, 512 and 2,048 at once (``tests/bench/memory_against_engine.py``).
 
-Inputs lie first in memory, masks among them, and best fit goes by steps: which rows come to lie where a mask was, and
-with them whether the logits find it free, changes with every size, within one architecture too. Where a mask may stay
-it is counted: at 131,072 tokens that is up to a third too much, at 262,144 up to two thirds. Only the allocator
-itself knows better, which the dry run asks.
+Inputs lie first in memory, masks among them. Whether the logits find the place of a mask free depends on every size,
+within one architecture too. A mask that may stay is counted: at 131,072 tokens that is up to a third too much, at
+262,144 up to two thirds. The exact size is known to the allocator only, which the dry run asks.
 """
 
 from __future__ import annotations
@@ -69,18 +69,18 @@ def compute_bytes(
 
 
 def touched_bytes(shape: Shape, configuration: Configuration) -> int:
-    """What prefill writes to of that: logits are made for the last token of a prompt only."""
+    """The part of ``compute_bytes`` that prefill writes to: logits are made for the last token of a prompt only."""
     return _batch(configuration) * FLOAT_BYTES * max(_layer_rows(shape, configuration))
 
 
 def output_bytes(shape: Shape, configuration: Configuration) -> int:
-    """The logits that are handed out: one row for each sequence. Source: llama_context::output_reserve."""
+    """The buffer of the logits that callers read: one row for each sequence (llama_context::output_reserve)."""
     return (shape.n_vocab or 0) * FLOAT_BYTES * configuration.sequences
 
 
 def input_bytes(shape: Shape, configuration: Configuration) -> int:
-    """What a graph is given. The CPU keeps it where devices compute all: the masks and places, and the embeddings
-    twice, as they are looked up and as they might be given (build_inp_embd in src/llama-graph.cpp)."""
+    """The graph's inputs, which the CPU keeps where devices compute everything: masks and places, and the embeddings
+    twice, as looked up and as they could be passed in (build_inp_embd in src/llama-graph.cpp)."""
     return given_bytes(shape, configuration) + 2 * embedding_bytes(shape, configuration)
 
 
@@ -96,7 +96,7 @@ def embedding_bytes(shape: Shape, configuration: Configuration) -> int:
 
 
 def cached_cells(shape: Shape, configuration: Configuration) -> tuple[int, int]:
-    """Tokens that layers with and without a window see: of the cache, or of the batch alone where none is kept."""
+    """Cells that layers without and with a window attend to: of the cache, or of the batch if there is no cache."""
     if shape.kv_width + shape.kv_window_width == 0 or graph_of(shape).embeds:
         recurrence = RECURRENCES.get(shape.architecture)
         cells = 0 if recurrence and recurrence.layers is Layers.ALL else _batch(configuration)
@@ -113,7 +113,7 @@ def windowed_cells(shape: Shape, configuration: Configuration) -> int:
 
 
 def compressed_cells(configuration: Configuration, tokens: int) -> int:
-    """Cells that hold so many tokens each; 0 where none are compressed. Source: dsv4_comp_size."""
+    """Cells of a cache that holds ``tokens`` in each; 0 without compression (``tokens`` 0). Source: dsv4_comp_size."""
     return padded_cells(-(-padded_cells(configuration.context) // tokens)) if tokens else 0
 
 
@@ -146,18 +146,18 @@ def _layer_rows(shape: Shape, configuration: Configuration) -> tuple[int, int]:
 
 
 def _stay_rows(shape: Shape, configuration: Configuration) -> int:
-    """What is alive beside each layer: streams of residuals, and the rows of sparse layers that are still to come."""
+    """Rows that are alive during every layer: streams of residuals, and those of sparse layers still to come."""
     chosen = min(shape.working.top_k, padded_cells(configuration.context))
     return shape.working.streams + shape.working.sparse_layers * chosen
 
 
 def _expert_rows(shape: Shape) -> int:
-    """What the used experts put out, until it is summed."""
+    """Rows of the used experts' outputs, until they are summed."""
     return shape.n_expert_used * (shape.working.expert_width or shape.n_embd)
 
 
 def _waiting_rows(shape: Shape) -> int:
-    """The same, where it waits for the shared expert's."""
+    """Rows of the experts' outputs where they wait for the shared expert's."""
     return _expert_rows(shape) if graph_of(shape).experts_stay and shape.working.shared_experts else 0
 
 

@@ -1,4 +1,4 @@
-"""The settings that a model is run with: the first that fits, in an order of preference.
+"""Finds the settings to run a model with: the first that fit, in an order of preference.
 
 What was asked for (context, type of the cache, layers on the GPU) is never changed: if it doesn't fit, nothing does.
 The rest gives way in this order, each step only where those before it were not enough:
@@ -40,9 +40,9 @@ SMALLER_UBATCHES = (256, 128)
 def configure(
     placer: Placer, want: Want, contexts: Sequence[int], engine: Callable[[Configuration], Allocation | None]
 ) -> Placement:
-    """The first configuration that fits, or the one that is the least short.
+    """The placement of the first configuration that fits, else of the one that is least short of memory.
 
-    ``contexts`` are the wanted one and the lesser ones that may take its place; ``engine`` tells what the engine itself
+    ``contexts`` are the wanted one and smaller ones that may take its place; ``engine`` gives what the engine itself
     said of a configuration, if it was asked.
     """
     nearest: Placement | None = None
@@ -75,7 +75,7 @@ def _on_cpu(placer: Placer, want: Want, contexts: Sequence[int]) -> Iterator[Con
 
 
 def _on_devices(placer: Placer, want: Want, context: int, layers: int) -> Iterator[Configuration]:
-    """Exactly so many layers on devices. What they have no room for is told as well, for its gap to be known."""
+    """Configurations with exactly ``layers`` on devices, also those without room: their gap is reported."""
     for settings in _on_device_settings(placer, want, context):
         wanted = replace(settings, gpu_layers=layers)
         fitting = placer.spread(wanted)
@@ -85,8 +85,9 @@ def _on_devices(placer: Placer, want: Want, context: int, layers: int) -> Iterat
 
 
 def _on_both(placer: Placer, want: Want, contexts: Sequence[int]) -> Iterator[Configuration]:
-    """As many layers on devices as there is room for at the wanted context. Where a device's memory is the machine's
-    own, that is no way to save any: less context is then had without it."""
+    """Configurations with as many layers on devices as have room at the wanted context, then on the CPU.
+
+    Where a device shares the machine's memory, layers on it save none: smaller contexts are tried on the CPU only."""
     wanted = next(_on_device_settings(placer, want, contexts[0]))
     if placer.shape.n_expert:
         wanted = replace(wanted, cpu_expert_layers=placer.expert_layers)
@@ -103,7 +104,7 @@ def _on_both(placer: Placer, want: Want, contexts: Sequence[int]) -> Iterator[Co
 
 
 def _fewest_experts(placer: Placer, wanted: Configuration) -> Configuration | None:
-    """With the experts of as few layers on the CPU as the devices' memory takes; None if that of all is too few."""
+    """The configuration with the experts of the fewest layers on the CPU; None if there is no room with all of them."""
     low, high = 1, placer.expert_layers
     best = placer.spread(replace(wanted, cpu_expert_layers=high))
     while best is not None and low < high:

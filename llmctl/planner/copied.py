@@ -16,7 +16,7 @@ EXPERT_BIASES = frozenset({"gpt-oss"})  # each matrix of experts has one, so a m
 
 
 def copied_weights(shape: Shape, weights: Weights, model: Stack, configuration: Configuration) -> Copied:
-    """The most bytes at a time, and whether experts are copied before and after all masks are there."""
+    """The most bytes that are copied at a time, and whether experts are copied before and after the masks."""
     stay, mask = configuration.cpu_expert_layers, _masked_from(shape)
     first = next((layer for layer, size in enumerate(weights.layer_expert_bytes) if size), 0)
     before = first < min(mask, stay) and shape.architecture not in EXPERT_BIASES

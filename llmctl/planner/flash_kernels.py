@@ -1,8 +1,7 @@
 """Whether a backend has a flash attention kernel for a model's heads.
 
-llama.cpp turns flash attention on if it is told to, without the check that it makes by itself (AUTO): where the backend
-has no kernel, attention would then run on the processor. Rules of llama.cpp 0c1e570 (2026-10), whose sources stand
-beside them.
+Where flash attention is asked for, llmctl must check this itself: llama.cpp then skips its own check (AUTO), and
+attention without a kernel runs on the processor. Rules of llama.cpp 0c1e570 (2026-10), with their sources.
 """
 
 from __future__ import annotations
@@ -63,8 +62,9 @@ BACKENDS: Mapping[str, FlashKernels] = {
 
 
 def has_kernel(device: Accelerator, shape: Shape) -> bool:
-    """Whether all heads of the model are covered on this device; of a backend that isn't here, no: plans go without.
-    Where nobody said what the backend is it is taken for CUDA's, which has the fewest. Where the heads aren't known
-    they are taken to be covered."""
+    """Whether the device's backend has flash attention kernels for all heads of the model.
+
+    False for a backend that isn't in BACKENDS. An unknown backend is taken for CUDA, which has the fewest kernels;
+    unknown heads are taken to be covered."""
     kernels = CUDA if device.engine_backend is None else BACKENDS.get(device.engine_backend.lower())
     return kernels is not None and all(kernels.cover(heads) for heads in shape.heads)

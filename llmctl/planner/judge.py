@@ -1,4 +1,4 @@
-"""One candidate against one machine and one wish: it fits, with all its figures, or it misses, by how much."""
+"""Judges one candidate on one machine for one wish: a Fit with all its figures, or a Miss with its gap."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from llmctl.planner.devices import borrowed_bytes, devices
 from llmctl.planner.learning import Corrections, corrections
 from llmctl.planner.memory import margin_bytes, room_bytes
 from llmctl.planner.placement import Placement, Placer
-from llmctl.planner.quality import grade, loss, quantized, told_loss, weights_of
+from llmctl.planner.quality import grade, loss, quantized, rounded_loss, weights_of
 from llmctl.planner.reasons import Reasons, kept_bytes, memory_of
 from llmctl.planner.speed import Forecaster
 from llmctl.planner.variants import best, variants
@@ -52,7 +52,7 @@ Allocations = Mapping[tuple[Path, Configuration], Allocation]
 
 
 class Obstacle(StrEnum):
-    """Why a candidate can't be had: what it is for, a limit that was set, what there is, or how fast it would be."""
+    """What keeps a candidate from being chosen."""
 
     TASK = "task"
     ENGINE = "engine"
@@ -68,8 +68,8 @@ class Obstacle(StrEnum):
 
 
 class Miss(Struct, frozen=True):
-    """A candidate that can't be had. ``gap`` is how far off it is, as a share of what there is or was asked for;
-    ``device`` where memory is short."""
+    """A candidate that can't be chosen. ``gap`` is how far it misses, as a share of what there is or was asked for;
+    ``device``: the one whose memory is short."""
 
     candidate: Candidate
     obstacle: Obstacle
@@ -79,8 +79,8 @@ class Miss(Struct, frozen=True):
 
 
 class Judge(Struct, frozen=True, dict=True):
-    """What all candidates of one plan are held against. Floors of ``want`` stand above those of its task. ``graded`` is
-    what was found of models so far, whatever their quants."""
+    """Judges all candidates of one plan. Floors in ``want`` override those of its task. ``graded`` caches the grades of
+    unquantized models."""
 
     machine: Machine
     want: Want
@@ -96,7 +96,7 @@ class Judge(Struct, frozen=True, dict=True):
 
     @cached_property
     def _threads(self) -> tuple[int, int]:
-        """For decoding and for prefill, where nobody asked for others."""
+        """Numbers of threads for decoding and for prefill: as asked for, else the best ones of this machine."""
         decode, prefill = best_threads(self.machine)
         return self.want.threads or decode, self.want.threads or prefill
 
@@ -110,14 +110,14 @@ class Judge(Struct, frozen=True, dict=True):
 
     @property
     def room_bytes(self) -> int:
-        """What a recommendation leaves for other programs; what was asked for by name may take it."""
+        """Bytes that a recommendation leaves for other programs; 0 for what was asked for by name, or with --tight."""
         spare = self.want.explicit or self.want.tight
         return 0 if spare else room_bytes(self.machine.memory.available_bytes)
 
     @property
     def _free_bytes(self) -> tuple[int, int]:
-        """All that is free on this machine, and what models can have of it: what is larger need not be laid out to be
-        found too large."""
+        """Free bytes of all devices together, and how many of them a model may take: a quick test before its layers are
+        placed."""
         free = self.machine.memory.available_bytes
         most = max(0, free - max(margin_bytes(free), self.room_bytes))
         for device in devices(self.machine):
@@ -127,7 +127,9 @@ class Judge(Struct, frozen=True, dict=True):
         return free, most
 
     def fit(self, candidate: Candidate) -> Fit | Miss:
-        """Limits, context and memory decide; speed is for ``too_slow``."""
+        """The candidate with its best settings and all predictions, or the limit, context or memory that it misses.
+
+        Speed is not judged here but in ``too_slow``."""
         model, artifact = candidate.model, candidate.artifact
         download = limits.download_bytes(candidate, self.task)
         if (broken := limits.broken(candidate, self.want, self.task, self.knowledge.quality)) is not None:
@@ -138,21 +140,20 @@ class Judge(Struct, frozen=True, dict=True):
             return _miss(candidate, Obstacle.CONTEXT, reason, self.want.context / trained - 1)
         prompt = self.want.prompt_tokens or 0
         if self.want.context is None and prompt // CERTAINLY_LONGER > trained:
-            reason = f"handles {trained:,} tokens of context, the prompt has some {prompt:,}"
+            reason = f"handles {trained:,} tokens of context, the prompt has about {prompt:,}"
             return _miss(candidate, Obstacle.CONTEXT, reason, prompt / trained - 1)
         if self.want.kv_type not in (None, F16) and not takes_quantized_cache(model.shape):
-            reason = (
-                f"can't have a cache in {self.want.kv_type}: llama.cpp needs flash attention and whole blocks for it"
-            )
+            needs = "flash attention and heads of whole blocks"
+            reason = f"can't keep its KV cache in {self.want.kv_type}: llama.cpp needs {needs} for that"
             return _miss(candidate, Obstacle.CONTEXT, reason, 1.0)
         beside = limits.projector_bytes(candidate, self.task) + artifact.projector_compute_bytes
         free, most = self._free_bytes
         if (short := artifact.weights.total_bytes + beside - most) > 0 and not self.want.explicit:
             if short <= self.room_bytes - margin_bytes(self.machine.memory.available_bytes):
-                return self._roomless(candidate, short)
+                return self._takes_reserve(candidate, short)
             reason = (
                 f"needs {units.size(artifact.weights.total_bytes + beside)} for its weights alone, and "
-                f"{units.size(free - most)} has to stay free; {units.size(free)} is free: {units.size(short)} short"
+                f"{units.size(free - most)} must stay free; {units.size(free)} is free: {units.size(short)} short"
             )
             return _miss(candidate, Obstacle.MEMORY, reason, short / max(most, 1), short)
         placer = Placer(self.machine, model.shape, artifact.weights, beside, self.room_bytes)
@@ -171,8 +172,8 @@ class Judge(Struct, frozen=True, dict=True):
         return self._fitted(candidate, fitting, download)
 
     def too_slow(self, fit: Fit) -> Miss | None:
-        """Whether the floor for decoding, or the ones for the first token and for a whole answer, are missed: and by
-        how much."""
+        """The floor for decoding, or the time limit for the first token or a whole answer, that ``fit`` misses; None if
+        it is fast enough."""
         decode_tok_s, answer_s = fit.speed.decode_tok_s, self._answer_s(fit.speed_model, fit.thinking)
         if decode_tok_s < self._least_tok_s(fit.speed):
             written, floor = units.tok_s(decode_tok_s), units.tok_s(self.floor_tok_s)
@@ -191,7 +192,7 @@ class Judge(Struct, frozen=True, dict=True):
         most_s *= self._time_factor
         limit, takes = units.seconds(most_s), units.seconds(takes_s)
         takes = f"{takes_s:.1f} s" if takes == limit else takes
-        reason = f"fits, but {what} would take {takes}, the most for {self.task.name} is {limit}"
+        reason = f"fits, but {what} would take {takes}, the limit for {self.task.name} is {limit}"
         return _miss(fit.candidate, Obstacle.SPEED, reason, takes_s / most_s - 1)
 
     @property
@@ -239,7 +240,7 @@ class Judge(Struct, frozen=True, dict=True):
         return quantized(self.graded[key], loss(model, artifact, self.knowledge.quants), self.knowledge.quants)
 
     def _contexts(self, trained: int) -> Iterator[int]:
-        """What was asked for and nothing else, or the task's usual context (more for a long prompt), then less."""
+        """The contexts to try: the one asked for, else the task's usual one (more for a long prompt) and its halves."""
         if self.want.context is not None:
             yield self.want.context
             return
@@ -251,7 +252,7 @@ class Judge(Struct, frozen=True, dict=True):
             yield context
 
     def thinks(self, candidate: Candidate) -> bool:
-        """Whether it thinks before it answers, for this task."""
+        """Whether the model thinks before it answers, for this task."""
         kind = candidate.model.thinking
         return kind is Thinking.ALWAYS or (self.task.think and kind is not Thinking.NEVER)
 
@@ -265,7 +266,7 @@ class Judge(Struct, frozen=True, dict=True):
         return speed_model.prefill_s(self.task.prompt_tokens)
 
     def _fitted(self, candidate: Candidate, placements: Sequence[Placement], download: int) -> Fit:
-        """With the best of ``placements``, which all fit."""
+        """The fit with the best of ``placements``, which all have room."""
         model, artifact = candidate.model, candidate.artifact
         thinking = self.thinks(candidate)
         threads = self._threads
@@ -307,7 +308,7 @@ class Judge(Struct, frozen=True, dict=True):
             reasons=tuple(self._reasons.of(candidate, placement, speed, thinking, tried, candidate_grade)),
             thinking=thinking,
             grade=candidate_grade,
-            quantization_loss=told_loss(model, artifact, self.knowledge.quants),
+            quantization_loss=rounded_loss(model, artifact, self.knowledge.quants),
             warnings=tuple(self._warnings(candidate)),
             tried=tuple(sorted(tried, key=lambda settings: settings.task_s)),
         )
@@ -320,16 +321,16 @@ class Judge(Struct, frozen=True, dict=True):
         settings = placement.configuration
         spare = self.room_bytes - margin_bytes(free)
         if device == CPU and short <= spare and len(placement.shortages) == 1:
-            return self._roomless(candidate, short)
+            return self._takes_reserve(candidate, short)
         least = [f"at {settings.context:,} tokens of context"] if self.want.context is None else []
         least += [f"with a KV cache in {settings.kv_type}"] if settings.kv_type != (self.want.kv_type or F16) else []
         reason = (
             f"needs {' '.join([units.size(free + short), 'of', memory_of(row, self.machine), *least])}, "
-            f"{kept} that has to stay free included; {units.size(free)} is free: {units.size(short)} short"
+            f"counting {kept} that must stay free; {units.size(free)} is free: {units.size(short)} short"
         )
         return _miss(candidate, Obstacle.MEMORY, reason, short / max(free, 1), short, device)
 
-    def _roomless(self, candidate: Candidate, short: int) -> Miss:
+    def _takes_reserve(self, candidate: Candidate, short: int) -> Miss:
         kept, free = units.size(self.room_bytes), self.machine.memory.available_bytes
         reason = f"fits, but takes {units.size(short)} of the {kept} that is kept for other programs"
         return _miss(candidate, Obstacle.ROOM, reason, short / max(free, 1), device=CPU)

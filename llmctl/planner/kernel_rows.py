@@ -1,5 +1,4 @@
-"""The measured rates of the engine's kernels, made whole: what other programs disturbed is filled in from what they
-didn't.
+"""Completes the measured rates of the engine's kernels: estimates those that other programs disturbed from the others.
 
 A figure that was not measured is estimated by likeness, from the nearest kind of measured ones that there is:
 
@@ -41,7 +40,7 @@ SLOWER_THAN_ONE = 0.97  # of one thread's rate: what several do less than that w
 
 
 class Figure(NamedTuple):
-    """One rate: of a kernel (a field of ``Kernels``, and what tells its rows apart), with so many threads."""
+    """The key of one rate: the field of ``Kernels``, the kind of its row, the rate's name, the number of threads."""
 
     group: str
     kind: tuple[object, ...]
@@ -58,8 +57,8 @@ Figures = Mapping[Figure, float]
 
 
 class KernelFigures(NamedTuple):
-    """``certain`` figures are those that undisturbed passes stand for, ``bounds`` are what there was at least: 0 where
-    there was no pass."""
+    """``certain`` figures come from undisturbed passes; ``bounds`` are lower bounds from disturbed ones, 0 where there
+    was no pass."""
 
     certain: Figures
     bounds: Figures
@@ -76,8 +75,8 @@ class KernelFigures(NamedTuple):
 
 
 def joined(old: Kernels, new: Kernels) -> Kernels:
-    """Of each figure the faster: what is slower was disturbed by something. An uncertain one never stands in for a
-    certain one."""
+    """The faster of both measurements of each figure: the slower one was disturbed. A certain figure is never replaced
+    by an uncertain one."""
     certain: dict[Figure, float] = {}
     bounds: dict[Figure, float] = {}
     for kernel_figures in (measured(old), measured(new)):
@@ -155,7 +154,7 @@ def scaling(certain: Figures, rate: str, usual: int) -> dict[int, float]:
 
 
 class Estimates:
-    """What figures of one machine are, or are likely to be."""
+    """The figures of one machine, estimated where they were not measured undisturbed."""
 
     def __init__(self, machine: Machine, own: KernelFigures, constants: SpeedConstants) -> None:
         self.machine, self.own, self.constants = machine, own, constants
@@ -170,7 +169,7 @@ class Estimates:
         return max(self._estimate(figure), self._bound(figure)), False
 
     def _bound(self, figure: Figure) -> float:
-        """More threads do at least what fewer do."""
+        """The lower bound of a figure: more threads are at least as fast as fewer."""
         return max(
             (
                 bound

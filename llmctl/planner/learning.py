@@ -1,6 +1,6 @@
-"""What ran here corrects what is predicted: for the model that ran, and with less weight for others on the same device.
+"""Corrects predicted speed by past runs: of the same model, and with less weight of others on the same device.
 
-A run teaches two factors, measured over predicted, for decoding and for prefill. For a file that ran here they are the
+A run gives two factors, measured over predicted, for decoding and for prefill. For a file that ran here they are the
 medians of its last LAST_RUNS, those with the same settings if there are any: then the speed is measured, and its range
 as wide as these runs were apart. For other models they are the median over the models that ran on the same kind of
 device, drawn towards 1: with n models by n / (n + DOUBT), as the one model's error may well be its own.
@@ -27,7 +27,7 @@ DOUBT = 2.0
 # a few runs that happen to agree don't tell how far apart others will be.
 LEAST_APART = 0.05
 ONCE_APART = 0.10  # the same with a single run, of which nobody knows how far the next will be; assumed too
-# A file's load tells of one that is up to so many times larger: of a much smaller one, most is the engine's own start.
+# A load time is scaled to files up to so many times larger: with a much smaller one, most is the engine's own start.
 LIKE_SIZE = 4
 
 
@@ -39,8 +39,8 @@ class Factors(Struct, frozen=True):
 
 
 class Corrections(Struct, frozen=True):
-    """What the runs teach, the oldest first: those of a file by its name and size and by its sha256; ``devices`` by
-    whether layers were on a GPU."""
+    """Past runs, the oldest first, also by the file's name and size and by its sha256; ``devices`` has the factors for
+    files that didn't run, by whether layers are on a GPU."""
 
     past: Sequence[PastRun]
     by_name: Mapping[object, Sequence[PastRun]]
@@ -91,7 +91,7 @@ class Corrections(Struct, frozen=True):
 
 
 def corrections(past: Sequence[PastRun]) -> Corrections:
-    """What there is to learn, worked out once for all candidates."""
+    """The corrections from ``past`` runs, worked out once for all candidates."""
     devices = {}
     for on_device in (False, True):
         each = list(_grouped((run for run in past if (run.gpu_layers > 0) == on_device), _file).values())
@@ -113,7 +113,8 @@ def _shrunk(runs: Iterable[list[float]]) -> float:
 
 
 def _factors(runs: Sequence[PastRun], otherwise: Factors) -> Factors:
-    """Of two runs the faster counts: what made the other one slow need not be there the next time."""
+    """Median factors of ``runs``, ``otherwise`` where there are none. Of two runs the faster counts: what slowed the
+    other one down may be gone the next time."""
     decode, prefill = _decode(runs), _prefill(runs)
     return Factors(
         median_high(decode) if decode else otherwise.decode, median_high(prefill) if prefill else otherwise.prefill
@@ -121,7 +122,7 @@ def _factors(runs: Sequence[PastRun], otherwise: Factors) -> Factors:
 
 
 def _apart(runs: Sequence[float], middle: float) -> float:
-    """How far runs lie from their middle, as a share of it."""
+    """The largest distance of a run from ``middle``, as a share of it, but not less than LEAST_APART (ONCE_APART)."""
     least = LEAST_APART if len(runs) > 1 else ONCE_APART
     return max([least, *(abs(factor / middle - 1) for factor in runs)]) if runs else math.inf
 

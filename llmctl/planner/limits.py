@@ -1,4 +1,4 @@
-"""Limits that have nothing to do with the machine: what a model is for, speaks, costs to fetch, and how open it is."""
+"""Limits that don't depend on the machine: task, language, licence, openness, download."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llmctl.types.model import Candidate, Model
 from llmctl.types.openness import DIMENSIONS, Level
 from llmctl.types.plan import Want
 
-FAR = 1e9  # the gap of what no machine will change; it stands behind all that is short of something
+FAR = 1e9  # the gap where no other machine would help: such misses are listed last
 ALL_LANGUAGES = "multilingual"
 
 
@@ -24,19 +24,19 @@ class Broken(Struct, frozen=True):
 
 
 def broken(candidate: Candidate, want: Want, task: Task, quality: Quality) -> Broken | None:
-    """The first limit that a candidate breaks. What was asked for by name is not held to be for the task."""
+    """The first limit that a candidate breaks; None if it breaks none. One asked for by name need not fit the task."""
     model = candidate.model
     if not want.explicit and task.needs not in model.tasks:
         if task.sees:
-            return Broken("task", "is not said to see pictures")
+            return Broken("task", "is not listed as a model that sees pictures")
         return Broken("task", f"is for {', '.join(model.tasks) or 'continuing text'}, not for {task.needs}")
     if task.sees and not projector_bytes(candidate, task):
-        return Broken("task", "has no projector here, so that it can't see pictures")
+        return Broken("task", "has no vision projector on this machine, so it can't see pictures")
     if want.architectures is not None and model.shape.architecture not in want.architectures:
-        return Broken("engine", f"is of an architecture that the engine here does not know: {model.shape.architecture}")
+        return Broken("engine", f"has an architecture that the installed engine can't load: {model.shape.architecture}")
     if want.language is not None and not speaks(model, want.language, quality):
         listed = f"its publisher lists {', '.join(model.languages)}" if model.languages else "its publisher lists none"
-        return Broken("language", f"is not said to know the language {want.language}: {listed}")
+        return Broken("language", f"is not listed for the language {want.language}: {listed}")
     if want.licence is not None and not admits(model, licence=want.licence):
         return Broken("licence", f"is under {model.licence or 'an unknown licence'}, {want.licence} is asked for")
     if want.openness is not None and (missing := lacking(model, Level(want.openness))):
@@ -68,5 +68,5 @@ def projector_bytes(candidate: Candidate, task: Task) -> int:
 
 
 def download_bytes(candidate: Candidate, task: Task) -> int:
-    """What is to be fetched: nothing of what is here."""
+    """Bytes to download for a candidate; 0 if it is on this machine."""
     return 0 if candidate.path is not None else candidate.artifact.bytes + projector_bytes(candidate, task)

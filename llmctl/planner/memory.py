@@ -1,4 +1,4 @@
-"""What a model takes in memory, part by part: the engine's own sums, without the engine.
+"""Computes the memory that a model takes, part by part, as the engine would allocate it.
 
 Cache, state, output and repacked weights come out to the byte of what llama.cpp 0c1e570 (2026-10) says it allocates;
 the compute buffer has a module of its own. ``tests/bench/memory_against_engine.py`` holds all of it against the
@@ -54,12 +54,12 @@ def kv_bytes(shape: Shape, configuration: Configuration) -> int:
 
 
 def compressed_elements(shape: Shape, configuration: Configuration) -> int:
-    """What is kept of tokens in cells that hold several (llama_kv_cache_dsv4)."""
+    """Elements of the compressed caches, whose cells hold several tokens (llama_kv_cache_dsv4)."""
     return sum(layer.compressed_width * compressed_cells(configuration, layer.compression) for layer in shape.layers)
 
 
 def element_bytes(kv_type: str, elements: int) -> int:
-    """Bytes of so many elements of a cache; ``kv_type`` of KV_TYPES. A quantized row is a whole number of ggml's
+    """Bytes of ``elements`` of a cache; ``kv_type`` of KV_TYPES. A quantized row is a whole number of ggml's
     blocks: q8_0 takes 34 bytes for 32 elements, q4_0 takes 18."""
     quant = WEIGHT_TYPE_BY_NAME[kv_type.upper()]
     return elements * quant.block_bytes // quant.block_length
@@ -74,12 +74,12 @@ def quantizable(shape: Shape) -> bool:
 
 
 def state_bytes(shape: Shape, configuration: Configuration) -> int:
-    """Recurrent state, which each sequence has its own of, whatever its length."""
+    """Bytes of recurrent state: the same for every sequence, whatever its length."""
     return shape.state_bytes * configuration.sequences
 
 
 def vocabulary_bytes(shape: Shape) -> int:
-    """What the engine keeps of the vocabulary on the process's own heap."""
+    """Bytes of the vocabulary on the process's own heap."""
     return TOKEN_BYTES * (shape.n_vocab or 0) + MERGE_BYTES * shape.n_merge
 
 
@@ -135,8 +135,8 @@ def room_bytes(available_bytes: int) -> int:
 class Stack(Struct, frozen=True, dict=True):
     """A model as it is cut into devices: its layers from the first to the last, and the output head on top.
 
-    Each row tells what the lowest layers take together: ``weights[n]`` is that of the first ``n``, ``weights[-1]`` that
-    of all with the head. ``experts`` is the part of the weights that may stay on the CPU.
+    Each row has cumulative bytes: ``weights[n]`` of the first ``n`` layers, ``weights[-1]`` of all with the head.
+    ``experts`` is the part of the weights that may stay on the CPU.
     """
 
     weights: Sequence[int]

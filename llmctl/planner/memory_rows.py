@@ -18,8 +18,8 @@ def device_memory(
 
 
 def as_engine_says(rows: Sequence[DeviceMemory], allocation: Allocation) -> list[DeviceMemory] | None:
-    """The rows with the engine's sums for cache, state and compute: caches are divided among devices as before. None
-    where its buffers are not of as many devices."""
+    """The rows with the engine's own sums for cache, state and compute; each sum is divided among devices in the same
+    proportion as before. None where the engine reports another number of devices."""
     on_host = {name: size for name, size in allocation.compute_bytes.items() if name.lower().endswith(HOST_BUFFERS)}
     on_devices = [size for name, size in allocation.compute_bytes.items() if name not in on_host]
     if len(on_devices) != len(rows) - 1:

@@ -1,4 +1,4 @@
-"""Which share of a model each device holds."""
+"""The share of a model that each device holds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llmctl.types.model import Shape
 from llmctl.types.plan import Configuration
 
 
-class Part(Struct, frozen=True):
+class DeviceShare(Struct, frozen=True):
     """What of a model one device holds, or the CPU (None): shares of its layers, of the bytes of its routed experts,
     and of all other bytes that are streamed."""
 
@@ -24,7 +24,7 @@ class Part(Struct, frozen=True):
 
 def parts(
     shape: Shape, model: Stack, configuration: Configuration, cuts: Sequence[tuple[Accelerator, int, int]]
-) -> tuple[Part, ...]:
+) -> tuple[DeviceShare, ...]:
     """The CPU's, then each device's. ``cuts`` are devices with their first layer and the one after their last."""
     stay, experts = configuration.cpu_expert_layers, model.experts[-1]
     dense = max(1, model.weights[-1] - experts)
@@ -33,14 +33,14 @@ def parts(
         inside = model.experts[end] - model.experts[begin] if experts else 0
         moved = max(0, model.experts[end] - model.experts[max(begin, stay)]) if experts else 0
         on_devices.append(
-            Part(
+            DeviceShare(
                 device,
                 (min(end, shape.n_layer) - min(begin, shape.n_layer)) / shape.n_layer,
                 (model.weights[end] - model.weights[begin] - inside) / dense,
                 moved / experts if experts else 0.0,
             )
         )
-    on_cpu = Part(
+    on_cpu = DeviceShare(
         None,
         1 - sum(part.layers for part in on_devices),
         1 - sum(part.dense for part in on_devices),

@@ -1,4 +1,4 @@
-"""Which device holds what of a model, and whether it has the room."""
+"""Lays a model out on the devices of a machine, and works out whether each has room for its part."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from llmctl.planner.memory import (
     vocabulary_bytes,
 )
 from llmctl.planner.memory_rows import as_engine_says, device_memory
-from llmctl.planner.parts import Part, parts
+from llmctl.planner.parts import DeviceShare, parts
 from llmctl.types.machine import Accelerator, Machine
 from llmctl.types.model import Shape, Weights
 from llmctl.types.plan import CPU, Allocation, Configuration, DeviceMemory, MemoryBasis, MemoryPlan
@@ -41,16 +41,17 @@ COPIES = 4  # of its inputs, where devices work on several micro-batches at once
 
 
 class Placement(Struct, frozen=True):
-    """Where a model goes with its settings. ``parts`` are the CPU's, first, and each device's; ``accelerator`` is the
-    device that has most of the weights. ``shortages`` has the bytes that are missing on each device that has no room,
-    margin included: none if it fits.
+    """Where the parts of a model go with its settings, and what memory they take.
+
+    ``parts`` are the CPU's, first, and each device's; ``accelerator`` is the device that has most of the weights.
+    ``shortages`` has the bytes that are missing on each device that has no room, margin included: none if it fits.
     """
 
     memory: MemoryPlan
     configuration: Configuration
     accelerator: Accelerator | None
     shortages: Mapping[str, int]
-    parts: tuple[Part, ...]
+    parts: tuple[DeviceShare, ...]
 
     @property
     def gpu_layers(self) -> int:
@@ -114,17 +115,17 @@ class Placer:
             for at in sorted(range(len(self.devices)), key=lambda index: -(self.devices[index].memory_free_bytes or 0)):
                 counts = tuple(layers if index == at else 0 for index in range(len(self.devices)))
                 if self._fits(configuration, counts):
-                    return self._laid(configuration, counts)
+                    return self._laid_out(configuration, counts)
         if len(self.devices) == 1:
             return None
         counts = self.shares(layers)
         if self._fits(configuration, counts):
-            return self._laid(configuration, counts)
+            return self._laid_out(configuration, counts)
         filled = self._filled(configuration)
-        return None if filled is None else self._laid(configuration, filled)
+        return None if filled is None else self._laid_out(configuration, filled)
 
     def shares(self, layers: int) -> tuple[int, ...]:
-        """How llama.cpp divides layers by free memory. Source: get_layer_buft_list in src/llama-model.cpp."""
+        """Layers for each device, divided by free memory as in llama.cpp (get_layer_buft_list, src/llama-model.cpp)."""
         free = [device.memory_free_bytes or 0 for device in self.devices]
         ends = [-(-layers * end // sum(free)) for end in accumulate(free)]
         return tuple(end - begin for begin, end in pairwise([0, *ends]))
@@ -142,22 +143,23 @@ class Placer:
         return low
 
     def place(self, configuration: Configuration, allocation: Allocation | None = None) -> Placement:
-        """Bytes on every device. ``allocation`` is what the engine itself said of this configuration, if it was asked.
+        """The placement of a configuration, with bytes on every device, whether there is room or not.
 
-        Layers that were not laid out are divided as llama.cpp would, whether there is room or not.
+        ``allocation`` is what the engine itself said of it, if it was asked. Layers that were not laid out are divided
+        as llama.cpp would.
         """
         if not self.devices or configuration.gpu_layers == 0:
             if configuration.gpu_layers or configuration.layers_per_device or configuration.cpu_expert_layers:
                 configuration = replace(configuration, gpu_layers=0, layers_per_device=(), cpu_expert_layers=0)
             return self._on_cpu(configuration, allocation)
         counts = configuration.layers_per_device or self.shares(configuration.gpu_layers)
-        configuration = self._laid(configuration, counts)
+        configuration = self._laid_out(configuration, counts)
         cuts = zip(self.devices, self._cuts(configuration, counts), strict=True)
         used = [(device, begin, end) for device, (begin, end) in cuts if end > begin]
         rows = [self._device_row(device, configuration, begin, end, counts) for device, begin, end in used]
-        return self._told(configuration, [self._host_row(configuration), *rows], allocation)
+        return self._placement(configuration, [self._host_row(configuration), *rows], allocation)
 
-    def _laid(self, configuration: Configuration, counts: tuple[int, ...]) -> Configuration:
+    def _laid_out(self, configuration: Configuration, counts: tuple[int, ...]) -> Configuration:
         return replace(configuration, layers_per_device=counts if len(self.devices) > 1 else ())
 
     def _cuts(self, configuration: Configuration, counts: Sequence[int]) -> Sequence[tuple[int, int]]:
@@ -267,7 +269,7 @@ class Placer:
             compute_bytes(shape, configuration) + output_bytes(shape, configuration),
             self.machine.memory.available_bytes,
         )
-        return self._told(configuration, [row], allocation)
+        return self._placement(configuration, [row], allocation)
 
     def _repacked(self, configuration: Configuration, on_cpu: int, streamed: int) -> int:
         """Bytes of the second copy of weights on the CPU, where ``on_cpu`` of ``streamed`` bytes are computed; weight
@@ -278,7 +280,7 @@ class Placer:
         repackable = {name: size - plain.get(name, 0) for name, size in self.weights.type_bytes.items()}
         return sum(size for name, size in repackable.items() if name in self.repacked_types) * on_cpu // streamed
 
-    def _told(
+    def _placement(
         self, configuration: Configuration, rows: Sequence[DeviceMemory], allocation: Allocation | None
     ) -> Placement:
         asked = None if allocation is None else as_engine_says(rows, allocation)
@@ -312,9 +314,9 @@ class Placer:
         touched = must_fit - untouched + vocabulary_bytes(self.shape)
         return MemoryPlan(tuple(rows), max(must_fit, touched), mapped, touched)
 
-    def _parts(self, configuration: Configuration) -> tuple[Part, ...]:
+    def _parts(self, configuration: Configuration) -> tuple[DeviceShare, ...]:
         if configuration.gpu_layers == 0:
-            return (Part(None, 1.0, 1.0, 1.0),)
+            return (DeviceShare(None, 1.0, 1.0, 1.0),)
         counts = configuration.layers_per_device or (configuration.gpu_layers,)
         cuts = zip(self.devices, self._cuts(configuration, counts), strict=True)
         return parts(self.shape, self.stack(configuration), configuration, [(device, *cut) for device, cut in cuts])

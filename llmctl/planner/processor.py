@@ -1,4 +1,4 @@
-"""What is known of a processor whose kernels were not measured: its cores, by instruction set, and its memory."""
+"""Rates of a processor whose kernels were not measured, from its cores, by instruction set, and its memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _specified(machine: Machine) -> float | None:
 
 
 def core_of(machine: Machine, constants: SpeedConstants) -> Core:
-    """The best instruction set of this processor that something is known about."""
+    """The first entry of ``constants.cores`` that fits this processor's name and instruction sets."""
     cpu = machine.cpu
     return next(
         core for core in constants.cores if core.name in cpu.name and (not core.feature or core.feature in cpu.features)

@@ -1,4 +1,4 @@
-"""How good a model is said to be at a task: one index out of what was published, less what quantization costs.
+"""Computes how good a model is at a task: one index from published results, less what quantization costs.
 
 Method. A benchmark is taken to measure ability on a scale of its own: the logit of the share of the way from its worst
 score to its best is a straight line over ability, fitted once over all models of the catalogue
@@ -60,7 +60,7 @@ def weights_of(evidence: Mapping[str, float], language: bool) -> Mapping[str, fl
 def grade(model: Model, thinking: bool, areas: Mapping[str, float], table: Quality) -> Grade | None:
     """The unquantized model, answering with or without thinking; None if nothing usable was published of it or its
     relatives. ``areas`` are the weights of ``weights_of``."""
-    own = _told(model, thinking, areas, table)
+    own = _estimate(model, thinking, areas, table)
     if own is not None:
         middle, spread, results, converted, cautious = own
         return Grade(
@@ -74,10 +74,10 @@ def grade(model: Model, thinking: bool, areas: Mapping[str, float], table: Quali
     return _by_relatives(model, thinking, areas, table)
 
 
-def _told(
+def _estimate(
     model: Model | Relative, thinking: bool, areas: Mapping[str, float], table: Quality
 ) -> tuple[float, float, int, int, bool] | None:
-    """As ``_ability``, at the low end of its range where no result speaks of the task itself, and whether it is."""
+    """``_ability`` and whether it was lowered to the low end of its range, as no result is for the task itself."""
     estimate = _ability(model.evidence, model.thinking, thinking, _prior(model, areas, table), areas, table)
     if estimate is None:
         return None
@@ -96,7 +96,7 @@ def _own_area(result: Evidence, areas: Mapping[str, float], table: Quality) -> b
 def loss(model: Model, artifact: Artifact, quants: QuantLoss) -> float:
     """Index points that quantization costs: by the label's divergence, more for small models (see ``quants.toml``).
 
-    An unknown label costs what the listed one with the nearest bits per weight does.
+    An unknown label costs as much as the listed one with the nearest bits per weight.
     """
     if artifact.quant in quants.native:
         return 0.0
@@ -109,22 +109,24 @@ def loss(model: Model, artifact: Artifact, quants: QuantLoss) -> float:
     return quant.divergence * quants.index_per_divergence * min(size, quants.most_per_size)
 
 
-def told_loss(model: Model, artifact: Artifact, quants: QuantLoss) -> float:
-    """The loss, to DIGITS digits. One too small to tell is none: it would only hide that two files are equally good."""
-    cost = loss(model, artifact, quants)
-    return round(cost, DIGITS) if cost >= quants.negligible else 0.0
+def rounded_loss(model: Model, artifact: Artifact, quants: QuantLoss) -> float:
+    """The loss to DIGITS digits; 0 below ``negligible``, so that files that are equally good have equal grades."""
+    return _rounded(loss(model, artifact, quants), quants)
 
 
 def quantized(whole: Grade | None, cost: float, quants: QuantLoss) -> Grade | None:
-    """The grade less ``cost`` index points, to DIGITS digits, where there are enough of them to tell."""
+    """The grade less ``cost`` index points, to DIGITS digits; costs below ``negligible`` are not subtracted."""
     if whole is None:
         return None
-    points = round(cost, DIGITS) if cost >= quants.negligible else 0.0
-    return replace(whole, index=round(whole.index, DIGITS) - points, lost=cost)
+    return replace(whole, index=round(whole.index, DIGITS) - _rounded(cost, quants), lost=cost)
+
+
+def _rounded(cost: float, quants: QuantLoss) -> float:
+    return round(cost, DIGITS) if cost >= quants.negligible else 0.0
 
 
 def ability(benchmark: Benchmark, score: float) -> float:
-    """What one score tells."""
+    """The ability that one score stands for."""
     return (logit(benchmark, score) - benchmark.intercept) / benchmark.slope
 
 
@@ -135,13 +137,13 @@ def logit(benchmark: Benchmark, score: float) -> float:
 
 
 def usual(size: float, released: str | None, table: Quality) -> float:
-    """The ability of a model that only size and date are known of."""
+    """The ability to expect of a model of that size (parameters) and release date."""
     years = (date.fromisoformat(_day(released)) - USUAL_DATE).days / 365.25 if released else 0.0
     return table.usual + table.per_doubling * log2(size / USUAL_SIZE) + table.per_year * years
 
 
 def _day(released: str) -> str:
-    """A date may be a month or a year: its middle."""
+    """``released`` as a day: the middle of the month or year where no day is given."""
     return released + {4: "-07-01", 7: "-15"}.get(len(released), "")
 
 
@@ -215,7 +217,7 @@ def _by_relatives(model: Model, thinking: bool, areas: Mapping[str, float], tabl
 
 def _of_relative(relative: Relative, thinking: bool, areas: Mapping[str, float], table: Quality) -> float | None:
     thinks = (thinking and relative.thinking is not Thinking.NEVER) or relative.thinking is Thinking.ALWAYS
-    estimate = _told(relative, thinks, areas, table)
+    estimate = _estimate(relative, thinks, areas, table)
     return None if estimate is None else estimate[0]
 
 

@@ -1,4 +1,4 @@
-"""What a processor or a device does per second: the engine's rates, by weight type, and what a layer costs beside."""
+"""The engine's rates on a processor or a device, by weight type, and the fixed times of a layer."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ COMPLETED = "completed"
 
 
 class Rates(Struct, frozen=True):
-    """What one device does: weight bytes streamed in decoding and operations done in prefill per second, by weight type
-    (None: any other), cache bytes read and attention's operations, and the times that a layer costs beside that:
+    """The rates of one device: weight bytes streamed in decoding and operations done in prefill per second, by weight
+    type (None: any other), cache bytes read and attention's operations, and the fixed times of a layer:
     ``layer_s`` in decoding, ``activation_s`` in prefill for each token and element of the embedding. Routed experts
     take ``expert_decode`` and ``expert_prefill`` times as long as other weights, and a layer that has some
     ``expert_layer_s`` more. In prefill every micro-batch costs all weights as much as ``batch_tokens`` tokens would:
@@ -37,7 +37,7 @@ class Rates(Struct, frozen=True):
     estimated_basis: str = UNKNOWN
 
     def basis_of(self, weight_types: Iterable[str]) -> str:
-        """Of the rates for a model with weights of these types."""
+        """The basis of the rates for a model with weights of these types."""
         names = (name if name in self.decode else None for name in weight_types)
         return self.estimated_basis if self.estimated.intersection(names) else self.basis
 
@@ -45,7 +45,7 @@ class Rates(Struct, frozen=True):
         return sum(size / self.decode.get(name, self.decode[None]) for name, size in type_bytes.items())
 
     def product_s(self, type_bytes: Mapping[str, float]) -> float:
-        """Matrix products of one token of a batch with weights of so many bytes."""
+        """Seconds of the matrix products of one token of a batch with these weights, bytes by type."""
         return sum(
             2 * (8 * size / bits(name)) / self.prefill.get(name, self.prefill[None])
             for name, size in type_bytes.items()

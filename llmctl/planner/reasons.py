@@ -1,4 +1,4 @@
-"""What speaks for a candidate, in words: its memory, what its quality stands on, its settings, its speed."""
+"""The reasons for a candidate, in words: its memory, its quality, its settings, its speed."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from llmctl.types.machine import Machine
 from llmctl.types.model import Candidate, Model
 from llmctl.types.plan import CPU, F16, UBATCH, Basis, Configuration, DeviceMemory, Speed, Tried, Want
 
-DISAGREEING = 0.05  # formulas that are further off the engine's own sums than this are told
+DISAGREEING = 0.05  # formulas that are further off the engine's own sums than this are reported
 
 
 class Reasons(Struct, frozen=True):
-    """What all candidates of one plan are told by. ``room_bytes`` of memory are left to other programs."""
+    """Makes the reasons of all candidates of one plan. ``room_bytes`` of memory are left to other programs."""
 
     machine: Machine
     want: Want
@@ -41,7 +41,7 @@ class Reasons(Struct, frozen=True):
         tried: Sequence[Tried],
         grade: Grade | None,
     ) -> Iterator[str]:
-        """What is told of a candidate that fits. ``tried`` begins with the engine's defaults."""
+        """The reasons for a candidate that fits, one sentence each. ``tried`` begins with the engine's defaults."""
         shape, settings = candidate.model.shape, placement.configuration
         for row in placement.memory.by_device:
             kept, needs = units.size(kept_bytes(row, self.room_bytes)), units.size(row.total_bytes)
@@ -52,10 +52,10 @@ class Reasons(Struct, frozen=True):
         artifact = candidate.artifact
         if seeing := limits.projector_bytes(candidate, self.task):
             size = units.size(seeing + artifact.projector_compute_bytes)
-            yield f"{size} of it for its vision projector, by formulas; llmctl run answers text and leaves it out"
+            yield f"{size} of that for its vision projector, an estimate; llmctl run answers text and does not load it"
         usual = self.task.context if self.want.context is None else self.want.context
         if settings.context < usual:
-            why = "what it was trained for" if settings.context == shape.context_train else "what fits"
+            why = "it was trained for no more" if settings.context == shape.context_train else "no more fits"
             yield f"{settings.context:,} tokens of context instead of {usual:,}: {why}"
         if placement.accelerator is not None:
             layers = max(0, settings.gpu_layers - 1 - shape.n_draft)  # the output head goes first, then draft layers
@@ -63,25 +63,25 @@ class Reasons(Struct, frozen=True):
             yield f"{layers} of {shape.n_layer} layers on {_cards(used, self.machine)}"
             if shares_memory(placement.accelerator):
                 taken = units.size(sum(row.total_bytes for row in placement.memory.by_device))
-                yield f"the GPU shares the machine's memory: {taken} is taken in all"
+                yield f"the GPU shares the machine's memory: the model takes {taken} of it in all"
         if settings.cpu_expert_layers:
             layers = min(settings.cpu_expert_layers, shape.n_layer)
             yield f"the experts of {layers} of {shape.n_layer} layers stay on the CPU"
         if settings.kv_type != (self.want.kv_type or F16):
-            yield f"the KV cache is kept in {settings.kv_type}, half the size of f16: what fits"
+            yield f"the KV cache is kept in {settings.kv_type}, half the size of f16, so that it fits"
         if settings.ubatch < UBATCH:
-            yield f"prompts are read {settings.ubatch} tokens at once instead of {UBATCH}: what fits"
+            yield f"prompts are read {settings.ubatch} tokens at once instead of {UBATCH}, so that it fits"
         yield from _changed(settings, tried, self.task.writes)
         if placement.memory.disagreement > DISAGREEING:
             takes, formulas = placement.memory.must_fit_bytes, placement.memory.analytic_must_fit_bytes or 0
             apart = f"{100 * placement.memory.disagreement:.0f} % {'less' if takes > formulas else 'more'}"
-            yield f"the engine takes {units.size(takes)}, by our formulas it would be {apart}"
+            yield f"the engine allocates {units.size(takes)}; llmctl's formulas say {apart}"
         prompt = self.want.prompt_tokens or self.task.prompt_tokens
         loads = "" if speed.load_s is None else f", once it is loaded, which takes {units.seconds(speed.load_s)}"
         begins = "the answer to a prompt of {:,} tokens begins after" if self.task.writes else "{:,} tokens are read in"
         yield f"{begins.format(prompt)} {units.seconds(speed.first_token_s)}{loads}"
         if thinking:
-            yield f"thinks before it answers, usually some {self.task.thinking_tokens:,} tokens: counted in its time"
+            yield f"thinks before it answers, usually some {self.task.thinking_tokens:,} tokens, included in its time"
         yield self._basis(placement, speed)
 
     def _basis(self, placement: Placement, speed: Speed) -> str:
@@ -97,13 +97,13 @@ class Reasons(Struct, frozen=True):
         if placement.accelerator is not None and (bandwidth := placement.accelerator.bandwidth_bytes_per_s):
             return f"speed is modelled from the device's {units.rate(bandwidth)}"
         if placement.accelerator is None and knows_processor(self.machine, self.constants):
-            return "speed is modelled from what two cores of such a processor do"
+            return "speed is modelled from measurements of two cores of such a processor"
         if placement.accelerator is not None or not self.machine.memory.bandwidth_bytes_per_s:
             slowest = core_of(self.machine, self.constants).memory_bytes_per_s
             if placement.accelerator is not None:
                 slowest = self.constants.unknown_device_bytes_per_s
-            assumed = f"told for the slowest kind, {units.rate(slowest)}"
-            return f"the memory's speed isn't known: {assumed}, it may be several times that"
+            assumed = f"modelled for the slowest kind, {units.rate(slowest)}"
+            return f"the memory's speed isn't known: speed is {assumed}, and may be several times that"
         return f"speed is modelled from the memory's {units.rate(self.machine.memory.bandwidth_bytes_per_s)}"
 
 
@@ -117,7 +117,7 @@ def memory_of(row: DeviceMemory, machine: Machine) -> str:
 
 
 def card_name(device: str, machine: Machine) -> str:
-    """A GPU by its name, and by its id as well where another one has the same name."""
+    """The name of a GPU, with its id if another one has the same name."""
     names = {accelerator.id: accelerator.name for accelerator in machine.accelerators}
     name = names.get(device, device)
     return f"{name} ({device})" if list(names.values()).count(name) > 1 else name
@@ -146,7 +146,7 @@ def _changed(settings: Configuration, tried: Sequence[Tried], writes: bool) -> I
 
 
 def _gain(chosen: Tried, usual: Tried, writes: bool) -> str:
-    """Less time than with the engine's defaults, or less memory where it isn't."""
+    """How much time the settings save beside the engine's defaults, or how much memory where they save no time."""
     takes = "the expected prompt and answer take" if writes else "the expected text takes"
     percent, less_bytes = round(100 * (1 - chosen.task_s / usual.task_s)), usual.must_fit_bytes - chosen.must_fit_bytes
     defaults = "with the engine's defaults"
@@ -159,17 +159,17 @@ def _gain(chosen: Tried, usual: Tried, writes: bool) -> str:
 
 
 def _grounds(model: Model, grade: Grade | None, thinking: bool) -> Iterator[str]:
-    """What the quality stands on, and what a model is not."""
+    """What the quality index is made of, and what a distillation is not."""
     if grade is None:
-        yield "nothing was published of its quality, nor of a relative's: it stands behind all that was tested"
+        yield "no benchmark results were published for it or its family: it ranks below every tested model"
     elif grade.basis is GradeBasis.RELATIVES:
         between = " and ".join(grade.relatives)
-        yield f"nothing was published of its quality: estimated, with caution, from {between} of its family"
+        yield f"no benchmark results were published for it: its quality is a low estimate from {between} of its family"
     else:
         mode = "plain answers" if thinking else "thinking"
         other = f", {grade.converted} of them with {mode}, which count less" if grade.converted else ""
         results = "1 published result" if grade.results == 1 else f"{grade.results} published results"
-        low = ", none of them for this: it is put at the low end" if grade.cautious else ""
-        yield f"its quality of {grade.index:.0f} stands on {results}{other}{low}"
+        low = "; none is for this task, so it is put at the low end of its range" if grade.cautious else ""
+        yield f"its quality of {grade.index:.0f} comes from {results}{other}{low}"
     if model.distilled_from is not None:
-        yield f"a distillation: {model.base_model}, trained on what {model.distilled_from} wrote, and not that model"
+        yield f"a distillation: {model.base_model} trained on what {model.distilled_from} wrote; it is not that model"

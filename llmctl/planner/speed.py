@@ -1,4 +1,4 @@
-"""How fast a placed model will run: from what one token reads, and from what the engine's kernels were measured to do.
+"""Predicts how fast a placed model runs, from what one token reads and how fast the engine's kernels are.
 
 Decoding one token streams every matrix of the model once (of the routed experts, the used share), reads the KV cache so
 far and computes with it, and costs a fixed time per layer and per vocabulary entry:
@@ -26,7 +26,7 @@ from llmctl.planner.compute import flash
 from llmctl.planner.cpu_rates import CpuSettings, cpu_rates
 from llmctl.planner.device_rates import LEAST_BATCH, device_rates, link_bytes_per_s
 from llmctl.planner.memory import head_bytes, repacked_types
-from llmctl.planner.parts import Part
+from llmctl.planner.parts import DeviceShare
 from llmctl.planner.placement import COPIES, Placement
 from llmctl.planner.rates import Rates
 from llmctl.planner.streamed import active_bytes, active_expert_bytes, cell_bytes, cell_flop
@@ -47,7 +47,7 @@ class Forecast(Struct, frozen=True):
     range: Range
 
     def at(self, prompt_tokens: int, depth: float, load_s: float | None = None) -> Speed:
-        """Prefill and first token of a prompt of so many tokens, decoding with ``depth`` tokens before it."""
+        """The speed of prefill and first token for a prompt, and of decoding with ``depth`` tokens before."""
         decode, prefill = self.speed_model.decode_tok_s(depth), self.speed_model.prefill_tok_s(prompt_tokens)
         return Speed(
             decode_tok_s=decode,
@@ -63,15 +63,15 @@ class Forecast(Struct, frozen=True):
 
 
 class Forecaster:
-    """One machine's forecasts. What they have in common, its rates with each setting, is worked out once."""
+    """Predicts speeds on one machine. Its rates with each setting are worked out once."""
 
     def __init__(self, machine: Machine, constants: SpeedConstants) -> None:
         self.machine, self.constants = machine, constants
         self._repacks = bool(repacked_types(machine))
-        self._known: dict[tuple[str, CpuSettings], Rates] = {}
+        self._rates_by_settings: dict[tuple[str, CpuSettings], Rates] = {}
 
     def forecast(self, shape: Shape, weights: Weights, placement: Placement, threads: Threads) -> Forecast:
-        """How fast it will be, whatever it is asked."""
+        """The predicted speed of a placed model, for a prompt and an answer of any length."""
         constants, settings = self.constants, placement.configuration
         flashes = flash(shape, settings)
         on_cpu = CpuSettings(*threads, settings.repack and self._repacks, flashes, settings.kv_type)
@@ -84,7 +84,7 @@ class Forecaster:
         full_bytes, window_bytes = cell_bytes(shape, settings.kv_type)
         full_flop, window_flop = cell_flop(shape)
 
-        def token_s(rates: Rates, part: Part) -> float:
+        def token_s(rates: Rates, part: DeviceShare) -> float:
             layer_s = rates.layer_s + (rates.expert_layer_s if shape.n_expert else 0.0)
             streamed = part.dense * rates.streaming_s(dense)
             streamed += part.experts * rates.expert_decode * rates.streaming_s(experts)
@@ -99,12 +99,12 @@ class Forecaster:
         def pair_s(flop: float) -> float:
             return sum(part.layers * flop / rates.attention_prefill_flop_per_s for rates, part, _ in readers)
 
-        def prompt_s(rates: Rates, part: Part) -> float:
+        def prompt_s(rates: Rates, part: DeviceShare) -> float:
             products = part.dense * rates.product_s(body)
             products += part.experts * rates.expert_prefill * rates.product_s(experts)
             return products + part.layers * shape.n_layer * shape.n_embd * rates.activation_s
 
-        def ubatch_s(rates: Rates, part: Part, copied_bytes_per_s: float) -> float:
+        def ubatch_s(rates: Rates, part: DeviceShare, copied_bytes_per_s: float) -> float:
             products = part.dense * rates.product_s(body) + part.experts * unused * rates.product_s(experts)
             size = part.dense * sum(body.values()) + part.experts * unused * sum(experts.values())
             return rates.batch_tokens * products + size / copied_bytes_per_s
@@ -128,24 +128,25 @@ class Forecaster:
         widest = min((constants.ranges[name] for name in bases), key=lambda factors: factors.low)
         return Forecast(speed_model, basis, widest)
 
-    def _rates(self, part: Part, on_cpu: CpuSettings) -> Rates:
+    def _rates(self, part: DeviceShare, on_cpu: CpuSettings) -> Rates:
         key = part.accelerator.id if part.accelerator else "", on_cpu
-        if key not in self._known:
+        if key not in self._rates_by_settings:
             if part.accelerator is None:
-                self._known[key] = cpu_rates(self.machine, on_cpu, self.constants)
+                self._rates_by_settings[key] = cpu_rates(self.machine, on_cpu, self.constants)
             else:
-                self._known[key] = device_rates(part.accelerator, on_cpu.flash_attention, self.constants)
-        return self._known[key]
+                self._rates_by_settings[key] = device_rates(part.accelerator, on_cpu.flash_attention, self.constants)
+        return self._rates_by_settings[key]
 
 
-def _holds(part: Part) -> bool:
+def _holds(part: DeviceShare) -> bool:
     return part.dense > 1e-9 or part.experts > 1e-9 or part.layers > 1e-9
 
 
 def _readers(
-    parts: Sequence[tuple[Rates, Part]], settings: Configuration, constants: SpeedConstants
-) -> list[tuple[Rates, Part, float]]:
-    """Who computes a prompt with what each part holds, and how fast weights get there. What the CPU holds
+    parts: Sequence[tuple[Rates, DeviceShare]], settings: Configuration, constants: SpeedConstants
+) -> list[tuple[Rates, DeviceShare, float]]:
+    """For each part, the rates of the device that computes prompts with its weights, and bytes per second of copying
+    them there. What the CPU holds
     is computed by the first device, to which it is copied for each micro-batch (offload_op in ggml-backend.cpp)."""
     devices = [(rates, part.accelerator) for rates, part in parts if part.accelerator is not None]
     readers = []
@@ -158,7 +159,7 @@ def _readers(
 
 
 def _less(all_bytes: Mapping[str, float], size: float) -> dict[str, float]:
-    """So much less, in proportion: logits are made for the last token of a prompt only, and no expert makes them."""
+    """``all_bytes`` by type, less ``size`` in proportion: logits are made for the last token of a prompt only."""
     share = max(0.0, 1 - size / max(1.0, sum(all_bytes.values())))
     return {name: share * size_of_type for name, size_of_type in all_bytes.items()}
 

@@ -1,4 +1,4 @@
-"""What a token makes the machine read and compute: the model's weights, its cache so far, and attention over it."""
+"""Bytes read and operations computed for one token: weights, the cache so far, and attention over it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from llmctl.planner.memory import element_bytes, head_bytes
 from llmctl.types.model import Shape, Weights
-from llmctl.types.plan import F16
 
 HYBRID_ATTENTION = 0.25  # three of four layers are recurrent in Qwen3.5 and its successors, more in other hybrids
 
@@ -36,7 +35,7 @@ def _expert_bytes(weights: Weights) -> Mapping[str, float]:
     return {name: size * weights.expert_bytes / total for name, size in weights.type_bytes.items()}
 
 
-def cell_bytes(shape: Shape, kv_type: str = F16) -> tuple[float, float]:
+def cell_bytes(shape: Shape, kv_type: str) -> tuple[float, float]:
     """What a token reads of the cache for each token in it: in layers that see all of it, and in those with a window.
     Of recurrent state it reads and writes ``2 x shape.state_bytes`` besides."""
     return element_bytes(kv_type, shape.kv_width), element_bytes(kv_type, shape.kv_window_width)

@@ -1,10 +1,10 @@
-"""Settings that change how fast a model runs, not what it says: which of them are worth a try, and which are best.
+"""Settings that change a model's speed, not its answers: which combinations to try, and which is best.
 
 llama.cpp's defaults are not the best for every processor and task. Weights in the layout of the CPU's fast kernels
 stream faster than as they lie in the file, but some of these kernels read prompts at half the speed, and the copy takes
-memory; flash attention saves memory and, on a processor, mostly costs time. So each combination is told by the rates
-that were measured here, for the expected prompt and answer. Where nothing was measured, or a setting was asked for, the
-defaults and the wishes stand.
+memory; flash attention saves memory and, on a processor, mostly costs time. So each combination is timed with the
+rates that were measured here, for the expected prompt and answer. Where nothing was measured the defaults stand; a
+setting that was asked for always does.
 
 A longer context, an unquantized cache and more layers on a GPU go before speed, as long as it is fast enough: of what
 is equal in that, the least time for the whole task is chosen, and the defaults unless another is better by more than
@@ -38,8 +38,8 @@ def variants(placer: Placer, want: Want) -> Iterator[Want]:
 
 
 def best(tried: Sequence[tuple[Placement, float, bool]]) -> int:
-    """Which of the placements that fit, each with its seconds for the whole task and whether that is fast enough, the
-    defaults' first."""
+    """The index of the best of ``tried``: placements that fit, each with its seconds for the whole task and whether
+    that is fast enough; the engine's defaults come first."""
     ranks = [(enough, _worth(placement)) for placement, _, enough in tried]
     equal = [at for at, rank in enumerate(ranks) if rank == max(ranks)]
     fastest = min(equal, key=lambda at: tried[at][1])
@@ -47,7 +47,7 @@ def best(tried: Sequence[tuple[Placement, float, bool]]) -> int:
 
 
 def _worth(placement: Placement) -> tuple[int, int, int, int, int]:
-    """What goes before speed."""
+    """Rank of what matters more than speed: context, cache type, layers on a GPU."""
     settings = placement.configuration
     kv = -KV_TYPES.index(settings.kv_type)
     return settings.context, kv, settings.gpu_layers, -settings.cpu_expert_layers, settings.ubatch

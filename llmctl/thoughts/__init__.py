@@ -1,1 +1,1 @@
-"""Tells a model's thoughts from its answer: the marks that models use, and the splitter of a stream of text."""
+"""Separates a model's thoughts from its answer: the marks that models use, and a splitter of a stream of text."""

@@ -70,12 +70,12 @@ class ThoughtSplitter:
         return self._marks.close if self._state is _Position.THOUGHT and self._marks else ()
 
     def off(self) -> None:
-        """All that comes is the answer."""
+        """Stops splitting: all text from now on is the answer."""
         self._state = _Position.ANSWER
 
     def apart(self) -> list[Piece]:
-        """The server tells thoughts apart by itself, so that what comes now is the answer, or thoughts that it also
-        leaves there with their marks. Returns what was held back."""
+        """Call it when the server sends thoughts separately: what comes now is the answer, or thoughts that the server
+        repeats in it with their marks. Returns the text that was held back."""
         if self._state is _Position.START:
             self._state, self._guessed = _Position.BEHIND, None
         if self._state is not _Position.TEXT and self._guessed is None:
@@ -85,7 +85,7 @@ class ThoughtSplitter:
         return pieces
 
     def feed(self, text: str) -> list[Piece]:
-        """The pieces that are certain by now."""
+        """Takes more text, and returns the pieces that are certain by now."""
         self._held += text
         pieces: list[Piece] = []
         before = None
@@ -95,7 +95,7 @@ class ThoughtSplitter:
         return pieces
 
     def end(self, *, complete: bool = False) -> list[Piece]:
-        """What was held back when the text ended; ``complete`` if it was the model that ended it."""
+        """The pieces that were held back, when the text has ended; ``complete`` if the model ended it."""
         rest, self._held = self._held, ""
         if self._state is _Position.THOUGHT:
             if self._guessed is not None and complete:

@@ -8,10 +8,10 @@ from msgspec import Struct
 class PastRun(Struct, frozen=True):
     """A run on this machine with the engine build that it has now, which other programs did not disturb.
 
-    ``decode`` and ``prefill`` are the measured rates over the predicted ones, where the prediction is the planner's own
-    for the very load, before it had learned anything; None where too little was read or written to tell. ``load_s`` is
-    the time until the engine answered. The file is known by its size and its sha256 (None for one that nobody has told
-    the sum of). The settings are those of ``Configuration`` and ``Fit`` that change the speed.
+    ``decode`` and ``prefill`` are the measured rates over those that the planner predicts for the same lengths without
+    corrections; None where too little was read or written. ``load_s`` is
+    the time until the engine answered. The file is identified by its size and its sha256 (None where it is not known).
+    The settings are those of ``Configuration`` and ``Fit`` that change the speed.
     """
 
     model: str

@@ -120,13 +120,13 @@ class DeviceMemory(Struct, frozen=True):
 
 
 class MemoryPlan(Struct, frozen=True):
-    """``must_fit_bytes`` is anonymous, pinned or device memory. ``mapped_bytes`` is what stays mapped of the file on
-    the CPU, which the system can take back and read again.
+    """What a model takes in memory, in bytes.
 
-    ``touched_bytes`` is what of it is written to when prompts are read, and the vocabulary on the process's own heap:
-    the rest is reserved for the logits of a whole batch, and only those of the last token are made. The vocabulary has
-    room in what is only reserved; where it has not, ``must_fit_bytes`` is what is touched. ``basis`` tells who says so;
-    ``analytic_must_fit_bytes`` is what the formulas say where the engine was asked.
+    ``must_fit_bytes``: anonymous, pinned and device memory. ``mapped_bytes``: pages of the file on the CPU, which the
+    system may drop and read again. ``touched_bytes``: the vocabulary, and the part of ``must_fit_bytes`` that reading
+    prompts writes to; the rest is reserved for logits of a whole batch, of which only the last token's are made. If the
+    vocabulary is larger than that rest, ``must_fit_bytes`` is ``touched_bytes``. ``basis``: from the engine or from the
+    formulas; ``analytic_must_fit_bytes``: the formulas' result where the engine was asked.
     """
 
     by_device: tuple[DeviceMemory, ...]

@@ -1,4 +1,4 @@
-"""A fit as the contract's candidate object."""
+"""A fit as the candidate object of ``llmctl plan --json``."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def settings_document(configuration: Configuration) -> dict[str, Any]:
 
 
 def memory_document(memory: MemoryPlan) -> dict[str, Any]:
-    """``basis`` is who says so, the engine or the formulas; ``disagreement`` how far these are off the engine, as a
-    share, where that is more than DISAGREEING."""
+    """The memory plan as JSON. ``basis``: from the engine or from the formulas; ``disagreement``: how far the formulas
+    are off the engine, as a share, where that is more than DISAGREEING."""
     apart = round(memory.disagreement, DISAGREEMENT_DIGITS) if memory.disagreement > DISAGREEING else None
     return {
         "by_device": [asdict(row) for row in memory.by_device],

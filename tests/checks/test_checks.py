@@ -9,10 +9,10 @@ import pytest
 from msgspec.structs import replace
 
 from llmctl.checks import Check, Status, Surroundings, blocking, checks, machine_checks
-from llmctl.checks.surroundings import Wrong
 from llmctl.endpoint.health import Health
 from llmctl.engine.install import Installed, rebuild
 from llmctl.engine.worker_process import REINSTALL
+from llmctl.errors import ConfigError
 from llmctl.hub.reachability import Reach
 from llmctl.store import Unfinished
 from llmctl.types.machine import (
@@ -154,7 +154,7 @@ def test_no_engine_blocks() -> None:
 
 
 def test_a_wrong_setting_blocks() -> None:
-    found = checks(MACHINE, (ENGINE,), replace(AROUND, config_error=Wrong("context is 'x'", "mend it")))
+    found = checks(MACHINE, (ENGINE,), replace(AROUND, config_error=ConfigError("context is 'x'", hint="mend it")))
     error = blocking(found, strict=False)
     assert error is not None
     assert (error.exit_code, error.message, error.hint) == (10, "context is 'x'", "mend it")
@@ -176,7 +176,7 @@ def test_strict_turns_the_first_warning_into_an_exit_code(parts: dict[str, Any],
 
 
 def test_a_failure_decides_before_an_earlier_warning() -> None:
-    found = checks(replace(MACHINE, kernels=None), (ENGINE,), replace(AROUND, config_error=Wrong("wrong")))
+    found = checks(replace(MACHINE, kernels=None), (ENGINE,), replace(AROUND, config_error=ConfigError("wrong")))
     error = blocking(found, strict=True)
     assert error is not None
     assert error.exit_code == 10
@@ -193,7 +193,7 @@ OLD = Unfinished(Path("/models/models--a--b/blobs/x.incomplete"), "a/b", 3 * 10*
     ("around", "id", "status", "said", "remedy"),
     [
         ({"unfinished": (OLD,)}, "downloads", Status.WARN, "1 unfinished download holds 3.0 GB", "llmctl models prune"),
-        ({"unfinished": (replace(OLD, idle_s=60.0),)}, "downloads", Status.OK, "llmctl pull goes on", None),
+        ({"unfinished": (replace(OLD, idle_s=60.0),)}, "downloads", Status.OK, "llmctl pull resumes it", None),
         ({"token_file": Path("/t"), "token_mode": 0o644}, "token-permissions", Status.WARN, "0644", "chmod 600 /t"),
         ({"token_file": Path("/t"), "token_mode": 0o600}, "token-permissions", Status.OK, "nobody else", None),
         ({"endpoints": (WELL,)}, "endpoint", Status.OK, "office (llm.example) answers in 12 ms", None),
@@ -207,7 +207,7 @@ OLD = Unfinished(Path("/models/models--a--b/blobs/x.incomplete"), "a/b", 3 * 10*
         ),
         ({"endpoints": (replace(WELL, wrong="gone", hint="look"),)}, "endpoint", Status.WARN, "office: gone", "look"),
         ({"reach": GOOD}, "hub", Status.OK, "hub.example answers, files come from cdn.example at 23 MB/s", None),
-        ({"reach": GOOD}, "proxy", Status.OK, "hub.example is asked without a proxy", None),
+        ({"reach": GOOD}, "proxy", Status.OK, "hub.example is reached without a proxy", None),
         ({"reach": replace(GOOD, proxy="proxy:3128")}, "proxy", Status.OK, "through the proxy proxy:3128", None),
         ({"reach": GOOD}, "ca", Status.OK, "checked against the system's trust store", None),
         ({"reach": replace(GOOD, wrong="no way", hint="go")}, "hub", Status.WARN, "no way", "go"),

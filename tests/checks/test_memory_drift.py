@@ -26,20 +26,23 @@ def planned(size: int, taken: int, **changed: object) -> Run:
     ("runs", "said"),
     [
         ((), "no run was recorded yet"),
-        ((took(None),), "what the recorded runs took of memory is not known: this system doesn't tell it"),
-        ((planned(GB, GB // 2),), "memory is as planned: the recorded run took 0.50 of it"),
-        ((planned(GB, GB // 4), planned(GB, 9 * GB // 10)), "the last 2 runs took 0.25 to 0.90 of it"),
-        ((planned(10 * GB, 10 * GB + GB // 2),), "took 1.05 of it"),  # 5 % over
-        ((planned(GB // 10, GB // 5),), "took 2.00 of it"),  # a small model: the process itself, which the margin holds
-        ((took(GB // 2, 8 * GB + GB // 5, GPU),), "took 0.97 of it"),  # 200 MB over, on a card
-        ((took(GB // 2, 0, GPU),), "took 0.06 of it"),  # a driver that doesn't tell what is free
-        ((took(GB // 2, None, GPU),), "took 0.50 of it"),
-        ((took(None, 8 * GB, GPU),), "took 1.00 of it"),
+        ((took(None),), "this system doesn't say how much memory the recorded runs took"),
+        ((planned(GB, GB // 2),), "memory is as planned: the recorded run took 0.50 of the plan"),
+        ((planned(GB, GB // 4), planned(GB, 9 * GB // 10)), "the last 2 runs took 0.25 to 0.90 of the plan"),
+        ((planned(10 * GB, 10 * GB + GB // 2),), "took 1.05 of the plan"),  # 5 % over
+        (
+            (planned(GB // 10, GB // 5),),
+            "took 2.00 of the plan",
+        ),  # a small model: the process itself, which the margin holds
+        ((took(GB // 2, 8 * GB + GB // 5, GPU),), "took 0.97 of the plan"),  # 200 MB over, on a card
+        ((took(GB // 2, 0, GPU),), "took 0.06 of the plan"),  # a driver that doesn't tell what is free
+        ((took(GB // 2, None, GPU),), "took 0.50 of the plan"),
+        ((took(None, 8 * GB, GPU),), "took 1.00 of the plan"),
         # an older run of the same model, before the plan was mended
-        ((planned(GB, 3 * GB), planned(3 * GB, 3 * GB)), "1.00 to 3.00 of it"),
+        ((planned(GB, 3 * GB), planned(3 * GB, 3 * GB)), "1.00 to 3.00 of the plan"),
         # a plan that is wrong at one context, and another that is right and was used last
-        ((planned(GB, 3 * GB, context=4096), planned(GB, GB)), "1.00 to 3.00 of it"),
-        ((planned(GB, 3 * GB, engine="an older build"), planned(GB, GB)), "1.00 to 3.00 of it"),
+        ((planned(GB, 3 * GB, context=4096), planned(GB, GB)), "1.00 to 3.00 of the plan"),
+        ((planned(GB, 3 * GB, engine="an older build"), planned(GB, GB)), "1.00 to 3.00 of the plan"),
     ],
 )
 def test_all_is_well(runs: tuple[Run, ...], said: str) -> None:

@@ -256,7 +256,7 @@ def test_a_file_that_is_none(
         (("--machine", "nowhere.json"), 4, "nowhere.json"),
         (("--lang", "Italian"), 2, "next: llmctl plan --lang it"),
         (("--lang", ""), 2, "a code of two or three letters"),
-        (("--lang", "xx"), 3, "for chat no model is said to know the language xx"),
+        (("--lang", "xx"), 3, "for chat no model is listed for the language xx"),
         (("--plot", "frontier.png"), 2, "next: llmctl plan --plot frontier.svg"),
         (("--gpu", "unheard of"), 2, "next: llmctl plan --gpu 'unheard of' --vram 16GB"),
     ],
@@ -378,7 +378,10 @@ def test_what_if(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("argv", "check"),
     [
-        (("--lang", "it"), lambda data: any("not said to know" in one["reason"] for one in data["rejected"])),
+        (
+            ("--lang", "it"),
+            lambda data: any("not listed for the language" in one["reason"] for one in data["rejected"]),
+        ),
         (("--licence", "mit"), lambda data: data["choice"]["licence"] == "MIT"),
         (("--open", "weights"), lambda data: any("less open" in one["reason"] for one in data["rejected"])),
         (("--tight",), lambda data: not any("other programs" in one["reason"] for one in data["rejected"])),

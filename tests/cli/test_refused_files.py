@@ -36,7 +36,7 @@ NAMED = Want(explicit=True)
 PLANNED = "tokens of context"
 CASES: dict[str, tuple[int, str]] = {
     "align-4.gguf": (0, PLANNED),
-    "arch-oss-tail.gguf": (3, "is of an architecture that the engine here does not know: oss"),
+    "arch-oss-tail.gguf": (3, "has an architecture that the installed engine can't load: oss"),
     "bitnet-b1.58-2b4t.gguf": (0, PLANNED),
     "control-chars-name.gguf": (0, "red model"),
     "control-vector.gguf": (3, "is a control vector (for --control-vector with its model), not a model"),
@@ -49,7 +49,7 @@ CASES: dict[str, tuple[int, str]] = {
     "flux-dit.gguf": (3, "is a model that makes pictures, not a language model"),
     "fx_glm4-9b.gguf": (0, PLANNED),
     "fx_glm4moe-air.gguf": (3, "is free"),
-    "gptj.gguf": (3, "is of an architecture that the engine here does not know: gptj"),
+    "gptj.gguf": (3, "has an architecture that the installed engine can't load: gptj"),
     "imatrix.gguf": (3, "is an importance matrix, which llama-quantize uses, not a model"),
     "int-as-u64.gguf": (6, "a figure is of the wrong kind (llama.cpp: key llama.block_count has wrong type u64"),
     "jais-13b.gguf": (0, PLANNED),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from llmctl import child, paths
+from llmctl import child, paths, units
 from llmctl.engine.devices import engines, with_known_cards
 from llmctl.engine.measure import kernels, microbench
 from llmctl.engine.measure.kernels import cached, measure, working_set_bytes
@@ -85,7 +85,7 @@ def test_a_device_that_can_not_be_measured() -> None:
     (engine,) = engines(Host())
     with pytest.raises(EngineError, match=r"a card can't be measured: the engine .*no device named CUDA7"):
         kernels.measure_device(Host(), replace(CARD, engine_device="CUDA7"), engine)
-    with pytest.raises(EngineError, match=r"a card can't be measured: .* 1,000 are free"):
+    with pytest.raises(EngineError, match=r"a card can't be measured: .* 1 kB is free"):
         kernels.measure_device(Host(), replace(CARD, memory_free_bytes=1000), engine)
 
 
@@ -326,7 +326,7 @@ def test_the_working_set_is_beyond_the_cache_and_small(available: int, last_cach
 
 @pytest.mark.parametrize(("available", "last_cache"), [(300 * MIB, None), (0, None), (1 * GIB, 96 * MIB)])
 def test_too_little_memory_to_measure(available: int, last_cache: int | None) -> None:
-    with pytest.raises(EngineError, match=f"there are {available:,}"):
+    with pytest.raises(EngineError, match=f"{units.size(available)} is free"):
         working_set_bytes(available, last_cache)
 
 

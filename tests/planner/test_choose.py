@@ -197,7 +197,7 @@ class TestFloors:
             planned(machine, [candidate], want)
         else:
             told = none(machine, [candidate], want).reason
-            assert f"the first word would take {'11' if floor is None else '10.4'} s, the most for chat is 10" in told
+            assert f"the first word would take {'11' if floor is None else '10.4'} s, the limit for chat is 10" in told
 
     def test_thinking_counts_where_it_cannot_be_turned_off(self) -> None:
         """At 9 tok/s an answer of 300 tokens takes 33 s; with as many of thinking before it, longer than a minute."""
@@ -246,12 +246,12 @@ class TestFloors:
         machine = with_memory(EPYC, round(3.5 * GIB))  # 2.5 of weights, 0.5 of KV cache, 0.1 of compute, 0.5 kept free
         fit = planned(machine, [made()]).choice
         assert fit.context < 8192
-        assert any("instead of 8,192: what fits" in reason for reason in fit.reasons)
+        assert any("instead of 8,192: no more fits" in reason for reason in fit.reasons)
         asked = plan(machine, [made()], Want(context=8192), knowledge())
         assert isinstance(asked, NoFit)  # what was asked for is not silently cut
         short = planned(EPYC, [made(context=4096)]).choice
         assert short.context == 4096
-        assert any("what it was trained for" in reason for reason in short.reasons)
+        assert any("it was trained for no more" in reason for reason in short.reasons)
 
     def test_an_unknown_task_is_a_usage_error(self) -> None:
         with pytest.raises(UsageError, match="chat, code"):
@@ -321,7 +321,7 @@ class TestNothingFits:
         ("want", "reason"),
         [
             (Want(installed=True), "for chat no model is on this machine"),
-            (Want(language="xx"), "for chat no model is said to know the language xx"),
+            (Want(language="xx"), "for chat no model is listed for the language xx"),
             (Want(licence="none", openness="full"), "for chat no model is under none"),
             (
                 Want(licence="MIT", openness="full"),
@@ -343,7 +343,7 @@ class TestPlacement:
         assert not [reason for reason in choice.reasons if reason.startswith(":")]
 
     def test_a_floor_that_is_missed_by_little_is_told_by_two_numbers(self) -> None:
-        told = [one.reason for one in planned(mac()).rejected if "the most for chat is " in one.reason]
+        told = [one.reason for one in planned(mac()).rejected if "the limit for chat is " in one.reason]
         assert told and all(reason.split(" take ")[1].split(",")[0] != reason.split(" is ")[-1] for reason in told)
 
     def test_a_fit_says_how_to_run_it(self) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from llmctl.planner.device_rates import device_rates, link_bytes_per_s
-from llmctl.planner.parts import Part
+from llmctl.planner.parts import DeviceShare
 from llmctl.planner.placement import Placer
 from llmctl.planner.speed import Forecast, Forecaster
 from llmctl.types.machine import Accelerator, AcceleratorKind, Kernels, Machine, MatrixRate
@@ -209,7 +209,7 @@ def test_what_each_holds(
     placer = Placer(with_cards(CARD), candidate.model.shape, candidate.artifact.weights)
     parts = placer.place(Configuration(4096, **settings)).parts
 
-    def shares(part: Part) -> tuple[float, ...]:
+    def shares(part: DeviceShare) -> tuple[float, ...]:
         return part.layers, part.dense, part.experts
 
     for part, expected in zip(parts, (cpu, card), strict=False):

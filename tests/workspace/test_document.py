@@ -109,5 +109,5 @@ def test_where_engine_and_formulas_are_apart_it_says_so(tmp_path: Path) -> None:
         memory = candidate_document(answer.choice)["memory"]
         assert (memory["basis"], memory["analytic_must_fit_bytes"]) == ("engine", fit.memory.must_fit_bytes)
         assert memory["must_fit_bytes"] == fit.memory.must_fit_bytes + extra
-        told = [reason for reason in answer.choice.reasons if "by our formulas" in reason]
+        told = [reason for reason in answer.choice.reasons if "formulas say" in reason]
         assert (memory["disagreement"] is not None) == bool(told) == apart

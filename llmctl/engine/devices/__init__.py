@@ -34,10 +34,9 @@ SUBJECT = "engine"
 DEADLINE_S = 30.0  # a cold disk, and drivers that wake up a card
 MEASURED = "measured (engine kernels)"
 ESTIMATED = "estimated (engine kernels, measured on a busy machine)"
-# The weight type with the least to unpack of those that are quantized, and no second layout: what it is streamed with
-# is what memory gives to llama.cpp. Within 11 % of the engine's effective rate on five models of 1 to 3.8 GB in Q4_0,
-# Q4_K and Q8_0 on two cores of an AMD EPYC (tests/bench/bandwidth_against_engine.py), where the fastest type told up to
-# 39 % too much.
+# The quantized weight type with the least to unpack and no second layout: its rate is the memory's bandwidth as
+# llama.cpp can use it. Within 11 % of the engine's effective rate on five models of 1 to 3.8 GB in Q4_0, Q4_K and Q8_0
+# on two cores of an AMD EPYC (tests/bench/bandwidth_against_engine.py); the fastest type: up to 39 % too high.
 PLAINEST = "Q8_0"
 DECODING = "decode_bytes_per_s"
 
@@ -47,8 +46,8 @@ WINDOWS_ILLEGAL_INSTRUCTION = "0xc000001d"  # ctypes makes an OSError of it, whi
 
 
 def this_machine(host: Host, *, store: Path, watch: Stopwatch | None = None) -> tuple[Machine, tuple[EngineInfo, ...]]:
-    """The machine with what only the engine knows, and the engines. Its kernels' speed is what was measured here
-    earlier, if it was. Raises nothing."""
+    """The machine as the probe and the engine see it, with the kernels' rates that were measured earlier; and the
+    engine. Raises nothing."""
     watch = watch or Stopwatch()
     machine = probe(host, store=store, watch=watch)
     with watch.part("engine"):
@@ -104,7 +103,8 @@ def _cached(key: Sequence[object]) -> EngineInfo | None:
 
 
 def ask(host: Host, *, deadline_s: float = DEADLINE_S) -> EngineInfo:
-    """Loads llama-cpp-python in a child and multiplies two matrices with it, whatever happens there."""
+    """Loads llama-cpp-python in a child process and multiplies two matrices with it. Raises nothing: what goes wrong is
+    in ``why``."""
     reply = host.ask("llmctl.engine.devices", deadline_s=deadline_s)
     try:
         engine = decode(EngineInfo, reply.data, SUBJECT) if reply.data is not None else None
@@ -117,7 +117,7 @@ def ask(host: Host, *, deadline_s: float = DEADLINE_S) -> EngineInfo:
 
 
 def build(engine: EngineInfo) -> str:
-    """The exact build, as a started engine tells it of itself (``supervise.Engine.build``)."""
+    """The exact build, in the words of a started engine (``worker_process.Engine.build``)."""
     return ", ".join(filter(None, (f"{engine.name} {engine.version}", engine.build)))
 
 
@@ -175,20 +175,19 @@ def _with_rate(machine: Machine) -> Memory:
     """The memory with its bandwidth as the engine's kernels use it: as measured with all usable threads, or estimated
     from what other programs left undisturbed. Where that is nothing, it stays as it was."""
     certain = kernel_rows.measured(machine.kernels or Kernels(())).certain
-    threads = machine.cpu.usable_threads
-    usable = [rate for figure, rate in certain.items() if _is_plainest(figure) and figure.threads == threads]
+    decoding = {
+        figure: rate for figure, rate in certain.items() if figure.group == "matrices" and figure.rate == DECODING
+    }
+    if not decoding:
+        return machine.memory
+    plainest = (PLAINEST, machine.cpu.usable_threads)
+    usable = [rate for figure, rate in decoding.items() if (figure.kind[0], figure.threads) == plainest]
     if usable:
         return replace(machine.memory, bandwidth_bytes_per_s=max(usable), bandwidth_basis=MEASURED)
-    if not any(figure.group == "matrices" and figure.rate == DECODING for figure in certain):
-        return machine.memory
     constants = catalogue.load_knowledge(paths.profiles_dir()).speed
     rows = kernel_rows.completed(machine, constants).matrices
     rate = max(row.decode_bytes_per_s for row in rows if row.weight_type == PLAINEST)
     return replace(machine.memory, bandwidth_bytes_per_s=rate, bandwidth_basis=ESTIMATED)
-
-
-def _is_plainest(figure: kernel_rows.Figure) -> bool:
-    return figure.group == "matrices" and figure.rate == DECODING and figure.kind[0] == PLAINEST
 
 
 def _with_bandwidth(card: Accelerator, memory: Memory) -> Accelerator:
@@ -211,7 +210,7 @@ def _other_slice(card: Accelerator) -> str:
 
 def _completed(card: Accelerator, device: EngineDevice) -> Accelerator:
     """``card`` with what the probe did not learn of it. An engine that calls it integrated is right, one that does not
-    may not know: ROCm's driver doesn't always tell.
+    may be wrong: ROCm's driver doesn't always report it.
 
     The probe's free memory stands: it is the whole card's. An engine's is what is left beside the context that it made
     to ask, and Vulkan's a guess of the driver, or all there is (no VK_EXT_memory_budget).
@@ -219,7 +218,7 @@ def _completed(card: Accelerator, device: EngineDevice) -> Accelerator:
     kind = card.kind
     if device.kind == "igpu" and kind is AcceleratorKind.DISCRETE:
         kind = pairing.kind(card.vendor, device)
-    listed_total = device.memory_total_bytes or None  # 0 where a driver did not tell
+    listed_total = device.memory_total_bytes or None  # 0 where the driver doesn't report it
     total = card.memory_total_bytes or listed_total
     if listed_total is not None and card.vendor == "Apple" and kind is AcceleratorKind.UNIFIED:
         total = listed_total  # Metal's recommended working set itself, which the probe can only work out
@@ -286,7 +285,7 @@ def _libraries(package: Path) -> Path:
 
 
 def _key(host: Host, package: Path) -> tuple[object, ...]:
-    """Changes whenever the engine, what it needs beside it, or the processor does."""
+    """A cache key that changes with the engine, the packages beside it, or the processor."""
     parts: list[object] = [processor.name(host), sys.executable]
     try:
         parts.append(package.parent.stat().st_mtime_ns)  # something was installed or removed next to it

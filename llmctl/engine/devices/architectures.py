@@ -1,4 +1,4 @@
-"""The architectures that the installed llama.cpp can load: it is asked, once for each name and build.
+"""Asks the installed llama.cpp which architectures it can load, once for each name and build.
 
 No function of the library lists them. Loading a file that holds nothing but a name ends at once, with "unknown" or
 "unsupported model architecture" for one that it can't load and with another complaint for one that it can: a tenth of
@@ -32,9 +32,9 @@ UNKNOWN = re.compile(r"(?:unknown|unsupported) model architecture")
 
 
 def loadable(host: Host, names: Iterable[str], *, also: Iterable[str] = ()) -> frozenset[str] | None:
-    """Those of ``names`` that the installed engine can load; None where there is no engine, or it doesn't say.
+    """Those of ``names`` that the installed engine can load; None if there is no engine, or it gives no answer.
 
-    ``also`` is asked about if any of ``names`` was not asked about before: the next question is spared then.
+    Answers are cached. If one of ``names`` is not in the cache, ``also`` is asked about in the same child process.
     """
     wanted, key = frozenset(names), _key() if host.live else None
     if key is None:
@@ -51,14 +51,14 @@ def loadable(host: Host, names: Iterable[str], *, also: Iterable[str] = ()) -> f
 
 
 def _answers(data: Any) -> dict[str, bool]:
-    """What a child or the cache says, as far as it can be read."""
+    """The answers of a child or the cache: whether each architecture can be loaded. What can't be read is left out."""
     if not isinstance(data, dict):
         return {}
     return {str(name): value for name, value in data.items() if isinstance(value, bool)}
 
 
 def _key() -> tuple[object, ...] | None:
-    """Changes whenever the engine's libraries do; None without an engine."""
+    """A cache key that changes with the engine's libraries; None without an engine."""
     folder = devices.libraries()
     try:
         files = sorted(folder.glob("*llama.*")) if folder is not None else []

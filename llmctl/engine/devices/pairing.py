@@ -1,4 +1,4 @@
-"""Which device of an engine's list is which card of the machine: pure."""
+"""Matches the devices that the engine lists with the cards that the probe found. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BACKENDS = {
 }
 VENDORS = {"CUDA": "NVIDIA", "ROCm": "AMD", "SYCL": "Intel", "Metal": "Apple", "MTL": "Apple"}
 WORDS = {**BRANDS, "arc": "Intel"}  # no brand by itself: other products have an "arc" in their names
-SAYING_NOTHING = frozenset({"gpu", "graphics", "corporation"} | {vendor.lower() for vendor in BACKENDS})
+VAGUE_WORDS = frozenset({"gpu", "graphics", "corporation"} | {vendor.lower() for vendor in BACKENDS})
 
 SOFTWARE = ("llvmpipe", "lavapipe", "swiftshader", "basic render")  # a GPU that the CPU plays
 # What Vulkan calls a card that is reached through another system's driver: on WSL, in a virtual machine
@@ -27,7 +27,7 @@ ADDRESS = re.compile(r"([0-9a-f]{4,8}):([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])")
 
 
 def is_gpu(device: EngineDevice) -> bool:
-    """Whether it is a GPU, and of this machine."""
+    """Whether a listed device is a GPU of this machine, and not one that the CPU emulates."""
     software = any(name in device.description.lower() for name in SOFTWARE)
     return device.kind in ("gpu", "igpu") and device.backend not in CPU_BACKENDS and not software
 
@@ -50,7 +50,7 @@ def pairs(cards: Sequence[Accelerator], devices: Sequence[EngineDevice]) -> dict
 
 
 def same_address(card: Accelerator, device: EngineDevice) -> bool:
-    """A MIG slice has that of the card which it is part of: CUDA tells no other."""
+    """Whether card and device have one PCI address. A MIG slice has that of its card: CUDA reports no other."""
     device_address = address(device.id)
     return device_address is not None and device_address in (address(card.id), address(card.parent))
 
@@ -64,7 +64,7 @@ def address(id: str | None) -> tuple[int, ...] | None:
 
 
 def vendor(device: EngineDevice) -> str:
-    """By the backend, but that Metal drives AMD's and Intel's GPUs too, on older Macs."""
+    """The device's vendor by its backend; with Metal by its name, as older Macs have AMD and Intel GPUs."""
     words = re.findall(r"[a-z]+", device.description.lower())
     named = next((WORDS[word] for word in words if word in WORDS), None)
     certain = VENDORS.get(device.backend)
@@ -72,30 +72,31 @@ def vendor(device: EngineDevice) -> str:
 
 
 def kind(vendor: str, device: EngineDevice) -> AcceleratorKind:
-    """NVIDIA's integrated GPUs (Jetson, GB10) and Apple's have no memory of their own at all."""
+    """The kind of a listed device. Apple's GPUs and NVIDIA's integrated ones (Jetson, GB10) are unified: they have no
+    memory of their own."""
     if vendor == "Apple" or (vendor == "NVIDIA" and device.kind == "igpu"):
         return AcceleratorKind.UNIFIED
     return AcceleratorKind.INTEGRATED if device.kind == "igpu" else AcceleratorKind.DISCRETE
 
 
 def _same_name(card: Accelerator, device: EngineDevice) -> bool:
-    return _words(card.name) == _words(device.description) != () and not _elsewhere(card, device)
+    return _words(card.name) == _words(device.description) != () and not _addresses_differ(card, device)
 
 
 def _may_be_same(card: Accelerator, device: EngineDevice) -> bool:
-    """Of one vendor, and neither their places nor the numbers in their names say otherwise."""
+    """Whether both are of one vendor, and neither their addresses nor the numbers in their names differ."""
     models = [{word for word in _words(name) if re.search(r"\d", word)} for name in (card.name, device.description)]
     unlike = all(models) and not models[0] & models[1]
-    return card.vendor == vendor(device) and not unlike and not _elsewhere(card, device)
+    return card.vendor == vendor(device) and not unlike and not _addresses_differ(card, device)
 
 
-def _elsewhere(card: Accelerator, device: EngineDevice) -> bool:
+def _addresses_differ(card: Accelerator, device: EngineDevice) -> bool:
     device_address, card_address = address(device.id), address(card.parent or card.id)
     return device_address is not None and card_address is not None and device_address != card_address
 
 
 def _distance(card: Accelerator, device: EngineDevice) -> tuple[int, ...]:
-    """Smaller for a card that is more likely the device. A whole card stands behind its MIG slices."""
+    """Sort key: smaller for a card that is more likely the device. A MIG slice comes before its whole card."""
     parts = [set(re.findall(r"[a-z]+|\d+", name.lower())) for name in (card.name, device.description)]
     return (
         card.parent is None,
@@ -106,8 +107,8 @@ def _distance(card: Accelerator, device: EngineDevice) -> tuple[int, ...]:
 
 
 def _words(name: str) -> tuple[str, ...]:
-    """What tells models apart in a name: "AMD Radeon RX 7900 XTX (RADV NAVI31)" is radeon rx 7900 xtx."""
+    """The words of a name that tell models apart: "AMD Radeon RX 7900 XTX (RADV NAVI31)" is radeon rx 7900 xtx."""
     through = THROUGH.fullmatch(name)
     plain = re.sub(r"\((?:r|tm|c)\)", " ", (through[1] if through else name).lower())
     words = re.findall(r"[\w+-]+", re.sub(r"\([^)]*\)", " ", plain))
-    return tuple(word for word in words if word not in SAYING_NOTHING)
+    return tuple(word for word in words if word not in VAGUE_WORDS)

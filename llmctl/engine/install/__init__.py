@@ -1,4 +1,4 @@
-"""Which command installs the llama-cpp-python build that fits this machine: pure, nothing here looks at the machine.
+"""Works out the command that installs the llama-cpp-python build that fits a machine. Pure but for ``installed``.
 
 Facts about wheels are those of llama-cpp-python 0.3.36: its README, and in .github/workflows the build-wheels-*.yaml
 (what each wheel is built for) and generate-index-from-release.yaml (which indexes there are). Every wheel is
@@ -72,9 +72,9 @@ SMALLEST_DRIVER = (300,)  # Tegra's are counted otherwise (36.4)
 
 
 class Installed(Struct, frozen=True):
-    """What commands depend on. ``python`` is the interpreter whose environment llmctl lives in, a path or a word that
-    finds it; pip is there too, llmctl depends on it. ``glibc`` is the C library's version, (0, 0) for another library;
-    ``rocm`` that of AMD's libraries. None is unknown."""
+    """What the command that installs a build depends on. ``python`` is the interpreter that llmctl runs with, a path or
+    a command; its environment has pip. ``glibc`` is the C library's version, (0, 0) for another library; ``rocm`` that
+    of AMD's libraries. None is unknown."""
 
     python: str = "python"
     glibc: tuple[int, ...] | None = None
@@ -91,7 +91,7 @@ class Remedy(Struct, frozen=True):
 
 
 def installed(host: Host) -> Installed:
-    """What is beside us, or was on a recorded machine, whose interpreter is just called python."""
+    """The interpreter and libraries of this machine, or of a recorded one, whose interpreter is called python."""
     rocm = next((numbers for name in ROCM_VERSION if (numbers := version(host.read(name)))), None)
     if not host.live:
         return Installed(rocm=rocm)
@@ -105,7 +105,7 @@ def installed(host: Host) -> Installed:
 
 
 def main_card(machine: Machine) -> Accelerator | None:
-    """The card that a build should be for, where one can't drive all: a discrete one, the largest."""
+    """The card that a build should be for if no build drives all: the discrete one with most memory."""
     return max(
         (card for card in machine.accelerators if card.driver not in VIRTUAL_MACHINE),
         key=lambda card: (card.kind is AcceleratorKind.DISCRETE, card.memory_total_bytes or 0),
@@ -114,11 +114,11 @@ def main_card(machine: Machine) -> Accelerator | None:
 
 
 def build_for(card: Accelerator, machine: Machine, toolchain: Installed) -> Remedy | None:
-    """The build that drives ``card``, the simplest to have first: a wheel, else a build from source. None where
-    llama.cpp has no backend for it, or where its driver must be newer first (``driver_too_old``)."""
-    if card.driver in VIRTUAL_MACHINE:  # kept for one: not for us
+    """The command that installs a build for ``card``: a wheel if there is one, else from source. None if llama.cpp has
+    no backend for it, or its driver is too old (``driver_too_old``)."""
+    if card.driver in VIRTUAL_MACHINE:  # passed through to a virtual machine: not usable on this host
         return None
-    if _is_mac(machine):
+    if machine.os.startswith(("macOS", "Darwin")):
         return _metal(machine, toolchain)
     if card.vendor == "NVIDIA":
         return _cuda(card, machine, toolchain)
@@ -128,7 +128,7 @@ def build_for(card: Accelerator, machine: Machine, toolchain: Installed) -> Reme
 
 
 def rebuild(machine: Machine, toolchain: Installed) -> Remedy:
-    """A build from source, for this very processor and, where there is one, for the card that is not integrated."""
+    """The command that builds from source for this processor and, if there is one, for the discrete or unified GPU."""
     card = main_card(machine)
     build = None
     if card is not None and card.kind is not AcceleratorKind.INTEGRATED:
@@ -142,15 +142,15 @@ def rebuild(machine: Machine, toolchain: Installed) -> Remedy:
 
 
 def driver_too_old(card: Accelerator, machine: Machine, *, cuda: int | None = None) -> str | None:
-    """Why ``card``'s driver can't run builds for a CUDA version, None if it can or isn't known. Without ``cuda`` it is
-    the oldest that there is a build for with code for this card."""
+    """Why ``card``'s driver can't run builds for CUDA version ``cuda``; None if it can, or isn't known. The default of
+    ``cuda`` is the oldest version that has code for this card."""
     if card.vendor != "NVIDIA":
         return None
     if cuda is None:
         capability = version(card.compute_capability)
         cuda = next((major for major in CAPABILITIES if _has_code(major, capability)), min(CAPABILITIES))
     given, takes = _driver(card), _takes(card)
-    wanted = DRIVERS[cuda][is_windows(machine) or machine.container == "wsl"]  # WSL tells Windows's number
+    wanted = DRIVERS[cuda][is_windows(machine) or machine.container == "wsl"]  # WSL reports Windows's number
     old = takes is not None and takes[0] < cuda if given is None else given < (version(wanted) or ())
     if not old:
         return None
@@ -159,8 +159,7 @@ def driver_too_old(card: Accelerator, machine: Machine, *, cuda: int | None = No
 
 
 def newer_driver(machine: Machine) -> str:
-    """What brings a newer NVIDIA driver, where this machine's comes from: on WSL that is Windows, in a container the
-    machine that runs it."""
+    """How to get a newer NVIDIA driver: on Windows for WSL, on the machine that runs a container."""
     if machine.container == "wsl" or is_windows(machine):
         return "install the current driver on Windows: https://www.nvidia.com/drivers"
     if machine.container is not None:
@@ -201,7 +200,7 @@ def _cuda_wheel(card: Accelerator, capability: tuple[int, ...] | None, windows: 
     """The newest wheel that driver and card take. Within a CUDA version a driver runs what was built for a later minor
     one (NVIDIA, CUDA Compatibility, "Minor Version Compatibility"), so the nearest of the same one is next best."""
     takes, driver = _takes(card), _driver(card)
-    if takes is None:  # a driver that doesn't tell: by its own version, else what most drivers take
+    if takes is None:  # not reported: by the driver's version, else what most drivers take
         taken = [major for major, oldest in DRIVERS.items() if driver and driver >= (version(oldest[windows]) or ())]
         takes = (max(taken, default=12), 0)
     for major in sorted((major for major in CAPABILITIES if major <= takes[0]), reverse=True):
@@ -212,7 +211,7 @@ def _cuda_wheel(card: Accelerator, capability: tuple[int, ...] | None, windows: 
 
 
 def _has_code(major: int, capability: tuple[int, ...] | None) -> bool:
-    """Whether wheels for a CUDA version have code that runs on a card."""
+    """Whether wheels for CUDA version ``major`` have code that runs on a card of that compute capability."""
     lowest, highest = CAPABILITIES[major]
     return capability is None or (capability >= lowest and (highest is None or capability <= highest))
 
@@ -223,7 +222,7 @@ def _driver(card: Accelerator) -> tuple[int, ...] | None:
 
 
 def _rocm(card: Accelerator, machine: Machine, toolchain: Installed) -> Remedy | None:
-    """None where ROCm isn't there or not for this card: Vulkan needs much less."""
+    """A build for ROCm; None if ROCm isn't installed or doesn't support the card (Vulkan then needs much less)."""
     if is_windows(machine):
         if card.architecture in HIP_RADEON_TARGETS and _has_wheels(machine, toolchain, None):
             return Remedy(_wheel(machine, toolchain, "hip-radeon"), "AMD's current driver", "ROCm")
@@ -259,7 +258,7 @@ def _vulkan_source(machine: Machine, toolchain: Installed) -> Remedy:
 
 
 def _metal(machine: Machine, toolchain: Installed) -> Remedy:
-    """Without a wheel the plain build will do: llama-cpp-python's CMakeLists.txt turns Metal on for every Mac."""
+    """A build with Metal: the wheel on Apple chips, else from source, where CMake turns Metal on for every Mac."""
     if machine.cpu.arch == "arm64":
         return Remedy(_wheel(machine, toolchain, "metal"), None, "MTL")
     return Remedy(source(machine, toolchain), COMPILER, "MTL")
@@ -302,10 +301,6 @@ def program(executable: str, machine: Machine) -> str:
 
 def is_windows(machine: Machine) -> bool:
     return machine.os.startswith("Windows")
-
-
-def _is_mac(machine: Machine) -> bool:
-    return machine.os.startswith(("macOS", "Darwin"))
 
 
 def version(text: str | None) -> tuple[int, ...] | None:

@@ -1,4 +1,4 @@
-"""What to do where the engine is installed but can't be loaded: pure, from what the system said of it."""
+"""The command that helps where the engine is installed but can't be loaded, by the system's error text. Pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ANOTHER_CPU = "this build is for another CPU"
 
 
 def remedy(why: str, machine: Machine, toolchain: Installed) -> Remedy | None:
-    """What to do where the engine can't be loaded, from what the system said of it; None if that tells nothing."""
+    """The remedy for an engine that can't be loaded, by the error text ``why``; None if none is known."""
     if ANOTHER_CPU in why or re.search(r"GLIBC(XX)?_[\d.]+' not found", why):  # or built on a newer system
         return rebuild(machine, toolchain)
     if f"{PACKAGE} is not installed" in why:
@@ -36,7 +36,7 @@ def remedy(why: str, machine: Machine, toolchain: Installed) -> Remedy | None:
     if is_windows(machine) and "(or one of its dependencies)" in why:  # Windows doesn't say which
         return vulkan(machine, toolchain) if machine.accelerators else None
     missing = missing_library(why)
-    return _bring(missing, machine, toolchain) if missing else None
+    return _for_library(missing, machine, toolchain) if missing else None
 
 
 def missing_library(why: str) -> str | None:
@@ -45,7 +45,7 @@ def missing_library(why: str) -> str | None:
     return match[1] if match else None
 
 
-def _bring(library: str, machine: Machine, toolchain: Installed) -> Remedy | None:
+def _for_library(library: str, machine: Machine, toolchain: Installed) -> Remedy | None:
     if library.startswith("libcuda."):
         return _cuda_driver(machine, toolchain)
     if library.startswith(("libcudart.", "libcublas")):
@@ -55,14 +55,15 @@ def _bring(library: str, machine: Machine, toolchain: Installed) -> Remedy | Non
     if library.startswith("libgomp."):
         return Remedy("sudo apt install libgomp1   (Fedora: sudo dnf install libgomp)")
     if library.startswith(("libamdhip64.", "libhip", "librocblas.", "libhsa-runtime64.")):
-        return vulkan(machine, toolchain)  # ROCm is no small thing to install
+        return vulkan(machine, toolchain)  # ROCm takes many gigabytes to install
     if library.startswith(("libsycl.", "libmkl_", "libdnnl.", "libimf.", "libsvml.", "libirng.", "libintlc.")):
         return Remedy("source /opt/intel/oneapi/setvars.sh", "Intel's oneAPI")
     return None
 
 
 def _cuda_driver(machine: Machine, toolchain: Installed) -> Remedy:
-    """A build for CUDA links to the driver's own library, so without a driver it can't even be loaded."""
+    """What gives a CUDA build the driver's library, without which it can't be loaded: the container's GPU, a driver, or
+    a build for the CPU."""
     if (start := START_WITH_GPU.get(machine.container or "")) is not None:
         toolkit = "the NVIDIA Container Toolkit" if machine.container in ("docker", "podman") else None
         return Remedy(start, toolkit)
@@ -72,7 +73,7 @@ def _cuda_driver(machine: Machine, toolchain: Installed) -> Remedy:
 
 
 def _cuda_libraries(library: str, machine: Machine, toolchain: Installed) -> Remedy:
-    """CUDA's runtime from NVIDIA's packages for pip, and where the loader finds it."""
+    """The command that installs CUDA's runtime with pip and makes it known to the loader."""
     major = int((version(library.partition(".so.")[2]) or (12,))[0])
     suffix = "" if major >= 13 else f"-cu{major}"  # one folder for everything since 13
     folders = (f"cu{major}",) if major >= 13 else ("cuda_runtime", "cublas")

@@ -25,7 +25,7 @@ BEFORE_THE_WORDS = re.compile(
 """What llama.cpp puts before its words: functions, places in its source, what it was doing."""
 
 UNSUPPORTED: tuple[tuple[str, str], ...] = (
-    ("(?:unknown|unsupported) model architecture", "is of an architecture that the engine here does not know"),
+    ("(?:unknown|unsupported) model architecture", "has an architecture that the installed engine can't load"),
     ("invalid ggml type", "has weights of a type that the engine here does not have"),
     ("CLIP cannot be used as main model", "is a vision projector (for --mmproj of its model), not a language model"),
     ("requires ctx_other", "is a draft model (for --model-draft with its model), it can't answer by itself"),

@@ -20,7 +20,7 @@ SCALE = HEAD**-0.5
 def attending(
     bench: Workbench, scratch: Buffer, kv_type: str, *, flash: bool, threads: int, sharing: int, tokens: int
 ) -> Trial:
-    """Attention of ``tokens`` at once with ``sharing`` heads of queries to each of keys and values.
+    """A trial of attention of ``tokens`` at once with ``sharing`` heads of queries to each of keys and values.
 
     The amount is, for one token, the bytes of cache that are read; for more, operations: two for each pair of
     elements of a query and a key, and of a weight and a value.

@@ -80,7 +80,7 @@ SIGNATURES: dict[str, tuple[Any, Sequence[Any]]] = {
 
 
 class Ggml:
-    """The functions of SIGNATURES as attributes, without their ``ggml_``; and what they tell together."""
+    """The functions of SIGNATURES as attributes, without ``ggml_``, and what can be learnt with several of them."""
 
     def __init__(self) -> None:
         """Raises ImportError, OSError, RuntimeError or AttributeError if the engine can't be loaded or is too old."""

@@ -1,4 +1,4 @@
-"""How fast the engine's own kernels are on this machine: measured once, then remembered."""
+"""Measures the rates of the engine's kernels on this machine, and caches them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from llmctl import units
 from llmctl.errors import EngineError
 from llmctl.files import measured_cache
 from llmctl.files.decode import FieldError, decode
@@ -17,7 +18,7 @@ from llmctl.types.machine import Accelerator, Cpu, EngineInfo, Kernels, Machine
 
 SUBJECT = "kernels"
 IDENTITY = frozenset({"weight_type", "repacked", "kv_type", "flash", "threads"})  # fields that tell rows apart
-METHOD = 2  # of measuring: what an earlier one left behind is not read
+METHOD = 2  # version of the method of measuring: rates of an earlier one are not read
 KERNELS = "the engine's kernels"
 USUAL_TYPES = ("Q4_K", "Q6_K", "Q8_0", "Q4_0", "Q5_K", "F16", "Q4_1")  # the last one is the starter's
 WEIGHT_TYPES = (
@@ -25,7 +26,7 @@ WEIGHT_TYPES = (
 )
 QUICK_S = 1.6  # for the usual types; twice that while other programs disturb it, and a second to begin
 BUDGET_S = 4.0  # for all of them, likewise
-COMPLETING_S = 0.8  # at most, for what was disturbed the last time: every command tries until it is there
+COMPLETING_S = 0.8  # at most, for what was disturbed the last time: every command tries until it is measured
 DEADLINE_S = 30.0  # a small board takes its time to import the engine and to fill the working set
 WORKING_SET_BYTES = 256 << 20
 LARGEST_SET_BYTES = 2 << 30
@@ -40,12 +41,11 @@ SHARE_OF_AVAILABLE = 6  # there may be two buffers of that size, and this is a m
 
 def cached(host: Host, machine: Machine, engine: EngineInfo) -> Kernels | None:
     """The rates measured earlier for this processor, number of threads and engine build; None if there are none."""
-    return _remembered(host, _key(machine, engine))
+    return _from_cache(host, _key(machine, engine))
 
 
 def complete(machine: Machine, weight_types: Sequence[str] = USUAL_TYPES) -> bool:
-    """Whether all of ``machine``'s kernels have been measured, and undisturbed. On a busy machine that can take more
-    than one attempt."""
+    """Whether all of ``machine``'s kernels were measured undisturbed; on a busy machine that takes several tries."""
     kernels = machine.kernels
     if kernels is None or uncertain_figures(kernels):
         return False
@@ -59,12 +59,12 @@ def complete(machine: Machine, weight_types: Sequence[str] = USUAL_TYPES) -> boo
 
 
 def uncertain_figures(kernels: Kernels) -> int:
-    """How many figures no undisturbed pass stands for."""
+    """How many figures have no undisturbed pass."""
     return figures(kernels) - len(kernel_rows.measured(kernels).certain)
 
 
 def figures(kernels: Kernels) -> int:
-    """How many there are in all rows."""
+    """The number of figures in all rows."""
     rows = (row for group in kernel_rows.ROWS for row in getattr(kernels, group))
     return sum(len(kernel_rows.rates_of(type(row))) for row in rows)
 
@@ -79,14 +79,12 @@ def measure(
     budget_s: float | None = None,
     deadline_s: float = DEADLINE_S,
 ) -> Kernels:
-    """Measures ``weight_types`` in a child process if they are not all known undisturbed (or ``again``), and remembers
-    it.
+    """The kernels' rates: from the cache if they are complete there, else measured in a child process and cached.
 
-    Decoding is matrix x vector over a working set beyond the last cache, prefill is matrix x 512 columns; see
-    ``matmul`` and ``attention`` for the methods. Returns all that is known afterwards, which may not be ``complete``.
-    What was known stays unless it was slower, or all of it was measured ``again`` and nothing disturbed that.
-    Raises EngineError when memory is too small, the engine fails, or nothing is known because other programs disturbed
-    every pass.
+    ``weight_types`` are to be measured at least, ``again`` even if they are cached. Decoding is matrix x vector over a
+    working set beyond the last cache, prefill is matrix x 512 columns; see ``matmul`` and ``attention``. The result has
+    the faster of cached and new rates, only the new ones if all was measured ``again`` undisturbed; it may not be
+    ``complete``. Raises EngineError when memory is too small, the engine fails, or other programs disturbed every pass.
     """
     earlier = cached(host, machine, engine)
     if earlier is not None and not again and complete(replace(machine, kernels=earlier), weight_types):
@@ -118,7 +116,7 @@ def _budget_s(weight_types: Sequence[str], certain: Sequence[object]) -> float:
 
 
 def _certain_rows(kernels: Kernels) -> list[dict[str, object]]:
-    """What need not be measured, as ``microbench.measure`` takes it: what tells the rows apart."""
+    """The rows that need not be measured again, as ``microbench.measure`` takes them."""
     groups = {group: getattr(kernels, group) for group in kernel_rows.ROWS}
     return [
         {"group": group, **{name: value for name, value in asdict(row).items() if name in IDENTITY}}
@@ -129,8 +127,8 @@ def _certain_rows(kernels: Kernels) -> list[dict[str, object]]:
 
 
 def measure_device(host: Host, card: Accelerator, engine: EngineInfo, *, again: bool = False) -> Kernels:
-    """The matrix kernels of a GPU that the engine can use, for all weight types that it has kernels for; measured in a
-    child process and remembered. Raises EngineError."""
+    """The rates of a GPU's matrix kernels, for all weight types that it has kernels for: measured in a child process
+    and cached. Raises EngineError."""
     assert card.engine_device is not None, "the engine lists it"
     earlier = None if again else cached_device(host, card, engine)
     if earlier is not None:
@@ -138,8 +136,8 @@ def measure_device(host: Host, card: Accelerator, engine: EngineInfo, *, again: 
     free_bytes = card.memory_free_bytes or 0
     if free_bytes < 2 * DEVICE_SET_BYTES:
         raise EngineError(
-            f"{card.name} can't be measured: that takes {2 * DEVICE_SET_BYTES:,} bytes of its memory, "
-            f"{free_bytes:,} are free"
+            f"{card.name} can't be measured: that takes {units.size(2 * DEVICE_SET_BYTES)} of its memory, "
+            f"{units.size(free_bytes)} is free"
         )
     question = {
         "weight_types": WEIGHT_TYPES,
@@ -156,16 +154,16 @@ def measure_device(host: Host, card: Accelerator, engine: EngineInfo, *, again: 
 
 
 def cached_device(host: Host, card: Accelerator, engine: EngineInfo) -> Kernels | None:
-    """What was measured earlier of this card with this build; None if nothing was."""
-    return _remembered(host, _device_key(card, engine))
+    """The rates measured earlier of this card with this build of the engine; None if there are none."""
+    return _from_cache(host, _device_key(card, engine))
 
 
-def _remembered(host: Host, key: tuple[object, ...]) -> Kernels | None:
+def _from_cache(host: Host, key: tuple[object, ...]) -> Kernels | None:
     value = measured_cache.read(SUBJECT, key) if host.live else None
     try:
         return None if value is None else decode(Kernels, value, SUBJECT)
     except FieldError:
-        return None  # written by another version of ours
+        return None  # written by another version of llmctl
 
 
 def _asked(host: Host, question: Mapping[str, Any], deadline_s: float, what: str) -> Kernels:
@@ -179,8 +177,8 @@ def _asked(host: Host, question: Mapping[str, Any], deadline_s: float, what: str
 
 
 def thread_counts(cpu: Cpu) -> tuple[int, ...]:
-    """Numbers of threads worth trying, the usual one first: all usable cores, the fast ones, three quarters and half of
-    them. More than there are cores slow llama.cpp down, as its threads wait for each other at every layer."""
+    """Numbers of threads to try: all usable cores first, then the fast ones, three quarters and half. More threads than
+    cores slow llama.cpp down, as they wait for each other at every layer."""
     usable = cpu.usable_threads
     fewer = {min(usable, cpu.performance_cores or usable), usable * 3 // 4, usable // 2} - {0, usable}
     return (usable, *sorted(fewer, reverse=True))
@@ -197,8 +195,8 @@ def working_set_bytes(available_bytes: int, last_cache_bytes: int | None) -> int
     least = max(SMALLEST_SET_BYTES, BARELY_BEYOND_CACHE * last_cache if last_cache < LARGEST_SET_BYTES // 4 else 0)
     if size < least:
         raise EngineError(
-            f"{KERNELS} can't be measured: that takes {least * SHARE_OF_AVAILABLE:,} bytes of free memory, "
-            f"there are {available_bytes:,}"
+            f"{KERNELS} can't be measured: that takes {units.size(least * SHARE_OF_AVAILABLE)} of free memory, "
+            f"{units.size(available_bytes)} is free"
         )
     return size
 

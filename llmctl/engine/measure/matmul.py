@@ -87,7 +87,7 @@ def products(
 def routed_products(
     bench: Workbench, scratch: Buffer, weight_type: str, layout: Any, threads: int
 ) -> tuple[Trial, Trial]:
-    """The same with EXPERTS_USED of EXPERTS matrices for each vector, others in each pass."""
+    """``products`` with routed experts: EXPERTS_USED of EXPERTS matrices for each vector, different ones each pass."""
     ggml, place = bench.ggml, bench.weights(layout)
     choices = Buffer(ggml, bench.plain, CHOICES_BYTES)  # the only data that matter, so nothing else is put there
 
@@ -117,7 +117,8 @@ def routed_products(
 
 
 def try_out() -> None:
-    """Computes two products, with one thread: a build for another processor does not survive that."""
+    """Computes two products with one thread, to find out whether the build runs on this processor: one for another
+    processor is killed by an illegal instruction."""
     bench = Workbench(TRY_OUT_BYTES)
     scratch = bench.scratch(TRY_OUT_BYTES)
     for weight_type in ("Q4_0", "Q4_K"):

@@ -1,7 +1,7 @@
 """Times the engine's own kernels. Runs as ``python -m llmctl.engine.measure.microbench``; ``kernels`` asks it.
 
-What is timed are ggml's operations with weights where llama.cpp itself would put them: as they lie in the file and, of
-the types that this build lays out anew for this processor, so as well.
+It times ggml's operations with weights in the layouts that llama.cpp would use: as in the file and, for weight types
+that this build repacks for this processor, repacked.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How often other programs took a core away from this process, told by the system. Only for children that compute."""
+"""Counts how often other programs took a core away from this process. Only for child processes that compute."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ LEAST_S = 0.1  # of computing, so that a single interruption of a short piece of
 
 
 class Preemption:
-    """Counts from ``begin``. The threads of llama.cpp wait for each other at every layer, so one that has lost its core
-    holds up all of them: what is measured meanwhile says nothing of this machine."""
+    """Counts preemptions since ``begin``. The threads of llama.cpp wait for each other at every layer, so one that lost
+    its core holds up all of them, and what is measured meanwhile is too slow."""
 
     def __init__(self) -> None:
         self.begin()
@@ -16,7 +16,7 @@ class Preemption:
         self._begun = _used()
 
     def per_s(self) -> float | None:
-        """Times since then for each second that a core has computed; None where the system doesn't count (Windows)."""
+        """Preemptions for each second that a core has computed; None where the system doesn't count them (Windows)."""
         begun, now = self._begun, _used()
         if begun is None or now is None:
             return None

@@ -5,7 +5,7 @@ scales included, and 0x3F is 0.7 as a float of 32 bits.
 
 A pass during which one of the threads lost its core, or waited for one, is disturbed: all the others wait for that
 thread at the next barrier, and on two cores with one of them busy the same product takes ten to forty times as long.
-What it took says how fast the machine is at least.
+Its time is an upper bound: the machine is at least that fast.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Trial:
 
     @property
     def rate(self) -> float:
-        """Of ``amount`` per second; at least so much where it is not ``certain``, and 0 where there was no pass."""
+        """``amount`` per second; a lower bound where it is not ``certain``, 0 where there was no pass."""
         if math.isfinite(self.best_s):
             return self.amount / self.best_s
         if self.shorter is not None and self.shorter.certain:
@@ -68,8 +68,8 @@ class Trial:
 
 
 class Buffer:
-    """A buffer whose room is given out from the front. What no longer fits begins again at the front: only time counts,
-    and what lies there has been read long ago."""
+    """A buffer that tensors are put into, one after the other; when it is full, again from its start. Tensors may
+    overlap: only the time of computing counts, not the result."""
 
     def __init__(self, ggml: Ggml, layout: Any, size_bytes: int, fill: int = WEIGHT_BYTE) -> None:
         self.ggml, self.layout, self.size_bytes = ggml, layout, size_bytes
@@ -158,37 +158,37 @@ class Workbench:
 
 
 class Cores:
-    """Where this process's threads run, as far as the system lets us say and tells: Linux.
+    """Pins this process's threads to cores and counts their waiting. Does nothing but on Linux.
 
-    Where there is a thread for each core, each is kept on its own. On a busy machine two of them else share one core
-    for seconds, and never compute at the same time.
+    Where there is a thread for each core, each gets its own. Otherwise, on a busy machine, two of them share a core for
+    seconds and never compute at the same time.
     """
 
     def __init__(self) -> None:
         self._others = _tasks()  # none of them computes
         self._all = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset[int]()
-        self._kept = frozenset[int]()
+        self._pinned = frozenset[int]()
 
     def spread(self, threads: int) -> None:
-        """For a pass with so many threads. Those that the engine has yet to begin may run anywhere, as the thread that
-        begins them does."""
+        """Pins the threads for a pass with ``threads`` of them. Threads that the engine hasn't started yet may run
+        anywhere."""
         workers = _tasks() - self._others
         if threads != len(self._all) or len(workers) + 1 < threads:
-            self._keep(dict.fromkeys((*self._kept, os.getpid()), self._all) if self._kept else {})
-            self._kept = frozenset()
-        elif (computing := frozenset({os.getpid(), *workers})) != self._kept and len(computing) == threads:
-            self._keep({task: {core} for task, core in zip(sorted(computing), sorted(self._all), strict=True)})
-            self._kept = computing
+            self._pin(dict.fromkeys((*self._pinned, os.getpid()), self._all) if self._pinned else {})
+            self._pinned = frozenset()
+        elif (computing := frozenset({os.getpid(), *workers})) != self._pinned and len(computing) == threads:
+            self._pin({task: {core} for task, core in zip(sorted(computing), sorted(self._all), strict=True)})
+            self._pinned = computing
 
     def waited_s(self) -> float:
-        """How long all threads together were ready to run and had no core, until they last got one."""
+        """Seconds that all threads together were ready to run but had no core."""
         waited_ns = 0
         for task in _tasks():
             with contextlib.suppress(OSError, IndexError, ValueError):
                 waited_ns += int(Path(f"/proc/self/task/{task}/schedstat").read_text().split()[1])
         return waited_ns / 1e9
 
-    def _keep(self, cores: Mapping[int, Collection[int]]) -> None:
+    def _pin(self, cores: Mapping[int, Collection[int]]) -> None:
         for task, allowed in cores.items():
             with contextlib.suppress(OSError):  # it has ended, or this is not allowed here
                 os.sched_setaffinity(task, allowed)
@@ -202,4 +202,4 @@ def _tasks() -> frozenset[int]:
 
 
 def _no_threads(backend: Any, threads: int) -> None:
-    """What a device computes with is its own affair."""
+    """Sets nothing: a device has no number of threads."""
