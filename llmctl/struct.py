@@ -1,10 +1,16 @@
-"""Structs (frozen, see ``msgspec.Struct``) as plain data."""
+"""Structs (frozen data, see ``msgspec.Struct``) as plain data. What has no struct to show doesn't import msgspec."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct
+if TYPE_CHECKING:
+    from msgspec import Struct
+
+
+def names_of(value: object) -> tuple[str, ...] | None:
+    """The names of a struct's fields; None for what is no struct."""
+    return None if isinstance(value, type) else getattr(value, "__struct_fields__", None)
 
 
 def asdict(struct: Struct) -> dict[str, Any]:
@@ -13,7 +19,7 @@ def asdict(struct: Struct) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Struct):
+    if names_of(value) is not None:
         return asdict(value)
     if isinstance(value, tuple | list):
         return type(value)(map(_plain, value))

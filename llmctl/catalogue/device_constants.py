@@ -65,6 +65,6 @@ def read_devices(table: Table) -> DeviceConstants:
         row.end()
     backends = {}
     for name, row in table.table("backend").named_tables().items():
-        factors = tuple(kind.record(DeviceFactors) for kind in row.tables("kind"))
-        backends[name] = row.record(Backend, factors=factors)
-    return table.record(DeviceConstants, types=types, backends=backends)
+        factors = row.structs("kind", DeviceFactors)
+        backends[name] = row.fill(Backend, factors=factors)
+    return table.fill(DeviceConstants, types=types, backends=backends)

@@ -10,14 +10,12 @@ from llmctl.files.decode import Table
 from llmctl.gguf.quant import WEIGHT_TYPE_BY_NAME
 from llmctl.types.model import (
     Artifact,
-    Evidence,
     Heads,
     Model,
     Openness,
     Shape,
     Source,
     SourceKind,
-    Thinking,
     Weights,
 )
 
@@ -28,27 +26,15 @@ FIRST_PART = re.compile(r".*-0{4}1-of-(?!0{4}1\.)[0-9]{5}\.gguf")
 def model(table: Table, graded: Mapping[str, Openness]) -> Model:
     """``graded`` are the entries of the index that the file has."""
     context = table.count("context")
-    made = Model(
-        id=table.text("id"),
-        name=table.text("name"),
-        publisher=table.text_or_none("publisher"),
-        licence=table.text_or_none("licence"),
-        base_model=table.text_or_none("base_model"),
-        distilled_from=table.text_or_none("distilled_from"),
+    made = table.fill(
+        Model,
         released=table.day_or_none("released"),
-        parameters=table.count_or_none("parameters"),
-        active_parameters=table.count_or_none("active_parameters"),
-        languages=table.texts("languages"),
-        tasks=table.texts("tasks"),
-        thinking=table.kind("thinking", Thinking, Thinking.NEVER),
-        starter=table.flag("starter"),
         sampling=_sampling(table),
-        sources=table.text_map("sources"),
         openness=openness.graded(table.table_or_none("openness"), graded),
-        evidence=tuple(map(_evidence, table.tables("evidence"))),
         shape=shape(table.table("shape"), context),
         artifacts=tuple(map(artifact, table.tables("file"))),
         projector=_projector(table.table_or_none("projector")),
+        relatives=(),
     )
     table.check(bool(re.fullmatch(r"[a-z0-9][a-z0-9._-]*", made.id)), "id", "lower case letters, digits, '.', '-', '_'")
     table.check({"facts", "shape"} <= set(made.sources), "sources", "a table with at least facts and shape")
@@ -57,7 +43,6 @@ def model(table: Table, graded: Mapping[str, Openness]) -> Model:
     )
     quants = [file.quant for file in made.artifacts]
     table.check(bool(quants) and len(set(quants)) == len(quants), "file", "one or more files, each of another quant")
-    table.end()
     return made
 
 
@@ -180,17 +165,3 @@ def _projector(table: Table | None) -> Source | None:
     source = _source(table)
     table.end()
     return source
-
-
-def _evidence(table: Table) -> Evidence:
-    evidence = Evidence(
-        benchmark=table.text("benchmark"),
-        score=table.number("score"),
-        source=table.text("source"),
-        thinking=table.flag("thinking"),
-        setting=table.text_or_none("setting"),
-        self_reported=table.flag("self_reported"),
-        estimated=table.flag("estimated"),
-    )
-    table.end()
-    return evidence

@@ -5,18 +5,16 @@ These files ship with llmctl, so a mistake in one is a ConfigError that names fi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-import tomli
 from msgspec import Struct
 
 from llmctl.catalogue.device_constants import read_devices
 from llmctl.catalogue.speed_constants import SpeedConstants, read_speed
-from llmctl.errors import ConfigError
-from llmctl.files.decode import FieldError, Table
+from llmctl.files.decode import Table, read_toml
 
 Result = TypeVar("Result")
 
@@ -38,12 +36,12 @@ class Task(Struct, frozen=True):
     max_answer_s: float
     context: int
     prompt_tokens: int
-    answer_tokens: int
-    thinking_tokens: int
-    think: bool
-    sees: bool
     needs: str
     evidence: Mapping[str, float]
+    answer_tokens: int = 0
+    thinking_tokens: int = 0
+    think: bool = False
+    sees: bool = False
 
     @property
     def writes(self) -> bool:
@@ -114,58 +112,39 @@ class Knowledge(Struct, frozen=True):
 
 
 def load_knowledge(folder: Path) -> Knowledge:
-    """All tables out of the folder ``profiles/``. Raises ConfigError."""
-    devices = _read(folder / "backends.toml", read_devices)
+    """All of it, out of ``profiles/``. Raises ConfigError."""
+    devices = read_toml(folder / "backends.toml", read_devices)
     return Knowledge(
-        tasks=_read(folder / "tasks.toml", _tasks),
-        quality=_read(folder / "benchmarks.toml", _quality),
-        quants=_read(folder / "quants.toml", _quants),
-        speed=_read(folder / "speed.toml", partial(read_speed, devices=devices)),
+        tasks=read_toml(folder / "tasks.toml", _tasks),
+        quality=read_toml(folder / "benchmarks.toml", _quality),
+        quants=read_toml(folder / "quants.toml", _quants),
+        speed=read_toml(folder / "speed.toml", partial(read_speed, devices=devices)),
     )
 
 
 def task_names(folder: Path) -> list[str]:
     """The names that ``--task`` takes, in the file's order."""
-    return list(_read(folder / "tasks.toml", _tasks))
-
-
-def _read(file: Path, parse: Callable[[Table], Result]) -> Result:
-    try:
-        with file.open("rb") as stream:
-            table = Table(tomli.load(stream), "")
-        result = parse(table)
-        table.end()
-    except OSError as error:
-        raise ConfigError(f"{file} can't be read: {error.strerror}") from error
-    except FieldError as error:
-        raise ConfigError(f"{file}: {error}") from error
-    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a number too long, nesting too deep
-        raise ConfigError(f"{file} is not valid TOML: {error}") from error
-    return result
+    return list(read_toml(folder / "tasks.toml", _tasks))
 
 
 def _tasks(table: Table) -> Mapping[str, Task]:
-    tasks = {}
-    for name, row in table.named_tables().items():
-        answer, thinking = row.count_or_none("answer_tokens") or 0, row.count_or_none("thinking_tokens") or 0
-        tasks[name] = row.record(Task, name=name, answer_tokens=answer, thinking_tokens=thinking)
-    return tasks
+    return {name: row.fill(Task, name=name) for name, row in table.named_tables().items()}
 
 
 def _quality(table: Table) -> Quality:
     benchmarks = {}
     for name, row in table.table("benchmark").named_tables().items():
         row.text("source")
-        benchmarks[name] = row.record(Benchmark, name=name)
+        benchmarks[name] = row.fill(Benchmark, name=name)
     index = table.table("index")
     zero, per_ability = index.number("zero"), index.number("per_ability")
-    return index.record(Quality, benchmarks=benchmarks, index_zero=zero, index_per_ability=per_ability)
+    return index.fill(Quality, benchmarks=benchmarks, index_zero=zero, index_per_ability=per_ability)
 
 
 def _quants(table: Table) -> QuantLoss:
     quants = {}
     for name, row in table.table("quant").named_tables().items():
         row.text("source")
-        quants[name] = row.record(Quant)
+        quants[name] = row.fill(Quant)
     loss = table.table("loss")
-    return loss.record(QuantLoss, quants=quants, native=frozenset(loss.texts("native")))
+    return loss.fill(QuantLoss, quants=quants, native=frozenset(loss.texts("native")))

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from llmctl.catalogue.device_constants import DeviceConstants
 from llmctl.files.decode import Table
-from llmctl.types.machine import AttentionRate, Kernels, MatrixRate, NodeRate
+from llmctl.types.machine import Kernels
 
 CPU_FIELDS = (
     *("layer_nodes", "layer_passes", "nodes_per_s", "elements_per_s", "vocabulary_s", "kv_share", "memory_share"),
@@ -38,11 +38,11 @@ class Core(Struct, frozen=True):
     slowest memory that such processors are sold with. ``name`` is a part of the processor's name that it must have;
     empty for any."""
 
-    name: str
-    feature: str
     decode_bytes_per_s: float
     prefill_flop_per_s: float
     memory_bytes_per_s: float
+    name: str = ""
+    feature: str = ""
 
 
 class SpeedConstants(Struct, frozen=True):
@@ -73,28 +73,14 @@ class SpeedConstants(Struct, frozen=True):
 def read_speed(table: Table, devices: DeviceConstants) -> SpeedConstants:
     """The tables out of the file, with those of ``devices``. Raises FieldError."""
     cpu = table.table("cpu")
-    of_cpu = {name: cpu.number(name) for name in CPU_FIELDS}
-    cpu.end()
-    return table.record(
+    return cpu.fill(
         SpeedConstants,
-        **of_cpu,
-        cores=tuple(_core(row) for row in table.tables("core")),
-        reference=_kernels(table.table("reference")),
-        likeness={name: row.record(Likeness) for name, row in table.table("like").named_tables().items()},
+        attention_decode_share=table.number("attention_decode_share"),
+        attention_prefill_share=table.number("attention_prefill_share"),
+        unknown_device_bytes_per_s=table.number("unknown_device_bytes_per_s"),
+        cores=table.structs("core", Core),
+        reference=table.table("reference").fill(Kernels),
+        likeness=table.named_structs("like", Likeness),
         devices=devices,
-        ranges={name: row.record(Range) for name, row in table.table("range").named_tables().items()},
-    )
-
-
-def _core(row: Table) -> Core:
-    return row.record(Core, name=row.text_or_none("name") or "", feature=row.text_or_none("feature") or "")
-
-
-def _kernels(table: Table) -> Kernels:
-    return table.record(
-        Kernels,
-        matrices=tuple(row.record(MatrixRate) for row in table.tables("matrices")),
-        experts=tuple(row.record(MatrixRate) for row in table.tables("experts")),
-        attention=tuple(row.record(AttentionRate) for row in table.tables("attention")),
-        overheads=tuple(row.record(NodeRate) for row in table.tables("overheads")),
+        ranges=table.named_structs("range", Range),
     )

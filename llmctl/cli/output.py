@@ -17,10 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
-from msgspec import Struct
-
 from llmctl.cli.streams import stderr_error
 from llmctl.errors import LlmctlError, ResourceError
+from llmctl.struct import names_of
 from llmctl.types.listener import SilentListener
 
 if TYPE_CHECKING:
@@ -34,8 +33,8 @@ PIPE_WIDTH = 1000  # lines of data are never broken; tables take what they need
 
 def jsonable(value: Any) -> Any:
     """Structs, mappings, sequences, sets (sorted), paths and enums as plain JSON values, field names kept."""
-    if isinstance(value, Struct):
-        return {name: jsonable(getattr(value, name)) for name in value.__struct_fields__}
+    if (names := names_of(value)) is not None:
+        return {name: jsonable(getattr(value, name)) for name in names}
     if isinstance(value, Mapping):
         return {str(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, str):

@@ -6,7 +6,11 @@ import json
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
 
 OWN = 0o600
 SHARED = 0o666  # less what the user's mask takes away
@@ -39,10 +43,10 @@ def write_json(file: Path, value: Any) -> None:
         write(file, json.dumps(value).encode())
 
 
-def read_json(file: Path, most_bytes: int) -> Any:
-    """The JSON in ``file``; None if there is none, it is broken, or longer than ``most_bytes``."""
+def read_json(file: Path, most_bytes: int, kind: type[T]) -> T | None:
+    """The JSON of that ``kind`` in ``file``; None if there is none, it is broken, or longer than ``most_bytes``."""
     try:
         with file.open("rb") as stream:
-            return json.loads(stream.read(most_bytes))
-    except (OSError, ValueError, RecursionError):
+            return msgspec.json.decode(stream.read(most_bytes), type=kind)
+    except (OSError, msgspec.MsgspecError, RecursionError):
         return None

@@ -13,12 +13,17 @@ import typing
 from collections.abc import Callable, Mapping
 from datetime import date
 from enum import Enum, StrEnum
+from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from msgspec import Struct
 from msgspec.structs import fields
 
+from llmctl.errors import ConfigError
+
 T = TypeVar("T")
+S = TypeVar("S", bound=Struct)
 Choice = TypeVar("Choice", bound=StrEnum)
 
 LARGEST = 1 << 63  # what TOML promises; Python's readers take any number
@@ -94,6 +99,24 @@ def _object(kind: Any, value: Any, where: str) -> Any:
     return kind(**{key: _value(by_name[key].type, item, f"{where}.{key}") for key, item in value.items()})
 
 
+def read_toml(file: Path, read: Callable[[Table], T]) -> T:
+    """What ``read`` makes of the table in ``file``, of which it must take every field. Raises ConfigError."""
+    import tomli
+
+    try:
+        with file.open("rb") as stream:
+            table = Table(tomli.load(stream), "")
+        made = read(table)
+        table.end()
+        return made
+    except OSError as error:
+        raise ConfigError(f"{file} can't be read: {error.strerror}") from error
+    except FieldError as error:
+        raise ConfigError(f"{file}: {error}") from error
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a number too long, nesting too deep
+        raise ConfigError(f"{file} is not valid TOML: {error}") from error
+
+
 class Table:
     """One table of a document. What is read is taken out; ``end`` refuses whatever was not asked for.
 
@@ -107,6 +130,9 @@ class Table:
             raise FieldError(where, "must be a table")
         self.where = where
         self._left: dict[str, Any] = dict(value)
+
+    def __contains__(self, field: str) -> bool:
+        return field in self._left
 
     def path(self, field: str) -> str:
         return f"{self.where}.{field}" if self.where else field
@@ -123,14 +149,27 @@ class Table:
         for field in self._left:
             raise FieldError(self.path(field), "must be left out: there is no such field")
 
+    def fill(self, kind: type[S], **given: Any) -> S:
+        """The struct of that ``kind``, its fields read by their names and types, but for those that are ``given``.
+
+        Any other field of the table is refused.
+        """
+        for name, required, read in _readers(kind):
+            if name not in given and (required or name in self._left):
+                given[name] = read(self, name)
+        self.end()
+        return kind(**given)
+
     def _take(self, field: str, fits: Callable[[Any], object], expected: str) -> Any:
         value = self._left.pop(field, None)
-        self.check(value is None or bool(fits(value)), field, expected)
+        if value is not None and not fits(value):
+            raise FieldError(self.path(field), f"must be {expected}")
         return value
 
     def _given(self, value: T | None, field: str, expected: str) -> T:
-        self.check(value is not None, field, f"given, it is {expected}")
-        return cast(T, value)
+        if value is None:
+            raise FieldError(self.path(field), f"must be given, it is {expected}")
+        return value
 
     def text(self, field: str) -> str:
         return self._given(self.text_or_none(field), field, "text")
@@ -210,28 +249,15 @@ class Table:
         value = self._take(field, lambda value: isinstance(value, list), "a list of tables") or []
         return [Table(item, f"{self.path(field)}[{n}]") for n, item in enumerate(value, 1)]
 
+    def structs(self, field: str, kind: type[S]) -> tuple[S, ...]:
+        return tuple(row.fill(kind) for row in self.tables(field))
+
+    def named_structs(self, field: str, kind: type[S]) -> dict[str, S]:
+        return {name: row.fill(kind) for name, row in self.table(field).named_tables().items()}
+
     def named_tables(self) -> dict[str, Table]:
         """Every field that is left, each of them a table."""
         return {name: self.table(name) for name in list(self._left)}
-
-    def record(self, kind: type[T], **given: Any) -> T:
-        """The whole table as the struct ``kind``: fields that are not ``given`` are read by their types."""
-        for field in fields(cast(Any, kind)):
-            if field.name not in given and (field.required or field.name in self._left):
-                given[field.name] = READERS[field.type](self, field.name)
-        self.end()
-        return kind(**given)
-
-
-READERS: Mapping[Any, Callable[[Table, str], Any]] = {
-    str: Table.text,
-    int: Table.count,
-    float: Table.number,
-    bool: Table.flag,
-    tuple[str, ...]: Table.texts,
-    Mapping[str, float]: Table.numbers,
-}
-"""The type of a struct's field -> how ``Table.record`` reads it."""
 
 
 def _is_whole(value: Any) -> bool:
@@ -268,3 +294,27 @@ def _is_day(value: Any) -> bool:
 
 def _is_digest(value: Any) -> bool:
     return isinstance(value, str) and bool(SHA256.fullmatch(value))
+
+
+@cache
+def _readers(kind: type[Struct]) -> tuple[tuple[str, bool, Callable[[Table, str], Any]], ...]:
+    """Of each field of a struct its name, whether it is required, and the method of Table that reads it."""
+    return tuple((field.name, field.required, _reader(field.type)) for field in fields(kind))
+
+
+def _reader(kind: Any) -> Callable[[Table, str], Any]:
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        read = _reader(inner[0])
+        return lambda table, field: read(table, field) if field in table else None
+    if origin is tuple:
+        return Table.texts if inner[0] is str else lambda table, field: table.structs(field, inner[0])
+    if origin is Mapping:
+        return Table.text_map if inner[1] is str else Table.numbers
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return lambda table, field: table.kind(field, kind)
+    if isinstance(kind, type) and issubclass(kind, Struct):
+        return lambda table, field: table.table(field).fill(kind)
+    scalars: Mapping[Any, Callable[[Table, str], Any]]
+    scalars = {str: Table.text, int: Table.count, float: Table.number, bool: Table.flag}
+    return scalars.get(kind, Table.table)  # of another kind is only what is ``given``

@@ -9,10 +9,11 @@ from pathlib import Path
 from llmctl.errors import ResourceError
 
 LOOK_S = 0.25
+MODELS_ELSEWHERE = "keep models where you may write: export HF_HOME=/path XDG_DATA_HOME=/path"
 
 
 @contextmanager
-def locked(path: Path, *, waiting: Callable[[], None]) -> Iterator[None]:
+def locked(path: Path, *, waiting: Callable[[], None], hint: str = MODELS_ELSEWHERE) -> Iterator[None]:
     """Holds the lock at ``path``; calls ``waiting`` every LOOK_S until it is free. Raises ResourceError."""
     from filelock import FileLock, Timeout
 
@@ -27,10 +28,7 @@ def locked(path: Path, *, waiting: Callable[[], None]) -> Iterator[None]:
                 waiting()
     except (OSError, NotImplementedError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or error
-        raise ResourceError(
-            f"{path.parent} can't be written to: {reason}",
-            hint="keep models where you may write: export HF_HOME=/path XDG_DATA_HOME=/path",
-        ) from error
+        raise ResourceError(f"{path.parent} can't be written to: {reason}", hint=hint) from error
     try:
         yield
     finally:

@@ -17,10 +17,8 @@ LIMIT_BYTES = 1 << 20
 def read(subject: str, key: Sequence[object]) -> Any | None:
     """What was written under exactly this key. None if nothing was, or if the file is broken."""
     file = _file(subject, key)
-    entry = None if file is None else atomic.read_json(file, LIMIT_BYTES)
-    if not isinstance(entry, dict) or entry.get("key") != _texts(key):
-        return None
-    return entry.get("value")
+    entry = file and atomic.read_json(file, LIMIT_BYTES, dict[str, Any])
+    return entry.get("value") if entry and entry.get("key") == _texts(key) else None
 
 
 def write(subject: str, key: Sequence[object], value: Any) -> None:

@@ -1,4 +1,4 @@
-"""Files from the model hub: what it says of a file, the file itself, and its refusals in words."""
+"""Files from the model hub: their facts, their download, and the hub's refusals as errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from llmctl.store import hub_cache
 from llmctl.store.layout import COMMIT, SHA256, Repository
 from llmctl.transfer.download import RemoteFile, download
 from llmctl.transfer.partial_file import noted_bytes
-from llmctl.transfer.retry import BusyError, RefusedError, RetryBudget, busy
+from llmctl.transfer.retry import BusyError, PermanentError, RetryBudget, busy
 from llmctl.types.listener import Progress
 from llmctl.types.model import Source
 
@@ -41,7 +41,7 @@ LIMITS_HINT = "wait, or set HF_TOKEN: with a token the hub's limits are higher"
 LATER_HINT = "run the same command again later, or use a mirror: export HF_ENDPOINT=https://…"
 MAX_FILE_BYTES = 1 << 43  # 8 TiB: more is a mistake or an attack
 
-Answer = TypeVar("Answer")
+T = TypeVar("T")
 
 
 class NoRepositoryError(NotFoundError):
@@ -49,7 +49,7 @@ class NoRepositoryError(NotFoundError):
 
 
 class PrivateError(AccessError):
-    """The hub shows the repository to nobody without a token; it says the same of one that it doesn't have."""
+    """The repository can't be seen without a token; the hub answers the same for one that doesn't exist."""
 
 
 class Facts(Struct, frozen=True):
@@ -114,7 +114,7 @@ def missing_bytes(root: Path, source: Source) -> int:
     return 0 if blob.is_file() else max(0, source.bytes - noted_bytes(blob))
 
 
-def retried(ask: Callable[[], Answer]) -> Answer:
+def retried(ask: Callable[[], T]) -> T:
     """Calls ``ask``, which asks the hub, and again while the hub is busy; an unreachable hub is an error at once.
 
     Raises what ``ask`` raises, NetworkError with what to do about it.
@@ -189,7 +189,7 @@ def _facts(hub_url: str, source: Source, own: Token | None) -> Facts:
     host = net.host_of(hub_url)
     commit = headers.get("x-repo-commit", "")
     if not COMMIT.fullmatch(commit):
-        raise RefusedError(
+        raise PermanentError(
             f"{host} answers, but not as a model hub does (no X-Repo-Commit)",
             hint="check LLMCTL_HUB_URL and HF_ENDPOINT; a network's log-in page answers like this, too",
         )
@@ -242,7 +242,7 @@ def _ask(hub_url: str, source: Source, own: Token | None) -> Mapping[str, str]:
 
 
 def refused(hub_url: str, source: Source, own: Token | None, response: requests.Response) -> LlmctlError:
-    """An answer of 400 and above in words. The hub's host and the one that it sends files from are told apart."""
+    """The error of an answer with a status from 400 on, of the hub or of the host that it sends files from."""
     host, status = net.host_of(response.url), response.status_code
     doing = f"fetching {source.file}"
     if later := busy(response, doing, hint=None if own else LIMITS_HINT):
@@ -275,17 +275,16 @@ def refused(hub_url: str, source: Source, own: Token | None, response: requests.
         if code == "RevisionNotFound":
             missing = f"revision {source.revision}"
         return NotFoundError(f"{source.repo} on {host} has no {missing}", hint=f"see {_page(hub_url, source)}")
-    return RefusedError(f"{doing}: {host} answers {status}")
+    return PermanentError(f"{doing}: {host} answers {status}")
 
 
 def _is_of_a_proxy(response: requests.Response) -> bool:
-    """Whether a 403 is not the hub's own, which always says why in a header, but that of a proxy that lets nobody
-    through to it."""
+    """Whether a 403 is a proxy's, which keeps the hub away. The hub's own 403 always has a header with the reason."""
     return response.status_code == 403 and not {"X-Error-Code", "X-Error-Message"} & response.headers.keys()
 
 
 def _blocked(hub_url: str, doing: str) -> NetworkError:
-    return RefusedError(
+    return PermanentError(
         f"{doing}: {net.host_of(hub_url)} answers 403, but not as a model hub does: a proxy may be keeping it away",
         hint="check HTTPS_PROXY, or use a mirror that is allowed: export HF_ENDPOINT=https://…",
     )

@@ -80,7 +80,7 @@ def _header(source: Source, settings: Settings, sessions: net.Sessions, range_by
         reader.close()
     raw = reader.received
     del raw[header.data_offset :]
-    raw.extend(bytes(header.data_offset - len(raw)))  # padding that nobody read
+    raw.extend(bytes(header.data_offset - len(raw)))  # padding that was not read
     header_cache.write(_name(source, settings), raw)
     return header
 

@@ -1,4 +1,4 @@
-"""What the model hub says of a whole repository: its commit, its licence, its files. And which names are near."""
+"""A repository of the model hub: its commit, its licence, its files; and repositories of a similar name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from llmctl.hub.token import token
 from llmctl.settings import Settings
 from llmctl.shell import command
 from llmctl.store.layout import COMMIT, REPO, SHA256, parts
-from llmctl.transfer.retry import RefusedError
+from llmctl.transfer.retry import PermanentError
 from llmctl.types.model import Source, SourceKind
 
 MAX_ANSWER_BYTES = 16 << 20  # the largest repositories list some 50,000 files in that
@@ -49,7 +49,7 @@ def listing(repo: str, revision: str, settings: Settings) -> Listing:
         raise with_near_names(error, source, settings) from error
     commit = repository.get("sha")
     if not isinstance(commit, str) or not COMMIT.fullmatch(commit):
-        raise RefusedError(
+        raise PermanentError(
             f"{net.host_of(settings.hub_url)} answers, but not as a model hub does (no commit of {repo})",
             hint="check LLMCTL_HUB_URL and HF_ENDPOINT; a network's log-in page answers like this, too",
         )

@@ -11,8 +11,8 @@ from llmctl.errors import IntegrityError, NetworkError
 from llmctl.hub import files
 from llmctl.hub.token import token
 from llmctl.settings import Settings
-from llmctl.transfer.part import FileAddress, flowing, part_of
-from llmctl.transfer.retry import RefusedError, RetryBudget
+from llmctl.transfer.range_request import FileAddress, flowing, part_of
+from llmctl.transfer.retry import PermanentError, RetryBudget
 from llmctl.types.model import Source
 
 if TYPE_CHECKING:
@@ -119,10 +119,10 @@ class RangedReader:
         part = part_of(response, self._doing)
         etag = response.headers.get("ETag")
         if None not in (etag, self._etag) and etag != self._etag:
-            raise RefusedError(f"{self._doing}: the file at {host} has changed", hint="run the same command again")
+            raise PermanentError(f"{self._doing}: the file at {host} has changed", hint="run the same command again")
         self._etag = etag or self._etag
         if part.end is not None:
-            part.check_first(first, response, self._doing, RefusedError)
+            part.check_first(first, response, self._doing, PermanentError)
         self._expect(part.total_bytes, host)
         end = self.total_bytes if part.end is None else part.end
         yield from self._pieces(response, first - part.first, None if end is None else end - first)
@@ -131,7 +131,7 @@ class RangedReader:
     def _pieces(
         self, response: requests.Response, unwanted: int, wanted_bytes: int | None
     ) -> Generator[bytes, None, None]:
-        """``wanted_bytes`` bytes of the body after ``unwanted`` ones, or all if nobody knows how many there are."""
+        """``wanted_bytes`` bytes of the body after ``unwanted`` ones, or all if the size isn't known."""
         host, left = net.host_of(response.url), wanted_bytes
         for piece in flowing(response, self._doing):
             new, unwanted = piece[unwanted:], max(0, unwanted - len(piece))

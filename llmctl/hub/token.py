@@ -47,7 +47,7 @@ def token(hub_url: str) -> Token | None:
 
 
 def is_kept_back() -> bool:
-    """Whether the user wants no token sent unless a program is told to, which llmctl can't be."""
+    """Whether the user wants no token sent but on demand; llmctl has no option for that."""
     return os.environ.get(KEPT_BACK, "").upper() in ("1", "ON", "YES", "TRUE")
 
 

@@ -108,8 +108,8 @@ def _left_s(end_s: float | None) -> float | None:
 
 
 def decoded(response: requests.Response, coming: Iterable[bytes], doing: str) -> Iterator[bytes]:
-    """``coming`` without its gzip or deflate encoding, INFLATED_BYTES at once. Nobody has asked for one, but some
-    servers and proxies don't care. Raises NetworkError for others, and for what isn't what it says."""
+    """``coming`` without its gzip or deflate encoding, INFLATED_BYTES at once. llmctl asks for none, but some
+    servers and proxies encode all the same. Raises NetworkError for others, and for what isn't what it says."""
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
     if encoding in ("", "identity"):
         yield from coming

@@ -82,7 +82,7 @@ class Deadline:
 
 
 def _shut(opened: Any) -> None:
-    """Wakes whoever waits at the socket. TLS is passed by: its own shutdown must not run beside a read."""
+    """Ends a read or write that waits at the socket. Not by TLS, whose shutdown must not run beside a read."""
     shut = socket.socket.shutdown if isinstance(opened, socket.socket) else type(opened).shutdown
     with suppress(OSError, ValueError, AttributeError):  # it has ended by itself
         shut(opened, socket.SHUT_RDWR)

@@ -64,7 +64,7 @@ def _finish(response: requests.Response) -> None:
 
 
 def redirect_target(response: requests.Response, doing: str) -> str | None:
-    """Where ``response`` redirects, or None if it doesn't. Raises NetworkError for where nobody should go."""
+    """Where ``response`` redirects, or None if it doesn't. Raises NetworkError for an unsafe address."""
     if not response.is_redirect:
         return None
     try:

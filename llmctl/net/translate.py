@@ -87,7 +87,7 @@ def _timed_out(error: BaseException) -> bool:
 
 
 def _never_connected(error: BaseException) -> bool:
-    """Whether nothing was connected: the name isn't known, or nobody listens."""
+    """Whether nothing was connected: the name isn't known, or no program listens."""
     from urllib3.exceptions import NewConnectionError  # the one for names is its subclass
 
     return any(isinstance(cause, NewConnectionError) for cause in causes(error))

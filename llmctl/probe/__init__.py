@@ -14,8 +14,8 @@ PC = frozenset({"x86_64", "amd64", "i386", "i586", "i686", "x86"})  # as Linux a
 
 
 def probe(host: Host, *, store: Path, watch: Stopwatch | None = None) -> Machine:
-    """The machine behind ``host``: ``store`` says which filesystem's free space matters, ``watch`` is told how long
-    each part took.
+    """The machine behind ``host``. ``store`` is the folder whose filesystem's free space matters; ``watch`` measures
+    the time of each part.
 
     What only the engine knows (which GPUs it can use, how fast its kernels are) is added by ``engine.devices``.
     """

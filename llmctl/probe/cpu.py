@@ -104,13 +104,13 @@ def cpu(host: Host) -> tuple[Cpu, tuple[Note, ...]]:
             return Cpu("unknown", _arch(host, {}), 1, 1, 1, usable_threads_reason=why), (NAMELESS,)
         return _portable(host)
     first_cpu = cpuinfo(text)
-    cores, untold = _cores(host, numbers, text)
+    cores, unknown = _cores(host, numbers, text)
     allowed = cpu_list(pairs(host.read("/proc/self/status"), ":").get("Cpus_allowed_list"))
     usable, reason = _usable(len(cores), _permitted(cores, allowed, numbers), cgroup.cpu_quota(host))
     cpu_name = _name(host, text)
     notes = [] if cpu_name != "unknown" else [NAMELESS]
-    if untold and "siblings" in first_cpu and _threads(first_cpu) > 1:
-        message = f"which CPUs share a core is not told of {untold} of {len(numbers)} CPUs: each counts as a core"
+    if unknown and "siblings" in first_cpu and _threads(first_cpu) > 1:
+        message = f"which CPUs share a core is not told of {unknown} of {len(numbers)} CPUs: each counts as a core"
         notes.append(Note(message, "export LLMCTL_THREADS=NUMBER   of cores, if you know it"))
     return Cpu(
         name=cpu_name,
@@ -169,7 +169,7 @@ def _usable(physical: int, permitted: int, quota: float | None) -> tuple[int, st
 
 
 def _cores(host: Host, numbers: frozenset[int], text: str) -> tuple[tuple[CoreCpus, ...], int]:
-    """The cores, each with its CPUs, in the order of their first ones; and of how many CPUs nothing tells the core.
+    """The cores, each with its CPUs, in the order of their first ones; and the number of CPUs whose core isn't known.
 
     By sysfs, where the kernel says which threads share a core; else by ``text``, /proc/cpuinfo's numbers of package
     and core (gVisor has no sysfs), but not where more CPUs share them than a core has threads: with Xen they all do.
@@ -177,7 +177,7 @@ def _cores(host: Host, numbers: frozenset[int], text: str) -> tuple[tuple[CoreCp
     cores: list[CoreCpus] = []
     placed: set[int] = set()
     alike: Mapping[int, CoreCpus] | None = None
-    untold = 0
+    unknown = 0
     for number in sorted(numbers):
         if number in placed:
             continue
@@ -186,10 +186,10 @@ def _cores(host: Host, numbers: frozenset[int], text: str) -> tuple[tuple[CoreCp
         if number not in core:
             alike = _alike(text) if alike is None else alike
             core = alike.get(number, CoreCpus())
-            untold += not core
+            unknown += not core
         cores.append((core & numbers) - placed | {number})
         placed |= cores[-1]
-    return tuple(cores), untold
+    return tuple(cores), unknown
 
 
 def _alike(text: str) -> dict[int, CoreCpus]:

@@ -1,4 +1,4 @@
-"""What macOS tells of its machine: sysctl(8) and vm_stat(1).
+"""Processor, memory and system of a Mac, from sysctl(8) and vm_stat(1).
 
 The names are those of XNU: bsd/kern/kern_mib.c (hw), bsd/kern/kern_sysctl.c (kern, vm), osfmk/i386/cpuid.c (Intel's
 instruction sets). Every part asks for what it needs, in one call.

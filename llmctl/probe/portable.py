@@ -57,12 +57,12 @@ class Portable(Struct, frozen=True):
     swap_bytes: int
 
 
-Answer = tuple[Portable | None, str | None]
-_last: tuple[Host, float, Answer] | None = None
+PortableReply = tuple[Portable | None, str | None]
+_last: tuple[Host, float, PortableReply] | None = None
 
 
-def portable(host: Host) -> Answer:
-    """What the child told, not older than KEPT_S; else None and why not."""
+def portable(host: Host) -> PortableReply:
+    """The child's facts, not older than KEPT_S, or None and why there are none."""
     global _last
     now = time.monotonic()
     if _last is None or _last[0] is not host or now - _last[1] > KEPT_S:
@@ -70,7 +70,7 @@ def portable(host: Host) -> Answer:
     return _last[2]
 
 
-def _ask(host: Host) -> Answer:
+def _ask(host: Host) -> PortableReply:
     reply = host.ask("llmctl.probe.portable", deadline_s=DEADLINE_S)
     if reply.data is None:
         return None, f"psutil {reply.why}"

@@ -198,7 +198,7 @@ def _field(name: str, value: Any) -> str | bool:
 
 
 def _shown(raw: Any) -> str:
-    """Python refuses to write numbers of more than some thousand digits, and nobody wants to read them."""
+    """``repr``, but the length of a long number, which Python refuses to write."""
     if isinstance(raw, int) and abs(raw) >= 1 << 64:
         return f"a number of {raw.bit_length():,} bits"
     return repr(raw)

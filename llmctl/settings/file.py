@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,10 +13,11 @@ from typing import Any
 
 from llmctl import paths
 from llmctl.errors import ConfigError, NotFoundError, ResourceError, UsageError
-from llmctl.files import atomic
+from llmctl.files import atomic, lock
 from llmctl.types.endpoint import Endpoint
 
 FILE_LIMIT_BYTES = 1 << 20
+CACHE_ELSEWHERE = "export XDG_CACHE_HOME=/path   where you may write"
 LOCK_WAIT_S = 10.0  # a change of the file takes milliseconds; who holds the lock for longer is stuck
 
 
@@ -85,7 +87,7 @@ def _edit(name: str, table: Mapping[str, Any] | None, check: Callable[[Mapping[s
     """Rewrites the user's file with ``table`` as the endpoint of that name, or without it, as the only process that
     does so now. ``check`` gets the endpoints that there are and may refuse.
 
-    Where the file is a link (into somebody's dotfiles), its target is rewritten. Raises ConfigError, or ResourceError
+    Where the file is a link (into the user's dotfiles), its target is rewritten. Raises ConfigError, or ResourceError
     when the disk is full or another process keeps the lock.
     """
     file = Path(os.path.realpath(paths.config_file()))
@@ -102,30 +104,20 @@ def _edit(name: str, table: Mapping[str, Any] | None, check: Callable[[Mapping[s
 def locked(file: Path) -> Iterator[None]:
     """One process at a time changes the settings: what it has read is still there when it writes.
 
-    The lock is in the cache folder, because the file may lie among somebody's dotfiles. Waits LOCK_WAIT_S; raises
+    The lock is in the cache folder, because the file may lie in the user's dotfiles. Waits LOCK_WAIT_S; raises
     ResourceError.
     """
-    from filelock import FileLock, Timeout
+    end_s = time.monotonic() + LOCK_WAIT_S
 
-    place = paths.cache_dir() / "config.lock"
-    lock = FileLock(place)
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=LOCK_WAIT_S)
-    except Timeout as error:
-        raise ResourceError(
-            f"{file} is being changed by another process, for more than {LOCK_WAIT_S:.0f} s now",
-            hint="run the same command again when that is done",
-        ) from error
-    except (OSError, NotImplementedError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or error
-        raise ResourceError(
-            f"the lock {place} can't be taken: {reason}", hint="export XDG_CACHE_HOME=/path   where you may write"
-        ) from error
-    try:
+    def waiting() -> None:
+        if time.monotonic() >= end_s:
+            raise ResourceError(
+                f"{file} is being changed by another process, for more than {LOCK_WAIT_S:.0f} s now",
+                hint="run the same command again when that is done",
+            )
+
+    with lock.locked(paths.cache_dir() / "config.lock", waiting=waiting, hint=CACHE_ELSEWHERE):
         yield
-    finally:
-        lock.release()
 
 
 def _edited(file: Path, name: str, table: Mapping[str, Any] | None, settings: Mapping[str, Any]) -> str:

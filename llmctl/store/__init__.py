@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from llmctl import paths
@@ -20,6 +19,7 @@ from llmctl.gguf.file_names import is_projector
 from llmctl.gguf.shards import shard_names
 from llmctl.store import bundles, hub_cache, unvouched, wheels
 from llmctl.store.foreign import find as elsewhere
+from llmctl.store.hub_cache import Unfinished
 from llmctl.store.layout import Repository
 from llmctl.store.stored import Owner, Stored
 from llmctl.types.listener import Progress
@@ -32,15 +32,6 @@ if TYPE_CHECKING:
     from llmctl.store.upkeep.verify import Verdict
 
 __all__ = ["Owner", "Progress", "Store", "Stored", "Unfinished"]
-
-
-class Unfinished(Struct, frozen=True):
-    """A download that was broken off. ``name`` is the repository's; ``idle_s`` how long nobody has written to it."""
-
-    path: Path
-    name: str
-    bytes: int
-    idle_s: float
 
 
 class Store:
@@ -166,8 +157,11 @@ class Store:
         return verification.verify(stored, expected, progress, vouched=stored.vouched or sha256 is not None)
 
     def leftovers(self, keep: Collection[tuple[str, str]] = ()) -> list[Leftover]:
-        """What can go: broken-off downloads, orphaned blobs, superseded files. ``keep`` are repositories with commits
-        that count although no branch stands for them. Raises nothing and changes nothing."""
+        """What can be removed: interrupted downloads, orphaned blobs, superseded files.
+
+        ``keep`` are repositories with commits that count although no branch stands for them. Raises nothing and changes
+        nothing.
+        """
         from llmctl.store.upkeep import prune
 
         return prune.leftovers(self.hub, self.models, keep)
@@ -197,7 +191,7 @@ class Store:
     def unfinished(self) -> list[Unfinished]:
         """What broken downloads have left in the hub cache, those of other tools included. Raises nothing."""
         try:
-            return [Unfinished(*download) for download in hub_cache.unfinished(self.hub)]
+            return list(hub_cache.unfinished(self.hub))
         except OSError:
             return []
 

@@ -1,6 +1,6 @@
 """Models that llmctl keeps for itself, since no other tool has a place for them: from an address, or the user's own.
 
-Each is a bundle (``manifest.py``) in ``<models>/files/<sha256 of its first file>/``, and whoever writes there holds its
+Each is a bundle (``manifest.py``) in ``<models>/files/<sha256 of its first file>/``, written under its
 ``lock``.
 """
 
@@ -16,12 +16,12 @@ from msgspec.structs import replace
 
 from llmctl.errors import IntegrityError, NotFoundError
 from llmctl.files import disk
-from llmctl.files.copy import copied, hashed, size_of
 from llmctl.files.lock import locked, locked_now
 from llmctl.files.progress import shifted
 from llmctl.files.temporary import temporary_folder
 from llmctl.gguf.file_names import has_ending, is_projector
 from llmctl.store import manifest
+from llmctl.store.copy import copied, hashed, size_of
 from llmctl.store.layout import SHA256, parts
 from llmctl.store.manifest import Bundle, Member, Origin
 from llmctl.store.stored import Owner, Stored

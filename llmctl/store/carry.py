@@ -13,20 +13,21 @@ from msgspec.structs import replace
 
 from llmctl.errors import ConfigError, IntegrityError, LlmctlError
 from llmctl.files import disk
-from llmctl.files.copy import copied, hashed, left_bytes
 from llmctl.files.lock import locked
 from llmctl.files.progress import shifted
 from llmctl.gguf import file_names
 from llmctl.store import bundles, hub_cache, manifest, unvouched
+from llmctl.store.copy import copied, hashed
 from llmctl.store.layout import COMMIT, Repository, parts, wheel_folder
 from llmctl.store.manifest import Bundle, Member, Origin
 from llmctl.store.stored import Stored
+from llmctl.transfer.partial_file import noted_bytes
 from llmctl.types.listener import Progress
 from llmctl.types.model import Source, SourceKind
 
 
 class Label(Struct, frozen=True):
-    """What a manifest says of a model beside its files, for people and for ``pull --from DIR NAME``."""
+    """The name of a model in a manifest, for people and for ``pull --from DIR NAME``."""
 
     name: str
     quant: str
@@ -97,7 +98,7 @@ def take(root: Path, models: Path, folder: Path, progress: Progress) -> list[Pat
             except ConfigError as error:
                 raise IntegrityError(f"{folder / manifest.MANIFEST}: {error.message}", hint=manifest.ANEW) from error
             return _copy_into(where, models / f".{where.name}.lock", folder, bundle, progress)
-    bundle = replace(bundle, origin=Origin.FILE)  # what the folder says of an address, nobody has checked
+    bundle = replace(bundle, origin=Origin.FILE)  # an address that a folder states is not verified
     sha256 = bundle.files[0].sha256
     return _copy_into(
         bundles.folder(models, sha256), bundles.lock(models, sha256), folder, bundle, progress, bundles.write_manifest
@@ -154,7 +155,7 @@ def _is_whole(target: Path, member: Member) -> bool:
 def _missing(targets: Sequence[Path], members: Sequence[Member]) -> int:
     """What copying ``members`` to ``targets`` will write: less what is there, and what earlier tries have left."""
     return sum(
-        max(0, member.bytes - left_bytes(target))
+        max(0, member.bytes - noted_bytes(target))
         for target, member in zip(targets, members, strict=True)
         if not _is_whole(target, member)
     )
@@ -183,7 +184,7 @@ def _copy_unless_there(file: Stored, folder: Path, member: Member, progress: Pro
 
 
 def _origin(root: Path, first: Stored) -> Bundle:
-    """A bundle that says where its files are from, and nothing else yet."""
+    """A bundle with its origin alone."""
     source = first.source
     if source.kind is SourceKind.HUB and source.repo is not None and COMMIT.fullmatch(source.revision):
         refs = tuple(hub_cache.refs(Repository(root, source.repo), source.revision))
@@ -194,7 +195,7 @@ def _origin(root: Path, first: Stored) -> Bundle:
 
 
 def _file(stored: Stored, label: Label) -> str:
-    """The path in the repository, or the file's name; a blob of ollama has none that says anything."""
+    """The path in the repository, or the file's name; the name of a blob of ollama is only a hash."""
     source = stored.source
     if source.kind is SourceKind.HUB and COMMIT.fullmatch(source.revision):
         return source.file

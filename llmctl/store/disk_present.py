@@ -19,7 +19,7 @@ def check(root: Path) -> None:
     Raises ResourceError if that disk isn't mounted and nothing lies in its mount point: a new store there would hide
     the models, and fill the wrong disk.
     """
-    disks = _read()
+    disks = atomic.read_json(_file(), MAX_RECORD_BYTES, dict[str, str]) or {}
     disk = disks.get(str(root))
     place = Path(os.path.realpath(root))
     if disk is not None and not Path(disk).is_mount() and not _holds(place):
@@ -33,17 +33,12 @@ def check(root: Path) -> None:
 
 
 def _holds(place: Path) -> bool:
-    """Whether somebody has put models there since: each of them is in a folder. What the hub's tools leave in every
+    """Whether there are models at ``place``: each of them is in a folder. What the hub's tools leave in every
     cache (their locks, a version) is no model."""
     try:
         return any(entry.is_dir() and not entry.name.startswith(".") for entry in place.iterdir())
     except OSError:
         return False
-
-
-def _read() -> dict[str, str]:
-    record = atomic.read_json(_file(), MAX_RECORD_BYTES)
-    return {str(root): at for root, at in record.items() if isinstance(at, str)} if isinstance(record, dict) else {}
 
 
 def _file() -> Path:

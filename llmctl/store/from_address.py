@@ -19,7 +19,7 @@ from llmctl.store.layout import SHA256, parts
 from llmctl.store.manifest import Bundle, Member, Origin
 from llmctl.transfer.download import RemoteFile, download
 from llmctl.transfer.partial_file import noted_bytes
-from llmctl.transfer.retry import RefusedError, busy
+from llmctl.transfer.retry import PermanentError, busy
 from llmctl.types.listener import Progress
 
 if TYPE_CHECKING:
@@ -93,4 +93,4 @@ def _refused(name: str, response: requests.Response) -> LlmctlError:
         )
     if status in (404, 410):
         return NotFoundError(f"{doing}: {host} has nothing at that address ({status})", hint="check the address")
-    return RefusedError(f"{doing}: {host} answers {status}")
+    return PermanentError(f"{doing}: {host} answers {status}")

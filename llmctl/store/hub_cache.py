@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from msgspec import Struct
+
 from llmctl.errors import IntegrityError, LlmctlError
 from llmctl.files import atomic, disk
 from llmctl.gguf.file_names import ANY_CASE
@@ -19,6 +21,15 @@ from llmctl.types.model import Source, SourceKind
 # What systems say where a filesystem has no symlinks, or where Windows lets a user make none: ERROR_PRIVILEGE_NOT_HELD
 NO_SYMLINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 NOT_PRIVILEGED = 1314
+
+
+class Unfinished(Struct, frozen=True):
+    """An interrupted download. ``name`` is the repository's; ``idle_s`` the seconds since its last byte."""
+
+    path: Path
+    name: str
+    bytes: int
+    idle_s: float
 
 
 def find(root: Path, source: Source) -> Path | None:
@@ -54,7 +65,7 @@ def _is(pointer: Path, source: Source, repository: Repository) -> bool:
         return True
     if source.sha256 is not None and not named:
         return False
-    try:  # a catalogue's size may be out of date; whether a file is whole, it tells itself
+    try:  # a catalogue's size may be out of date; the header tells whether a file is whole
         read_file(payload)
     except LlmctlError:
         return False
@@ -94,8 +105,8 @@ def sources(root: Path) -> Iterator[tuple[Path, Source]]:
             yield pointer, Source(SourceKind.HUB, repository.repo, file, pointer.stat().st_size, sha256, commit)
 
 
-def unfinished(root: Path) -> Iterator[tuple[Path, str, int, float]]:
-    """Path, repository, bytes and seconds since the last byte of what broken downloads have left."""
+def unfinished(root: Path) -> Iterator[Unfinished]:
+    """What interrupted downloads have left."""
     now = time.time()
     for path in sorted(root.glob("models--*/blobs/*.incomplete")):
         try:
@@ -103,8 +114,8 @@ def unfinished(root: Path) -> Iterator[tuple[Path, str, int, float]]:
         except OSError:
             continue  # it was finished just now
         repo = "/".join(path.parent.parent.name.split("--", 2)[1:])
-        held_bytes = min(status.st_size, getattr(status, "st_blocks", status.st_size) * 512)  # there may be holes in it
-        yield path, repo, held_bytes, max(0.0, now - status.st_mtime)
+        used_bytes = min(status.st_size, getattr(status, "st_blocks", status.st_size) * 512)  # there may be holes in it
+        yield Unfinished(path, repo, used_bytes, max(0.0, now - status.st_mtime))
 
 
 def refs(repository: Repository, commit: str) -> list[str]:

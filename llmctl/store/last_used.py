@@ -21,10 +21,8 @@ def note(path: Path) -> None:
 
 def read() -> dict[str, float]:
     """Seconds since the epoch by resolved path; empty if nothing was ever run."""
-    times = atomic.read_json(_file(), MAX_RECORD_BYTES)
-    if not isinstance(times, dict):
-        return {}
-    return {file: float(at) for file, at in times.items() if isinstance(at, int | float) and 0 <= at <= time.time()}
+    times = atomic.read_json(_file(), MAX_RECORD_BYTES, dict[str, float]) or {}
+    return {file: at for file, at in times.items() if 0 <= at <= time.time()}
 
 
 def _file() -> Path:

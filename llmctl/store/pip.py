@@ -39,7 +39,7 @@ def download(requirement: str, folder: Path, *, looking: Callable[[], None]) -> 
         raise ResourceError(
             f"{requirement} has to be fetched with pip, which this Python lacks", hint="python -m ensurepip --upgrade"
         )
-    # -P keeps the working directory, whoever wrote it, off Python's path
+    # -P keeps the working directory off Python's path
     command = [sys.executable, "-P", "-m", "llmctl.store.pip_child", "download", "--no-deps", "--no-input"]
     command += ["--disable-pip-version-check", "--progress-bar", "off", "--only-binary", ":all:"]
     command += ["-d", str(folder), requirement]
@@ -129,7 +129,7 @@ def _failure(requirement: str, output: list[str]) -> LlmctlError:
         return NetworkError(
             f"fetching {requirement}: the package index can't be reached ({_reason(output)})", hint=hint
         )
-    if "(from versions: none)" in everything:  # what pip says of an empty index, it says of an unreachable one, too
+    if "(from versions: none)" in everything:  # pip says the same of an index that is empty and one that is unreachable
         return NetworkError(f"the package index can't be reached, or has no wheel of {requirement}", hint=hint)
     if "No matching distribution" in everything:
         return NotFoundError(f"the package index has no wheel for {requirement}", hint=hint)

@@ -1,6 +1,6 @@
 """``python -m llmctl.store.pip_child ARGUMENTS``: pip, which ends with the process that started it, however that ends.
 
-Whoever starts it holds the other end of its standard input, and the system closes that end even after a SIGKILL.
+Its parent holds the other end of its standard input, and the system closes that end even after a SIGKILL.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import runpy
 import sys
 import threading
 
-ORPHANED = 1  # exit code, which nobody reads
+ORPHANED = 1  # exit code; there is no parent to read it
 
 
 def main() -> None:

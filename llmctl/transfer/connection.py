@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from llmctl import net
 from llmctl.errors import IntegrityError, NetworkError
-from llmctl.transfer.part import FileAddress, flowing, part_of
 from llmctl.transfer.partial_file import Chunk
+from llmctl.transfer.range_request import FileAddress, flowing, part_of
 from llmctl.transfer.segments import Segment
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Connection(threading.Thread):
 
     def drop(self) -> None:
         """Ends the connection from another thread: its segment is free for others, it writes nothing more, and a
-        waiting read is broken off."""
+        waiting read ends."""
         self._over.set()
         segment, response, sessions = self._segment, self._response, self._sessions
         if segment is not None:

@@ -49,7 +49,7 @@ def download(
                 partial.restart()
                 sha256 = _fetched(Transfer(remote, partial, refused, progress, limit=limit, alone=True))
         except ResourceError as error:
-            if remote.bytes is None and partial.done_bytes:  # it may be endless: nobody can tell what it is good for
+            if remote.bytes is None and partial.done_bytes:  # it may be endless, so it is not kept
                 partial.discard()
                 error.hint = f"{error.hint}; what was received is removed, since its size is not stated"
             raise

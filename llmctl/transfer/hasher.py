@@ -12,7 +12,7 @@ READ_AT_ONCE_BYTES = 1 << 20
 
 
 class Hasher:
-    """Hashes the file at ``path`` in a thread, from its first byte on, as far as ``grow`` says that it is written.
+    """Hashes the file at ``path`` in a thread, from its first byte on, as far as it is written by ``grow``.
 
     A context: the file must exist when it begins, and the thread ends with it.
     """

@@ -7,13 +7,13 @@ be noted to the last byte.
 
 from __future__ import annotations
 
-import json
 import os
 import zlib
 from pathlib import Path
 from typing import Any, Self
 
-from msgspec import Struct, field
+import msgspec
+from msgspec import Struct
 
 from llmctl.host import Host
 from llmctl.transfer.ranges import Ranges
@@ -27,11 +27,11 @@ BOOT_ID = "/proc/sys/kernel/random/boot_id"
 class JournalEntry(Struct, frozen=True):
     """``written`` outlives the process, ``synced`` also the machine. ``etag`` is a strong one or None."""
 
-    written: Ranges = field(default_factory=Ranges)
-    synced: Ranges = field(default_factory=Ranges)
-    etag: str | None = None
-    number: int = 0
-    boot: str | None = None
+    written: Ranges
+    synced: Ranges
+    etag: str | None
+    number: int
+    boot: str | None
 
     @property
     def trusted(self) -> Ranges:
@@ -90,14 +90,7 @@ def sync(descriptor: int) -> None:
 
 
 def _encoded(entry: JournalEntry) -> bytes:
-    document = {
-        "number": entry.number,
-        "boot": entry.boot,
-        "etag": entry.etag,
-        "written": list(entry.written)[:MOST_SPANS],
-        "synced": list(entry.synced)[:MOST_SPANS],
-    }
-    text = json.dumps(document, separators=(",", ":")).encode()
+    text = msgspec.json.encode(entry, enc_hook=lambda ranges: list(ranges)[:MOST_SPANS])
     return (b"%08x " % zlib.crc32(text) + text).ljust(SLOT_BYTES - 1) + b"\n"
 
 
@@ -106,26 +99,13 @@ def _decoded(slot: bytes) -> JournalEntry | None:
     if check != b"%08x" % zlib.crc32(text):
         return None
     try:
-        document = json.loads(text)
-        return JournalEntry(
-            written=_ranges(document["written"]),
-            synced=_ranges(document["synced"]),
-            etag=_text(document["etag"]),
-            number=int(document["number"]),
-            boot=_text(document["boot"]),
-        )
-    except (ValueError, TypeError, KeyError, RecursionError):
+        return msgspec.json.decode(text, type=JournalEntry, dec_hook=_ranges)
+    except (msgspec.MsgspecError, RecursionError):
         return None
 
 
-def _ranges(value: Any) -> Ranges:
-    spans = [(start, end) for start, end in value]
-    if not all(type(start) is type(end) is int and 0 <= start < end for start, end in spans):
+def _ranges(_: type, value: Any) -> Ranges:
+    spans = msgspec.convert(value, list[tuple[int, int]])
+    if not all(0 <= start < end for start, end in spans):
         raise ValueError("no ranges")
     return Ranges(spans)
-
-
-def _text(value: Any) -> str | None:
-    if value is not None and not isinstance(value, str):
-        raise ValueError("no text")
-    return value

@@ -36,9 +36,9 @@ def measured(progress: Progress, limit_bytes_per_s: float | None) -> Iterator[Pr
 
 def read() -> float | None:
     """Bytes per second of the last download that was large enough; None if there was none."""
-    record = atomic.read_json(_file(), MAX_RECORD_BYTES)
-    bytes_per_s = record.get("bytes_per_s") if isinstance(record, dict) else None
-    return float(bytes_per_s) if isinstance(bytes_per_s, int) and bytes_per_s > 0 else None
+    record = atomic.read_json(_file(), MAX_RECORD_BYTES, dict[str, float]) or {}
+    bytes_per_s = record.get("bytes_per_s", 0.0)
+    return bytes_per_s if bytes_per_s > 0 else None
 
 
 def _file() -> Path:

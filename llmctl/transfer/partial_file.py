@@ -1,8 +1,8 @@
 """A file that is being downloaded, until it is complete and gets its name.
 
-``<target>.llmctl.incomplete`` holds the bytes, each at its place, and beside it a ``.journal`` says which of them are
+``<target>.llmctl.incomplete`` holds the bytes, each at its offset, and beside it a ``.journal`` says which of them are
 there. It must not be ``<target>.incomplete``: older tools of the hub go on with such a file at its end, and so would
-keep its holes. What they have left themselves is gone on with here.
+keep its holes. Incomplete files of those tools are resumed here.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class PartialFile:
             return _strong(etag) and self.validator not in (None, etag) and self._written.total_bytes > 0
 
     def write(self, at: int, piece: Chunk, epoch: int) -> None:
-        """Writes ``piece`` at ``at``, unless ``epoch`` is over. Nobody else may write there, or change ``piece``."""
+        """Writes ``piece`` at ``at``, unless ``epoch`` is over. Nothing else may write there, or change ``piece``."""
         with self._changed:
             if epoch != self.epoch:
                 return
@@ -216,7 +216,7 @@ class PartialFile:
             self._changed.wait()
 
     def _end_writing(self) -> int:
-        """Waits until nobody writes, and lets nobody begin. Returns how many bytes are written."""
+        """Waits for writes to end, and lets none begin. Returns how many bytes are written."""
         with self._changed:
             self._begin_epoch()
             return self._written.total_bytes

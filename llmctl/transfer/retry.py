@@ -17,7 +17,7 @@ WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0)
 LONGEST_WAIT_S = 60.0
 
 
-class RefusedError(NetworkError):
+class PermanentError(NetworkError):
     """An answer that asking again won't change."""
 
 
@@ -56,7 +56,7 @@ class RetryBudget:
     def next_wait_s(self, error: NetworkError) -> float:
         """Seconds to wait before the next try. Raises ``error`` if none is left, or if it can't help."""
         asked_s = error.retry_after_s if isinstance(error, BusyError) else None
-        if isinstance(error, RefusedError | CertificateError) or not self.left or (asked_s or 0.0) > LONGEST_WAIT_S:
+        if isinstance(error, PermanentError | CertificateError) or not self.left or (asked_s or 0.0) > LONGEST_WAIT_S:
             raise error
         own_s = WAITS_S[min(self.failures, len(WAITS_S) - 1)]
         self.left -= 1

@@ -16,7 +16,7 @@ from llmctl.transfer.ranges import Span
 LEAST_BYTES = 1 << 20
 FEW_BYTES = 8 << 20  # what is enough to make up for the round trip that asking costs, on the fastest of lines
 MOST_BYTES = 64 << 20  # the hash can't follow across what the slowest has not fetched yet
-ENDLESS_BYTES = 1 << 62  # the end of a file whose size nobody states
+ENDLESS_BYTES = 1 << 62  # the end of a file whose size is not stated
 
 
 @dataclass(eq=False)

@@ -27,7 +27,7 @@ WATCH_S = 5.0
 LAGGING = 0.1  # a connection that brings less than this of what the others bring is given up
 WAIT_S = 1.0  # before one that was turned away is tried again
 LOOK_BYTES = 8 << 20  # that are written between two looks at the disk
-MOST_UNSTATED_BYTES = 1 << 40  # of a file whose size nobody states: more than any model
+MOST_UNSTATED_BYTES = 1 << 40  # of a file whose size is not stated: more than any model
 FAREWELL_S = 0.5  # for connections to end that are no longer needed; those that don't can't write any more
 
 
@@ -64,7 +64,7 @@ class Transfer:
         self._not_before_s = 0.0
         self._turned_away = 0  # connections that the server would not have beside others
         self._reported_bytes, self._reported_s = -1, float("-inf")
-        self._unwatched_bytes = 0  # that were written since somebody looked at the disk
+        self._unwatched_bytes = 0  # that were written since the last look at the disk
         self._watched: dict[Connection, int] = {}
         self._watched_s = 0.0
         self._syncing: threading.Thread | None = None
@@ -135,7 +135,7 @@ class Transfer:
 
     def written(self, count: int) -> None:
         """Counts bytes that were written, and looks at the disk every LOOK_BYTES: other programs fill it, too, and a
-        body whose size nobody states may never end. Raises ResourceError, IntegrityError."""
+        body whose size is not stated may never end. Raises ResourceError, IntegrityError."""
         with self._lock:
             self._unwatched_bytes += count
             if self._unwatched_bytes < LOOK_BYTES:

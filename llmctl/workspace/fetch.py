@@ -303,9 +303,9 @@ def _folder(request: Request, folder: Path) -> Obtained:
 
 def _file(request: Request, files: Sequence[Path], first: Path) -> Obtained:
     """A copy of the user's own file, and of the parts that belong to it."""
-    from llmctl.files.copy import size_of
     from llmctl.gguf import file_names
     from llmctl.gguf.quant import quant_label
+    from llmctl.store.copy import size_of
 
     listener = request.listener
     if request.limit_bytes_per_s is not None:

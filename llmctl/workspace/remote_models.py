@@ -10,10 +10,10 @@ Which files there are is asked anew every time, and remembered for when nobody c
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -34,7 +34,7 @@ from llmctl.shell import command
 from llmctl.store import Store
 from llmctl.store.layout import COMMIT
 from llmctl.types.header import Header
-from llmctl.types.model import Artifact, Candidate, Model, Source, SourceKind
+from llmctl.types.model import Artifact, Candidate, Model
 from llmctl.workspace import projectors
 
 BRANCH = "main"
@@ -180,33 +180,25 @@ def _told_apart(made: Sequence[Candidate]) -> list[Candidate]:
 
 
 def _listing(repo: str, revision: str, settings: Settings) -> tuple[Listing, NetworkError | None]:
-    asked = "\0".join((settings.hub_url, repo, revision))
-    name = f"{hashlib.sha256(asked.encode()).hexdigest()}.json"
+    key = "\0".join((settings.hub_url, repo, revision))
+    name = f"{hashlib.sha256(key.encode()).hexdigest()}.json"
     try:
-        told = hub_listing.listing(repo, revision, settings)
+        listing = hub_listing.listing(repo, revision, settings)
     except NetworkError as error:
-        known = _kept(name, repo)
-        if known is None:
+        cached = _cached(name)
+        if cached is None:
             if isinstance(error, OfflineError):
                 error.hint = f"{command('llmctl', 'pull', names=[repo])}   when it may use the network"
             raise
-        return known, error
-    files = [[file.file, file.bytes, file.sha256] for file in told.files]
-    header_cache.write(name, json.dumps({"commit": told.commit, "licence": told.licence, "files": files}).encode())
-    return told, None
+        return cached, error
+    header_cache.write(name, msgspec.json.encode(listing))
+    return listing, None
 
 
-def _kept(name: str, repo: str) -> Listing | None:
-    place = header_cache.path_of(name)
-    told = atomic.read_json(place, LISTING_BYTES)
-    try:
-        files = tuple(
-            Source(SourceKind.HUB, repo, file, size_bytes, sha256, told["commit"])
-            for file, size_bytes, sha256 in told["files"]
-        )
-        if not COMMIT.fullmatch(told["commit"]):
-            return None
-    except (ValueError, TypeError, KeyError):
+def _cached(name: str) -> Listing | None:
+    file = header_cache.path_of(name)
+    listing = atomic.read_json(file, LISTING_BYTES, Listing)
+    if listing is None or not COMMIT.fullmatch(listing.commit):
         return None
-    header_cache.mark_used(place)
-    return Listing(told["commit"], files, told["licence"])
+    header_cache.mark_used(file)
+    return listing

@@ -17,7 +17,7 @@ def test_readers_see_the_old_file_or_the_new_one(tmp_path: Path) -> None:
     with file.open() as reader:
         atomic.write_json(file, {"after": 2})
         assert reader.read() == '{"before": 1}'
-    assert atomic.read_json(file, 100) == {"after": 2}
+    assert atomic.read_json(file, 100, dict[str, int]) == {"after": 2}
     assert os.listdir(file.parent) == ["told.json"]
 
 
@@ -44,5 +44,5 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
 def test_what_is_broken_or_endless_is_nothing(raw: bytes, tmp_path: Path) -> None:
     file = tmp_path / "told.json"
     file.write_bytes(raw)
-    assert atomic.read_json(file, 1000 if len(raw) < 10_000 else 1 << 20) is None
-    assert atomic.read_json(tmp_path / "missing", 1000) is None
+    assert atomic.read_json(file, 1000 if len(raw) < 10_000 else 1 << 20, object) is None
+    assert atomic.read_json(tmp_path / "missing", 1000, object) is None

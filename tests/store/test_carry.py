@@ -18,8 +18,7 @@ from llmctl.errors import (
     NotFoundError,
     ResourceError,
 )
-from llmctl.files import copy
-from llmctl.store import Owner, Store
+from llmctl.store import Owner, Store, copy
 from llmctl.store.carry import Label
 from llmctl.types.model import Source, SourceKind
 from tests.fakes import other_tools
@@ -166,7 +165,7 @@ def test_a_copy_goes_on_where_it_was_broken_off(
     label = Label("tiny", "Q4_0")
     with pytest.raises(Pulled):
         Store().carry([one], label, stick, until(1_000_000))
-    (left,) = stick.rglob("*.copy.llmctl")
+    (left,) = stick.rglob("*.llmctl.incomplete")
     kept_bytes = left.stat().st_size
     assert kept_bytes >= 1_000_000
     if spoilt:
@@ -179,8 +178,8 @@ def test_a_copy_goes_on_where_it_was_broken_off(
     place = other_machine()
     with pytest.raises(Pulled):
         Store().take(folder, until(1_000_000))
-    (left,) = place.rglob("*.copy.llmctl")
-    assert [one.bytes for one in Store().leftovers()] == [pytest.approx(left.stat().st_size, abs=4096)]
+    (left,) = place.rglob("*.llmctl.incomplete")
+    assert [one.bytes for one in Store().leftovers()] == [pytest.approx(left.stat().st_size, abs=16384)]
     if spoilt:
         overwrite(left, 1000, b"other")
     seen.clear()

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from llmctl import net
 from llmctl.errors import IntegrityError, NetworkError
 from llmctl.store import Store
-from llmctl.transfer import part, retry, transfer
+from llmctl.transfer import range_request, retry, transfer
 from llmctl.transfer.partial_file import noted_bytes
 from llmctl.types.model import Source
 from tests.fakes.hub import Asked, FakeHub
@@ -114,8 +114,8 @@ def test_a_stall_ends(hub: FakeHub, add: Add, source: Source, home: Path, monkey
 
 
 def test_a_trickle_ends(hub: FakeHub, add: Add, source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(part, "SLOW_WINDOW_S", 0.2)
-    monkeypatch.setattr(part, "SLOWEST_BYTES_PER_S", 50_000)
+    monkeypatch.setattr(range_request, "SLOW_WINDOW_S", 0.2)
+    monkeypatch.setattr(range_request, "SLOWEST_BYTES_PER_S", 50_000)
     hub.switch(bytes_per_s=5_000)
     with pytest.raises(NetworkError, match="sent only"):
         add(source)

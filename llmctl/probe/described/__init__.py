@@ -1,1 +1,1 @@
-"""Machines that somebody wrote down: documents, tables of devices, what-if."""
+"""Machines that are described: documents, the table of devices, what-if."""

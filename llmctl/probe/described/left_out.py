@@ -133,7 +133,7 @@ def _accelerator(
 
 def _device(card: Fields, memory: Fields, devices: Sequence[Device]) -> Device | None:
     """The line of the table that the card's name, vendor and PCI id mean, in the size that is there if it is sold in
-    that: a card that somebody gave other chips keeps its name."""
+    that: a card that was refitted with other memory keeps its name."""
     gpus = [device for device in devices if device.kind is not None]
     name, vendor, pci_id = _text(card, "name"), _text(card, "vendor"), _text(card, "pci_id")
     any_size = table.find(gpus, name=name, vendor=vendor, pci_id=pci_id)
@@ -204,5 +204,5 @@ def _or(names: Sequence[str]) -> str:
 
 
 def _filled(fields: Fields, left_out: Fields) -> dict[str, Any]:
-    """What was given first, so that an error is told of what the user wrote, not of what stands in for it."""
+    """Both, what was given first, so that an error names what the user wrote."""
     return {**fields, **{key: value for key, value in left_out.items() if key not in fields}}

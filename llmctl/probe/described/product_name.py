@@ -47,7 +47,7 @@ FILLING = frozenset(
 
 
 class ProductName(Struct, frozen=True):
-    """What a name tells. ``keys``: the forms to compare, the whole name first, then without brackets, then what is in
+    """The parts of a name. ``keys``: the forms to compare, the whole name first, then without brackets, then what is in
     them. ``memory_gib`` of "12GB", ``gpu_cores`` of "(40-core GPU)"; ``slice``: it is a part of a card (MIG)."""
 
     keys: tuple[str, ...]

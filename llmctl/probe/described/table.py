@@ -12,13 +12,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-import tomli
 from msgspec import Struct
 from msgspec.structs import replace
 
 from llmctl import units
-from llmctl.errors import ConfigError
-from llmctl.files.decode import FieldError, Table
+from llmctl.files.decode import Table, read_toml
 from llmctl.probe.described import product_name
 from llmctl.probe.gpu.pci_ids import PCI_NUMBERS
 from llmctl.types.machine import AcceleratorKind
@@ -62,17 +60,7 @@ class Device(Struct, frozen=True):
 
 def load(profiles_dir: Path) -> tuple[Device, ...]:
     """All lines, in the file's order. It ships with llmctl, so a mistake in it is a ConfigError naming the field."""
-    file = profiles_dir / FILE
-    try:
-        with file.open("rb") as stream:
-            document = Table(tomli.load(stream), "")
-        return tuple(_devices(document))
-    except OSError as error:
-        raise ConfigError(f"{file} can't be read: {error.strerror}") from error
-    except FieldError as error:
-        raise ConfigError(f"{file}: {error}") from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{file} is not valid TOML: {error}") from error
+    return read_toml(profiles_dir / FILE, lambda document: tuple(_devices(document)))
 
 
 def _devices(document: Table) -> Iterator[Device]:

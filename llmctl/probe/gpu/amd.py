@@ -1,4 +1,4 @@
-"""AMD GPUs on Linux: the memory that amdgpu tells, the compiler's target that KFD tells.
+"""AMD GPUs on Linux: memory from amdgpu, the compiler's target from KFD.
 
     mem_info_vram_*   a card's own memory; on an APU the part that the firmware carved out: the kernel never saw it, so
                       MemTotal is without it

@@ -65,7 +65,7 @@ def working_set_bytes(memory_bytes: int, wired_limit_mb: int | None, macos: int 
     """Bytes that Metal lets one process keep on the GPU (MTLDevice.recommendedMaxWorkingSetSize), which is the total
     that llama.cpp's Metal backend reports.
 
-    It is ``wired_limit_mb`` MiB where somebody has set the sysctl iogpu.wired_limit_mb; 0 stands for macOS's own
+    It is ``wired_limit_mb`` MiB where the user has set the sysctl iogpu.wired_limit_mb; 0 stands for macOS's own
     choice, which Apple doesn't document. These shares are read off what llama.cpp and MLX print on Macs of every size
     (WORKING_SETS in tests/probe/test_apple.py, right to a page): up to macOS 15 two thirds up to 32 GiB and three
     quarters above; from macOS 26 on two thirds below 16 GiB, then SHARES; and at least all but 48 GiB. For 192 GiB with
@@ -82,8 +82,7 @@ def working_set_bytes(memory_bytes: int, wired_limit_mb: int | None, macos: int 
 
 
 def wired_limit_mb(values: dict[str, str]) -> int | None:
-    """The limit that somebody set, in MiB, of what sysctl told; None if nobody did. macOS 13 has it in bytes, under
-    another name."""
+    """The limit that the user has set, in MiB; None if there is none. macOS 13 has it in bytes, under another name."""
     limit = whole(values.get("iogpu.wired_limit_mb")) or (whole(values.get("debug.iogpu.wired_limit")) or 0) >> 20
     return limit or None
 

@@ -89,7 +89,7 @@ class BusDevice(Struct, frozen=True):
 
 
 def on_the_bus(host: Host) -> tuple[BusDevice, ...]:
-    """The devices of those vendors, whoever drives them, from /proc/bus/pci/devices: bus and devfn, vendor and device,
+    """The devices of those vendors, with any driver, from /proc/bus/pci/devices: bus and devfn, vendor and device,
     interrupt, seven addresses, seven sizes, driver (show_device() in drivers/pci/proc.c)."""
     devices = []
     for text in (host.read("/proc/bus/pci/devices") or "").splitlines():
@@ -111,7 +111,7 @@ def on_the_bus(host: Host) -> tuple[BusDevice, ...]:
 
 def undriven(host: Host, vendor: str) -> tuple[Note, ...]:
     """A note for each GPU of ``vendor`` that no graphics driver has taken, so that DRM does not list it: kept for a
-    virtual machine, or too new for this kernel. The bus tells no classes: what has a large window is a GPU, and of
+    virtual machine, or too new for this kernel. The bus has no classes: what has a large window is a GPU, and of
     Intel's devices what is also called one."""
     notes = []
     for device in on_the_bus(host):
@@ -133,7 +133,7 @@ def undriven(host: Host, vendor: str) -> tuple[Note, ...]:
 def reachable(
     host: Host, cards: Sequence[DrmCard], control: str | None = None
 ) -> tuple[tuple[DrmCard, ...], tuple[Note, ...]]:
-    """The cards that this container was given (all of them, if it was given none: somebody forgot), and notes with
+    """The cards that this container was given (all of them, if it was given none), and notes with
     what lets us through to their device files. ``control`` is another such file, needed for all."""
     if not cards:
         return (), ()
@@ -194,7 +194,7 @@ def named(card: DrmCard, product: str | None) -> str:
 
 
 def size(host: Host, name: str) -> int | None:
-    """The bytes that a file of sysfs tells, None if it doesn't."""
+    """The number of bytes in a file of sysfs, None if there is none."""
     size_bytes = whole(host.read(name))
     return size_bytes if size_bytes is not None and size_bytes < MOST_BYTES else None
 

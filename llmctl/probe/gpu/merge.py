@@ -31,8 +31,8 @@ def merge(
 ) -> tuple[tuple[Accelerator, ...], Memory, tuple[Note, ...]]:
     """The cards, each once; memory with its bandwidth where the chip or board is known by name; notes. Pure.
 
-    The table never replaces what a driver told, which is about this very card, where the table is about how its kind
-    is sold. Where the two bandwidths are far apart a note has both: the memory may be clocked down or be of another
+    The table never replaces a driver's figure, which is this card's, where the table's is the one that its kind is
+    sold with. Where the two bandwidths are far apart a note has both: the memory may be clocked down or be of another
     type, or the table is wrong.
     """
     board = table.soldered(devices, place.board or "", memory.total_bytes or None)
@@ -110,7 +110,7 @@ def _completed(card: Accelerator, device: Device | None, memory: Memory) -> Acce
 
 
 def _name(card: Accelerator, device: Device) -> str:
-    """The product's, where only numbers or a list of products told it."""
+    """The product's name, where the card is known by numbers or by a list of products only."""
     if not NAMELESS.fullmatch(card.name):
         return card.name
     return device.name if device.name.startswith(card.vendor) else f"{card.vendor} {device.name}"

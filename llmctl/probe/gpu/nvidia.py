@@ -75,7 +75,7 @@ def nvidia(host: Host, memory: Memory) -> tuple[tuple[Accelerator, ...], tuple[N
 
 
 def _ask(host: Host, board: tegra.Board | None) -> tuple[NvmlReport | None, list[Note]]:
-    """What NVML told; else None, and why."""
+    """NVML's report, or None and notes why there is none."""
     if board is not None and _contained(host) and not board.reachable:
         return None, [Note("this container was started without its GPU", "docker run --runtime nvidia IMAGE")]
     shows = any(host.exists(sign) for sign in (WINDOWS_SIGNS if host.system == "win32" else SIGNS))

@@ -50,7 +50,7 @@ class KernelCard(Struct, frozen=True):
 
 
 def cards(host: Host) -> tuple[KernelCard, ...]:
-    """Every NVIDIA GPU that the kernel sees, whoever runs it."""
+    """Every NVIDIA GPU that the kernel sees, with any driver."""
     shown = [KernelCard(card.address, card.pci_id, card.driver) for card in drm.cards(host) if card.vendor == VENDOR]
     addresses = {card.address.partition(":")[2] for card in shown}
     others = (

@@ -65,7 +65,7 @@ def board(host: Host) -> Board | None:
 
 
 def with_board(report: NvmlReport | None, board: Board) -> NvmlReport:
-    """What NVML told, if anything, with the board's GPU named and described by the board. NVML calls it "Orin
+    """NVML's report, if there is one, with the board's GPU named and described by the board. NVML calls it "Orin
     (nvgpu)" and answers most questions with an error or with nothing (JetPack 6 and 7)."""
     cards = report.cards if report else ()
     own = next((card for card in cards if card.shared or card.address is None), None)

@@ -92,7 +92,7 @@ def recorded(folder: Path) -> Recorded:
 
 
 class _Consulted(Mapping[str, str]):
-    """An environment that remembers which of its variables somebody looked up."""
+    """An environment that records which of its variables are looked up."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environ = environ
@@ -220,7 +220,7 @@ LINES = {
 
 
 def _recorded_lines(name: str, text: str, devices: frozenset[str]) -> str:
-    """What of a file goes into the recording; of the tables of PCI devices what tells of ``devices``."""
+    """What of a file goes into the recording; of the tables of PCI devices the lines of ``devices``."""
     table = pci_ids.excerpt(name, text, devices)
     if table is not None:
         return table

@@ -1,4 +1,4 @@
-"""What could name somebody, taken out of a recorded machine."""
+"""Takes what could identify a person or a computer out of a recorded machine."""
 
 from __future__ import annotations
 
@@ -38,9 +38,11 @@ LONG_ID = re.compile(r"(?i)(?<![0-9a-f])[0-9a-f]{32,}(?![0-9a-f])")
 
 
 class Scrubber:
-    """Takes out of text what could name somebody, always in the same way: uuids, hardware addresses and long
-    hexadecimal ids become numbers of their own kind, host and user names "host" and "user", cgroups "group1", and
-    lines with a serial number go."""
+    """Replaces in text what could identify a person or a computer, always in the same way.
+
+    Uuids, hardware addresses and long hexadecimal ids become numbers of their own kind, host and user names "host" and
+    "user", cgroups "group1"; lines with a serial number go.
+    """
 
     def __init__(self, names: Mapping[str, str]) -> None:
         """``names``: what stands for what, whole words only."""

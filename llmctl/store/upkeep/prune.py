@@ -1,4 +1,4 @@
-"""Files of the store that nobody needs: interrupted downloads, blobs without a name, files that newer ones replaced.
+"""Files of the store that are not needed: interrupted downloads, blobs without a name, files that newer ones replaced.
 
 Only GGUF files of the hub cache and llmctl's own folders are looked at. What a living process is writing is let alone.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from llmctl.errors import ResourceError
-from llmctl.files import copy, disk
+from llmctl.files import disk
 from llmctl.files.lock import locked_now
 from llmctl.gguf import file_names
 from llmctl.store import bundles, hub_cache, wheels
@@ -25,7 +25,7 @@ from llmctl.transfer import partial_file
 
 # What llmctl's own transfers leave beside a blob that is not whole yet, and those of the hub's tools.
 PARTIAL = re.compile(rf"({NAME.pattern})\.(?:.*\.)?(?:llmctl|incomplete)(?:\..*)?")
-UNFINISHED = (partial_file.JOURNAL_ENDING, partial_file.ENDING, copy.ENDING)
+UNFINISHED = (partial_file.JOURNAL_ENDING, partial_file.ENDING, ".copy.llmctl")  # the last: of earlier versions
 PARTS = (".llmctl", ".incomplete")  # the others are notes
 FIRST_BYTES = (b"GGUF", b"\0\0\0\0", b"")  # of a model; of one whose first part is still missing; of nothing yet
 
@@ -68,7 +68,7 @@ def leftovers(root: Path, models: Path, keep: Collection[tuple[str, str]]) -> li
 
 
 def clear(leftover: Leftover) -> int:
-    """Removes one of ``leftovers``. Returns the bytes freed. Raises ResourceError, also when somebody uses it now."""
+    """Removes one of ``leftovers``. Returns the bytes freed. Raises ResourceError, also when it is in use."""
     if leftover.repository is not None and leftover.blob is not None:
         gone = () if leftover.kind is LeftoverKind.ORPHAN else leftover.paths
         return forget(leftover.repository, gone, leftover.blob)

@@ -8,15 +8,15 @@ from enum import StrEnum
 from msgspec import Struct
 
 from llmctl.errors import AccessError, IntegrityError, NotFoundError, ResourceError, UnsupportedFileError
-from llmctl.files.copy import hashed
 from llmctl.gguf.header import read_file
+from llmctl.store.copy import hashed
 from llmctl.store.stored import Stored
 from llmctl.types.listener import Progress
 
 
 class Soundness(StrEnum):
     """SOUND: hashed, and what the publisher says. UNCHANGED: hashed, and what it was when it came. WHOLE: its own
-    header fits its length, but no sha256 is known. WRONG: not what it must be. UNREADABLE: nobody knows."""
+    header fits its length, but no sha256 is known. WRONG: not what it must be. UNREADABLE: not known."""
 
     SOUND = "sound"
     UNCHANGED = "unchanged"

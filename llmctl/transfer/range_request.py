@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from llmctl import net
 from llmctl.errors import NetworkError
 from llmctl.printable import printable
-from llmctl.transfer.retry import RefusedError
+from llmctl.transfer.retry import PermanentError
 
 if TYPE_CHECKING:
     import requests
@@ -48,7 +48,7 @@ class FileAddress:
             yield response
 
 
-class Part(NamedTuple):
+class BodyRange(NamedTuple):
     """Bytes ``first`` up to ``end`` of a file, which a body holds; ``end`` is None where the body is the whole file,
     ``total_bytes`` where the server doesn't state its size."""
 
@@ -64,22 +64,22 @@ class Part(NamedTuple):
             )
 
 
-def part_of(response: requests.Response, doing: str) -> Part:
-    """What the body holds. Raises RefusedError for an answer whose body isn't bytes of the file as they are."""
+def part_of(response: requests.Response, doing: str) -> BodyRange:
+    """What the body holds. Raises PermanentError for an answer whose body isn't bytes of the file as they are."""
     host = net.host_of(response.url)
     if response.status_code not in (200, 206):
-        raise RefusedError(
+        raise PermanentError(
             f"{doing}: {host} answers {response.status_code}, which is no answer to a request for a file"
         )
     encoding = printable(response.headers.get("Content-Encoding", "identity"), 40)
     if encoding.lower() != "identity":
-        raise RefusedError(
+        raise PermanentError(
             f"{doing}: {host} sends it {encoding}-encoded, so that its size and ranges can't be checked",
             hint="if a proxy is between, tell it to leave this host alone (NO_PROXY)",
         )
     if response.status_code == 200:
-        return Part(0, None, net.whole_number(response.headers.get("Content-Length")))
-    return Part(*net.content_range(response.headers.get("Content-Range", "")))
+        return BodyRange(0, None, net.whole_number(response.headers.get("Content-Length")))
+    return BodyRange(*net.content_range(response.headers.get("Content-Range", "")))
 
 
 def flowing(
