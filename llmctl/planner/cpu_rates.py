@@ -22,7 +22,7 @@ WORTH_FEWER = 1.03  # fewer threads must be that much faster than all to be chos
 
 
 class CpuSettings(Struct, frozen=True):
-    """The settings that the processor's speed depends on; ``kv_type`` by ggml's name in lower case."""
+    """The settings that the processor's speed depends on. ``kv_type`` is ggml's name in lower case."""
 
     threads: int
     prefill_threads: int
