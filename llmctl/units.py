@@ -55,7 +55,7 @@ def ago(value: float | None) -> str:
     for unit, length_s, most in (("minute", 60, 60), ("hour", 3600, 24), ("day", 86_400, 60), ("month", 2_629_800, 24)):
         number = int(value / length_s)
         if number < most:
-            return "yesterday" if unit == "day" and number == 1 else f"{number} {unit}{'' if number == 1 else 's'} ago"
+            return "yesterday" if unit == "day" and number == 1 else f"{number_of(number, unit)} ago"
     return f"{int(value / 31_557_600)} years ago"
 
 
@@ -64,7 +64,12 @@ def count(value: int | None) -> str:
 
 
 def threads(number: int) -> str:
-    return f"{number} thread{'' if number == 1 else 's'}"
+    return number_of(number, "thread")
+
+
+def number_of(number: int, thing: str, things: str | None = None) -> str:
+    """ "1 model", "2 models"; ``things`` where that is not ``thing`` with an s: "2 downloads hold"."""
+    return f"{number} {thing if number == 1 else things or thing + 's'}"
 
 
 def parse_size(text: str) -> int:

@@ -61,6 +61,7 @@ VALUES: dict[str, tuple[Any, list[str], list[Any]]] = {
     ),
     "offline": (False, ["true", "true", "true"], [True, True, True]),
     "history": (True, ["false", "false", "false"], [False, False, False]),
+    "chat_history": (False, ["true", "true", "true"], [True, True, True]),
 }
 ALL = pytest.mark.parametrize("setting", SETTINGS, ids=lambda one: one.name)
 
@@ -596,3 +597,9 @@ def test_every_setting_is_documented() -> None:
         assert setting.help
         assert setting.expects
         assert setting.name in settings.Settings.__struct_fields__
+
+
+def test_a_setting_that_is_none_is_answered_with_the_nearest(user: Path) -> None:
+    user.write_text('polcy = "local-only"')
+    with pytest.raises(ConfigError, match="there is no setting named polcy; did you mean policy"):
+        load()

@@ -147,3 +147,11 @@ def test_what_is_shown_can_be_typed(value: int) -> None:
 )
 def test_how_long_ago(seconds: float | None, words: str) -> None:
     assert units.ago(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("number", "things", "expected"),
+    [(1, None, "1 model"), (0, None, "0 models"), (2, "models of it", "2 models of it")],
+)
+def test_a_number_of_things(number: int, things: str | None, expected: str) -> None:
+    assert units.number_of(number, "model", things) == expected

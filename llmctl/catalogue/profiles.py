@@ -17,6 +17,7 @@ from llmctl.catalogue import entry, family, openness, refreshed
 from llmctl.catalogue.refreshed import Refreshed
 from llmctl.errors import NotFoundError
 from llmctl.files.decode import FieldError, Table
+from llmctl.near import did_you_mean, near
 from llmctl.shell import command
 from llmctl.types.model import Candidate, Model, Source
 
@@ -73,11 +74,7 @@ def find(catalogue: Catalogue, name: str) -> Model:
     for model in catalogue.models:
         if wanted in (model.id.lower(), model.name.lower()):
             return model
-    import difflib
-
-    ids = [model.id for model in catalogue.models]
-    near = [id for id in ids if wanted and wanted in id] + difflib.get_close_matches(wanted, ids, n=3, cutoff=0.5)
-    also = f"; did you mean {' or '.join(list(dict.fromkeys(near))[:3])}?" if near else ""
+    also = did_you_mean(near(wanted, (model.id for model in catalogue.models), inside=True))
     raise NotFoundError(f"there is no model named {name!r}{also}", hint=LIST_HINT)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+from llmctl.near import likeness
 from llmctl.types.model import Model
 
 LANGUAGES = {
@@ -47,7 +47,7 @@ def near(models: Sequence[Model], words: Sequence[str]) -> list[Model]:
         parts = [fold(model.publisher or ""), *map(fold, model.id.split("-"))]
         names = [fold(model.id), fold(model.name), *parts, *(part.rstrip("0123456789") for part in parts)]
         ratio = max(
-            (difflib.SequenceMatcher(None, word, name).ratio() for word in wanted for name in names if word and name),
+            (likeness(word, name) for word in wanted for name in names if word and name),
             default=0.0,
         )
         scored.append((-ratio, model.parameters or 0, model.id, model))

@@ -50,7 +50,7 @@ def _threads(machine: Machine, threads: int | None) -> Check:
     if threads is not None and threads < used:
         used, why = threads, "that is the setting threads"
     if used < cpu.physical_cores:
-        return Check("threads", Status.OK, f"{used} {'thread is' if used == 1 else 'threads are'} used: {why}")
+        return Check("threads", Status.OK, f"{units.number_of(used, 'thread is', 'threads are')} used: {why}")
     return Check("threads", Status.OK, f"all {cpu.physical_cores} cores may be used")
 
 

@@ -55,7 +55,8 @@ def _unfinished(around: Surroundings) -> list[Check]:
     total_bytes = sum(download.bytes for download in around.unfinished)
     oldest = max(around.unfinished, key=lambda download: download.idle_s)
     count = len(around.unfinished)
-    message = f"{count} unfinished {'download holds' if count == 1 else 'downloads hold'} {units.size(total_bytes)}"
+    holding = units.number_of(count, "unfinished download holds", "unfinished downloads hold")
+    message = f"{holding} {units.size(total_bytes)}"
     if oldest.idle_s < STALE_S:
         return [Check("downloads", Status.OK, f"{message}; llmctl pull resumes {'it' if count == 1 else 'them'}")]
     message += f", the oldest untouched for {oldest.idle_s / 86_400:.0f} days: {oldest.name}"

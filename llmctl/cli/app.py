@@ -27,6 +27,7 @@ spare_conversion()
 VERBS = {
     "setup": "llmctl.cli.setup:setup",
     "run": "llmctl.cli.run:run",
+    "chat": "llmctl.cli.chat:chat",
     "plan": "llmctl.cli.plan:plan",
     "doctor": "llmctl.cli.doctor:doctor",
     "pull": "llmctl.cli.pull:pull",
@@ -47,9 +48,9 @@ app = lazy.application(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from llmctl.engine.devices import engine_summary
+        from llmctl.workspace.engine import summary
 
-        print(f"llmctl {__version__} · {engine_summary()}")  # noqa: T201
+        print(f"llmctl {__version__} · {summary()}")  # noqa: T201
         raise typer.Exit
 
 
@@ -65,6 +66,7 @@ def llmctl(
     Examples:
       llmctl setup                      look at this machine, pick a model, ask it something
       llmctl run "Why is the sky blue?" answer on this machine
+      llmctl chat                       talk with it
       git diff | llmctl run "Write the commit message"
       llmctl plan                       what would run here, how fast, and why
       llmctl doctor                     what this machine is, and what to mend

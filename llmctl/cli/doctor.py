@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from msgspec import Struct
-from msgspec.structs import replace
 
-from llmctl import paths, units
+from llmctl import units
 from llmctl.cli import complete
 from llmctl.cli.output import Output, colour
+from llmctl.cli.table import wrapped
 from llmctl.errors import UsageError
 from llmctl.shell import command
 
 if TYPE_CHECKING:
-    from llmctl.probe.stopwatch import Stopwatch
-    from llmctl.types.finding import Check
     from llmctl.types.machine import Accelerator, EngineInfo, Machine
-    from llmctl.types.model import Source
-    from llmctl.workspace.situation import Shelf
+    from llmctl.workspace.examine import Report
 
 WIDTH = 80
 LABEL = 15
@@ -73,7 +68,7 @@ def doctor(
     Exit codes: 0 healthy, a machine without a GPU too; 8 no engine can be used; 10 a setting is wrong; with --strict
     also 5, 7, 8, 9 or 10 for the first warning.
     """
-    from llmctl.checks import blocking, machine_checks
+    from llmctl.workspace import examine
 
     out = Output("doctor", as_json=json)
     if machine is not None:
@@ -82,91 +77,43 @@ def doctor(
                 "a described machine can't be measured, asked or captured",
                 hint=command("llmctl", "doctor", "--machine", machine),
             )
-        from llmctl.probe.described.document import read_machine
-
-        shown = read_machine(machine, paths.profiles_dir() / "machines")
-        report = Report(shown, (), machine_checks(shown), None)
+        report = examine.examine_described(machine)
     else:
         if capture is not None:
-            _capture(out, capture)
-        report = _this_machine(out, measure=measure, network=network)
-    error = blocking(report.found, strict=strict)
+            examine.capture(capture)
+            out.note(
+                f"This machine is in {capture}: no serial numbers, uuids, host or user names. "
+                "Read it before you send it."
+            )
+        report = examine.examine(out, measure=measure, network=network)
+    error = report.error(strict=strict)
     if error is not None and json:
-        out.failed(error, report.data())
+        out.failed(error, _document(report))
     else:
-        out.data(report.data())
+        out.data(_document(report))
     _show(out, report, verbose=verbose)
     if error is not None:
         raise typer.Exit(error.exit_code)
 
 
-class Report(Struct, frozen=True):
-    """What doctor tells. ``watch`` is None for a described machine: nothing of it was looked at."""
-
-    machine: Machine
-    engines: Sequence[EngineInfo]
-    found: Sequence[Check]
-    watch: Stopwatch | None
-
-    def data(self) -> dict[str, Any]:
-        told = {"machine": self.machine, "engines": self.engines, "checks": self.found}
-        if self.watch is None:
-            return told
-        parts = self.watch.parts
-        total_s, slowest = sum(parts.values()), max(parts, key=lambda name: parts[name])
-        return told | {"timings": {"total_s": total_s, "slowest": slowest, "parts_s": parts}}
-
-
-def _this_machine(out: Output, *, measure: bool, network: bool) -> Report:
-    from llmctl.checks import checks
-    from llmctl.checks.surroundings import around
-    from llmctl.engine.measure.kernels import USUAL_TYPES
-    from llmctl.probe.stopwatch import Stopwatch
-    from llmctl.workspace.machine import this_machine
-
-    watch = Stopwatch()
-    shown, engines = this_machine(out, weight_types=USUAL_TYPES, again=measure, watch=watch)
-    reach = None
-    if network:
-        from llmctl.hub.reachability import reach as ask
-        from llmctl.types.machine import Network
-        from llmctl.workspace import situation
-
-        out.note("Asking the model hub, and fetching a sample for two seconds …")
-        with watch.part("network"):
-            loaded = situation.shelf(out)
-            reach = ask(loaded.settings, _sample(loaded))
-        shown = replace(shown, network=Network(reach.wrong is None, reach.bytes_per_s))
-    with watch.part("surroundings"):
-        surroundings = around(reach)
-    return Report(shown, engines, checks(shown, engines, surroundings), watch)
-
-
-def _sample(shelf: Shelf) -> Source | None:
-    """The smallest file of the catalogue that is large enough to time."""
-    from llmctl.hub.reachability import SAMPLE_BYTES
-    from llmctl.types.model import SourceKind
-
-    sources = [one.artifact.source for one in shelf.candidates(None)]
-    files = [one for one in sources if one.kind is SourceKind.HUB and (one.bytes or 0) >= SAMPLE_BYTES]
-    return min(files, key=lambda one: one.bytes or 0, default=None)
-
-
-def _capture(out: Output, folder: Path) -> None:
-    from llmctl.checks.capture import capture
-
-    capture(folder, paths.hub_cache())
-    out.note(f"This machine is in {folder}: no serial numbers, uuids, host or user names. Read it before you send it.")
+def _document(report: Report) -> dict[str, Any]:
+    """``data`` of ``llmctl doctor --json``."""
+    document = {"machine": report.machine, "engines": report.engines, "checks": report.findings}
+    if report.parts_s is None:
+        return document
+    parts_s = report.parts_s
+    slowest = max(parts_s, key=lambda name: parts_s[name])
+    return document | {"timings": {"total_s": sum(parts_s.values()), "slowest": slowest, "parts_s": parts_s}}
 
 
 def _show(out: Output, report: Report, *, verbose: bool) -> None:
     """One screen: what it is, then what to mend; what is in order is only counted."""
     if out.as_json:
         return
-    found = report.found
+    found = report.findings
     for label, parts in _facts(report.machine, report.engines):
         whole = (part.replace(" ", UNBROKEN) if len(part) <= LONGEST_WHOLE else part for part in parts)
-        out.text(_wrapped(label.ljust(LABEL), " · ".join(whole), LABEL).replace(UNBROKEN, " "))
+        out.text(wrapped(" · ".join(whole), WIDTH, first=label.ljust(LABEL), indent=" " * LABEL).replace(UNBROKEN, " "))
     out.text("")
     for check in found:
         if verbose or check.status != "ok":
@@ -183,7 +130,7 @@ def _facts(machine: Machine, engines: Sequence[EngineInfo]) -> list[tuple[str, l
     cpu, memory = machine.cpu, machine.memory
     usable = f", {cpu.usable_threads} usable" if cpu.usable_threads < cpu.physical_cores else ""
     fast = f", {cpu.performance_cores} of them fast" if cpu.performance_cores else ""
-    cores = f"{cpu.physical_cores} {'core' if cpu.physical_cores == 1 else 'cores'}{fast}{usable}"
+    cores = f"{units.number_of(cpu.physical_cores, 'core')}{fast}{usable}"
     cores += f" ({cpu.logical_cores} threads)"
     virtual = f"{machine.virtual_machine} virtual machine" if machine.virtual_machine else ""
     this = [machine.board or "", cpu.name, cores, instructions(cpu.features), machine.os, virtual]
@@ -245,14 +192,10 @@ def _short(path: str) -> str:
     return "~" + path[len(home) :] if path == home or path.startswith(home + os.sep) else path
 
 
-def _wrapped(first: str, text: str, indent: int) -> str:
-    lines = textwrap.wrap(text, WIDTH - indent, break_long_words=False, break_on_hyphens=False) or [""]
-    return first + ("\n" + " " * indent).join(lines)
-
-
 def _finding(out: Output, status: str, message: str) -> None:
     """Colour on the one word, and only where there is colour: rich takes a fifth of doctor's time."""
-    text = _wrapped("", message, 7)
+    indent = " " * 7
+    text = wrapped(message, WIDTH, first=indent, indent=indent).removeprefix(indent)
     if colour(sys.stdout):
         from rich.text import Text
 

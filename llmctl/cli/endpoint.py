@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from llmctl.cli import complete, lazy
 from llmctl.cli.output import Output
-from llmctl.errors import UsageError
 from llmctl.shell import command
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from llmctl.settings import Settings
-    from llmctl.types.endpoint import Endpoint
+    from llmctl.workspace.endpoints import Added
 
 app = lazy.plain(help="Servers of your own that may answer when this machine can't.", no_args_is_help=True)
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")  # most keys have small letters, and would pass for a name
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
@@ -52,56 +45,29 @@ def add(
     Exit codes: 0 added, 2 not usable as given, 7 another process keeps the configuration locked, 10 the configuration
     is broken, 11 plain http to another machine.
     """
-    import os
-    from pathlib import Path
-
-    from llmctl import settings
-    from llmctl.endpoint.address import normal_url
-    from llmctl.endpoint.secrets import is_private, readable_on_the_way
-    from llmctl.net import host_of
-    from llmctl.types.endpoint import Endpoint
-    from llmctl.workspace.configuration import load
+    from llmctl.workspace import endpoints
 
     out = Output("endpoint add", as_json=json)
-    if not NAME.fullmatch(name):
-        raise UsageError(f"{name!r} can't be a name: letters, digits, dot, dash and underscore, at most 64")
-    if not model.strip():
-        raise UsageError("--model must name the model on that server", hint="llmctl endpoint add --help")
-    if key_env is not None and key_env not in os.environ and not VARIABLE.fullmatch(key_env):
-        # It may well be the key itself, so it is not repeated.
-        raise UsageError(
-            "--key-env takes the name of an environment variable (in capitals, or one that is set), not the key",
-            hint="export OFFICE_KEY=…; llmctl endpoint add … --key-env OFFICE_KEY",
-        )
-    address = normal_url(url)
-    plain_http = not is_private(address)
-    if plain_http and not force:
-        raise readable_on_the_way(address, hint="use https, or add --force if the way is private (a VPN, a tunnel)")
-    if ca_file is not None:
-        if not Path(ca_file).is_file():
-            raise UsageError(f"there is no file {ca_file}")
-        ca_file = str(Path(ca_file).resolve())
-    load(out)  # a file with something wrong in it is not written to
-    file = settings.add_endpoint(Endpoint(name, address, model, key_env, ca_file, plain_http), replacing=force)
-    loaded = settings.load()
-    out.note(f"Added {name}: {model} at {host_of(address)}. Policy: {loaded.policy}. Kept in {file}.")
-    _what_it_means(out, loaded, loaded.endpoint(name), file)
-    row = {"name": name, "url": address, "model": model, "key_env": key_env, "ca_file": ca_file}
-    out.data({**row, "policy": loaded.policy})
+    added = endpoints.add(out, name, url, model=model, key_env=key_env, ca_file=ca_file, force=force)
+    endpoint, policy = added.endpoint, added.settings.policy
+    out.note(f"Added {name}: {model} at {added.host}. Policy: {policy}. Kept in {added.file}.")
+    _what_it_means(out, added)
+    row = {"name": name, "url": endpoint.url, "model": model, "key_env": key_env, "ca_file": endpoint.ca_file}
+    out.data({**row, "policy": policy})
 
 
-def _what_it_means(out: Output, loaded: Settings, added: Endpoint, file: Path) -> None:
+def _what_it_means(out: Output, added: Added) -> None:
     """Says when prompts will go to the server that was added, and the next command."""
     import os
 
-    from llmctl.net import is_loopback
     from llmctl.types.endpoint import Policy
 
+    loaded, name = added.settings, added.endpoint.name
     if loaded.policy is Policy.LOCAL_ONLY and os.environ.get("LLMCTL_POLICY"):
         out.note("  next: export LLMCTL_POLICY=prefer-local, or every prompt stays on this machine")
     elif loaded.policy is Policy.LOCAL_ONLY:
-        out.note(f'  next: set policy = "prefer-local" in {file}, or every prompt stays on this machine')
-    elif loaded.offline and not is_loopback(added.url):
+        out.note(f'  next: set policy = "prefer-local" in {added.file}, or every prompt stays on this machine')
+    elif loaded.offline and not added.is_on_this_machine:
         out.note("  llmctl is set to stay offline, so every prompt stays on this machine")
     else:
         first = loaded.endpoints[0].name
@@ -110,9 +76,9 @@ def _what_it_means(out: Output, loaded: Settings, added: Endpoint, file: Path) -
             Policy.PREFER_REMOTE: "Every prompt goes first to",
             Policy.REMOTE_ONLY: "Every prompt goes to",
         }[loaded.policy]
-        only = "" if first == added.name else f"; {added.name} is asked with --endpoint {added.name}"
+        only = "" if first == name else f"; {name} is asked with --endpoint {name}"
         out.note(f"  {when} {first}{only}.")
-        out.note(f"  next: {command('llmctl', 'run', '--endpoint', added.name, 'Hello')}")
+        out.note(f"  next: {command('llmctl', 'run', '--endpoint', name, 'Hello')}")
 
 
 @app.command(name="list")
@@ -160,12 +126,9 @@ def remove(
     Exit codes: 0, 4 no endpoint of that name, 7 another process keeps the configuration locked, 10 the configuration is
     broken.
     """
-    from llmctl import settings
-    from llmctl.workspace.configuration import load
+    from llmctl.workspace import endpoints
 
     out = Output("endpoint remove", as_json=json)
-    load(out).endpoint(name)
-    settings.remove_endpoint(name)
-    loaded = settings.load()
-    out.note(f"Removed {name}. Policy: {loaded.policy}.")
-    out.data({"name": name, "policy": loaded.policy})
+    policy = endpoints.remove(out, name).policy
+    out.note(f"Removed {name}. Policy: {policy}.")
+    out.data({"name": name, "policy": policy})

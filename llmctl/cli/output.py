@@ -8,9 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 import sys
-import textwrap
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
 from llmctl.cli.streams import stderr_error
+from llmctl.cli.table import columns_of, wrapped
 from llmctl.errors import LlmctlError, ResourceError
 from llmctl.struct import names_of
 from llmctl.types.listener import SilentListener
@@ -194,12 +193,8 @@ def _line(text: str) -> None:
     """A line on stderr: harmless, also in a file that somebody reads later; on a terminal broken between words."""
     text = harmless(text)
     if sys.stderr.isatty():
-        columns = shutil.get_terminal_size().columns
         indent = " " * (len(text) - len(text.lstrip()))
-        text = "\n".join(
-            textwrap.fill(line, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
-            for line in text.split("\n")
-        )
+        text = "\n".join(wrapped(line, columns_of(sys.stderr), indent=indent) for line in text.split("\n"))
     print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 

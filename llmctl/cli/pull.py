@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -11,11 +11,6 @@ from llmctl import units
 from llmctl.cli import complete
 from llmctl.cli.output import Output
 from llmctl.errors import UsageError
-from llmctl.shell import command
-
-if TYPE_CHECKING:
-    from llmctl.workspace.fetch import Obtained
-    from llmctl.workspace.situation import Shelf
 
 
 def pull(
@@ -66,7 +61,7 @@ def pull(
     Exit codes: 0 it is here, 2 usage, 3 no quant fits this machine, 4 no such model, 5 network, 6 a broken download,
     7 disk full, 9 the hub wants a token or a licence accepted.
     """
-    from llmctl.workspace import fetch, situation
+    from llmctl.workspace import carry, fetch, situation
 
     out = Output("pull", as_json=json, quiet=quiet)
     limit_bytes_per_s = None if limit_rate is None else _rate(limit_rate)
@@ -77,7 +72,7 @@ def pull(
     shelf = situation.shelf(out, offline=offline)
     request = fetch.Request(out, shelf, revision, sha256.lower() if sha256 else None, limit_bytes_per_s, to)
     obtained = fetch.out_of(request, origin, name) if origin is not None else fetch.obtain(request, name or "")
-    folder = None if to is None else _carried(out, shelf, obtained, to)
+    folder = None if to is None else carry.carry(out, shelf, obtained, to)
     out.text(str(folder or obtained.paths[0]))
     out.data(
         {
@@ -101,23 +96,3 @@ def _rate(text: str) -> int:
     if bytes_per_s < 1:
         raise UsageError(f"--limit-rate is {text!r}, it must be bytes per second", hint="--limit-rate 500k, or 5M")
     return bytes_per_s
-
-
-def _carried(out: Output, shelf: Shelf, obtained: Obtained, to: Path) -> Path:
-    """The folder below ``to`` that holds the model now."""
-    from llmctl.cli.progress import transfer_progress
-    from llmctl.store import Store
-    from llmctl.store.carry import Label
-
-    stored = Store().list()
-    by_path, by_bytes = {one.path: one for one in stored}, {one.path.resolve(): one for one in stored}
-    files = [by_path.get(path) or by_bytes[path.resolve()] for path in obtained.paths]
-    label = Label(obtained.model, obtained.quant, obtained.licence)
-    size = units.size(sum(file.bytes for file in files))
-    out.note(f"{obtained.model} {obtained.quant}: {size} to {to}")
-    resumes = all(file.source.sha256 for file in files)
-    with transfer_progress(out, obtained.model, streams=True, resumes=resumes) as progress:
-        folder = shelf.store.carry(files, label, to, progress)
-    takes = command("llmctl", "pull", "--from", to, names=[label.reference])
-    out.note(f"  next: {takes}   on the other machine")
-    return folder

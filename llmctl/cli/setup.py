@@ -41,7 +41,6 @@ def setup(
 
     Exit codes: 0 ready, 2 no terminal and no --yes, 3 nothing fits, 5 network, 6 a broken download, 7 disk full.
     """
-    from llmctl.engine.measure.kernels import WEIGHT_TYPES
     from llmctl.types.plan import NoFit
     from llmctl.workspace import situation
 
@@ -49,7 +48,7 @@ def setup(
     if not (yes or out.interactive):
         raise UsageError("setup asks questions and there is no terminal", hint="llmctl setup --yes")
     out.note("1. Looking at this machine, and measuring how fast its memory feeds the engine (some seconds once).")
-    found = situation.look(out, weight_types=WEIGHT_TYPES)
+    found = situation.look(out, every_kernel=True)
     _machine(out, found)
     wanted = situation.want(found.settings, task=task)
     planned = found.plan(found.candidates(None), wanted)

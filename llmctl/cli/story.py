@@ -121,13 +121,22 @@ class Story:
         self.out.note("stopped")
 
     def finished(self, answer: Answer) -> None:
-        from llmctl.types.plan import Basis
+        self.ended(answer)
+        self.sum_up(answer)
+        self.out.data(answer)
 
+    def ended(self, answer: Answer) -> None:
+        """The end of the text, and a warning where it isn't the end that the model wanted."""
         self.end_line()
         if not answer.text:
             self.out.warn("the model answered nothing")
         if (warning := _early_end(answer, limited=self._limited)) is not None:
             self.out.warn(warning)
+
+    def sum_up(self, answer: Answer) -> None:
+        """One line: how long and how fast the answer was."""
+        from llmctl.types.plan import Basis
+
         timings, usage = answer.timings, answer.usage
         parts = [f"{units.count(usage.completion_tokens)} tokens", f"{units.tok_s(timings.decode_tok_s)} tok/s"]
         if answer.predicted is not None:
@@ -135,7 +144,6 @@ class Story:
             guess = answer.predicted.basis is Basis.MODELLED
             parts[1] += f" (guessed {pace}: llmctl doctor measures)" if guess else f" (promised {pace})"
         self.out.note(" · ".join([*parts, f"first token {units.seconds(timings.first_token_s)}"]))
-        self.out.data(answer)
 
 
 def _early_end(answer: Answer, *, limited: bool) -> str | None:

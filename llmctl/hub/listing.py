@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ from llmctl.gguf import file_names
 from llmctl.hub import files as hub
 from llmctl.hub.quantizations import Offer, choose, offers
 from llmctl.hub.token import token
+from llmctl.near import near
 from llmctl.settings import Settings
 from llmctl.shell import command
 from llmctl.store.layout import COMMIT, REPO, SHA256, parts
@@ -25,7 +25,6 @@ from llmctl.transfer.retry import PermanentError
 from llmctl.types.model import Source, SourceKind
 
 MAX_ANSWER_BYTES = 16 << 20  # the largest repositories list some 50,000 files in that
-NEAR = 3
 
 
 class Listing(Struct, frozen=True):
@@ -75,18 +74,17 @@ def with_near_names(error: LlmctlError, source: Source, settings: Settings) -> L
     Asks the hub; if that fails, ``error`` stays as it is.
     """
     assert source.repo is not None
-    near: list[str] = []
+    names: list[str] = []
     with suppress(LlmctlError):
         if isinstance(error, hub.NoRepositoryError | hub.PrivateError):
-            near = _repositories(source.repo, settings)
+            names = _repositories(source.repo, settings)
         elif isinstance(error, NotFoundError) and file_names.has_ending(source.file):
             whole = offers(listing(source.repo, source.revision, settings).files)
-            folded = {offer.parts[0].file.lower(): offer for offer in whole}
-            files = difflib.get_close_matches(source.file.lower(), folded, n=NEAR, cutoff=0.0)
-            near = [f"{source.repo}:{folded[file].quant}" for file in files]
-    if not near:
+            quants = {offer.parts[0].file: offer.quant for offer in whole}
+            names = [f"{source.repo}:{quants[file]}" for file in near(source.file, quants, likeness=0.0)]
+    if not names:
         return error
-    return type(error)(f"{error.message}; there is {', '.join(near)}", hint=command("llmctl", "pull", names=near[:1]))
+    return type(error)(f"{error.message}; there is {', '.join(names)}", hint=command("llmctl", "pull", names=names[:1]))
 
 
 def _repositories(repo: str, settings: Settings) -> list[str]:
@@ -95,14 +93,10 @@ def _repositories(repo: str, settings: Settings) -> list[str]:
     source = Source(SourceKind.HUB, repo, "repositories of a like name")
     answer = _get(f"/api/models?search={quote(' '.join(words[:2]))}&limit=50", source, settings)
     ids = [entry.get("id") for entry in answer.get("found", ()) if isinstance(entry, dict)]
-    by_lower_case = {
-        repo_id.lower(): repo_id for repo_id in ids if isinstance(repo_id, str) and REPO.fullmatch(repo_id)
-    }
-    if repo in by_lower_case.values():  # it is there, and not for everybody
+    repositories = [repo_id for repo_id in ids if isinstance(repo_id, str) and REPO.fullmatch(repo_id)]
+    if repo in repositories:  # it is there, and not for everybody
         return []
-    return [
-        by_lower_case[lower] for lower in difflib.get_close_matches(repo.lower(), by_lower_case, n=NEAR, cutoff=0.6)
-    ]
+    return near(repo, repositories, likeness=0.6)
 
 
 def _get(path: str, source: Source, settings: Settings) -> Mapping[str, Any]:

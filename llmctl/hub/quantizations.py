@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
@@ -12,6 +11,7 @@ from msgspec.structs import replace
 from llmctl.errors import IntegrityError, NotFoundError
 from llmctl.gguf import file_names
 from llmctl.gguf.shards import Shard, shard
+from llmctl.near import near
 from llmctl.shell import command
 from llmctl.types.model import Source
 
@@ -137,8 +137,7 @@ def _no_model(where: str) -> NotFoundError:
 
 def _no_such(models: Sequence[Offer], name: str, where: str) -> NotFoundError:
     quants = list(dict.fromkeys(offer.quant for offer in models))
-    near = difflib.get_close_matches(name.lower(), [quant.lower() for quant in quants], n=1, cutoff=0.5)
-    closest = next((quant for quant in quants if quant.lower() in near), quants[0])
+    closest = (near(name, quants, most=1) or quants)[0]
     listed = ", ".join(quants[:MOST_SHOWN]) + (
         f" and {len(quants) - MOST_SHOWN} more" if len(quants) > MOST_SHOWN else ""
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -66,7 +67,29 @@ def answer(
     so_far: PartialAnswer,
     record: bool = True,
 ) -> Answer:
-    """Executes ``route`` and returns what was executed; with ``record`` the history gets a line for a local run.
+    """Executes ``route`` as ``events`` does, tells the listener of each event, and returns what was executed."""
+    stream = events(route, request, listener=listener, lease=lease, so_far=so_far, record=record)
+    with closing(stream):
+        while True:
+            try:
+                event = next(stream)
+            except StopIteration as end:
+                receipt: Answer = end.value
+                return receipt
+            listener.event(event)
+
+
+def events(
+    route: Route,
+    request: Request,
+    *,
+    listener: Listener,
+    lease: Lease,
+    so_far: PartialAnswer,
+    record: bool = True,
+) -> Generator[Piece, None, Answer]:
+    """Executes ``route``: yields the bits of the answer as they come, and returns what was executed; with ``record``
+    the history gets a line for a local run. Closing it gives the engine back, or hangs up.
 
     The file of a local route is on this machine; ``lease`` lends an engine for it. Before the first piece, a local
     failure of the engine or of the context goes to the route's fallback endpoint, unless the route bars that reason,
@@ -75,19 +98,19 @@ def answer(
     """
     if isinstance(route, Remote):
         try:
-            return _remote(route, request, listener, so_far)
+            return (yield from _remote(route, request, listener, so_far))
         except NetworkError as error:
             if route.fallback is None or so_far.first_token is not None:
                 raise
             listener.staying(error.message)
             fit, reason = route.fallback, f"{route.endpoint.name} can't be reached"
-            return _local(fit, reason, request, listener, lease, so_far, record)
+            return (yield from _local(fit, reason, request, listener, lease, so_far, record))
     try:
-        return _local(route.fit, route.reason, request, listener, lease, so_far, record)
+        return (yield from _local(route.fit, route.reason, request, listener, lease, so_far, record))
     except (EngineError, ContextError) as error:
         remote = handed_over(route, error, so_far)
         so_far.load_s = None
-        return _remote(remote, request, listener, so_far)
+        return (yield from _remote(remote, request, listener, so_far))
 
 
 def handed_over(route: Local, error: LlmctlError, so_far: PartialAnswer) -> Remote:
@@ -109,12 +132,12 @@ def _local(
     lease: Lease,
     so_far: PartialAnswer,
     record: bool,
-) -> Answer:
+) -> Generator[Piece, None, Answer]:
     with lease(fit) as engine:
         so_far.load_s = engine.load_s
         listener.loaded(fit, engine)
         asked = replace(request, sampling=local_sampling(fit, request.sampling))
-        finished = _listen(ask(engine, asked), listener, so_far)
+        finished = yield from _kept(ask(engine, asked), so_far)
     executed = Executed(Side.LOCAL, None, fit.candidate.model.id, fit.candidate.artifact.quant, reason)
     predicted = Predicted(fit.speed.decode_tok_s, fit.memory.must_fit_bytes, fit.speed.basis)
     receipt = _receipt(so_far, finished, executed, predicted)
@@ -133,7 +156,9 @@ def local_sampling(fit: Fit, sampling: Sampling) -> Sampling:
     return replace(sampling, extra={**defaults, **asked, "chat_template_kwargs": template})
 
 
-def _remote(route: Remote, request: Request, listener: Listener, so_far: PartialAnswer) -> Answer:
+def _remote(
+    route: Remote, request: Request, listener: Listener, so_far: PartialAnswer
+) -> Generator[Piece, None, Answer]:
     endpoint = route.endpoint
     if request.private:  # no route that ``route`` makes for it comes here; a prompt has no second door
         raise refused_as_private(f"nothing may go to {endpoint.name}")
@@ -146,19 +171,21 @@ def _remote(route: Remote, request: Request, listener: Listener, so_far: Partial
         before = 0 if so_far.left is None else so_far.left.bytes
         so_far.left = LeftMachine(host=host, bytes=before + count, tls=address.url.startswith("https:"))
 
-    finished = _listen(chat(address, body, on_sent=sent), listener, so_far)
+    finished = yield from _kept(chat(address, body, on_sent=sent), so_far)
     executed = Executed(Side.REMOTE, endpoint.name, endpoint.model, None, route.reason, route.why)
     return _receipt(so_far, finished, executed, None)
 
 
-def _listen(stream: Iterable[Piece | Finished], listener: Listener, so_far: PartialAnswer) -> Finished:
+def _kept(stream: Generator[Piece | Finished, None, None], so_far: PartialAnswer) -> Generator[Piece, None, Finished]:
+    """Passes the bits of the answer on, and keeps them in ``so_far``. Returns the end."""
     finished: Finished | None = None
-    for piece in stream:
-        if isinstance(piece, Finished):
-            finished = piece
-        else:
-            so_far.add(piece)
-            listener.event(piece)
+    with closing(stream):
+        for piece in stream:
+            if isinstance(piece, Finished):
+                finished = piece
+            else:
+                so_far.add(piece)
+                yield piece
     assert finished is not None, "a stream ends with Finished or raises"
     return finished
 

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from llmctl import paths
 from llmctl.address import without_secrets
 from llmctl.errors import ConfigError, NotFoundError, OfflineError
+from llmctl.near import did_you_mean, near
 from llmctl.settings.file import UnreadableError, add_endpoint, locked, read, remove_endpoint, replace_file
 from llmctl.settings.table import HUB_URL, SETTINGS, Setting, address, setting_named, text
 from llmctl.shell import command
@@ -71,6 +72,7 @@ class Settings(Struct, frozen=True):
     hub_url: str
     offline: bool
     history: bool
+    chat_history: bool
     endpoints: tuple[Endpoint, ...]
     project: Project | None = None
     warnings: tuple[str, ...] = ()
@@ -114,11 +116,12 @@ def load(project: Path | None = None) -> Settings:
             f"{project_file}: {forbidden[0]} can't be set by a project file (only {', '.join(sorted(allowed))})",
             hint=f"move it to {command(user_file)}",
         )
-    unknown = sorted(set(user) - {setting.name for setting in SETTINGS} - {"endpoints"})
+    names = [setting.name for setting in SETTINGS]
+    unknown = sorted(set(user) - {*names, "endpoints"})
     if unknown:
         raise ConfigError(
-            f"{user_file}: there is no setting named {unknown[0]}",
-            hint="settings are: " + ", ".join(setting.name for setting in SETTINGS),
+            f"{user_file}: there is no setting named {unknown[0]}{did_you_mean(near(unknown[0], names))}",
+            hint=f"settings are: {', '.join(names)}",
         )
     values = {setting.name: _value(setting, local, project_file, user, user_file) for setting in SETTINGS}
     decided = {name: values[name] for name in local if not _variables(setting_named(name))}

@@ -89,6 +89,7 @@ SETTINGS = (
     Setting("hub_url", address, "an http or https address", "the model hub", default=HUB_URL, also=("HF_ENDPOINT",)),
     Setting("offline", _flag, "true or false", "never use the network", default=False, also=("HF_HUB_OFFLINE",)),
     Setting("history", _flag, "true or false", "keep memory and speed of runs, never text", default=True),
+    Setting("chat_history", _flag, "true or false", "keep the prompts of chats on disk, for the Up key", default=False),
 )
 
 

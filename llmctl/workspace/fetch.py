@@ -61,6 +61,11 @@ class Obtained(Struct, frozen=True):
     source: Source
     licence: str | None = None
 
+    @property
+    def path(self) -> Path:
+        """The file to open."""
+        return self.paths[0]
+
 
 def obtain(request: Request, name: str) -> Obtained:
     """Whatever ``name`` means, fetched if it isn't here. Raises what the store raises, and UsageError."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -15,12 +14,11 @@ from llmctl.gguf import file_names
 from llmctl.gguf.header import read_file
 from llmctl.gguf.quant import quant_label
 from llmctl.gguf.shards import Shard, shard
+from llmctl.near import did_you_mean, near
 from llmctl.printable import printable
 from llmctl.store.foreign import find
 from llmctl.store.stored import Owner, Stored
 from llmctl.types.model import Artifact, Model, SourceKind
-
-NEAR = 3
 
 
 class Item(Struct, frozen=True):
@@ -87,11 +85,8 @@ def named(items: Sequence[Item], name: str) -> list[Item]:
     found = [item for item in items if item.answers_to(name)]
     if found:
         return found
-    labels = {label.lower(): label for item in items for label in (item.name, item.label)}
-    folded = name.strip().lower()
-    near = [label for low, label in labels.items() if folded and folded in low]
-    near += [labels[low] for low in difflib.get_close_matches(folded, labels, n=NEAR, cutoff=0.5)]
-    also = f"; did you mean {' or '.join(list(dict.fromkeys(near))[:NEAR])}?" if near else ""
+    labels = (label for item in items for label in (item.name, item.label))
+    also = did_you_mean(near(name.strip(), labels, inside=True))
     raise NotFoundError(f"no model named {name!r} is on this machine{also}", hint="llmctl models list")
 
 

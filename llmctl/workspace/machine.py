@@ -1,4 +1,4 @@
-"""This machine, with a word to the person when looking at it takes a while."""
+"""This machine, with a word to the person when looking at it takes a while; and one that is only described."""
 
 from __future__ import annotations
 
@@ -46,6 +46,21 @@ def this_machine(
             raise
         listener.warn(error.message)
     return devices.with_known_cards(host, machine, usable), engines
+
+
+def described(
+    listener: Listener, name: str | None, *, ram_bytes: int | None, vram_bytes: int | None, gpu: str | None
+) -> Machine:
+    """The machine of a document (a file, or a name of ``profiles/machines``), this one without a ``name``, with so much
+    memory and such a GPU. Raises NotFoundError, ConfigError and UsageError."""
+    from llmctl.probe.described import table, what_if
+    from llmctl.probe.described.document import read_machine
+
+    profiles = paths.profiles_dir()
+    machine = this_machine(listener)[0] if name is None else read_machine(name, profiles / "machines")
+    if ram_bytes is None and vram_bytes is None and gpu is None:
+        return machine
+    return what_if.changed(machine, table.load(profiles), gpu=gpu, ram_bytes=ram_bytes, vram_bytes=vram_bytes)
 
 
 def _measuring(machine: Machine, types: Sequence[str], again: bool) -> str:

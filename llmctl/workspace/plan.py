@@ -1,10 +1,12 @@
-"""A plan for files on this machine, for which the engine itself is asked what it would allocate, or why it can't."""
+"""A plan for what a person names, or for all there is. For files on this machine the engine itself is asked what it
+would allocate, or why it can't."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from llmctl.engine import devices
@@ -16,10 +18,57 @@ from llmctl.gguf.sound import HINT
 from llmctl.host import Host
 from llmctl.types.machine import EngineInfo
 from llmctl.types.model import Candidate, SourceKind
-from llmctl.types.plan import Allocation, Configuration, MemoryBasis, NoFit, Plan, Rejected, Want
+from llmctl.types.plan import Allocation, Configuration, DeviceMemory, MemoryBasis, NoFit, Plan, Rejected, Want
+from llmctl.workspace import projectors
 from llmctl.workspace.situation import Situation
 
 MOST_QUESTIONS = 3  # where the engine takes more than the formulas say, other settings are chosen, and asked about
+TASKS_WITHOUT_WORDS = ("embed", "rerank")
+
+
+class Planned(Struct, frozen=True):
+    """``want`` is what was planned for: the task is the model's own where none was asked for."""
+
+    answer: Plan | NoFit
+    want: Want
+
+
+def plan_named(found: Situation, name: str | None, wanted: Want, *, task: str | None = None) -> Planned:
+    """The plan for the model, file or repository ``name``, with the projector beside it; for all of the catalogue
+    without. ``task`` stands above the model's own, and that above the one of ``wanted``.
+
+    Raises what ``Situation.candidates`` and ``plan`` raise.
+    """
+    candidates = found.candidates(name)
+    if name is None:
+        wanted = replace(wanted, task=task or wanted.task)
+        return Planned(found.plan(candidates, wanted), wanted)
+    candidates = [projectors.with_projector(candidate) for candidate in candidates]
+    wanted = replace(wanted, task=task or _own_task(candidates) or wanted.task, explicit=True)
+    answer = plan(found, candidates, wanted)
+    if isinstance(answer, NoFit) and any(candidate.artifact.projector_bytes for candidate in candidates):
+        without = plan(found, [projectors.without(candidate) for candidate in candidates], wanted)
+        if not isinstance(without, NoFit):
+            found.listener.warn(f"with its vision projector it doesn't fit ({answer.reason}); this is for text alone")
+            answer = without
+    if isinstance(answer, Plan):
+        needs, model = found.knowledge.tasks[wanted.task].needs, answer.choice.candidate.model
+        if needs not in model.tasks:
+            found.listener.warn(f"{model.name} is not for {needs}, by its publisher")
+    return Planned(answer, wanted)
+
+
+def _own_task(candidates: Sequence[Candidate]) -> str | None:
+    """What a model that doesn't chat is for; None leaves it to the settings."""
+    tasks = candidates[0].model.tasks if candidates else ()
+    return next((task for task in TASKS_WITHOUT_WORDS if task in tasks and "chat" not in tasks), None)
+
+
+def kept_free_bytes(row: DeviceMemory) -> int:
+    """What a plan leaves free on a device, for what no formula tells."""
+    from llmctl.planner.memory import margin_bytes
+
+    return margin_bytes(row.available_bytes)
 
 
 def plan(found: Situation, candidates: Sequence[Candidate], wanted: Want, *, ask: bool = True) -> Plan | NoFit:

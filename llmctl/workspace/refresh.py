@@ -7,10 +7,14 @@ repository, the smallest: the weights of the others follow from their sizes (``g
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from llmctl import catalogue, paths, settings
+from llmctl.catalogue import overlay, refreshed
 from llmctl.catalogue.refreshed import Refreshed
 from llmctl.errors import AccessError, IntegrityError, NotFoundError, UnsupportedFileError
 from llmctl.gguf.mix import weights_by_size
@@ -22,7 +26,9 @@ from llmctl.hub.listing import Listing
 from llmctl.hub.quantizations import as_one
 from llmctl.settings import Settings
 from llmctl.types.header import Header
+from llmctl.types.listener import Listener
 from llmctl.types.model import Artifact, Model, Shape, Source, SourceKind, Weights
+from llmctl.workspace import situation
 
 BRANCH = "main"
 HEADERLESS_BYTES = 8 << 20  # before the tensors, where nobody stated a size: most of that is the vocabulary
@@ -47,6 +53,53 @@ class Answer(Struct, frozen=True):
 
     refreshed: Refreshed
     problem: str | None = None
+
+
+class Compared(Struct, frozen=True):
+    """One model with what differs; ``problem`` as in ``Answer``."""
+
+    model: Model
+    differences: list[Difference]
+    problem: str | None
+
+
+class Refresh:
+    """Asks the hub for one model after the other, and keeps what is to be noted."""
+
+    def __init__(self, listener: Listener, name: str | None) -> None:
+        """For the model ``name``, for all without. Raises NotFoundError and ConfigError."""
+        self._listener = listener
+        self._settings = settings.load()
+        self._current = {model.id: model for model in situation.known(listener).models}
+        shipped = catalogue.load(paths.profiles_dir() / "models", paths.overlay_dir(), as_refreshed=False)
+        self.models = shipped.models if name is None else (catalogue.find(shipped, name),)
+        self._listed: dict[str, Listing | str] = {}
+        self.changed: list[Refreshed] = []
+
+    @property
+    def has_asked(self) -> bool:
+        """Whether any model's files are those of a repository."""
+        return bool(self._listed)
+
+    def compare(self, *, headers: bool) -> Iterator[Compared]:
+        """Model by model. Raises OfflineError and NetworkError, also after some."""
+        for model in self.models:
+            answer = ask(model, self._settings, headers=headers, listed=self._listed)
+            if answer.problem:
+                self._listener.warn(f"{model.id}: {answer.problem}")
+            newer = refreshed.apply({model.id: model}, [answer.refreshed])[model.id]
+            differences = compare(self._current[model.id], newer)
+            if len(answer.refreshed.gone) == len(model.artifacts):
+                self._listener.warn(
+                    f"{model.id}: all its files are gone from the hub; it stays as it is in the catalogue"
+                )
+            elif differences:
+                self.changed.append(answer.refreshed)
+            yield Compared(model, differences, answer.problem)
+
+    def write(self) -> Path:
+        """Notes what has changed in ``refreshed.toml``, and returns that file. Raises ConfigError."""
+        return overlay.write(paths.overlay_dir(), self.changed, datetime.now(UTC).date().isoformat())
 
 
 def ask(model: Model, settings: Settings, *, headers: bool, listed: dict[str, Listing | str]) -> Answer:

@@ -202,17 +202,19 @@ def look(
     machine: Machine | None = None,
     before: Shelf | None = None,
     measure: bool = True,
-    weight_types: Sequence[str] = (),
+    every_kernel: bool = False,
 ) -> Situation:
-    """This machine, or ``machine`` in its place; ``before`` is the shelf if it was looked at before. ``measure`` and
-    ``weight_types`` as in ``here.this_machine``. Raises ConfigError for a task
-    that isn't one."""
+    """This machine, or ``machine`` in its place; ``before`` is the shelf if it was looked at before. With ``measure``
+    the usual kernels are measured if they are not known, all of them with ``every_kernel``. Raises ConfigError for a
+    task that isn't one."""
+    from llmctl.engine.measure.kernels import WEIGHT_TYPES
     from llmctl.workspace.machine import this_machine
 
     there = before or shelf(listener)
     elsewhere = machine is not None
     engines: tuple[EngineInfo, ...] = ()
     if machine is None:
+        weight_types = WEIGHT_TYPES if every_kernel else ()
         machine, engines = this_machine(listener, measure=measure, weight_types=weight_types)
     knowledge = catalogue.load_knowledge(paths.profiles_dir())
     if there.settings.task not in knowledge.tasks:

@@ -10,7 +10,6 @@ from xml.etree import ElementTree
 import pytest
 
 from llmctl.cli import bench
-from llmctl.cli.bench import DEPTHS
 from llmctl.cli.bench.chart import BAR_WIDTH, bars
 from llmctl.cli.bench.svg import picture
 from llmctl.engine.worker_process import Engine, Worker
@@ -20,6 +19,7 @@ from llmctl.types.endpoint import Address
 from llmctl.types.request import Request
 from llmctl.workspace import bench as rounds
 from llmctl.workspace.bench import Foretold, Rates, Row
+from llmctl.workspace.benchmark import DEPTHS, affordable
 from tests.fakes.command import llmctl
 from tests.fakes.fits import fit_for
 
@@ -88,7 +88,7 @@ def test_depths_that_take_two_minutes(context: int, token_s: float, expected: li
     fit = replace(
         fit_for(None, context=context), speed_model=SpeedModel(10 * token_s, 0.0, 0.0, token_s, 0.0, 0.0, None, 0)
     )
-    assert bench._affordable([fit], 3) == expected
+    assert affordable([fit], 3) == expected
 
 
 def test_the_table_fits_a_terminal() -> None:

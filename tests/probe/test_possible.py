@@ -20,12 +20,13 @@ from llmctl.cli import main
 from llmctl.cli.output import jsonable
 from llmctl.errors import ConfigError
 from llmctl.paths import profiles_dir
-from llmctl.planner import candidate_document, plan
+from llmctl.planner import plan
 from llmctl.probe.described.document import read_machine
 from llmctl.struct import asdict
 from llmctl.types.machine import Accelerator, AcceleratorKind, Cache, Cpu, Disk, Machine, Memory, Network
 from llmctl.types.model import Candidate
 from llmctl.types.plan import Plan, Want
+from llmctl.workspace.document import candidate_document
 from tests.fakes.kernel_rates import RATES
 
 GIB = 1 << 30

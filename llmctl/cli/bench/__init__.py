@@ -7,27 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from msgspec.structs import replace
 
 from llmctl import units
 from llmctl.cli import complete
 from llmctl.cli.output import Output
-from llmctl.errors import NothingFitsError, UsageError
-from llmctl.shell import command
+from llmctl.cli.table import table
+from llmctl.errors import UsageError
 from llmctl.struct import asdict
 
 if TYPE_CHECKING:
-    from llmctl.engine.history import Run
-    from llmctl.types.plan import Fit, Want
+    from llmctl.types.plan import Fit
     from llmctl.workspace.bench import Row
-    from llmctl.workspace.situation import Situation
+    from llmctl.workspace.benchmark import Run
 
-DEPTHS = (0, 512, 2048, 8192, 32768)
-BUDGET_S = 120.0  # without --depths, deeper ones are left out that would take longer in all
-LEAST_DEPTHS = 2
-SLACK_TOKENS = 96  # of context, beside prompt and answer: a prompt is a few tokens longer or shorter than it was to be
-BUSY_PERCENT = 15
-RECORDED_DEPTH = 512  # the row nearest to it is what the next prediction learns from
 FORMATS = (".svg",)
 
 
@@ -66,45 +58,29 @@ def bench(
 
     Exit codes: 0, 2 usage, 3 nothing fits, 4 not on this machine, 8 the engine.
     """
-    from llmctl.workspace import situation
+    from llmctl.workspace import benchmark
 
     out = Output("bench", as_json=json)
     asked = None if depths is None else _numbers(depths, "--depths", least=0)
     counts: Sequence[int | None] = [None] if threads is None else _numbers(threads, "--threads", least=1)
     if plot is not None and plot.suffix.lower() not in FORMATS:
         raise UsageError(f"--plot is {plot}, it must end in {' or '.join(FORMATS)}: what a chart can be written as")
-    found = situation.look(out)
-    most = found.machine.cpu.logical_cores
-    if (count := max(one or 0 for one in counts)) > most > 0:
-        raise UsageError(
-            f"--threads is {count}, this processor runs {most} at once: more wait for each other at every layer",
-            hint=f"llmctl bench --threads {found.machine.cpu.usable_threads}",
-        )
-    name = model or found.settings.model
-    wanted = replace(
-        situation.want(found.settings, explicit=name is not None), repack=repack, flash_attention=flash_attention
+    prepared = benchmark.prepare(
+        out,
+        model,
+        depths=asked,
+        threads=counts,
+        repetitions=repetitions,
+        repack=repack,
+        flash_attention=flash_attention,
     )
-    fits = [_planned(found, name, wanted, asked, counts[0])]
-    settings = fits[0].configuration  # the same for all numbers of threads
-    wanted = replace(wanted, repack=settings.repack, flash_attention=settings.flash_attention)
-    fits += [_planned(found, name or _name(fits[0]), wanted, asked, count) for count in counts[1:]]
-    chosen = asked or _affordable(fits, repetitions)
-    _say_before(out, fits, chosen, repetitions)
-    rows, runs = [], []
-    for fit in fits:
-        made, run = _measure(out, fit, chosen, repetitions)
-        rows += made
-        runs.append(run)
-    if found.settings.history:
-        from llmctl.engine import history
-
-        for run in runs:
-            history.record(run)
-    _show(out, fits[0], rows, runs[0], repetitions)
+    result = benchmark.measure(out, prepared)
+    fit, rows, run = prepared.fits[0], result.rows, result.runs[0]
+    _show(out, fit, rows, run, repetitions)
     if plot is not None:
-        _write(plot, fits[0], rows)
+        _write(plot, fit, rows)
         out.note(f"The chart is in {plot}.")
-    out.data({**_document(fits[0], rows, runs[0], repetitions), "plot": plot})
+    out.data({**_document(fit, rows, run, repetitions), "plot": plot})
 
 
 def _numbers(text: str, option: str, *, least: int) -> list[int]:
@@ -115,92 +91,9 @@ def _numbers(text: str, option: str, *, least: int) -> list[int]:
     return sorted({int(part) for part in parts})
 
 
-def _planned(
-    found: Situation, name: str | None, wanted: Want, depths: Sequence[int] | None, threads: int | None
-) -> Fit:
-    """With so many threads and room for the deepest. Raises NothingFitsError, NotFoundError."""
-    from llmctl.errors import NotFoundError
-    from llmctl.types.plan import NoFit
-    from llmctl.workspace import choose
-    from llmctl.workspace.bench import ANSWER_TOKENS
-
-    wanted = replace(wanted, threads=threads or wanted.threads)
-    fit = choose.choose(found, name, wanted)
-    needed = max(depths or (0,)) + ANSWER_TOKENS + SLACK_TOKENS
-    if not isinstance(fit, NoFit) and needed > fit.context:
-        fit = choose.choose(found, name or _name(fit), replace(wanted, context=needed))
-    if isinstance(fit, NoFit):
-        raise NothingFitsError(fit.reason, hint="llmctl plan --all")
-    if not choose.is_here(fit):
-        raise NotFoundError(f"{_name(fit)} is not on this machine", hint=command("llmctl", "pull", names=[_name(fit)]))
-    return fit
-
-
-def _name(fit: Fit) -> str:
-    from llmctl.workspace import choose
-
-    return choose.name_of(fit.candidate)
-
-
-def _affordable(fits: Sequence[Fit], repetitions: int) -> list[int]:
-    """Of DEPTHS those that fit into the context, and together into BUDGET_S."""
-    from llmctl.workspace.bench import ANSWER_TOKENS
-
-    room = min(fit.context for fit in fits) - ANSWER_TOKENS - SLACK_TOKENS
-    fitting = [depth for depth in DEPTHS if depth <= room] or [0]
-    while len(fitting) > LEAST_DEPTHS and _seconds(fits, fitting, repetitions) > BUDGET_S:
-        fitting.pop()
-    return fitting
-
-
-def _seconds(fits: Sequence[Fit], depths: Sequence[int], repetitions: int) -> float:
-    """What it will take, by the prediction: loading, two answers before, and all that is timed."""
-    from llmctl.workspace.bench import ANSWER_TOKENS, SAMPLE_WORDS
-
-    total = 0.0
-    for fit in fits:
-        answers = sum(repetitions * fit.speed_model.task_s(depth, ANSWER_TOKENS) for depth in depths)
-        total += (fit.speed.load_s or 1.0) + 2 * fit.speed_model.task_s(SAMPLE_WORDS, ANSWER_TOKENS) + answers
-    return total
-
-
-def _say_before(out: Output, fits: Sequence[Fit], depths: Sequence[int], repetitions: int) -> None:
-    """How long it will take, and that a neighbour on one core slows an engine that waits for all of its threads."""
-    import psutil
-
-    busy = psutil.cpu_percent(interval=0.3)
-    if busy > BUSY_PERCENT:
-        out.warn(f"other programs use {busy:.0f} % of the processor: what is measured now will be too low")
-    takes = units.seconds(_seconds(fits, depths, repetitions))
-    out.note(f"Depths {', '.join(f'{depth:,}' for depth in depths)}, {repetitions} times each: about {takes}.")
-
-
-def _measure(out: Output, fit: Fit, depths: Sequence[int], repetitions: int) -> tuple[list[Row], Run]:
-    from llmctl.engine.history import run_of
-    from llmctl.engine.llama_cpp.start import start
-    from llmctl.workspace.bench import rounds
-
-    with start(fit) as engine:
-        out.note(f"  loaded in {units.seconds(engine.load_s)}, {_threads(fit)}")
-        rows = list(rounds(fit, engine, depths, repetitions, lambda text: out.note(f"  {text}")))
-    kept = min(rows, key=lambda row: abs(row.prompt_tokens - RECORDED_DEPTH))
-    prefill = None if kept.prefill is None else kept.prefill.median_tok_s
-    return rows, run_of(fit, engine, kept.last, kept.decode.median_tok_s, prefill)
-
-
-def _threads(fit: Fit) -> str:
-    if fit.threads == fit.prefill_threads:
-        return units.threads(fit.threads)
-    return f"{fit.threads} threads to decode, {fit.prefill_threads} to read prompts"
-
-
 def _show(out: Output, fit: Fit, rows: Sequence[Row], run: Run, repetitions: int) -> None:
     from llmctl.cli.bench.chart import bars
 
-    disturbed = sum(row.disturbed for row in rows)
-    if disturbed:
-        of = repetitions * len(rows)
-        out.warn(f"other programs took the cores in {disturbed} of {of} measurements: those are too low")
     candidate = fit.candidate
     settings = _settings(fit)
     out.text(f"{candidate.model.name} {candidate.artifact.quant}{settings}, medians of {repetitions}:")
@@ -226,27 +119,35 @@ def _settings(fit: Fit) -> str:
 
 
 def _table(rows: Sequence[Row]) -> Iterator[str]:
-    heads = f"{'prefill':>7} {'(range)':11} {'told':>5}  {'decode':>6} {'(range)':11}   told (range)"
-    yield f"{'threads':>7} {'depth':>6} {heads}"
+    cells = [("threads", " depth", "prefill", "(range)    ", " told", " decode", "(range)    ", "  told", "(range)")]
     for row in rows:
-        prefill, told = row.prefill, row.predicted
-        count = str(row.threads) if row.threads == row.prefill_threads else f"{row.threads}/{row.prefill_threads}"
-        read = f"{'–':>7} {'':11} {'–':>5}"
+        prefill, decode, predicted = row.prefill, row.decode, row.predicted
+        read = ("–", "", "–")
         if prefill is not None:
-            spread = f"({units.tok_s(prefill.low_tok_s)}–{units.tok_s(prefill.high_tok_s)})"
-            read = f"{units.tok_s(prefill.median_tok_s):>7} {spread:11} {units.tok_s(told.prefill_tok_s):>5}"
-        spread = f"({units.tok_s(row.decode.low_tok_s)}–{units.tok_s(row.decode.high_tok_s)})"
-        expected = f"({units.tok_s(told.decode_low_tok_s)}–{units.tok_s(told.decode_high_tok_s)})"
-        yield (
-            f"{count:>7} {row.depth:6,} {read}  {units.tok_s(row.decode.median_tok_s):>6} {spread:11} "
-            f"{units.tok_s(told.decode_tok_s):>6} {expected}"
+            spread = _spread(prefill.low_tok_s, prefill.high_tok_s)
+            read = (units.tok_s(prefill.median_tok_s), spread, units.tok_s(predicted.prefill_tok_s))
+        cells.append(
+            (
+                str(row.threads) if row.threads == row.prefill_threads else f"{row.threads}/{row.prefill_threads}",
+                f"{row.depth:,}",
+                *read,
+                units.tok_s(decode.median_tok_s),
+                _spread(decode.low_tok_s, decode.high_tok_s),
+                units.tok_s(predicted.decode_tok_s),
+                _spread(predicted.decode_low_tok_s, predicted.decode_high_tok_s),
+            )
         )
+    yield from table(cells, ">>><>><><", gap=1)
     yield f"{'':15}tokens per second; told is what was predicted"
 
 
+def _spread(low_tok_s: float, high_tok_s: float) -> str:
+    return f"({units.tok_s(low_tok_s)}–{units.tok_s(high_tok_s)})"
+
+
 def _document(fit: Fit, rows: Sequence[Row], run: Run, repetitions: int) -> dict[str, Any]:
-    from llmctl.planner.document import settings_document
     from llmctl.workspace.bench import ANSWER_TOKENS
+    from llmctl.workspace.document import settings_document
 
     return {
         "model": fit.candidate.model.id,

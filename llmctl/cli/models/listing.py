@@ -12,13 +12,14 @@ import typer
 from llmctl import units
 from llmctl.cli import complete
 from llmctl.cli.output import Output
-from llmctl.errors import NotFoundError, UsageError
+from llmctl.cli.table import table
+from llmctl.errors import UsageError
 from llmctl.types.openness import DIMENSIONS, NEEDED, Level
 
 if TYPE_CHECKING:
-    from llmctl.store import Store
     from llmctl.types.model import Model
     from llmctl.workspace.inventory import Item
+    from llmctl.workspace.models import Finder
 
 
 def list_(
@@ -61,7 +62,7 @@ def list_(
         raise UsageError("--open and --licence filter the catalogue", hint="llmctl models list --all --open weights")
     shelf = situation.shelf(out)
     if everything:
-        _all(out, _filtered(out, shelf.known.models, open_, licence), shelf.store)
+        _all(out, _filtered(out, shelf.known.models, open_, licence), shelf.store.find)
         return
     items = shelf.items()
     now_s = time.time()
@@ -79,14 +80,7 @@ def list_(
         cells.append((item.name, _quant(item), units.size(item.bytes), used, _whose(item)))
     for line in table(cells, "<<><<"):
         out.text(line)
-    out.note(f"{len(items)} {'model' if len(items) == 1 else 'models'}, {units.size(total_bytes)}")
-
-
-def table(cells: Sequence[tuple[str, ...]], sides: str) -> Iterator[str]:
-    """Columns as wide as they have to be, two blanks between them; ``sides``: < or > for each."""
-    widths = [max((len(row[column]) for row in cells), default=0) for column in range(len(sides))]
-    for row in cells:
-        yield "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)).rstrip()
+    out.note(f"{units.number_of(len(items), 'model')}, {units.size(total_bytes)}")
 
 
 def _quant(item: Item) -> str:
@@ -117,13 +111,9 @@ def _held(item: Item, used_s: float | None) -> dict[str, Any]:
 
 def _filtered(out: Output, models: Sequence[Model], level: Level | None, licence: str | None) -> list[Model]:
     """Those that pass, and a word on what that means. Raises NotFoundError if none does."""
-    from llmctl.catalogue.openness import admits
+    from llmctl.workspace.models import admits, open_models
 
-    found = [model for model in models if admits(model, level=level, licence=licence)]
-    if not found:
-        licences = ", ".join(sorted({model.licence for model in models if model.licence}))
-        hint = f"there are {licences}" if licence else "llmctl models list --all"
-        raise NotFoundError("no model of the catalogue is open like that, or under that licence", hint=hint)
+    found = open_models(models, level, licence)
     if level is not None:
         words = ", ".join(DIMENSIONS[name] for name in DIMENSIONS if name in NEEDED[level])
         ungraded = sum(model.openness is None for model in models if admits(model, licence=licence))
@@ -135,16 +125,16 @@ def _filtered(out: Output, models: Sequence[Model], level: Level | None, licence
     return found
 
 
-def _all(out: Output, known: Sequence[Model], store: Store) -> None:
+def _all(out: Output, known: Sequence[Model], find: Finder) -> None:
     models = sorted(known, key=lambda model: (model.parameters or 0, model.id))
-    rows = [row(model, store) for model in models]
+    rows = [row(model, find) for model in models]
     out.data({"models": rows})
     for line in _lines(rows):
         out.text(line)
 
 
-def row(model: Model, store: Store) -> dict[str, Any]:
-    from llmctl.planner.document import openness_document
+def row(model: Model, find: Finder) -> dict[str, Any]:
+    from llmctl.workspace.document import openness_document
 
     return {
         "id": model.id,
@@ -159,7 +149,7 @@ def row(model: Model, store: Store) -> dict[str, Any]:
         "tasks": model.tasks,
         "languages": model.languages,
         "quants": [artifact.quant for artifact in model.artifacts],
-        "installed": [artifact.quant for artifact in model.artifacts if store.find(artifact.source) is not None],
+        "installed": [artifact.quant for artifact in model.artifacts if find(artifact.source) is not None],
         "starter": model.starter,
         "openness": None if model.openness is None else openness_document(model.openness),
     }
@@ -171,10 +161,7 @@ def _lines(rows: list[dict[str, Any]]) -> Iterator[str]:
         quants = " ".join(f"{quant}*" if quant in row["installed"] else quant for quant in row["quants"])
         licence = (row["licence"] or "unknown").removeprefix("LicenseRef-")
         cells.append((row["id"], parameters(row["parameters"]), units.count(row["context"]), licence, quants))
-    widths = [max(len(row[column]) for row in cells) for column in range(5)]
-    for id, size, context, licence, quants in cells:
-        first = f"{id:<{widths[0]}} {size:>{widths[1]}} {context:>{widths[2]}}"
-        yield f"{first} {licence:<{widths[3]}} {quants}".rstrip()
+    yield from table(cells, "<>><<", gap=1)
 
 
 def parameters(count: int | None) -> str:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llmctl import units
 from llmctl.cli import complete
-from llmctl.cli.models.listing import table
 from llmctl.cli.output import Output
+from llmctl.cli.table import table
 from llmctl.errors import LlmctlError, NetworkError
 from llmctl.struct import asdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from llmctl.catalogue.refreshed import Refreshed
     from llmctl.workspace.refresh import Difference
 
 HASH_SHOWN = 12
@@ -47,59 +46,41 @@ def refresh(
 
     Exit codes: 0, 4 no such model, 5 the hub can't be reached, 10 the file can't be edited.
     """
-    from llmctl import catalogue, paths, settings
-    from llmctl.catalogue import overlay, refreshed
-    from llmctl.workspace import refresh as hub
-    from llmctl.workspace import situation
+    from llmctl.workspace.refresh import Refresh
 
     out = Output("models refresh", as_json=json)
-    loaded = settings.load()
-    current = {model.id: model for model in situation.known(out).models}
-    shipped = catalogue.load(paths.profiles_dir() / "models", paths.overlay_dir(), as_refreshed=False)
-    wanted = shipped.models if name is None else (catalogue.find(shipped, name),)
-    listed: dict[str, Any] = {}
-    told: list[Refreshed] = []
+    asking = Refresh(out, name)
     rows: list[dict[str, Any]] = []
     broken: NetworkError | None = None
-    for model in wanted:
-        try:
-            answer = hub.ask(model, loaded, headers=bool(name) if headers is None else headers, listed=listed)
-        except NetworkError as error:
-            if not rows:
-                raise
-            broken = error
-            break
-        if answer.problem:
-            out.warn(f"{model.id}: {answer.problem}")
-        newer = refreshed.apply({model.id: model}, [answer.refreshed])[model.id]
-        differences = hub.compare(current[model.id], newer)
-        if len(answer.refreshed.gone) == len(model.artifacts):
-            out.warn(f"{model.id}: all its files are gone from the hub; it stays as it is in the catalogue")
-        elif differences:
-            told.append(answer.refreshed)
-        rows.append({"id": model.id, "differences": [asdict(one) for one in differences], "problem": answer.problem})
-        for line in _lines(model.id, differences):
-            out.text(line)
-    written = None
-    if told and (yes or _confirmed(out, len(told))):
-        written = overlay.write(paths.overlay_dir(), told, datetime.now(UTC).date().isoformat())
+    try:
+        for each in asking.compare(headers=bool(name) if headers is None else headers):
+            differences = [asdict(difference) for difference in each.differences]
+            rows.append({"id": each.model.id, "differences": differences, "problem": each.problem})
+            for line in _lines(each.model.id, each.differences):
+                out.text(line)
+    except NetworkError as error:
+        if not rows:
+            raise
+        broken = error
+    changed = len(asking.changed)
+    written = asking.write() if changed and (yes or _confirmed(out, changed)) else None
     data = {"models": rows, "written": written}
     if written is not None:
-        out.note(f"{_count(len(told))} noted in {written}")
-    elif told:
-        out.note(f"{_count(len(told))} other than in the catalogue. Nothing was written: llmctl models refresh --yes")
-    elif rows and not listed:
+        out.note(f"{_count(changed)} noted in {written}")
+    elif changed:
+        out.note(f"{_count(changed)} other than in the catalogue. Nothing was written: llmctl models refresh --yes")
+    elif rows and not asking.has_asked:
         out.note("Nothing was asked for: the files are not those of a hub's repository.")
     else:
         out.note(f"{_count(len(rows))} asked for: the hub has them as the catalogue does, as far as it could be asked.")
     if broken is not None:
-        _end(out, broken, data, len(wanted) - len(rows))
+        _end(out, broken, data, len(asking.models) - len(rows))
     out.data(data)
 
 
 def _end(out: Output, broken: LlmctlError, data: Any, left: int) -> None:
     """The hub answered some, and then no more."""
-    broken.message += f"; {left} {'model was' if left == 1 else 'models were'} not asked for"
+    broken.message += f"; {units.number_of(left, 'model was', 'models were')} not asked for"
     out.failed(broken, data)
     raise typer.Exit(broken.exit_code)
 
@@ -109,7 +90,7 @@ def _confirmed(out: Output, count: int) -> bool:
 
 
 def _count(number: int) -> str:
-    return f"{number} {'model' if number == 1 else 'models'}"
+    return units.number_of(number, "model")
 
 
 def _lines(id: str, differences: Sequence[Difference]) -> Iterator[str]:

@@ -9,14 +9,14 @@ import typer
 
 from llmctl import units
 from llmctl.cli import complete
-from llmctl.cli.models.listing import table
 from llmctl.cli.output import Output
-from llmctl.errors import ResourceError, UsageError
+from llmctl.cli.table import table
+from llmctl.errors import UsageError
 from llmctl.shell import command
 
 if TYPE_CHECKING:
-    from llmctl.store.upkeep.prune import Leftover
     from llmctl.workspace.inventory import Item
+    from llmctl.workspace.remove import Leftover
 
 WHY = {
     "partial": "a download that was broken off",
@@ -43,26 +43,20 @@ def rm(
     Exit codes: 0 removed, or you said no, 2 nobody said yes, or it is another tool's, 4 no such model here, 7 it is
     being written, or can't be removed.
     """
-    from llmctl.workspace import inventory, situation
+    from llmctl.workspace import remove, situation
 
     out = Output("models rm", as_json=json)
     shelf = situation.shelf(out)
-    items = shelf.items()
-    meant = inventory.named(items, name)
-    ours = [item for item in meant if not item.owner.foreign]
-    if not ours:
-        shelf.store.remove(meant[0].files[0])  # says whose it is, and how it goes
-    going = ours + _lonely_projectors(items, ours)
-    size = units.size(sum(item.bytes for item in going))
+    removal = remove.removal(shelf, name)
+    going, size = removal.going, units.size(removal.bytes)
     if not yes:
         _show(out, going)
         if not _agreed(out, f"Remove {'it' if len(going) == 1 else f'these {len(going)}'}, {size}?", name, "rm", size):
             return
-    freed_bytes = sum(shelf.store.remove(file) for item in going for file in item.files)
+    freed_bytes = remove.remove(shelf, removal)
     out.note(f"Removed {', '.join(item.label for item in going)}: {units.size(freed_bytes)} freed")
-    for item in meant:
-        if item.owner.foreign:
-            out.note(f"{item.owner.label} still has {item.files[0].name}")
+    for item in removal.staying:
+        out.note(f"{item.owner.label} still has {item.files[0].name}")
     rows = [{"name": one.name, "quant": one.quant, "owner": one.owner, "bytes": one.bytes} for one in going]
     out.data({"removed": rows, "freed_bytes": freed_bytes})
 
@@ -84,19 +78,11 @@ def prune(
 
     Exit codes: 0, 7 something couldn't be removed.
     """
-    from llmctl.store.layout import COMMIT
-    from llmctl.types.model import SourceKind
-    from llmctl.workspace import situation
+    from llmctl.workspace import remove, situation
 
     out = Output("models prune", as_json=json)
     shelf = situation.shelf(out)
-    sources = [artifact.source for model in shelf.known.models for artifact in model.artifacts]
-    keep = {
-        (source.repo or "", source.revision)
-        for source in sources
-        if source.kind is SourceKind.HUB and COMMIT.fullmatch(source.revision)
-    }
-    found = shelf.store.leftovers(keep)
+    found = remove.leftovers(shelf)
     total_bytes = sum(one.bytes for one in found)
     if not json:
         for line in table([(one.kind, one.name, units.size(one.bytes), WHY[one.kind]) for one in found], "<<><"):
@@ -104,13 +90,7 @@ def prune(
     if not found:
         out.note("There is nothing to remove.")
     removed = bool(found) and (yes or _confirmed(out, f"Remove {_count(found)}, {units.size(total_bytes)}?"))
-    freed_bytes, failed = 0, None
-    for one in found if removed else ():
-        try:
-            freed_bytes += shelf.store.clear(one)
-        except ResourceError as error:
-            out.warn(error.message)
-            failed = error
+    freed_bytes, failed = remove.clear(out, shelf, found if removed else ())
     if removed:
         out.note(f"{units.size(freed_bytes)} freed")
     elif found:
@@ -124,7 +104,7 @@ def prune(
 
 
 def _count(found: Sequence[Leftover]) -> str:
-    return f"{len(found)} {'leftover' if len(found) == 1 else 'leftovers'}"
+    return units.number_of(len(found), "leftover")
 
 
 def _show(out: Output, items: Sequence[Item]) -> None:
@@ -145,14 +125,3 @@ def _agreed(out: Output, question: str, name: str, verb: str, size: str) -> bool
 def _confirmed(out: Output, question: str) -> bool:
     """Enter is no: what is removed has to be fetched again."""
     return out.interactive and typer.confirm(question, default=False, err=True)
-
-
-def _lonely_projectors(items: Sequence[Item], going: Sequence[Item]) -> list[Item]:
-    """Projectors of repositories in which no model is left."""
-    repos = {item.files[0].name for item in going}
-    left = {item.files[0].name for item in items if item not in going and not item.projector}
-    return [
-        item
-        for item in items
-        if item.projector and item not in going and not item.owner.foreign and item.files[0].name in repos - left
-    ]

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from llmctl import units
-from llmctl.cli.models.listing import parameters, row, table
+from llmctl.cli.models.listing import parameters, row
 from llmctl.cli.output import Output
-from llmctl.errors import NotFoundError
+from llmctl.cli.table import table
 
 
 def search(
@@ -29,23 +29,15 @@ def search(
 
     Reads files only. Exit codes: 0, 4 nothing is called that, or nearly that.
     """
-    from llmctl.catalogue import search as catalogue_search
-    from llmctl.store import Store
-    from llmctl.workspace import situation
+    from llmctl.workspace import models
 
     out = Output("models search", as_json=json)
-    known = situation.known(out).models
-    found = catalogue_search.search(known, words)
-    nearly = [] if found else catalogue_search.near(known, words)
-    if not found and not nearly:
-        raise NotFoundError(f"no model fits {' '.join(words)!r}", hint="llmctl models list --all")
-    if nearly:
+    matches, find = models.search(out, words), models.finder()
+    if matches.nearly:
         out.note(f"No model fits {' '.join(words)!r}; these are called almost that:")
-    store = Store()
-    rows = [row(model, store) for model in found or nearly]
-    out.data({"models": rows, "near": bool(nearly)})
+    out.data({"models": [row(model, find) for model in matches.models], "near": matches.nearly})
     cells = [("id", "size", "context", "licence", "good for")]
-    for model in found or nearly:
+    for model in matches.models:
         licence = (model.licence or "unknown").removeprefix("LicenseRef-")
         tasks = ", ".join(model.tasks)
         if model.distilled_from:

@@ -33,26 +33,21 @@ def show(
 
     Reads files only. Exit codes: 0, 4 no such model or quant.
     """
-    from llmctl import catalogue
-    from llmctl.store import Store
-    from llmctl.workspace import situation
+    from llmctl.workspace import models
 
     out = Output("models show", as_json=json)
-    known, find = situation.known(out), Store().find
-    model = catalogue.find(known, name)
-    catalogue.candidates(known, name, find)  # or there is no such quant
-    data = _document(model)
-    for file, artifact in zip(data["files"], model.artifacts, strict=True):
-        path = find(artifact.source)
+    shown = models.show(out, name)
+    data = _document(shown.model)
+    for file, path in zip(data["files"], shown.paths, strict=True):
         file["path"] = None if path is None else str(path)
     out.data(data)
     if not json:
-        for line in _story(model, data):
+        for line in _story(shown.model, data):
             out.text(line)
 
 
 def _document(model: Model) -> dict[str, Any]:
-    from llmctl.planner.document import evidence_document, openness_document
+    from llmctl.workspace.document import evidence_document, openness_document
 
     return {
         "id": model.id,
@@ -136,7 +131,7 @@ def _story(model: Model, data: dict[str, Any]) -> Iterator[str]:
 
 
 def _open(model: Model) -> Iterator[str]:
-    from llmctl.catalogue.openness import ATTRIBUTION, MATCHES, lacking
+    from llmctl.workspace.models import ATTRIBUTION, MATCHES, lacking
 
     openness = model.openness
     if openness is None:

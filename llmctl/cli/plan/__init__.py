@@ -7,18 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from msgspec.structs import replace
 
 from llmctl.cli import complete
 from llmctl.cli.output import Output
 from llmctl.types.openness import Level
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from llmctl.catalogue.knowledge import Task
     from llmctl.types.machine import Machine
-    from llmctl.types.model import Candidate
     from llmctl.types.plan import NoFit, Plan, Want
 
 EXIT_NOTHING_FITS = 3
@@ -149,8 +147,7 @@ def plan(
     from llmctl.cli.plan.screen import rejections
     from llmctl.errors import NothingFitsError
     from llmctl.types.plan import NoFit
-    from llmctl.workspace import plan as engine_plan
-    from llmctl.workspace import projectors, situation
+    from llmctl.workspace.workspace import Workspace
 
     out = Output("plan", as_json=json)
     allowed = None if max_download is None else asked.size("--max-download", max_download)
@@ -159,22 +156,19 @@ def plan(
         asked.check_language(lang)
     if plot is not None:
         asked.check_picture(plot)
-    there = situation.shelf(out)
-    found = situation.look(out, machine=_machine(out, machine, ram=ram, vram=vram, gpu=gpu), before=there)
-    loaded, explicit = found.settings, model is not None
-    candidates = found.candidates(model)
-    if explicit:
-        candidates = [projectors.with_projector(one) for one in candidates]
-    wanted = situation.want(
-        loaded,
-        task=task or (_own_task(candidates) if explicit else None),
+    workspace = Workspace(
+        out,
+        machine=machine,
+        ram_bytes=asked.memory_size("--ram", ram),
+        vram_bytes=asked.memory_size("--vram", vram),
+        gpu=gpu,
+    )
+    planned = workspace.planned(
+        model,
+        task=task,
         context=context,
         threads=threads,
         min_tok_s=min_tok_s,
-        explicit=explicit,
-    )
-    wanted = replace(
-        wanted,
         max_download_bytes=allowed,
         gpu_layers=gpu_layers,
         kv_type=kv_type and kv_type.value,
@@ -188,14 +182,9 @@ def plan(
         installed=installed,
         tight=tight,
     )
-    answer = found.plan(candidates, wanted) if model is None else engine_plan.plan(found, candidates, wanted)
-    if isinstance(answer, NoFit) and any(one.artifact.projector_bytes for one in candidates):
-        blind = engine_plan.plan(found, [projectors.without(one) for one in candidates], wanted)
-        if not isinstance(blind, NoFit):
-            out.warn(f"with its vision projector it doesn't fit ({answer.reason}); this is for text alone")
-            answer = blind
+    answer, wanted = planned.answer, planned.want
     if isinstance(answer, NoFit):
-        error = NothingFitsError(answer.reason, hint=asked.next_after(model, wanted, loaded.endpoints))
+        error = NothingFitsError(answer.reason, hint=asked.next_after(model, wanted, workspace.settings.endpoints))
         if not json:
             for line in rejections(answer.rejected[1:], len(answer.rejected) if everything else limit or 0):
                 out.note(line)
@@ -205,19 +194,17 @@ def plan(
     place = "this machine" if machine is None else Path(machine).name
     changed = [f"{option} {value}" for option, value in (("--ram", ram), ("--gpu", gpu), ("--vram", vram)) if value]
     place += f" with {' '.join(changed)}" if changed else ""
-    known = found.knowledge.tasks[wanted.task]
+    known = workspace.tasks[wanted.task]
     if plot is not None:
         _draw(plot, answer, known, f"{wanted.task} on {place}")
         out.note(f"{plot} is written")
-    for warning in asked.without_effect(answer.choice, found.machine, wanted):
+    for warning in asked.without_effect(answer.choice, workspace.machine, wanted):
         out.warn(warning)
-    if explicit and known.needs not in answer.choice.candidate.model.tasks:
-        out.warn(f"{answer.choice.candidate.model.name} is not for {known.needs}, by its publisher")
     out.data(document(answer, wanted, limit))
     if not json:
         for warning in answer.choice.warnings:
             out.warn(warning)
-        for line in _lines(answer, wanted, known, found.machine, place, limit, everything, explain, chart):
+        for line in _lines(answer, wanted, known, workspace.machine, place, limit, everything, explain, chart):
             out.text(line)
 
 
@@ -271,16 +258,10 @@ def _draw(file: Path, answer: Plan, task: Task, title: str) -> None:
         raise UsageError(f"--plot: {file} can't be written: {error.strerror}") from error
 
 
-def _own_task(candidates: Sequence[Candidate]) -> str | None:
-    """What a model that doesn't chat is for; None leaves it to the settings."""
-    tasks = candidates[0].model.tasks if candidates else ()
-    return next((one for one in ("embed", "rerank") if one in tasks and "chat" not in tasks), None)
-
-
 def document(answer: Plan | NoFit, wanted: Want, limit: int | None = None) -> dict[str, Any]:
     """``data`` of ``llmctl plan --json``; ``picks`` names the model and quant of each."""
-    from llmctl.planner import candidate_document
     from llmctl.types.plan import Plan
+    from llmctl.workspace.document import candidate_document
 
     common = {"task": wanted.task, "rejected": answer.rejected[:limit]}
     if not isinstance(answer, Plan):
@@ -295,19 +276,3 @@ def document(answer: Plan | NoFit, wanted: Want, limit: int | None = None) -> di
     changes = [{"condition": one.condition, "fit": candidate_document(one.fit)} for one in answer.changes]
     found = {"choice": choice, "picks": picks, "alternatives": alternatives, "changes": changes}
     return {**found, **common, "no_fit": None}
-
-
-def _machine(out: Output, name: str | None, *, ram: str | None, vram: str | None, gpu: str | None) -> Machine | None:
-    """The machine that is meant where it is not this one as it is."""
-    if name is None and ram is vram is gpu is None:
-        return None
-    from llmctl import paths
-    from llmctl.cli.plan import asked
-    from llmctl.probe.described import table, what_if
-    from llmctl.probe.described.document import read_machine
-    from llmctl.workspace.machine import this_machine
-
-    sizes = {"ram_bytes": asked.memory_size("--ram", ram), "vram_bytes": asked.memory_size("--vram", vram)}
-    profiles = paths.profiles_dir()
-    found = this_machine(out)[0] if name is None else read_machine(name, profiles / "machines")
-    return found if ram is vram is gpu is None else what_if.changed(found, table.load(profiles), gpu=gpu, **sizes)

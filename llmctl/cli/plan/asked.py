@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 def check_language(given: str) -> None:
     """By the English name of a language its code is meant."""
-    from llmctl.catalogue.search import LANGUAGES
+    from llmctl.workspace.names import languages
 
     if given.isascii() and given.isalpha() and len(given) in (2, 3):
         return
-    code = next((code for code, name in LANGUAGES.items() if name == given.strip().casefold()), "it")
+    code = next((code for code, name in languages().items() if name == given.strip().casefold()), "it")
     raise UsageError(
         f"--lang is {given!r}, it must be a code of two or three letters", hint=f"llmctl plan --lang {code}"
     )

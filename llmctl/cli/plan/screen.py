@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from llmctl import units
 from llmctl.cli.models.show import SYMBOLS
+from llmctl.cli.table import table, wrapped
 from llmctl.shell import command
 from llmctl.types.machine import AcceleratorKind
 from llmctl.types.openness import DIMENSIONS
@@ -84,7 +84,7 @@ def _among(fit: Fit, picks: Mapping[str, Fit]) -> bool:
 
 
 def _wrapped(text: str, indent: str = " ") -> list[str]:
-    return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent + "  ", break_long_words=False)
+    return wrapped(text, WIDTH, first=indent, indent=indent + "  ").split("\n")
 
 
 def _rooms(rows: Sequence[DeviceMemory], machine: Machine) -> str:
@@ -119,9 +119,7 @@ def explained(tried: Sequence[Tried], chosen: Configuration, task: Task) -> Iter
                 "the defaults" if usual else "",
             )
         )
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-    for row in cells:
-        yield "   " + " ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    yield from table(cells, "<" * len(cells[0]), gap=1, indent=3)
 
 
 def _pace(fit: Fit, *, writes: bool) -> str:
@@ -146,9 +144,7 @@ def _table(rows: list[tuple[str, Fit]], *, writes: bool) -> Iterator[str]:
                 _download(fit),
             )
         )
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-    for row in cells:
-        yield " " + " ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    yield from table(cells, "<" * len(cells[0]), gap=1, indent=1)
 
 
 def _download(fit: Fit) -> str:
@@ -163,13 +159,11 @@ def _memory(memory: MemoryPlan) -> Iterator[str]:
     names = ("", "weights", "repacked", "KV cache", "state", "compute", "total", "free")
     sizes = [(row.device, (*_parts(row), row.total_bytes, row.available_bytes)) for row in memory.by_device]
     cells = [names, *((device, *map(units.size, row)) for device, row in sizes)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(names))]
-    for row_cells in cells:
-        yield "   " + " ".join(cell.rjust(width) for cell, width in zip(row_cells, widths, strict=True))
+    yield from table(cells, ">" * len(names), gap=1, indent=3)
     yield ""
-    for row in memory.by_device:
-        taken = f"{units.size(row.total_bytes)} of {units.size(row.available_bytes)}"
-        yield f"   {row.device.rjust(widths[0])} {_bar(row)} {taken}"
+    taken = [f"{units.size(row.total_bytes)} of {units.size(row.available_bytes)}" for row in memory.by_device]
+    bars = [(row.device, _bar(row), words) for row, words in zip(memory.by_device, taken, strict=True)]
+    yield from table(bars, "><<", gap=1, indent=3)
     yield f"   {LEGEND}"
     yield ""
     reserved = memory.must_fit_bytes - memory.touched_bytes
@@ -185,14 +179,14 @@ def _parts(row: DeviceMemory) -> tuple[int, ...]:
 def _bar(row: DeviceMemory) -> str:
     """The device's free memory, BAR_WIDTH wide: each part with a letter of its own, so that it reads without colour.
     What is there shows, however little it is."""
-    from llmctl.planner.memory import margin_bytes
+    from llmctl.workspace.plan import kept_free_bytes
 
     weights, repacked, kv, state, compute = _parts(row)
     whole, bar, end = max(row.total_bytes, row.available_bytes), "", 0
     for mark, size in zip(MARKS, (weights, repacked, kv + state, compute), strict=True):
         end += size
         bar += mark * max(1 if size else 0, round(BAR_WIDTH * end / whole) - len(bar))
-    kept = round(BAR_WIDTH * margin_bytes(row.available_bytes) / whole) if row.available_bytes else 0
+    kept = round(BAR_WIDTH * kept_free_bytes(row) / whole) if row.available_bytes else 0
     return (bar + FREE * (BAR_WIDTH - len(bar) - kept)).ljust(BAR_WIDTH, KEPT)
 
 

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from llmctl import units
 from llmctl.files.decode import Table, read_toml
+from llmctl.near import near
 from llmctl.probe.described import product_name
 from llmctl.probe.gpu.pci_ids import PCI_NUMBERS
 from llmctl.types.machine import AcceleratorKind
@@ -145,10 +146,11 @@ def matching(
 
 def nearest(devices: Iterable[Device], name: str) -> list[str]:
     """Up to three names that are written much like ``name``, the nearest first."""
-    import difflib
+    return near(name, (device.name for device in devices), key=_spelling, likeness=0.6)
 
-    of_key = {product_name.key(device.name.lower()): device.name for device in devices}
-    return [of_key[key] for key in difflib.get_close_matches(product_name.key(name.lower()), of_key, n=3)]
+
+def _spelling(name: str) -> str:
+    return product_name.key(name.lower())
 
 
 def _of_size(device: Device, total: int) -> Device | None:

@@ -8,8 +8,9 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from llmctl.cli.output import jsonable
-from llmctl.planner import candidate_document, plan
+from llmctl.planner import plan
 from llmctl.types.plan import Allocation, Plan, Want
+from llmctl.workspace.document import candidate_document
 from tests.planner.machines import EPYC, desktop, knowledge, made, of
 
 

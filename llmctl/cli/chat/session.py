@@ -1,0 +1,204 @@
+"""The session of a chat: prompts, commands and answers until the user leaves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from llmctl import units
+from llmctl.cli.chat.commands import parse
+from llmctl.cli.chat.echo import unechoed
+from llmctl.cli.chat.story import ChatStory, WrappedOutput
+from llmctl.errors import ContextError, LlmctlError
+from llmctl.types.endpoint import Local, Remote
+from llmctl.types.request import Request, Sampling
+from llmctl.workspace import context_files
+from llmctl.workspace.conversation import Conversation, TokenEstimate, Turn, room_for_prompt, turns_to_drop
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from llmctl.cli.chat.editor import Editor
+    from llmctl.types.answer import Answer
+    from llmctl.types.plan import Fit
+    from llmctl.workspace.chat import Chat
+    from llmctl.workspace.context_files import ContextFile
+
+
+class Leave(Exception):
+    """The user leaves."""
+
+
+class Session:
+    """``conversation`` is what was said; ``files`` go with the next prompt; ``draft`` stands in the next line."""
+
+    def __init__(self, out: WrappedOutput, chat: Chat, conversation: Conversation, sampling: Sampling) -> None:
+        self.out = out
+        self.chat = chat
+        self.conversation = conversation
+        self.sampling = sampling
+        self.files: list[ContextFile] = []
+        self.draft = ""
+        self.estimate = TokenEstimate()
+        self.last: Answer | None = None
+        self._counted: int | None = None  # tokens of the context after the last answer, as its engine has counted
+        self._drops_freely = False
+        self._interrupted = False
+
+    def greet(self) -> None:
+        """The first line: what answers, how full it gets, how fast it is."""
+        route = self.chat.route
+        parts = [self.answering]
+        if isinstance(route, Local):
+            parts += [f"{route.fit.context:,} tokens", f"about {units.tok_s(route.fit.speed.decode_tok_s)} tok/s"]
+        self.out.note(" · ".join(parts))
+
+    def until_left(self, history_file: Path | None) -> None:
+        """Reads and answers. An error ends a turn, never the session."""
+        from llmctl.cli.chat.editor import Editor
+
+        editor = Editor(self.toolbar, history_file)
+        while True:
+            try:
+                self._handle(self._line(editor))
+            except (Leave, EOFError):
+                return
+            except LlmctlError as error:
+                self.out.failed(error)
+            except (KeyboardInterrupt, typer.Abort):
+                self.out.note("stopped")
+
+    def _line(self, editor: Editor) -> str:
+        draft, self.draft = self.draft, ""
+        try:
+            line = editor.read(draft)
+        except KeyboardInterrupt:
+            if self._interrupted:
+                raise Leave from None
+            self._interrupted = True
+            self.out.note("Ctrl-C again leaves, Ctrl-D does at once")
+            return self._line(editor)
+        self._interrupted = False
+        return line
+
+    def _handle(self, line: str) -> None:
+        if not line.strip():
+            return
+        command = parse(line)
+        if command is None:
+            self.ask(line.strip())
+        else:
+            from llmctl.cli.chat.actions import ACTIONS
+
+            ACTIONS[command.name](self, command.argument)
+
+    def ask(self, prompt: str) -> None:
+        """Answers ``prompt`` with the files before it, and adds the turn. An answer that is stopped is kept as far as
+        it came; after an error the prompt comes back."""
+        text = context_files.before(self.files, prompt)
+        self.draft = prompt
+        while self._has_room(text):
+            story = ChatStory(self.out, limited=self.sampling.max_tokens is not None)
+            messages = tuple(self.conversation.messages(text))
+            request = Request(messages, sampling=self.sampling, private=self.chat.private)
+            try:
+                with unechoed():
+                    answer = self.chat.answer(request, story, story.so_far)
+            except ContextError as error:
+                story.end_line()
+                if not self._may_drop():
+                    raise
+                self.out.note(error.message)
+                self.estimate = self.estimate.smaller()
+            except (LlmctlError, KeyboardInterrupt):
+                story.end_line()
+                self._keep_partial(text, story)
+                raise
+            else:
+                self._answered(text, answer, story)
+                return
+
+    def go_on_with(self, conversation: Conversation) -> None:
+        """Another conversation, or another part of it, is what the next prompt goes with."""
+        self.conversation, self._counted = conversation, None
+
+    def _answered(self, text: str, answer: Answer, story: ChatStory) -> None:
+        if (counted := answer.usage.prompt_tokens) is not None:
+            self.estimate = TokenEstimate.measured(self.conversation.messages(text), counted)
+            self._counted = counted + (answer.usage.completion_tokens or 0)
+        self.conversation = self.conversation.with_turn(Turn(text, answer.text, True, answer.route.endpoint))
+        self.files, self.draft, self.last = [], "", answer
+        story.ended(answer)
+        story.closing_line(self.used, answer)
+
+    def _keep_partial(self, text: str, story: ChatStory) -> None:
+        """Adds what was written of an answer; if nothing was, the prompt comes back."""
+        if written := "".join(story.so_far.text):
+            self.go_on_with(self.conversation.with_turn(Turn(text, written, whole=False, endpoint=story.endpoint)))
+            self.files, self.draft = [], ""
+            self.out.note("what was written so far stays in the conversation")
+
+    @property
+    def context(self) -> int | None:
+        """Tokens of the model here, None where a server answers."""
+        return self.chat.fit.context if self.chat.fit is not None and isinstance(self.chat.route, Local) else None
+
+    @property
+    def used(self) -> str:
+        """``312 of 8,192 tokens``; an estimate says "about"."""
+        tokens, about = self._counted, ""
+        if tokens is None:
+            tokens = self.estimate.tokens(self.conversation.messages())
+            about = "about " if tokens else ""
+        return f"{about}{tokens:,} tokens" if self.context is None else f"{about}{tokens:,} of {self.context:,} tokens"
+
+    def toolbar(self) -> str:
+        """What answers, where, and how full the context is."""
+        files = f" · {len(self.files)} file{'s' if len(self.files) > 1 else ''} before the next prompt"
+        return f"{self.answering} · {self.used}{files if self.files else ''} · /help"
+
+    @property
+    def answering(self) -> str:
+        """``qwen3.5-9b Q4_K_M · this machine``"""
+        route = self.chat.route
+        if isinstance(route, Remote):
+            return f"{route.endpoint.model} · {route.endpoint.name}"
+        return f"{name_of(route.fit)} · this machine"
+
+    def _may_drop(self) -> bool:
+        return bool(self.conversation.sent) and self.context is not None
+
+    def _has_room(self, text: str) -> bool:
+        """Whether the prompt fits, old turns dropped with consent if need be. Raises ContextError for one that doesn't
+        fit without any. What a server may take is left to the router."""
+        if self.context is None or self.chat.hands_over_long_prompts:
+            return True
+        room = room_for_prompt(self.context, self.sampling.max_tokens)
+        number = turns_to_drop(self.conversation, text, room, self.estimate)
+        needed = self.estimate.tokens(self.conversation.messages(text))
+        if number is None and not self.conversation.sent:
+            return True  # the estimate may be wrong: the engine counts
+        if number == 0:
+            return True
+        return self._drop(len(self.conversation.sent) if number is None else number, needed, room)
+
+    def _drop(self, number: int, needed: int, room: int) -> bool:
+        """Drops ``number`` of the oldest turns if the user agrees, now or before. It is always said."""
+        shorter = self.conversation.dropping(number)
+        freed = self.estimate.tokens(self.conversation.messages()) - self.estimate.tokens(shorter.messages())
+        turns = f"the oldest of {len(self.conversation.sent)} turns" if number == 1 else f"the {number} oldest turns"
+        fits = f"With this prompt the conversation has about {needed:,} tokens, {room:,} fit beside an answer."
+        if not self._drops_freely:
+            self.out.note(fits)
+            if not self.out.confirm(f"Drop {turns} (about {freed:,} tokens), and later ones as needed?", yes=False):
+                self.out.note("Nothing was sent. /context drop NUMBER, /model or llmctl chat --context make room.")
+                return False
+            self._drops_freely = True
+        self.out.note(f"dropped {turns}, about {freed:,} tokens: the model no longer sees them")
+        self.go_on_with(shorter)
+        return True
+
+
+def name_of(fit: Fit) -> str:
+    return f"{fit.candidate.model.id} {fit.candidate.artifact.quant}"

@@ -1,0 +1,176 @@
+"""A session of chat: what answers it, by the router of every prompt, and the engine that stays loaded meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from msgspec.structs import replace
+
+from llmctl.engine.pool import Pool
+from llmctl.errors import EngineError, UsageError
+from llmctl.types.endpoint import LeaveReason, Local, Policy, Route
+from llmctl.types.engine import LoadedEngine
+from llmctl.types.listener import Listener
+from llmctl.types.plan import Fit
+from llmctl.workspace.local_run import Asked, LocalRun, local_run
+
+if TYPE_CHECKING:
+    from llmctl.router.answer import PartialAnswer
+    from llmctl.settings import Settings
+    from llmctl.types.answer import Answer
+    from llmctl.types.request import Request
+
+
+class SessionEngine:
+    """Leases an engine once and lends it for every turn, until another ``Fit`` is to answer."""
+
+    def __init__(self) -> None:
+        self._pool = Pool()
+        self._fit: Fit | None = None
+        self._loading: Future[LoadedEngine] | None = None
+        self._leases = ExitStack()
+
+    def prepare(self) -> None:
+        """Starts the process, which imports the engine while something else is done."""
+        self._pool.prepare()
+
+    def load(self, fit: Fit) -> Future[LoadedEngine]:
+        """Begins to load, unless ``fit`` is loaded; the engine of another fit is ended first."""
+        if self._loading is None or self._fit != fit:
+            self._end()
+            self._fit, self._loading = fit, Future()
+            threading.Thread(target=self._load, args=(fit, self._loading), daemon=True).start()
+        return self._loading
+
+    def _load(self, fit: Fit, loading: Future[LoadedEngine]) -> None:
+        try:
+            loading.set_result(self._leases.enter_context(self._pool.lease(fit)))
+        except BaseException as error:  # noqa: BLE001  # raised again where the engine is asked for
+            loading.set_exception(error)
+
+    @contextmanager
+    def lend(self, fit: Fit) -> Iterator[LoadedEngine]:
+        """The engine for one answer. Raises what the pool's lease raises; one that fails is started anew next time."""
+        try:
+            yield self.load(fit).result()
+        except EngineError:
+            self._end()
+            raise
+
+    def close(self) -> None:
+        """Ends the engine. One that still loads ends with this process, so that nobody waits for it."""
+        if self._loading is None or self._loading.done():
+            self._end()
+        self._pool.close()
+
+    def _end(self) -> None:
+        loading, self._loading, self._fit = self._loading, None, None
+        if loading is not None:
+            loading.exception()  # waits until it has loaded, or not
+        self._leases.close()
+
+
+class Chat:
+    """Who answers the prompts of one conversation. ``asked`` is what was asked for, ``run`` what would answer here."""
+
+    def __init__(
+        self,
+        listener: Listener,
+        settings: Settings,
+        asked: Asked,
+        *,
+        local: bool = False,
+        private: bool = False,
+        endpoint: str | None = None,
+    ) -> None:
+        """Raises NotFoundError for an endpoint that isn't configured."""
+        self._listener = listener
+        self.settings = settings
+        self.asked = asked
+        self.local = local
+        self.private = private
+        self._pinned = None if endpoint is None else settings.endpoint(endpoint)
+        self.run: LocalRun | None = None
+        self._engine = SessionEngine()
+
+    @property
+    def is_remote_alone(self) -> bool:
+        """Whether nothing on this machine may answer, so that nothing has to be planned."""
+        return self._pinned is not None or (self.settings.policy is Policy.REMOTE_ONLY and not self.local)
+
+    @property
+    def fit(self) -> Fit | None:
+        """What answers here, None if nothing does."""
+        return self.run.planned if self.run is not None and isinstance(self.run.planned, Fit) else None
+
+    @property
+    def route(self) -> Route:
+        """Where the next prompt goes. Raises what ``router.route`` raises."""
+        from llmctl.router.route import route
+
+        settings = self.settings
+        return route(
+            None if self.run is None else self.run.planned,
+            settings.policy,
+            settings.endpoints,
+            pinned=self._pinned,
+            local=self.local,
+            offline=settings.offline,
+            barred={} if self.run is None else self.run.barred,
+            private=self.private,
+        )
+
+    @property
+    def hands_over_long_prompts(self) -> bool:
+        """Whether a server may take what is too long for this machine."""
+        chosen = self.route
+        if not isinstance(chosen, Local):
+            return True
+        return chosen.fallback is not None and LeaveReason.PROMPT_TOO_LONG not in chosen.barred
+
+    def begin(self, *, yes: bool) -> None:
+        """Plans what answers here, unless only a server may. Raises what ``plan`` and ``route`` raise."""
+        if not self.is_remote_alone:
+            self._engine.prepare()  # imports the engine while we plan
+            self.take(self.asked, self.plan(self.asked, yes=yes))
+        _ = self.route
+
+    def plan(self, asked: Asked, *, yes: bool = False) -> LocalRun:
+        """What would answer ``asked`` here, its file fetched with consent. Raises what ``local_run`` raises, and
+        UsageError where only a server may answer."""
+        if self.is_remote_alone:
+            raise UsageError("a server answers this chat, so there is no model to choose", hint="/quit   llmctl chat")
+        settings = self.settings if asked.task == self.asked.task else replace(self.settings, model=None)
+        return local_run(self._listener, settings, asked, yes=yes, local=self.local or self.private)
+
+    def take(self, asked: Asked, run: LocalRun) -> None:
+        """From now on ``run`` answers. Its engine loads while the user writes; what fails is raised by the answer."""
+        self.asked, self.run = asked, run
+        if self.fit is not None and isinstance(self.route, Local):
+            self._engine.load(self.fit)
+
+    def answer(self, request: Request, listener: Listener, so_far: PartialAnswer) -> Answer:
+        """Raises what ``router.answer`` raises; ``so_far`` then holds what was written."""
+        from llmctl.router.answer import answer
+
+        return answer(
+            self.route,
+            request,
+            listener=listener,
+            lease=self._engine.lend,
+            so_far=so_far,
+            record=self.settings.history,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._engine.close()

@@ -1,0 +1,95 @@
+"""A conversation: what was said, what of it goes with the next prompt, and how many tokens that takes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from llmctl.types.request import Message
+
+GUESSED_BYTES_PER_TOKEN = 3.0  # English prose has four to five and source code some three: errs to the safe side
+BYTES_PER_TOKEN_BOUNDS = (0.5, 6.0)
+FRAME_BYTES = 24  # what a chat template writes around each message
+ROOM_FOR_ANSWER = 512
+MOST_ROOM_SHARE = 4  # of a small context a quarter is kept for the answer
+
+
+class Turn(Struct, frozen=True):
+    """A prompt and its answer. ``whole`` is False where somebody stopped the answer; ``endpoint`` is the server that
+    gave it, None for this machine."""
+
+    prompt: str
+    answer: str
+    whole: bool = True
+    endpoint: str | None = None
+
+
+class Conversation(Struct, frozen=True):
+    """``dropped`` counts the oldest turns, which are kept for the record and no longer sent."""
+
+    system: str | None = None
+    turns: tuple[Turn, ...] = ()
+    dropped: int = 0
+
+    @property
+    def sent(self) -> tuple[Turn, ...]:
+        """The turns that go with the next prompt."""
+        return self.turns[self.dropped :]
+
+    def messages(self, prompt: str | None = None) -> list[Message]:
+        """What is sent: the system message, the turns that weren't dropped, and ``prompt``."""
+        made = [] if self.system is None else [Message.of("system", self.system)]
+        for turn in self.sent:
+            made += [Message.of("user", turn.prompt), Message.of("assistant", turn.answer)]
+        return made if prompt is None else [*made, Message.of("user", prompt)]
+
+    def with_turn(self, turn: Turn) -> Conversation:
+        return replace(self, turns=(*self.turns, turn))
+
+    def without_last(self) -> Conversation:
+        turns = self.turns[:-1]
+        return replace(self, turns=turns, dropped=min(self.dropped, len(turns)))
+
+    def dropping(self, number: int) -> Conversation:
+        """Without ``number`` more of the oldest turns."""
+        return replace(self, dropped=min(self.dropped + number, len(self.turns)))
+
+
+class TokenEstimate(Struct, frozen=True):
+    """How many tokens messages take, by the bytes that a token has taken so far."""
+
+    bytes_per_token: float = GUESSED_BYTES_PER_TOKEN
+
+    @classmethod
+    def measured(cls, messages: Sequence[Message], tokens: int) -> TokenEstimate:
+        """By ``messages`` that an engine has counted."""
+        low, high = BYTES_PER_TOKEN_BOUNDS
+        return cls(min(max(_bytes(messages) / max(tokens, 1), low), high))
+
+    def tokens(self, messages: Sequence[Message]) -> int:
+        return math.ceil(_bytes(messages) / self.bytes_per_token)
+
+    def smaller(self) -> TokenEstimate:
+        """After an engine has counted more tokens than this."""
+        return TokenEstimate(max(self.bytes_per_token * 0.8, BYTES_PER_TOKEN_BOUNDS[0]))
+
+
+def room_for_prompt(context: int, max_tokens: int | None) -> int:
+    """Tokens of ``context`` that a prompt may take, so that there is room for an answer."""
+    return context - min(max_tokens or ROOM_FOR_ANSWER, context // MOST_ROOM_SHARE)
+
+
+def turns_to_drop(conversation: Conversation, prompt: str, room: int, estimate: TokenEstimate) -> int | None:
+    """How many of the oldest turns have to go until the rest and ``prompt`` take ``room`` tokens at most; None where
+    they are too long without any turn."""
+    for number in range(len(conversation.sent) + 1):
+        if estimate.tokens(conversation.dropping(number).messages(prompt)) <= room:
+            return number
+    return None
+
+
+def _bytes(messages: Sequence[Message]) -> int:
+    return sum(len(message.text.encode("utf-8", "replace")) + FRAME_BYTES for message in messages)

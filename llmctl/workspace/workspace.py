@@ -1,0 +1,216 @@
+"""``Workspace``: what llmctl does, for a Python program as for the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, TypedDict, Unpack
+
+from llmctl.types.listener import Listener, SilentListener
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from llmctl.catalogue.knowledge import Task
+    from llmctl.settings import Settings
+    from llmctl.types.answer import Answer, Piece
+    from llmctl.types.machine import EngineInfo, Machine
+    from llmctl.types.plan import NoFit, Plan
+    from llmctl.types.request import Request
+    from llmctl.workspace.fetch import Obtained
+    from llmctl.workspace.plan import Planned
+    from llmctl.workspace.situation import Shelf, Situation
+
+
+class Wishes(TypedDict, total=False):
+    """What a plan may be asked for, as in ``types.plan.Want``. What is left out, the settings or the task decide."""
+
+    context: int | None
+    threads: int | None
+    min_tok_s: float | None
+    max_download_bytes: int | None
+    kv_type: str | None
+    gpu_layers: int | None
+    repack: bool | None
+    flash_attention: bool | None
+    prompt_tokens: int | None
+    answer_tokens: int | None
+    language: str | None
+    openness: str | None
+    licence: str | None
+    installed: bool
+    tight: bool
+
+
+class Asking(TypedDict, total=False):
+    """How a prompt is to be answered.
+
+    ``model`` is a name or a file, ``yes`` the consent to fetch it. ``local``: on this machine or not at all;
+    ``endpoint``: by the server of that name or not at all. The others are as ``llmctl run`` has them; ``system``,
+    ``max_tokens``, ``temperature`` and ``seed`` go with a text: a ``Request`` has its own.
+    """
+
+    model: str | None
+    task: str | None
+    system: str | None
+    context: int | None
+    threads: int | None
+    max_tokens: int | None
+    temperature: float | None
+    seed: int | None
+    local: bool
+    endpoint: str | None
+    yes: bool
+
+
+class Workspace:
+    """This machine, the user's settings, the catalogue and the store: each is looked at once, when it is first needed.
+
+    ``listener`` hears what happens; without one nothing is shown and nobody is asked. ``machine`` is the name of a
+    described machine, or its file; ``ram_bytes``, ``vram_bytes`` and ``gpu`` say what would be if. ``offline``: nothing
+    is fetched, and no server on another machine is asked. Every method raises the errors of ``llmctl.errors``.
+    """
+
+    def __init__(
+        self,
+        listener: Listener | None = None,
+        *,
+        offline: bool = False,
+        machine: str | None = None,
+        ram_bytes: int | None = None,
+        vram_bytes: int | None = None,
+        gpu: str | None = None,
+    ) -> None:
+        self.listener = SilentListener() if listener is None else listener
+        self._offline = offline
+        self._described = machine
+        self._changes = {"ram_bytes": ram_bytes, "vram_bytes": vram_bytes}
+        self._gpu = gpu
+
+    @property
+    def settings(self) -> Settings:
+        """The user's settings, and those of the working directory's project file."""
+        return self.shelf.settings
+
+    @cached_property
+    def shelf(self) -> Shelf:
+        """What there is to run, without a look at the machine."""
+        from llmctl.workspace import situation
+
+        return situation.shelf(self.listener, offline=self._offline)
+
+    @cached_property
+    def situation(self) -> Situation:
+        """The shelf and the machine."""
+        from llmctl.workspace import situation
+
+        return situation.look(self.listener, machine=self._other_machine(), before=self.shelf)
+
+    @property
+    def machine(self) -> Machine:
+        return self.situation.machine
+
+    @property
+    def engines(self) -> tuple[EngineInfo, ...]:
+        return self.situation.engines
+
+    @property
+    def tasks(self) -> Mapping[str, Task]:
+        """What a model can be chosen for, by name."""
+        return self.situation.knowledge.tasks
+
+    def probe(self) -> Machine:
+        """What the machine is. The first time on a machine the engine's kernels are measured, some two seconds."""
+        return self.machine
+
+    def plan(self, model: str | None = None, *, task: str | None = None, **wishes: Unpack[Wishes]) -> Plan | NoFit:
+        """What would run on the machine, how fast and in how much memory; with ``model`` (a name, a file or a
+        repository) how that would."""
+        return self.planned(model, task=task, **wishes).answer
+
+    def planned(self, model: str | None = None, *, task: str | None = None, **wishes: Unpack[Wishes]) -> Planned:
+        """As ``plan``, with what was planned for."""
+        from msgspec.structs import replace
+
+        from llmctl.workspace import situation
+        from llmctl.workspace.plan import plan_named
+
+        wanted = situation.want(
+            self.settings,
+            context=wishes.pop("context", None),
+            threads=wishes.pop("threads", None),
+            min_tok_s=wishes.pop("min_tok_s", None),
+        )
+        return plan_named(self.situation, model, replace(wanted, **wishes), task=task)
+
+    def pull(
+        self,
+        model: str,
+        *,
+        revision: str | None = None,
+        sha256: str | None = None,
+        limit_bytes_per_s: float | None = None,
+        to: Path | None = None,
+    ) -> Obtained:
+        """The model's files on this machine, fetched and verified if they are not here; ``path`` is the one to open.
+
+        ``model`` is whatever ``llmctl pull`` takes. Calling this is the consent to the download.
+        """
+        from llmctl.workspace import fetch
+
+        return fetch.obtain(fetch.Request(self.listener, self.shelf, revision, sha256, limit_bytes_per_s, to), model)
+
+    def ask(self, prompt: str | Request, **asking: Unpack[Asking]) -> Answer:
+        """The answer to a prompt, with what it took and what left this machine. See ``Asking``.
+
+        The best model on this machine answers unless another is asked for. What leaves is decided by the settings, as
+        for ``llmctl run``. Raises NotFoundError where a model would have to be fetched, and nobody said yes.
+        """
+        from llmctl.types.answer import Answer
+
+        *_, answer = self.stream(prompt, **asking)
+        assert isinstance(answer, Answer), "the last event is the answer"
+        return answer
+
+    def stream(self, prompt: str | Request, **asking: Unpack[Asking]) -> Generator[Piece | Answer, None, None]:
+        """As ``ask``: the bits of the answer as they come, and at last the ``Answer``. Closing it ends the engine's
+        work, or hangs up."""
+        from llmctl.router.answer import PartialAnswer
+        from llmctl.types.request import Message, Request, Sampling
+        from llmctl.workspace import ask
+        from llmctl.workspace.local_run import Asked, local_run
+
+        local, max_tokens = asking.get("local", False), asking.get("max_tokens")
+        if isinstance(prompt, str):
+            messages = [Message.of("system", system)] if (system := asking.get("system")) else []
+            sampling = Sampling(max_tokens=max_tokens, temperature=asking.get("temperature"), seed=asking.get("seed"))
+            prompt = Request((*messages, Message.of("user", prompt)), sampling=sampling)
+        request = prompt
+        asked = Asked(
+            asking.get("model"),
+            asking.get("task"),
+            asking.get("context"),
+            asking.get("threads"),
+            ask.estimated_tokens(request),
+            request.sampling.max_tokens,
+        )
+        here = local or request.private
+        yield (
+            yield from ask.events(
+                self.listener,
+                self.settings,
+                request,
+                lambda: local_run(self.listener, self.settings, asked, yes=asking.get("yes", False), local=here),
+                so_far=PartialAnswer(),
+                local=local,
+                endpoint=asking.get("endpoint"),
+            )
+        )
+
+    def _other_machine(self) -> Machine | None:
+        """The machine that is meant where it is not this one as it is."""
+        from llmctl.workspace.machine import described
+
+        if self._described is None and self._gpu is None and not any(self._changes.values()):
+            return None
+        return described(self.listener, self._described, gpu=self._gpu, **self._changes)

@@ -1,0 +1,193 @@
+"""`llmctl chat` at a real pseudo-terminal: keys go in, what is on the screen and what a server got is looked at."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.fakes.chat_server import DONE, ChatServer, Handler, Reply, event, stream
+from tests.fakes.command import llmctl
+from tests.fakes.scripted_model import write_scripted
+from tests.fakes.terminal import Terminal
+
+pytestmark = pytest.mark.usefixtures("measured")
+
+ENTER, ESCAPE, UP, CTRL_C, CTRL_D, CTRL_U = "\r", "\x1b", "\x1b[A", "\x03", "\x04", "\x15"
+HI = stream(event("Hi "), event("there.", finish="stop"), DONE)
+
+
+@pytest.fixture
+def config(home: Path) -> Path:
+    file = home / "config" / "llmctl" / "config.toml"
+    file.parent.mkdir(parents=True)
+    return file
+
+
+@contextmanager
+def chat_with_server(config: Path, *replies: Reply, lines: str = "") -> Iterator[tuple[Terminal, ChatServer]]:
+    with ChatServer(*replies) as server:
+        config.write_text(f'{lines}\n[endpoints.desk]\nurl = "{server.url}"\nmodel = "m"\n')
+        with Terminal("chat", "--endpoint", "desk") as terminal:
+            terminal.see("you ›")
+            yield terminal, server
+
+
+def asked(server: ChatServer, number: int = -1) -> list[tuple[str, str]]:
+    """Role and content of each message of a request."""
+    body = json.loads(server.requests[number].body)
+    return [(message["role"], message["content"]) for message in body["messages"]]
+
+
+def leave(terminal: Terminal) -> None:
+    terminal.send(CTRL_D)
+    assert terminal.ended() == 0
+
+
+@pytest.mark.parametrize("stdin", [None, "hello\n"])
+def test_without_a_terminal_it_is_a_usage_error_that_names_run(stdin: str | None) -> None:
+    done = llmctl("chat", stdin=stdin, timeout=30)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "llmctl run" in done.stderr
+
+
+def test_the_conversation_goes_with_every_prompt_and_the_server_is_named_before(config: Path, home: Path) -> None:
+    with chat_with_server(config, HI) as (terminal, server):
+        terminal.send("first" + ENTER)
+        terminal.see(r"→ desk \(127\.0\.0\.1.*\n.*Hi there\.")
+        terminal.see("desk\n")
+        terminal.send("/system be brief" + ENTER)
+        terminal.see("is set")
+        terminal.see("you ›")
+        terminal.send("second" + ESCAPE + ENTER + "line\\" + ENTER + "third" + ENTER)
+        terminal.see("Hi there")
+        terminal.see("tok/s · desk")
+        assert asked(server) == [
+            ("system", "be brief"),
+            ("user", "first"),
+            ("assistant", "Hi there."),
+            ("user", "second\nline\nthird"),
+        ]
+        terminal.send("/retry" + ENTER)
+        terminal.see("tok/s · desk")
+        assert asked(server, 2) == asked(server, 1)
+        terminal.send("/route" + ENTER)
+        terminal.see("2 of 2 turns were answered by a server")
+        terminal.send("/edit" + ENTER)
+        terminal.see("third")
+        terminal.send(" changed" + ENTER)
+        terminal.see("tok/s · desk")
+        assert asked(server)[-1] == ("user", "second\nline\nthird changed")
+        terminal.send("/save talk.json" + ENTER)
+        terminal.see("2 turns written")
+        terminal.send("/save talk.json" + ENTER)
+        terminal.see("Replace it")
+        terminal.send("n" + ENTER)
+        terminal.see("nothing was written")
+        leave(terminal)
+    saved = home / "talk.json"
+    assert saved.stat().st_mode & 0o777 == 0o600
+    kept = [file for file in home.rglob("*") if file.is_file() and b"second" in file.read_bytes()]
+    assert kept == [saved]
+
+
+def test_two_hundred_pasted_lines_are_one_prompt(config: Path) -> None:
+    text = "\n".join(f"line {number} 漢字 שלום" for number in range(200))
+    with chat_with_server(config, HI) as (terminal, server):
+        terminal.paste(text)
+        terminal.see("line 199")
+        terminal.resize(50, 12)
+        terminal.send(ENTER)
+        terminal.see("tok/s · desk")
+        assert asked(server) == [("user", text)]
+        terminal.send("/file missing.txt" + ENTER)
+        terminal.see("missing.txt is not there")
+        leave(terminal)
+
+
+def test_ctrl_c_stops_the_answer_and_keeps_it_and_twice_at_the_prompt_leaves(config: Path) -> None:
+    def slow(handler: Handler) -> None:
+        handler.head(200, Content_Type="text/event-stream", Transfer_Encoding="chunked")
+        handler.chunk(event("Half an answer, "))
+        handler.rfile.read(1)  # until the client has gone
+
+    with chat_with_server(config, slow, HI) as (terminal, server):
+        terminal.send("go on" + ENTER)
+        terminal.see("Half an answer")
+        terminal.send(CTRL_C)
+        terminal.see("stays in the conversation")
+        terminal.see("you ›")
+        terminal.send("and?" + ENTER)
+        terminal.see("tok/s · desk")
+        assert asked(server) == [("user", "go on"), ("assistant", "Half an answer, "), ("user", "and?")]
+        terminal.send(CTRL_C)
+        terminal.see("again leaves")
+        terminal.send("text")
+        terminal.send(CTRL_C)
+        assert terminal.ended() == 0
+
+
+def test_what_could_drive_the_terminal_is_not_written_to_it(config: Path) -> None:
+    evil = stream(event("a\x1b]0;title\x07b \u202egnp.exe\x9b2J "), event("漢字 שלום 👍🏽", finish="stop"), DONE)
+    with chat_with_server(config, evil) as (terminal, _):
+        terminal.send("hi" + ENTER)
+        terminal.see("漢字 שלום 👍🏽")
+        assert not [mark for mark in ("\x1b]0;title", "\u202e", "\x9b") if mark in terminal.raw]
+        leave(terminal)
+
+
+def test_prompts_are_kept_on_disk_only_where_that_is_set(config: Path, home: Path) -> None:
+    kept = home / "data" / "llmctl" / "chat_history"
+    with chat_with_server(config, HI, lines="chat_history = true") as (terminal, _):
+        terminal.send("remember me" + ENTER)
+        terminal.see("tok/s · desk")
+        leave(terminal)
+    assert kept.stat().st_mode & 0o777 == 0o600
+    with chat_with_server(config, HI, lines="chat_history = true") as (terminal, _):
+        recall(terminal, "remember me")
+        leave(terminal)
+    assert llmctl("chat", "--forget").returncode == 0
+    assert not kept.exists()
+    assert "no prompts are kept" in llmctl("chat", "--forget").stderr
+
+
+def recall(terminal: Terminal, prompt: str) -> None:
+    """Presses Up until the history, which is read meanwhile, has the prompt."""
+    for _ in range(20):
+        terminal.send(UP)
+        with contextlib.suppress(AssertionError):
+            terminal.see(prompt, within_s=1)
+            terminal.send(CTRL_U)
+            return
+    raise AssertionError(f"{prompt} is not recalled")
+
+
+def test_one_engine_serves_the_session_and_long_conversations_drop_their_oldest_turns_openly(tmp_path: Path) -> None:
+    model = write_scripted(tmp_path / "tiny.gguf", ["Yes", " indeed"])
+    with Terminal("chat", "-m", str(model), "-c", "256", "--local") as terminal:
+        terminal.see("you ›")
+        engines = set()
+        for prompt in ("a" * 60, "b" * 60):
+            terminal.send(prompt + ENTER)
+            terminal.see(r"of 256 tokens · .* tok/s")
+            engines |= {child.pid for child in psutil.Process(terminal.process.pid).children()}
+        assert len(engines) == 1
+        terminal.send("c" * 80 + ENTER)
+        terminal.see(r"Drop .*oldest")
+        terminal.send("n" + ENTER)
+        terminal.see("Nothing was sent")
+        terminal.send(ENTER)  # the prompt has come back
+        terminal.see(r"Drop .*oldest")
+        terminal.send("y" + ENTER)
+        terminal.see("dropped .*oldest")
+        terminal.see(r"of 256 tokens · .* tok/s")
+        terminal.send("/context" + ENTER)
+        terminal.see(r"1 .*a{30}.*\(dropped\)")
+        terminal.send(CTRL_D)
+        assert terminal.ended() == 0
+    assert not [pid for pid in engines if psutil.pid_exists(pid)]

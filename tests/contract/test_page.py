@@ -1,0 +1,130 @@
+"""docs/contract.md says what the commands print: every key that it names is there, and no other."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmctl.cli import main
+from llmctl.errors import LlmctlError
+from tests.fakes.command import document, llmctl
+
+PAGE = (Path(__file__).parents[2] / "docs" / "contract.md").read_text("utf-8")
+OPTIONAL = {"doctor": {"timings"}}
+Keys = dict[str, Any]
+"""A documented key -> the keys below it, of an object or of each in a list; None where the page doesn't go on."""
+
+
+def documented(name: str) -> Keys:
+    """The keys in the block of the page that is called ``name``."""
+    (block,) = re.findall(rf"```keys {name}\n(.*?)```", PAGE, re.DOTALL)
+    words = iter(re.findall(r"[a-z_0-9]+|[{}]", re.sub(r"\|null|\[\]", "", block)))
+    return keys(words)
+
+
+def keys(words: Iterator[str]) -> Keys:
+    read: Keys = {}
+    last = ""
+    for word in words:
+        if word == "}":
+            break
+        if word == "{":
+            read[last] = keys(words)
+        else:
+            read[last := word] = None
+    return read
+
+
+def check(value: Any, expected: Keys, at: str, optional: set[str]) -> None:
+    """Fails unless ``value`` has the ``expected`` keys, and so have the objects below it, as far as there are some."""
+    for each in value if isinstance(value, list) else [value]:
+        assert isinstance(each, dict), at
+        assert set(each) | optional == set(expected) | optional, at
+        for key, below in expected.items():
+            if below is not None and each.get(key) is not None:
+                check(each[key], below, f"{at}.{key}", set())
+
+
+def printed(capsys: pytest.CaptureFixture[str], *argv: str, code: int = 0) -> Any:
+    assert main([*argv, "--json"]) == code
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def test_the_blocks_are_read() -> None:
+    assert documented("envelope")["error"] == {"code": None, "message": None, "hint": None}
+    assert documented("doctor")["machine"]["memory"]["swap_bytes"] is None
+
+
+@pytest.mark.usefixtures("measured")
+def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
+    envelope = printed(capsys, "doctor")
+    check(envelope, documented("envelope"), "envelope", set())
+    assert envelope["data"]["machine"]["kernels"]["matrices"] and "timings" in envelope["data"]
+    check(envelope["data"], documented("doctor"), "doctor", set())
+
+
+def test_a_described_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    data = printed(capsys, "doctor", "--machine", "desktop-rtx-3060")["data"]
+    assert data["machine"]["accelerators"] and "timings" not in data
+    check(data, documented("doctor"), "doctor", OPTIONAL["doctor"])
+
+
+def test_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    data = printed(capsys, "plan", "--machine", "desktop-rtx-3060", "--limit", "1")["data"]
+    expected = documented("plan")
+    assert data["choice"]["quality"]["index"] is not None and data["choice"]["openness"] is not None
+    check(data, expected, "plan", set())
+    check(data["alternatives"], expected["choice"] | {"openness": None, "quality": None}, "alternatives", set())
+
+
+def test_nothing_fits(capsys: pytest.CaptureFixture[str]) -> None:
+    envelope = printed(capsys, "plan", "--machine", "desktop-rtx-3060", "--max-download", "1MB", code=3)
+    check(envelope, documented("envelope"), "envelope", set())
+    assert envelope["data"]["choice"] is None and envelope["data"]["no_fit"]
+    check(envelope["data"], documented("plan"), "plan", set())
+
+
+@pytest.mark.usefixtures("measured")
+def test_run(starter_file: Path) -> None:
+    done = llmctl("run", "-m", str(starter_file), "-n", "4", "-c", "512", "--json", "Hello")
+    assert done.returncode == 0, done.stderr
+    check(document(done)["data"], documented("run"), "run", set())
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        ("models list", []),
+        ("models list --all", []),
+        ("models search", ["qwen"]),
+        ("models prune", []),
+        ("models verify", []),
+        ("endpoint add", ["near", "http://127.0.0.1:9", "--model", "m"]),
+        ("endpoint list", []),
+    ],
+)
+def test_other_commands(command: str, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    (row,) = re.findall(rf"^\| `{command}` \| (.*) \|$", PAGE, re.MULTILINE)
+    assert set(printed(capsys, *command.split(), *arguments)["data"]) == set(re.findall(r"`([a-z_0-9]+)`", row))
+
+
+def test_the_codes_of_errors() -> None:
+    documented: dict[str, set[str]] = {}
+    for code, row in re.findall(r"^\| (\d+) \| .+ \|(.*) \|$", PAGE, re.MULTILINE):
+        documented[code] = set(re.findall(r"`([a-z_0-9]+)`", row))
+    expected: dict[str, set[str]] = {"0": set(), "130": {"interrupted"}, "141": set()}
+    for kind in kinds(LlmctlError):
+        expected.setdefault(str(kind.exit_code), set()).add(kind.code)
+    assert documented == expected
+
+
+def kinds(root: type[LlmctlError]) -> Iterator[type[LlmctlError]]:
+    yield root
+    for below in root.__subclasses__():
+        if below.__module__ == LlmctlError.__module__:
+            yield from kinds(below)
