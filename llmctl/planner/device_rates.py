@@ -7,7 +7,7 @@ from math import prod, sqrt
 
 from llmctl.catalogue.device_constants import Backend, DeviceConstants
 from llmctl.catalogue.speed_constants import SpeedConstants
-from llmctl.planner.rates import UNKNOWN, Rates
+from llmctl.planner.rates import UNKNOWN, DeviceRates
 from llmctl.types.machine import Accelerator, AcceleratorKind
 from llmctl.types.plan import Basis
 
@@ -15,7 +15,7 @@ LEAST_BATCH = 32  # tokens, from which on weights in the CPU's memory are copied
 LANE_BYTES_PER_S = {1: 0.25e9, 2: 0.5e9, 3: 0.985e9, 4: 1.969e9, 5: 3.938e9, 6: 7.563e9}  # by generation of PCI Express
 
 
-def device_rates(device: Accelerator, flash_attention: bool, constants: SpeedConstants) -> Rates:
+def device_rates(device: Accelerator, flash_attention: bool, constants: SpeedConstants) -> DeviceRates:
     """The rates of a device: of matrix products as measured, if they were; all others from its figures. A backend
     without constants is taken for the slowest, an unknown bandwidth for the lowest in use."""
     of_devices = constants.devices
@@ -40,7 +40,7 @@ def device_rates(device: Accelerator, flash_attention: bool, constants: SpeedCon
         decode |= {row.weight_type: row.decode_bytes_per_s for row in measured}
         prefill |= {row.weight_type: row.prefill_flop_per_s for row in measured}
     attending = backend.flash_prefill_share if flash_attention else of_devices.attention_prefill_share
-    return Rates(
+    return DeviceRates(
         decode,
         prefill,
         kv_bytes_per_s=stream,

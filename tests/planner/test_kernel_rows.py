@@ -18,7 +18,7 @@ from llmctl.files.decode import decode
 from llmctl.planner import plan
 from llmctl.planner.cpu_rates import CpuSettings, best_threads, cpu_rates
 from llmctl.planner.kernel_rows import ROWS, completed, joined, measured
-from llmctl.planner.rates import Rates
+from llmctl.planner.rates import DeviceRates
 from llmctl.types.machine import Kernels, Machine, MatrixRate
 from llmctl.types.plan import Basis, Plan, Want
 from tests.fakes.kernel_rates import scaled
@@ -186,7 +186,7 @@ SETTINGS = st.builds(
 )
 
 
-def figures(rates: Rates) -> dict[str, float]:
+def figures(rates: DeviceRates) -> dict[str, float]:
     one_by_one = {
         name: getattr(rates, name)
         for name in ("layer_s", "activation_s", "expert_decode", "expert_prefill", "attention_prefill_flop_per_s")
