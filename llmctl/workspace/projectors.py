@@ -12,7 +12,7 @@ from llmctl.gguf.header import read_file
 from llmctl.gguf.projector import Projector, projector
 from llmctl.gguf.shards import SHARD
 from llmctl.hub import headers
-from llmctl.hub.quantizations import nearest_projector
+from llmctl.hub.quantizations import beside
 from llmctl.settings import Settings
 from llmctl.types.model import Candidate, Source, SourceKind
 
@@ -59,7 +59,7 @@ def _beside(model: Path) -> Path | None:
     if any(_name(one) != own for one in here if file_names.is_model(one.name)):
         found = [one for one in found if own in one.name.lower()]
     sources = {Source(SourceKind.LOCAL, None, one.name): one for one in found}
-    chosen = nearest_projector(model.name, list(sources))
+    chosen = beside(model.name, list(sources))
     return None if chosen is None else sources[chosen]
 
 

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from llmctl import child
 from llmctl.engine.llama_cpp.batching import BusyError
 from llmctl.engine.llama_cpp.completion import ClientGoneError
+from llmctl.engine.llama_cpp.idle import Stay
 from llmctl.engine.llama_cpp.request import RefusedError, read
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from llmctl.engine.llama_cpp.request import ChatRequest
 
 BODY_LIMIT_BYTES = 64 << 20
-SWITCH_S = 0.0005  # that the thread which computes waits at most for one that writes to its client
 
 
 def handler(model: Model, token: str) -> type[BaseHTTPRequestHandler]:
@@ -43,7 +43,6 @@ def handler(model: Model, token: str) -> type[BaseHTTPRequestHandler]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True  # a piece must not wait until the one before it was acknowledged
         timeout = 600
         _started = False
 
@@ -155,10 +154,6 @@ def handler(model: Model, token: str) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-class Server(ThreadingHTTPServer):
-    request_queue_size = 128  # connections that may wait to be accepted: with 5, as is the default, some wait a second
-
-
 def main() -> int:
     child.end_with_parent(int(sys.argv[1]))
     # Whatever a library prints on stdout must not get between our lines.
@@ -182,10 +177,12 @@ def main() -> int:
     if not line:
         return 0
     job = json.loads(line)
+    stay = Stay(job.get("entry_file"))
 
     def leave_with_the_parent() -> None:
         sys.stdin.read()
-        os._exit(0)
+        if not stay.has_begun:
+            os._exit(0)
 
     threading.Thread(target=leave_with_the_parent, daemon=True).start()
     errors: deque[str] = deque(maxlen=20)
@@ -194,17 +191,10 @@ def main() -> int:
     except Exception as error:  # noqa: BLE001  # whatever llama-cpp-python raises is told, not thrown
         say({"failed": str(error), "log": list(errors)})
         return 1
-    sys.setswitchinterval(SWITCH_S)
-    server = Server(("127.0.0.1", 0), handler(model, job["token"]))
-    say(
-        {
-            "ready": {
-                "port": server.server_address[1],
-                "chat_template": model.has_chat_template,
-                "build": model.build,
-            }
-        }
-    )
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler(model, job["token"]))
+    ready = {"port": server.server_address[1], "chat_template": model.has_chat_template, "build": model.build}
+    say({"ready": ready})
+    stay.begin(ready, channel)
     server.serve_forever()
     return 0
 
