@@ -197,7 +197,7 @@ def contexts(question: dict[str, Any], log: list[str]) -> list[dict[str, float] 
     """The sizes that llama.cpp logs for each of the settings."""
     import llama_cpp
 
-    from llmctl.engine.llama_cpp.dry_run import _params
+    from llmctl.engine.llama_cpp.loading import context_params
 
     library = next((Path(llama_cpp.__file__).parent / "lib").glob("libggml-base.*"))
     from_file = ctypes.CDLL(str(library)).gguf_init_from_file
@@ -214,7 +214,7 @@ def contexts(question: dict[str, Any], log: list[str]) -> list[dict[str, float] 
     answers: list[dict[str, float] | None] = []
     for settings in question["settings"]:
         log.clear()
-        context = llama_cpp.llama_init_from_model(model, _params(llama_cpp, settings))
+        context = llama_cpp.llama_init_from_model(model, context_params(settings))
         if not context:
             answers.append(None)
             continue
@@ -235,29 +235,18 @@ def contexts(question: dict[str, Any], log: list[str]) -> list[dict[str, float] 
 
 def loaded(question: dict[str, Any], log: list[str]) -> dict[str, float]:
     """What the engine allocates for a file with these settings, and what of it is in memory after a full batch."""
-    import llama_cpp
-
+    from llmctl.engine.llama_cpp.context import Context, Row
     from llmctl.engine.llama_cpp.footprint import Footprint
-    from llmctl.engine.llama_cpp.loading import KV_TYPES, loads_as
+    from llmctl.engine.llama_cpp.loading import load
 
     footprint = Footprint()
-    with loads_as(question):
-        llama = llama_cpp.Llama(
-            model_path=question["file"],
-            n_ctx=question["context"],
-            n_threads=2,
-            n_threads_batch=2,
-            n_ubatch=question["ubatch"],
-            type_k=KV_TYPES[question["kv_type"]],
-            type_v=KV_TYPES[question["kv_type"]],
-            flash_attn=question["flash_attention"],
-            swa_full=question["swa_full"],
-        )
+    context = Context(load(question), {**question, "sequences": 1, "threads": 2, "prefill_threads": 2})
     text = "".join(log)
     mapped = sum(sizes(r"_Mapped model buffer size =", text))
     everything = sum(sizes(r"(?:model|KV|RS|compute|output) buffer size =", text))
     if question["prefill"]:
-        llama.eval([3 + n % 256 for n in range(min(512, question["context"] - 1))])
+        count = min(512, question["context"] - 1)
+        context.decode([Row(3 + at % 256, at, 0, at == count - 1) for at in range(count)])
     added = footprint.added()["anonymous_bytes"] or 0
     return {"must_fit": everything - mapped, "anonymous": added / MIB}
 

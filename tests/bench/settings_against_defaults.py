@@ -28,8 +28,9 @@ from llmctl.engine.history import DISTURBED_PER_S
 from llmctl.engine.measure.preemption import Preemption
 from llmctl.struct import asdict
 from llmctl.types.plan import Configuration, Fit, Want
+from tests.bench.bare_llama import bare_llama
 from tests.bench.children import asked
-from tests.bench.speed_against_engine import fitted, loaded, machine
+from tests.bench.speed_against_engine import fitted, machine
 
 TASKS = {"long": (3000, 200), "chat": (100, 300)}
 TARGETS = {"long": 0.70, "chat": 1.03}
@@ -107,7 +108,7 @@ def answered(question: Mapping[str, Any]) -> list[tuple[float, float]]:
 
     quiet = llama_cpp.llama_log_callback(lambda level, text, data: None)
     llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
-    engines = [loaded(question["file"], settings) for settings in question["settings"]]
+    engines = [bare_llama(question["file"], settings) for settings in question["settings"]]
     for llama in engines:
         _task(llama, 64, 8, 0)
     pairs: list[tuple[float, float]] = []

@@ -124,32 +124,15 @@ def fitted(candidate: Candidate, want: Want, past: Sequence[PastRun] = ()) -> Fi
     return answer.choice
 
 
-def loaded(file: str, settings: Mapping[str, Any]) -> Any:
-    """The engine with a file, in the child."""
-    import llama_cpp
-
-    from llmctl.engine.llama_cpp.loading import loads_as
-
-    with loads_as(settings):
-        return llama_cpp.Llama(
-            model_path=file,
-            n_ctx=settings["context"],
-            n_threads=settings["threads"],
-            n_threads_batch=settings["prefill_threads"],
-            n_ubatch=settings["ubatch"],
-            flash_attn=settings["flash_attention"],
-            swa_full=settings["swa_full"],
-            verbose=False,
-        )
-
-
 def measured(question: Mapping[str, Any]) -> list[dict[str, float]]:
     """In the child: for each depth, tokens per second of the prompt up to it, and of an answer after it."""
     import llama_cpp
 
+    from tests.bench.bare_llama import bare_llama
+
     quiet = llama_cpp.llama_log_callback(lambda level, text, data: None)
     llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
-    llama = loaded(question["file"], question)
+    llama = bare_llama(question["file"], question)
     words = llama.n_vocab() - 300
     llama.eval([300 + at % words for at in range(32)])  # wakes the threads up
     rows = []

@@ -21,13 +21,12 @@ from tests.fakes.real_tensors import tensors
 CHILD = """
 import ctypes, json, sys
 import llama_cpp
-from llmctl.engine.llama_cpp.loading import loads_as
+from llmctl.engine.llama_cpp.loading import load
 file, settings = json.loads(sys.argv[1])
 log = []
 keep = llama_cpp.llama_log_callback(lambda level, text, data: log.append(text.decode("utf-8", "replace")))
 llama_cpp.llama_log_set(keep, ctypes.c_void_p(0))
-with loads_as(settings):
-    llama_cpp.Llama(file, n_ctx=256)
+load({"file": file, **settings})
 print("".join(log))
 """
 

@@ -106,15 +106,15 @@ def _tell(question: Mapping[str, Any]) -> list[Any] | str:
 
 
 def _placed(llama_cpp: Any, library: Any, file: str, settings: Mapping[str, Any], log: list[str]) -> Any:
-    from llmctl.engine.llama_cpp.dry_run import LOAD_MODE_NONE, _params
-    from llmctl.engine.llama_cpp.loading import adjusted
+    from llmctl.engine.llama_cpp.dry_run import LOAD_MODE_NONE
+    from llmctl.engine.llama_cpp.loading import adjusted, context_params
 
     log.clear()
     loading = llama_cpp.llama_model_default_params()
     loading.no_alloc, loading.load_mode = True, LOAD_MODE_NONE
     with adjusted(loading, settings):
         model = llama_cpp.llama_model_load_from_file(file.encode(), loading)
-    context = model and llama_cpp.llama_init_from_model(model, _params(llama_cpp, settings))
+    context = model and llama_cpp.llama_init_from_model(model, context_params(settings))
     text = "".join(log)
     if not context:
         return text[-300:]

@@ -9,14 +9,16 @@ from llmctl.types.plan import Basis, Configuration, Fit, MemoryPlan, Speed
 from llmctl.types.speed_model import SpeedModel
 
 
-def fit_for(file: Path | None, *, context: int = 512, threads: int = 2, name: str = "under-test") -> Fit:
+def fit_for(
+    file: Path | None, *, context: int = 512, threads: int = 2, name: str = "under-test", sequences: int = 1
+) -> Fit:
     shape = Shape("llama", 1, 64, 1, None, None, context_train=8192, kv_width=128)
     source = Source(SourceKind.LOCAL, None, str(file))
     artifact = Artifact("Q4_1", source, Weights(1, 0, 0, {"Q4_1": 1}, exact=False))
     model = Model(name, name, None, None, shape, (artifact,))
     return Fit(
         candidate=Candidate(model, artifact, file),
-        configuration=Configuration(context),
+        configuration=Configuration(context, sequences=sequences),
         threads=threads,
         prefill_threads=threads,
         memory=MemoryPlan((), 1 << 20, 1 << 20),

@@ -22,7 +22,7 @@ from msgspec import Struct
 from llmctl import child
 from llmctl.child import Reply
 from llmctl.engine.llama_cpp import header_copy
-from llmctl.engine.llama_cpp.loading import KV_TYPES, adjusted
+from llmctl.engine.llama_cpp.loading import adjusted, context_params
 from llmctl.engine.llama_cpp.refusal import Refusal, explained, is_about_file
 from llmctl.files import measured_cache
 from llmctl.files.decode import FieldError, decode
@@ -185,23 +185,10 @@ def _loads(llama_cpp: Any, file: Path, settings: Mapping[str, Any], *, plain: bo
         loading.split_mode, loading.main_gpu = llama_cpp.LLAMA_SPLIT_MODE_NONE, -1  # no device is woken up
     with adjusted(loading, settings):
         model = llama_cpp.llama_model_load_from_file(os.fsencode(file), loading)
-    params = _params(llama_cpp, settings)
+    params = context_params(settings)
     if plain:
         params.flash_attn_type = FLASH_ATTENTION_AUTO
     return bool(model and llama_cpp.llama_init_from_model(model, params))
-
-
-def _params(llama_cpp: Any, settings: Mapping[str, Any]) -> Any:
-    """llama_context_params as the worker sets them."""
-    params = llama_cpp.llama_context_default_params()
-    params.n_ctx = settings["context"] * settings["sequences"]
-    params.n_seq_max = settings["sequences"]
-    params.n_batch = max(settings["ubatch"], params.n_batch)
-    params.n_ubatch = settings["ubatch"]
-    params.swa_full = settings["swa_full"]
-    params.flash_attn_type = int(settings["flash_attention"])
-    params.type_k = params.type_v = KV_TYPES[settings["kv_type"]]
-    return params
 
 
 def _allocation(log: str) -> Allocation:

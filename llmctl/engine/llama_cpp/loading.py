@@ -1,9 +1,10 @@
-"""How a model is loaded, as far as ``llama_cpp.Llama`` has no argument for it. Only for children that load one."""
+"""How a model is loaded. Only for children that load one."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,6 +14,21 @@ from llmctl.types import plan
 
 EXPERTS = r"blk\.{layer}\.ffn_(up|down|gate|gate_up)_(ch|)exps"  # --n-cpu-moe in common/arg.cpp of llama.cpp
 KV_TYPES = {name: TYPE_NUMBERS[name.upper()] for name in plan.KV_TYPES}
+
+
+def context_params(settings: Mapping[str, Any]) -> Any:
+    """``llama_context_params`` with what ``settings``, a ``Configuration`` as a mapping, say of a context."""
+    import llama_cpp
+
+    params = llama_cpp.llama_context_default_params()
+    params.n_ctx = settings["context"] * settings["sequences"]
+    params.n_seq_max = settings["sequences"]
+    params.n_batch = max(settings["ubatch"], params.n_batch)
+    params.n_ubatch = settings["ubatch"]
+    params.swa_full = settings["swa_full"]
+    params.flash_attn_type = int(settings["flash_attention"])
+    params.type_k = params.type_v = KV_TYPES[settings["kv_type"]]
+    return params
 
 
 class Override(ctypes.Structure):
@@ -46,37 +62,15 @@ def adjusted(params: Any, settings: Mapping[str, Any]) -> Iterator[Any]:
     yield params
 
 
-@contextlib.contextmanager
-def loads_as(settings: Mapping[str, Any]) -> Iterator[None]:
-    """Whatever ``Llama`` loads inside is loaded with these settings: it goes through one function of the binding.
+def load(settings: Mapping[str, Any]) -> Any:
+    """llama.cpp's pointer to the model in ``settings["file"]``, a path of any bytes. Raises RuntimeError."""
+    import llama_cpp
 
-    Its chat template is left alone, which ``Llama`` would compile: a template is a program of the file, and compiling
-    one may take for ever.
-    """
-    from llama_cpp import llama_chat_format
-    from llama_cpp import llama_cpp as binding
-
-    formats: Any = llama_chat_format
-    load, formatter = binding.llama_model_load_from_file, formats.Jinja2ChatFormatter
-
-    def load_adjusted(path: bytes, params: Any) -> Any:
-        with adjusted(params, settings):
-            return load(path, params)
-
-    binding.llama_model_load_from_file = load_adjusted
-    formats.Jinja2ChatFormatter = _NoTemplate
-    try:
-        yield
-    finally:
-        binding.llama_model_load_from_file = load
-        formats.Jinja2ChatFormatter = formatter
-
-
-class _NoTemplate:
-    """Takes the place of the binding's formatter of chat templates, and formats nothing."""
-
-    def __init__(self, *_: object, **__: object) -> None:
-        pass
-
-    def to_chat_handler(self) -> None:
-        return None
+    llama_cpp.llama_backend_init()
+    params = llama_cpp.llama_model_default_params()
+    params.load_mode = llama_cpp.LLAMA_LOAD_MODE_MMAP
+    with adjusted(params, settings):
+        model = llama_cpp.llama_model_load_from_file(os.fsencode(settings["file"]), params)
+    if not model:
+        raise RuntimeError(f"Failed to load model from file: {settings['file']}")
+    return model

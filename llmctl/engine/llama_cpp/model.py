@@ -2,59 +2,38 @@
 
 from __future__ import annotations
 
-import codecs
-import contextlib
 import ctypes
-import io
-import random
-import sys
 import threading
-import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from llmctl.engine.llama_cpp.repetition import repeats
-from llmctl.engine.llama_cpp.request import SEED_BITS, ChatRequest, RefusedError
+from llmctl.engine.llama_cpp.answer import Answer, behind_the_last_message
+from llmctl.engine.llama_cpp.batching import Scheduler
+from llmctl.engine.llama_cpp.completion import Choice, Completion
+from llmctl.engine.llama_cpp.context import Context
+from llmctl.engine.llama_cpp.loading import load
+from llmctl.engine.llama_cpp.request import ChatRequest, RefusedError
+from llmctl.engine.llama_cpp.sampling import Sampler, SamplingOptions
 from llmctl.engine.llama_cpp.template import Prompt, Renderer, TemplateError, plain
-from llmctl.thoughts.marks import Marks, marks_for, opened_at_the_end
-from llmctl.thoughts.splitter import ThoughtSplitter, keep
+from llmctl.engine.llama_cpp.vocabulary import LONGEST_TOKEN_BYTES, Vocabulary
+from llmctl.thoughts.marks import Marks, opened_at_the_end
 from llmctl.types.piece import Piece, PieceKind
 
-BATCH = 512  # tokens that are handed over at once: the binding's own number
-# Tokens that come faster than this go out together: nobody reads faster, and each time the reader wakes up it takes a
-# core from threads that wait for each other at every layer.
-TOGETHER_S = 0.03
-LONGEST_TOKEN_BYTES = 256
-ENDS_OF_MARKS = (">", "]", "▷")
 GGML_LOG_LEVEL_ERROR = 4  # ggml.h, enum ggml_log_level
 LOG_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)  # ggml.h, ggml_log_callback
 
 
-class FilePath(str):
-    """A path that the binding encodes as the system does, whatever it asks for: a name may hold bytes that are not
-    UTF-8."""
-
-    __slots__ = ()
-
-    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
-        return super().encode(sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
-
-
 class Model:
-    """One loaded model and the lock that gives its single sequence to one request at a time."""
+    """One loaded model, and the thread that computes for all requests."""
 
     def __init__(self, job: Mapping[str, Any], errors: deque[str], renderer: Renderer) -> None:
         import llama_cpp
 
         from llmctl.engine.llama_cpp.footprint import Footprint
-        from llmctl.engine.llama_cpp.loading import KV_TYPES, loads_as
-        from llmctl.engine.measure.preemption import Preemption
 
         self.name = str(job["model"])
-        self._turn = threading.Lock()
         self._renderer = renderer
 
         def keep_errors(level: int, text: bytes, _: object) -> None:
@@ -64,52 +43,41 @@ class Model:
         self._log = LOG_CALLBACK(keep_errors)  # ctypes does not hold a reference for us
         llama_cpp.llama_log_set(self._log, ctypes.c_void_p(0))
         self._footprint = Footprint()
-        # verbose=True keeps llama-cpp-python from pointing our file descriptors at /dev/null, which would swallow
-        # the last words of a crash; what it prints itself in that mode is of no use to anybody.
-        with contextlib.redirect_stderr(io.StringIO()), loads_as(job):
-            self._llama: Any = llama_cpp.Llama(
-                model_path=FilePath(job["file"]),
-                n_ctx=int(job["context"]),
-                n_threads=int(job["threads"]),
-                n_threads_batch=int(job["prefill_threads"]),
-                n_ubatch=int(job["ubatch"]),
-                n_batch=max(int(job["ubatch"]), BATCH),
-                type_k=KV_TYPES[job["kv_type"]],
-                type_v=KV_TYPES[job["kv_type"]],
-                flash_attn=bool(job["flash_attention"]),
-                swa_full=bool(job["swa_full"]),
-                verbose=True,
-            )
-        self._llama.verbose = False
-        self._preemption = Preemption()
+        model = load(job)
+        self._context = Context(model, job)
         self.build = ", ".join(filter(None, (f"llama-cpp-python {llama_cpp.__version__}", self._footprint.build)))
-        self._template: str | None = self._llama.metadata.get("tokenizer.chat_template")
+        self._template = _chat_template(model)
         if self._template is not None:
             renderer.prepare(self._template)
-        self._vocabulary = Vocabulary(self._llama, self.name, self._template or "")
+        self._rendering = threading.Lock()
+        self._vocabulary = Vocabulary(llama_cpp.llama_model_get_vocab(model), self.name, self._template or "")
+        self._uses_cache = bool(job.get("prompt_cache", True))
+        self.scheduler = Scheduler(self._context, int(job["sequences"]))
+        threading.Thread(target=self.scheduler.run, daemon=True).start()
 
     @property
     def has_chat_template(self) -> bool:
         return self._template is not None
 
-    def stream(self, request: ChatRequest) -> Iterator[dict[str, Any]]:
-        """The chunks of one chat completion; the last one carries usage and timings. Raises RefusedError."""
-        import llama_cpp
+    def stream(self, request: ChatRequest, is_gone: Callable[[], bool]) -> Generator[dict[str, Any], None, None]:
+        """The chunks of one chat completion; the last one carries usage and timings. ``is_gone``: whether the client
+        has left. Raises RefusedError, BusyError, ClientGoneError, and whatever ends an answer."""
+        from llmctl.engine.measure.preemption import Preemption
 
         prompt = self._prompt(request)
         tokens = self._tokens(prompt)
-        with self._turn:
-            llama_cpp.llama_perf_context_reset(self._llama.ctx)
-            self._preemption.begin()
-            if prompt.note is not None:
-                yield {**self._chunk({}, None), "notes": [prompt.note]}
-            opened = None
-            if not prompt.is_plain:
-                end = _behind_the_last_message(prompt.text, request.messages, self._vocabulary.rows)
-                opened = opened_at_the_end(end, self._vocabulary.rows)
-            answer = _Answer(self._vocabulary, opened, request.stop)
-            yield from self._batches(self._decoded(tokens, request, answer), answer)
-            yield self._last(len(tokens), answer)
+        completion = self._completion(request, tokens, self._opened(prompt, request))
+        preemption = Preemption()
+        note = prompt.note
+        for choice, pieces in completion.run(self.scheduler, is_gone):
+            if note is not None:
+                yield {**self._chunk(choice, {}, None), "notes": [note]}
+                note = None
+            if pieces is None:
+                yield self._chunk(choice, {}, choice.answer.finish)
+            else:
+                yield from self._chunks(choice, pieces)
+        yield self._last(len(tokens), completion, preemption.per_s())
 
     def _prompt(self, request: ChatRequest) -> Prompt:
         if self._template is None:
@@ -120,79 +88,72 @@ class Model:
         variables |= {"bos_token": self._vocabulary.bos, "eos_token": self._vocabulary.eos}
         has_chatml = self._vocabulary.has_chatml
         try:
-            return self._renderer.render(self._template, request.messages, variables, has_chatml=has_chatml)
+            with self._rendering:
+                return self._renderer.render(self._template, request.messages, variables, has_chatml=has_chatml)
         except TemplateError as error:
             raise RefusedError(400, "template", f"the model's chat template {error}") from error
 
     def _tokens(self, prompt: Prompt) -> list[int]:
-        context = self._llama.n_ctx()
+        context = self._context.length
         text = prompt.text.encode("utf-8", "replace")
         if len(text) > context * LONGEST_TOKEN_BYTES:  # tokenizing it would take long, to the same end
             raise _too_long(f"more than {context:,}", context)
         add_bos = prompt.is_plain or prompt.note is not None  # a template writes it by itself
-        tokens: list[int] = self._llama.tokenize(text, add_bos=add_bos, special=not prompt.is_plain)
+        tokens = self._vocabulary.tokens(text, add_bos=add_bos, special=not prompt.is_plain)
         if len(tokens) >= context:
             raise _too_long(f"{len(tokens):,}", context)
         return tokens
 
-    def _decoded(self, tokens: list[int], request: ChatRequest, answer: _Answer) -> Iterator[list[Piece]]:
-        """Token by token, what has become certain of the answer; ``answer.finish`` tells how it ended."""
-        seed = request.seed
-        if seed is None:  # as the binding does
-            seed = random.Random(self._llama._seed).randint(0, SEED_BITS)  # noqa: S311
-        self._llama.set_seed(seed)
-        room = self._llama.n_ctx() - len(tokens)
-        most = min(request.max_tokens or room, room)
-        for token in self._llama.generate(tokens, **request.sampling):
-            answer.sampled += 1
-            if self._vocabulary.ends(token) and not answer.closes_thought(token):
-                answer.finish = "stop"
-                break
-            yield answer.add(token)
-            if answer.finish is None and len(answer.tokens) >= most:
-                answer.finish = "length"
-            if answer.finish is None and request.max_tokens is None and repeats(answer.tokens):
-                answer.finish = "repetition"
-            if answer.finish is not None:
-                break
-        yield answer.end()
+    def _opened(self, prompt: Prompt, request: ChatRequest) -> Marks | None:
+        """The marks with which the prompt has opened a thought."""
+        if prompt.is_plain:
+            return None
+        end = behind_the_last_message(prompt.text, request.messages, self._vocabulary.rows)
+        return opened_at_the_end(end, self._vocabulary.rows)
 
-    def _batches(self, decoded: Iterator[list[Piece]], answer: _Answer) -> Iterator[dict[str, Any]]:
-        waiting: list[Piece] = []
-        sent = 0.0
-        for pieces in decoded:
-            waiting += pieces
-            now = time.perf_counter()
-            if waiting and now - sent >= TOGETHER_S:
-                yield from self._chunks(waiting)
-                waiting, sent = [], now
-        yield from self._chunks(waiting)
-        yield self._chunk({}, answer.finish or "length")
+    def _completion(self, request: ChatRequest, tokens: list[int], opened: Marks | None) -> Completion:
+        sampling: dict[str, Any] = dict(request.sampling)
+        if "temp" in sampling:  # as Llama.generate calls it
+            sampling["temperature"] = sampling.pop("temp")
+        options = SamplingOptions(**sampling, seed=request.seed)
+        return Completion(
+            tokens,
+            [Answer(self._vocabulary, opened, request.stop)],
+            [Sampler(self._vocabulary.pointer, options)],
+            room=self._context.length - len(tokens),
+            max_tokens=request.max_tokens,
+            uses_cache=self._uses_cache,
+        )
 
-    def _chunks(self, pieces: list[Piece]) -> Iterator[dict[str, Any]]:
+    def _chunks(self, choice: Choice, pieces: Sequence[Piece]) -> Iterator[dict[str, Any]]:
         for kind, some in groupby(pieces, key=lambda piece: piece.kind):
             if kind is PieceKind.THOUGHTS_SO_FAR:
-                yield {**self._chunk({}, None), "thoughts_so_far": True}
+                yield {**self._chunk(choice, {}, None), "thoughts_so_far": True}
             else:
                 name = "content" if kind is PieceKind.TEXT else "reasoning_content"
-                yield self._chunk({name: "".join(piece.text for piece in some)}, None)
+                yield self._chunk(choice, {name: "".join(piece.text for piece in some)}, None)
 
-    def _chunk(self, delta: Mapping[str, str], finish: str | None) -> dict[str, Any]:
+    def _chunk(self, choice: Choice, delta: Mapping[str, str], finish: str | None) -> dict[str, Any]:
         return {
             "object": "chat.completion.chunk",
             "model": self.name,
-            "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
+            "choices": [{"index": choice.index, "delta": delta, "finish_reason": finish}],
         }
 
-    def _last(self, prompt_tokens: int, answer: _Answer) -> dict[str, Any]:
-        """Usage, llama.cpp's own clock, and what it all has added to memory. The last token that was sampled has not
-        been evaluated. llama.cpp counts a single token of a prompt, of which the cache held the rest, as decoded, and
-        says 1 where it has counted none."""
-        import llama_cpp
-
-        perf = llama_cpp.llama_perf_context(self._llama.ctx)
-        decoded = max(answer.sampled - 1, 0)
-        completion_tokens = len(answer.tokens)
+    def _last(self, prompt_tokens: int, completion: Completion, preempted_per_s: float | None) -> dict[str, Any]:
+        """Usage, the time that computing took, and what it all has added to memory. The last token that was sampled has
+        not been computed. What took part in the same steps as other requests says nothing of this machine's speed, so
+        there are no times then."""
+        works = [generation.work for generation in completion.generations]
+        completion_tokens = sum(len(choice.answer.tokens) for choice in completion.choices)
+        timings: dict[str, Any] = {
+            "prompt_n": sum(work.prefill_tokens for work in works),
+            "predicted_n": sum(work.decode_tokens for work in works),
+        }
+        if all(work.was_alone for work in works):
+            timings["prompt_ms"] = sum(work.prefill_s for work in works) * 1000
+            timings["predicted_ms"] = sum(work.decode_s for work in works) * 1000
+            timings["preempted_per_s"] = preempted_per_s
         return {
             "object": "chat.completion.chunk",
             "choices": [],
@@ -200,149 +161,24 @@ class Model:
                 "prompt_tokens": prompt_tokens,
                 "completion_tokens": completion_tokens,
                 "total_tokens": prompt_tokens + completion_tokens,
+                "prompt_tokens_details": {"cached_tokens": works[0].cached_tokens},
             },
-            "timings": {
-                "prompt_n": perf.n_p_eval + (max(perf.n_eval - decoded, 0) if decoded else 0),
-                "prompt_ms": perf.t_p_eval_ms,
-                "predicted_n": decoded,
-                "predicted_ms": perf.t_eval_ms,
-                "preempted_per_s": self._preemption.per_s(),
-            },
+            "timings": timings,
             "memory": self._footprint.added(),
         }
 
 
-class Vocabulary:
-    """The tokens of a model as an answer is made of them."""
+def _chat_template(model: Any) -> str | None:
+    """The chat template that the file brings along."""
+    import llama_cpp
 
-    def __init__(self, llama: Any, name: str, template: str) -> None:
-        self._llama = llama
-        self._buffer = ctypes.create_string_buffer(LONGEST_TOKEN_BYTES)
-        self.rows = marks_for(name)
-        self.lone = [row for row in self.rows if row.stands_in(template) or self._is_token(row.close[0])]
-        self.bos, self.eos = self.text(llama.token_bos()), self.text(llama.token_eos())
-        self._marks: dict[int, str] = {}
-
-    @property
-    def has_chatml(self) -> bool:
-        return self._is_token("<|im_start|>")
-
-    def _is_token(self, text: str) -> bool:
-        return len(self._tokens(text)) == 1
-
-    def _tokens(self, text: str) -> list[int]:
-        tokens: list[int] = self._llama.tokenize(text.encode(), add_bos=False, special=True)
-        return tokens
-
-    def text(self, token: int) -> str:
-        """A token's text even if it is a control token; empty for no token."""
-        return self._piece(token, special=True).decode("utf-8", "replace") if token >= 0 else ""
-
-    def ends(self, token: int) -> bool:
-        import llama_cpp
-
-        return bool(llama_cpp.llama_vocab_is_eog(self._llama._model.vocab, token))
-
-    def bytes_of(self, token: int) -> bytes:
-        """What a token is in text: nothing for a control token."""
-        return self._piece(token, special=False)
-
-    def _piece(self, token: int, *, special: bool) -> bytes:
-        """The binding's own function loses tokens of more than 32 bytes."""
-        import llama_cpp
-
-        vocab = self._llama._model.vocab
-        length = llama_cpp.llama_token_to_piece(vocab, token, self._buffer, len(self._buffer), 0, special)
-        if length < 0:
-            self._buffer = ctypes.create_string_buffer(-length)
-            length = llama_cpp.llama_token_to_piece(vocab, token, self._buffer, -length, 0, special)
-        return self._buffer.raw[:length]
-
-    def mark(self, token: int) -> str:
-        """The text of a control token if it is, or is part of, a mark of thoughts that this model uses; else empty."""
-        if token not in self._marks:
-            text = self.text(token)
-            used = [row for row in self.rows if any(text in mark for mark in row.all)] if len(text) > 2 else []
-            self._marks[token] = text if any(self._uses(row) for row in used) else ""
-        return self._marks[token]
-
-    def _uses(self, row: Marks) -> bool:
-        """Whether a mark of the row begins with a token of its own, as no text does that was cut into words."""
-        marks = (*row.open, *row.close) if row.lone_close else row.open
-        return any(self.text(token).endswith(ENDS_OF_MARKS) for mark in marks for token in self._tokens(mark)[:1])
-
-
-@dataclass
-class _Answer:
-    """What has been sampled, and what of it is certain."""
-
-    vocabulary: Vocabulary
-    opened: Marks | None
-    stop: tuple[str, ...]
-    tokens: list[int] = field(default_factory=list)
-    sampled: int = 0
-    finish: str | None = None
-
-    def __post_init__(self) -> None:
-        rows = self.vocabulary.rows
-        self._splitter = ThoughtSplitter(rows, opened=self.opened, lone=self.vocabulary.lone)
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._held = ""  # the beginning of what may be a text to stop at
-        self._stopped = False
-        self._control: set[str] = set()
-
-    def closes_thought(self, token: int) -> bool:
-        """Whether a token that ends an answer ends a thought here: <|end|> does both."""
-        return self.vocabulary.text(token) in self._splitter.closes
-
-    def add(self, token: int) -> list[Piece]:
-        self.tokens.append(token)
-        written = self.vocabulary.bytes_of(token)
-        if not written and (mark := self.vocabulary.mark(token)):
-            self._control.add(mark)
-            return self._certain(self._splitter.feed(self._decoder.decode(b"", final=True) + mark))
-        return self._certain(self._splitter.feed(self._decoder.decode(written)))
-
-    def end(self) -> list[Piece]:
-        pieces = self._splitter.feed(self._decoder.decode(b"", final=True))
-        pieces = self._certain([*pieces, *self._splitter.end(complete=self.finish == "stop")])
-        held, self._held = self._held, ""
-        return [*pieces, Piece(PieceKind.TEXT, held)] if held else pieces
-
-    def _certain(self, pieces: list[Piece]) -> list[Piece]:
-        """Without control tokens that were no mark where they stood, and cut at the texts to stop at."""
-        certain = []
-        for piece in pieces:
-            text = piece.text
-            for mark in self._control:
-                text = text.replace(mark, "")
-            if piece.kind is PieceKind.TEXT and self.stop:
-                text = self._until_stop(text)
-            if text or piece.kind is PieceKind.THOUGHTS_SO_FAR:
-                certain.append(Piece(piece.kind, text))
-        return certain
-
-    def _until_stop(self, text: str) -> str:
-        if self._stopped:
-            return ""
-        text, self._held = self._held + text, ""
-        at = min((at for at in map(text.find, self.stop) if at >= 0), default=-1)
-        if at >= 0:
-            self.finish, self._stopped = "stop", True
-            return text[:at]
-        certain, self._held = keep(text, self.stop)
-        return certain
-
-
-def _behind_the_last_message(prompt: str, messages: Sequence[Mapping[str, str]], rows: Sequence[Marks]) -> str:
-    """What the template has written behind the last message, in which there may be anything. Marks are no part of
-    its words: "hi" is not the middle of <think>."""
-    marks = [mark for row in rows for mark in (*row.open, *row.close)]
-    masked, said = prompt, messages[-1]["content"].strip()
-    for mark in marks:
-        masked, said = (text.replace(mark, "\0" * len(mark)) for text in (masked, said))
-    at = masked.rfind(said) if said else -1
-    return prompt if at < 0 else prompt[at + len(said) :]
+    key, size = b"tokenizer.chat_template", 1 << 16
+    while True:
+        buffer = ctypes.create_string_buffer(size)
+        length = llama_cpp.llama_model_meta_val_str(model, key, buffer, size)
+        if length < size:
+            return buffer.value.decode("utf-8", "replace") if length >= 0 else None
+        size = length + 1
 
 
 def _too_long(tokens: str, context: int) -> RefusedError:

@@ -5,9 +5,9 @@ arrives as one JSON line on stdin (so the token is never in argv or environment)
 ``{"ready": {...}}``, ``{"missing": ...}`` or ``{"failed": ..., "log": [...]}``. When the parent is gone, so is the
 worker: the kernel ends it (Linux), and its stdin closes.
 
-It serves one client, its parent. The standard library's HTTP server does for that: it starts in milliseconds, and
-the thread that decodes writes each piece to the socket itself, which keeps decoding at llama.cpp's own speed. The
-gateway for other programs is a different thing.
+It serves whoever its parent gives the token. The standard library's HTTP server does for that: it starts in
+milliseconds, and its threads wait while one thread computes for all requests (``batching``). The gateway for other
+programs is a different thing.
 """
 
 from __future__ import annotations
@@ -15,14 +15,19 @@ from __future__ import annotations
 import hmac
 import json
 import os
+import select
+import socket
 import sys
 import threading
 from collections import deque
 from collections.abc import Mapping
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 from llmctl import child
+from llmctl.engine.llama_cpp.batching import BusyError
+from llmctl.engine.llama_cpp.completion import ClientGoneError
 from llmctl.engine.llama_cpp.request import RefusedError, read
 
 if TYPE_CHECKING:
@@ -77,15 +82,19 @@ def handler(model: Model, token: str) -> type[BaseHTTPRequestHandler]:
         def _stream(self, request: ChatRequest) -> None:
             """Server-sent events. The status line waits for the first chunk, so that a refusal has its own."""
             try:
-                for chunk in model.stream(request):
-                    self._start()
-                    self._event(json.dumps(chunk))
+                with closing(model.stream(request, self._is_gone)) as chunks:
+                    for chunk in chunks:
+                        self._start()
+                        self._event(json.dumps(chunk))
                 self._event("[DONE]")
                 self._end()
             except RefusedError as error:
                 self._json(error.status, error.body)
-            except (BrokenPipeError, ConnectionResetError):
-                self.close_connection = True  # the client has gone; closing the generator stops the decoding
+            except BusyError as error:
+                body = {"error": {"message": str(error), "code": "busy"}}
+                self._json(429, body, {"Retry-After": str(error.retry_after_s)})
+            except (BrokenPipeError, ConnectionResetError, ClientGoneError):
+                self.close_connection = True
             except Exception as error:  # noqa: BLE001  # whatever decoding raises is told where the client listens
                 self.close_connection = True
                 body = {"error": {"message": f"decoding failed: {error}", "code": "decoding"}}
@@ -94,6 +103,15 @@ def handler(model: Model, token: str) -> type[BaseHTTPRequestHandler]:
                     return
                 self._event(json.dumps(body))
                 self._end()
+
+        def _is_gone(self) -> bool:
+            """Whether the client has closed its side of the connection."""
+            if not select.select([self.connection], [], [], 0)[0]:
+                return False
+            try:
+                return not self.connection.recv(1, socket.MSG_PEEK)
+            except OSError:
+                return True
 
         def _start(self) -> None:
             if self._started:
@@ -120,11 +138,13 @@ def handler(model: Model, token: str) -> type[BaseHTTPRequestHandler]:
             self._json(401, {"error": {"message": "wrong token", "code": "unauthorized"}})
             return False
 
-        def _json(self, status: int, body: Mapping[str, Any]) -> None:
+        def _json(self, status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> None:
             data = json.dumps(body).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))
+            for name, value in (headers or {}).items():
+                self.send_header(name, value)
             if self.close_connection:
                 self.send_header("Connection", "close")
             self.end_headers()

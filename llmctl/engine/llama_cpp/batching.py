@@ -1,0 +1,262 @@
+"""Continuous batching: one thread computes for all requests, which join and leave between its steps.
+
+A step computes one token of each answer that is being written and, beside them, up to CHUNK tokens of prompts that are
+being read, the same share of each. So nobody who reads an answer waits longer for its next token than it takes to
+compute CHUNK tokens of prompts and one token of each other answer, however long the prompts are. While nobody's answer
+is being written, prompts are read in batches of the context's own size.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from llmctl.engine.llama_cpp.context import Context, DecodeError, Row
+from llmctl.engine.llama_cpp.sequences import Place, Sequences
+from llmctl.engine.llama_cpp.sequences import Sequence as Cells
+
+CHUNK = 128  # tokens of prompts that are computed beside answers
+WAITING_LIMIT = 32  # generations that wait for a sequence; more are refused
+LONGEST_RETRY_S = 60
+SMOOTHING = 0.3  # of the last answer, in the average of how long one takes
+
+
+class Sampler(Protocol):
+    def sample(self, context: Any, row: int) -> int: ...
+
+    def close(self) -> None: ...
+
+
+class BusyError(Exception):
+    """Too many wait already. ``retry_after_s``: when there may be room."""
+
+    def __init__(self, waiting: int, retry_after_s: int) -> None:
+        super().__init__(f"{waiting} requests are waiting already, as many as may")
+        self.retry_after_s = retry_after_s
+
+
+@dataclass
+class Work:
+    """What was computed for one answer. Seconds are those of its steps; ``was_alone`` if no other answer had part in
+    them."""
+
+    cached_tokens: int = 0
+    prefill_tokens: int = 0
+    prefill_s: float = 0.0
+    decode_tokens: int = 0
+    decode_s: float = 0.0
+    was_alone: bool = True
+
+
+@dataclass(eq=False)
+class Generation:
+    """One answer to a prompt.
+
+    ``take`` is given each token that was sampled, and says whether another one is wanted; ``end`` is called once, with
+    None or the error that ended it. Both are called by the thread that computes and must not wait for anybody.
+    """
+
+    prompt: Sequence[int]
+    sampler: Sampler
+    take: Callable[[int], bool]
+    end: Callable[[Exception | None], None]
+    uses_cache: bool = True
+    work: Work = field(default_factory=Work)
+    cells: Cells | None = None
+    last: int | None = None  # the token that was sampled last; it isn't computed yet
+    is_cancelled: bool = False
+
+    @property
+    def is_writing(self) -> bool:
+        return self.last is not None
+
+    @property
+    def left(self) -> int:
+        """Tokens of the prompt that are still to be read."""
+        return 0 if self.cells is None else max(0, len(self.prompt) - len(self.cells.tokens))
+
+
+class _Share(Struct, frozen=True):
+    """What a step computes for one generation."""
+
+    generation: Generation
+    cells: Cells
+    tokens: Sequence[int]
+
+    @property
+    def wants_next(self) -> bool:
+        return self.generation.is_writing or len(self.tokens) == self.generation.left
+
+    @property
+    def rows(self) -> Iterable[Row]:
+        first, last = len(self.cells.tokens), len(self.tokens) - 1
+        for at, token in enumerate(self.tokens):
+            yield Row(token, first + at, self.cells.number, at == last and self.wants_next)
+
+
+class Scheduler:
+    """Gives the sequences of ``context`` to generations, in the order in which they came."""
+
+    def __init__(self, context: Context, sequences: int, waiting_limit: int = WAITING_LIMIT) -> None:
+        self.sequences = Sequences(sequences)
+        self._context = context
+        self._waiting_limit = waiting_limit
+        self._waiting: deque[Generation] = deque()
+        self._active: list[Generation] = []
+        self._changed = threading.Condition()
+        self._idle_since = time.monotonic()
+        self._answer_s = 1.0  # how long an answer takes, on average
+
+    @property
+    def active(self) -> int:
+        """How many generations there are, those that wait included."""
+        with self._changed:
+            return len(self._active) + len(self._waiting)
+
+    @property
+    def idle_s(self) -> float:
+        """For how long there has been none."""
+        with self._changed:
+            return 0.0 if self._active or self._waiting else time.monotonic() - self._idle_since
+
+    def submit(self, generations: Sequence[Generation]) -> None:
+        """All of them, or none. Raises BusyError."""
+        with self._changed:
+            waiting = len(self._waiting)
+            if waiting + len(generations) > self._waiting_limit + len(self.sequences.free):
+                rounds = 1 + waiting / len(self.sequences.all)
+                raise BusyError(waiting, max(1, min(LONGEST_RETRY_S, round(rounds * self._answer_s))))
+            self._waiting.extend(generations)
+            self._changed.notify()
+
+    def cancel(self, generations: Iterable[Generation]) -> None:
+        """Their sequences are free after the step that is being computed. Harmless for those that have ended."""
+        with self._changed:
+            for generation in generations:
+                generation.is_cancelled = True
+
+    def run(self) -> None:
+        """Computes for ever."""
+        while True:
+            with self._changed:
+                while not self._waiting and not self._active:
+                    self._changed.wait()
+            self.step()
+
+    def step(self) -> None:
+        """Lets those leave that were cancelled and those join for whom there is room, then computes a batch."""
+        for generation in [generation for generation in self._active if generation.is_cancelled]:
+            self._end(generation, None)
+        if self._waiting:
+            self._admit()
+        if shares := self._shares():
+            self._compute(shares)
+
+    def _admit(self) -> None:
+        with self._changed:
+            waiting, self._waiting = self._waiting, deque()
+            for generation in waiting:
+                if generation.is_cancelled:
+                    self._idle_since = time.monotonic()
+                    self._close(generation, None)
+                elif (place := self.sequences.place(generation.prompt, uses_cache=generation.uses_cache)) is None:
+                    self._waiting.append(generation)
+                else:
+                    self._begin(generation, place)
+
+    def _begin(self, generation: Generation, place: Place) -> None:
+        cells = place.sequence
+        if place.source is not cells:
+            self._context.copy(place.source.number, cells.number)
+        kept = place.shared if self._context.keep(cells.number, place.shared) else 0
+        self.sequences.take(cells, generation.prompt, kept)
+        generation.cells, generation.work.cached_tokens = cells, kept
+        self._active.append(generation)
+
+    def _shares(self) -> list[_Share]:
+        """What the next step computes, in the order of sequences: llama.cpp computes neighbours together."""
+        writing = [generation for generation in self._active if generation.is_writing]
+        reading = sorted((one for one in self._active if not one.is_writing), key=lambda one: one.left)
+        room = min(CHUNK, self._context.batch - len(writing)) if writing else self._context.batch
+        shares = [_Share(one, one.cells, (one.last,)) for one in writing if one.cells and one.last is not None]
+        for at, generation in enumerate(reading):
+            assert generation.cells is not None
+            begin = len(generation.cells.tokens)
+            count = min(generation.left, -(-room // (len(reading) - at)))
+            room -= count
+            if count:
+                shares.append(_Share(generation, generation.cells, generation.prompt[begin : begin + count]))
+        return sorted(shares, key=lambda share: share.cells.number)
+
+    def _compute(self, shares: Sequence[_Share]) -> None:
+        """If it can't be done together, each is tried by itself, and only those end that fail."""
+        rows = [row for share in shares for row in share.rows]
+        begun = time.perf_counter()
+        try:
+            self._context.decode(rows)
+        except DecodeError as error:
+            if len(shares) == 1:
+                self._end(shares[0].generation, error, is_sound=False)
+                return
+            for share in shares:
+                held = len(share.cells.tokens)
+                if self._context.keep(share.cells.number, held):
+                    self._compute([share])
+                else:
+                    self._end(share.generation, error, is_sound=False)
+            return
+        seconds = time.perf_counter() - begun
+        row = -1
+        for share in shares:
+            row += len(share.tokens)
+            self._account(share, seconds, is_alone=len(shares) == 1)
+            if share.wants_next:
+                self._sample(share, row)
+            else:
+                share.cells.tokens.extend(share.tokens)
+
+    def _account(self, share: _Share, seconds: float, *, is_alone: bool) -> None:
+        work = share.generation.work
+        work.was_alone &= is_alone
+        if share.generation.is_writing:
+            work.decode_tokens += 1
+            work.decode_s += seconds
+        else:
+            work.prefill_tokens += len(share.tokens)
+            work.prefill_s += seconds
+
+    def _sample(self, share: _Share, row: int) -> None:
+        generation = share.generation
+        share.cells.tokens.extend(share.tokens)
+        try:
+            generation.last = generation.sampler.sample(self._context.pointer, row)
+            is_wanted = generation.take(generation.last)
+        except Exception as error:  # noqa: BLE001  # it ends this answer; the thread computes for the others
+            self._end(generation, error)
+            return
+        if not is_wanted:
+            self._end(generation, None)
+
+    def _end(self, generation: Generation, error: Exception | None, *, is_sound: bool = True) -> None:
+        """``is_sound``: what its sequence holds is what it is said to hold."""
+        cells, work = generation.cells, generation.work
+        assert cells is not None
+        with self._changed:
+            self._idle_since = time.monotonic()
+            self._active.remove(generation)
+        if not is_sound or not generation.uses_cache:
+            self._context.keep(cells.number, 0)
+            cells.tokens = []
+        self.sequences.release(cells)
+        self._answer_s += SMOOTHING * (work.prefill_s + work.decode_s - self._answer_s)
+        self._close(generation, error)
+
+    def _close(self, generation: Generation, error: Exception | None) -> None:
+        generation.sampler.close()
+        generation.end(error)

@@ -1,0 +1,110 @@
+"""One request on its way through the scheduler: its choices as they are written, for the thread that waits for it."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from llmctl.engine.llama_cpp.answer import Answer
+from llmctl.engine.llama_cpp.batching import Generation, Sampler, Scheduler
+from llmctl.engine.llama_cpp.repetition import repeats
+from llmctl.types.piece import Piece
+
+# Tokens that come faster than this go out together: nobody reads faster, and each time the reader wakes up it takes a
+# core from threads that wait for each other at every layer.
+TOGETHER_S = 0.03
+LOOK_S = 0.1  # how often it is looked whether the client is still there while nothing comes
+
+
+class ClientGoneError(Exception):
+    """Nobody waits for the answer any more."""
+
+
+@dataclass(eq=False)
+class Choice:
+    """One of a request's answers. ``most`` tokens at most; ``watches_repetition``: an answer that repeats itself for
+    ever is cut."""
+
+    index: int
+    answer: Answer
+    most: int
+    watches_repetition: bool
+    outbox: queue.SimpleQueue[tuple[Choice, list[Piece] | None] | Exception]
+    _pieces: list[Piece] = field(default_factory=list)
+    _sent: float = 0.0
+
+    def take(self, token: int) -> bool:
+        """Adds what was sampled; whether another one is wanted."""
+        answer = self.answer
+        if answer.vocabulary.ends(token) and not answer.closes_thought(token):
+            answer.finish = "stop"
+            return False
+        self._pieces += answer.add(token)
+        if answer.finish is None and len(answer.tokens) >= self.most:
+            answer.finish = "length"
+        if answer.finish is None and self.watches_repetition and repeats(answer.tokens):
+            answer.finish = "repetition"
+        now = time.perf_counter()
+        if self._pieces and now - self._sent >= TOGETHER_S:
+            self._send(now)
+        return answer.finish is None
+
+    def end(self, error: Exception | None) -> None:
+        if error is not None:
+            self.outbox.put(error)
+            return
+        self._pieces += self.answer.end()
+        if self._pieces:
+            self._send(time.perf_counter())
+        self.outbox.put((self, None))
+
+    def _send(self, now: float) -> None:
+        self.outbox.put((self, self._pieces))
+        self._pieces, self._sent = [], now
+
+
+class Completion:
+    """What a request's choices write. ``samplers``: one for each choice; they are closed by the scheduler."""
+
+    def __init__(
+        self,
+        prompt: Sequence[int],
+        answers: Sequence[Answer],
+        samplers: Sequence[Sampler],
+        *,
+        room: int,
+        max_tokens: int | None,
+        uses_cache: bool,
+    ) -> None:
+        self._outbox: queue.SimpleQueue[tuple[Choice, list[Piece] | None] | Exception] = queue.SimpleQueue()
+        most = min(max_tokens or room, room)
+        self.choices = [
+            Choice(index, answer, most, max_tokens is None, self._outbox) for index, answer in enumerate(answers)
+        ]
+        self.generations = [
+            Generation(prompt, sampler, choice.take, choice.end, uses_cache)
+            for choice, sampler in zip(self.choices, samplers, strict=True)
+        ]
+
+    def run(self, scheduler: Scheduler, is_gone: Callable[[], bool]) -> Iterator[tuple[Choice, list[Piece] | None]]:
+        """What is certain of each choice as it comes, and None when it has ended. Raises BusyError, ClientGoneError,
+        and whatever has ended a choice. Leaving it ends the others."""
+        scheduler.submit(self.generations)
+        running = len(self.choices)
+        try:
+            while running:
+                try:
+                    event = self._outbox.get(timeout=LOOK_S)
+                except queue.Empty:
+                    event = None
+                if is_gone():
+                    raise ClientGoneError
+                if isinstance(event, Exception):
+                    raise event
+                if event is not None:
+                    running -= event[1] is None
+                    yield event
+        finally:
+            scheduler.cancel(self.generations)

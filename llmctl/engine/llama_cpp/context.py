@@ -1,0 +1,92 @@
+"""A context of llama.cpp with several sequences: computing tokens, and what its memory holds of each sequence.
+
+Each sequence has a memory of its own (``kv_unified`` is false), as the planner counts it: no request takes another's
+room, and an answer doesn't slow down because other sequences still hold theirs. The price is that a beginning that two
+sequences share is copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from llmctl.engine.llama_cpp.loading import context_params
+
+BATCH = 512  # tokens that are handed over at once: the binding's own number
+
+
+class Row(NamedTuple):
+    """A token to compute. ``wants_next``: what may follow it is to be sampled."""
+
+    token: int
+    position: int
+    sequence: int
+    wants_next: bool
+
+
+class DecodeError(Exception):
+    """llama.cpp could not compute a batch."""
+
+
+class Context:
+    """``length``: tokens for each sequence; ``batch``: rows that can be computed at once."""
+
+    def __init__(self, model: Any, settings: Mapping[str, Any]) -> None:
+        import llama_cpp
+
+        params = context_params(settings)
+        params.n_batch = self.batch = max(settings["ubatch"], BATCH)
+        params.n_threads, params.n_threads_batch = settings["threads"], settings["prefill_threads"]
+        self.pointer: Any = llama_cpp.llama_init_from_model(model, params)
+        if not self.pointer:
+            raise RuntimeError("Failed to create llama_context")
+        self.length: int = llama_cpp.llama_n_ctx_seq(self.pointer)
+        self._memory: Any = llama_cpp.llama_get_memory(self.pointer)
+        self._window: int = llama_cpp.llama_model_n_swa(model)
+        self._rows: Any = llama_cpp.llama_batch_init(self.batch, 0, 1)
+
+    def decode(self, rows: Sequence[Row]) -> None:
+        """Computes them and waits for it. Raises DecodeError."""
+        import llama_cpp
+
+        batch = self._rows
+        batch.n_tokens = len(rows)
+        for at, row in enumerate(rows):
+            batch.token[at] = row.token
+            batch.pos[at] = row.position
+            batch.n_seq_id[at] = 1
+            batch.seq_id[at][0] = row.sequence
+            batch.logits[at] = row.wants_next
+        code = llama_cpp.llama_decode(self.pointer, batch)
+        if code != 0:
+            raise DecodeError(f"llama_decode returned {code}")
+        llama_cpp.llama_synchronize(self.pointer)
+
+    def keep(self, sequence: int, length: int) -> bool:
+        """Forgets what a sequence holds behind its first ``length`` tokens. False, and then all is forgotten, where the
+        model's memory doesn't allow it: a recurrent state can't go back, and a window has moved on."""
+        import llama_cpp
+
+        if (
+            length
+            and self._holds(sequence, length)
+            and llama_cpp.llama_memory_seq_rm(self._memory, sequence, length, -1)
+        ):
+            return True
+        llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+        return length == 0
+
+    def _holds(self, sequence: int, length: int) -> bool:
+        """Whether all that a token behind the first ``length`` ones looks at is there."""
+        import llama_cpp
+
+        first: int = llama_cpp.llama_memory_seq_pos_min(self._memory, sequence)
+        last: int = llama_cpp.llama_memory_seq_pos_max(self._memory, sequence)
+        return last == length - 1 or (last >= length and (first == 0 or 0 < first < length - self._window))
+
+    def copy(self, source: int, target: int) -> None:
+        """Makes ``target`` hold what ``source`` holds. llama.cpp copies whole sequences only."""
+        import llama_cpp
+
+        llama_cpp.llama_memory_seq_rm(self._memory, target, -1, -1)
+        llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, -1)
