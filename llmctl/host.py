@@ -65,7 +65,7 @@ class Host:
         return self.root == Path("/")
 
     @property
-    def _of_children(self) -> Mapping[str, str]:
+    def _child_environment(self) -> Mapping[str, str]:
         own = isinstance(self.environ, OwnEnvironment)
         return child.environment(self.environ) if own else self.environ
 
@@ -114,7 +114,7 @@ class Host:
         if not self.live:
             return None
         try:
-            done = child.run(argv, self._of_children, timeout_s)
+            done = child.run(argv, self._child_environment, timeout_s)
         except (OSError, ValueError):  # ValueError: a null byte in an argument
             return None
         if done is None:
@@ -126,7 +126,7 @@ class Host:
         """What a module of ours answers in a process of its own (``child.answer``): the way to load a library."""
         if not self.live:
             return Reply(None, "was not recorded")
-        return child.ask(self._of_children, module, question, deadline_s=deadline_s)
+        return child.ask(self._child_environment, module, question, deadline_s=deadline_s)
 
     def filesystem(self, path: Path) -> Filesystem | None:
         """The filesystem that holds ``path``, or will when it is made; None where it can't be told."""

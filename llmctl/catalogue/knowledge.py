@@ -112,7 +112,7 @@ class Knowledge(Struct, frozen=True):
 
 
 def load_knowledge(folder: Path) -> Knowledge:
-    """All of it, out of ``profiles/``. Raises ConfigError."""
+    """All tables out of the folder ``profiles/``. Raises ConfigError."""
     devices = read_toml(folder / "backends.toml", read_devices)
     return Knowledge(
         tasks=read_toml(folder / "tasks.toml", _tasks),

@@ -10,11 +10,6 @@ from llmctl.catalogue.device_constants import DeviceConstants
 from llmctl.files.decode import Table
 from llmctl.types.machine import Kernels
 
-CPU_FIELDS = (
-    *("layer_nodes", "layer_passes", "nodes_per_s", "elements_per_s", "vocabulary_s", "kv_share", "memory_share"),
-    *("decode_shared", "prefill_shared"),
-)
-
 
 class Likeness(Struct, frozen=True):
     """Factors that give a weight type's rates from those of the ``measured`` type that is most alike."""

@@ -116,7 +116,7 @@ class Refusal(Struct, frozen=True):
 
 def refusal_of(response: requests.Response, address: Address, *, page_s: float) -> Refusal:
     """Reads the beginning of the error's page, for ``page_s`` at most. Raises nothing."""
-    raw = net.beginning(response, limit_bytes=PAGE_LIMIT_BYTES, within_s=page_s)
+    raw = net.first_bytes(response, limit_bytes=PAGE_LIMIT_BYTES, within_s=page_s)
     page = raw.decode("utf-8", "replace")
     said = _json(page)
     words = (_page_words(page) if said is None else words_of(said)) if page.strip() else ""

@@ -131,9 +131,6 @@ class Table:
         self.where = where
         self._left: dict[str, Any] = dict(value)
 
-    def __contains__(self, field: str) -> bool:
-        return field in self._left
-
     def path(self, field: str) -> str:
         return f"{self.where}.{field}" if self.where else field
 
@@ -296,25 +293,28 @@ def _is_digest(value: Any) -> bool:
     return isinstance(value, str) and bool(SHA256.fullmatch(value))
 
 
+READERS: Mapping[Any, Callable[[Table, str], Any]] = {
+    str: Table.text,
+    str | None: Table.text_or_none,
+    int: Table.count,
+    int | None: Table.count_or_none,
+    float: Table.number,
+    bool: Table.flag,
+    tuple[str, ...]: Table.texts,
+    Mapping[str, str]: Table.text_map,
+    Mapping[str, float]: Table.numbers,
+}
+"""The method of Table that reads a struct's field, by the field's type."""
+
+
 @cache
 def _readers(kind: type[Struct]) -> tuple[tuple[str, bool, Callable[[Table, str], Any]], ...]:
-    """Of each field of a struct its name, whether it is required, and the method of Table that reads it."""
-    return tuple((field.name, field.required, _reader(field.type)) for field in fields(kind))
+    """Of each field of a struct its name, whether it is required, and what reads it."""
+    return tuple((field.name, field.required, READERS.get(field.type) or _reader(field.type)) for field in fields(kind))
 
 
 def _reader(kind: Any) -> Callable[[Table, str], Any]:
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        read = _reader(inner[0])
-        return lambda table, field: read(table, field) if field in table else None
-    if origin is tuple:
-        return Table.texts if inner[0] is str else lambda table, field: table.structs(field, inner[0])
-    if origin is Mapping:
-        return Table.text_map if inner[1] is str else Table.numbers
-    if isinstance(kind, type) and issubclass(kind, StrEnum):
-        return lambda table, field: table.kind(field, kind)
-    if isinstance(kind, type) and issubclass(kind, Struct):
-        return lambda table, field: table.table(field).fill(kind)
-    scalars: Mapping[Any, Callable[[Table, str], Any]]
-    scalars = {str: Table.text, int: Table.count, float: Table.number, bool: Table.flag}
-    return scalars.get(kind, Table.table)  # of another kind is only what is ``given``
+    """Of a tuple of structs, or a StrEnum."""
+    if typing.get_origin(kind) is tuple:
+        return lambda table, field: table.structs(field, typing.get_args(kind)[0])
+    return lambda table, field: table.kind(field, kind)

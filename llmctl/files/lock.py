@@ -40,11 +40,11 @@ def locked_now(path: Path, name: str) -> Iterator[None]:
     """Holds the lock at ``path``, or raises ResourceError if another process has it: a file of ``name`` is being
     written."""
 
-    def held() -> None:
+    def busy() -> None:
         raise ResourceError(
             f"a file of {name} is being written by another process",
             hint="run the same command again when that is done",
         )
 
-    with locked(path, waiting=held):
+    with locked(path, waiting=busy):
         yield

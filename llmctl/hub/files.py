@@ -100,7 +100,7 @@ def fetch(
                     limit_bytes_per_s=limit_bytes_per_s,
                 )
             hub_cache.link(pointer, blob)
-        hub_cache.remember(repository, source.revision, facts.commit)
+        hub_cache.write_ref(repository, source.revision, facts.commit)
     return pointer
 
 

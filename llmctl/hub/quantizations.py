@@ -153,7 +153,7 @@ def _rank(quant: str) -> int:
     return PREFERRED.index(quant) if quant in PREFERRED else len(PREFERRED)
 
 
-def beside(model: str, projectors: Sequence[Source]) -> Source | None:
+def nearest_projector(model: str, projectors: Sequence[Source]) -> Source | None:
     """Of the projectors in the model's folder or one above it, the nearest, and of those the one in sixteen bits."""
     return _nearest(model, _best_by_folder(projectors))
 

@@ -1,7 +1,7 @@
 """HTTP, and the only door to it: sessions, redirects, bodies with limits and deadlines, foreign errors translated."""
 
 from llmctl.net.address import host_of, is_host, is_loopback, require_address, same_origin
-from llmctl.net.body import PIECE_BYTES, Reader, SilentError, beginning, decoded, pieces, whole
+from llmctl.net.body import PIECE_BYTES, Reader, SilentError, decoded, first_bytes, pieces, whole
 from llmctl.net.headers import content_range, retry_after_s, whole_number
 from llmctl.net.hops import hops, redirect_target
 from llmctl.net.session import Sessions, proxy_of, session
@@ -14,9 +14,9 @@ __all__ = [
     "Sessions",
     "SilentError",
     "Timing",
-    "beginning",
     "content_range",
     "decoded",
+    "first_bytes",
     "hops",
     "host_of",
     "is_host",

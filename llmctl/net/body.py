@@ -153,7 +153,7 @@ def whole(response: requests.Response, doing: str, *, limit_bytes: int, within_s
     return bytes(body)
 
 
-def beginning(response: requests.Response, *, limit_bytes: int, within_s: float) -> bytes:
+def first_bytes(response: requests.Response, *, limit_bytes: int, within_s: float) -> bytes:
     """The first bytes of an error's page, decoded: at most ``limit_bytes``, and what arrives ``within_s``. Raises
     nothing, since the status is what counts."""
     body = bytearray()

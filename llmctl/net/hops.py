@@ -9,7 +9,7 @@ from urllib.parse import urljoin
 
 from llmctl.errors import NetworkError
 from llmctl.net.address import host_of, is_host, origin, same_origin
-from llmctl.net.body import beginning
+from llmctl.net.body import first_bytes
 from llmctl.net.headers import whole_number
 from llmctl.net.session import Sessions, session
 from llmctl.net.timing import Timing
@@ -60,7 +60,7 @@ def hops(
 def _finish(response: requests.Response) -> None:
     """Reads the body of a redirect if it is a small one, so that its connection can be used again."""
     if (whole_number(response.headers.get("Content-Length")) or 0) <= REDIRECT_BYTES:
-        beginning(response, limit_bytes=REDIRECT_BYTES + 1, within_s=REDIRECT_S)
+        first_bytes(response, limit_bytes=REDIRECT_BYTES + 1, within_s=REDIRECT_S)
 
 
 def redirect_target(response: requests.Response, doing: str) -> str | None:

@@ -184,7 +184,7 @@ def _cores(host: Host, numbers: frozenset[int], text: str) -> tuple[tuple[CoreCp
         topology = f"{CPUS}/cpu{number}/topology"
         core = cpu_list(host.read(f"{topology}/core_cpus_list") or host.read(f"{topology}/thread_siblings_list"))
         if number not in core:
-            alike = _alike(text) if alike is None else alike
+            alike = _sharing(text) if alike is None else alike
             core = alike.get(number, CoreCpus())
             unknown += not core
         cores.append((core & numbers) - placed | {number})
@@ -192,7 +192,7 @@ def _cores(host: Host, numbers: frozenset[int], text: str) -> tuple[tuple[CoreCp
     return tuple(cores), unknown
 
 
-def _alike(text: str) -> dict[int, CoreCpus]:
+def _sharing(text: str) -> dict[int, CoreCpus]:
     """For each CPU of /proc/cpuinfo those of its core, itself among them."""
     places: dict[tuple[str, str], dict[int, dict[str, str]]] = {}
     for number, fields in _processors(text).items():

@@ -176,7 +176,7 @@ class Store:
         """Notes that a model is being run now. Raises nothing."""
         from llmctl.store import last_used as used
 
-        used.note(path)
+        used.record(path)
 
     def last_used(self, path: Path) -> float | None:
         """When it was run last, in seconds since the epoch; None if never by llmctl."""
@@ -197,7 +197,7 @@ class Store:
 
     def list(self) -> list[Stored]:
         """Every GGUF file on this machine that a store holds, llmctl's, the hub cache's or another tool's."""
-        from_folders = unvouched.noted(self.models)
+        from_folders = unvouched.recorded(self.models)
         ours = [
             Stored(
                 path,

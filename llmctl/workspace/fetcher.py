@@ -72,7 +72,7 @@ class Fetcher(Struct, frozen=True):
                 paths.append(held or self._fetch(source, shifted(measured, done_bytes, offer.bytes)))
                 done_bytes += source.bytes or 0
         if paths[0] == repository.pointer(offer.parts[0].revision, offer.parts[0].file):
-            hub_cache.remember(repository, branch, offer.parts[0].revision)
+            hub_cache.write_ref(repository, branch, offer.parts[0].revision)
         return paths
 
     def _fetch(self, source: Source, progress: Progress) -> Path:

@@ -12,7 +12,7 @@ from llmctl.gguf.header import read_file
 from llmctl.gguf.projector import Projector, projector
 from llmctl.gguf.shards import SHARD
 from llmctl.hub import headers
-from llmctl.hub.quantizations import beside
+from llmctl.hub.quantizations import nearest_projector
 from llmctl.settings import Settings
 from llmctl.types.model import Candidate, Source, SourceKind
 
@@ -59,7 +59,7 @@ def _beside(model: Path) -> Path | None:
     if any(_name(file) != own for file in files if file_names.is_model(file.name)):
         projectors = [file for file in projectors if own in file.name.lower()]
     sources = {Source(SourceKind.LOCAL, None, file.name): file for file in projectors}
-    chosen = beside(model.name, list(sources))
+    chosen = nearest_projector(model.name, list(sources))
     return None if chosen is None else sources[chosen]
 
 

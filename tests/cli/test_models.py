@@ -203,7 +203,7 @@ def test_when_a_model_was_last_used(
     assert main(["models", "list"]) == 0
     assert "  3 days ago  " in capsys.readouterr().out
     assert document(capsys, "list")["data"]["models"][0]["last_used"].startswith("20")
-    last_used.note(path)
+    last_used.record(path)
     assert list(json.loads(record.read_text())) == [str(path.resolve())]  # what is gone is forgotten
 
 

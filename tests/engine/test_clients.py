@@ -23,7 +23,7 @@ from llmctl.types.endpoint import Address
 from tests.fakes.fits import fit_for
 from tests.fakes.scripted_model import write_scripted
 
-TOPICS = ("apples", "trains", "the sea", "snow")
+TOPICS = ("apples", "trains", "snow")
 ENDLESS = ("again", " and")
 
 
@@ -64,7 +64,7 @@ def address(starter_file: Path) -> Iterator[Address]:
 
 def answers(address: Address, contents: Sequence[str], threads: int) -> list[Said]:
     with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(lambda content: said(begin(address, content, max_tokens=16)), contents))
+        return list(pool.map(lambda content: said(begin(address, content, max_tokens=8)), contents))
 
 
 def test_answers_together_are_those_alone(address: Address) -> None:
@@ -72,22 +72,22 @@ def test_answers_together_are_those_alone(address: Address) -> None:
     contents = [f"Tell me something about {topic}." for topic in TOPICS]
     alone = answers(address, contents, threads=1)
     assert [one.text for one in answers(address, contents, threads=1)] == [one.text for one in alone]
-    together = answers(address, contents, threads=4)
+    together = answers(address, contents, threads=3)
     assert sum(one.text != other.text for one, other in zip(together, alone, strict=True)) <= 1
     assert len({one.text for one in together}) == len(TOPICS)
-    assert [one.usage["completion_tokens"] for one in together] == [16] * 4
+    assert [one.usage["completion_tokens"] for one in together] == [8] * 3
 
 
 def test_speed_is_told_of_an_answer_that_had_the_machine_for_itself(address: Address) -> None:
     alone = answers(address, ["hello"], threads=1)[0]
     assert alone.timings["prompt_ms"] > 0 and alone.timings["predicted_ms"] > 0
-    assert alone.timings["predicted_n"] == 15
+    assert alone.timings["predicted_n"] == 7
     with closing(begin(address, "Tell me a long story.", max_tokens=500)):
         assert "predicted_ms" not in answers(address, ["hello"], threads=1)[0].timings
 
 
 def test_what_was_read_is_not_read_again(address: Address) -> None:
-    content = "A list: " + " ".join(map(str, range(300))) + ". What comes next?"
+    content = "A list: " + " ".join(map(str, range(200))) + ". What comes next?"
     first, again = (said(begin(address, content, max_tokens=8)) for _ in range(2))
     assert first.cached_tokens < 100  # the beginning that the template writes
     assert again.cached_tokens == again.usage["prompt_tokens"] - LEAST_FRESH

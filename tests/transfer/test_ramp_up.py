@@ -34,7 +34,7 @@ def followed(
         flowing = sum(now_s - begun >= 4 * round_trip_s for begun in begun_s)
         now_s += 0.05
         done_bytes += 0.05 * rate(flowing)
-        made.look(now_s, round(done_bytes), round(size_bytes - done_bytes), flowing)
+        made.measure(now_s, round(done_bytes), round(size_bytes - done_bytes), flowing)
         seen.append(made.target)
     return seen
 
@@ -90,11 +90,11 @@ def test_whoever_is_turned_away_does_not_come_back_soon() -> None:
     made.fall_back(3, 10.0)
     for tick in range(200):
         now_s = tick * 0.05
-        made.look(now_s, round(now_s * 60 * MB), round(LONG), 3)
+        made.measure(now_s, round(now_s * 60 * MB), round(LONG), 3)
         assert made.target == 3
     for tick in range(200, 260):
         now_s = tick * 0.05
-        made.look(now_s, round(now_s * 60 * MB), round(LONG), 3)
+        made.measure(now_s, round(now_s * 60 * MB), round(LONG), 3)
     assert made.target == 4
 
 

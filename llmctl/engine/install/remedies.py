@@ -18,7 +18,7 @@ from llmctl.engine.install import (
     version,
     vulkan,
 )
-from llmctl.probe.gpu.nvidia import START_WITH_GPU
+from llmctl.probe.gpu.remedies import START_WITH_GPU
 from llmctl.types.machine import Machine
 
 ANOTHER_CPU = "this build is for another CPU"

@@ -147,7 +147,11 @@ class Scheduler:
             with self._changed:
                 while not self._waiting and not self._active:
                     self._changed.wait()
-            self.step()
+            try:
+                self.step()
+            except Exception as error:  # noqa: BLE001  # nobody must wait for a thread that has ended
+                for generation in list(self._active):
+                    self._end(generation, error, is_sound=False)
 
     def step(self) -> None:
         """Lets those leave that were cancelled and those join for whom there is room, then computes a batch."""
@@ -160,14 +164,14 @@ class Scheduler:
 
     def _admit(self) -> None:
         with self._changed:
-            waiting, self._waiting = self._waiting, deque()
-            for generation in waiting:
+            for generation in list(self._waiting):
+                uses_cache = generation.uses_cache
                 if generation.is_cancelled:
+                    self._waiting.remove(generation)
                     self._idle_since = time.monotonic()
                     self._close(generation, None)
-                elif (place := self.sequences.place(generation.prompt, uses_cache=generation.uses_cache)) is None:
-                    self._waiting.append(generation)
-                else:
+                elif (place := self.sequences.place(generation.prompt, uses_cache=uses_cache)) is not None:
+                    self._waiting.remove(generation)
                     self._begin(generation, place)
 
     def _begin(self, generation: Generation, place: Place) -> None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from llmctl.engine.llama_cpp.request import ChatRequest
 
 BODY_LIMIT_BYTES = 64 << 20
+SWITCH_S = 0.0005  # that the thread which computes waits at most for one that writes to its client
 
 
 def handler(model: Model, token: str) -> type[BaseHTTPRequestHandler]:
@@ -42,6 +43,7 @@ def handler(model: Model, token: str) -> type[BaseHTTPRequestHandler]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # a piece must not wait until the one before it was acknowledged
         timeout = 600
         _started = False
 
@@ -153,6 +155,10 @@ def handler(model: Model, token: str) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128  # connections that may wait to be accepted: with 5, as is the default, some wait a second
+
+
 def main() -> int:
     child.end_with_parent(int(sys.argv[1]))
     # Whatever a library prints on stdout must not get between our lines.
@@ -188,7 +194,8 @@ def main() -> int:
     except Exception as error:  # noqa: BLE001  # whatever llama-cpp-python raises is told, not thrown
         say({"failed": str(error), "log": list(errors)})
         return 1
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler(model, job["token"]))
+    sys.setswitchinterval(SWITCH_S)
+    server = Server(("127.0.0.1", 0), handler(model, job["token"]))
     say(
         {
             "ready": {

@@ -8,20 +8,13 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from llmctl.host import Host
-from llmctl.probe.gpu import pci_ids
+from llmctl.probe.gpu import pci_ids, remedies
 from llmctl.probe.gpu.pci_ids import VENDORS
-from llmctl.probe.system import container
 from llmctl.probe.text import line, pairs, whole
 from llmctl.types.machine import Note
 
 MODULES = {"AMD": "amdgpu", "Intel": "i915 xe"}  # xe has Intel's GPUs from 2024 on (Lunar Lake, Battlemage)
 VIRTUAL_MACHINE = ("vfio-pci", "pci-stub", "pciback", "xen-pciback")  # drivers that keep a device for one
-
-JOIN = {  # what lets the user of a container into the group that the device files belong to
-    "docker": "--group-add $(getent group render | cut -d: -f3)",
-    "podman": "--group-add keep-groups",
-}
-IN_THE_POD = "securityContext: {supplementalGroups: [GID]}   (in the pod; GID: getent group render, on its node)"
 
 ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 PCI_ID = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}")
@@ -143,41 +136,19 @@ def reachable(
     missing = files[cards[0]] if not reached else control if control and not host.exists(control) else None
     notes = []
     if missing:
-        message = f"{vendor}: the driver is loaded, but there is no {missing}: this container was started without "
-        notes.append(Note(message + ("its GPU" if not reached else "it"), _start(host, cards[0], control)))
+        lacking = "it" if reached else "its GPU"
+        message = (
+            f"{vendor}: the driver is loaded, but there is no {missing}: this container was started without {lacking}"
+        )
+        notes.append(Note(message, remedies.start_with_gpu(host, vendor, cards[0].driver, control)))
     if 0 < len(reached) < len(cards):
         others = ", ".join(card.address for card in cards if card not in reached)
         notes.append(Note(f"{vendor}: this container was not given {others}"))
     device_files = [file for file in (control, *(files[card] for card in reached)) if file and host.exists(file)]
     denied = [file for file in device_files if not host.readable(file)]
     if denied:
-        notes.append(Note(f"{vendor}: you may not open {', '.join(denied)}", _join(host, control)))
+        notes.append(Note(f"{vendor}: you may not open {', '.join(denied)}", remedies.join_group(host, control)))
     return reached or tuple(cards), tuple(notes)
-
-
-def _start(host: Host, card: DrmCard, control: str | None) -> str | None:
-    """What starts this container with its GPU. One without a mark is taken for Docker's."""
-    place = container(host) or "docker"
-    if place == "kubernetes":  # the names that AMD's and Intel's device plugins give
-        resource = "amd.com/gpu" if card.vendor == "AMD" else f"gpu.intel.com/{card.driver}"
-        return f"resources: {{limits: {{{resource}: 1}}}}   (in the container's part of the pod)"
-    if place == "lxc":
-        return "lxc config device add NAME gpu gpu"
-    return f"{place} run {_devices(control)} IMAGE" if place in JOIN else None
-
-
-def _join(host: Host, control: str | None) -> str:
-    """What lets this user open the GPU's files."""
-    place = container(host) or ""
-    if place == "kubernetes":
-        return IN_THE_POD
-    if place in JOIN:
-        return f"{place} run {_devices(control)} {JOIN[place]} IMAGE"
-    return "sudo usermod -aG render,video $USER   then log in anew"
-
-
-def _devices(control: str | None) -> str:
-    return " ".join(f"--device {file}" for file in (control, "/dev/dri") if file)
 
 
 def _device_file(host: Host, card: DrmCard) -> str | None:

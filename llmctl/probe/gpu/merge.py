@@ -37,7 +37,7 @@ def merge(
     """
     board = table.soldered(devices, place.board or "", memory.total_bytes or None)
     chip = table.soldered(devices, cpu.name, memory.total_bytes or None)
-    with_device = [(card, _device(card, memory, devices)) for card in _once(cards)]
+    with_device = [(card, _device(card, memory, devices)) for card in _deduplicated(cards)]
     shared = [device for _, device in with_device if device is not None and device.kind is not AcceleratorKind.DISCRETE]
     # the board first: a Jetson's GPU tells its chip, which boards of two speeds have
     memory, notes = _with_bandwidth(memory, (board, *shared, chip))
@@ -46,11 +46,11 @@ def merge(
         completed.append(_completed(card, device, memory))
         if device is not None and device.note and completed[-1].bandwidth_bytes_per_s != card.bandwidth_bytes_per_s:
             notes.append(Note(device.note, CORRECT))
-        notes += _doubts(card, devices)
+        notes += _bandwidth_notes(card, devices)
     return tuple(completed), memory, tuple(dict.fromkeys(notes))
 
 
-def _once(cards: Iterable[Accelerator]) -> list[Accelerator]:
+def _deduplicated(cards: Iterable[Accelerator]) -> list[Accelerator]:
     """Of several entries with one id the first, which is the vendor's own driver's, with what only the others know."""
     by_id: dict[str, Accelerator] = {}
     for card in cards:
@@ -116,7 +116,7 @@ def _name(card: Accelerator, device: Device) -> str:
     return device.name if device.name.startswith(card.vendor) else f"{card.vendor} {device.name}"
 
 
-def _doubts(card: Accelerator, devices: Sequence[Device]) -> list[Note]:
+def _bandwidth_notes(card: Accelerator, devices: Sequence[Device]) -> list[Note]:
     """A note where the driver's bandwidth is not that of any kind of this product that the vendor specifies."""
     driver_rate = card.bandwidth_bytes_per_s
     if driver_rate is None or card.kind is not AcceleratorKind.DISCRETE or card.parent is not None:

@@ -9,15 +9,15 @@ from msgspec.structs import replace
 
 from llmctl.files.decode import FieldError, decode
 from llmctl.host import Host
-from llmctl.probe.gpu import drm, nvidia_kernel, nvml, pci_ids, tegra
+from llmctl.probe.gpu import drm, nvidia_kernel, nvml, pci_ids, remedies, tegra
 from llmctl.probe.gpu.nvidia_kernel import KernelCard
 from llmctl.probe.gpu.nvml import Card, NvmlReport, Slice
+from llmctl.probe.gpu.remedies import WSL_LIBRARY
 from llmctl.probe.system import container
 from llmctl.types.machine import Accelerator, AcceleratorKind, Memory, Note
 
 DEADLINE_S = 10.0  # without nvidia-persistenced each card is woken up first, which takes one to two seconds
 
-WSL_LIBRARY = "/usr/lib/wsl/lib/libnvidia-ml.so.1"
 SIGNS = ("/proc/driver/nvidia/version", "/dev/nvidiactl", WSL_LIBRARY)
 CONTROLS = ("/dev/nvidiactl", "/dev/dxg")
 # Where the system's loader may not look: WSL with ldconfig turned off, NixOS.
@@ -27,28 +27,6 @@ WINDOWS_SIGNS = (f"{WINDOWS_FOLDER}/nvml.dll", "/Program Files/NVIDIA Corporatio
 
 SLICES = 8  # "A GPU memory slice is roughly one eighth of the total ... capacity and bandwidth" (MIG User Guide)
 BASIS = "memory clock x bus width (NVML)"
-
-# What gives a container its GPU, by what it is a container of; what gives it the driver's libraries too; and what lets
-# it have them anew, after the driver changed.
-START_WITH_GPU = {
-    "docker": "docker run --gpus all IMAGE",
-    "podman": "podman run --device nvidia.com/gpu=all IMAGE",
-    "kubernetes": "resources: {limits: {nvidia.com/gpu: 1}}   (in the container's part of the pod)",
-    "lxc": "lxc config device add NAME gpu gpu",
-    "apptainer": "apptainer exec --nv IMAGE COMMAND",
-}
-START_WITH_LIBRARIES = {
-    **START_WITH_GPU,
-    "docker": "docker run --gpus all -e NVIDIA_DRIVER_CAPABILITIES=compute,utility IMAGE",
-    "kubernetes": 'env: [{name: NVIDIA_DRIVER_CAPABILITIES, value: "compute,utility"}]   '
-    "(in the container's part of the pod)",
-    "lxc": "lxc config set NAME nvidia.runtime=true",
-}
-START_ANEW = {kind: f"{kind} restart NAME" for kind in ("docker", "podman", "lxc")}
-ON_WINDOWS = f"{nvidia_kernel.DOWNLOAD}   (install the newest, then restart Windows)"
-IN_WSL = f"export LD_LIBRARY_PATH={WSL_LIBRARY.rpartition('/')[0]}   (where Windows's driver puts its libraries)"
-ON_WSL = "wsl --shutdown   (in Windows; if that is not enough, a newer driver there)"
-RELOAD = "sudo reboot   (or: sudo rmmod nvidia_uvm nvidia_drm nvidia_modeset nvidia && sudo modprobe nvidia)"
 
 
 def nvidia(host: Host, memory: Memory) -> tuple[tuple[Accelerator, ...], tuple[Note, ...]]:
@@ -69,7 +47,7 @@ def nvidia(host: Host, memory: Memory) -> tuple[tuple[Accelerator, ...], tuple[N
         accelerators = [_accelerator(card, part, report, memory) for card, part in chosen(report.cards, choice)]
         notes = [*notes, *_notes(host, report, choice)]
     if choice is None and board is None:  # what the variable hides must not come back this way
-        others, more = _others(host, report)
+        others, more = _unlisted(host, report)
         accelerators, notes = [*accelerators, *others], [*notes, *more]
     return tuple(accelerators), tuple(replace(note, message=f"NVIDIA: {note.message}") for note in notes)
 
@@ -84,15 +62,15 @@ def _ask(host: Host, board: tegra.Board | None) -> tuple[NvmlReport | None, list
         return None, []
     if board is None and _contained(host) and not any(map(host.exists, CONTROLS)):
         message = f"the driver is loaded, but there is no {CONTROLS[0]}: this container was started without its GPU"
-        return None, [Note(message, START_WITH_GPU.get(container(host) or ""))]
+        return None, [Note(message, remedies.START_WITH_GPU.get(container(host) or ""))]
     reply = host.ask(nvml.__name__, [place for place in ELSEWHERE if host.exists(place)], deadline_s=DEADLINE_S)
-    why = Note(f"the driver's library {reply.why}", _mend(host))
+    why = Note(f"the driver's library {reply.why}", remedies.where_nvidia_fails(host))
     if reply.data is not None:
         try:
             report = decode(NvmlReport, reply.data, "nvml")
             if report.error is None:
                 return report, []
-            why = _why(host, report)
+            why = _failure_note(host, report)
         except FieldError as error:
             why = Note(str(error))
     return None, [why] if shows and board is None else []
@@ -102,38 +80,25 @@ def _contained(host: Host) -> bool:
     return container(host) not in (None, "wsl")
 
 
-def _mend(host: Host) -> str:
-    """What to type where the driver fails and doesn't say why."""
-    return ON_WINDOWS if host.system == "win32" else ON_WSL if container(host) == "wsl" else nvidia_kernel.LOG
-
-
-def _why(host: Host, report: NvmlReport) -> Note:
+def _failure_note(host: Host, report: NvmlReport) -> Note:
     """Why NVML did not start, and what mends it."""
     if container(host) == "wsl":
-        return Note(f"Windows's driver does not work here: {report.error}", ON_WSL)
+        return Note(f"Windows's driver does not work here: {report.error}", remedies.ON_WSL)
     version = nvidia_kernel.version(host)
     driver = f"the driver {version}" if version else "the driver"
     if host.system == "win32":
-        return Note(f"{driver} does not work: {report.error}", ON_WINDOWS)
+        return Note(f"{driver} does not work: {report.error}", remedies.ON_WINDOWS)
     if report.code == nvml.LIBRARY_NOT_FOUND:
         message = f"{driver} is loaded, but its library libnvidia-ml.so.1 is not found"
-        return Note(message, _get_libraries(host, version))
+        return Note(message, remedies.nvidia_libraries(host, version))
     if report.code == nvml.DRIVER_NOT_LOADED:
         return Note("the driver is installed, but not loaded", "sudo modprobe nvidia")
     if report.code != nvml.VERSION_MISMATCH:
-        return Note(f"{driver} does not work: {report.error}", nvidia_kernel.LOG)
+        return Note(f"{driver} does not work: {report.error}", remedies.LOG)
     if _contained(host):
         message = f"the libraries in this container are not of the version of {driver} that is loaded"
-        return Note(message, START_ANEW.get(container(host) or ""))
-    return Note(f"the libraries are not of the version of {driver} that is loaded, as after an update", RELOAD)
-
-
-def _get_libraries(host: Host, version: str | None) -> str | None:
-    if _contained(host):
-        return START_WITH_LIBRARIES.get(container(host) or "")
-    if container(host) == "wsl":  # a driver for Linux would take the place of Windows's (CUDA on WSL User Guide)
-        return IN_WSL
-    return nvidia_kernel.install_libraries(host, version)
+        return Note(message, remedies.START_ANEW.get(container(host) or ""))
+    return Note(f"the libraries are not of the version of {driver} that is loaded, as after an update", remedies.RELOAD)
 
 
 def chosen(cards: Sequence[Card], choice: str | None) -> tuple[tuple[Card, Slice | None], ...]:
@@ -168,7 +133,7 @@ def _place(card: Card, part: Slice) -> str | None:
 
 def _notes(host: Host, report: NvmlReport, choice: str | None) -> list[Note]:
     """What is wrong, or not sure, about cards that NVML lists."""
-    notes = [Note(failure, _mend(host)) for failure in report.failures]
+    notes = [Note(failure, remedies.where_nvidia_fails(host)) for failure in report.failures]
     for index, card in enumerate(report.cards):
         if card.mig and not card.slices:
             which = f"-i {shlex.quote(card.address or card.uuid or str(index))}"
@@ -184,7 +149,7 @@ def _notes(host: Host, report: NvmlReport, choice: str | None) -> list[Note]:
         notes.append(Note(message, remedy))
     if report.no_cuda:
         message = "the driver's library libcuda.so.1, which every CUDA program needs, is not found"
-        notes.append(Note(message, _get_libraries(host, report.driver)))
+        notes.append(Note(message, remedies.nvidia_libraries(host, report.driver)))
     return notes
 
 
@@ -233,7 +198,7 @@ def bandwidth_of(card: Card, part: Slice | None) -> tuple[float | None, str | No
     return whole * share / SLICES, f"{share}/{SLICES} of {BASIS}"
 
 
-def _others(host: Host, report: NvmlReport | None) -> tuple[list[Accelerator], list[Note]]:
+def _unlisted(host: Host, report: NvmlReport | None) -> tuple[list[Accelerator], list[Note]]:
     """The cards that NVML did not list, so that the user sees them and why they can't be used."""
     if report is not None and _contained(host):
         return [], []  # the kernel shows a container the whole machine's cards
@@ -257,15 +222,15 @@ def _others(host: Host, report: NvmlReport | None) -> tuple[list[Accelerator], l
                 pci_id=card.pci_id,
             )
         )
-        notes += _undriven(host, card, others[-1].name, report)
+        notes += _unlisted_notes(host, card, others[-1].name, report)
     return others, notes
 
 
-def _undriven(host: Host, card: KernelCard, name: str, report: NvmlReport | None) -> list[Note]:
+def _unlisted_notes(host: Host, card: KernelCard, name: str, report: NvmlReport | None) -> list[Note]:
     """Why NVML does not list a card, if that was not said yet."""
     gpu = f"{name.removeprefix('NVIDIA ')} at {card.address}"
     if card.driver == "nvidia":
-        return [Note(f"the driver does not run {gpu}", nvidia_kernel.LOG)] if report is not None else []
+        return [Note(f"the driver does not run {gpu}", remedies.LOG)] if report is not None else []
     if card.driver in drm.VIRTUAL_MACHINE:
         return [Note(f"{gpu} is kept for a virtual machine ({card.driver})")]
     if card.driver is None and nvidia_kernel.installed(host):
@@ -273,5 +238,5 @@ def _undriven(host: Host, card: KernelCard, name: str, report: NvmlReport | None
         return [Note(f"the driver is installed, but not loaded for {gpu}", remedy)]
     state = f"is run by {card.driver}, which has no CUDA" if card.driver else "has no driver"
     if _contained(host):  # the driver is the machine's, whose system may be another than the container's
-        return [Note(f"{gpu} {state}", f"{nvidia_kernel.DOWNLOAD}   (on the machine that this container runs on)")]
-    return [Note(f"{gpu} {state}", f"{nvidia_kernel.install_driver(host)}   then: sudo reboot")]
+        return [Note(f"{gpu} {state}", f"{remedies.DOWNLOAD}   (on the machine that this container runs on)")]
+    return [Note(f"{gpu} {state}", f"{remedies.install_nvidia_driver(host)}   then: sudo reboot")]

@@ -37,13 +37,13 @@ def name(host: Host, pci_id: str | None, revision: str | None = None) -> str | N
         if product:
             return product
     for table in TABLES if device else ():
-        product = called(_device(host.read(table, limit_bytes=LIMIT_BYTES) or "", vendor, device))
+        product = product_of(_device(host.read(table, limit_bytes=LIMIT_BYTES) or "", vendor, device))
         if product:
             return product
     return None
 
 
-def called(entry: str | None) -> str | None:
+def product_of(entry: str | None) -> str | None:
     """The product's name in an entry "chip [product]"."""
     product = re.fullmatch(r".*\[([^\[\]/]+)\]", entry or "")
     return line(product[1] if product else entry) or None

@@ -20,7 +20,7 @@ from llmctl.files.lock import locked_now
 from llmctl.gguf import file_names
 from llmctl.store import bundles, hub_cache, wheels
 from llmctl.store.layout import SHA256, Repository, requirement
-from llmctl.store.upkeep.remove import NAME, forget, pointers, tidy
+from llmctl.store.upkeep.remove import NAME, pointers, remove_empty, remove_pointers
 from llmctl.transfer import partial_file
 
 # What llmctl's own transfers leave beside a blob that is not whole yet, and those of the hub's tools.
@@ -71,7 +71,7 @@ def clear(leftover: Leftover) -> int:
     """Removes one of ``leftovers``. Returns the bytes freed. Raises ResourceError, also when it is in use."""
     if leftover.repository is not None and leftover.blob is not None:
         gone = () if leftover.kind is LeftoverKind.ORPHAN else leftover.paths
-        return forget(leftover.repository, gone, leftover.blob)
+        return remove_pointers(leftover.repository, gone, leftover.blob)
 
     with locked_now(leftover.lock, leftover.name), disk.writing(leftover.paths[0].parent, leftover.name):
         for path in leftover.paths:
@@ -80,7 +80,7 @@ def clear(leftover: Leftover) -> int:
             else:
                 path.unlink(missing_ok=True)
         if leftover.repository is not None:
-            tidy(leftover.repository)
+            remove_empty(leftover.repository)
         else:
             with suppress(OSError):
                 leftover.paths[0].parent.rmdir()

@@ -28,10 +28,10 @@ def remove(root: Path, stored: Stored) -> int:
     repository = Repository(root, stored.source.repo or "")
     blob = hub_cache.blob(stored.path)
     named = (repository.pointer(commit, stored.source.file) for commit in repository.commits())
-    return forget(repository, [pointer for pointer in named if hub_cache.blob(pointer) == blob], blob)
+    return remove_pointers(repository, [pointer for pointer in named if hub_cache.blob(pointer) == blob], blob)
 
 
-def forget(repository: Repository, gone: Sequence[Path], blob: Path) -> int:
+def remove_pointers(repository: Repository, gone: Sequence[Path], blob: Path) -> int:
     """Removes the pointers ``gone``, and ``blob``, which they lead to, once nothing else does.
 
     A snapshot, a ref or a repository that is left empty goes, too. Returns and raises as ``remove``.
@@ -52,7 +52,7 @@ def forget(repository: Repository, gone: Sequence[Path], blob: Path) -> int:
         for commit in emptied:
             for ref in hub_cache.refs(repository, commit):
                 repository.ref(ref).unlink()
-        tidy(repository)
+        remove_empty(repository)
     return freed_bytes
 
 
@@ -94,7 +94,7 @@ def _emptied(snapshot: Path) -> bool:
     return not snapshot.exists()
 
 
-def tidy(repository: Repository) -> None:
+def remove_empty(repository: Repository) -> None:
     """Removes what is left of a repository that holds no file and no part of one."""
     left = next(pointers(repository), None) or next((repository.folder / "blobs").glob("*"), None)
     if left is not None or repository.folder.is_symlink():

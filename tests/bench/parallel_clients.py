@@ -1,0 +1,192 @@
+"""Tokens per second of several clients at once: our worker beside others with the same file and threads, alternating.
+
+    python tests/bench/parallel_clients.py FILE.gguf [--clients 1 4 16] [--rounds 3] [--tokens 64] [--url NAME=URL ...]
+
+The others are llama-cpp-python's own server, if what it needs is installed, its class ``Llama`` in a loop, which
+answers one prompt after another, and whatever OpenAI-compatible servers are named (a llama-server, started by hand). In
+each round everybody answers the same prompts, which nobody has seen before. The rate counts the tokens of all answers,
+from the first request to the end of the last answer. Prints every round, then the median of our rate over each other's
+with its spread, and the median time to the first token.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import requests
+
+from llmctl.engine.llama_cpp.start import start
+from llmctl.struct import asdict
+from llmctl.types.plan import Configuration
+from tests.fakes.fits import fit_for
+
+OURS = "worker"
+CONTEXT = 1024  # tokens for each client
+START_S = 120.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    tokens: int
+    first_s: float
+
+
+Answering = Callable[[Sequence[str]], list[Answer]]  # all prompts at once
+
+
+def over_http(url: str, token: str | None, model: str, tokens: int) -> Answering:
+    def one(prompt: str) -> Answer:
+        body = {"model": model, "stream": True, "stream_options": {"include_usage": True}, "temperature": 0}
+        body |= {"max_tokens": tokens, "messages": [{"role": "user", "content": prompt}]}
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        begun, first_s, chunks, usage = time.perf_counter(), 0.0, 0, None
+        with requests.post(f"{url}/chat/completions", json=body, headers=headers, stream=True, timeout=600) as answer:
+            answer.raise_for_status()
+            for line in answer.iter_lines():
+                if not line.startswith(b"data: {"):
+                    continue
+                event = json.loads(line.removeprefix(b"data: "))
+                usage = event.get("usage") or usage
+                if any(choice["delta"].get("content") for choice in event["choices"]):
+                    first_s = first_s or time.perf_counter() - begun
+                    chunks += 1
+        return Answer(usage["completion_tokens"] if usage else chunks, first_s)
+
+    def everybody(prompts: Sequence[str]) -> list[Answer]:
+        with ThreadPoolExecutor(len(prompts)) as pool:
+            return list(pool.map(one, prompts))
+
+    return everybody
+
+
+@contextlib.contextmanager
+def worker(file: Path, clients: int, threads: int, tokens: int) -> Iterator[Answering]:
+    with start(fit_for(file, context=CONTEXT, threads=threads, sequences=clients)) as engine:
+        address = engine.address
+        yield over_http(address.url, address.token, address.model, tokens)
+
+
+@contextlib.contextmanager
+def own_server(file: Path, threads: int, tokens: int) -> Iterator[Answering | None]:
+    """llama-cpp-python's; None where it doesn't start."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    argv = [sys.executable, "-m", "llama_cpp.server", "--model", str(file), "--host", "127.0.0.1", "--port", str(port)]
+    argv += ["--n_ctx", str(CONTEXT), "--n_threads", str(threads), "--n_threads_batch", str(threads)]
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            url = f"http://127.0.0.1:{port}/v1"
+            yield over_http(url, None, file.name, tokens) if answers(url, process) else None
+        finally:
+            process.kill()
+
+
+def answers(url: str, process: subprocess.Popen[bytes]) -> bool:
+    deadline = time.monotonic() + START_S
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(requests.RequestException):
+            if requests.get(f"{url}/models", timeout=5).ok:
+                return True
+        time.sleep(0.2)
+    return False
+
+
+@contextlib.contextmanager
+def bare(file: Path, threads: int, tokens: int) -> Iterator[Answering]:
+    """``Llama`` in a process of its own, one line of JSON for each set of prompts."""
+    settings = {**asdict(Configuration(CONTEXT)), "threads": threads, "prefill_threads": threads}
+    question = json.dumps({"file": str(file), "settings": settings, "tokens": tokens})
+    argv = [sys.executable, __file__, "--child", question]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None
+        to, source = process.stdin, process.stdout
+
+        def everybody(prompts: Sequence[str]) -> list[Answer]:
+            to.write(json.dumps(prompts) + "\n")
+            to.flush()
+            return [Answer(**answer) for answer in json.loads(source.readline())]
+
+        try:
+            yield everybody
+        finally:
+            process.kill()
+
+
+def answer_as_child(question: dict[str, Any]) -> None:
+    from tests.bench.bare_llama import bare_llama
+
+    llama = bare_llama(question["file"], question["settings"])
+    for line in sys.stdin:
+        answers, begun = [], time.perf_counter()
+        for prompt in json.loads(line):
+            first_s, count = 0.0, 0
+            messages = [{"role": "user", "content": prompt}]
+            limits = {"max_tokens": question["tokens"], "temperature": 0}
+            for chunk in llama.create_chat_completion(messages, stream=True, **limits):
+                if chunk["choices"][0]["delta"].get("content"):
+                    first_s = first_s or time.perf_counter() - begun
+                    count += 1
+            answers.append({"tokens": count, "first_s": first_s})
+        print(json.dumps(answers), flush=True)
+
+
+def compare(contenders: dict[str, Answering], clients: int, rounds: int) -> None:
+    rates: dict[str, list[float]] = {name: [] for name in contenders}
+    firsts: dict[str, list[float]] = {name: [] for name in contenders}
+    names = list(contenders)
+    for name in names:
+        contenders[name](["Hello."])  # the disk cache is warm and the threads are awake from here on
+    for at in range(rounds):
+        prompts = [f"Write a story about the number {1000 * at + 10 * clients + one}." for one in range(clients)]
+        for name in names[at % len(names) :] + names[: at % len(names)]:
+            begun = time.perf_counter()
+            made = contenders[name](prompts)
+            rates[name].append(sum(answer.tokens for answer in made) / (time.perf_counter() - begun))
+            firsts[name] += [answer.first_s for answer in made]
+        print(f"{clients:3} clients, round {at + 1}: " + ", ".join(f"{name} {rates[name][-1]:.1f}/s" for name in names))
+    for name in names:
+        ratios = [ours / theirs for ours, theirs in zip(rates[OURS], rates[name], strict=True)]
+        spread = f"x{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        first = f"first token {median(firsts[name]):.2f} s"
+        print(f"{clients:3} clients, {name:12} {median(rates[name]):6.1f} tokens/s, {first}, ours is {spread}")
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--child"]:
+        answer_as_child(json.loads(sys.argv[2]))
+        return
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("file", type=Path)
+    options.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16])
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--tokens", type=int, default=64)
+    options.add_argument("--threads", type=int, default=2)
+    options.add_argument("--url", action="append", default=[], metavar="NAME=URL", help="another server, ending in /v1")
+    given = options.parse_args()
+    for clients in given.clients:
+        with contextlib.ExitStack() as stack:
+            contenders = {OURS: stack.enter_context(worker(given.file, clients, given.threads, given.tokens))}
+            contenders["Llama"] = stack.enter_context(bare(given.file, given.threads, given.tokens))
+            if server := stack.enter_context(own_server(given.file, given.threads, given.tokens)):
+                contenders["its server"] = server
+            else:
+                print("llama-cpp-python's server doesn't start here (pip install 'llama-cpp-python[server]')")
+            for name, _, url in (named.partition("=") for named in given.url):
+                contenders[name] = over_http(url, None, given.file.stem, given.tokens)
+            compare(contenders, clients, given.rounds)
+
+
+if __name__ == "__main__":
+    main()
