@@ -30,18 +30,19 @@ def events(
     so_far: PartialAnswer,
     local: bool = False,
     endpoint: str | None = None,
+    insist: bool = False,
 ) -> Generator[Piece, None, Answer]:
     """Yields the bits of the answer as they come, and returns the whole: of this machine, or of a server where the
     settings let the request go there. ``here`` says what would answer on this machine, and is called only if it may.
 
-    ``local``: here or not at all; ``endpoint``: by the server of that name or not at all. Raises NotFoundError,
-    PolicyError, OfflineError, NothingFitsError, what ``here`` and what the router raise; ``so_far`` then holds what was
-    written.
+    ``local``: here or not at all; ``endpoint``: by the server of that name or not at all. The engine stays loaded for
+    the setting ``keep_alive``; ``insist`` as ``Pool`` has it. Raises NotFoundError, PolicyError, OfflineError,
+    NothingFitsError, what ``here`` and what the router raise; ``so_far`` then holds what was written.
     """
     from llmctl.engine.pool import Pool
     from llmctl.router import answer
 
-    with Pool() as pool:
+    with Pool(keep_alive_s=settings.keep_alive, insist=insist, listener=listener) as pool:
         route = _route(pool, settings, request, here, local=local, endpoint=endpoint)
         return (
             yield from answer.events(
