@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from llmctl.engine.pool import Pool
     from llmctl.router.answer import PartialAnswer
     from llmctl.settings import Settings
-    from llmctl.types.answer import Answer, Piece
+    from llmctl.types.answer import Answer
     from llmctl.types.endpoint import Route
+    from llmctl.types.event import Event
     from llmctl.types.listener import Listener
     from llmctl.types.request import Request
     from llmctl.workspace.local_run import LocalRun
@@ -31,7 +32,7 @@ def events(
     local: bool = False,
     endpoint: str | None = None,
     insist: bool = False,
-) -> Generator[Piece, None, Answer]:
+) -> Generator[Event, None, Answer]:
     """Yields the bits of the answer as they come, and returns the whole: of this machine, or of a server where the
     settings let the request go there. ``here`` says what would answer on this machine, and is called only if it may.
 

@@ -24,8 +24,8 @@ from llmctl.engine.warm import entry, reuse
 from llmctl.engine.warm.engine import WarmEngine
 from llmctl.engine.warm.process import Process, started
 from llmctl.errors import EngineDiedError, EngineError, ResourceError
-from llmctl.types.answer import Piece
 from llmctl.types.engine import LoadedEngine
+from llmctl.types.event import Text
 from llmctl.types.listener import SilentListener
 from llmctl.types.plan import DeviceMemory, Fit
 from llmctl.types.request import Message, Request
@@ -88,7 +88,7 @@ def stays(fit: Fit, keep_alive_s: float = 60) -> int:
 
 def answered(engine: LoadedEngine) -> str:
     pieces = ask(engine, HI)
-    return "".join(piece.text for piece in pieces if isinstance(piece, Piece))
+    return "".join(piece.text for piece in pieces if isinstance(piece, Text))
 
 
 def test_the_next_lease_finds_it_and_nothing_stays_without_being_asked_to(fit: Fit) -> None:
