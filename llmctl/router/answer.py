@@ -15,6 +15,7 @@ from llmctl.endpoint.secrets import address_of
 from llmctl.engine.pool import Lease
 from llmctl.errors import ContextError, EngineError, LlmctlError, NetworkError
 from llmctl.net import host_of
+from llmctl.router.room import require_room
 from llmctl.router.route import kept, reason_of, refused_as_private
 from llmctl.types.answer import (
     Answer,
@@ -133,6 +134,7 @@ def _local(
     so_far: PartialAnswer,
     record: bool,
 ) -> Generator[Piece, None, Answer]:
+    require_room(request, fit.context)
     with lease(fit) as engine:
         so_far.load_s = engine.load_s
         listener.loaded(fit, engine)

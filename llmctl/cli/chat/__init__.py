@@ -64,7 +64,7 @@ def chat(
     Exit codes: 0 left, 2 no terminal, otherwise as `llmctl run` until the first prompt.
     """
     from llmctl.cli.chat.session import Session
-    from llmctl.cli.chat.story import WrappedOutput
+    from llmctl.cli.wrap import WrappedOutput
     from llmctl.types.request import Sampling
     from llmctl.workspace import configuration
     from llmctl.workspace.chat import Chat

@@ -12,9 +12,10 @@ from msgspec.structs import replace
 from llmctl import units
 from llmctl.cli.chat.commands import help_lines
 from llmctl.cli.chat.session import Leave, name_of
+from llmctl.cli.story import figures
 from llmctl.errors import NothingFitsError, UsageError
 from llmctl.printable import printable
-from llmctl.types.endpoint import Local, Side
+from llmctl.types.endpoint import Local
 from llmctl.types.plan import Fit
 from llmctl.workspace import context_files, transcript
 from llmctl.workspace.conversation import Conversation
@@ -139,18 +140,8 @@ def _route(session: Session, _: str) -> None:
 def _stats(session: Session, _: str) -> None:
     if session.last is None:
         raise UsageError("there is no answer yet")
-    timings, usage, route = session.last.timings, session.last.usage, session.last.route
-    where = "this machine" if route.side is Side.LOCAL else route.endpoint
-    session.out.note(f"{route.model} {route.quant or ''} · {where}".replace("  ", " "))
-    session.out.note(
-        f"prompt  {units.count(usage.prompt_tokens)} tokens, read at {units.tok_s(timings.prefill_tok_s)} tok/s"
-    )
-    session.out.note(
-        f"answer  {units.count(usage.completion_tokens)} tokens at {units.tok_s(timings.decode_tok_s)} tok/s"
-    )
-    session.out.note(
-        f"first token after {units.seconds(timings.first_token_s)}, all in {units.seconds(timings.total_s)}"
-    )
+    for line in figures(session.last):
+        session.out.note(line)
 
 
 def _save(session: Session, path: str) -> None:

@@ -9,12 +9,14 @@ import typer
 from llmctl import units
 from llmctl.cli.chat.commands import parse
 from llmctl.cli.chat.echo import unechoed
-from llmctl.cli.chat.story import ChatStory, WrappedOutput
+from llmctl.cli.chat.story import ChatStory
+from llmctl.cli.wrap import WrappedOutput
 from llmctl.errors import ContextError, LlmctlError
 from llmctl.types.endpoint import Local, Remote
 from llmctl.types.request import Request, Sampling
 from llmctl.workspace import context_files
-from llmctl.workspace.conversation import Conversation, TokenEstimate, Turn, room_for_prompt, turns_to_drop
+from llmctl.workspace.conversation import Conversation, TokenEstimate, Turn, turns_to_drop
+from llmctl.workspace.truncation import room_for_prompt
 
 if TYPE_CHECKING:
     from pathlib import Path
