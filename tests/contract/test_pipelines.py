@@ -250,6 +250,20 @@ def test_a_shell(script: str, code: int, out: bytes) -> None:
     assert b"Traceback" not in done.stderr
 
 
+def test_thoughts_are_shown_at_a_terminal_kept_in_json_and_else_left_out(home: Path, preloaded: Preloaded) -> None:
+    thinks = stream(event(reasoning_content="plums ripen"), event("In August.", finish="stop"), DONE)
+    with ChatServer(thinks) as server:
+        config = home / "config" / "llmctl" / "config.toml"
+        config.write_text(f'[endpoints.desk]\nurl = "{server.url}"\nmodel = "m"\n')
+        piped = preloaded("run", "-e", "desk", "When?")
+        assert (piped.stdout, "ripen" in piped.stderr) == (b"In August.\n", False)
+        data = json.loads(preloaded("run", "-e", "desk", "--json", "When?").stdout)["data"]
+        assert (data["text"], data["reasoning"]) == ("In August.", "plums ripen")
+        with Terminal("run", "-e", "desk", "--no-stdin", "When?") as terminal:
+            terminal.see("plums ripen\nIn August")
+            assert terminal.ended() == 0
+
+
 @pytest.mark.parametrize("term", ["xterm", "dumb"])
 def test_at_a_narrow_terminal_lines_break_between_words(term: str) -> None:
     with Terminal(
