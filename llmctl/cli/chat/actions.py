@@ -152,7 +152,7 @@ def _save(session: Session, path: str) -> None:
         session.out.note("nothing was written")
         return
     transcript.save(file, session.conversation)
-    session.out.note(f"{len(session.conversation.turns)} turns written to {file}, readable by you alone")
+    session.out.note(f"{turns(session.conversation)} written to {file}, readable by you alone")
 
 
 def _load(session: Session, path: str) -> None:
@@ -161,7 +161,13 @@ def _load(session: Session, path: str) -> None:
     if session.conversation.turns and not typer.confirm("Put away the conversation there is?", default=False, err=True):
         return
     session.go_on_with(transcript.load(_path(path)))
-    session.out.note(f"{len(session.conversation.turns)} turns, {session.used}")
+    session.out.note(f"{turns(session.conversation)}, {session.used}")
+
+
+def turns(conversation: Conversation) -> str:
+    """``1 turn``, ``12 turns``"""
+    number = len(conversation.turns)
+    return f"{number} turn{'' if number == 1 else 's'}"
 
 
 def _path(text: str) -> Path:

@@ -156,9 +156,9 @@ class Session:
         return f"{about}{tokens:,} tokens" if self.context is None else f"{about}{tokens:,} of {self.context:,} tokens"
 
     def toolbar(self) -> str:
-        """What answers, where, and how full the context is."""
-        files = f" · {len(self.files)} file{'s' if len(self.files) > 1 else ''} before the next prompt"
-        return f"{self.answering} · {self.used}{files if self.files else ''} · /help"
+        """How full the context is, then what answers, which a narrow screen may cut."""
+        files = [f"{len(self.files)} of your files before the next prompt"] if self.files else []
+        return " · ".join([self.used, *files, self.answering, "/help"])
 
     @property
     def answering(self) -> str:
