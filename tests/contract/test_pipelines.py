@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.chat_server import DONE, ChatServer, Handler, event, stream
+from tests.fakes.chat_server import DONE, ChatServer, Handler, event, status, stream
 from tests.fakes.preloaded import Preloaded
 from tests.fakes.terminal import Terminal
 
@@ -220,6 +220,34 @@ def test_a_command(row: Row, preloaded: Preloaded) -> None:
     assert "Traceback" not in done.stderr
     assert "secret" not in done.stderr
     assert "\x1b" not in done.stderr
+
+
+def test_what_a_server_is_asked_for(server: ChatServer, preloaded: Preloaded) -> None:
+    schema = '{"type": "object", "required": ["a"]}'
+    options = ("--stop", "END", "--stop", "\n\n", "--schema", schema, "--seed", "7", "-n", "9", "-s", "be brief")
+    assert preloaded("run", "-e", "desk", *options, '{"a": 1}').code == 0
+    body = json.loads(server.requests[-1].body)
+    assert body["stop"] == ["END", "\n\n"]
+    assert body["response_format"]["json_schema"]["schema"] == json.loads(schema)
+    assert (body["seed"], body["max_tokens"]) == (7, 9)
+    assert body["messages"] == [{"role": "system", "content": "be brief"}, {"role": "user", "content": '{"a": 1}'}]
+
+
+def test_a_server_that_refuses_a_long_prompt_gets_less_of_it_if_that_was_allowed(
+    home: Path, preloaded: Preloaded
+) -> None:
+    too_long = status(400, {"error": {"message": "maximum context length is 100 tokens", "code": "context"}})
+    with ChatServer(too_long, too_long, stream(event("Plums.", finish="stop"), DONE)) as picky:
+        config = home / "config" / "llmctl" / "config.toml"
+        config.write_text(f'[endpoints.desk]\nurl = "{picky.url}"\nmodel = "m"\n')
+        done = preloaded("run", "-e", "desk", "--truncate", "head", "What?", stdin=b"old " * 100 + b"new")
+        assert (done.code, done.stdout) == (0, b"Plums.\n"), done.stderr
+        asked = [json.loads(request.body)["messages"][-1]["content"] for request in picky.requests]
+        assert [len(text) for text in asked] == sorted((len(text) for text in asked), reverse=True)
+        assert asked[-1].startswith("[… 259 characters left out …]\n")
+        assert asked[-1].endswith("old new\n\nWhat?")
+        assert done.stderr.count("→ desk") == 3
+        assert "259 of 403 characters are dropped, the head of what" in done.stderr
 
 
 RUN = f"{shlex.quote(sys.executable)} -m llmctl run -e desk"

@@ -120,10 +120,10 @@ def _context(session: Session, argument: str) -> None:
     elif argument:
         raise UsageError(f"/context does not take {argument}", hint="/context drop NUMBER")
     session.out.note(session.used)
-    for number_, turn in enumerate(session.conversation.turns, 1):
+    for position, turn in enumerate(session.conversation.turns, 1):
         tokens = session.estimate.tokens(Conversation(turns=(turn,)).messages())
-        state = "  (dropped)" if number_ <= session.conversation.dropped else ""
-        session.out.note(f"  {number_:3}  about {tokens:6,} tokens  {_shown(turn.prompt)}{state}")
+        state = "  (dropped)" if position <= session.conversation.dropped else ""
+        session.out.note(f"  {position:3}  about {tokens:6,} tokens  {_shown(turn.prompt)}{state}")
 
 
 def _route(session: Session, _: str) -> None:
