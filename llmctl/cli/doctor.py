@@ -110,19 +110,19 @@ def _show(out: Output, report: Report, *, verbose: bool) -> None:
     """One screen: what it is, then what to mend; what is in order is only counted."""
     if out.as_json:
         return
-    found = report.findings
+    findings = report.findings
     for label, parts in _facts(report.machine, report.engines):
         whole = (part.replace(" ", UNBROKEN) if len(part) <= LONGEST_WHOLE else part for part in parts)
         out.text(wrapped(" · ".join(whole), WIDTH, first=label.ljust(LABEL), indent=" " * LABEL).replace(UNBROKEN, " "))
     out.text("")
-    for check in found:
+    for check in findings:
         if verbose or check.status != "ok":
             _finding(out, check.status, check.message)
             if check.remedy:
                 out.text(f"       → {check.remedy}")
-    fine = sum(check.status == "ok" for check in found)
+    fine = sum(check.status == "ok" for check in findings)
     if not verbose and fine:
-        more = "more checks" if fine < len(found) else "checks"
+        more = "more checks" if fine < len(findings) else "checks"
         _finding(out, "ok", f"{fine} {more}   (llmctl doctor --verbose)")
 
 

@@ -95,15 +95,15 @@ def list_(json: Json = False) -> None:
     loaded = load(out)
     rows = [
         {
-            "name": one.name,
-            "url": one.url,
-            "model": one.model,
-            "key_env": one.key_env,
-            "key_set": bool(os.environ.get(one.key_env)) if one.key_env else None,
-            "ca_file": one.ca_file,
-            "plain_http": one.plain_http,
+            "name": endpoint.name,
+            "url": endpoint.url,
+            "model": endpoint.model,
+            "key_env": endpoint.key_env,
+            "key_set": bool(os.environ.get(endpoint.key_env)) if endpoint.key_env else None,
+            "ca_file": endpoint.ca_file,
+            "plain_http": endpoint.plain_http,
         }
-        for one in loaded.endpoints
+        for endpoint in loaded.endpoints
     ]
     if not rows:
         out.note("No endpoint is configured: every prompt stays on this machine.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from msgspec.structs import replace
 
+from llmctl import units
 from llmctl.cli import complete
 from llmctl.cli.output import Output
 from llmctl.cli.story import Story
@@ -21,6 +22,7 @@ Shorten = Callable[["Request", ContextError], "Request"]
 if TYPE_CHECKING:
     from llmctl.settings import Settings
     from llmctl.types.answer import Answer
+    from llmctl.types.plan import Fit, NoFit
     from llmctl.types.request import Request
     from llmctl.workspace.local_run import LocalRun
 
@@ -66,6 +68,10 @@ def run(
     endpoint: Annotated[
         str | None,
         typer.Option("--endpoint", "-e", help="On this server or not at all.", autocompletion=complete.endpoints),
+    ] = None,
+    keep_alive: Annotated[
+        str | None,
+        typer.Option("--keep-alive", help="How long the model stays loaded: 30s, 5m, 1h, 0, or -1 for ever."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Yes to every question, downloads included.")] = False,
     no_stdin: Annotated[
@@ -126,18 +132,14 @@ def run(
     loaded = replace(loaded, offline=loaded.offline or offline)
     tokens = None if truncate else _estimated_tokens(request)  # what will be cut needs no context of its own
     asked = Asked(model, task, context, threads, tokens or 0, max_tokens)
-    here = local or private
     shorten = None if truncate is None else Shortening(out, text, truncate).shortened
-    ask(
-        out,
-        loaded,
-        request,
-        lambda: local_run(out, loaded, asked, yes=yes, local=here),
-        local,
-        endpoint,
-        shorten=shorten,
-        stats=stats,
-    )
+    if keep_alive is not None:
+        loaded = replace(loaded, keep_alive=_duration_s("--keep-alive", keep_alive))
+
+    def here() -> LocalRun:
+        return local_run(out, loaded, asked, yes=yes, local=local or private)
+
+    ask(out, loaded, request, here, local, endpoint, insist=keep_alive is not None, shorten=shorten, stats=stats)
 
 
 def _stops(stop: list[str] | None) -> tuple[str, ...] | None:
@@ -153,6 +155,16 @@ def _require_names(options: Mapping[str, str | None]) -> None:
             raise UsageError(f"{option} was given an empty name", hint="llmctl run --help")
 
 
+def _duration_s(option: str, text: str) -> float:
+    """Raises UsageError."""
+    from llmctl.settings.table import DURATIONS
+
+    try:
+        return units.duration_s(text)
+    except ValueError as error:
+        raise UsageError(f"{option} is {text!r}, it must be {DURATIONS}", hint="llmctl run --help") from error
+
+
 def ask(
     out: Output,
     loaded: Settings,
@@ -161,19 +173,22 @@ def ask(
     local: bool = False,
     endpoint: str | None = None,
     *,
+    insist: bool = False,
     shorten: Shorten | None = None,
     stats: bool = False,
 ) -> None:
     """Streams the answer to stdout and the story to stderr. What was written before an error stays written.
 
-    ``here`` is called only if this machine may answer; ``shorten`` makes less of a request that is too long. Raises
-    what the router raises.
+    ``here`` is called only if this machine may answer; ``insist`` as ``Pool`` has it; ``shorten`` makes less of a
+    request that is too long. Raises what the router raises.
     """
     from llmctl.cli.answer_form import is_json
 
     story = Story(out, limited=request.sampling.max_tokens is not None, stats=stats)
     try:
-        answered = _execute(loaded, request, here, story, local=local, endpoint=endpoint, shorten=shorten)
+        answered = _execute(
+            loaded, request, here, story, local=local, endpoint=endpoint, insist=insist, shorten=shorten
+        )
     except KeyboardInterrupt:
         story.stopped()
         raise
@@ -196,19 +211,21 @@ def _execute(
     *,
     local: bool,
     endpoint: str | None,
+    insist: bool,
     shorten: Shorten | None,
 ) -> Answer:
+    from llmctl.engine.pool import Pool
     from llmctl.router.answer import answer
     from llmctl.router.route import route
     from llmctl.types.endpoint import LeaveReason, Policy
-    from llmctl.workspace.session_engine import SessionEngine
 
     pinned = None if endpoint is None else loaded.endpoint(endpoint)
     policy, endpoints, offline = loaded.policy, loaded.endpoints, loaded.offline
-    with SessionEngine() as engine:
-        planned, barred = None, {}
+    planned: Fit | NoFit | None = None
+    barred: dict[LeaveReason, str] = {}
+    with Pool(keep_alive_s=loaded.keep_alive, insist=insist, listener=story) as pool:
         if pinned is None and (policy is not Policy.REMOTE_ONLY or local):
-            engine.prepare()  # imports the engine while we plan
+            pool.prepare()  # imports the engine while we plan
             ready = here()
             planned, barred = ready.planned, dict(ready.barred)
         if shorten is not None:
@@ -226,7 +243,7 @@ def _execute(
         while True:
             try:
                 return answer(
-                    decided, request, listener=story, lease=engine.lend, so_far=story.so_far, record=loaded.history
+                    decided, request, listener=story, lease=pool.lease, so_far=story.so_far, record=loaded.history
                 )
             except ContextError as error:
                 if shorten is None:

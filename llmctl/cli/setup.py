@@ -42,29 +42,29 @@ def setup(
     Exit codes: 0 ready, 2 no terminal and no --yes, 3 nothing fits, 5 network, 6 a broken download, 7 disk full.
     """
     from llmctl.types.plan import NoFit
-    from llmctl.workspace import situation
+    from llmctl.workspace.situation import look, want
 
     out = Output("setup")
     if not (yes or out.interactive):
         raise UsageError("setup asks questions and there is no terminal", hint="llmctl setup --yes")
     out.note("1. Looking at this machine, and measuring how fast its memory feeds the engine (some seconds once).")
-    found = situation.look(out, every_kernel=True)
-    _machine(out, found)
-    wanted = situation.want(found.settings, task=task)
-    planned = found.plan(found.candidates(None), wanted)
+    situation = look(out, every_kernel=True)
+    _machine(out, situation)
+    wanted = want(situation.settings, task=task)
+    planned = situation.plan(situation.candidates(None), wanted)
     if isinstance(planned, NoFit):
         raise NothingFitsError(planned.reason, hint="llmctl endpoint add NAME URL --model MODEL   a server of yours")
-    fit = _fetched(out, found, planned, wanted, yes=yes)
+    fit = _fetched(out, situation, planned, wanted, yes=yes)
     out.note("\n3. The first question.")
     question = FIRST_QUESTION if yes else typer.prompt("Ask it something", default=FIRST_QUESTION, err=True)
-    _ask(found.settings, fit, question)
-    _endpoint(out, found, yes=yes)
+    _ask(situation.settings, fit, question)
+    _endpoint(out, situation, yes=yes)
     _completion(out, yes=yes)
     out.note('\nReady.  llmctl run "…"     llmctl plan     llmctl doctor')
 
 
-def _machine(out: Output, found: Situation) -> None:
-    machine = found.machine
+def _machine(out: Output, situation: Situation) -> None:
+    machine = situation.machine
     memory = machine.memory
     out.note(f"   {machine.cpu.name or machine.cpu.arch}, {machine.cpu.usable_threads} threads to compute with")
     fed = f", {units.rate(memory.bandwidth_bytes_per_s)}" if memory.bandwidth_bytes_per_s else ""
@@ -74,7 +74,7 @@ def _machine(out: Output, found: Situation) -> None:
         out.note(f"   {accelerator.name}: {state}")
 
 
-def _fetched(out: Output, found: Situation, planned: Plan, wanted: Want, *, yes: bool) -> Fit:
+def _fetched(out: Output, situation: Situation, planned: Plan, wanted: Want, *, yes: bool) -> Fit:
     """The three picks, the question which, and the download. Enter takes the best one."""
     from llmctl.workspace import choose
 
@@ -92,7 +92,7 @@ def _fetched(out: Output, found: Situation, planned: Plan, wanted: Want, *, yes:
         number = typer.prompt("Which one", default=1, type=int, err=True)
         while not 1 <= number <= len(picks):
             number = typer.prompt(f"A number from 1 to {len(picks)}", default=1, type=int, err=True)
-    return choose.obtain(out, found, picks[number - 1][1], wanted, named=False, yes=yes)
+    return choose.obtain(out, situation, picks[number - 1][1], wanted, named=False, yes=yes)
 
 
 def _ask(loaded: Settings, fit: Fit, question: str) -> None:
@@ -107,11 +107,11 @@ def _ask(loaded: Settings, fit: Fit, question: str) -> None:
     ask(out, loaded, Request.of(question, limits), lambda: LocalRun(fit), local=True)
 
 
-def _endpoint(out: Output, found: Situation, *, yes: bool) -> None:
+def _endpoint(out: Output, situation: Situation, *, yes: bool) -> None:
     """Adding a server is consent to send prompts to it, so --yes does not give it."""
     from llmctl.cli.endpoint import add
 
-    if found.settings.endpoints or yes:
+    if situation.settings.endpoints or yes:
         return
     out.note(
         "\n4. A server of your own can answer what this machine can't. Adding one is your consent:\n"

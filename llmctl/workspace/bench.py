@@ -64,7 +64,7 @@ class _Timed(Struct, frozen=True):
 
 
 def rounds(
-    fit: Fit, engine: LoadedEngine, depths: Sequence[int], repetitions: int, told: Callable[[str], None]
+    fit: Fit, engine: LoadedEngine, depths: Sequence[int], repetitions: int, tell: Callable[[str], None]
 ) -> Iterator[Row]:
     """A row for each depth, but for those where the model always ended its answers too early. Raises EngineError if
     that was everywhere."""
@@ -79,7 +79,7 @@ def rounds(
             number += 1  # each prompt begins in its own way: the engine keeps what two have in common
             timed = _asked(engine, _prompt(number, round(max(0, depth - few) / per_word)), seed=number)
             made += [timed] if timed is not None else []
-            told(f"depth {depth:,}, {turn} of {repetitions}{'' if timed else ': it ended its answers too early'}")
+            tell(f"depth {depth:,}, {turn} of {repetitions}{'' if timed else ': it ended its answers too early'}")
         if made:
             rows += 1
             yield _row(fit, depth, made)
@@ -91,7 +91,7 @@ def _row(fit: Fit, depth: int, made: Sequence[_Timed]) -> Row:
     usage = made[0].finished.usage
     prompt, answer = usage.prompt_tokens or 0, usage.completion_tokens or 0
     computed = made[0].finished.prefill_tokens or 0
-    prefills = [one.prefill_tok_s for one in made if one.prefill_tok_s is not None]
+    prefills = [timed.prefill_tok_s for timed in made if timed.prefill_tok_s is not None]
     pace, speed = fit.speed_model, fit.speed
     decode = pace.decode_tok_s(prompt + answer / 2)
     return Row(
@@ -100,15 +100,15 @@ def _row(fit: Fit, depth: int, made: Sequence[_Timed]) -> Row:
         prefill_threads=fit.prefill_threads,
         prompt_tokens=prompt,
         prefill=summary(prefills) if prefills and depth else None,
-        decode=summary([one.decode_tok_s for one in made]),
+        decode=summary([timed.decode_tok_s for timed in made]),
         predicted=Foretold(
             pace.prefill_tok_s(computed, prompt - computed) if computed and depth else None,
             decode,
             decode * speed.decode_low_tok_s / speed.decode_tok_s,
             decode * speed.decode_high_tok_s / speed.decode_tok_s,
         ),
-        disturbed=sum((one.finished.preempted_per_s or 0.0) >= DISTURBED_PER_S for one in made),
-        last=sorted(made, key=lambda one: one.decode_tok_s)[len(made) // 2].finished,
+        disturbed=sum((timed.finished.preempted_per_s or 0.0) >= DISTURBED_PER_S for timed in made),
+        last=sorted(made, key=lambda timed: timed.decode_tok_s)[len(made) // 2].finished,
     )
 
 

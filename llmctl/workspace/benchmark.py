@@ -15,9 +15,9 @@ from llmctl.errors import NotFoundError, NothingFitsError, UsageError
 from llmctl.shell import command
 from llmctl.types.listener import Listener
 from llmctl.types.plan import Fit, NoFit, Want
-from llmctl.workspace import choose, situation
+from llmctl.workspace import choose
 from llmctl.workspace.bench import ANSWER_TOKENS, SAMPLE_WORDS, Row, rounds
-from llmctl.workspace.situation import Situation
+from llmctl.workspace.situation import Situation, look, want
 
 __all__ = ["Benchmark", "Result", "Run", "affordable", "measure", "prepare"]
 
@@ -58,21 +58,23 @@ def prepare(
 ) -> Benchmark:
     """For the model ``name``, or the one that would answer a prompt. Raises UsageError for more threads than there
     are, NothingFitsError, and NotFoundError for what is not on this machine."""
-    found = situation.look(listener)
-    most = found.machine.cpu.logical_cores
+    situation = look(listener)
+    most = situation.machine.cpu.logical_cores
     if (count := max(each or 0 for each in threads)) > most > 0:
         raise UsageError(
             f"--threads is {count}, this processor runs {most} at once: more wait for each other at every layer",
-            hint=f"llmctl bench --threads {found.machine.cpu.usable_threads}",
+            hint=f"llmctl bench --threads {situation.machine.cpu.usable_threads}",
         )
-    name = name or found.settings.model
-    wanted = situation.want(found.settings, explicit=name is not None)
+    name = name or situation.settings.model
+    wanted = want(situation.settings, explicit=name is not None)
     wanted = replace(wanted, repack=repack, flash_attention=flash_attention)
-    fits = [_planned(found, name, wanted, depths, threads[0])]
+    fits = [_planned(situation, name, wanted, depths, threads[0])]
     settings = fits[0].configuration  # the same for all numbers of threads
     wanted = replace(wanted, repack=settings.repack, flash_attention=settings.flash_attention)
-    fits += [_planned(found, name or _name(fits[0]), wanted, depths, count) for count in threads[1:]]
-    return Benchmark(tuple(fits), tuple(depths or affordable(fits, repetitions)), repetitions, found.settings.history)
+    fits += [_planned(situation, name or _name(fits[0]), wanted, depths, count) for count in threads[1:]]
+    return Benchmark(
+        tuple(fits), tuple(depths or affordable(fits, repetitions)), repetitions, situation.settings.history
+    )
 
 
 def measure(listener: Listener, benchmark: Benchmark) -> Result:
@@ -93,14 +95,14 @@ def measure(listener: Listener, benchmark: Benchmark) -> Result:
 
 
 def _planned(
-    found: Situation, name: str | None, wanted: Want, depths: Sequence[int] | None, threads: int | None
+    situation: Situation, name: str | None, wanted: Want, depths: Sequence[int] | None, threads: int | None
 ) -> Fit:
     """With so many threads and room for the deepest. Raises NothingFitsError, NotFoundError."""
     wanted = replace(wanted, threads=threads or wanted.threads)
-    fit = choose.choose(found, name, wanted)
+    fit = choose.choose(situation, name, wanted)
     needed = max(depths or (0,)) + ANSWER_TOKENS + SLACK_TOKENS
     if not isinstance(fit, NoFit) and needed > fit.context:
-        fit = choose.choose(found, name or _name(fit), replace(wanted, context=needed))
+        fit = choose.choose(situation, name or _name(fit), replace(wanted, context=needed))
     if isinstance(fit, NoFit):
         raise NothingFitsError(fit.reason, hint="llmctl plan --all")
     if not choose.is_here(fit):

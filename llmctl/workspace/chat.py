@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 from msgspec.structs import replace
 
+from llmctl.engine.pool import Pool
 from llmctl.errors import UsageError
 from llmctl.types.endpoint import LeaveReason, Local, Policy, Route
 from llmctl.types.listener import Listener
@@ -42,7 +43,7 @@ class Chat:
         self.private = private
         self._pinned = None if endpoint is None else settings.endpoint(endpoint)
         self.run: LocalRun | None = None
-        self._engine = SessionEngine()
+        self._engine = SessionEngine(Pool(keep_alive_s=settings.keep_alive, listener=listener))
 
     @property
     def is_remote_alone(self) -> bool:

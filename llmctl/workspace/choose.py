@@ -35,8 +35,8 @@ def choose(situation: Situation, name: str | None, wanted: Want) -> Fit | NoFit:
     candidates = situation.candidates(name, ask_hub=False)
     if name is not None:
         _require_writing(candidates)
-    here = [one for one in candidates if one.path is not None]
-    if here and isinstance(planned := plan.plan(situation, here, wanted, ask=False), Plan):
+    on_disk = [candidate for candidate in candidates if candidate.path is not None]
+    if on_disk and isinstance(planned := plan.plan(situation, on_disk, wanted, ask=False), Plan):
         return planned.choice
     planned = situation.plan(candidates, wanted)
     return planned.choice if isinstance(planned, Plan) else planned
@@ -45,9 +45,9 @@ def choose(situation: Situation, name: str | None, wanted: Want) -> Fit | NoFit:
 def _require_writing(candidates: Sequence[Candidate]) -> None:
     """Raises UnsupportedFileError where none of what was named writes."""
     does = [
-        next((does for task, does in WITHOUT_WORDS.items() if task in one.model.tasks), None)
-        for one in candidates
-        if "chat" not in one.model.tasks
+        next((does for task, does in WITHOUT_WORDS.items() if task in candidate.model.tasks), None)
+        for candidate in candidates
+        if "chat" not in candidate.model.tasks
     ]
     if does and len(does) == len(candidates) and all(does):
         raise UnsupportedFileError(f"{candidates[0].model.name} {does[0]}, it does not answer", hint=CHOOSE_HINT)
@@ -128,7 +128,7 @@ def cost(size_bytes: int | None, limit_bytes_per_s: float | None = None) -> str:
 
 
 def _starter(situation: Situation, wanted: Want) -> Fit | None:
-    starters = [one for one in situation.candidates(None) if one.model.starter]
+    starters = [candidate for candidate in situation.candidates(None) if candidate.model.starter]
     planned = situation.plan(starters, replace(wanted, explicit=True)) if starters else None  # slow beats nothing
     return planned.choice if isinstance(planned, Plan) else None
 

@@ -22,10 +22,10 @@ from llmctl.store.carry import Label
 from llmctl.store.layout import COMMIT, Repository
 from llmctl.types.listener import Listener
 from llmctl.types.model import Source, SourceKind
-from llmctl.workspace import choose, situation
+from llmctl.workspace import choose
 from llmctl.workspace.fetcher import Fetcher
 from llmctl.workspace.reference import Address, HubModel, LocalFile
-from llmctl.workspace.situation import Shelf
+from llmctl.workspace.situation import Shelf, look, want
 
 if TYPE_CHECKING:
     from llmctl.store.manifest import Bundle
@@ -98,19 +98,23 @@ def out_of(request: Request, folder: Path, name: str | None) -> Obtained:
             hint=command("llmctl", "pull", "--from", folder),
         )
     own = os.path.exists(folder / manifest.MANIFEST)  # noqa: PTH110  pathlib raises for names too long
-    found = [(folder, manifest.read(folder))] if own else list(manifest.bundles(folder))
-    labels = [f"{one.name}:{one.quant}" for _, one in found]
+    bundles = [(folder, manifest.read(folder))] if own else list(manifest.bundles(folder))
+    labels = [f"{bundle.name}:{bundle.quant}" for _, bundle in bundles]
     if name is not None:
         wanted = name.lower()
-        found = [(at, one) for at, one in found if wanted in (one.name.lower(), f"{one.name}:{one.quant}".lower())]
-    if len(found) != 1:
+        bundles = [
+            (place, bundle)
+            for place, bundle in bundles
+            if wanted in (bundle.name.lower(), f"{bundle.name}:{bundle.quant}".lower())
+        ]
+    if len(bundles) != 1:
         if not labels:
             hint = "llmctl pull NAME --to DIR   on the machine that has it"
             raise NotFoundError(f"{folder} holds no model that `llmctl pull --to` has put there", hint=hint)
         hint = command("llmctl", "pull", "--from", folder, names=labels[:1])
         shown = ", ".join(labels[:SHOWN]) + (f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else "")
         raise NotFoundError(f"{folder} holds {shown}: name one of them", hint=hint)
-    place, made = found[0]
+    place, made = bundles[0]
     _hold_against(request.shelf, place, made)
     request.listener.note(f"{made.name} {made.quant}: {units.size(made.bytes)} from {place}")
     with request.listener.progress(made.name, streams=True) as progress:
@@ -126,7 +130,7 @@ def _hold_against(shelf: Shelf, place: Path, made: Bundle) -> None:
     """Raises IntegrityError where what a folder claims to hold can't be what the catalogue calls so."""
     said = {PurePosixPath(member.file).name: member.sha256 for member in made.files}
     named = f"{made.name}:{made.quant}".lower()
-    for model in shelf.known.models:
+    for model in shelf.catalogue.models:
         for artifact in model.artifacts:
             source = artifact.source
             theirs = said.get(PurePosixPath(source.file).name) if source.repo == made.place else None
@@ -177,11 +181,11 @@ def _chosen(request: Request, name: str) -> Candidate:
     candidates = request.shelf.candidates(name)
     if len(candidates) == 1:
         return candidates[0]
-    found = situation.look(request.listener, before=request.shelf)
-    planned = found.plan(candidates, situation.want(found.settings, explicit=True))
+    situation = look(request.listener, before=request.shelf)
+    planned = situation.plan(candidates, want(situation.settings, explicit=True))
     if isinstance(planned, Plan):
         return planned.choice.candidate
-    smallest = min(candidates, key=lambda one: one.artifact.bytes)
+    smallest = min(candidates, key=lambda candidate: candidate.artifact.bytes)
     raise NothingFitsError(
         planned.reason, hint=f"{command('llmctl', 'pull', names=[choose.name_of(smallest)])}   fetches it all the same"
     )
@@ -204,11 +208,11 @@ def _repository(request: Request, repo: str, quant: str | None) -> Obtained:
             raise
         listener.warn(error.message)
         return _is_here(request, here)
-    found = quantizations.offers(listed.files)
-    offer = quantizations.choose(found, quant, repo)
+    offers = quantizations.offers(listed.files)
+    offer = quantizations.choose(offers, quant, repo)
     label = f"{repo} {offer.quant}"
-    if quant is None and len(found) > 1:
-        others = ", ".join(dict.fromkeys(one.quant for one in found if one is not offer))
+    if quant is None and len(offers) > 1:
+        others = ", ".join(dict.fromkeys(other.quant for other in offers if other is not offer))
         listener.note(f"{offer.quant} of {repo}; there is also {others}")
     alone = len(offer.parts) == 1
     missing = [file for file in offer.files if shelf.store.holding(file, alone=alone) is None]
@@ -297,13 +301,13 @@ def _folder(request: Request, folder: Path) -> Obtained:
         Source(SourceKind.LOCAL, None, path.name, path.stat().st_size)
         for path in sorted(folder.glob(file_names.ANY_CASE))
     ]
-    found = quantizations.offers(files)
-    if len(found) != 1:
-        held = ", ".join(one.parts[0].file for one in found[:5]) or "no whole GGUF model"
-        hint = command("llmctl", "pull", names=[folder / found[0].parts[0].file]) if found else None
+    models = quantizations.offers(files)
+    if len(models) != 1:
+        held = ", ".join(model.parts[0].file for model in models[:5]) or "no whole GGUF model"
+        hint = command("llmctl", "pull", names=[folder / models[0].parts[0].file]) if models else None
         raise NotFoundError(f"{folder} holds {held}; exactly one model was expected", hint=hint)
-    paths = [folder / file.file for file in found[0].files]
-    return _file(request, paths, folder / found[0].parts[0].file)
+    paths = [folder / file.file for file in models[0].files]
+    return _file(request, paths, folder / models[0].parts[0].file)
 
 
 def _file(request: Request, files: Sequence[Path], first: Path) -> Obtained:

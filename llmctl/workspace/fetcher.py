@@ -39,8 +39,8 @@ class Fetcher(Struct, frozen=True):
         after any of them the store holds what it held before, and at most a partial file that the next try goes on
         with.
         """
-        if (found := self.store.find(source)) is not None:
-            return found
+        if (path := self.store.find(source)) is not None:
+            return path
         match source.kind:
             case SourceKind.HUB:
                 if len(shard_names(source.file)) > 1:

@@ -58,8 +58,8 @@ class Item(Struct, frozen=True):
     def answers_to(self, name: str) -> bool:
         """Whether a person who types ``name`` may mean this one: any of its names, alone, with its quant or file."""
         stem, repo = file_names.without_ending(self.path.name), self.files[0].name
-        known = {self.name, repo, stem, *((self.model.name,) if self.model else ())}
-        return name.strip().lower() in {one.lower() for own in known for one in self._called(own)}
+        names = {self.name, repo, stem, *((self.model.name,) if self.model else ())}
+        return name.strip().lower() in {called.lower() for own in names for called in self._called(own)}
 
     def _called(self, name: str) -> tuple[str, ...]:
         return name, f"{name}:{self.quant}", f"{name}:{self.files[0].source.file}"
@@ -68,23 +68,23 @@ class Item(Struct, frozen=True):
 def inventory(stored: Iterable[Stored], catalogue: Catalogue) -> list[Item]:
     """Every model among ``stored``, by name. Headers are read where a file's name doesn't tell its quantization."""
     groups: dict[tuple[Owner, Path], list[Stored]] = {}
-    for one in stored:
-        groups.setdefault((one.owner, one.path.with_name(_first(one.path.name))), []).append(one)
-    known = _artifacts(catalogue)
-    found, seen = [], set()
+    for file in stored:
+        groups.setdefault((file.owner, file.path.with_name(_first(file.path.name))), []).append(file)
+    artifacts = _artifacts(catalogue)
+    items, seen = [], set()
     for files in groups.values():
-        item = _item(sorted(files, key=lambda one: one.path.name), known)
+        item = _item(sorted(files, key=lambda file: file.path.name), artifacts)
         place = (item.owner, item.files[0].source.repo, item.files[0].source.file)  # the latest snapshot comes first
-        found.append(replace(item, older=True) if place in seen else item)
+        items.append(replace(item, older=True) if place in seen else item)
         seen.add(place)
-    return sorted(found, key=lambda item: (item.name.lower(), item.projector, item.bytes, item.owner))
+    return sorted(items, key=lambda item: (item.name.lower(), item.projector, item.bytes, item.owner))
 
 
 def named(items: Sequence[Item], name: str) -> list[Item]:
     """Those that ``name`` may mean. Raises NotFoundError that tells what is near."""
-    found = [item for item in items if item.answers_to(name)]
-    if found:
-        return found
+    answering = [item for item in items if item.answers_to(name)]
+    if answering:
+        return answering
     labels = (label for item in items for label in (item.name, item.label))
     also = did_you_mean(near(name.strip(), labels, inside=True))
     raise NotFoundError(f"no model named {name!r} is on this machine{also}", hint="llmctl models list")
@@ -92,20 +92,20 @@ def named(items: Sequence[Item], name: str) -> list[Item]:
 
 def _artifacts(catalogue: Catalogue) -> Mapping[str, list[tuple[Model, Artifact]]]:
     """The catalogue's files by what any store would tell of them: the file's name, or the sha256."""
-    found: dict[str, list[tuple[Model, Artifact]]] = {}
+    artifacts: dict[str, list[tuple[Model, Artifact]]] = {}
     for model in catalogue.models:
         for artifact in model.artifacts:
             for key in (PurePosixPath(artifact.source.file).name, artifact.source.sha256):
-                found.setdefault(key or "", []).append((model, artifact))
-    return found
+                artifacts.setdefault(key or "", []).append((model, artifact))
+    return artifacts
 
 
-def _item(files: list[Stored], known: Mapping[str, list[tuple[Model, Artifact]]]) -> Item:
+def _item(files: list[Stored], artifacts: Mapping[str, list[tuple[Model, Artifact]]]) -> Item:
     first = files[0]
     part = _shard(first.path.name)
     missing = 0 if part is None else part.total - len(files)
     for key in (first.source.sha256, PurePosixPath(first.source.file).name):
-        for model, artifact in known.get(key or "", ()) if key else ():
+        for model, artifact in artifacts.get(key or "", ()) if key else ():
             if _is(first, artifact):
                 return Item(model.id, artifact.quant, first.owner, tuple(files), model, artifact.source.sha256, missing)
     quant = file_names.quant(first.source.file) or _quant_by_header(first.path)

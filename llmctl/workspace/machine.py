@@ -22,11 +22,11 @@ def this_machine(
     again: bool = False,
     watch: Stopwatch | None = None,
 ) -> tuple[Machine, tuple[EngineInfo, ...]]:
-    """This machine and its engines, the speed of the engine's kernels included.
+    """This machine and its engines, with the speed of the engine's kernels as far as it is known.
 
-    With ``measure`` the usual ones, or those of ``weight_types``, are measured, and that is told on stderr, unless all
-    of them are known undisturbed; with ``again`` every one in any case, those of GPUs as well, and then failing is an
-    EngineError.
+    ``measure``: the usual kernels, or those of ``weight_types``, are measured unless all of them are known and were not
+    disturbed; the listener is told before. ``again``: every kernel is measured, those of GPUs as well. ``watch`` takes
+    the times. Raises EngineError where measuring ``again`` fails; otherwise that is a warning.
     """
     host, watch = Host(), watch or Stopwatch()
     machine, engines = devices.this_machine(host, store=paths.hub_cache(), watch=watch)
@@ -39,8 +39,10 @@ def this_machine(
         with watch.part("kernels"):
             measured = kernels.measure(host, machine, usable, weight_types=types, again=again)
             machine = devices.with_engine(machine, engines, measured)
-            for card in (one for one in machine.accelerators if one.engine_device and types == kernels.WEIGHT_TYPES):
-                kernels.measure_device(host, card, usable, again=again)
+            cards = machine.accelerators if types == kernels.WEIGHT_TYPES else ()
+            for card in cards:
+                if card.engine_device:
+                    kernels.measure_device(host, card, usable, again=again)
     except EngineError as error:
         if again:
             raise

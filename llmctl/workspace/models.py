@@ -15,7 +15,7 @@ from llmctl.store import Store
 from llmctl.types.listener import Listener
 from llmctl.types.model import Model, Source
 from llmctl.types.openness import Level
-from llmctl.workspace.situation import known
+from llmctl.workspace.situation import load_catalogue
 
 __all__ = ["ATTRIBUTION", "MATCHES", "Matches", "Shown", "admits", "finder", "lacking", "open_models", "search", "show"]
 
@@ -48,7 +48,7 @@ def open_models(models: Sequence[Model], level: Level | None, licence: str | Non
 
 def search(listener: Listener, words: Sequence[str]) -> Matches:
     """The models that all ``words`` are true of. Raises NotFoundError if none is called that, or nearly that."""
-    models = known(listener).models
+    models = load_catalogue(listener).models
     if matching := catalogue_search.search(models, words):
         return Matches(matching, nearly=False)
     nearly = catalogue_search.near(models, words)
@@ -59,7 +59,7 @@ def search(listener: Listener, words: Sequence[str]) -> Matches:
 
 def show(listener: Listener, name: str) -> Shown:
     """The model of that id or name. Raises NotFoundError, also where it has no such quant."""
-    models, find = known(listener), finder()
+    models, find = load_catalogue(listener), finder()
     model = catalogue.find(models, name)
     catalogue.candidates(models, name, find)  # or there is no such quant
     return Shown(model, tuple(find(artifact.source) for artifact in model.artifacts))

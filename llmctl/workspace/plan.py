@@ -33,28 +33,30 @@ class Planned(Struct, frozen=True):
     want: Want
 
 
-def plan_named(found: Situation, name: str | None, wanted: Want, *, task: str | None = None) -> Planned:
+def plan_named(situation: Situation, name: str | None, wanted: Want, *, task: str | None = None) -> Planned:
     """The plan for the model, file or repository ``name``, with the projector beside it; for all of the catalogue
     without. ``task`` stands above the model's own, and that above the one of ``wanted``.
 
     Raises what ``Situation.candidates`` and ``plan`` raise.
     """
-    candidates = found.candidates(name)
+    candidates = situation.candidates(name)
     if name is None:
         wanted = replace(wanted, task=task or wanted.task)
-        return Planned(found.plan(candidates, wanted), wanted)
+        return Planned(situation.plan(candidates, wanted), wanted)
     candidates = [projectors.with_projector(candidate) for candidate in candidates]
     wanted = replace(wanted, task=task or _own_task(candidates) or wanted.task, explicit=True)
-    answer = plan(found, candidates, wanted)
+    answer = plan(situation, candidates, wanted)
     if isinstance(answer, NoFit) and any(candidate.artifact.projector_bytes for candidate in candidates):
-        without = plan(found, [projectors.without(candidate) for candidate in candidates], wanted)
+        without = plan(situation, [projectors.without(candidate) for candidate in candidates], wanted)
         if not isinstance(without, NoFit):
-            found.listener.warn(f"with its vision projector it doesn't fit ({answer.reason}); this is for text alone")
+            situation.listener.warn(
+                f"with its vision projector it doesn't fit ({answer.reason}); this is for text alone"
+            )
             answer = without
     if isinstance(answer, Plan):
-        needs, model = found.knowledge.tasks[wanted.task].needs, answer.choice.candidate.model
+        needs, model = situation.knowledge.tasks[wanted.task].needs, answer.choice.candidate.model
         if needs not in model.tasks:
-            found.listener.warn(f"{model.name} is not for {needs}, by its publisher")
+            situation.listener.warn(f"{model.name} is not for {needs}, by its publisher")
     return Planned(answer, wanted)
 
 
@@ -71,7 +73,7 @@ def kept_free_bytes(row: DeviceMemory) -> int:
     return margin_bytes(row.available_bytes)
 
 
-def plan(found: Situation, candidates: Sequence[Candidate], wanted: Want, *, ask: bool = True) -> Plan | NoFit:
+def plan(situation: Situation, candidates: Sequence[Candidate], wanted: Want, *, ask: bool = True) -> Plan | NoFit:
     """As ``Situation.plan``, but the choice has the engine's own figures where it can give them: its file is here, and
     the machine is this one. Without ``ask`` only those that it gave before.
 
@@ -81,9 +83,9 @@ def plan(found: Situation, candidates: Sequence[Candidate], wanted: Want, *, ask
     left = list(candidates)
     rejected: list[Rejected] = []
     while True:
-        answer = _plan(found, left, wanted, ask=ask)
-        chosen = _in_question(found, answer, left)
-        refused = None if chosen is None else _refusal(found, chosen, ask=ask)
+        answer = _plan(situation, left, wanted, ask=ask)
+        chosen = _in_question(situation, answer, left)
+        refused = None if chosen is None else _refusal(situation, chosen, ask=ask)
         if chosen is None or refused is None:
             return replace(answer, rejected=(*rejected, *answer.rejected))
         if len(left) == 1:
@@ -93,12 +95,12 @@ def plan(found: Situation, candidates: Sequence[Candidate], wanted: Want, *, ask
         rejected.append(Rejected(model.id, quant, refused.reason, name=model.name))
 
 
-def _plan(found: Situation, candidates: Sequence[Candidate], wanted: Want, *, ask: bool) -> Plan | NoFit:
+def _plan(situation: Situation, candidates: Sequence[Candidate], wanted: Want, *, ask: bool) -> Plan | NoFit:
     """With what the engine would allocate, as far as it says so."""
-    engine = None if found.elsewhere else devices.startable(found.engines)
+    engine = None if situation.elsewhere else devices.startable(situation.engines)
     allocations: dict[tuple[Path, Configuration], Allocation] = {}
     for _ in range(MOST_QUESTIONS):
-        answer = found.plan(candidates, wanted, allocations)
+        answer = situation.plan(candidates, wanted, allocations)
         if engine is None or isinstance(answer, NoFit) or (path := answer.choice.candidate.path) is None:
             return answer
         configuration = answer.choice.configuration
@@ -111,31 +113,31 @@ def _plan(found: Situation, candidates: Sequence[Candidate], wanted: Want, *, as
         if allocation is None:
             return answer
         allocations[path, configuration] = allocation
-    return found.plan(candidates, wanted, allocations)
+    return situation.plan(candidates, wanted, allocations)
 
 
-def _in_question(found: Situation, answer: Plan | NoFit, candidates: Sequence[Candidate]) -> Candidate | None:
+def _in_question(situation: Situation, answer: Plan | NoFit, candidates: Sequence[Candidate]) -> Candidate | None:
     """The file that the engine may refuse: the one that was chosen, unless the engine itself gave its figures, or the
     only one, which may be broken, too, where it doesn't fit. What is of an unknown architecture is refused already."""
     if isinstance(answer, NoFit):
-        loadable = found.loadable(candidates)
+        loadable = situation.loadable(candidates)
         alone = len(candidates) == 1 and (loadable is None or candidates[0].model.shape.architecture in loadable)
         return candidates[0] if alone else None
     return answer.choice.candidate if answer.choice.memory.basis is not MemoryBasis.ENGINE else None
 
 
-def _refusal(found: Situation, candidate: Candidate, *, ask: bool) -> Refusal | None:
+def _refusal(situation: Situation, candidate: Candidate, *, ask: bool) -> Refusal | None:
     """Why the engine here can't load a file that is here. A file that was named is always asked about."""
-    engine = _engine(found)
+    engine = _engine(situation)
     if engine is None or candidate.path is None:
         return None
     named = candidate.artifact.source.kind is SourceKind.LOCAL
     return refusal(Host(), engine, candidate.path, ask=ask or named)
 
 
-def _engine(found: Situation) -> EngineInfo | None:
+def _engine(situation: Situation) -> EngineInfo | None:
     """The engine on this machine, for whatever machine the plan is."""
-    return devices.startable(devices.engines(Host()) if found.elsewhere else found.engines)
+    return devices.startable(devices.engines(Host()) if situation.elsewhere else situation.engines)
 
 
 def _error(candidate: Candidate, refused: Refusal) -> LlmctlError:

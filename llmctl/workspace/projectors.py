@@ -20,13 +20,12 @@ from llmctl.types.model import Candidate, Source, SourceKind
 def with_projector(candidate: Candidate) -> Candidate:
     """A model whose file is here, with what the projector beside it takes. Where a folder has more models than one, it
     is the projector that is called like this one; one that can't be read counts as none."""
-    if candidate.path is None or (found := _beside(candidate.path)) is None:
+    if candidate.path is None or (file := _beside(candidate.path)) is None:
         return candidate
     try:
-        told = projector(read_file(found, whole=False))
+        return counted(candidate, projector(read_file(file, whole=False)))
     except LlmctlError:
         return candidate
-    return counted(candidate, told)
 
 
 def of_hub(source: Source, settings: Settings) -> Projector | None:
@@ -42,23 +41,24 @@ def without(candidate: Candidate) -> Candidate:
     return counted(candidate, Projector(0, 0))
 
 
-def counted(candidate: Candidate, told: Projector) -> Candidate:
+def counted(candidate: Candidate, projector: Projector) -> Candidate:
+    """The model with what ``projector`` takes."""
     artifact = replace(
-        candidate.artifact, projector_bytes=told.weights_bytes, projector_compute_bytes=told.compute_bytes
+        candidate.artifact, projector_bytes=projector.weights_bytes, projector_compute_bytes=projector.compute_bytes
     )
     return replace(candidate, model=replace(candidate.model, artifacts=(artifact,)), artifact=artifact)
 
 
 def _beside(model: Path) -> Path | None:
     try:
-        here = [one for one in model.parent.iterdir() if file_names.has_ending(one.name)]
+        files = [file for file in model.parent.iterdir() if file_names.has_ending(file.name)]
     except OSError:
         return None
-    found = [one for one in here if file_names.is_projector(one.name)]
+    projectors = [file for file in files if file_names.is_projector(file.name)]
     own = _name(model)
-    if any(_name(one) != own for one in here if file_names.is_model(one.name)):
-        found = [one for one in found if own in one.name.lower()]
-    sources = {Source(SourceKind.LOCAL, None, one.name): one for one in found}
+    if any(_name(file) != own for file in files if file_names.is_model(file.name)):
+        projectors = [file for file in projectors if own in file.name.lower()]
+    sources = {Source(SourceKind.LOCAL, None, file.name): file for file in projectors}
     chosen = nearest_projector(model.name, list(sources))
     return None if chosen is None else sources[chosen]
 

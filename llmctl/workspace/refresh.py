@@ -70,7 +70,7 @@ class Refresh:
         """For the model ``name``, for all without. Raises NotFoundError and ConfigError."""
         self._listener = listener
         self._settings = settings.load()
-        self._current = {model.id: model for model in situation.known(listener).models}
+        self._current = {model.id: model for model in situation.load_catalogue(listener).models}
         shipped = catalogue.load(paths.profiles_dir() / "models", paths.overlay_dir(), as_refreshed=False)
         self.models = shipped.models if name is None else (catalogue.find(shipped, name),)
         self._listed: dict[str, Listing | str] = {}
@@ -110,53 +110,56 @@ def ask(model: Model, settings: Settings, *, headers: bool, listed: dict[str, Li
     changed: list[Artifact] = []
     gone: list[str] = []
     problems: list[str] = []
-    told: Shape | None = None
+    new_shape: Shape | None = None
     for repo, ours in _by_repository(model).items():
         answer = _listing(repo, settings, listed)
         if isinstance(answer, str):
             problems.append(answer)
             continue
-        there = {source.file: source for source in answer.files}
-        now = [(artifact, _now(artifact, there)) for artifact in sorted(ours, key=lambda one: one.bytes)]
+        files = {source.file: source for source in answer.files}
+        now = [(artifact, _now(artifact, files)) for artifact in sorted(ours, key=lambda artifact: artifact.bytes)]
         gone += [artifact.quant for artifact, source in now if source is None]
-        found = [(artifact, source) for artifact, source in now if source is not None]
+        present = [(artifact, source) for artifact, source in now if source is not None]
         header = None
-        if headers and found:
+        if headers and present:
             try:
-                header = remote_header.read([there[name] for name in shard_names(found[0][1].file)], settings)
-                told = told or shape(header)
+                header = remote_header.read([files[name] for name in shard_names(present[0][1].file)], settings)
+                new_shape = new_shape or shape(header)
             except (IntegrityError, UnsupportedFileError, NotFoundError, AccessError) as error:
                 problems.append(error.message)
-        for nth, (artifact, source) in enumerate(found):
+        for nth, (artifact, source) in enumerate(present):
             by_size = _by_size(artifact, source, header)
             newer = replace(artifact, source=source, weights=weights(header) if header and nth == 0 else by_size)
             if any(_of_file(artifact, newer)):
                 changed.append(newer)
-    shaped = told is not None and any(_of_shape(model.shape, told))
-    refreshed = Refreshed(model.id, tuple(changed), tuple(gone), told if shaped else None)
-    return Answer(refreshed, "; ".join(problems) or None)
+    reshaped = new_shape is not None and any(_of_shape(model.shape, new_shape))
+    noted = Refreshed(model.id, tuple(changed), tuple(gone), new_shape if reshaped else None)
+    return Answer(noted, "; ".join(problems) or None)
 
 
 def compare(old: Model, new: Model) -> list[Difference]:
     """What a person should know of before the catalogue has ``new`` in the place of ``old``."""
-    found = list(_of_shape(old.shape, new.shape))
-    there = {artifact.quant: artifact for artifact in new.artifacts}
+    differences = list(_of_shape(old.shape, new.shape))
+    old_quants, by_quant = {artifact.quant for artifact in old.artifacts}, {each.quant: each for each in new.artifacts}
     for artifact in old.artifacts:
-        if artifact.quant in there:
-            found += _of_file(artifact, there[artifact.quant])
+        if artifact.quant in by_quant:
+            differences += _of_file(artifact, by_quant[artifact.quant])
         else:
-            found.append(Difference(artifact.quant, "file", artifact.source.file, None))
-    here = {artifact.quant for artifact in old.artifacts}
-    found += [Difference(one.quant, "file", None, one.source.file) for one in new.artifacts if one.quant not in here]
-    return found
+            differences.append(Difference(artifact.quant, "file", artifact.source.file, None))
+    differences += [
+        Difference(artifact.quant, "file", None, artifact.source.file)
+        for artifact in new.artifacts
+        if artifact.quant not in old_quants
+    ]
+    return differences
 
 
 def _by_repository(model: Model) -> Mapping[str, list[Artifact]]:
-    found: dict[str, list[Artifact]] = {}
+    artifacts: dict[str, list[Artifact]] = {}
     for artifact in model.artifacts:
         if artifact.source.kind is SourceKind.HUB and artifact.source.repo is not None:
-            found.setdefault(artifact.source.repo, []).append(artifact)
-    return found
+            artifacts.setdefault(artifact.source.repo, []).append(artifact)
+    return artifacts
 
 
 def _listing(repo: str, settings: Settings, listed: dict[str, Listing | str]) -> Listing | str:
@@ -169,38 +172,38 @@ def _listing(repo: str, settings: Settings, listed: dict[str, Listing | str]) ->
     return listed[repo]
 
 
-def _now(artifact: Artifact, there: Mapping[str, Source]) -> Source | None:
+def _now(artifact: Artifact, files: Mapping[str, Source]) -> Source | None:
     """The artifact's file as the repository has it, all parts together; None if one of them is gone."""
     names = shard_names(artifact.source.file)
-    parts = [there[name] for name in names if name in there]
+    parts = [files[name] for name in names if name in files]
     return as_one(parts) if len(parts) == len(names) else None
 
 
 def _by_size(artifact: Artifact, source: Source, header: Header | None) -> Weights:
     """Of the file as it is now, as its size tells, with the ``header`` of another quantization or without; as they
     were if nothing tells otherwise."""
-    known = artifact.weights
+    old = artifact.weights
     if source.bytes is None:
-        return known
-    if header is not None and (told := weights_by_size(header, artifact.quant, source.bytes - header.data_offset)):
-        return told
+        return old
+    if header is not None and (new := weights_by_size(header, artifact.quant, source.bytes - header.data_offset)):
+        return new
     before = artifact.source.bytes
-    if source.bytes == before or (before is None and 0 <= source.bytes - known.total_bytes < 2 * HEADERLESS_BYTES):
-        return known
-    head_bytes = HEADERLESS_BYTES if before is None else before - known.total_bytes
-    return _scaled(known, max(source.bytes - head_bytes, 1) / known.total_bytes)
+    if source.bytes == before or (before is None and 0 <= source.bytes - old.total_bytes < 2 * HEADERLESS_BYTES):
+        return old
+    head_bytes = HEADERLESS_BYTES if before is None else before - old.total_bytes
+    return _scaled(old, max(source.bytes - head_bytes, 1) / old.total_bytes)
 
 
-def _scaled(known: Weights, ratio: float) -> Weights:
+def _scaled(weights: Weights, ratio: float) -> Weights:
     """The same mix in another size."""
     return Weights(
-        total_bytes=int(known.total_bytes * ratio),
-        embedding_bytes=int(known.embedding_bytes * ratio),
-        expert_bytes=sum(int(size * ratio) for size in known.expert_type_bytes.values()),
-        type_bytes={name: int(size * ratio) for name, size in known.type_bytes.items()},
+        total_bytes=int(weights.total_bytes * ratio),
+        embedding_bytes=int(weights.embedding_bytes * ratio),
+        expert_bytes=sum(int(size * ratio) for size in weights.expert_type_bytes.values()),
+        type_bytes={name: int(size * ratio) for name, size in weights.type_bytes.items()},
         exact=False,
-        expert_type_bytes={name: int(size * ratio) for name, size in known.expert_type_bytes.items()},
-        tied_bytes=int(known.tied_bytes * ratio),
+        expert_type_bytes={name: int(size * ratio) for name, size in weights.expert_type_bytes.items()},
+        tied_bytes=int(weights.tied_bytes * ratio),
     )
 
 

@@ -42,7 +42,7 @@ MAX_MODELS = 4  # of one repository, each of which costs a header
 LISTING_BYTES = 16 << 20
 
 
-class Found(Struct, frozen=True):
+class HubCandidates(Struct, frozen=True):
     """``stale`` is why the hub could not be asked, if what it said earlier had to do; ``refused`` why files beside the
     candidates are none."""
 
@@ -51,7 +51,9 @@ class Found(Struct, frozen=True):
     refused: tuple[IntegrityError | UnsupportedFileError, ...] = ()
 
 
-def candidates(store: Store, repo: str, quant: str | None, settings: Settings, *, revision: str = BRANCH) -> Found:
+def candidates(
+    store: Store, repo: str, quant: str | None, settings: Settings, *, revision: str = BRANCH
+) -> HubCandidates:
     """The model ``quant`` (or the file of that name) of ``repo``; without, all that the repository has.
 
     Raises OfflineError, NetworkError, AccessError, ResourceError, NotFoundError that names what there is, and
@@ -76,7 +78,7 @@ def candidates(store: Store, repo: str, quant: str | None, settings: Settings, *
             refused.append(error)
     if refused and not made:
         raise refused[0]
-    return Found(tuple(_told_apart(made)), stale, tuple(refused))
+    return HubCandidates(tuple(_told_apart(made)), stale, tuple(refused))
 
 
 class _Reading(Struct, frozen=True):
@@ -98,38 +100,38 @@ class _Reading(Struct, frozen=True):
             if offer is not first and (by_size := self._by_size(offer, header, made[first].model)) is not None:
                 made[offer] = by_size
         _not_too_many([offer for offer in group if offer not in made and self._is_far(offer)])
-        found = [made.get(offer) or self._exact(offer, self._header(offer)) for offer in group]
-        return [self._seeing(one, offer) for one, offer in zip(found, group, strict=True)]
+        candidates = [made.get(offer) or self._exact(offer, self._header(offer)) for offer in group]
+        return [self._seeing(candidate, offer) for candidate, offer in zip(candidates, group, strict=True)]
 
     def _seeing(self, candidate: Candidate, offer: Offer) -> Candidate:
         """With what its projector takes, if it has one."""
-        if offer.projector is None or (told := projectors.of_hub(offer.projector, self.settings)) is None:
+        if offer.projector is None or (projector := projectors.of_hub(offer.projector, self.settings)) is None:
             return candidate
-        return projectors.counted(candidate, told)
+        return projectors.counted(candidate, projector)
 
     def _header(self, offer: Offer) -> Header:
-        here = self._paths(offer)
-        if here is None:
+        paths = self._paths(offer)
+        if paths is None:
             return headers.read(offer.parts, self.settings)
-        return joined([read_file(path, whole=False) for path in here], [str(path) for path in here])
+        return joined([read_file(path, whole=False) for path in paths], [str(path) for path in paths])
 
     def _paths(self, offer: Offer) -> list[Path] | None:
         """The files of an offer, if all of them are on this machine."""
         alone = len(offer.parts) == 1
-        here = [path for part in offer.parts if (path := self.store.holding(part, alone=alone)) is not None]
-        return here if len(here) == len(offer.parts) else None
+        paths = [path for part in offer.parts if (path := self.store.holding(part, alone=alone)) is not None]
+        return paths if len(paths) == len(offer.parts) else None
 
     def _is_far(self, offer: Offer) -> bool:
         return self._paths(offer) is None and any(headers.cached(part, self.settings) is None for part in offer.parts)
 
     def _exact(self, offer: Offer, header: Header) -> Candidate:
-        here = self._paths(offer)
-        source = quantizations.as_one(offer.parts)
-        stated_at = hub.address(self.settings, source)
-        told = catalogue.from_header(header, source, id=self.repo, stated_at=stated_at, path=here[0] if here else None)
-        artifact = replace(told.artifact, quant=offer.quant)
-        licence = self.listing.licence or told.model.licence
-        return replace(told, model=replace(told.model, licence=licence, artifacts=(artifact,)), artifact=artifact)
+        paths, source = self._paths(offer), quantizations.as_one(offer.parts)
+        stated_at, path = hub.address(self.settings, source), paths[0] if paths else None
+        candidate = catalogue.from_header(header, source, id=self.repo, stated_at=stated_at, path=path)
+        artifact = replace(candidate.artifact, quant=offer.quant)
+        licence = self.listing.licence or candidate.model.licence
+        model = replace(candidate.model, licence=licence, artifacts=(artifact,))
+        return replace(candidate, model=model, artifact=artifact)
 
     def _by_size(self, offer: Offer, header: Header, model: Model) -> Candidate | None:
         """The offer as far as its size tells; None if it must be another model, or is here or known exactly."""
@@ -168,15 +170,15 @@ def _not_too_many(models: Sequence[Offer]) -> None:
 def _told_apart(made: Sequence[Candidate]) -> list[Candidate]:
     """Where two have the same quantization, they go by their files."""
     labels = [candidate.artifact.quant for candidate in made]
-    found = []
+    named = []
     for candidate in made:
         if labels.count(candidate.artifact.quant) > 1:
             artifact = replace(candidate.artifact, quant=candidate.artifact.source.file)
             model = replace(candidate.model, artifacts=(artifact,))
-            found.append(replace(candidate, model=model, artifact=artifact))
+            named.append(replace(candidate, model=model, artifact=artifact))
         else:
-            found.append(candidate)
-    return found
+            named.append(candidate)
+    return named
 
 
 def _listing(repo: str, revision: str, settings: Settings) -> tuple[Listing, NetworkError | None]:

@@ -48,7 +48,7 @@ def remove(shelf: Shelf, removal: Removal) -> int:
 def leftovers(shelf: Shelf) -> list[Leftover]:
     """Broken-off downloads, files that nothing points to, and those that a newer revision has replaced; the revisions
     that the catalogue names stay."""
-    sources = [artifact.source for model in shelf.known.models for artifact in model.artifacts]
+    sources = [artifact.source for model in shelf.catalogue.models for artifact in model.artifacts]
     keep = {
         (source.repo or "", source.revision)
         for source in sources

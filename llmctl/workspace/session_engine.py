@@ -1,4 +1,4 @@
-"""The engine that stays loaded while one command asks it more than once."""
+"""The engine that a session holds on to between its prompts, loaded while the first is written."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
-from types import TracebackType
-from typing import Self
 
 from llmctl.engine.pool import Pool
 from llmctl.errors import EngineError
@@ -18,8 +16,8 @@ from llmctl.types.plan import Fit
 class SessionEngine:
     """Leases an engine once and lends it for every turn, until another ``Fit`` is to answer."""
 
-    def __init__(self) -> None:
-        self._pool = Pool()
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
         self._fit: Fit | None = None
         self._loading: Future[LoadedEngine] | None = None
         self._leases = ExitStack()
@@ -62,11 +60,3 @@ class SessionEngine:
         if loading is not None:
             loading.exception()  # waits until it has loaded, or not
         self._leases.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

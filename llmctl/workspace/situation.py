@@ -37,14 +37,14 @@ class Shelf(Struct, frozen=True):
     """What there is to run, without a look at the machine."""
 
     settings: Settings
-    known: Catalogue
+    catalogue: Catalogue
     store: Store
 
     def candidates(self, name: str | None) -> list[Candidate]:
         """All there is, the quants of one model, or one local file; a name that isn't the catalogue's may be that of a
         model on this machine, whoever holds it. Raises NotFoundError, IntegrityError."""
         if name is None:
-            return list(catalogue.candidates(self.known, None, find=self.store.find))
+            return list(catalogue.candidates(self.catalogue, None, find=self.store.find))
         meant = self.meant(name)
         if isinstance(meant, LocalFile):
             return [catalogue.from_file(meant.path)]
@@ -53,7 +53,7 @@ class Shelf(Struct, frozen=True):
             fetches = command("llmctl", "pull", "--sha256", "HEX", names=[address])
             raise UsageError(f"{address} is an address, and no model on this machine", hint=f"{fetches}   fetches it")
         try:
-            return list(catalogue.candidates(self.known, meant.name, find=self.store.find))
+            return list(catalogue.candidates(self.catalogue, meant.name, find=self.store.find))
         except NotFoundError as error:
             return self._held(name, meant, error)
 
@@ -63,7 +63,7 @@ class Shelf(Struct, frozen=True):
 
     def items(self) -> list[Item]:
         """The models on this machine."""
-        return inventory.inventory(self.store.list(), self.known)
+        return inventory.inventory(self.store.list(), self.catalogue)
 
     def _held(self, name: str, meant: CatalogueName | HubModel, error: NotFoundError) -> list[Candidate]:
         """What is on this machine by that name, as it was typed (ollama's names may begin with a host) or meant."""
@@ -123,11 +123,16 @@ class Situation(Shelf, frozen=True):
         """With ``ask_hub``, org/name is all that the hub has in that repository, and org/name:QUANT what it has by that
         name, unless it is here. Raises what ``store.hub_models`` raises, too."""
         meant = None if name is None else self.meant(name)
-        asks = ask_hub and isinstance(meant, HubModel)
-        found = self._of_hub(name or "", meant) if asks and isinstance(meant, HubModel) else super().candidates(name)
+        if ask_hub and isinstance(meant, HubModel):
+            candidates = self._of_hub(name or "", meant)
+        else:
+            candidates = super().candidates(name)
         if not self.elsewhere:
-            return found
-        return [one if one.artifact.source.kind is SourceKind.LOCAL else replace(one, path=None) for one in found]
+            return candidates
+        return [
+            candidate if candidate.artifact.source.kind is SourceKind.LOCAL else replace(candidate, path=None)
+            for candidate in candidates
+        ]
 
     def _of_hub(self, name: str, meant: HubModel) -> list[Candidate]:
         from llmctl.workspace import remote_models
@@ -139,7 +144,7 @@ class Situation(Shelf, frozen=True):
         if here and meant.wanted and not self.elsewhere:
             return here
         try:
-            found = remote_models.candidates(
+            offered = remote_models.candidates(
                 self.store, meant.repo, meant.wanted, self.settings, revision=meant.revision or BRANCH
             )
         except NetworkError as error:
@@ -147,10 +152,10 @@ class Situation(Shelf, frozen=True):
                 raise
             self.listener.warn(f"{error.message}; only what is on this machine is shown")
             return here
-        self.tell_refused(found.refused)
-        if found.stale is not None:
-            self.listener.warn(f"{found.stale.message}; {meant.repo} is shown as it was when it was asked last")
-        return list(found.candidates)
+        self.tell_refused(offered.refused)
+        if offered.stale is not None:
+            self.listener.warn(f"{offered.stale.message}; {meant.repo} is shown as it was when it was asked last")
+        return list(offered.candidates)
 
     def tell_refused(self, refused: Sequence[IntegrityError | UnsupportedFileError]) -> None:
         for error in refused:
@@ -171,17 +176,17 @@ class Situation(Shelf, frozen=True):
         if not self.elsewhere and devices.startable(self.engines) is None:
             return None
         names = {candidate.model.shape.architecture for candidate in candidates}
-        return architectures.loadable(Host(), names, also={model.shape.architecture for model in self.known.models})
+        return architectures.loadable(Host(), names, also={model.shape.architecture for model in self.catalogue.models})
 
 
 def _as(item: Item, candidate: Candidate) -> Candidate:
-    """A file by the name and quant that it goes by here; what else is known of it, it told itself."""
+    """A file by the name and quant that it goes by on this machine; the rest is what its header says."""
     artifact = replace(candidate.artifact, quant=item.quant)
     return replace(candidate, model=replace(candidate.model, id=item.name, artifacts=(artifact,)), artifact=artifact)
 
 
-def known(listener: Listener) -> Catalogue:
-    """The catalogue, what is wrong in it told as warnings."""
+def load_catalogue(listener: Listener) -> Catalogue:
+    """The catalogue; what is wrong in it is a warning."""
     loaded = catalogue.load(paths.profiles_dir() / "models", overlay=paths.overlay_dir())
     for problem in loaded.problems:
         listener.warn(str(problem))
@@ -193,7 +198,7 @@ def shelf(listener: Listener, *, offline: bool = False, loaded: Settings | None 
     Raises ResourceError if the store's disk is missing."""
     loaded, store = loaded or configuration.load(listener), Store()
     store.require_disks()
-    return Shelf(replace(loaded, offline=loaded.offline or offline), known(listener), store)
+    return Shelf(replace(loaded, offline=loaded.offline or offline), load_catalogue(listener), store)
 
 
 def look(
@@ -210,18 +215,20 @@ def look(
     from llmctl.engine.measure.kernels import WEIGHT_TYPES
     from llmctl.workspace.machine import this_machine
 
-    there = before or shelf(listener)
+    looked_at = before or shelf(listener)
     elsewhere = machine is not None
     engines: tuple[EngineInfo, ...] = ()
     if machine is None:
         weight_types = WEIGHT_TYPES if every_kernel else ()
         machine, engines = this_machine(listener, measure=measure, weight_types=weight_types)
     knowledge = catalogue.load_knowledge(paths.profiles_dir())
-    if there.settings.task not in knowledge.tasks:
-        told = f"the task in LLMCTL_TASK or a configuration file is {there.settings.task!r}"
-        raise ConfigError(f"{told}, it must be one of {', '.join(knowledge.tasks)}")
-    past = () if elsewhere or not there.settings.history else _past(machine, engines)
-    return Situation(there.settings, there.known, there.store, listener, machine, engines, knowledge, elsewhere, past)
+    if looked_at.settings.task not in knowledge.tasks:
+        given = f"the task in LLMCTL_TASK or a configuration file is {looked_at.settings.task!r}"
+        raise ConfigError(f"{given}, it must be one of {', '.join(knowledge.tasks)}")
+    past = () if elsewhere or not looked_at.settings.history else _past(machine, engines)
+    return Situation(
+        looked_at.settings, looked_at.catalogue, looked_at.store, listener, machine, engines, knowledge, elsewhere, past
+    )
 
 
 def _past(machine: Machine, engines: tuple[EngineInfo, ...]) -> tuple[PastRun, ...]:

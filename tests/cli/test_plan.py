@@ -313,7 +313,7 @@ def test_what_cannot_chat_has_to_be_asked_for(capsys: pytest.CaptureFixture[str]
     made = before.replace(f'"{name}"', '"a-base"', 1) + 'tasks = ["embedding"]' + after.split("]", 1)[1]
     (folder / "mine.toml").write_text(f"{openness}[[model]]{made}", "utf-8")
     shelf = situation.shelf(Output("test"))
-    assert not shelf.known.problems
+    assert not shelf.catalogue.problems
     assert {one.model.id for one in shelf.candidates("a-base")} == {"a-base"}
     data = document(capsys, "--machine", "laptop-16gb")["data"]
     assert {one["reason"] for one in data["rejected"] if one["model"] == "a-base"} == {"is for embedding, not for chat"}

@@ -55,7 +55,7 @@ def shelf(hub: FakeHub) -> Situation:
     """Everything on a machine of its own."""
     out = Output("test")
     made = situation.shelf(out)
-    return Situation(made.settings, made.known, made.store, out, EPYC, (), knowledge())
+    return Situation(made.settings, made.catalogue, made.store, out, EPYC, (), knowledge())
 
 
 def document(capsys: pytest.CaptureFixture[str], *argv: str, code: int = 0) -> dict[str, Any]:

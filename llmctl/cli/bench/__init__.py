@@ -103,8 +103,8 @@ def _show(out: Output, fit: Fit, rows: Sequence[Row], run: Run, repetitions: int
     out.text("")
     for line in bars(rows):
         out.text(line)
-    told = [size for size in (run.measured.anonymous_bytes, run.measured.device_bytes) if size is not None]
-    taken, planned = units.size(sum(told) if told else None), units.size(fit.memory.must_fit_bytes)
+    sizes = [size for size in (run.measured.anonymous_bytes, run.measured.device_bytes) if size is not None]
+    taken, planned = units.size(sum(sizes) if sizes else None), units.size(fit.memory.must_fit_bytes)
     out.text(
         f"memory {taken} of {planned} planned · loaded in {units.seconds(run.load_s)} · "
         f"predictions are {fit.speed.basis}"

@@ -17,7 +17,7 @@ def bars(rows: Sequence[Row]) -> Iterator[str]:
     """Of the number of threads that decodes the fastest."""
     best = max(rows, key=lambda row: row.decode.median_tok_s)
     shown = [row for row in rows if row.threads == best.threads]
-    told = "" if len(shown) == len(rows) else f" ({units.threads(best.threads)})"
+    threads = "" if len(shown) == len(rows) else f" ({units.threads(best.threads)})"
     decode: list[Line] = [
         (
             row.depth,
@@ -28,7 +28,7 @@ def bars(rows: Sequence[Row]) -> Iterator[str]:
         )
         for row in shown
     ]
-    yield from _chart(f"decode by depth{told}", decode)
+    yield from _chart(f"decode by depth{threads}", decode)
     prefill: list[Line] = [
         (row.depth, row.prefill.median_tok_s, row.predicted.prefill_tok_s, None, None)
         for row in shown
@@ -36,7 +36,7 @@ def bars(rows: Sequence[Row]) -> Iterator[str]:
     ]
     if prefill:
         yield ""
-        yield from _chart(f"prefill by depth{told}", prefill)
+        yield from _chart(f"prefill by depth{threads}", prefill)
 
 
 def _chart(title: str, lines: Sequence[Line]) -> Iterator[str]:

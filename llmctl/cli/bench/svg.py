@@ -28,8 +28,8 @@ def picture(title: str, rows: Sequence[Row]) -> str:
 
 
 def _told_decode(row: Row) -> tuple[float, float, float]:
-    told = row.predicted
-    return told.decode_low_tok_s, told.decode_tok_s, told.decode_high_tok_s
+    predicted = row.predicted
+    return predicted.decode_low_tok_s, predicted.decode_tok_s, predicted.decode_high_tok_s
 
 
 def _told_prefill(row: Row) -> tuple[float, float, float] | None:

@@ -62,7 +62,7 @@ def list_(
         raise UsageError("--open and --licence filter the catalogue", hint="llmctl models list --all --open weights")
     shelf = situation.shelf(out)
     if everything:
-        _all(out, _filtered(out, shelf.known.models, open_, licence), shelf.store.find)
+        _all(out, _filtered(out, shelf.catalogue.models, open_, licence), shelf.store.find)
         return
     items = shelf.items()
     now_s = time.time()
@@ -113,16 +113,16 @@ def _filtered(out: Output, models: Sequence[Model], level: Level | None, licence
     """Those that pass, and a word on what that means. Raises NotFoundError if none does."""
     from llmctl.workspace.models import admits, open_models
 
-    found = open_models(models, level, licence)
+    admitted = open_models(models, level, licence)
     if level is not None:
         words = ", ".join(DIMENSIONS[name] for name in DIMENSIONS if name in NEEDED[level])
         ungraded = sum(model.openness is None for model in models if admits(model, licence=licence))
-        relatives = sum(model.openness is not None and model.openness.match != "exact" for model in found)
+        relatives = sum(model.openness is not None and model.openness.match != "exact" for model in admitted)
         out.note(
-            f"{len(found)} with {words} graded open, {relatives} of them by a relative's grades; {ungraded} more were "
-            "not graded"
+            f"{len(admitted)} with {words} graded open, {relatives} of them by a relative's grades; "
+            f"{ungraded} more were not graded"
         )
-    return found
+    return admitted
 
 
 def _all(out: Output, known: Sequence[Model], find: Finder) -> None:

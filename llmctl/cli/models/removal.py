@@ -57,7 +57,7 @@ def rm(
     out.note(f"Removed {', '.join(item.label for item in going)}: {units.size(freed_bytes)} freed")
     for item in removal.staying:
         out.note(f"{item.owner.label} still has {item.files[0].name}")
-    rows = [{"name": one.name, "quant": one.quant, "owner": one.owner, "bytes": one.bytes} for one in going]
+    rows = [{"name": item.name, "quant": item.quant, "owner": item.owner, "bytes": item.bytes} for item in going]
     out.data({"removed": rows, "freed_bytes": freed_bytes})
 
 
@@ -82,20 +82,26 @@ def prune(
 
     out = Output("models prune", as_json=json)
     shelf = situation.shelf(out)
-    found = remove.leftovers(shelf)
-    total_bytes = sum(one.bytes for one in found)
+    unneeded = remove.leftovers(shelf)
+    total_bytes = sum(leftover.bytes for leftover in unneeded)
     if not json:
-        for line in table([(one.kind, one.name, units.size(one.bytes), WHY[one.kind]) for one in found], "<<><"):
+        for line in table(
+            [(leftover.kind, leftover.name, units.size(leftover.bytes), WHY[leftover.kind]) for leftover in unneeded],
+            "<<><",
+        ):
             out.text(line)
-    if not found:
+    if not unneeded:
         out.note("There is nothing to remove.")
-    removed = bool(found) and (yes or _confirmed(out, f"Remove {_count(found)}, {units.size(total_bytes)}?"))
-    freed_bytes, failed = remove.clear(out, shelf, found if removed else ())
+    removed = bool(unneeded) and (yes or _confirmed(out, f"Remove {_count(unneeded)}, {units.size(total_bytes)}?"))
+    freed_bytes, failed = remove.clear(out, shelf, unneeded if removed else ())
     if removed:
         out.note(f"{units.size(freed_bytes)} freed")
-    elif found:
-        out.note(f"{_count(found)}, {units.size(total_bytes)}. Nothing was removed: llmctl models prune --yes")
-    rows = [{"kind": one.kind, "name": one.name, "bytes": one.bytes, "paths": one.paths} for one in found]
+    elif unneeded:
+        out.note(f"{_count(unneeded)}, {units.size(total_bytes)}. Nothing was removed: llmctl models prune --yes")
+    rows = [
+        {"kind": leftover.kind, "name": leftover.name, "bytes": leftover.bytes, "paths": leftover.paths}
+        for leftover in unneeded
+    ]
     data = {"leftovers": rows, "bytes": total_bytes, "removed": removed, "freed_bytes": freed_bytes}
     if failed is not None:
         out.failed(failed, data)
@@ -103,8 +109,8 @@ def prune(
     out.data(data)
 
 
-def _count(found: Sequence[Leftover]) -> str:
-    return units.number_of(len(found), "leftover")
+def _count(unneeded: Sequence[Leftover]) -> str:
+    return units.number_of(len(unneeded), "leftover")
 
 
 def _show(out: Output, items: Sequence[Item]) -> None:

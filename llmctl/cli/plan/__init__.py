@@ -223,15 +223,15 @@ def _lines(
     from llmctl.cli.plan import frontier
     from llmctl.cli.plan.screen import explained, screen
 
-    told = list(screen(answer, wanted, task, machine, place=place, limit=limit, everything=everything))
+    lines = list(screen(answer, wanted, task, machine, place=place, limit=limit, everything=everything))
     shown = frontier.points(answer, writes=task.writes)
     floor = task.min_tok_s if wanted.min_tok_s is None else wanted.min_tok_s
     drawn = list(frontier.drawn(shown, floor)) if len(shown) > 1 else []
-    table = told.index("", told.index("") + 1) + 1  # after the heading and the table
-    yield from told[:table]
-    if chart or (not everything and _room_for(len(told) + len(drawn))):
+    table = lines.index("", lines.index("") + 1) + 1  # after the heading and the table
+    yield from lines[:table]
+    if chart or (not everything and _room_for(len(lines) + len(drawn))):
         yield from [*drawn, ""] if drawn else []
-    yield from told[table:]
+    yield from lines[table:]
     if explain:
         yield ""
         yield from explained(answer.choice.tried, answer.choice.configuration, task)
@@ -273,6 +273,6 @@ def document(answer: Plan | NoFit, wanted: Want, limit: int | None = None) -> di
     }
     alternatives = [candidate_document(fit) for fit in answer.alternatives[:limit]]
     choice = candidate_document(answer.choice)
-    changes = [{"condition": one.condition, "fit": candidate_document(one.fit)} for one in answer.changes]
-    found = {"choice": choice, "picks": picks, "alternatives": alternatives, "changes": changes}
-    return {**found, **common, "no_fit": None}
+    changes = [{"condition": change.condition, "fit": candidate_document(change.fit)} for change in answer.changes]
+    fitting = {"choice": choice, "picks": picks, "alternatives": alternatives, "changes": changes}
+    return {**fitting, **common, "no_fit": None}

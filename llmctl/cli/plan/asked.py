@@ -85,5 +85,5 @@ def memory_size(option: str, text: str | None) -> int | None:
     """As memory is sold: 16GB is 16 GiB."""
     if text is None:
         return None
-    found = size(option, text)
-    return found if "i" in text.lower() else size(option, text.upper().rstrip("B") + "iB")
+    size_bytes = size(option, text)
+    return size_bytes if "i" in text.lower() else size(option, text.upper().rstrip("B") + "iB")

@@ -28,7 +28,10 @@ from typing import TYPE_CHECKING, Any
 from llmctl import child
 from llmctl.engine.llama_cpp.batching import BusyError
 from llmctl.engine.llama_cpp.completion import ClientGoneError
-from llmctl.engine.llama_cpp.request import RefusedError, read
+from llmctl.engine.llama_cpp.idle import Stay
+from llmctl.engine.llama_cpp.refused import RefusedError
+from llmctl.engine.llama_cpp.request import read
+from llmctl.engine.llama_cpp.wire import whole
 
 if TYPE_CHECKING:
     from llmctl.engine.llama_cpp.model import Model
@@ -85,6 +88,9 @@ def handler(model: Model, token: str) -> type[BaseHTTPRequestHandler]:
             """Server-sent events. The status line waits for the first chunk, so that a refusal has its own."""
             try:
                 with closing(model.stream(request, self._is_gone)) as chunks:
+                    if not request.streams:
+                        self._json(200, whole(chunks))
+                        return
                     for chunk in chunks:
                         self._start()
                         self._event(json.dumps(chunk))
@@ -182,10 +188,12 @@ def main() -> int:
     if not line:
         return 0
     job = json.loads(line)
+    stay = Stay(job.get("entry_file"))
 
     def leave_with_the_parent() -> None:
         sys.stdin.read()
-        os._exit(0)
+        if not stay.has_begun:
+            os._exit(0)
 
     threading.Thread(target=leave_with_the_parent, daemon=True).start()
     errors: deque[str] = deque(maxlen=20)
@@ -196,15 +204,9 @@ def main() -> int:
         return 1
     sys.setswitchinterval(SWITCH_S)
     server = Server(("127.0.0.1", 0), handler(model, job["token"]))
-    say(
-        {
-            "ready": {
-                "port": server.server_address[1],
-                "chat_template": model.has_chat_template,
-                "build": model.build,
-            }
-        }
-    )
+    ready = {"port": server.server_address[1], "chat_template": model.has_chat_template, "build": model.build}
+    say({"ready": ready})
+    stay.begin(ready, channel)
     server.serve_forever()
     return 0
 
