@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -218,12 +219,14 @@ def _execute(
     from llmctl.router.answer import answer
     from llmctl.router.route import route
     from llmctl.types.endpoint import LeaveReason, Policy
+    from llmctl.workspace.session_engine import SessionEngine
 
     pinned = None if endpoint is None else loaded.endpoint(endpoint)
     policy, endpoints, offline = loaded.policy, loaded.endpoints, loaded.offline
     planned: Fit | NoFit | None = None
     barred: dict[LeaveReason, str] = {}
-    with Pool(keep_alive_s=loaded.keep_alive, insist=insist, listener=story) as pool:
+    pool = Pool(keep_alive_s=loaded.keep_alive, insist=insist, listener=story)
+    with pool, closing(SessionEngine(pool)) as engine:
         if pinned is None and (policy is not Policy.REMOTE_ONLY or local):
             pool.prepare()  # imports the engine while we plan
             ready = here()
@@ -240,11 +243,10 @@ def _execute(
             barred=barred,
             private=request.private,
         )
+        lease = pool.lease if shorten is None else engine.lend  # asked again without loading again
         while True:
             try:
-                return answer(
-                    decided, request, listener=story, lease=pool.lease, so_far=story.so_far, record=loaded.history
-                )
+                return answer(decided, request, listener=story, lease=lease, so_far=story.so_far, record=loaded.history)
             except ContextError as error:
                 if shorten is None:
                     raise
