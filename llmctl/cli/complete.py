@@ -26,6 +26,12 @@ def tasks(incomplete: str) -> list[str]:
     return _beginning(incomplete, names.tasks())
 
 
+def templates(incomplete: str) -> list[str]:
+    from llmctl.workspace import templates
+
+    return [name for name in templates.names() if name.startswith(incomplete)]
+
+
 def languages(incomplete: str) -> list[str]:
     return _beginning(incomplete.lower(), names.languages())
 

@@ -24,12 +24,15 @@ WHOLE_ENDS = (None, "stop", "end_turn", "eos", "stop_sequence", "tool_calls", "f
 class Story:
     """The Listener of one answer: what a person is told goes to stderr, the answer's text to stdout."""
 
-    def __init__(self, out: Output, *, limited: bool) -> None:
-        """``limited``: the user asked for an answer of a certain length, so that its end is no surprise."""
+    def __init__(self, out: Output, *, limited: bool, stats: bool = False) -> None:
+        """``limited``: the user asked for an answer of a certain length, so that its end is no surprise. ``stats``:
+        all figures are shown at the end."""
         from llmctl.router.answer import PartialAnswer
 
         self.out = out
         self._limited = limited
+        self._stats = stats
+        self._is_named = False
         self.so_far = PartialAnswer()
         self._thinking = False
         self._held: HeldBack | None = None
@@ -51,6 +54,9 @@ class Story:
         return self.out.progress(label, streams=streams, resumes=resumes)
 
     def loaded(self, fit: Fit, engine: LoadedEngine) -> None:
+        if self._is_named:
+            return
+        self._is_named = True
         candidate = fit.candidate
         self.out.note(
             f"{candidate.model.id} {candidate.artifact.quant} · local · {fit.context:,} tokens of context · "
@@ -127,6 +133,9 @@ class Story:
     def finished(self, answer: Answer) -> None:
         self.ended(answer)
         self.sum_up(answer)
+        if self._stats:
+            for line in figures(answer):
+                self.out.note(line)
         self.out.data(answer)
 
     def ended(self, answer: Answer) -> None:
@@ -170,3 +179,21 @@ def _early_end(answer: Answer, *, limited: bool) -> str | None:
     if reason == "content_filter":
         return "the answer was cut off by the server's content filter"
     return f"the server ended the answer: {reason}"
+
+
+def figures(answer: Answer) -> list[str]:
+    """Tokens, rates, times and memory of an answer, one line each for a person."""
+    timings, usage, route = answer.timings, answer.usage, answer.route
+    where = "this machine" if route.endpoint is None else route.endpoint
+    lines = [
+        " · ".join((" ".join(filter(None, (route.model, route.quant))), where)),
+        f"prompt  {units.count(usage.prompt_tokens)} tokens, read at {units.tok_s(timings.prefill_tok_s)} tok/s",
+        f"answer  {units.count(usage.completion_tokens)} tokens, written at {units.tok_s(timings.decode_tok_s)} tok/s",
+        f"first token after {units.seconds(timings.first_token_s)}, all in {units.seconds(timings.total_s)}",
+    ]
+    if timings.load_s is not None:
+        lines.append(f"model loaded in {units.seconds(timings.load_s)}")
+    if answer.measured is not None and answer.predicted is not None:
+        measured = (answer.measured.anonymous_bytes or 0) + (answer.measured.device_bytes or 0)
+        lines.append(f"memory  {units.size(measured)} used, {units.size(answer.predicted.must_fit_bytes)} planned")
+    return lines

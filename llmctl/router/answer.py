@@ -16,6 +16,7 @@ from llmctl.endpoint.secrets import address_of
 from llmctl.engine.pool import Lease
 from llmctl.errors import ContextError, EngineError, LlmctlError, NetworkError
 from llmctl.net import host_of
+from llmctl.router.room import require_room
 from llmctl.router.route import kept, reason_of, refused_as_private
 from llmctl.types.answer import Answer, Executed, LeftMachine, Predicted, Timings
 from llmctl.types.endpoint import Local, Remote, Route, Side
@@ -132,6 +133,7 @@ def _local(
     so_far: PartialAnswer,
     record: bool,
 ) -> Generator[Event, None, Answer]:
+    require_room(request, fit.context)
     with lease(fit) as engine:
         so_far.load_s = engine.load_s
         listener.loaded(fit, engine)

@@ -161,7 +161,7 @@ def test_words_for_a_person(capsys: Captured) -> None:
     speak(Output("run"))
     captured = capsys.readouterr()
     assert captured.out == "a line\na piece"
-    assert captured.err == "a note\nwarning: careful\nhm"
+    assert captured.err == "a note\nwarning: careful\n"
 
 
 def test_quiet_keeps_answers_and_warnings(capsys: Captured) -> None:
