@@ -13,6 +13,7 @@ from llmctl.errors import ConfigError
 
 KEPT_S = 7 * 86_400
 READ_BYTES = 16 << 10
+ASSERTION = "GGML_ASSERT"  # ggml's own words before it aborts
 FATAL = "Fatal Python error: "  # as faulthandler begins: the signal by its name
 
 
@@ -31,15 +32,14 @@ def opened(entry_file: Path) -> int:
 
 
 def last_words(entry_file: Path) -> str:
-    """The line that tells best why the engine has died; empty where none does."""
+    """Why the engine has died: an assertion that failed, or the name of a signal; empty where nothing tells."""
     try:
         with place(entry_file).open("rb") as file:
             lines = file.read(READ_BYTES).decode("utf-8", "replace").splitlines()
     except OSError:
         return ""
-    fatal = next((line.removeprefix(FATAL) for line in lines if line.startswith(FATAL)), None)
-    said = [line.strip() for line in lines if line.strip()]
-    return (fatal or (said[-1] if said else ""))[:200]
+    said = (line.removeprefix(FATAL).strip() for line in lines if line.startswith(FATAL) or ASSERTION in line)
+    return next(said, "")[:200]
 
 
 def remove(entry_file: Path) -> None:
