@@ -44,6 +44,11 @@ def endpoints(incomplete: str) -> list[str]:
     return _beginning(incomplete, names.endpoints())
 
 
+def staying(incomplete: str) -> list[str]:
+    """The models of engines that stay loaded."""
+    return _beginning(incomplete, names.staying())
+
+
 def machines(incomplete: str) -> list[str]:
     return _beginning(incomplete, names.machines())
 

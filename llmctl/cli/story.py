@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import sys
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from llmctl import units
 from llmctl.cli.output import Output
 
 if TYPE_CHECKING:
     from llmctl.cli.held import HeldBack
-    from llmctl.types.answer import Answer, Piece
+    from llmctl.types.answer import Answer
     from llmctl.types.endpoint import Endpoint
     from llmctl.types.engine import LoadedEngine
+    from llmctl.types.event import Event
     from llmctl.types.listener import Progress
     from llmctl.types.plan import Fit
 
@@ -73,21 +74,24 @@ class Story:
     def staying(self, reason: str) -> None:
         self.out.warn(f"{reason}; this machine answers instead")
 
-    def event(self, event: Piece) -> None:
-        from llmctl.types.answer import PieceKind
+    def event(self, event: Event) -> None:
+        from llmctl.types.event import EngineNote, Finished, Reasoning, Text, ThoughtsSoFar, ToolCall
 
-        if event.kind is PieceKind.NOTE:
-            self.out.warn(event.text)
-            return
-        if event.kind is PieceKind.THOUGHTS_SO_FAR:
-            self._were_thoughts()
-            return
-        if event.kind is PieceKind.REASONING:
-            self._thinking = True
-            self.out.thought(event.text)
-            return
-        self._end_thought()
-        (self._held.add if self._held else self.out.piece)(event.text)
+        match event:
+            case EngineNote(text):
+                self.out.warn(text)
+            case ThoughtsSoFar():
+                self._were_thoughts()
+            case Reasoning(text):
+                self._thinking = True
+                self.out.thought(text)
+            case Text(text):
+                self._end_thought()
+                (self._held.add if self._held else self.out.piece)(text)
+            case ToolCall() | Finished():  # no tool is offered; `finished` tells the end
+                pass
+            case _:
+                assert_never(event)
 
     def _were_thoughts(self) -> None:
         """What came as text so far: it goes to stderr if it isn't on stdout by now."""

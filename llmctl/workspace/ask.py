@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from llmctl.engine.pool import Pool
     from llmctl.router.answer import PartialAnswer
     from llmctl.settings import Settings
-    from llmctl.types.answer import Answer, Piece
+    from llmctl.types.answer import Answer
     from llmctl.types.endpoint import Route
+    from llmctl.types.event import Event
     from llmctl.types.listener import Listener
     from llmctl.types.request import Request
     from llmctl.workspace.local_run import LocalRun
@@ -30,18 +31,19 @@ def events(
     so_far: PartialAnswer,
     local: bool = False,
     endpoint: str | None = None,
-) -> Generator[Piece, None, Answer]:
+    insist: bool = False,
+) -> Generator[Event, None, Answer]:
     """Yields the bits of the answer as they come, and returns the whole: of this machine, or of a server where the
     settings let the request go there. ``here`` says what would answer on this machine, and is called only if it may.
 
-    ``local``: here or not at all; ``endpoint``: by the server of that name or not at all. Raises NotFoundError,
-    PolicyError, OfflineError, NothingFitsError, what ``here`` and what the router raise; ``so_far`` then holds what was
-    written.
+    ``local``: here or not at all; ``endpoint``: by the server of that name or not at all. The engine stays loaded for
+    the setting ``keep_alive``; ``insist`` as ``Pool`` has it. Raises NotFoundError, PolicyError, OfflineError,
+    NothingFitsError, what ``here`` and what the router raise; ``so_far`` then holds what was written.
     """
     from llmctl.engine.pool import Pool
     from llmctl.router import answer
 
-    with Pool() as pool:
+    with Pool(keep_alive_s=settings.keep_alive, insist=insist, listener=listener) as pool:
         route = _route(pool, settings, request, here, local=local, endpoint=endpoint)
         return (
             yield from answer.events(

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from llmctl.catalogue.knowledge import Task
     from llmctl.settings import Settings
-    from llmctl.types.answer import Answer, Piece
+    from llmctl.types.answer import Answer
+    from llmctl.types.event import Event
     from llmctl.types.machine import EngineInfo, Machine
     from llmctl.types.plan import NoFit, Plan
     from llmctl.types.request import Request
@@ -172,7 +173,7 @@ class Workspace:
         assert isinstance(answer, Answer), "the last event is the answer"
         return answer
 
-    def stream(self, prompt: str | Request, **asking: Unpack[Asking]) -> Generator[Piece | Answer, None, None]:
+    def stream(self, prompt: str | Request, **asking: Unpack[Asking]) -> Generator[Event | Answer, None, None]:
         """As ``ask``: the bits of the answer as they come, and at last the ``Answer``. Closing it ends the engine's
         work, or hangs up."""
         from llmctl.router.answer import PartialAnswer
