@@ -43,6 +43,7 @@ class Pool:
         self._insist = insist
         self._listener = listener or SilentListener()
         self._prepared: Worker | None = None
+        self._has_warned = False
 
     def prepare(self) -> None:
         """Starts a process that imports the engine while its caller still plans, unless an engine has stayed that may
@@ -92,7 +93,9 @@ class Pool:
         except ResourceError as error:
             if self._insist:
                 raise
-            self._listener.warn(error.message)
+            if not self._has_warned:
+                self._listener.warn(error.message)
+            self._has_warned = True
             return None
 
     @property

@@ -362,8 +362,10 @@ def test_a_folder_that_is_not_the_users_alone(
     with pytest.raises(ResourceError, match="no engine can stay"):
         Pool(keep_alive_s=60, insist=True).prepare()
     heard = Heard()
-    with Pool(keep_alive_s=60, listener=heard).lease(fit) as engine:
-        assert answered(engine) == "The answer"
+    with Pool(keep_alive_s=60, listener=heard) as pool:
+        pool.prepare()
+        with pool.lease(fit) as engine:
+            assert answered(engine) == "The answer"
     assert gone(engine.pid)
     assert [line.partition(":")[0] for line in heard.lines] == ["no engine can stay"]
     with suppress(OSError):
