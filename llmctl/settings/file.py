@@ -50,7 +50,7 @@ def add_endpoint(endpoint: Endpoint, *, replacing: bool = True) -> Path:
 
     Raises UsageError if there is one of that name and ``replacing`` is not wanted, ConfigError, ResourceError.
     """
-    fields = ("url", "model", "key_env", "ca_file", "plain_http")
+    fields = (field for field in Endpoint.__struct_fields__ if field != "name")
     table = {field: value for field in fields if (value := getattr(endpoint, field))}
     for field, value in table.items():
         if isinstance(value, str) and not _is_text(value):

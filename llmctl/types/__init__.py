@@ -1,4 +1,4 @@
-"""The data that flows, as frozen dataclasses. No I/O, no imports from the rest of llmctl.
+"""The data that flows, as frozen structs. No I/O, no imports from the rest of llmctl.
 
 Field names that leave the program in JSON are the contract's own, so that rendering is mechanical.
 """
