@@ -48,10 +48,10 @@ class Task(Struct, frozen=True):
         return self.answer_tokens > 0
 
 
-class Benchmark(Struct, frozen=True):
-    """One benchmark's line: logit(share of the way from ``worst`` to ``best``) = ``intercept`` + ``slope`` x ability,
-    give or take ``spread``. ``area`` is what it measures, ``languages`` those it is in beside English. See
-    ``planner.quality``."""
+class BenchmarkScale(Struct, frozen=True):
+    """The scale of one published benchmark: logit(share of the way from ``worst`` to ``best``) = ``intercept`` +
+    ``slope`` x ability, give or take ``spread``. ``area`` is what it measures, ``languages`` those it is in beside
+    English. See ``planner.quality``."""
 
     name: str
     area: str
@@ -70,7 +70,7 @@ class Quality(Struct, frozen=True):
     ``usual_spread``; it grows ``per_doubling`` of the size and ``per_year``.
     """
 
-    benchmarks: Mapping[str, Benchmark]
+    benchmarks: Mapping[str, BenchmarkScale]
     index_zero: float
     index_per_ability: float
     thinking_gain: float
@@ -135,7 +135,7 @@ def _quality(table: Table) -> Quality:
     benchmarks = {}
     for name, row in table.table("benchmark").named_tables().items():
         row.text("source")
-        benchmarks[name] = row.fill(Benchmark, name=name)
+        benchmarks[name] = row.fill(BenchmarkScale, name=name)
     index = table.table("index")
     zero, per_ability = index.number("zero"), index.number("per_ability")
     return index.fill(Quality, benchmarks=benchmarks, index_zero=zero, index_per_ability=per_ability)

@@ -90,7 +90,7 @@ def _filled(values: Mapping[str, Any]) -> Any:
 
 
 def _file(artifact: Artifact) -> Iterator[tuple[str, Any]]:
-    """As ``catalogue.entry`` reads it."""
+    """The fields of a ``[[refreshed.file]]``, as ``catalogue.entry`` reads them."""
     source, weights = artifact.source, artifact.weights
     values = {
         "quant": artifact.quant,

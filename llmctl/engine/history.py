@@ -55,8 +55,8 @@ class PredictedRun(Struct, frozen=True):
 
 
 class MeasuredRun(Struct, frozen=True):
-    """The same, measured (types.answer.Measured); None is unknown. ``preempted_per_s`` is how often other programs took
-    a core away, for each second that a core computed."""
+    """What was measured of a run (types.answer.Measured); None is unknown. ``preempted_per_s`` is how often other
+    programs took a core away, for each second that a core computed."""
 
     anonymous_bytes: int | None
     device_bytes: int | None

@@ -46,7 +46,7 @@ FINER: Mapping[str, str] = {
     "Q6_K": "Q8_0",
     "Q8_0": "BF16",
 }
-"""Of a file in the first type, those tensors that are stored finer."""
+"""Type of most of a file -> the type of those tensors that are stored finer."""
 LABELS: Mapping[str, str] = {
     "IQ2_S": "IQ2_XS",
     "IQ2_M": "IQ2_S",

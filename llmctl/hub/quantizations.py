@@ -52,10 +52,8 @@ def offers(files: Iterable[Source]) -> list[Offer]:
     projectors = _best_by_folder(
         file for name, file in by_name.items() if file_names.is_projector(name) and file_names.has_ending(name)
     )
-    whole_models = [
-        Offer(_quant(parts[0].file), parts, _nearest(parts[0].file, projectors)) for parts in _whole(by_name)
-    ]
-    return sorted(whole_models, key=lambda offer: (offer.bytes or 0, offer.parts[0].file))
+    models = [Offer(_quant(parts[0].file), parts, _nearest(parts[0].file, projectors)) for parts in _whole(by_name)]
+    return sorted(models, key=lambda offer: (offer.bytes or 0, offer.parts[0].file))
 
 
 def _whole(by_name: Mapping[str, Source]) -> Iterator[tuple[Source, ...]]:

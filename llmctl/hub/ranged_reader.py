@@ -128,11 +128,9 @@ class RangedReader:
         yield from self._pieces(response, first - part.first, None if end is None else end - first)
         self._over = part.end is None
 
-    def _pieces(
-        self, response: requests.Response, unwanted: int, wanted_bytes: int | None
-    ) -> Generator[bytes, None, None]:
-        """``wanted_bytes`` bytes of the body after ``unwanted`` ones, or all if the size isn't known."""
-        host, left = net.host_of(response.url), wanted_bytes
+    def _pieces(self, response: requests.Response, unwanted: int, left: int | None) -> Generator[bytes, None, None]:
+        """``left`` bytes of the body after ``unwanted`` ones, or all if the size isn't known."""
+        host = net.host_of(response.url)
         for piece in flowing(response, self._doing):
             new, unwanted = piece[unwanted:], max(0, unwanted - len(piece))
             if left is not None and len(new) > left:

@@ -101,7 +101,7 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         seen.append(at)
         yield at
         inside = getattr(at, "reason", None) or next(
-            (argument for argument in at.args if isinstance(argument, BaseException)), None
+            (inner for inner in at.args if isinstance(inner, BaseException)), None
         )
         at = at.__cause__ or at.__context__ or inside
 

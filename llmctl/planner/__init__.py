@@ -1,4 +1,4 @@
-"""What will run, where, how much memory it takes and how fast it will be."""
+"""Plans which model to run with which settings: where it goes, how much memory it takes, how fast it is."""
 
 from llmctl.planner.choose import plan
 from llmctl.planner.judge import Allocations

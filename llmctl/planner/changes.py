@@ -1,4 +1,4 @@
-"""What would change the choice: more memory, a limit taken off, another floor. Each is planned again, not guessed."""
+"""Finds what would give a better choice: more memory, a limit taken off, no speed floor. Each is planned anew."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def _fewest_experts(placer: Placer, wanted: Configuration) -> Configuration | No
 
 
 def _on_device_settings(placer: Placer, want: Want, context: int) -> Iterator[Configuration]:
-    """With flash attention, and a quantized cache which takes it, where every device has a kernel for these heads."""
+    """The settings to try on devices: flash attention, and with it a quantized cache, if all have a kernel for it."""
     flashes = placer.flashes
     return _settings(placer.shape, want, context, flashes=flashes, quantizes=flashes)
 

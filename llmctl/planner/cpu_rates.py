@@ -12,7 +12,7 @@ from llmctl.catalogue.speed_constants import SpeedConstants
 from llmctl.planner.kernel_rows import KernelFigures, completed, measured, scaling
 from llmctl.planner.memory import bits
 from llmctl.planner.processor import figures_basis, modelled
-from llmctl.planner.rates import COMPLETED, Rates
+from llmctl.planner.rates import COMPLETED, DeviceRates
 from llmctl.types.machine import AttentionRate, Kernels, Machine, MatrixRate
 from llmctl.types.plan import Basis
 
@@ -22,7 +22,7 @@ WORTH_FEWER = 1.03  # fewer threads must be that much faster than all to be chos
 
 
 class CpuSettings(Struct, frozen=True):
-    """The settings that the processor's speed depends on; ``kv_type`` by ggml's name in lower case."""
+    """The settings that the processor's speed depends on. ``kv_type`` is ggml's name in lower case."""
 
     threads: int
     prefill_threads: int
@@ -31,14 +31,14 @@ class CpuSettings(Struct, frozen=True):
     kv_type: str
 
 
-def cpu_rates(machine: Machine, settings: CpuSettings, constants: SpeedConstants) -> Rates:
+def cpu_rates(machine: Machine, settings: CpuSettings, constants: SpeedConstants) -> DeviceRates:
     """The processor's rates with ``settings``: from the measured kernels, else from the memory's bandwidth and the
     cores."""
     if machine.kernels is not None:
         return _measured(machine, settings, constants)
     stream, _ = modelled(machine, settings.threads, constants)
     _, flop = modelled(machine, settings.prefill_threads, constants)
-    return Rates(
+    return DeviceRates(
         {None: stream},
         {None: flop},
         kv_bytes_per_s=stream * constants.kv_share,
@@ -66,7 +66,7 @@ def _fastest(shares: Mapping[int, float], usable: int) -> int:
     return count if shares.get(count, 0.0) > WORTH_FEWER else usable
 
 
-def _measured(machine: Machine, settings: CpuSettings, constants: SpeedConstants) -> Rates:
+def _measured(machine: Machine, settings: CpuSettings, constants: SpeedConstants) -> DeviceRates:
     figures = measured(machine.kernels or Kernels(()))
     kernels = completed(machine, constants, (settings.threads, settings.prefill_threads))
     usable = machine.cpu.usable_threads
@@ -85,7 +85,7 @@ def _measured(machine: Machine, settings: CpuSettings, constants: SpeedConstants
     attention = _nearest(kernels.attention, settings)
     read_s, compute_s = _attention(attention)
     certain = not any(row.uncertain for row in (attention, node, batch))
-    return Rates(
+    return DeviceRates(
         decode,
         prefill,
         kv_bytes_per_s=slower / read_s if read_s else float("inf"),

@@ -1,4 +1,4 @@
-"""A device's rates, from what it is specified with and its backend's constants."""
+"""A device's rates, from its specified bandwidth and compute and its backend's constants."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from math import prod, sqrt
 
 from llmctl.catalogue.device_constants import Backend, DeviceConstants
 from llmctl.catalogue.speed_constants import SpeedConstants
-from llmctl.planner.rates import UNKNOWN, Rates
+from llmctl.planner.rates import UNKNOWN, DeviceRates
 from llmctl.types.machine import Accelerator, AcceleratorKind
 from llmctl.types.plan import Basis
 
@@ -15,9 +15,9 @@ LEAST_BATCH = 32  # tokens, from which on weights in the CPU's memory are copied
 LANE_BYTES_PER_S = {1: 0.25e9, 2: 0.5e9, 3: 0.985e9, 4: 1.969e9, 5: 3.938e9, 6: 7.563e9}  # by generation of PCI Express
 
 
-def device_rates(device: Accelerator, flash_attention: bool, constants: SpeedConstants) -> Rates:
-    """Matrix products as measured here, if they were, and from figures all the rest. Of a backend without constants of
-    its own, the slowest there is; of an unknown bandwidth, the slowest in use."""
+def device_rates(device: Accelerator, flash_attention: bool, constants: SpeedConstants) -> DeviceRates:
+    """The rates of a device: of matrix products as measured, if they were; all others from its figures. A backend
+    without constants is taken for the slowest, an unknown bandwidth for the lowest in use."""
     of_devices = constants.devices
     backend = backend_of(device, of_devices)
     kinds = [kind for kind in backend.factors if kind.has(device)]
@@ -40,7 +40,7 @@ def device_rates(device: Accelerator, flash_attention: bool, constants: SpeedCon
         decode |= {row.weight_type: row.decode_bytes_per_s for row in measured}
         prefill |= {row.weight_type: row.prefill_flop_per_s for row in measured}
     attending = backend.flash_prefill_share if flash_attention else of_devices.attention_prefill_share
-    return Rates(
+    return DeviceRates(
         decode,
         prefill,
         kv_bytes_per_s=stream,
@@ -56,13 +56,13 @@ def device_rates(device: Accelerator, flash_attention: bool, constants: SpeedCon
 
 
 def backend_of(device: Accelerator, constants: DeviceConstants) -> Backend:
-    """Its backend's constants, or the slowest."""
+    """The constants of the device's backend, or of the slowest one."""
     slowest = min(constants.backends.values(), key=lambda backend: backend.share)
     return constants.backends.get((device.engine_backend or "").lower(), slowest)
 
 
 def link_bytes_per_s(device: Accelerator, constants: DeviceConstants) -> float:
-    """How fast weights are copied to it from the CPU's memory; infinite where that is its own."""
+    """Bytes per second of copying weights from the CPU's memory; infinite for a device that shares it."""
     if device.kind is not AcceleratorKind.DISCRETE:
         return float("inf")
     link = re.fullmatch(r"gen(\d) x(\d+)", device.pcie or "")

@@ -1,4 +1,4 @@
-"""What each architecture's graph has alive beside the least; see ``llmctl.planner.compute``."""
+"""Tensors that each architecture's graph keeps alive beyond the minimum; see ``llmctl.planner.compute``."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from llmctl.types.model import Shape
 
 
 class MaskStays(StrEnum):
-    """Whether the place of the mask is there for the logits once all layers are done. ``IF_SMALL``: a mask that is
-    smaller than a row of the embedding's width has its place taken by nothing else."""
+    """Whether the mask still has its place in memory when the logits are made. ``IF_SMALL``: a mask smaller than a row
+    of the embedding's width keeps it."""
 
     NEVER = "never"
     IF_SMALL = "if_small"
@@ -20,7 +20,7 @@ class MaskStays(StrEnum):
 
 
 class Graph(Struct, frozen=True):
-    """What an architecture's graph has alive beside the least.
+    """Tensors that an architecture's graph keeps alive beyond the minimum.
 
     ``beside`` rows of the embedding's width stay beside the logits and the scores, more than all graphs have there.
     With ``experts_stay`` the outputs of the used experts wait for the shared expert's. Not ``gated``: the feed-forward
@@ -100,11 +100,11 @@ GRAPHS: Mapping[str, Graph] = {
     "t5": Graph(bias=True),
     "t5encoder": Graph(bias=True, embeds=True),
 }
-USUAL = Graph()  # of architectures that are not there: two rows beside, and a mask that stays, more than most have
+USUAL = Graph()  # of other architectures: two rows beside, and a mask that stays, more than most have
 
 
 def graph_of(shape: Shape) -> Graph:
-    """Granite's hybrids have one name for those with experts and those without."""
+    """The graph of a model's architecture. Granite's hybrids have one name with experts and without."""
     if shape.architecture == "granitehybrid" and not shape.n_expert:
         return LEAN
     return GRAPHS.get(shape.architecture, USUAL)

@@ -64,7 +64,7 @@ class KernelFigures(NamedTuple):
     bounds: Figures
 
     def kernels(self) -> Kernels:
-        """As rows. What is in neither is 0, and uncertain."""
+        """The figures as rows of ``Kernels``. A rate that is in neither is 0 and uncertain."""
         rows: dict[str, dict[tuple[object, ...], Any]] = {group: {} for group in ROWS}
         for group, kind, _, threads in (*self.certain, *self.bounds):
             figures = {rate: Figure(group, kind, rate, threads) for rate in rates_of(ROWS[group])}

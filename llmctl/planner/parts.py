@@ -13,8 +13,8 @@ from llmctl.types.plan import Configuration
 
 
 class DeviceShare(Struct, frozen=True):
-    """What of a model one device holds, or the CPU (None): shares of its layers, of the bytes of its routed experts,
-    and of all other bytes that are streamed."""
+    """The shares of a model that one device holds, or the CPU (None): of its layers, of the bytes of its routed
+    experts, and of all other bytes that are streamed."""
 
     accelerator: Accelerator | None
     layers: float

@@ -235,8 +235,8 @@ class Placer:
         return device_memory(device.id, weights, 0, kv, state, compute, device.memory_free_bytes or 0)
 
     def _host_row(self, configuration: Configuration) -> DeviceMemory:
-        """What stays with the CPU when devices have layers: the last ``gpu_layers`` with the head. Prompts are computed
-        on the devices all the same, so its buffer holds what the graph is given."""
+        """The CPU's row when devices hold the last ``gpu_layers``, with the head. Prompts are computed on the devices,
+        so the CPU's buffer holds only the graph's inputs and output."""
         shape, weights, first = self.shape, self.weights, self.height - configuration.gpu_layers
         model = self.stack(configuration)
         on_devices, kv, state = self._cut(configuration, first, self.height)

@@ -37,7 +37,7 @@ from math import hypot, log, log2
 
 from msgspec.structs import replace
 
-from llmctl.catalogue.knowledge import Benchmark, Quality, QuantLoss
+from llmctl.catalogue.knowledge import BenchmarkScale, Quality, QuantLoss
 from llmctl.types.grade import Grade, GradeBasis
 from llmctl.types.model import Artifact, Evidence, Model, Relative, Thinking
 
@@ -125,12 +125,12 @@ def _rounded(cost: float, quants: QuantLoss) -> float:
     return round(cost, DIGITS) if cost >= quants.negligible else 0.0
 
 
-def ability(benchmark: Benchmark, score: float) -> float:
+def ability(benchmark: BenchmarkScale, score: float) -> float:
     """The ability that one score stands for."""
     return (logit(benchmark, score) - benchmark.intercept) / benchmark.slope
 
 
-def logit(benchmark: Benchmark, score: float) -> float:
+def logit(benchmark: BenchmarkScale, score: float) -> float:
     share = (score - benchmark.worst) / (benchmark.best - benchmark.worst)
     share = min(max(share, 0.02), 0.985)  # a few points around chance, or short of all, say nothing more
     return log(share / (1 - share))

@@ -12,7 +12,7 @@ UNKNOWN = "unknown"
 COMPLETED = "completed"
 
 
-class Rates(Struct, frozen=True):
+class DeviceRates(Struct, frozen=True):
     """The rates of one device: weight bytes streamed in decoding and operations done in prefill per second, by weight
     type (None: any other), cache bytes read and attention's operations, and the fixed times of a layer:
     ``layer_s`` in decoding, ``activation_s`` in prefill for each token and element of the embedding. Routed experts

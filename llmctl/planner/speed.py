@@ -28,7 +28,7 @@ from llmctl.planner.device_rates import LEAST_BATCH, device_rates, link_bytes_pe
 from llmctl.planner.memory import head_bytes, repacked_types
 from llmctl.planner.parts import DeviceShare
 from llmctl.planner.placement import COPIES, Placement
-from llmctl.planner.rates import Rates
+from llmctl.planner.rates import DeviceRates
 from llmctl.planner.streamed import active_bytes, active_expert_bytes, cell_bytes, cell_flop
 from llmctl.types.machine import Machine
 from llmctl.types.model import Shape, Weights
@@ -68,7 +68,7 @@ class Forecaster:
     def __init__(self, machine: Machine, constants: SpeedConstants) -> None:
         self.machine, self.constants = machine, constants
         self._repacks = bool(repacked_types(machine))
-        self._rates_by_settings: dict[tuple[str, CpuSettings], Rates] = {}
+        self._rates_by_settings: dict[tuple[str, CpuSettings], DeviceRates] = {}
 
     def forecast(self, shape: Shape, weights: Weights, placement: Placement, threads: Threads) -> Forecast:
         """The predicted speed of a placed model, for a prompt and an answer of any length."""
@@ -84,7 +84,7 @@ class Forecaster:
         full_bytes, window_bytes = cell_bytes(shape, settings.kv_type)
         full_flop, window_flop = cell_flop(shape)
 
-        def token_s(rates: Rates, part: DeviceShare) -> float:
+        def token_s(rates: DeviceRates, part: DeviceShare) -> float:
             layer_s = rates.layer_s + (rates.expert_layer_s if shape.n_expert else 0.0)
             streamed = part.dense * rates.streaming_s(dense)
             streamed += part.experts * rates.expert_decode * rates.streaming_s(experts)
@@ -99,12 +99,12 @@ class Forecaster:
         def pair_s(flop: float) -> float:
             return sum(part.layers * flop / rates.attention_prefill_flop_per_s for rates, part, _ in readers)
 
-        def prompt_s(rates: Rates, part: DeviceShare) -> float:
+        def prompt_s(rates: DeviceRates, part: DeviceShare) -> float:
             products = part.dense * rates.product_s(body)
             products += part.experts * rates.expert_prefill * rates.product_s(experts)
             return products + part.layers * shape.n_layer * shape.n_embd * rates.activation_s
 
-        def ubatch_s(rates: Rates, part: DeviceShare, copied_bytes_per_s: float) -> float:
+        def ubatch_s(rates: DeviceRates, part: DeviceShare, copied_bytes_per_s: float) -> float:
             products = part.dense * rates.product_s(body) + part.experts * unused * rates.product_s(experts)
             size = part.dense * sum(body.values()) + part.experts * unused * sum(experts.values())
             return rates.batch_tokens * products + size / copied_bytes_per_s
@@ -128,7 +128,7 @@ class Forecaster:
         widest = min((constants.ranges[name] for name in bases), key=lambda factors: factors.low)
         return Forecast(speed_model, basis, widest)
 
-    def _rates(self, part: DeviceShare, on_cpu: CpuSettings) -> Rates:
+    def _rates(self, part: DeviceShare, on_cpu: CpuSettings) -> DeviceRates:
         key = part.accelerator.id if part.accelerator else "", on_cpu
         if key not in self._rates_by_settings:
             if part.accelerator is None:
@@ -143,8 +143,8 @@ def _holds(part: DeviceShare) -> bool:
 
 
 def _readers(
-    parts: Sequence[tuple[Rates, DeviceShare]], settings: Configuration, constants: SpeedConstants
-) -> list[tuple[Rates, DeviceShare, float]]:
+    parts: Sequence[tuple[DeviceRates, DeviceShare]], settings: Configuration, constants: SpeedConstants
+) -> list[tuple[DeviceRates, DeviceShare, float]]:
     """For each part, the rates of the device that computes prompts with its weights, and bytes per second of copying
     them there. What the CPU holds
     is computed by the first device, to which it is copied for each micro-batch (offload_op in ggml-backend.cpp)."""

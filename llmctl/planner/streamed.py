@@ -36,8 +36,8 @@ def _expert_bytes(weights: Weights) -> Mapping[str, float]:
 
 
 def cell_bytes(shape: Shape, kv_type: str) -> tuple[float, float]:
-    """What a token reads of the cache for each token in it: in layers that see all of it, and in those with a window.
-    Of recurrent state it reads and writes ``2 x shape.state_bytes`` besides."""
+    """Bytes that a token reads of the cache for each token in it: in layers that see all of it, and in those with a
+    window. Recurrent state is not in it: a token reads and writes ``2 x shape.state_bytes``."""
     return element_bytes(kv_type, shape.kv_width), element_bytes(kv_type, shape.kv_window_width)
 
 

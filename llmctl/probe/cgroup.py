@@ -31,7 +31,7 @@ class MemoryLimit(Struct, frozen=True):
 def memory_limits(host: Host) -> list[MemoryLimit]:
     """Every limit on the way up, "max" left out; the tightest one is the caller's choice, since each group has
     other members to share with."""
-    limits_found = []
+    every = []
     for version, folder in _groups(host, "memory"):
         if version == 2:
             # memory.high does not kill, it slows everything down to the speed of reclaim: a limit all the same
@@ -40,16 +40,14 @@ def memory_limits(host: Host) -> list[MemoryLimit]:
             names, usage = ["memory.limit_in_bytes"], "memory.usage_in_bytes"
         stat = pairs(host.read(f"{folder}/memory.stat"))
         reclaimable = sum(whole(stat.get(kind)) or 0 for kind in RECLAIMABLE[version])
-        used_bytes = max(0, (whole(host.read(f"{folder}/{usage}")) or 0) - reclaimable)
+        used = max(0, (whole(host.read(f"{folder}/{usage}")) or 0) - reclaimable)
         limits = [(f"{folder}/{name}", whole(host.read(f"{folder}/{name}"))) for name in names]
         if version == 1:  # a limit further up may be out of sight; the kernel repeats the tightest one here
             limits.append((f"{folder}/memory.stat", whole(stat.get("hierarchical_memory_limit"))))
-        limits_found += [
-            MemoryLimit(limit, max(0, limit - used_bytes), line(source))
-            for source, limit in limits
-            if limit is not None
+        every += [
+            MemoryLimit(limit, max(0, limit - used), line(source)) for source, limit in limits if limit is not None
         ]
-    return limits_found
+    return every
 
 
 def cpu_quota(host: Host) -> float | None:

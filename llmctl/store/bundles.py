@@ -140,11 +140,11 @@ def _existing(
             like.append((where, bundle))
     if not like:
         return None
-    hashes = {
+    content = {
         (file.name, hashed(file, shifted(progress, sum(sizes[:at]), sum(sizes)))) for at, file in enumerate(files)
     }
     for where, bundle in like:
-        same = hashes <= {(member.file, member.sha256) for member in bundle.files}
-        if same and (files[0].name, where.name) in hashes and sha256 in (None, where.name):
+        same = content <= {(member.file, member.sha256) for member in bundle.files}
+        if same and (files[0].name, where.name) in content and sha256 in (None, where.name):
             return where, bundle
     return None

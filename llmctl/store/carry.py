@@ -211,9 +211,8 @@ def _is_carried(folder: Path, bundle: Bundle) -> bool:
         earlier = manifest.read(folder)
     except LlmctlError:
         return False
-    same = [(member.file, member.bytes) for member in earlier.files] == [
-        (member.file, member.bytes) for member in bundle.files
-    ]
+    names = [(member.file, member.bytes) for member in bundle.files]
+    same = [(member.file, member.bytes) for member in earlier.files] == names
     hashes_fit = all(new.sha256 in ("", old.sha256) for new, old in zip(bundle.files, earlier.files, strict=False))
     whole = all(manifest.file_of(folder, member) is not None for member in earlier.files)
     return same and hashes_fit and whole and earlier.origin is bundle.origin

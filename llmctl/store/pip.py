@@ -56,8 +56,8 @@ def download(requirement: str, folder: Path, *, looking: Callable[[], None]) -> 
             f"pip could not be started: {error.strerror or error}", hint="python -m ensurepip --upgrade"
         ) from error
     assert child.stdin is not None and child.stderr is not None
-    output: deque[str] = deque(maxlen=KEPT_LINES)
-    reader = threading.Thread(target=_listen, args=(child.stderr, output), daemon=True)
+    lines: deque[str] = deque(maxlen=KEPT_LINES)
+    reader = threading.Thread(target=_listen, args=(child.stderr, lines), daemon=True)
     reader.start()
     try:
         _watch(child, requirement, folder, looking)
@@ -69,7 +69,7 @@ def download(requirement: str, folder: Path, *, looking: Callable[[], None]) -> 
         reader.join(timeout=5)
         child.stderr.close()
     if child.returncode != 0:
-        raise _failure(requirement, list(output))
+        raise _failure(requirement, list(lines))
     wheels = sorted(folder.glob("*.whl"))
     if len(wheels) != 1:
         raise NotFoundError(
@@ -109,10 +109,10 @@ def _watch(child: subprocess.Popen[bytes], requirement: str, folder: Path, looki
             return
 
 
-def _listen(stream: BinaryIO, output: deque[str]) -> None:
+def _listen(stream: BinaryIO, lines: deque[str]) -> None:
     while line := stream.readline(1 << 16):
         if text := redacted(line.decode("utf-8", "replace").strip()):
-            output.append(text[:KEPT_CHARACTERS])
+            lines.append(text[:KEPT_CHARACTERS])
 
 
 def _environment() -> dict[str, str]:
@@ -120,30 +120,28 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in paths.HUB_TOKEN_VARIABLES}
 
 
-def _failure(requirement: str, output: list[str]) -> LlmctlError:
-    everything = "\n".join(output)
+def _failure(requirement: str, lines: list[str]) -> LlmctlError:
+    everything = "\n".join(lines)
     hint = _settings(requirement)
     if "No space left on device" in everything or "Disk quota exceeded" in everything:
         return ResourceError(f"the disk ran full while pip fetched {requirement}", hint="free some space and try again")
     if UNREACHABLE.search(everything):
-        return NetworkError(
-            f"fetching {requirement}: the package index can't be reached ({_reason(output)})", hint=hint
-        )
+        return NetworkError(f"fetching {requirement}: the package index can't be reached ({_reason(lines)})", hint=hint)
     if "(from versions: none)" in everything:  # pip says the same of an index that is empty and one that is unreachable
         return NetworkError(f"the package index can't be reached, or has no wheel of {requirement}", hint=hint)
     if "No matching distribution" in everything:
         return NotFoundError(f"the package index has no wheel for {requirement}", hint=hint)
-    return NetworkError(f"fetching {requirement}: pip failed ({_reason(output)})", hint=hint)
+    return NetworkError(f"fetching {requirement}: pip failed ({_reason(lines)})", hint=hint)
 
 
 def _settings(requirement: str) -> str:
     return f"check pip's settings: python -m pip config list; python -m pip download {requirement}"
 
 
-def _reason(output: list[str]) -> str:
+def _reason(lines: list[str]) -> str:
     """The words that say most: what the system said of a connection, else pip's first error, else its last word."""
-    for line in output:
+    for line in lines:
         if match := re.search(r"\[Errno -?\d+\] ([^'\")\]]+)", line):
             return match[1]
-    errors = [line for line in output if line.startswith("ERROR")]
-    return (errors or output[-1:] or ["it said nothing"])[0].removeprefix("ERROR: ")[:160]
+    errors = [line for line in lines if line.startswith("ERROR")]
+    return (errors or lines[-1:] or ["it said nothing"])[0].removeprefix("ERROR: ")[:160]

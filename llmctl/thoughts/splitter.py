@@ -260,7 +260,7 @@ def _begun(text: str) -> str:
 
 
 def _beginnings(row: Marks) -> tuple[str, ...]:
-    """What may stand at the beginning of everything."""
+    """The marks that may stand at the very beginning of a text."""
     return (*row.open, *row.answer) if row.control else row.open
 
 
@@ -284,7 +284,7 @@ def _earliest(text: str, marks: tuple[str, ...]) -> tuple[int, str]:
 
 
 def keep(text: str, marks: Sequence[str]) -> tuple[str, str]:
-    """What is certain, and the end that may become a mark."""
+    """The text that is certain, and the end of it that may become a mark."""
     longest = max(map(len, marks), default=0)
     beginnings = {mark[0] for mark in marks}
     for at in range(max(0, len(text) - longest + 1), len(text)):

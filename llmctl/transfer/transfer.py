@@ -215,11 +215,8 @@ class Transfer:
             self._ramp_up.measure(now_s, done_bytes, self.segments.total_bytes - done_bytes, flowing)
         if now_s - self._watched_s < WATCH_S:
             return
-        brought = {
-            connection: connection.received_bytes - self._watched[connection]
-            for connection in running
-            if connection in self._watched
-        }
+        watched = [connection for connection in running if connection in self._watched]
+        brought = {connection: connection.received_bytes - self._watched[connection] for connection in watched}
         for connection, brought_bytes in brought.items():
             if brought_bytes < LAGGING * sum(brought.values()) / len(brought):
                 connection.drop()

@@ -25,7 +25,7 @@ from math import log2
 from msgspec.structs import replace
 
 from llmctl import catalogue, paths
-from llmctl.catalogue.knowledge import Benchmark, Quality
+from llmctl.catalogue.knowledge import BenchmarkScale, Quality
 from llmctl.planner.quality import ON_OTHER_SCALES, USUAL_DATE, USUAL_SIZE, logit
 from llmctl.types.model import Model
 
@@ -148,7 +148,7 @@ def written(text: str, table: Quality) -> str:
     return text
 
 
-def lines_of(one: Benchmark) -> dict[str, float]:
+def lines_of(one: BenchmarkScale) -> dict[str, float]:
     return {"intercept": one.intercept, "slope": one.slope, "spread": one.spread}
 
 

@@ -25,48 +25,52 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_tables_that_ship(folder: Path) -> None:
-    known = catalogue.load_knowledge(folder)
-    assert list(known.tasks) == [
+    knowledge = catalogue.load_knowledge(folder)
+    assert list(knowledge.tasks) == [
         *("chat", "code", "reasoning", "summarise", "translate", "extract", "vision", "embed", "rerank")
     ]
-    assert catalogue.task_names(folder) == list(known.tasks)
-    assert all((task.min_tok_s > 0) == task.writes and task.context >= 2048 for task in known.tasks.values())
-    areas = {one.area for one in known.quality.benchmarks.values()} | {"reranking"}  # which nobody published
-    assert all(set(task.evidence) <= areas for task in known.tasks.values())
-    assert [task.name for task in known.tasks.values() if task.think] == ["reasoning"]
+    assert catalogue.task_names(folder) == list(knowledge.tasks)
+    assert all((task.min_tok_s > 0) == task.writes and task.context >= 2048 for task in knowledge.tasks.values())
+    areas = {benchmark.area for benchmark in knowledge.quality.benchmarks.values()} | {
+        "reranking"
+    }  # which nobody published
+    assert all(set(task.evidence) <= areas for task in knowledge.tasks.values())
+    assert [task.name for task in knowledge.tasks.values() if task.think] == ["reasoning"]
 
 
 def test_finer_quantization_never_diverges_more_within_a_kind(folder: Path) -> None:
     quants = catalogue.load_knowledge(folder).quants.quants
     for kind in (r"Q\d(_K|_0)(_M|_L)?", "UD-.*", r"IQ\d_(M|XXS|XS)"):
-        named = [one for name, one in quants.items() if re.fullmatch(kind, name)]
-        ladder = sorted(named, key=lambda one: one.bits)
-        assert [one.divergence for one in ladder] == sorted((one.divergence for one in ladder), reverse=True), kind
+        named = [quant for name, quant in quants.items() if re.fullmatch(kind, name)]
+        ladder = sorted(named, key=lambda quant: quant.bits)
+        assert [quant.divergence for quant in ladder] == sorted((quant.divergence for quant in ladder), reverse=True), (
+            kind
+        )
 
 
 def test_the_catalogues_labels_and_benchmarks_are_known(folder: Path) -> None:
-    known = catalogue.load_knowledge(folder)
+    knowledge = catalogue.load_knowledge(folder)
     models = catalogue.load(paths.profiles_dir() / "models").models
     labels = {artifact.quant for model in models for artifact in model.artifacts}
-    assert labels <= known.quants.quants.keys() | known.quants.native
-    listed = known.quality.benchmarks.keys()
-    judged = [one for one in models if listed & {result.benchmark for result in one.evidence}]
+    assert labels <= knowledge.quants.quants.keys() | knowledge.quants.native
+    listed = knowledge.quality.benchmarks.keys()
+    judged = [model for model in models if listed & {result.benchmark for result in model.evidence}]
     assert len(judged) >= 55  # the others have results that make no index: of embedding, of code, of a chat arena
-    assert listed <= {result.benchmark for one in models for result in one.evidence}
+    assert listed <= {result.benchmark for model in models for result in model.evidence}
 
 
 def test_speed_constants_make_sense(folder: Path) -> None:
     speed: SpeedConstants = catalogue.load_knowledge(folder).speed
     assert speed.cores[-1].feature == ""
     assert set(speed.ranges) == {"calibrated", "completed", "cpu", "device", "unknown"}
-    assert all(one.low < 1 < one.high for one in speed.ranges.values())
+    assert all(factors.low < 1 < factors.high for factors in speed.ranges.values())
     devices = speed.devices
     assert set(devices.backends) == {"cuda", "metal", "rocm", "vulkan", "sycl"}
-    assert all(0 < one.share <= 1 and 0 < one.layer_s < 1e-3 for one in devices.backends.values())
+    assert all(0 < backend.share <= 1 and 0 < backend.layer_s < 1e-3 for backend in devices.backends.values())
     assert devices.types.keys() <= WEIGHT_TYPE_BY_NAME.keys()
     assert all(0 < share <= 1 for share in (*devices.types.values(), devices.expert_share, devices.peak_share))
     assert speed.likeness.keys() <= WEIGHT_TYPE_BY_NAME.keys()
-    assert {one.measured for one in speed.likeness.values()} <= WEIGHT_TYPE_BY_NAME.keys()
+    assert {likeness.measured for likeness in speed.likeness.values()} <= WEIGHT_TYPE_BY_NAME.keys()
 
 
 def change(old: str, new: str) -> Callable[[str], str]:

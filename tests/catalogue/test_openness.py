@@ -62,8 +62,8 @@ def test_a_licence_by_its_name(licence: str | None, wanted: str | None, fits: bo
 
 
 def test_every_match_has_words_and_is_in_use_with_a_date() -> None:
-    found = {model.openness.match for model in MODELS if model.openness}
-    assert found == MATCHES.keys()
+    matches = {model.openness.match for model in MODELS if model.openness}
+    assert matches == MATCHES.keys()
     assert all(model.openness.date for model in MODELS if model.openness)
 
 

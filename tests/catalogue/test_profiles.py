@@ -114,9 +114,9 @@ class TestShipped:
 
 
 def test_every_field_arrives(tmp_path: Path) -> None:
-    known = catalogue.load(write(tmp_path / "models", a=GOOD))
-    assert known.problems == ()
-    (model,) = known.models
+    loaded = catalogue.load(write(tmp_path / "models", a=GOOD))
+    assert loaded.problems == ()
+    (model,) = loaded.models
     assert (model.id, model.name, model.licence, model.released) == ("one-1b", "One 1B", "Apache-2.0", "2025-07-31")
     assert model.thinking is Thinking.ASKED
     assert model.languages == ("en", "it")
@@ -187,9 +187,9 @@ def test_a_broken_field_is_told_and_everything_else_works(
     tmp_path: Path, damage: Callable[[str], str], field: str | None, expected: str
 ) -> None:
     text = damage(GOOD)
-    known = catalogue.load(write(tmp_path / "models", broken=text, fine=SECOND))
-    assert [model.id for model in known.models] == ["two-1b"]
-    (problem,) = known.problems
+    loaded = catalogue.load(write(tmp_path / "models", broken=text, fine=SECOND))
+    assert [model.id for model in loaded.models] == ["two-1b"]
+    (problem,) = loaded.problems
     assert problem.file.name == "broken.toml"
     assert (problem.field or "").endswith(field or "") and (problem.field is None) == (field is None)
     assert expected in problem.problem
@@ -227,9 +227,9 @@ def test_latent_attention_keeps_no_values(tmp_path: Path) -> None:
 def test_one_broken_model_does_not_take_its_neighbours_along(tmp_path: Path) -> None:
     second = SECOND[SECOND.index("[[model]]") :]
     text = GOOD + second.replace("n_layer = 16", "n_layer = 0") + second.replace("two-1b", "three-1b")
-    known = catalogue.load(write(tmp_path / "models", a=text))
-    assert [model.id for model in known.models] == ["one-1b", "three-1b"]
-    (problem,) = known.problems
+    loaded = catalogue.load(write(tmp_path / "models", a=text))
+    assert [model.id for model in loaded.models] == ["one-1b", "three-1b"]
+    (problem,) = loaded.problems
     assert problem.field == "model[2].shape.n_layer"
     assert problem.line and text.splitlines()[problem.line - 1] == "n_layer = 0"
 
@@ -249,23 +249,23 @@ def test_one_broken_model_does_not_take_its_neighbours_along(tmp_path: Path) -> 
 def test_anything_else_is_a_problem_not_an_exception(tmp_path: Path, raw: bytes, words: str) -> None:
     folder = write(tmp_path / "models", fine=GOOD)
     (folder / "odd.toml").write_bytes(raw)
-    known = catalogue.load(folder)
-    assert [model.id for model in known.models] == ["one-1b"]
-    assert len(known.problems) == 1
-    assert words in str(known.problems[0])
+    loaded = catalogue.load(folder)
+    assert [model.id for model in loaded.models] == ["one-1b"]
+    assert len(loaded.problems) == 1
+    assert words in str(loaded.problems[0])
 
 
 def test_an_id_stands_for_one_model_in_a_folder(tmp_path: Path) -> None:
-    known = catalogue.load(write(tmp_path / "models", a=GOOD, b=GOOD))
-    assert len(known.models) == 1
-    assert "one-1b" in str(known.problems[0])
+    loaded = catalogue.load(write(tmp_path / "models", a=GOOD, b=GOOD))
+    assert len(loaded.models) == 1
+    assert "one-1b" in str(loaded.problems[0])
 
 
 def test_the_users_folder_adds_and_replaces(tmp_path: Path) -> None:
     base = write(tmp_path / "models", a=GOOD)
     mine = write(tmp_path / "mine", x=GOOD.replace("8192", "4096"), y=SECOND)
-    known = catalogue.load(base, overlay=mine)
-    assert {model.id: model.shape.context_train for model in known.models} == {"one-1b": 4096, "two-1b": 8192}
+    loaded = catalogue.load(base, overlay=mine)
+    assert {model.id: model.shape.context_train for model in loaded.models} == {"one-1b": 4096, "two-1b": 8192}
     assert catalogue.load(base, overlay=tmp_path / "nowhere").problems == ()
 
 
@@ -287,19 +287,23 @@ def test_an_unknown_name_is_answered_with_near_ones(shipped: Catalogue, name: st
 
 class TestCandidates:
     def test_all_files_of_all_models(self, shipped: Catalogue) -> None:
-        found = catalogue.candidates(shipped, None, find=lambda source: None)
-        assert len(found) == sum(len(model.artifacts) for model in shipped.models)
-        assert all(one.path is None for one in found)
+        candidates = catalogue.candidates(shipped, None, find=lambda source: None)
+        assert len(candidates) == sum(len(model.artifacts) for model in shipped.models)
+        assert all(candidate.path is None for candidate in candidates)
 
     def test_those_of_one_model_with_what_is_here(self, shipped: Catalogue, tmp_path: Path) -> None:
-        here = tmp_path / "x.gguf"
-        found = catalogue.candidates(shipped, "qwen3.5-4b", find=lambda source: here if "Q8_0" in source.file else None)
-        assert {one.model.id for one in found} == {"qwen3.5-4b"}
-        assert {one.artifact.quant: one.path for one in found if one.path} == {"Q8_0": here}
+        file = tmp_path / "x.gguf"
+        candidates = catalogue.candidates(
+            shipped, "qwen3.5-4b", find=lambda source: file if "Q8_0" in source.file else None
+        )
+        assert {candidate.model.id for candidate in candidates} == {"qwen3.5-4b"}
+        assert {candidate.artifact.quant: candidate.path for candidate in candidates if candidate.path} == {
+            "Q8_0": file
+        }
 
     def test_one_quant(self, shipped: Catalogue) -> None:
-        (one,) = catalogue.candidates(shipped, "qwen3.5-4b:q8_0", find=lambda source: None)
-        assert one.artifact.quant == "Q8_0"
+        (candidate,) = catalogue.candidates(shipped, "qwen3.5-4b:q8_0", find=lambda source: None)
+        assert candidate.artifact.quant == "Q8_0"
 
     def test_a_quant_that_is_not_there(self, shipped: Catalogue) -> None:
         with pytest.raises(NotFoundError, match="Q8_0") as caught:

@@ -49,8 +49,8 @@ def test_languages_by_name_and_code(word: str, code: str | None) -> None:
 
 
 def test_names_go_before_facts_and_small_before_large() -> None:
-    found = ids("gemma")
-    assert found[:2] == ["gemma-3-270m-it", "embeddinggemma-300m"]
+    gemmas = ids("gemma")
+    assert gemmas[:2] == ["gemma-3-270m-it", "embeddinggemma-300m"]
     sizes = [model.parameters or 0 for model in search(MODELS, ["apache"])]
     assert sizes == sorted(sizes) and len(sizes) > 30
 
@@ -64,8 +64,8 @@ def test_a_teachers_name_leads_to_distillations_that_say_so() -> None:
     ("word", "start"), [("quen", "qwen"), ("lama", "llama"), ("Mistrall", "mi"), ("gema", "gemma"), ("smolm", "smollm")]
 )
 def test_what_is_spelt_almost_like_a_name(word: str, start: str) -> None:
-    found = near(MODELS, [word])
-    assert found and all(model.id.startswith(start) or start in model.id or start == "mi" for model in found[:1])
+    similar = near(MODELS, [word])
+    assert similar and all(model.id.startswith(start) or start in model.id or start == "mi" for model in similar[:1])
 
 
 def test_what_is_like_nothing() -> None:

@@ -129,7 +129,7 @@ def test_a_family_is_a_file_with_its_sources_and_the_attribution(stem: str) -> N
 
 @every
 def test_every_group_of_facts_has_a_source(model: Model) -> None:
-    addresses = [*model.sources.values(), *(one.source for one in model.evidence)]
+    addresses = [*model.sources.values(), *(result.source for result in model.evidence)]
     assert all(address.startswith("https://") for address in addresses)
     assert model.sources["shape"].endswith("config.json")
     assert model.sampling is None or "sampling" in model.sources or "facts" in model.sources
@@ -142,7 +142,9 @@ def test_every_group_of_facts_has_a_source(model: Model) -> None:
 
 def test_licences_with_terms_of_their_own_are_never_called_open() -> None:
     """The index's grade of the licence, where this very release was graded."""
-    own = [one for one in MODELS if one.openness and one.openness.match == "exact" and one.licence not in SPDX]
+    own = [
+        model for model in MODELS if model.openness and model.openness.match == "exact" and model.licence not in SPDX
+    ]
     assert own and all(model.openness and model.openness.grades["licenses"] != "open" for model in own)
 
 
@@ -160,8 +162,8 @@ def test_a_distillation_never_passes_as_its_teacher() -> None:
 
 @pytest.mark.parametrize(("id", "name"), HEADERS.items(), ids=HEADERS)
 def test_the_shape_is_that_of_the_header(id: str, name: str) -> None:
-    known, header = next(model for model in MODELS if model.id == id).shape, shape_of(name)
-    ours, theirs = ({f.name: getattr(one, f.name) for f in fields(Shape)} for one in (known, header))
+    listed, header = next(model for model in MODELS if model.id == id).shape, shape_of(name)
+    ours, theirs = ({f.name: getattr(shape, f.name) for f in fields(Shape)} for shape in (listed, header))
     assert {key: ours[key] for key in ours if key not in APART} == {
         key: theirs[key] for key in theirs if key not in APART
     }
@@ -229,14 +231,14 @@ def test_parameters_are_those_of_the_shape(model: Model) -> None:
 def counted(model: Model) -> float:
     """Parameters as the shape's own figures tell; layers without a cache count as those with one do."""
     shape = model.shape
-    tied = any(one.weights.tied_bytes for one in model.artifacts) or shape.architecture in ENCODERS
+    tied = any(artifact.weights.tied_bytes for artifact in model.artifacts) or shape.architecture in ENCODERS
     tables = (1 if tied else 2) * (shape.n_vocab or 0) * shape.n_embd
     tables += (shape.n_vocab or 0) * shape.per_layer_width
     matrices = 2 if shape.architecture in UNGATED else 3
     dense = matrices * shape.n_embd * (shape.n_ff or 0)
     experts = shape.n_expert * matrices * shape.n_embd * (shape.n_ff_expert or shape.n_ff or 0)
     blocks = (experts or dense) * FEED_FORWARD_SHARE.get(shape.architecture, 1.0)
-    rows = next(one for _, one in raw_models() if one["id"] == model.id)["shape"].get("kv", [])
+    rows = next(table for _, table in raw_models() if table["id"] == model.id)["shape"].get("kv", [])
     cached = sum(row["layers"] for row in rows)
     attention = sum(row["layers"] * _attention(shape, row) for row in rows)
     if not rows:
@@ -295,20 +297,21 @@ def test_files_are_named_as_files_are(model: Model) -> None:
 
 @every
 def test_scores_are_scores(model: Model) -> None:
-    seen = [(one.benchmark, one.thinking, one.setting) for one in model.evidence]
+    seen = [(result.benchmark, result.thinking, result.setting) for result in model.evidence]
     assert len(seen) == len(set(seen))
-    for one in model.evidence:
-        assert 0 <= one.score <= (2000 if one.benchmark == "LMArena text" else 100)
-        if one.benchmark.startswith("Artificial Analysis"):
-            assert one.benchmark == "Artificial Analysis Intelligence Index v4.3"  # versions are never mixed
-            assert one.source.startswith("https://artificialanalysis.ai/")
-        assert not (one.self_reported and one.estimated)
+    for result in model.evidence:
+        assert 0 <= result.score <= (2000 if result.benchmark == "LMArena text" else 100)
+        if result.benchmark.startswith("Artificial Analysis"):
+            assert result.benchmark == "Artificial Analysis Intelligence Index v4.3"  # versions are never mixed
+            assert result.source.startswith("https://artificialanalysis.ai/")
+        assert not (result.self_reported and result.estimated)
 
 
 def test_an_exact_file_is_the_one_that_was_read() -> None:
     starter = next(model for model in MODELS if model.starter)
     assert [artifact.weights.exact for artifact in starter.artifacts].count(True) == 1
     ours, theirs = (
-        replace(one, layers=(), n_head_full=0, working=Working()) for one in (starter.shape, shape_of("smollm2-135m"))
+        replace(shape, layers=(), n_head_full=0, working=Working())
+        for shape in (starter.shape, shape_of("smollm2-135m"))
     )
     assert ours == theirs

@@ -29,13 +29,13 @@ def test_this_machine_becomes_a_fixture(
     folder = Path("captured")
     expected = json.loads((folder / EXPECTED).read_text())
     assert document(recorded(folder)) == expected  # what tests/probe/test_machines.py does with it
-    here = probe(Host(), store=tmp_path)
+    probed = probe(Host(), store=tmp_path)
     again = expected["machine"]
-    assert again["cpu"]["name"] == here.cpu.name
-    assert tuple(again["cpu"]["features"]) == here.cpu.features
-    assert again["memory"]["total_bytes"] == here.memory.total_bytes
-    assert again["os"] == here.os
-    assert again.get("container") == here.container
+    assert again["cpu"]["name"] == probed.cpu.name
+    assert tuple(again["cpu"]["features"]) == probed.cpu.features
+    assert again["memory"]["total_bytes"] == probed.memory.total_bytes
+    assert again["os"] == probed.os
+    assert again.get("container") == probed.container
     assert expected["engines"][0]["usable"]
     text = "\n".join(str(path) + (path.read_text() if path.is_file() else "") for path in folder.rglob("*"))
     names = {platform.node(), getpass.getuser(), str(Path.home()), "hf_secret"} - {"root", "localhost"}

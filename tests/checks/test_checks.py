@@ -53,7 +53,7 @@ NVIDIA = Accelerator(
 
 def without_with_all(kernels: Kernels) -> Kernels:
     """All threads were disturbed in each pass, and what was disturbed was not kept."""
-    return replace(kernels, matrices=tuple(one for one in kernels.matrices if one.threads < 8))
+    return replace(kernels, matrices=tuple(row for row in kernels.matrices if row.threads < 8))
 
 
 def disturbed(kernels: Kernels) -> Kernels:
@@ -73,11 +73,11 @@ def changed(**parts: Any) -> dict[str, Check]:
 
 
 def test_a_healthy_machine_without_a_gpu() -> None:
-    found = checks(MACHINE, (ENGINE,), AROUND)
-    assert {check.status for check in found} == {Status.OK}
-    assert {check.remedy for check in found} == {None}
-    assert len({check.id for check in found}) == len(found)
-    assert blocking(found, strict=True) is None
+    findings = checks(MACHINE, (ENGINE,), AROUND)
+    assert {check.status for check in findings} == {Status.OK}
+    assert {check.remedy for check in findings} == {None}
+    assert len({check.id for check in findings}) == len(findings)
+    assert blocking(findings, strict=True) is None
 
 
 @pytest.mark.parametrize(
@@ -112,18 +112,18 @@ def test_a_healthy_machine_without_a_gpu() -> None:
     ],
 )
 def test_warnings_with_their_remedy(parts: dict[str, Any], id: str, said: str, remedy: str | None) -> None:
-    found = changed(**parts)
-    assert {check.id for check in found.values() if check.status is Status.WARN} == {id}
-    assert said in found[id].message
-    assert found[id].remedy is None if remedy is None else remedy in (found[id].remedy or "")
-    assert blocking(list(found.values()), strict=False) is None
+    findings = changed(**parts)
+    assert {check.id for check in findings.values() if check.status is Status.WARN} == {id}
+    assert said in findings[id].message
+    assert findings[id].remedy is None if remedy is None else remedy in (findings[id].remedy or "")
+    assert blocking(list(findings.values()), strict=False) is None
 
 
 def test_a_limit_or_a_quota_that_is_respected_is_no_warning() -> None:
     limited = replace(MACHINE.memory, limit_bytes=8 << 30, limit_source="/sys/fs/cgroup/memory.max")
-    found = changed(memory=limited, cpu=replace(MACHINE.cpu, usable_threads=2))
-    assert found["memory"] == Check("memory", Status.OK, "memory is limited to 8.6 GB by /sys/fs/cgroup/memory.max")
-    assert found["threads"].message == "2 threads are used: affinity or CPU quota"
+    findings = changed(memory=limited, cpu=replace(MACHINE.cpu, usable_threads=2))
+    assert findings["memory"] == Check("memory", Status.OK, "memory is limited to 8.6 GB by /sys/fs/cgroup/memory.max")
+    assert findings["threads"].message == "2 threads are used: affinity or CPU quota"
 
 
 @pytest.mark.parametrize(
@@ -139,23 +139,23 @@ def test_a_limit_or_a_quota_that_is_respected_is_no_warning() -> None:
 )
 def test_why_so_many_threads(usable: int, reason: str, setting: int | None, message: str) -> None:
     cpu = replace(MACHINE.cpu, usable_threads=usable, usable_threads_reason=reason)
-    found = changed(cpu=cpu, around=replace(AROUND, threads=setting))["threads"]
-    assert found == Check("threads", Status.OK, message)
+    finding = changed(cpu=cpu, around=replace(AROUND, threads=setting))["threads"]
+    assert finding == Check("threads", Status.OK, message)
 
 
 def test_no_engine_blocks() -> None:
     for engines, remedy in (((), REINSTALL), ((BROKEN,), rebuild(MACHINE, Installed()).command)):
-        found = checks(MACHINE, engines, AROUND)
-        assert found[0].status is Status.FAIL
-        assert found[0].remedy == remedy
-        error = blocking(found, strict=False)
+        findings = checks(MACHINE, engines, AROUND)
+        assert findings[0].status is Status.FAIL
+        assert findings[0].remedy == remedy
+        error = blocking(findings, strict=False)
         assert error is not None
         assert (error.exit_code, error.hint) == (8, remedy)
 
 
 def test_a_wrong_setting_blocks() -> None:
-    found = checks(MACHINE, (ENGINE,), replace(AROUND, config_error=ConfigError("context is 'x'", hint="mend it")))
-    error = blocking(found, strict=False)
+    findings = checks(MACHINE, (ENGINE,), replace(AROUND, config_error=ConfigError("context is 'x'", hint="mend it")))
+    error = blocking(findings, strict=False)
     assert error is not None
     assert (error.exit_code, error.message, error.hint) == (10, "context is 'x'", "mend it")
 
@@ -176,8 +176,8 @@ def test_strict_turns_the_first_warning_into_an_exit_code(parts: dict[str, Any],
 
 
 def test_a_failure_decides_before_an_earlier_warning() -> None:
-    found = checks(replace(MACHINE, kernels=None), (ENGINE,), replace(AROUND, config_error=ConfigError("wrong")))
-    error = blocking(found, strict=True)
+    findings = checks(replace(MACHINE, kernels=None), (ENGINE,), replace(AROUND, config_error=ConfigError("wrong")))
+    error = blocking(findings, strict=True)
     assert error is not None
     assert error.exit_code == 10
 
@@ -216,10 +216,10 @@ OLD = Unfinished(Path("/models/models--a--b/blobs/x.incomplete"), "a/b", 3 * 10*
     ],
 )
 def test_what_is_around(around: dict[str, Any], id: str, status: Status, said: str, remedy: str | None) -> None:
-    found = changed(around=replace(AROUND, **around))[id]
-    assert found.status is status
-    assert said in found.message
-    assert found.remedy is None if remedy is None else remedy in (found.remedy or "")
+    finding = changed(around=replace(AROUND, **around))[id]
+    assert finding.status is status
+    assert said in finding.message
+    assert finding.remedy is None if remedy is None else remedy in (finding.remedy or "")
 
 
 @pytest.mark.parametrize(
@@ -255,6 +255,8 @@ WORKING = replace(NVIDIA, usable=True, why=None, engine_backend="CUDA")
 def test_each_card_is_told_of_and_one_gets_the_command(
     cards: tuple[Accelerator, ...], backends: tuple[str, ...], expected: list[tuple[str, Status, bool]]
 ) -> None:
-    found = checks(replace(MACHINE, accelerators=cards), (replace(ENGINE, backends=backends),), AROUND)
-    told = [(one.id, one.status, one.remedy is not None) for one in found if one.id.startswith("gpu")]
-    assert told == expected
+    findings = checks(replace(MACHINE, accelerators=cards), (replace(ENGINE, backends=backends),), AROUND)
+    of_gpus = [
+        (finding.id, finding.status, finding.remedy is not None) for finding in findings if finding.id.startswith("gpu")
+    ]
+    assert of_gpus == expected

@@ -46,9 +46,9 @@ def planned(size: int, taken: int, **changed: object) -> Run:
     ],
 )
 def test_all_is_well(runs: tuple[Run, ...], said: str) -> None:
-    (found,) = checks(runs)
-    assert (found.id, found.status, found.remedy) == ("memory-drift", Status.OK, None)
-    assert said in found.message
+    (finding,) = checks(runs)
+    assert (finding.id, finding.status, finding.remedy) == ("memory-drift", Status.OK, None)
+    assert said in finding.message
 
 
 @pytest.mark.parametrize(
@@ -68,10 +68,10 @@ def test_all_is_well(runs: tuple[Run, ...], said: str) -> None:
     ],
 )
 def test_apart(runs: tuple[Run, ...], said: str) -> None:
-    (found,) = checks(runs)
-    assert (found.id, found.status) == ("memory-drift", Status.WARN)
-    assert said in found.message
-    assert found.remedy is not None and found.remedy.startswith(f"llmctl bench {runs[-1].model}:Q4_1 ")
+    (finding,) = checks(runs)
+    assert (finding.id, finding.status) == ("memory-drift", Status.WARN)
+    assert said in finding.message
+    assert finding.remedy is not None and finding.remedy.startswith(f"llmctl bench {runs[-1].model}:Q4_1 ")
 
 
 def test_every_model_that_is_apart_is_named_and_no_other() -> None:
@@ -80,7 +80,7 @@ def test_every_model_that_is_apart_is_named_and_no_other() -> None:
         planned(GB, GB, model="b"),
         planned(GB, 2 * GB, model="b", quant="Q8_0"),
     ]
-    assert [found.message.split(" at ")[0] for found in checks(runs)] == ["a Q4_1", "b Q8_0"]
+    assert [finding.message.split(" at ")[0] for finding in checks(runs)] == ["a Q4_1", "b Q8_0"]
 
 
 def test_nothing_is_said_where_nothing_is_recorded() -> None:

@@ -149,11 +149,11 @@ REFUSED: dict[str, tuple[dict[str, Value | None], list[TensorSpec], str]] = {
     ),
     "more key heads": ({"llama.attention.head_count_kv": 8}, TENSORS, WRONG_SHAPE),
     "draft layers": ({"llama.nextn_predict_layers": 1}, TENSORS, "it has tensors that its model doesn't"),
-    "tokenizer": ({"tokenizer.ggml.model": "nonsense"}, TENSORS, "its tokenizer is not known to the engine here"),
+    "tokenizer": ({"tokenizer.ggml.model": "nonsense"}, TENSORS, "its tokenizer is not known to the installed engine"),
     "pre-tokenizer": (
         {**PAIRS, "tokenizer.ggml.pre": "nonsense"},
         TENSORS,
-        "its tokenizer is not known to the engine here (llama.cpp: unknown pre-tokenizer type: 'nonsense')",
+        "its tokenizer is not known to the installed engine (llama.cpp: unknown pre-tokenizer type: 'nonsense')",
     ),
     "no merges": ({**BYTE_PAIRS}, TENSORS, "its tokenizer is incomplete"),
     "few scores": ({"tokenizer.ggml.scores": [0.0]}, TENSORS, "a list in its header has the wrong length"),

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from llmctl.engine.llama_cpp.batching import CHUNK, BusyError, Generation, Scheduler
 from llmctl.engine.llama_cpp.context import Context, DecodeError
-from llmctl.engine.llama_cpp.sequences import LEAST_FRESH
+from llmctl.engine.llama_cpp.sampling import Sampler
+from llmctl.engine.llama_cpp.slots import LEAST_FRESH
 from tests.fakes.memory import Likeliest, Memory, following
 
 
@@ -32,7 +33,9 @@ class Asked:
     ends: list[Exception | None] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.generation = Generation(self.prompt, Likeliest(), self._take, self.ends.append, self.uses_cache)
+        self.generation = Generation(
+            self.prompt, cast(Sampler, Likeliest()), self._take, self.ends.append, self.uses_cache
+        )
 
     def _take(self, token: int) -> bool:
         self.tokens.append(token)
@@ -104,13 +107,13 @@ def test_any_schedule(sequences: int, actions: Sequence[Any], can_cut: bool) -> 
     for one in submitted:
         assert one.ends == [None]
         assert one.tokens == one.alone or (one in cancelled and one.tokens == one.alone[: len(one.tokens)])
-    assert len(scheduler.sequences.free) == sequences
+    assert len(scheduler.slots.free) == sequences
     assert Likeliest.opened == opened
     _check_what_is_held(scheduler, memory)
 
 
 def _check_what_is_held(scheduler: Scheduler, memory: Memory) -> None:
-    assert [sequence.tokens for sequence in scheduler.sequences.all] == memory.held
+    assert [sequence.tokens for sequence in scheduler.slots.all] == memory.held
 
 
 def test_each_answer_has_a_token_in_every_step_beside_a_long_prompt() -> None:
@@ -195,7 +198,7 @@ def test_an_error_of_one_sampler_ends_one_answer() -> None:
     scheduler.submit([good.generation, bad.generation])
     finish(scheduler)
     assert good.ends == [None] and isinstance(bad.ends[0], ValueError)
-    assert len(scheduler.sequences.free) == 2
+    assert len(scheduler.slots.free) == 2
 
 
 @pytest.mark.parametrize("is_reading", [False, True])
@@ -247,6 +250,18 @@ def test_a_memory_that_cannot_be_cut_is_read_anew_and_continued_where_it_ends() 
     assert turn.tokens == turn.alone
 
 
+def test_nobody_waits_for_what_cannot_be_shared() -> None:
+    memory = Memory(2, length=4000, batch=512, can_cut=False)
+    scheduler = scheduler_of(memory)
+    prompt = [at % 7 for at in range(1000)]
+    both = [Asked([*prompt, at]) for at in range(2)]
+    scheduler.submit([one.generation for one in both])
+    scheduler.step()
+    assert {row.sequence for row in memory.batches[0]} == {0, 1}
+    finish(scheduler)
+    assert [one.tokens for one in both] == [one.alone for one in both]
+
+
 def test_a_beginning_that_others_are_reading_is_read_once() -> None:
     """Also n answers to one prompt: they are generations with the same prompt."""
     memory = Memory(4, length=4000, batch=512)
@@ -268,6 +283,17 @@ def test_without_a_cache_nothing_is_kept() -> None:
         finish(scheduler)
         assert one.generation.work.cached_tokens == 0
         assert memory.held == [[], []]
+
+
+def test_nobody_finds_what_was_asked_without_a_cache() -> None:
+    memory = Memory(2, length=4000, batch=512)
+    scheduler = scheduler_of(memory)
+    private, other = Asked([1] * 500, wanted=50, uses_cache=False), Asked([1] * 500)
+    for one in (private, other):
+        scheduler.submit([one.generation])
+        scheduler.step()
+    assert (other.generation.work.cached_tokens, other.generation.slot is not None) == (0, True)
+    finish(scheduler)
 
 
 def test_two_conversations_keep_their_sequences() -> None:

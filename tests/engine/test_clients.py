@@ -17,7 +17,7 @@ import pytest
 import requests
 
 from llmctl.engine.llama_cpp.batching import WAITING_LIMIT
-from llmctl.engine.llama_cpp.sequences import LEAST_FRESH
+from llmctl.engine.llama_cpp.slots import LEAST_FRESH
 from llmctl.engine.llama_cpp.start import start
 from llmctl.types.endpoint import Address
 from tests.fakes.fits import fit_for

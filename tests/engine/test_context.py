@@ -33,7 +33,7 @@ from tests.fakes.gguf_file import (
 TINY = model_shape("tiny")
 WIDTH, INNER = TINY.n_embd, 2 * TINY.n_embd
 WINDOW = 32
-LONG = 900  # tokens: beyond the window of a cache that llama.cpp rounds up to 256 cells and more
+LONG = 900  # tokens: beyond the window of a cache that llama.cpp rounds up to 256 slot and more
 Tokens = list[int]
 QUIET = llama_cpp.llama_log_callback(lambda level, text, data: None)
 
@@ -185,7 +185,7 @@ def test_random_schedules(tmp_path: Path, model: Callable[[Path], Path]) -> None
             scheduler.step()
     while scheduler.active:
         scheduler.step()
-    assert len(scheduler.sequences.free) == 3
+    assert len(scheduler.slots.free) == 3
     whole = [(generation, tokens) for generation, tokens in said if not generation.is_cancelled]
     assert len(whole) > 20
     differing = 0

@@ -98,8 +98,8 @@ def test_engines_that_cannot_be_used_say_why(tmp_path: Path, body: str, why: str
 def test_an_engine_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "MODULE", "no_such_engine")
     assert engines(Host())[0] == EngineInfo("llama-cpp-python", None, None, why="llama-cpp-python is not installed")
-    machine, found = this_machine(Host(), store=Path("/"))
-    assert (machine.kernels, found[0].usable) == (None, False)
+    machine, answered = this_machine(Host(), store=Path("/"))
+    assert (machine.kernels, answered[0].usable) == (None, False)
 
 
 def test_a_recorded_machine_has_no_engine(tmp_path: Path) -> None:
@@ -161,15 +161,15 @@ def gpu(name: str, description: str, backend: str, id: str | None = None, kind: 
     return EngineDevice(name, description, backend, kind, 24 << 30, 20 << 30, id)
 
 
-def engine(*found: EngineDevice, backends: tuple[str, ...] | None = None) -> EngineInfo:
-    names = tuple(dict.fromkeys(device.backend for device in found)) if backends is None else backends
-    return EngineInfo("llama-cpp-python", "0.3.36", "ggml", (*names, "CPU"), (), (*found, CPU), usable=True)
+def engine(*listed: EngineDevice, backends: tuple[str, ...] | None = None) -> EngineInfo:
+    names = tuple(dict.fromkeys(device.backend for device in listed)) if backends is None else backends
+    return EngineInfo("llama-cpp-python", "0.3.36", "ggml", (*names, "CPU"), (), (*listed, CPU), usable=True)
 
 
-def merged(cards: tuple[Accelerator, ...], *found: EngineInfo) -> list[tuple[str, bool, str | None, str | None]]:
-    machine = with_engine(replace(BARE, accelerators=cards), found, None)
-    assert with_engine(machine, found, None) == machine  # it is done again when kernels were measured
-    return [(one.id, one.usable, one.engine_backend, one.why) for one in machine.accelerators]
+def merged(cards: tuple[Accelerator, ...], *answered: EngineInfo) -> list[tuple[str, bool, str | None, str | None]]:
+    machine = with_engine(replace(BARE, accelerators=cards), answered, None)
+    assert with_engine(machine, answered, None) == machine  # it is done again when kernels were measured
+    return [(gpu.id, gpu.usable, gpu.engine_backend, gpu.why) for gpu in machine.accelerators]
 
 
 NVIDIA = card("0000:01:00.0", "NVIDIA GeForce RTX 3090", "NVIDIA", 24 << 30)
@@ -179,7 +179,7 @@ ABSENT = EngineInfo("llama-cpp-python", None, None, why="llama-cpp-python is not
 
 
 @pytest.mark.parametrize(
-    ("cards", "found", "expected"),
+    ("cards", "answered", "expected"),
     [
         ((), engine(), []),
         ((NVIDIA,), engine(), [(NVIDIA.id, False, None, "the engine is built for the CPU only")]),
@@ -237,9 +237,9 @@ ABSENT = EngineInfo("llama-cpp-python", None, None, why="llama-cpp-python is not
     ],
 )
 def test_cards_and_devices_are_merged(
-    cards: tuple[Accelerator, ...], found: EngineInfo, expected: list[tuple[str, bool, str | None, str | None]]
+    cards: tuple[Accelerator, ...], answered: EngineInfo, expected: list[tuple[str, bool, str | None, str | None]]
 ) -> None:
-    assert merged(cards, found) == expected
+    assert merged(cards, answered) == expected
 
 
 CUDA0 = gpu("CUDA0", "NVIDIA GeForce RTX 3090", "CUDA")
@@ -277,7 +277,7 @@ DISCRETE, INTEGRATED, UNIFIED = AcceleratorKind
 
 
 @pytest.mark.parametrize(
-    ("known", "device", "kind", "total", "free", "shared"),
+    ("probed", "device", "kind", "total", "free", "shared"),
     [
         # the probe knows best, but for what is integrated
         (card("a", "x", "AMD", 16, free=9), ("igpu", 24, 20), INTEGRATED, 16, 9, None),
@@ -297,18 +297,18 @@ DISCRETE, INTEGRATED, UNIFIED = AcceleratorKind
     ],
 )
 def test_what_engines_know_of_memory(
-    known: Accelerator | None,
+    probed: Accelerator | None,
     device: tuple[str, int, int],
     kind: AcceleratorKind,
     total: int | None,
     free: int | None,
     shared: int | None,
 ) -> None:
-    told = EngineDevice("CUDA0", "NVIDIA x", "CUDA", *device, NVIDIA.id)
-    cards = () if known is None else (replace(known, id=NVIDIA.id),)
-    (found,) = with_engine(replace(BARE, accelerators=cards), [engine(told)], None).accelerators
-    assert (found.kind, found.memory_total_bytes) == (kind, total)
-    assert (found.memory_free_bytes, found.shared_bytes) == (free, shared)
+    listed = EngineDevice("CUDA0", "NVIDIA x", "CUDA", *device, NVIDIA.id)
+    cards = () if probed is None else (replace(probed, id=NVIDIA.id),)
+    (merged_card,) = with_engine(replace(BARE, accelerators=cards), [engine(listed)], None).accelerators
+    assert (merged_card.kind, merged_card.memory_total_bytes) == (kind, total)
+    assert (merged_card.memory_free_bytes, merged_card.shared_bytes) == (free, shared)
 
 
 def test_without_any_engine() -> None:
@@ -320,16 +320,16 @@ def test_the_engine_fills_in_what_the_probe_could_not_learn() -> None:
     machine = with_engine(
         replace(BARE, accelerators=(unified,)), [engine(gpu("CUDA0", "NVIDIA GB10", "CUDA", unified.id))], None
     )
-    (found,) = machine.accelerators
-    assert (found.memory_total_bytes, found.memory_free_bytes) == (24 << 30, 20 << 30)
-    assert found.kind is AcceleratorKind.UNIFIED
+    (merged_card,) = machine.accelerators
+    assert (merged_card.memory_total_bytes, merged_card.memory_free_bytes) == (24 << 30, 20 << 30)
+    assert merged_card.kind is AcceleratorKind.UNIFIED
 
 
 def test_the_probes_free_memory_wins_and_the_engine_knows_what_is_integrated() -> None:
     radeon = card("0000:c5:00.0", "AMD GPU (1002:15bf)", "AMD", 16 << 30, free=9 << 30)
     device = gpu("Vulkan0", "AMD Radeon 780M", "Vulkan", radeon.id, kind="igpu")
-    (found,) = with_engine(replace(BARE, accelerators=(radeon,)), [engine(device)], None).accelerators
-    assert (found.memory_free_bytes, found.kind) == (9 << 30, AcceleratorKind.INTEGRATED)
+    (merged_card,) = with_engine(replace(BARE, accelerators=(radeon,)), [engine(device)], None).accelerators
+    assert (merged_card.memory_free_bytes, merged_card.kind) == (9 << 30, AcceleratorKind.INTEGRATED)
 
 
 @pytest.mark.parametrize(
@@ -342,8 +342,8 @@ def test_the_probes_free_memory_wins_and_the_engine_knows_what_is_integrated() -
     ],
 )
 def test_vendor_and_kind_of_what_only_the_engine_sees(device: EngineDevice, vendor: str, kind: AcceleratorKind) -> None:
-    (found,) = with_engine(BARE, [engine(device)], None).accelerators
-    assert (found.vendor, found.kind, found.usable) == (vendor, kind, True)
+    (merged_card,) = with_engine(BARE, [engine(device)], None).accelerators
+    assert (merged_card.vendor, merged_card.kind, merged_card.usable) == (vendor, kind, True)
 
 
 def test_summary_for_version() -> None:

@@ -185,8 +185,8 @@ def taught(**fields: Any) -> tuple[float | None, float | None]:
         name: fields.pop(name) for name in ("decode_tok_s", "prefill_tok_s", "preempted_per_s") if name in fields
     }
     run = replace(RUN, processor=processor.name(Host()), measured=replace(RUN.measured, **measured), **fields)
-    (one,) = past([run], RUN.engine)
-    return one.decode, one.prefill
+    (past_run,) = past([run], RUN.engine)
+    return past_run.decode, past_run.prefill
 
 
 @pytest.mark.parametrize(
@@ -210,13 +210,13 @@ def test_what_a_run_teaches(fields: dict[str, Any], expected: tuple[float | None
 
 
 def test_only_runs_of_this_engine_and_processor_teach() -> None:
-    here = replace(RUN, processor=processor.name(Host()))
-    assert len(past([here, replace(here, processor="another"), replace(here, engine="another")], RUN.engine)) == 1
+    own = replace(RUN, processor=processor.name(Host()))
+    assert len(past([own, replace(own, processor="another"), replace(own, engine="another")], RUN.engine)) == 1
 
 
 def test_it_has_no_place_for_text() -> None:
     """Whoever adds a field adds it here, and has thought of what it tells of its user."""
-    known: dict[str, Any] = Run.__annotations__
-    assert {name for name, kind in known.items() if "str" in kind} == {
+    annotations: dict[str, Any] = Run.__annotations__
+    assert {name for name, kind in annotations.items() if "str" in kind} == {
         "date", "model", "quant", "sha256", "kv_type", "engine", "processor",
     }  # fmt: skip

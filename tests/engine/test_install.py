@@ -129,12 +129,12 @@ def test_wheels_for_cuda(
 )
 def test_drivers_that_are_too_old(gpu: Accelerator, os: str, why: str | None) -> None:
     where = machine(gpu, os=os)
-    told = driver_too_old(gpu, where)
+    reason = driver_too_old(gpu, where)
     if why is None:
-        assert told is None
+        assert reason is None
         assert build_for(gpu, where, HERE) is not None
     else:
-        assert told is not None and why in told
+        assert reason is not None and why in reason
         assert build_for(gpu, where, HERE) is None
 
 
@@ -149,8 +149,8 @@ def test_drivers_that_are_too_old(gpu: Accelerator, os: str, why: str | None) ->
 )
 def test_drivers_for_one_cuda(driver: str, cuda: int, why: str | None) -> None:
     gpu = nvidia(None, "8.6", driver)
-    told = driver_too_old(gpu, machine(gpu), cuda=cuda)
-    assert told is None if why is None else why in (told or "")
+    reason = driver_too_old(gpu, machine(gpu), cuda=cuda)
+    assert reason is None if why is None else why in (reason or "")
 
 
 ROCM7, ROCM6, ROCM5 = Installed(rocm=(7, 2, 0)), Installed(rocm=(6, 4, 1)), Installed(rocm=(5, 7))
@@ -158,7 +158,7 @@ HIP = 'HIPCXX="$(hipconfig -l)/clang" HIP_PATH="$(hipconfig -R)" CMAKE_ARGS="-DG
 
 
 @pytest.mark.parametrize(
-    ("gpu", "os", "arch", "here", "backend", "command", "needs"),
+    ("gpu", "os", "arch", "toolchain", "backend", "command", "needs"),
     [
         # wheels for CUDA and ROCm want glibc 2.35, are for x86_64, and bring no libraries
         (nvidia("12.4", "8.6"), LINUX, "x86_64", Installed(glibc=(2, 35)), "CUDA", "whl/cu124", "libcudart and"),
@@ -206,9 +206,9 @@ HIP = 'HIPCXX="$(hipconfig -l)/clang" HIP_PATH="$(hipconfig -R)" CMAKE_ARGS="-DG
     ],
 )
 def test_builds_for_cards(
-    gpu: Accelerator, os: str, arch: str, here: Installed, backend: str | None, command: str, needs: str | None
+    gpu: Accelerator, os: str, arch: str, toolchain: Installed, backend: str | None, command: str, needs: str | None
 ) -> None:
-    build = build_for(gpu, machine(gpu, os=os, arch=arch), here)
+    build = build_for(gpu, machine(gpu, os=os, arch=arch), toolchain)
     if backend is None:
         assert build is None
         return
@@ -303,11 +303,11 @@ GTX = nvidia("12.4", "8.6")
     ],
 )
 def test_what_mends_an_engine_that_cannot_be_loaded(why: str, where: Machine, command: str | None) -> None:
-    found = remedy(why, where, HERE)
+    suggested = remedy(why, where, HERE)
     if command is None:
-        assert found is None
+        assert suggested is None
     else:
-        assert found is not None and found.command.startswith(command)
+        assert suggested is not None and suggested.command.startswith(command)
 
 
 @pytest.mark.parametrize(
@@ -323,11 +323,11 @@ def test_cudas_libraries_come_from_pip_and_are_found(
     library: str, packages: list[str], folders: list[str], tmp_path: Path
 ) -> None:
     assert missing_library(f"{LOAD}{library}{NOT_FOUND}") == library
-    found = remedy(f"{LOAD}{library}{NOT_FOUND}", machine(GTX), Installed(python=sys.executable))
-    assert found is not None
-    pip, _, export = found.command.partition(" && ")
+    suggested = remedy(f"{LOAD}{library}{NOT_FOUND}", machine(GTX), Installed(python=sys.executable))
+    assert suggested is not None
+    pip, _, export = suggested.command.partition(" && ")
     assert shlex.split(pip) == [sys.executable, "-m", "pip", "install", *packages]
-    told = subprocess.run(
+    output = subprocess.run(
         ["sh", "-c", f'{export}; printf %s "$LD_LIBRARY_PATH"'],
         capture_output=True,
         text=True,
@@ -335,7 +335,7 @@ def test_cudas_libraries_come_from_pip_and_are_found(
         check=True,
     ).stdout
     site = next(path for path in sys.path if path.endswith("site-packages"))
-    assert told.split(":") == [*(f"{site}/nvidia/{folder}/lib" for folder in folders), "/before"]
+    assert output.split(":") == [*(f"{site}/nvidia/{folder}/lib" for folder in folders), "/before"]
 
 
 @pytest.mark.parametrize(
@@ -382,12 +382,14 @@ WORDS = st.one_of(st.none(), st.text(max_size=20), st.sampled_from(["CUDA 12.4",
     st.one_of(st.text(), st.from_regex(r"lib(cudart|cublas|cuda|vulkan)\.so[.0-9]*: cannot open shared object file")),
 )
 def test_nothing_that_a_machine_says_of_itself_gets_into_a_command(
-    gpu: Accelerator, os: str, arch: str, here: Installed, why: str
+    gpu: Accelerator, os: str, arch: str, toolchain: Installed, why: str
 ) -> None:
     where = machine(gpu, os=os, arch=arch)
     assert (driver_too_old(gpu, where) or "").isprintable()
-    for found in (build_for(gpu, where, here), rebuild(where, here), remedy(why, where, here)):
-        assert found is None or any(re.fullmatch(one, found.command, re.ASCII) for one in COMMANDS), found
+    for suggested in (build_for(gpu, where, toolchain), rebuild(where, toolchain), remedy(why, where, toolchain)):
+        assert suggested is None or any(re.fullmatch(pattern, suggested.command, re.ASCII) for pattern in COMMANDS), (
+            suggested
+        )
 
 
 def test_the_bound_is_the_projects_own() -> None:
@@ -396,9 +398,9 @@ def test_the_bound_is_the_projects_own() -> None:
 
 
 def test_what_is_installed_here(tmp_path: Path) -> None:
-    here = installed(Host())
-    assert here.python == sys.executable
-    assert here.glibc is None or len(here.glibc) >= 2
+    toolchain = installed(Host())
+    assert toolchain.python == sys.executable
+    assert toolchain.glibc is None or len(toolchain.glibc) >= 2
     assert installed(Host(root=tmp_path)) == Installed()
     for name, text, rocm in (
         ("core/.info/version", "7.14.0\n", (7, 14, 0)),

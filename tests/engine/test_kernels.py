@@ -70,14 +70,14 @@ def test_a_device_is_measured_as_ggml_lists_it(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(kernels, "DEVICE_BUDGET_S", 0.2)
     (engine,) = engines(Host())
     assert kernels.cached_device(Host(), CARD, engine) is None
-    found = kernels.measure_device(Host(), CARD, engine)
-    assert [(rate.weight_type, rate.repacked, rate.threads) for rate in found.matrices] == [
+    measured = kernels.measure_device(Host(), CARD, engine)
+    assert [(rate.weight_type, rate.repacked, rate.threads) for rate in measured.matrices] == [
         ("Q4_K", False, 0),
         ("Q8_0", False, 0),
     ]
-    assert all(1e7 < rate.decode_bytes_per_s < 1e12 for rate in found.matrices)
+    assert all(1e7 < rate.decode_bytes_per_s < 1e12 for rate in measured.matrices)
     machine = with_known_cards(Host(), replace(MACHINE, accelerators=(CARD,)), engine)
-    assert machine.accelerators[0].kernels == found == kernels.cached_device(Host(), CARD, engine)
+    assert machine.accelerators[0].kernels == measured == kernels.cached_device(Host(), CARD, engine)
     assert kernels.cached_device(Host(), replace(CARD, driver="another"), engine) is None
 
 
@@ -108,20 +108,20 @@ def test_a_complete_result_is_remembered_for_this_machine_and_build(monkeypatch:
 def test_what_was_disturbed_is_made_up_for_at_the_next_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
-    def reply_with(found: Kernels) -> None:
+    def reply_with(answer: Kernels) -> None:
         def ask(_: Host, __: str, question: Any, **___: Any) -> child.Reply:
             asked.append(question)
-            return child.Reply(asdict(found))
+            return child.Reply(asdict(answer))
 
         monkeypatch.setattr(child, "ask", ask)
 
     reply_with(disturbed(RATES))
-    known = measure(Host(), MACHINE, ENGINE)
-    assert known == cached(Host(), MACHINE, ENGINE)
-    assert not complete(known) and kernels.uncertain_figures(known) == 2
+    earlier = measure(Host(), MACHINE, ENGINE)
+    assert earlier == cached(Host(), MACHINE, ENGINE)
+    assert not complete(earlier) and kernels.uncertain_figures(earlier) == 2
     assert asked[0]["already_measured"] == []
     reply_with(Kernels(()))
-    assert measure(Host(), MACHINE, ENGINE) == known
+    assert measure(Host(), MACHINE, ENGINE) == earlier
     # Only what was disturbed is measured again, in less time.
     assert {"group": "matrices", "weight_type": "Q4_K", "repacked": False, "threads": 2} not in asked[1][
         "already_measured"
@@ -153,8 +153,8 @@ def test_a_disturbed_pass_never_lowers_what_a_quiet_one_has_shown(monkeypatch: p
         (RATES, True),
         (None, False),
         (Kernels(()), False),
-        (replace(RATES, matrices=tuple(one for one in RATES.matrices if one.threads == 1)), False),
-        (replace(RATES, matrices=tuple(one for one in RATES.matrices if one.threads == 2)), False),
+        (replace(RATES, matrices=tuple(row for row in RATES.matrices if row.threads == 1)), False),
+        (replace(RATES, matrices=tuple(row for row in RATES.matrices if row.threads == 2)), False),
         (replace(RATES, matrices=RATES.matrices[1:]), False),
         (replace(RATES, experts=()), False),
         (replace(RATES, attention=()), False),
@@ -245,8 +245,8 @@ class Bench:
 def trials(_: Bench, weight_types: list[str], threads: list[int], __: Any) -> list[microbench.TimedKernel]:
     about = [{"weight_type": name, "repacked": False, "threads": threads[0]} for name in weight_types]
     return [
-        microbench.TimedKernel("matrices", one, {"decode_bytes_per_s": Trial([one["weight_type"]], 1000, 1)})
-        for one in about
+        microbench.TimedKernel("matrices", fields, {"decode_bytes_per_s": Trial([fields["weight_type"]], 1000, 1)})
+        for fields in about
     ]
 
 
@@ -277,10 +277,14 @@ def test_disturbed_passes_are_told_as_such_and_do_not_go_on_for_ever(
 def test_the_shorter_pass_counts_while_the_longer_one_has_found_no_quiet_moment() -> None:
     shorter = Trial([], 10, 2)
     nothing, disturbed = Trial([], 100, 2, shorter=shorter), Trial([], 100, 2, disturbed_s=10.0, shorter=shorter)
-    assert [(one.certain, one.rate) for one in (nothing, disturbed)] == [(False, 0), (False, 10)]
+    assert [(trial.certain, trial.rate) for trial in (nothing, disturbed)] == [(False, 0), (False, 10)]
     shorter.best_s = 0.2
     quiet = dataclasses.replace(disturbed, best_s=4.0)
-    assert [(one.certain, one.rate) for one in (nothing, disturbed, quiet)] == [(True, 50), (True, 50), (True, 25)]
+    assert [(trial.certain, trial.rate) for trial in (nothing, disturbed, quiet)] == [
+        (True, 50),
+        (True, 50),
+        (True, 25),
+    ]
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux says where threads run")

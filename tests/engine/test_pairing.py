@@ -106,7 +106,7 @@ def test_pairs(cards: list[Accelerator], devices: list[EngineDevice], expected: 
 
 
 @pytest.mark.parametrize(
-    ("one", "gpu"),
+    ("listed", "gpu"),
     [
         (device(NAVI_DEVICE), True),
         (device(RAPHAEL_DEVICE, kind="igpu"), True),
@@ -119,8 +119,8 @@ def test_pairs(cards: list[Accelerator], devices: list[EngineDevice], expected: 
         (device("something new", kind="unknown"), False),
     ],
 )
-def test_what_is_a_gpu_of_this_machine(one: EngineDevice, gpu: bool) -> None:
-    assert pairing.is_gpu(one) is gpu
+def test_what_is_a_gpu_of_this_machine(listed: EngineDevice, gpu: bool) -> None:
+    assert pairing.is_gpu(listed) is gpu
 
 
 NAMES = [NAVI_DEVICE, RAPHAEL_DEVICE, "Raphael", "NVIDIA GeForce RTX 3090", "Intel(R) Arc(TM) A770 Graphics", "", "x"]
@@ -168,10 +168,10 @@ ENGINES = st.lists(
 
 @given(CARDS, DEVICES)
 def test_no_card_is_given_twice(cards: list[Accelerator], devices: list[EngineDevice]) -> None:
-    found = pairing.pairs(cards, devices)
-    assert len(set(found.values())) == len(found)
-    assert set(found) <= set(range(len(devices)))
-    assert set(found.values()) <= set(range(len(cards)))
+    card_of_device = pairing.pairs(cards, devices)
+    assert len(set(card_of_device.values())) == len(card_of_device)
+    assert set(card_of_device) <= set(range(len(devices)))
+    assert set(card_of_device.values()) <= set(range(len(cards)))
 
 
 @given(CARDS, ENGINES)
@@ -179,18 +179,27 @@ def test_whatever_engines_tell_no_card_is_lost_and_each_has_its_own_id(
     cards: list[Accelerator], engines: list[EngineInfo]
 ) -> None:
     machine = Machine(Memory(32 * GIB, 20 * GIB), Cpu("cpu", "x86_64", 8, 16, 8), accelerators=tuple(cards))
-    found = with_engine(machine, engines, None).accelerators
-    assert [(one.id, one.name, one.vendor) for one in found[: len(cards)]] == [(c.id, c.name, c.vendor) for c in cards]
-    assert len({one.id for one in found}) == len(found)
-    gpus = [[one for one in engine.devices if pairing.is_gpu(one)] for engine in engines if engine.usable]
-    assert len(found) <= len(cards) + sum(map(len, gpus))
+    merged = with_engine(machine, engines, None).accelerators
+    assert [(accelerator.id, accelerator.name, accelerator.vendor) for accelerator in merged[: len(cards)]] == [
+        (c.id, c.name, c.vendor) for c in cards
+    ]
+    assert len({accelerator.id for accelerator in merged}) == len(merged)
+    gpus = [[device for device in engine.devices if pairing.is_gpu(device)] for engine in engines if engine.usable]
+    assert len(merged) <= len(cards) + sum(map(len, gpus))
     started = [engine for engine in engines if engine.usable]
-    backends = {one.backend for engine in started for one in engine.devices if pairing.is_gpu(one)}
-    for one in found:
-        assert one.usable is (one.why is None) is (one.engine_backend is not None)
-        assert one.engine_backend is None or one.engine_backend in {SPELT.get(name, name) for name in backends}
-        if one.memory_total_bytes and one not in cards:
-            assert one.shared_bytes is None or one.shared_bytes <= one.memory_total_bytes
+    backends = {device.backend for engine in started for device in engine.devices if pairing.is_gpu(device)}
+    for accelerator in merged:
+        assert accelerator.usable is (accelerator.why is None) is (accelerator.engine_backend is not None)
+        assert accelerator.engine_backend is None or accelerator.engine_backend in {
+            SPELT.get(name, name) for name in backends
+        }
+        if accelerator.memory_total_bytes and accelerator not in cards:
+            assert accelerator.shared_bytes is None or accelerator.shared_bytes <= accelerator.memory_total_bytes
     for backend in backends:
-        listed = [one for engine in started for one in engine.devices if one.backend == backend and pairing.is_gpu(one)]
-        assert sum(one.engine_backend == SPELT.get(backend, backend) for one in found) <= len(listed)
+        listed = [
+            device
+            for engine in started
+            for device in engine.devices
+            if device.backend == backend and pairing.is_gpu(device)
+        ]
+        assert sum(accelerator.engine_backend == SPELT.get(backend, backend) for accelerator in merged) <= len(listed)

@@ -42,8 +42,8 @@ def main(n_ctx: int, n_ubatch: int, paths: list[str]) -> None:
         params.n_ctx, params.n_batch, params.n_ubatch, params.swa_full = n_ctx, n_ubatch, n_ubatch, False
         context = model and llama_cpp.llama_init_from_model(model, params)
         sizes = re.findall(r"size = +([\d.]+) MiB \( *(\d+) cells", "".join(log))
-        found = [[float(mib), int(cells)] for mib, cells in sizes] if context else "".join(log)[-600:]
-        print(json.dumps(found), flush=True)
+        answer = [[float(mib), int(cells)] for mib, cells in sizes] if context else "".join(log)[-600:]
+        print(json.dumps(answer), flush=True)
         if context:
             llama_cpp.llama_free(context)
         if model:

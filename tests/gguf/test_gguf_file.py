@@ -43,15 +43,15 @@ def test_every_shape_reads_back(name: str, tmp_path: Path) -> None:
     path = write_model(tmp_path / "m.gguf", wanted, fill=Fill.SPARSE)
     assert path.stat().st_blocks * 512 < 16 << 20, "a hole, not gigabytes"
     header = read_file(path)
-    found = shape(header)
-    assert (found.n_layer, found.n_embd, found.n_head, found.n_ff) == (
+    parsed = shape(header)
+    assert (parsed.n_layer, parsed.n_embd, parsed.n_head, parsed.n_ff) == (
         wanted.n_layer,
         wanted.n_embd,
         wanted.n_head,
         wanted.n_ff,
     )
-    assert (found.n_vocab, found.context_train) == (wanted.n_vocab, wanted.context)
-    assert found.kv_width == wanted.n_layer * wanted.n_head_kv * 2 * (wanted.n_embd // wanted.n_head)
+    assert (parsed.n_vocab, parsed.context_train) == (wanted.n_vocab, wanted.context)
+    assert parsed.kv_width == wanted.n_layer * wanted.n_head_kv * 2 * (wanted.n_embd // wanted.n_head)
     assert (weights(header).embedding_bytes == 0) == wanted.tied
 
 

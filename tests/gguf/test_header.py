@@ -40,10 +40,10 @@ def test_values_of_every_kind_are_kept() -> None:
         "i64": Kind(11, "q", -(2**63)),
         "f64": Kind(12, "d", 0.1),
     }
-    found = read(header({**LLAMA, **kinds, "text": "Grüße", "empty": ""})).metadata
+    metadata = read(header({**LLAMA, **kinds, "text": "Grüße", "empty": ""})).metadata
     expected = {key: kind.value for key, kind in kinds.items() if isinstance(kind, Kind)}
-    assert found == {**LLAMA, **expected, "text": "Grüße", "empty": ""}
-    assert found["bool"] is True
+    assert metadata == {**LLAMA, **expected, "text": "Grüße", "empty": ""}
+    assert metadata["bool"] is True
 
 
 def test_short_numeric_arrays_are_kept_and_other_arrays_only_counted() -> None:
@@ -55,26 +55,28 @@ def test_short_numeric_arrays_are_kept_and_other_arrays_only_counted() -> None:
         "tokens": ["a", "", "bcd"],
         "none": [],
     }
-    found = read(header({**LLAMA, **arrays, "after": "still in step"}))
-    assert found.metadata["per_layer"] == (8, 0, 8)
-    assert found.metadata["pattern"] == (True, False)
-    assert found.metadata["limit"] == (1,) * gguf.MAX_KEPT_ELEMENTS
-    assert found.metadata["none"] == ()
-    assert found.metadata["after"] == "still in step"
-    assert found.array_lengths == {"scores": gguf.MAX_KEPT_ELEMENTS + 1, "tokens": 3}
+    parsed = read(header({**LLAMA, **arrays, "after": "still in step"}))
+    assert parsed.metadata["per_layer"] == (8, 0, 8)
+    assert parsed.metadata["pattern"] == (True, False)
+    assert parsed.metadata["limit"] == (1,) * gguf.MAX_KEPT_ELEMENTS
+    assert parsed.metadata["none"] == ()
+    assert parsed.metadata["after"] == "still in step"
+    assert parsed.array_lengths == {"scores": gguf.MAX_KEPT_ELEMENTS + 1, "tokens": 3}
 
 
 def test_a_chat_template_is_kept_and_a_whole_tokenizer_is_not() -> None:
     template = "{% for m in messages %}" * 3000
-    found = read(header({**LLAMA, "tokenizer.chat_template": template, "huge": "x" * (gguf.MAX_KEPT_STRING_BYTES + 1)}))
-    assert found.chat_template == template
-    assert found.array_lengths == {"huge": gguf.MAX_KEPT_STRING_BYTES + 1}
+    parsed = read(
+        header({**LLAMA, "tokenizer.chat_template": template, "huge": "x" * (gguf.MAX_KEPT_STRING_BYTES + 1)})
+    )
+    assert parsed.chat_template == template
+    assert parsed.array_lengths == {"huge": gguf.MAX_KEPT_STRING_BYTES + 1}
     assert read(header(LLAMA)).chat_template is None
 
 
 def test_later_parts_of_a_split_file_have_no_metadata_of_their_own() -> None:
-    found = read(header({"split.no": Kind(2, "H", 1), "split.count": Kind(2, "H", 2)}, TENSORS))
-    assert (found.architecture, len(found.tensors)) == ("", 2)
+    parsed = read(header({"split.no": Kind(2, "H", 1), "split.count": Kind(2, "H", 2)}, TENSORS))
+    assert (parsed.architecture, len(parsed.tensors)) == ("", 2)
     with pytest.raises(IntegrityError, match=r"general\.architecture is 'None'"):
         read(header({"split.no": Kind(2, "H", 0)}, TENSORS))
 
@@ -90,19 +92,19 @@ def test_tensors_lie_one_after_another(version: int, alignment: int, tmp_path: P
     metadata: dict[str, Value] = {**LLAMA, "general.alignment": alignment}
     tensors = [TensorSpec("a", (32, 3), "Q4_0"), TensorSpec("b", (7,), "F32"), TensorSpec("c", (256, 2, 1, 1), "Q4_K")]
     raw = header(metadata, tensors, version=version)
-    found = read(raw)
-    assert found.version == version
-    assert found.architecture == "llama"
-    assert found.data_offset == len(raw)
-    assert [(t.name, t.shape, t.type, t.nbytes) for t in found.tensors] == [
+    parsed = read(raw)
+    assert parsed.version == version
+    assert parsed.architecture == "llama"
+    assert parsed.data_offset == len(raw)
+    assert [(t.name, t.shape, t.type, t.nbytes) for t in parsed.tensors] == [
         ("a", (32, 3), "Q4_0", 54),
         ("b", (7,), "F32", 28),
         ("c", (256, 2, 1, 1), "Q4_K", 288),
     ]
-    assert all(t.offset % alignment == 0 for t in found.tensors)
+    assert all(t.offset % alignment == 0 for t in parsed.tensors)
     path = write(tmp_path / "m.gguf", metadata, tensors, fill=Fill.RANDOM)
-    assert path.stat().st_size == found.data_offset + found.tensor_bytes, "no padding after the last"
-    assert gguf.read_file(path).tensors == found.tensors
+    assert path.stat().st_size == parsed.data_offset + parsed.tensor_bytes, "no padding after the last"
+    assert gguf.read_file(path).tensors == parsed.tensors
 
 
 def test_arrays_and_strings_may_cross_every_window_border() -> None:
@@ -113,10 +115,10 @@ def test_arrays_and_strings_may_cross_every_window_border() -> None:
         "numbers": [7] * WINDOW_BYTES,
         "long": ["y" * 3 * WINDOW_BYTES],
     }
-    found = read(header({**metadata, "last": 42}, TENSORS))
-    assert found.array_lengths == {"words": len(words), "numbers": WINDOW_BYTES, "long": 1}
-    assert found.metadata["last"] == 42
-    assert len(found.tensors) == 2
+    parsed = read(header({**metadata, "last": 42}, TENSORS))
+    assert parsed.array_lengths == {"words": len(words), "numbers": WINDOW_BYTES, "long": 1}
+    assert parsed.metadata["last"] == 42
+    assert len(parsed.tensors) == 2
 
 
 def test_a_stream_that_gives_a_byte_at_a_time_is_read_all_the_same() -> None:
@@ -289,9 +291,9 @@ def test_what_the_engine_loads_is_read(name: str) -> None:
 
 
 def test_text_without_end_is_passed_over() -> None:
-    found = read(ODD["17 MB of text"])
-    assert set(found.array_lengths.values()) == {gguf.MAX_KEPT_STRING_BYTES}
-    assert sum(len(str(value)) for value in found.metadata.values()) <= gguf.MAX_KEPT_BYTES
+    parsed = read(ODD["17 MB of text"])
+    assert set(parsed.array_lengths.values()) == {gguf.MAX_KEPT_STRING_BYTES}
+    assert sum(len(str(value)) for value in parsed.metadata.values()) <= gguf.MAX_KEPT_BYTES
 
 
 def test_keys_without_end_are_refused() -> None:
@@ -335,11 +337,11 @@ def test_cut_off_anywhere(tmp_path: Path) -> None:
 
 
 def test_what_a_plan_is_told_of_the_tokenizer_is_kept(tmp_path: Path) -> None:
-    found = gguf.read_file(write_model(tmp_path / "model.gguf", model_shape("tiny")), whole=False)
-    assert found.metadata["tokenizer.ggml.model"] == "llama"
-    assert found.metadata["llama.context_length"] == 512
-    assert found.chat_template and "messages" in found.chat_template
-    assert {tensor.type for tensor in found.tensors} == {"F32", "Q4_0", "Q8_0"}
+    parsed = gguf.read_file(write_model(tmp_path / "model.gguf", model_shape("tiny")), whole=False)
+    assert parsed.metadata["tokenizer.ggml.model"] == "llama"
+    assert parsed.metadata["llama.context_length"] == 512
+    assert parsed.chat_template and "messages" in parsed.chat_template
+    assert {tensor.type for tensor in parsed.tensors} == {"F32", "Q4_0", "Q8_0"}
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

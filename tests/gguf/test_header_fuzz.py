@@ -72,19 +72,19 @@ def mutated(draw: st.DrawFn) -> bytes:
 @given(raw=mutated(), sized=st.booleans())
 def test_no_mutation_does_worse_than_an_integrity_error(raw: bytes, sized: bool) -> None:
     try:
-        found = read_header(BytesIO(raw), size_bytes=len(raw) if sized else None)
+        parsed = read_header(BytesIO(raw), size_bytes=len(raw) if sized else None)
     except (IntegrityError, UnsupportedFileError) as error:
         assert error.message.isprintable(), error.message
         return
-    assert found.data_offset <= len(raw) + MAX_ALIGNMENT
-    assert all(tensor.nbytes > 0 for tensor in found.tensors)
-    assert quant_label(found)
-    make_sense(found)
+    assert parsed.data_offset <= len(raw) + MAX_ALIGNMENT
+    assert all(tensor.nbytes > 0 for tensor in parsed.tensors)
+    assert quant_label(parsed)
+    make_sense(parsed)
 
 
-def make_sense(found: Header) -> None:
+def make_sense(parsed: Header) -> None:
     try:
-        facts, by_role = shape(found), weights(found)
+        facts, by_role = shape(parsed), weights(parsed)
     except IntegrityError as error:
         assert error.message.isprintable(), error.message
         return

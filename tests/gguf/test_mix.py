@@ -85,11 +85,14 @@ QUANTIZED = {
 @pytest.mark.parametrize("quant", ["F16", "Q4_0"])
 def test_weights_are_those_that_the_quantizer_would_write(shape: str, label: str, quant: str) -> None:
     by_type, embedding_bytes, data_bytes = QUANTIZED[shape, label]
-    told = weights_by_size(made(shape, quant, "Q8_0" if quant == "Q4_0" else quant), label, data_bytes)
-    assert told is not None and not told.exact
-    assert told.total_bytes == pytest.approx(data_bytes, rel=1e-3)
-    assert told.embedding_bytes == pytest.approx(embedding_bytes, rel=1e-2)
-    moved = sum(abs(by_type.get(one, 0) - told.type_bytes.get(one, 0)) for one in {*by_type, *told.type_bytes}) / 2
+    estimate = weights_by_size(made(shape, quant, "Q8_0" if quant == "Q4_0" else quant), label, data_bytes)
+    assert estimate is not None and not estimate.exact
+    assert estimate.total_bytes == pytest.approx(data_bytes, rel=1e-3)
+    assert estimate.embedding_bytes == pytest.approx(embedding_bytes, rel=1e-2)
+    moved = (
+        sum(abs(by_type.get(name, 0) - estimate.type_bytes.get(name, 0)) for name in {*by_type, *estimate.type_bytes})
+        / 2
+    )
     assert moved <= 0.02 * data_bytes
 
 
@@ -97,10 +100,16 @@ def test_types_that_a_model_was_released_in_stay() -> None:
     header = made("tiny")
     experts = replace(header.tensors[7], name="blk.0.ffn_up_exps.weight", type="MXFP4", nbytes=64 * 128 // 32 * 17)
     header = replace(header, tensors=(*header.tensors[:7], experts, *header.tensors[8:]))
-    stored = [one.nbytes if one is experts or len(one.shape) == 1 else one.nbytes * 17 // 32 for one in header.tensors]
-    told = weights_by_size(header, "Q8_0", sum(stored))
-    assert told is not None
-    assert told.type_bytes == {"Q8_0": weights(made("tiny", "Q8_0", "Q8_0")).type_bytes["Q8_0"] - 8704, "MXFP4": 4352}
+    stored = [
+        tensor.nbytes if tensor is experts or len(tensor.shape) == 1 else tensor.nbytes * 17 // 32
+        for tensor in header.tensors
+    ]
+    estimate = weights_by_size(header, "Q8_0", sum(stored))
+    assert estimate is not None
+    assert estimate.type_bytes == {
+        "Q8_0": weights(made("tiny", "Q8_0", "Q8_0")).type_bytes["Q8_0"] - 8704,
+        "MXFP4": 4352,
+    }
 
 
 @pytest.mark.parametrize(
@@ -119,11 +128,11 @@ def test_a_file_of_another_model_is_recognised(label: str, data_bytes: int) -> N
 
 @given(label=st.sampled_from(sorted(FILE_TYPES.values())), data_bytes=st.integers(-(2**63), 2**63))
 def test_no_size_makes_it_fail(label: str, data_bytes: int) -> None:
-    told = weights_by_size(made("tiny"), label, data_bytes)
-    if told is not None:
-        assert told.total_bytes == pytest.approx(data_bytes, rel=0.01)
-        assert told.type_bytes.keys() <= WEIGHT_TYPE_BY_NAME.keys()
-        assert all(size >= 0 for size in told.type_bytes.values())
+    estimate = weights_by_size(made("tiny"), label, data_bytes)
+    if estimate is not None:
+        assert estimate.total_bytes == pytest.approx(data_bytes, rel=0.01)
+        assert estimate.type_bytes.keys() <= WEIGHT_TYPE_BY_NAME.keys()
+        assert all(size >= 0 for size in estimate.type_bytes.values())
 
 
 def test_a_dynamic_mix_keeps_what_is_not_experts_in_8_bits() -> None:
@@ -133,7 +142,7 @@ def test_a_dynamic_mix_keeps_what_is_not_experts_in_8_bits() -> None:
     whole = weights(real_tensors.header("qwen3moe-30b", "Q8_0"))
     assert plain is not None
     assert dynamic is not None
-    beside = [one.total_bytes - one.expert_bytes for one in (plain, dynamic, whole)]
+    beside = [weights.total_bytes - weights.expert_bytes for weights in (plain, dynamic, whole)]
     assert beside[0] < 0.75 * beside[1]
     assert beside[1] == beside[2]
     assert dynamic.total_bytes == pytest.approx(size, abs=1000)

@@ -29,18 +29,18 @@ LOGGED = {
 @pytest.mark.parametrize(("shape", "mib"), LOGGED.values(), ids=list(LOGGED))
 def test_its_buffer_is_what_llama_cpp_logs(shape: dict[str, Any], mib: float, tmp_path: Path) -> None:
     file = fake.write(tmp_path / "mmproj.gguf", **shape)
-    told = projector(read_file(file))
-    assert told.compute_bytes / MIB == pytest.approx(mib, rel=0.012)
-    assert told.weights_bytes == pytest.approx(file.stat().st_size, rel=0.001)
+    sizes = projector(read_file(file))
+    assert sizes.compute_bytes / MIB == pytest.approx(mib, rel=0.012)
+    assert sizes.weights_bytes == pytest.approx(file.stat().st_size, rel=0.001)
 
 
 def test_an_image_of_any_size_is_what_llama_cpp_warms_up_with(tmp_path: Path) -> None:
     shape: dict[str, Any] = {"patch": 14, "embd": 1280, "ff": 3420, "layers": 2, "gated": True}
-    one, other = (
+    first, other = (
         projector(read_file(fake.write(tmp_path / f"{image}.gguf", "qwen2.5vl_merger", image=image, **shape)))
         for image in (0, 560)
     )
-    assert one == other and one.compute_bytes == 8464 * 4 * (3 * 3420 + 4 * 1280)
+    assert first == other and first.compute_bytes == 8464 * 4 * (3 * 3420 + 4 * 1280)
 
 
 def test_what_is_no_projector(tmp_path: Path) -> None:

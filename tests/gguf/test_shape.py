@@ -54,7 +54,7 @@ def test_a_dense_model() -> None:
 
 
 def test_figures_per_layer() -> None:
-    found = shape(
+    made = shape(
         header(
             {
                 **LLAMA,
@@ -68,13 +68,13 @@ def test_figures_per_layer() -> None:
             }
         )
     )
-    assert (found.n_ff, found.n_head, found.kv_width, found.n_expert, found.n_expert_used) == (256, 8, 2 * 40, 6, 2)
+    assert (made.n_ff, made.n_head, made.kv_width, made.n_expert, made.n_expert_used) == (256, 8, 2 * 40, 6, 2)
 
 
 def test_windows_and_full_layers_are_told_apart() -> None:
     gemma: Metadata = {**LLAMA, "block_count": 12, "attention.sliding_window": 512}
-    found = shape(header(gemma, architecture="gemma3"))
-    assert (found.kv_width, found.kv_window_width, found.window) == (2 * 64, 10 * 64, 512)
+    made = shape(header(gemma, architecture="gemma3"))
+    assert (made.kv_width, made.kv_window_width, made.window) == (2 * 64, 10 * 64, 512)
     full = shape(header({**gemma, "attention.sliding_window": 0}, architecture="gemma3"))
     assert (full.kv_width, full.kv_window_width, full.window) == (12 * 64, 0, None)
 
@@ -83,18 +83,18 @@ def test_values_of_unlike_width_are_padded_to_the_widest() -> None:
     """Two heads of 16 in the layers with a window, of 64 in the others, every sixth: they differ by 96 elements."""
     lengths: Metadata = {f"attention.{name}_length": 64 for name in ("key", "value")}
     lengths |= {f"attention.{name}_length_swa": 16 for name in ("key", "value")}
-    found = shape(header({**LLAMA, **lengths, "block_count": 12, "attention.sliding_window": 9}, architecture="gemma3"))
-    assert (found.value_width, found.kv_padding, found.kv_window_padding) == (128, 0, 10 * 96)
-    assert found.layers[0] == Layer(2 * 32, windowed=True, padding=96)
-    assert found.layers[5] == Layer(2 * 128)
-    assert (found.key_length, found.value_length) == (64, 64)
+    made = shape(header({**LLAMA, **lengths, "block_count": 12, "attention.sliding_window": 9}, architecture="gemma3"))
+    assert (made.value_width, made.kv_padding, made.kv_window_padding) == (128, 0, 10 * 96)
+    assert made.layers[0] == Layer(2 * 32, windowed=True, padding=96)
+    assert made.layers[5] == Layer(2 * 128)
+    assert (made.key_length, made.value_length) == (64, 64)
 
 
 def test_each_layer_has_its_own_cache_or_state() -> None:
     figures: Metadata = {**LLAMA, "attention.head_count_kv": (2, 0), "shortconv.l_cache": 3}
-    found = shape(header(figures, architecture="lfm2"))
-    assert found.layers == (Layer(64), Layer(0, state_bytes=2 * 64 * 4))
-    assert (found.kv_width, found.state_bytes, found.kv_padding) == (64, 512, 0)
+    made = shape(header(figures, architecture="lfm2"))
+    assert made.layers == (Layer(64), Layer(0, state_bytes=2 * 64 * 4))
+    assert (made.kv_width, made.state_bytes, made.kv_padding) == (64, 512, 0)
 
 
 def test_latent_attention_and_per_layer_embeddings_are_noted() -> None:
@@ -105,8 +105,8 @@ def test_latent_attention_and_per_layer_embeddings_are_noted() -> None:
 
 
 def test_an_unknown_architecture_caches_everything() -> None:
-    found = shape(header({**LLAMA, "attention.sliding_window": 16}, architecture="brand-new"))
-    assert (found.kv_width, found.window, found.state_bytes) == (128, None, 0)
+    made = shape(header({**LLAMA, "attention.sliding_window": 16}, architecture="brand-new"))
+    assert (made.kv_width, made.window, made.state_bytes) == (128, None, 0)
 
 
 def test_an_encoder_caches_nothing() -> None:
@@ -115,8 +115,8 @@ def test_an_encoder_caches_nothing() -> None:
 
 def test_state_is_four_bytes_an_element() -> None:
     mamba: Metadata = {**LLAMA, "ssm.conv_kernel": 4, "ssm.inner_size": 128, "ssm.state_size": 16}
-    found = shape(header(mamba, architecture="mamba"))
-    assert (found.kv_width, found.state_bytes) == (0, 2 * 4 * (3 * 128 + 16 * 128))
+    made = shape(header(mamba, architecture="mamba"))
+    assert (made.kv_width, made.state_bytes) == (0, 2 * 4 * (3 * 128 + 16 * 128))
     rwkv: Metadata = {**LLAMA, "attention.head_count": 0, "attention.head_count_kv": 0, "wkv.head_size": 16}
     assert shape(header(rwkv, architecture="rwkv6")).state_bytes == 2 * 4 * 64 * (2 + 16)
 
@@ -177,8 +177,8 @@ BLOCK = (
 
 
 def test_a_table_that_is_also_the_head_is_streamed() -> None:
-    found = weights(header(LLAMA, TABLE, *BLOCK))
-    assert found == Weights(
+    made = weights(header(LLAMA, TABLE, *BLOCK))
+    assert made == Weights(
         total_bytes=1000 + 4 + 100 + 2 + 16 + 3000 + 2000 + 30 + 70,
         embedding_bytes=0,
         expert_bytes=3000 + 2000 + 30,
@@ -195,23 +195,23 @@ def test_a_table_that_is_also_the_head_is_streamed() -> None:
 
 
 def test_a_table_beside_a_head_is_looked_up() -> None:
-    found = weights(header(LLAMA, TABLE, HEAD))
-    assert (found.total_bytes, found.embedding_bytes, found.type_bytes) == (1800, 1000, {"Q6_K": 800})
+    made = weights(header(LLAMA, TABLE, HEAD))
+    assert (made.total_bytes, made.embedding_bytes, made.type_bytes) == (1800, 1000, {"Q6_K": 800})
 
 
 def test_per_layer_tables_are_always_looked_up() -> None:
-    found = weights(header(LLAMA, TABLE, tensor("per_layer_token_embd.weight", 5000, "Q5_1"), architecture="gemma4"))
-    assert (found.embedding_bytes, found.type_bytes) == (5000, {"Q8_0": 1000})
+    made = weights(header(LLAMA, TABLE, tensor("per_layer_token_embd.weight", 5000, "Q5_1"), architecture="gemma4"))
+    assert (made.embedding_bytes, made.type_bytes) == (5000, {"Q8_0": 1000})
 
 
 def test_the_table_of_an_encoder_is_looked_up_and_no_head() -> None:
-    found = weights(header(LLAMA, TABLE, BLOCK[1], architecture="bert"))
-    assert (found.embedding_bytes, found.type_bytes) == (1000, {"Q4_0": 100})
+    made = weights(header(LLAMA, TABLE, BLOCK[1], architecture="bert"))
+    assert (made.embedding_bytes, made.type_bytes) == (1000, {"Q4_0": 100})
 
 
 def test_one_tensor_per_expert_counts_as_experts_too() -> None:
-    found = weights(header(LLAMA, tensor("blk.0.ffn_gate.3.weight", 50), tensor("blk.0.ffn_gate.weight", 7)))
-    assert (found.expert_bytes, found.expert_type_bytes) == (50, {"Q4_0": 50})
+    made = weights(header(LLAMA, tensor("blk.0.ffn_gate.3.weight", 50), tensor("blk.0.ffn_gate.weight", 7)))
+    assert (made.expert_bytes, made.expert_type_bytes) == (50, {"Q4_0": 50})
 
 
 def test_draft_layers_are_counted_and_nothing_of_them_is_loaded() -> None:

@@ -71,10 +71,10 @@ def test_all_parts_make_one_header(tmp_path: Path) -> None:
     whole = read_file(write(tmp_path / "whole.gguf", llama_metadata(TINY), TENSORS), whole=False)
     parts = split(tmp_path)
     for part in parts:
-        found, header = read_model(part)
-        assert found == parts
-        assert [(one.name, one.shape, one.type, one.nbytes) for one in header.tensors] == [
-            (one.name, one.shape, one.type, one.nbytes) for one in whole.tensors
+        files, header = read_model(part)
+        assert files == parts
+        assert [(tensor.name, tensor.shape, tensor.type, tensor.nbytes) for tensor in header.tensors] == [
+            (tensor.name, tensor.shape, tensor.type, tensor.nbytes) for tensor in whole.tensors
         ]
         assert header.tensor_bytes == whole.tensor_bytes
         assert (header.architecture, header.chat_template) == ("llama", whole.chat_template)

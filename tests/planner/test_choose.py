@@ -51,7 +51,7 @@ def with_memory(machine: Machine, available: int) -> Machine:
 def slower_prefill(machine: Machine, factor: float) -> Machine:
     """Prompts are read at so many times the speed."""
     kernels = scaled(EPYC_KERNELS, factor)
-    matrices = [replace(one, decode_bytes_per_s=one.decode_bytes_per_s / factor) for one in kernels.matrices]
+    matrices = [replace(row, decode_bytes_per_s=row.decode_bytes_per_s / factor) for row in kernels.matrices]
     return replace(machine, kernels=replace(kernels, matrices=tuple(matrices)))
 
 
@@ -68,12 +68,12 @@ class TestPicks:
 
     def test_every_file_is_chosen_offered_or_rejected_with_its_reason(self) -> None:
         answer = planned(LAPTOP)
-        told = [name_of(fit) for fit in (answer.choice, *answer.alternatives)]
-        told += [(one.model, one.quant) for one in answer.rejected]
-        assert sorted(told) == sorted((one.model.id, one.artifact.quant) for one in everything())
-        other = [one for one in answer.rejected if ", not for chat" not in one.reason]
-        assert all(any(digit.isdigit() for digit in one.reason) for one in other)
-        assert {one.model for one in answer.rejected} - {one.model for one in other} >= {"bge-m3"}
+        named = [name_of(fit) for fit in (answer.choice, *answer.alternatives)]
+        named += [(rejected.model, rejected.quant) for rejected in answer.rejected]
+        assert sorted(named) == sorted((candidate.model.id, candidate.artifact.quant) for candidate in everything())
+        other = [rejected for rejected in answer.rejected if ", not for chat" not in rejected.reason]
+        assert all(any(digit.isdigit() for digit in rejected.reason) for rejected in other)
+        assert {rejected.model for rejected in answer.rejected} - {rejected.model for rejected in other} >= {"bge-m3"}
 
     def test_picks_get_faster_and_worse(self) -> None:
         picks = planned(desktop()).picks
@@ -91,9 +91,9 @@ class TestPicks:
         assert f"times as fast as its {picks['best'].candidate.artifact.quant}: " in picks["fastest"].reasons[0]
 
     def test_more_memory_is_no_reason_where_a_smaller_file_of_the_model_is_too_slow(self) -> None:
-        told = [one for one in planned(EPYC).rejected if one.model == "qwen3.6-27b"]
-        assert len(told) > 1 and "would write" in told[0].reason
-        assert any("other programs" in one.reason or one.short_by_bytes for one in told[1:])
+        of_qwen = [rejected for rejected in planned(EPYC).rejected if rejected.model == "qwen3.6-27b"]
+        assert len(of_qwen) > 1 and "would write" in of_qwen[0].reason
+        assert any("other programs" in rejected.reason or rejected.short_by_bytes for rejected in of_qwen[1:])
 
     def test_the_starter_is_no_pick_where_something_better_fits_and_the_choice_where_nothing_does(self) -> None:
         for machine in (EPYC, LAPTOP, desktop(), mac()):
@@ -104,9 +104,11 @@ class TestPicks:
     def test_of_a_model_that_nobody_tested_the_same_file_as_if_it_were(self) -> None:
         """The index goes, what quantization costs is still known: the fastest file is no better for it."""
         not_the_fastest = 0
-        for model in {one.model.id for one in everything() if one.model.evidence}:
+        for model in {candidate.model.id for candidate in everything() if candidate.model.evidence}:
             tested = of(model)
-            untested = [replace(one, model=replace(one.model, evidence=(), relatives=())) for one in tested]
+            untested = [
+                replace(candidate, model=replace(candidate.model, evidence=(), relatives=())) for candidate in tested
+            ]
             for floor in (0.1, 6):
                 want = Want(explicit=True, min_tok_s=floor)
                 answers = [plan(LAPTOP, files, want, knowledge()) for files in (tested, untested)]
@@ -118,12 +120,12 @@ class TestPicks:
         assert not_the_fastest > 5
 
     def test_what_is_here_is_preferred_where_it_is_as_good(self, tmp_path: Path) -> None:
-        one, other = made("a", gib=2.0), made("b", gib=2.2)
-        assert name_of(planned(EPYC, [one, other]).choice)[0] == "a"  # the faster one
-        here = replace(other, path=tmp_path / "b.gguf")
-        assert name_of(planned(EPYC, [one, here]).choice)[0] == "b"
+        first, other = made("a", gib=2.0), made("b", gib=2.2)
+        assert name_of(planned(EPYC, [first, other]).choice)[0] == "a"  # the faster one
+        stored = replace(other, path=tmp_path / "b.gguf")
+        assert name_of(planned(EPYC, [first, stored]).choice)[0] == "b"
         better = made("c", mmlu_pro=70)
-        assert name_of(planned(EPYC, [one, here, better]).choice)[0] == "c"
+        assert name_of(planned(EPYC, [first, stored, better]).choice)[0] == "c"
 
     def test_a_loss_nobody_can_tell_is_not_worth_the_time(self) -> None:
         """Qwen3.8 27B on a 24 GB card: Q6 would spill to the processor and write a third as fast as Q4."""
@@ -151,15 +153,15 @@ class TestPicks:
         answer = planned(machine, of("qwen3.5-2b"), Want(explicit=True, min_tok_s=floor))
         assert name_of(answer.choice)[1] == quant
         assert ("; more bits than Q6_K has" in answer.choice.reasons[0]) == (quant == "Q8_0")
-        refused = {one.quant: one.reason for one in answer.rejected}
+        refused = {rejected.quant: rejected.reason for rejected in answer.rejected}
         said = f"fits, but shows no gain over its {quant} that anyone has measured, and writes "
         assert (said in refused.get("Q8_0", "")) == (quant == "Q6_K")
 
     def test_of_two_that_nobody_tested_none_is_called_as_good(self) -> None:
-        (told,) = planned(EPYC, [made("a", gib=2, mmlu_pro=None), made("b", gib=3, mmlu_pro=None)]).rejected
-        assert "a Q4_K_M is as untested and writes " in told.reason
-        (told,) = planned(EPYC, [made("a", gib=2, mmlu_pro=60), made("b", gib=3, mmlu_pro=None)]).rejected
-        assert "a Q4_K_M is at least as good and writes " in told.reason
+        (rejected,) = planned(EPYC, [made("a", gib=2, mmlu_pro=None), made("b", gib=3, mmlu_pro=None)]).rejected
+        assert "a Q4_K_M is as untested and writes " in rejected.reason
+        (rejected,) = planned(EPYC, [made("a", gib=2, mmlu_pro=60), made("b", gib=3, mmlu_pro=None)]).rejected
+        assert "a Q4_K_M is at least as good and writes " in rejected.reason
 
     def test_models_that_nobody_tested_stand_behind(self) -> None:
         answer = planned(EPYC, [made("tested", mmlu_pro=20), made("untested", mmlu_pro=None)])
@@ -196,8 +198,10 @@ class TestFloors:
         if reached:
             planned(machine, [candidate], want)
         else:
-            told = none(machine, [candidate], want).reason
-            assert f"the first word would take {'11' if floor is None else '10.4'} s, the limit for chat is 10" in told
+            reason = none(machine, [candidate], want).reason
+            assert (
+                f"the first word would take {'11' if floor is None else '10.4'} s, the limit for chat is 10" in reason
+            )
 
     def test_thinking_counts_where_it_cannot_be_turned_off(self) -> None:
         """At 9 tok/s an answer of 300 tokens takes 33 s; with as many of thinking before it, longer than a minute."""
@@ -228,8 +232,8 @@ class TestFloors:
         answer = planned(EPYC, [large, small], want)
         assert name_of(answer.choice)[0] == "small"
         assert answer.rejected[0].reason == "is a download of 3.2 GB, at most 2.1 GB is allowed"
-        here = replace(large, path=tmp_path / "x")
-        fit = planned(EPYC, [here, small], want).choice
+        stored = replace(large, path=tmp_path / "x")
+        fit = planned(EPYC, [stored, small], want).choice
         assert name_of(fit)[0] == "large" and fit.download_bytes == 0
 
     def test_download_time_where_the_link_is_known(self) -> None:
@@ -339,12 +343,16 @@ class TestPlacement:
     def test_another_cache_is_no_other_setting_to_tell_the_gain_of(self) -> None:
         """131,072 tokens fit in f16 with flash attention alone, and the plain way in q8_0, which is faster."""
         choice = planned(EPYC, of("gpt-oss-20b"), Want(context=131072, explicit=True)).choice
-        assert choice.kv_type == "f16" and len({one.configuration.kv_type for one in choice.tried}) == 2
+        assert choice.kv_type == "f16" and len({settings.configuration.kv_type for settings in choice.tried}) == 2
         assert not [reason for reason in choice.reasons if reason.startswith(":")]
 
     def test_a_floor_that_is_missed_by_little_is_told_by_two_numbers(self) -> None:
-        told = [one.reason for one in planned(mac()).rejected if "the limit for chat is " in one.reason]
-        assert told and all(reason.split(" take ")[1].split(",")[0] != reason.split(" is ")[-1] for reason in told)
+        reasons = [
+            rejected.reason for rejected in planned(mac()).rejected if "the limit for chat is " in rejected.reason
+        ]
+        assert reasons and all(
+            reason.split(" take ")[1].split(",")[0] != reason.split(" is ")[-1] for reason in reasons
+        )
 
     def test_a_fit_says_how_to_run_it(self) -> None:
         fit = planned(desktop(), of("qwen3.5-9b"), Want(context=16384, threads=3)).choice
@@ -404,7 +412,7 @@ def test_whatever_is_offered_leaves_the_margin_and_meets_every_limit(machine: Ma
     want = Want(task=task, max_download_bytes=10 * GIB)
     answer = plan(machine, everything(), want, knowledge())
     if isinstance(answer, NoFit):
-        assert all(one.reason for one in answer.rejected)
+        assert all(rejected.reason for rejected in answer.rejected)
         return
     for fit in (*answer.picks.values(), *answer.alternatives):
         for row in fit.memory.by_device:
@@ -439,7 +447,7 @@ def test_planning_the_whole_catalogue_takes_milliseconds(machine: Machine) -> No
 
 
 def test_a_local_file_of_unknown_size_counts_its_tensors() -> None:
-    one = made()
-    source = Source(one.artifact.source.kind, one.artifact.source.repo, one.artifact.source.file)
-    fit = planned(EPYC, [replace(one, artifact=replace(one.artifact, source=source))]).choice
-    assert fit.download_bytes == one.artifact.weights.total_bytes
+    candidate = made()
+    source = Source(candidate.artifact.source.kind, candidate.artifact.source.repo, candidate.artifact.source.file)
+    fit = planned(EPYC, [replace(candidate, artifact=replace(candidate.artifact, source=source))]).choice
+    assert fit.download_bytes == candidate.artifact.weights.total_bytes

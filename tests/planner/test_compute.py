@@ -137,9 +137,9 @@ def test_without_the_head_there_are_no_logits() -> None:
 
 def test_sequences_share_the_buffer_and_each_has_its_logits() -> None:
     shape = shape_of("qwen3-4b")
-    one, four = Configuration(8192), Configuration(8192, sequences=4)
-    assert compute_bytes(shape, four) == compute_bytes(shape, one)
-    assert output_bytes(shape, four) == 4 * output_bytes(shape, one) == 4 * 4 * 151_936
+    single, four = Configuration(8192), Configuration(8192, sequences=4)
+    assert compute_bytes(shape, four) == compute_bytes(shape, single)
+    assert output_bytes(shape, four) == 4 * output_bytes(shape, single) == 4 * 4 * 151_936
 
 
 def test_full_windows_have_a_mask_of_full_size() -> None:

@@ -62,8 +62,8 @@ class TestOnTheCpu:
     def test_what_gives_way_first(self, free_gib: float, context: int, kv_type: str, flash: bool, ubatch: int) -> None:
         settings, fits = chosen(epyc(free_gib))
         assert fits
-        found = (settings.context, settings.kv_type, settings.flash_attention, settings.ubatch)
-        assert found == (context, kv_type, flash, ubatch)
+        actual = (settings.context, settings.kv_type, settings.flash_attention, settings.ubatch)
+        assert actual == (context, kv_type, flash, ubatch)
 
     def test_what_does_not_fit_tells_the_shortest_gap(self) -> None:
         placer = Placer(epyc(4.0), LLAMA, LLAMA_FILE)
@@ -170,25 +170,25 @@ class TestAsked:
         ],
     )
     def test_the_gap_is_told(self, machine: Machine, want: Want) -> None:
-        one = made(gib=4.6)
-        answer = plan(machine, [one], replace(want, explicit=True), knowledge())
+        candidate = made(gib=4.6)
+        answer = plan(machine, [candidate], replace(want, explicit=True), knowledge())
         assert isinstance(answer, NoFit)
         assert answer.nearest is not None and answer.nearest.short_by_bytes is not None
         assert answer.nearest.short_by_bytes > 0
         assert "short" in answer.reason and "free" in answer.reason
 
     def test_the_gap_is_what_is_missing(self) -> None:
-        one, want = made(gib=4.6), Want(context=8192, kv_type="f16", explicit=True, min_tok_s=0)
-        answer = plan(epyc(5.6), [one], want, knowledge())
+        candidate, want = made(gib=4.6), Want(context=8192, kv_type="f16", explicit=True, min_tok_s=0)
+        answer = plan(epyc(5.6), [candidate], want, knowledge())
         assert isinstance(answer, NoFit) and answer.nearest and answer.nearest.short_by_bytes
         enough = 5.6 + answer.nearest.short_by_bytes / GIB
-        assert isinstance(plan(epyc(enough + 0.001), [one], want, knowledge()), Plan)
-        assert isinstance(plan(epyc(enough - 0.001), [one], want, knowledge()), NoFit)
+        assert isinstance(plan(epyc(enough + 0.001), [candidate], want, knowledge()), Plan)
+        assert isinstance(plan(epyc(enough - 0.001), [candidate], want, knowledge()), NoFit)
 
     def test_a_cache_that_the_engine_cannot_quantize(self) -> None:
-        one = made()
-        shape = replace(one.model.shape, key_length=80, value_length=80)
-        odd = replace(one, model=replace(one.model, shape=shape))
+        candidate = made()
+        shape = replace(candidate.model.shape, key_length=80, value_length=80)
+        odd = replace(candidate, model=replace(candidate.model, shape=shape))
         answer = plan(EPYC, [odd], Want(kv_type="q8_0", explicit=True), knowledge())
         assert isinstance(answer, NoFit) and "cache in q8_0" in answer.reason
         assert isinstance(plan(EPYC, [odd], Want(kv_type="f16"), knowledge()), Plan)
@@ -218,7 +218,11 @@ class TestAsked:
 
 FILES: list[tuple[Shape, Weights]] = [
     (LLAMA, LLAMA_FILE),
-    *((one.model.shape, one.artifact.weights) for name in ("gpt-oss-20b", "gemma-4-e4b-it") for one in of(name)[:1]),
+    *(
+        (candidate.model.shape, candidate.artifact.weights)
+        for name in ("gpt-oss-20b", "gemma-4-e4b-it")
+        for candidate in of(name)[:1]
+    ),
     (
         shape_of("qwen35moe-35b"),
         Weights(20 * GIB, 500 * MIB, 17 * GIB, {"Q4_K": 19 * GIB}, True, {}, 0, (470 * MIB,) * 40, (430 * MIB,) * 40),
@@ -275,8 +279,8 @@ def test_more_memory_never_gives_less_context_or_fewer_layers(
         configure(Placer(machine_of(kind, *memory), *file), want, CONTEXTS, lambda _: None)
         for memory in (sizes, roomier)
     )
-    for one in (less, lots):
-        assert bool(one.shortages) != kept_free(one.memory, shared=kind == "mac")
+    for placement in (less, lots):
+        assert bool(placement.shortages) != kept_free(placement.memory, shared=kind == "mac")
     assert got(less)[0] <= got(lots)[0]
     assert got(less)[1] <= got(lots)[1]
 
@@ -309,8 +313,8 @@ def test_with_any_settings_more_memory_takes_no_fewer_layers_and_is_no_shorter(
     for layers in {0, less.most_layers(wanted)}:
         settings = replace(wanted, gpu_layers=layers)
         before, after = (placer.place(placer.spread(settings) or settings) for placer in (less, lots))
-        for one in (before, after):
-            assert bool(one.shortages) != kept_free(one.memory, shared=kind == "mac")
+        for placement in (before, after):
+            assert bool(placement.shortages) != kept_free(placement.memory, shared=kind == "mac")
         assert bool(before.shortages) >= bool(after.shortages)
 
 

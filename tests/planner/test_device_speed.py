@@ -44,7 +44,7 @@ def with_cards(*cards: Accelerator) -> Machine:
     return replace(LAPTOP, accelerators=cards)
 
 
-def told(machine: Machine, name: str, **settings: Any) -> Forecast:
+def forecast(machine: Machine, name: str, **settings: Any) -> Forecast:
     candidate = of(name)[0]
     placer = Placer(machine, candidate.model.shape, candidate.artifact.weights)
     configuration = Configuration(8192, **{"gpu_layers": placer.height, **settings})
@@ -97,8 +97,8 @@ def test_a_backend_without_constants_is_taken_for_the_slowest() -> None:
 
 
 def test_a_device_of_unknown_bandwidth_is_told_for_the_slowest_with_a_wide_range() -> None:
-    unknown = told(with_cards(replace(CARD, bandwidth_bytes_per_s=None, compute_flop_per_s=None)), DENSE)
-    assert unknown.speed_model.decode_tok_s(0) < told(with_cards(CARD), DENSE).speed_model.decode_tok_s(0) / 4
+    unknown = forecast(with_cards(replace(CARD, bandwidth_bytes_per_s=None, compute_flop_per_s=None)), DENSE)
+    assert unknown.speed_model.decode_tok_s(0) < forecast(with_cards(CARD), DENSE).speed_model.decode_tok_s(0) / 4
     assert unknown.range.high / unknown.range.low > 4
 
 
@@ -116,7 +116,8 @@ def test_more_bandwidth_and_more_compute_are_never_slower(
     card = replace(CARD, engine_backend=backend)
     changed: dict[str, Any] = {what: getattr(card, what) * factor}
     plain, better = (
-        told(with_cards(one), name, gpu_layers=layers).speed_model for one in (card, replace(card, **changed))
+        forecast(with_cards(accelerator), name, gpu_layers=layers).speed_model
+        for accelerator in (card, replace(card, **changed))
     )
     for depth, prompt in ((0, 1), (500, 512), (6000, 3000)):
         assert better.decode_s(depth) <= plain.decode_s(depth) * (1 + 1e-9)
@@ -126,7 +127,7 @@ def test_more_bandwidth_and_more_compute_are_never_slower(
 @settings(max_examples=40, deadline=None)
 @given(NAMES, st.integers(1, 8000), st.integers(1, 8000))
 def test_depth_is_never_faster(name: str, depth: int, more: int) -> None:
-    speed_model = told(with_cards(CARD), name).speed_model
+    speed_model = forecast(with_cards(CARD), name).speed_model
     assert speed_model.decode_s(depth + more) >= speed_model.decode_s(depth)
     assert speed_model.prefill_s(512, depth + more) >= speed_model.prefill_s(512, depth)
     assert speed_model.prefill_s(depth + more) >= speed_model.prefill_s(depth)
@@ -147,13 +148,15 @@ def test_fewer_bytes_are_never_slower(share: float, layers: int) -> None:
 
 
 def test_layers_on_two_cards_take_as_long_as_on_one_and_prompts_go_in_turns() -> None:
-    one, two = (told(with_cards(*cards), DENSE).speed_model for cards in ((CARD,), (CARD, replace(CARD, id="cuda1"))))
-    assert two.token_s == pytest.approx(one.token_s, rel=1e-6)
-    assert two.prefill_s(512) == pytest.approx(one.prefill_s(512), rel=1e-6)  # one micro-batch: nobody waits
-    assert 0.5 < two.prefill_s(4096) / one.prefill_s(4096) < 0.6
+    single, two = (
+        forecast(with_cards(*cards), DENSE).speed_model for cards in ((CARD,), (CARD, replace(CARD, id="cuda1")))
+    )
+    assert two.token_s == pytest.approx(single.token_s, rel=1e-6)
+    assert two.prefill_s(512) == pytest.approx(single.prefill_s(512), rel=1e-6)  # one micro-batch: nobody waits
+    assert 0.5 < two.prefill_s(4096) / single.prefill_s(4096) < 0.6
     slow = replace(CARD, id="cuda1", bandwidth_bytes_per_s=250e9)
-    mixed, slower = (told(with_cards(*cards), DENSE).speed_model for cards in ((CARD, slow), (slow,)))
-    assert one.token_s < mixed.token_s < slower.token_s
+    mixed, slower = (forecast(with_cards(*cards), DENSE).speed_model for cards in ((CARD, slow), (slow,)))
+    assert single.token_s < mixed.token_s < slower.token_s
 
 
 def test_turns_gain_more_the_longer_the_prompt() -> None:
@@ -166,15 +169,15 @@ def test_turns_gain_more_the_longer_the_prompt() -> None:
 
 
 def test_experts_on_the_cpu_cost_its_memory_in_decoding_and_the_link_in_prefill() -> None:
-    whole = told(with_cards(CARD), EXPERTS).speed_model
-    kept = told(with_cards(CARD), EXPERTS, cpu_expert_layers=24).speed_model
-    narrow = told(with_cards(replace(CARD, pcie="gen3 x4")), EXPERTS, cpu_expert_layers=24).speed_model
+    whole = forecast(with_cards(CARD), EXPERTS).speed_model
+    kept = forecast(with_cards(CARD), EXPERTS, cpu_expert_layers=24).speed_model
+    narrow = forecast(with_cards(replace(CARD, pcie="gen3 x4")), EXPERTS, cpu_expert_layers=24).speed_model
     assert narrow.token_s == kept.token_s > 1.5 * whole.token_s
     size = of(EXPERTS)[0].artifact.weights.expert_bytes
     for speed_model, pcie in ((kept, "gen4 x16"), (narrow, "gen3 x4")):
         link = link_bytes_per_s(replace(CARD, pcie=pcie), DEVICES)
         assert speed_model.ubatch_s - whole.ubatch_s == pytest.approx(size / link, rel=0.01)
-    large = told(with_cards(CARD), EXPERTS, cpu_expert_layers=24, ubatch=2048).speed_model
+    large = forecast(with_cards(CARD), EXPERTS, cpu_expert_layers=24, ubatch=2048).speed_model
     assert large.prefill_tok_s(4096) > kept.prefill_tok_s(4096)  # fewer copies
 
 
@@ -221,7 +224,7 @@ def test_what_each_holds(
 
 def test_what_was_measured_on_a_card_stands_above_its_figures() -> None:
     rates = Kernels((MatrixRate("Q4_K", False, 0, 300e9, 20e12), MatrixRate("Q8_0", False, 0, 330e9, 18e12)))
-    modelled, measured = (device_rates(one, True, CONSTANTS) for one in (CARD, replace(CARD, kernels=rates)))
+    modelled, measured = (device_rates(card, True, CONSTANTS) for card in (CARD, replace(CARD, kernels=rates)))
     assert (measured.decode["Q4_K"], measured.prefill["Q8_0"]) == (300e9, 18e12)
     assert (measured.decode[None], measured.prefill[None]) == (300e9, 18e12)
     assert measured.layer_s == modelled.layer_s

@@ -39,6 +39,6 @@ def test_what_a_device_borrows_from_the_machine(
 def test_an_integrated_gpu_is_not_used_beside_a_card() -> None:
     integrated = replace(mac().accelerators[0], id="igpu", kind=AcceleratorKind.INTEGRATED, memory_free_bytes=60 * GIB)
     both = replace(desktop(), accelerators=(integrated, *desktop().accelerators))
-    assert [one.id for one in devices(both)] == ["cuda0"]
+    assert [device.id for device in devices(both)] == ["cuda0"]
     two = replace(LAPTOP, accelerators=(replace(integrated, id="small", memory_free_bytes=GIB), integrated))
-    assert [one.id for one in devices(two)] == ["igpu"]
+    assert [device.id for device in devices(two)] == ["igpu"]

@@ -18,7 +18,7 @@ from llmctl.files.decode import decode
 from llmctl.planner import plan
 from llmctl.planner.cpu_rates import CpuSettings, best_threads, cpu_rates
 from llmctl.planner.kernel_rows import ROWS, completed, joined, measured
-from llmctl.planner.rates import Rates
+from llmctl.planner.rates import DeviceRates
 from llmctl.types.machine import Kernels, Machine, MatrixRate
 from llmctl.types.plan import Basis, Plan, Want
 from tests.fakes.kernel_rates import scaled
@@ -87,13 +87,15 @@ def test_a_missing_row_is_filled_from_its_likeness_to_the_others() -> None:
 
 def test_what_is_filled_in_is_told_with_a_wider_range() -> None:
     want = Want(explicit=True)
-    candidates = [one for one in of("qwen3-0.6b") if one.artifact.quant == "Q8_0"]
+    candidates = [candidate for candidate in of("qwen3-0.6b") if candidate.artifact.quant == "Q8_0"]
     whole, part = (
         plan(recorded(name), candidates, want, knowledge()) for name in ("complete", "q8_0-with-two-threads-missing")
     )
     assert isinstance(whole, Plan) and isinstance(part, Plan)
     assert (whole.choice.speed.basis, part.choice.speed.basis) == (Basis.CALIBRATED, Basis.MODELLED)
-    low, high = (one.choice.speed.decode_low_tok_s / one.choice.speed.decode_tok_s for one in (part, whole))
+    low, high = (
+        plan_made.choice.speed.decode_low_tok_s / plan_made.choice.speed.decode_tok_s for plan_made in (part, whole)
+    )
     assert low < high
     assert "other programs kept the processor busy" in " ".join(part.choice.reasons)
 
@@ -115,10 +117,10 @@ def test_fewer_threads_are_chosen_where_they_were_measured_to_be_faster_with_all
 
 
 def test_several_threads_that_are_slower_than_one_were_disturbed() -> None:
-    here = measured(recorded("two-threads-slower-than-one").kernels or Kernels(()))
-    of_two = {(one.kind, one.rate) for one in here.bounds}
+    kernel_figures = measured(recorded("two-threads-slower-than-one").kernels or Kernels(()))
+    of_two = {(figure.kind, figure.rate) for figure in kernel_figures.bounds}
     assert (("Q8_0", False), "decode_bytes_per_s") in of_two and (("Q4_K", True), "prefill_flop_per_s") in of_two
-    assert all(one.threads == 2 for one in here.bounds)
+    assert all(figure.threads == 2 for figure in kernel_figures.bounds)
     # Three quarters may well be faster than all, where some cores are slow; and overheads grow with threads.
     slow_cores = Kernels((MatrixRate("Q4_K", False, 8, 40e9, 9e10), MatrixRate("Q4_K", False, 6, 43e9, 9e10)))
     assert not measured(slow_cores).bounds
@@ -162,7 +164,7 @@ def part_of(rows: Iterable[tuple[str, Any]], disturbed: Iterable[tuple[int, floa
     """Some rows, a few of their figures so many times as fast as in a quiet measurement, and known to be disturbed."""
     groups: dict[str, list[Any]] = {group: [] for group in ROWS}
     for (group, row), (nth, factor) in zip(rows, [*disturbed, *[(0, 1.0)] * len(ALL_ROWS)], strict=False):
-        rates = [one.name for one in fields(row) if one.name.endswith("_per_s")]
+        rates = [field.name for field in fields(row) if field.name.endswith("_per_s")]
         name = rates[nth % len(rates)]
         lower = {name: getattr(row, name) * factor, "uncertain": (name,)} if factor < 1 else {}
         groups[group].append(replace(row, **lower))
@@ -184,7 +186,7 @@ SETTINGS = st.builds(
 )
 
 
-def figures(rates: Rates) -> dict[str, float]:
+def figures(rates: DeviceRates) -> dict[str, float]:
     one_by_one = {
         name: getattr(rates, name)
         for name in ("layer_s", "activation_s", "expert_decode", "expert_prefill", "attention_prefill_flop_per_s")
@@ -197,10 +199,12 @@ def figures(rates: Rates) -> dict[str, float]:
 @given(PARTS, SETTINGS)
 def test_any_part_of_a_measurement_gives_rates_near_those_of_the_whole(part: Kernels, asked: CpuSettings) -> None:
     machine = recorded("complete")
-    whole, some = (figures(cpu_rates(one, asked, CONSTANTS)) for one in (machine, replace(machine, kernels=part)))
+    whole, some = (
+        figures(cpu_rates(variant, asked, CONSTANTS)) for variant in (machine, replace(machine, kernels=part))
+    )
     assert some.keys() == whole.keys()
     off = {name: some[name] / rate for name, rate in whole.items()}
-    assert all(math.isfinite(one) and 1 / FACTOR < one < FACTOR for one in off.values()), off
+    assert all(math.isfinite(ratio) and 1 / FACTOR < ratio < FACTOR for ratio in off.values()), off
 
 
 @settings(max_examples=30, deadline=None)
@@ -231,8 +235,8 @@ def test_what_the_kernels_made_of_the_memory_is_not_taken_for_its_kind() -> None
     part = recorded("three-hogs-half-a-round")
     for basis in ("measured (engine kernels)", "estimated (engine kernels, measured on a busy machine)"):
         memory = replace(part.memory, bandwidth_bytes_per_s=20e9, bandwidth_basis=basis)
-        told = replace(part, memory=memory)
-        assert cpu_rates(told, USUAL, CONSTANTS) == cpu_rates(part, USUAL, CONSTANTS)
+        with_memory = replace(part, memory=memory)
+        assert cpu_rates(with_memory, USUAL, CONSTANTS) == cpu_rates(part, USUAL, CONSTANTS)
 
 
 @pytest.mark.parametrize("kernels", [Kernels(()), Kernels((MatrixRate("Q8_0", False, 2, 0.0, 0.0),))])

@@ -111,7 +111,7 @@ def half(fit: Fit) -> tuple[float, float]:
 
 def test_the_range_is_as_wide_as_the_runs_are_apart() -> None:
     uncorrected = half(BEFORE)
-    assert half(fit(ran(decode=0.8))) == pytest.approx([min(one, ONCE_APART) for one in uncorrected])
+    assert half(fit(ran(decode=0.8))) == pytest.approx([min(apart, ONCE_APART) for apart in uncorrected])
     assert half(fit(*[ran(decode=0.8)] * 4)) == pytest.approx([LEAST_APART] * 2)
     apart = half(fit(ran(decode=0.80), ran(decode=0.74), ran(decode=0.84)))
     assert apart == pytest.approx([0.06 / 0.80] * 2)
@@ -120,8 +120,8 @@ def test_the_range_is_as_wide_as_the_runs_are_apart() -> None:
 
 
 def test_a_file_is_known_by_its_sum_whatever_it_is_called() -> None:
-    known = replace(CANDIDATE.artifact, source=replace(SOURCE, sha256="ab" * 32))
-    candidate = replace(CANDIDATE, artifact=known)
+    with_sum = replace(CANDIDATE.artifact, source=replace(SOURCE, sha256="ab" * 32))
+    candidate = replace(CANDIDATE, artifact=with_sum)
 
     def factor(run: PastRun) -> float:
         answer = plan(EPYC, [candidate], WANT, knowledge(), past=[run])

@@ -66,10 +66,12 @@ def test_what_breaks_a_limit_is_rejected_with_its_reason(want: Want, good: dict[
 
 
 def test_installed_is_what_is_here(tmp_path: Path) -> None:
-    here = replace(PLAIN, path=tmp_path / "x.gguf")
-    answer = planned(Want(installed=True), GOOD, here)
-    assert answer.choice.candidate is here
-    assert [(one.condition, one.fit.candidate.model.id) for one in answer.changes] == [("with a download", "good")]
+    stored = replace(PLAIN, path=tmp_path / "x.gguf")
+    answer = planned(Want(installed=True), GOOD, stored)
+    assert answer.choice.candidate is stored
+    assert [(change.condition, change.fit.candidate.model.id) for change in answer.changes] == [
+        ("with a download", "good")
+    ]
 
 
 def test_a_language_is_listed_or_was_tested() -> None:
@@ -112,7 +114,7 @@ class TestRoom:
         answer = planned(Want(), self.LARGE, self.SMALL, machine=self.MACHINE)
         assert answer.choice.candidate.model.id == "small"
         assert "of the 1.5 GB that is kept for other programs" in answer.rejected[0].reason
-        assert "with no room for other programs (--tight)" in [one.condition for one in answer.changes]
+        assert "with no room for other programs (--tight)" in [change.condition for change in answer.changes]
 
     @pytest.mark.parametrize("want", [Want(tight=True), Want(explicit=True)])
     def test_who_asks_for_it_gets_it(self, want: Want) -> None:
@@ -150,7 +152,7 @@ class TestNearTheFloor:
 class TestChanges:
     def test_without_the_floor(self) -> None:
         answer = planned(Want(), made("large", gib=12, mmlu_pro=80), made("small", mmlu_pro=50))
-        assert [(one.condition, one.fit.candidate.model.id) for one in answer.changes] == [
+        assert [(change.condition, change.fit.candidate.model.id) for change in answer.changes] == [
             ("without the speed floor", "large")
         ]
 
@@ -164,25 +166,25 @@ class TestChanges:
         (change,) = planned(Want(), large, small, machine=fast).changes
         step = int(change.condition.split()[1])
         assert change.condition == f"with {step} GB more memory" and change.fit.candidate is large
-        for size, there in ((step, "large"), (step // 2, "small")):
+        for size, expected in ((step, "large"), (step // 2, "small")):
             memory = replace(fast.memory, available_bytes=fast.memory.available_bytes + size * GIB)
             choice = planned(Want(), large, small, machine=replace(fast, memory=memory)).choice
-            assert choice.candidate.model.id == there
+            assert choice.candidate.model.id == expected
 
     def test_more_of_a_cards_memory(self) -> None:
         card = desktop(7.5, memory_gib=8)
         large, small = made("large", gib=14, mmlu_pro=80), made("small", mmlu_pro=50)
         changes = planned(Want(), large, small, machine=card).changes
-        assert any("more on the RTX 3060" in one.condition for one in changes)
+        assert any("more on the RTX 3060" in change.condition for change in changes)
 
     def test_each_is_clearly_better_and_keeps_the_other_limits(self) -> None:
         for machine in (EPYC, LAPTOP, desktop()):
             want = Want(task="code", max_download_bytes=6 * GIB)
             answer = planned(want, machine=machine)
             assert answer.changes
-            for one in answer.changes:
-                assert (one.fit.quality or 0) >= (answer.choice.quality or 0) + 2
-                assert one.fit.download_bytes <= 6 * GIB or one.condition == "without --max-download"
+            for change in answer.changes:
+                assert (change.fit.quality or 0) >= (answer.choice.quality or 0) + 2
+                assert change.fit.download_bytes <= 6 * GIB or change.condition == "without --max-download"
 
     def test_what_was_asked_for_by_name_is_not_argued_with(self) -> None:
         assert planned(Want(explicit=True), *of("qwen3.5-2b")).changes == ()

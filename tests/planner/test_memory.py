@@ -177,11 +177,11 @@ def test_what_a_header_says_of_the_layers_is_the_truth() -> None:
     """Three layers of 10, 20 and 30 of which 4, 5 and 6 are experts, a table of 7 and a head of 13."""
     shape = replace(shape_of("mixtral"), n_layer=3, layers=(), kv_width=300)
     weights = Weights(80, 7, 15, {"Q8_0": 80}, True, layer_bytes=(10, 20, 30), layer_expert_bytes=(4, 5, 6))
-    found = stack(shape, weights, Configuration(256))
+    made = stack(shape, weights, Configuration(256))
     assert head_bytes(shape, weights) == 13
-    assert found.weights == [0, 10, 30, 60, 73]
-    assert found.experts == [0, 4, 9, 15, 15]
-    assert found.kv == [0, 51_200, 102_400, 153_600, 153_600]
+    assert made.weights == [0, 10, 30, 60, 73]
+    assert made.experts == [0, 4, 9, 15, 15]
+    assert made.kv == [0, 51_200, 102_400, 153_600, 153_600]
 
 
 def test_the_margin_is_stated() -> None:

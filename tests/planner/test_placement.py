@@ -40,8 +40,8 @@ class TestOneDevice:
     def test_all_layers_and_the_head_where_they_fit(self) -> None:
         placement = placed(desktop(), SHAPE, WEIGHTS)
         assert placement.gpu_layers == SHAPE.n_layer + 1
-        here, there = placement.parts
-        assert (here.dense, here.layers, there.dense, there.layers) == (0, 0, 1, 1)
+        on_cpu, on_device = placement.parts
+        assert (on_cpu.dense, on_cpu.layers, on_device.dense, on_device.layers) == (0, 0, 1, 1)
         assert placement.configuration.layers_per_device == ()
         host, card = placement.memory.by_device
         assert (host.device, card.device) == (CPU, "cuda0")
@@ -129,9 +129,9 @@ class TestSeveralCards:
         llama = shape_of("llama-3.1-8b")
         weights = Weights(4 * GIB, 0, 0, {"Q4_K": 4 * GIB}, exact=True)
         settings = Configuration(8192, gpu_layers=33)
-        beside, one = Placer(desktop(40), llama, weights).place(settings).memory.by_device
+        beside, device = Placer(desktop(40), llama, weights).place(settings).memory.by_device
         with_three, *three = Placer(with_cards(40, 40, 40), llama, weights).place(settings).memory.by_device
-        computes = [row.compute_bytes / MIB for row in (one, *three)]
+        computes = [row.compute_bytes / MIB for row in (device, *three)]
         assert computes == pytest.approx([564, 656, 688, 688], rel=0.03)
         assert min(own - theirs for own, theirs in zip(computes, (564, 656, 688, 688), strict=True)) >= 0
         hosts = [(row.compute_bytes - output_bytes(llama, settings)) / MIB for row in (beside, with_three)]
@@ -164,7 +164,8 @@ def test_what_is_loaded_beside_it_lies_with_the_head_and_must_fit() -> None:
     candidate = replace(NINE, artifact=replace(NINE.artifact, projector_bytes=1_000_000_000))
     for machine in (EPYC, desktop(), desktop(4)):
         alone, together = (
-            plan(machine, [one], Want(context=4096, min_tok_s=0), knowledge()) for one in (NINE, candidate)
+            plan(machine, [candidate_planned], Want(context=4096, min_tok_s=0), knowledge())
+            for candidate_planned in (NINE, candidate)
         )
         assert isinstance(alone, Plan) and isinstance(together, Plan)
         before, after = alone.choice.memory, together.choice.memory
@@ -206,9 +207,9 @@ class TestExperts:
         shape, weights = self.moe.model.shape, self.moe.artifact.weights
         placer = Placer(desktop(4), shape, weights)
         for stay, experts_there in ((24, 0.0), (12, 0.5)):
-            here, there = placer.place(Configuration(8192, gpu_layers=25, cpu_expert_layers=stay)).parts
-            assert (there.layers, there.dense) == pytest.approx((1.0, 1.0))
-            assert (there.experts, here.experts) == pytest.approx((experts_there, 1 - experts_there))
+            on_cpu, on_device = placer.place(Configuration(8192, gpu_layers=25, cpu_expert_layers=stay)).parts
+            assert (on_device.layers, on_device.dense) == pytest.approx((1.0, 1.0))
+            assert (on_device.experts, on_cpu.experts) == pytest.approx((experts_there, 1 - experts_there))
 
 
 class TestTheEnginesOwnSums:

@@ -19,9 +19,9 @@ SOURCE = "https://example.org"
 
 
 def graded(model: Model, *, task: str = "chat", thinking: bool = False, language: bool = False) -> Grade:
-    told = grade(model, thinking, weights_of(knowledge().tasks[task].evidence, language), TABLE)
-    assert told is not None
-    return told
+    made = grade(model, thinking, weights_of(knowledge().tasks[task].evidence, language), TABLE)
+    assert made is not None
+    return made
 
 
 def index(name: str, task: str = "chat", *, thinking: bool = False) -> float:
@@ -44,8 +44,8 @@ def test_the_order_is_one_that_a_knowledgeable_friend_would_give() -> None:
         "smollm2-135m-instruct",
     ]
     for task in ("chat", "summarise", "translate"):
-        told = [index(name, task) for name in order]
-        assert told == sorted(told, reverse=True), task
+        indices = [index(name, task) for name in order]
+        assert indices == sorted(indices, reverse=True), task
     assert index("llama-3.3-70b-instruct") > index("llama-3.1-8b-instruct") > index("llama-3.2-3b-instruct")
 
 
@@ -81,8 +81,8 @@ def test_a_language_makes_multilingual_results_weigh() -> None:
 
 def test_a_model_that_is_not_tested_in_the_task_is_put_at_the_low_end() -> None:
     untested = model(Evidence("MMLU-Pro", 60, SOURCE))
-    told = graded(untested, task="code")
-    assert told.cautious and not graded(untested).cautious
+    made = graded(untested, task="code")
+    assert made.cautious and not graded(untested).cautious
     low = graded(model(Evidence("MMLU-Pro", 60, SOURCE), Evidence("HumanEval", 70, SOURCE)), task="code")
     assert not low.cautious
     estimated = graded(model(Evidence("LMArena text", 1300, SOURCE, estimated=True)))
@@ -103,46 +103,48 @@ class TestRelatives:
     LARGE = replace(model(Evidence("MMLU-Pro", 75, SOURCE), parameters=32_000_000_000), id="large", name="Large")
 
     def middle(self, *family: Model) -> Grade | None:
-        return grade(next(one for one in related(family) if one.id == "middle"), False, CHAT, TABLE)
+        return grade(next(member for member in related(family) if member.id == "middle"), False, CHAT, TABLE)
 
     def test_neighbours_bound_it(self) -> None:
-        told = self.middle(self.LARGE, self.MIDDLE, self.SMALL)
-        assert told is not None and told.basis is GradeBasis.RELATIVES and told.cautious
-        assert told.relatives == ("Small", "Large")
-        assert graded(self.SMALL).index <= told.index <= graded(self.LARGE).index
-        assert (told.results, told.converted) == (0, 0) and told.spread > 0
+        made = self.middle(self.LARGE, self.MIDDLE, self.SMALL)
+        assert made is not None and made.basis is GradeBasis.RELATIVES and made.cautious
+        assert made.relatives == ("Small", "Large")
+        assert graded(self.SMALL).index <= made.index <= graded(self.LARGE).index
+        assert (made.results, made.converted) == (0, 0) and made.spread > 0
 
     def test_it_is_never_above_a_larger_one(self) -> None:
         weak = replace(self.LARGE, evidence=(Evidence("MMLU-Pro", 30, SOURCE),))
-        told = self.middle(self.MIDDLE, weak, self.SMALL)
-        assert told is not None and told.index <= graded(weak).index
+        made = self.middle(self.MIDDLE, weak, self.SMALL)
+        assert made is not None and made.index <= graded(weak).index
 
     def test_a_single_smaller_one_tells_little(self) -> None:
-        told = self.middle(self.MIDDLE, self.SMALL)
-        assert told is not None and told.relatives == ("Small",)
-        assert told.index == pytest.approx(graded(self.SMALL).index)  # the low end of the range, no lower than that
+        made = self.middle(self.MIDDLE, self.SMALL)
+        assert made is not None and made.relatives == ("Small",)
+        assert made.index == pytest.approx(graded(self.SMALL).index)  # the low end of the range, no lower than that
 
     def test_a_distillation_is_no_relative(self) -> None:
         distilled = replace(self.LARGE, distilled_from="A teacher", base_model="maker/base")
         assert self.middle(self.MIDDLE, distilled) is None
 
     def test_it_is_told_of_the_catalogue(self) -> None:
-        told = graded(next(one for one in shipped().models if one.id == "lfm2.5-8b-a1b"))
-        assert told.basis is GradeBasis.RELATIVES and told.relatives
+        made = graded(next(listed for listed in shipped().models if listed.id == "lfm2.5-8b-a1b"))
+        assert made.basis is GradeBasis.RELATIVES and made.relatives
         assert not any(
-            relative.name == "Qwen3 8B R1-Distill" for one in of("qwen3-8b") for relative in one.model.relatives
+            relative.name == "Qwen3 8B R1-Distill"
+            for candidate in of("qwen3-8b")
+            for relative in candidate.model.relatives
         )
 
 
 def test_one_result_and_what_is_usual_make_the_mean() -> None:
     line = TABLE.benchmarks["MMLU-Pro"]
     half = line.worst + (line.best - line.worst) / 2  # logit 0
-    one = replace(model(Evidence("MMLU-Pro", half, SOURCE)), released="2025-01-01")
-    told, spread = -line.intercept / line.slope, line.spread / line.slope
+    dated = replace(model(Evidence("MMLU-Pro", half, SOURCE)), released="2025-01-01")
+    ability, spread = -line.intercept / line.slope, line.spread / line.slope
     weights = CHAT["knowledge"] / spread**2, 1 / TABLE.usual_spread**2
-    mean = (weights[0] * told + weights[1] * usual(8e9, "2025-01-01", TABLE)) / sum(weights)
-    assert graded(one).index == pytest.approx(TABLE.index_zero + TABLE.index_per_ability * mean)
-    assert graded(one).spread == pytest.approx(TABLE.index_per_ability * sum(weights) ** -0.5)
+    mean = (weights[0] * ability + weights[1] * usual(8e9, "2025-01-01", TABLE)) / sum(weights)
+    assert graded(dated).index == pytest.approx(TABLE.index_zero + TABLE.index_per_ability * mean)
+    assert graded(dated).spread == pytest.approx(TABLE.index_per_ability * sum(weights) ** -0.5)
 
 
 def test_newer_and_larger_is_usually_better() -> None:
@@ -156,17 +158,21 @@ def test_thinking_and_plain_results_are_not_the_same() -> None:
     """The same score is worth less where the model had to think for it, and an answer with thinking is worth more."""
     plain = model(Evidence("MMLU-Pro", 60, SOURCE), thinking=Thinking.DEFAULT)
     thought = model(Evidence("MMLU-Pro", 60, SOURCE, thinking=True), thinking=Thinking.DEFAULT)
-    told = {(one, mode): graded((plain, thought)[one], thinking=mode) for one in (0, 1) for mode in (False, True)}
-    assert told[0, False].index == told[1, True].index
-    assert told[0, True].index > told[0, False].index > told[1, False].index
-    assert [told[key].converted for key in ((0, False), (0, True), (1, False), (1, True))] == [0, 1, 1, 0]
-    assert told[0, True].spread > told[0, False].spread
+    grades = {
+        (index_of_model, mode): graded((plain, thought)[index_of_model], thinking=mode)
+        for index_of_model in (0, 1)
+        for mode in (False, True)
+    }
+    assert grades[0, False].index == grades[1, True].index
+    assert grades[0, True].index > grades[0, False].index > grades[1, False].index
+    assert [grades[key].converted for key in ((0, False), (0, True), (1, False), (1, True))] == [0, 1, 1, 0]
+    assert grades[0, True].spread > grades[0, False].spread
 
 
 def test_doubtful_results_weigh_less() -> None:
     sure, high = Evidence("MMLU-Pro", 40, SOURCE), Evidence("MMLU-Pro", 80, SOURCE)
     kinds = (high, replace(high, self_reported=True), replace(high, estimated=True))
-    both = [graded(model(sure, one)).index for one in kinds]
+    both = [graded(model(sure, result)).index for result in kinds]
     assert both == sorted(both, reverse=True) and len(set(both)) == 3
 
 
@@ -176,21 +182,21 @@ def test_results_around_chance_are_finite() -> None:
 
 
 def test_small_models_lose_most_and_eight_bits_nothing_to_speak_of() -> None:
-    one = made()
-    small, large = replace(one.model, parameters=600_000_000), replace(one.model, parameters=70_000_000_000)
+    candidate = made()
+    small, large = replace(candidate.model, parameters=600_000_000), replace(candidate.model, parameters=70_000_000_000)
     assert (
-        loss(small, one.artifact, QUANTS)
-        > loss(one.model, one.artifact, QUANTS)
-        > loss(large, one.artifact, QUANTS)
+        loss(small, candidate.artifact, QUANTS)
+        > loss(candidate.model, candidate.artifact, QUANTS)
+        > loss(large, candidate.artifact, QUANTS)
         > 0
     )
     ladder = [
-        loss(one.model, replace(one.artifact, quant=name), QUANTS)
+        loss(candidate.model, replace(candidate.artifact, quant=name), QUANTS)
         for name in ("Q8_0", "Q6_K", "Q4_K_M", "Q3_K_M", "Q2_K")
     ]
     assert ladder == sorted(ladder)
     assert ladder[0] < 0.1 and ladder[-1] > 10
-    assert loss(replace(one.model, parameters=1000), one.artifact, QUANTS) < 4  # bounded
+    assert loss(replace(candidate.model, parameters=1000), candidate.artifact, QUANTS) < 4  # bounded
 
 
 def test_the_loss_agrees_with_measured_accuracy() -> None:
@@ -200,9 +206,11 @@ def test_the_loss_agrees_with_measured_accuracy() -> None:
 
     line, (candidate, *_) = TABLE.benchmarks["MMLU-Pro"], of("qwen3-4b-instruct-2507")
     whole, five, four = (TABLE.index_per_ability * ability(line, score) for score in (64.05, 62.38, 60.72))
-    told = {name: loss(candidate.model, replace(candidate.artifact, quant=name), QUANTS) for name in ("Q5_0", "Q4_K_M")}
-    assert told["Q5_0"] == pytest.approx(whole - five, abs=0.4)
-    assert told["Q4_K_M"] < whole - four  # which has no finer types for what matters
+    losses = {
+        name: loss(candidate.model, replace(candidate.artifact, quant=name), QUANTS) for name in ("Q5_0", "Q4_K_M")
+    }
+    assert losses["Q5_0"] == pytest.approx(whole - five, abs=0.4)
+    assert losses["Q4_K_M"] < whole - four  # which has no finer types for what matters
 
 
 def test_released_in_four_bits_is_no_loss() -> None:
@@ -211,15 +219,15 @@ def test_released_in_four_bits_is_no_loss() -> None:
 
 
 def test_an_unknown_label_costs_what_its_bits_do() -> None:
-    one = made(gib=8e9 * 4.9 / 8 / (1 << 30))
-    told = loss(one.model, replace(one.artifact, quant="Q4_SPECIAL"), QUANTS)
-    assert told == pytest.approx(loss(one.model, replace(one.artifact, quant="Q4_K_M"), QUANTS))
+    candidate = made(gib=8e9 * 4.9 / 8 / (1 << 30))
+    unknown = loss(candidate.model, replace(candidate.artifact, quant="Q4_SPECIAL"), QUANTS)
+    assert unknown == pytest.approx(loss(candidate.model, replace(candidate.artifact, quant="Q4_K_M"), QUANTS))
 
 
 def test_a_loss_too_small_to_tell_is_none() -> None:
     whole = graded(model(Evidence("MMLU-Pro", 60, SOURCE)))
-    told = [quantized(whole, cost, QUANTS) for cost in (0.0, QUANTS.negligible * 0.9, 3.0)]
-    assert all(told) and [one.lost for one in told if one] == [0.0, QUANTS.negligible * 0.9, 3.0]
-    indices = [one.index for one in told if one]
+    grades = [quantized(whole, cost, QUANTS) for cost in (0.0, QUANTS.negligible * 0.9, 3.0)]
+    assert all(grades) and [made.lost for made in grades if made] == [0.0, QUANTS.negligible * 0.9, 3.0]
+    indices = [made.index for made in grades if made]
     assert indices[0] == indices[1] == round(whole.index) and indices[2] == round(whole.index) - 3
     assert quantized(None, 1.0, QUANTS) is None

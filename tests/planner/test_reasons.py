@@ -25,8 +25,8 @@ GIB = 1 << 30
 
 @cache
 def candidates() -> tuple[Candidate, ...]:
-    known = catalogue.load(profiles_dir() / "models")
-    return catalogue.candidates(known, None, find=lambda source: None)
+    loaded = catalogue.load(profiles_dir() / "models")
+    return catalogue.candidates(loaded, None, find=lambda source: None)
 
 
 @pytest.mark.parametrize("name", known_machines(MACHINES))

@@ -25,7 +25,7 @@ CONSTANTS = knowledge().speed
 USUAL = CpuSettings(threads=2, prefill_threads=2, repack=True, flash_attention=False, kv_type="f16")
 
 
-def told(machine: Machine, shape: Shape, weights: Weights, *, threads: int = 2, **settings: Any) -> Forecast:
+def forecast(machine: Machine, shape: Shape, weights: Weights, *, threads: int = 2, **settings: Any) -> Forecast:
     if settings:
         placement = Placer(machine, shape, weights).place(Configuration(8192, **settings))
     else:
@@ -38,14 +38,16 @@ def speed_of(
 ) -> Speed:
     candidate = of(name)[0]
     threads = threads or machine.cpu.usable_threads
-    return told(machine, candidate.model.shape, candidate.artifact.weights, threads=threads, **more).at(prompt, depth)
+    return forecast(machine, candidate.model.shape, candidate.artifact.weights, threads=threads, **more).at(
+        prompt, depth
+    )
 
 
 def test_a_token_costs_its_bytes_its_layers_and_its_vocabulary() -> None:
     """By hand: 1 GB of Q4_K and 0.5 GB of Q6_K, ten layers, a vocabulary of 100,000, nothing cached."""
     shape = Shape("llama", 10, 1024, 16, None, 100_000, 8192, kv_width=0)
     weights = Weights(1_500_000_000, 0, 0, {"Q4_K": 1_000_000_000, "Q6_K": 500_000_000}, exact=True)
-    made = told(EPYC, shape, weights).at(256, 0)
+    made = forecast(EPYC, shape, weights).at(256, 0)
     streaming = 1 / 43.6 + 0.5 / 40.5
     expected = streaming + 10 * CONSTANTS.layer_nodes / 1.3e6 + 100_000 * CONSTANTS.vocabulary_s
     assert 1 / made.decode_tok_s == pytest.approx(expected, rel=1e-6)
@@ -61,7 +63,7 @@ def test_prefill_is_operations_and_leaves_the_head_out() -> None:
     shape = Shape("llama", 10, 1024, 16, None, 0, 8192, kv_width=0)
     weights = Weights(1_125_000_000, 0, 0, {"Q4_K": 1_125_000_000}, exact=True)
     for repack, flop_per_s in ((True, 469e9), (False, 896e9)):
-        made = told(EPYC, shape, weights, repack=repack)
+        made = forecast(EPYC, shape, weights, repack=repack)
         expected = 4e9 / flop_per_s + 10 * 1024 * CONSTANTS.layer_passes / 8e9
         assert 1 / made.at(1, 0).prefill_tok_s == pytest.approx(expected, rel=1e-3)
         assert made.at(1, 0).first_token_s == pytest.approx(
@@ -73,11 +75,11 @@ def test_attention_reads_the_cache_and_computes_for_every_head() -> None:
     """By hand: 16 layers of 8 heads of keys and values of 64 elements, and 32 of queries: four to each."""
     shape = Shape("llama", 16, 2048, 32, None, 0, 8192, kv_width=16 * 2 * 8 * 64, key_length=64, value_length=64)
     weights = Weights(0, 0, 0, {}, exact=True)
-    cell = told(EPYC, shape, weights).speed_model.cell_s
+    cell = forecast(EPYC, shape, weights).speed_model.cell_s
     assert cell == pytest.approx(2 * 16 * 2 * 8 * 64 / 13.3e9)  # what was measured with four
-    alone = told(EPYC, replace(shape, n_head=8), weights).speed_model.cell_s
+    alone = forecast(EPYC, replace(shape, n_head=8), weights).speed_model.cell_s
     assert alone == pytest.approx(2 * 16 * 2 * 8 * 64 / 22.7e9)  # and with one
-    pair = told(EPYC, shape, weights).speed_model.pair_s
+    pair = forecast(EPYC, shape, weights).speed_model.pair_s
     assert pair == pytest.approx(16 * 32 * 4 * 64 / 172e9)
 
 
@@ -99,7 +101,7 @@ def test_experts_go_at_rates_of_their_own() -> None:
     assert (plain.expert_decode, plain.expert_prefill) == pytest.approx((33.2 / 32, 896 / 750))
     weights = Weights(2_000, 0, 1_000, {"Q4_K": 2_000}, exact=True, expert_type_bytes={"Q4_K": 1_000})
     shape = Shape("llama", 0, 64, 1, None, 0, 8192, kv_width=0, n_expert=4, n_expert_used=2)
-    token_s = told(EPYC, shape, weights).speed_model.token_s
+    token_s = forecast(EPYC, shape, weights).speed_model.token_s
     assert token_s == pytest.approx(1_000 / 43.6e9 + 500 / 48e9)
 
 
@@ -118,7 +120,7 @@ def test_a_window_bounds_what_is_read_of_the_cache() -> None:
     shape = Shape("gemma3", 18, 640, 4, None, 262_144, 32768, kv_width=1536, kv_window_width=7680, window=512)
     assert cell_bytes(shape, "f16") == (2 * 1536, 2 * 7680)
     assert cell_bytes(shape, "q8_0") == (1536 * 34 / 32, 7680 * 34 / 32)
-    answer = told(EPYC, shape, Weights(1_000, 0, 0, {"Q4_K": 1_000}, exact=True)).speed_model
+    answer = forecast(EPYC, shape, Weights(1_000, 0, 0, {"Q4_K": 1_000}, exact=True)).speed_model
     assert answer.decode_s(4000) - answer.decode_s(1000) == pytest.approx(3000 * answer.cell_s)
     assert answer.decode_s(500) - answer.decode_s(0) == pytest.approx(500 * (answer.cell_s + answer.window_cell_s))
 
@@ -151,7 +153,7 @@ def test_unknown_memory_is_told_for_the_slowest_kind_with_a_wide_range() -> None
 def test_a_type_that_was_not_measured_is_told_by_its_likeness_or_as_the_slowest() -> None:
     rates = cpu_rates(EPYC, USUAL, CONSTANTS)
     like = CONSTANTS.likeness["IQ4_NL"]
-    measured = {one.weight_type: one for one in EPYC_KERNELS.matrices if one.repacked}
+    measured = {row.weight_type: row for row in EPYC_KERNELS.matrices if row.repacked}
     assert rates.decode["IQ4_NL"] == pytest.approx(measured[like.measured].decode_bytes_per_s * like.decode)
     assert rates.streaming_s({"TQ1_0": 28.7e9}) == pytest.approx(1.0)
 
@@ -163,9 +165,9 @@ def test_the_layout_is_the_one_that_is_asked_for_where_there_are_two() -> None:
 
 
 def test_fewer_threads_are_told_by_what_was_measured_with_them() -> None:
-    one = cpu_rates(EPYC, replace(USUAL, threads=1), CONSTANTS)
-    assert one.decode["Q6_K"] == pytest.approx(40.5e9 * 30.9 / 42.4)  # the middle one of three ratios
-    assert one.prefill["Q6_K"] == pytest.approx(762e9)
+    single = cpu_rates(EPYC, replace(USUAL, threads=1), CONSTANTS)
+    assert single.decode["Q6_K"] == pytest.approx(40.5e9 * 30.9 / 42.4)  # the middle one of three ratios
+    assert single.prefill["Q6_K"] == pytest.approx(762e9)
     scaling = {2: 0.5, 4: 1.1, 8: 1.0}
     assert [at(scaling, threads) for threads in (0, 1, 2, 3, 6, 8, 16)] == pytest.approx(
         [0, 0.25, 0.5, 0.8, 1.05, 1, 1]
@@ -176,7 +178,9 @@ def test_the_best_number_of_threads_is_what_was_measured_to_be() -> None:
     assert best_threads(LAPTOP) == (8, 8)
     assert best_threads(EPYC) == (2, 2)
     rates = ((8, 40e9, 100e9), (6, 43e9, 90e9), (4, 41e9, 60e9))
-    kernels = Kernels(tuple(MatrixRate("Q4_K", False, *one) for one in rates), overheads=(NodeRate(8, 1e6, 1e9),))
+    kernels = Kernels(
+        tuple(MatrixRate("Q4_K", False, *figures) for figures in rates), overheads=(NodeRate(8, 1e6, 1e9),)
+    )
     assert best_threads(replace(LAPTOP, kernels=kernels)) == (6, 8)
     barely = (MatrixRate("Q4_K", False, 8, 40e9, 100e9), MatrixRate("Q4_K", False, 4, 41e9, 60e9))
     assert best_threads(replace(LAPTOP, kernels=Kernels(barely))) == (8, 8)
@@ -199,7 +203,10 @@ def test_the_two_models_on_the_package_index_as_measured_here() -> None:
 
 def test_more_weights_take_longer() -> None:
     for machine in (EPYC, LAPTOP, desktop(), mac()):
-        small, large = (told(machine, one.model.shape, one.artifact.weights) for one in (made(gib=2), made(gib=4)))
+        small, large = (
+            forecast(machine, candidate.model.shape, candidate.artifact.weights)
+            for candidate in (made(gib=2), made(gib=4))
+        )
         assert small.at(256, 450).decode_tok_s > large.at(256, 450).decode_tok_s
 
 

@@ -68,13 +68,13 @@ TOO_LOW, TOO_HIGH = -0.015, 0.18  # the most with sparse attention at short cont
 
 def shares(name: str) -> list[float]:
     """How far the sum is off the engine's, in each case."""
-    shape, found = shape_of(name), []
+    shape, rows = shape_of(name), []
     for (context, flash), (cached, computed) in zip(CASES, ENGINE[name], strict=True):
         settings = Configuration(context, flash_attention=flash)
         ours = kv_bytes(shape, settings) + state_bytes(shape, settings)
         ours += compute_bytes(shape, settings) + output_bytes(shape, settings)
-        found.append(ours / ((cached + computed) * MIB) - 1)
-    return found
+        rows.append(ours / ((cached + computed) * MIB) - 1)
+    return rows
 
 
 @pytest.mark.parametrize("name", ENGINE)

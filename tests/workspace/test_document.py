@@ -78,7 +78,7 @@ def test_every_field_of_the_contract_is_there() -> None:
     assert document["speed"]["basis"] == "modelled"
     assert document["download"] == {"bytes": answer.choice.download_bytes, "seconds": None}
     assert document["quality"]["index"] == answer.choice.quality
-    assert all(one["source"].startswith("https://") for one in document["quality"]["evidence"])
+    assert all(result["source"].startswith("https://") for result in document["quality"]["evidence"])
     assert document["openness"]["licence"] == "CC-BY-4.0"
     assert document["openness"]["graded_on"] == "Qwen3.5-397B-A17B"
     assert document["licence"] == "Apache-2.0"
@@ -86,8 +86,8 @@ def test_every_field_of_the_contract_is_there() -> None:
 
 
 def test_a_file_here_without_openness_or_index(tmp_path: Path) -> None:
-    here = replace(made(mmlu_pro=None), path=tmp_path / "x.gguf")
-    answer = plan(EPYC, [here], Want(), knowledge())
+    stored = replace(made(mmlu_pro=None), path=tmp_path / "x.gguf")
+    answer = plan(EPYC, [stored], Want(), knowledge())
     assert isinstance(answer, Plan)
     document = candidate_document(answer.choice)
     assert document["path"] == str(tmp_path / "x.gguf")
@@ -97,17 +97,17 @@ def test_a_file_here_without_openness_or_index(tmp_path: Path) -> None:
 
 
 def test_where_engine_and_formulas_are_apart_it_says_so(tmp_path: Path) -> None:
-    here = replace(made(), path=tmp_path / "x.gguf")
-    formulas = plan(EPYC, [here], Want(), knowledge())
+    stored = replace(made(), path=tmp_path / "x.gguf")
+    formulas = plan(EPYC, [stored], Want(), knowledge())
     assert isinstance(formulas, Plan)
     fit = formulas.choice
     (row,) = fit.memory.by_device
     for extra, apart in ((10 << 20, False), (300 << 20, True)):
         said = Allocation(row.kv_bytes, 0, 0, {"CPU": row.compute_bytes + extra})
-        answer = plan(EPYC, [here], Want(), knowledge(), {(here.path or Path(), fit.configuration): said})
+        answer = plan(EPYC, [stored], Want(), knowledge(), {(stored.path or Path(), fit.configuration): said})
         assert isinstance(answer, Plan)
         memory = candidate_document(answer.choice)["memory"]
         assert (memory["basis"], memory["analytic_must_fit_bytes"]) == ("engine", fit.memory.must_fit_bytes)
         assert memory["must_fit_bytes"] == fit.memory.must_fit_bytes + extra
-        told = [reason for reason in answer.choice.reasons if "formulas say" in reason]
-        assert (memory["disagreement"] is not None) == bool(told) == apart
+        sentences = [reason for reason in answer.choice.reasons if "formulas say" in reason]
+        assert (memory["disagreement"] is not None) == bool(sentences) == apart

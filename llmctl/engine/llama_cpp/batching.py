@@ -13,24 +13,17 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 from msgspec import Struct
 
 from llmctl.engine.llama_cpp.context import Context, DecodeError, Row
-from llmctl.engine.llama_cpp.sequences import Place, Sequences
-from llmctl.engine.llama_cpp.sequences import Sequence as Cells
+from llmctl.engine.llama_cpp.sampling import Sampler
+from llmctl.engine.llama_cpp.slots import Place, Slot, Slots
 
 CHUNK = 128  # tokens of prompts that are computed beside answers
 WAITING_LIMIT = 32  # generations that wait for a sequence; more are refused
 LONGEST_RETRY_S = 60
 SMOOTHING = 0.3  # of the last answer, in the average of how long one takes
-
-
-class Sampler(Protocol):
-    def sample(self, context: Any, row: int) -> int: ...
-
-    def close(self) -> None: ...
 
 
 class BusyError(Exception):
@@ -68,7 +61,7 @@ class Generation:
     end: Callable[[Exception | None], None]
     uses_cache: bool = True
     work: Work = field(default_factory=Work)
-    cells: Cells | None = None
+    slot: Slot | None = None
     last: int | None = None  # the token that was sampled last; it isn't computed yet
     is_cancelled: bool = False
 
@@ -79,14 +72,14 @@ class Generation:
     @property
     def left(self) -> int:
         """Tokens of the prompt that are still to be read."""
-        return 0 if self.cells is None else max(0, len(self.prompt) - len(self.cells.tokens))
+        return 0 if self.slot is None else max(0, len(self.prompt) - len(self.slot.tokens))
 
 
 class _Share(Struct, frozen=True):
     """What a step computes for one generation."""
 
     generation: Generation
-    cells: Cells
+    slot: Slot
     tokens: Sequence[int]
 
     @property
@@ -95,16 +88,16 @@ class _Share(Struct, frozen=True):
 
     @property
     def rows(self) -> Iterable[Row]:
-        first, last = len(self.cells.tokens), len(self.tokens) - 1
+        first, last = len(self.slot.tokens), len(self.tokens) - 1
         for at, token in enumerate(self.tokens):
-            yield Row(token, first + at, self.cells.number, at == last and self.wants_next)
+            yield Row(token, first + at, self.slot.number, at == last and self.wants_next)
 
 
 class Scheduler:
     """Gives the sequences of ``context`` to generations, in the order in which they came."""
 
     def __init__(self, context: Context, sequences: int, waiting_limit: int = WAITING_LIMIT) -> None:
-        self.sequences = Sequences(sequences)
+        self.slots = Slots(sequences, can_cut=context.can_cut)
         self._context = context
         self._waiting_limit = waiting_limit
         self._waiting: deque[Generation] = deque()
@@ -129,8 +122,8 @@ class Scheduler:
         """All of them, or none. Raises BusyError."""
         with self._changed:
             waiting = len(self._waiting)
-            if waiting + len(generations) > self._waiting_limit + len(self.sequences.free):
-                rounds = 1 + waiting / len(self.sequences.all)
+            if waiting + len(generations) > self._waiting_limit + len(self.slots.free):
+                rounds = 1 + waiting / len(self.slots.all)
                 raise BusyError(waiting, max(1, min(LONGEST_RETRY_S, round(rounds * self._answer_s))))
             self._waiting.extend(generations)
             self._changed.notify()
@@ -170,33 +163,36 @@ class Scheduler:
                     self._waiting.remove(generation)
                     self._idle_since = time.monotonic()
                     self._close(generation, None)
-                elif (place := self.sequences.place(generation.prompt, uses_cache=uses_cache)) is not None:
+                elif (place := self.slots.place(generation.prompt, uses_cache=uses_cache)) is not None:
                     self._waiting.remove(generation)
                     self._begin(generation, place)
 
     def _begin(self, generation: Generation, place: Place) -> None:
-        cells = place.sequence
-        if place.source is not cells:
-            self._context.copy(place.source.number, cells.number)
-        kept = place.shared if self._context.keep(cells.number, place.shared) else 0
-        self.sequences.take(cells, generation.prompt, kept)
-        generation.cells, generation.work.cached_tokens = cells, kept
+        slot = place.slot
+        if place.source is not slot:
+            self._context.copy(place.source.number, slot.number)
+        kept = place.shared if self._context.keep(slot.number, place.shared) else 0
+        self.slots.take(slot, generation.prompt, kept, is_private=not generation.uses_cache)
+        generation.slot, generation.work.cached_tokens = slot, kept
         self._active.append(generation)
 
     def _shares(self) -> list[_Share]:
         """What the next step computes, in the order of sequences: llama.cpp computes neighbours together."""
-        writing = [generation for generation in self._active if generation.is_writing]
-        reading = sorted((one for one in self._active if not one.is_writing), key=lambda one: one.left)
-        room = min(CHUNK, self._context.batch - len(writing)) if writing else self._context.batch
-        shares = [_Share(one, one.cells, (one.last,)) for one in writing if one.cells and one.last is not None]
-        for at, generation in enumerate(reading):
-            assert generation.cells is not None
-            begin = len(generation.cells.tokens)
+        shares = [
+            _Share(generation, generation.slot, (generation.last,))
+            for generation in self._active
+            if generation.slot is not None and generation.last is not None
+        ]
+        room = min(CHUNK, self._context.batch - len(shares)) if shares else self._context.batch
+        reading = [generation for generation in self._active if not generation.is_writing]
+        for at, generation in enumerate(sorted(reading, key=lambda generation: generation.left)):
+            assert generation.slot is not None
+            begin = len(generation.slot.tokens)
             count = min(generation.left, -(-room // (len(reading) - at)))
             room -= count
             if count:
-                shares.append(_Share(generation, generation.cells, generation.prompt[begin : begin + count]))
-        return sorted(shares, key=lambda share: share.cells.number)
+                shares.append(_Share(generation, generation.slot, generation.prompt[begin : begin + count]))
+        return sorted(shares, key=lambda share: share.slot.number)
 
     def _compute(self, shares: Sequence[_Share]) -> None:
         """If it can't be done together, each is tried by itself, and only those end that fail."""
@@ -209,8 +205,8 @@ class Scheduler:
                 self._end(shares[0].generation, error, is_sound=False)
                 return
             for share in shares:
-                held = len(share.cells.tokens)
-                if self._context.keep(share.cells.number, held):
+                held = len(share.slot.tokens)
+                if self._context.keep(share.slot.number, held):
                     self._compute([share])
                 else:
                     self._end(share.generation, error, is_sound=False)
@@ -223,7 +219,7 @@ class Scheduler:
             if share.wants_next:
                 self._sample(share, row)
             else:
-                share.cells.tokens.extend(share.tokens)
+                share.slot.tokens.extend(share.tokens)
 
     def _account(self, share: _Share, seconds: float, *, is_alone: bool) -> None:
         work = share.generation.work
@@ -237,7 +233,7 @@ class Scheduler:
 
     def _sample(self, share: _Share, row: int) -> None:
         generation = share.generation
-        share.cells.tokens.extend(share.tokens)
+        share.slot.tokens.extend(share.tokens)
         try:
             generation.last = generation.sampler.sample(self._context.pointer, row)
             is_wanted = generation.take(generation.last)
@@ -249,15 +245,15 @@ class Scheduler:
 
     def _end(self, generation: Generation, error: Exception | None, *, is_sound: bool = True) -> None:
         """``is_sound``: what its sequence holds is what it is said to hold."""
-        cells, work = generation.cells, generation.work
-        assert cells is not None
+        slot, work = generation.slot, generation.work
+        assert slot is not None
         with self._changed:
             self._idle_since = time.monotonic()
             self._active.remove(generation)
         if not is_sound or not generation.uses_cache:
-            self._context.keep(cells.number, 0)
-            cells.tokens = []
-        self.sequences.release(cells)
+            self._context.keep(slot.number, 0)
+            slot.tokens = []
+        self.slots.release(slot)
         self._answer_s += SMOOTHING * (work.prefill_s + work.decode_s - self._answer_s)
         self._close(generation, error)
 

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from llmctl.engine.llama_cpp.answer import Answer
-from llmctl.engine.llama_cpp.batching import Generation, Sampler, Scheduler
+from llmctl.engine.llama_cpp.batching import Generation, Scheduler
 from llmctl.engine.llama_cpp.repetition import repeats
+from llmctl.engine.llama_cpp.sampling import Sampler
 from llmctl.types.piece import Piece
 
 # Tokens that come faster than this go out together: nobody reads faster, and each time the reader wakes up it takes a

@@ -29,20 +29,23 @@ class DecodeError(Exception):
 
 
 class Context:
-    """``length``: tokens for each sequence; ``batch``: rows that can be computed at once."""
+    """``length``: tokens for each sequence; ``batch``: rows that can be computed at once; ``can_cut``: the end of a
+    sequence can be forgotten, as far as a window allows."""
 
     def __init__(self, model: Any, settings: Mapping[str, Any]) -> None:
         import llama_cpp
 
         params = context_params(settings)
-        params.n_batch = self.batch = max(settings["ubatch"], BATCH)
+        params.n_batch = max(settings["ubatch"], BATCH)
         params.n_threads, params.n_threads_batch = settings["threads"], settings["prefill_threads"]
         self.pointer: Any = llama_cpp.llama_init_from_model(model, params)
         if not self.pointer:
             raise RuntimeError("Failed to create llama_context")
         self.length: int = llama_cpp.llama_n_ctx_seq(self.pointer)
+        self.batch: int = llama_cpp.llama_n_batch(self.pointer)
         self._memory: Any = llama_cpp.llama_get_memory(self.pointer)
         self._window: int = llama_cpp.llama_model_n_swa(model)
+        self.can_cut = not (llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(model))
         self._rows: Any = llama_cpp.llama_batch_init(self.batch, 0, 1)
 
     def decode(self, rows: Sequence[Row]) -> None:

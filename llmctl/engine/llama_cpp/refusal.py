@@ -26,10 +26,10 @@ BEFORE_THE_WORDS = re.compile(
 
 UNSUPPORTED: tuple[tuple[str, str], ...] = (
     ("(?:unknown|unsupported) model architecture", "has an architecture that the installed engine can't load"),
-    ("invalid ggml type", "has weights of a type that the engine here does not have"),
+    ("invalid ggml type", "has weights of a type that the installed engine does not have"),
     ("CLIP cannot be used as main model", "is a vision projector (for --mmproj of its model), not a language model"),
     ("requires ctx_other", "is a draft model (for --model-draft with its model), it can't answer by itself"),
-    ("GGUF file is version|GGUFv1", "is in a version of GGUF that the engine here does not read"),
+    ("GGUF file is version|GGUFv1", "is in a version of GGUF that the installed engine does not read"),
 )
 """Words of llama.cpp -> what such a sound file is, to go on from its name."""
 
@@ -40,7 +40,7 @@ BROKEN: tuple[tuple[str, str], ...] = (
     ("key not found", "its header lacks a figure"),
     ("has wrong type|wrong array|is not a .* array|expected scalar|invalid gguf type", "a figure is of the wrong kind"),
     ("array length|N_MAX|out of array bounds", "a list in its header has the wrong length"),
-    ("unknown pre-tokenizer|unknown tokenizer", "its tokenizer is not known to the engine here"),
+    ("unknown pre-tokenizer|unknown tokenizer", "its tokenizer is not known to the installed engine"),
     ("tokenizer", "its tokenizer is incomplete"),
     ("invalid n_rot", "its rope doesn't fit its heads"),
     ("GGML_ASSERT|signal", "its figures don't fit together, so that llama.cpp stops"),

@@ -109,9 +109,7 @@ def find(
 def soldered(devices: Sequence[Device], name: str, memory_total_bytes: int | None) -> Device | None:
     """The board or chip of that name, whose memory can be no other than the table's; of several kinds the one with as
     much memory as the machine has. Never a memory system."""
-    fixed = [
-        device for device in devices if device.kind is not AcceleratorKind.DISCRETE and device.vendor != MEMORY_SYSTEMS
-    ]
+    fixed = [chip for chip in devices if chip.kind is not AcceleratorKind.DISCRETE and chip.vendor != MEMORY_SYSTEMS]
     return find(fixed, name=name, memory_total_bytes=memory_total_bytes) or find(fixed, name=name)
 
 
@@ -155,7 +153,7 @@ def _spelling(name: str) -> str:
 
 def _of_size(device: Device, total: int) -> Device | None:
     """The device in the size that is as large as a driver, or a name, says; None if it isn't sold in one."""
-    sizes = tuple(size for size in device.memory_bytes if LEAST_OF_SOLD * size <= total <= MOST_OF_SOLD * size)
+    sizes = tuple(sold for sold in device.memory_bytes if LEAST_OF_SOLD * sold <= total <= MOST_OF_SOLD * sold)
     if not sizes and device.memory_bytes:
         return None
     return device if sizes == device.memory_bytes else replace(device, memory_bytes=sizes)

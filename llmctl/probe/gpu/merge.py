@@ -129,9 +129,9 @@ def _bandwidth_notes(card: Accelerator, devices: Sequence[Device]) -> list[Note]
         memory_total_bytes=card.memory_total_bytes,
     )
     specified = [
-        device.bandwidth_bytes_per_s for device in kinds if device.bandwidth_bytes_per_s and device.checked != "tables"
+        kind.bandwidth_bytes_per_s for kind in kinds if kind.bandwidth_bytes_per_s and kind.checked != "tables"
     ]
-    nearest = min(specified, key=lambda device: abs(device - driver_rate), default=driver_rate)
+    nearest = min(specified, key=lambda rate: abs(rate - driver_rate), default=driver_rate)
     if abs(driver_rate / nearest - 1) <= MOST_OFF:
         return []
     return [

@@ -73,9 +73,7 @@ def excerpt(table: str, text: str, ids: Collection[str]) -> str | None:
     """Of a table only what tells of ``ids`` ("1002:747e"), None if it isn't a table: for a recording."""
     if table == AMD_TABLE:
         devices = {pci_id.partition(":")[2] for pci_id in ids}
-        return "".join(
-            pci_id for pci_id in text.splitlines(True) if pci_id.partition(",")[0].strip().lower() in devices
-        )
+        return "".join(entry for entry in text.splitlines(True) if entry.partition(",")[0].strip().lower() in devices)
     if table not in TABLES:
         return None
     lines, vendor = [], ""
