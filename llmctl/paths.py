@@ -62,6 +62,20 @@ def cache_dir() -> Path:
     return _xdg("XDG_CACHE_HOME", "user_cache_dir")
 
 
+def runtime_dir() -> Path:
+    """What is true until the machine starts anew: the addresses of engines that stay loaded."""
+    value = os.environ.get("XDG_RUNTIME_DIR", "")
+    if value and Path(value).is_absolute():
+        return Path(value) / APP
+    import warnings
+
+    import platformdirs
+
+    with warnings.catch_warnings():  # of a machine where nobody has logged in, as containers are
+        warnings.simplefilter("ignore")
+        return Path(platformdirs.user_runtime_dir(APP, appauthor=False))
+
+
 def hub_cache() -> Path:
     """The model hub's own cache, shared with every tool that uses it.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", re.IGNORECASE)
@@ -44,6 +45,19 @@ def seconds(value: float | None) -> str:
     if value < 89.5 * 60:
         return f"{value / 60:.0f} min"
     return f"{value / 3600:.1f} h"
+
+
+DURATION = re.compile(r"(\d{1,9})([smh]?)")
+
+
+def duration_s(text: str) -> float:
+    """Seconds of "30s", "5m", "1h", "0"; a number alone is seconds, "-1" is for ever. Raises ValueError."""
+    if text == "-1":
+        return math.inf
+    made = DURATION.fullmatch(text)
+    if made is None:
+        raise ValueError
+    return float(made[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[made[2]]
 
 
 def ago(value: float | None) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from msgspec.structs import replace
 
+from llmctl import units
 from llmctl.cli import complete
 from llmctl.cli.output import Output
 from llmctl.cli.story import Story
@@ -46,6 +47,10 @@ def run(
     endpoint: Annotated[
         str | None,
         typer.Option("--endpoint", "-e", help="On this server or not at all.", autocompletion=complete.endpoints),
+    ] = None,
+    keep_alive: Annotated[
+        str | None,
+        typer.Option("--keep-alive", help="How long the model stays loaded: 30s, 5m, 1h, 0, or -1 for ever."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Yes to every question, downloads included.")] = False,
     no_stdin: Annotated[
@@ -91,9 +96,14 @@ def run(
     request = Request((*instructions, Message.of("user", text)), sampling=sampling, private=private)
     loaded = configuration.load(out)
     loaded = replace(loaded, offline=loaded.offline or offline)
+    if keep_alive is not None:
+        loaded = replace(loaded, keep_alive=_duration_s("--keep-alive", keep_alive))
     asked = Asked(model, task, context, threads, _estimated_tokens(request), max_tokens)
-    here = local or private
-    ask(out, loaded, request, lambda: local_run(out, loaded, asked, yes=yes, local=here), local, endpoint)
+
+    def here() -> LocalRun:
+        return local_run(out, loaded, asked, yes=yes, local=local or private)
+
+    ask(out, loaded, request, here, local, endpoint, insist=keep_alive is not None)
 
 
 def _require_names(options: Mapping[str, str | None]) -> None:
@@ -103,6 +113,16 @@ def _require_names(options: Mapping[str, str | None]) -> None:
             raise UsageError(f"{option} was given an empty name", hint="llmctl run --help")
 
 
+def _duration_s(option: str, text: str) -> float:
+    """Raises UsageError."""
+    from llmctl.settings.table import DURATIONS
+
+    try:
+        return units.duration_s(text)
+    except ValueError as error:
+        raise UsageError(f"{option} is {text!r}, it must be {DURATIONS}", hint="llmctl run --help") from error
+
+
 def ask(
     out: Output,
     loaded: Settings,
@@ -110,14 +130,17 @@ def ask(
     here: Callable[[], LocalRun],
     local: bool = False,
     endpoint: str | None = None,
+    *,
+    insist: bool = False,
 ) -> None:
     """Streams the answer to stdout and the story to stderr. What was written before an error stays written.
 
-    ``here`` is called only if this machine may answer. Raises what the router raises.
+    ``here`` is called only if this machine may answer; ``insist`` as ``Pool`` has it. Raises what the
+    router raises.
     """
     story = Story(out, limited=request.sampling.max_tokens is not None)
     try:
-        answered = _execute(loaded, request, here, story, local=local, endpoint=endpoint)
+        answered = _execute(loaded, request, here, story, local=local, endpoint=endpoint, insist=insist)
     except KeyboardInterrupt:
         story.stopped()
         raise
@@ -138,6 +161,7 @@ def _execute(
     *,
     local: bool,
     endpoint: str | None,
+    insist: bool,
 ) -> Answer:
     from llmctl.engine.pool import Pool
     from llmctl.router.answer import answer
@@ -146,7 +170,7 @@ def _execute(
 
     pinned = None if endpoint is None else loaded.endpoint(endpoint)
     policy, endpoints, offline = loaded.policy, loaded.endpoints, loaded.offline
-    with Pool() as pool:
+    with Pool(keep_alive_s=loaded.keep_alive, insist=insist, listener=story) as pool:
         if pinned is not None or (policy is Policy.REMOTE_ONLY and not local):
             decided = route(None, policy, endpoints, pinned=pinned, offline=offline, private=request.private)
         else:

@@ -53,7 +53,7 @@ class Story:
         candidate = fit.candidate
         self.out.note(
             f"{candidate.model.id} {candidate.artifact.quant} · local · {fit.context:,} tokens of context · "
-            f"loaded in {units.seconds(engine.load_s)}"
+            + ("already loaded" if engine.was_warm else f"loaded in {units.seconds(engine.load_s)}")
         )
         if not engine.has_chat_template:
             self.out.warn("this is a base model without a chat template: it continues your text")

@@ -67,8 +67,8 @@ class MeasuredRun(Struct, frozen=True):
 
 class Run(Struct, frozen=True):
     """One run. ``date`` is UTC in ISO 8601. The file is identified by its size and its sha256 (None where it is not
-    known), never by its path. ``engine`` names the exact build. ``load_s`` is the time until it answered.
-    ``prefill_tokens`` are those of the prompt that were computed."""
+    known), never by its path. ``engine`` names the exact build. ``load_s`` is the time until it answered, 0 where
+    the engine had stayed loaded. ``prefill_tokens`` are those of the prompt that were computed."""
 
     date: str
     model: str
@@ -123,7 +123,7 @@ def run_of(
         prompt_tokens=usage.prompt_tokens,
         prefill_tokens=finished.prefill_tokens,
         completion_tokens=usage.completion_tokens,
-        load_s=engine.load_s,
+        load_s=0.0 if engine.was_warm else engine.load_s,
         predicted=PredictedRun(fit.memory.must_fit_bytes - on_devices, on_devices, *_rates(fit.uncorrected, finished)),
         measured=MeasuredRun(
             memory.anonymous_bytes, memory.device_bytes, decode_tok_s, prefill_tok_s, finished.preempted_per_s

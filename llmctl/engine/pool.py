@@ -1,43 +1,143 @@
-"""Leases on engines: whoever has something to ask gets a loaded engine, and gives it back."""
+"""Leases on engines: whoever has something to ask gets a loaded engine, and gives it back.
+
+An engine ends with its lease, or stays for a while (``warm``) and is found by the next one, of whatever command.
+"""
 
 from __future__ import annotations
 
+import math
+import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from llmctl.engine.llama_cpp.start import start
-from llmctl.engine.worker_process import Worker
+from msgspec.structs import replace
+
+from llmctl.engine.llama_cpp.start import job, load, start
+from llmctl.engine.worker_process import Worker, new_token
+from llmctl.errors import DecodingError, EngineDiedError, ResourceError
 from llmctl.types.engine import LoadedEngine
+from llmctl.types.listener import Listener, SilentListener
 from llmctl.types.plan import Fit
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    from llmctl.engine.warm.engine import WarmEngine
+    from llmctl.engine.warm.entry import Entry, EntryFile
 
 Lease = Callable[[Fit], AbstractContextManager[LoadedEngine]]
 
 
 class Pool:
-    """The engines of one command, gateway or program. A context manager: leaving it ends what was only prepared."""
+    """The engines of one command, gateway or program. A context manager: leaving it ends what was only prepared.
 
-    def __init__(self) -> None:
+    An engine that is started stays for ``keep_alive_s`` after its last use: 0 ends it with its lease, infinity never.
+    ``insist``: that was asked for by name, so an engine that had stayed before gets this time, too, and where none can
+    stay, that is an error.
+    """
+
+    def __init__(self, *, keep_alive_s: float = 0.0, insist: bool = False, listener: Listener | None = None) -> None:
+        self._keep_alive_s = keep_alive_s
+        self._insist = insist
+        self._listener = listener or SilentListener()
         self._prepared: Worker | None = None
 
     def prepare(self) -> None:
-        """Starts a process that imports the engine while its caller still plans. Raises EngineError."""
-        self._prepared = self._prepared or Worker()
+        """Starts a process that imports the engine while its caller still plans, unless an engine has stayed that may
+        answer. Raises EngineError, and ResourceError where no engine can stay and that was insisted on."""
+        folder = self._folder()
+        if self._prepared is None and not (folder is not None and any(folder.glob("*.json"))):
+            self._prepared = Worker()
 
     @contextmanager
     def lease(self, fit: Fit) -> Iterator[LoadedEngine]:
-        """An engine with the file of ``fit``, which is on this machine, and its settings. It ends with the lease.
+        """An engine with the file of ``fit``, which is on this machine, and its settings.
 
         Raises EngineError when the file can't be loaded and EngineDiedError when the process ended while loading.
         """
         from llmctl.store import Store
 
-        worker, self._prepared = self._prepared, None
-        with start(fit, worker=worker) as engine:
+        with self._engine(fit) as engine:
             if fit.candidate.path is not None:
                 Store().used(fit.candidate.path)
             yield engine
+
+    def _engine(self, fit: Fit) -> AbstractContextManager[LoadedEngine]:
+        folder = self._folder()
+        if folder is None:
+            return start(fit, worker=self._worker())
+        from llmctl.engine.warm import reuse
+        from llmctl.engine.warm.engine import WarmEngine
+
+        found = reuse.find(folder, reuse.key_of(fit), self._entry(fit) if self._keep_alive_s else None)
+        if isinstance(found, WarmEngine):
+            if self._insist:
+                found.stay_for(self._stays_for_s)
+            return _lent(found)
+        reuse.make_room(folder, fit, self._listener)
+        return start(fit, worker=self._worker()) if found is None else _lent(self._started(fit, found))
+
+    def _folder(self) -> Path | None:
+        """Where engines that stay are found; None where there is no such place and none is to stay."""
+        if os.name != "posix":
+            return None
+        from llmctl.engine.warm import entry
+
+        if not self._keep_alive_s:
+            return entry.existing_folder()
+        try:
+            return entry.folder()
+        except ResourceError as error:
+            if self._insist:
+                raise
+            self._listener.warn(error.message)
+            return None
+
+    @property
+    def _stays_for_s(self) -> float | None:
+        return None if math.isinf(self._keep_alive_s) else self._keep_alive_s
+
+    def _entry(self, fit: Fit) -> Entry:
+        from llmctl.engine.warm.entry import Entry
+        from llmctl.engine.warm.reuse import key_of
+
+        return Entry(
+            key=key_of(fit),
+            model=fit.candidate.model.id,
+            quant=fit.candidate.artifact.quant,
+            context=fit.context,
+            sequences=fit.configuration.sequences,
+            memory={row.device: row.total_bytes for row in fit.memory.by_device},
+            keep_alive_s=self._stays_for_s,
+            token=new_token(),
+        )
+
+    def _started(self, fit: Fit, file: EntryFile) -> WarmEngine:
+        """An engine that will stay. Raises as ``lease``."""
+        from llmctl.engine.warm.engine import WarmEngine
+        from llmctl.engine.warm.entry import Ready
+        from llmctl.engine.warm.process import Process, started
+
+        begun = time.perf_counter()
+        try:
+            entry, worker = file.read(), self._worker()
+            assert entry is not None, "it was just written"
+            told = load(worker, {**job(fit), "token": entry.token, "entry_file": str(file.path)})
+        except BaseException:
+            file.remove()
+            file.close()
+            raise
+        process = Process(worker.pid, started(worker.pid) or "")
+        ready = Ready(process, told["port"], told["chat_template"], told["build"])
+        load_s = time.perf_counter() - begun
+        return WarmEngine(file, replace(entry, ready=ready), ready, load_s=load_s, worker=worker)
+
+    def _worker(self) -> Worker:
+        worker, self._prepared = self._prepared, None
+        return worker or Worker()
 
     def close(self) -> None:
         if self._prepared is not None:
@@ -51,3 +151,15 @@ class Pool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+@contextmanager
+def _lent(engine: WarmEngine) -> Iterator[LoadedEngine]:
+    """The engine stays, unless it has failed."""
+    try:
+        yield engine
+    except (EngineDiedError, DecodingError):
+        engine.end()
+        raise
+    finally:
+        engine.let_go()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -115,12 +116,18 @@ class Worker:
             self._process.kill()  # it holds nothing that could be left half-written
         self._process.wait()
         self._draining.join(timeout=STOP_S)
-        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+        self._close_pipes()
+
+    def let_go(self) -> None:
+        """Leaves the process to itself: it has let go of us, and ends when nobody has used it for long enough."""
+        self._closed.set()
+        self._close_pipes()
+
+    def _close_pipes(self) -> None:
+        for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                try:
+                with contextlib.suppress(OSError):  # unsent bytes of a job for a process that is gone
                     pipe.close()
-                except OSError:  # unsent bytes of a job for a process that is gone
-                    continue
 
     def _listen(self) -> None:
         """The worker says one line. An empty one means that it ended without a word."""
@@ -148,8 +155,9 @@ class Worker:
             return
         started.put(process)
         assert process.stderr is not None
-        for line in process.stderr:
-            self._last_words.append(line.decode("utf-8", "replace").strip())
+        with process.stderr:
+            for line in process.stderr:
+                self._last_words.append(line.decode("utf-8", "replace").strip())
         process.wait()
 
     def _watch(self) -> None:
@@ -190,6 +198,10 @@ class Engine:
     @property
     def pid(self) -> int:
         return self._worker.pid
+
+    @property
+    def was_warm(self) -> bool:
+        return False
 
     def death(self) -> EngineDiedError:
         return self._worker.death()

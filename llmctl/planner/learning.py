@@ -72,7 +72,7 @@ class Corrections(Struct, frozen=True):
     def load_s(self, candidate: Candidate, size_bytes: int) -> float | None:
         """Seconds until the engine answers: as for the last runs of this file, else in proportion to those of files
         that are not much smaller; None where nothing of the kind was loaded here."""
-        own = [run.load_s for run in self._of(candidate)][-LAST_RUNS:]
+        own = [run.load_s for run in self._of(candidate) if run.load_s > 0][-LAST_RUNS:]
         if own:
             return median(own)
         rates = [

@@ -71,6 +71,7 @@ class Settings(Struct, frozen=True):
     policy: Policy
     hub_url: str
     offline: bool
+    keep_alive: float
     history: bool
     chat_history: bool
     endpoints: tuple[Endpoint, ...]

@@ -9,10 +9,12 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from llmctl import units
 from llmctl.types.endpoint import Policy
 
 HUB_URL = "https://huggingface.co"
 ON, OFF = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off", ""})
+DURATIONS = "30s, 5m, 1h, 0 for not at all, or -1 for ever"
 MOST = (1 << 31) - 1  # llama.cpp counts tokens and threads in 32 bits
 
 
@@ -49,6 +51,12 @@ def _flag(value: Any) -> bool:
     if isinstance(value, str) and value.lower() in OFF:
         return False
     raise ValueError
+
+
+def _duration(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError
+    return units.duration_s(str(value))
 
 
 class Setting(Struct, frozen=True):
@@ -88,6 +96,13 @@ SETTINGS = (
     ),
     Setting("hub_url", address, "an http or https address", "the model hub", default=HUB_URL, also=("HF_ENDPOINT",)),
     Setting("offline", _flag, "true or false", "never use the network", default=False, also=("HF_HUB_OFFLINE",)),
+    Setting(
+        "keep_alive",
+        _duration,
+        DURATIONS,
+        "how long an engine stays loaded after its last answer",
+        default=0.0,
+    ),
     Setting("history", _flag, "true or false", "keep memory and speed of runs, never text", default=True),
     Setting("chat_history", _flag, "true or false", "keep the prompts of chats on disk, for the Up key", default=False),
 )

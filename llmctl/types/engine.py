@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from llmctl.errors import EngineDiedError
+    from llmctl.errors import EngineError
     from llmctl.types.endpoint import Address
 
 
@@ -28,5 +28,9 @@ class LoadedEngine(Protocol):
     @property
     def build(self) -> str: ...
 
-    def death(self) -> EngineDiedError:
+    @property
+    def was_warm(self) -> bool:
+        """Whether it had stayed from an earlier use: then ``load_s`` is the time that it took to find it."""
+
+    def death(self) -> EngineError:
         """Why the process ended, to be raised by whoever noticed that it has."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from llmctl.engine.worker_process import Engine, Worker, new_token
 from llmctl.struct import asdict
@@ -20,30 +23,34 @@ def start(fit: Fit, *, worker: Worker | None = None) -> Engine:
     Raises EngineError when the file can't be loaded and EngineDiedError when the process ended while loading.
     """
     begun = time.perf_counter()
-    file = fit.candidate.path
-    assert file is not None, "a plan is started after its file was fetched"
-    used = worker or Worker()
-    token = new_token()
-    model = fit.candidate.model.id
-    try:
-        ready = used.load(
-            {
-                "file": str(file),
-                "model": model,
-                "threads": fit.threads,
-                "prefill_threads": fit.prefill_threads,
-                "token": token,
-                **asdict(fit.configuration),
-            },
-            timeout_s=LOAD_FLOOR_S + file.stat().st_size / SLOWEST_DISK_BYTES_PER_S,
-        )
-    except BaseException:
-        used.close()
-        raise
+    used, token = worker or Worker(), new_token()
+    ready = load(used, {**job(fit), "token": token})
     return Engine(
         used,
-        Address(url=f"http://127.0.0.1:{ready['port']}/v1", model=model, token=token),
+        Address(url=f"http://127.0.0.1:{ready['port']}/v1", model=fit.candidate.model.id, token=token),
         load_s=time.perf_counter() - begun,
         has_chat_template=ready["chat_template"],
         build=ready["build"],
     )
+
+
+def job(fit: Fit) -> dict[str, Any]:
+    """What a worker has to know, but the token."""
+    assert fit.candidate.path is not None, "a plan is started after its file was fetched"
+    return {
+        "file": str(fit.candidate.path),
+        "model": fit.candidate.model.id,
+        "threads": fit.threads,
+        "prefill_threads": fit.prefill_threads,
+        **asdict(fit.configuration),
+    }
+
+
+def load(worker: Worker, job: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the worker says when the model is loaded; it is ended where it can't be. Raises as ``start``."""
+    try:
+        size_bytes = Path(job["file"]).stat().st_size
+        return worker.load(job, timeout_s=LOAD_FLOOR_S + size_bytes / SLOWEST_DISK_BYTES_PER_S)
+    except BaseException:
+        worker.close()
+        raise

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from llmctl import child
 from llmctl.engine.llama_cpp.batching import BusyError
 from llmctl.engine.llama_cpp.completion import ClientGoneError
+from llmctl.engine.llama_cpp.idle import Stay
 from llmctl.engine.llama_cpp.request import RefusedError, read
 
 if TYPE_CHECKING:
@@ -182,10 +183,12 @@ def main() -> int:
     if not line:
         return 0
     job = json.loads(line)
+    stay = Stay(job.get("entry_file"))
 
     def leave_with_the_parent() -> None:
         sys.stdin.read()
-        os._exit(0)
+        if not stay.has_begun:
+            os._exit(0)
 
     threading.Thread(target=leave_with_the_parent, daemon=True).start()
     errors: deque[str] = deque(maxlen=20)
@@ -196,15 +199,9 @@ def main() -> int:
         return 1
     sys.setswitchinterval(SWITCH_S)
     server = Server(("127.0.0.1", 0), handler(model, job["token"]))
-    say(
-        {
-            "ready": {
-                "port": server.server_address[1],
-                "chat_template": model.has_chat_template,
-                "build": model.build,
-            }
-        }
-    )
+    ready = {"port": server.server_address[1], "chat_template": model.has_chat_template, "build": model.build}
+    say({"ready": ready})
+    stay.begin(ready, channel)
     server.serve_forever()
     return 0
 

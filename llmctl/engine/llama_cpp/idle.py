@@ -1,0 +1,92 @@
+"""The worker's side of staying: it lets go of the command that has started it, and ends itself when nobody uses it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from msgspec.structs import replace
+
+from llmctl import child
+
+LOOK_S = 0.5
+
+
+class Stay:
+    """``entry_file`` is where the engine is to be found; None for one that ends with its parent."""
+
+    def __init__(self, entry_file: str | None) -> None:
+        self._path = None if entry_file is None else Path(entry_file)
+        self.has_begun = False
+
+    def begin(self, ready: Mapping[str, Any], channel: TextIO) -> None:
+        """Called when the model is loaded and the parent knows. Until here the engine ends with its parent; from here
+        on it ends when it was idle for as long as its entry says, or when the entry is gone."""
+        if self._path is None:
+            return
+        from llmctl.engine.warm import entry
+        from llmctl.engine.warm.entry import Ready
+        from llmctl.engine.warm.process import Process, started
+
+        file = entry.use(self._path)
+        about = None if file is None else file.read()
+        if file is None or about is None:
+            os._exit(1)
+        process = Process(os.getpid(), started(os.getpid()) or "")
+        with file:
+            file.write(replace(about, ready=Ready(process, ready["port"], ready["chat_template"], ready["build"])))
+            inode = file.inode
+        threading.Thread(target=_watch, args=(self._path, inode), daemon=True).start()
+        self.has_begun = True
+        _let_go(channel)
+
+
+def _let_go(channel: TextIO) -> None:
+    """Keeps nothing of the parent's open, and is not ended with it."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(child.PR_SET_PDEATHSIG, 0, 0, 0, 0)
+    os.chdir("/")
+    channel.close()
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nothing, stream)
+    os.close(nothing)
+
+
+def _watch(path: Path, inode: int) -> None:
+    """Ends the process when the engine was idle for too long, or its entry is gone or another's. The clock is one that
+    nobody can set."""
+    from llmctl.engine.warm import entry
+
+    used_s = time.monotonic()
+    while True:
+        time.sleep(LOOK_S)
+        about = entry.read(path)
+        unused = entry.take(path)
+        if unused is None:
+            if not _is_there(path, inode):
+                os._exit(0)
+            used_s = time.monotonic()
+            entry.touch(path)
+            continue
+        with unused:
+            if unused.inode != inode:
+                os._exit(0)
+            idle_s = time.monotonic() - used_s
+            if about is not None and about.keep_alive_s is not None and idle_s >= about.keep_alive_s:
+                unused.remove()
+                os._exit(0)
+
+
+def _is_there(path: Path, inode: int) -> bool:
+    try:
+        return path.stat().st_ino == inode
+    except OSError:
+        return False

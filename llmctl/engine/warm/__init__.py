@@ -1,0 +1,1 @@
+"""Engines that stay loaded between commands."""

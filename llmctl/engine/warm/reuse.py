@@ -1,0 +1,163 @@
+"""Finding an engine that has stayed, and ending those that are in the way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from llmctl import __version__, child, units
+from llmctl.engine.llama_cpp.start import job
+from llmctl.engine.warm import entry
+from llmctl.engine.warm.engine import WarmEngine, answers
+from llmctl.engine.warm.entry import Entry, EntryFile
+from llmctl.engine.worker_process import STOP_S, is_stopped
+from llmctl.planner.memory import margin_bytes
+from llmctl.types.listener import Listener
+from llmctl.types.plan import CPU, Fit
+
+LOADING_LOOK_S = 0.05
+ENGINE_VARIABLES = (
+    *("GGML_", "LLAMA_", "OMP_", "GOMP_", "KMP_", "CUDA_", "HIP_", "ROCR_", "HSA_", "GPU_", "VK_", "ONEAPI_", "SYCL_"),
+    *("ZE_", "MTL_", "LD_"),
+)
+
+
+def key_of(fit: Fit) -> str:
+    """Stands for the file as it is now, the settings, the engine's build and what it reads of the environment."""
+    file = fit.candidate.path
+    assert file is not None, "a plan is started after its file was fetched"
+    about = file.stat()
+    settings = {name: value for name, value in job(fit).items() if name not in ("file", "model")}
+    environment = child.environment(os.environ)
+    parts: list[Any] = [str(file.resolve()), about.st_size, about.st_mtime_ns, settings, __version__, sys.executable]
+    parts += [list(_libraries()), {name: environment[name] for name in sorted(environment) if _matters(name)}]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _matters(variable: str) -> bool:
+    return variable.startswith(ENGINE_VARIABLES)
+
+
+def _libraries() -> Iterator[tuple[str, int, int]]:
+    """Name, size and time of the engine's compiled libraries: another build has others."""
+    spec = find_spec("llama_cpp")
+    folder = None if spec is None or spec.origin is None else Path(spec.origin).parent / "lib"
+    for library in sorted(folder.iterdir()) if folder is not None and folder.is_dir() else ():
+        about = library.stat()
+        yield library.name, about.st_size, about.st_mtime_ns
+
+
+def living(folder: Path) -> list[tuple[Path, Entry]]:
+    """The engines that are there, or load. What others have left behind is removed."""
+    found = []
+    for path in entry.listed(folder):
+        about = entry.read(path)
+        is_alive = about is not None and about.ready is not None and about.ready.process.is_alive
+        if not is_alive and _removed(path):
+            continue
+        if about is not None and (is_alive or about.ready is None):
+            found.append((path, about))
+    return found
+
+
+def _removed(path: Path) -> bool:
+    """Removes an entry that no process stands behind; False where one does: whoever loads an engine uses its entry."""
+    with_nobody = entry.take(path)
+    if with_nobody is None:
+        return False
+    with with_nobody:
+        about = with_nobody.read()
+        if about is not None and about.ready is not None and about.ready.process.is_alive:
+            return False
+        with_nobody.remove()
+    return True
+
+
+def find(folder: Path, key: str, new: Entry | None) -> WarmEngine | EntryFile | None:
+    """The engine with that key, also one that another command loads just now. Where there is none: the file that was
+    made for ``new``, or None. Raises OSError."""
+    begun = time.perf_counter()
+    with entry.alone(folder):
+        paths = [path for path, about in living(folder) if about.key == key]
+        if not paths:
+            return None if new is None else entry.create(folder, new)
+    for path in paths:
+        if (engine := _adopted(path, begun)) is not None:
+            return engine
+    return None if new is None else entry.create(folder, new)
+
+
+def _adopted(path: Path, begun: float) -> WarmEngine | None:
+    """The engine of that entry, once it has loaded; None where it doesn't answer."""
+    while (about := entry.read(path)) is not None and about.ready is None:
+        if _removed(path):
+            return None
+        time.sleep(LOADING_LOOK_S)
+    file = entry.use(path)
+    if file is None:
+        return None
+    about = file.read()
+    if about is not None and about.ready is not None and answers(about, about.ready):
+        return WarmEngine(file, about, about.ready, load_s=time.perf_counter() - begun)
+    file.close()
+    if about is not None and about.ready is not None and is_stopped(about.ready.process.pid):
+        end_idle(path)
+    return None
+
+
+def end_idle(path: Path) -> bool:
+    """Ends an engine unless somebody uses it; whether it is gone."""
+    unused = entry.take(path)
+    if unused is None:
+        return False
+    with unused:
+        about = unused.read()
+        unused.remove()
+        return about is None or about.ready is None or about.ready.process.end(STOP_S)
+
+
+def idle(folder: Path) -> list[tuple[Path, Entry]]:
+    """The engines that nobody uses, the one that was used least recently first."""
+    found = []
+    for path, about in living(folder):
+        unused = entry.take(path)
+        if unused is not None:
+            unused.close()
+            found.append((path, about))
+    return sorted(found, key=lambda one: -entry.idle_s(one[0]))
+
+
+def held_bytes(about: Entry, device: str) -> int:
+    """What ending the engine frees: of the machine's own memory as the system tells it, of a card as it was planned."""
+    planned = about.memory.get(device, 0)
+    if device != CPU or about.ready is None:
+        return planned
+    measured = about.ready.process.memory_bytes
+    return planned if measured is None else measured
+
+
+def make_room(folder: Path, fit: Fit, listener: Listener) -> None:
+    """Ends idle engines, those that were used least recently first, until ``fit`` has room: planning has counted what
+    they hold as free."""
+    waiting = idle(folder)
+    short = {
+        row.device: row.total_bytes
+        + margin_bytes(row.available_bytes)
+        - row.available_bytes
+        + sum(held_bytes(about, row.device) for _, about in waiting)
+        for row in fit.memory.by_device
+    }
+    for path, about in waiting:
+        held = {device: held_bytes(about, device) for device in short}
+        in_the_way = any(missing > 0 and held[device] for device, missing in short.items())
+        if in_the_way and end_idle(path):
+            freed = units.size(sum(held.values()))
+            listener.note(f"ended the idle engine of {about.model} {about.quant} to make room: {freed}")
+            short = {device: missing - held[device] for device, missing in short.items()}
