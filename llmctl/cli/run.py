@@ -16,7 +16,6 @@ from llmctl.errors import LlmctlError, UsageError
 
 if TYPE_CHECKING:
     from llmctl.settings import Settings
-    from llmctl.types.answer import Answer
     from llmctl.types.request import Request
     from llmctl.workspace.local_run import LocalRun
 
@@ -84,6 +83,7 @@ def run(
     from llmctl.cli.prompt import utf8
     from llmctl.types.request import Message, Request, Sampling
     from llmctl.workspace import configuration
+    from llmctl.workspace.ask import estimated_tokens
     from llmctl.workspace.local_run import Asked, local_run
 
     out = Output("run", as_json=json, quiet=quiet)
@@ -98,7 +98,7 @@ def run(
     loaded = replace(loaded, offline=loaded.offline or offline)
     if keep_alive is not None:
         loaded = replace(loaded, keep_alive=_duration_s("--keep-alive", keep_alive))
-    asked = Asked(model, task, context, threads, _estimated_tokens(request), max_tokens)
+    asked = Asked(model, task, context, threads, estimated_tokens(request), max_tokens)
 
     def here() -> LocalRun:
         return local_run(out, loaded, asked, yes=yes, local=local or private)
@@ -135,12 +135,15 @@ def ask(
 ) -> None:
     """Streams the answer to stdout and the story to stderr. What was written before an error stays written.
 
-    ``here`` is called only if this machine may answer; ``insist`` as ``Pool`` has it. Raises what the
-    router raises.
+    The arguments are those of ``workspace.ask.answer``, and so is what it raises.
     """
+    from llmctl.workspace.ask import answer
+
     story = Story(out, limited=request.sampling.max_tokens is not None)
     try:
-        answered = _execute(loaded, request, here, story, local=local, endpoint=endpoint, insist=insist)
+        answered = answer(
+            story, loaded, request, here, so_far=story.so_far, local=local, endpoint=endpoint, insist=insist
+        )
     except KeyboardInterrupt:
         story.stopped()
         raise
@@ -151,54 +154,3 @@ def ask(
         out.failed(error, story.receipt(None))
         raise typer.Exit(error.exit_code) from error
     story.finished(answered)
-
-
-def _execute(
-    loaded: Settings,
-    request: Request,
-    here: Callable[[], LocalRun],
-    story: Story,
-    *,
-    local: bool,
-    endpoint: str | None,
-    insist: bool,
-) -> Answer:
-    from llmctl.engine.pool import Pool
-    from llmctl.router.answer import answer
-    from llmctl.router.route import route
-    from llmctl.types.endpoint import Policy
-
-    pinned = None if endpoint is None else loaded.endpoint(endpoint)
-    policy, endpoints, offline = loaded.policy, loaded.endpoints, loaded.offline
-    with Pool(keep_alive_s=loaded.keep_alive, insist=insist, listener=story) as pool:
-        if pinned is not None or (policy is Policy.REMOTE_ONLY and not local):
-            decided = route(None, policy, endpoints, pinned=pinned, offline=offline, private=request.private)
-        else:
-            pool.prepare()  # imports the engine while we plan
-            ready = here()
-            decided = route(
-                ready.planned,
-                policy,
-                endpoints,
-                local=local,
-                offline=offline,
-                barred=ready.barred,
-                private=request.private,
-            )
-        return answer(
-            decided,
-            request,
-            listener=story,
-            lease=pool.lease,
-            so_far=story.so_far,
-            record=loaded.history,
-        )
-
-
-def _estimated_tokens(request: Request) -> int:
-    """Tokens of a prompt before a tokenizer has seen it: three bytes of UTF-8 each.
-
-    English prose has four to five bytes a token and source code some three, so this errs to the safe side. The exact
-    number is the engine's; it decides whether the prompt fits.
-    """
-    return sum(len(message.text.encode()) for message in request.messages) // 3 + 16

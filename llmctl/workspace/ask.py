@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING
 
-from llmctl.types.endpoint import Policy
+from llmctl.engine.pool import Pool
+from llmctl.router import answer as router
+from llmctl.router.answer import PartialAnswer
+from llmctl.router.route import route
+from llmctl.settings import Settings
+from llmctl.types.answer import Answer, Piece
+from llmctl.types.endpoint import Policy, Route
+from llmctl.types.listener import Listener
+from llmctl.types.request import Request
+from llmctl.workspace.local_run import LocalRun
 
-if TYPE_CHECKING:
-    from llmctl.engine.pool import Pool
-    from llmctl.router.answer import PartialAnswer
-    from llmctl.settings import Settings
-    from llmctl.types.answer import Answer, Piece
-    from llmctl.types.endpoint import Route
-    from llmctl.types.listener import Listener
-    from llmctl.types.request import Request
-    from llmctl.workspace.local_run import LocalRun
+__all__ = ["PartialAnswer", "answer", "estimated_tokens", "events"]
 
 BYTES_PER_TOKEN = 3  # of UTF-8: English has four to five, source code some three
 FRAME_TOKENS = 16  # what a chat template puts around the messages
 
 
-def events(
+def answer(
     listener: Listener,
     settings: Settings,
     request: Request,
@@ -30,22 +30,42 @@ def events(
     so_far: PartialAnswer,
     local: bool = False,
     endpoint: str | None = None,
-) -> Generator[Piece, None, Answer]:
-    """Yields the bits of the answer as they come, and returns the whole: of this machine, or of a server where the
-    settings let the request go there. ``here`` says what would answer on this machine, and is called only if it may.
+    insist: bool = False,
+) -> Answer:
+    """The answer of this machine, or of a server where the settings let the request go there; the listener hears the
+    bits of it. ``here`` says what would answer on this machine, and is called only if it may.
 
-    ``local``: here or not at all; ``endpoint``: by the server of that name or not at all. Raises NotFoundError,
-    PolicyError, OfflineError, NothingFitsError, what ``here`` and what the router raise; ``so_far`` then holds what was
-    written.
+    ``local``: here or not at all; ``endpoint``: by the server of that name or not at all; ``insist`` as ``Pool`` has
+    it. Raises NotFoundError, PolicyError, OfflineError, NothingFitsError, what ``here`` and what the router raise;
+    ``so_far`` then holds what was written.
     """
-    from llmctl.engine.pool import Pool
-    from llmctl.router import answer
+    with Pool(keep_alive_s=settings.keep_alive, insist=insist, listener=listener) as pool:
+        decided = _route(pool, settings, request, here, local=local, endpoint=endpoint)
+        return router.answer(
+            decided, request, listener=listener, lease=pool.lease, so_far=so_far, record=settings.history
+        )
 
-    with Pool() as pool:
-        route = _route(pool, settings, request, here, local=local, endpoint=endpoint)
+
+def events(
+    listener: Listener,
+    settings: Settings,
+    request: Request,
+    here: Callable[[], LocalRun],
+    *,
+    local: bool = False,
+    endpoint: str | None = None,
+) -> Generator[Piece, None, Answer]:
+    """As ``answer``, but the bits of it are yielded, and closing it gives the engine back, or hangs up."""
+    with Pool(keep_alive_s=settings.keep_alive, listener=listener) as pool:
+        decided = _route(pool, settings, request, here, local=local, endpoint=endpoint)
         return (
-            yield from answer.events(
-                route, request, listener=listener, lease=pool.lease, so_far=so_far, record=settings.history
+            yield from router.events(
+                decided,
+                request,
+                listener=listener,
+                lease=pool.lease,
+                so_far=PartialAnswer(),
+                record=settings.history,
             )
         )
 
@@ -59,8 +79,6 @@ def _route(
     local: bool,
     endpoint: str | None,
 ) -> Route:
-    from llmctl.router.route import route
-
     pinned = None if endpoint is None else settings.endpoint(endpoint)
     policy, endpoints, offline, private = settings.policy, settings.endpoints, settings.offline, request.private
     if pinned is not None or (policy is Policy.REMOTE_ONLY and not local):

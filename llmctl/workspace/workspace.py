@@ -187,7 +187,6 @@ class Workspace:
     ) -> Generator[Piece | Answer, None, None]:
         """As ``ask``: the bits of the answer as they come, and at last the ``Answer``. Closing it ends the engine's
         work, or hangs up."""
-        from llmctl.router.answer import PartialAnswer
         from llmctl.types.request import Message, Request, Sampling
         from llmctl.workspace import ask
         from llmctl.workspace.local_run import Asked, local_run
@@ -205,7 +204,6 @@ class Workspace:
                 self.settings,
                 request,
                 lambda: local_run(self.listener, self.settings, asked, yes=yes, local=here),
-                so_far=PartialAnswer(),
                 local=local,
                 endpoint=endpoint,
             )
