@@ -40,7 +40,7 @@ class Said:
 
 def begin(address: Address, content: str, **fields: Any) -> requests.Response:
     """A request whose answer has begun, or was refused."""
-    body = {"messages": [{"role": "user", "content": content}], "temperature": 0, **fields}
+    body = {"messages": [{"role": "user", "content": content}], "temperature": 0, "stream": True, **fields}
     headers = {"Authorization": f"Bearer {address.token}"}
     return requests.post(f"{address.url}/chat/completions", json=body, headers=headers, stream=True, timeout=60)
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from llmctl.engine.llama_cpp.request import ChatRequest, RefusedError, read
+from llmctl.engine.llama_cpp.refused import RefusedError
+from llmctl.engine.llama_cpp.request import ChatRequest, read
+from llmctl.engine.llama_cpp.sampling import SamplingOptions
 
 HI = [{"role": "user", "content": "hi"}]
 
@@ -22,25 +24,86 @@ def test_what_is_taken() -> None:
         stream=True,
         stream_options={"include_usage": True},
         max_tokens=5,
+        max_completion_tokens=5,
         seed=-1,
         temperature=0,
         top_p=0.9,
         stop="end",
         chat_template_kwargs={"enable_thinking": False, "of its own": [1]},
-        n=1,
+        n=2,
         tools=[],
-        logprobs=False,
+        logprobs=True,
+        top_logprobs=3,
+        logit_bias={"5": -100, "7": 1.5},
         response_format={"type": "text"},
         frequency_penalty=None,
+        prompt_cache=False,
+        grammar='root ::= "x"',
+        user="someone",
+        metadata={"a": "b"},
+        store=False,
+        service_tier="auto",
+        parallel_tool_calls=False,
     )
     assert made == ChatRequest(
         HI,
         {"enable_thinking": False, "of its own": [1]},
-        {"temp": 0, "top_p": 0.9},
+        SamplingOptions(
+            temperature=0,
+            top_p=0.9,
+            seed=0xFFFFFFFF,
+            logit_bias={5: -100.0, 7: 1.5},
+            grammar='root ::= "x"',
+            top_logprobs=3,
+        ),
         max_tokens=5,
-        seed=0xFFFFFFFF,
         stop=("end",),
+        choices=2,
+        calls_once=True,
+        streams=True,
+        uses_cache=False,
     )
+    assert request() == ChatRequest(HI)
+
+
+TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
+
+
+def test_a_conversation_with_tools() -> None:
+    call = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": '{"a": [1]}'}}
+    said = [
+        *HI,
+        {"role": "assistant", "content": None, "tool_calls": [call], "reasoning_content": "hm"},
+        {"role": "tool", "tool_call_id": "call_1", "content": "seen"},
+        {"role": "assistant", "tool_calls": [{"function": {"name": "look", "arguments": "not JSON"}}]},
+    ]
+    read_again = request(messages=said, tools=[TOOL], tool_choice="auto")
+    called = {"name": "look", "arguments": {"a": [1]}}
+    assert read_again.messages[1:] == [
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [{"id": "call_1", "type": "function", "function": called}],
+            "reasoning_content": "hm",
+        },
+        {"role": "tool", "content": "seen", "tool_call_id": "call_1"},
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [{"type": "function", "function": {"name": "look", "arguments": "not JSON"}}],
+        },
+    ]
+    assert read_again.tools.names == {"look"}
+    assert read_again.tools.choose == "auto"
+    only = request(tools=[TOOL], tool_choice={"type": "function", "function": {"name": "look"}})
+    assert (only.tools.choose, only.tools.only) == ("required", "look")
+    assert request(tools=[TOOL], tool_choice="none").tools.choose == "none"
+
+
+@pytest.mark.parametrize("form", [{"type": "json_object"}, {"type": "json_schema", "json_schema": {"schema": {}}}])
+def test_a_form_of_the_answer_is_a_grammar(form: object) -> None:
+    grammar = request(response_format=form).sampling.grammar
+    assert grammar is not None and grammar.startswith("root ::= ")
 
 
 def test_the_text_of_parts() -> None:
@@ -69,15 +132,46 @@ def test_the_text_of_parts() -> None:
         ("stop", ""),
         ("stop", ["a", None]),
         ("stop", ["a"] * 17),
-        ("n", 2),
+        ("n", 0),
+        ("n", 17),
         ("n", True),
+        ("model", 5),
+        ("stream", "yes"),
+        ("stream_options", []),
+        ("prompt_cache", 1),
+        ("max_completion_tokens", -1),
         ("tools", [{}]),
+        ("tools", {"a": 1}),
+        ("tools", [{"type": "retrieval"}]),
+        ("tools", [{"type": "function", "function": {"name": ""}}]),
+        ("tools", [{"type": "function", "function": {"name": "a b"}}]),
+        ("tools", [{"type": "function", "function": {"name": "x", "parameters": []}}]),
+        ("tools", [{"type": "function", "function": {"name": "x", "colour": 1}}]),
+        ("tools", [TOOL, TOOL]),
+        ("tools", [TOOL] * 200),
         ("tool_choice", "required"),
-        ("response_format", {"type": "json_object"}),
-        ("logprobs", True),
-        ("logit_bias", {"1": 5}),
-        ("stream", False),
-        ("grammar", "root ::= x"),
+        ("tool_choice", "perhaps"),
+        ("tool_choice", 5),
+        ("tool_choice", {"type": "function", "function": {"name": "unknown"}}),
+        ("functions", [{}]),
+        ("response_format", "json"),
+        ("response_format", {"type": "xml"}),
+        ("response_format", {"type": "json_schema"}),
+        ("response_format", {"type": "json_schema", "json_schema": {"schema": {"not": {}}}}),
+        ("response_format", {"type": "json_object", "schema": {"minimum": float("inf")}}),
+        ("logprobs", 1),
+        ("top_logprobs", 5),
+        ("top_logprobs", 21),
+        ("logit_bias", {"a": 1}),
+        ("logit_bias", {"1": 101}),
+        ("logit_bias", {"1": float("nan")}),
+        ("logit_bias", [1]),
+        ("grammar", ""),
+        ("grammar", "x" * 20_000),
+        ("reasoning_effort", "high"),
+        ("audio", {}),
+        ("chat_template_kwargs", {"x": float("nan")}),
+        ("chat_template_kwargs", json.loads("[" * 70 + "]" * 70)),
         ("chat_template_kwargs", [1]),
         ("chat_template_kwargs", {"messages": []}),
         ("chat_template_kwargs", {"bos_token": "x"}),
@@ -90,7 +184,11 @@ def test_the_text_of_parts() -> None:
         ("messages", [{"role": "user", "content": 5}]),
         ("messages", [{"role": "user", "content": [5]}]),
         ("messages", [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]),
+        ("messages", [{"role": "wizard", "content": "x"}]),
+        ("messages", [{"role": "user", "content": "x", "tool_calls": [{}]}]),
         ("messages", [{"role": "assistant", "content": "x", "tool_calls": [{}]}]),
+        ("messages", [{"role": "assistant", "tool_calls": [{"function": {"name": 5}}]}]),
+        ("messages", [{"role": "tool", "content": "x", "tool_call_id": 5}]),
     ],
 )
 def test_what_is_refused_is_named(field: str, value: Any) -> None:
@@ -99,6 +197,19 @@ def test_what_is_refused_is_named(field: str, value: Any) -> None:
     assert refused.value.status == 400
     assert field in str(refused.value)
     assert "Error" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"max_tokens": 1, "max_completion_tokens": 2}, "two different numbers"),
+        ({"grammar": 'root ::= "x"', "response_format": {"type": "json_object"}}, "together with response_format"),
+        ({"tools": [TOOL], "response_format": {"type": "json_object"}}, "tools can't be had together"),
+    ],
+)
+def test_fields_that_exclude_each_other(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(RefusedError, match=words):
+        request(**fields)
 
 
 @pytest.mark.parametrize(

@@ -71,8 +71,8 @@ def test_a_seed_gives_the_same_tokens_whatever_another_sequence_draws(llama: Any
     llama.eval(llama.tokenize(PROMPT))
     with sampler(llama, seed=7, temperature=3.0) as alone:
         expected = [alone.sample(llama.ctx, -1) for _ in range(20)]
-    with sampler(llama, seed=7, temperature=3.0) as one, sampler(llama, seed=8, temperature=3.0) as other:
-        drawn = [(one.sample(llama.ctx, -1), other.sample(llama.ctx, -1)) for _ in range(20)]
+    with sampler(llama, seed=7, temperature=3.0) as first, sampler(llama, seed=8, temperature=3.0) as second:
+        drawn = [(first.sample(llama.ctx, -1), second.sample(llama.ctx, -1)) for _ in range(20)]
     assert [pair[0] for pair in drawn] == expected
     assert [pair[1] for pair in drawn] != expected
 
@@ -82,8 +82,8 @@ def test_no_seed_is_any_seed(llama: Any) -> None:
     llama.eval(llama.tokenize(PROMPT))
     drawn = set()
     for _ in range(3):
-        with sampler(llama, temperature=5.0, top_k=0, top_p=1.0, min_p=0.0) as one:
-            drawn.add(tuple(one.sample(llama.ctx, -1) for _ in range(8)))
+        with sampler(llama, temperature=5.0, top_k=0, top_p=1.0, min_p=0.0) as first:
+            drawn.add(tuple(first.sample(llama.ctx, -1) for _ in range(8)))
     assert len(drawn) == 3
 
 
@@ -105,19 +105,19 @@ def test_a_bias_for_no_token_is_refused(llama: Any, token: int) -> None:
 @pytest.mark.parametrize("options", [{"temperature": 0.0}, {"seed": 1}, {"seed": 2, "temperature": 3.0}])
 def test_a_grammar_is_followed(llama: Any, options: dict[str, Any]) -> None:
     grammar = 'root ::= "{\\"name\\": \\"" [a-z]{3,8} "\\"}"'
-    with sampler(llama, **options, grammar=grammar) as one:
-        tokens = answered(llama, one, 40)
+    with sampler(llama, **options, grammar=grammar) as first:
+        tokens = answered(llama, first, 40)
     assert tokens[-1] == llama.token_eos()
     assert json.loads(text(llama, tokens[:-1]))["name"].islower()
 
 
-def test_a_grammar_waits_while_it_is_told_to(llama: Any) -> None:
-    with sampler(llama, temperature=0.0, grammar='root ::= "42"') as one, sampler(llama, temperature=0.0) as plain:
-        one.is_free = True
-        free = answered(llama, one, 4)
+def test_a_grammar_waits_until_it_counts(llama: Any) -> None:
+    with sampler(llama, temperature=0.0, grammar='root ::= "42"') as first, sampler(llama, temperature=0.0) as plain:
+        first.is_free = True
+        free = answered(llama, first, 4)
         assert free == answered(llama, plain, 4)
-        one.is_free = False
-        assert text(llama, answered(llama, one)[:-1]) == "42"
+        first.is_free = False
+        assert text(llama, answered(llama, first)[:-1]) == "42"
 
 
 @pytest.mark.parametrize(
@@ -130,14 +130,14 @@ def test_a_grammar_that_is_none_is_refused(llama: Any, grammar: str) -> None:
 
 def test_a_bias_against_all_that_a_grammar_allows_loses(llama: Any) -> None:
     digits = {llama.tokenize(digit.encode(), add_bos=False)[0]: -100.0 for digit in "0123456789"}
-    with sampler(llama, temperature=0.0, grammar="root ::= [0-9]", logit_bias=digits) as one:
-        assert text(llama, answered(llama, one)[:-1]).isdecimal()
+    with sampler(llama, temperature=0.0, grammar="root ::= [0-9]", logit_bias=digits) as first:
+        assert text(llama, answered(llama, first)[:-1]).isdecimal()
 
 
 def test_the_same_grammar_may_be_followed_by_two(llama: Any) -> None:
     options = {"seed": 1, "grammar": 'root ::= "yes" | "no"'}
-    with sampler(llama, **options) as one, sampler(llama, **options) as other:
-        assert answered(llama, one) == answered(llama, other)
+    with sampler(llama, **options) as first, sampler(llama, **options) as second:
+        assert answered(llama, first) == answered(llama, second)
 
 
 def test_logprobs_are_of_the_raw_distribution(llama: Any) -> None:
@@ -145,18 +145,18 @@ def test_logprobs_are_of_the_raw_distribution(llama: Any) -> None:
 
     llama.reset()
     llama.eval(llama.tokenize(PROMPT))
-    with sampler(llama, temperature=0.0) as one:
-        token = one.sample(llama.ctx, -1)
-        told = one.logprobs(llama.ctx, -1, token, 5)
-        everything = one.logprobs(llama.ctx, -1, token, llama.n_vocab())
-        assert one.logprobs(llama.ctx, -1, token, 0).top == ()
-    assert len(told.top) == 5
-    assert told.top[0] == (token, told.logprob)
-    assert list(told.top) == sorted(told.top, key=lambda pair: -pair[1])
+    with sampler(llama, temperature=0.0) as first:
+        token = first.sample(llama.ctx, -1)
+        logprobs = first.logprobs(llama.ctx, -1, token, 5)
+        everything = first.logprobs(llama.ctx, -1, token, llama.n_vocab())
+        assert first.logprobs(llama.ctx, -1, token, 0).top == ()
+    assert len(logprobs.top) == 5
+    assert logprobs.top[0] == (token, logprobs.logprob)
+    assert list(logprobs.top) == sorted(logprobs.top, key=lambda pair: -pair[1])
     assert np.exp([logprob for _, logprob in everything.top]).sum() == pytest.approx(1)
 
 
 def test_closing_twice_does_no_harm(llama: Any) -> None:
-    one = sampler(llama, grammar='root ::= "x"')
-    one.close()
-    one.close()
+    first = sampler(llama, grammar='root ::= "x"')
+    first.close()
+    first.close()

@@ -11,7 +11,8 @@ import psutil
 import pytest
 
 from llmctl.engine.llama_cpp import template as templates
-from llmctl.engine.llama_cpp.template import Prompt, Renderer, TemplateError
+from llmctl.engine.llama_cpp.rendering import Prompt, TemplateError
+from llmctl.engine.llama_cpp.template import Renderer
 
 LOOP = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}{% endfor %}<|assistant|>"
 HI = [{"role": "user", "content": "hi"}]

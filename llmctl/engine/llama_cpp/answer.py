@@ -5,20 +5,26 @@ from __future__ import annotations
 import codecs
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from llmctl.engine.llama_cpp.tools import ToolCall, ToolParser
 from llmctl.engine.llama_cpp.vocabulary import Vocabulary
 from llmctl.thoughts.marks import Marks
 from llmctl.thoughts.splitter import ThoughtSplitter, keep
 from llmctl.types.piece import Piece, PieceKind
 
+Said = Piece | ToolCall
+
 
 @dataclass
 class Answer:
-    """What has been sampled, and what of it is certain."""
+    """What has been sampled, and what of it is certain. ``calls_once``: the first call of a tool ends it."""
 
     vocabulary: Vocabulary
     opened: Marks | None
     stop: tuple[str, ...]
+    tools: ToolParser | None = None
+    calls_once: bool = False
     tokens: list[int] = field(default_factory=list)
     finish: str | None = None
 
@@ -28,38 +34,90 @@ class Answer:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""  # the beginning of what may be a text to stop at
         self._stopped = False
+        self._has_called = False
         self._control: set[str] = set()
+
+    @property
+    def is_thinking(self) -> bool:
+        return bool(self._splitter.closes)
 
     def closes_thought(self, token: int) -> bool:
         """Whether a token that ends an answer ends a thought here: <|end|> does both."""
         return self.vocabulary.text(token) in self._splitter.closes
 
-    def add(self, token: int) -> list[Piece]:
+    def add(self, token: int) -> list[Said]:
         self.tokens.append(token)
-        written = self.vocabulary.bytes_of(token)
-        if not written and (mark := self.vocabulary.mark(token)):
-            self._control.add(mark)
-            return self._certain(self._splitter.feed(self._decoder.decode(b"", final=True) + mark))
-        return self._certain(self._splitter.feed(self._decoder.decode(written)))
+        return self._certain(self._read(self._written(token)))
 
-    def end(self) -> list[Piece]:
-        pieces = self._splitter.feed(self._decoder.decode(b"", final=True))
-        pieces = self._certain([*pieces, *self._splitter.end(complete=self.finish == "stop")])
+    def end(self) -> list[Said]:
+        parts = self._read(self._decoder.decode(b"", final=True))
+        if self.tools is not None and self.tools.before_thoughts:
+            parts = [*parts, *self._split(self.tools.end())]
+        parts = [*parts, *self._called(self._splitter.end(complete=self.finish == "stop"))]
+        if self.tools is not None and not self.tools.before_thoughts:
+            parts = [*parts, *map(_as_text, self.tools.end())]
+        certain = self._certain(parts)
         held, self._held = self._held, ""
-        return [*pieces, Piece(PieceKind.TEXT, held)] if held else pieces
+        if self._has_called and self.finish == "stop" and not self._stopped:
+            self.finish = "tool_calls"
+        return [*certain, Piece(PieceKind.TEXT, held)] if held else certain
 
-    def _certain(self, pieces: list[Piece]) -> list[Piece]:
-        """Without control tokens that were no mark where they stood, and cut at the texts to stop at."""
-        certain = []
+    def _written(self, token: int) -> str:
+        written = self.vocabulary.bytes_of(token)
+        if not written and (mark := self._mark(token)):
+            self._control.add(mark)
+            return self._decoder.decode(b"", final=True) + mark
+        return self._decoder.decode(written)
+
+    def _mark(self, token: int) -> str:
+        """The text of a control token that says something of thoughts or tools."""
+        text = self.vocabulary.text(token)
+        return text if self.tools is not None and self.tools.is_mark(text) else self.vocabulary.mark(token)
+
+    def _read(self, text: str) -> list[Said]:
+        if self.tools is not None and self.tools.before_thoughts:
+            return self._split(self.tools.feed(text))
+        return self._called(self._splitter.feed(text))
+
+    def _split(self, parts: Sequence[str | ToolCall]) -> list[Said]:
+        """The thoughts in what is no call."""
+        split: list[Said] = []
+        for part in parts:
+            split += self._splitter.feed(part) if isinstance(part, str) else [part]
+        return split
+
+    def _called(self, pieces: Sequence[Piece]) -> list[Said]:
+        """The calls in what is no thought."""
+        if self.tools is None or self.tools.before_thoughts:
+            return list(pieces)
+        called: list[Said] = []
         for piece in pieces:
-            text = piece.text
+            called += map(_as_text, self.tools.feed(piece.text)) if piece.kind is PieceKind.TEXT else [piece]
+        return called
+
+    def _certain(self, parts: Sequence[Said]) -> list[Said]:
+        """Without control tokens that were no mark where they stood, and cut at the texts to stop at."""
+        certain: list[Said] = []
+        for part in parts:
+            if isinstance(part, ToolCall):
+                self._add_call(part, certain)
+                continue
+            text = part.text
             for mark in self._control:
                 text = text.replace(mark, "")
-            if piece.kind is PieceKind.TEXT and self.stop:
+            if part.kind is PieceKind.TEXT and self.stop:
                 text = self._until_stop(text)
-            if text or piece.kind is PieceKind.THOUGHTS_SO_FAR:
-                certain.append(Piece(piece.kind, text))
+            if text or part.kind is PieceKind.THOUGHTS_SO_FAR:
+                certain.append(Piece(part.kind, text))
         return certain
+
+    def _add_call(self, call: ToolCall, certain: list[Said]) -> None:
+        if self._stopped or (self._has_called and self.calls_once):
+            return
+        certain.append(call)
+        self._has_called = True
+        if self.calls_once:
+            self.finish = "tool_calls"
 
     def _until_stop(self, text: str) -> str:
         if self._stopped:
@@ -73,7 +131,11 @@ class Answer:
         return certain
 
 
-def behind_the_last_message(prompt: str, messages: Sequence[Mapping[str, str]], rows: Sequence[Marks]) -> str:
+def _as_text(part: str | ToolCall) -> Said:
+    return Piece(PieceKind.TEXT, part) if isinstance(part, str) else part
+
+
+def behind_the_last_message(prompt: str, messages: Sequence[Mapping[str, Any]], rows: Sequence[Marks]) -> str:
     """What the template has written behind the last message, in which there may be anything. Marks are no part of
     its words: "hi" is not the middle of <think>."""
     marks = [mark for row in rows for mark in (*row.open, *row.close)]

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from llmctl.engine.llama_cpp.answer import Answer
-from llmctl.engine.llama_cpp.batching import Generation, Scheduler
+from llmctl.engine.llama_cpp.batching import BusyError, Generation, Scheduler
 from llmctl.engine.llama_cpp.repetition import repeats
 from llmctl.engine.llama_cpp.sampling import Sampler
-from llmctl.types.piece import Piece
+from llmctl.engine.llama_cpp.wire import Part
 
 # Tokens that come faster than this go out together: nobody reads faster, and each time the reader wakes up it takes a
 # core from threads that wait for each other at every layer.
@@ -30,10 +30,11 @@ class Choice:
 
     index: int
     answer: Answer
+    sampler: Sampler
     most: int
     watches_repetition: bool
-    outbox: queue.SimpleQueue[tuple[Choice, list[Piece] | None] | Exception]
-    _pieces: list[Piece] = field(default_factory=list)
+    outbox: queue.SimpleQueue[tuple[Choice, list[Part] | None] | Exception]
+    _pieces: list[Part] = field(default_factory=list)
     _sent: float = 0.0
 
     def take(self, token: int) -> bool:
@@ -42,7 +43,10 @@ class Choice:
         if answer.vocabulary.ends(token) and not answer.closes_thought(token):
             answer.finish = "stop"
             return False
+        if self.sampler.last_logprobs is not None:
+            self._pieces.append(self.sampler.last_logprobs)
         self._pieces += answer.add(token)
+        self.sampler.is_free = answer.is_thinking
         if answer.finish is None and len(answer.tokens) >= self.most:
             answer.finish = "length"
         if answer.finish is None and self.watches_repetition and repeats(answer.tokens):
@@ -79,20 +83,25 @@ class Completion:
         max_tokens: int | None,
         uses_cache: bool,
     ) -> None:
-        self._outbox: queue.SimpleQueue[tuple[Choice, list[Piece] | None] | Exception] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[tuple[Choice, list[Part] | None] | Exception] = queue.SimpleQueue()
         most = min(max_tokens or room, room)
         self.choices = [
-            Choice(index, answer, most, max_tokens is None, self._outbox) for index, answer in enumerate(answers)
+            Choice(index, answer, sampler, most, max_tokens is None, self._outbox)
+            for index, (answer, sampler) in enumerate(zip(answers, samplers, strict=True))
         ]
         self.generations = [
-            Generation(prompt, sampler, choice.take, choice.end, uses_cache)
-            for choice, sampler in zip(self.choices, samplers, strict=True)
+            Generation(prompt, choice.sampler, choice.take, choice.end, uses_cache) for choice in self.choices
         ]
 
-    def run(self, scheduler: Scheduler, is_gone: Callable[[], bool]) -> Iterator[tuple[Choice, list[Piece] | None]]:
+    def run(self, scheduler: Scheduler, is_gone: Callable[[], bool]) -> Iterator[tuple[Choice, list[Part] | None]]:
         """What is certain of each choice as it comes, and None when it has ended. Raises BusyError, ClientGoneError,
         and whatever has ended a choice. Leaving it ends the others."""
-        scheduler.submit(self.generations)
+        try:
+            scheduler.submit(self.generations)
+        except BusyError:
+            for choice in self.choices:
+                choice.sampler.close()
+            raise
         running = len(self.choices)
         try:
             while running:

@@ -5,21 +5,27 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
+
+from msgspec.structs import replace
 
 from llmctl.engine.llama_cpp.answer import Answer, behind_the_last_message
 from llmctl.engine.llama_cpp.batching import Scheduler
-from llmctl.engine.llama_cpp.completion import Choice, Completion
+from llmctl.engine.llama_cpp.completion import Completion
 from llmctl.engine.llama_cpp.context import Context
+from llmctl.engine.llama_cpp.conversation import Choose, Tools
 from llmctl.engine.llama_cpp.loading import load
-from llmctl.engine.llama_cpp.request import ChatRequest, RefusedError
+from llmctl.engine.llama_cpp.refused import RefusedError, invalid
+from llmctl.engine.llama_cpp.rendering import Prompt, TemplateError, plain
+from llmctl.engine.llama_cpp.request import ChatRequest
 from llmctl.engine.llama_cpp.sampling import Sampler, SamplingOptions
-from llmctl.engine.llama_cpp.template import Prompt, Renderer, TemplateError, plain
+from llmctl.engine.llama_cpp.template import Renderer
+from llmctl.engine.llama_cpp.tool_formats import forced, format_of
+from llmctl.engine.llama_cpp.tools import ToolParser
 from llmctl.engine.llama_cpp.vocabulary import LONGEST_TOKEN_BYTES, Vocabulary
+from llmctl.engine.llama_cpp.wire import Chunks
 from llmctl.thoughts.marks import Marks, opened_at_the_end
-from llmctl.types.piece import Piece, PieceKind
 
 GGML_LOG_LEVEL_ERROR = 4  # ggml.h, enum ggml_log_level
 LOG_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)  # ggml.h, ggml_log_callback
@@ -50,6 +56,7 @@ class Model:
         if self._template is not None:
             renderer.prepare(self._template)
         self._rendering = threading.Lock()
+        self._tool_format = format_of(self._template or "")
         self._vocabulary = Vocabulary(llama_cpp.llama_model_get_vocab(model), self.name, self._template or "")
         self._uses_cache = bool(job.get("prompt_cache", True))
         self.scheduler = Scheduler(self._context, int(job["sequences"]))
@@ -69,18 +76,22 @@ class Model:
         completion = self._completion(request, tokens, self._opened(prompt, request))
         preemption = Preemption()
         note = prompt.note
-        for choice, pieces in completion.run(self.scheduler, is_gone):
+        chunks = Chunks(self.name, self._vocabulary.bytes_of)
+        for choice, parts in completion.run(self.scheduler, is_gone):
             if note is not None:
-                yield {**self._chunk(choice, {}, None), "notes": [note]}
+                yield chunks.note(note)
                 note = None
-            if pieces is None:
-                yield self._chunk(choice, {}, choice.answer.finish)
+            if parts is None:
+                yield chunks.finished(choice.index, choice.answer.finish)
             else:
-                yield from self._chunks(choice, pieces)
-        yield self._last(len(tokens), completion, preemption.per_s())
+                yield from chunks.of(choice.index, parts)
+        yield chunks.last(self._end(len(tokens), completion, preemption.per_s()))
 
     def _prompt(self, request: ChatRequest) -> Prompt:
+        tools = () if request.tools.choose is Choose.NONE else request.tools.definitions
         if self._template is None:
+            if tools or any("tool_calls" in message or message["role"] == "tool" for message in request.messages):
+                raise invalid("tools: this model has no chat template, so it takes none")
             return Prompt(plain(request.messages), is_plain=True)
         variables = dict(request.variables)
         if "enable_thinking" in variables:
@@ -89,7 +100,9 @@ class Model:
         has_chatml = self._vocabulary.has_chatml
         try:
             with self._rendering:
-                return self._renderer.render(self._template, request.messages, variables, has_chatml=has_chatml)
+                return self._renderer.render(
+                    self._template, request.messages, variables, has_chatml=has_chatml, tools=tools
+                )
         except TemplateError as error:
             raise RefusedError(400, "template", f"the model's chat template {error}") from error
 
@@ -112,35 +125,41 @@ class Model:
         return opened_at_the_end(end, self._vocabulary.rows)
 
     def _completion(self, request: ChatRequest, tokens: list[int], opened: Marks | None) -> Completion:
-        sampling: dict[str, Any] = dict(request.sampling)
-        if "temp" in sampling:  # as Llama.generate calls it
-            sampling["temperature"] = sampling.pop("temp")
-        options = SamplingOptions(**sampling, seed=request.seed)
+        answers = [
+            Answer(self._vocabulary, opened, request.stop, self._tool_parser(request.tools), request.calls_once)
+            for _ in range(request.choices)
+        ]
+        options = self._sampling(request)
+        samplers = [Sampler(self._vocabulary.pointer, options.for_choice(index)) for index in range(request.choices)]
+        for sampler in samplers:
+            sampler.is_free = opened is not None
         return Completion(
             tokens,
-            [Answer(self._vocabulary, opened, request.stop)],
-            [Sampler(self._vocabulary.pointer, options)],
+            answers,
+            samplers,
             room=self._context.length - len(tokens),
             max_tokens=request.max_tokens,
-            uses_cache=self._uses_cache,
+            uses_cache=self._uses_cache and request.uses_cache,
         )
 
-    def _chunks(self, choice: Choice, pieces: Sequence[Piece]) -> Iterator[dict[str, Any]]:
-        for kind, some in groupby(pieces, key=lambda piece: piece.kind):
-            if kind is PieceKind.THOUGHTS_SO_FAR:
-                yield {**self._chunk(choice, {}, None), "thoughts_so_far": True}
-            else:
-                name = "content" if kind is PieceKind.TEXT else "reasoning_content"
-                yield self._chunk(choice, {name: "".join(piece.text for piece in some)}, None)
+    def _tool_parser(self, tools: Tools) -> ToolParser | None:
+        """Raises RefusedError."""
+        if tools.choose is Choose.NONE:
+            return None
+        if self._tool_format is None:
+            raise invalid("tools: this engine doesn't know how this model writes calls of tools")
+        return ToolParser(self._tool_format, tools)
 
-    def _chunk(self, choice: Choice, delta: Mapping[str, str], finish: str | None) -> dict[str, Any]:
-        return {
-            "object": "chat.completion.chunk",
-            "model": self.name,
-            "choices": [{"index": choice.index, "delta": delta, "finish_reason": finish}],
-        }
+    def _sampling(self, request: ChatRequest) -> SamplingOptions:
+        """A call that must come is forced by a grammar. Raises RefusedError where that can't be."""
+        if request.tools.choose is not Choose.REQUIRED or self._tool_format is None:
+            return request.sampling
+        grammar = forced(self._tool_format, request.tools)
+        if grammar is None:
+            raise invalid(f"tool_choice: calls can't be forced in the form of this model ({self._tool_format.name})")
+        return replace(request.sampling, grammar=grammar)
 
-    def _last(self, prompt_tokens: int, completion: Completion, preempted_per_s: float | None) -> dict[str, Any]:
+    def _end(self, prompt_tokens: int, completion: Completion, preempted_per_s: float | None) -> dict[str, Any]:
         """Usage, the time that computing took, and what it all has added to memory. The last token that was sampled has
         not been computed. What took part in the same steps as other requests says nothing of this machine's speed, so
         there are no times then."""
@@ -155,8 +174,6 @@ class Model:
             timings["predicted_ms"] = sum(work.decode_s for work in works) * 1000
             timings["preempted_per_s"] = preempted_per_s
         return {
-            "object": "chat.completion.chunk",
-            "choices": [],
             "usage": {
                 "prompt_tokens": prompt_tokens,
                 "completion_tokens": completion_tokens,

@@ -9,11 +9,17 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from llmctl.engine.llama_cpp.refused import RefusedError as RefusedError
-from llmctl.engine.llama_cpp.refused import invalid as _refused
+from llmctl.engine.llama_cpp import schema
+from llmctl.engine.llama_cpp.conversation import Choose, Tools, read_messages, read_tools
+from llmctl.engine.llama_cpp.refused import invalid
+from llmctl.engine.llama_cpp.sampling import LOGIT_BIAS_LIMIT, SEED_BITS, SamplingOptions
 
 MOST_STOPS = 16
-SEED_BITS = 0xFFFFFFFF
+MOST_CHOICES = 16
+MOST_TOP_LOGPROBS = 20
+MOST_BIASES = 1024
+DEEPEST = 64  # levels of objects and lists in each other
+LONGEST_GRAMMAR = 16 << 10  # characters: the time that a grammar takes grows faster than its length
 OWN_VARIABLES = frozenset(
     {
         *("messages", "bos_token", "eos_token", "add_generation_prompt", "raise_exception", "strftime_now"),
@@ -23,14 +29,19 @@ OWN_VARIABLES = frozenset(
 
 
 class ChatRequest(Struct, frozen=True):
-    """``sampling`` holds the arguments of ``Llama.generate``, ``variables`` those of the chat template."""
+    """``variables`` are those of the chat template. ``calls_once``: the first call of a tool ends the answer.
+    ``uses_cache``: whether the prompt may be found in, and left for, other requests."""
 
-    messages: list[dict[str, str]]
+    messages: list[dict[str, Any]]
     variables: Mapping[str, Any] = field(default_factory=dict)
-    sampling: Mapping[str, float] = field(default_factory=dict)
+    sampling: SamplingOptions = field(default_factory=SamplingOptions)
     max_tokens: int | None = None
-    seed: int | None = None
     stop: tuple[str, ...] = ()
+    choices: int = 1
+    tools: Tools = field(default_factory=Tools)
+    calls_once: bool = False
+    streams: bool = False
+    uses_cache: bool = True
 
 
 Check = Callable[[Any], bool]
@@ -49,14 +60,35 @@ def _whole(least: int, most: int) -> Check:
     return lambda value: isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
+def _kind(kind: type) -> Check:
+    return lambda value: isinstance(value, kind)
+
+
 def _stops(value: Any) -> bool:
     given = value if isinstance(value, list) else [value]
     return len(given) <= MOST_STOPS and all(isinstance(text, str) and text for text in given)
 
 
+def _biases(value: Any) -> bool:
+    is_bias = _number(-LOGIT_BIAS_LIMIT, LOGIT_BIAS_LIMIT)
+    return (
+        isinstance(value, dict)
+        and len(value) <= MOST_BIASES
+        and all(token.isdecimal() and token.isascii() and len(token) < 10 for token in value)
+        and all(map(is_bias, value.values()))
+    )
+
+
 # What a request may set, what it may be, and that in words.
 OPTIONS: Mapping[str, tuple[Check, str]] = {
+    "model": (_kind(str), "a text"),
+    "stream": (_kind(bool), "true or false"),
+    "stream_options": (_kind(dict), "an object"),
+    "prompt_cache": (_kind(bool), "true or false"),
+    "parallel_tool_calls": (_kind(bool), "true or false"),
     "max_tokens": (_whole(1, 1 << 31), "a whole number from 1"),
+    "max_completion_tokens": (_whole(1, 1 << 31), "a whole number from 1"),
+    "n": (_whole(1, MOST_CHOICES), f"a whole number from 1 to {MOST_CHOICES}"),
     "seed": (_whole(-(1 << 63), (1 << 64) - 1), "a whole number"),
     "temperature": (_number(0, 100), "a number from 0 to 100"),
     "top_k": (_whole(-1, (1 << 31) - 1), "a whole number from -1"),
@@ -66,94 +98,138 @@ OPTIONS: Mapping[str, tuple[Check, str]] = {
     "presence_penalty": (_number(-100, 100), "a number from -100 to 100"),
     "frequency_penalty": (_number(-100, 100), "a number from -100 to 100"),
     "stop": (_stops, f"a text, or at most {MOST_STOPS} texts, none of them empty"),
+    "logprobs": (_kind(bool), "true or false"),
+    "top_logprobs": (_whole(0, MOST_TOP_LOGPROBS), f"a whole number from 0 to {MOST_TOP_LOGPROBS}"),
+    "logit_bias": (
+        _biases,
+        f"at most {MOST_BIASES} numbers of tokens with a number from -{LOGIT_BIAS_LIMIT:g} to {LOGIT_BIAS_LIMIT:g}",
+    ),
+    "grammar": (
+        lambda value: isinstance(value, str) and 0 < len(value) <= LONGEST_GRAMMAR,
+        f"a GBNF of at most {LONGEST_GRAMMAR:,} characters",
+    ),
 }
-GENERATE = {  # their names in Llama.generate
-    "temperature": "temp",
-    **{name: name for name in ("top_k", "top_p", "min_p", "repeat_penalty", "presence_penalty", "frequency_penalty")},
-}
+SAMPLED = (
+    *("temperature", "top_k", "top_p", "min_p", "repeat_penalty", "presence_penalty", "frequency_penalty", "seed"),
+)
 # What other servers do: refused unless it asks for nothing.
 NOTHING: Mapping[str, tuple[Any, ...]] = {
-    "n": (1,),
-    "tools": ([],),
     "functions": ([],),
-    "tool_choice": ("none", "auto"),
-    "response_format": ({"type": "text"},),
-    "logprobs": (False, 0),
-    "top_logprobs": (0,),
-    "logit_bias": ({},),
+    "function_call": ("none", "auto"),
+    "modalities": (["text"],),
+    "repetition_penalty": (1, 1.0),
 }
-ELSEWHERE = frozenset({"model", "messages", "stream", "stream_options", "chat_template_kwargs"})
+READ_ELSEWHERE = frozenset({"messages", "tools", "tool_choice", "response_format", "chat_template_kwargs"})
+# What clients send along that changes no answer.
+IGNORED = frozenset({"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"})
 
 
 def read(body: bytes) -> ChatRequest:
     """Raises RefusedError (400), which names the field."""
-    try:
-        request = json.loads(body)
-    except RecursionError as error:
-        raise _refused("the body is nested too deeply") from error
-    except ValueError as error:
-        raise _refused("a JSON body is needed") from error
-    if not isinstance(request, dict):
-        raise _refused("the body must be an object")
-    given = {name: value for name, value in request.items() if value is not None}
+    given = _given(body)
     for name, value in given.items():
         _require(name, value)
     stop = given.get("stop", [])
+    tools = read_tools(given.get("tools"), given.get("tool_choice"))
+    grammar = _grammar(given)
+    if grammar is not None and tools.choose is not Choose.NONE:
+        raise invalid("tools can't be had together with response_format or grammar: set tool_choice to none")
+    seed = given["seed"] & SEED_BITS if "seed" in given else None
+    bias = {int(token): float(value) for token, value in given.get("logit_bias", {}).items()}
+    options = {name: given[name] for name in SAMPLED if name in given}
     return ChatRequest(
-        messages=_messages(given.get("messages")),
+        messages=read_messages(given.get("messages")),
         variables=_variables(given.get("chat_template_kwargs", {})),
-        sampling={argument: given[name] for name, argument in GENERATE.items() if name in given},
-        max_tokens=given.get("max_tokens"),
-        seed=given["seed"] & SEED_BITS if "seed" in given else None,
+        sampling=SamplingOptions(
+            **{**options, "seed": seed, "logit_bias": bias, "grammar": grammar, "top_logprobs": _top_logprobs(given)}
+        ),
+        max_tokens=_max_tokens(given),
         stop=tuple(stop) if isinstance(stop, list) else (stop,),
+        choices=given.get("n", 1),
+        tools=tools,
+        calls_once=not given.get("parallel_tool_calls", True),
+        streams=given.get("stream", False),
+        uses_cache=given.get("prompt_cache", True),
     )
+
+
+def _given(body: bytes) -> dict[str, Any]:
+    """The fields that aren't null."""
+    try:
+        request = json.loads(body)
+    except RecursionError as error:
+        raise invalid("the body is nested too deeply") from error
+    except ValueError as error:
+        raise invalid("a JSON body is needed") from error
+    if not isinstance(request, dict):
+        raise invalid("the body must be an object")
+    return {name: value for name, value in request.items() if value is not None}
 
 
 def _require(name: str, value: Any) -> None:
     if name in OPTIONS:
         is_valid, words = OPTIONS[name]
         if not is_valid(value):
-            raise _refused(f"{name} must be {words}")
+            raise invalid(f"{name} must be {words}")
     elif name in NOTHING:
         if not any(value == nothing and type(value) is type(nothing) for nothing in NOTHING[name]):
-            raise _refused(f"{name} is not supported by this engine")
-    elif name not in ELSEWHERE:
-        raise _refused(f"{name!a:.80} is not a field that this engine knows")
-    elif name == "stream" and value is not True:
-        raise _refused("stream must be true: this engine only streams")
+            raise invalid(f"{name} is not supported by this engine")
+    elif name in READ_ELSEWHERE:
+        _require_shallow(name, value)
+    elif name not in IGNORED:
+        raise invalid(f"{name!a:.80} is not a field that this engine knows")
 
 
-def _messages(value: Any) -> list[dict[str, str]]:
-    if not isinstance(value, list) or not value:
-        raise _refused("messages must be a list of objects that isn't empty")
-    return [_message(message, f"messages[{at}]") for at, message in enumerate(value)]
+def _require_shallow(name: str, value: Any) -> None:
+    """No more than DEEPEST levels, and no number that JSON doesn't have."""
+    level = [value]
+    for _ in range(DEEPEST):
+        if any(isinstance(item, float) and not math.isfinite(item) for item in level):
+            raise invalid(f"{name} holds a number that is none")
+        lists = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)]
+        level = [item for items in lists for item in items]
+        if not level:
+            return
+    raise invalid(f"{name} is nested too deeply, in more than {DEEPEST} levels")
 
 
-def _message(message: Any, name: str) -> dict[str, str]:
-    if not isinstance(message, dict):
-        raise _refused(f"{name} must be an object")
-    role = message.get("role")
-    if not isinstance(role, str) or not role:
-        raise _refused(f"{name}.role must be a text")
-    if unknown := [key for key, value in message.items() if key not in ("role", "content", "name") and value]:
-        raise _refused(f"{name}.{unknown[0]!a:.80} is not supported by this engine")
-    return {"role": role, "content": _content(message.get("content"), f"{name}.content")}
+def _max_tokens(given: Mapping[str, Any]) -> int | None:
+    limits = {given[name] for name in ("max_tokens", "max_completion_tokens") if name in given}
+    if len(limits) > 1:
+        raise invalid("max_tokens and max_completion_tokens are two different numbers")
+    return next(iter(limits), None)
 
 
-def _content(value: Any, name: str) -> str:
-    if isinstance(value, str):
-        return value
-    if not isinstance(value, list):
-        raise _refused(f"{name} must be a text or a list of parts")
-    for at, part in enumerate(value):
-        if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
-            raise _refused(f"{name}[{at}] must be a part with a text: this engine reads nothing else")
-    return "".join(part["text"] for part in value)
+def _top_logprobs(given: Mapping[str, Any]) -> int | None:
+    top: int = given.get("top_logprobs", 0)
+    if not given.get("logprobs", False):
+        if top:
+            raise invalid("top_logprobs needs logprobs: true")
+        return None
+    return top
+
+
+def _grammar(given: Mapping[str, Any]) -> str | None:
+    """The GBNF that the answer must follow."""
+    form, grammar = given.get("response_format", {"type": "text"}), given.get("grammar")
+    kind = form.get("type") if isinstance(form, dict) else None
+    if kind not in ("text", "json_object", "json_schema"):
+        raise invalid("response_format.type must be text, json_object or json_schema")
+    if kind == "text":
+        return grammar
+    if grammar is not None:
+        raise invalid("grammar can't be had together with response_format")
+    if kind == "json_object":
+        return schema.gbnf(form.get("schema", {"type": "object"}), "response_format.schema")
+    described = form.get("json_schema")
+    if not isinstance(described, dict) or "schema" not in described:
+        raise invalid("response_format.json_schema must be an object with a schema")
+    return schema.gbnf(described["schema"], "response_format.json_schema.schema")
 
 
 def _variables(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        raise _refused("chat_template_kwargs must be an object")
+        raise invalid("chat_template_kwargs must be an object")
     if taken := sorted(OWN_VARIABLES & value.keys()):
-        raise _refused(f"chat_template_kwargs.{taken[0]} can't be set: the engine does")
+        raise invalid(f"chat_template_kwargs.{taken[0]} can't be set: the engine does")
     return value

@@ -13,6 +13,7 @@ from itertools import starmap
 from typing import Any, Self
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from llmctl.engine.llama_cpp.refused import invalid
 
@@ -26,7 +27,8 @@ class NoTokenError(Exception):
 
 
 class SamplingOptions(Struct, frozen=True):
-    """``seed`` None: any. ``logit_bias``: token -> what is added to its logit. ``grammar``: GBNF, its rule ``root``."""
+    """``seed`` None: any. ``logit_bias``: token -> what is added to its logit. ``grammar``: GBNF, its rule ``root``.
+    ``top_logprobs``: how many likely tokens are told beside each one that was chosen; None: no logprobs."""
 
     temperature: float = 0.8
     top_k: int = 40
@@ -38,6 +40,11 @@ class SamplingOptions(Struct, frozen=True):
     seed: int | None = None
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     grammar: str | None = None
+    top_logprobs: int | None = None
+
+    def for_choice(self, index: int) -> SamplingOptions:
+        """Those of one of several answers to the same request, each of which has a seed of its own."""
+        return self if self.seed is None or not index else replace(self, seed=(self.seed + index) & SEED_BITS)
 
 
 class Logprobs(Struct, frozen=True):
@@ -52,7 +59,7 @@ class Sampler:
     """``vocab`` is llama.cpp's pointer. Raises RefusedError for options that this model can't follow. Not for two
     threads at once; has to be closed.
 
-    ``is_free``: the grammar waits, as it does while the model thinks.
+    ``is_free``: the grammar waits, as it does while the model thinks. ``last_logprobs``: of the token chosen last.
     """
 
     def __init__(self, vocab: Any, options: SamplingOptions) -> None:
@@ -60,6 +67,8 @@ class Sampler:
 
         self._size = llama_cpp.llama_vocab_n_tokens(vocab)
         self.is_free = False
+        self.last_logprobs: Logprobs | None = None
+        self._top_logprobs = options.top_logprobs
         self._grammar = None if options.grammar is None else _Grammar(vocab, options.grammar, self._size)
         try:
             self._chain: Any = _chain(self._size, options)
@@ -90,6 +99,12 @@ class Sampler:
     def sample(self, context: Any, row: int) -> int:
         """The next token by the logits of the batch's ``row``, which counts as said from here on. Raises
         NoTokenError."""
+        token = self._chosen(context, row)
+        if self._top_logprobs is not None:
+            self.last_logprobs = self.logprobs(context, row, token, self._top_logprobs)
+        return token
+
+    def _chosen(self, context: Any, row: int) -> int:
         import llama_cpp
 
         if self._grammar is None or self.is_free:

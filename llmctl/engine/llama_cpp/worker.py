@@ -29,7 +29,9 @@ from llmctl import child
 from llmctl.engine.llama_cpp.batching import BusyError
 from llmctl.engine.llama_cpp.completion import ClientGoneError
 from llmctl.engine.llama_cpp.idle import Stay
-from llmctl.engine.llama_cpp.request import RefusedError, read
+from llmctl.engine.llama_cpp.refused import RefusedError
+from llmctl.engine.llama_cpp.request import read
+from llmctl.engine.llama_cpp.wire import whole
 
 if TYPE_CHECKING:
     from llmctl.engine.llama_cpp.model import Model
@@ -86,6 +88,9 @@ def handler(model: Model, token: str) -> type[BaseHTTPRequestHandler]:
             """Server-sent events. The status line waits for the first chunk, so that a refusal has its own."""
             try:
                 with closing(model.stream(request, self._is_gone)) as chunks:
+                    if not request.streams:
+                        self._json(200, whole(chunks))
+                        return
                     for chunk in chunks:
                         self._start()
                         self._event(json.dumps(chunk))

@@ -1,0 +1,132 @@
+"""Answers in OpenAI's shape: chunks as they are written, and the whole of them for a client that doesn't stream."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from llmctl.engine.llama_cpp.sampling import Logprobs
+from llmctl.engine.llama_cpp.tools import ToolCall
+from llmctl.types.piece import Piece, PieceKind
+
+Part = Piece | ToolCall | Logprobs
+FIELDS = {PieceKind.TEXT: "content", PieceKind.REASONING: "reasoning_content"}
+
+
+class Chunks:
+    """Makes the chunks of one answer by ``model``. ``bytes_of``: what a token is in text."""
+
+    def __init__(self, model: str, bytes_of: Callable[[int], bytes]) -> None:
+        self._bytes_of = bytes_of
+        self._begun: set[int] = set()
+        self._calls: dict[int, int] = {}
+        self._head = {
+            "id": f"chatcmpl-{secrets.token_hex(12)}",
+            "object": "chat.completion.chunk",
+            "created": int(time.time()),
+            "model": model,
+        }
+
+    def of(self, choice: int, parts: Sequence[Part]) -> Iterator[dict[str, Any]]:
+        """What is new of a choice. Its tokens' logprobs come with the text that follows them."""
+        logprobs = [self._logprob(part) for part in parts if isinstance(part, Logprobs)]
+        said = [part for part in parts if not isinstance(part, Logprobs)]
+        for kind, group in groupby(said, key=lambda part: part.kind if isinstance(part, Piece) else None):
+            some = list(group)
+            if kind is PieceKind.THOUGHTS_SO_FAR:
+                yield {**self._chunk(choice, {}), "thoughts_so_far": True}
+                continue
+            delta = self._said(kind, some) if kind is not None else {"tool_calls": self._called(choice, some)}
+            yield self._chunk(choice, delta, logprobs)
+            logprobs = []
+        if logprobs:
+            yield self._chunk(choice, {}, logprobs)
+
+    def note(self, text: str) -> dict[str, Any]:
+        """``text`` is for a person."""
+        return {**self._chunk(0, {}), "notes": [text]}
+
+    def finished(self, choice: int, reason: str | None) -> dict[str, Any]:
+        return self._chunk(choice, {}, finish=reason)
+
+    def last(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Usage and whatever else is known at the end."""
+        return {**self._head, "choices": [], **fields}
+
+    def _said(self, kind: PieceKind, pieces: Iterable[Any]) -> dict[str, Any]:
+        return {FIELDS[kind]: "".join(piece.text for piece in pieces)}
+
+    def _called(self, choice: int, calls: Iterable[Any]) -> list[dict[str, Any]]:
+        shown = []
+        for call in calls:
+            number = self._calls.get(choice, 0)
+            self._calls[choice] = number + 1
+            function = {"name": call.name, "arguments": call.arguments}
+            shown.append({"index": number, "id": call.id, "type": "function", "function": function})
+        return shown
+
+    def _chunk(
+        self, choice: int, delta: Mapping[str, Any], logprobs: Sequence[Any] = (), finish: str | None = None
+    ) -> dict[str, Any]:
+        role = {} if choice in self._begun else {"role": "assistant"}
+        self._begun.add(choice)
+        content = {"logprobs": {"content": list(logprobs)}} if logprobs else {}
+        shown = {"index": choice, "delta": {**role, **delta}, **content, "finish_reason": finish}
+        return {**self._head, "choices": [shown]}
+
+    def _logprob(self, logprobs: Logprobs) -> dict[str, Any]:
+        top = [self._token(token, logprob) for token, logprob in logprobs.top]
+        return {**self._token(logprobs.token, logprobs.logprob), "top_logprobs": top}
+
+    def _token(self, token: int, logprob: float) -> dict[str, Any]:
+        written = self._bytes_of(token)
+        return {"token": written.decode("utf-8", "replace"), "logprob": logprob, "bytes": list(written)}
+
+
+def whole(chunks: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The one answer that all chunks are."""
+    answer: dict[str, Any] = {}
+    choices: dict[int, _Choice] = {}
+    notes: list[str] = []
+    for chunk in chunks:
+        answer |= {name: value for name, value in chunk.items() if name not in ("choices", "thoughts_so_far", "notes")}
+        notes += chunk.get("notes", [])
+        for shown in chunk["choices"]:
+            choice = choices.setdefault(shown["index"], _Choice())
+            if chunk.get("thoughts_so_far"):
+                choice.all_was_thought()
+            choice.add(shown)
+    shown = [choices[index].shown(index) for index in sorted(choices)]
+    return {**answer, "object": "chat.completion", "choices": shown, **({"notes": notes} if notes else {})}
+
+
+class _Choice:
+    def __init__(self) -> None:
+        self._text = self._thoughts = ""
+        self._calls: list[dict[str, Any]] = []
+        self._logprobs: list[Any] | None = None
+        self._finish: str | None = None
+
+    def all_was_thought(self) -> None:
+        self._thoughts, self._text = self._thoughts + self._text, ""
+
+    def add(self, shown: Mapping[str, Any]) -> None:
+        delta = shown["delta"]
+        self._text += delta.get("content", "")
+        self._thoughts += delta.get("reasoning_content", "")
+        self._calls += [{key: call[key] for key in ("id", "type", "function")} for call in delta.get("tool_calls", [])]
+        if "logprobs" in shown:
+            self._logprobs = [*(self._logprobs or []), *shown["logprobs"]["content"]]
+        self._finish = shown["finish_reason"] or self._finish
+
+    def shown(self, index: int) -> dict[str, Any]:
+        message: dict[str, Any] = {"role": "assistant", "content": self._text or (None if self._calls else "")}
+        if self._thoughts:
+            message["reasoning_content"] = self._thoughts
+        if self._calls:
+            message["tool_calls"] = self._calls
+        logprobs = None if self._logprobs is None else {"content": self._logprobs}
+        return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": self._finish}
