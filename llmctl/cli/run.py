@@ -83,7 +83,6 @@ def run(
     from llmctl.cli.prompt import utf8
     from llmctl.types.request import Message, Request, Sampling
     from llmctl.workspace import configuration
-    from llmctl.workspace.ask import estimated_tokens
     from llmctl.workspace.local_run import Asked, local_run
 
     out = Output("run", as_json=json, quiet=quiet)
@@ -98,6 +97,8 @@ def run(
     loaded = replace(loaded, offline=loaded.offline or offline)
     if keep_alive is not None:
         loaded = replace(loaded, keep_alive=_duration_s("--keep-alive", keep_alive))
+    from llmctl.workspace.ask import estimated_tokens  # with the router, which takes a while: not before an error
+
     asked = Asked(model, task, context, threads, estimated_tokens(request), max_tokens)
 
     def here() -> LocalRun:
