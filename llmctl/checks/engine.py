@@ -17,7 +17,6 @@ from llmctl.engine.install import (
     remedies,
 )
 from llmctl.engine.measure.kernels import complete, figures, uncertain_figures
-from llmctl.engine.worker_process import REINSTALL
 from llmctl.types.finding import Check, Status
 from llmctl.types.machine import Accelerator, EngineInfo, Machine
 
@@ -53,9 +52,9 @@ def checks(machine: Machine, engines: Sequence[EngineInfo], toolchain: Installed
 
 def _broken(machine: Machine, engines: Sequence[EngineInfo], toolchain: Installed) -> Check:
     why = next((engine.why for engine in engines if engine.why), "no engine is installed")
-    remedy = remedies.remedy(why, machine, toolchain)
+    remedy = remedies.remedy(why, machine, toolchain) or rebuild(machine, toolchain)
     message = f"nothing can run here: {why}"
-    return Check("engine", Status.FAIL, _needing(message, remedy), remedy.command if remedy else REINSTALL)
+    return Check("engine", Status.FAIL, _needing(message, remedy), remedy.command)
 
 
 def _instructions(machine: Machine, engine: EngineInfo, toolchain: Installed) -> Check:

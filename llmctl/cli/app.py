@@ -31,6 +31,8 @@ VERBS = {
     "plan": "llmctl.cli.plan:plan",
     "doctor": "llmctl.cli.doctor:doctor",
     "pull": "llmctl.cli.pull:pull",
+    "ps": "llmctl.cli.ps:ps",
+    "stop": "llmctl.cli.stop:stop",
     "bench": "llmctl.cli.bench:bench",
     "completion": "llmctl.cli.completion:completion",
     "models": "llmctl.cli.models:app",

@@ -26,6 +26,12 @@ def tasks(incomplete: str) -> list[str]:
     return _beginning(incomplete, names.tasks())
 
 
+def templates(incomplete: str) -> list[str]:
+    from llmctl.workspace import templates
+
+    return [name for name in templates.names() if name.startswith(incomplete)]
+
+
 def languages(incomplete: str) -> list[str]:
     return _beginning(incomplete.lower(), names.languages())
 
@@ -36,6 +42,11 @@ def gpus(incomplete: str) -> list[str]:
 
 def endpoints(incomplete: str) -> list[str]:
     return _beginning(incomplete, names.endpoints())
+
+
+def staying(incomplete: str) -> list[str]:
+    """The models of engines that stay loaded."""
+    return _beginning(incomplete, names.staying())
 
 
 def machines(incomplete: str) -> list[str]:

@@ -122,8 +122,8 @@ class Output(SilentListener):
             sys.stdout.flush()
 
     def thought(self, text: str) -> None:
-        """A bit of a model's thinking: on stderr, never in the answer."""
-        if not self.quiet and not self.as_json:
+        """A bit of a model's thinking: on stderr if somebody reads it there, never in the answer."""
+        if sys.stderr.isatty() and not self.quiet and not self.as_json:
             sys.stderr.write(_shown(text, sys.stderr))
             sys.stderr.flush()
 

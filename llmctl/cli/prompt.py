@@ -1,35 +1,66 @@
-"""The prompt of ``run``: what comes in on stdin, then the argument."""
+"""The prompt of ``run``: files, what comes in on stdin, then the argument."""
 
 from __future__ import annotations
 
 import os
 import select
 import sys
+from collections.abc import Sequence
+
+from msgspec import Struct
 
 from llmctl.cli.output import Output
 from llmctl.errors import UsageError
+from llmctl.workspace import context_files, templates
+from llmctl.workspace.templates import Template
 
 SILENCE_S = 1.0  # then a person is told what llmctl is waiting for
 LIMIT_BYTES = 64 << 20  # more than any context takes: the engine refuses it as well
 PIECE_BYTES = 1 << 20
 
 
-def prompt(out: Output, argument: str | None, *, no_stdin: bool) -> str:
-    """The whole prompt. stdin, if it is not a terminal, stands before the argument; ``-`` is stdin alone.
+class Prompt(Struct, frozen=True):
+    """``context`` is what stands before the question: files, then stdin. Without a question it is all there is."""
 
-    With ``no_stdin`` stdin is left to whoever else reads it. Raises UsageError where there is no prompt.
+    context: str
+    question: str
+    template: Template | None = None
+
+    def text(self, context: str | None = None) -> str:
+        """The whole prompt, with another context if one is given."""
+        parts = (self.context if context is None else context, self.question)
+        text = "\n\n".join(part for part in parts if part.strip())
+        return text if self.template is None else self.template.filled(text)
+
+
+def prompt(
+    out: Output,
+    argument: str | None,
+    *,
+    no_stdin: bool,
+    files: Sequence[str] = (),
+    template: str | None = None,
+) -> Prompt:
+    """What is asked. stdin, if it is not a terminal, stands before the argument, files before both; ``-`` is stdin
+    alone.
+
+    With ``no_stdin`` stdin is left to whoever else reads it. Raises UsageError where there is no prompt, and what
+    reading files and the template raises.
     """
     dash = argument == "-"
     if dash and no_stdin:
         raise UsageError(
             "- takes the prompt from stdin, which --no-stdin leaves alone", hint='llmctl run --no-stdin "…"'
         )
+    read = [context_files.read(file) for file in files]
+    chosen = None if template is None else templates.find(template)
+    if chosen is not None and chosen.is_project:
+        out.note(f"the template {template} is one of this folder ({templates.PROJECT_FOLDER})")
     piped = "" if no_stdin or (not dash and sys.stdin.isatty()) else _stdin(out).decode("utf-8-sig", "replace").strip()
     asked = "" if argument is None or dash else utf8(argument)
-    text = "\n\n".join(part for part in (piped, asked) if part.strip())
-    if not text:
+    if not (piped or asked.strip() or read):
         raise UsageError("there is no prompt", hint='llmctl run "Why is the sky blue?"')
-    return text
+    return Prompt(context_files.before(read, piped).strip(), asked, chosen)
 
 
 def utf8(argument: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,11 +13,14 @@ from llmctl import units
 from llmctl.cli import complete
 from llmctl.cli.output import Output
 from llmctl.cli.story import Story
+from llmctl.cli.wrap import WrappedOutput
 from llmctl.errors import LlmctlError, UsageError
+from llmctl.workspace.truncation import Dropped
 
 if TYPE_CHECKING:
     from llmctl.settings import Settings
     from llmctl.types.request import Request
+    from llmctl.workspace.ask import Shorten
     from llmctl.workspace.local_run import LocalRun
 
 
@@ -34,10 +38,25 @@ def run(
         str | None, typer.Option("--task", help="What the model is chosen for.", autocompletion=complete.tasks)
     ] = None,
     system: Annotated[str | None, typer.Option("--system", "-s", help="Instructions before the prompt.")] = None,
+    file: Annotated[
+        list[str] | None,
+        typer.Option("--file", "-f", help="Text before the prompt: any text, PDF, .docx, .xlsx, .pptx. Repeatable."),
+    ] = None,
+    template: Annotated[
+        str | None, typer.Option("--template", help="A template around the prompt.", autocompletion=complete.templates)
+    ] = None,
+    truncate: Annotated[
+        Dropped | None, typer.Option("--truncate", help="What goes of files and stdin if they are too long.")
+    ] = None,
     context: Annotated[int | None, typer.Option("--context", "-c", min=256, help="Tokens of context.")] = None,
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", "-n", min=1, help="Longest answer.")] = None,
     temperature: Annotated[float | None, typer.Option("--temperature", min=0, max=2, help="Sampling.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="For an answer that can be repeated.")] = None,
+    stop: Annotated[list[str] | None, typer.Option("--stop", help="Ends the answer. Repeatable.")] = None,
+    schema: Annotated[
+        str | None, typer.Option("--schema", help="The answer is JSON of this schema: a FILE, or JSON itself.")
+    ] = None,
+    json_object: Annotated[bool, typer.Option("--json-object", help="The answer is a JSON object.")] = False,
     threads: Annotated[int | None, typer.Option("--threads", "-t", min=1, help="Threads to decode with.")] = None,
     local: Annotated[bool, typer.Option("--local", help="On this machine or not at all.")] = False,
     private: Annotated[
@@ -59,6 +78,7 @@ def run(
         bool, typer.Option("--offline", help="Fetch nothing, and ask no server on another machine.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the answer.")] = False,
+    stats: Annotated[bool, typer.Option("--stats", help="Tokens, times and memory of the answer, on stderr.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout, at the end.")] = False,
 ) -> None:
     """Answer a prompt with the model that suits this machine.
@@ -68,43 +88,63 @@ def run(
       llmctl run "Explain mmap in two sentences."
       git diff | llmctl run --task code "Write the commit message" > msg.txt
       llmctl run -m qwen3.5-4b:Q4_K_M --json "Hello"
+      llmctl run -f report.pdf -f notes.md --truncate middle "What do they disagree on?"
+      llmctl run --schema person.json "Ada Lovelace, born 1815" | jq .name
+
+    Files stand before what comes in on stdin, and that before the prompt. A prompt that is too long is refused with
+    both numbers; with --truncate the head, the middle or the tail of files and stdin is dropped, and stderr says how
+    much. A template is a text with {{input}} in it: NAME.md in the folder templates beside the configuration, or in
+    .llmctl/templates.
 
     The answer goes to stdout as it is written, everything else to stderr. Without -m the best model on this machine
     answers; if there is none, the best for it is offered for download (--yes: fetched). When nothing fits or the
-    engine fails, and you have added a server with `llmctl endpoint add`, it answers instead, and stderr says so before
-    anything is sent. A model that you name answers or nothing does, and no project file makes a prompt leave. Otherwise
-    nothing leaves this machine. What an answer took of memory and time is kept for `llmctl doctor`, without a word of
-    it.
+    engine fails, and you have added a server with `llmctl endpoint add`, it answers instead, and stderr says so
+    before anything is sent. A model that you name answers or nothing does, and no project file makes a prompt
+    leave. Otherwise nothing leaves this machine. What an answer took of memory and time is kept for `llmctl
+    doctor`, without a word of it.
 
     Exit codes: 0 answered, 3 nothing fits, 4 no such model (or it needs a download and nobody said yes), 5 network,
     6 a broken file, 7 disk full, 8 the engine failed, 9 access, 10 configuration, 11 policy, 130 Ctrl-C.
     """
+    from llmctl.cli.answer_form import response_format
     from llmctl.cli.prompt import prompt as whole
     from llmctl.cli.prompt import utf8
+    from llmctl.cli.shortening import Shortening
     from llmctl.types.request import Message, Request, Sampling
     from llmctl.workspace import configuration
     from llmctl.workspace.local_run import Asked, local_run
 
-    out = Output("run", as_json=json, quiet=quiet)
+    out = (WrappedOutput if sys.stdout.isatty() else Output)("run", as_json=json, quiet=quiet)
     if local and endpoint is not None:
         raise UsageError("--local and --endpoint exclude each other")
-    _require_names({"--model": model, "--endpoint": endpoint, "--task": task})
-    text = whole(out, prompt, no_stdin=no_stdin)
+    _require_names({"--model": model, "--endpoint": endpoint, "--task": task, "--template": template})
+    form = response_format(schema, json_object=json_object)
+    text = whole(out, prompt, no_stdin=no_stdin, files=file or (), template=template)
     instructions = (Message.of("system", utf8(system)),) if system else ()
-    sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed)
-    request = Request((*instructions, Message.of("user", text)), sampling=sampling, private=private)
+    sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed, stop=_stops(stop))
+    request = Request(
+        (*instructions, Message.of("user", text.text())), response_format=form, sampling=sampling, private=private
+    )
     loaded = configuration.load(out)
     loaded = replace(loaded, offline=loaded.offline or offline)
-    if keep_alive is not None:
-        loaded = replace(loaded, keep_alive=_duration_s("--keep-alive", keep_alive))
     from llmctl.workspace.ask import estimated_tokens  # with the router, which takes a while: not before an error
 
-    asked = Asked(model, task, context, threads, estimated_tokens(request), max_tokens)
+    tokens = None if truncate else estimated_tokens(request)  # what will be cut needs no context of its own
+    asked = Asked(model, task, context, threads, tokens or 0, max_tokens)
+    shorten = None if truncate is None else Shortening(out, text, truncate).shortened
+    if keep_alive is not None:
+        loaded = replace(loaded, keep_alive=_duration_s("--keep-alive", keep_alive))
 
     def here() -> LocalRun:
         return local_run(out, loaded, asked, yes=yes, local=local or private)
 
-    ask(out, loaded, request, here, local, endpoint, insist=keep_alive is not None)
+    ask(out, loaded, request, here, local, endpoint, insist=keep_alive is not None, shorten=shorten, stats=stats)
+
+
+def _stops(stop: list[str] | None) -> tuple[str, ...] | None:
+    if stop and not all(stop):
+        raise UsageError("--stop was given nothing", hint="llmctl run --help")
+    return tuple(stop) if stop else None
 
 
 def _require_names(options: Mapping[str, str | None]) -> None:
@@ -133,17 +173,28 @@ def ask(
     endpoint: str | None = None,
     *,
     insist: bool = False,
+    shorten: Shorten | None = None,
+    stats: bool = False,
 ) -> None:
     """Streams the answer to stdout and the story to stderr. What was written before an error stays written.
 
-    The arguments are those of ``workspace.ask.answer``, and so is what it raises.
+    The arguments are those of ``workspace.ask.answer``, and so is what it raises. ``stats``: all figures are shown.
     """
+    from llmctl.cli.answer_form import is_json
     from llmctl.workspace.ask import answer
 
-    story = Story(out, limited=request.sampling.max_tokens is not None)
+    story = Story(out, limited=request.sampling.max_tokens is not None, stats=stats)
     try:
         answered = answer(
-            story, loaded, request, here, so_far=story.so_far, local=local, endpoint=endpoint, insist=insist
+            story,
+            loaded,
+            request,
+            here,
+            so_far=story.so_far,
+            local=local,
+            endpoint=endpoint,
+            insist=insist,
+            shorten=shorten,
         )
     except KeyboardInterrupt:
         story.stopped()
@@ -154,4 +205,6 @@ def ask(
             raise
         out.failed(error, story.receipt(None))
         raise typer.Exit(error.exit_code) from error
+    if request.response_format is not None and not is_json(answered.text):
+        out.warn("the answer is not JSON, which was asked for")
     story.finished(answered)

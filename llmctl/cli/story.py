@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import sys
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from llmctl import units
 from llmctl.cli.output import Output
 
 if TYPE_CHECKING:
     from llmctl.cli.held import HeldBack
-    from llmctl.types.answer import Answer, Piece
+    from llmctl.types.answer import Answer
     from llmctl.types.endpoint import Endpoint
     from llmctl.types.engine import LoadedEngine
+    from llmctl.types.event import Event
     from llmctl.types.listener import Progress
     from llmctl.types.plan import Fit
 
@@ -23,12 +24,15 @@ WHOLE_ENDS = (None, "stop", "end_turn", "eos", "stop_sequence", "tool_calls", "f
 class Story:
     """The Listener of one answer: what a person is told goes to stderr, the answer's text to stdout."""
 
-    def __init__(self, out: Output, *, limited: bool) -> None:
-        """``limited``: the user asked for an answer of a certain length, so that its end is no surprise."""
+    def __init__(self, out: Output, *, limited: bool, stats: bool = False) -> None:
+        """``limited``: the user asked for an answer of a certain length, so that its end is no surprise. ``stats``:
+        all figures are shown at the end."""
         from llmctl.workspace.ask import PartialAnswer
 
         self.out = out
         self._limited = limited
+        self._stats = stats
+        self._is_named = False
         self.so_far = PartialAnswer()
         self._thinking = False
         self._held: HeldBack | None = None
@@ -50,6 +54,9 @@ class Story:
         return self.out.progress(label, streams=streams, resumes=resumes)
 
     def loaded(self, fit: Fit, engine: LoadedEngine) -> None:
+        if self._is_named:
+            return
+        self._is_named = True
         candidate = fit.candidate
         self.out.note(
             f"{candidate.model.id} {candidate.artifact.quant} · local · {fit.context:,} tokens of context · "
@@ -67,21 +74,24 @@ class Story:
     def staying(self, reason: str) -> None:
         self.out.warn(f"{reason}; this machine answers instead")
 
-    def event(self, event: Piece) -> None:
-        from llmctl.types.answer import PieceKind
+    def event(self, event: Event) -> None:
+        from llmctl.types.event import EngineNote, Finished, Reasoning, Text, ThoughtsSoFar, ToolCall
 
-        if event.kind is PieceKind.NOTE:
-            self.out.warn(event.text)
-            return
-        if event.kind is PieceKind.THOUGHTS_SO_FAR:
-            self._were_thoughts()
-            return
-        if event.kind is PieceKind.REASONING:
-            self._thinking = True
-            self.out.thought(event.text)
-            return
-        self._end_thought()
-        (self._held.add if self._held else self.out.piece)(event.text)
+        match event:
+            case EngineNote(text):
+                self.out.warn(text)
+            case ThoughtsSoFar():
+                self._were_thoughts()
+            case Reasoning(text):
+                self._thinking = True
+                self.out.thought(text)
+            case Text(text):
+                self._end_thought()
+                (self._held.add if self._held else self.out.piece)(text)
+            case ToolCall() | Finished():  # no tool is offered; `finished` tells the end
+                pass
+            case _:
+                assert_never(event)
 
     def _were_thoughts(self) -> None:
         """What came as text so far: it goes to stderr if it isn't on stdout by now."""
@@ -123,6 +133,9 @@ class Story:
     def finished(self, answer: Answer) -> None:
         self.ended(answer)
         self.sum_up(answer)
+        if self._stats:
+            for line in figures(answer):
+                self.out.note(line)
         self.out.data(answer)
 
     def ended(self, answer: Answer) -> None:
@@ -166,3 +179,21 @@ def _early_end(answer: Answer, *, limited: bool) -> str | None:
     if reason == "content_filter":
         return "the answer was cut off by the server's content filter"
     return f"the server ended the answer: {reason}"
+
+
+def figures(answer: Answer) -> list[str]:
+    """Tokens, rates, times and memory of an answer, one line each for a person."""
+    timings, usage, route = answer.timings, answer.usage, answer.route
+    where = "this machine" if route.endpoint is None else route.endpoint
+    lines = [
+        " · ".join((" ".join(filter(None, (route.model, route.quant))), where)),
+        f"prompt  {units.count(usage.prompt_tokens)} tokens, read at {units.tok_s(timings.prefill_tok_s)} tok/s",
+        f"answer  {units.count(usage.completion_tokens)} tokens, written at {units.tok_s(timings.decode_tok_s)} tok/s",
+        f"first token after {units.seconds(timings.first_token_s)}, all in {units.seconds(timings.total_s)}",
+    ]
+    if timings.load_s is not None:
+        lines.append(f"model loaded in {units.seconds(timings.load_s)}")
+    if answer.measured is not None and answer.predicted is not None:
+        measured = (answer.measured.anonymous_bytes or 0) + (answer.measured.device_bytes or 0)
+        lines.append(f"memory  {units.size(measured)} used, {units.size(answer.predicted.must_fit_bytes)} planned")
+    return lines

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 
+from llmctl.cli.output import Output, harmless
+
 FENCE = "```"
 
 
@@ -76,3 +78,14 @@ def _cells(character: str) -> int:
     from rich.cells import get_character_cell_size
 
     return get_character_cell_size(character)
+
+
+class WrappedOutput(Output):
+    """Answers on the terminal, broken between words."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._wrap = WordWrap()
+
+    def piece(self, text: str) -> None:
+        super().piece(self._wrap.add(harmless(text)))

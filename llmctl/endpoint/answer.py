@@ -1,4 +1,4 @@
-"""From the events of a server to the pieces of an answer.
+"""From what a server sends to the events of an answer.
 
 What a server sends is not trusted: events, the whole answer and waits are limited, a field of the wrong type counts as
 absent, and whatever it says in words is made fit to be shown.
@@ -18,12 +18,13 @@ from llmctl.endpoint.events import EventParser, ServerEvent, TooLongError
 from llmctl.endpoint.parts import first, flat, part_of, text_of
 from llmctl.endpoint.refusal import shown, words_of
 from llmctl.endpoint.timing import ChatTiming
+from llmctl.endpoint.tool_calls import MOST_CALLS, ToolCallCollector, TooManyCallsError
 from llmctl.errors import EngineError, NetworkError
 from llmctl.printable import printable
 from llmctl.thoughts.marks import guessed_for, marks_for
 from llmctl.thoughts.splitter import ThoughtSplitter
-from llmctl.types.answer import Finished, Measured, Piece, PieceKind, Usage
 from llmctl.types.endpoint import Address
+from llmctl.types.event import EngineNote, Event, Finished, Measured, Reasoning, Text, ThoughtsSoFar, Usage, Words
 
 if TYPE_CHECKING:
     import requests
@@ -65,34 +66,35 @@ def answer_of(
     *,
     first_by_s: float,
     own_engine: bool = False,
-) -> Iterator[Piece | Finished]:
-    """Pieces as they arrive, then one Finished: at the end mark, at the end of the body, or ``after_finish_s`` after a
-    finish reason. ``first_by_s`` is when, by the monotonic clock, the first piece must have come;
+) -> Iterator[Event]:
+    """Events as they arrive, the last of them Finished: at the end mark, at the end of the body, or ``after_finish_s``
+    after a finish reason. ``first_by_s`` is when, by the monotonic clock, the first word must have come;
     ``own_engine`` is our worker, which tells thoughts from the answer itself and sends notes.
 
     Raises NetworkError for an answer that breaks off or doesn't go on, EngineError for an error that the server tells.
     """
     host, clock = net.host_of(address.url), Clock(first_by_s)
-    heard, length = Heard(address, own_engine), 0
+    heard = Heard(address, own_engine)
     try:
         for event in _documents(response, host, clock):
             if event is None:
                 heard.is_complete = True
                 break
-            for piece in heard.pieces(event):
-                length += len(piece.text)
-                yield piece
+            before = heard.characters
+            yield from heard.events(event)
+            if heard.characters > before:
                 clock.restart(timing.between_s)
-            if length > ANSWER_LIMIT:
+            if heard.characters > ANSWER_LIMIT:
                 raise EngineError(f"{host} sent more than {ANSWER_LIMIT:,} characters, more than any answer has")
             if heard.finish_reason is not None and not heard.is_ending:
                 heard.is_ending = True
                 clock.restart(timing.after_finish_s)
     except NetworkError as error:
         if heard.finish_reason is None:
-            raise _broken(error, host, timing, has_begun=length > 0) from error
+            raise _broken(error, host, timing, has_begun=heard.characters > 0) from error
     yield from heard.splitter.end(complete=heard.finish_reason == "stop")
     heard.require_end(response)
+    yield from heard.tool_calls.calls
     yield heard.finished
 
 
@@ -209,13 +211,14 @@ class Heard:
     is_complete: bool = False  # the end mark has come
     is_ending: bool = False  # a finish reason has
     has_events: bool = False
-    has_text: bool = False
     has_deltas: bool = False
     has_refused: bool = False
     usage: Usage = field(default_factory=lambda: Usage(None, None))
     timings: dict[str, Any] = field(default_factory=dict)
     measured: Measured | None = None
+    tool_calls: ToolCallCollector = field(default_factory=ToolCallCollector)
     splitter: ThoughtSplitter = field(init=False)
+    text_characters: int = 0
 
     def __post_init__(self) -> None:
         name = self.address.model
@@ -223,8 +226,13 @@ class Heard:
         if self.own_engine:
             self.splitter.off()
 
-    def pieces(self, event: dict[str, Any]) -> Iterator[Piece]:
-        """The words in an event. Raises EngineError for an error that it tells."""
+    @property
+    def characters(self) -> int:
+        """How much has been written by now, calls of tools included."""
+        return self.text_characters + self.tool_calls.characters
+
+    def events(self, event: dict[str, Any]) -> Iterator[Words | EngineNote]:
+        """The words in what a server has sent. Raises EngineError for an error that it tells."""
         self._note(event)
         if self.own_engine:
             yield from _notes(event)
@@ -237,26 +245,34 @@ class Heard:
         elif not self.has_deltas:  # a whole answer, or a bit of it; after deltas it repeats them
             delta = choice.get("message") or {"content": choice.get("text")}
         if isinstance(delta, dict):
-            for piece in self._words(delta):
-                self.has_text = True
-                yield piece
+            for words in self._words(delta):
+                self.text_characters += 0 if isinstance(words, ThoughtsSoFar) else len(words.text)
+                yield words
+            self._take_calls(delta)
         reason = choice.get("finish_reason")
         if isinstance(reason, str) and reason:
             self.finish_reason = "refusal" if self.has_refused else printable(reason, REASON_LIMIT)
 
-    def _words(self, delta: dict[str, Any]) -> Iterator[Piece]:
+    def _take_calls(self, delta: dict[str, Any]) -> None:
+        try:
+            self.tool_calls.feed(delta.get("tool_calls"))
+        except TooManyCallsError as error:
+            host = net.host_of(self.address.url)
+            raise EngineError(f"{host} sent more than {MOST_CALLS} calls of tools in one answer") from error
+
+    def _words(self, delta: dict[str, Any]) -> Iterator[Words]:
         thoughts = next((text for name in THOUGHTS if (text := flat(delta.get(name)))), "")
         if thoughts:
             yield from self.splitter.apart()
-            yield Piece(PieceKind.REASONING, thoughts)
+            yield Reasoning(thoughts)
         content = delta.get("content")
         for part in content if isinstance(content, list) else [content]:
-            kind, text = part_of(part)
-            if kind is PieceKind.TEXT:
-                yield from self.splitter.feed(text)
-            elif text:
+            words = part_of(part)
+            if isinstance(words, Text):
+                yield from self.splitter.feed(words.text)
+            elif words.text:
                 yield from self.splitter.apart()
-                yield Piece(kind, text)
+                yield words
         if refusal := flat(delta.get("refusal")):
             self.has_refused = True
             yield from self.splitter.feed(refusal)
@@ -270,7 +286,7 @@ class Heard:
         if not said and choice.get("finish_reason") != "error":
             return
         words = shown(words_of(said), self.address) or "without a word of why"
-        doing = "failed in the middle" if self.has_text else "answered with an error"
+        doing = "failed in the middle" if self.characters else "answered with an error"
         raise EngineError(f"{net.host_of(self.address.url)} {doing}: {words}")
 
     def _note(self, event: dict[str, Any]) -> None:
@@ -306,12 +322,12 @@ class Heard:
         )
 
 
-def _notes(event: dict[str, Any]) -> Iterator[Piece]:
+def _notes(event: dict[str, Any]) -> Iterator[EngineNote | ThoughtsSoFar]:
     """What our worker adds to the protocol: notes for a person, and that what it wrote so far were thoughts."""
     for note in event.get("notes") or ():
-        yield Piece(PieceKind.NOTE, text_of(note))
+        yield EngineNote(text_of(note))
     if event.get("thoughts_so_far"):
-        yield Piece(PieceKind.THOUGHTS_SO_FAR, "")
+        yield ThoughtsSoFar()
 
 
 def _whole_number(value: object) -> int | None:

@@ -1,4 +1,4 @@
-"""The one client. ``chat(address, request_body(...))`` streams pieces from any OpenAI-compatible address."""
+"""The one client. ``chat(address, request_body(...))`` streams events from any OpenAI-compatible address."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from llmctl.endpoint.encoding import chat_fields
 from llmctl.endpoint.refusal import Refusal, keyless, refusal_of
 from llmctl.endpoint.timing import ChatTiming
 from llmctl.errors import CertificateError, NetworkError
-from llmctl.types.answer import Finished, Piece
 from llmctl.types.endpoint import Address
+from llmctl.types.event import Event
 from llmctl.types.request import Request
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ def chat(
     timing: ChatTiming | None = None,
     on_sent: Callable[[int], None] | None = None,
     own_engine: bool = False,
-) -> Generator[Piece | Finished, None, None]:
-    """Sends ``body`` (made by ``request_body``) and yields pieces as they arrive, then one Finished.
+) -> Generator[Event, None, None]:
+    """Sends ``body`` (made by ``request_body``) and yields events as they arrive, the last of them Finished.
 
     Where nothing of the body has left (connections that are refused, time out or break before it) and where the server
     says that it may do later (5xx, 429, 408, 409, 425), it is tried again, ``tries`` times in all, with ``waits_s`` of

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Any, assert_never
 
+from llmctl.types.event import ToolCall
 from llmctl.types.request import (
     ImagePart,
     JsonObject,
@@ -17,7 +18,6 @@ from llmctl.types.request import (
     TextPart,
     Tool,
 )
-from llmctl.types.tool_call import ToolCall
 
 SAMPLING_FIELDS = tuple(name for name in Sampling.__struct_fields__ if name != "extra")
 

@@ -8,17 +8,17 @@ from llmctl.endpoint.client import chat, request_body
 from llmctl.endpoint.timing import ChatTiming
 from llmctl.errors import DecodingError, EngineError, NetworkError
 from llmctl.net import host_of
-from llmctl.types.answer import Finished, Piece
 from llmctl.types.engine import LoadedEngine
+from llmctl.types.event import Event
 from llmctl.types.request import Request
 
 DECODING_FAILED = "decoding failed"  # the worker's words for a request that it took and could not compute
 ENGINE = ChatTiming(between_s=600.0, after_finish_s=30.0)  # a machine that swaps takes its time, and is watched
 
 
-def ask(engine: LoadedEngine, request: Request) -> Generator[Piece | Finished, None, None]:
-    """Pieces, then one Finished. Raises EngineDiedError, DecodingError, ContextError, and EngineError for what it
-    refuses."""
+def ask(engine: LoadedEngine, request: Request) -> Generator[Event, None, None]:
+    """Events, the last of them Finished. Raises EngineDiedError, DecodingError, ContextError, and EngineError for what
+    it refuses."""
     address = engine.address
     try:
         body = request_body(address, request)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmctl.types.piece import PieceKind
+from llmctl.types.event import Reasoning, Text
 
 PART_TEXTS = ("text", "thinking", "reasoning", "content", "summary")
 THINKING_PARTS = ("think", "reason", "thought", "summary")  # words in the types of such parts
@@ -16,13 +16,13 @@ def first(choices: object) -> dict[str, Any]:
     return next((choice for choice in listed if isinstance(choice, dict) and not choice.get("index")), {})
 
 
-def part_of(part: object) -> tuple[PieceKind, str]:
+def part_of(part: object) -> Text | Reasoning:
     """A part of a content that is a list, or a content that is a text."""
     if not isinstance(part, dict):
-        return PieceKind.TEXT, text_of(part)
+        return Text(text_of(part))
     if part.get("thought") is True or any(word in str(part.get("type")) for word in THINKING_PARTS):
-        return PieceKind.REASONING, next((text for name in PART_TEXTS if (text := flat(part.get(name)))), "")
-    return PieceKind.TEXT, flat(part.get("text")) or flat(part.get("refusal"))
+        return Reasoning(next((text for name in PART_TEXTS if (text := flat(part.get(name)))), ""))
+    return Text(flat(part.get("text")) or flat(part.get("refusal")))
 
 
 def flat(value: object, nested: int = 4) -> str:

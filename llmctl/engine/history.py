@@ -28,8 +28,8 @@ from llmctl.types.plan import CPU, Fit
 from llmctl.types.speed_model import SpeedModel
 
 if TYPE_CHECKING:
-    from llmctl.types.answer import Finished
     from llmctl.types.engine import LoadedEngine
+    from llmctl.types.event import Finished
 
 LIMIT_BYTES = 64 << 10  # a line has some 650 bytes
 
@@ -100,7 +100,7 @@ def run_of(
     prefill_tok_s: float | None,
 ) -> Run:
     """The record of a run of ``fit`` that has just been answered by ``engine``."""
-    from llmctl.types.answer import Measured
+    from llmctl.types.event import Measured
 
     memory, usage = finished.measured or Measured(None, None), finished.usage
     on_devices = sum(row.total_bytes for row in fit.memory.by_device if row.device != CPU)

@@ -26,7 +26,7 @@ STDERR_LINES = 40
 STOP_S = 3.0
 LOOK_S = 1.0  # how often it is looked whether the process has been stopped
 STALL_S = 3.0  # so long a stopped process may take to go on
-REINSTALL = "pip install --force-reinstall --no-cache-dir llama-cpp-python"
+DOCTOR = "llmctl doctor"  # tells the command that installs a build for this machine
 
 
 class Worker:
@@ -47,7 +47,7 @@ class Worker:
         self._draining.start()
         process = started.get()
         if isinstance(process, OSError):
-            raise EngineError(f"the engine can't be started: {process.strerror}", hint="llmctl doctor") from process
+            raise EngineError(f"the engine can't be started: {process.strerror}", hint=DOCTOR) from process
         self._process = process
         threading.Thread(target=self._listen, daemon=True).start()
         threading.Thread(target=self._watch, daemon=True).start()
@@ -69,7 +69,7 @@ class Worker:
         except queue.Empty as error:
             self.close()
             raise EngineError(
-                f"the engine did not load {job['model']} within {timeout_s:.0f} s", hint="llmctl doctor"
+                f"the engine did not load {job['model']} within {timeout_s:.0f} s", hint=DOCTOR
             ) from error
         if not line:
             raise self.death()
@@ -79,9 +79,9 @@ class Worker:
             return ready
         self.close()
         if "missing" in message:
-            raise EngineError(f"llama-cpp-python can't be loaded: {message['missing'][:200]}", hint=REINSTALL)
+            raise EngineError(f"llama-cpp-python can't be loaded: {message['missing'][:200]}", hint=DOCTOR)
         reason = next(iter(message["log"]), message["failed"])
-        raise EngineError(f"llama.cpp can't load {job['model']}: {reason[:300]}", hint="llmctl doctor")
+        raise EngineError(f"llama.cpp can't load {job['model']}: {reason[:300]}", hint=DOCTOR)
 
     def death(self) -> EngineDiedError:
         """Why the process ended, to be raised by whoever noticed that it has."""
@@ -89,9 +89,9 @@ class Worker:
             code = self._process.wait(timeout=STOP_S)
         except subprocess.TimeoutExpired:
             self.close()
-            return EngineDiedError("the engine stopped answering", hint="llmctl doctor")
+            return EngineDiedError("the engine stopped answering", hint=DOCTOR)
         self._draining.join(timeout=STOP_S)
-        return EngineDiedError(f"the engine died: {self._cause(code)}", hint="llmctl doctor")
+        return EngineDiedError(f"the engine died: {self._cause(code)}", hint=DOCTOR)
 
     def _cause(self, code: int) -> str:
         if self._was_stopped:
@@ -99,7 +99,7 @@ class Worker:
         if code == -signal.SIGKILL:
             return "it was killed (signal 9), by hand or by the kernel because memory ran out"
         if code == -signal.SIGILL:
-            return f"illegal instruction (signal 4), this build is for another CPU: {REINSTALL}"
+            return "illegal instruction (signal 4), this build is for another CPU"
         words = next((line for line in reversed(self._last_words) if line.strip()), "")
         if code < 0:
             try:

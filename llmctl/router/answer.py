@@ -6,6 +6,7 @@ import time
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, field
+from typing import assert_never
 
 from msgspec.structs import replace
 
@@ -15,19 +16,11 @@ from llmctl.endpoint.secrets import address_of
 from llmctl.engine.pool import Lease
 from llmctl.errors import ContextError, EngineError, LlmctlError, NetworkError
 from llmctl.net import host_of
+from llmctl.router.room import require_room
 from llmctl.router.route import kept, reason_of, refused_as_private
-from llmctl.types.answer import (
-    Answer,
-    Executed,
-    Finished,
-    LeftMachine,
-    Piece,
-    PieceKind,
-    Predicted,
-    Timings,
-    Usage,
-)
+from llmctl.types.answer import Answer, Executed, LeftMachine, Predicted, Timings
 from llmctl.types.endpoint import Local, Remote, Route, Side
+from llmctl.types.event import EngineNote, Event, Finished, Reasoning, Text, ThoughtsSoFar, ToolCall, Usage
 from llmctl.types.listener import Listener
 from llmctl.types.plan import Fit
 from llmctl.types.request import Request, Sampling
@@ -45,17 +38,24 @@ class PartialAnswer:
     load_s: float | None = None
     left: LeftMachine | None = None
 
-    def add(self, piece: Piece) -> None:
-        if piece.kind is PieceKind.NOTE:
-            return
-        if piece.kind is PieceKind.THOUGHTS_SO_FAR:
-            self.reasoning += self.text
-            self.text.clear()
-            return
-        now = time.perf_counter()
-        self.first_token = self.first_token or now
-        self.last_token = now
-        (self.text if piece.kind is PieceKind.TEXT else self.reasoning).append(piece.text)
+    def add(self, event: Event) -> None:
+        match event:
+            case EngineNote() | Finished():
+                return
+            case ToolCall():
+                pass
+            case ThoughtsSoFar():
+                self.reasoning += self.text
+                self.text.clear()
+                return
+            case Text(text):
+                self.text.append(text)
+            case Reasoning(text):
+                self.reasoning.append(text)
+            case _:
+                assert_never(event)
+        self.last_token = time.perf_counter()
+        self.first_token = self.first_token or self.last_token
 
 
 def answer(
@@ -87,11 +87,11 @@ def events(
     lease: Lease,
     so_far: PartialAnswer,
     record: bool = True,
-) -> Generator[Piece, None, Answer]:
-    """Executes ``route``: yields the bits of the answer as they come, and returns what was executed; with ``record``
+) -> Generator[Event, None, Answer]:
+    """Executes ``route``: yields the answer's events as they come, and returns what was executed; with ``record``
     the history gets a line for a local run. Closing it gives the engine back, or hangs up.
 
-    The file of a local route is on this machine; ``lease`` lends an engine for it. Before the first piece, a local
+    The file of a local route is on this machine; ``lease`` lends an engine for it. Before the first event, a local
     failure of the engine or of the context goes to the route's fallback endpoint, unless the route bars that reason,
     and an unreachable endpoint to its local fallback; after it, errors are raised and ``so_far`` holds the partial
     text. Raises whatever engine and client raise.
@@ -132,7 +132,8 @@ def _local(
     lease: Lease,
     so_far: PartialAnswer,
     record: bool,
-) -> Generator[Piece, None, Answer]:
+) -> Generator[Event, None, Answer]:
+    require_room(request, fit.context)
     with lease(fit) as engine:
         so_far.load_s = engine.load_s
         listener.loaded(fit, engine)
@@ -158,7 +159,7 @@ def local_sampling(fit: Fit, sampling: Sampling) -> Sampling:
 
 def _remote(
     route: Remote, request: Request, listener: Listener, so_far: PartialAnswer
-) -> Generator[Piece, None, Answer]:
+) -> Generator[Event, None, Answer]:
     endpoint = route.endpoint
     if request.private:  # no route that ``route`` makes for it comes here; a prompt has no second door
         raise refused_as_private(f"nothing may go to {endpoint.name}")
@@ -176,18 +177,15 @@ def _remote(
     return _receipt(so_far, finished, executed, None)
 
 
-def _kept(stream: Generator[Piece | Finished, None, None], so_far: PartialAnswer) -> Generator[Piece, None, Finished]:
-    """Passes the bits of the answer on, and keeps them in ``so_far``. Returns the end."""
-    finished: Finished | None = None
+def _kept(stream: Generator[Event, None, None], so_far: PartialAnswer) -> Generator[Event, None, Finished]:
+    """Passes the events on, and keeps what they bring in ``so_far``. Returns the last."""
+    event: Event | None = None
     with closing(stream):
-        for piece in stream:
-            if isinstance(piece, Finished):
-                finished = piece
-            else:
-                so_far.add(piece)
-                yield piece
-    assert finished is not None, "a stream ends with Finished or raises"
-    return finished
+        for event in stream:
+            so_far.add(event)
+            yield event
+    assert isinstance(event, Finished), "a stream ends with Finished or raises"
+    return event
 
 
 def _receipt(so_far: PartialAnswer, finished: Finished, executed: Executed, predicted: Predicted | None) -> Answer:

@@ -14,7 +14,7 @@ from enum import Enum, auto
 from functools import cache
 
 from llmctl.thoughts.marks import Marks
-from llmctl.types.piece import Piece, PieceKind
+from llmctl.types.event import Reasoning, Text, ThoughtsSoFar, Words
 
 SURELY_CUT_OFF = 4  # so many characters of a mark at the end of the text are a mark that was cut off
 MOST_BLANKS = 4096  # characters at the beginning: behind more of them there is no thought
@@ -40,8 +40,8 @@ class ThoughtSplitter:
 
     ``opened``: the marks with which the prompt has opened a thought. ``guessed``: marks of a model whose template
     probably does; if no closing mark comes, the text was the answer. ``lone``: the marks whose closing one counts
-    without an opening one. What has been given out as text can't be taken back when such a mark comes: a piece of the
-    kind THOUGHTS_SO_FAR then says what it was.
+    without an opening one. What has been given out as text can't be taken back when such a mark comes: a
+    ``ThoughtsSoFar`` then says what it was.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class ThoughtSplitter:
         """Stops splitting: all text from now on is the answer."""
         self._state = _Position.ANSWER
 
-    def apart(self) -> list[Piece]:
+    def apart(self) -> list[Words]:
         """Call it when the server sends thoughts separately: what comes now is the answer, or thoughts that the server
         repeats in it with their marks. Returns the text that was held back."""
         if self._state is _Position.START:
@@ -84,17 +84,17 @@ class ThoughtSplitter:
         self._held, self._state, self._guessed = "", _Position.ANSWER, None
         return pieces
 
-    def feed(self, text: str) -> list[Piece]:
+    def feed(self, text: str) -> list[Words]:
         """Takes more text, and returns the pieces that are certain by now."""
         self._held += text
-        pieces: list[Piece] = []
+        pieces: list[Words] = []
         before = None
         while self._held and (self._state, len(self._held)) != before:
             before = self._state, len(self._held)
             pieces += self._step()
         return pieces
 
-    def end(self, *, complete: bool = False) -> list[Piece]:
+    def end(self, *, complete: bool = False) -> list[Words]:
         """The pieces that were held back, when the text has ended; ``complete`` if the model ended it."""
         rest, self._held = self._held, ""
         if self._state is _Position.THOUGHT:
@@ -110,7 +110,7 @@ class ThoughtSplitter:
             return [] if is_cut_off else _text(rest if self._state is _Position.START else begun)
         return _text(rest[: len(rest) - _cut_off(rest, self._ends)])
 
-    def _step(self) -> list[Piece]:
+    def _step(self) -> list[Words]:
         match self._state:
             case _Position.START:
                 return self._start()
@@ -125,7 +125,7 @@ class ThoughtSplitter:
             case _Position.TEXT:
                 return self._in_text()
 
-    def _start(self) -> list[Piece]:
+    def _start(self) -> list[Words]:
         begun = _begun(self._held)
         if len(self._held) < MOST_BLANKS and (not begun or _could_become(begun, self._openings)):
             return []
@@ -147,7 +147,7 @@ class ThoughtSplitter:
         self._state = _Position.HEADER if row.header else self._behind_header
         self._ends = row.end if mark in row.answer else ()
 
-    def _in_header(self) -> list[Piece]:
+    def _in_header(self) -> list[Words]:
         assert self._marks is not None
         _, header_end, rest = self._held.partition(self._marks.header)
         if header_end:
@@ -156,7 +156,7 @@ class ThoughtSplitter:
             self._state = self._behind_header
         return []
 
-    def _in_thought(self) -> list[Piece]:
+    def _in_thought(self) -> list[Words]:
         assert self._marks is not None
         begins = self._marks.answer if self._marks.control else ()  # an answer that begins ends a thought as well
         at, mark = _earliest(self._held, self.closes + begins)
@@ -179,7 +179,7 @@ class ThoughtSplitter:
     def _behind_marks(self) -> tuple[str, ...]:
         return tuple(mark for row in self._behind_rows for mark in (*row.open, *row.answer, *row.close))
 
-    def _behind(self) -> list[Piece]:
+    def _behind(self) -> list[Words]:
         self._held = _begun(self._held)
         if not self._held or _could_become(self._held, self._behind_marks):
             return []
@@ -196,7 +196,7 @@ class ThoughtSplitter:
             self._held = after
         return []
 
-    def _in_answer(self) -> list[Piece]:
+    def _in_answer(self) -> list[Words]:
         at, mark = _earliest(self._held, self._ends)
         if not mark:
             text, self._held = keep(self._held, self._ends)
@@ -211,7 +211,7 @@ class ThoughtSplitter:
             text, self._held = text + mark, rest
         return _text(text)
 
-    def _in_text(self) -> list[Piece]:
+    def _in_text(self) -> list[Words]:
         at, mark = _earliest(self._held, self._closings)
         if not mark:
             text, self._held = keep(self._held, self._closings)
@@ -227,7 +227,7 @@ class ThoughtSplitter:
         self._closings = ()  # the answer is about marks, and the next one is as well
         return _text(text)
 
-    def _given_out(self, text: str) -> list[Piece]:
+    def _given_out(self, text: str) -> list[Words]:
         self._given.append(text)
         return _text(text)
 
@@ -237,20 +237,20 @@ class ThoughtSplitter:
         in_code = any(before.count(fence) % 2 for fence in FENCES) or line.count("`") % 2
         return not in_code and not before.endswith(QUOTES) and not any(opening in before for opening in row.open)
 
-    def _all_was_thought(self, at: int, mark: str) -> list[Piece]:
+    def _all_was_thought(self, at: int, mark: str) -> list[Words]:
         thought, self._held = self._held[:at], self._held[at + len(mark) :]
         self._marks = next(row for row in self._lone if mark in row.close)
         self._state = _Position.BEHIND
-        so_far = [Piece(PieceKind.THOUGHTS_SO_FAR, "")] if any(self._given) else []
+        so_far = [ThoughtsSoFar()] if any(self._given) else []
         return [*so_far, *_thought(thought)]
 
 
-def _text(text: str) -> list[Piece]:
-    return [Piece(PieceKind.TEXT, text)] if text else []
+def _text(text: str) -> list[Words]:
+    return [Text(text)] if text else []
 
 
-def _thought(text: str) -> list[Piece]:
-    return [Piece(PieceKind.REASONING, text)] if text else []
+def _thought(text: str) -> list[Words]:
+    return [Reasoning(text)] if text else []
 
 
 def _begun(text: str) -> str:

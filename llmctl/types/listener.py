@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from llmctl.types.endpoint import Endpoint
     from llmctl.types.engine import LoadedEngine
-    from llmctl.types.piece import Piece
+    from llmctl.types.event import Event
     from llmctl.types.plan import Fit
 
 
@@ -50,8 +50,8 @@ class Listener(Protocol):
     def staying(self, reason: str) -> None:
         """The endpoint could not be reached; the local model answers instead."""
 
-    def event(self, event: Piece) -> None:
-        """A bit of the answer."""
+    def event(self, event: Event) -> None:
+        """Something of the answer has come, or its end."""
 
 
 class SilentListener:
@@ -77,4 +77,4 @@ class SilentListener:
 
     def staying(self, reason: str) -> None: ...
 
-    def event(self, event: Piece) -> None: ...
+    def event(self, event: Event) -> None: ...

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from llmctl.types.tool_call import ToolCall
+from llmctl.types.event import ToolCall
 
 
 class TextPart(Struct, frozen=True):

@@ -11,8 +11,8 @@ from msgspec import Struct
 from llmctl.endpoint.local import ask
 from llmctl.engine.history import DISTURBED_PER_S
 from llmctl.errors import EngineError
-from llmctl.types.answer import Finished
 from llmctl.types.engine import LoadedEngine
+from llmctl.types.event import Finished
 from llmctl.types.plan import Fit
 from llmctl.types.request import Request, Sampling
 

@@ -2,77 +2,24 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from msgspec.structs import replace
 
 from llmctl.engine.pool import Pool
-from llmctl.errors import EngineError, UsageError
+from llmctl.errors import UsageError
 from llmctl.types.endpoint import LeaveReason, Local, Policy, Route
-from llmctl.types.engine import LoadedEngine
 from llmctl.types.listener import Listener
 from llmctl.types.plan import Fit
 from llmctl.workspace.local_run import Asked, LocalRun, local_run
+from llmctl.workspace.session_engine import SessionEngine
 
 if TYPE_CHECKING:
     from llmctl.router.answer import PartialAnswer
     from llmctl.settings import Settings
     from llmctl.types.answer import Answer
     from llmctl.types.request import Request
-
-
-class SessionEngine:
-    """Leases an engine once and lends it for every turn, until another ``Fit`` is to answer."""
-
-    def __init__(self) -> None:
-        self._pool = Pool()
-        self._fit: Fit | None = None
-        self._loading: Future[LoadedEngine] | None = None
-        self._leases = ExitStack()
-
-    def prepare(self) -> None:
-        """Starts the process, which imports the engine while something else is done."""
-        self._pool.prepare()
-
-    def load(self, fit: Fit) -> Future[LoadedEngine]:
-        """Begins to load, unless ``fit`` is loaded; the engine of another fit is ended first."""
-        if self._loading is None or self._fit != fit:
-            self._end()
-            self._fit, self._loading = fit, Future()
-            threading.Thread(target=self._load, args=(fit, self._loading), daemon=True).start()
-        return self._loading
-
-    def _load(self, fit: Fit, loading: Future[LoadedEngine]) -> None:
-        try:
-            loading.set_result(self._leases.enter_context(self._pool.lease(fit)))
-        except BaseException as error:  # noqa: BLE001  # raised again where the engine is asked for
-            loading.set_exception(error)
-
-    @contextmanager
-    def lend(self, fit: Fit) -> Iterator[LoadedEngine]:
-        """The engine for one answer. Raises what the pool's lease raises; one that fails is started anew next time."""
-        try:
-            yield self.load(fit).result()
-        except EngineError:
-            self._end()
-            raise
-
-    def close(self) -> None:
-        """Ends the engine. One that still loads ends with this process, so that nobody waits for it."""
-        if self._loading is None or self._loading.done():
-            self._end()
-        self._pool.close()
-
-    def _end(self) -> None:
-        loading, self._loading, self._fit = self._loading, None, None
-        if loading is not None:
-            loading.exception()  # waits until it has loaded, or not
-        self._leases.close()
 
 
 class Chat:
@@ -96,7 +43,7 @@ class Chat:
         self.private = private
         self._pinned = None if endpoint is None else settings.endpoint(endpoint)
         self.run: LocalRun | None = None
-        self._engine = SessionEngine()
+        self._engine = SessionEngine(Pool(keep_alive_s=settings.keep_alive, listener=listener))
 
     @property
     def is_remote_alone(self) -> bool:

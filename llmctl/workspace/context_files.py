@@ -15,6 +15,7 @@ from llmctl.printable import printable
 
 LIMIT_BYTES = 64 << 20  # more than any context takes
 UNPACKED_LIMIT_BYTES = 512 << 20
+LOOKED_AT_BYTES = 8192  # for a byte that no text has
 NAME_CHARACTERS = 120
 BYTE_ORDER_MARKS: Mapping[bytes, str] = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
 EXTRA = 'pip install "llmctl[documents]"'
@@ -67,7 +68,7 @@ def _bytes(path: str) -> bytes:
         raise AccessError(f"{printable(path)} may not be read by this user") from error
     except (OSError, ValueError) as error:  # ValueError: NUL in the name
         raise ResourceError(f"{printable(path)} can't be read: {getattr(error, 'strerror', None) or error}") from error
-    if len(data) > LIMIT_BYTES:
+    if len(data) > LIMIT_BYTES and b"\0" not in data[:LOOKED_AT_BYTES]:
         raise UsageError(f"{printable(path)} has more than {LIMIT_BYTES:,} bytes, which no context takes")
     return data
 
@@ -77,7 +78,7 @@ def _plain_text(path: str, data: bytes) -> str:
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
-        if b"\0" in data[:8192]:
+        if b"\0" in data[:LOOKED_AT_BYTES]:
             raise _binary(path, data.index(0)) from error
         at = f"byte 0x{data[error.start]:02x} at position {error.start:,}"
         raise UsageError(

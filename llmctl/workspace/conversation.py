@@ -13,8 +13,6 @@ from llmctl.types.request import Message
 GUESSED_BYTES_PER_TOKEN = 3.0  # English prose has four to five and source code some three: errs to the safe side
 BYTES_PER_TOKEN_BOUNDS = (0.5, 6.0)
 FRAME_BYTES = 24  # what a chat template writes around each message
-ROOM_FOR_ANSWER = 512
-MOST_ROOM_SHARE = 4  # of a small context a quarter is kept for the answer
 
 
 class Turn(Struct, frozen=True):
@@ -75,11 +73,6 @@ class TokenEstimate(Struct, frozen=True):
     def smaller(self) -> TokenEstimate:
         """After an engine has counted more tokens than this."""
         return TokenEstimate(max(self.bytes_per_token * 0.8, BYTES_PER_TOKEN_BOUNDS[0]))
-
-
-def room_for_prompt(context: int, max_tokens: int | None) -> int:
-    """Tokens of ``context`` that a prompt may take, so that there is room for an answer."""
-    return context - min(max_tokens or ROOM_FOR_ANSWER, context // MOST_ROOM_SHARE)
 
 
 def turns_to_drop(conversation: Conversation, prompt: str, room: int, estimate: TokenEstimate) -> int | None:

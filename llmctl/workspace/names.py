@@ -39,6 +39,13 @@ def held() -> list[str]:
     return sorted(names)
 
 
+def staying() -> list[str]:
+    """The models of engines that stay loaded."""
+    from llmctl.workspace import engines
+
+    return sorted({engine.name for engine in engines.staying()})
+
+
 def tasks() -> list[str]:
     from llmctl import paths
     from llmctl.catalogue.knowledge import task_names

@@ -213,6 +213,7 @@ def look(
     the usual kernels are measured if they are not known, all of them with ``every_kernel``. Raises ConfigError for a
     task that isn't one."""
     from llmctl.engine.measure.kernels import WEIGHT_TYPES
+    from llmctl.workspace.engines import with_idle_engines_ended
     from llmctl.workspace.machine import this_machine
 
     looked_at = before or shelf(listener)
@@ -221,6 +222,7 @@ def look(
     if machine is None:
         weight_types = WEIGHT_TYPES if every_kernel else ()
         machine, engines = this_machine(listener, measure=measure, weight_types=weight_types)
+        machine = with_idle_engines_ended(machine)
     knowledge = catalogue.load_knowledge(paths.profiles_dir())
     if looked_at.settings.task not in knowledge.tasks:
         given = f"the task in LLMCTL_TASK or a configuration file is {looked_at.settings.task!r}"

@@ -11,7 +11,8 @@ from llmctl.types.listener import Listener, SilentListener
 if TYPE_CHECKING:
     from llmctl.catalogue.knowledge import Task
     from llmctl.settings import Settings
-    from llmctl.types.answer import Answer, Piece
+    from llmctl.types.answer import Answer
+    from llmctl.types.event import Event
     from llmctl.types.machine import EngineInfo, Machine
     from llmctl.types.plan import NoFit, Plan
     from llmctl.types.request import Request
@@ -184,7 +185,7 @@ class Workspace:
         local: bool = False,
         endpoint: str | None = None,
         yes: bool = False,
-    ) -> Generator[Piece | Answer, None, None]:
+    ) -> Generator[Event | Answer, None, None]:
         """As ``ask``: the bits of the answer as they come, and at last the ``Answer``. Closing it ends the engine's
         work, or hangs up."""
         from llmctl.types.request import Message, Request, Sampling

@@ -14,8 +14,8 @@ from llmctl.cli.bench.chart import BAR_WIDTH, bars
 from llmctl.cli.bench.svg import picture
 from llmctl.engine.worker_process import Engine, Worker
 from llmctl.errors import EngineError, UsageError
-from llmctl.types.answer import Finished, Piece, PieceKind, Usage
 from llmctl.types.endpoint import Address
+from llmctl.types.event import Event, Finished, Text, Usage
 from llmctl.types.request import Request
 from llmctl.workspace import bench as rounds
 from llmctl.workspace.bench import Foretold, Rates, Row
@@ -169,12 +169,12 @@ def test_answers_that_all_end_too_early(monkeypatch: pytest.MonkeyPatch) -> None
 def measured(monkeypatch: pytest.MonkeyPatch, answers: dict[int, int]) -> list[Row]:
     """Rounds with an engine whose answers have so many tokens, by how deep they are asked for."""
 
-    def ask(_: object, request: Request) -> Iterator[Piece | Finished]:
+    def ask(_: object, request: Request) -> Iterator[Event]:
         prompt = len(request.messages[0].text.split())
         deep = max((depth for depth in answers if depth <= prompt), default=0)
         length = min(answers[deep], request.sampling.max_tokens or 0)
         for _ in range(length):
-            yield Piece(PieceKind.TEXT, "word ")
+            yield Text("word ")
         yield Finished("stop", Usage(prompt, length), prefill_tokens=prompt, prefill_s=0.1)
 
     monkeypatch.setattr(rounds, "ask", ask)

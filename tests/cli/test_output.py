@@ -16,8 +16,9 @@ from msgspec import Struct
 
 from llmctl.cli.output import PIPE_WIDTH, Output, colour, envelope, jsonable
 from llmctl.errors import NetworkError, PolicyError
-from llmctl.types.answer import Answer, Executed, LeftMachine, Predicted, Timings, Usage
+from llmctl.types.answer import Answer, Executed, LeftMachine, Predicted, Timings
 from llmctl.types.endpoint import Endpoint, LeaveReason, Local, Policy, Remote, Side
+from llmctl.types.event import Usage
 from llmctl.types.header import Header, Tensor
 from llmctl.types.machine import (
     Accelerator,
@@ -160,7 +161,7 @@ def test_words_for_a_person(capsys: Captured) -> None:
     speak(Output("run"))
     captured = capsys.readouterr()
     assert captured.out == "a line\na piece"
-    assert captured.err == "a note\nwarning: careful\nhm"
+    assert captured.err == "a note\nwarning: careful\n"
 
 
 def test_quiet_keeps_answers_and_warnings(capsys: Captured) -> None:

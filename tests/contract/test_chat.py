@@ -13,6 +13,7 @@ import pytest
 
 from tests.fakes.chat_server import DONE, ChatServer, Handler, Reply, event, stream
 from tests.fakes.command import llmctl
+from tests.fakes.connections import watch
 from tests.fakes.scripted_model import write_scripted
 from tests.fakes.terminal import Terminal
 
@@ -169,7 +170,8 @@ def recall(terminal: Terminal, prompt: str) -> None:
 
 def test_one_engine_serves_the_session_and_long_conversations_drop_their_oldest_turns_openly(tmp_path: Path) -> None:
     model = write_scripted(tmp_path / "tiny.gguf", ["Yes", " indeed"])
-    with Terminal("chat", "-m", str(model), "-c", "256", "--local") as terminal:
+    hook, connections = watch(tmp_path)
+    with Terminal("chat", "-m", str(model), "-c", "256", "--local", PYTHONPATH=hook) as terminal:
         terminal.see("you ›")
         engines = set()
         for prompt in ("a" * 60, "b" * 60):
@@ -191,3 +193,6 @@ def test_one_engine_serves_the_session_and_long_conversations_drop_their_oldest_
         terminal.send(CTRL_D)
         assert terminal.ended() == 0
     assert not [pid for pid in engines if psutil.pid_exists(pid)]
+    seen = connections()
+    assert seen, "the hook saw nothing, not even the way to the engine"
+    assert [line for line in seen if "127.0.0.1" not in line] == []

@@ -104,6 +104,8 @@ def test_run(starter_file: Path) -> None:
         ("models search", ["qwen"]),
         ("models prune", []),
         ("models verify", []),
+        ("ps", []),
+        ("stop", ["--all"]),
         ("endpoint add", ["near", "http://127.0.0.1:9", "--model", "m"]),
         ("endpoint list", []),
     ],

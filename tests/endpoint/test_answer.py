@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from llmctl.endpoint.client import chat
 from llmctl.errors import EngineError, LlmctlError, NetworkError
-from llmctl.types.answer import Finished, Measured, Piece, PieceKind, Usage
+from llmctl.types.event import Finished, Measured, Text, Usage
 from tests.fakes.chat_server import DONE, ChatServer, Reply, broken_off, data, endless, event, stream, until_closed
 from tests.fakes.listening import BODY, KEY, failure, heard, listen
 
@@ -57,7 +57,7 @@ def test_the_connection_may_end_as_it_likes_after_the_end_mark(end: Any) -> None
 def test_pieces_come_while_the_server_still_speaks() -> None:
     with ChatServer(endless(event("more "))) as server:
         answer = chat(server.address(), BODY)
-        assert next(answer) == Piece(PieceKind.TEXT, "more ")
+        assert next(answer) == Text("more ")
         answer.close()
         assert server.hung_up.wait(5), "who listens no longer must hang up, so that the server stops decoding"
 
@@ -166,6 +166,6 @@ def test_failures_after_the_answer_began(reply: Reply, kind: type[LlmctlError], 
 def test_what_came_before_the_cut_is_kept() -> None:
     with ChatServer(broken_off(event("Hel"), event("lo"))) as server:
         answer = chat(server.address(), BODY)
-        assert [next(answer), next(answer)] == [Piece(PieceKind.TEXT, "Hel"), Piece(PieceKind.TEXT, "lo")]
+        assert [next(answer), next(answer)] == [Text("Hel"), Text("lo")]
         with pytest.raises(NetworkError):
             next(answer)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from llmctl.endpoint.encoding import chat_fields
+from llmctl.types.event import ToolCall
 from llmctl.types.request import (
     ImagePart,
     JsonObject,
@@ -18,7 +19,6 @@ from llmctl.types.request import (
     TextPart,
     Tool,
 )
-from llmctl.types.tool_call import ToolCall
 
 PNG = ImagePart(b"\x89PNG", "image/png")
 WEATHER = ToolCall("call_1", "weather", '{"city": "Roma"}')

@@ -13,8 +13,8 @@ import pytest
 from llmctl.endpoint.address import normal_url
 from llmctl.endpoint.client import chat, request_body
 from llmctl.errors import EngineError, NetworkError
-from llmctl.types.answer import Piece, PieceKind
 from llmctl.types.endpoint import Address
+from llmctl.types.event import Text
 from llmctl.types.request import Request, Sampling
 from tests.fakes.chat_server import DONE, ChatServer, Handler, Reply, data, event, status, stream
 from tests.fakes.hostile import STREAM, raw
@@ -172,7 +172,7 @@ def test_an_encoded_stream_is_not_held_back() -> None:
     first = compress.compress(event("Hello")) + compress.flush(zlib.Z_SYNC_FLUSH)
     with ChatServer(raw(STREAM, b"Content-Encoding: gzip\r\n\r\n", first)) as server:
         answer = chat(server.address(), b"{}", timing=SOON)
-        assert next(answer) == Piece(PieceKind.TEXT, "Hello")
+        assert next(answer) == Text("Hello")
         answer.close()
 
 

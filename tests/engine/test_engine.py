@@ -23,7 +23,7 @@ from llmctl.engine.llama_cpp.request import OPTIONS
 from llmctl.engine.llama_cpp.start import start
 from llmctl.engine.worker_process import Engine, Worker
 from llmctl.errors import AccessError, ContextError, EngineDiedError, EngineError, NetworkError
-from llmctl.types.answer import Finished, Piece
+from llmctl.types.event import Event, Finished, Text
 from llmctl.types.request import Request, Sampling
 from tests.fakes.fits import fit_for
 from tests.fakes.gguf_file import Fill, llama_metadata, llama_tensors, model_shape, write
@@ -37,12 +37,12 @@ def engine(starter_file: Path) -> Iterator[Engine]:
         yield loaded
 
 
-def ask(engine: Engine, sampling: Sampling, prompt: str = QUESTION) -> list[Piece | Finished]:
+def ask(engine: Engine, sampling: Sampling, prompt: str = QUESTION) -> list[Event]:
     return list(chat(engine.address, request_body(engine.address, Request.of(prompt, sampling)), tries=1))
 
 
-def text(pieces: list[Piece | Finished]) -> str:
-    return "".join(piece.text for piece in pieces if isinstance(piece, Piece))
+def text(pieces: list[Event]) -> str:
+    return "".join(piece.text for piece in pieces if isinstance(piece, Text))
 
 
 BARE = """
@@ -134,7 +134,7 @@ def test_killed_in_the_middle_of_an_answer(starter_file: Path) -> None:
         stream = chat(
             engine.address, request_body(engine.address, Request.of(QUESTION, Sampling(temperature=0))), tries=1
         )
-        assert isinstance(next(stream), Piece)
+        assert isinstance(next(stream), Text)
         os.kill(engine.pid, signal.SIGKILL)
         with pytest.raises(NetworkError, match="broke off"):
             list(stream)

@@ -17,8 +17,8 @@ from llmctl.engine.worker_process import Engine
 from llmctl.host import Host
 from llmctl.probe import cpu as processor
 from llmctl.struct import asdict
-from llmctl.types.answer import Finished, Measured, Usage
 from llmctl.types.endpoint import Address
+from llmctl.types.event import Finished, Measured, Usage
 from llmctl.types.plan import DeviceMemory, MemoryPlan
 from llmctl.types.speed_model import SpeedModel
 from tests.fakes.fits import fit_for

@@ -21,10 +21,11 @@ from llmctl import paths
 from llmctl.endpoint.local import ask
 from llmctl.engine.pool import Pool
 from llmctl.engine.warm import entry, reuse
+from llmctl.engine.warm.engine import WarmEngine
 from llmctl.engine.warm.process import Process, started
 from llmctl.errors import EngineDiedError, EngineError, ResourceError
-from llmctl.types.answer import Piece
 from llmctl.types.engine import LoadedEngine
+from llmctl.types.event import Text
 from llmctl.types.listener import SilentListener
 from llmctl.types.plan import DeviceMemory, Fit
 from llmctl.types.request import Message, Request
@@ -87,7 +88,7 @@ def stays(fit: Fit, keep_alive_s: float = 60) -> int:
 
 def answered(engine: LoadedEngine) -> str:
     pieces = ask(engine, HI)
-    return "".join(piece.text for piece in pieces if isinstance(piece, Piece))
+    return "".join(piece.text for piece in pieces if isinstance(piece, Text))
 
 
 def test_the_next_lease_finds_it_and_nothing_stays_without_being_asked_to(fit: Fit) -> None:
@@ -260,6 +261,23 @@ def test_what_is_no_entry_is_removed(content: bytes) -> None:
     (folder / "broken.json").write_bytes(content)
     assert reuse.living(folder) == []
     assert entries() == []
+
+
+def test_what_another_command_loads_is_waited_for_and_what_it_has_left_is_removed(fit: Fit) -> None:
+    stays(fit)
+    (path,) = entries()
+    about = entry.read(path)
+    assert about is not None
+    with entry.create(entry.folder(), replace(about, ready=None)):
+        assert len(reuse.living(path.parent)) == 2
+    assert len(reuse.living(path.parent)) == 1
+    assert entries() == [path]
+    key, loading = "another", replace(about, key="another", ready=None)
+    with entry.create(path.parent, loading) as file:
+        threading.Timer(0.5, lambda: file.write(replace(about, key=key))).start()
+        found = reuse.find(path.parent, key, None)
+    assert isinstance(found, WarmEngine)
+    found.let_go()
 
 
 HOLDER = """

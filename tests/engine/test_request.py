@@ -6,9 +6,11 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llmctl.engine.llama_cpp.refused import RefusedError
-from llmctl.engine.llama_cpp.request import ChatRequest, read
+from llmctl.engine.llama_cpp.request import IGNORED, NOTHING, OPTIONS, READ_ELSEWHERE, ChatRequest, read
 from llmctl.engine.llama_cpp.sampling import SamplingOptions
 
 HI = [{"role": "user", "content": "hi"}]
@@ -234,3 +236,21 @@ def test_half_a_surrogate_pair_in_a_name_can_be_told() -> None:
     with pytest.raises(RefusedError) as refused:
         read(b'{"messages": [{"role": "user", "content": "x"}], "\\ud800": 1}')
     str(refused.value).encode()
+
+
+KEYS = ["role", "content", "type", "function", "name", "schema"]
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["user", "function", "json_object", "x"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
+    max_leaves=10,
+)
+NAMES = sorted({*OPTIONS, *NOTHING, *READ_ELSEWHERE, *IGNORED, "x"})
+
+
+@given(st.dictionaries(st.sampled_from(NAMES), ANYTHING, max_size=5))
+def test_any_request_is_read_or_refused(fields: dict[str, Any]) -> None:
+    try:
+        read(json.dumps({"messages": HI, **fields}).encode())
+    except RefusedError as error:
+        assert error.status == 400
+        assert any(name in str(error) for name in fields)

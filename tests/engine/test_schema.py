@@ -12,6 +12,8 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llmctl.engine.llama_cpp.refused import RefusedError
 from llmctl.engine.llama_cpp.sampling import Sampler, SamplingOptions
@@ -244,3 +246,28 @@ def test_a_schema_that_is_nothing_but_itself_is_refused(llama: Any) -> None:
     grammar = gbnf({"$ref": "#"}, "schema")
     with pytest.raises(RefusedError, match="grammar"):
         Sampler(llama._model.vocab, SamplingOptions(grammar=grammar))
+
+
+WORDS = ["type", "properties", "required", "additionalProperties", "items", "prefixItems", "minItems", "maxItems"]
+WORDS += ["minLength", "maxLength", "pattern", "format", "minimum", "exclusiveMaximum", "enum", "const", "$ref"]
+WORDS += ["anyOf", "oneOf", "allOf", "$defs", "a"]
+VALUES = ["object", "array", "string", "integer", "number", "null", "#", "#/$defs/a", "^a+$", "[", "date", "a"]
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5000) | st.floats(allow_nan=False) | st.sampled_from(VALUES),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(WORDS), inner, max_size=4),
+    max_leaves=15,
+)
+
+
+@given(ANYTHING)
+def test_any_schema_is_a_grammar_or_refused(schema: Any) -> None:
+    try:
+        assert gbnf(schema, "schema").startswith("root ::= ")
+    except RefusedError as error:
+        assert str(error).startswith("schema")
+
+
+def test_references_in_a_long_row_are_refused() -> None:
+    parts: dict[str, Any] = {f"p{at}": {"$ref": f"#/$defs/p{at + 1}"} for at in range(900)}
+    with pytest.raises(RefusedError, match="refer to each other too often"):
+        gbnf({"$ref": "#/$defs/p0", "$defs": {**parts, "p900": {}}}, "schema")

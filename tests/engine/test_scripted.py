@@ -19,7 +19,7 @@ from llmctl.endpoint.local import ask
 from llmctl.engine.llama_cpp.start import start
 from llmctl.engine.worker_process import Engine, Worker
 from llmctl.errors import EngineDiedError, EngineError
-from llmctl.types.answer import Finished, Piece, PieceKind
+from llmctl.types.event import EngineNote, Finished, Reasoning, Text, ThoughtsSoFar
 from llmctl.types.request import Message, Request, Sampling
 from tests.fakes.fits import fit_for
 from tests.fakes.scripted_model import TEMPLATE, Token, byte, control, user_defined, write_scripted
@@ -36,18 +36,17 @@ def answered(engine: Engine, messages: Sequence[Message] = HI, **sampling: objec
     for piece in ask(engine, Request(tuple(messages), sampling=Sampling(**sampling))):  # type: ignore[arg-type]
         if isinstance(piece, Finished):
             return reasoning, text, piece
-        if piece.kind is PieceKind.REASONING:
+        if isinstance(piece, Reasoning):
             reasoning += piece.text
-        elif piece.kind is PieceKind.TEXT:
+        elif isinstance(piece, Text):
             text += piece.text
-        elif piece.kind is PieceKind.THOUGHTS_SO_FAR:
+        elif isinstance(piece, ThoughtsSoFar):
             reasoning, text = reasoning + text, ""
     raise AssertionError("a stream ends with Finished")
 
 
 def notes(engine: Engine, messages: Sequence[Message]) -> list[str]:
-    pieces = [piece for piece in ask(engine, Request(tuple(messages))) if isinstance(piece, Piece)]
-    return [piece.text for piece in pieces if piece.kind is PieceKind.NOTE]
+    return [event.text for event in ask(engine, Request(tuple(messages))) if isinstance(event, EngineNote)]
 
 
 @pytest.mark.parametrize(

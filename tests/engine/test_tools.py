@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from llmctl.engine.llama_cpp.conversation import Tools, read_tools
 from llmctl.engine.llama_cpp.tool_formats import FORMATS, ToolFormat, format_of
-from llmctl.engine.llama_cpp.tools import ToolCall, ToolParser
+from llmctl.engine.llama_cpp.tools import ToolParser
+from llmctl.types.event import ToolCall
 
 TOOLS: Tools = read_tools(
     [

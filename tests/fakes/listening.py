@@ -11,8 +11,8 @@ import pytest
 from llmctl.endpoint.client import chat
 from llmctl.endpoint.timing import ChatTiming
 from llmctl.errors import LlmctlError
-from llmctl.types.answer import Finished, Piece, PieceKind
 from llmctl.types.endpoint import Address
+from llmctl.types.event import Finished, Reasoning, Text, ToolCall
 from tests.fakes.chat_server import DONE, ChatServer, event, stream
 
 KEY = "sk-Secret-of-the-office-0123456789"
@@ -26,17 +26,19 @@ class Heard:
     text: str
     reasoning: str
     finished: Finished
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 def listen(address: Address, body: bytes = BODY, **more: Any) -> Heard:
-    *pieces, finished = list(chat(address, body, **more))
+    *events, finished = list(chat(address, body, **more))
     assert isinstance(finished, Finished)
-    assert all(isinstance(piece, Piece) and piece.text for piece in pieces)
-    text, reasoning = (
-        "".join(piece.text for piece in pieces if isinstance(piece, Piece) and piece.kind is kind)
-        for kind in (PieceKind.TEXT, PieceKind.REASONING)
+    assert all(event.text if isinstance(event, Text | Reasoning) else isinstance(event, ToolCall) for event in events)
+    return Heard(
+        "".join(event.text for event in events if isinstance(event, Text)),
+        "".join(event.text for event in events if isinstance(event, Reasoning)),
+        finished,
+        tuple(event for event in events if isinstance(event, ToolCall)),
     )
-    return Heard(text, reasoning, finished)
 
 
 def heard(*segments: bytes) -> Heard:

@@ -12,20 +12,20 @@ from hypothesis import strategies as st
 
 from llmctl.thoughts.marks import Marks, guessed_for, marks_for, opened_at_the_end, table
 from llmctl.thoughts.splitter import ThoughtSplitter
-from llmctl.types.answer import Piece, PieceKind
+from llmctl.types.event import Reasoning, Text, ThoughtsSoFar, Words
 
 ROWS = marks_for("some-model")
 
 
-def collected(pieces: Sequence[Piece]) -> tuple[str, str]:
+def collected(pieces: Sequence[Words]) -> tuple[str, str]:
     """(reasoning, text) as whoever collects the pieces has them in the end."""
     reasoning, text = "", ""
     for piece in pieces:
-        if piece.kind is PieceKind.THOUGHTS_SO_FAR:
+        if isinstance(piece, ThoughtsSoFar):
             reasoning, text = reasoning + text, ""
             continue
         assert piece.text
-        if piece.kind is PieceKind.REASONING:
+        if isinstance(piece, Reasoning):
             reasoning += piece.text
         else:
             text += piece.text
@@ -293,14 +293,14 @@ def test_whether_a_prompt_has_opened_a_thought(prompt: str, opened: str | None) 
 
 def test_what_was_given_out_as_text_before_a_closing_mark() -> None:
     splitter = ThoughtSplitter(ROWS)
-    assert splitter.feed("secret plan") == [Piece(PieceKind.TEXT, "secret plan")]
-    assert splitter.feed("</think>b") == [Piece(PieceKind.THOUGHTS_SO_FAR, ""), Piece(PieceKind.TEXT, "b")]
+    assert splitter.feed("secret plan") == [Text("secret plan")]
+    assert splitter.feed("</think>b") == [ThoughtsSoFar(), Text("b")]
 
 
 def test_a_server_that_tells_them_apart() -> None:
     splitter = ThoughtSplitter(ROWS, guessed=guessed_for("deepseek-r1"))
     assert splitter.apart() == []
-    assert splitter.feed("<think> is a mark") == [Piece(PieceKind.TEXT, "<think> is a mark")]
+    assert splitter.feed("<think> is a mark") == [Text("<think> is a mark")]
 
 
 @pytest.mark.parametrize(("bits", "certain"), [(["<thi"], 0), (["<think>ab</th"], 1), (["x"], 1), (["<thx"], 1)])
@@ -312,4 +312,4 @@ def test_what_is_certain_does_not_wait(bits: list[str], certain: int) -> None:
 def test_no_more_of_a_thought_is_held_back_than_a_mark() -> None:
     splitter = ThoughtSplitter(ROWS)
     (piece,) = splitter.feed("<think>" + "thought " * 1000 + "</thin")
-    assert piece.text == "thought " * 1000
+    assert piece == Reasoning("thought " * 1000)

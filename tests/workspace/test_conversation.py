@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llmctl.types.request import Message
-from llmctl.workspace.conversation import Conversation, TokenEstimate, Turn, room_for_prompt, turns_to_drop
+from llmctl.workspace.conversation import Conversation, TokenEstimate, Turn, turns_to_drop
 
 TURNS = tuple(Turn(f"prompt {number}", f"answer {number}") for number in range(3))
 
@@ -58,8 +58,3 @@ def test_an_estimate_is_measured_by_what_an_engine_counted_and_bounded() -> None
 
 def test_an_estimate_takes_text_that_is_no_utf8() -> None:
     assert TokenEstimate().tokens([Message.of("user", "caf\udce9")]) > 0
-
-
-@pytest.mark.parametrize(("context", "longest", "room"), [(8192, None, 7680), (1024, None, 768), (8192, 100, 8092)])
-def test_a_part_of_the_context_is_kept_for_the_answer(context: int, longest: int | None, room: int) -> None:
-    assert room_for_prompt(context, longest) == room

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from llmctl import Answer, LlmctlError, NoFit, Plan, SilentListener, Workspace, paths
 from llmctl.errors import NotFoundError, OfflineError, PolicyError
 from llmctl.types.endpoint import Endpoint, LeaveReason, Side
-from llmctl.types.piece import Piece
+from llmctl.types.event import Text
 from llmctl.types.request import Request, Sampling
 from tests.fakes.chat_server import DONE, ChatServer, event, stream
 
@@ -125,7 +125,7 @@ def test_a_file_of_ones_own_answers(starter_file: Path) -> None:
 
 def test_a_stream_that_is_closed_ends_the_engine(starter_file: Path) -> None:
     stream = Workspace().stream("Count to one thousand.", model=str(starter_file), context=512)
-    assert isinstance(next(stream), Piece)
+    assert isinstance(next(stream), Text)
     before = engines()
     assert before
     stream.close()
@@ -142,7 +142,7 @@ def test_a_request_with_parts_of_its_own(starter_file: Path) -> None:
     request = Request.of("Name a colour.", Sampling(max_tokens=3, temperature=0.0))
     *pieces, answer = Workspace().stream(request, model=str(starter_file), context=512)
     assert isinstance(answer, Answer)
-    assert "".join(piece.text for piece in pieces if isinstance(piece, Piece)).strip() == answer.text.strip()
+    assert "".join(piece.text for piece in pieces if isinstance(piece, Text)).strip() == answer.text.strip()
 
 
 def test_what_is_private_stays_here() -> None:

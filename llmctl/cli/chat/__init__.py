@@ -57,14 +57,14 @@ def chat(
 
     The model stays loaded until you leave. Every prompt goes the way that `llmctl run` would send it, together with the
     conversation so far: a server of yours is named before anything is sent, and /route says who answered what. When the
-    conversation no longer fits, the oldest turns are dropped, after you agreed and never unsaid. Nothing of it is kept
-    on disk unless you /save it; with the setting chat_history = true your prompts are kept for the Up key
-    (--forget deletes them).
+    conversation no longer fits and no server of yours may take it, the oldest turns are dropped: after you agreed, and
+    it is said each time. Nothing of it is kept on disk unless you /save it; with the setting chat_history = true your
+    prompts are kept for the Up key (--forget deletes them).
 
     Exit codes: 0 left, 2 no terminal, otherwise as `llmctl run` until the first prompt.
     """
     from llmctl.cli.chat.session import Session
-    from llmctl.cli.chat.story import WrappedOutput
+    from llmctl.cli.wrap import WrappedOutput
     from llmctl.types.request import Sampling
     from llmctl.workspace import configuration
     from llmctl.workspace.chat import Chat

@@ -12,9 +12,10 @@ from msgspec.structs import replace
 from llmctl import units
 from llmctl.cli.chat.commands import help_lines
 from llmctl.cli.chat.session import Leave, name_of
+from llmctl.cli.story import figures
 from llmctl.errors import NothingFitsError, UsageError
 from llmctl.printable import printable
-from llmctl.types.endpoint import Local, Side
+from llmctl.types.endpoint import Local
 from llmctl.types.plan import Fit
 from llmctl.workspace import context_files, transcript
 from llmctl.workspace.conversation import Conversation
@@ -119,10 +120,10 @@ def _context(session: Session, argument: str) -> None:
     elif argument:
         raise UsageError(f"/context does not take {argument}", hint="/context drop NUMBER")
     session.out.note(session.used)
-    for number_, turn in enumerate(session.conversation.turns, 1):
+    for position, turn in enumerate(session.conversation.turns, 1):
         tokens = session.estimate.tokens(Conversation(turns=(turn,)).messages())
-        state = "  (dropped)" if number_ <= session.conversation.dropped else ""
-        session.out.note(f"  {number_:3}  about {tokens:6,} tokens  {_shown(turn.prompt)}{state}")
+        state = "  (dropped)" if position <= session.conversation.dropped else ""
+        session.out.note(f"  {position:3}  about {tokens:6,} tokens  {_shown(turn.prompt)}{state}")
 
 
 def _route(session: Session, _: str) -> None:
@@ -139,18 +140,8 @@ def _route(session: Session, _: str) -> None:
 def _stats(session: Session, _: str) -> None:
     if session.last is None:
         raise UsageError("there is no answer yet")
-    timings, usage, route = session.last.timings, session.last.usage, session.last.route
-    where = "this machine" if route.side is Side.LOCAL else route.endpoint
-    session.out.note(f"{route.model} {route.quant or ''} · {where}".replace("  ", " "))
-    session.out.note(
-        f"prompt  {units.count(usage.prompt_tokens)} tokens, read at {units.tok_s(timings.prefill_tok_s)} tok/s"
-    )
-    session.out.note(
-        f"answer  {units.count(usage.completion_tokens)} tokens at {units.tok_s(timings.decode_tok_s)} tok/s"
-    )
-    session.out.note(
-        f"first token after {units.seconds(timings.first_token_s)}, all in {units.seconds(timings.total_s)}"
-    )
+    for line in figures(session.last):
+        session.out.note(line)
 
 
 def _save(session: Session, path: str) -> None:
@@ -161,7 +152,7 @@ def _save(session: Session, path: str) -> None:
         session.out.note("nothing was written")
         return
     transcript.save(file, session.conversation)
-    session.out.note(f"{len(session.conversation.turns)} turns written to {file}, readable by you alone")
+    session.out.note(f"{turns(session.conversation)} written to {file}, readable by you alone")
 
 
 def _load(session: Session, path: str) -> None:
@@ -170,7 +161,13 @@ def _load(session: Session, path: str) -> None:
     if session.conversation.turns and not typer.confirm("Put away the conversation there is?", default=False, err=True):
         return
     session.go_on_with(transcript.load(_path(path)))
-    session.out.note(f"{len(session.conversation.turns)} turns, {session.used}")
+    session.out.note(f"{turns(session.conversation)}, {session.used}")
+
+
+def turns(conversation: Conversation) -> str:
+    """``1 turn``, ``12 turns``"""
+    number = len(conversation.turns)
+    return f"{number} turn{'' if number == 1 else 's'}"
 
 
 def _path(text: str) -> Path:

@@ -9,12 +9,14 @@ import typer
 from llmctl import units
 from llmctl.cli.chat.commands import parse
 from llmctl.cli.chat.echo import unechoed
-from llmctl.cli.chat.story import ChatStory, WrappedOutput
+from llmctl.cli.chat.story import ChatStory
+from llmctl.cli.wrap import WrappedOutput
 from llmctl.errors import ContextError, LlmctlError
 from llmctl.types.endpoint import Local, Remote
 from llmctl.types.request import Request, Sampling
 from llmctl.workspace import context_files
-from llmctl.workspace.conversation import Conversation, TokenEstimate, Turn, room_for_prompt, turns_to_drop
+from llmctl.workspace.conversation import Conversation, TokenEstimate, Turn, turns_to_drop
+from llmctl.workspace.truncation import room_for_prompt
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -154,9 +156,9 @@ class Session:
         return f"{about}{tokens:,} tokens" if self.context is None else f"{about}{tokens:,} of {self.context:,} tokens"
 
     def toolbar(self) -> str:
-        """What answers, where, and how full the context is."""
-        files = f" · {len(self.files)} file{'s' if len(self.files) > 1 else ''} before the next prompt"
-        return f"{self.answering} · {self.used}{files if self.files else ''} · /help"
+        """How full the context is, then what answers, which a narrow screen may cut."""
+        files = [f"{len(self.files)} of your files before the next prompt"] if self.files else []
+        return " · ".join([self.used, *files, self.answering, "/help"])
 
     @property
     def answering(self) -> str:

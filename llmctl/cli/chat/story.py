@@ -6,26 +6,13 @@ import shutil
 from typing import TYPE_CHECKING
 
 from llmctl import units
-from llmctl.cli.output import Output, harmless
 from llmctl.cli.story import Story
-from llmctl.cli.wrap import WordWrap
 
 if TYPE_CHECKING:
     from llmctl.types.answer import Answer
     from llmctl.types.endpoint import Endpoint
     from llmctl.types.engine import LoadedEngine
     from llmctl.types.plan import Fit
-
-
-class WrappedOutput(Output):
-    """Answers on the terminal, broken between words."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._wrap = WordWrap()
-
-    def piece(self, text: str) -> None:
-        super().piece(self._wrap.add(harmless(text)))
 
 
 class ChatStory(Story):

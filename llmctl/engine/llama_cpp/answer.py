@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmctl.engine.llama_cpp.tools import ToolCall, ToolParser
+from llmctl.engine.llama_cpp.tools import ToolParser
 from llmctl.engine.llama_cpp.vocabulary import Vocabulary
 from llmctl.thoughts.marks import Marks
 from llmctl.thoughts.splitter import ThoughtSplitter, keep
-from llmctl.types.piece import Piece, PieceKind
+from llmctl.types.event import Text, ThoughtsSoFar, ToolCall, Words
 
-Said = Piece | ToolCall
+Said = Words | ToolCall
 
 
 @dataclass
@@ -60,7 +60,7 @@ class Answer:
         held, self._held = self._held, ""
         if self._has_called and self.finish == "stop" and not self._stopped:
             self.finish = "tool_calls"
-        return [*certain, Piece(PieceKind.TEXT, held)] if held else certain
+        return [*certain, Text(held)] if held else certain
 
     def _written(self, token: int) -> str:
         written = self.vocabulary.bytes_of(token)
@@ -86,13 +86,13 @@ class Answer:
             split += self._splitter.feed(part) if isinstance(part, str) else [part]
         return split
 
-    def _called(self, pieces: Sequence[Piece]) -> list[Said]:
+    def _called(self, pieces: Sequence[Words]) -> list[Said]:
         """The calls in what is no thought."""
         if self.tools is None or self.tools.before_thoughts:
             return list(pieces)
         called: list[Said] = []
         for piece in pieces:
-            called += map(_as_text, self.tools.feed(piece.text)) if piece.kind is PieceKind.TEXT else [piece]
+            called += map(_as_text, self.tools.feed(piece.text)) if isinstance(piece, Text) else [piece]
         return called
 
     def _certain(self, parts: Sequence[Said]) -> list[Said]:
@@ -102,13 +102,16 @@ class Answer:
             if isinstance(part, ToolCall):
                 self._add_call(part, certain)
                 continue
+            if isinstance(part, ThoughtsSoFar):
+                certain.append(part)
+                continue
             text = part.text
             for mark in self._control:
                 text = text.replace(mark, "")
-            if part.kind is PieceKind.TEXT and self.stop:
+            if isinstance(part, Text) and self.stop:
                 text = self._until_stop(text)
-            if text or part.kind is PieceKind.THOUGHTS_SO_FAR:
-                certain.append(Piece(part.kind, text))
+            if text:
+                certain.append(type(part)(text))
         return certain
 
     def _add_call(self, call: ToolCall, certain: list[Said]) -> None:
@@ -132,7 +135,7 @@ class Answer:
 
 
 def _as_text(part: str | ToolCall) -> Said:
-    return Piece(PieceKind.TEXT, part) if isinstance(part, str) else part
+    return Text(part) if isinstance(part, str) else part
 
 
 def behind_the_last_message(prompt: str, messages: Sequence[Mapping[str, Any]], rows: Sequence[Marks]) -> str:

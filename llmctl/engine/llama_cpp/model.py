@@ -15,6 +15,7 @@ from llmctl.engine.llama_cpp.batching import Scheduler
 from llmctl.engine.llama_cpp.completion import Completion
 from llmctl.engine.llama_cpp.context import Context
 from llmctl.engine.llama_cpp.conversation import Choose, Tools
+from llmctl.engine.llama_cpp.embedding import EmbeddingRequest, embedder
 from llmctl.engine.llama_cpp.loading import load
 from llmctl.engine.llama_cpp.refused import RefusedError, invalid
 from llmctl.engine.llama_cpp.rendering import Prompt, TemplateError, plain
@@ -58,6 +59,7 @@ class Model:
         self._rendering = threading.Lock()
         self._tool_format = format_of(self._template or "")
         self._vocabulary = Vocabulary(llama_cpp.llama_model_get_vocab(model), self.name, self._template or "")
+        self._embedder = embedder(model, self._context, self._vocabulary, int(job["ubatch"]))
         self._uses_cache = bool(job.get("prompt_cache", True))
         self.scheduler = Scheduler(self._context, int(job["sequences"]))
         threading.Thread(target=self.scheduler.run, daemon=True).start()
@@ -71,6 +73,8 @@ class Model:
         has left. Raises RefusedError, BusyError, ClientGoneError, and whatever ends an answer."""
         from llmctl.engine.measure.preemption import Preemption
 
+        if self._embedder is not None:
+            raise invalid("messages: this engine has an embedding model, which answers none")
         prompt = self._prompt(request)
         tokens = self._tokens(prompt)
         completion = self._completion(request, tokens, self._opened(prompt, request))
@@ -86,6 +90,12 @@ class Model:
             else:
                 yield from chunks.of(choice.index, parts)
         yield chunks.last(self._end(len(tokens), completion, preemption.per_s()))
+
+    def embeddings(self, request: EmbeddingRequest) -> dict[str, Any]:
+        """Raises RefusedError."""
+        if self._embedder is None:
+            raise invalid("input: this engine has a model that writes answers, it gives no embeddings")
+        return self._embedder.answer(request, self.name)
 
     def _prompt(self, request: ChatRequest) -> Prompt:
         tools = () if request.tools.choose is Choose.NONE else request.tools.definitions

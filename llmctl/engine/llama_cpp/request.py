@@ -126,7 +126,7 @@ IGNORED = frozenset({"user", "metadata", "store", "service_tier", "safety_identi
 
 def read(body: bytes) -> ChatRequest:
     """Raises RefusedError (400), which names the field."""
-    given = _given(body)
+    given = read_fields(body)
     for name, value in given.items():
         _require(name, value)
     stop = given.get("stop", [])
@@ -153,8 +153,8 @@ def read(body: bytes) -> ChatRequest:
     )
 
 
-def _given(body: bytes) -> dict[str, Any]:
-    """The fields that aren't null."""
+def read_fields(body: bytes) -> dict[str, Any]:
+    """The fields that aren't null. Raises RefusedError."""
     try:
         request = json.loads(body)
     except RecursionError as error:

@@ -13,7 +13,16 @@ from typing import Any
 from llmctl.engine.llama_cpp import gbnf as rules_of
 from llmctl.engine.llama_cpp.gbnf import NotPossibleError, literal, one_of
 from llmctl.engine.llama_cpp.refused import invalid
-from llmctl.engine.llama_cpp.schema_kinds import ANNOTATIONS, KEYWORDS, are_disjoint, implied, is_of, number, of_kind
+from llmctl.engine.llama_cpp.schema_kinds import (
+    ANNOTATIONS,
+    KEYWORDS,
+    are_disjoint,
+    implied,
+    is_of,
+    is_texts,
+    number,
+    of_kind,
+)
 
 MOST_SCHEMAS = 1000  # schemas in each other and beside each other
 MOST_VALUES = 1000  # of an enumeration
@@ -44,8 +53,7 @@ array ::= "[" ws (value (ws "," ws value)*)? ws "]"
 def gbnf(schema: Any, name: str) -> str:
     """The grammar, its rule ``root``. ``name``: the field that holds the schema. Raises RefusedError."""
     converter = Converter(schema, name)
-    root = converter.rule(schema, "")
-    return together(f"root ::= {root}", [converter])
+    return together(f"root ::= {converter.root()}", [converter])
 
 
 def together(root: str, converters: Sequence[Converter]) -> str:
@@ -67,6 +75,13 @@ class Converter:
         self.rules: list[str] = []
         self._referred: dict[str, str] = {}
         self._schemas = 0
+
+    def root(self) -> str:
+        """The rule of the document itself. Raises RefusedError."""
+        try:
+            return self.rule(self._document, "")
+        except RecursionError as error:
+            raise invalid(f"{self.name}: its parts refer to each other too often") from error
 
     def rule(self, schema: Any, path: str) -> str:
         """The name of a rule, or what stands for one. Raises RefusedError."""
@@ -211,10 +226,10 @@ class Converter:
     def _object(self, schema: Mapping[str, Any], path: str) -> str:
         properties, required = schema.get("properties", {}), schema.get("required", [])
         more = schema.get("additionalProperties", True)
-        if not isinstance(properties, dict) or not isinstance(required, list):
-            raise self._refused(path, "must have an object of properties and a list of those required")
+        if not isinstance(properties, dict) or not is_texts(required):
+            raise self._refused(path, "must have an object of properties and a list of the names required")
         if unnamed := [name for name in required if name not in properties]:
-            if more is False or not all(isinstance(name, str) for name in unnamed):
+            if more is False:
                 raise self._refused(f"{path}.required", f"names {unnamed[0]!a:.60}, which is no property")
             properties = {**properties, **dict.fromkeys(unnamed, more)}
         if properties:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from math import ceil, floor
-from typing import Any
+from typing import Any, TypeGuard
 
 from llmctl.engine.llama_cpp import gbnf as rules_of
 from llmctl.engine.llama_cpp.gbnf import NotPossibleError
@@ -109,6 +109,10 @@ def _values(schema: Mapping[str, Any]) -> list[Any] | None:
     return values if isinstance(values, list) else None
 
 
-def _required(schema: Mapping[str, Any]) -> list[Any]:
+def _required(schema: Mapping[str, Any]) -> list[str]:
     required = schema.get("required")
-    return required if isinstance(required, list) else []
+    return required if is_texts(required) else []
+
+
+def is_texts(value: Any) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)

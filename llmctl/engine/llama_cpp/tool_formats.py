@@ -212,6 +212,6 @@ def forced(form: ToolFormat, tools: Tools) -> str | None:
     for at, function in enumerate(tools.callable):
         converter = schema.Converter(function["parameters"], f"tools: {function['name']}", f"t{at}-")
         before = literal(written.before + function["name"] + written.between)
-        ways.append(f"{before} {converter.rule(function['parameters'], '')} {literal(written.after)}")
+        ways.append(f"{before} {converter.root()} {literal(written.after)}")
         converters.append(converter)
     return schema.together(f"root ::= {one_of(ways)}", converters)

@@ -114,7 +114,7 @@ def _python_call(node: ast.expr) -> Call:
 def read_gemma(body: str, tools: Tools) -> list[Call]:
     """``call:name{key:<|"|>text<|"|>,number:5}``. Raises UnreadableError."""
     match = GEMMA_CALL.fullmatch(body)
-    if match is None:
+    if match is None or "\0" in body:
         raise UnreadableError
     texts: list[str] = []
 
@@ -170,8 +170,9 @@ def _call(item: Any) -> Call:
 def _typed(name: str, values: Iterator[tuple[str, str]], tools: Tools) -> Call:
     """Values that are written without quotes, by the tool's schema: what isn't a text there is JSON."""
     function = next((function for function in tools.functions if function["name"] == name), None)
-    properties = {} if function is None else function["parameters"].get("properties", {})
-    return Call(name, {key: _value(text, properties.get(key)) for key, text in values})
+    properties = {} if function is None else function["parameters"].get("properties")
+    schemas = properties if isinstance(properties, dict) else {}
+    return Call(name, {key: _value(text, schemas.get(key)) for key, text in values})
 
 
 def _value(text: str, schema: Any) -> Any:

@@ -6,25 +6,15 @@ import json
 import secrets
 from collections.abc import Sequence
 
-from msgspec import Struct
-
 from llmctl.engine.llama_cpp.conversation import Tools
 from llmctl.engine.llama_cpp.tool_formats import ToolFormat
 from llmctl.engine.llama_cpp.tool_readers import UnreadableError
 from llmctl.thoughts.splitter import keep
+from llmctl.types.event import ToolCall
 
 ID_LENGTH = 9  # letters and digits: what Mistral's templates insist on
 BRACES = ("{", "[")
 MOST_TRIES = 64  # closing marks with which a call is tried to be read; with more, the answer's end is waited for
-
-
-class ToolCall(Struct, frozen=True):
-    """``arguments`` are the text of a JSON object."""
-
-    id: str
-    name: str
-    arguments: str
-
 
 Part = str | ToolCall
 

@@ -9,11 +9,9 @@ from itertools import groupby
 from typing import Any
 
 from llmctl.engine.llama_cpp.sampling import Logprobs
-from llmctl.engine.llama_cpp.tools import ToolCall
-from llmctl.types.piece import Piece, PieceKind
+from llmctl.types.event import Text, ThoughtsSoFar, ToolCall, Words
 
-Part = Piece | ToolCall | Logprobs
-FIELDS = {PieceKind.TEXT: "content", PieceKind.REASONING: "reasoning_content"}
+Part = Words | ToolCall | Logprobs
 
 
 class Chunks:
@@ -34,12 +32,12 @@ class Chunks:
         """What is new of a choice. Its tokens' logprobs come with the text that follows them."""
         logprobs = [self._logprob(part) for part in parts if isinstance(part, Logprobs)]
         said = [part for part in parts if not isinstance(part, Logprobs)]
-        for kind, group in groupby(said, key=lambda part: part.kind if isinstance(part, Piece) else None):
+        for kind, group in groupby(said, key=type):
             some = list(group)
-            if kind is PieceKind.THOUGHTS_SO_FAR:
+            if kind is ThoughtsSoFar:
                 yield {**self._chunk(choice, {}), "thoughts_so_far": True}
                 continue
-            delta = self._said(kind, some) if kind is not None else {"tool_calls": self._called(choice, some)}
+            delta = {"tool_calls": self._called(choice, some)} if kind is ToolCall else _said(kind, some)
             yield self._chunk(choice, delta, logprobs)
             logprobs = []
         if logprobs:
@@ -55,9 +53,6 @@ class Chunks:
     def last(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Usage and whatever else is known at the end."""
         return {**self._head, "choices": [], **fields}
-
-    def _said(self, kind: PieceKind, pieces: Iterable[Any]) -> dict[str, Any]:
-        return {FIELDS[kind]: "".join(piece.text for piece in pieces)}
 
     def _called(self, choice: int, calls: Iterable[Any]) -> list[dict[str, Any]]:
         shown = []
@@ -84,6 +79,10 @@ class Chunks:
     def _token(self, token: int, logprob: float) -> dict[str, Any]:
         written = self._bytes_of(token)
         return {"token": written.decode("utf-8", "replace"), "logprob": logprob, "bytes": list(written)}
+
+
+def _said(kind: type[Part], words: Iterable[Any]) -> dict[str, Any]:
+    return {"content" if kind is Text else "reasoning_content": "".join(some.text for some in words)}
 
 
 def whole(chunks: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

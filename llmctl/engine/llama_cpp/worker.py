@@ -26,8 +26,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 from llmctl import child
+from llmctl.engine.llama_cpp import embedding
 from llmctl.engine.llama_cpp.batching import BusyError
 from llmctl.engine.llama_cpp.completion import ClientGoneError
+from llmctl.engine.llama_cpp.context import DecodeError
 from llmctl.engine.llama_cpp.idle import Stay
 from llmctl.engine.llama_cpp.refused import RefusedError
 from llmctl.engine.llama_cpp.request import read
@@ -64,15 +66,17 @@ def handler(model: Model, token: str) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             if not self._allowed():
                 return
-            if self.path != "/v1/chat/completions":
-                self._json(404, {"error": {"message": "not found", "code": "not_found"}})
-                return
             try:
-                request = read(self._body())
+                if self.path == "/v1/chat/completions":
+                    self._stream(read(self._body()))
+                elif self.path == "/v1/embeddings":
+                    self._json(200, model.embeddings(embedding.read(self._body())))
+                else:
+                    self._json(404, {"error": {"message": "not found", "code": "not_found"}})
             except RefusedError as error:
                 self._json(error.status, error.body)
-                return
-            self._stream(request)
+            except DecodeError as error:
+                self._json(500, {"error": {"message": f"decoding failed: {error}", "code": "decoding"}})
 
         def _body(self) -> bytes:
             """Raises RefusedError for a body of unknown length, or of too much."""

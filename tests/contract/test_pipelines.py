@@ -1,0 +1,304 @@
+"""`llmctl run` in scripts: what comes in by pipes and files, and what goes out, byte for byte.
+
+A server that answers with the prompt it got stands in for a model, so that stdout tells what was asked.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.chat_server import DONE, ChatServer, Handler, event, status, stream
+from tests.fakes.preloaded import Preloaded
+from tests.fakes.terminal import Terminal
+
+MEGABYTE = "0123456789abcde\n" * (1 << 16)
+
+
+def echo(handler: Handler) -> None:
+    """Answers with the last message, in two pieces."""
+    body = json.loads(handler.server.received[-1].body)  # type: ignore[attr-defined]
+    said = body["messages"][-1]["content"]
+    half = len(said) // 2
+    stream(event(said[:half]), event(said[half:], finish="stop"), DONE)(handler)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ChatServer]:
+    with ChatServer(echo) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def preloaded() -> Iterator[Preloaded]:
+    with Preloaded() as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def desk(server: ChatServer, home: Path) -> None:
+    """The server by its name, and files of all kinds."""
+    config = home / "config" / "llmctl" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text(f'[endpoints.desk]\nurl = "{server.url}"\nmodel = "m"\n')
+    templates = config.parent / "templates"
+    templates.mkdir()
+    (templates / "ask.md").write_text("Please: {{ input }}!\n")
+    (templates / "before.txt").write_text("Translate this.")
+    for name, data in FILES.items():
+        (home / name).write_bytes(data)
+
+
+FILES = {
+    "notes.md": b"# Notes\n\nplum\n",
+    "größe 漢字.txt": "grün\n".encode(),
+    "-dash.txt": b"dash",
+    "crlf.txt": b"a\r\nb\r\n",
+    "bom.txt": b"\xef\xbb\xbfwith a mark",
+    "wide.txt": "breit".encode("utf-16"),
+    "empty.txt": b"",
+    "latin.txt": b"caf\xe9",
+    "cut.txt": "grün".encode()[:3],
+    "binary": b"\x7fELF\x00\x01",
+    "broken.pdf": b"%PDF-1.7 and nothing else",
+    "broken.docx": b"PK\x03\x04 and nothing else",
+    "schema.json": b'{"type": "object"}',
+    "list.json": b"[1]",
+    'quo"te.txt': b"quoted",
+}
+
+
+def shown(name: str, text: str) -> str:
+    return f'<file name="{name}">\n{text}\n</file>'
+
+
+@dataclass(frozen=True)
+class Row:
+    """``out`` is stdout to the byte; ``error`` stands on stderr. Where it fails, stdout is empty."""
+
+    arguments: tuple[str, ...]
+    stdin: str | bytes = ""
+    out: str | bytes = b""
+    code: int = 0
+    error: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def asks(*arguments: str, stdin: str | bytes = "", out: str | bytes, **environment: str) -> Row:
+    return Row(arguments, stdin, out, environment=environment)
+
+
+def fails(code: int, error: str, *arguments: str, stdin: str | bytes = "", **environment: str) -> Row:
+    return Row(arguments, stdin, b"", code, error, environment)
+
+
+ROWS = {
+    # what is asked
+    "an argument": asks("hi", out="hi\n"),
+    "an argument of two lines": asks("a\nb", out="a\nb\n"),
+    "an argument that ends in a newline": asks("hi\n", out="hi\n"),
+    "an argument with blanks around it": asks("  hi  ", out="  hi  \n"),
+    "an argument in Arabic": asks("مرحبا", out="مرحبا\n"),
+    "an argument with emoji": asks("👩‍👩‍👧 🇩🇪", out="👩‍👩‍👧 🇩🇪\n"),
+    "an argument with control characters": asks("a\x1b[31mb\x07", out="a\x1b[31mb\x07\n"),
+    "an argument behind --": asks("--", "--help", out="--help\n"),
+    "stdin": asks(stdin="from a pipe", out="from a pipe\n"),
+    "stdin without the final newline": asks(stdin="a\nb", out="a\nb\n"),
+    "stdin with final newlines": asks(stdin="a\n\n\n", out="a\n"),
+    "stdin with newlines before": asks(stdin="\n\na", out="a\n"),
+    "stdin before the argument": asks("and this", stdin="first\n", out="first\n\nand this\n"),
+    "a dash is stdin": asks("-", stdin="only this", out="only this\n"),
+    "stdin left alone": asks("--no-stdin", "hi", stdin="not this", out="hi\n"),
+    "empty stdin and an argument": asks("hi", stdin="", out="hi\n"),
+    "blank stdin and an argument": asks("hi", stdin=" \n\t\n", out="hi\n"),
+    "stdin in Chinese": asks(stdin="漢字かな交じり文\n", out="漢字かな交じり文\n"),
+    "stdin from right to left": asks("?", stdin="שלום עולם\n", out="שלום עולם\n\n?\n"),
+    "stdin with combining marks": asks(stdin="e\u0301 a\u0308\n", out="e\u0301 a\u0308\n"),
+    "stdin with CRLF": asks(stdin="a\r\nb\r\n", out="a\r\nb\n"),
+    "stdin with lone CR": asks(stdin="a\rb", out="a\rb\n"),
+    "stdin with a byte order mark": asks(stdin="\ufeffa", out="a\n"),
+    "stdin with NUL": asks(stdin=b"a\x00b", out=b"a\x00b\n"),
+    "stdin with control characters": asks(stdin="a\x1b[2Jb", out="a\x1b[2Jb\n"),
+    "stdin cut inside a character": asks(stdin="grün".encode()[:3], out="gr\ufffd\n"),
+    "stdin in Latin-1": asks(stdin=b"caf\xe9 au lait", out="caf\ufffd au lait\n"),
+    "stdin of surrogates": asks(stdin=b"\xed\xa0\x80", out="\ufffd\ufffd\ufffd\n"),
+    "a megabyte of stdin": asks(stdin=MEGABYTE, out=MEGABYTE),
+    "a megabyte of one line": asks(stdin="x" * (1 << 20), out="x" * (1 << 20) + "\n"),
+    "a megabyte and a question": asks("Why?", stdin=MEGABYTE, out=MEGABYTE + "\nWhy?\n"),
+    "JSON on stdin": asks(stdin='{"a": "\\u00e9"}', out='{"a": "\\u00e9"}\n'),
+    "Markdown on stdin": asks(stdin="# a\n\n```\nb\n```\n", out="# a\n\n```\nb\n```\n"),
+    "a long line is not broken": asks("word " * 100 + "end", out="word " * 100 + "end\n"),
+    # where nothing is asked
+    "no prompt": fails(2, "there is no prompt"),
+    "an empty argument": fails(2, "there is no prompt", ""),
+    "a blank argument": fails(2, "there is no prompt", " \n "),
+    "blank stdin": fails(2, "there is no prompt", stdin=" \n\n"),
+    "a dash and nothing": fails(2, "there is no prompt", "-"),
+    "a dash with stdin left alone": fails(2, "--no-stdin leaves alone", "-", "--no-stdin", stdin="x"),
+    "nothing with stdin left alone": fails(2, "there is no prompt", "--no-stdin", stdin="x"),
+    # files
+    "a file": asks("-f", "notes.md", "?", out=shown("notes.md", "# Notes\n\nplum") + "\n\n?\n"),
+    "a file alone": asks("-f", "notes.md", out=shown("notes.md", "# Notes\n\nplum") + "\n"),
+    "two files": asks(
+        "-f", "bom.txt", "--file", "crlf.txt", "?",
+        out=shown("bom.txt", "with a mark") + "\n\n" + shown("crlf.txt", "a\r\nb") + "\n\n?\n",
+    ),
+    "a file, stdin and an argument": asks(
+        "-f", "bom.txt", "?", stdin="piped", out=shown("bom.txt", "with a mark") + "\n\npiped\n\n?\n"
+    ),
+    "a file whose name is no ASCII": asks("-f", "größe 漢字.txt", out=shown("größe 漢字.txt", "grün") + "\n"),
+    "a file that begins with a dash": asks("-f", "-dash.txt", out=shown("-dash.txt", "dash") + "\n"),
+    "a file with a quote in its name": asks("-f", 'quo"te.txt', out=shown("quo'te.txt", "quoted") + "\n"),
+    "a file of another folder, by its name alone": asks(
+        "-f", "../home/bom.txt", out=shown("bom.txt", "with a mark") + "\n"
+    ),
+    "an empty file": asks("-f", "empty.txt", "?", out=shown("empty.txt", "") + "\n\n?\n"),
+    "a file in UTF-16": asks("-f", "wide.txt", out=shown("wide.txt", "breit") + "\n"),
+    "a file in Latin-1": fails(2, "not UTF-8 text: byte 0xe9 at position 3", "-f", "latin.txt", "?"),
+    "a file cut inside a character": fails(2, "not UTF-8 text", "-f", "cut.txt", "?"),
+    "a binary": fails(2, "is not text: byte 0x00 at position 4", "-f", "binary", "?"),
+    "a file that is missing": fails(4, "missing.txt is not there", "-f", "missing.txt", "?"),
+    "a folder": fails(2, "is a folder", "-f", ".", "?"),
+    "an address": fails(2, "is an address", "-f", "https://example.org/a.txt", "?"),
+    "an address with a password": fails(2, "is an address", "-f", "https://u:secret@example.org/", "?"),
+    "a broken docx": fails(2, "broken.docx can't be read", "-f", "broken.docx", "?"),
+    "an empty name of a file": fails(2, "is a folder", "-f", "", "?"),
+    "one of two files is missing": fails(4, "missing.txt", "-f", "notes.md", "-f", "missing.txt", "?"),
+    # templates
+    "a template": asks("--template", "ask", "hi", out="Please: hi!\n"),
+    "a template around stdin": asks("--template", "ask", "b", stdin="a", out="Please: a\n\nb!\n"),
+    "a template without a place": asks("--template", "before", "hi", out="Translate this.\n\nhi\n"),
+    "a template and braces in the prompt": asks("--template", "ask", "{{input}}\\1", out="Please: {{input}}\\1!\n"),
+    "a template that is missing": fails(4, "there is no template no (ask, before)", "--template", "no", "hi"),
+    "a template with a path": fails(2, "is no name of a template", "--template", "../ask", "hi"),
+    "a template without a name": fails(2, "--template was given an empty name", "--template", "", "hi"),
+    # the form of the answer
+    "JSON": asks("--json-object", '{"a": 1}', out='{"a": 1}\n'),
+    "JSON of a schema": asks("--schema", '{"type": "object"}', '{"a": 1}', out='{"a": 1}\n'),
+    "JSON of a schema in a file": asks("--schema", "schema.json", "[1]", out="[1]\n"),
+    "JSON that is none": Row(("--json-object", "hi"), out="hi\n", error="the answer is not JSON"),
+    "a schema that is no JSON": fails(2, "--schema is not JSON", "--schema", "{", "hi"),
+    "a schema that is a list": fails(2, "list.json is not a JSON schema", "--schema", "list.json", "hi"),
+    "a schema that is missing": fails(4, "no.json is not there", "--schema", "no.json", "hi"),
+    "two forms at once": fails(2, "exclude each other", "--schema", "{}", "--json-object", "hi"),
+    "an empty stop": fails(2, "--stop was given nothing", "--stop", "", "hi"),
+    "two stops": asks("--stop", "x", "--stop", "y", "hi", out="hi\n"),
+    # what stands beside the answer
+    "quiet": asks("-q", "hi", out="hi\n"),
+    "figures": Row(("--stats", "hi"), out="hi\n", error="first token after"),
+    "the server is named": Row(("hi",), out="hi\n", error="→ desk (127.0.0.1"),
+    "the server is named, quietly too": Row(("-q", "hi"), out="hi\n", error="→ desk (127.0.0.1"),
+    "no colour": asks("hi", out="hi\n", NO_COLOR="1"),
+    "colour that is forced": asks("hi", out="hi\n", FORCE_COLOR="1"),
+    "a dumb terminal": asks("hi", out="hi\n", TERM="dumb"),
+    "no terminal at all": asks("hi", out="hi\n", TERM=""),
+    "forty columns": asks("word " * 20, out="word " * 20 + "\n", COLUMNS="40"),
+    "no columns": asks("word " * 20, out="word " * 20 + "\n", COLUMNS="0"),
+    # where it may go
+    "private": fails(11, "the prompt is private", "--private", "hi"),
+    "here and there": fails(2, "exclude each other", "--local", "hi"),
+    "a server that is not there": fails(4, "no endpoint named nobody", "-e", "nobody", "hi"),
+    "an option that is not there": fails(2, "no such option", "--nope", "hi"),
+    "two arguments": fails(2, "unexpected extra argument", "a", "b"),
+    "a part that is not one": fails(2, "truncate", "--truncate", "all", "hi"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+def test_a_command(row: Row, preloaded: Preloaded) -> None:
+    stdin = row.stdin.encode() if isinstance(row.stdin, str) else row.stdin
+    done = preloaded("run", "-e", "desk", *row.arguments, stdin=stdin, **row.environment)
+    assert (done.code, row.error in done.stderr) == (row.code, True), done.stderr
+    assert done.stdout == (row.out.encode() if isinstance(row.out, str) else row.out)
+    assert "Traceback" not in done.stderr
+    assert "secret" not in done.stderr
+    assert "\x1b" not in done.stderr
+
+
+def test_what_a_server_is_asked_for(server: ChatServer, preloaded: Preloaded) -> None:
+    schema = '{"type": "object", "required": ["a"]}'
+    options = ("--stop", "END", "--stop", "\n\n", "--schema", schema, "--seed", "7", "-n", "9", "-s", "be brief")
+    assert preloaded("run", "-e", "desk", *options, '{"a": 1}').code == 0
+    body = json.loads(server.requests[-1].body)
+    assert body["stop"] == ["END", "\n\n"]
+    assert body["response_format"]["json_schema"]["schema"] == json.loads(schema)
+    assert (body["seed"], body["max_tokens"]) == (7, 9)
+    assert body["messages"] == [{"role": "system", "content": "be brief"}, {"role": "user", "content": '{"a": 1}'}]
+
+
+def test_a_server_that_refuses_a_long_prompt_gets_less_of_it_if_that_was_allowed(
+    home: Path, preloaded: Preloaded
+) -> None:
+    too_long = status(400, {"error": {"message": "maximum context length is 100 tokens", "code": "context"}})
+    with ChatServer(too_long, too_long, stream(event("Plums.", finish="stop"), DONE)) as picky:
+        config = home / "config" / "llmctl" / "config.toml"
+        config.write_text(f'[endpoints.desk]\nurl = "{picky.url}"\nmodel = "m"\n')
+        done = preloaded("run", "-e", "desk", "--truncate", "head", "What?", stdin=b"old " * 100 + b"new")
+        assert (done.code, done.stdout) == (0, b"Plums.\n"), done.stderr
+        asked = [json.loads(request.body)["messages"][-1]["content"] for request in picky.requests]
+        assert [len(text) for text in asked] == sorted((len(text) for text in asked), reverse=True)
+        assert asked[-1].startswith("[… 259 characters left out …]\n")
+        assert asked[-1].endswith("old new\n\nWhat?")
+        assert done.stderr.count("→ desk") == 3
+        assert "259 of 403 characters are dropped, the head of what" in done.stderr
+
+
+RUN = f"{shlex.quote(sys.executable)} -m llmctl run -e desk"
+SHELL = {
+    "a here-document": (f"{RUN} '?' <<END\nfirst\nEND", 0, b"first\n\n?\n"),
+    "a file as stdin": (f"{RUN} - < notes.md", 0, b"# Notes\n\nplum\n"),
+    "a pipe of three": (f"printf 'b\\na\\n' | sort | {RUN} | tr a-z A-Z", 0, b"A\nB\n"),
+    "an answer in a variable": (f'x="$({RUN} -q hi 2>/dev/null)"; printf "<%s>" "$x"', 0, b"<hi>"),
+    "a closed stdin": (f"{RUN} hi <&-", 0, b"hi\n"),
+    "a closed stdout": (f"{RUN} hi >&-", 0, b""),
+    "a closed stderr": (f"{RUN} hi 2>&-", 0, b"hi\n"),
+    "nobody reads the answer": (f"set -o pipefail; {RUN} hi | true", 141, b""),
+    "a full disk": (f"{RUN} hi > /dev/full", 7, b""),
+    "a loop over lines": (f"printf 'a\\nb\\n' | while read x; do {RUN} --no-stdin $x; done", 0, b"a\nb\n"),
+    "a file of a pipe": (f"{RUN} -f <(printf plum) '?' | tail -1", 0, b"?\n"),
+    "the locale C": (f"printf 'gr\\303\\274n' | LC_ALL=C LANG=C {RUN} '→ ü'", 0, "grün\n\n→ ü\n".encode()),
+    "the locale C, in no UTF-8 mode": (f"LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 {RUN} hi", 0, b"hi\n"),
+    "an argument that is no UTF-8": (f"{RUN} $'caf\\xe9'", 0, "caf\ufffd\n".encode()),
+}
+
+
+@pytest.mark.parametrize(("script", "code", "out"), SHELL.values(), ids=SHELL)
+def test_a_shell(script: str, code: int, out: bytes) -> None:
+    done = subprocess.run(
+        ["bash", "-c", script], stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (code, out), done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_thoughts_are_shown_at_a_terminal_kept_in_json_and_else_left_out(home: Path, preloaded: Preloaded) -> None:
+    thinks = stream(event(reasoning_content="plums ripen"), event("In August.", finish="stop"), DONE)
+    with ChatServer(thinks) as server:
+        config = home / "config" / "llmctl" / "config.toml"
+        config.write_text(f'[endpoints.desk]\nurl = "{server.url}"\nmodel = "m"\n')
+        piped = preloaded("run", "-e", "desk", "When?")
+        assert (piped.stdout, "ripen" in piped.stderr) == (b"In August.\n", False)
+        data = json.loads(preloaded("run", "-e", "desk", "--json", "When?").stdout)["data"]
+        assert (data["text"], data["reasoning"]) == ("In August.", "plums ripen")
+        with Terminal("run", "-e", "desk", "--no-stdin", "When?") as terminal:
+            terminal.see("plums ripen\nIn August")
+            assert terminal.ended() == 0
+
+
+@pytest.mark.parametrize("term", ["xterm", "dumb"])
+def test_at_a_narrow_terminal_lines_break_between_words(term: str) -> None:
+    with Terminal(
+        "run", "-e", "desk", "--no-stdin", "longwords " * 8 + "end", TERM=term, COLUMNS="", LINES=""
+    ) as terminal:
+        terminal.resize(40, 10)
+        terminal.see("longwords longwords longwords longwords\n(longwords )*")
+        terminal.see("end\n")
+        assert terminal.ended() == 0
+        assert "\x1b" not in terminal.raw
