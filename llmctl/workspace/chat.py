@@ -88,16 +88,23 @@ class Chat:
         _ = self.route
 
     def plan(self, asked: Asked, *, yes: bool = False) -> LocalRun:
-        """What would answer ``asked`` here, its file fetched with consent. Raises what ``local_run`` raises, and
-        UsageError where only a server may answer."""
+        """What would answer ``asked`` here, its file fetched with consent. The engine there is ends before, so that its
+        memory counts as free: ``take`` or ``keep`` goes on. Raises what ``local_run`` raises, and UsageError where only
+        a server may answer."""
         if self.is_remote_alone:
             raise UsageError("a server answers this chat, so there is no model to choose", hint="/quit   llmctl chat")
-        settings = self.settings if asked.task == self.asked.task else replace(self.settings, model=None)
+        self._engine.release()
+        is_by_task = asked != self.asked and asked.model is None  # a model that is set is for the task before
+        settings = replace(self.settings, model=None) if is_by_task else self.settings
         return local_run(self._listener, settings, asked, yes=yes, local=self.local or self.private)
 
     def take(self, asked: Asked, run: LocalRun) -> None:
         """From now on ``run`` answers. Its engine loads while the user writes; what fails is raised by the answer."""
         self.asked, self.run = asked, run
+        self.keep()
+
+    def keep(self) -> None:
+        """What answers goes on; its engine is loaded again if it was ended."""
         if self.fit is not None and isinstance(self.route, Local):
             self._engine.load(self.fit)
 

@@ -29,7 +29,7 @@ class SessionEngine:
     def load(self, fit: Fit) -> Future[LoadedEngine]:
         """Begins to load, unless ``fit`` is loaded; the engine of another fit is ended first."""
         if self._loading is None or self._fit != fit:
-            self._end()
+            self.release()
             self._fit, self._loading = fit, Future()
             threading.Thread(target=self._load, args=(fit, self._loading), daemon=True).start()
         return self._loading
@@ -46,16 +46,17 @@ class SessionEngine:
         try:
             yield self.load(fit).result()
         except EngineError:
-            self._end()
+            self.release()
             raise
 
     def close(self) -> None:
         """Ends the engine. One that still loads ends with this process, so that nobody waits for it."""
         if self._loading is None or self._loading.done():
-            self._end()
+            self.release()
         self._pool.close()
 
-    def _end(self) -> None:
+    def release(self) -> None:
+        """Gives the engine back, which then ends or stays as the pool has it; waits for one that loads."""
         loading, self._loading, self._fit = self._loading, None, None
         if loading is not None:
             loading.exception()  # waits until it has loaded, or not

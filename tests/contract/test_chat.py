@@ -173,11 +173,11 @@ def test_one_engine_serves_the_session_and_long_conversations_drop_their_oldest_
     hook, connections = watch(tmp_path)
     with Terminal("chat", "-m", str(model), "-c", "256", "--local", PYTHONPATH=hook) as terminal:
         terminal.see("you ›")
-        engines = set()
+        engines: set[int] = set()
         for prompt in ("a" * 60, "b" * 60):
             terminal.send(prompt + ENTER)
             terminal.see(r"of 256 tokens · .* tok/s")
-            engines |= {child.pid for child in psutil.Process(terminal.process.pid).children()}
+            engines |= engines_of(terminal)
         assert len(engines) == 1
         terminal.send("c" * 80 + ENTER)
         terminal.see(r"Drop .*oldest")
@@ -196,3 +196,29 @@ def test_one_engine_serves_the_session_and_long_conversations_drop_their_oldest_
     seen = connections()
     assert seen, "the hook saw nothing, not even the way to the engine"
     assert [line for line in seen if "127.0.0.1" not in line] == []
+
+
+def engines_of(terminal: Terminal) -> set[int]:
+    return {child.pid for child in psutil.Process(terminal.process.pid).children()}
+
+
+def test_another_model_goes_on_with_the_conversation_after_its_cost_was_said(tmp_path: Path) -> None:
+    first = write_scripted(tmp_path / "first.gguf", ["One"])
+    second = write_scripted(tmp_path / "second.gguf", ["Two"])
+    with Terminal("chat", "-m", str(first), "-c", "256", "--local") as terminal:
+        terminal.see("you ›")
+        terminal.send("hi" + ENTER)
+        terminal.see("One\n.*tok/s")
+        before = engines_of(terminal)
+        for answer, going_on in (("n", "first"), ("y", "second")):
+            terminal.see("you ›")
+            terminal.send(f"/model {second}" + ENTER)
+            terminal.see(r"Switching to second .* \(.* to load, the conversation\s+stays")
+            terminal.send(answer + ENTER)
+            terminal.see(rf"{going_on} .* · this machine · (about )?[0-9]+ of 256 tokens")
+        terminal.see("you ›")
+        terminal.send("and?" + ENTER)
+        terminal.see("Two\n.*tok/s")
+        assert len(engines_of(terminal)) == 1
+        assert engines_of(terminal) != before
+        leave(terminal)

@@ -53,18 +53,26 @@ def _task(session: Session, task: str) -> None:
 
 def _switch(session: Session, asked: Asked) -> None:
     """Goes on with what suits ``asked``, after saying what that costs. The conversation stays."""
-    run = session.chat.plan(asked)
-    if not isinstance(run.planned, Fit):
-        raise NothingFitsError(run.planned.reason, hint="/model   says what answers now")
-    fit = run.planned
+    run, agreed = None, False
+    try:
+        run = session.chat.plan(asked)
+        if not isinstance(run.planned, Fit):
+            raise NothingFitsError(run.planned.reason, hint="/model   says what answers now")
+        agreed = _agreed(session, run.planned)
+    finally:
+        if run is not None and agreed:
+            session.chat.take(asked, run)
+            session.go_on_with(session.conversation)
+        elif not session.chat.is_remote_alone:
+            session.chat.keep()
+    session.out.note(f"{session.answering} · {session.used}")
+
+
+def _agreed(session: Session, fit: Fit) -> bool:
+    """Whether ``fit`` may answer from now on: nobody is asked where its file does already."""
     if session.chat.fit is not None and fit.candidate.path == session.chat.fit.candidate.path:
-        session.chat.take(asked, run)
-        session.out.note(f"{name_of(fit)} answers already")
-        return
-    if session.out.confirm(f"Switching to {name_of(fit)} ({_cost(session, fit)}). Go on?", yes=False):
-        session.chat.take(asked, run)
-        session.go_on_with(session.conversation)
-        session.out.note(f"{session.answering} · {fit.context:,} tokens of context")
+        return True
+    return session.out.confirm(f"Switching to {name_of(fit)} ({_cost(session, fit)}). Go on?", yes=False)
 
 
 def _cost(session: Session, fit: Fit) -> str:
