@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,16 +14,13 @@ from llmctl.cli import complete
 from llmctl.cli.output import Output
 from llmctl.cli.story import Story
 from llmctl.cli.wrap import WrappedOutput
-from llmctl.errors import ContextError, LlmctlError, UsageError
+from llmctl.errors import LlmctlError, UsageError
 from llmctl.workspace.truncation import Dropped
-
-Shorten = Callable[["Request", ContextError], "Request"]
 
 if TYPE_CHECKING:
     from llmctl.settings import Settings
-    from llmctl.types.answer import Answer
-    from llmctl.types.plan import Fit, NoFit
     from llmctl.types.request import Request
+    from llmctl.workspace.ask import Shorten
     from llmctl.workspace.local_run import LocalRun
 
 
@@ -131,7 +127,9 @@ def run(
     )
     loaded = configuration.load(out)
     loaded = replace(loaded, offline=loaded.offline or offline)
-    tokens = None if truncate else _estimated_tokens(request)  # what will be cut needs no context of its own
+    from llmctl.workspace.ask import estimated_tokens  # with the router, which takes a while: not before an error
+
+    tokens = None if truncate else estimated_tokens(request)  # what will be cut needs no context of its own
     asked = Asked(model, task, context, threads, tokens or 0, max_tokens)
     shorten = None if truncate is None else Shortening(out, text, truncate).shortened
     if keep_alive is not None:
@@ -180,15 +178,23 @@ def ask(
 ) -> None:
     """Streams the answer to stdout and the story to stderr. What was written before an error stays written.
 
-    ``here`` is called only if this machine may answer; ``insist`` as ``Pool`` has it; ``shorten`` makes less of a
-    request that is too long. Raises what the router raises.
+    The arguments are those of ``workspace.ask.answer``, and so is what it raises. ``stats``: all figures are shown.
     """
     from llmctl.cli.answer_form import is_json
+    from llmctl.workspace.ask import answer
 
     story = Story(out, limited=request.sampling.max_tokens is not None, stats=stats)
     try:
-        answered = _execute(
-            loaded, request, here, story, local=local, endpoint=endpoint, insist=insist, shorten=shorten
+        answered = answer(
+            story,
+            loaded,
+            request,
+            here,
+            so_far=story.so_far,
+            local=local,
+            endpoint=endpoint,
+            insist=insist,
+            shorten=shorten,
         )
     except KeyboardInterrupt:
         story.stopped()
@@ -202,61 +208,3 @@ def ask(
     if request.response_format is not None and not is_json(answered.text):
         out.warn("the answer is not JSON, which was asked for")
     story.finished(answered)
-
-
-def _execute(
-    loaded: Settings,
-    request: Request,
-    here: Callable[[], LocalRun],
-    story: Story,
-    *,
-    local: bool,
-    endpoint: str | None,
-    insist: bool,
-    shorten: Shorten | None,
-) -> Answer:
-    from llmctl.engine.pool import Pool
-    from llmctl.router.answer import answer
-    from llmctl.router.route import route
-    from llmctl.types.endpoint import LeaveReason, Policy
-    from llmctl.workspace.session_engine import SessionEngine
-
-    pinned = None if endpoint is None else loaded.endpoint(endpoint)
-    policy, endpoints, offline = loaded.policy, loaded.endpoints, loaded.offline
-    planned: Fit | NoFit | None = None
-    barred: dict[LeaveReason, str] = {}
-    pool = Pool(keep_alive_s=loaded.keep_alive, insist=insist, listener=story)
-    with pool, closing(SessionEngine(pool)) as engine:
-        if pinned is None and (policy is not Policy.REMOTE_ONLY or local):
-            pool.prepare()  # imports the engine while we plan
-            ready = here()
-            planned, barred = ready.planned, dict(ready.barred)
-        if shorten is not None:
-            barred[LeaveReason.PROMPT_TOO_LONG] = "--truncate makes it shorter"
-        decided = route(
-            planned,
-            policy,
-            endpoints,
-            pinned=pinned,
-            local=local,
-            offline=offline,
-            barred=barred,
-            private=request.private,
-        )
-        lease = pool.lease if shorten is None else engine.lend  # asked again without loading again
-        while True:
-            try:
-                return answer(decided, request, listener=story, lease=lease, so_far=story.so_far, record=loaded.history)
-            except ContextError as error:
-                if shorten is None:
-                    raise
-                request = shorten(request, error)
-
-
-def _estimated_tokens(request: Request) -> int:
-    """Tokens of a prompt before a tokenizer has seen it: three bytes of UTF-8 each.
-
-    English prose has four to five bytes a token and source code some three, so this errs to the safe side. The exact
-    number is the engine's; it decides whether the prompt fits.
-    """
-    return sum(len(message.text.encode()) for message in request.messages) // 3 + 16

@@ -27,7 +27,7 @@ class Story:
     def __init__(self, out: Output, *, limited: bool, stats: bool = False) -> None:
         """``limited``: the user asked for an answer of a certain length, so that its end is no surprise. ``stats``:
         all figures are shown at the end."""
-        from llmctl.router.answer import PartialAnswer
+        from llmctl.workspace.ask import PartialAnswer
 
         self.out = out
         self._limited = limited

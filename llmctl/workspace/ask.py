@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING
+from contextlib import closing
 
-from llmctl.types.endpoint import Policy
+from llmctl.engine.pool import Pool
+from llmctl.errors import ContextError
+from llmctl.router import answer as router
+from llmctl.router.answer import PartialAnswer
+from llmctl.router.route import route
+from llmctl.settings import Settings
+from llmctl.types.answer import Answer
+from llmctl.types.endpoint import LeaveReason, Policy, Route
+from llmctl.types.event import Event
+from llmctl.types.listener import Listener
+from llmctl.types.plan import Fit, NoFit
+from llmctl.types.request import Request
+from llmctl.workspace.local_run import LocalRun
+from llmctl.workspace.session_engine import SessionEngine
 
-if TYPE_CHECKING:
-    from llmctl.engine.pool import Pool
-    from llmctl.router.answer import PartialAnswer
-    from llmctl.settings import Settings
-    from llmctl.types.answer import Answer
-    from llmctl.types.endpoint import Route
-    from llmctl.types.event import Event
-    from llmctl.types.listener import Listener
-    from llmctl.types.request import Request
-    from llmctl.workspace.local_run import LocalRun
+__all__ = ["PartialAnswer", "Shorten", "answer", "estimated_tokens", "events"]
 
 BYTES_PER_TOKEN = 3  # of UTF-8: English has four to five, source code some three
 FRAME_TOKENS = 16  # what a chat template puts around the messages
+Shorten = Callable[[Request, ContextError], Request]
+"""Makes less of a request that is longer than the context."""
 
 
-def events(
+def answer(
     listener: Listener,
     settings: Settings,
     request: Request,
@@ -32,22 +38,53 @@ def events(
     local: bool = False,
     endpoint: str | None = None,
     insist: bool = False,
-) -> Generator[Event, None, Answer]:
-    """Yields the bits of the answer as they come, and returns the whole: of this machine, or of a server where the
-    settings let the request go there. ``here`` says what would answer on this machine, and is called only if it may.
+    shorten: Shorten | None = None,
+) -> Answer:
+    """The answer of this machine, or of a server where the settings let the request go there; the listener hears the
+    bits of it. ``here`` says what would answer on this machine, and is called only if it may.
 
-    ``local``: here or not at all; ``endpoint``: by the server of that name or not at all. The engine stays loaded for
-    the setting ``keep_alive``; ``insist`` as ``Pool`` has it. Raises NotFoundError, PolicyError, OfflineError,
-    NothingFitsError, what ``here`` and what the router raise; ``so_far`` then holds what was written.
+    ``local``: here or not at all; ``endpoint``: by the server of that name or not at all; ``insist`` as ``Pool`` has
+    it; with ``shorten`` a request that is too long for this machine is asked again, shorter, and stays here. Raises
+    NotFoundError, PolicyError, OfflineError, NothingFitsError, what ``here`` and what the router raise; ``so_far`` then
+    holds what was written.
     """
-    from llmctl.engine.pool import Pool
-    from llmctl.router import answer
+    pool = Pool(keep_alive_s=settings.keep_alive, insist=insist, listener=listener)
+    with pool, closing(SessionEngine(pool)) as engine:
+        decided = _route(
+            pool, settings, request, here, local=local, endpoint=endpoint, is_shortened=shorten is not None
+        )
+        lease = pool.lease if shorten is None else engine.lend  # asked again without loading again
+        while True:
+            try:
+                return router.answer(
+                    decided, request, listener=listener, lease=lease, so_far=so_far, record=settings.history
+                )
+            except ContextError as error:
+                if shorten is None:
+                    raise
+                request = shorten(request, error)
 
-    with Pool(keep_alive_s=settings.keep_alive, insist=insist, listener=listener) as pool:
-        route = _route(pool, settings, request, here, local=local, endpoint=endpoint)
+
+def events(
+    listener: Listener,
+    settings: Settings,
+    request: Request,
+    here: Callable[[], LocalRun],
+    *,
+    local: bool = False,
+    endpoint: str | None = None,
+) -> Generator[Event, None, Answer]:
+    """As ``answer``, but the bits of it are yielded, and closing it gives the engine back, or hangs up."""
+    with Pool(keep_alive_s=settings.keep_alive, listener=listener) as pool:
+        decided = _route(pool, settings, request, here, local=local, endpoint=endpoint)
         return (
-            yield from answer.events(
-                route, request, listener=listener, lease=pool.lease, so_far=so_far, record=settings.history
+            yield from router.events(
+                decided,
+                request,
+                listener=listener,
+                lease=pool.lease,
+                so_far=PartialAnswer(),
+                record=settings.history,
             )
         )
 
@@ -60,16 +97,27 @@ def _route(
     *,
     local: bool,
     endpoint: str | None,
+    is_shortened: bool = False,
 ) -> Route:
-    from llmctl.router.route import route
-
     pinned = None if endpoint is None else settings.endpoint(endpoint)
-    policy, endpoints, offline, private = settings.policy, settings.endpoints, settings.offline, request.private
-    if pinned is not None or (policy is Policy.REMOTE_ONLY and not local):
-        return route(None, policy, endpoints, pinned=pinned, local=local, offline=offline, private=private)
-    pool.prepare()  # imports the engine while we plan
-    ready = here()
-    return route(ready.planned, policy, endpoints, local=local, offline=offline, barred=ready.barred, private=private)
+    planned: Fit | NoFit | None = None
+    barred: dict[LeaveReason, str] = {}
+    if pinned is None and (settings.policy is not Policy.REMOTE_ONLY or local):
+        pool.prepare()  # imports the engine while we plan
+        ready = here()
+        planned, barred = ready.planned, dict(ready.barred)
+    if is_shortened:
+        barred[LeaveReason.PROMPT_TOO_LONG] = "--truncate makes it shorter"
+    return route(
+        planned,
+        settings.policy,
+        settings.endpoints,
+        pinned=pinned,
+        local=local,
+        offline=settings.offline,
+        barred=barred,
+        private=request.private,
+    )
 
 
 def estimated_tokens(request: Request) -> int:

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 from llmctl.types.listener import Listener, SilentListener
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from llmctl.catalogue.knowledge import Task
     from llmctl.settings import Settings
     from llmctl.types.answer import Answer
@@ -151,7 +149,6 @@ class Workspace:
         revision: str | None = None,
         sha256: str | None = None,
         limit_bytes_per_s: float | None = None,
-        to: Path | None = None,
     ) -> Obtained:
         """The model's files on this machine, fetched and verified if they are not here; ``path`` is the one to open.
 
@@ -159,7 +156,7 @@ class Workspace:
         """
         from llmctl.workspace import fetch
 
-        return fetch.obtain(fetch.Request(self.listener, self.shelf, revision, sha256, limit_bytes_per_s, to), model)
+        return fetch.obtain(fetch.Request(self.listener, self.shelf, revision, sha256, limit_bytes_per_s), model)
 
     def ask(self, prompt: str | Request, **asking: Unpack[Asking]) -> Answer:
         """The answer to a prompt, with what it took and what left this machine. See ``Asking``.
@@ -173,38 +170,43 @@ class Workspace:
         assert isinstance(answer, Answer), "the last event is the answer"
         return answer
 
-    def stream(self, prompt: str | Request, **asking: Unpack[Asking]) -> Generator[Event | Answer, None, None]:
+    def stream(
+        self,
+        prompt: str | Request,
+        *,
+        model: str | None = None,
+        task: str | None = None,
+        system: str | None = None,
+        context: int | None = None,
+        threads: int | None = None,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        seed: int | None = None,
+        local: bool = False,
+        endpoint: str | None = None,
+        yes: bool = False,
+    ) -> Generator[Event | Answer, None, None]:
         """As ``ask``: the bits of the answer as they come, and at last the ``Answer``. Closing it ends the engine's
         work, or hangs up."""
-        from llmctl.router.answer import PartialAnswer
         from llmctl.types.request import Message, Request, Sampling
         from llmctl.workspace import ask
         from llmctl.workspace.local_run import Asked, local_run
 
-        local, max_tokens = asking.get("local", False), asking.get("max_tokens")
         if isinstance(prompt, str):
-            messages = [Message.of("system", system)] if (system := asking.get("system")) else []
-            sampling = Sampling(max_tokens=max_tokens, temperature=asking.get("temperature"), seed=asking.get("seed"))
-            prompt = Request((*messages, Message.of("user", prompt)), sampling=sampling)
+            instructions = (Message.of("system", system),) if system else ()
+            sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed)
+            prompt = Request((*instructions, Message.of("user", prompt)), sampling=sampling)
         request = prompt
-        asked = Asked(
-            asking.get("model"),
-            asking.get("task"),
-            asking.get("context"),
-            asking.get("threads"),
-            ask.estimated_tokens(request),
-            request.sampling.max_tokens,
-        )
+        asked = Asked(model, task, context, threads, ask.estimated_tokens(request), request.sampling.max_tokens)
         here = local or request.private
         yield (
             yield from ask.events(
                 self.listener,
                 self.settings,
                 request,
-                lambda: local_run(self.listener, self.settings, asked, yes=asking.get("yes", False), local=here),
-                so_far=PartialAnswer(),
+                lambda: local_run(self.listener, self.settings, asked, yes=yes, local=here),
                 local=local,
-                endpoint=asking.get("endpoint"),
+                endpoint=endpoint,
             )
         )
 

@@ -151,3 +151,14 @@ def test_what_is_private_stays_here() -> None:
         with pytest.raises(PolicyError):
             Workspace().ask(replace(Request.of("hi"), private=True))
     assert server.requests == []
+
+
+def test_an_argument_that_is_none_is_an_error() -> None:
+    """A prompt must not leave for a ``local`` that was misspelt."""
+    misspelt: dict[str, bool] = {"locl": True}
+    workspace = Workspace()
+    for method in (workspace.ask, workspace.stream):
+        with pytest.raises(TypeError, match="locl"):
+            method("hi", **misspelt)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="locl"):
+        Workspace(machine="laptop-16gb").plan(**misspelt)  # type: ignore[arg-type]
