@@ -277,7 +277,7 @@ def test_a_broken_profile_of_the_users_is_a_warning(capsys: pytest.CaptureFixtur
     (folder / "mine.toml").write_text('[[model]]\nid = "mine"\ncontext = 4096\nname = 3\n')
     envelope = document(capsys, "--machine", laptop)
     (warning,) = envelope["warnings"]
-    assert "mine.toml:" in warning and "name must be text" in warning
+    assert "mine.toml:1: model[1].shape must be a table" in warning
     assert envelope["data"]["choice"] is not None
 
 

@@ -277,7 +277,7 @@ def test_what_the_command_says(tmp_path: Path) -> None:
     endless = write_scripted(tmp_path / "endless.gguf", ["again", " and"], repeats=True)
     command = [sys.executable, "-m", "llmctl", "run", "--local"]
     for words, text, said in (
-        (["-m", str(file)], "The answer is 42.\n", "secret plan"),
+        (["-m", str(file)], "The answer is 42.\n", "tok/s"),
         (["-s", "be brief", "-m", str(broken)], "The answer is 42.\n", "takes no system message"),
         (["-m", str(endless)], None, "repeat itself for ever"),
     ):
