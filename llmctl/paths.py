@@ -62,6 +62,11 @@ def cache_dir() -> Path:
     return _xdg("XDG_CACHE_HOME", "user_cache_dir")
 
 
+def state_dir() -> Path:
+    """What llmctl notes of its own work, and nobody misses: logs."""
+    return _xdg("XDG_STATE_HOME", "user_state_dir")
+
+
 def runtime_dir() -> Path:
     """What is true until the machine starts anew: the addresses of engines that stay loaded."""
     value = os.environ.get("XDG_RUNTIME_DIR", "")

@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Self
 
-from msgspec.structs import replace
-
 from llmctl.engine.llama_cpp.start import job, load, start
 from llmctl.engine.worker_process import Worker, new_token
 from llmctl.errors import DecodingError, EngineDiedError, ResourceError
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
     from llmctl.engine.warm.engine import WarmEngine
     from llmctl.engine.warm.entry import Entry, EntryFile
 
+LOOK_S = 0.002
 Lease = Callable[[Fit], AbstractContextManager[LoadedEngine]]
 
 
@@ -118,22 +117,22 @@ class Pool:
     def _started(self, fit: Fit, file: EntryFile) -> WarmEngine:
         """An engine that will stay. Raises as ``lease``."""
         from llmctl.engine.warm.engine import WarmEngine
-        from llmctl.engine.warm.entry import Ready
-        from llmctl.engine.warm.process import Process, started
+        from llmctl.engine.warm.process import started
 
         begun = time.perf_counter()
         try:
             entry, worker = file.read(), self._worker()
             assert entry is not None, "it was just written"
-            told = load(worker, {**job(fit), "token": entry.token, "entry_file": str(file.path)})
+            load(worker, {**job(fit), "token": entry.token, "entry_file": str(file.path)})
+            while (entry := file.read()) is None or entry.ready is None:  # it lets go of us, then it says so
+                if started(worker.pid) is None:
+                    raise worker.death()
+                time.sleep(LOOK_S)
         except BaseException:
             file.remove()
             file.close()
             raise
-        process = Process(worker.pid, started(worker.pid) or "")
-        ready = Ready(process, told["port"], told["chat_template"], told["build"])
-        load_s = time.perf_counter() - begun
-        return WarmEngine(file, replace(entry, ready=ready), ready, load_s=load_s, worker=worker)
+        return WarmEngine(file, entry, entry.ready, load_s=time.perf_counter() - begun, worker=worker)
 
     def _worker(self) -> Worker:
         worker, self._prepared = self._prepared, None

@@ -8,24 +8,24 @@ from typing import Any
 from msgspec.structs import replace
 
 from llmctl.planner.devices import devices
-from llmctl.planner.judge import Judge, Miss, Obstacle
+from llmctl.planner.judge import Judge, Miss
 from llmctl.planner.reasons import card_name
 from llmctl.types.machine import AcceleratorKind, Machine
 from llmctl.types.model import Candidate
-from llmctl.types.plan import Change, Fit
+from llmctl.types.plan import Change, Fit, RejectionCode
 
 GIB = 1 << 30
 STEPS_BYTES = tuple(size * GIB for size in (2, 4, 8, 16, 32, 64))  # of memory, as it is bought
 MOST_TRIED = 12  # candidates that are planned again for one step
 CLEARLY_BETTER = 2  # index points; less is no difference
 # The limits that a wish sets, what takes each off, and that in words.
-LIMITS: tuple[tuple[Obstacle, dict[str, Any], str], ...] = (
-    (Obstacle.ROOM, {"tight": True}, "with no room for other programs (--tight)"),
-    (Obstacle.LANGUAGE, {"language": None}, "without --lang"),
-    (Obstacle.OPENNESS, {"openness": None}, "without --open"),
-    (Obstacle.LICENCE, {"licence": None}, "without --licence"),
-    (Obstacle.INSTALLED, {"installed": False}, "with a download"),
-    (Obstacle.DOWNLOAD, {"max_download_bytes": None}, "without --max-download"),
+LIMITS: tuple[tuple[RejectionCode, dict[str, Any], str], ...] = (
+    (RejectionCode.ROOM, {"tight": True}, "with no room for other programs (--tight)"),
+    (RejectionCode.LANGUAGE, {"language": None}, "without --lang"),
+    (RejectionCode.OPENNESS, {"openness": None}, "without --open"),
+    (RejectionCode.LICENCE, {"licence": None}, "without --licence"),
+    (RejectionCode.INSTALLED, {"installed": False}, "with a download"),
+    (RejectionCode.DOWNLOAD, {"max_download_bytes": None}, "without --max-download"),
 )
 
 
@@ -46,17 +46,17 @@ def changes(judge: Judge, choice: Fit, misses: Sequence[Miss], slow: Sequence[Fi
 
 
 def _by_limits(judge: Judge, choice: Fit, misses: Sequence[Miss]) -> Iterator[Change]:
-    for obstacle, free, words in LIMITS:
-        broken_by = [miss for miss in misses if miss.obstacle is obstacle]
+    for code, free, words in LIMITS:
+        broken_by = [miss for miss in misses if miss.rejected.code is code]
         if broken_by and (best := _best(replace(judge, want=replace(judge.want, **free)), broken_by, choice)):
             yield Change(words, best)
 
 
 def _by_memory(judge: Judge, choice: Fit, misses: Sequence[Miss], slow: Sequence[Fit]) -> Iterator[Change]:
     """The smallest step of more memory that helps: on the largest card, or of the machine's own where it has none."""
-    short = [miss for miss in misses if miss.obstacle in (Obstacle.MEMORY, Obstacle.ROOM)]
+    short = [miss for miss in misses if miss.rejected.code in (RejectionCode.MEMORY, RejectionCode.ROOM)]
     spilled = {_id(fit.candidate) for fit in slow if len(fit.memory.by_device) > 1}
-    short += [miss for miss in misses if miss.obstacle is Obstacle.SPEED and _id(miss.candidate) in spilled]
+    short += [miss for miss in misses if miss.rejected.code is RejectionCode.SPEED and _id(miss.candidate) in spilled]
     for step in STEPS_BYTES:
         if step > max(STEPS_BYTES[1], judge.machine.memory.total_bytes):  # that would be another machine
             return

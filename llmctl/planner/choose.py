@@ -11,7 +11,7 @@ from llmctl import units
 from llmctl.catalogue.knowledge import Knowledge
 from llmctl.errors import UsageError
 from llmctl.planner.changes import changes
-from llmctl.planner.judge import Allocations, Judge, Miss, Obstacle
+from llmctl.planner.judge import Allocations, Judge, Miss
 from llmctl.planner.learning import corrections
 from llmctl.planner.limits import FAR
 from llmctl.planner.quality import loss
@@ -19,7 +19,7 @@ from llmctl.types.grade import GradeBasis
 from llmctl.types.machine import Machine
 from llmctl.types.model import Candidate
 from llmctl.types.past import PastRun
-from llmctl.types.plan import Fit, NoFit, Plan, Rejected, Want
+from llmctl.types.plan import Fit, NoFit, Plan, Rejected, RejectionCode, Want
 
 BEST, BALANCED, FASTEST = "best", "balanced", "fastest"
 BALANCED_GAIN = 1.3  # the balanced pick writes at least this much faster than the best one
@@ -111,7 +111,7 @@ def _slow(misses: Iterable[Miss]) -> Mapping[str, int]:
     """By model, the bytes of the smallest file that fits and misses a floor."""
     smallest: dict[str, int] = {}
     for miss in misses:
-        if miss.obstacle is Obstacle.SPEED:
+        if miss.rejected.code is RejectionCode.SPEED:
             model, size = miss.candidate.model.id, miss.candidate.artifact.bytes
             smallest[model] = min(size, smallest.get(model, size))
     return smallest
@@ -120,7 +120,7 @@ def _slow(misses: Iterable[Miss]) -> Mapping[str, int]:
 def _too_slow_anyway(miss: Miss, slow: Mapping[str, int]) -> bool:
     """Whether more memory would not help: a smaller file of the same model fits and is too slow already."""
     least = slow.get(miss.candidate.model.id, miss.candidate.artifact.bytes)
-    return miss.obstacle in (Obstacle.ROOM, Obstacle.MEMORY) and miss.candidate.artifact.bytes > least
+    return miss.rejected.code in (RejectionCode.ROOM, RejectionCode.MEMORY) and miss.candidate.artifact.bytes > least
 
 
 def _picks(frontier: Sequence[Fit], judge: Judge) -> Mapping[str, Fit]:
@@ -213,7 +213,7 @@ def _beaten(fit: Fit, better: Fit, judge: Judge) -> Rejected:
         reason = f"fits, but shows no gain over its {quant} that anyone has measured, and {slower}"
     else:
         reason = f"fits, but its {quant} is better and {faster}"
-    return Rejected(model.id, fit.candidate.artifact.quant, reason, name=model.name)
+    return Rejected(model.id, fit.candidate.artifact.quant, RejectionCode.BEATEN, reason, name=model.name)
 
 
 def _no_fit(misses: Sequence[Miss], want: Want) -> NoFit:
@@ -221,7 +221,7 @@ def _no_fit(misses: Sequence[Miss], want: Want) -> NoFit:
     if want.explicit:
         nearness = sorted(misses, key=lambda miss: miss.gap)
     else:
-        nearness = sorted(misses, key=lambda miss: (miss.obstacle is not Obstacle.SPEED, miss.gap))
+        nearness = sorted(misses, key=lambda miss: (miss.rejected.code is not RejectionCode.SPEED, miss.gap))
     rejected = tuple(miss.rejected for miss in nearness)
     if not rejected:
         return NoFit("there is no model to choose from", (), None)
@@ -236,13 +236,13 @@ def _no_fit(misses: Sequence[Miss], want: Want) -> NoFit:
 def _limits(misses: Iterable[Miss], want: Want) -> list[str]:
     """The limits that were set and that some candidate broke, each as the continuation of "no model"."""
     words = {
-        Obstacle.LANGUAGE: f"is listed for the language {want.language}",
-        Obstacle.LICENCE: f"is under {want.licence}",
-        Obstacle.OPENNESS: f"is as open as --open {want.openness} asks",
-        Obstacle.INSTALLED: "is on this machine",
+        RejectionCode.LANGUAGE: f"is listed for the language {want.language}",
+        RejectionCode.LICENCE: f"is under {want.licence}",
+        RejectionCode.OPENNESS: f"is as open as --open {want.openness} asks",
+        RejectionCode.INSTALLED: "is on this machine",
     }
-    broken = {miss.obstacle for miss in misses}
-    return [sentence for obstacle, sentence in words.items() if obstacle in broken]
+    broken = {miss.rejected.code for miss in misses}
+    return [sentence for code, sentence in words.items() if code in broken]
 
 
 def _order(candidate: Candidate) -> tuple[str, str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 
@@ -33,6 +32,7 @@ from llmctl.types.plan import (
     Configuration,
     Fit,
     Rejected,
+    RejectionCode,
     Speed,
     Tried,
     Want,
@@ -51,28 +51,11 @@ Allocations = Mapping[tuple[Path, Configuration], Allocation]
 """What the engine said of files on this machine, with the settings it was asked for."""
 
 
-class Obstacle(StrEnum):
-    """What keeps a candidate from being chosen."""
-
-    TASK = "task"
-    ENGINE = "engine"
-    LANGUAGE = "language"
-    OPENNESS = "openness"
-    LICENCE = "licence"
-    INSTALLED = "installed"
-    DOWNLOAD = "download"
-    CONTEXT = "context"
-    ROOM = "room"
-    MEMORY = "memory"
-    SPEED = "speed"
-
-
 class Miss(Struct, frozen=True):
     """A candidate that can't be chosen. ``gap`` is how far it misses, as a share of what there is or was asked for;
     ``device``: the one whose memory is short."""
 
     candidate: Candidate
-    obstacle: Obstacle
     rejected: Rejected
     gap: float
     device: str | None = None
@@ -133,19 +116,19 @@ class Judge(Struct, frozen=True, dict=True):
         model, artifact = candidate.model, candidate.artifact
         download = limits.download_bytes(candidate, self.task)
         if (broken := limits.broken(candidate, self.want, self.task, self.knowledge.quality)) is not None:
-            return _miss(candidate, Obstacle(broken.what), broken.reason, broken.gap)
+            return _miss(candidate, broken.code, broken.reason, broken.gap)
         trained = model.shape.context_train
         if self.want.context is not None and self.want.context > trained:
             reason = f"handles {trained:,} tokens of context, {self.want.context:,} are asked for"
-            return _miss(candidate, Obstacle.CONTEXT, reason, self.want.context / trained - 1)
+            return _miss(candidate, RejectionCode.CONTEXT, reason, self.want.context / trained - 1)
         prompt = self.want.prompt_tokens or 0
         if self.want.context is None and prompt // CERTAINLY_LONGER > trained:
             reason = f"handles {trained:,} tokens of context, the prompt has about {prompt:,}"
-            return _miss(candidate, Obstacle.CONTEXT, reason, prompt / trained - 1)
+            return _miss(candidate, RejectionCode.CONTEXT, reason, prompt / trained - 1)
         if self.want.kv_type not in (None, F16) and not takes_quantized_cache(model.shape):
             needs = "flash attention and heads of whole blocks"
             reason = f"can't keep its KV cache in {self.want.kv_type}: llama.cpp needs {needs} for that"
-            return _miss(candidate, Obstacle.CONTEXT, reason, 1.0)
+            return _miss(candidate, RejectionCode.CONTEXT, reason, 1.0)
         beside = limits.projector_bytes(candidate, self.task) + artifact.projector_compute_bytes
         free, most = self._free_bytes
         if (short := artifact.weights.total_bytes + beside - most) > 0 and not self.want.explicit:
@@ -155,7 +138,7 @@ class Judge(Struct, frozen=True, dict=True):
                 f"needs {units.size(artifact.weights.total_bytes + beside)} for its weights alone, and "
                 f"{units.size(free - most)} must stay free; {units.size(free)} is free: {units.size(short)} short"
             )
-            return _miss(candidate, Obstacle.MEMORY, reason, short / max(most, 1), short)
+            return _miss(candidate, RejectionCode.MEMORY, reason, short / max(most, 1), short)
         placer = Placer(self.machine, model.shape, artifact.weights, beside, self.room_bytes)
 
         def engine(configuration: Configuration) -> Allocation | None:
@@ -179,7 +162,7 @@ class Judge(Struct, frozen=True, dict=True):
             written, floor = units.tok_s(decode_tok_s), units.tok_s(self.floor_tok_s)
             written = f"{decode_tok_s:.2f}" if written == floor else written
             reason = f"fits, but would write {written} tok/s, the floor is {floor}"
-            return _miss(fit.candidate, Obstacle.SPEED, reason, self.floor_tok_s / decode_tok_s - 1)
+            return _miss(fit.candidate, RejectionCode.SPEED, reason, self.floor_tok_s / decode_tok_s - 1)
         if answer_s > self.longest_answer_s:
             what = "an answer with its thinking" if fit.thinking else "reading the prompt and answering"
             return self._late(fit, what, answer_s, self.task.max_answer_s)
@@ -193,7 +176,7 @@ class Judge(Struct, frozen=True, dict=True):
         limit, takes = units.seconds(most_s), units.seconds(takes_s)
         takes = f"{takes_s:.1f} s" if takes == limit else takes
         reason = f"fits, but {what} would take {takes}, the limit for {self.task.name} is {limit}"
-        return _miss(fit.candidate, Obstacle.SPEED, reason, takes_s / most_s - 1)
+        return _miss(fit.candidate, RejectionCode.SPEED, reason, takes_s / most_s - 1)
 
     @property
     def _time_factor(self) -> float:
@@ -328,12 +311,12 @@ class Judge(Struct, frozen=True, dict=True):
             f"needs {' '.join([units.size(free + short), 'of', memory_of(row, self.machine), *least])}, "
             f"counting {kept} that must stay free; {units.size(free)} is free: {units.size(short)} short"
         )
-        return _miss(candidate, Obstacle.MEMORY, reason, short / max(free, 1), short, device)
+        return _miss(candidate, RejectionCode.MEMORY, reason, short / max(free, 1), short, device)
 
     def _takes_reserve(self, candidate: Candidate, short: int) -> Miss:
         kept, free = units.size(self.room_bytes), self.machine.memory.available_bytes
         reason = f"fits, but takes {units.size(short)} of the {kept} that is kept for other programs"
-        return _miss(candidate, Obstacle.ROOM, reason, short / max(free, 1), device=CPU)
+        return _miss(candidate, RejectionCode.ROOM, reason, short / max(free, 1), device=CPU)
 
     def _warnings(self, candidate: Candidate) -> Iterator[str]:
         if not candidate.model.tasks:
@@ -342,11 +325,11 @@ class Judge(Struct, frozen=True, dict=True):
 
 def _miss(
     candidate: Candidate,
-    obstacle: Obstacle,
+    code: RejectionCode,
     reason: str,
     gap: float,
     short_by_bytes: int | None = None,
     device: str | None = None,
 ) -> Miss:
     model, quant = candidate.model, candidate.artifact.quant
-    return Miss(candidate, obstacle, Rejected(model.id, quant, reason, short_by_bytes, model.name), gap, device)
+    return Miss(candidate, Rejected(model.id, quant, code, reason, short_by_bytes, model.name), gap, device)

@@ -9,16 +9,16 @@ from llmctl.catalogue.knowledge import Quality, Task
 from llmctl.catalogue.openness import admits, lacking
 from llmctl.types.model import Candidate, Model
 from llmctl.types.openness import DIMENSIONS, Level
-from llmctl.types.plan import Want
+from llmctl.types.plan import RejectionCode, Want
 
 FAR = 1e9  # the gap where no other machine would help: such misses are listed last
 ALL_LANGUAGES = "multilingual"
 
 
 class Broken(Struct, frozen=True):
-    """``what`` names the limit as ``judge.Obstacle`` does; ``gap`` is how far off it is, as a share."""
+    """A limit that a candidate breaks. ``gap`` is how far off it is, as a share."""
 
-    what: str
+    code: RejectionCode
     reason: str
     gap: float = FAR
 
@@ -28,26 +28,31 @@ def broken(candidate: Candidate, want: Want, task: Task, quality: Quality) -> Br
     model = candidate.model
     if not want.explicit and task.needs not in model.tasks:
         if task.sees:
-            return Broken("task", "is not listed as a model that sees pictures")
-        return Broken("task", f"is for {', '.join(model.tasks) or 'continuing text'}, not for {task.needs}")
+            return Broken(RejectionCode.TASK, "is not listed as a model that sees pictures")
+        return Broken(RejectionCode.TASK, f"is for {', '.join(model.tasks) or 'continuing text'}, not for {task.needs}")
     if task.sees and not projector_bytes(candidate, task):
-        return Broken("task", "has no vision projector on this machine, so it can't see pictures")
+        return Broken(RejectionCode.TASK, "has no vision projector on this machine, so it can't see pictures")
     if want.architectures is not None and model.shape.architecture not in want.architectures:
-        return Broken("engine", f"has an architecture that the installed engine can't load: {model.shape.architecture}")
+        return Broken(
+            RejectionCode.ENGINE,
+            f"has an architecture that the installed engine can't load: {model.shape.architecture}",
+        )
     if want.language is not None and not speaks(model, want.language, quality):
         listed = f"its publisher lists {', '.join(model.languages)}" if model.languages else "its publisher lists none"
-        return Broken("language", f"is not listed for the language {want.language}: {listed}")
+        return Broken(RejectionCode.LANGUAGE, f"is not listed for the language {want.language}: {listed}")
     if want.licence is not None and not admits(model, licence=want.licence):
-        return Broken("licence", f"is under {model.licence or 'an unknown licence'}, {want.licence} is asked for")
+        return Broken(
+            RejectionCode.LICENCE, f"is under {model.licence or 'an unknown licence'}, {want.licence} is asked for"
+        )
     if want.openness is not None and (missing := lacking(model, Level(want.openness))):
         named = ", ".join(f"{DIMENSIONS[name]} {grade or 'not graded'}" for name, grade in missing.items())
-        return Broken("openness", f"is less open than {want.openness}: {named}")
+        return Broken(RejectionCode.OPENNESS, f"is less open than {want.openness}: {named}")
     if want.installed and candidate.path is None:
-        return Broken("installed", "is not on this machine")
+        return Broken(RejectionCode.INSTALLED, "is not on this machine")
     size, most = download_bytes(candidate, task), want.max_download_bytes
     if most is not None and size > most:
         reason = f"is a download of {units.size(size)}, at most {units.size(most)} is allowed"
-        return Broken("download", reason, size / max(most, 1) - 1)
+        return Broken(RejectionCode.DOWNLOAD, reason, size / max(most, 1) - 1)
     return None
 
 

@@ -213,12 +213,32 @@ class Fit(Struct, frozen=True):
         return self.configuration.gpu_layers
 
 
+class RejectionCode(StrEnum):
+    """Why a candidate is not chosen. ``ENGINE``: the installed engine can't load it; ``ROOM``: it fits, in memory that
+    is kept for other programs; ``BEATEN``: it fits, and another one is better. The others name the limit of ``Want`` or
+    of its task that is missed."""
+
+    TASK = "task"
+    ENGINE = "engine"
+    LANGUAGE = "language"
+    OPENNESS = "openness"
+    LICENCE = "licence"
+    INSTALLED = "installed"
+    DOWNLOAD = "download"
+    CONTEXT = "context"
+    ROOM = "room"
+    MEMORY = "memory"
+    SPEED = "speed"
+    BEATEN = "beaten"
+
+
 class Rejected(Struct, frozen=True):
     """A candidate that was not chosen. ``model`` is the id, ``name`` what people call it; ``short_by_bytes`` only where
-    memory is what is missing. ``reason`` goes on from "NAME QUANT"."""
+    memory is what is missing. ``reason`` is the code in words, to go on from "NAME QUANT"."""
 
     model: str
     quant: str
+    code: RejectionCode
     reason: str
     short_by_bytes: int | None = None
     name: str | None = None

@@ -18,7 +18,17 @@ from llmctl.gguf.sound import HINT
 from llmctl.host import Host
 from llmctl.types.machine import EngineInfo
 from llmctl.types.model import Candidate, SourceKind
-from llmctl.types.plan import Allocation, Configuration, DeviceMemory, MemoryBasis, NoFit, Plan, Rejected, Want
+from llmctl.types.plan import (
+    Allocation,
+    Configuration,
+    DeviceMemory,
+    MemoryBasis,
+    NoFit,
+    Plan,
+    Rejected,
+    RejectionCode,
+    Want,
+)
 from llmctl.workspace import projectors
 from llmctl.workspace.situation import Situation
 
@@ -92,7 +102,7 @@ def plan(situation: Situation, candidates: Sequence[Candidate], wanted: Want, *,
             raise _error(chosen, refused)
         left.remove(chosen)
         model, quant = chosen.model, chosen.artifact.quant
-        rejected.append(Rejected(model.id, quant, refused.reason, name=model.name))
+        rejected.append(Rejected(model.id, quant, RejectionCode.ENGINE, refused.reason, name=model.name))
 
 
 def _plan(situation: Situation, candidates: Sequence[Candidate], wanted: Want, *, ask: bool) -> Plan | NoFit:

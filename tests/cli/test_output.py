@@ -33,7 +33,7 @@ from llmctl.types.machine import (
     Memory,
 )
 from llmctl.types.model import Evidence, Openness
-from llmctl.types.plan import Basis, NoFit, Plan, Rejected
+from llmctl.types.plan import Basis, NoFit, Plan, Rejected, RejectionCode
 from tests.fakes.fits import fit_for
 
 
@@ -58,7 +58,7 @@ EVERYTHING: list[Any] = [
     ),
     Local(FIT, "it fits", ENDPOINT),
     Remote(ENDPOINT, LeaveReason.PINNED, "why", FIT),
-    Plan(FIT, (FIT,), (Rejected("m", "Q4", "too big", 5),), {"best": FIT}),
+    Plan(FIT, (FIT,), (Rejected("m", "Q4", RejectionCode.MEMORY, "too big", 5),), {"best": FIT}),
     NoFit("why", (), None),
     Header(3, "llama", {"a": 1, "b": (1, 2)}, {"tokens": 5}, (Tensor("t", (1, 2), "F16", 0, 4),), 64),
     Machine(

@@ -56,7 +56,7 @@ def test_the_whole_catalogue(capsys: pytest.CaptureFixture[str], laptop: str) ->
     known = catalogue.load(paths.profiles_dir() / "models").models
     files = sum(len(model.artifacts) for model in known)
     assert 1 + len(data["alternatives"]) + len(data["rejected"]) == files
-    assert set(data["rejected"][0]) == {"model", "name", "quant", "reason", "short_by_bytes"}
+    assert set(data["rejected"][0]) == {"model", "name", "quant", "code", "reason", "short_by_bytes"}
     available = data["choice"]["memory"]["by_device"][0]["available_bytes"]
     assert available == 16 * GIB
 

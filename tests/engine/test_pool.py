@@ -118,7 +118,10 @@ def test_its_token_is_the_users_alone(fit: Fit) -> None:
     assert about.token not in " ".join([*process.cmdline(), *process.environ().values()])
     assert os.getsid(pid) == pid
     assert process.cwd() == "/"
-    assert {os.readlink(f"/proc/{pid}/fd/{stream}") for stream in (0, 1, 2)} == {os.devnull}
+    log = paths.state_dir() / "engines" / f"{path.stem}.log"
+    assert [os.readlink(f"/proc/{pid}/fd/{stream}") for stream in (0, 1, 2)] == [os.devnull, os.devnull, str(log)]
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
+    assert log.read_bytes() == b""
 
 
 @pytest.mark.parametrize("change", ["settings", "file", "environment"])
@@ -209,15 +212,18 @@ def test_one_that_is_stopped_is_ended_and_replaced(fit: Fit) -> None:
     assert gone(pid)
 
 
-def test_one_that_is_killed_while_it_answers(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "says"), [(signal.SIGKILL, "died while it answered$"), (signal.SIGSEGV, "answered: Segmentation fault")]
+)
+def test_one_that_dies_while_it_answers(tmp_path: Path, number: int, says: str) -> None:
     endless = fit_for(write_scripted(tmp_path / "model.gguf", ["again", " and"], repeats=True, context=100_000))
     with Pool(keep_alive_s=60).lease(endless):
         pass
     with Pool().lease(endless) as engine:
         pieces = ask(engine, HI)
         next(pieces)
-        os.kill(engine.pid, signal.SIGKILL)
-        with pytest.raises(EngineDiedError, match="died"):
+        os.kill(engine.pid, number)
+        with pytest.raises(EngineDiedError, match=says):
             list(pieces)
 
 

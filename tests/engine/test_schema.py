@@ -233,7 +233,7 @@ def test_what_a_schema_allows(llama: Any, schema: Any, valid: list[str], invalid
         ({"allOf": [{"type": "string"}, {"type": "integer"}]}, "says two things of 'type'"),
         ({"required": ["a"], "additionalProperties": False}, "names 'a', which is no property"),
         ({"const": "\ud800"}, "surrogate"),
-        ({"properties": {f"p{n}": {} for n in range(2000)}}, "more than 1,000 schemas"),
+        ({"properties": {f"p{n}": {} for n in range(6000)}}, "more than 5,000 schemas"),
     ],
 )
 def test_what_can_not_be_kept_is_refused(schema: Any, words: str) -> None:
@@ -242,10 +242,26 @@ def test_what_can_not_be_kept_is_refused(schema: Any, words: str) -> None:
     assert refused.value.status == 400
 
 
-def test_a_schema_that_is_nothing_but_itself_is_refused(llama: Any) -> None:
-    grammar = gbnf({"$ref": "#"}, "schema")
-    with pytest.raises(RefusedError, match="grammar"):
-        Sampler(llama._model.vocab, SamplingOptions(grammar=grammar))
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": "#"},
+        {"anyOf": [{"$ref": "#"}, {"$ref": "#/anyOf/0"}]},
+        {"properties": {"a": {"$ref": "#"}}, "required": ["a"]},
+        {"items": {"$ref": "#"}, "minItems": 1},
+    ],
+)
+def test_a_schema_of_which_nothing_has_an_end_is_refused(schema: Any) -> None:
+    with pytest.raises(RefusedError, match="schema"):
+        gbnf(schema, "schema")
+
+
+def test_a_schema_may_be_part_of_itself_a_few_times(llama: Any) -> None:
+    tree = {"properties": {"of": {"$ref": "#"}, "all": {"items": {"$ref": "#"}}}, "additionalProperties": False}
+    grammar = gbnf(tree, "schema")
+    for depth, is_allowed in ((0, True), (3, True), (7, True), (30, False)):
+        assert allows(llama, grammar, '{"of":' * depth + "{}" + "}" * depth) is is_allowed
+    assert allows(llama, grammar, '{"all":[{"of":{"all":[{},{}]}},{}]}')
 
 
 WORDS = ["type", "properties", "required", "additionalProperties", "items", "prefixItems", "minItems", "maxItems"]

@@ -21,7 +21,7 @@ from llmctl.planner.memory import margin_bytes, room_bytes
 from llmctl.types.grade import GradeBasis
 from llmctl.types.machine import Machine, Memory
 from llmctl.types.model import Candidate, Source, Thinking
-from llmctl.types.plan import CPU, Fit, NoFit, Plan, Want
+from llmctl.types.plan import CPU, Fit, NoFit, Plan, RejectionCode, Want
 from tests.fakes.kernel_rates import scaled
 from tests.planner.machines import EPYC, EPYC_KERNELS, GIB, LAPTOP, desktop, everything, knowledge, mac, made, of
 
@@ -74,6 +74,12 @@ class TestPicks:
         other = [rejected for rejected in answer.rejected if ", not for chat" not in rejected.reason]
         assert all(any(digit.isdigit() for digit in rejected.reason) for rejected in other)
         assert {rejected.model for rejected in answer.rejected} - {rejected.model for rejected in other} >= {"bge-m3"}
+        short = [rejected for rejected in answer.rejected if rejected.short_by_bytes is not None]
+        assert {rejected.code for rejected in short} == {RejectionCode.MEMORY}
+        assert {rejected.code for rejected in answer.rejected if "short" in rejected.reason} == {RejectionCode.MEMORY}
+        assert {rejected.code for rejected in answer.rejected if " tok/s to its " in rejected.reason} == {
+            RejectionCode.BEATEN
+        }
 
     def test_picks_get_faster_and_worse(self) -> None:
         picks = planned(desktop()).picks

@@ -14,7 +14,7 @@ from llmctl.planner.limits import speaks
 from llmctl.planner.memory import room_bytes
 from llmctl.types.machine import Machine
 from llmctl.types.model import Candidate, Evidence, Openness, Source, SourceKind
-from llmctl.types.plan import Fit, NoFit, Plan, Want
+from llmctl.types.plan import Fit, NoFit, Plan, RejectionCode, Want
 from tests.planner.machines import EPYC, GIB, LAPTOP, desktop, everything, knowledge, made, of
 
 SOURCE = "https://example.org"
@@ -39,30 +39,58 @@ PLAIN = other(made("plain", mmlu_pro=50), languages=("en", "it"), openness=grade
 
 
 @pytest.mark.parametrize(
-    ("want", "good", "words"),
+    ("want", "good", "code", "words"),
     [
-        (Want(language="it"), {"languages": ("en",)}, "is not listed for the language it: its publisher lists en"),
-        (Want(language="IT"), {}, "its publisher lists none"),
-        (Want(licence="apache-2.0"), {"licence": "MIT"}, "is under MIT, apache-2.0 is asked for"),
-        (Want(openness="weights"), {}, "is less open than weights: weights not graded"),
-        (Want(openness="weights"), {"openness": graded("partial")}, "is less open than weights: weights partial"),
-        (Want(architectures=frozenset({"mamba"})), {}, "the installed engine can't load: llama"),
-        (Want(architectures=frozenset({"minillama"})), {}, "the installed engine can't load: llama"),
-        (Want(), {"tasks": ("embed",)}, "is for embed, not for chat"),
-        (Want(max_download_bytes=2 * GIB), {}, "is a download of 2.7 GB, at most 2.1 GB is allowed"),
+        (
+            Want(language="it"),
+            {"languages": ("en",)},
+            RejectionCode.LANGUAGE,
+            "is not listed for the language it: its publisher lists en",
+        ),
+        (Want(language="IT"), {}, RejectionCode.LANGUAGE, "its publisher lists none"),
+        (
+            Want(licence="apache-2.0"),
+            {"licence": "MIT"},
+            RejectionCode.LICENCE,
+            "is under MIT, apache-2.0 is asked for",
+        ),
+        (Want(openness="weights"), {}, RejectionCode.OPENNESS, "is less open than weights: weights not graded"),
+        (
+            Want(openness="weights"),
+            {"openness": graded("partial")},
+            RejectionCode.OPENNESS,
+            "is less open than weights: weights partial",
+        ),
+        (Want(architectures=frozenset({"mamba"})), {}, RejectionCode.ENGINE, "the installed engine can't load: llama"),
+        (
+            Want(architectures=frozenset({"minillama"})),
+            {},
+            RejectionCode.ENGINE,
+            "the installed engine can't load: llama",
+        ),
+        (Want(), {"tasks": ("embed",)}, RejectionCode.TASK, "is for embed, not for chat"),
+        (
+            Want(max_download_bytes=2 * GIB),
+            {},
+            RejectionCode.DOWNLOAD,
+            "is a download of 2.7 GB, at most 2.1 GB is allowed",
+        ),
     ],
 )
-def test_what_breaks_a_limit_is_rejected_with_its_reason(want: Want, good: dict[str, Any], words: str) -> None:
+def test_what_breaks_a_limit_is_rejected_with_its_reason(
+    want: Want, good: dict[str, Any], code: RejectionCode, words: str
+) -> None:
     candidate = other(GOOD, **good)
     if want.architectures:
         answer = plan(EPYC, [candidate], want, knowledge())
         assert isinstance(answer, NoFit) and words in answer.reason
+        assert [rejected.code for rejected in answer.rejected] == [code]
         return
     small = other(made("plain", gib=1, mmlu_pro=50), languages=("it",), openness=graded("open"), licence="Apache-2.0")
     answer = planned(want, candidate, small)
     assert answer.choice.candidate.model.id == "plain"
     (rejected,) = answer.rejected
-    assert rejected.model == "good" and words in rejected.reason
+    assert (rejected.model, rejected.code) == ("good", code) and words in rejected.reason
 
 
 def test_installed_is_what_is_here(tmp_path: Path) -> None:

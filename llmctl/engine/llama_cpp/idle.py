@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import sys
 import threading
@@ -25,11 +26,13 @@ class Stay:
         self.has_begun = False
 
     def begin(self, ready: Mapping[str, Any], channel: TextIO) -> None:
-        """Called when the model is loaded and the parent knows. Until here the engine ends with its parent; from here
-        on it ends when it was idle for as long as its entry says, or when the entry is gone."""
+        """Called when the model is loaded; the parent goes on when the entry says so.
+
+        Until here the engine ends with its parent; from here on when it was idle for as long as its entry says, or when
+        the entry is gone."""
         if self._path is None:
             return
-        from llmctl.engine.warm import entry
+        from llmctl.engine.warm import entry, log
         from llmctl.engine.warm.entry import Ready
         from llmctl.engine.warm.process import Process, started
 
@@ -38,15 +41,15 @@ class Stay:
         if file is None or about is None:
             os._exit(1)
         process = Process(os.getpid(), started(os.getpid()) or "")
+        self.has_begun = True
+        _let_go(channel, log.opened(self._path))
         with file:
             file.write(replace(about, ready=Ready(process, ready["port"], ready["chat_template"], ready["build"])))
             inode = file.inode
         threading.Thread(target=_watch, args=(self._path, inode), daemon=True).start()
-        self.has_begun = True
-        _let_go(channel)
 
 
-def _let_go(channel: TextIO) -> None:
+def _let_go(channel: TextIO, log_handle: int) -> None:
     """Keeps nothing of the parent's open, and is not ended with it."""
     if sys.platform == "linux":
         import ctypes
@@ -55,15 +58,17 @@ def _let_go(channel: TextIO) -> None:
     os.chdir("/")
     channel.close()
     nothing = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):
-        os.dup2(nothing, stream)
+    for stream, handle in ((0, nothing), (1, nothing), (2, log_handle)):
+        os.dup2(handle, stream)
     os.close(nothing)
+    os.close(log_handle)
+    faulthandler.enable()  # a crash says by which signal, and where in the code: no values
 
 
 def _watch(path: Path, inode: int) -> None:
     """Ends the process when the engine was idle for too long, or its entry is gone or another's. The clock is one that
     nobody can set."""
-    from llmctl.engine.warm import entry
+    from llmctl.engine.warm import entry, log
 
     used_s = time.monotonic()
     while True:
@@ -72,6 +77,7 @@ def _watch(path: Path, inode: int) -> None:
         unused = entry.take(path)
         if unused is None:
             if not _is_there(path, inode):
+                log.remove(path)
                 os._exit(0)
             used_s = time.monotonic()
             entry.touch(path)
@@ -82,6 +88,7 @@ def _watch(path: Path, inode: int) -> None:
             idle_s = time.monotonic() - used_s
             if about is not None and about.keep_alive_s is not None and idle_s >= about.keep_alive_s:
                 unused.remove()
+                log.remove(path)
                 os._exit(0)
 
 

@@ -24,7 +24,8 @@ from llmctl.engine.llama_cpp.schema_kinds import (
     of_kind,
 )
 
-MOST_SCHEMAS = 1000  # schemas in each other and beside each other
+MOST_SCHEMAS = 5000  # schemas in each other and beside each other
+DEEPEST_REFERENCE = 8  # times that a schema may be part of itself: a model could nest without end
 MOST_VALUES = 1000  # of an enumeration
 LONGEST_GRAMMAR = 256 << 10
 DATE, TIME = r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])", r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
@@ -50,6 +51,10 @@ array ::= "[" ws (value (ws "," ws value)*)? ws "]"
 """
 
 
+class _EndlessError(Exception):
+    """A schema that is part of itself once too often."""
+
+
 def gbnf(schema: Any, name: str) -> str:
     """The grammar, its rule ``root``. ``name``: the field that holds the schema. Raises RefusedError."""
     converter = Converter(schema, name)
@@ -73,7 +78,8 @@ class Converter:
         self.name = name
         self._prefix = prefix
         self.rules: list[str] = []
-        self._referred: dict[str, str] = {}
+        self._referring: list[str] = []  # the references that are being followed
+        self._referred: dict[tuple[str, int], str | None] = {}  # None: endless
         self._schemas = 0
 
     def root(self) -> str:
@@ -82,6 +88,8 @@ class Converter:
             return self.rule(self._document, "")
         except RecursionError as error:
             raise invalid(f"{self.name}: its parts refer to each other too often") from error
+        except _EndlessError as error:
+            raise invalid(f"{self.name}: whatever is valid by it has no end") from error
 
     def rule(self, schema: Any, path: str) -> str:
         """The name of a rule, or what stands for one. Raises RefusedError."""
@@ -118,13 +126,22 @@ class Converter:
     def _reference(self, schema: Mapping[str, Any], path: str) -> str:
         self._only(schema, frozenset({"$ref"}), path)
         reference = schema["$ref"]
-        if isinstance(reference, str) and reference in self._referred:
-            return self._referred[reference]
         target = self._resolved(reference, path)
-        at, name = len(self.rules), f"{self._prefix}{len(self.rules)}"
-        self.rules.append("")  # a rule may refer to itself, so it has its name before it is known
-        self._referred[reference] = name
-        self.rules[at] = f"{name} ::= {self.rule(target, reference)}"
+        depth = self._referring.count(reference)
+        key = reference, depth
+        if key not in self._referred:
+            self._referred[key] = None
+            if depth < DEEPEST_REFERENCE:
+                self._referring.append(reference)
+                try:
+                    self._referred[key] = self.rule(target, reference)
+                except _EndlessError:
+                    pass
+                finally:
+                    self._referring.pop()
+        name = self._referred[key]
+        if name is None:
+            raise _EndlessError
         return name
 
     def _resolved(self, reference: Any, path: str) -> Any:
@@ -175,7 +192,17 @@ class Converter:
         ways = [self._merged(common, way, f"{path}.{keyword}") if common else way for way in given]
         if keyword == "oneOf" and not are_disjoint([self._target(way, path) for way in ways]):
             raise self._refused(f"{path}.oneOf", "is not possible where a value may be several of them: use anyOf")
-        return self._add(one_of(self.rule(way, f"{path}.{keyword}[{at}]") for at, way in enumerate(ways)))
+        rules = [self._optional(way, f"{path}.{keyword}[{at}]") for at, way in enumerate(ways)]
+        if not any(rules):
+            raise _EndlessError
+        return self._add(one_of(rule for rule in rules if rule is not None))
+
+    def _optional(self, schema: Any, path: str) -> str | None:
+        """The rule of what may be left out; None if it has to be, as it would have no end."""
+        try:
+            return self.rule(schema, path)
+        except _EndlessError:
+            return None
 
     def _target(self, schema: Any, path: str) -> Any:
         is_reference = isinstance(schema, dict) and "$ref" in schema
@@ -236,7 +263,9 @@ class Converter:
             return self._properties(properties, required, path)
         if more is False:
             return '"{" ws "}"'
-        value = self.rule(more, f"{path}.additionalProperties")
+        value = self._optional(more, f"{path}.additionalProperties")
+        if value is None:
+            return '"{" ws "}"'
         pair = self._add(f'string ws ":" ws {value}')
         return self._add(f'"{{" ws ({pair} (ws "," ws {pair})*)? ws "}}"')
 
@@ -245,13 +274,19 @@ class Converter:
         one that has."""
         first, rest = '""', '""'
         for name, schema in reversed(list(properties.items())):
-            key = self._possible(path, lambda name=name: literal(json.dumps(name, ensure_ascii=False)))  # type: ignore[misc]
-            pair = self._add(f'{key} ws ":" ws {self.rule(schema, f"{path}.properties.{name:.60}")}')
+            place = f"{path}.properties.{name:.60}"
+            value = self.rule(schema, place) if name in required else self._optional(schema, place)
+            if value is None:
+                continue
+            pair = self._add(f'{self._key(name, path)} ws ":" ws {value}')
             if name in required:
                 first, rest = self._add(f"{pair} {rest}"), self._add(f'ws "," ws {pair} {rest}')
             else:
                 first, rest = self._add(f"{pair} {rest} | {first}"), self._add(f'(ws "," ws {pair})? {rest}')
         return self._add(f'"{{" ws {first} ws "}}"')
+
+    def _key(self, name: str, path: str) -> str:
+        return self._possible(path, lambda: literal(json.dumps(name, ensure_ascii=False)))
 
     def _array(self, schema: Mapping[str, Any], path: str) -> str:
         prefix, items = schema.get("prefixItems"), schema.get("items", True)
@@ -267,7 +302,9 @@ class Converter:
             return '"[" ws "]"'
         if most is not None and most < least:
             raise self._refused(path, f"wants {least:,} items at least and {most:,} at most")
-        item = self.rule(items, f"{path}.items")
+        item = self.rule(items, f"{path}.items") if least else self._optional(items, f"{path}.items")
+        if item is None:
+            return '"[" ws "]"'
         more = self._possible(
             path,
             lambda: rules_of.repeated(f'ws "," ws {item}', max(least - 1, 0), None if most is None else most - 1),

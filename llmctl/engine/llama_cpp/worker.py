@@ -168,6 +168,9 @@ def handler(model: Model, token: str) -> type[BaseHTTPRequestHandler]:
 class Server(ThreadingHTTPServer):
     request_queue_size = 128  # connections that may wait to be accepted: with 5, as is the default, some wait a second
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Writes nothing: a client that has gone is no news, and what was asked belongs in no log."""
+
 
 def main() -> int:
     child.end_with_parent(int(sys.argv[1]))

@@ -9,6 +9,7 @@ import time
 
 from msgspec.structs import replace
 
+from llmctl.engine.warm import log
 from llmctl.engine.warm.entry import Entry, EntryFile, Ready
 from llmctl.engine.worker_process import LOOK_S, STALL_S, STOP_S, Worker, is_stopped
 from llmctl.errors import EngineDiedError, EngineError
@@ -55,7 +56,8 @@ class WarmEngine:
             return EngineDiedError(f"the engine died: {STOPPED}", hint="llmctl doctor")
         if self._process.is_alive:
             return EngineDiedError("the engine stopped answering", hint="llmctl doctor")
-        return EngineDiedError("the engine died while it answered", hint="llmctl doctor")
+        words = log.last_words(self.file.path)
+        return EngineDiedError(f"the engine died while it answered{words and f': {words}'}", hint="llmctl doctor")
 
     def stay_for(self, keep_alive_s: float | None) -> None:
         """From now on it ends when it was idle for so long; None for never."""
