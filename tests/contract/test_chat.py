@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,8 +47,13 @@ def asked(server: ChatServer, number: int = -1) -> list[tuple[str, str]]:
 
 
 def leave(terminal: Terminal) -> None:
-    terminal.send(CTRL_D)
-    assert terminal.ended() == 0
+    """Ctrl-D, again if it came between two prompts, where the terminal itself takes it."""
+    for _ in range(60):
+        with contextlib.suppress(subprocess.TimeoutExpired, OSError):
+            terminal.send(CTRL_D)
+            assert terminal.ended(within_s=1) == 0
+            return
+    raise AssertionError(f"it does not leave: {terminal.shown[-200:]!r}")
 
 
 @pytest.mark.parametrize("stdin", [None, "hello\n"])
@@ -126,6 +132,7 @@ def test_ctrl_c_stops_the_answer_and_keeps_it_and_twice_at_the_prompt_leaves(con
         terminal.send("and?" + ENTER)
         terminal.see("tok/s · desk")
         assert asked(server) == [("user", "go on"), ("assistant", "Half an answer, "), ("user", "and?")]
+        terminal.see("you ›")
         terminal.send(CTRL_C)
         terminal.see("again leaves")
         terminal.send("text")
@@ -190,8 +197,7 @@ def test_one_engine_serves_the_session_and_long_conversations_drop_their_oldest_
         terminal.see(r"of 256 tokens · .* tok/s")
         terminal.send("/context" + ENTER)
         terminal.see(r"1 .*a{30}.*\(dropped\)")
-        terminal.send(CTRL_D)
-        assert terminal.ended() == 0
+        leave(terminal)
     assert not [pid for pid in engines if psutil.pid_exists(pid)]
     seen = connections()
     assert seen, "the hook saw nothing, not even the way to the engine"
