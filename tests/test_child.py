@@ -74,7 +74,12 @@ def test_the_environment_of_a_child_is_what_it_needs_and_no_secret() -> None:
     needed |= {"LD_LIBRARY_PATH": "/l", "PYTHONPATH": "/p", "GGML_VK_VISIBLE_DEVICES": "0", "OMP_NUM_THREADS": "2"}
     names = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "OFFICE", "https_proxy")
     others = (*names, "NVIDIA_API_KEY", "LLAMA_ARG_API_KEY", "LLMCTL_HUB_URL", "XDG_SESSION_COOKIE", "SSH_AUTH_SOCK")
-    assert child.environment({**needed, **dict.fromkeys(others, "secret")}) == needed
+    assert child.environment({**needed, **dict.fromkeys(others, "secret")}) == needed | {"GOMP_SPINCOUNT": "1000"}
+
+
+@pytest.mark.parametrize("own", [{"GOMP_SPINCOUNT": "5"}, {"OMP_WAIT_POLICY": "active"}])
+def test_how_threads_wait_is_the_users_to_say(own: dict[str, str]) -> None:
+    assert child.environment(own) == own
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel ends a child with its parent on Linux only")
