@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from msgspec.structs import replace
 
 from llmctl import units
 from llmctl.cli import complete
@@ -106,6 +105,8 @@ def run(
     Exit codes: 0 answered, 3 nothing fits, 4 no such model (or it needs a download and nobody said yes), 5 network,
     6 a broken file, 7 disk full, 8 the engine failed, 9 access, 10 configuration, 11 policy, 130 Ctrl-C.
     """
+    from msgspec.structs import replace
+
     from llmctl.cli.answer_form import response_format
     from llmctl.cli.prompt import prompt as whole
     from llmctl.cli.prompt import utf8

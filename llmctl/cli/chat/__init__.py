@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from msgspec.structs import replace
 
 from llmctl.cli import complete
 from llmctl.errors import UsageError
@@ -63,6 +62,8 @@ def chat(
 
     Exit codes: 0 left, 2 no terminal, otherwise as `llmctl run` until the first prompt.
     """
+    from msgspec.structs import replace
+
     from llmctl.cli.chat.session import Session
     from llmctl.cli.wrap import WrappedOutput
     from llmctl.types.request import Sampling
