@@ -43,133 +43,134 @@ BODY_LIMIT_BYTES = 64 << 20
 SWITCH_S = 0.0005  # that the thread which computes waits at most for one that writes to its client
 
 
-def handler(model: Model, token: str) -> type[BaseHTTPRequestHandler]:
-    """The request handler for ``model``, open to whoever brings ``token``."""
+class Handler(BaseHTTPRequestHandler):
+    """One client's requests to the server's model, for whoever brings the server's token."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True  # a piece must not wait until the one before it was acknowledged
-        timeout = 600
-        _started = False
+    server: Server
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # a piece must not wait until the one before it was acknowledged
+    timeout = 600
+    _started = False
 
-        def log_message(self, format: str, *args: Any) -> None:
-            """Nothing is logged: paths and bodies are the user's business."""
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing is logged: paths and bodies are the user's business."""
 
-        def do_GET(self) -> None:
-            if not self._allowed():
-                return
-            if self.path == "/v1/models":
-                self._json(200, {"object": "list", "data": [{"id": model.name, "object": "model"}]})
+    def do_GET(self) -> None:
+        if not self._allowed():
+            return
+        if self.path == "/v1/models":
+            self._json(200, {"object": "list", "data": [{"id": self.server.model.name, "object": "model"}]})
+        else:
+            self._json(404, {"error": {"message": "not found", "code": "not_found"}})
+
+    def do_POST(self) -> None:
+        if not self._allowed():
+            return
+        try:
+            if self.path == "/v1/chat/completions":
+                self._stream(read(self._body()))
+            elif self.path == "/v1/embeddings":
+                self._json(200, self.server.model.embeddings(embedding.read(self._body())))
             else:
                 self._json(404, {"error": {"message": "not found", "code": "not_found"}})
+        except RefusedError as error:
+            self._json(error.status, error.body)
+        except DecodeError as error:
+            self._json(500, {"error": {"message": f"decoding failed: {error}", "code": "decoding"}})
 
-        def do_POST(self) -> None:
-            if not self._allowed():
-                return
-            try:
-                if self.path == "/v1/chat/completions":
-                    self._stream(read(self._body()))
-                elif self.path == "/v1/embeddings":
-                    self._json(200, model.embeddings(embedding.read(self._body())))
-                else:
-                    self._json(404, {"error": {"message": "not found", "code": "not_found"}})
-            except RefusedError as error:
-                self._json(error.status, error.body)
-            except DecodeError as error:
-                self._json(500, {"error": {"message": f"decoding failed: {error}", "code": "decoding"}})
+    def _body(self) -> bytes:
+        """Raises RefusedError for a body of unknown length, or of too much."""
+        length = self.headers.get("Content-Length", "")
+        if length.isdecimal() and len(length) < 20 and int(length) <= BODY_LIMIT_BYTES:
+            return self.rfile.read(int(length))
+        self.close_connection = True
+        raise RefusedError(
+            400, "invalid_request", f"Content-Length must be given, of {BODY_LIMIT_BYTES:,} bytes at most"
+        )
 
-        def _body(self) -> bytes:
-            """Raises RefusedError for a body of unknown length, or of too much."""
-            length = self.headers.get("Content-Length", "")
-            if length.isdecimal() and len(length) < 20 and int(length) <= BODY_LIMIT_BYTES:
-                return self.rfile.read(int(length))
-            self.close_connection = True
-            raise RefusedError(
-                400, "invalid_request", f"Content-Length must be given, of {BODY_LIMIT_BYTES:,} bytes at most"
-            )
-
-        def _stream(self, request: ChatRequest) -> None:
-            """Server-sent events. The status line waits for the first chunk, so that a refusal has its own."""
-            try:
-                with closing(model.stream(request, self._is_gone)) as chunks:
-                    if not request.streams:
-                        self._json(200, whole(chunks))
-                        return
-                    for chunk in chunks:
-                        self._start()
-                        self._event(json.dumps(chunk))
-                self._event("[DONE]")
-                self._end()
-            except RefusedError as error:
-                self._json(error.status, error.body)
-            except BusyError as error:
-                body = {"error": {"message": str(error), "code": "busy"}}
-                self._json(429, body, {"Retry-After": str(error.retry_after_s)})
-            except (BrokenPipeError, ConnectionResetError, ClientGoneError):
-                self.close_connection = True
-            except Exception as error:  # noqa: BLE001  # whatever decoding raises is told where the client listens
-                self.close_connection = True
-                body = {"error": {"message": f"decoding failed: {error}", "code": "decoding"}}
-                if not self._started:
-                    self._json(500, body)
+    def _stream(self, request: ChatRequest) -> None:
+        """Server-sent events. The status line waits for the first chunk, so that a refusal has its own."""
+        try:
+            with closing(self.server.model.stream(request, self._is_gone)) as chunks:
+                if not request.streams:
+                    self._json(200, whole(chunks))
                     return
-                self._event(json.dumps(body))
-                self._end()
-
-        def _is_gone(self) -> bool:
-            """Whether the client has closed its side of the connection."""
-            if not select.select([self.connection], [], [], 0)[0]:
-                return False
-            try:
-                return not self.connection.recv(1, socket.MSG_PEEK)
-            except OSError:
-                return True
-
-        def _start(self) -> None:
-            if self._started:
-                return
-            self._started = True
-            self.send_response(200)
-            self.send_header("Content-Type", "text/event-stream")
-            self.send_header("Transfer-Encoding", "chunked")
-            self.end_headers()
-
-        def _end(self) -> None:
-            self._started = False  # another request may follow
-            self.wfile.write(b"0\r\n\r\n")
-
-        def _event(self, data: str) -> None:
-            event = f"data: {data}\n\n".encode()
-            self.wfile.write(b"%x\r\n%b\r\n" % (len(event), event))
-
-        def _allowed(self) -> bool:
-            given = self.headers.get("Authorization", "")
-            if hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
-                return True
+                for chunk in chunks:
+                    self._start()
+                    self._event(json.dumps(chunk))
+            self._event("[DONE]")
+            self._end()
+        except RefusedError as error:
+            self._json(error.status, error.body)
+        except BusyError as error:
+            body = {"error": {"message": str(error), "code": "busy"}}
+            self._json(429, body, {"Retry-After": str(error.retry_after_s)})
+        except (BrokenPipeError, ConnectionResetError, ClientGoneError):
             self.close_connection = True
-            self._json(401, {"error": {"message": "wrong token", "code": "unauthorized"}})
+        except Exception as error:  # noqa: BLE001  # whatever decoding raises is told where the client listens
+            self.close_connection = True
+            body = {"error": {"message": f"decoding failed: {error}", "code": "decoding"}}
+            if not self._started:
+                self._json(500, body)
+                return
+            self._event(json.dumps(body))
+            self._end()
+
+    def _is_gone(self) -> bool:
+        """Whether the client has closed its side of the connection."""
+        if not select.select([self.connection], [], [], 0)[0]:
             return False
+        try:
+            return not self.connection.recv(1, socket.MSG_PEEK)
+        except OSError:
+            return True
 
-        def _json(self, status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> None:
-            data = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            for name, value in (headers or {}).items():
-                self.send_header(name, value)
-            if self.close_connection:
-                self.send_header("Connection", "close")
-            self.end_headers()
-            self.wfile.write(data)
+    def _start(self) -> None:
+        if self._started:
+            return
+        self._started = True
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
 
-    return Handler
+    def _end(self) -> None:
+        self._started = False  # another request may follow
+        self.wfile.write(b"0\r\n\r\n")
+
+    def _event(self, data: str) -> None:
+        event = f"data: {data}\n\n".encode()
+        self.wfile.write(b"%x\r\n%b\r\n" % (len(event), event))
+
+    def _allowed(self) -> bool:
+        given = self.headers.get("Authorization", "")
+        if hmac.compare_digest(given.encode(), f"Bearer {self.server.token}".encode()):
+            return True
+        self.close_connection = True
+        self._json(401, {"error": {"message": "wrong token", "code": "unauthorized"}})
+        return False
+
+    def _json(self, status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(data)
 
 
 class Server(ThreadingHTTPServer):
+    """Listens on a port of loopback that the system chooses."""
+
     request_queue_size = 128  # connections that may wait to be accepted: with 5, as is the default, some wait a second
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Writes nothing: a client that has gone is no news, and what was asked belongs in no log."""
+    def __init__(self, model: Model, token: str) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.model, self.token = model, token
 
 
 def main() -> int:
@@ -210,7 +211,7 @@ def main() -> int:
         say({"failed": str(error), "log": list(errors)})
         return 1
     sys.setswitchinterval(SWITCH_S)
-    server = Server(("127.0.0.1", 0), handler(model, job["token"]))
+    server = Server(model, job["token"])
     ready = {"port": server.server_address[1], "chat_template": model.has_chat_template, "build": model.build}
     say({"ready": ready})
     stay.begin(ready, channel)
