@@ -85,6 +85,7 @@ def own_server(file: Path, threads: int, tokens: int) -> Iterator[Answering | No
         port = taken.getsockname()[1]
     argv = [sys.executable, "-m", "llama_cpp.server", "--model", str(file), "--host", "127.0.0.1", "--port", str(port)]
     argv += ["--n_ctx", str(CONTEXT), "--n_threads", str(threads), "--n_threads_batch", str(threads)]
+    argv += ["--interrupt_requests", "false"]  # else the next client ends the answer of the one before
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             url = f"http://127.0.0.1:{port}/v1"
