@@ -158,6 +158,9 @@ def compare(contenders: dict[str, Answering], clients: int, rounds: int) -> None
             firsts[name] += [answer.first_s for answer in made]
         print(f"{clients:3} clients, round {at + 1}: " + ", ".join(f"{name} {rates[name][-1]:.1f}/s" for name in names))
     for name in names:
+        if not all(rates[name]):
+            print(f"{clients:3} clients, {name:12} wrote nothing: is {name}'s chat template one for this model?")
+            continue
         ratios = [ours / theirs for ours, theirs in zip(rates[OURS], rates[name], strict=True)]
         spread = f"x{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
         first = f"first token {median(firsts[name]):.2f} s"
