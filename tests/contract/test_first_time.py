@@ -96,7 +96,12 @@ def test_bench_and_what_is_learned_from_it(starter_file: Path, tmp_path: Path, m
     assert run.predicted.decode_tok_s == pytest.approx(deep["predicted"]["decode_tok_s"])
 
     def planned() -> dict[str, Any]:
-        asked = ("--threads", "1", "--no-repack" if not run.repack else "--repack", "--json")
+        # its settings, whichever a busy machine's kernels made the best
+        settings = (
+            "repack" if run.repack else "no-repack",
+            "flash-attention" if run.flash_attention else "no-flash-attention",
+        )
+        asked = ("--threads", "1", *(f"--{name}" for name in settings), "--json")
         found = document(llmctl("plan", file, *asked))["data"]["choice"]["speed"]
         assert isinstance(found, dict)
         return found
