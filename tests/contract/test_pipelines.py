@@ -164,7 +164,7 @@ ROWS = {
     "a file in Latin-1": fails(2, "not UTF-8 text: byte 0xe9 at position 3", "-f", "latin.txt", "?"),
     "a file cut inside a character": fails(2, "not UTF-8 text", "-f", "cut.txt", "?"),
     "a binary": fails(2, "is not text: byte 0x00 at position 4", "-f", "binary", "?"),
-    "a file that is missing": fails(4, "missing.txt is not there", "-f", "missing.txt", "?"),
+    "a file that is missing": fails(4, "missing.txt is not there\n  next: ls .   lists", "-f", "missing.txt", "?"),
     "a folder": fails(2, "is a folder", "-f", ".", "?"),
     "an address": fails(2, "is an address", "-f", "https://example.org/a.txt", "?"),
     "an address with a password": fails(2, "is an address", "-f", "https://u:secret@example.org/", "?"),
