@@ -104,7 +104,8 @@ SETTINGS = (
         default=0.0,
     ),
     Setting("history", _flag, "true or false", "keep memory and speed of runs, never text", default=True),
-    Setting("chat_history", _flag, "true or false", "keep the prompts of chats on disk, for the Up key", default=False),
+    Setting("chat_history", _flag, "true or false", "keep conversations on disk, for -c and the Up key", default=False),
+    Setting("markdown", _flag, "true or false", "show the Markdown of answers in a terminal's styles", default=True),
 )
 
 
