@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.chat_server import DONE, ChatServer, Handler, event, status, stream
-from tests.fakes.preloaded import Preloaded
+from tests.fakes.command import ran
 from tests.fakes.terminal import Terminal
 
 MEGABYTE = "0123456789abcde\n" * (1 << 16)
@@ -33,12 +33,6 @@ def echo(handler: Handler) -> None:
 @pytest.fixture(scope="module")
 def server() -> Iterator[ChatServer]:
     with ChatServer(echo) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def preloaded() -> Iterator[Preloaded]:
-    with Preloaded() as made:
         yield made
 
 
@@ -212,20 +206,21 @@ ROWS = {
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
-def test_a_command(row: Row, preloaded: Preloaded) -> None:
+def test_a_command(row: Row) -> None:
     stdin = row.stdin.encode() if isinstance(row.stdin, str) else row.stdin
-    done = preloaded("run", "-e", "desk", *row.arguments, stdin=stdin, **row.environment)
-    assert (done.code, row.error in done.stderr) == (row.code, True), done.stderr
+    done = ran(("run", "-e", "desk", *row.arguments), stdin=stdin, environment=row.environment)
+    said = done.stderr.decode()
+    assert (done.returncode, row.error in said) == (row.code, True), said
     assert done.stdout == (row.out.encode() if isinstance(row.out, str) else row.out)
-    assert "Traceback" not in done.stderr
-    assert "secret" not in done.stderr
-    assert "\x1b" not in done.stderr
+    assert "Traceback" not in said
+    assert "secret" not in said
+    assert "\x1b" not in said
 
 
-def test_what_a_server_is_asked_for(server: ChatServer, preloaded: Preloaded) -> None:
+def test_what_a_server_is_asked_for(server: ChatServer) -> None:
     schema = '{"type": "object", "required": ["a"]}'
     options = ("--stop", "END", "--stop", "\n\n", "--schema", schema, "--seed", "7", "-n", "9", "-s", "be brief")
-    assert preloaded("run", "-e", "desk", *options, '{"a": 1}').code == 0
+    assert ran(("run", "-e", "desk", *options, '{"a": 1}')).returncode == 0
     body = json.loads(server.requests[-1].body)
     assert body["stop"] == ["END", "\n\n"]
     assert body["response_format"]["json_schema"]["schema"] == json.loads(schema)
@@ -233,21 +228,20 @@ def test_what_a_server_is_asked_for(server: ChatServer, preloaded: Preloaded) ->
     assert body["messages"] == [{"role": "system", "content": "be brief"}, {"role": "user", "content": '{"a": 1}'}]
 
 
-def test_a_server_that_refuses_a_long_prompt_gets_less_of_it_if_that_was_allowed(
-    home: Path, preloaded: Preloaded
-) -> None:
+def test_a_server_that_refuses_a_long_prompt_gets_less_of_it_if_that_was_allowed(home: Path) -> None:
     too_long = status(400, {"error": {"message": "maximum context length is 100 tokens", "code": "context"}})
     with ChatServer(too_long, too_long, stream(event("Plums.", finish="stop"), DONE)) as picky:
         config = home / "config" / "llmctl" / "config.toml"
         config.write_text(f'[endpoints.desk]\nurl = "{picky.url}"\nmodel = "m"\n')
-        done = preloaded("run", "-e", "desk", "--truncate", "head", "What?", stdin=b"old " * 100 + b"new")
-        assert (done.code, done.stdout) == (0, b"Plums.\n"), done.stderr
+        done = ran(("run", "-e", "desk", "--truncate", "head", "What?"), stdin=b"old " * 100 + b"new")
+        assert (done.returncode, done.stdout) == (0, b"Plums.\n"), done.stderr
         asked = [json.loads(request.body)["messages"][-1]["content"] for request in picky.requests]
         assert [len(text) for text in asked] == sorted((len(text) for text in asked), reverse=True)
         assert asked[-1].startswith("[… 259 characters left out …]\n")
         assert asked[-1].endswith("old new\n\nWhat?")
-        assert done.stderr.count("→ desk") == 3
-        assert "259 of 403 characters are dropped, the head of what" in done.stderr
+        said = done.stderr.decode()
+        assert said.count("→ desk") == 3
+        assert "259 of 403 characters are dropped, the head of what" in said
 
 
 RUN = f"{shlex.quote(sys.executable)} -m llmctl run -e desk"
@@ -278,14 +272,14 @@ def test_a_shell(script: str, code: int, out: bytes) -> None:
     assert b"Traceback" not in done.stderr
 
 
-def test_thoughts_are_shown_at_a_terminal_kept_in_json_and_else_left_out(home: Path, preloaded: Preloaded) -> None:
+def test_thoughts_are_shown_at_a_terminal_kept_in_json_and_else_left_out(home: Path) -> None:
     thinks = stream(event(reasoning_content="plums ripen"), event("In August.", finish="stop"), DONE)
     with ChatServer(thinks) as server:
         config = home / "config" / "llmctl" / "config.toml"
         config.write_text(f'[endpoints.desk]\nurl = "{server.url}"\nmodel = "m"\n')
-        piped = preloaded("run", "-e", "desk", "When?")
-        assert (piped.stdout, "ripen" in piped.stderr) == (b"In August.\n", False)
-        data = json.loads(preloaded("run", "-e", "desk", "--json", "When?").stdout)["data"]
+        piped = ran(("run", "-e", "desk", "When?"))
+        assert (piped.stdout, b"ripen" in piped.stderr) == (b"In August.\n", False)
+        data = json.loads(ran(("run", "-e", "desk", "--json", "When?")).stdout)["data"]
         assert (data["text"], data["reasoning"]) == ("In August.", "plums ripen")
         with Terminal("run", "-e", "desk", "--no-stdin", "When?") as terminal:
             terminal.see("plums ripen\nIn August")

@@ -20,9 +20,10 @@ import pytest
 from llmctl.engine import history
 from llmctl.struct import asdict
 from tests.fakes.chat_server import DONE, ChatServer, event, stream
-from tests.fakes.command import argv, document, kill_engine_of, llmctl, spawn
+from tests.fakes.command import argv, document, kill_engine_of, llmctl, preloaded, spawn
 from tests.fakes.connections import watch
 from tests.fakes.hub import FakeHub
+from tests.fakes.preloaded import Forked
 
 pytestmark = pytest.mark.usefixtures("measured")
 
@@ -295,13 +296,11 @@ def open_pipe() -> Iterator[tuple[int, int]]:
         os.close(writing)
 
 
-def with_stdin(stdin: int, *arguments: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        argv("run", *arguments), stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, close_fds=True
-    )
+def with_stdin(stdin: int, *arguments: str) -> Forked:
+    return preloaded().start("run", *arguments, streams={"stdin": stdin})
 
 
-def line_of(process: subprocess.Popen[bytes]) -> str:
+def line_of(process: Forked) -> str:
     assert process.stderr is not None
     return process.stderr.readline().decode()
 
