@@ -20,7 +20,6 @@ from llmctl.cli import main, streams
 from llmctl.cli.output import Output
 from llmctl.errors import ResourceError
 from tests.fakes.command import llmctl, ran
-from tests.fakes.preloaded import Preloaded
 
 pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 
@@ -71,21 +70,15 @@ UNWRITABLE = [
 ]
 
 
-@pytest.fixture(scope="module", params=["", "1"], ids=["buffered", "unbuffered"])
-def interpreter(request: pytest.FixtureRequest) -> Iterator[Preloaded]:
-    with Preloaded(PYTHONUNBUFFERED=request.param) as made:
-        yield made
-
-
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.fixture
-def run(interpreter: Preloaded) -> Run:
+@pytest.fixture(params=["", "1"], ids=["buffered", "unbuffered"])
+def run(request: pytest.FixtureRequest) -> Run:
     """Runs a command; ``streams`` are files by name instead of pipes."""
 
     def command(arguments: Sequence[str], **streams: int) -> subprocess.CompletedProcess[str]:
-        done = ran(arguments, interpreter=interpreter, streams=streams)
+        done = ran(arguments, environment={"PYTHONUNBUFFERED": request.param}, streams=streams)
         return subprocess.CompletedProcess(arguments, done.returncode, done.stdout.decode(), done.stderr.decode())
 
     return command

@@ -15,7 +15,6 @@ import pytest
 from tests.fakes.chat_server import DONE, ChatServer, Handler, Reply, event, stream
 from tests.fakes.command import llmctl
 from tests.fakes.connections import watch
-from tests.fakes.preloaded import Preloaded
 from tests.fakes.scripted_model import write_scripted
 from tests.fakes.terminal import Terminal
 
@@ -179,10 +178,7 @@ def recall(terminal: Terminal, prompt: str) -> None:
 def test_one_engine_serves_the_session_and_long_conversations_drop_their_oldest_turns_openly(tmp_path: Path) -> None:
     model = write_scripted(tmp_path / "tiny.gguf", ["Yes", " indeed"])
     hook, connections = watch(tmp_path)
-    with (
-        Preloaded(PYTHONPATH=hook) as watched,
-        Terminal("chat", "-m", str(model), "-c", "256", "--local", interpreter=watched, PYTHONPATH=hook) as terminal,
-    ):
+    with Terminal("chat", "-m", str(model), "-c", "256", "--local", PYTHONPATH=hook) as terminal:
         terminal.see("you ›")
         engines: set[int] = set()
         for prompt in ("a" * 60, "b" * 60):

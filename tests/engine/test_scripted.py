@@ -21,6 +21,7 @@ from llmctl.engine.worker_process import Engine, Worker
 from llmctl.errors import EngineDiedError, EngineError
 from llmctl.types.event import EngineNote, Finished, Reasoning, Text, ThoughtsSoFar
 from llmctl.types.request import Message, Request, Sampling
+from tests.fakes.command import llmctl
 from tests.fakes.fits import fit_for
 from tests.fakes.scripted_model import TEMPLATE, Token, byte, control, user_defined, write_scripted
 
@@ -275,23 +276,14 @@ def test_what_the_command_says(tmp_path: Path) -> None:
     file = write_scripted(tmp_path / "model.gguf", [control("<think>"), *THOUGHT, control("</think>"), *ANSWER])
     broken = write_scripted(tmp_path / "refuses.gguf", ANSWER, template=refuses)
     endless = write_scripted(tmp_path / "endless.gguf", ["again", " and"], repeats=True)
-    command = [sys.executable, "-m", "llmctl", "run", "--local"]
     for words, text, said in (
         (["-m", str(file)], "The answer is 42.\n", "tok/s"),
         (["-s", "be brief", "-m", str(broken)], "The answer is 42.\n", "takes no system message"),
         (["-m", str(endless)], None, "repeat itself for ever"),
     ):
-        done = subprocess.run(
-            [*command, *words, "hi"], capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL
-        )
+        done = llmctl("run", "--local", *words, "hi")
         assert done.returncode == 0
         assert text is None or done.stdout == text
         assert said in done.stderr
-    done = subprocess.run(
-        [*command, "--json", "-s", "be brief", "-m", str(broken), "hi"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        stdin=subprocess.DEVNULL,
-    )
+    done = llmctl("run", "--local", "--json", "-s", "be brief", "-m", str(broken), "hi")
     assert "takes no system message" in json.loads(done.stdout)["warnings"][0]

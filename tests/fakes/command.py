@@ -1,5 +1,4 @@
-"""The real command in a real process, with the test's own home: forked from an interpreter that has imported llmctl,
-unless a variable is set that Python reads when it starts."""
+"""The real command in a real process, with the test's own home: forked from an interpreter that has imported llmctl."""
 
 from __future__ import annotations
 
@@ -23,10 +22,14 @@ from tests.fakes.preloaded import Forked, Preloaded
 READ_AT_START = ("PYTHON", "LC_", "LANG")
 
 
+def preloaded(environment: Mapping[str, str] | None = None) -> Preloaded:
+    """An interpreter for the whole run of the tests; one of its own for what Python itself reads of ``environment``."""
+    return _started(*sorted(pair for pair in (environment or {}).items() if pair[0].startswith(READ_AT_START)))
+
+
 @functools.cache
-def preloaded() -> Preloaded:
-    """One for the whole run of the tests."""
-    made = Preloaded()
+def _started(*read: tuple[str, str]) -> Preloaded:
+    made = Preloaded(**dict(read))
     atexit.register(made.close)
     return made
 
@@ -39,7 +42,8 @@ def argv(*arguments: str) -> list[str]:
 def spawn(*arguments: str, **environment: str) -> Iterator[Forked]:
     """Started, not waited for, and gone at the end in any case; stdin is /dev/null."""
     with open(os.devnull) as nothing:
-        process = preloaded().start(*arguments, streams={"stdin": nothing.fileno()}, environment=environment)
+        streams = {"stdin": nothing.fileno()}
+        process = preloaded(environment).start(*arguments, streams=streams, environment=environment)
     with process:
         try:
             yield process
@@ -81,12 +85,9 @@ def ran(
     interpreter: Preloaded | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
     """As ``llmctl``, in bytes. ``streams`` are files by name instead of pipes."""
-    if any(name.startswith(READ_AT_START) for name in environment or ()):
-        environ = {**os.environ, **(environment or {})}
-        return subprocess.run(argv(*arguments), input=stdin or b"", capture_output=True, timeout=timeout, env=environ)
     with open(os.devnull) as nothing:
         given = {**({"stdin": nothing.fileno()} if stdin is None else {}), **(streams or {})}
-        process = (interpreter or preloaded()).start(*arguments, streams=given, environment=environment)
+        process = (interpreter or preloaded(environment)).start(*arguments, streams=given, environment=environment)
     with process:
         out, err = process.communicate(stdin or b"", timeout)
     return subprocess.CompletedProcess(arguments, process.wait(), out, err)

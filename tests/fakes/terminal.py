@@ -19,7 +19,6 @@ from types import TracebackType
 from typing import Self
 
 from tests.fakes.command import preloaded
-from tests.fakes.preloaded import Preloaded
 
 SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07]*\x07|[()][0-9A-Z]|[=>78])")
 PASTE_BEGIN, PASTE_END = "\x1b[200~", "\x1b[201~"
@@ -28,10 +27,10 @@ PASTE_BEGIN, PASTE_END = "\x1b[200~", "\x1b[201~"
 class Terminal:
     """80 columns and 24 lines, unless resized. ``shown`` is all that was written, without terminal sequences."""
 
-    def __init__(self, *arguments: str, interpreter: Preloaded | None = None, **environment: str) -> None:
+    def __init__(self, *arguments: str, **environment: str) -> None:
         self._mine, theirs = pty.openpty()
         self.resize(80, 24)
-        self.process = (interpreter or preloaded()).start(
+        self.process = preloaded(environment).start(
             *arguments,
             streams=dict.fromkeys(("stdin", "stdout", "stderr"), theirs),
             new_session=True,
