@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 class LoadedEngine(Protocol):
     """``build`` names the engine to the commit: "llama-cpp-python 0.3.36, ggml 0.25.3 d25f87b". ``load_s`` is how long
-    it took until it answered. Without ``has_chat_template`` it continues text instead of answering it."""
+    it took until it answered. Without ``has_chat_template`` it continues text instead of answering it. ``sequences``
+    is how many requests it answers at once, each in the whole context."""
 
     @property
     def address(self) -> Address: ...
@@ -27,6 +28,9 @@ class LoadedEngine(Protocol):
 
     @property
     def build(self) -> str: ...
+
+    @property
+    def sequences(self) -> int: ...
 
     @property
     def was_warm(self) -> bool:

@@ -31,6 +31,7 @@ def start(fit: Fit, *, worker: Worker | None = None) -> Engine:
         load_s=time.perf_counter() - begun,
         has_chat_template=ready["chat_template"],
         build=ready["build"],
+        sequences=fit.configuration.sequences,
     )
 
 
