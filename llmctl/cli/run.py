@@ -14,6 +14,7 @@ from llmctl.cli.output import Output
 from llmctl.cli.story import Story
 from llmctl.cli.wrap import WrappedOutput
 from llmctl.errors import LlmctlError, UsageError
+from llmctl.types.engine import EngineName
 from llmctl.workspace.truncation import Dropped
 
 if TYPE_CHECKING:
@@ -64,6 +65,9 @@ def run(
     endpoint: Annotated[
         str | None,
         typer.Option("--endpoint", "-e", help="On this server or not at all.", autocompletion=complete.endpoints),
+    ] = None,
+    engine: Annotated[
+        EngineName | None, typer.Option("--engine", help="What runs the model here; llmctl chooses by itself.")
     ] = None,
     keep_alive: Annotated[
         str | None,
@@ -127,7 +131,7 @@ def run(
         (*instructions, Message.of("user", text.text())), response_format=form, sampling=sampling, private=private
     )
     loaded = configuration.load(out)
-    loaded = replace(loaded, offline=loaded.offline or offline)
+    loaded = replace(loaded, offline=loaded.offline or offline, engine=engine or loaded.engine)
     from llmctl.workspace.ask import estimated_tokens  # with the router, which takes a while: not before an error
 
     tokens = None if truncate else estimated_tokens(request)  # what will be cut needs no context of its own

@@ -10,6 +10,7 @@ import typer
 
 from llmctl.cli import complete
 from llmctl.errors import UsageError
+from llmctl.types.engine import EngineName
 
 if TYPE_CHECKING:
     from llmctl.cli.output import Output
@@ -39,6 +40,9 @@ def chat(
     endpoint: Annotated[
         str | None,
         typer.Option("--endpoint", "-e", help="On this server or not at all.", autocompletion=complete.endpoints),
+    ] = None,
+    engine: Annotated[
+        EngineName | None, typer.Option("--engine", help="What runs the model here; llmctl chooses by itself.")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Yes to the download of the first model.")] = False,
     offline: Annotated[
@@ -81,7 +85,7 @@ def chat(
     if local and endpoint is not None:
         raise UsageError("--local and --endpoint exclude each other")
     loaded = configuration.load(out)
-    loaded = replace(loaded, offline=loaded.offline or offline)
+    loaded = replace(loaded, offline=loaded.offline or offline, engine=engine or loaded.engine)
     asked = Asked(model, task, context, threads, prompt_tokens=0, answer_tokens=max_tokens)
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed)
     with Chat(out, loaded, asked, local=local, private=private, endpoint=endpoint) as talk:
