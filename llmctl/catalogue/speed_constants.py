@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from llmctl.catalogue.device_constants import DeviceConstants
 from llmctl.files.decode import Table
-from llmctl.types.machine import Kernels
+from llmctl.types.kernels import Kernels
 
 
 class Likeness(Struct, frozen=True):

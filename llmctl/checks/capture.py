@@ -9,7 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from llmctl.checks import Surroundings, checks
-from llmctl.engine.devices import this_machine
+from llmctl.engine.devices.machine import this_machine
 from llmctl.engine.install import installed
 from llmctl.errors import ResourceError, UsageError
 from llmctl.host import Host

@@ -110,7 +110,7 @@ def _kernels(machine: Machine) -> Check:
             f"{figures(kernels)} figures are estimates, with a wide range"
         )
         return Check("kernels", Status.WARN, message, MEASURE_WHEN_QUIET)
-    if not complete(machine):
+    if not complete(machine.cpu, kernels):
         message = "the engine's kernels are measured in part: speeds are estimates, with a wide range"
         return Check("kernels", Status.WARN, message, MEASURE_WHEN_QUIET)
     names = ", ".join(dict.fromkeys(rate.weight_type for rate in kernels.matrices))

@@ -82,6 +82,7 @@ class Output(SilentListener):
     quiet: bool = False
     warnings: list[str] = field(default_factory=list)
     has_written: bool = field(default=False, init=False)  # the document of --json
+    _is_line_open: bool = field(default=False, init=False)  # of the answer
     latest: ClassVar[Output]
 
     def __post_init__(self) -> None:
@@ -117,9 +118,19 @@ class Output(SilentListener):
 
     def piece(self, text: str) -> None:
         """A bit of a streamed answer: on stdout, at once, without a newline."""
-        if not self.as_json:
-            sys.stdout.write(_shown(text, sys.stdout))
+        self.write(_shown(text, sys.stdout))
+
+    def end_pieces(self) -> None:
+        """A final newline, so that what follows doesn't stand on the last line of the answer."""
+        if self._is_line_open:
+            self.write("\n")
+
+    def write(self, text: str) -> None:
+        """Text of the answer, which may hold terminal sequences of ours, on stdout at once."""
+        if text and not self.as_json:
+            sys.stdout.write(text)
             sys.stdout.flush()
+            self._is_line_open = not text.endswith("\n")
 
     def thought(self, text: str) -> None:
         """A bit of a model's thinking: on stderr if somebody reads it there, never in the answer."""

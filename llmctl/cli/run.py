@@ -12,7 +12,7 @@ from llmctl import units
 from llmctl.cli import complete
 from llmctl.cli.output import Output
 from llmctl.cli.story import Story
-from llmctl.cli.wrap import WrappedOutput
+from llmctl.cli.terminal import Layout, TerminalOutput
 from llmctl.errors import LlmctlError, UsageError
 from llmctl.types.engine import EngineName
 from llmctl.workspace.truncation import Dropped
@@ -119,7 +119,7 @@ def run(
     from llmctl.workspace import configuration
     from llmctl.workspace.local_run import Asked, local_run
 
-    out = (WrappedOutput if sys.stdout.isatty() else Output)("run", as_json=json, quiet=quiet)
+    out = (TerminalOutput if sys.stdout.isatty() else Output)("run", as_json=json, quiet=quiet)
     if local and endpoint is not None:
         raise UsageError("--local and --endpoint exclude each other")
     _require_names({"--model": model, "--endpoint": endpoint, "--task": task, "--template": template})
@@ -132,6 +132,8 @@ def run(
     )
     loaded = configuration.load(out)
     loaded = replace(loaded, offline=loaded.offline or offline, engine=engine or loaded.engine)
+    if isinstance(out, TerminalOutput):
+        out.layout = Layout.AS_WRITTEN if form else Layout.MARKDOWN if loaded.markdown else Layout.WORDS
     from llmctl.workspace.ask import estimated_tokens  # with the router, which takes a while: not before an error
 
     tokens = None if truncate else estimated_tokens(request)  # what will be cut needs no context of its own

@@ -51,7 +51,7 @@ def setup(
     situation = look(out, every_kernel=True)
     _machine(out, situation)
     wanted = want(situation.settings, task=task)
-    planned = situation.plan(situation.candidates(None), wanted)
+    planned = situation.pick(situation.candidates(None), wanted)
     if isinstance(planned, NoFit):
         raise NothingFitsError(planned.reason, hint="llmctl endpoint add NAME URL --model MODEL   a server of yours")
     fit = _fetched(out, situation, planned, wanted, yes=yes)

@@ -112,8 +112,7 @@ class Story:
         self._end_thought()
         if self._held is not None:
             self._held.release()
-        if self.so_far.text and not self.so_far.text[-1].endswith("\n"):
-            self.out.piece("\n")
+        self.out.end_pieces()
 
     @property
     def has_receipt(self) -> bool:

@@ -61,8 +61,9 @@ def chat(
 
     ``on_sent`` is told how many bytes of the body were just handed to the operating system, those of every try: their
     sum is what left this machine. ``own_engine``: the other side is our worker, which tells thoughts from the answer
-    and sends notes. Raises NetworkError (CertificateError), AccessError, NotFoundError, ContextError,
-    EngineError, and UsageError or ConfigError for an address or a CA file that can't be used.
+    and sends notes. Raises NetworkError (CertificateError), AccessError, NotFoundError, ContextError, EngineError,
+    UsageError for a request that the own engine can't serve, and UsageError or ConfigError for an address or a CA file
+    that can't be used.
     """
     timing = timing or ChatTiming()
     transport = replace(timing.transport, answer_s=timing.first_token_s)
@@ -72,7 +73,7 @@ def chat(
     ):
         if address.token:
             session.headers["Authorization"] = f"Bearer {address.token}"
-        response, begun_s = _answered(session, address, Post(chat_url(address.url), body), tries, timing)
+        response, begun_s = _answered(session, address, Post(chat_url(address.url), body), tries, timing, own_engine)
         with response:
             yield from answer_of(
                 response, address, timing, first_by_s=begun_s + timing.first_token_s, own_engine=own_engine
@@ -107,7 +108,7 @@ class Post(Struct, frozen=True):
 
 
 def _answered(
-    session: Session, address: Address, post: Post, tries: int, timing: ChatTiming
+    session: Session, address: Address, post: Post, tries: int, timing: ChatTiming, own_engine: bool
 ) -> tuple[requests.Response, float]:
     """The server's answer, and when, by the monotonic clock, the try that it answers was begun."""
     wait_s, left_s = timing.back_off_s, timing.waits_s
@@ -126,7 +127,7 @@ def _answered(
             if 200 <= response.status_code < 300:
                 return response, begun_s
             with response:
-                refusal = refusal_of(response, address, page_s=timing.page_s)
+                refusal = refusal_of(response, address, page_s=timing.page_s, own_engine=own_engine)
             session.close()  # the next try gets a connection of its own, whatever this one's end is like
             if (adapted := post.adapted(refusal)) is not None:
                 post, tries = adapted, tries + 1

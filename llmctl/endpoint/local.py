@@ -17,8 +17,8 @@ ENGINE = ChatTiming(between_s=600.0, after_finish_s=30.0)  # a machine that swap
 
 
 def ask(engine: LoadedEngine, request: Request) -> Generator[Event, None, None]:
-    """Events, the last of them Finished. Raises EngineDiedError, DecodingError, ContextError, and EngineError for what
-    it refuses."""
+    """Events, the last of them Finished. Raises EngineDiedError, DecodingError, ContextError, UsageError for a request
+    that it can't serve, and EngineError for a model that can't answer it."""
     address = engine.address
     try:
         body = request_body(address, request)

@@ -20,6 +20,7 @@ from llmctl.errors import (
     LlmctlError,
     NetworkError,
     NotFoundError,
+    UsageError,
 )
 from llmctl.printable import printable
 from llmctl.types.endpoint import Address
@@ -49,12 +50,14 @@ TITLE = re.compile(r"<title[^>]*>([^<]{1,500})", re.IGNORECASE)
 TRANSIENT = (408, 409, 425, 429)  # beside 5xx: too slow, busy with something else, too early, too many
 WANTS_A_KEY = "llmctl endpoint add … --force --key-env VARIABLE   names the variable that holds the key"
 ITS_MODELS = "llmctl doctor   names the models that the server offers"
+ANY_OBJECT = "llmctl run --json-object …   takes any JSON object; what the schema asks beyond that is yours to check"
+OPTIONS = "llmctl run --help   says what can be asked for"
 OTHER_ADDRESS = "llmctl endpoint add … --force https://HOST/…/chat/completions   takes an address as it is"
 
 
 class Refusal(Struct, frozen=True):
     """An answer that is none. ``words`` are fit to be shown, ``page`` is what they were taken from, not to be shown;
-    ``kind`` is the server's name for the error."""
+    ``kind`` is the server's name for the error. ``is_own_engine``: the server is our worker."""
 
     host: str
     status: int
@@ -63,6 +66,7 @@ class Refusal(Struct, frozen=True):
     page: str
     has_key: bool
     is_local: bool
+    is_own_engine: bool
     retry_after_s: float | None
 
     @property
@@ -96,6 +100,8 @@ class Refusal(Struct, frozen=True):
             )
         if self.is_transient:
             return NetworkError(f"{host} answered {status}{says}", hint=self._when)
+        if self.is_own_engine and self.kind.startswith("invalid_request"):
+            return UsageError(self.words, hint=ANY_OBJECT if "json_schema" in self.words else OPTIONS)
         return EngineError(f"{host} refused the request ({status}){says}")
 
     @property
@@ -114,7 +120,7 @@ class Refusal(Struct, frozen=True):
         )
 
 
-def refusal_of(response: requests.Response, address: Address, *, page_s: float) -> Refusal:
+def refusal_of(response: requests.Response, address: Address, *, page_s: float, own_engine: bool = False) -> Refusal:
     """Reads the beginning of the error's page, for ``page_s`` at most. Raises nothing."""
     raw = net.first_bytes(response, limit_bytes=PAGE_LIMIT_BYTES, within_s=page_s)
     page = raw.decode("utf-8", "replace")
@@ -128,6 +134,7 @@ def refusal_of(response: requests.Response, address: Address, *, page_s: float) 
         page=page,
         has_key=address.token is not None,
         is_local=net.is_loopback(address.url),
+        is_own_engine=own_engine,
         retry_after_s=net.retry_after_s(response.headers),
     )
 

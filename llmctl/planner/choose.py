@@ -18,7 +18,7 @@ from llmctl.planner.quality import loss
 from llmctl.types.grade import GradeBasis
 from llmctl.types.machine import Machine
 from llmctl.types.model import Candidate
-from llmctl.types.past import PastRun
+from llmctl.types.past import LastPick, PastRun
 from llmctl.types.plan import Fit, NoFit, Plan, Rejected, RejectionCode, Want
 
 BEST, BALANCED, FASTEST = "best", "balanced", "fastest"
@@ -39,6 +39,7 @@ def plan(
     knowledge: Knowledge,
     allocations: Allocations | None = None,
     past: Sequence[PastRun] = (),
+    last: LastPick | None = None,
 ) -> Plan | NoFit:
     """Which of ``candidates`` to run on ``machine``, or why none can. Pure: no clock, disk or environment.
 
@@ -54,12 +55,14 @@ def plan(
 
     An ``explicit`` wish is honoured if it fits, a missed floor is a warning. ``allocations``, what the engine itself
     said of a file and settings, overrides the formulas. ``past`` runs, the oldest first, correct the predicted speed.
+    The ``last`` pick stays while it comes near the floors and nothing better reaches them; where it doesn't stay, the
+    choice's last reason says why.
     Raises UsageError for an unknown task.
     """
     task = knowledge.tasks.get(want.task)
     if task is None:
         raise UsageError(f"there is no task named {want.task!r}, only {', '.join(knowledge.tasks)}")
-    judge = Judge(machine, want, task, knowledge, allocations or {}, corrections(past))
+    judge = Judge(machine, want, task, knowledge, allocations or {}, corrections(past), last)
     fits: list[Fit] = []
     slow: list[tuple[Fit, Miss]] = []
     misses: list[Miss] = []
@@ -78,7 +81,7 @@ def plan(
     misses += (late for _, late in slow)
     if not fits:
         return _no_fit(misses, want)
-    planned = _plan(fits, misses, judge)
+    planned = _with_change_of_pick(_plan(fits, misses, judge), last)
     return replace(planned, changes=changes(judge, planned.choice, misses, [fit for fit, _ in slow]))
 
 
@@ -105,6 +108,22 @@ def _plan(fits: Iterable[Fit], misses: Sequence[Miss], judge: Judge) -> Plan:
     near = [miss.rejected for miss in sorted(misses, key=nearness) if miss.gap < FAR]
     far = [miss.rejected for miss in misses if miss.gap >= FAR]
     return Plan(picks[BEST], tuple(frontier[1:]), (*near, *beaten, *far), picks)
+
+
+def _with_change_of_pick(planned: Plan, last: LastPick | None) -> Plan:
+    """With the reason for another choice than ``last``, if it is one."""
+    choice = planned.choice
+    if last is None or last.is_of(choice.candidate):
+        return planned
+    dropped = next((row for row in planned.rejected if (row.model, row.quant) == (last.model, last.quant)), None)
+    name = last.model if dropped is None else dropped.name or last.model
+    before = f"{name} {last.quant} was picked on {last.date}"
+    if dropped is None:  # among the alternatives, or no candidate any more
+        why = "this one is better" if any(last.is_of(fit.candidate) for fit in planned.alternatives) else "it is gone"
+    else:
+        why = f"now it {dropped.reason}"
+    explained = replace(choice, reasons=(*choice.reasons, f"{before}; {why}"))
+    return replace(planned, choice=explained, picks={**planned.picks, BEST: explained})
 
 
 def _slow(misses: Iterable[Miss]) -> Mapping[str, int]:

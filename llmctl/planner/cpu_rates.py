@@ -13,7 +13,8 @@ from llmctl.planner.kernel_rows import KernelFigures, completed, measured, scali
 from llmctl.planner.memory import bits
 from llmctl.planner.processor import figures_basis, modelled
 from llmctl.planner.rates import COMPLETED, DeviceRates
-from llmctl.types.machine import AttentionRate, Kernels, Machine, MatrixRate
+from llmctl.types.kernels import AttentionRate, Kernels, MatrixRate
+from llmctl.types.machine import Machine
 from llmctl.types.plan import Basis
 
 Kind = str | None

@@ -25,6 +25,7 @@ from llmctl.planner.variants import best, variants
 from llmctl.types.grade import Grade
 from llmctl.types.machine import Machine
 from llmctl.types.model import Artifact, Candidate, Model, Thinking
+from llmctl.types.past import LastPick
 from llmctl.types.plan import (
     CPU,
     F16,
@@ -45,6 +46,9 @@ CERTAINLY_LONGER = 2  # a prompt's length is estimated; the engine has the last 
 # limits on time by what is as near above them: they are not that exact either. A floor that was asked for is kept to
 # the letter.
 NEAR = 0.9
+# The same for what was picked before: a measured rate of one machine differs by so much from one day to the next (20 to
+# 34 GB/s within minutes on an idle virtual machine with two cores), and a pick must not.
+STAYS = 0.75
 
 
 Allocations = Mapping[tuple[Path, Configuration], Allocation]
@@ -62,8 +66,8 @@ class Miss(Struct, frozen=True):
 
 
 class Judge(Struct, frozen=True, dict=True):
-    """Judges all candidates of one plan. Floors in ``want`` override those of its task. ``graded`` caches the grades of
-    unquantized models."""
+    """Judges all candidates of one plan. Floors in ``want`` override those of its task. ``last`` is what was picked
+    before. ``graded`` caches the grades of unquantized models."""
 
     machine: Machine
     want: Want
@@ -71,6 +75,7 @@ class Judge(Struct, frozen=True, dict=True):
     knowledge: Knowledge
     allocations: Allocations = field(default_factory=dict)
     corrections: Corrections = field(default_factory=lambda: corrections(()))
+    last: LastPick | None = None
     graded: dict[tuple[str, bool, bool], Grade | None] = field(default_factory=dict)
 
     @cached_property
@@ -158,15 +163,16 @@ class Judge(Struct, frozen=True, dict=True):
         """The floor for decoding, or the time limit for the first token or a whole answer, that ``fit`` misses; None if
         it is fast enough."""
         decode_tok_s, answer_s = fit.speed.decode_tok_s, self._answer_s(fit.speed_model, fit.thinking)
-        if decode_tok_s < self._least_tok_s(fit.speed):
+        near = self._near(fit.candidate)
+        if decode_tok_s < self._least_tok_s(fit.speed, near):
             written, floor = units.tok_s(decode_tok_s), units.tok_s(self.floor_tok_s)
             written = f"{decode_tok_s:.2f}" if written == floor else written
             reason = f"fits, but would write {written} tok/s, the floor is {floor}"
             return _miss(fit.candidate, RejectionCode.SPEED, reason, self.floor_tok_s / decode_tok_s - 1)
-        if answer_s > self.longest_answer_s:
+        if answer_s > self._longest_answer_s(near):
             what = "an answer with its thinking" if fit.thinking else "reading the prompt and answering"
             return self._late(fit, what, answer_s, self.task.max_answer_s)
-        if (first_s := self._first_s(fit.speed_model)) > self.longest_first_s:
+        if (first_s := self._first_s(fit.speed_model)) > self._longest_first_s(near):
             what = f"the {'first word' if self.task.writes else 'result'}"
             return self._late(fit, what, first_s, self.task.max_first_token_s)
         return None
@@ -183,31 +189,31 @@ class Judge(Struct, frozen=True, dict=True):
         """How much longer than usual an answer may take: as much as the user lowered the speed floor."""
         return max(1.0, self.task.min_tok_s / max(self.floor_tok_s, 0.01))
 
-    @property
-    def _tolerance(self) -> float:
-        """The factor by which a time may exceed its limit: as near as a speed may be below a task's floor (NEAR)."""
-        return 1.0 if self.want.min_tok_s is not None else 1 / NEAR
+    def _near(self, candidate: Candidate) -> float:
+        """The share of the floor that counts as reaching it: all of one that was asked for, of a task's own less."""
+        if self.want.min_tok_s is not None:
+            return 1.0
+        return STAYS if self.last is not None and self.last.is_of(candidate) else NEAR
 
-    @property
-    def longest_answer_s(self) -> float:
+    def _longest_answer_s(self, near: float) -> float:
         """Seconds that a whole answer may take: the task's limit, scaled by how far the user lowered the floor."""
-        return self.task.max_answer_s * self._time_factor * self._tolerance
+        return self.task.max_answer_s * self._time_factor / near
 
-    @property
-    def longest_first_s(self) -> float:
+    def _longest_first_s(self, near: float) -> float:
         """Seconds until the first token may come, scaled likewise."""
-        return self.task.max_first_token_s * self._time_factor * self._tolerance
+        return self.task.max_first_token_s * self._time_factor / near
 
-    def _least_tok_s(self, speed: Speed) -> float:
-        """The decode rate that counts as reaching the floor: NEAR of a task's own, all of one that was asked for."""
-        near = self.want.min_tok_s is None and speed.decode_high_tok_s >= self.floor_tok_s
-        return self.floor_tok_s * (NEAR if near else 1.0)
+    def _least_tok_s(self, speed: Speed, near: float) -> float:
+        """The decode rate that counts as reaching the floor; for a new pick that is within the prediction's range."""
+        possible = near == STAYS or speed.decode_high_tok_s >= self.floor_tok_s
+        return self.floor_tok_s * (near if possible else 1.0)
 
-    def _fast_enough(self, speed: Speed, speed_model: SpeedModel, thinking: bool) -> bool:
+    def _fast_enough(self, speed: Speed, speed_model: SpeedModel, candidate: Candidate) -> bool:
+        near = self._near(candidate)
         return (
-            speed.decode_tok_s >= self._least_tok_s(speed)
-            and self._answer_s(speed_model, thinking) <= self.longest_answer_s
-            and self._first_s(speed_model) <= self.longest_first_s
+            speed.decode_tok_s >= self._least_tok_s(speed, near)
+            and self._answer_s(speed_model, self.thinks(candidate)) <= self._longest_answer_s(near)
+            and self._first_s(speed_model) <= self._longest_first_s(near)
         )
 
     def task_tok_s(self, fit: Fit) -> float:
@@ -265,7 +271,7 @@ class Judge(Struct, frozen=True, dict=True):
         times = [forecast.speed_model.task_s(prompt, answer) for forecast in forecasts]
         depth = min(placements[0].configuration.context, prompt + answer / 2)
         enough = [
-            self._fast_enough(forecast.at(prompt, depth), forecast.speed_model, thinking) for forecast in forecasts
+            self._fast_enough(forecast.at(prompt, depth), forecast.speed_model, candidate) for forecast in forecasts
         ]
         chosen = best(list(zip(placements, times, enough, strict=True)))
         placement, forecast = placements[chosen], forecasts[chosen]

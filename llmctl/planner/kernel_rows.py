@@ -24,7 +24,8 @@ from typing import Any, NamedTuple
 from llmctl.catalogue.speed_constants import SpeedConstants
 from llmctl.planner.memory import repacked_types
 from llmctl.planner.processor import knows_processor, modelled
-from llmctl.types.machine import AttentionRate, Kernels, Machine, MatrixRate, NodeRate
+from llmctl.types.kernels import AttentionRate, Kernels, MatrixRate, NodeRate
+from llmctl.types.machine import Machine
 
 Row = MatrixRate | AttentionRate | NodeRate
 ROWS: Mapping[str, type[Any]] = {

@@ -17,7 +17,7 @@ def probe(host: Host, *, store: Path, watch: Stopwatch | None = None) -> Machine
     """The machine behind ``host``. ``store`` is the folder whose filesystem's free space matters; ``watch`` measures
     the time of each part.
 
-    What only the engine knows (which GPUs it can use, how fast its kernels are) is added by ``engine.devices``.
+    What only the engine knows (which GPUs it can use, how fast its kernels are) is added by ``engine.devices.machine``.
     """
     from llmctl.probe import cpu, disk, memory, system
     from llmctl.probe.described import table

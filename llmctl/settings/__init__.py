@@ -84,6 +84,7 @@ class Settings(Struct, frozen=True):
     keep_alive: float
     history: bool
     chat_history: bool
+    markdown: bool
     endpoints: tuple[Endpoint, ...]
     project: Project | None = None
     warnings: tuple[str, ...] = ()

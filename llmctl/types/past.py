@@ -1,8 +1,13 @@
-"""What ran here before, as far as it teaches how fast the next run will be."""
+"""What ran here before, as far as it teaches how fast the next run will be, and what was picked before."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from msgspec import Struct
+
+if TYPE_CHECKING:
+    from llmctl.types.model import Candidate
 
 
 class PastRun(Struct, frozen=True):
@@ -27,3 +32,14 @@ class PastRun(Struct, frozen=True):
     decode: float | None
     prefill: float | None
     load_s: float
+
+
+class LastPick(Struct, frozen=True):
+    """What was picked when the same was asked for before, on ``date`` (2026-11-30)."""
+
+    model: str
+    quant: str
+    date: str
+
+    def is_of(self, candidate: Candidate) -> bool:
+        return (candidate.model.id, candidate.artifact.quant) == (self.model, self.quant)

@@ -38,7 +38,7 @@ def choose(situation: Situation, name: str | None, wanted: Want) -> Fit | NoFit:
     on_disk = [candidate for candidate in candidates if candidate.path is not None]
     if on_disk and isinstance(planned := plan.plan(situation, on_disk, wanted, ask=False), Plan):
         return planned.choice
-    planned = situation.plan(candidates, wanted)
+    planned = situation.pick(candidates, wanted)
     return planned.choice if isinstance(planned, Plan) else planned
 
 

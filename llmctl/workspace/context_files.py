@@ -12,6 +12,7 @@ from msgspec import Struct
 from llmctl.address import without_secrets
 from llmctl.errors import AccessError, NotFoundError, ResourceError, UsageError
 from llmctl.printable import printable
+from llmctl.shell import command
 
 LIMIT_BYTES = 64 << 20  # more than any context takes
 UNPACKED_LIMIT_BYTES = 512 << 20
@@ -59,7 +60,8 @@ def _bytes(path: str) -> bytes:
         with Path(path).open("rb") as file:
             data = file.read(LIMIT_BYTES + 1)
     except FileNotFoundError as error:
-        raise NotFoundError(f"{printable(path)} is not there") from error
+        look = command("ls", names=[Path(path).parent])
+        raise NotFoundError(f"{printable(path)} is not there", hint=f"{look}   lists what is there") from error
     except IsADirectoryError as error:
         raise UsageError(
             f"{printable(path)} is a folder, -f takes files", hint="llmctl run -f FILE -f FILE …"

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from llmctl import paths
-from llmctl.engine import devices
+from llmctl.engine.devices import machine as devices
+from llmctl.engine.devices import startable
 from llmctl.engine.measure import kernels
 from llmctl.errors import EngineError
 from llmctl.host import Host
 from llmctl.probe.stopwatch import Stopwatch
+from llmctl.types.kernels import Kernels
 from llmctl.types.listener import Listener
 from llmctl.types.machine import EngineInfo, Machine
 
@@ -29,25 +31,30 @@ def this_machine(
     the times. Raises EngineError where measuring ``again`` fails; otherwise that is a warning.
     """
     host, watch = Host(), watch or Stopwatch()
-    machine, engines = devices.this_machine(host, store=paths.hub_cache(), watch=watch)
-    usable = devices.startable(engines)
+    machine, engines = devices.seen(host, store=paths.hub_cache(), watch=watch)
+    engine = startable(engines)
+    if engine is None:
+        return devices.with_kernels(machine, None), engines
+    rates = kernels.cached(host, machine, engine)
     types = kernels.WEIGHT_TYPES if again else weight_types or kernels.USUAL_TYPES
-    if usable is None or not measure or (kernels.complete(machine, types) and not again):
-        return machine, engines
-    listener.note(_measuring(machine, types, again))
-    try:
-        with watch.part("kernels"):
-            measured = kernels.measure(host, machine, usable, weight_types=types, again=again)
-            machine = devices.with_engine(machine, engines, measured)
-            cards = machine.accelerators if types == kernels.WEIGHT_TYPES else ()
-            for card in cards:
-                if card.engine_device:
-                    kernels.measure_device(host, card, usable, again=again)
-    except EngineError as error:
-        if again:
-            raise
-        listener.warn(error.message)
-    return devices.with_known_cards(host, machine, usable), engines
+    if measure and (again or not kernels.complete(machine.cpu, rates, types)):
+        listener.note(_measuring(rates, types, again))
+        try:
+            with watch.part("kernels"):
+                rates = kernels.measure(host, machine, engine, weight_types=types, again=again)
+                if types == kernels.WEIGHT_TYPES:
+                    _measure_cards(host, machine, engine, again)
+        except EngineError as error:
+            if again:
+                raise
+            listener.warn(error.message)
+    return devices.with_kernels(machine, rates, devices.of_cards(host, machine, engine)), engines
+
+
+def _measure_cards(host: Host, machine: Machine, engine: EngineInfo, again: bool) -> None:
+    for card in machine.accelerators:
+        if card.engine_device:
+            kernels.measure_device(host, card, engine, again=again)
 
 
 def described(
@@ -65,8 +72,8 @@ def described(
     return what_if.changed(machine, table.load(profiles), gpu=gpu, ram_bytes=ram_bytes, vram_bytes=vram_bytes)
 
 
-def _measuring(machine: Machine, types: Sequence[str], again: bool) -> str:
-    if machine.kernels is not None and kernels.uncertain_figures(machine.kernels) and not again:
+def _measuring(rates: Kernels | None, types: Sequence[str], again: bool) -> str:
+    if rates is not None and kernels.uncertain_figures(rates) and not again:
         return "Measuring again what other programs disturbed of the engine's kernels, a second or two …"
     seconds = "two" if types == kernels.USUAL_TYPES else "five"
     return f"Measuring the engine's kernels, some {seconds} seconds, once per machine …"

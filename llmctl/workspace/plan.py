@@ -52,7 +52,7 @@ def plan_named(situation: Situation, name: str | None, wanted: Want, *, task: st
     candidates = situation.candidates(name)
     if name is None:
         wanted = replace(wanted, task=task or wanted.task)
-        return Planned(situation.plan(candidates, wanted), wanted)
+        return Planned(situation.pick(candidates, wanted), wanted)
     candidates = [projectors.with_projector(candidate) for candidate in candidates]
     wanted = replace(wanted, task=task or _own_task(candidates) or wanted.task, explicit=True)
     answer = plan(situation, candidates, wanted)
@@ -97,7 +97,9 @@ def plan(situation: Situation, candidates: Sequence[Candidate], wanted: Want, *,
         chosen = _in_question(situation, answer, left)
         refused = None if chosen is None else _refusal(situation, chosen, ask=ask)
         if chosen is None or refused is None:
-            return replace(answer, rejected=(*rejected, *answer.rejected))
+            answer = replace(answer, rejected=(*rejected, *answer.rejected))
+            situation.keep(candidates, wanted, answer)
+            return answer
         if len(left) == 1:
             raise _error(chosen, refused)
         left.remove(chosen)

@@ -163,9 +163,24 @@ class Situation(Shelf, frozen=True):
 
     def plan(self, candidates: Sequence[Candidate], want: Want, allocations: Allocations | None = None) -> Plan | NoFit:
         from llmctl import planner
+        from llmctl.workspace import last_pick
 
+        last = None if self.elsewhere else last_pick.read(self.machine, candidates, want)
         want = replace(want, architectures=self.loadable(candidates))
-        return planner.plan(self.machine, candidates, want, self.knowledge, allocations, self.past)
+        return planner.plan(self.machine, candidates, want, self.knowledge, allocations, self.past, last)
+
+    def pick(self, candidates: Sequence[Candidate], want: Want) -> Plan | NoFit:
+        """As ``plan``, and the choice is the last pick from now on."""
+        answer = self.plan(candidates, want)
+        self.keep(candidates, want, answer)
+        return answer
+
+    def keep(self, candidates: Sequence[Candidate], want: Want, answer: Plan | NoFit) -> None:
+        """Makes the choice of ``answer`` the last pick, which the next plan for the same wish keeps to."""
+        from llmctl.workspace import last_pick
+
+        if not self.elsewhere:
+            last_pick.keep(self.machine, candidates, want, answer)
 
     def loadable(self, candidates: Sequence[Candidate]) -> frozenset[str] | None:
         """The candidates' architectures that the engine here can load, None if that isn't known."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from llmctl import catalogue
-from llmctl.engine.devices import this_machine, with_engine
+from llmctl.engine.devices.machine import this_machine, with_kernels
 from llmctl.engine.measure import kernels
 from llmctl.host import Host
 from llmctl.planner.streamed import active_bytes
@@ -63,7 +63,7 @@ def main() -> None:
             ratios, effective, shown = [], [], []
             for _ in range(rounds):
                 rates = kernels.measure(host, machine, engine, again=True)
-                bandwidth = with_engine(machine, engines, rates).memory.bandwidth_bytes_per_s or 0.0
+                bandwidth = with_kernels(machine, rates).memory.bandwidth_bytes_per_s or 0.0
                 effective.append(streamed / token_s(file, machine.cpu.usable_threads))
                 shown.append(bandwidth)
                 ratios.append(bandwidth / effective[-1])

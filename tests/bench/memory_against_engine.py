@@ -131,7 +131,7 @@ def files(given: Sequence[str], prefill: bool) -> int:
 @cache
 def machine() -> Machine:
     from llmctl import paths
-    from llmctl.engine.devices import this_machine
+    from llmctl.engine.devices.machine import this_machine
     from llmctl.host import Host
 
     found, _ = this_machine(Host(), store=paths.hub_cache())

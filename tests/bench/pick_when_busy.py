@@ -107,12 +107,12 @@ def shown(busy: str, command: str, seen: tuple[Seen, float], home: str) -> tuple
 def bandwidth(home: str) -> str:
     """As doctor would tell it of what was measured so far."""
     from llmctl import units
-    from llmctl.engine import devices
+    from llmctl.engine.devices.machine import this_machine
     from llmctl.engine.measure import kernels
     from llmctl.host import Host
 
     os.environ["XDG_CACHE_HOME"] = f"{home}/cache"
-    machine, _ = devices.this_machine(Host(), store=Path(home))
+    machine, _ = this_machine(Host(), store=Path(home))
     uncertain = kernels.uncertain_figures(machine.kernels) if machine.kernels is not None else "all"
     rate = units.rate(machine.memory.bandwidth_bytes_per_s) if machine.memory.bandwidth_bytes_per_s else "unknown"
     return f"{rate} {(machine.memory.bandwidth_basis or '').split(' (')[0]}, {uncertain} figures uncertain"

@@ -84,14 +84,15 @@ def _lines(file: Path) -> dict[str, dict[str, Any]]:
 @cache
 def machine() -> Machine:
     from llmctl import paths
-    from llmctl.engine import devices
+    from llmctl.engine.devices import startable
+    from llmctl.engine.devices.machine import this_machine, with_kernels
     from llmctl.engine.measure import kernels
     from llmctl.host import Host
 
-    found, engines = devices.this_machine(Host(), store=paths.hub_cache())
-    engine = devices.startable(engines)
+    found, engines = this_machine(Host(), store=paths.hub_cache())
+    engine = startable(engines)
     assert engine is not None, "the engine can't be used here"
-    return devices.with_engine(found, engines, kernels.measure(Host(), found, engine))
+    return with_kernels(found, kernels.measure(Host(), found, engine))
 
 
 def measure(name: str, folder: Path) -> dict[str, Any]:

@@ -14,17 +14,8 @@ from llmctl.engine.install import Installed, rebuild
 from llmctl.errors import ConfigError
 from llmctl.hub.reachability import Reach
 from llmctl.store import Unfinished
-from llmctl.types.machine import (
-    Accelerator,
-    AcceleratorKind,
-    Cpu,
-    Disk,
-    EngineInfo,
-    Kernels,
-    Machine,
-    Memory,
-    Note,
-)
+from llmctl.types.kernels import Kernels
+from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, Disk, EngineInfo, Machine, Memory, Note
 from tests.fakes.kernel_rates import rates
 
 MACHINE = Machine(

@@ -11,7 +11,8 @@ import pytest
 from llmctl.engine.measure import kernels
 from llmctl.host import Host
 from llmctl.transfer import retry
-from llmctl.types.machine import Kernels, Machine
+from llmctl.types.kernels import Kernels
+from llmctl.types.machine import Machine
 from tests.fakes import other_tools
 from tests.fakes.gguf_file import Fill, TensorSpec, write
 from tests.fakes.hub import COMMIT, FakeHub

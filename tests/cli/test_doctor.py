@@ -16,7 +16,8 @@ from llmctl.engine import devices
 from llmctl.engine.measure import kernels
 from llmctl.errors import EngineError
 from llmctl.host import Host
-from llmctl.types.machine import Kernels, Machine
+from llmctl.types.kernels import Kernels
+from llmctl.types.machine import Machine
 from tests.fakes.kernel_rates import rates
 
 # contract.md, "data of llmctl doctor --json"

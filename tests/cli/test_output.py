@@ -20,18 +20,8 @@ from llmctl.types.answer import Answer, Executed, LeftMachine, Predicted, Timing
 from llmctl.types.endpoint import Endpoint, LeaveReason, Local, Policy, Remote, Side
 from llmctl.types.event import Usage
 from llmctl.types.header import Header, Tensor
-from llmctl.types.machine import (
-    Accelerator,
-    AcceleratorKind,
-    Cpu,
-    Disk,
-    EngineDevice,
-    EngineInfo,
-    Kernels,
-    Machine,
-    MatrixRate,
-    Memory,
-)
+from llmctl.types.kernels import Kernels, MatrixRate
+from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, Disk, EngineDevice, EngineInfo, Machine, Memory
 from llmctl.types.model import Evidence, Openness
 from llmctl.types.plan import Basis, NoFit, Plan, Rejected, RejectionCode
 from tests.fakes.fits import fit_for

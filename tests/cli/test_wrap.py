@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmctl.cli.wrap import WordWrap
+from llmctl.cli.wrap import CodeWrap, WordWrap
 
 CASES = {
     "short": ("one two", "one two"),
@@ -16,6 +16,8 @@ CASES = {
     "code": ("a\n```\nx = one + two + three\n```\nfour five six", "a\n```\nx = one + two + three\n```\nfour five\nsix"),
     "wide": ("你好世界你好世界", "你好世界你\n好世界"),
     "right to left": ("שלום עולם טוב", "שלום עולם\nטוב"),
+    "Chinese marks end a line": ("你好世界你，好世界", "你好世界\n你，好世界"),
+    "emoji of several": ("ab cde 👩\u200d👩\u200d👧👍🏽🇩🇪", "ab cde 👩\u200d👩\u200d👧\n👍🏽🇩🇪"),
     "accents that combine": ("e\u0301e\u0301e\u0301 abc def", "e\u0301e\u0301e\u0301 abc\ndef"),
 }
 
@@ -23,9 +25,9 @@ CASES = {
 @pytest.mark.parametrize("size", [1, 2, 3, 100])
 @pytest.mark.parametrize(("text", "shown"), CASES.values(), ids=CASES)
 def test_lines_break_between_words(text: str, shown: str, size: int) -> None:
-    wrap = WordWrap(lambda: 10)
+    wrap = CodeWrap(lambda: 10)
     bits = [text[at : at + size] for at in range(0, len(text), size)]
-    assert "".join(map(wrap.add, bits)) + wrap.rest() == shown
+    assert "".join(map(wrap.add, bits)) + wrap.end() == shown
 
 
 def test_a_word_is_written_when_its_end_has_come() -> None:
@@ -40,4 +42,4 @@ def test_a_terminal_that_is_resized_breaks_at_its_new_width() -> None:
     wrap = WordWrap(lambda: columns)
     written = wrap.add("one two ")
     columns = 20
-    assert written + wrap.add("three four five ") + wrap.rest() == "one two three four\nfive "
+    assert written + wrap.add("three four five ") + wrap.end() == "one two three four\nfive "

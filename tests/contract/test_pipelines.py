@@ -164,7 +164,7 @@ ROWS = {
     "a file in Latin-1": fails(2, "not UTF-8 text: byte 0xe9 at position 3", "-f", "latin.txt", "?"),
     "a file cut inside a character": fails(2, "not UTF-8 text", "-f", "cut.txt", "?"),
     "a binary": fails(2, "is not text: byte 0x00 at position 4", "-f", "binary", "?"),
-    "a file that is missing": fails(4, "missing.txt is not there", "-f", "missing.txt", "?"),
+    "a file that is missing": fails(4, "missing.txt is not there\n  next: ls .   lists", "-f", "missing.txt", "?"),
     "a folder": fails(2, "is a folder", "-f", ".", "?"),
     "an address": fails(2, "is an address", "-f", "https://example.org/a.txt", "?"),
     "an address with a password": fails(2, "is an address", "-f", "https://u:secret@example.org/", "?"),
@@ -302,3 +302,25 @@ def test_at_a_narrow_terminal_lines_break_between_words(term: str) -> None:
         terminal.see("end\n")
         assert terminal.ended() == 0
         assert "\x1b" not in terminal.raw
+
+
+ANSWER = "# A *title*\n\n**bold** `code`\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "shown"),
+    [
+        ((), {}, "\x1b[1;4mA\x1b[0m \x1b[1;4;3mtitle\x1b[0m\r\n\r\n\x1b[1mbold\x1b[0m \x1b[36mcode\x1b[0m\r\n"),
+        ((), {"NO_COLOR": "1"}, None),
+        ((), {"TERM": "dumb"}, None),
+        ((), {"LLMCTL_MARKDOWN": "no"}, None),
+        (("--json-object",), {}, None),
+    ],
+)
+def test_markdown_is_shown_where_the_terminal_has_styles(
+    arguments: tuple[str, ...], environment: dict[str, str], shown: str | None
+) -> None:
+    with Terminal("run", "-e", "desk", "--no-stdin", *arguments, ANSWER, **environment) as terminal:
+        terminal.see("tok/s")
+        assert terminal.ended() == 0
+        assert (ANSWER.replace("\n", "\r\n") if shown is None else shown) in terminal.raw

@@ -11,23 +11,15 @@ from msgspec.structs import replace
 
 from llmctl import child, paths
 from llmctl.engine import devices
-from llmctl.engine.devices import engines, this_machine, with_engine
+from llmctl.engine.devices import engines
+from llmctl.engine.devices.machine import this_machine, with_devices, with_kernels
 from llmctl.engine.devices.pairing import CPU_BACKENDS
 from llmctl.engine.measure import kernels
 from llmctl.files import measured_cache
 from llmctl.host import Host
 from llmctl.struct import asdict
-from llmctl.types.machine import (
-    Accelerator,
-    AcceleratorKind,
-    Cpu,
-    EngineDevice,
-    EngineInfo,
-    Kernels,
-    Machine,
-    MatrixRate,
-    Memory,
-)
+from llmctl.types.kernels import Kernels, MatrixRate
+from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, EngineDevice, EngineInfo, Machine, Memory
 
 
 def test_the_installed_engine_tells_and_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,9 +132,22 @@ def test_the_memorys_bandwidth_is_never_that_of_one_thread_or_of_a_disturbed_pas
     rows: tuple[MatrixRate, ...], flow: float, basis: str
 ) -> None:
     bare = Machine(Memory(32 << 30, 20 << 30, bandwidth_bytes_per_s=20e9, bandwidth_basis="specified"), TWO_CORES)
-    memory = with_engine(bare, (), Kernels(rows)).memory
+    memory = with_kernels(bare, Kernels(rows)).memory
     assert memory.bandwidth_bytes_per_s == pytest.approx(flow)
     assert (memory.bandwidth_basis or "").split(" (")[0] == basis
+
+
+def test_a_gpu_in_the_machines_memory_has_the_bandwidth_that_was_measured() -> None:
+    bare = Machine(Memory(32 << 30, 20 << 30, bandwidth_bytes_per_s=20e9, bandwidth_basis="specified"), TWO_CORES)
+    radeon = card("0000:c5:00.0", "AMD Radeon 780M", "AMD", 16 << 30, kind=INTEGRATED)
+    listed = engine(gpu("Vulkan0", "AMD Radeon 780M", "Vulkan", radeon.id, kind="igpu"))
+    machine = with_devices(replace(bare, accelerators=(radeon, NVIDIA)), (listed,))
+    before, after = (
+        [(gpu.bandwidth_bytes_per_s, gpu.bandwidth_basis) for gpu in with_kernels(machine, measured).accelerators]
+        for measured in (None, Kernels((Q4_K, Q8_0)))
+    )
+    assert before == [(20e9, "specified"), (None, None)]
+    assert after == [(42e9, "measured (engine kernels)"), (None, None)]
 
 
 TWO_CORES = Cpu("a processor", "x86_64", 2, 2, 2, ("AVX2", "AVX512"))
@@ -167,8 +172,7 @@ def engine(*listed: EngineDevice, backends: tuple[str, ...] | None = None) -> En
 
 
 def merged(cards: tuple[Accelerator, ...], *answered: EngineInfo) -> list[tuple[str, bool, str | None, str | None]]:
-    machine = with_engine(replace(BARE, accelerators=cards), answered, None)
-    assert with_engine(machine, answered, None) == machine  # it is done again when kernels were measured
+    machine = with_devices(replace(BARE, accelerators=cards), answered)
     return [(gpu.id, gpu.usable, gpu.engine_backend, gpu.why) for gpu in machine.accelerators]
 
 
@@ -306,7 +310,7 @@ def test_what_engines_know_of_memory(
 ) -> None:
     listed = EngineDevice("CUDA0", "NVIDIA x", "CUDA", *device, NVIDIA.id)
     cards = () if probed is None else (replace(probed, id=NVIDIA.id),)
-    (merged_card,) = with_engine(replace(BARE, accelerators=cards), [engine(listed)], None).accelerators
+    (merged_card,) = with_devices(replace(BARE, accelerators=cards), [engine(listed)]).accelerators
     assert (merged_card.kind, merged_card.memory_total_bytes) == (kind, total)
     assert (merged_card.memory_free_bytes, merged_card.shared_bytes) == (free, shared)
 
@@ -317,8 +321,8 @@ def test_without_any_engine() -> None:
 
 def test_the_engine_fills_in_what_the_probe_could_not_learn() -> None:
     unified = card("0000:0f:00.0", "NVIDIA GB10", "NVIDIA", kind=AcceleratorKind.UNIFIED)
-    machine = with_engine(
-        replace(BARE, accelerators=(unified,)), [engine(gpu("CUDA0", "NVIDIA GB10", "CUDA", unified.id))], None
+    machine = with_devices(
+        replace(BARE, accelerators=(unified,)), [engine(gpu("CUDA0", "NVIDIA GB10", "CUDA", unified.id))]
     )
     (merged_card,) = machine.accelerators
     assert (merged_card.memory_total_bytes, merged_card.memory_free_bytes) == (24 << 30, 20 << 30)
@@ -328,7 +332,7 @@ def test_the_engine_fills_in_what_the_probe_could_not_learn() -> None:
 def test_the_probes_free_memory_wins_and_the_engine_knows_what_is_integrated() -> None:
     radeon = card("0000:c5:00.0", "AMD GPU (1002:15bf)", "AMD", 16 << 30, free=9 << 30)
     device = gpu("Vulkan0", "AMD Radeon 780M", "Vulkan", radeon.id, kind="igpu")
-    (merged_card,) = with_engine(replace(BARE, accelerators=(radeon,)), [engine(device)], None).accelerators
+    (merged_card,) = with_devices(replace(BARE, accelerators=(radeon,)), [engine(device)]).accelerators
     assert (merged_card.memory_free_bytes, merged_card.kind) == (9 << 30, AcceleratorKind.INTEGRATED)
 
 
@@ -342,7 +346,7 @@ def test_the_probes_free_memory_wins_and_the_engine_knows_what_is_integrated() -
     ],
 )
 def test_vendor_and_kind_of_what_only_the_engine_sees(device: EngineDevice, vendor: str, kind: AcceleratorKind) -> None:
-    (merged_card,) = with_engine(BARE, [engine(device)], None).accelerators
+    (merged_card,) = with_devices(BARE, [engine(device)]).accelerators
     assert (merged_card.vendor, merged_card.kind, merged_card.usable) == (vendor, kind, True)
 
 

@@ -18,13 +18,15 @@ from msgspec.structs import replace
 
 from llmctl import paths
 from llmctl.catalogue import load
+from llmctl.endpoint import local
 from llmctl.endpoint.client import chat, request_body
+from llmctl.endpoint.refusal import ANY_OBJECT
 from llmctl.engine.llama_cpp.request import OPTIONS
 from llmctl.engine.llama_cpp.start import start
 from llmctl.engine.worker_process import Engine, Worker
-from llmctl.errors import AccessError, ContextError, EngineDiedError, EngineError, NetworkError
+from llmctl.errors import AccessError, ContextError, EngineDiedError, EngineError, NetworkError, UsageError
 from llmctl.types.event import Event, Finished, Text
-from llmctl.types.request import Request, Sampling
+from llmctl.types.request import JsonSchema, Request, Sampling
 from tests.fakes.fits import fit_for
 from tests.fakes.gguf_file import Fill, llama_metadata, llama_tensors, model_shape, write
 
@@ -107,6 +109,13 @@ def test_a_bad_request_is_refused_and_the_engine_lives(engine: Engine, body: byt
 def test_a_prompt_that_is_too_long_is_told_with_both_numbers(engine: Engine) -> None:
     with pytest.raises(ContextError, match=r"the prompt is 3,\d\d\d tokens, local context is 1,024"):
         ask(engine, Sampling(), "word " * 3000)
+
+
+def test_a_schema_that_it_cannot_keep_to_is_the_users_mistake(engine: Engine) -> None:
+    request = replace(Request.of(QUESTION), response_format=JsonSchema({"type": "integer", "multipleOf": 3}))
+    with pytest.raises(UsageError, match=r"schema\.multipleOf is not possible here") as caught:
+        list(local.ask(engine, request))
+    assert caught.value.hint == ANY_OBJECT
 
 
 def test_a_reader_who_leaves_stops_the_decoding(engine: Engine) -> None:

@@ -274,6 +274,7 @@ GTX = nvidia("12.4", "8.6")
         ),
         (f"{LOAD}libstdc++.so.6: version `GLIBCXX_3.4.32' not found", machine(), f"python {FROM_SOURCE}"),
         ("llama-cpp-python is not installed", machine(GTX), 'python -m pip install "llama-cpp-python>=0.3.36"'),
+        (f"{LOAD}No module named 'numpy'", machine(GTX), 'python -m pip install "llama-cpp-python>=0.3.36"'),
         (
             f"{LOAD}dlopen(...): tried: '/x' (mach-o file, but is an incompatible architecture (have 'x86_64', need "
             "'arm64'))",

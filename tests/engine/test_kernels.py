@@ -12,7 +12,8 @@ import pytest
 from msgspec.structs import replace
 
 from llmctl import child, paths, units
-from llmctl.engine.devices import engines, with_known_cards
+from llmctl.engine.devices import engines
+from llmctl.engine.devices.machine import of_cards
 from llmctl.engine.measure import kernels, microbench
 from llmctl.engine.measure.kernels import cached, measure, working_set_bytes
 from llmctl.engine.measure.workbench import Cores, Trial
@@ -20,7 +21,8 @@ from llmctl.errors import EngineError
 from llmctl.host import Host
 from llmctl.planner import kernel_rows
 from llmctl.struct import asdict
-from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, EngineInfo, Kernels, Machine, MatrixRate, Memory
+from llmctl.types.kernels import Kernels, MatrixRate
+from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, EngineInfo, Machine, Memory
 from tests.fakes.kernel_rates import RATES, scaled
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -76,8 +78,8 @@ def test_a_device_is_measured_as_ggml_lists_it(monkeypatch: pytest.MonkeyPatch) 
         ("Q8_0", False, 0),
     ]
     assert all(1e7 < rate.decode_bytes_per_s < 1e12 for rate in measured.matrices)
-    machine = with_known_cards(Host(), replace(MACHINE, accelerators=(CARD,)), engine)
-    assert machine.accelerators[0].kernels == measured == kernels.cached_device(Host(), CARD, engine)
+    machine = replace(MACHINE, accelerators=(CARD,))
+    assert of_cards(Host(), machine, engine) == {CARD.id: measured}
     assert kernels.cached_device(Host(), replace(CARD, driver="another"), engine) is None
 
 
@@ -163,7 +165,7 @@ def test_a_disturbed_pass_never_lowers_what_a_quiet_one_has_shown(monkeypatch: p
     ],
 )
 def test_what_is_measured_in_part_is_not_complete(kernels_here: Kernels | None, whole: bool) -> None:
-    assert kernels.complete(replace(MACHINE, kernels=kernels_here)) == whole
+    assert kernels.complete(MACHINE.cpu, kernels_here) == whole
 
 
 def disturbed(kernels: Kernels) -> Kernels:
@@ -174,7 +176,7 @@ def disturbed(kernels: Kernels) -> Kernels:
 
 
 def complete(measured: Kernels) -> bool:
-    return kernels.complete(replace(MACHINE, kernels=measured))
+    return kernels.complete(MACHINE.cpu, measured)
 
 
 def rows(measured: Kernels) -> int:

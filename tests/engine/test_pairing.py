@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmctl.engine.devices import SPELT, pairing, with_engine
+from llmctl.engine.devices import pairing
+from llmctl.engine.devices.machine import SPELT, with_devices
 from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, EngineDevice, EngineInfo, Machine, Memory
 
 GIB = 1 << 30
@@ -179,7 +180,7 @@ def test_whatever_engines_tell_no_card_is_lost_and_each_has_its_own_id(
     cards: list[Accelerator], engines: list[EngineInfo]
 ) -> None:
     machine = Machine(Memory(32 * GIB, 20 * GIB), Cpu("cpu", "x86_64", 8, 16, 8), accelerators=tuple(cards))
-    merged = with_engine(machine, engines, None).accelerators
+    merged = with_devices(machine, engines).accelerators
     assert [(accelerator.id, accelerator.name, accelerator.vendor) for accelerator in merged[: len(cards)]] == [
         (c.id, c.name, c.vendor) for c in cards
     ]

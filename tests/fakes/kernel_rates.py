@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from llmctl.engine.measure.kernels import WEIGHT_TYPES
 from llmctl.engine.measure.microbench import CACHES, THREADS_TYPES
-from llmctl.types.machine import AttentionRate, Kernels, MatrixRate, NodeRate
+from llmctl.types.kernels import AttentionRate, Kernels, MatrixRate, NodeRate
 
 
 def rates(threads: Sequence[int] = (2, 1)) -> Kernels:

@@ -11,17 +11,8 @@ from llmctl import catalogue, paths
 from llmctl.catalogue import Catalogue, Knowledge
 from llmctl.planner.configure import configure
 from llmctl.planner.placement import Placement, Placer
-from llmctl.types.machine import (
-    Accelerator,
-    AcceleratorKind,
-    AttentionRate,
-    Cpu,
-    Kernels,
-    Machine,
-    MatrixRate,
-    Memory,
-    NodeRate,
-)
+from llmctl.types.kernels import AttentionRate, Kernels, MatrixRate, NodeRate
+from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, Machine, Memory
 from llmctl.types.model import Artifact, Candidate, Evidence, Model, Shape, Source, SourceKind, Thinking, Weights
 from llmctl.types.plan import Want
 

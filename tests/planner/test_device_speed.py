@@ -14,7 +14,8 @@ from llmctl.planner.device_rates import device_rates, link_bytes_per_s
 from llmctl.planner.parts import DeviceShare
 from llmctl.planner.placement import Placer
 from llmctl.planner.speed import Forecast, Forecaster
-from llmctl.types.machine import Accelerator, AcceleratorKind, Kernels, Machine, MatrixRate
+from llmctl.types.kernels import Kernels, MatrixRate
+from llmctl.types.machine import Accelerator, AcceleratorKind, Machine
 from llmctl.types.model import Shape, Weights
 from llmctl.types.plan import Basis, Configuration
 from llmctl.types.speed_model import SpeedModel

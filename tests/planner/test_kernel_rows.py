@@ -19,7 +19,8 @@ from llmctl.planner import plan
 from llmctl.planner.cpu_rates import CpuSettings, best_threads, cpu_rates
 from llmctl.planner.kernel_rows import ROWS, completed, joined, measured
 from llmctl.planner.rates import DeviceRates
-from llmctl.types.machine import Kernels, Machine, MatrixRate
+from llmctl.types.kernels import Kernels, MatrixRate
+from llmctl.types.machine import Machine
 from llmctl.types.plan import Basis, Plan, Want
 from tests.fakes.kernel_rates import scaled
 from tests.planner.machines import EPYC, EPYC_KERNELS, everything, knowledge, of

@@ -17,7 +17,8 @@ from llmctl.planner.memory import (
     stack,
     state_bytes,
 )
-from llmctl.types.machine import Cpu, Kernels, MatrixRate
+from llmctl.types.kernels import Kernels, MatrixRate
+from llmctl.types.machine import Cpu
 from llmctl.types.model import Weights
 from llmctl.types.plan import Configuration
 from tests.fakes.real_shapes import shape_of

@@ -13,7 +13,8 @@ from llmctl.planner.cpu_rates import CpuSettings, at, best_threads, cpu_rates
 from llmctl.planner.placement import Placer
 from llmctl.planner.speed import Forecast, Forecaster
 from llmctl.planner.streamed import active_bytes, cell_bytes, cell_flop
-from llmctl.types.machine import Kernels, Machine, MatrixRate, NodeRate
+from llmctl.types.kernels import Kernels, MatrixRate, NodeRate
+from llmctl.types.machine import Machine
 from llmctl.types.model import Layer, Shape, Weights
 from llmctl.types.plan import Basis, Configuration, Speed
 from tests.fakes.kernel_rates import scaled

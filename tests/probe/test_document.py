@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from llmctl.engine.devices import this_machine
+from llmctl.engine.devices.machine import this_machine
 from llmctl.errors import ConfigError, NotFoundError
 from llmctl.files.decode import FieldError, decode
 from llmctl.paths import profiles_dir
@@ -19,18 +19,8 @@ from llmctl.probe.described import table
 from llmctl.probe.described.document import known_machines, read_machine
 from llmctl.probe.recorded.recording import recorded
 from llmctl.struct import asdict
-from llmctl.types.machine import (
-    Accelerator,
-    AcceleratorKind,
-    Cpu,
-    Disk,
-    Kernels,
-    Machine,
-    MatrixRate,
-    Memory,
-    Network,
-    Note,
-)
+from llmctl.types.kernels import Kernels, MatrixRate
+from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, Disk, Machine, Memory, Network, Note
 
 RECORDED = Path(__file__).parent.parent / "fixtures" / "machines"
 

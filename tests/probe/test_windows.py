@@ -15,7 +15,7 @@ import pytest
 from msgspec import structs
 
 from llmctl.child import Reply
-from llmctl.engine.devices import this_machine
+from llmctl.engine.devices.machine import this_machine
 from llmctl.probe import cpu, memory, portable, probe
 from llmctl.probe.described.document import CORRECT
 from llmctl.probe.recorded.recording import Recorded, RecordedReply, Recording, recorded

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from llmctl import paths
 from llmctl.engine.pool import Pool
 from llmctl.engine.worker_process import Engine
-from llmctl.errors import DecodingError, EngineDiedError, EngineError, PolicyError
+from llmctl.errors import DecodingError, EngineDiedError, EngineError, PolicyError, UsageError
 from llmctl.router.answer import PartialAnswer, answer, handed_over, local_sampling
 from llmctl.types.answer import Answer
 from llmctl.types.endpoint import LOCAL_FAILURES, Endpoint, LeaveReason, Local, Remote
@@ -140,6 +140,26 @@ def test_a_first_decode_that_fails_is_a_failure_of_the_engine(reply: Reply) -> N
         pytest.raises(DecodingError, match="so nothing was sent to office"),
     ):
         ask(engine, Local(FIT, "it fits", Endpoint("office", office.url, "m"), named))
+    assert office.connections == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ("response_format.json_schema.schema.multipleOf is not possible here", "llmctl run --json-object …"),
+        ("tools[0] must be an object", "llmctl run --help"),
+    ],
+)
+def test_what_the_engine_cannot_serve_is_the_users_mistake_and_stays_here(words: str, hint: str) -> None:
+    reply = status(400, {"error": {"message": words, "code": "invalid_request"}})
+    with (
+        ChatServer(reply) as engine,
+        ChatServer(stream(event("Hi", finish="stop"), DONE)) as office,
+        pytest.raises(UsageError) as caught,
+    ):
+        ask(engine, Local(FIT, "it fits", Endpoint("office", office.url, "m")))
+    assert caught.value.message == words
+    assert (caught.value.hint or "").startswith(hint)
     assert office.connections == 0
 
 

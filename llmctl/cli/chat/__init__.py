@@ -69,14 +69,14 @@ def chat(
     from msgspec.structs import replace
 
     from llmctl.cli.chat.session import Session
-    from llmctl.cli.wrap import WrappedOutput
+    from llmctl.cli.terminal import Layout, TerminalOutput
     from llmctl.types.request import Sampling
     from llmctl.workspace import configuration
     from llmctl.workspace.chat import Chat
     from llmctl.workspace.conversation import Conversation
     from llmctl.workspace.local_run import Asked
 
-    out = WrappedOutput("chat")
+    out = TerminalOutput("chat")
     if forget:
         _forget(out)
         return
@@ -86,6 +86,7 @@ def chat(
         raise UsageError("--local and --endpoint exclude each other")
     loaded = configuration.load(out)
     loaded = replace(loaded, offline=loaded.offline or offline, engine=engine or loaded.engine)
+    out.layout = Layout.MARKDOWN if loaded.markdown else Layout.WORDS
     asked = Asked(model, task, context, threads, prompt_tokens=0, answer_tokens=max_tokens)
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed)
     with Chat(out, loaded, asked, local=local, private=private, endpoint=endpoint) as talk:

@@ -10,7 +10,7 @@ from llmctl import units
 from llmctl.cli.chat.commands import parse
 from llmctl.cli.chat.echo import unechoed
 from llmctl.cli.chat.story import ChatStory
-from llmctl.cli.wrap import WrappedOutput
+from llmctl.cli.terminal import TerminalOutput
 from llmctl.errors import ContextError, LlmctlError
 from llmctl.types.endpoint import Local, Remote
 from llmctl.types.request import Request, Sampling
@@ -35,7 +35,7 @@ class Leave(Exception):
 class Session:
     """``conversation`` is what was said; ``files`` go with the next prompt; ``draft`` stands in the next line."""
 
-    def __init__(self, out: WrappedOutput, chat: Chat, conversation: Conversation, sampling: Sampling) -> None:
+    def __init__(self, out: TerminalOutput, chat: Chat, conversation: Conversation, sampling: Sampling) -> None:
         self.out = out
         self.chat = chat
         self.conversation = conversation

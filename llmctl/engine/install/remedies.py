@@ -28,7 +28,7 @@ def remedy(why: str, machine: Machine, toolchain: Installed) -> Remedy | None:
     """The remedy for an engine that can't be loaded, by the error text ``why``; None if none is known."""
     if ANOTHER_CPU in why or re.search(r"GLIBC(XX)?_[\d.]+' not found", why):  # or built on a newer system
         return rebuild(machine, toolchain)
-    if f"{PACKAGE} is not installed" in why:
+    if f"{PACKAGE} is not installed" in why or "No module named" in why:  # with what it depends on
         return Remedy(f'{program(toolchain.python, machine)} -m pip install "{REQUIREMENT}"', COMPILER)
     if "incompatible architecture" in why and "need 'arm64'" in why:  # llama-cpp-python's README
         flags = "-DCMAKE_OSX_ARCHITECTURES=arm64 -DCMAKE_APPLE_SILICON_PROCESSOR=arm64 -DGGML_METAL=on"

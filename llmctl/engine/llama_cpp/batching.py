@@ -107,14 +107,8 @@ class Scheduler:
         self._answer_s = 1.0  # how long an answer takes, on average
 
     @property
-    def active(self) -> int:
-        """How many generations there are, those that wait included."""
-        with self._changed:
-            return len(self._active) + len(self._waiting)
-
-    @property
     def idle_s(self) -> float:
-        """For how long there has been none."""
+        """For how long there has been no generation, 0 while there is one."""
         with self._changed:
             return 0.0 if self._active or self._waiting else time.monotonic() - self._idle_since
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from msgspec.structs import replace
-
 from llmctl import units
 from llmctl.errors import EngineError
 from llmctl.files import measured_cache
@@ -14,7 +12,8 @@ from llmctl.files.decode import FieldError, decode
 from llmctl.host import Host
 from llmctl.planner import kernel_rows
 from llmctl.struct import asdict
-from llmctl.types.machine import Accelerator, Cpu, EngineInfo, Kernels, Machine
+from llmctl.types.kernels import Kernels
+from llmctl.types.machine import Accelerator, Cpu, EngineInfo, Machine
 
 SUBJECT = "kernels"
 IDENTITY = frozenset({"weight_type", "repacked", "kv_type", "flash", "threads"})  # fields that tell rows apart
@@ -44,12 +43,11 @@ def cached(host: Host, machine: Machine, engine: EngineInfo) -> Kernels | None:
     return _from_cache(host, _key(machine, engine))
 
 
-def complete(machine: Machine, weight_types: Sequence[str] = USUAL_TYPES) -> bool:
-    """Whether all of ``machine``'s kernels were measured undisturbed; on a busy machine that takes several tries."""
-    kernels = machine.kernels
+def complete(cpu: Cpu, kernels: Kernels | None, weight_types: Sequence[str] = USUAL_TYPES) -> bool:
+    """Whether all kernels were measured undisturbed on ``cpu``; on a busy machine that takes several tries."""
     if kernels is None or uncertain_figures(kernels):
         return False
-    usable, counts = machine.cpu.usable_threads, set(thread_counts(machine.cpu))
+    usable, counts = cpu.usable_threads, set(thread_counts(cpu))
     with_all = {rate.weight_type for rate in kernels.matrices if rate.threads == usable}
     rest = all(
         any(rate.threads == usable for rate in rates)
@@ -87,7 +85,7 @@ def measure(
     ``complete``. Raises EngineError when memory is too small, the engine fails, or other programs disturbed every pass.
     """
     earlier = cached(host, machine, engine)
-    if earlier is not None and not again and complete(replace(machine, kernels=earlier), weight_types):
+    if earlier is not None and not again and complete(machine.cpu, earlier, weight_types):
         return earlier
     certain = [] if again or earlier is None else _certain_rows(earlier)
     question = {
@@ -99,7 +97,7 @@ def measure(
         "already_measured": certain,
     }
     new = _asked(host, question, deadline_s, KERNELS)
-    instead = earlier is None or (again and complete(replace(machine, kernels=new), weight_types))
+    instead = earlier is None or (again and complete(machine.cpu, new, weight_types))
     together = kernel_rows.joined(Kernels(()) if instead or earlier is None else earlier, new)
     if not any(rate > 0 for rates in kernel_rows.measured(together) for rate in rates.values()):
         raise EngineError(

@@ -8,18 +8,8 @@ from typing import Any
 from msgspec import Struct
 
 from llmctl.files.decode import FieldError
-from llmctl.types.machine import (
-    Accelerator,
-    AttentionRate,
-    Cache,
-    Cpu,
-    Disk,
-    Machine,
-    MatrixRate,
-    Memory,
-    Network,
-    NodeRate,
-)
+from llmctl.types.kernels import AttentionRate, MatrixRate, NodeRate
+from llmctl.types.machine import Accelerator, Cache, Cpu, Disk, Machine, Memory, Network
 
 THREADS = (1, 1 << 16)
 DEVICE_THREADS = (0, 1 << 16)  # 0: on a GPU
