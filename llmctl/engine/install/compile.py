@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from llmctl import child
 from llmctl.errors import EngineError, IntegrityError
+from llmctl.printable import printable
 from llmctl.types.listener import Listener
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ LOOK_S = 1.0
 TAIL_BYTES = 4096
 STEP = re.compile(rb"\[ *(\d+)(?:/(\d+)|%)\]")  # ninja's "[12/80]", make's "[ 16%]"
 TOLD_PERCENT = 20
+LONGEST = 200
 
 
 def compiled(archive: Path, build: Build, working: Path, *, threads: int, log: Path, listener: Listener) -> Path:
@@ -123,9 +125,10 @@ def _percent(log: Path) -> int:
 
 
 def _error(log: Path) -> str:
-    lines = _tail(log).decode("utf-8", "replace").splitlines()
-    errors = [line for line in lines if "error" in line.lower()]
-    return (errors or lines[-1:] or ["it said nothing"])[0].strip()[:200]
+    """The first line with an error, and what stands below it; else the last line."""
+    lines = [line.strip() for line in _tail(log).decode("utf-8", "replace").splitlines() if line.strip()]
+    first = next((at for at, line in enumerate(lines) if "error" in line.lower()), len(lines) - 1)
+    return printable(" ".join(lines[first : first + 2]), LONGEST) or "it said nothing"
 
 
 def _tail(log: Path) -> bytes:
