@@ -20,7 +20,7 @@ from llmctl import paths
 from llmctl.address import without_secrets
 from llmctl.errors import ConfigError, NotFoundError, OfflineError
 from llmctl.near import did_you_mean, near
-from llmctl.settings.file import UnreadableError, add_endpoint, locked, read, remove_endpoint, replace_file
+from llmctl.settings.file import UnreadableFileError, add_endpoint, locked, read, remove_endpoint, replace_file
 from llmctl.settings.table import HUB_URL, SETTINGS, Setting, address, setting_named, text
 from llmctl.shell import command
 from llmctl.types.endpoint import Endpoint, Policy
@@ -165,7 +165,7 @@ def _read_project(file: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
     what is no configuration."""
     try:
         return read(file), _dangling(file)
-    except UnreadableError as error:
+    except UnreadableFileError as error:
         return {}, (f"{error.message}; it is passed over",)
 
 
