@@ -21,7 +21,7 @@ from llmctl.address import without_secrets
 from llmctl.errors import ConfigError, NotFoundError, OfflineError
 from llmctl.near import did_you_mean, near
 from llmctl.settings.file import (
-    UnreadableError,
+    UnreadableFileError,
     add_endpoint,
     locked,
     read,
@@ -177,7 +177,7 @@ def _read_project(file: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
     what is no configuration."""
     try:
         return read(file), _dangling(file)
-    except UnreadableError as error:
+    except UnreadableFileError as error:
         return {}, (f"{error.message}; it is passed over",)
 
 

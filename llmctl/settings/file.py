@@ -21,12 +21,12 @@ CACHE_ELSEWHERE = "export XDG_CACHE_HOME=/path   where you may write"
 LOCK_WAIT_S = 10.0  # a change of the file takes milliseconds; who holds the lock for longer is stuck
 
 
-class UnreadableError(ConfigError):
+class UnreadableFileError(ConfigError):
     """The system doesn't let us read the file."""
 
 
 def read(file: Path) -> dict[str, Any]:
-    """The TOML in ``file``, empty where there is none. Raises ConfigError, UnreadableError."""
+    """The TOML in ``file``, empty where there is none. Raises ConfigError, UnreadableFileError."""
     import tomli
 
     try:
@@ -42,7 +42,7 @@ def read(file: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a number too long, nesting too deep
         raise ConfigError(f"{file} is not valid TOML: {error}") from error
     except OSError as error:
-        raise UnreadableError(f"{file} can't be read: {error.strerror}") from error
+        raise UnreadableFileError(f"{file} can't be read: {error.strerror}") from error
 
 
 def add_endpoint(endpoint: Endpoint, *, replacing: bool = True) -> Path:
