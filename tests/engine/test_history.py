@@ -62,6 +62,7 @@ class Started(Engine):
         self.address = Address("http://127.0.0.1:1/v1", "m", "a-secret-token")
         self.load_s = 0.25
         self.build = "llama-cpp-python 0.3.36, ggml 1 abc"
+        self.sequences = 1
 
 
 def test_nothing_was_recorded_yet() -> None:
@@ -187,6 +188,12 @@ def taught(**fields: Any) -> tuple[float | None, float | None]:
     run = replace(RUN, processor=processor.name(Host()), measured=replace(RUN.measured, **measured), **fields)
     (past_run,) = past([run], RUN.engine)
     return past_run.decode, past_run.prefill
+
+
+def test_where_in_the_context_it_ran_and_what_its_prediction_came_from() -> None:
+    run = replace(RUN, processor=processor.name(Host()), prompt_tokens=900, completion_tokens=200, prefill_tokens=30)
+    (past_run,) = past([replace(run, predicted=replace(run.predicted, modelled=True))], RUN.engine)
+    assert (past_run.depth, past_run.read_tokens, past_run.modelled) == (1000, 30, True)
 
 
 @pytest.mark.parametrize(
