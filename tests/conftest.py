@@ -15,6 +15,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from llmctl import catalogue, paths
+from llmctl.engine import devices
+from llmctl.engine.devices import architectures
+from llmctl.host import Host
 from llmctl.struct import asdict
 from tests.fakes.kernel_rates import rates
 
@@ -65,10 +69,29 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
-def measured_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def engine_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the engine says of itself and of the catalogue's architectures."""
+    place = tmp_path_factory.mktemp("engine")
+    known = catalogue.load(paths.profiles_dir() / "models").models
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(place))
+        assert devices.startable(devices.engines(Host())) is not None
+        assert architectures.loadable(Host(), {model.shape.architecture for model in known}) is not None
+    return place / "llmctl"
+
+
+@pytest.fixture
+def engine_known(home: Path, engine_cache: Path) -> None:
+    """The engine has been asked what it is: once a session, not once a test."""
+    shutil.copytree(engine_cache, home / "cache" / "llmctl")
+
+
+@pytest.fixture(scope="session")
+def measured_cache(tmp_path_factory: pytest.TempPathFactory, engine_cache: Path) -> Path:
     """What a first `llmctl doctor` remembers: the engine's build and the speed of its kernels. The rates are made
     up: real ones would be measured again by the next command where something disturbed them."""
     place = tmp_path_factory.mktemp("measured")
+    shutil.copytree(engine_cache, place / "llmctl")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("LLMCTL_", "XDG_", "HF_"))}
     environment |= {"HOME": str(place), "XDG_CACHE_HOME": str(place)}
     command = [sys.executable, "-m", "llmctl", "doctor"]

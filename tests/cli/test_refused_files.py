@@ -27,6 +27,8 @@ from tests.fakes import gguf_file
 from tests.fakes.command import ran
 from tests.fakes.gguf_file import Fill, Kind, TensorSpec, Value
 
+pytestmark = pytest.mark.usefixtures("engine_known")
+
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "odd_headers"
 TINY = gguf_file.model_shape("tiny")
 TENSORS = gguf_file.llama_tensors(TINY)
