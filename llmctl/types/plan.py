@@ -172,7 +172,8 @@ class Fit(Struct, frozen=True):
     """A candidate that fits, with the settings it is to be run with.
 
     ``threads`` decode, ``prefill_threads`` read the prompt. ``speed`` is that of the expected prompt and answer,
-    ``speed_model`` gives it for any prompt, ``uncorrected`` is the same without what was learned from runs. ``tried``
+    ``speed_model`` gives it for any prompt, ``uncorrected`` is the same without what was learned from runs; where
+    ``modelled``, rates that nobody measured here are part of it. ``tried``
     are the settings that were considered, the fastest first, where it was not said which to take.
     ``thinking``: the chat template is to be told so (``enable_thinking``), quality and speed count on it.
     ``grade`` is how good it is said to be after the loss by quantization, None where nothing was published;
@@ -197,6 +198,7 @@ class Fit(Struct, frozen=True):
     warnings: tuple[str, ...] = ()
     tried: tuple[Tried, ...] = ()
     server: NativeServer | None = None
+    modelled: bool = False
 
     @property
     def quality(self) -> float | None:
