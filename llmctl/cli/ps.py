@@ -24,6 +24,7 @@ def ps(json: Annotated[bool, typer.Option("--json", help="One JSON document on s
       llmctl run --keep-alive 5m "Why is the sky blue?"
       llmctl ps
 
+    An engine that stays answers up to four requests at once, as memory allows, each in the whole context that is shown.
     An address answers only to the token that llmctl keeps beside it. Changes nothing but that what a killed engine has
     left behind is removed.
 

@@ -73,13 +73,29 @@ class Pool:
         from llmctl.engine.warm import reuse
         from llmctl.engine.warm.engine import WarmEngine
 
-        found = reuse.find(folder, reuse.key_of(fit), self._entry(fit) if self._keep_alive_s else None)
+        staying = self._staying(fit, folder) if self._keep_alive_s else None
+        found = reuse.find(
+            folder,
+            reuse.key_of(fit),
+            None if staying is None else self._entry(staying),
+            sequences=fit.configuration.sequences,
+        )
         if isinstance(found, WarmEngine):
             if self._insist:
                 found.stay_for(self._stays_for_s)
             return _lent(found)
         reuse.make_room(folder, fit, self._listener)
-        return started(self._worker(fit), job(fit)) if found is None else _lent(self._started(fit, found))
+        if found is None or staying is None:
+            return started(self._worker(fit), job(fit))
+        return _lent(self._started(staying, found))
+
+    def _staying(self, fit: Fit, folder: Path) -> Fit:
+        """``fit`` for an engine that stays: with as many sequences as memory has room for, unless more were planned."""
+        from llmctl.engine.warm import reuse
+        from llmctl.planner.sequences import sequences_with_room, with_sequences
+
+        count = sequences_with_room(fit, reuse.held_by(reuse.idle(folder), fit))
+        return with_sequences(fit, max(count, fit.configuration.sequences))
 
     def _folder(self) -> Path | None:
         """Where engines that stay are found; None where there is no such place and none is to stay."""

@@ -184,12 +184,21 @@ class Engine:
     ``build`` names the engine to the commit: "llama-cpp-python 0.3.36, ggml 0.25.3 d25f87b".
     """
 
-    def __init__(self, worker: Worker, address: Address, load_s: float, has_chat_template: bool, build: str) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        address: Address,
+        load_s: float,
+        has_chat_template: bool,
+        build: str,
+        sequences: int = 1,
+    ) -> None:
         self._worker = worker
         self.address = address
         self.load_s = load_s
         self.has_chat_template = has_chat_template
         self.build = build
+        self.sequences = sequences
 
     @property
     def pid(self) -> int:

@@ -16,6 +16,7 @@ from llmctl.endpoint.secrets import address_of
 from llmctl.engine.pool import Lease
 from llmctl.errors import ContextError, EngineError, LlmctlError, NetworkError
 from llmctl.net import host_of
+from llmctl.planner.sequences import with_sequences
 from llmctl.router.room import require_room
 from llmctl.router.route import kept, reason_of, refused_as_private
 from llmctl.types.answer import Answer, Executed, LeftMachine, Predicted, Timings
@@ -136,6 +137,7 @@ def _local(
     require_room(request, fit.context)
     with lease(fit) as engine:
         so_far.load_s = engine.load_s
+        fit = with_sequences(fit, engine.sequences)
         listener.loaded(fit, engine)
         asked = replace(request, sampling=local_sampling(fit, request.sampling))
         finished = yield from _kept(ask(engine, asked), so_far)

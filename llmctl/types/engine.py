@@ -39,7 +39,8 @@ class NativeServer(Struct, frozen=True):
 
 class LoadedEngine(Protocol):
     """``build`` names the engine to the commit: "llama-cpp-python 0.3.36, ggml 0.25.3 d25f87b". ``load_s`` is how long
-    it took until it answered. Without ``has_chat_template`` it continues text instead of answering it."""
+    it took until it answered. Without ``has_chat_template`` it continues text instead of answering it. ``sequences``
+    is how many requests it answers at once, each in the whole context."""
 
     @property
     def address(self) -> Address: ...
@@ -55,6 +56,9 @@ class LoadedEngine(Protocol):
 
     @property
     def build(self) -> str: ...
+
+    @property
+    def sequences(self) -> int: ...
 
     @property
     def was_warm(self) -> bool:

@@ -49,7 +49,7 @@ def test_a_model_that_stays_and_is_ended(model: str) -> None:
     done = llmctl("ps")
     heads, row = done.stdout.splitlines()
     assert heads.split() == ["model", "engine", "memory", "users", "context", "idle", "ends", "in", "address"]
-    assert re.search(r"^tiny \S+ +llama-cpp-python +\d+ [kM]B +0 of 1 .* http://127\.0\.0\.1:\d+/v1$", row)
+    assert re.search(r"^tiny \S+ +llama-cpp-python +\d+ [kM]B +0 of [1-4] .* http://127\.0\.0\.1:\d+/v1$", row)
     (listed,) = document(llmctl("ps", "--json"))["data"]["engines"]
     assert listed["pid"] == engine.pid
     assert 0 < listed["memory_bytes"] < 1 << 30

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmctl.engine.llama_cpp.batching import CHUNK, BusyError, Generation, Scheduler
+from llmctl.engine.llama_cpp.batching import BusyError, Generation, Scheduler
+from llmctl.engine.llama_cpp.chunks import ARRIVING_S, LEAST, UNMEASURED, WRITING_S
 from llmctl.engine.llama_cpp.context import Context, DecodeError
 from llmctl.engine.llama_cpp.sampling import Sampler
 from llmctl.engine.llama_cpp.slots import LEAST_FRESH
@@ -18,7 +19,7 @@ from tests.fakes.memory import Likeliest, Memory, following
 
 
 def scheduler_of(memory: Memory, waiting_limit: int = 8) -> Scheduler:
-    return Scheduler(cast(Context, memory), memory.sequences, waiting_limit)
+    return Scheduler(cast(Context, memory), memory.sequences, waiting_limit, clock=lambda: memory.now_s)
 
 
 @dataclass
@@ -116,25 +117,44 @@ def _check_what_is_held(scheduler: Scheduler, memory: Memory) -> None:
     assert [sequence.tokens for sequence in scheduler.slots.all] == memory.held
 
 
-def test_each_answer_has_a_token_in_every_step_beside_a_long_prompt() -> None:
-    """Bounded by steps, of which each has CHUNK tokens of prompts at most."""
-    memory = Memory(3, length=4000, batch=512)
+@pytest.mark.parametrize("token_s", [0.1, 0.02, 0.005, 0.001, 0.0001])
+def test_each_answer_has_a_token_in_every_step_beside_a_long_prompt(token_s: float) -> None:
+    """And a step takes half a second at most, once it is known how fast prompts are read."""
+    memory = Memory(3, length=4000, batch=512, token_s=token_s)
     scheduler = scheduler_of(memory)
-    writers = [Asked([at], wanted=60) for at in range(2)]
+    writers = [Asked([at], wanted=400) for at in range(2)]
     scheduler.submit([one.generation for one in writers])
     scheduler.step()
     long = Asked([5] * 3000, wanted=1)
     scheduler.submit([long.generation])
+    scheduler.step()
+    assert len(memory.batches[-1]) == UNMEASURED + len(writers)
     while not long.ends:
-        before = [len(one.tokens) for one in writers]
+        before, begun_s = [len(one.tokens) for one in writers], memory.now_s
         scheduler.step()
         assert [len(one.tokens) for one in writers] == [count + 1 for count in before]
-        assert len(memory.batches[-1]) <= CHUNK + len(writers)
+        assert memory.now_s - begun_s <= max(WRITING_S, token_s * LEAST) + token_s * len(writers) + 1e-6
     assert memory.batches[-1][-1].position == 2999
 
 
-def test_a_prompt_alone_is_read_in_whole_batches() -> None:
-    memory = Memory(2, length=4000, batch=512)
+@pytest.mark.parametrize(("token_s", "reads"), [(0.0001, 512), (0.005, 256), (0.02, 64), (1.0, LEAST)])
+def test_who_comes_while_a_prompt_is_read_waits_for_one_step(token_s: float, reads: int) -> None:
+    memory = Memory(2, length=4000, batch=512, token_s=token_s)
+    scheduler = scheduler_of(memory)
+    scheduler.submit([Asked([5] * 3000, wanted=1).generation])
+    for _ in range(3):
+        begun_s = memory.now_s
+        scheduler.step()
+    assert len(memory.batches[-1]) == reads
+    assert memory.now_s - begun_s <= max(ARRIVING_S, token_s * LEAST) + 1e-6
+    short = Asked([1] * 5, wanted=1)
+    scheduler.submit([short.generation])
+    scheduler.step()
+    assert short.ends == [None]
+
+
+def test_a_prompt_to_which_nobody_can_come_is_read_in_whole_batches() -> None:
+    memory = Memory(1, length=4000, batch=512, token_s=1.0)
     scheduler = scheduler_of(memory)
     scheduler.submit([Asked([5] * 1200, wanted=1).generation])
     finish(scheduler)
@@ -150,7 +170,7 @@ def test_a_short_prompt_does_not_wait_for_a_long_one() -> None:
     scheduler.submit([long.generation, short.generation])
     scheduler.step()
     assert short.ends == [None]
-    assert len(memory.batches[-1]) == CHUNK + 1, "what the short one leaves is the long one's"
+    assert len(memory.batches[-1]) == UNMEASURED + 1, "what the short one leaves is the long one's"
 
 
 def test_sequences_are_given_in_the_order_of_asking() -> None:

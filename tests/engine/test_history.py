@@ -62,6 +62,7 @@ class Started(Engine):
         self.address = Address("http://127.0.0.1:1/v1", "m", "a-secret-token")
         self.load_s = 0.25
         self.build = "llama-cpp-python 0.3.36, ggml 1 abc"
+        self.sequences = 1
 
 
 def test_nothing_was_recorded_yet() -> None:

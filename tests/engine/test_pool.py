@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psutil
@@ -146,6 +146,26 @@ def test_it_ends_when_nobody_has_used_it_for_its_time(fit: Fit) -> None:
         assert answered(engine) == "The answer", "it is in use as long as it is leased"
     assert gone(engine.pid)
     assert entries() == []
+
+
+def test_one_that_stays_answers_several_at_once_and_one_that_does_not_has_one_sequence(tmp_path: Path) -> None:
+    endless = fit_for(write_scripted(tmp_path / "model.gguf", ["again", " and"], repeats=True, context=100_000))
+    with Pool().lease(endless) as engine:
+        assert engine.sequences == 1
+    with Pool(keep_alive_s=60).lease(endless) as engine:
+        assert engine.sequences > 1
+        with closing(ask(engine, HI)) as first, closing(ask(engine, HI)) as second:
+            for pieces in (first, second, first):  # the first goes on although the second was begun
+                assert isinstance(next(pieces), Text)
+
+
+@pytest.mark.parametrize(("wanted", "is_found"), [(1, True), (4, True), (5, False)])
+def test_one_with_more_sequences_than_are_asked_for_is_found(fit: Fit, wanted: int, is_found: bool) -> None:
+    pid = stays(fit)
+    several = replace(fit, configuration=replace(fit.configuration, sequences=wanted))
+    with Pool().lease(several) as engine:
+        assert engine.was_warm is is_found
+        assert (engine.pid == pid) is is_found
 
 
 def test_zero_by_name_ends_what_has_stayed(fit: Fit) -> None:

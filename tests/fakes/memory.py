@@ -18,13 +18,15 @@ def following(tokens: Sequence[int]) -> int:
 @dataclass
 class Memory:
     """``can_cut``: false for a recurrent model. A batch with one of ``failing`` tokens fails as a whole. ``batches``
-    are those that were computed."""
+    are those that were computed, each of which took ``token_s`` for a token by the clock ``now_s``."""
 
     sequences: int
     length: int = 64
     batch: int = 32
     can_cut: bool = True
     failing: frozenset[int] = frozenset()
+    token_s: float = 0.0
+    now_s: float = 0.0
     batches: list[list[Row]] = field(default_factory=list)
     copies: int = 0
     pointer: Memory = field(init=False)
@@ -39,6 +41,7 @@ class Memory:
         if any(row.token in self.failing for row in rows):
             raise DecodeError("llama_decode returned -1")
         self.batches.append(list(rows))
+        self.now_s += self.token_s * len(rows)
         self.logits = {}
         for at, row in enumerate(rows):
             held = self.held[row.sequence]

@@ -1,9 +1,10 @@
 """Continuous batching: one thread computes for all requests, which join and leave between its steps.
 
-A step computes one token of each answer that is being written and, beside them, up to CHUNK tokens of prompts that are
-being read, the same share of each. So nobody who reads an answer waits longer for its next token than it takes to
-compute CHUNK tokens of prompts and one token of each other answer, however long the prompts are. While nobody's answer
-is being written, prompts are read in batches of the context's own size.
+A step computes one token of each answer that is being written and, beside them, as many tokens of prompts that are
+being read, the same share of each, as take half a second by the speed that was measured (``chunks``). So nobody who
+reads an answer waits longer than that for its next token, however long the prompts of others are. While nobody's answer
+is being written, a step reads for two seconds at most: whoever comes is begun after it. Exceptions: a machine that
+reads fewer than 32 tokens a second reads 16 at least, and what is measured follows the speed by a step or two.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from dataclasses import dataclass, field
 
 from msgspec import Struct
 
+from llmctl.engine.llama_cpp.chunks import ChunkSize
 from llmctl.engine.llama_cpp.context import Context, DecodeError, Row
 from llmctl.engine.llama_cpp.sampling import Sampler
 from llmctl.engine.llama_cpp.slots import Place, Slot, Slots
 
-CHUNK = 128  # tokens of prompts that are computed beside answers
 WAITING_LIMIT = 32  # generations that wait for a sequence; more are refused
 LONGEST_RETRY_S = 60
 SMOOTHING = 0.3  # of the last answer, in the average of how long one takes
@@ -83,6 +84,10 @@ class _Share(Struct, frozen=True):
     tokens: Sequence[int]
 
     @property
+    def reads(self) -> bool:
+        return not self.generation.is_writing
+
+    @property
     def wants_next(self) -> bool:
         return self.generation.is_writing or len(self.tokens) == self.generation.left
 
@@ -94,11 +99,19 @@ class _Share(Struct, frozen=True):
 
 
 class Scheduler:
-    """Gives the sequences of ``context`` to generations, in the order in which they came."""
+    """Gives the sequences of ``context`` to generations, in the order in which they came. ``clock`` gives seconds."""
 
-    def __init__(self, context: Context, sequences: int, waiting_limit: int = WAITING_LIMIT) -> None:
+    def __init__(
+        self,
+        context: Context,
+        sequences: int,
+        waiting_limit: int = WAITING_LIMIT,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self.slots = Slots(sequences, can_cut=context.can_cut)
         self._context = context
+        self._chunk_size = ChunkSize(context.batch, is_shared=sequences > 1)
+        self._clock = clock
         self._waiting_limit = waiting_limit
         self._waiting: deque[Generation] = deque()
         self._active: list[Generation] = []
@@ -177,7 +190,7 @@ class Scheduler:
             for generation in self._active
             if generation.slot is not None and generation.last is not None
         ]
-        room = min(CHUNK, self._context.batch - len(shares)) if shares else self._context.batch
+        room = min(self._chunk_size.tokens(beside_answers=bool(shares)), self._context.batch - len(shares))
         reading = [generation for generation in self._active if not generation.is_writing]
         for at, generation in enumerate(sorted(reading, key=lambda generation: generation.left)):
             assert generation.slot is not None
@@ -191,7 +204,7 @@ class Scheduler:
     def _compute(self, shares: Sequence[_Share]) -> None:
         """If it can't be done together, each is tried by itself, and only those end that fail."""
         rows = [row for share in shares for row in share.rows]
-        begun = time.perf_counter()
+        begun = self._clock()
         try:
             self._context.decode(rows)
         except DecodeError as error:
@@ -205,7 +218,8 @@ class Scheduler:
                 else:
                     self._end(share.generation, error, is_sound=False)
             return
-        seconds = time.perf_counter() - begun
+        seconds = self._clock() - begun
+        self._chunk_size.measured(sum(len(share.tokens) for share in shares if share.reads), seconds)
         row = -1
         for share in shares:
             row += len(share.tokens)

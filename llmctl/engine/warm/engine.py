@@ -33,6 +33,7 @@ class WarmEngine:
         self.address = Address(entry.address or "", entry.model, entry.token)
         self.has_chat_template = ready.has_chat_template
         self.build = ready.build
+        self.sequences = entry.sequences
         self.load_s = load_s
         self._given_back = threading.Event()
         self._was_stopped = False

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from llmctl.types.listener import Listener
 from llmctl.types.plan import CPU, Fit
 
 LOADING_LOOK_S = 0.05
+NOT_IN_KEY = ("file", "model", "sequences")
 ENGINE_VARIABLES = (
     *("GGML_", "LLAMA_", "OMP_", "GOMP_", "KMP_", "CUDA_", "HIP_", "ROCR_", "HSA_", "GPU_", "VK_", "ONEAPI_", "SYCL_"),
     *("ZE_", "MTL_", "LD_"),
@@ -30,11 +31,12 @@ ENGINE_VARIABLES = (
 
 
 def key_of(fit: Fit) -> str:
-    """Stands for the file as it is now, the settings, the engine's build and what it reads of the environment."""
+    """Stands for the file as it is now, the settings of a sequence, the engine's build and what it reads of the
+    environment."""
     file = fit.candidate.path
     assert file is not None, "a plan is started after its file was fetched"
     about = file.stat()
-    settings = {name: value for name, value in job(fit).items() if name not in ("file", "model")}
+    settings = {name: value for name, value in job(fit).items() if name not in NOT_IN_KEY}
     environment = child.environment(os.environ)
     parts: list[Any] = [str(file.resolve()), about.st_size, about.st_mtime_ns, settings, __version__, sys.executable]
     parts += [list(_libraries()), {name: environment[name] for name in sorted(environment) if _matters(name)}]
@@ -80,12 +82,12 @@ def _removed(path: Path) -> bool:
     return True
 
 
-def find(folder: Path, key: str, new: Entry | None) -> WarmEngine | EntryFile | None:
-    """The engine with that key, also one that another command loads just now. Where there is none: the file that was
-    made for ``new``, or None. Raises OSError."""
+def find(folder: Path, key: str, new: Entry | None, *, sequences: int = 1) -> WarmEngine | EntryFile | None:
+    """The engine with that key and at least so many sequences, also one that another command loads just now. Where
+    there is none: the file that was made for ``new``, or None. Raises OSError."""
     begun = time.perf_counter()
     with entry.alone(folder):
-        paths = [path for path, about in living(folder) if about.key == key]
+        paths = [path for path, about in living(folder) if about.key == key and about.sequences >= sequences]
         if not paths:
             return None if new is None else entry.create(folder, new)
     for path in paths:
@@ -143,15 +145,18 @@ def held_bytes(about: Entry, device: str) -> int:
     return planned if measured is None else measured
 
 
+def held_by(engines: Sequence[tuple[Path, Entry]], fit: Fit) -> dict[str, int]:
+    """Bytes of each of the plan's devices that the engines hold."""
+    return {row.device: sum(held_bytes(about, row.device) for _, about in engines) for row in fit.memory.by_device}
+
+
 def make_room(folder: Path, fit: Fit, listener: Listener) -> None:
     """Ends idle engines, those that were used least recently first, until ``fit`` has room: planning has counted what
     they hold as free."""
     waiting = idle(folder)
+    held_by_all = held_by(waiting, fit)
     short = {
-        row.device: row.total_bytes
-        + margin_bytes(row.available_bytes)
-        - row.available_bytes
-        + sum(held_bytes(about, row.device) for _, about in waiting)
+        row.device: row.total_bytes + margin_bytes(row.available_bytes) - row.available_bytes + held_by_all[row.device]
         for row in fit.memory.by_device
     }
     for path, about in waiting:
