@@ -35,7 +35,7 @@ def started(worker: Worker, job: Mapping[str, Any]) -> Engine:
         load_s=time.perf_counter() - begun,
         has_chat_template=ready["chat_template"],
         build=ready["build"],
-        sequences=fit.configuration.sequences,
+        sequences=job["sequences"],
     )
 
 
