@@ -14,11 +14,11 @@ from llmctl.cli.output import Output
 from llmctl.cli.story import Story
 from llmctl.cli.terminal import Layout, TerminalOutput
 from llmctl.errors import LlmctlError, UsageError
+from llmctl.types.engine import EngineName
 from llmctl.workspace.truncation import Dropped
 
 if TYPE_CHECKING:
     from llmctl.settings import Settings
-    from llmctl.types.engine import EngineName
     from llmctl.types.request import Request
     from llmctl.workspace.ask import Shorten
     from llmctl.workspace.local_run import LocalRun
@@ -110,7 +110,7 @@ def run(
         raise UsageError("--local and --endpoint exclude each other")
     _require_names({"--model": model, "--endpoint": endpoint, "--task": task, "--template": template})
     form = response_format(schema, json_object=json_object)
-    loaded = _settings(out, offline=offline, engine=engine, keep_alive=keep_alive)
+    loaded = _settings(out, offline=offline, keep_alive=keep_alive, engine=engine)
     if isinstance(out, TerminalOutput):
         out.layout = Layout.AS_WRITTEN if form else Layout.MARKDOWN if loaded.markdown else Layout.WORDS
     kept = last_conversation(out, loaded, endpoint) if going_on else None
@@ -147,7 +147,7 @@ def run(
     )
 
 
-def _settings(out: Output, *, offline: bool, engine: EngineName | None, keep_alive: str | None) -> Settings:
+def _settings(out: Output, *, offline: bool, keep_alive: str | None, engine: EngineName | None) -> Settings:
     """The settings with what the command line has of them. Raises UsageError, and ConfigError."""
     from msgspec.structs import replace
 

@@ -90,7 +90,10 @@ class Pool:
         return _lent(self._started(staying, found))
 
     def _staying(self, fit: Fit, folder: Path) -> Fit:
-        """``fit`` for an engine that stays: with as many sequences as memory has room for, unless more were planned."""
+        """``fit`` for an engine that stays: with as many sequences as memory has room for, unless more were planned. A
+        llama-server has those that were planned: they are among its options, which it is found by."""
+        if fit.server is not None:
+            return fit
         from llmctl.engine.warm import reuse
         from llmctl.planner.sequences import sequences_with_room, with_sequences
 

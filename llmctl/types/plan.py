@@ -197,8 +197,8 @@ class Fit(Struct, frozen=True):
     quantization_loss: float = 0.0
     warnings: tuple[str, ...] = ()
     tried: tuple[Tried, ...] = ()
-    server: NativeServer | None = None
     modelled: bool = False
+    server: NativeServer | None = None
 
     @property
     def quality(self) -> float | None:

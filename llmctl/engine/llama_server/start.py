@@ -32,5 +32,6 @@ def job(fit: Fit) -> dict[str, Any]:
         "changed_ns": fit.server.changed_ns,
         "build": fit.server.build,
         "chat_template": has_chat_template,
+        "sequences": fit.configuration.sequences,
         "options": options(fit, has_chat_template=has_chat_template),
     }
