@@ -14,7 +14,7 @@ import pytest
 
 from tests.fakes.chat_server import DONE, ChatServer, Handler, Reply, event, stream
 from tests.fakes.command import llmctl
-from tests.fakes.connections import watch
+from tests.fakes.connections import trace, watch
 from tests.fakes.scripted_model import write_scripted
 from tests.fakes.terminal import Terminal
 
@@ -212,6 +212,22 @@ def test_one_engine_serves_the_session_and_long_conversations_drop_their_oldest_
     seen = connections()
     assert seen, "the hook saw nothing, not even the way to the engine"
     assert [line for line in seen if "127.0.0.1" not in line] == []
+
+
+def test_with_local_nothing_but_this_machine_is_connected_to(tmp_path: Path, config: Path) -> None:
+    """Seen from outside the process, where there is strace; a server that could take the prompt is not asked."""
+    model = write_scripted(tmp_path / "tiny.gguf", ["Yes"])
+    prefix, peers = trace(tmp_path)
+    with ChatServer(HI) as server:
+        config.write_text(f'policy = "prefer-remote"\n[endpoints.desk]\nurl = "{server.url}"\nmodel = "m"\n')
+        with Terminal("chat", "-m", str(model), "--context", "256", "--local", prefix=prefix) as terminal:
+            terminal.see("you ›")
+            terminal.send("hi" + ENTER)
+            terminal.see(r"of 256 tokens · .* tok/s")
+            leave(terminal)
+        assert server.connections == 0
+    assert peers() or not prefix, "the way to the engine must be seen"
+    assert [peer for peer in peers() if not peer.startswith("127.0.0.1:")] == []
 
 
 def engines_of(terminal: Terminal) -> set[int]:
