@@ -12,6 +12,7 @@ from llmctl.types.request import Message
 
 GUESSED_BYTES_PER_TOKEN = 3.0  # English prose has four to five and source code some three: errs to the safe side
 BYTES_PER_TOKEN_BOUNDS = (0.5, 6.0)
+SUMMARY_TITLE = "Summary of our conversation so far:"
 FRAME_BYTES = 24  # what a chat template writes around each message
 
 
@@ -26,11 +27,13 @@ class Turn(Struct, frozen=True):
 
 
 class Conversation(Struct, frozen=True):
-    """``dropped`` counts the oldest turns, which are kept for the record and no longer sent."""
+    """``dropped`` counts the oldest turns, which are kept for the record and no longer sent; ``summary`` is sent in
+    their place where the model has summed them up."""
 
     system: str | None = None
     turns: tuple[Turn, ...] = ()
     dropped: int = 0
+    summary: str | None = None
 
     @property
     def sent(self) -> tuple[Turn, ...]:
@@ -38,8 +41,10 @@ class Conversation(Struct, frozen=True):
         return self.turns[self.dropped :]
 
     def messages(self, prompt: str | None = None) -> list[Message]:
-        """What is sent: the system message, the turns that weren't dropped, and ``prompt``."""
-        made = [] if self.system is None else [Message.of("system", self.system)]
+        """What is sent: the system message with the summary, the turns that weren't dropped, and ``prompt``."""
+        summary = None if self.summary is None else f"{SUMMARY_TITLE}\n{self.summary}"
+        instructions = "\n\n".join(filter(None, (self.system, summary)))
+        made = [Message.of("system", instructions)] if instructions else []
         for turn in self.sent:
             made += [Message.of("user", turn.prompt), Message.of("assistant", turn.answer)]
         return made if prompt is None else [*made, Message.of("user", prompt)]
@@ -54,6 +59,14 @@ class Conversation(Struct, frozen=True):
     def dropping(self, number: int) -> Conversation:
         """Without ``number`` more of the oldest turns."""
         return replace(self, dropped=min(self.dropped + number, len(self.turns)))
+
+    def first(self, number: int) -> Conversation:
+        """Of the turns that are sent the oldest ``number`` alone."""
+        return replace(self, turns=self.turns[: self.dropped + number])
+
+    def summed_up(self, number: int, summary: str) -> Conversation:
+        """With ``summary`` in place of ``number`` more of the oldest turns, and of the summary there was."""
+        return replace(self.dropping(number), summary=summary)
 
 
 class TokenEstimate(Struct, frozen=True):

@@ -105,6 +105,33 @@ def test_the_conversation_goes_with_every_prompt_and_the_server_is_named_before(
     assert kept == [saved]
 
 
+def test_older_turns_are_summed_up_on_request_and_never_in_silence(config: Path) -> None:
+    summary = stream(event("They greeted "), event("each other.", finish="stop"), DONE)
+    with chat_with_server(config, HI, HI, summary, HI) as (terminal, server):
+        terminal.send("/summarise" + ENTER)
+        terminal.see("nothing to sum up")
+        for prompt in ("first", "second"):
+            terminal.see("you ›")
+            terminal.send(prompt + ENTER)
+            terminal.see("tok/s · desk")
+        terminal.see("you ›")
+        terminal.send("/summarise" + ENTER)
+        terminal.see(r"summing up the oldest 1 turn:\n→ desk .*\nThey greeted each other\.\n.* in place of 1 turn")
+        assert [role for role, _ in asked(server)] == ["user", "assistant", "user"]
+        terminal.see("you ›")
+        terminal.send("third" + ENTER)
+        terminal.see("tok/s · desk")
+        assert asked(server) == [
+            ("system", "Summary of our conversation so far:\nThey greeted each other."),
+            ("user", "second"),
+            ("assistant", "Hi there."),
+            ("user", "third"),
+        ]
+        terminal.send("/context" + ENTER)
+        terminal.see(r"summary of what was dropped: They greeted each other\.\n.* 1 .*first\s+\(dropped\)")
+        leave(terminal)
+
+
 def test_two_hundred_pasted_lines_are_one_prompt(config: Path) -> None:
     text = "\n".join(f"line {number} 漢字 שלום" for number in range(200))
     with chat_with_server(config, HI) as (terminal, server):

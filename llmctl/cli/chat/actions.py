@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from llmctl import units
 from llmctl.cli.chat.commands import help_lines
 from llmctl.cli.chat.session import Leave, name_of
+from llmctl.cli.chat.summary import summarise
 from llmctl.cli.story import figures
 from llmctl.errors import NothingFitsError, UsageError
 from llmctl.printable import printable
@@ -129,10 +130,16 @@ def _context(session: Session, argument: str) -> None:
     elif argument:
         raise UsageError(f"/context does not take {argument}", hint="/context drop NUMBER")
     session.out.note(session.used)
+    if (summary := session.conversation.summary) is not None:
+        session.out.note(f"  summary of what was dropped: {_shown(summary)}")
     for position, turn in enumerate(session.conversation.turns, 1):
         tokens = session.estimate.tokens(Conversation(turns=(turn,)).messages())
         state = "  (dropped)" if position <= session.conversation.dropped else ""
         session.out.note(f"  {position:3}  about {tokens:6,} tokens  {_shown(turn.prompt)}{state}")
+
+
+def _summarise(session: Session, _: str) -> None:
+    summarise(session)
 
 
 def _route(session: Session, _: str) -> None:
@@ -195,6 +202,7 @@ ACTIONS: Mapping[str, Callable[[Session, str], None]] = {
     "retry": _retry,
     "edit": _edit,
     "context": _context,
+    "summarise": _summarise,
     "route": _route,
     "stats": _stats,
     "save": _save,

@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "retry": ("", "ask the last prompt again"),
     "edit": ("", "take the last turn back, and change its prompt"),
     "context": ("[drop NUMBER]", "how full the context is; drop the oldest turns"),
+    "summarise": ("", "let the model sum up all but the last turn"),
     "route": ("", "where each turn was answered, and where the next goes"),
     "stats": ("", "tokens, speed and time of the last answer"),
     "save": ("PATH", "write the conversation to a file"),

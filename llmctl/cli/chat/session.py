@@ -13,13 +13,14 @@ from llmctl.cli.chat.story import ChatStory
 from llmctl.cli.terminal import TerminalOutput
 from llmctl.errors import ContextError, LlmctlError
 from llmctl.types.endpoint import Local, Remote
-from llmctl.types.request import Request, Sampling
+from llmctl.types.request import Message, Request, Sampling
 from llmctl.workspace import context_files
 from llmctl.workspace.conversation import Conversation, TokenEstimate, Turn, turns_to_drop
 from llmctl.workspace.transcript import Begun
 from llmctl.workspace.truncation import room_for_prompt
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from llmctl.cli.chat.editor import Editor
@@ -106,12 +107,9 @@ class Session:
         text = context_files.before(self.files, prompt)
         self.draft = prompt
         while self._has_room(text):
-            story = ChatStory(self.out, limited=self.sampling.max_tokens is not None)
-            messages = tuple(self.conversation.messages(text))
-            request = Request(messages, sampling=self.sampling, private=self.chat.private)
+            story = self._story(self.sampling)
             try:
-                with unechoed():
-                    answer = self.chat.answer(request, story, story.so_far)
+                answer = self._answer(self.conversation.messages(text), self.sampling, story)
             except ContextError as error:
                 story.end_line()
                 if not self._may_drop():
@@ -125,6 +123,25 @@ class Session:
             else:
                 self._answered(text, answer, story)
                 return
+
+    def answered(self, messages: Sequence[Message], sampling: Sampling) -> Answer:
+        """The answer to ``messages``, shown and added to nothing. Raises what the chat's answer raises."""
+        story = self._story(sampling)
+        try:
+            answer = self._answer(messages, sampling, story)
+        except (LlmctlError, KeyboardInterrupt):
+            story.end_line()
+            raise
+        story.ended(answer)
+        return answer
+
+    def _story(self, sampling: Sampling) -> ChatStory:
+        return ChatStory(self.out, limited=sampling.max_tokens is not None)
+
+    def _answer(self, messages: Sequence[Message], sampling: Sampling, story: ChatStory) -> Answer:
+        request = Request(tuple(messages), sampling=sampling, private=self.chat.private)
+        with unechoed():
+            return self.chat.answer(request, story, story.so_far)
 
     def go_on_with(self, conversation: Conversation) -> None:
         """Another conversation, or another part of it, is what the next prompt goes with."""
@@ -205,7 +222,9 @@ class Session:
         if not self._drops_freely:
             self.out.note(fits)
             if not self.out.confirm(f"Drop {turns} (about {freed:,} tokens), and later ones as needed?", yes=False):
-                self.out.note("Nothing was sent. /context drop NUMBER, /model or llmctl chat --context make room.")
+                self.out.note(
+                    "Nothing was sent. /summarise, /context drop NUMBER, /model or llmctl chat --context make room."
+                )
                 return False
             self._drops_freely = True
         self.out.note(f"dropped {turns}, about {freed:,} tokens: the model no longer sees them")
