@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -42,7 +43,7 @@ def chat_with_server(
             yield terminal, server
 
 
-def asked(server: ChatServer, number: int = -1) -> list[tuple[str, str]]:
+def asked(server: ChatServer, number: int = -1) -> list[tuple[str, Any]]:
     """Role and content of each message of a request."""
     body = json.loads(server.requests[number].body)
     return [(message["role"], message["content"]) for message in body["messages"]]
@@ -132,7 +133,7 @@ def test_older_turns_are_summed_up_on_request_and_never_in_silence(config: Path)
         leave(terminal)
 
 
-def test_two_hundred_pasted_lines_are_one_prompt(config: Path) -> None:
+def test_two_hundred_pasted_lines_are_one_prompt_and_an_image_goes_before_the_next(config: Path, home: Path) -> None:
     text = "\n".join(f"line {number} 漢字 שלום" for number in range(200))
     with chat_with_server(config, HI) as (terminal, server):
         terminal.paste(text)
@@ -143,6 +144,13 @@ def test_two_hundred_pasted_lines_are_one_prompt(config: Path) -> None:
         assert asked(server) == [("user", text)]
         terminal.send("/file missing.txt" + ENTER)
         terminal.see("missing.txt is not there")
+        (home / "dot.gif").write_bytes(b"GIF89a\1\0\1\0\0\0\0;")
+        terminal.send("/image dot.gif" + ENTER)
+        terminal.see("image/gif")
+        terminal.send("what?" + ENTER)
+        terminal.see("tok/s · desk")
+        image, text = asked(server)[-1][1]
+        assert (image["type"], text) == ("image_url", {"type": "text", "text": "what?"})
         leave(terminal)
 
 

@@ -19,7 +19,7 @@ from llmctl.printable import printable
 from llmctl.types.endpoint import Local
 from llmctl.types.plan import Fit
 from llmctl.units import number_of
-from llmctl.workspace import context_files, transcript
+from llmctl.workspace import context_files, images, transcript
 from llmctl.workspace.conversation import Conversation
 
 if TYPE_CHECKING:
@@ -103,6 +103,15 @@ def _file(session: Session, path: str) -> None:
     session.out.note(f"{file.name}, about {tokens:,} tokens, goes before the next prompt")
 
 
+def _image(session: Session, path: str) -> None:
+    if not path:
+        raise UsageError("which image?", hint="/image PATH")
+    image = images.read(str(_path(path)))
+    session.images.append(image)
+    size = units.size(len(image.data))
+    session.out.note(f"{_shown(path)}, {image.media_type}, {size}, goes before the next prompt")
+
+
 def _retry(session: Session, _: str) -> None:
     turn = _taken_back(session)
     session.ask(turn.prompt)
@@ -117,6 +126,7 @@ def _taken_back(session: Session) -> Turn:
     if not session.conversation.turns:
         raise UsageError("there is no prompt yet")
     turn = session.conversation.turns[-1]
+    session.images = list(turn.images)
     session.go_on_with(session.conversation.without_last())
     return turn
 
@@ -199,6 +209,7 @@ ACTIONS: Mapping[str, Callable[[Session, str], None]] = {
     "task": _task,
     "system": _system,
     "file": _file,
+    "image": _image,
     "retry": _retry,
     "edit": _edit,
     "context": _context,

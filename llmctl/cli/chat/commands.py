@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "task": ("[TASK]", "go on with the model that suits a task, as code"),
     "system": ("[TEXT | off]", "show, set or take away the system message"),
     "file": ("PATH", "put a file before the next prompt"),
+    "image": ("PATH", "put an image before the next prompt"),
     "retry": ("", "ask the last prompt again"),
     "edit": ("", "take the last turn back, and change its prompt"),
     "context": ("[drop NUMBER]", "how full the context is; drop the oldest turns"),

@@ -13,7 +13,7 @@ from llmctl.cli.chat.story import ChatStory
 from llmctl.cli.terminal import TerminalOutput
 from llmctl.errors import ContextError, LlmctlError
 from llmctl.types.endpoint import Local, Remote
-from llmctl.types.request import Message, Request, Sampling
+from llmctl.types.request import ImagePart, Message, Request, Sampling
 from llmctl.workspace import context_files
 from llmctl.workspace.conversation import Conversation, TokenEstimate, Turn, turns_to_drop
 from llmctl.workspace.transcript import Begun
@@ -36,7 +36,8 @@ class Leave(Exception):
 
 
 class Session:
-    """``conversation`` is what was said; ``files`` go with the next prompt; ``draft`` stands in the next line."""
+    """``conversation`` is what was said; ``files`` and ``images`` go with the next prompt; ``draft`` stands in the next
+    line."""
 
     def __init__(
         self, out: TerminalOutput, chat: Chat, conversation: Conversation, sampling: Sampling, keeping: Keeping
@@ -47,6 +48,7 @@ class Session:
         self.sampling = sampling
         self.keeping = keeping
         self.files: list[ContextFile] = []
+        self.images: list[ImagePart] = []
         self.draft = ""
         self.estimate = TokenEstimate()
         self.last: Answer | None = None
@@ -109,7 +111,7 @@ class Session:
         while self._has_room(text):
             story = self._story(self.sampling)
             try:
-                answer = self._answer(self.conversation.messages(text), self.sampling, story)
+                answer = self._answer(self.conversation.messages(text, self.images), self.sampling, story)
             except ContextError as error:
                 story.end_line()
                 if not self._may_drop():
@@ -151,8 +153,9 @@ class Session:
         if (counted := answer.usage.prompt_tokens) is not None:
             self.estimate = TokenEstimate.measured(self.conversation.messages(text), counted)
             self._counted = counted + (answer.usage.completion_tokens or 0)
-        self.conversation = self.conversation.with_turn(Turn(text, answer.text, True, answer.route.endpoint))
-        self.files, self.draft, self.last = [], "", answer
+        turn = Turn(text, answer.text, True, answer.route.endpoint, tuple(self.images))
+        self.conversation = self.conversation.with_turn(turn)
+        self.files, self.images, self.draft, self.last = [], [], "", answer
         self._keep()
         story.ended(answer)
         story.closing_line(self.used, answer)
@@ -160,8 +163,9 @@ class Session:
     def _keep_partial(self, text: str, story: ChatStory) -> None:
         """Adds what was written of an answer; if nothing was, the prompt comes back."""
         if written := "".join(story.so_far.text):
-            self.go_on_with(self.conversation.with_turn(Turn(text, written, whole=False, endpoint=story.endpoint)))
-            self.files, self.draft = [], ""
+            turn = Turn(text, written, False, story.endpoint, tuple(self.images))
+            self.go_on_with(self.conversation.with_turn(turn))
+            self.files, self.images, self.draft = [], [], ""
             self._keep()
             self.out.note("what was written so far stays in the conversation")
 
@@ -185,7 +189,8 @@ class Session:
 
     def toolbar(self) -> str:
         """How full the context is, then what answers, which a narrow screen may cut."""
-        files = [f"{len(self.files)} of your files before the next prompt"] if self.files else []
+        number = len(self.files) + len(self.images)
+        files = [f"{number} of your files before the next prompt"] if number else []
         return " · ".join([self.used, *files, self.answering, "/help"])
 
     @property
