@@ -26,7 +26,6 @@ OTHER_KINDS: Mapping[bytes, str] = {
     b"BM": "BMP",
     b"%PDF": "PDF",
     b"<svg": "SVG",
-    b"<?xml": "XML",
 }
 Size = tuple[int, int]
 
@@ -41,9 +40,10 @@ def read(path: str) -> ImagePart:
         if data.startswith(magic):
             _require_bounded(path, data, size)
             return ImagePart(data, media_type)
+    kind = _other_kind(data)
     raise UsageError(
-        f"{printable(path)} is {_kind(data)}: PNG, JPEG, GIF and WebP can be read",
-        hint=command("magick", path, Path(path).stem + ".png"),
+        f"{printable(path)} is {kind or 'no image'}: PNG, JPEG, GIF and WebP can be sent",
+        hint=None if kind is None else command("magick", path, Path(path).stem + ".png"),
     )
 
 
@@ -75,12 +75,10 @@ def _require_bounded(path: str, data: bytes, size: Callable[[bytes], Size]) -> N
         raise UsageError(f"{printable(path)} is a broken image: {width:,} x {height:,} pixels")
 
 
-def _kind(data: bytes) -> str:
-    """In words, what a file is that no model reads."""
-    if not data:
-        return "empty"
+def _other_kind(data: bytes) -> str | None:
+    """What a file is that can be made an image of the kinds that can be sent; None for anything else."""
     start = data[:16].lstrip()
-    return next((name for magic, name in OTHER_KINDS.items() if magic in start), "no image")
+    return next((name for magic, name in OTHER_KINDS.items() if magic in start), None)
 
 
 def _png(data: bytes) -> Size:

@@ -71,7 +71,7 @@ def test_an_image_is_known_by_its_first_bytes(tmp_path: Path, media_type: str, m
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b"", "is empty"),
+        (b"", "is no image"),
         (b"hello", "is no image"),
         (b"\0\0\0\x20ftypheic", "is HEIC"),
         (b"\0\0\0\x20ftypavif", "is AVIF"),
