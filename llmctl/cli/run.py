@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +11,7 @@ from llmctl import units
 from llmctl.cli import complete, options
 from llmctl.cli.output import Output
 from llmctl.cli.story import Story
-from llmctl.cli.terminal import Layout, TerminalOutput
+from llmctl.cli.terminal import answer_output, lay_out
 from llmctl.errors import LlmctlError, UsageError
 from llmctl.types.engine import EngineName
 from llmctl.workspace.truncation import Dropped
@@ -109,14 +108,13 @@ def run(
     from llmctl.workspace.conversation import Turn
     from llmctl.workspace.local_run import Asked, local_run
 
-    out = (TerminalOutput if sys.stdout.isatty() else Output)("run", as_json=json, quiet=quiet)
+    out = answer_output("run", as_json=json, quiet=quiet)
     if local and endpoint is not None:
         raise UsageError("--local and --endpoint exclude each other")
     _require_names({"--model": model, "--endpoint": endpoint, "--task": task, "--template": template})
     form = response_format(schema, json_object=json_object)
     loaded = _settings(out, offline=offline, keep_alive=keep_alive, engine=engine)
-    if isinstance(out, TerminalOutput):
-        out.layout = Layout.AS_WRITTEN if form else Layout.MARKDOWN if loaded.markdown else Layout.WORDS
+    lay_out(out, markdown=loaded.markdown, as_written=form is not None)
     kept = last_conversation(out, loaded, endpoint) if going_on else None
     text = whole(out, prompt, no_stdin=no_stdin, files=file or (), template=template)
     conversation, begun = begin(kept, model, task, utf8(system) if system else None, local=local)
