@@ -5,8 +5,10 @@ A server that answers with the prompt it got stands in for a model, so that stdo
 
 from __future__ import annotations
 
+import base64
 import json
 import shlex
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.chat_server import DONE, ChatServer, Handler, event, status, stream
-from tests.fakes.command import ran
+from tests.fakes.command import llmctl, ran
 from tests.fakes.terminal import Terminal
 
 MEGABYTE = "0123456789abcde\n" * (1 << 16)
@@ -25,7 +27,8 @@ MEGABYTE = "0123456789abcde\n" * (1 << 16)
 def echo(handler: Handler) -> None:
     """Answers with the last message, in two pieces."""
     body = json.loads(handler.server.received[-1].body)  # type: ignore[attr-defined]
-    said = body["messages"][-1]["content"]
+    content = body["messages"][-1]["content"]
+    said = content if isinstance(content, str) else content[-1]["text"]
     half = len(said) // 2
     stream(event(said[:half]), event(said[half:], finish="stop"), DONE)(handler)
 
@@ -66,6 +69,7 @@ FILES = {
     "schema.json": b'{"type": "object"}',
     "list.json": b"[1]",
     'quo"te.txt': b"quoted",
+    "dot.png": b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", 1, 1) + b"\x08\x06\0\0\0",
 }
 
 
@@ -165,6 +169,11 @@ ROWS = {
     "a broken docx": fails(2, "broken.docx can't be read", "-f", "broken.docx", "?"),
     "an empty name of a file": fails(2, "is a folder", "-f", "", "?"),
     "one of two files is missing": fails(4, "missing.txt", "-f", "notes.md", "-f", "missing.txt", "?"),
+    "an image": asks("--image", "dot.png", "What is it?", out="What is it?\n"),
+    "an image alone": fails(2, "there is no prompt", "--image", "dot.png"),
+    "an image that is text": fails(2, "notes.md is no image", "--image", "notes.md", "?"),
+    "an image that is missing": fails(4, "no.png is not there", "--image", "no.png", "?"),
+    "an image that is an address": fails(2, "is an address", "--image", "https://example.org/a.png", "?"),
     # templates
     "a template": asks("--template", "ask", "hi", out="Please: hi!\n"),
     "a template around stdin": asks("--template", "ask", "b", stdin="a", out="Please: a\n\nb!\n"),
@@ -242,6 +251,25 @@ def test_a_server_that_refuses_a_long_prompt_gets_less_of_it_if_that_was_allowed
         said = done.stderr.decode()
         assert said.count("→ desk") == 3
         assert "259 of 403 characters are dropped, the head of what" in said
+
+
+def test_an_image_goes_before_the_prompt_to_a_server_and_to_no_engine_here(server: ChatServer, home: Path) -> None:
+    assert llmctl("run", "-e", "desk", "--image", "dot.png", "What?", LLMCTL_CHAT_HISTORY="1").returncode == 0
+    image, text = json.loads(server.requests[-1].body)["messages"][0]["content"]
+    url = "data:image/png;base64," + base64.b64encode(FILES["dot.png"]).decode()
+    assert (image, text) == ({"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "What?"})
+    assert llmctl("run", "-e", "desk", "-c", "And?", LLMCTL_CHAT_HISTORY="1").returncode == 0
+    assert json.loads(server.requests[-1].body)["messages"][0]["content"] == [image, text]
+    before = len(server.requests)
+    for option in ((), ("--local",), ("-m", "none.gguf")):
+        done = llmctl("run", *option, "--image", "dot.png", "What?")
+        assert (done.returncode, "reads no images" in done.stderr) == (2, True), done.stderr
+        assert ("llmctl run -e desk --image" in done.stderr) == (option != ("--local",))
+    assert len(server.requests) == before
+    config = home / "config" / "llmctl" / "config.toml"
+    config.write_text('policy = "prefer-remote"\n' + config.read_text())
+    assert llmctl("run", "--image", "dot.png", "What?").returncode == 0
+    assert len(server.requests) == before + 1
 
 
 RUN = f"{shlex.quote(sys.executable)} -m llmctl run -e desk"
@@ -325,44 +353,42 @@ def messages(server: ChatServer) -> list[tuple[str, str]]:
     return [(message["role"], message["content"]) for message in json.loads(server.requests[-1].body)["messages"]]
 
 
-def test_a_conversation_goes_on_where_history_is_switched_on(
-    server: ChatServer, preloaded: Preloaded, home: Path
-) -> None:
-    refused = preloaded("run", "-e", "desk", "-c", "And?", LLMCTL_CHAT_HISTORY="")
-    assert (refused.code, "LLMCTL_CHAT_HISTORY=1" in refused.stderr) == (2, True), refused.stderr
-    assert preloaded("run", "-e", "desk", "-c", "And?", LLMCTL_CHAT_HISTORY="1").code == 4
-    assert preloaded("run", "-e", "desk", "not kept").code == 0
-    assert preloaded("run", "-e", "desk", "--private", "secret", LLMCTL_CHAT_HISTORY="1").code == 11
-    assert preloaded("run", "-e", "desk", "-s", "be brief", "plums", LLMCTL_CHAT_HISTORY="1").code == 0
-    done = preloaded("run", "-e", "desk", "--json", "-c", "And?", stdin=b"more", LLMCTL_CHAT_HISTORY="1")
-    assert done.code == 0, done.stderr
+def test_a_conversation_goes_on_where_history_is_switched_on(server: ChatServer, home: Path) -> None:
+    refused = llmctl("run", "-e", "desk", "-c", "And?", LLMCTL_CHAT_HISTORY="")
+    assert (refused.returncode, "LLMCTL_CHAT_HISTORY=1" in refused.stderr) == (2, True), refused.stderr
+    assert llmctl("run", "-e", "desk", "-c", "And?", LLMCTL_CHAT_HISTORY="1").returncode == 4
+    assert llmctl("run", "-e", "desk", "not kept").returncode == 0
+    assert llmctl("run", "-e", "desk", "--private", "secret", LLMCTL_CHAT_HISTORY="1").returncode == 11
+    assert llmctl("run", "-e", "desk", "-s", "be brief", "plums", LLMCTL_CHAT_HISTORY="1").returncode == 0
+    done = llmctl("run", "-e", "desk", "--json", "-c", "And?", stdin="more", LLMCTL_CHAT_HISTORY="1")
+    assert done.returncode == 0, done.stderr
     first = [("system", "be brief"), ("user", "plums"), ("assistant", "plums")]
     assert messages(server) == [*first, ("user", "more\n\nAnd?")]
-    done = preloaded("run", "-e", "desk", "-c", "-s", "be kind", "last", LLMCTL_CHAT_HISTORY="1")
+    done = llmctl("run", "-e", "desk", "-c", "-s", "be kind", "last", LLMCTL_CHAT_HISTORY="1")
     assert "going on with 2 turns, the last: more And?" in done.stderr
     assert messages(server)[:1] == [("system", "be kind")]
     assert messages(server)[-2:] == [("assistant", "more\n\nAnd?"), ("user", "last")]
     (file,) = (home / "data" / "llmctl" / "conversations").iterdir()
     assert file.stat().st_mode & 0o777 == 0o600
     file.write_text("broken")
-    refused = preloaded("run", "-e", "desk", "-c", "And?", LLMCTL_CHAT_HISTORY="1")
-    assert (refused.code, str(file) in refused.stderr, file.read_text()) == (6, True, "broken")
-    done = preloaded("chat", "--forget")
-    assert (done.code, "deleted: 1 conversation and 0 prompts" in done.stderr) == (0, True), done.stderr
+    refused = llmctl("run", "-e", "desk", "-c", "And?", LLMCTL_CHAT_HISTORY="1")
+    assert (refused.returncode, str(file) in refused.stderr, file.read_text()) == (6, True, "broken")
+    done = llmctl("chat", "--forget")
+    assert (done.returncode, "deleted: 1 conversation and 0 prompts" in done.stderr) == (0, True), done.stderr
     assert not file.parent.exists()
 
 
-def test_what_was_begun_with_local_does_not_leave_later(home: Path, server: ChatServer, preloaded: Preloaded) -> None:
+def test_what_was_begun_with_local_does_not_leave_later(home: Path, server: ChatServer) -> None:
     kept = home / "data" / "llmctl" / "conversations" / "a.json"
     kept.parent.mkdir(parents=True)
     turn = {"prompt": "my secret", "answer": "is safe"}
     begun = {"local": True, "model": "none.gguf"}
     kept.write_text(json.dumps({"format": "llmctl-conversation/1", "turns": [turn], "begun": begun}))
     before = len(server.requests)
-    done = preloaded("run", "-e", "desk", "-c", "And?", LLMCTL_CHAT_HISTORY="1")
-    assert (done.code, "begun with --local" in done.stderr) == (2, True), done.stderr
+    done = llmctl("run", "-e", "desk", "-c", "And?", LLMCTL_CHAT_HISTORY="1")
+    assert (done.returncode, "begun with --local" in done.stderr) == (2, True), done.stderr
     config = home / "config" / "llmctl" / "config.toml"
     config.write_text('policy = "remote-only"\n' + config.read_text())
-    done = preloaded("run", "-c", "And?", LLMCTL_CHAT_HISTORY="1")
-    assert (done.code, "none.gguf does not exist" in done.stderr) == (4, True), done.stderr
+    done = llmctl("run", "-c", "And?", LLMCTL_CHAT_HISTORY="1")
+    assert (done.returncode, "none.gguf does not exist" in done.stderr) == (4, True), done.stderr
     assert len(server.requests) == before

@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 
+from tests.fakes.preloaded import ROOT as ROOT
 from tests.fakes.preloaded import Forked, Preloaded
 
 READ_AT_START = ("PYTHON", "LC_", "LANG")

@@ -200,6 +200,7 @@ def serve(channel: socket.socket) -> None:
     """Runs every job that comes, in a child of its own; another child waits for that one and reports how it ended."""
     _import_all()
     gc.freeze()  # what a garbage collection would copy
+    signal.signal(signal.SIGCHLD, lambda *_: _clear_up())
     while (received := _receive(channel)) is not None:
         job, streams = received
         if os.fork() == 0:
@@ -207,9 +208,6 @@ def serve(channel: socket.socket) -> None:
             _run_and_report(job, streams)
         for stream in streams:
             os.close(stream)
-        with suppress(ChildProcessError):  # none is left
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
 
 
 def _import_all() -> None:
@@ -222,7 +220,14 @@ def _import_all() -> None:
             importlib.import_module(module.name)
 
 
+def _clear_up() -> None:
+    with suppress(ChildProcessError):  # none is left
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
 def _run_and_report(job: Mapping[str, Any], streams: list[int]) -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     *streams, reports = streams
     child = os.fork()
     if child == 0:

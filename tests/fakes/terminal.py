@@ -15,10 +15,12 @@ import struct
 import termios
 import threading
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
 from tests.fakes.command import preloaded
+from tests.fakes.preloaded import Preloaded
 
 SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07]*\x07|[()][0-9A-Z]|[=>78])")
 PASTE_BEGIN, PASTE_END = "\x1b[200~", "\x1b[201~"
@@ -27,10 +29,12 @@ PASTE_BEGIN, PASTE_END = "\x1b[200~", "\x1b[201~"
 class Terminal:
     """80 columns and 24 lines, unless resized. ``shown`` is all that was written, without terminal sequences."""
 
-    def __init__(self, *arguments: str, **environment: str) -> None:
+    def __init__(self, *arguments: str, prefix: Sequence[str] = (), **environment: str) -> None:
+        """``prefix`` is a command that runs the interpreter."""
         self._mine, theirs = pty.openpty()
         self.resize(80, 24)
-        self.process = preloaded(environment).start(
+        self._own = Preloaded(*prefix) if prefix else None
+        self.process = (self._own or preloaded(environment)).start(
             *arguments,
             streams=dict.fromkeys(("stdin", "stdout", "stderr"), theirs),
             new_session=True,
@@ -99,3 +103,5 @@ class Terminal:
         self.process.__exit__(None, None, None)
         self._reading.join(timeout=5)
         os.close(self._mine)
+        if self._own is not None:
+            self._own.close()
