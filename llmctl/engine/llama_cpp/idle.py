@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import faulthandler
 import os
 import sys
 import threading
@@ -19,10 +18,12 @@ LOOK_S = 0.5
 
 
 class Stay:
-    """``entry_file`` is where the engine is to be found; None for one that ends with its parent."""
+    """``entry_file`` is where the engine is to be found; None for one that ends with its parent. ``log`` is what the
+    process writes its stderr to, None where that has no name."""
 
-    def __init__(self, entry_file: str | None) -> None:
+    def __init__(self, entry_file: str | None, log: str | None) -> None:
         self._path = None if entry_file is None else Path(entry_file)
+        self._log = log
         self.has_begun = False
 
     def begin(self, ready: Mapping[str, Any], channel: TextIO) -> None:
@@ -32,7 +33,7 @@ class Stay:
         the entry is gone."""
         if self._path is None:
             return
-        from llmctl.engine.warm import entry, log
+        from llmctl.engine.warm import entry
         from llmctl.engine.warm.entry import Ready
         from llmctl.engine.warm.process import Process, started
 
@@ -42,14 +43,15 @@ class Stay:
             os._exit(1)
         process = Process(os.getpid(), started(os.getpid()) or "")
         self.has_begun = True
-        _let_go(channel, log.opened(self._path))
+        _let_go(channel)
+        answers = Ready(process, ready["port"], ready["chat_template"], ready["build"], self._log)
         with file:
-            file.write(replace(about, ready=Ready(process, ready["port"], ready["chat_template"], ready["build"])))
+            file.write(replace(about, ready=answers))
             inode = file.inode
-        threading.Thread(target=_watch, args=(self._path, inode), daemon=True).start()
+        threading.Thread(target=_watch, args=(self._path, inode, self._log), daemon=True).start()
 
 
-def _let_go(channel: TextIO, log_handle: int) -> None:
+def _let_go(channel: TextIO) -> None:
     """Keeps nothing of the parent's open, and is not ended with it."""
     if sys.platform == "linux":
         import ctypes
@@ -58,17 +60,16 @@ def _let_go(channel: TextIO, log_handle: int) -> None:
     os.chdir("/")
     channel.close()
     nothing = os.open(os.devnull, os.O_RDWR)
-    for stream, handle in ((0, nothing), (1, nothing), (2, log_handle)):
-        os.dup2(handle, stream)
+    for stream in (0, 1):
+        os.dup2(nothing, stream)
     os.close(nothing)
-    os.close(log_handle)
-    faulthandler.enable()  # a crash says by which signal, and where in the code: no values
 
 
-def _watch(path: Path, inode: int) -> None:
+def _watch(path: Path, inode: int, log_file: str | None) -> None:
     """Ends the process when the engine was idle for too long, or its entry is gone or another's. The clock is one that
     nobody can set."""
-    from llmctl.engine.warm import entry, log
+    from llmctl.engine import log
+    from llmctl.engine.warm import entry
 
     used_s = time.monotonic()
     while True:
@@ -77,7 +78,7 @@ def _watch(path: Path, inode: int) -> None:
         unused = entry.take(path)
         if unused is None:
             if not _is_there(path, inode):
-                log.remove(path)
+                log.remove(log_file)
                 os._exit(0)
             used_s = time.monotonic()
             entry.touch(path)
@@ -88,7 +89,7 @@ def _watch(path: Path, inode: int) -> None:
             idle_s = time.monotonic() - used_s
             if about is not None and about.keep_alive_s is not None and idle_s >= about.keep_alive_s:
                 unused.remove()
-                log.remove(path)
+                log.remove(log_file)
                 os._exit(0)
 
 

@@ -19,7 +19,6 @@ import select
 import socket
 import sys
 import threading
-from collections import deque
 from collections.abc import Mapping
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,6 +30,7 @@ from llmctl.engine.llama_cpp.batching import BusyError
 from llmctl.engine.llama_cpp.completion import ClientGoneError
 from llmctl.engine.llama_cpp.context import DecodeError
 from llmctl.engine.llama_cpp.idle import Stay
+from llmctl.engine.llama_cpp.native_log import NativeLog, tell_crashes
 from llmctl.engine.llama_cpp.refused import RefusedError
 from llmctl.engine.llama_cpp.request import read
 from llmctl.engine.llama_cpp.wire import whole
@@ -172,9 +172,14 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.model, self.token = model, token
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Where it happened, without what was asked: the log is on the disk."""
+        sys.excepthook(*sys.exc_info())
+
 
 def main() -> int:
     child.end_with_parent(int(sys.argv[1]))
+    tell_crashes()
     # Whatever a library prints on stdout must not get between our lines.
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -196,7 +201,7 @@ def main() -> int:
     if not line:
         return 0
     job = json.loads(line)
-    stay = Stay(job.get("entry_file"))
+    stay = Stay(job.get("entry_file"), job["log"])
 
     def leave_with_the_parent() -> None:
         sys.stdin.read()
@@ -204,12 +209,14 @@ def main() -> int:
             os._exit(0)
 
     threading.Thread(target=leave_with_the_parent, daemon=True).start()
-    errors: deque[str] = deque(maxlen=20)
+    log = NativeLog()
+    log.listen()
     try:
-        model = LoadedModel(job, errors, renderer)
+        model = LoadedModel(job, renderer)
     except Exception as error:  # noqa: BLE001  # whatever llama-cpp-python raises is told, not thrown
-        say({"failed": str(error), "log": list(errors)})
+        say({"failed": str(error) or type(error).__name__, "log": list(log.errors)})
         return 1
+    log.loaded()
     sys.setswitchinterval(SWITCH_S)
     server = Server(model, job["token"])
     ready = {"port": server.server_address[1], "chat_template": model.has_chat_template, "build": model.build}
