@@ -9,14 +9,14 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Self
 
 from llmctl.engine.llama_cpp.start import job, load, start
 from llmctl.engine.worker_process import Worker, new_token
 from llmctl.errors import DecodingError, EngineDiedError, ResourceError
 from llmctl.types.engine import LoadedEngine
-from llmctl.types.listener import Listener, SilentListener
+from llmctl.types.listener import Listener, SilentListener, TellShare
 from llmctl.types.plan import Fit
 
 if TYPE_CHECKING:
@@ -53,22 +53,25 @@ class Pool:
             self._prepared = Worker()
 
     @contextmanager
-    def lease(self, fit: Fit) -> Iterator[LoadedEngine]:
-        """An engine with the file of ``fit``, which is on this machine, and its settings.
+    def lease(self, fit: Fit, tell: TellShare | None = None) -> Iterator[LoadedEngine]:
+        """An engine with the file of ``fit``, which is on this machine, and its settings. ``tell`` hears how much of it
+        is loaded, in place of the listener.
 
         Raises EngineError when the file can't be loaded and EngineDiedError when the process ended while loading.
         """
         from llmctl.store import Store
 
-        with self._engine(fit) as engine:
+        with nullcontext(tell) if tell is not None else self._listener.loading(fit) as tell_share:
+            leased = self._engine(fit, tell_share)
+        with leased as engine:
             if fit.candidate.path is not None:
                 Store().used(fit.candidate.path)
             yield engine
 
-    def _engine(self, fit: Fit) -> AbstractContextManager[LoadedEngine]:
+    def _engine(self, fit: Fit, tell: TellShare) -> AbstractContextManager[LoadedEngine]:
         folder = self._folder()
         if folder is None:
-            return start(fit, worker=self._worker())
+            return start(fit, worker=self._worker(), tell=tell)
         from llmctl.engine.warm import reuse
         from llmctl.engine.warm.engine import WarmEngine
 
@@ -85,8 +88,8 @@ class Pool:
             return _lent(found)
         reuse.make_room(folder, fit, self._listener)
         if found is None or staying is None:
-            return start(fit, worker=self._worker())
-        return _lent(self._started(staying, found))
+            return start(fit, worker=self._worker(), tell=tell)
+        return _lent(self._started(staying, found, tell))
 
     def _staying(self, fit: Fit, folder: Path) -> Fit:
         """``fit`` for an engine that stays: with as many sequences as memory has room for, unless more were planned."""
@@ -133,7 +136,7 @@ class Pool:
             token=new_token(),
         )
 
-    def _started(self, fit: Fit, file: EntryFile) -> WarmEngine:
+    def _started(self, fit: Fit, file: EntryFile, tell: TellShare) -> WarmEngine:
         """An engine that will stay. Raises as ``lease``."""
         from llmctl.engine.warm.engine import WarmEngine
         from llmctl.engine.warm.process import started
@@ -142,7 +145,7 @@ class Pool:
         try:
             entry, worker = file.read(), self._worker()
             assert entry is not None, "it was just written"
-            load(worker, {**job(fit), "token": entry.token, "entry_file": str(file.path)})
+            load(worker, {**job(fit), "token": entry.token, "entry_file": str(file.path)}, tell)
             while (entry := file.read()) is None or entry.ready is None:  # it lets go of us, then it says so
                 if started(worker.pid) is None:
                     raise worker.death()

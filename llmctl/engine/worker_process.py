@@ -11,24 +11,25 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from llmctl import child
+from llmctl.engine.load_share import LoadShare
 from llmctl.engine.log import WITHOUT_BACKTRACE, EngineLog
 from llmctl.errors import EngineDiedError, EngineError
 from llmctl.host import Host
 from llmctl.probe.cgroup import oom_kills, was_oom_since
 from llmctl.types.endpoint import Address
+from llmctl.types.listener import TellShare
 
 STOP_S = 3.0
 LOOK_S = 1.0  # how often it is looked whether the process has been stopped
+SHARE_LOOK_S = 0.5  # how often it is looked how much of a file is read
 STALL_S = 3.0  # so long a stopped process may take to go on
 DOCTOR = "llmctl doctor"  # tells the command that installs a build for this machine
-Tell = Callable[[float], None]
-"""Hears how much of a model has been loaded: 0 to 1."""
 
 
 class Worker:
@@ -63,14 +64,14 @@ class Worker:
     def pid(self) -> int:
         return self._process.pid
 
-    def load(self, job: Mapping[str, Any], *, timeout_s: float, tell: Tell | None = None) -> Mapping[str, Any]:
+    def load(self, job: Mapping[str, Any], *, timeout_s: float, tell: TellShare | None = None) -> Mapping[str, Any]:
         """Sends the job and returns what the worker says when the model is loaded; ``tell`` hears how far it is. Raises
         EngineError."""
         self._oom_kills, self._model = oom_kills(Host()), job["model"]
         with contextlib.suppress(OSError):
             self._loads = Path(job["file"]), Path(job["file"]).stat().st_size
         self._send({**job, "log": None if self.log.path is None else str(self.log.path)})
-        message = self._answer(time.monotonic() + timeout_s, tell)
+        message = self._answer(time.monotonic() + timeout_s, LoadShare(self.pid, Path(job["file"])), tell)
         if message is None:
             self.close()
             raise EngineError(f"the engine did not load {job['model']} within {timeout_s:.0f} s", hint=DOCTOR)
@@ -90,20 +91,20 @@ class Worker:
             self._process.stdin.write(json.dumps(job).encode() + b"\n")
             self._process.stdin.flush()
 
-    def _answer(self, deadline_s: float, tell: Tell | None) -> Mapping[str, Any] | None:
+    def _answer(self, deadline_s: float, share: LoadShare, tell: TellShare | None) -> Mapping[str, Any] | None:
         """What the worker says in the end, None where it says nothing in time. Raises EngineDiedError."""
+        placed = 0.0
         while (left_s := deadline_s - time.monotonic()) > 0:
-            try:
-                line = self._said.get(timeout=left_s)
-            except queue.Empty:
-                break
-            if not line:
-                raise self.death()
-            message: Mapping[str, Any] = json.loads(line)
-            if "progress" not in message:
-                return message
+            with contextlib.suppress(queue.Empty):
+                line = self._said.get(timeout=min(left_s, SHARE_LOOK_S))
+                if not line:
+                    raise self.death()
+                message: Mapping[str, Any] = json.loads(line)
+                if "progress" not in message:
+                    return message
+                placed = message["progress"]
             if tell is not None:
-                tell(message["progress"])
+                tell(share.now(placed))
         return None
 
     def death(self) -> EngineDiedError:

@@ -53,7 +53,9 @@ def answer(
         decided = _route(
             pool, settings, request, here, local=local, endpoint=endpoint, is_shortened=shorten is not None
         )
-        lease = pool.lease if shorten is None else engine.lend  # asked again without loading again
+        lease = (
+            pool.lease if shorten is None else lambda fit: engine.lend(fit, listener)
+        )  # asked again, not loaded again
         while True:
             try:
                 return router.answer(

@@ -116,7 +116,7 @@ class Chat:
             self.route,
             request,
             listener=listener,
-            lease=self._engine.lend,
+            lease=lambda fit: self._engine.lend(fit, listener),
             so_far=so_far,
             record=self.settings.history,
         )

@@ -31,7 +31,8 @@ from llmctl.thoughts.marks import Marks, opened_at_the_end
 class LoadedModel:
     """One loaded model, and the thread that computes for all requests."""
 
-    def __init__(self, job: Mapping[str, Any], renderer: Renderer) -> None:
+    def __init__(self, job: Mapping[str, Any], renderer: Renderer, tell: Callable[[float], None]) -> None:
+        """``tell`` hears how much is loaded."""
         import llama_cpp
 
         from llmctl.engine.llama_cpp.footprint import Footprint
@@ -39,7 +40,7 @@ class LoadedModel:
         self.name = str(job["model"])
         self._renderer = renderer
         self._footprint = Footprint()
-        model = load(job)
+        model = load(job, tell)
         self._context = Context(model, job)
         self.build = ", ".join(filter(None, (f"llama-cpp-python {llama_cpp.__version__}", self._footprint.build)))
         self._template = _chat_template(model)
