@@ -63,7 +63,7 @@ def cause(end: End) -> tuple[str, str, bool]:
         sentence = SIGNALS.get(name, f"it got a signal ({name})")
         return (f"{sentence}: {words}" if words and name == "SIGABRT" else sentence), DOCTOR, False
     if words or not end.code:
-        return words, DOCTOR, False
+        return words, remedy(), False
     lines = end.log.strip().splitlines()
     return f"exit code {end.code} {lines[-1].strip()[:200] if lines else ''}".strip(), DOCTOR, False
 
@@ -96,13 +96,13 @@ def not_loaded(model: str, failed: str, log: Sequence[str]) -> EngineError:
 
 
 def planned(fit: Fit) -> str:
-    """What was planned on the device that is fullest, beside what was free there: both numbers, in words."""
+    """What was planned on the device that is fullest, beside what was free there, to go on from an error."""
     rows = sorted(fit.memory.by_device, key=lambda row: row.available_bytes - row.total_bytes)
     if not rows:
         return ""
     row = rows[0]
     total, available = units.size(row.total_bytes), units.size(row.available_bytes)
-    return f"{total} was planned on {row.device}, {available} was free"
+    return f"; {total} was planned on {row.device}, {available} was free"
 
 
 def less_memory(model: str | None) -> str:
@@ -118,6 +118,11 @@ def address_space_bytes() -> int | None:
 
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     return None if soft == resource.RLIM_INFINITY else soft
+
+
+def remedy() -> str:
+    """What to type where nothing tells more: with few addresses an engine starts no threads, and fails anywhere."""
+    return _without_limit() or DOCTOR
 
 
 def _without_limit() -> str | None:

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Self
 
+from llmctl.engine.failures import counted
 from llmctl.engine.llama_cpp.start import job, load, start
-from llmctl.engine.worker_process import Worker, new_token
-from llmctl.errors import DecodingError, EngineDiedError, ResourceError
+from llmctl.engine.worker_process import Engine, Worker, new_token
+from llmctl.errors import DecodingError, EngineDiedError, EngineError, ResourceError
 from llmctl.types.engine import LoadedEngine
 from llmctl.types.listener import Listener, SilentListener, TellShare
 from llmctl.types.plan import Fit
@@ -71,7 +72,7 @@ class Pool:
     def _engine(self, fit: Fit, tell: TellShare) -> AbstractContextManager[LoadedEngine]:
         folder = self._folder()
         if folder is None:
-            return start(fit, worker=self._worker(), tell=tell)
+            return self._alone(fit, tell)
         from llmctl.engine.warm import reuse
         from llmctl.engine.warm.engine import WarmEngine
 
@@ -88,7 +89,7 @@ class Pool:
             return _lent(found)
         reuse.make_room(folder, fit, self._listener)
         if found is None or staying is None:
-            return start(fit, worker=self._worker(), tell=tell)
+            return self._alone(fit, tell)
         return _lent(self._started(staying, found, tell))
 
     def _staying(self, fit: Fit, folder: Path) -> Fit:
@@ -136,6 +137,11 @@ class Pool:
             token=new_token(),
         )
 
+    def _alone(self, fit: Fit, tell: TellShare) -> Engine:
+        """An engine that ends with its lease. Raises as ``lease``."""
+        with _supervised(fit):
+            return start(fit, worker=self._worker(), tell=tell)
+
     def _started(self, fit: Fit, file: EntryFile, tell: TellShare) -> WarmEngine:
         """An engine that will stay. Raises as ``lease``."""
         from llmctl.engine.warm.engine import WarmEngine
@@ -143,13 +149,14 @@ class Pool:
 
         begun = time.perf_counter()
         try:
-            entry, worker = file.read(), self._worker()
-            assert entry is not None, "it was just written"
-            load(worker, {**job(fit), "token": entry.token, "entry_file": str(file.path)}, tell)
-            while (entry := file.read()) is None or entry.ready is None:  # it lets go of us, then it says so
-                if started(worker.pid) is None:
-                    raise worker.death()
-                time.sleep(LOOK_S)
+            with _supervised(fit):
+                entry, worker = file.read(), self._worker()
+                assert entry is not None, "it was just written"
+                load(worker, {**job(fit), "token": entry.token, "entry_file": str(file.path)}, tell)
+                while (entry := file.read()) is None or entry.ready is None:  # it lets go of us, then it says so
+                    if started(worker.pid) is None:
+                        raise worker.death()
+                    time.sleep(LOOK_S)
         except BaseException:
             file.remove()
             file.close()
@@ -172,6 +179,21 @@ class Pool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+@contextmanager
+def _supervised(fit: Fit) -> Iterator[None]:
+    """The engine for ``fit`` is started meanwhile. Failures count (``failures``); where memory did not suffice, the
+    error says what was planned."""
+    with counted(fit):
+        try:
+            yield
+        except EngineError as error:
+            if error.lacked_memory:
+                from llmctl.engine.death import planned
+
+                error.message += planned(fit)
+            raise
 
 
 @contextmanager

@@ -111,16 +111,17 @@ class Worker:
         """Why the process ended, to be raised by whoever noticed that it has."""
         from llmctl.engine import death
 
+        self._has_failed = True
         try:
             code = self._process.wait(timeout=STOP_S)
         except subprocess.TimeoutExpired:
+            error = death.died(death.End(None, self.log.text()), self.log.path, before="the engine stopped answering")
             self.close()
-            return EngineDiedError("the engine stopped answering", hint=DOCTOR)
+            return error
         if self._was_stopped:
             return EngineDiedError(f"the engine died: {death.STOPPED}", hint=DOCTOR)
         was_oom = was_oom_since(Host(), self._oom_kills)
         end = death.End(code, self.log.text(), was_oom, self._model, *(self._loads or ()))
-        self._has_failed = True
         return death.died(end, self.log.path)
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from llmctl.engine.death import DOCTOR, NO_LIMIT, End, cause, died, not_loaded, 
 from llmctl.engine.llama_cpp.start import start
 from llmctl.engine.log import KEPT, EngineLog, crash_words
 from llmctl.engine.worker_process import Worker
-from llmctl.errors import EngineDiedError, EngineError
+from llmctl.errors import EngineDiedError, LlmctlError
 from llmctl.types.plan import DeviceMemory
 from llmctl.types.request import Message, Request, Sampling
 from tests.fakes.fits import fit_for
@@ -100,7 +100,7 @@ def test_what_was_planned_is_told_of_the_fullest_device() -> None:
     fit = fit_for(Path("x"))
     rows = [DeviceMemory(name, 0, 0, 0, 0, 0, total, 8 << 30) for name, total in (("cpu", 1 << 30), ("gpu0", 7 << 30))]
     assert planned(replace(fit, memory=replace(fit.memory, by_device=tuple(rows)))) == (
-        "7.5 GB was planned on gpu0, 8.6 GB was free"
+        "; 7.5 GB was planned on gpu0, 8.6 GB was free"
     )
 
 
@@ -159,7 +159,7 @@ def test_what_a_request_holds_is_in_no_log(tmp_path: Path) -> None:
     """llama.cpp shows a grammar that it can't read, on stderr."""
     asked = replace(HI, sampling=Sampling(extra={"grammar": "root ::= SECRET ) broken"}))
     with start(fit_for(write_scripted(tmp_path / "model.gguf", ["The"]))) as engine:
-        with pytest.raises(EngineError, match="grammar"):
+        with pytest.raises(LlmctlError, match="grammar"):
             list(ask(engine, asked))
         (log,) = logs()
         assert "SECRET" not in log.read_text()
