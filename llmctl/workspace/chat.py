@@ -112,14 +112,19 @@ class Chat:
         """Raises what ``router.answer`` raises; ``so_far`` then holds what was written."""
         from llmctl.router.answer import answer
 
-        return answer(
-            self.route,
-            request,
-            listener=listener,
-            lease=lambda fit: self._engine.lend(fit, listener),
-            so_far=so_far,
-            record=self.settings.history,
-        )
+        try:
+            return answer(
+                self.route,
+                request,
+                listener=listener,
+                lease=lambda fit: self._engine.lend(fit, listener),
+                so_far=so_far,
+                steps_down=None if self.run is None else self.run.steps_down,
+                record=self.settings.history,
+            )
+        finally:
+            if self.run is not None and so_far.fit is not None:  # it may take less than was planned
+                self.run = replace(self.run, planned=so_far.fit)
 
     def __enter__(self) -> Self:
         return self
