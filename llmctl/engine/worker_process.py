@@ -19,7 +19,7 @@ from typing import Any, Self
 from llmctl import child
 from llmctl.engine.load_share import LoadShare
 from llmctl.engine.log import WITHOUT_BACKTRACE, EngineLog
-from llmctl.errors import EngineDiedError, EngineError
+from llmctl.errors import EngineDiedError, EngineError, ResourceError
 from llmctl.host import Host
 from llmctl.probe.cgroup import oom_kills, was_oom_since
 from llmctl.types.endpoint import Address
@@ -66,7 +66,7 @@ class Worker:
 
     def load(self, job: Mapping[str, Any], *, timeout_s: float, tell: TellShare | None = None) -> Mapping[str, Any]:
         """Sends the job and returns what the worker says when the model is loaded; ``tell`` hears how far it is. Raises
-        EngineError."""
+        EngineError, and ResourceError where no port is free."""
         self._oom_kills, self._model = oom_kills(Host()), job["model"]
         with contextlib.suppress(OSError):
             self._loads = Path(job["file"]), Path(job["file"]).stat().st_size
@@ -79,6 +79,11 @@ class Worker:
             ready: Mapping[str, Any] = message["ready"]
             return ready
         self.close()
+        if "no_port" in message:
+            raise ResourceError(
+                f"the engine has no port on 127.0.0.1 to answer at: {message['no_port']}",
+                hint="ss -tan   shows who holds them",
+            )
         if "missing" in message:
             raise EngineError(f"llama-cpp-python can't be loaded: {message['missing'][:200]}", hint=DOCTOR)
         from llmctl.engine.death import not_loaded

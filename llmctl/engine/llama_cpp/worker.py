@@ -2,8 +2,9 @@
 
 Runs as ``python -m llmctl.engine.llama_cpp.worker PID``, with the number of the process that has started it. The job
 arrives as one JSON line on stdin (so the token is never in argv or environment), the answer leaves as one on stdout:
-``{"ready": {...}}``, ``{"missing": ...}`` or ``{"failed": ..., "log": [...]}``. When the parent is gone, so is the
-worker: the kernel ends it (Linux), and its stdin closes.
+``{"ready": {...}}``, ``{"missing": ...}``, ``{"no_port": ...}`` or ``{"failed": ..., "log": [...]}``, and before it
+maybe ``{"progress": ...}``, the share that is loaded. When the parent is gone, so is the worker: the kernel ends it
+(Linux), and its stdin closes.
 
 It serves whoever its parent gives the token. The standard library's HTTP server does for that: it starts in
 milliseconds, and its threads wait while one thread computes for all requests (``batching``). The gateway for other
@@ -218,7 +219,11 @@ def main() -> int:
         return 1
     log.loaded()
     sys.setswitchinterval(SWITCH_S)
-    server = Server(model, job["token"])
+    try:
+        server = Server(model, job["token"])
+    except OSError as error:
+        say({"no_port": error.strerror or str(error)})
+        return 1
     ready = {"port": server.server_address[1], "chat_template": model.has_chat_template, "build": model.build}
     say({"ready": ready})
     stay.begin(ready, channel)
