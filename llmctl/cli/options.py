@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from llmctl.cli import complete
+from llmctl.types.engine import EngineName
 
 Model = Annotated[
     str | None,
@@ -28,5 +29,8 @@ Private = Annotated[bool, typer.Option("--private", help="Never leaves this mach
 Server = Annotated[
     str | None,
     typer.Option("--endpoint", "-e", help="On this server or not at all.", autocompletion=complete.endpoints),
+]
+Engine = Annotated[
+    EngineName | None, typer.Option("--engine", help="What runs the model here; llmctl chooses by itself.")
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Fetch nothing, and ask no server on another machine.")]

@@ -14,6 +14,7 @@ from llmctl.cli.output import Output
 from llmctl.cli.story import Story
 from llmctl.cli.terminal import Layout, TerminalOutput
 from llmctl.errors import LlmctlError, UsageError
+from llmctl.types.engine import EngineName
 from llmctl.workspace.truncation import Dropped
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def run(
     local: options.LocalOnly = False,
     private: options.Private = False,
     endpoint: options.Server = None,
+    engine: options.Engine = None,
     keep_alive: Annotated[
         str | None,
         typer.Option("--keep-alive", help="How long the model stays loaded: 30s, 5m, 1h, 0, or -1 for ever."),
@@ -108,7 +110,7 @@ def run(
         raise UsageError("--local and --endpoint exclude each other")
     _require_names({"--model": model, "--endpoint": endpoint, "--task": task, "--template": template})
     form = response_format(schema, json_object=json_object)
-    loaded = _settings(out, offline=offline, keep_alive=keep_alive)
+    loaded = _settings(out, offline=offline, keep_alive=keep_alive, engine=engine)
     if isinstance(out, TerminalOutput):
         out.layout = Layout.AS_WRITTEN if form else Layout.MARKDOWN if loaded.markdown else Layout.WORDS
     kept = last_conversation(out, loaded, endpoint) if going_on else None
@@ -145,14 +147,14 @@ def run(
     )
 
 
-def _settings(out: Output, *, offline: bool, keep_alive: str | None) -> Settings:
+def _settings(out: Output, *, offline: bool, keep_alive: str | None, engine: EngineName | None) -> Settings:
     """The settings with what the command line has of them. Raises UsageError, and ConfigError."""
     from msgspec.structs import replace
 
     from llmctl.workspace import configuration
 
     loaded = configuration.load(out)
-    loaded = replace(loaded, offline=loaded.offline or offline)
+    loaded = replace(loaded, offline=loaded.offline or offline, engine=engine or loaded.engine)
     return loaded if keep_alive is None else replace(loaded, keep_alive=_duration_s("--keep-alive", keep_alive))
 
 

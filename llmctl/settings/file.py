@@ -83,6 +83,34 @@ def remove_endpoint(name: str) -> Path:
     return _edit(name, None, removed)
 
 
+def set_values(values: Mapping[str, str | None]) -> Path:
+    """Writes settings into the user's file, keeping what stands there, comments too; None takes one out. Returns the
+    file. Raises ConfigError, ResourceError."""
+    import tomlkit
+
+    file = Path(os.path.realpath(paths.config_file()))
+    with locked(file):
+        wanted = {**read(file), **values}
+        document: Any = tomlkit.parse(file.read_text("utf-8") if file.exists() else "")
+        for name, value in values.items():
+            if value is None:
+                document.pop(name, None)
+            else:
+                document[name] = value
+        text = tomlkit.dumps(document)
+        _require_same(file, text, {name: value for name, value in wanted.items() if value is not None})
+        replace_file(file, text)
+    return file
+
+
+def _require_same(file: Path, text: str, wanted: Mapping[str, Any]) -> None:
+    """Raises ConfigError unless ``text`` says what is ``wanted``, and nothing else."""
+    import tomli
+
+    if tomli.loads(text) != wanted:
+        raise ConfigError(f"{file} can't be edited, because of how it is written: set {', '.join(wanted)} by hand")
+
+
 def _edit(name: str, table: Mapping[str, Any] | None, check: Callable[[Mapping[str, Any]], None]) -> Path:
     """Rewrites the user's file with ``table`` as the endpoint of that name, or without it, as the only process that
     does so now. ``check`` gets the endpoints that there are and may refuse.

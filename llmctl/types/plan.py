@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from llmctl.types.engine import NativeServer
 from llmctl.types.grade import Grade
 from llmctl.types.model import Candidate
 from llmctl.types.speed_model import SpeedModel
@@ -177,7 +178,7 @@ class Fit(Struct, frozen=True):
     ``thinking``: the chat template is to be told so (``enable_thinking``), quality and speed count on it.
     ``grade`` is how good it is said to be after the loss by quantization, None where nothing was published;
     ``quantization_loss`` is that loss alone, known of every file; ``warnings`` what an explicit wish costs (a floor
-    that is missed).
+    that is missed). ``server`` is the llama-server that answers in place of the worker with llama-cpp-python.
     """
 
     candidate: Candidate
@@ -197,6 +198,7 @@ class Fit(Struct, frozen=True):
     warnings: tuple[str, ...] = ()
     tried: tuple[Tried, ...] = ()
     modelled: bool = False
+    server: NativeServer | None = None
 
     @property
     def quality(self) -> float | None:

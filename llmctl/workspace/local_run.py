@@ -75,7 +75,16 @@ def local_run(listener: Listener, loaded: Settings, asked: Asked, *, yes: bool, 
         steps_down = Below(found, name, wanted)
         if server is not None and loaded.policy is Policy.PREFER_REMOTE:
             return LocalRun(planned, bars, steps_down)
-        return LocalRun(_ready(listener, found, name, planned, wanted, yes=yes), bars, steps_down)
+        ready = _ready(listener, found, name, planned, wanted, yes=yes)
+        return LocalRun(_with_engine(listener, found, ready), bars, steps_down)
+
+
+def _with_engine(listener: Listener, found: Situation, ready: Fit | NoFit) -> Fit | NoFit:
+    """``ready`` with the engine that runs it: llama-cpp-python unless the settings or the machine say otherwise."""
+    from llmctl.types.plan import NoFit
+    from llmctl.workspace.engine import with_server
+
+    return ready if isinstance(ready, NoFit) else with_server(listener, found.settings, found.engines, ready)
 
 
 def _runnable(listener: Listener, found: Situation, asked: Asked, wanted: Want) -> Want:

@@ -58,4 +58,4 @@ class Below:
             planned = self._situation.plan(candidates, step.want) if candidates else None
         except LlmctlError:  # a file that is gone by now: then there is no such step
             return None
-        return planned.choice if isinstance(planned, Plan) else None
+        return replace(planned.choice, server=fit.server) if isinstance(planned, Plan) else None

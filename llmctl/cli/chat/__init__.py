@@ -31,6 +31,7 @@ def chat(
     local: options.LocalOnly = False,
     private: options.Private = False,
     endpoint: options.Server = None,
+    engine: options.Engine = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Yes to the download of the first model.")] = False,
     offline: options.Offline = False,
     forget: Annotated[
@@ -74,7 +75,7 @@ def chat(
     if local and endpoint is not None:
         raise UsageError("--local and --endpoint exclude each other")
     loaded = configuration.load(out)
-    loaded = replace(loaded, offline=loaded.offline or offline)
+    loaded = replace(loaded, offline=loaded.offline or offline, engine=engine or loaded.engine)
     out.layout = Layout.MARKDOWN if loaded.markdown else Layout.WORDS
     kept = last_conversation(out, loaded, endpoint) if going_on else None
     conversation, begun = begin(kept, model, task, system, local=local)

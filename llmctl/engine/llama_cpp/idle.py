@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,11 +19,13 @@ LOOK_S = 0.5
 
 class Stay:
     """``entry_file`` is where the engine is to be found; None for one that ends with its parent. ``log`` is what the
-    process writes its stderr to, None where that has no name."""
+    process writes its stderr to, None where that has no name. ``end`` is called before this process ends itself, for an
+    engine that is a process of its own."""
 
-    def __init__(self, entry_file: str | None, log: str | None) -> None:
+    def __init__(self, entry_file: str | None, log: str | None, end: Callable[[], None] = lambda: None) -> None:
         self._path = None if entry_file is None else Path(entry_file)
         self._log = log
+        self._end = end
         self.has_begun = False
 
     def begin(self, ready: Mapping[str, Any], channel: TextIO) -> None:
@@ -41,14 +43,23 @@ class Stay:
         about = None if file is None else file.read()
         if file is None or about is None:
             os._exit(1)
-        process = Process(os.getpid(), started(os.getpid()) or "")
+        pid = ready.get("pid", os.getpid())
+        process = Process(pid, started(pid) or "")
         self.has_begun = True
         _let_go(channel)
         answers = Ready(process, ready["port"], ready["chat_template"], ready["build"], self._log)
         with file:
             file.write(replace(about, ready=answers))
             inode = file.inode
-        threading.Thread(target=_watch, args=(self._path, inode, self._log), daemon=True).start()
+        threading.Thread(target=self._watch, args=(self._path, inode), daemon=True).start()
+
+    def _watch(self, path: Path, inode: int) -> None:
+        from llmctl.engine import log
+
+        _wait_until_unused(path, inode)
+        self._end()
+        log.remove(self._log)
+        os._exit(0)
 
 
 def _let_go(channel: TextIO) -> None:
@@ -65,10 +76,9 @@ def _let_go(channel: TextIO) -> None:
     os.close(nothing)
 
 
-def _watch(path: Path, inode: int, log_file: str | None) -> None:
-    """Ends the process when the engine was idle for too long, or its entry is gone or another's. The clock is one that
-    nobody can set."""
-    from llmctl.engine import log
+def _wait_until_unused(path: Path, inode: int) -> None:
+    """Returns when the engine was idle for too long, or its entry is gone or another's. The clock is one that nobody
+    can set."""
     from llmctl.engine.warm import entry
 
     used_s = time.monotonic()
@@ -78,19 +88,17 @@ def _watch(path: Path, inode: int, log_file: str | None) -> None:
         unused = entry.take(path)
         if unused is None:
             if not _is_there(path, inode):
-                log.remove(log_file)
-                os._exit(0)
+                return
             used_s = time.monotonic()
             entry.touch(path)
             continue
         with unused:
             if unused.inode != inode:
-                os._exit(0)
+                return
             idle_s = time.monotonic() - used_s
             if about is not None and about.keep_alive_s is not None and idle_s >= about.keep_alive_s:
                 unused.remove()
-                log.remove(log_file)
-                os._exit(0)
+                return
 
 
 def _is_there(path: Path, inode: int) -> bool:

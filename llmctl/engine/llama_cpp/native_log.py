@@ -49,7 +49,11 @@ class NativeLog:
 
 def tell_crashes() -> None:
     """A crash says by which signal and where in the code; an exception that nobody catches its kind and place. Neither
-    says a value."""
+    says a value, and no image of the memory is kept, which holds prompts."""
+    if sys.platform != "win32":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     faulthandler.enable()
     sys.excepthook = _tell
     threading.excepthook = lambda hooked: _tell(hooked.exc_type, hooked.exc_value, hooked.exc_traceback)
