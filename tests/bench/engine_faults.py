@@ -28,8 +28,7 @@ from pathlib import Path
 
 import psutil
 
-from llmctl.host import Host
-from llmctl.probe.cgroup import _groups
+from tests.fakes.control_group import control_group
 from tests.fakes.scripted_model import write_scripted
 
 ROOT = Path(__file__).parents[2]
@@ -191,38 +190,19 @@ def limited_addresses(place: Place) -> Told:
 
 
 def killed_for_memory(place: Place) -> Told:
-    """A control group whose limit shrinks once the engine is there: planning has seen the larger one."""
+    """A control group whose limit shrinks once the engine loads: planning has seen the larger one."""
     with control_group() as group:
-
-        def before() -> None:
-            (group / "cgroup.procs").write_text(str(os.getpid()))
-
-        command = place.asks("-n", "4", "--context", str(1 << 17), before=before)
+        if isinstance(group, str):
+            raise CannotError(group)
+        procs = group.procs
+        command = place.asks("-n", "4", "--context", str(1 << 17), before=lambda: enter(procs))
         until(lambda: any(log.stat().st_size for log in place.state.glob("*.log")), "loading")
-        limit, usage = group / "memory.max", group / "memory.current"
-        if not limit.exists():
-            limit, usage = group / "memory.limit_in_bytes", group / "memory.usage_in_bytes"
-        limit.write_text(str(int(usage.read_text()) + (16 << 20)))
+        group.leave(16 << 20)
         return end([command])
 
 
-@contextlib.contextmanager
-def control_group() -> Iterator[Path]:
-    folder = next((Path(folder) for _, folder in _groups(Host(), "memory") if Path(folder).is_dir()), None)
-    if folder is None:
-        raise CannotError("no control group of memory is mounted here")
-    group = folder / f"llmctl-{os.getpid()}"
-    try:
-        group.mkdir()
-    except OSError as error:
-        raise CannotError(f"no control group can be made: {error.strerror}") from error
-    try:
-        if not (group / "cgroup.procs").exists() or not list(group.glob("memory.*")):
-            raise CannotError("control groups made here don't limit memory")
-        yield group
-    finally:
-        until(lambda: not (group / "cgroup.procs").read_text().strip(), "the end of the group's processes")
-        group.rmdir()
+def enter(procs: Path) -> None:
+    procs.write_text(str(os.getpid()))
 
 
 def no_port(place: Place) -> Told:

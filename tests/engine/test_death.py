@@ -21,6 +21,7 @@ from llmctl.engine.worker_process import Worker
 from llmctl.errors import EngineDiedError, LlmctlError
 from llmctl.types.plan import DeviceMemory
 from llmctl.types.request import Message, Request, Sampling
+from tests.fakes.control_group import control_group
 from tests.fakes.fits import fit_for
 from tests.fakes.scripted_model import write_scripted
 
@@ -187,3 +188,36 @@ def test_a_limit_on_addresses_is_told_with_what_was_asked_for(tmp_path: Path) ->
     lacked, message, hint = done.stdout.splitlines()
     assert (lacked, hint) == ("True", NO_LIMIT)
     assert "8.6 GB more could not be had; ulimit -v allows 4.3 GB" in message
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from llmctl.engine.llama_cpp.start import start
+from llmctl.engine.worker_process import Worker
+from llmctl.errors import EngineError
+from tests.fakes.control_group import ControlGroup
+from tests.fakes.fits import fit_for
+group = ControlGroup(Path(sys.argv[2]))
+group.procs.write_text(str(os.getpid()))
+worker = Worker()
+group.leave(64 << 20)
+try:
+    start(fit_for(Path(sys.argv[1]), context=1 << 20), worker=worker)
+except EngineError as error:
+    print(error.lacked_memory, error.message, sep="\\n")
+"""
+
+
+def test_the_kernel_ends_it_for_want_of_memory(tmp_path: Path) -> None:
+    """Its cache takes 1 GiB, its control group has 64 MiB left."""
+    file = write_scripted(tmp_path / "model.gguf", ["The"])
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with control_group() as group:
+        if isinstance(group, str):
+            pytest.skip(group)
+        argv = [sys.executable, "-c", KILLED, str(file), str(group.procs.parent)]
+        done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, timeout=100, check=True, env=environment)
+    lacked, message = done.stdout.splitlines()
+    assert lacked == "True"
+    assert message.startswith("the engine died: memory ran out, and the kernel ended it (signal 9)")

@@ -20,6 +20,7 @@ from llmctl.engine.llama_cpp.loading import EXPERTS, KV_TYPES, adjusted
 from llmctl.engine.llama_cpp.start import start
 from llmctl.engine.load_share import LoadShare
 from llmctl.engine.worker_process import Worker
+from llmctl.errors import ResourceError
 from llmctl.struct import asdict
 from llmctl.types.plan import Configuration
 from tests.fakes.fits import fit_for
@@ -174,3 +175,14 @@ def test_reading_and_placing_count_for_half_each(
     assert [share.now(done) for done in placed[1:]] == pytest.approx(shares)
     monkeypatch.setattr(LoadShare, "_mapped_bytes", lambda _: None)
     assert LoadShare(os.getpid(), file).now(0.3) == 0.3, "where the system tells nothing"
+
+
+def test_no_port_is_a_want_of_the_machine_and_no_failure_of_the_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = """echo '{"no_port": "Address already in use"}'"""
+    monkeypatch.setattr("llmctl.engine.worker_process.sys.executable", str(slow_engine(tmp_path, said)))
+    file = tmp_path / "model.gguf"
+    file.touch()
+    with pytest.raises(ResourceError, match=r"no port on 127\.0\.0\.1 to answer at: Address already in use"):
+        start(fit_for(file), worker=Worker())
