@@ -26,7 +26,9 @@ def ask(engine: LoadedEngine, request: Request) -> Generator[Event, None, None]:
     except (NetworkError, EngineError) as error:
         _, failed, why = error.message.partition(DECODING_FAILED)
         if failed:
-            raise DecodingError(f"the engine failed: {failed}{why}", hint="llmctl doctor") from error
+            from llmctl.engine.death import remedy
+
+            raise DecodingError(f"the engine failed: {failed}{why}", hint=remedy()) from error
         if isinstance(error, NetworkError):
             raise engine.death() from error
         words = error.message.removeprefix(f"{host_of(address.url)} refused the request (400): ")

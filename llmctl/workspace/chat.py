@@ -119,14 +119,19 @@ class Chat:
             if self._pinned is None:
                 images.require_server(self.settings, local=self.local or self.private)
             route = replace(route, fallback=None)
-        return answer(
-            route,
-            request,
-            listener=listener,
-            lease=self._engine.lend,
-            so_far=so_far,
-            record=self.settings.history,
-        )
+        try:
+            return answer(
+                route,
+                request,
+                listener=listener,
+                lease=lambda fit: self._engine.lend(fit, listener),
+                so_far=so_far,
+                steps_down=None if self.run is None else self.run.steps_down,
+                record=self.settings.history,
+            )
+        finally:
+            if self.run is not None and so_far.fit is not None:  # it may take less than was planned
+                self.run = replace(self.run, planned=so_far.fit)
 
     def __enter__(self) -> Self:
         return self

@@ -179,7 +179,7 @@ def test_an_assertion_that_failed_is_told(tmp_path: Path, model: Path) -> None:
     server = fake_server(tmp_path / "bin", Behaviour(dies_at="answer", signal=signal.SIGABRT, says=says))
     with pytest.raises(EngineDiedError) as caught, start(replace(fit_for(model), server=server.native)) as engine:
         text(engine)
-    assert caught.value.message == f"the engine died: SIGABRT {says}"
+    assert caught.value.message.startswith(f"the engine died: it ended itself (SIGABRT): {says}")
 
 
 def test_why_a_model_cannot_be_loaded_is_told_although_the_log_is_off(tmp_path: Path, model: Path) -> None:
