@@ -49,7 +49,12 @@ def text() -> str:
     lines = [HEAD]
     for task in TASKS:
         plans = {name: _planned(name, task, candidates, known) for name in MACHINES}
-        lines += [f"## {task}", "", "| machine | best | highest quality | balanced | fastest |", "| --- | --- | --- | --- | --- |"]
+        lines += [
+            f"## {task}",
+            "",
+            "| machine | best | highest quality | balanced | fastest |",
+            "| --- | --- | --- | --- | --- |",
+        ]
         lines += [f"| {MACHINES[name]} | {' | '.join(_cells(one))} |" for name, one in plans.items()]
         lines += ["", *(line for name, one in plans.items() for line in _reasons(name, one)), ""]
     return "\n".join(lines).rstrip() + "\n"
