@@ -12,6 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from llmctl import net, units
+from llmctl.endpoint.again import add_command
 from llmctl.endpoint.client import chat, request_body
 from llmctl.endpoint.health import models
 from llmctl.endpoint.keys import key_of, place
@@ -86,8 +87,7 @@ def _tls(endpoint: Endpoint) -> Iterator[Check]:
     seen = identity(endpoint.url, endpoint.trust)
     shown = seen.certificate
     if seen.problem is not None:
-        pinned = ("llmctl", "endpoint", "add", "--force", "--model", endpoint.model, "--pin", shown.pin)
-        add = command(*pinned, names=[endpoint.name, endpoint.url])
+        add = add_command(replace(endpoint, trust=replace(endpoint.trust, pin=shown.pin)))
         raise CertificateError(seen.problem, hint=f"{add}   if its owner confirms that key")
     trust = endpoint.trust
     by = "signed by the CA file's authority" if trust.ca_file else "signed by an authority of the system"
@@ -115,10 +115,9 @@ def _models(endpoint: Endpoint) -> Iterator[Check]:
         yield Check("models", Status.OK, f"it answers in {took}, and has {endpoint.model}")
     else:
         names = ", ".join(offers[:5]) or "none"
-        other = ("llmctl", "endpoint", "add", "--force", "--model", next(iter(offers), "NAME"))
         raise NotFoundError(
             f"it has no model {printable(endpoint.model)} (it has: {names})",
-            hint=command(*other, names=[endpoint.name, endpoint.url]),
+            hint=add_command(replace(endpoint, model=next(iter(offers), "NAME"))),
         )
 
 

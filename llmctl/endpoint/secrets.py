@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from llmctl import net
 from llmctl.endpoint.address import normal_url
+from llmctl.endpoint.again import add_command
 from llmctl.endpoint.keys import key_of
 from llmctl.errors import ConfigError, PolicyError, UsageError
 from llmctl.types.endpoint import Address, Endpoint
@@ -25,8 +26,7 @@ def address_of(endpoint: Endpoint) -> Address:
     except UsageError as error:
         raise ConfigError(f"endpoint {endpoint.name}: {error.message}", hint=error.hint) from error
     if not (endpoint.plain_http or is_private(url)):
-        again = shlex.join(["llmctl", "endpoint", "add", endpoint.name, endpoint.url, "--model", endpoint.model])
-        raise readable_on_the_way(url, hint=f"{again} --force   if the way is private (a VPN, a tunnel)")
+        raise readable_on_the_way(url, hint=f"{add_command(endpoint)}   if the way is private (a VPN, a tunnel)")
     _require_no_reader(url)
     if endpoint.trust.pin and not url.startswith("https:"):
         raise ConfigError(f"endpoint {endpoint.name}: a pin is of a certificate, and its address is not https")

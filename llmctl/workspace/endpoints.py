@@ -12,12 +12,12 @@ from msgspec.structs import replace
 
 from llmctl import settings
 from llmctl.endpoint.address import normal_url
+from llmctl.endpoint.again import add_command
 from llmctl.endpoint.secrets import address_of, is_private, readable_on_the_way
 from llmctl.errors import CertificateError, LlmctlError, NetworkError, UsageError
 from llmctl.net import host_of, is_loopback
 from llmctl.settings import Settings
 from llmctl.settings.endpoint_table import PIN_EXPECTED, is_pin, table_of
-from llmctl.shell import command
 from llmctl.types.endpoint import (
     NO_LIMITS,
     SYSTEM_TRUST,
@@ -148,7 +148,7 @@ def _offered(listener: Listener, endpoint: Endpoint) -> str:
     if not names:
         raise UsageError("the server lists no models: --model must name the one on that server")
     listed = ", ".join(names[:SHOWN_MODELS]) + (", …" if len(names) > SHOWN_MODELS else "")
-    again = command("llmctl", "endpoint", "add", "--model", names[0], names=[endpoint.name, endpoint.url])
+    again = add_command(replace(endpoint, model=names[0]), force=endpoint.plain_http)
     raise UsageError(f"the server has {len(names)} models, --model names the one to ask: {listed}", hint=again)
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import shlex
 import stat
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from llmctl import paths, settings
 from llmctl.cli import main
+from llmctl.endpoint.again import add_command
 from llmctl.endpoint.secrets import address_of
 from llmctl.errors import PolicyError
 from llmctl.types.endpoint import (
@@ -126,6 +129,25 @@ def test_where_a_key_is(
     assert settings.load().endpoint("office").key == kept
 
 
+@pytest.mark.parametrize("key", [KeyVariable("OFFICE_KEY"), KeyFile("/home/me/my key"), KeyringEntry("llmctl", "it's")])
+def test_the_command_that_adds_it_again_says_all(key: KeyReference, endpoint: Any, home: Path) -> None:
+    office = Endpoint(
+        "office",
+        "http://llm.example.internal/v1",
+        "it's a model",
+        key,
+        plain_http=True,
+        limits=Limits(32768, 3, 20.5, 5),
+        priority=2,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("llmctl.workspace.endpoint_key.is_there", lambda key: True)
+        assert endpoint(*shlex.split(add_command(office))[2:]).code == 0
+    assert settings.load().endpoint("office") == office
+    secretive = replace(office, key=KeyCommand("echo sk-secret"))
+    assert "secret" not in add_command(secretive)
+
+
 def test_which_is_asked_first(endpoint: Any) -> None:
     for name in ("one", "two", "three"):
         endpoint("add", name, f"https://{name}", "-m", "m")
@@ -223,7 +245,7 @@ def test_plain_http_needs_the_consent_that_the_table_holds(url: str, plain_http:
         return
     with pytest.raises(PolicyError, match="readable by anyone on the way") as caught:
         address_of(office)
-    assert str(caught.value.hint).startswith(f"llmctl endpoint add office {url} --model m --force")
+    assert str(caught.value.hint).startswith(f"llmctl endpoint add --force --model m office {url} ")
 
 
 def test_force_that_replaces_is_no_consent_to_plain_http(endpoint: Any) -> None:
