@@ -18,6 +18,5 @@ def add_command(endpoint: Endpoint, *, force: bool = True) -> str:
         if value and field not in NO_OPTION:
             shown = "…" if field in SAID_ONCE else f"{value:g}" if isinstance(value, float) else str(value)
             options += [OPTIONS.get(field, f"--{field.replace('_', '-')}"), shown]
-    return command(
-        "llmctl", "endpoint", "add", *(["--force"] if force else []), *options, names=[endpoint.name, endpoint.url]
-    )
+    words = ("llmctl", "endpoint", "add", *(("--force",) if force else ()), *options)
+    return command(*words, names=[endpoint.name, endpoint.url])
