@@ -59,6 +59,12 @@ def _duration(value: Any) -> float:
     return units.duration_s(str(value))
 
 
+def _size(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError
+    return units.parse_size(str(value))
+
+
 class Setting(Struct, frozen=True):
     """``expects`` completes "must be …". ``project`` says whether a project file may set it."""
 
@@ -102,6 +108,13 @@ SETTINGS = (
         DURATIONS,
         "how long an engine stays loaded after its last answer",
         default=0.0,
+    ),
+    Setting(
+        "prompt_cache",
+        _size,
+        'a size, such as "2GB", or 0 for nothing',
+        "disk for what the engine has computed of long prompts, so that the next question about them starts sooner",
+        default=0,
     ),
     Setting("history", _flag, "true or false", "keep memory and speed of runs, never text", default=True),
     Setting("chat_history", _flag, "true or false", "keep conversations on disk, for -c and the Up key", default=False),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import closing
 
+from msgspec.structs import replace
+
 from llmctl.engine.pool import Pool
 from llmctl.errors import ContextError
 from llmctl.router import answer as router
@@ -48,6 +50,7 @@ def answer(
     NotFoundError, PolicyError, OfflineError, NothingFitsError, what ``here`` and what the router raise; ``so_far`` then
     holds what was written.
     """
+    request = replace(request, prompt_cache_bytes=settings.prompt_cache)
     pool = Pool(keep_alive_s=settings.keep_alive, insist=insist, listener=listener)
     with pool, closing(SessionEngine(pool)) as engine:
         decided = _route(
@@ -75,6 +78,7 @@ def events(
     endpoint: str | None = None,
 ) -> Generator[Event, None, Answer]:
     """As ``answer``, but the bits of it are yielded, and closing it gives the engine back, or hangs up."""
+    request = replace(request, prompt_cache_bytes=settings.prompt_cache)
     with Pool(keep_alive_s=settings.keep_alive, listener=listener) as pool:
         decided = _route(pool, settings, request, here, local=local, endpoint=endpoint)
         return (

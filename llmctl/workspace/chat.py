@@ -114,7 +114,7 @@ class Chat:
 
         return answer(
             self.route,
-            request,
+            replace(request, prompt_cache_bytes=self.settings.prompt_cache),
             listener=listener,
             lease=self._engine.lend,
             so_far=so_far,
