@@ -7,6 +7,7 @@ out; pytest alone runs only them.
 from __future__ import annotations
 
 import argparse
+import ast
 import subprocess
 import sys
 import time
@@ -98,6 +99,19 @@ def lint_imports() -> bool:
     return lint(config_filename=str(ROOT / "pyproject.toml"), no_cache=True) == 0
 
 
+def check_class_names() -> bool:
+    """One class name means one thing in the whole package."""
+    places: dict[str, list[str]] = {}
+    for file in sorted((ROOT / "llmctl").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_bytes())):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(str(file.relative_to(ROOT)))
+    doubled = {name: files for name, files in places.items() if len(files) > 1}
+    for name, files in doubled.items():
+        print(f"{name} is a class in {' and in '.join(files)}: one name means one thing")
+    return not doubled
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Everything that must hold before a change lands.")
     parser.add_argument("--fix", action="store_true", help="regenerate what is generated, format, sort imports")
@@ -112,6 +126,7 @@ def main() -> int:
         ("ruff format", command("ruff", "format", "--check", "--quiet", ".")),
         ("mypy", command("mypy", "--no-error-summary")),
         ("layers", lint_imports),
+        ("class names", check_class_names),
         ("generated files", check_generated),
     ]
     if not asked.quick:

@@ -20,8 +20,9 @@ from msgspec.structs import replace
 
 from llmctl import paths, settings
 from llmctl.errors import ConfigError, NotFoundError, ResourceError, UsageError
-from llmctl.settings import SETTINGS, Setting, add_endpoint, load, remove_endpoint
+from llmctl.settings import SETTINGS, Setting, add_endpoint, load, remove_endpoint, set_values
 from llmctl.types.endpoint import Endpoint, Policy
+from llmctl.types.engine import EngineName
 
 OFFICE = Endpoint("office", "https://llm.example.internal/v1", "qwen3-32b", "OFFICE_KEY", "/ca.pem")
 HOME = Endpoint("home", "http://127.0.0.1:8080/v1", "m")
@@ -60,6 +61,12 @@ VALUES: dict[str, tuple[Any, list[str], list[Any]]] = {
         ["https://a", "http://127.0.0.1:1", "https://c/d"],
     ),
     "offline": (False, ["true", "true", "true"], [True, True, True]),
+    "engine": (
+        None,
+        ['"llama-cpp"', '"llama-server"', '"llama-cpp"'],
+        [EngineName.LLAMA_CPP, EngineName.LLAMA_SERVER, EngineName.LLAMA_CPP],
+    ),
+    "llama_server": (None, ['"/a"', '"/b c"', '"/c"'], [Path("/a"), Path("/b c"), Path("/c")]),
     "history": (True, ["false", "false", "false"], [False, False, False]),
     "keep_alive": (0.0, ['"30s"', '"5m"', '"1h"'], [30.0, 300.0, 3600.0]),
     "prompt_cache": (0, ['"2GB"', '"500M"', "0"], [2_000_000_000, 500_000_000, 0]),
@@ -606,3 +613,24 @@ def test_a_setting_that_is_none_is_answered_with_the_nearest(user: Path) -> None
     user.write_text('polcy = "local-only"')
     with pytest.raises(ConfigError, match="there is no setting named polcy; did you mean policy"):
         load()
+
+
+@pytest.mark.parametrize(
+    ("before", "values", "after"),
+    [
+        ("", {"engine": "llama-cpp"}, 'engine = "llama-cpp"\n'),
+        ('# mine\ntask = "code"\n', {"engine": None}, '# mine\ntask = "code"\n'),
+        ('engine = "llama-server" # why\ntask = "code"\n', {"engine": None}, 'task = "code"\n'),
+        ("[endpoints.a]\nurl = 'u'\nmodel = 'm'\n", {"task": "code"}, None),
+    ],
+)
+def test_settings_are_written_beside_what_stands_there(
+    user: Path, before: str, values: dict[str, str | None], after: str | None
+) -> None:
+    if before:
+        user.write_text(before)
+    assert set_values(values) == user
+    assert after is None or user.read_text() == after
+    assert stat.S_IMODE(user.stat().st_mode) == 0o600
+    loaded = load()
+    assert all(getattr(loaded, name) == value for name, value in values.items())

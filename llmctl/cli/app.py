@@ -37,8 +37,9 @@ VERBS = {
     "completion": "llmctl.cli.completion:completion",
     "models": "llmctl.cli.models:app",
     "endpoint": "llmctl.cli.endpoint:app",
+    "engine": "llmctl.cli.engine:app",
 }
-GROUPS = ("models", "endpoint")
+GROUPS = ("models", "endpoint", "engine")
 
 app = lazy.application(
     VERBS,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typer._click import Command
 
 
-class Commands(MutableMapping[str, "Command"]):
+class LazyCommands(MutableMapping[str, "Command"]):
     """Commands by name. ``places`` has for each its ``module:function``, or ``module:app`` for a group."""
 
     def __init__(self, places: Mapping[str, str]) -> None:
@@ -40,12 +40,12 @@ class Commands(MutableMapping[str, "Command"]):
 
 
 def application(places: Mapping[str, str], **options: Any) -> typer.Typer:
-    """A group with the commands of ``places``, as ``Commands`` has them. ``options`` are those of Typer."""
+    """A group with the commands of ``places``, as ``LazyCommands`` has them. ``options`` are those of Typer."""
 
     class LazyGroup(TyperGroup):
         def __init__(self, **attributes: Any) -> None:
             super().__init__(**attributes)
-            self.commands = Commands(places)
+            self.commands = LazyCommands(places)
 
     return plain(cls=LazyGroup, callback=_nothing, **options)
 

@@ -70,7 +70,7 @@ def pull(
     if name is None and origin is None:
         raise UsageError("NAME is missing: what is to be fetched?", hint="llmctl models list --all")
     shelf = situation.shelf(out, offline=offline)
-    request = fetch.Request(out, shelf, revision, sha256.lower() if sha256 else None, limit_bytes_per_s, to)
+    request = fetch.FetchRequest(out, shelf, revision, sha256.lower() if sha256 else None, limit_bytes_per_s, to)
     obtained = fetch.out_of(request, origin, name) if origin is not None else fetch.obtain(request, name or "")
     folder = None if to is None else carry.carry(out, shelf, obtained, to)
     out.text(str(folder or obtained.paths[0]))

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llmctl import units
-from llmctl.cli import complete
+from llmctl.cli import complete, options
 from llmctl.cli.output import Output
 from llmctl.cli.story import Story
 from llmctl.cli.terminal import Layout, TerminalOutput
 from llmctl.errors import LlmctlError, UsageError
+from llmctl.types.engine import EngineName
 from llmctl.workspace.truncation import Dropped
 
 if TYPE_CHECKING:
@@ -27,15 +28,8 @@ def run(
     prompt: Annotated[
         str | None, typer.Argument(help="What to ask. What comes in on stdin stands before it; - is stdin alone.")
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model", "-m", help="NAME[:QUANT], any of `models list`, or FILE.gguf.", autocompletion=complete.models
-        ),
-    ] = None,
-    task: Annotated[
-        str | None, typer.Option("--task", help="What the model is chosen for.", autocompletion=complete.tasks)
-    ] = None,
+    model: options.Model = None,
+    task: options.Task = None,
     system: Annotated[str | None, typer.Option("--system", "-s", help="Instructions before the prompt.")] = None,
     file: Annotated[
         list[str] | None,
@@ -47,24 +41,21 @@ def run(
     truncate: Annotated[
         Dropped | None, typer.Option("--truncate", help="What goes of files and stdin if they are too long.")
     ] = None,
-    context: Annotated[int | None, typer.Option("--context", "-c", min=256, help="Tokens of context.")] = None,
-    max_tokens: Annotated[int | None, typer.Option("--max-tokens", "-n", min=1, help="Longest answer.")] = None,
-    temperature: Annotated[float | None, typer.Option("--temperature", min=0, max=2, help="Sampling.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="For an answer that can be repeated.")] = None,
+    going_on: options.GoOn = False,
+    context: options.Context = None,
+    max_tokens: options.MaxTokens = None,
+    temperature: options.Temperature = None,
+    seed: options.Seed = None,
     stop: Annotated[list[str] | None, typer.Option("--stop", help="Ends the answer. Repeatable.")] = None,
     schema: Annotated[
         str | None, typer.Option("--schema", help="The answer is JSON of this schema: a FILE, or JSON itself.")
     ] = None,
     json_object: Annotated[bool, typer.Option("--json-object", help="The answer is a JSON object.")] = False,
-    threads: Annotated[int | None, typer.Option("--threads", "-t", min=1, help="Threads to decode with.")] = None,
-    local: Annotated[bool, typer.Option("--local", help="On this machine or not at all.")] = False,
-    private: Annotated[
-        bool, typer.Option("--private", help="Never leaves this machine, whatever the policy says.")
-    ] = False,
-    endpoint: Annotated[
-        str | None,
-        typer.Option("--endpoint", "-e", help="On this server or not at all.", autocompletion=complete.endpoints),
-    ] = None,
+    threads: options.Threads = None,
+    local: options.LocalOnly = False,
+    private: options.Private = False,
+    endpoint: options.Server = None,
+    engine: options.Engine = None,
     keep_alive: Annotated[
         str | None,
         typer.Option("--keep-alive", help="How long the model stays loaded: 30s, 5m, 1h, 0, or -1 for ever."),
@@ -73,9 +64,7 @@ def run(
     no_stdin: Annotated[
         bool, typer.Option("--no-stdin", help="Leave stdin alone, for loops and pipes that nobody closes.")
     ] = False,
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Fetch nothing, and ask no server on another machine.")
-    ] = False,
+    offline: options.Offline = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the answer.")] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Tokens, times and memory of the answer, on stderr.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout, at the end.")] = False,
@@ -89,11 +78,13 @@ def run(
       llmctl run -m qwen3.5-4b:Q4_K_M --json "Hello"
       llmctl run -f report.pdf -f notes.md --truncate middle "What do they disagree on?"
       llmctl run --schema person.json "Ada Lovelace, born 1815" | jq .name
+      llmctl run -c "And now in one sentence?"
 
     Files stand before what comes in on stdin, and that before the prompt. A prompt that is too long is refused with
     both numbers; with --truncate the head, the middle or the tail of files and stdin is dropped, and stderr says how
     much. A template is a text with {{input}} in it: NAME.md in the folder templates beside the configuration, or in
-    .llmctl/templates.
+    .llmctl/templates. With the setting chat_history = true conversations are kept on disk, readable by you alone, and
+    -c goes on with the last one; what is --private is never kept, and `llmctl chat --forget` deletes it all.
 
     The answer goes to stdout as it is written, everything else to stderr. Without -m the best model on this machine
     answers; if there is none, the best for it is offered for download (--yes: fetched). When nothing fits or the
@@ -105,14 +96,13 @@ def run(
     Exit codes: 0 answered, 3 nothing fits, 4 no such model (or it needs a download and nobody said yes), 5 network,
     6 a broken file, 7 disk full, 8 the engine failed, 9 access, 10 configuration, 11 policy, 130 Ctrl-C.
     """
-    from msgspec.structs import replace
-
     from llmctl.cli.answer_form import response_format
+    from llmctl.cli.keeping import Keeping, begin, last_conversation
     from llmctl.cli.prompt import prompt as whole
     from llmctl.cli.prompt import utf8
     from llmctl.cli.shortening import Shortening
-    from llmctl.types.request import Message, Request, Sampling
-    from llmctl.workspace import configuration
+    from llmctl.types.request import Request, Sampling
+    from llmctl.workspace.conversation import Turn
     from llmctl.workspace.local_run import Asked, local_run
 
     out = (TerminalOutput if sys.stdout.isatty() else Output)("run", as_json=json, quiet=quiet)
@@ -120,28 +110,52 @@ def run(
         raise UsageError("--local and --endpoint exclude each other")
     _require_names({"--model": model, "--endpoint": endpoint, "--task": task, "--template": template})
     form = response_format(schema, json_object=json_object)
-    text = whole(out, prompt, no_stdin=no_stdin, files=file or (), template=template)
-    instructions = (Message.of("system", utf8(system)),) if system else ()
-    sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed, stop=_stops(stop))
-    request = Request(
-        (*instructions, Message.of("user", text.text())), response_format=form, sampling=sampling, private=private
-    )
-    loaded = configuration.load(out)
-    loaded = replace(loaded, offline=loaded.offline or offline)
+    loaded = _settings(out, offline=offline, keep_alive=keep_alive, engine=engine)
     if isinstance(out, TerminalOutput):
         out.layout = Layout.AS_WRITTEN if form else Layout.MARKDOWN if loaded.markdown else Layout.WORDS
+    kept = last_conversation(out, loaded, endpoint) if going_on else None
+    text = whole(out, prompt, no_stdin=no_stdin, files=file or (), template=template)
+    conversation, begun = begin(kept, model, task, utf8(system) if system else None, local=local)
+    keeping = Keeping(out, loaded, private=private, kept=kept)
+    sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed, stop=_stops(stop))
+    messages = tuple(conversation.messages(text.text()))
+    request = Request(messages, response_format=form, sampling=sampling, private=private)
     from llmctl.workspace.ask import estimated_tokens  # with the router, which takes a while: not before an error
 
     tokens = None if truncate else estimated_tokens(request)  # what will be cut needs no context of its own
-    asked = Asked(model, task, context, threads, tokens or 0, max_tokens)
-    shorten = None if truncate is None else Shortening(out, text, truncate).shortened
-    if keep_alive is not None:
-        loaded = replace(loaded, keep_alive=_duration_s("--keep-alive", keep_alive))
+    asked = Asked(begun.model, begun.task, context, threads, tokens or 0, max_tokens)
+    shortening = None if truncate is None else Shortening(out, text, truncate)
 
     def here() -> LocalRun:
-        return local_run(out, loaded, asked, yes=yes, local=local or private)
+        return local_run(out, loaded, asked, yes=yes, local=begun.local or private)
 
-    ask(out, loaded, request, here, local, endpoint, insist=keep_alive is not None, shorten=shorten, stats=stats)
+    def said(answer: str, whole: bool, endpoint: str | None) -> None:
+        sent = text.text() if shortening is None else shortening.text
+        keeping.keep(conversation.with_turn(Turn(sent, answer, whole, endpoint)), begun)
+
+    ask(
+        out,
+        loaded,
+        request,
+        here,
+        begun.local,
+        endpoint,
+        insist=keep_alive is not None,
+        shorten=None if shortening is None else shortening.shortened,
+        stats=stats,
+        said=said,
+    )
+
+
+def _settings(out: Output, *, offline: bool, keep_alive: str | None, engine: EngineName | None) -> Settings:
+    """The settings with what the command line has of them. Raises UsageError, and ConfigError."""
+    from msgspec.structs import replace
+
+    from llmctl.workspace import configuration
+
+    loaded = configuration.load(out)
+    loaded = replace(loaded, offline=loaded.offline or offline, engine=engine or loaded.engine)
+    return loaded if keep_alive is None else replace(loaded, keep_alive=_duration_s("--keep-alive", keep_alive))
 
 
 def _stops(stop: list[str] | None) -> tuple[str, ...] | None:
@@ -167,6 +181,10 @@ def _duration_s(option: str, text: str) -> float:
         raise UsageError(f"{option} is {text!r}, it must be {DURATIONS}", hint="llmctl run --help") from error
 
 
+def _nobody_keeps(answer: str, whole: bool, endpoint: str | None) -> None:
+    """For an answer that is part of no conversation."""
+
+
 def ask(
     out: Output,
     loaded: Settings,
@@ -178,10 +196,12 @@ def ask(
     insist: bool = False,
     shorten: Shorten | None = None,
     stats: bool = False,
+    said: Callable[[str, bool, str | None], None] = _nobody_keeps,
 ) -> None:
     """Streams the answer to stdout and the story to stderr. What was written before an error stays written.
 
-    The arguments are those of ``workspace.ask.answer``, and so is what it raises. ``stats``: all figures are shown.
+    The arguments are those of ``workspace.ask.answer``, and so is what it raises. ``stats``: all figures are shown;
+    ``said`` is told the answer, whether it is whole, and the server that gave it.
     """
     from llmctl.cli.answer_form import is_json
     from llmctl.workspace.ask import answer
@@ -201,6 +221,8 @@ def ask(
         )
     except KeyboardInterrupt:
         story.stopped()
+        if written := "".join(story.so_far.text):
+            said(written, False, story.endpoint)
         raise
     except LlmctlError as error:
         story.end_line()
@@ -210,4 +232,5 @@ def ask(
         raise typer.Exit(error.exit_code) from error
     if request.response_format is not None and not is_json(answered.text):
         out.warn("the answer is not JSON, which was asked for")
+    said(answered.text, True, answered.route.endpoint)
     story.finished(answered)

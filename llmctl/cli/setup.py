@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +10,7 @@ import typer
 from llmctl import units
 from llmctl.cli import complete
 from llmctl.cli.output import Output
-from llmctl.errors import LlmctlError, NothingFitsError, UsageError
+from llmctl.errors import LlmctlError, ResourceError, UsageError
 from llmctl.shell import command
 
 if TYPE_CHECKING:
@@ -41,8 +40,8 @@ def setup(
 
     Exit codes: 0 ready, 2 no terminal and no --yes, 3 nothing fits, 5 network, 6 a broken download, 7 disk full.
     """
-    from llmctl.types.plan import NoFit
-    from llmctl.workspace.situation import look, want
+    from llmctl.workspace.setup import suited
+    from llmctl.workspace.situation import look
 
     out = Output("setup")
     if not (yes or out.interactive):
@@ -50,11 +49,8 @@ def setup(
     out.note("1. Looking at this machine, and measuring how fast its memory feeds the engine (some seconds once).")
     situation = look(out, every_kernel=True)
     _machine(out, situation)
-    wanted = want(situation.settings, task=task)
-    planned = situation.pick(situation.candidates(None), wanted)
-    if isinstance(planned, NoFit):
-        raise NothingFitsError(planned.reason, hint="llmctl endpoint add NAME URL --model MODEL   a server of yours")
-    fit = _fetched(out, situation, planned, wanted, yes=yes)
+    choice = suited(situation, task)
+    fit = _fetched(out, situation, choice.plan, choice.wanted, yes=yes)
     out.note("\n3. The first question.")
     question = FIRST_QUESTION if yes else typer.prompt("Ask it something", default=FIRST_QUESTION, err=True)
     _ask(situation.settings, fit, question)
@@ -136,25 +132,17 @@ def _endpoint(out: Output, situation: Situation, *, yes: bool) -> None:
 def _completion(out: Output, *, yes: bool) -> None:
     """Where a shell loads completion files from a folder of the user's, ours is put there."""
     from llmctl.cli.completion import Shell, script
+    from llmctl.workspace.setup import completion_file
 
-    name = Path(os.environ.get("SHELL", "")).name
-    data = Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser()
-    config = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
-    places = {
-        Shell.BASH: data / "bash-completion" / "completions" / "llmctl",
-        Shell.FISH: config / "fish" / "completions" / "llmctl.fish",
-    }
-    if name not in places:
+    place = completion_file(os.environ)
+    if place is None:
         out.note("\nCompletion for your shell: llmctl completion bash|zsh|fish|powershell")
         return
-    shell = Shell(name)
-    place = places[shell]
     out.note("")
-    if not place.exists() and out.confirm(f"Put completion for {shell} into {place}?", yes=yes):
-        try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text(script(shell), "utf-8")
-        except OSError as error:
-            out.warn(f"{place} can't be written: {error.strerror}")
-        else:
-            out.note("It works from the next shell on.")
+    if place.is_there or not out.confirm(f"Put completion for {place.shell} into {place.file}?", yes=yes):
+        return
+    try:
+        place.write(script(Shell(place.shell)))
+        out.note("It works from the next shell on.")
+    except ResourceError as error:
+        out.warn(error.message)

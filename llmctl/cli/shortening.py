@@ -19,6 +19,7 @@ class Shortening:
         self._prompt = prompt
         self._dropped = dropped
         self._left = len(prompt.context)
+        self.text = prompt.text()  # as it was asked last
 
     def shortened(self, request: Request, error: ContextError) -> Request:
         """``request`` with less of the context. Raises ``error`` where nothing of it would be left."""
@@ -29,5 +30,5 @@ class Shortening:
             f"{error.message.partition(';')[0]}: {before - self._left:,} of {before:,} characters are dropped, "
             f"the {self._dropped} of what stands before the question"
         )
-        shorter = self._prompt.text(cut(context, self._left, self._dropped))
-        return replace(request, messages=(*request.messages[:-1], Message.of("user", shorter)))
+        self.text = self._prompt.text(cut(context, self._left, self._dropped))
+        return replace(request, messages=(*request.messages[:-1], Message.of("user", self.text)))

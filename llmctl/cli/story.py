@@ -36,6 +36,7 @@ class Story:
         self.so_far = PartialAnswer()
         self._thinking = False
         self._held: HeldBack | None = None
+        self.endpoint: str | None = None  # the server that answers, None for this machine
 
     @property
     def interactive(self) -> bool:
@@ -68,6 +69,7 @@ class Story:
     def leaving(self, endpoint: Endpoint, host: str, reason: str) -> None:
         from llmctl.cli.held import PIPE_S, TERMINAL_S, HeldBack
 
+        self.endpoint = endpoint.name
         self._held = HeldBack(self.out.piece, TERMINAL_S if sys.stdout.isatty() else PIPE_S)
         self.out.must_say(f"→ {endpoint.name} ({host}, {endpoint.model}): {reason}")
 

@@ -12,7 +12,7 @@ import sys
 from typing import Any, TextIO
 
 
-class Answer(io.FileIO):
+class Stdout(io.FileIO):
     """stdout: ``error`` is the first that writing it raised."""
 
     error: OSError | None = None
@@ -25,7 +25,7 @@ class Answer(io.FileIO):
             raise
 
 
-class Story(io.FileIO):
+class Stderr(io.FileIO):
     """stderr: what can't be written is left out. ``error`` is why, of the last line."""
 
     error: OSError | None = None
@@ -49,9 +49,9 @@ def prepare() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     if _is_file(sys.stdout, sys.__stdout__):
-        sys.stdout = _over(io.BufferedWriter(Answer(sys.stdout.fileno(), "wb", closefd=False)), sys.stdout)
+        sys.stdout = _over(io.BufferedWriter(Stdout(sys.stdout.fileno(), "wb", closefd=False)), sys.stdout)
     if _is_file(sys.stderr, sys.__stderr__):
-        sys.stderr = _over(io.BufferedWriter(Story(sys.stderr.fileno(), "wb", closefd=False)), sys.stderr)
+        sys.stderr = _over(io.BufferedWriter(Stderr(sys.stderr.fileno(), "wb", closefd=False)), sys.stderr)
 
 
 def stdout_error() -> OSError | None:
@@ -87,4 +87,4 @@ def _over(buffer: io.BufferedWriter, stream: TextIO) -> io.TextIOWrapper:
 
 def _error(stream: object) -> OSError | None:
     raw = getattr(getattr(stream, "buffer", None), "raw", None)
-    return raw.error if isinstance(raw, Answer | Story) else None
+    return raw.error if isinstance(raw, Stdout | Stderr) else None

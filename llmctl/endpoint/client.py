@@ -25,7 +25,7 @@ from llmctl.types.request import Request
 if TYPE_CHECKING:
     import requests
 
-    from llmctl.net.connection import Session
+    from llmctl.net.connection import HttpSession
 
 TRIES = 3
 OURS = ("stream_options", "chat_template_kwargs")  # fields that nobody has asked for by name
@@ -108,7 +108,7 @@ class Post(Struct, frozen=True):
 
 
 def _answered(
-    session: Session, address: Address, post: Post, tries: int, timing: ChatTiming, own_engine: bool
+    session: HttpSession, address: Address, post: Post, tries: int, timing: ChatTiming, own_engine: bool
 ) -> tuple[requests.Response, float]:
     """The server's answer, and when, by the monotonic clock, the try that it answers was begun."""
     wait_s, left_s = timing.back_off_s, timing.waits_s
@@ -139,7 +139,7 @@ def _answered(
         wait_s, left_s = 2 * wait_s, left_s - pause_s
 
 
-def _posted(session: Session, post: Post) -> requests.Response:
+def _posted(session: HttpSession, post: Post) -> requests.Response:
     with net.translated(post.url, "asking the server", hint="llmctl endpoint list"):
         return session.ask(
             "POST",

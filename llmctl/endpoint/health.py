@@ -18,7 +18,7 @@ from llmctl.types.endpoint import Address, Endpoint
 if TYPE_CHECKING:
     import requests
 
-    from llmctl.net.connection import Session
+    from llmctl.net.connection import HttpSession
 
 TIMING = net.Timing(connect_s=2.0, idle_s=2.0, answer_s=3.0, small_s=3.0)
 PAGE_S = 1.0
@@ -74,7 +74,7 @@ def _models(address: Address, timing: net.Timing) -> tuple[str, ...] | None:
     raise NotFoundError(f"{host} has neither models nor a chat at this address (404)", hint=OTHER_ADDRESS)
 
 
-def _asked(session: Session, url: str) -> requests.Response:
+def _asked(session: HttpSession, url: str) -> requests.Response:
     with net.translated(url, DOING, hint=HINT):
         return session.ask("GET", url)
 

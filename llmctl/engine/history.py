@@ -46,12 +46,14 @@ IMPLAUSIBLE = 3.0
 class PredictedRun(Struct, frozen=True):
     """What was predicted of a run: ``anonymous_bytes`` must fit into the machine's own memory, ``device_bytes`` into
     that of all devices together; their sum is the plan's ``must_fit_bytes``. The rates are those for this very prompt
-    and answer, without what was learned from earlier runs; None where it is not known how long they were."""
+    and answer, without what was learned from earlier runs; None where it is not known how long they were. ``modelled``:
+    they came from rates that nobody had measured here."""
 
     anonymous_bytes: int
     device_bytes: int
     decode_tok_s: float | None
     prefill_tok_s: float | None
+    modelled: bool = False
 
 
 class MeasuredRun(Struct, frozen=True):
@@ -124,7 +126,9 @@ def run_of(
         prefill_tokens=finished.prefill_tokens,
         completion_tokens=usage.completion_tokens,
         load_s=0.0 if engine.was_warm else engine.load_s,
-        predicted=PredictedRun(fit.memory.must_fit_bytes - on_devices, on_devices, *_rates(fit.uncorrected, finished)),
+        predicted=PredictedRun(
+            fit.memory.must_fit_bytes - on_devices, on_devices, *_rates(fit.uncorrected, finished), fit.modelled
+        ),
         measured=MeasuredRun(
             memory.anonymous_bytes, memory.device_bytes, decode_tok_s, prefill_tok_s, finished.preempted_per_s
         ),
@@ -158,6 +162,9 @@ def past(runs: Iterable[Run], build: str) -> tuple[PastRun, ...]:
             decode=_taught(run, run.completion_tokens, LEAST_ANSWER, lambda rates: rates.decode_tok_s),
             prefill=_taught(run, run.prefill_tokens, LEAST_PROMPT, lambda rates: rates.prefill_tok_s),
             load_s=run.load_s,
+            depth=(run.prompt_tokens or 0) + (run.completion_tokens or 0) / 2,
+            read_tokens=run.prefill_tokens or 0,
+            modelled=run.predicted.modelled,
         )
         for run in runs
         if run.engine == build and run.processor == processor_name

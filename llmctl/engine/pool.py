@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Self
 
-from llmctl.engine.llama_cpp.start import job, load, start
-from llmctl.engine.worker_process import Worker, new_token
+from llmctl.engine.jobs import job, module_for
+from llmctl.engine.llama_cpp.start import load, started
+from llmctl.engine.worker_process import LLAMA_CPP, Worker, new_token
 from llmctl.errors import DecodingError, EngineDiedError, ResourceError
 from llmctl.types.engine import LoadedEngine
 from llmctl.types.listener import Listener, SilentListener
@@ -68,7 +69,7 @@ class Pool:
     def _engine(self, fit: Fit) -> AbstractContextManager[LoadedEngine]:
         folder = self._folder()
         if folder is None:
-            return start(fit, worker=self._worker())
+            return started(self._worker(fit), job(fit))
         from llmctl.engine.warm import reuse
         from llmctl.engine.warm.engine import WarmEngine
 
@@ -85,11 +86,14 @@ class Pool:
             return _lent(found)
         reuse.make_room(folder, fit, self._listener)
         if found is None or staying is None:
-            return start(fit, worker=self._worker())
+            return started(self._worker(fit), job(fit))
         return _lent(self._started(staying, found))
 
     def _staying(self, fit: Fit, folder: Path) -> Fit:
-        """``fit`` for an engine that stays: with as many sequences as memory has room for, unless more were planned."""
+        """``fit`` for an engine that stays: with as many sequences as memory has room for, unless more were planned. A
+        llama-server has those that were planned: they are among its options, which it is found by."""
+        if fit.server is not None:
+            return fit
         from llmctl.engine.warm import reuse
         from llmctl.planner.sequences import sequences_with_room, with_sequences
 
@@ -135,16 +139,16 @@ class Pool:
 
     def _started(self, fit: Fit, file: EntryFile) -> WarmEngine:
         """An engine that will stay. Raises as ``lease``."""
+        from llmctl.engine.warm import process
         from llmctl.engine.warm.engine import WarmEngine
-        from llmctl.engine.warm.process import started
 
         begun = time.perf_counter()
         try:
-            entry, worker = file.read(), self._worker()
+            entry, worker = file.read(), self._worker(fit)
             assert entry is not None, "it was just written"
             load(worker, {**job(fit), "token": entry.token, "entry_file": str(file.path)})
             while (entry := file.read()) is None or entry.ready is None:  # it lets go of us, then it says so
-                if started(worker.pid) is None:
+                if process.started(worker.pid) is None:
                     raise worker.death()
                 time.sleep(LOOK_S)
         except BaseException:
@@ -153,9 +157,12 @@ class Pool:
             raise
         return WarmEngine(file, entry, entry.ready, load_s=time.perf_counter() - begun, worker=worker)
 
-    def _worker(self) -> Worker:
+    def _worker(self, fit: Fit) -> Worker:
+        module = module_for(fit)
+        if module != LLAMA_CPP:
+            self.close()
         worker, self._prepared = self._prepared, None
-        return worker or Worker()
+        return worker or Worker(module)
 
     def close(self) -> None:
         if self._prepared is not None:

@@ -26,17 +26,19 @@ STDERR_LINES = 40
 STOP_S = 3.0
 LOOK_S = 1.0  # how often it is looked whether the process has been stopped
 STALL_S = 3.0  # so long a stopped process may take to go on
+LLAMA_CPP = "llmctl.engine.llama_cpp.worker"
 DOCTOR = "llmctl doctor"  # tells the command that installs a build for this machine
 
 
 class Worker:
-    """A child process that has begun to import the engine and waits for its job.
+    """A child process, ``python -m MODULE PID``, that has begun to import the engine and waits for its job.
 
     It leads its own session, so Ctrl-C at the terminal reaches only us, and it ends when we do, even if we are killed.
     If somebody stops it (SIGSTOP) and it doesn't go on, it is ended, so that nobody waits for it for ever.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, module: str = LLAMA_CPP) -> None:
+        self._module = module
         self._said: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._last_words: deque[str] = deque(maxlen=STDERR_LINES)
         self._was_stopped = False
@@ -137,13 +139,7 @@ class Worker:
     def _start_and_drain(self, started: queue.SimpleQueue[subprocess.Popen[bytes] | OSError]) -> None:
         try:
             process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    "llmctl.engine.llama_cpp.worker",
-                    str(os.getpid()),
-                ],  # -P: not from the cwd
+                [sys.executable, "-P", "-m", self._module, str(os.getpid())],  # -P: not from the cwd
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

@@ -28,7 +28,7 @@ from llmctl.store import hub_cache
 from llmctl.store.layout import COMMIT, SHA256, Repository
 from llmctl.transfer.download import RemoteFile, download
 from llmctl.transfer.partial_file import noted_bytes
-from llmctl.transfer.retry import BusyError, PermanentError, RetryBudget, busy
+from llmctl.transfer.retry import PermanentError, RetryBudget, ServerBusyError, busy
 from llmctl.types.listener import Progress
 from llmctl.types.model import Source
 
@@ -123,7 +123,7 @@ def retried(ask: Callable[[], T]) -> T:
     while True:
         try:
             return ask()
-        except BusyError as error:
+        except ServerBusyError as error:
             error.hint = error.hint or LATER_HINT
             patience.wait(error)
         except NetworkError as error:

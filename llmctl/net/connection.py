@@ -133,7 +133,7 @@ def _reporting(pool: type[Any], exchange: Exchange) -> type[Any]:
     return type(pool.__name__, (pool,), {"ConnectionCls": connection})
 
 
-class Session(requests.Session):
+class HttpSession(requests.Session):
     """A session whose ``exchange`` knows what was sent and how long anything may take. It follows no redirect."""
 
     def __init__(self, exchange: Exchange, trust: ssl.SSLContext | None) -> None:
@@ -161,6 +161,6 @@ class Session(requests.Session):
 
 
 def exchange_of(response: requests.Response) -> Exchange:
-    """What ``response`` is a part of; it was made by ``Session.ask``."""
+    """What ``response`` is a part of; it was made by ``HttpSession.ask``."""
     exchange: Exchange = response.exchange  # type: ignore[attr-defined]
     return exchange

@@ -21,7 +21,7 @@ from llmctl.net.timing import Timing
 if TYPE_CHECKING:
     import ssl
 
-    from llmctl.net.connection import Session
+    from llmctl.net.connection import HttpSession
 
 
 def session(
@@ -30,14 +30,14 @@ def session(
     ca_file: str | None = None,
     timing: Timing | None = None,
     on_sent: Callable[[int], None] | None = None,
-) -> Session:
+) -> HttpSession:
     """A session for requests to ``url``; another host may need another proxy, so redirects go through ``hops``.
 
     Certificates are checked against ``ca_file`` if given, else SSL_CERT_FILE / REQUESTS_CA_BUNDLE if set, else
     the operating system's trust store (through truststore), as the user's browser would. ``on_sent`` is told of every
     byte of a request's body that leaves. Raises ConfigError if that file is not there.
     """
-    from llmctl.net.connection import Session
+    from llmctl.net.connection import HttpSession
 
     bundle = ca_file or os.environ.get("SSL_CERT_FILE") or os.environ.get("REQUESTS_CA_BUNDLE")
     if bundle and not Path(bundle).exists():
@@ -46,7 +46,7 @@ def session(
             hint="check the endpoint's ca_file, SSL_CERT_FILE, REQUESTS_CA_BUNDLE",
         )
     system = None if bundle or urlsplit(url).scheme != "https" else _system_trust()
-    new = Session(Exchange(timing or times.TIMING, on_sent), system)
+    new = HttpSession(Exchange(timing or times.TIMING, on_sent), system)
     new.headers["User-Agent"] = f"llmctl/{__version__}"
     new.headers["Accept-Encoding"] = "identity"  # model files don't compress, and ranges must mean file bytes
     new.trust_env = False  # no netrc; the two things we do want from the environment follow
@@ -95,7 +95,7 @@ class Sessions:
 
     def __init__(self, timing: Timing | None = None) -> None:
         self._timing = timing
-        self._made: dict[tuple[str, str | None, int | None], Session] = {}
+        self._made: dict[tuple[str, str | None, int | None], HttpSession] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -109,7 +109,7 @@ class Sessions:
         for session in list(self._made.values()):
             session.exchange.deadline.end()
 
-    def to(self, url: str) -> Session:
+    def to(self, url: str) -> HttpSession:
         """Raises ConfigError."""
         where = origin(url)
         if where not in self._made:

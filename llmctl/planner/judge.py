@@ -30,6 +30,7 @@ from llmctl.types.plan import (
     CPU,
     F16,
     Allocation,
+    Basis,
     Configuration,
     Fit,
     Rejected,
@@ -264,12 +265,14 @@ class Judge(Struct, frozen=True, dict=True):
         uncorrected = [
             self._forecaster.forecast(model.shape, artifact.weights, placement, threads) for placement in placements
         ]
+        depth = min(placements[0].configuration.context, prompt + answer / 2)
         forecasts = [
-            self.corrections.corrected(forecast, candidate, placement.configuration, threads)
+            self.corrections.corrected(
+                forecast, candidate, placement.configuration, threads, prompt_tokens=prompt, depth=depth
+            )
             for forecast, placement in zip(uncorrected, placements, strict=True)
         ]
         times = [forecast.speed_model.task_s(prompt, answer) for forecast in forecasts]
-        depth = min(placements[0].configuration.context, prompt + answer / 2)
         enough = [
             self._fast_enough(forecast.at(prompt, depth), forecast.speed_model, candidate) for forecast in forecasts
         ]
@@ -292,6 +295,7 @@ class Judge(Struct, frozen=True, dict=True):
             speed=speed,
             speed_model=forecast.speed_model,
             uncorrected=uncorrected[chosen].speed_model,
+            modelled=uncorrected[chosen].basis is Basis.MODELLED,
             download_bytes=download,
             download_s=None if not download else download / link if link else None,
             reasons=tuple(self._reasons.of(candidate, placement, speed, thinking, tried, candidate_grade)),

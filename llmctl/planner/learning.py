@@ -1,9 +1,14 @@
 """Corrects predicted speed by past runs: of the same model, and with less weight of others on the same device.
 
 A run gives two factors, measured over predicted, for decoding and for prefill. For a file that ran here they are the
-medians of its last LAST_RUNS, those with the same settings if there are any: then the speed is measured, and its range
-as wide as these runs were apart. For other models they are the median over the models that ran on the same kind of
-device, drawn towards 1: with n models by n / (n + DOUBT), as the one model's error may well be its own.
+medians of its last LAST_RUNS, those with the same settings if there are any. Where some of them were as deep in the
+context as is planned for, the speed is measured, and its range as wide as these runs were apart: what a run of a
+hundred tokens shows is not what four thousand will be like. For other models they are the median over the models that
+ran on the same kind of device, drawn towards 1: with n models by n / (n + DOUBT), as the one model's error may well be
+its own.
+
+What was predicted from estimated rates was held against them, and says nothing of predictions from measured ones; nor
+the reverse.
 """
 
 from __future__ import annotations
@@ -11,9 +16,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median, median_high
+from typing import TypeVar
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from llmctl.catalogue.speed_constants import Range
 from llmctl.planner.speed import Forecast, Threads
@@ -21,6 +26,7 @@ from llmctl.types.model import Candidate
 from llmctl.types.past import PastRun
 from llmctl.types.plan import Basis, Configuration
 
+Key = TypeVar("Key")
 LAST_RUNS = 5
 DOUBT = 2.0
 # Half of the range for a speed that was measured, as a share of it, is not less than this: a floor that is assumed, as
@@ -29,6 +35,10 @@ LEAST_APART = 0.05
 ONCE_APART = 0.10  # the same with a single run, of which nobody knows how far the next will be; assumed too
 # A load time is scaled to files up to so many times larger: with a much smaller one, most is the engine's own start.
 LIKE_SIZE = 4
+# A run speaks for depths, and for lengths of prompts, up to so many times its own. Where fewer than SHALLOW tokens are
+# held or read, weights are nearly all there is to go through, so all such runs are alike.
+LIKE_DEPTH = 4
+SHALLOW = 512
 
 
 class Factors(Struct, frozen=True):
@@ -39,35 +49,43 @@ class Factors(Struct, frozen=True):
 
 
 class Corrections(Struct, frozen=True):
-    """Past runs, the oldest first, also by the file's name and size and by its sha256; ``devices`` has the factors for
-    files that didn't run, by whether layers are on a GPU."""
+    """Past runs, the oldest first, also by the file's name and size and by its sha256; ``others`` has the factors for
+    files that didn't run, by whether layers are on a GPU and whether the prediction is a modelled one."""
 
     past: Sequence[PastRun]
     by_name: Mapping[object, Sequence[PastRun]]
     by_sum: Mapping[object, Sequence[PastRun]]
-    devices: dict[bool, Factors]
+    others: Mapping[tuple[bool, bool], Factors]
 
     def corrected(
-        self, forecast: Forecast, candidate: Candidate, settings: Configuration, threads: Threads
+        self,
+        forecast: Forecast,
+        candidate: Candidate,
+        settings: Configuration,
+        threads: Threads,
+        *,
+        prompt_tokens: int,
+        depth: float,
     ) -> Forecast:
-        """``forecast`` corrected by the runs of this file, else by those of other files on the same kind of device."""
+        """``forecast`` corrected by the runs of this file, else by those of other files on the same kind of device. It
+        is to hold for a prompt of ``prompt_tokens`` and, in decoding, at ``depth``."""
         if not self.past:
             return forecast
-        on_device = settings.gpu_layers > 0
-        own = [run for run in self._of(candidate) if (run.gpu_layers > 0) == on_device]
+        kind = settings.gpu_layers > 0, forecast.basis is Basis.MODELLED
+        own = [run for run in self._of(candidate) if _kind(run) == kind]
         alike = [run for run in own if _settings(run) == _asked(settings, threads)]
-        factors = _factors(alike or own, self.devices.get(on_device, Factors()))
+        factors = _factors(alike or own, self.others.get(kind, Factors()))
         speed_model = forecast.speed_model.faster(factors.decode, factors.prefill)
-        if not _decode(alike):
-            return replace(forecast, speed_model=speed_model)
-        half, prefill_half = _apart(_decode(alike), factors.decode), _apart(_prefill(alike), factors.prefill)
+        wrote = _decode(run for run in alike if _as_deep(run.depth, depth))
+        read = _prefill(run for run in alike if _as_deep(run.read_tokens, prompt_tokens))
+        half, prefill_half = _apart(wrote, factors.decode), _apart(read, factors.prefill)
         narrower = Range(
             low=max(forecast.range.low, 1 - half),
             high=min(forecast.range.high, 1 + half),
             prefill_low=max(forecast.range.prefill_low, 1 - prefill_half),
             prefill_high=min(forecast.range.prefill_high, 1 + prefill_half),
         )
-        return Forecast(speed_model, Basis.MEASURED, narrower)
+        return Forecast(speed_model, Basis.MEASURED if wrote else forecast.basis, narrower)
 
     def load_s(self, candidate: Candidate, size_bytes: int) -> float | None:
         """Seconds until the engine answers: as for the last runs of this file, else in proportion to those of files
@@ -92,16 +110,15 @@ class Corrections(Struct, frozen=True):
 
 def corrections(past: Sequence[PastRun]) -> Corrections:
     """The corrections from ``past`` runs, worked out once for all candidates."""
-    devices = {}
-    for on_device in (False, True):
-        each = list(_grouped((run for run in past if (run.gpu_layers > 0) == on_device), _file).values())
-        if each:
-            devices[on_device] = Factors(_shrunk(map(_decode, each)), _shrunk(map(_prefill, each)))
-    return Corrections(past, _grouped(past, _file), _grouped(past, lambda run: run.sha256), devices)
+    others = {}
+    for kind, runs in _grouped(past, _kind).items():
+        each = _grouped(runs, _file).values()
+        others[kind] = Factors(_shrunk(map(_decode, each)), _shrunk(map(_prefill, each)))
+    return Corrections(past, _grouped(past, _file), _grouped(past, lambda run: run.sha256), others)
 
 
-def _grouped(past: Iterable[PastRun], key: Callable[[PastRun], object]) -> dict[object, list[PastRun]]:
-    groups: dict[object, list[PastRun]] = {}
+def _grouped(past: Iterable[PastRun], key: Callable[[PastRun], Key]) -> dict[Key, list[PastRun]]:
+    groups: dict[Key, list[PastRun]] = {}
     for run in past:
         groups.setdefault(key(run), []).append(run)
     return groups
@@ -127,12 +144,23 @@ def _apart(runs: Sequence[float], middle: float) -> float:
     return max([least, *(abs(factor / middle - 1) for factor in runs)]) if runs else math.inf
 
 
+def _as_deep(ran: float, planned: float) -> bool:
+    """Whether a run with so many tokens says how another with ``planned`` will be."""
+    low, high = sorted((max(ran, SHALLOW), max(planned, SHALLOW)))
+    return high <= LIKE_DEPTH * low
+
+
 def _decode(runs: Iterable[PastRun]) -> list[float]:
     return [run.decode for run in runs if run.decode is not None][-LAST_RUNS:]
 
 
 def _prefill(runs: Iterable[PastRun]) -> list[float]:
     return [run.prefill for run in runs if run.prefill is not None][-LAST_RUNS:]
+
+
+def _kind(run: PastRun) -> tuple[bool, bool]:
+    """Whether layers were on a GPU, and whether the prediction was a modelled one."""
+    return run.gpu_layers > 0, run.modelled
 
 
 def _file(run: PastRun) -> tuple[str, str, int | None]:

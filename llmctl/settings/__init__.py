@@ -20,10 +20,19 @@ from llmctl import paths
 from llmctl.address import without_secrets
 from llmctl.errors import ConfigError, NotFoundError, OfflineError
 from llmctl.near import did_you_mean, near
-from llmctl.settings.file import UnreadableError, add_endpoint, locked, read, remove_endpoint, replace_file
+from llmctl.settings.file import (
+    UnreadableFileError,
+    add_endpoint,
+    locked,
+    read,
+    remove_endpoint,
+    replace_file,
+    set_values,
+)
 from llmctl.settings.table import HUB_URL, SETTINGS, Setting, address, setting_named, text
 from llmctl.shell import command
 from llmctl.types.endpoint import Endpoint, Policy
+from llmctl.types.engine import EngineName
 
 __all__ = [
     "HUB_URL",
@@ -37,6 +46,7 @@ __all__ = [
     "locked",
     "remove_endpoint",
     "replace_file",
+    "set_values",
     "setting_named",
 ]
 
@@ -79,6 +89,8 @@ class Settings(Struct, frozen=True):
     endpoints: tuple[Endpoint, ...]
     project: Project | None = None
     warnings: tuple[str, ...] = ()
+    engine: EngineName | None = None
+    llama_server: Path | None = None
 
     def without_project(self) -> Settings:
         """The same settings as they would be without the project file."""
@@ -166,7 +178,7 @@ def _read_project(file: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
     what is no configuration."""
     try:
         return read(file), _dangling(file)
-    except UnreadableError as error:
+    except UnreadableFileError as error:
         return {}, (f"{error.message}; it is passed over",)
 
 

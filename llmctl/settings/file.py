@@ -21,12 +21,12 @@ CACHE_ELSEWHERE = "export XDG_CACHE_HOME=/path   where you may write"
 LOCK_WAIT_S = 10.0  # a change of the file takes milliseconds; who holds the lock for longer is stuck
 
 
-class UnreadableError(ConfigError):
+class UnreadableFileError(ConfigError):
     """The system doesn't let us read the file."""
 
 
 def read(file: Path) -> dict[str, Any]:
-    """The TOML in ``file``, empty where there is none. Raises ConfigError, UnreadableError."""
+    """The TOML in ``file``, empty where there is none. Raises ConfigError, UnreadableFileError."""
     import tomli
 
     try:
@@ -42,7 +42,7 @@ def read(file: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a number too long, nesting too deep
         raise ConfigError(f"{file} is not valid TOML: {error}") from error
     except OSError as error:
-        raise UnreadableError(f"{file} can't be read: {error.strerror}") from error
+        raise UnreadableFileError(f"{file} can't be read: {error.strerror}") from error
 
 
 def add_endpoint(endpoint: Endpoint, *, replacing: bool = True) -> Path:
@@ -81,6 +81,34 @@ def remove_endpoint(name: str) -> Path:
             raise NotFoundError(f"there is no endpoint named {name}", hint="llmctl endpoint list")
 
     return _edit(name, None, removed)
+
+
+def set_values(values: Mapping[str, str | None]) -> Path:
+    """Writes settings into the user's file, keeping what stands there, comments too; None takes one out. Returns the
+    file. Raises ConfigError, ResourceError."""
+    import tomlkit
+
+    file = Path(os.path.realpath(paths.config_file()))
+    with locked(file):
+        wanted = {**read(file), **values}
+        document: Any = tomlkit.parse(file.read_text("utf-8") if file.exists() else "")
+        for name, value in values.items():
+            if value is None:
+                document.pop(name, None)
+            else:
+                document[name] = value
+        text = tomlkit.dumps(document)
+        _require_same(file, text, {name: value for name, value in wanted.items() if value is not None})
+        replace_file(file, text)
+    return file
+
+
+def _require_same(file: Path, text: str, wanted: Mapping[str, Any]) -> None:
+    """Raises ConfigError unless ``text`` says what is ``wanted``, and nothing else."""
+    import tomli
+
+    if tomli.loads(text) != wanted:
+        raise ConfigError(f"{file} can't be edited, because of how it is written: set {', '.join(wanted)} by hand")
 
 
 def _edit(name: str, table: Mapping[str, Any] | None, check: Callable[[Mapping[str, Any]], None]) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,6 +12,7 @@ from msgspec import Struct
 
 from llmctl import units
 from llmctl.types.endpoint import Policy
+from llmctl.types.engine import EngineName
 
 HUB_URL = "https://huggingface.co"
 ON, OFF = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off", ""})
@@ -65,6 +67,13 @@ def _size(value: Any) -> int:
     return units.parse_size(str(value))
 
 
+def _absolute(value: Any) -> Path:
+    path = Path(text(value)).expanduser()
+    if not path.is_absolute():
+        raise ValueError
+    return path
+
+
 class Setting(Struct, frozen=True):
     """``expects`` completes "must be …". ``project`` says whether a project file may set it."""
 
@@ -116,6 +125,10 @@ SETTINGS = (
         "disk for what the engine has computed of long prompts, so that the next question about them starts sooner",
         default=0,
     ),
+    Setting(
+        "engine", EngineName, "one of " + ", ".join(EngineName), "the engine that answers, in place of llmctl's choice"
+    ),
+    Setting("llama_server", _absolute, "an absolute path", "a llama-server of your own"),
     Setting("history", _flag, "true or false", "keep memory and speed of runs, never text", default=True),
     Setting("chat_history", _flag, "true or false", "keep conversations on disk, for -c and the Up key", default=False),
     Setting("markdown", _flag, "true or false", "show the Markdown of answers in a terminal's styles", default=True),

@@ -29,8 +29,9 @@ UNREACHABLE = re.compile(
 )
 
 
-def download(requirement: str, folder: Path, *, looking: Callable[[], None]) -> Path:
-    """Fetches the wheel of ``requirement`` (``name==version``) into ``folder``, which is empty, and returns its path.
+def download(requirement: str, folder: Path, *, looking: Callable[[], None], source: bool = False) -> Path:
+    """Fetches the wheel of ``requirement`` (``name==version``), or with ``source`` its source distribution, into
+    ``folder``, which is empty, and returns its path.
 
     ``looking`` is called every LOOK_S. pip's own temporary files go into ``folder``, too. Raises ResourceError (no
     pip, no room), NetworkError (index unreachable or refusing) and NotFoundError (no such package there).
@@ -41,7 +42,8 @@ def download(requirement: str, folder: Path, *, looking: Callable[[], None]) -> 
         )
     # -P keeps the working directory off Python's path
     command = [sys.executable, "-P", "-m", "llmctl.store.pip_child", "download", "--no-deps", "--no-input"]
-    command += ["--disable-pip-version-check", "--progress-bar", "off", "--only-binary", ":all:"]
+    command += ["--disable-pip-version-check", "--progress-bar", "off"]
+    command += ["--no-binary", requirement.partition("==")[0]] if source else ["--only-binary", ":all:"]
     command += ["-d", str(folder), requirement]
     try:
         child = subprocess.Popen(
@@ -70,12 +72,13 @@ def download(requirement: str, folder: Path, *, looking: Callable[[], None]) -> 
         child.stderr.close()
     if child.returncode != 0:
         raise _failure(requirement, list(lines))
-    wheels = sorted(folder.glob("*.whl"))
-    if len(wheels) != 1:
+    found = sorted(folder.glob("*.tar.gz" if source else "*.whl"))
+    if len(found) != 1:
+        kind = "source distributions" if source else "wheels"
         raise NotFoundError(
-            f"pip brought {len(wheels)} wheels for {requirement}, one was expected", hint=_settings(requirement)
+            f"pip brought {len(found)} {kind} for {requirement}, one was expected", hint=_settings(requirement)
         )
-    return wheels[0]
+    return found[0]
 
 
 def largest_file_bytes(folder: Path) -> int:

@@ -21,7 +21,7 @@ class PermanentError(NetworkError):
     """An answer that asking again won't change."""
 
 
-class BusyError(NetworkError):
+class ServerBusyError(NetworkError):
     """The server asks for time: ``retry_after_s`` seconds, if it says how much."""
 
     def __init__(self, message: str, *, retry_after_s: float | None, hint: str | None = None) -> None:
@@ -29,7 +29,7 @@ class BusyError(NetworkError):
         self.retry_after_s = retry_after_s
 
 
-def busy(response: requests.Response, doing: str, *, hint: str | None = None) -> BusyError | None:
+def busy(response: requests.Response, doing: str, *, hint: str | None = None) -> ServerBusyError | None:
     """The error of an answer that may be better later (408, 425, 429, 5xx); None for any other answer."""
     host, status = net.host_of(response.url), response.status_code
     if status not in (408, 425, 429) and status < 500:
@@ -37,7 +37,7 @@ def busy(response: requests.Response, doing: str, *, hint: str | None = None) ->
     wait_s = net.retry_after_s(response.headers)
     when = "" if wait_s is None else f" and asks to wait {wait_s:.0f} s"
     why = " (too many requests)" if status == 429 else ""
-    return BusyError(
+    return ServerBusyError(
         f"{doing}: {host} answers {status}{why}{when}", retry_after_s=wait_s, hint=hint if status == 429 else None
     )
 
@@ -55,7 +55,7 @@ class RetryBudget:
 
     def next_wait_s(self, error: NetworkError) -> float:
         """Seconds to wait before the next try. Raises ``error`` if none is left, or if it can't help."""
-        asked_s = error.retry_after_s if isinstance(error, BusyError) else None
+        asked_s = error.retry_after_s if isinstance(error, ServerBusyError) else None
         if isinstance(error, PermanentError | CertificateError) or not self.left or (asked_s or 0.0) > LONGEST_WAIT_S:
             raise error
         own_s = WAITS_S[min(self.failures, len(WAITS_S) - 1)]

@@ -14,7 +14,7 @@ from llmctl.transfer.connection import AloneError, ChangedError, Connection, Rem
 from llmctl.transfer.partial_file import PartialFile
 from llmctl.transfer.ramp_up import HOLD_S, RampUp
 from llmctl.transfer.rate_limit import RateLimit
-from llmctl.transfer.retry import LONGEST_WAIT_S, BusyError, RetryBudget
+from llmctl.transfer.retry import LONGEST_WAIT_S, RetryBudget, ServerBusyError
 from llmctl.transfer.segments import Segment, Segments
 from llmctl.types.listener import Progress
 
@@ -177,7 +177,7 @@ class Transfer:
             self._drop_all()
             self.segments.restart()
             others, self._alone = 0, True
-        of_this_one = isinstance(error, BusyError | UnreachableError | AloneError)
+        of_this_one = isinstance(error, ServerBusyError | UnreachableError | AloneError)
         if others and (of_this_one or not isinstance(error, NetworkError)):
             self._turn_away(error, others, now_s)
         elif not isinstance(error, NetworkError):
@@ -197,11 +197,11 @@ class Transfer:
 
     def _turn_away(self, error: LlmctlError, others: int, now_s: float) -> None:
         """Waits before another connection is opened, since the server serves this one nothing beside the others."""
-        asked_s = error.retry_after_s if isinstance(error, BusyError) else None
+        asked_s = error.retry_after_s if isinstance(error, ServerBusyError) else None
         self._not_before_s = now_s + min(WAIT_S if asked_s is None else asked_s, LONGEST_WAIT_S)
         self._turned_away += 1
         # a busy server may still have counted a connection that has just gone
-        if self._turned_away > 1 or not isinstance(error, BusyError):
+        if self._turned_away > 1 or not isinstance(error, ServerBusyError):
             self._ramp_up.fall_back(others, now_s + max(HOLD_S, min(asked_s or 0.0, LONGEST_WAIT_S)))
 
     def _adjust(self) -> None:

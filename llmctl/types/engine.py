@@ -1,12 +1,40 @@
-"""An engine that has loaded its model and answers on this machine."""
+"""Engines: which there are, and one that has loaded its model and answers on this machine."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from llmctl.errors import EngineError
     from llmctl.types.endpoint import Address
+
+
+class EngineName(StrEnum):
+    """What may be asked for by name."""
+
+    LLAMA_CPP = "llama-cpp"
+    LLAMA_SERVER = "llama-server"
+
+
+class ServerSource(StrEnum):
+    """How a program of llama-server is known: by the setting, built by llmctl, or found on PATH."""
+
+    SETTING = "setting"
+    BUILT = "built"
+    PATH = "path"
+
+
+class NativeServer(Struct, frozen=True):
+    """A program of llama-server that can be started. ``build`` is what it says of itself, "llama-server 0.5.0 (b1234)";
+    ``changed_ns`` is when its file was written last."""
+
+    path: str
+    source: ServerSource
+    build: str
+    changed_ns: int
 
 
 class LoadedEngine(Protocol):

@@ -14,8 +14,10 @@ class PastRun(Struct, frozen=True):
     """A run on this machine with the engine build that it has now, which other programs did not disturb.
 
     ``decode`` and ``prefill`` are the measured rates over those that the planner predicts for the same lengths without
-    corrections; None where too little was read or written. ``load_s`` is
-    the time until the engine answered. The file is identified by its size and its sha256 (None where it is not known).
+    corrections; None where too little was read or written. ``depth`` is how many tokens the context held on average
+    while it wrote, ``read_tokens`` how many of the prompt were computed; ``modelled``: the prediction came from rates
+    that nobody had measured here. ``load_s`` is the time until the engine
+    answered. The file is identified by its size and its sha256 (None where it is not known).
     The settings are those of ``Configuration`` and ``Fit`` that change the speed.
     """
 
@@ -32,6 +34,9 @@ class PastRun(Struct, frozen=True):
     decode: float | None
     prefill: float | None
     load_s: float
+    depth: float
+    read_tokens: int
+    modelled: bool
 
 
 class LastPick(Struct, frozen=True):

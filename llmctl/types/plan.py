@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from llmctl.types.engine import NativeServer
 from llmctl.types.grade import Grade
 from llmctl.types.model import Candidate
 from llmctl.types.speed_model import SpeedModel
@@ -171,12 +172,13 @@ class Fit(Struct, frozen=True):
     """A candidate that fits, with the settings it is to be run with.
 
     ``threads`` decode, ``prefill_threads`` read the prompt. ``speed`` is that of the expected prompt and answer,
-    ``speed_model`` gives it for any prompt, ``uncorrected`` is the same without what was learned from runs. ``tried``
+    ``speed_model`` gives it for any prompt, ``uncorrected`` is the same without what was learned from runs; where
+    ``modelled``, rates that nobody measured here are part of it. ``tried``
     are the settings that were considered, the fastest first, where it was not said which to take.
     ``thinking``: the chat template is to be told so (``enable_thinking``), quality and speed count on it.
     ``grade`` is how good it is said to be after the loss by quantization, None where nothing was published;
     ``quantization_loss`` is that loss alone, known of every file; ``warnings`` what an explicit wish costs (a floor
-    that is missed).
+    that is missed). ``server`` is the llama-server that answers in place of the worker with llama-cpp-python.
     """
 
     candidate: Candidate
@@ -195,6 +197,8 @@ class Fit(Struct, frozen=True):
     quantization_loss: float = 0.0
     warnings: tuple[str, ...] = ()
     tried: tuple[Tried, ...] = ()
+    modelled: bool = False
+    server: NativeServer | None = None
 
     @property
     def quality(self) -> float | None:

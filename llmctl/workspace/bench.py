@@ -41,7 +41,7 @@ class Foretold(Struct, frozen=True):
     decode_high_tok_s: float
 
 
-class Row(Struct, frozen=True):
+class BenchRow(Struct, frozen=True):
     """One depth with one number of threads. ``depth`` is what was asked for, ``prompt_tokens`` what it came to;
     ``prefill`` is that of the whole prompt, None where it is too short to tell. ``disturbed`` of the repetitions had
     other programs take the cores. ``last`` is the engine's word on the median repetition."""
@@ -65,7 +65,7 @@ class _Timed(Struct, frozen=True):
 
 def rounds(
     fit: Fit, engine: LoadedEngine, depths: Sequence[int], repetitions: int, tell: Callable[[str], None]
-) -> Iterator[Row]:
+) -> Iterator[BenchRow]:
     """A row for each depth, but for those where the model always ended its answers too early. Raises EngineError if
     that was everywhere."""
     few, many = (_prompt_tokens(engine, words) for words in (0, SAMPLE_WORDS))
@@ -87,14 +87,14 @@ def rounds(
         raise EngineError(f"{engine.address.model} ends its answers too early to measure")
 
 
-def _row(fit: Fit, depth: int, made: Sequence[_Timed]) -> Row:
+def _row(fit: Fit, depth: int, made: Sequence[_Timed]) -> BenchRow:
     usage = made[0].finished.usage
     prompt, answer = usage.prompt_tokens or 0, usage.completion_tokens or 0
     computed = made[0].finished.prefill_tokens or 0
     prefills = [timed.prefill_tok_s for timed in made if timed.prefill_tok_s is not None]
     pace, speed = fit.speed_model, fit.speed
     decode = pace.decode_tok_s(prompt + answer / 2)
-    return Row(
+    return BenchRow(
         depth=depth,
         threads=fit.threads,
         prefill_threads=fit.prefill_threads,

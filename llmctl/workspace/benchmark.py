@@ -16,7 +16,7 @@ from llmctl.shell import command
 from llmctl.types.listener import Listener
 from llmctl.types.plan import Fit, NoFit, Want
 from llmctl.workspace import choose
-from llmctl.workspace.bench import ANSWER_TOKENS, SAMPLE_WORDS, Row, rounds
+from llmctl.workspace.bench import ANSWER_TOKENS, SAMPLE_WORDS, BenchRow, rounds
 from llmctl.workspace.situation import Situation, look, want
 
 __all__ = ["Benchmark", "Result", "Run", "affordable", "measure", "prepare"]
@@ -42,7 +42,7 @@ class Benchmark(Struct, frozen=True):
 class Result(Struct, frozen=True):
     """``runs`` has one for each fit, ``rows`` one for each fit and depth."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[BenchRow, ...]
     runs: tuple[Run, ...]
 
 
@@ -80,7 +80,7 @@ def prepare(
 def measure(listener: Listener, benchmark: Benchmark) -> Result:
     """Runs it, and keeps what it took. Raises EngineError."""
     _say_before(listener, benchmark)
-    rows: list[Row] = []
+    rows: list[BenchRow] = []
     runs: list[Run] = []
     for fit in benchmark.fits:
         made, run = _measure(listener, fit, benchmark.depths, benchmark.repetitions)
@@ -144,7 +144,7 @@ def _say_before(listener: Listener, benchmark: Benchmark) -> None:
     listener.note(f"Depths {depths}, {benchmark.repetitions} times each: about {takes}.")
 
 
-def _measure(listener: Listener, fit: Fit, depths: Sequence[int], repetitions: int) -> tuple[list[Row], Run]:
+def _measure(listener: Listener, fit: Fit, depths: Sequence[int], repetitions: int) -> tuple[list[BenchRow], Run]:
     with start(fit) as engine:
         listener.note(f"  loaded in {units.seconds(engine.load_s)}, {_threads(fit)}")
         rows = list(rounds(fit, engine, depths, repetitions, lambda text: listener.note(f"  {text}")))

@@ -1,6 +1,40 @@
-"""The engine in one line, for ``llmctl --version``."""
+"""The engines on this machine: which there are, which answers, and compiling llama-server."""
 
 from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from llmctl import units
+from llmctl.errors import EngineError, UsageError
+from llmctl.settings import Settings, set_values
+from llmctl.types.engine import EngineName, NativeServer
+from llmctl.types.listener import Listener
+
+if TYPE_CHECKING:
+    from llmctl.engine.llama_server.programs import Program
+    from llmctl.types.machine import EngineInfo
+    from llmctl.types.plan import Fit
+
+MOST_TRIED = 5  # models that are looked at for one that writes
+TRIAL_CONTEXT = 512
+INSTALL = "llmctl engine install llama-server --yes"
+
+
+class Listed(Struct, frozen=True):
+    """An engine as it is shown. ``path`` is its program, None for llama-cpp-python; ``source`` how that is known;
+    ``is_stale``: built for libraries that pip has replaced; ``is_used``: it answers when nothing else is asked for."""
+
+    name: EngineName
+    about: EngineInfo
+    path: str | None = None
+    source: str | None = None
+    is_stale: bool = False
+    is_used: bool = False
 
 
 def summary() -> str:
@@ -8,3 +42,147 @@ def summary() -> str:
     from llmctl.engine.devices import engine_summary
 
     return engine_summary()
+
+
+def listed(settings: Settings) -> list[Listed]:
+    """All there are, with the one that answers."""
+    from llmctl.engine.devices import engines
+    from llmctl.engine.llama_server import programs
+    from llmctl.host import Host
+    from llmctl.planner.engine import choice
+
+    (worker,) = engines(Host())
+    servers = [(program, programs.asked(program)) for program in programs.programs(settings.llama_server)]
+    usable = next((programs.server_of(*server) for server in servers if server[1].usable), None)
+    try:
+        used = choice(settings.engine, worker, lambda: usable)
+        path = None if used.server is None else used.server.path
+    except EngineError:
+        path = ""
+    rows = [Listed(EngineName.LLAMA_CPP, worker, is_used=path is None)]
+    return rows + [_row(program, about, path) for program, about in servers]
+
+
+def _row(program: Program, about: EngineInfo, used: str | None) -> Listed:
+    path = str(program.path)
+    return Listed(EngineName.LLAMA_SERVER, about, path, program.source, program.is_stale, path == used)
+
+
+def find_server(settings: Settings) -> NativeServer | None:
+    """The first llama-server that can be used."""
+    from llmctl.engine.llama_server import programs
+
+    for program in programs.programs(settings.llama_server):
+        if (about := programs.asked(program)).usable:
+            return programs.server_of(program, about)
+    return None
+
+
+def with_server(listener: Listener, settings: Settings, engines: tuple[EngineInfo, ...], planned: Fit) -> Fit:
+    """``planned`` with the engine that is to run it; the listener is told why where nobody has asked for it. Raises
+    EngineError where what was asked for is not there."""
+    from llmctl.planner.engine import choice
+
+    chosen = choice(settings.engine, next(iter(engines), None), lambda: find_server(settings))
+    if chosen.reason is not None:
+        listener.note(f"llama-server answers: {chosen.reason}")
+    return replace(planned, server=chosen.server)
+
+
+def use(name: str, path: Path | None, settings: Settings) -> Path:
+    """Sets which engine answers from now on; "auto": llmctl chooses. ``path``: a llama-server of the user's own.
+
+    Returns the file of settings. Raises UsageError, and EngineError for a llama-server that can't be used.
+    """
+    names = ["auto", *EngineName]
+    if name not in names:
+        raise UsageError(f"there is no engine named {name!r}, only {', '.join(names)}", hint="llmctl engine list")
+    if path is not None and name != EngineName.LLAMA_SERVER:
+        raise UsageError("--path names a llama-server", hint="llmctl engine use llama-server --path FILE")
+    values: dict[str, str | None] = {"engine": None if name == "auto" else name}
+    if path is not None:
+        values["llama_server"] = str(path.absolute())
+    if name == EngineName.LLAMA_SERVER:
+        server = find_server(settings if path is None else replace(settings, llama_server=path.absolute()))
+        if server is None or (path is not None and server.path != str(path.absolute())):
+            where = "on this machine" if path is None else f"at {path}"
+            raise EngineError(f"there is no llama-server {where} that can be used", hint=INSTALL)
+    return set_values(values)
+
+
+def install(listener: Listener, settings: Settings, *, yes: bool) -> Path:
+    """Compiles llama-server with the user's consent, tries it with a model that is here, and returns its program.
+
+    Where it is up to date, nothing is done. Raises UsageError where nobody may be asked, OfflineError, NetworkError,
+    NotFoundError, ResourceError, and EngineError for what can't be compiled or doesn't answer.
+    """
+    from llmctl.engine.install import llama_server
+
+    build = llama_server.required()
+    program = next((path for path, is_current in llama_server.built() if is_current), None)
+    if program is not None:
+        listener.note(f"llama-server for llama-cpp-python {build.version} is here already.")
+        return program
+    _require_consent(listener, build.version, _threads(), yes=yes)
+    settings.require_network(f"the source of {build.requirement}")
+    with llama_server.install(build, threads=_threads(), listener=listener) as made:
+        _try(listener, settings, made)
+    return llama_server.folder() / build.name / llama_server.PROGRAM
+
+
+def _require_consent(listener: Listener, version: str, threads: int, *, yes: bool) -> None:
+    from llmctl.engine.install import llama_server
+
+    what = (
+        f"Compile llama-server for llama-cpp-python {version}: {units.size(llama_server.SOURCE_BYTES)} to fetch, "
+        f"{llama_server.FILES} files, some {units.seconds(llama_server.seconds(threads))} with "
+        f"{units.number_of(threads, 'thread')}"
+    )
+    if not (yes or listener.interactive):
+        raise UsageError(f"{what}; nobody said yes", hint=INSTALL)
+    if not listener.confirm(f"{what}?", yes=yes):
+        raise UsageError("llama-server was not compiled", hint=INSTALL)
+
+
+def _threads() -> int:
+    from llmctl.host import Host
+    from llmctl.probe import cpu
+
+    return cpu.cpu(Host())[0].usable_threads
+
+
+def _try(listener: Listener, settings: Settings, program: Path) -> None:
+    """Loads a model with it: what a program says of itself proves little. Raises EngineError."""
+    from llmctl.engine.llama_server import programs
+    from llmctl.engine.llama_server.start import start
+    from llmctl.types.engine import ServerSource
+
+    compiled = programs.Program(program, ServerSource.BUILT)
+    about = programs.asked(compiled)
+    if not about.usable:
+        raise EngineError(f"llama-server was compiled, and can't be used: {about.why}", hint="llmctl doctor")
+    fit = _smallest_here(listener, settings)
+    if fit is None:
+        listener.note("No model is here to try it with.")
+        return
+    with start(replace(fit, server=programs.server_of(compiled, about))) as engine:
+        name = f"{fit.candidate.model.id} {fit.candidate.artifact.quant}"
+        listener.note(f"It has loaded {name} in {units.seconds(engine.load_s)}.")
+
+
+def _smallest_here(listener: Listener, settings: Settings) -> Fit | None:
+    """What runs the smallest model on this machine that writes; None where there is none."""
+    from llmctl.errors import LlmctlError
+    from llmctl.types.plan import Fit
+    from llmctl.workspace import choose, situation
+
+    shelf = situation.shelf(listener, loaded=settings)
+    models = [item for item in shelf.items() if not (item.projector or item.missing)]
+    found = situation.look(listener, before=shelf, measure=False) if models else None
+    for item in sorted(models, key=lambda item: item.bytes)[:MOST_TRIED]:
+        assert found is not None
+        with suppress(LlmctlError):
+            wanted = situation.want(settings, context=TRIAL_CONTEXT, explicit=True)
+            if isinstance(planned := choose.choose(found, str(item.path), wanted), Fit):
+                return planned
+    return None

@@ -24,7 +24,7 @@ from llmctl.types.listener import Listener
 from llmctl.types.model import Source, SourceKind
 from llmctl.workspace import choose
 from llmctl.workspace.fetcher import Fetcher
-from llmctl.workspace.reference import Address, HubModel, LocalFile
+from llmctl.workspace.reference import HubModel, LocalFile, WebFile
 from llmctl.workspace.situation import Shelf, look, want
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 SHOWN = 5  # names in a message
 
 
-class Request(Struct, frozen=True):
+class FetchRequest(Struct, frozen=True):
     """What ``pull`` was given beside the name."""
 
     listener: Listener
@@ -67,16 +67,16 @@ class Obtained(Struct, frozen=True):
         return self.paths[0]
 
 
-def obtain(request: Request, name: str) -> Obtained:
+def obtain(request: FetchRequest, name: str) -> Obtained:
     """Whatever ``name`` means, fetched if it isn't here. Raises what the store raises, and UsageError."""
     meant = request.shelf.meant(name)
     if isinstance(meant, HubModel) and request.sha256 is not None and urlsplit(name).scheme in ("http", "https"):
-        meant = Address(name)  # a file that must have a given sha256, wherever it is
+        meant = WebFile(name)  # a file that must have a given sha256, wherever it is
     if request.revision is not None and not isinstance(meant, HubModel):
-        given = {Address: "an address", LocalFile: "a path"}.get(type(meant), "a name of the catalogue")
+        given = {WebFile: "an address", LocalFile: "a path"}.get(type(meant), "a name of the catalogue")
         raise UsageError(f"--revision goes with org/name, not with {given}", hint="llmctl pull --help")
     match meant:
-        case Address(url):
+        case WebFile(url):
             return _address(request, url)
         case LocalFile(path):
             return _folder(request, path) if os.path.isdir(path) else _file(request, [path], path)  # noqa: PTH112
@@ -88,7 +88,7 @@ def obtain(request: Request, name: str) -> Obtained:
     return _catalogue(request, name)
 
 
-def out_of(request: Request, folder: Path, name: str | None) -> Obtained:
+def out_of(request: FetchRequest, folder: Path, name: str | None) -> Obtained:
     """A model that ``pull --to`` has put into ``folder``: the one that is named, or the only one."""
     from llmctl.store import manifest
 
@@ -148,7 +148,7 @@ def _hold_against(shelf: Shelf, place: Path, made: Bundle) -> None:
                 )
 
 
-def _catalogue(request: Request, name: str) -> Obtained:
+def _catalogue(request: FetchRequest, name: str) -> Obtained:
     listener, shelf = request.listener, request.shelf
     candidate = _chosen(request, name)
     source, path = candidate.artifact.source, candidate.path
@@ -174,7 +174,7 @@ def _catalogue(request: Request, name: str) -> Obtained:
     return Obtained(model.id, candidate.artifact.quant, paths, fetched, source, model.licence)
 
 
-def _chosen(request: Request, name: str) -> Candidate:
+def _chosen(request: FetchRequest, name: str) -> Candidate:
     """The file that was named, which may be meant for another machine, or the planner's choice among several."""
     from llmctl.types.plan import Plan
 
@@ -191,7 +191,7 @@ def _chosen(request: Request, name: str) -> Candidate:
     )
 
 
-def _repository(request: Request, repo: str, quant: str | None) -> Obtained:
+def _repository(request: FetchRequest, repo: str, quant: str | None) -> Obtained:
     """What is here of a repository counts when its quant was named, or when the hub can't be asked."""
     from llmctl.hub import listing, quantizations
 
@@ -230,7 +230,7 @@ def _repository(request: Request, repo: str, quant: str | None) -> Obtained:
     return Obtained(repo, offer.quant, paths, bool(missing), offer.parts[0], listed.licence)
 
 
-def _held(request: Request, repo: str, quant: str | None) -> Item | None:
+def _held(request: FetchRequest, repo: str, quant: str | None) -> Item | None:
     """What is on this machine of a repository, in this quant or under this file name, and of this revision."""
     from llmctl.hub import quantizations
 
@@ -251,7 +251,7 @@ def _held(request: Request, repo: str, quant: str | None) -> Item | None:
         return None
 
 
-def _is_here(request: Request, item: Item) -> Obtained:
+def _is_here(request: FetchRequest, item: Item) -> Obtained:
     whose = f", with {item.owner.label}" if item.owner.foreign else ""
     request.listener.note(f"{item.name} {item.quant} is on this machine{whose}")
     beside = [
@@ -264,7 +264,7 @@ def _is_here(request: Request, item: Item) -> Obtained:
     return Obtained(item.name, item.quant, paths, False, item.files[0].source, licence)
 
 
-def _address(request: Request, url: str) -> Obtained:
+def _address(request: FetchRequest, url: str) -> Obtained:
     from llmctl.gguf import file_names
     from llmctl.store import from_address
 
@@ -289,7 +289,7 @@ def _address(request: Request, url: str) -> Obtained:
     return Obtained(path.stem, file_names.quant(path.name) or "unknown", [path], fetched, source)
 
 
-def _folder(request: Request, folder: Path) -> Obtained:
+def _folder(request: FetchRequest, folder: Path) -> Obtained:
     """A folder that ``--to`` has made, or one that holds the files of one model."""
     from llmctl.gguf import file_names
     from llmctl.hub import quantizations
@@ -310,7 +310,7 @@ def _folder(request: Request, folder: Path) -> Obtained:
     return _file(request, paths, folder / models[0].parts[0].file)
 
 
-def _file(request: Request, files: Sequence[Path], first: Path) -> Obtained:
+def _file(request: FetchRequest, files: Sequence[Path], first: Path) -> Obtained:
     """A copy of the user's own file, and of the parts that belong to it."""
     from llmctl.gguf import file_names
     from llmctl.gguf.quant import quant_label

@@ -70,7 +70,16 @@ def local_run(listener: Listener, loaded: Settings, asked: Asked, *, yes: bool, 
         bars = barred(planned, named=named, context=asked.context, project=loaded.project, own=own)
         if server is not None and loaded.policy is Policy.PREFER_REMOTE:
             return LocalRun(planned, bars)
-        return LocalRun(_ready(listener, found, name, planned, wanted, yes=yes), bars)
+        ready = _ready(listener, found, name, planned, wanted, yes=yes)
+        return LocalRun(_with_engine(listener, found, ready), bars)
+
+
+def _with_engine(listener: Listener, found: Situation, ready: Fit | NoFit) -> Fit | NoFit:
+    """``ready`` with the engine that runs it: llama-cpp-python unless the settings or the machine say otherwise."""
+    from llmctl.types.plan import NoFit
+    from llmctl.workspace.engine import with_server
+
+    return ready if isinstance(ready, NoFit) else with_server(listener, found.settings, found.engines, ready)
 
 
 def _runnable(listener: Listener, found: Situation, asked: Asked, wanted: Want) -> Want:

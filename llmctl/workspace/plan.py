@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from llmctl.engine import devices
 from llmctl.engine.llama_cpp.dry_run import dry_run, refusal, remembered
-from llmctl.engine.llama_cpp.refusal import Refusal
+from llmctl.engine.llama_cpp.refusal import FileRefusal
 from llmctl.errors import IntegrityError, LlmctlError, UnsupportedFileError
 from llmctl.gguf.kind import CHOOSE_HINT
 from llmctl.gguf.sound import HINT
@@ -138,7 +138,7 @@ def _in_question(situation: Situation, answer: Plan | NoFit, candidates: Sequenc
     return answer.choice.candidate if answer.choice.memory.basis is not MemoryBasis.ENGINE else None
 
 
-def _refusal(situation: Situation, candidate: Candidate, *, ask: bool) -> Refusal | None:
+def _refusal(situation: Situation, candidate: Candidate, *, ask: bool) -> FileRefusal | None:
     """Why the engine here can't load a file that is here. A file that was named is always asked about."""
     engine = _engine(situation)
     if engine is None or candidate.path is None:
@@ -152,6 +152,6 @@ def _engine(situation: Situation) -> EngineInfo | None:
     return devices.startable(devices.engines(Host()) if situation.elsewhere else situation.engines)
 
 
-def _error(candidate: Candidate, refused: Refusal) -> LlmctlError:
+def _error(candidate: Candidate, refused: FileRefusal) -> LlmctlError:
     message = f"{candidate.path} {refused.reason}"
     return IntegrityError(message, hint=HINT) if refused.broken else UnsupportedFileError(message, hint=CHOOSE_HINT)

@@ -60,7 +60,7 @@ class HubModel(Struct, frozen=True):
         return f"{self.repo}:{self.wanted}" if self.wanted else self.repo
 
 
-class Address(Struct, frozen=True):
+class WebFile(Struct, frozen=True):
     url: str
 
 
@@ -70,7 +70,7 @@ class LocalFile(Struct, frozen=True):
     path: Path
 
 
-Reference = CatalogueName | HubModel | Address | LocalFile
+Reference = CatalogueName | HubModel | WebFile | LocalFile
 
 
 def parse(text: str, hub_url: str) -> Reference:
@@ -105,9 +105,9 @@ def _of_address(text: str, scheme: str, rest: str, hub_url: str) -> Reference:
     elif scheme in ("http", "https") and where.hostname in HUB_HOSTS:
         page = where.path
     else:
-        return Address(text)
+        return WebFile(text)
     model = _of_page(page, where.query)
-    return model or (Address(text) if file_names.has_ending(where.path) else _no_model(text))
+    return model or (WebFile(text) if file_names.has_ending(where.path) else _no_model(text))
 
 
 def _of_page(path: str, query: str) -> HubModel | None:

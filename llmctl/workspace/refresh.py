@@ -47,7 +47,7 @@ class Difference(Struct, frozen=True):
     new: object
 
 
-class Answer(Struct, frozen=True):
+class HubAnswer(Struct, frozen=True):
     """What the hub said of one model: where it is other than the catalogue's, and why a repository could not be read,
     if so."""
 
@@ -56,7 +56,7 @@ class Answer(Struct, frozen=True):
 
 
 class Compared(Struct, frozen=True):
-    """One model with what differs; ``problem`` as in ``Answer``."""
+    """One model with what differs; ``problem`` as in ``HubAnswer``."""
 
     model: Model
     differences: list[Difference]
@@ -102,7 +102,7 @@ class Refresh:
         return overlay.write(paths.overlay_dir(), self.changed, datetime.now(UTC).date().isoformat())
 
 
-def ask(model: Model, settings: Settings, *, headers: bool, listed: dict[str, Listing | str]) -> Answer:
+def ask(model: Model, settings: Settings, *, headers: bool, listed: dict[str, Listing | str]) -> HubAnswer:
     """Asks the hub for the files of ``model``. ``listed`` keeps what repositories said, for the next model.
 
     A repository that is gone or closed is a ``problem``. Raises OfflineError and NetworkError.
@@ -134,7 +134,7 @@ def ask(model: Model, settings: Settings, *, headers: bool, listed: dict[str, Li
                 changed.append(newer)
     reshaped = new_shape is not None and any(_of_shape(model.shape, new_shape))
     noted = Refreshed(model.id, tuple(changed), tuple(gone), new_shape if reshaped else None)
-    return Answer(noted, "; ".join(problems) or None)
+    return HubAnswer(noted, "; ".join(problems) or None)
 
 
 def compare(old: Model, new: Model) -> list[Difference]:

@@ -21,7 +21,7 @@ from llmctl.types.listener import Listener
 from llmctl.types.model import Candidate, SourceKind
 from llmctl.workspace import configuration, inventory, reference
 from llmctl.workspace.inventory import Item
-from llmctl.workspace.reference import Address, CatalogueName, HubModel, LocalFile, Reference
+from llmctl.workspace.reference import CatalogueName, HubModel, LocalFile, Reference, WebFile
 
 if TYPE_CHECKING:
     from llmctl.catalogue import Knowledge
@@ -48,7 +48,7 @@ class Shelf(Struct, frozen=True):
         meant = self.meant(name)
         if isinstance(meant, LocalFile):
             return [catalogue.from_file(meant.path)]
-        if isinstance(meant, Address):
+        if isinstance(meant, WebFile):
             address = without_secrets(meant.url)
             fetches = command("llmctl", "pull", "--sha256", "HEX", names=[address])
             raise UsageError(f"{address} is an address, and no model on this machine", hint=f"{fetches}   fetches it")

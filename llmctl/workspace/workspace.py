@@ -156,7 +156,7 @@ class Workspace:
         """
         from llmctl.workspace import fetch
 
-        return fetch.obtain(fetch.Request(self.listener, self.shelf, revision, sha256, limit_bytes_per_s), model)
+        return fetch.obtain(fetch.FetchRequest(self.listener, self.shelf, revision, sha256, limit_bytes_per_s), model)
 
     def ask(self, prompt: str | Request, **asking: Unpack[Asking]) -> Answer:
         """The answer to a prompt, with what it took and what left this machine. See ``Asking``.

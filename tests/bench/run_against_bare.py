@@ -59,7 +59,7 @@ def main() -> None:
     common = [given.file, PROMPT, str(given.threads), str(given.tokens), str(given.context)]
     bare = [sys.executable, "-c", BARE, *common]
     ours = [sys.executable, "-m", "llmctl", "run", "--quiet", "--local", "-m", given.file, "--temperature", "0"]
-    ours += ["-t", str(given.threads), "-n", str(given.tokens), "-c", str(given.context), PROMPT]
+    ours += ["-t", str(given.threads), "-n", str(given.tokens), "--context", str(given.context), PROMPT]
     timed(bare), timed(ours)  # the disk cache is warm from here on
     rates, later = [], []
     for pair in range(1, given.pairs + 1):

@@ -260,6 +260,9 @@ def _past(candidate: Candidate, settings: Mapping[str, Any], fit: Fit, run: Mapp
         decode=run["decode"] / fit.uncorrected.decode_tok_s(depth + ANSWER_TOKENS / 2),
         prefill=run["prefill"] / fit.uncorrected.prefill_tok_s(int(depth)),
         load_s=1.0,
+        depth=depth + ANSWER_TOKENS / 2,
+        read_tokens=int(depth),
+        modelled=fit.modelled,
     )
 
 

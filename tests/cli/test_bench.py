@@ -18,7 +18,7 @@ from llmctl.types.endpoint import Address
 from llmctl.types.event import Event, Finished, Text, Usage
 from llmctl.types.request import Request
 from llmctl.workspace import bench as rounds
-from llmctl.workspace.bench import Foretold, Rates, Row
+from llmctl.workspace.bench import BenchRow, Foretold, Rates
 from llmctl.workspace.benchmark import DEPTHS, affordable
 from tests.fakes.command import llmctl
 from tests.fakes.fits import fit_for
@@ -26,10 +26,12 @@ from tests.fakes.fits import fit_for
 LAST = Finished("length", Usage(500, 32))
 
 
-def row(depth: int, decode: float, *, threads: int = 2, prefill: float | None = 100.0, told: float = 10.0) -> Row:
+def row(depth: int, decode: float, *, threads: int = 2, prefill: float | None = 100.0, told: float = 10.0) -> BenchRow:
     read = None if prefill is None else Rates(prefill, prefill * 0.9, prefill * 1.1)
     foretold = Foretold(None if prefill is None else 90.0, told, told * 0.8, told * 1.2)
-    return Row(depth, threads, threads, depth + 3, read, Rates(decode, decode * 0.95, decode * 1.05), foretold, 0, LAST)
+    return BenchRow(
+        depth, threads, threads, depth + 3, read, Rates(decode, decode * 0.95, decode * 1.05), foretold, 0, LAST
+    )
 
 
 ROWS = [row(0, 12.0, prefill=None), row(512, 9.0), row(2048, 6.0, prefill=80.0)]
@@ -166,7 +168,7 @@ def test_answers_that_all_end_too_early(monkeypatch: pytest.MonkeyPatch) -> None
         measured(monkeypatch, {0: 1, 512: 3, 2048: 0})
 
 
-def measured(monkeypatch: pytest.MonkeyPatch, answers: dict[int, int]) -> list[Row]:
+def measured(monkeypatch: pytest.MonkeyPatch, answers: dict[int, int]) -> list[BenchRow]:
     """Rounds with an engine whose answers have so many tokens, by how deep they are asked for."""
 
     def ask(_: object, request: Request) -> Iterator[Event]:

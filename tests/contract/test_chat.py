@@ -32,10 +32,12 @@ def config(home: Path) -> Path:
 
 
 @contextmanager
-def chat_with_server(config: Path, *replies: Reply, lines: str = "") -> Iterator[tuple[Terminal, ChatServer]]:
+def chat_with_server(
+    config: Path, *replies: Reply, lines: str = "", arguments: tuple[str, ...] = ()
+) -> Iterator[tuple[Terminal, ChatServer]]:
     with ChatServer(*replies) as server:
         config.write_text(f'{lines}\n[endpoints.desk]\nurl = "{server.url}"\nmodel = "m"\n')
-        with Terminal("chat", "--endpoint", "desk") as terminal:
+        with Terminal("chat", "--endpoint", "desk", *arguments) as terminal:
             terminal.see("you ›")
             yield terminal, server
 
@@ -149,18 +151,22 @@ def test_what_could_drive_the_terminal_is_not_written_to_it(config: Path) -> Non
         leave(terminal)
 
 
-def test_prompts_are_kept_on_disk_only_where_that_is_set(config: Path, home: Path) -> None:
+def test_conversations_are_kept_on_disk_where_that_is_set_and_go_on(config: Path, home: Path) -> None:
     kept = home / "data" / "llmctl" / "chat_history"
     with chat_with_server(config, HI, lines="chat_history = true") as (terminal, _):
         terminal.send("remember me" + ENTER)
         terminal.see("tok/s · desk")
         leave(terminal)
     assert kept.stat().st_mode & 0o777 == 0o600
-    with chat_with_server(config, HI, lines="chat_history = true") as (terminal, _):
+    with chat_with_server(config, HI, lines="chat_history = true", arguments=("-c",)) as (terminal, server):
+        assert "going on with 1 turn, the last: remember me" in terminal.shown
         recall(terminal, "remember me")
+        terminal.send("and?" + ENTER)
+        terminal.see("tok/s · desk")
+        assert asked(server) == [("user", "remember me"), ("assistant", "Hi there."), ("user", "and?")]
         leave(terminal)
-    assert llmctl("chat", "--forget").returncode == 0
-    assert not kept.exists()
+    assert "deleted: 1 conversation and 2 prompts" in llmctl("chat", "--forget").stderr
+    assert not [file for file in home.rglob("*") if file.is_file() and b"remember me" in file.read_bytes()]
     assert "no prompts are kept" in llmctl("chat", "--forget").stderr
 
 
@@ -175,10 +181,13 @@ def recall(terminal: Terminal, prompt: str) -> None:
     raise AssertionError(f"{prompt} is not recalled")
 
 
-def test_one_engine_serves_the_session_and_long_conversations_drop_their_oldest_turns_openly(tmp_path: Path) -> None:
+def test_one_engine_serves_the_session_and_long_conversations_drop_their_oldest_turns_openly(
+    tmp_path: Path, home: Path
+) -> None:
     model = write_scripted(tmp_path / "tiny.gguf", ["Yes", " indeed"])
     hook, connections = watch(tmp_path)
-    with Terminal("chat", "-m", str(model), "-c", "256", "--local", PYTHONPATH=hook) as terminal:
+    private = {"PYTHONPATH": hook, "LLMCTL_CHAT_HISTORY": "1"}
+    with Terminal("chat", "-m", str(model), "--context", "256", "--local", "--private", **private) as terminal:
         terminal.see("you ›")
         engines: set[int] = set()
         for prompt in ("a" * 60, "b" * 60):
@@ -199,6 +208,7 @@ def test_one_engine_serves_the_session_and_long_conversations_drop_their_oldest_
         terminal.see(r"1 .*a{30}.*\(dropped\)")
         leave(terminal)
     assert not [pid for pid in engines if psutil.pid_exists(pid)]
+    assert not [file for file in home.rglob("*") if file.is_file() and b"aaaa" in file.read_bytes()]
     seen = connections()
     assert seen, "the hook saw nothing, not even the way to the engine"
     assert [line for line in seen if "127.0.0.1" not in line] == []
@@ -211,7 +221,7 @@ def engines_of(terminal: Terminal) -> set[int]:
 def test_another_model_goes_on_with_the_conversation_after_its_cost_was_said(tmp_path: Path) -> None:
     first = write_scripted(tmp_path / "first.gguf", ["One"])
     second = write_scripted(tmp_path / "second.gguf", ["Two"])
-    with Terminal("chat", "-m", str(first), "-c", "256", "--local") as terminal:
+    with Terminal("chat", "-m", str(first), "--context", "256", "--local") as terminal:
         terminal.see("you ›")
         terminal.send("hi" + ENTER)
         terminal.see("One\n.*tok/s")

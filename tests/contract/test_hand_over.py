@@ -124,7 +124,7 @@ def test_what_fits_stays_here(office: Server, starter_file: Path) -> None:
 
 def test_a_prompt_longer_than_the_context_of_a_named_model_stays(office: Server, starter_file: Path) -> None:
     before = chats(office)
-    done = llmctl("run", "-m", str(starter_file), "-c", "512", "-n", "4", "--json", stdin="word " * 900)
+    done = llmctl("run", "-m", str(starter_file), "--context", "512", "-n", "4", "--json", stdin="word " * 900)
     assert done.returncode == 2, done.stderr
     error = document(done)["error"]
     assert error["code"] == "context"
@@ -157,7 +157,7 @@ def test_what_does_not_fit_goes_to_the_server(office: Server) -> None:
 
 def test_local_pins(office: Server, starter_file: Path) -> None:
     before = chats(office)
-    done = llmctl("run", "-m", str(starter_file), "-c", "512", "-n", "4", "--local", stdin="word " * 900)
+    done = llmctl("run", "-m", str(starter_file), "--context", "512", "-n", "4", "--local", stdin="word " * 900)
     assert done.returncode == 2
     assert "the context is 512" in done.stderr or "local context is 512" in done.stderr
     assert chats(office) == before
@@ -165,7 +165,7 @@ def test_local_pins(office: Server, starter_file: Path) -> None:
 
 def test_the_engine_of_a_named_model_killed_before_its_first_token(office: Server, starter_file: Path) -> None:
     before = chats(office)
-    with spawn("run", "-m", str(starter_file), "-c", "4096", "-n", "8", "--json", "word " * 2500) as process:
+    with spawn("run", "-m", str(starter_file), "--context", "4096", "-n", "8", "--json", "word " * 2500) as process:
         kill_engine_of(process, after_s=0.8)
         stdout, stderr = process.communicate(timeout=120)
         assert process.returncode == 8, stderr

@@ -91,7 +91,7 @@ def test_nothing_fits(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.usefixtures("measured")
 def test_run(starter_file: Path) -> None:
-    done = llmctl("run", "-m", str(starter_file), "-n", "4", "-c", "512", "--json", "Hello")
+    done = llmctl("run", "-m", str(starter_file), "-n", "4", "--context", "512", "--json", "Hello")
     assert done.returncode == 0, done.stderr
     check(document(done)["data"], documented("run"), "run", set())
 

@@ -324,3 +324,51 @@ def test_markdown_is_shown_where_the_terminal_has_styles(
         terminal.see("tok/s")
         assert terminal.ended() == 0
         assert (ANSWER.replace("\n", "\r\n") if shown is None else shown) in terminal.raw
+
+
+def messages(server: ChatServer) -> list[tuple[str, str]]:
+    """Role and content of what was asked last."""
+    return [(message["role"], message["content"]) for message in json.loads(server.requests[-1].body)["messages"]]
+
+
+def test_a_conversation_goes_on_where_history_is_switched_on(
+    server: ChatServer, preloaded: Preloaded, home: Path
+) -> None:
+    refused = preloaded("run", "-e", "desk", "-c", "And?", LLMCTL_CHAT_HISTORY="")
+    assert (refused.code, "LLMCTL_CHAT_HISTORY=1" in refused.stderr) == (2, True), refused.stderr
+    assert preloaded("run", "-e", "desk", "-c", "And?", LLMCTL_CHAT_HISTORY="1").code == 4
+    assert preloaded("run", "-e", "desk", "not kept").code == 0
+    assert preloaded("run", "-e", "desk", "--private", "secret", LLMCTL_CHAT_HISTORY="1").code == 11
+    assert preloaded("run", "-e", "desk", "-s", "be brief", "plums", LLMCTL_CHAT_HISTORY="1").code == 0
+    done = preloaded("run", "-e", "desk", "--json", "-c", "And?", stdin=b"more", LLMCTL_CHAT_HISTORY="1")
+    assert done.code == 0, done.stderr
+    first = [("system", "be brief"), ("user", "plums"), ("assistant", "plums")]
+    assert messages(server) == [*first, ("user", "more\n\nAnd?")]
+    done = preloaded("run", "-e", "desk", "-c", "-s", "be kind", "last", LLMCTL_CHAT_HISTORY="1")
+    assert "going on with 2 turns, the last: more And?" in done.stderr
+    assert messages(server)[:1] == [("system", "be kind")]
+    assert messages(server)[-2:] == [("assistant", "more\n\nAnd?"), ("user", "last")]
+    (file,) = (home / "data" / "llmctl" / "conversations").iterdir()
+    assert file.stat().st_mode & 0o777 == 0o600
+    file.write_text("broken")
+    refused = preloaded("run", "-e", "desk", "-c", "And?", LLMCTL_CHAT_HISTORY="1")
+    assert (refused.code, str(file) in refused.stderr, file.read_text()) == (6, True, "broken")
+    done = preloaded("chat", "--forget")
+    assert (done.code, "deleted: 1 conversation and 0 prompts" in done.stderr) == (0, True), done.stderr
+    assert not file.parent.exists()
+
+
+def test_what_was_begun_with_local_does_not_leave_later(home: Path, server: ChatServer, preloaded: Preloaded) -> None:
+    kept = home / "data" / "llmctl" / "conversations" / "a.json"
+    kept.parent.mkdir(parents=True)
+    turn = {"prompt": "my secret", "answer": "is safe"}
+    begun = {"local": True, "model": "none.gguf"}
+    kept.write_text(json.dumps({"format": "llmctl-conversation/1", "turns": [turn], "begun": begun}))
+    before = len(server.requests)
+    done = preloaded("run", "-e", "desk", "-c", "And?", LLMCTL_CHAT_HISTORY="1")
+    assert (done.code, "begun with --local" in done.stderr) == (2, True), done.stderr
+    config = home / "config" / "llmctl" / "config.toml"
+    config.write_text('policy = "remote-only"\n' + config.read_text())
+    done = preloaded("run", "-c", "And?", LLMCTL_CHAT_HISTORY="1")
+    assert (done.code, "none.gguf does not exist" in done.stderr) == (4, True), done.stderr
+    assert len(server.requests) == before

@@ -27,7 +27,7 @@ from tests.fakes.hub import FakeHub
 pytestmark = pytest.mark.usefixtures("measured")
 
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nobody listens
-LONG = ("-c", "4096", "--temperature", "0", "Count from one to one thousand in words, separated by commas.")
+LONG = ("--context", "4096", "--temperature", "0", "Count from one to one thousand in words, separated by commas.")
 
 
 @pytest.fixture
@@ -264,7 +264,7 @@ def test_a_download_nobody_agreed_to(home: Path) -> None:
 
 
 def test_too_much_context_for_the_model(starter_file: Path) -> None:
-    done = llmctl("run", "-m", str(starter_file), "-c", "100000", "hi")
+    done = llmctl("run", "-m", str(starter_file), "--context", "100000", "hi")
     assert done.returncode in (2, 3)
     assert "100,000" in done.stderr
     assert "8,192" in done.stderr

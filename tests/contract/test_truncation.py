@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("measured")
 def test_a_long_prompt(options: tuple[str, ...], words: int, code: int, said: str, tmp_path: Path) -> None:
     model = write_scripted(tmp_path / "tiny.gguf", ["Yes", " indeed"])
     stdin = " ".join("a" * words)
-    done = llmctl("run", "-m", str(model), "-c", "256", *options, "what?", stdin=stdin)
+    done = llmctl("run", "-m", str(model), "--context", "256", *options, "what?", stdin=stdin)
     assert (done.returncode, done.stdout) == (code, "" if code else "Yes indeed\n"), done.stderr
     assert said in done.stderr
     loaded = "loaded in" in done.stderr

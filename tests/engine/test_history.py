@@ -190,6 +190,12 @@ def taught(**fields: Any) -> tuple[float | None, float | None]:
     return past_run.decode, past_run.prefill
 
 
+def test_where_in_the_context_it_ran_and_what_its_prediction_came_from() -> None:
+    run = replace(RUN, processor=processor.name(Host()), prompt_tokens=900, completion_tokens=200, prefill_tokens=30)
+    (past_run,) = past([replace(run, predicted=replace(run.predicted, modelled=True))], RUN.engine)
+    assert (past_run.depth, past_run.read_tokens, past_run.modelled) == (1000, 30, True)
+
+
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [

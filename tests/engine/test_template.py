@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from llmctl.engine.llama_cpp import template as templates
-from llmctl.engine.llama_cpp.rendering import Prompt, TemplateError
+from llmctl.engine.llama_cpp.rendering import RenderedPrompt, TemplateError
 from llmctl.engine.llama_cpp.template import Renderer
 
 LOOP = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}{% endfor %}<|assistant|>"
@@ -26,7 +26,9 @@ def renderer() -> Iterator[Renderer]:
     made.close()
 
 
-def render(renderer: Renderer, template: str, messages: list[dict[str, str]], *, has_chatml: bool = False) -> Prompt:
+def render(
+    renderer: Renderer, template: str, messages: list[dict[str, str]], *, has_chatml: bool = False
+) -> RenderedPrompt:
     return renderer.render(template, messages, {"bos_token": "<s>"}, has_chatml=has_chatml)
 
 
@@ -44,7 +46,7 @@ def render(renderer: Renderer, template: str, messages: list[dict[str, str]], *,
     ],
 )
 def test_what_they_write(renderer: Renderer, template: str, prompt: str) -> None:
-    assert render(renderer, template, HI) == Prompt(prompt)
+    assert render(renderer, template, HI) == RenderedPrompt(prompt)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +65,7 @@ def test_a_system_message_that_is_refused_or_left_out_stands_in_front(renderer: 
 
 
 def test_a_system_message_that_is_taken_stays(renderer: Renderer) -> None:
-    assert render(renderer, LOOP, BRIEF) == Prompt("<|system|>be brief<|user|>hi<|assistant|>")
+    assert render(renderer, LOOP, BRIEF) == RenderedPrompt("<|system|>be brief<|user|>hi<|assistant|>")
 
 
 @pytest.mark.parametrize(
@@ -110,7 +112,7 @@ def test_what_a_template_itself_says_against_the_messages(renderer: Renderer) ->
 def test_a_template_has_a_limit_of_memory(renderer: Renderer, template: str) -> None:
     with pytest.raises(TemplateError, match="needs more than 256 MB of memory"):
         render(renderer, template + LOOP, HI)
-    assert render(renderer, LOOP, HI) == Prompt("<|user|>hi<|assistant|>")
+    assert render(renderer, LOOP, HI) == RenderedPrompt("<|user|>hi<|assistant|>")
 
 
 @pytest.mark.parametrize("template", ["{{ 9**(9**9) }}", "{% set n = 8 + messages|length %}{{ n**(n**n) }}"])
@@ -123,7 +125,7 @@ def test_a_template_has_a_deadline(renderer: Renderer, template: str, monkeypatc
     assert time.monotonic() - begun < 20
     monkeypatch.setattr(templates, "DEADLINE_S", 60.0)
     for _ in range(2):
-        assert render(renderer, LOOP, HI) == Prompt("<|user|>hi<|assistant|>")
+        assert render(renderer, LOOP, HI) == RenderedPrompt("<|user|>hi<|assistant|>")
 
 
 def test_a_process_that_somebody_killed_is_no_longer_asked(renderer: Renderer) -> None:

@@ -12,7 +12,7 @@ import requests
 
 from llmctl.engine.llama_cpp.batching import BusyError
 from llmctl.engine.llama_cpp.context import DecodeError
-from llmctl.engine.llama_cpp.model import Model
+from llmctl.engine.llama_cpp.model import LoadedModel
 from llmctl.engine.llama_cpp.worker import Server
 
 CHUNK = {"choices": [{"index": 0, "delta": {"content": "Hello"}, "finish_reason": None}]}
@@ -32,7 +32,7 @@ class Failing:
 
 @contextmanager
 def served(error: Exception, chunks: int) -> Iterator[str]:
-    with Server(cast(Model, Failing(error, chunks)), "token") as server:
+    with Server(cast(LoadedModel, Failing(error, chunks)), "token") as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:

@@ -41,6 +41,9 @@ def ran(**fields: Any) -> PastRun:
         "decode": 1.0,
         "prefill": 1.0,
         "load_s": 2.0,
+        "depth": 600.0,
+        "read_tokens": 500,
+        "modelled": False,
     }
     return PastRun(**{**usual, **fields})
 
@@ -78,6 +81,11 @@ CASES = [
     ("one other model, often", [other("a", decode=0.8)] * 20, a_third(0.8), 1, False),
     ("three others", THREE, 0.8**0.6, 1, False),
     ("its own goes before others", [other("a", decode=0.5), ran(decode=0.9)], 0.9, 1, True),
+    ("what was predicted by estimated rates", [ran(decode=0.5, modelled=True)], 1, 1, False),
+    ("others likewise", [other("a", decode=0.5, modelled=True)], 1, 1, False),
+    ("far deeper in the context: as much, but not it", [ran(decode=0.8, depth=9000)], 0.8, 1, False),
+    ("somewhat deeper", [ran(decode=0.8, depth=2000)], 0.8, 1, True),
+    ("hardly any context", [ran(decode=0.8, depth=20)], 0.8, 1, True),
     ("own prefill, others' decoding", [other("a", decode=0.5), ran(decode=None, prefill=2)], a_third(0.5), 2, False),
 ]  # fmt: skip
 
@@ -117,6 +125,13 @@ def test_the_range_is_as_wide_as_the_runs_are_apart() -> None:
     assert apart == pytest.approx([0.06 / 0.80] * 2)
     assert half(fit(ran(decode=0.8), ran(decode=0.1), ran(decode=0.8))) == pytest.approx(uncorrected), "never wider"
     assert half(fit(other("a", decode=0.8))) == pytest.approx(uncorrected)
+
+
+def test_what_ran_at_the_beginning_of_a_context_narrows_no_range_deep_in_it() -> None:
+    deep = replace(WANT, prompt_tokens=3900)
+    shallow, there = [ran(decode=0.8, depth=100, read_tokens=100)] * 4, [ran(decode=0.8, depth=3900)] * 4
+    assert half(fit(*shallow, want=deep)) == pytest.approx(half(BEFORE))
+    assert half(fit(*there, want=deep)) == pytest.approx([LEAST_APART] * 2)
 
 
 def test_a_file_is_known_by_its_sum_whatever_it_is_called() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from llmctl.errors import UsageError
-from llmctl.workspace.reference import Address, CatalogueName, HubModel, LocalFile, Reference, parse
+from llmctl.workspace.reference import CatalogueName, HubModel, LocalFile, Reference, WebFile, parse
 
 HUB = "https://huggingface.co"
 MIRROR = "https://mirror.example/artifactory/hub"
@@ -65,9 +65,9 @@ MEANINGS: dict[str, Reference] = {
     " org/name\n": HubModel("org/name"),
     '"hf.co/org/name:Q4_K_M"': HubModel("org/name", "Q4_K_M"),
     "\u201chttps://hf.co/org/name\u201d": HubModel("org/name"),
-    "https://huggingface.co/x.gguf": Address("https://huggingface.co/x.gguf"),
-    "https://example.org/org/name": Address("https://example.org/org/name"),
-    "https://huggingface.co.example.org/org/name": Address("https://huggingface.co.example.org/org/name"),
+    "https://huggingface.co/x.gguf": WebFile("https://huggingface.co/x.gguf"),
+    "https://example.org/org/name": WebFile("https://example.org/org/name"),
+    "https://huggingface.co.example.org/org/name": WebFile("https://huggingface.co.example.org/org/name"),
     "./qwen3.5-4b": LocalFile(Path("qwen3.5-4b")),
     "../m": LocalFile(Path("../m")),
     "/srv/m.bin": LocalFile(Path("/srv/m.bin")),
@@ -95,7 +95,7 @@ def test_the_home_folder(home: Path) -> None:
 
 PAGES_AND_MIRRORS = {
     "https://mirror.example/artifactory/hub/org/name/tree/main": HubModel("org/name", None, "main"),
-    "https://mirror.example/artifactory/other/org/name": Address("https://mirror.example/artifactory/other/org/name"),
+    "https://mirror.example/artifactory/other/org/name": WebFile("https://mirror.example/artifactory/other/org/name"),
     "https://huggingface.co/org/name": HubModel("org/name"),
     "hf.co/org/name:Q8_0": HubModel("org/name", "Q8_0"),
 }

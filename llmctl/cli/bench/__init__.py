@@ -17,7 +17,7 @@ from llmctl.struct import asdict
 
 if TYPE_CHECKING:
     from llmctl.types.plan import Fit
-    from llmctl.workspace.bench import Row
+    from llmctl.workspace.bench import BenchRow
     from llmctl.workspace.benchmark import Run
 
 FORMATS = (".svg",)
@@ -91,7 +91,7 @@ def _numbers(text: str, option: str, *, least: int) -> list[int]:
     return sorted({int(part) for part in parts})
 
 
-def _show(out: Output, fit: Fit, rows: Sequence[Row], run: Run, repetitions: int) -> None:
+def _show(out: Output, fit: Fit, rows: Sequence[BenchRow], run: Run, repetitions: int) -> None:
     from llmctl.cli.bench.chart import bars
 
     candidate = fit.candidate
@@ -118,7 +118,7 @@ def _settings(fit: Fit) -> str:
     return f" ({', '.join(parts)})" if parts else ""
 
 
-def _table(rows: Sequence[Row]) -> Iterator[str]:
+def _table(rows: Sequence[BenchRow]) -> Iterator[str]:
     cells = [("threads", " depth", "prefill", "(range)    ", " told", " decode", "(range)    ", "  told", "(range)")]
     for row in rows:
         prefill, decode, predicted = row.prefill, row.decode, row.predicted
@@ -145,7 +145,7 @@ def _spread(low_tok_s: float, high_tok_s: float) -> str:
     return f"({units.tok_s(low_tok_s)}–{units.tok_s(high_tok_s)})"
 
 
-def _document(fit: Fit, rows: Sequence[Row], run: Run, repetitions: int) -> dict[str, Any]:
+def _document(fit: Fit, rows: Sequence[BenchRow], run: Run, repetitions: int) -> dict[str, Any]:
     from llmctl.workspace.bench import ANSWER_TOKENS
     from llmctl.workspace.document import settings_document
 
@@ -179,7 +179,7 @@ def _document(fit: Fit, rows: Sequence[Row], run: Run, repetitions: int) -> dict
     }
 
 
-def _write(plot: Path, fit: Fit, rows: Sequence[Row]) -> None:
+def _write(plot: Path, fit: Fit, rows: Sequence[BenchRow]) -> None:
     """Raises ResourceError where the file can't be written."""
     from llmctl.cli.bench.svg import picture
     from llmctl.errors import ResourceError

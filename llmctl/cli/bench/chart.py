@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from llmctl import units
-from llmctl.workspace.bench import Row
+from llmctl.workspace.bench import BenchRow
 
 BAR_WIDTH = 52
 EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -13,7 +13,7 @@ Line = tuple[int, float, float, float | None, float | None]
 """Depth, measured, predicted, and the range of that where there is one."""
 
 
-def bars(rows: Sequence[Row]) -> Iterator[str]:
+def bars(rows: Sequence[BenchRow]) -> Iterator[str]:
     """Of the number of threads that decodes the fastest."""
     best = max(rows, key=lambda row: row.decode.median_tok_s)
     shown = [row for row in rows if row.threads == best.threads]

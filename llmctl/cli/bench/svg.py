@@ -7,16 +7,16 @@ from math import ceil
 
 from llmctl import units
 from llmctl.cli import chart
-from llmctl.workspace.bench import Rates, Row
+from llmctl.workspace.bench import BenchRow, Rates
 
 WIDTH, HEIGHT = 880, 400
 TOP, BOTTOM, LEFT, PANEL, GAP = 64, 340, 64, 352, 84
 LABEL = 46  # pixels that the figure of a depth needs
-Told = Callable[[Row], tuple[float, float, float] | None]
+Told = Callable[[BenchRow], tuple[float, float, float] | None]
 """Low, predicted and high."""
 
 
-def picture(title: str, rows: Sequence[Row]) -> str:
+def picture(title: str, rows: Sequence[BenchRow]) -> str:
     """Decoding on the left, prefill on the right: a line with the lowest and highest of each measurement for every
     number of threads; dashed what was predicted, shaded its range."""
     parts = [
@@ -27,18 +27,23 @@ def picture(title: str, rows: Sequence[Row]) -> str:
     return chart.page(WIDTH, HEIGHT, title, parts)
 
 
-def _told_decode(row: Row) -> tuple[float, float, float]:
+def _told_decode(row: BenchRow) -> tuple[float, float, float]:
     predicted = row.predicted
     return predicted.decode_low_tok_s, predicted.decode_tok_s, predicted.decode_high_tok_s
 
 
-def _told_prefill(row: Row) -> tuple[float, float, float] | None:
+def _told_prefill(row: BenchRow) -> tuple[float, float, float] | None:
     rate = row.predicted.prefill_tok_s
     return None if rate is None else (rate, rate, rate)
 
 
 def _panel(
-    left: int, title: str, below: str, rows: Sequence[Row], measured: Callable[[Row], Rates | None], told: Told
+    left: int,
+    title: str,
+    below: str,
+    rows: Sequence[BenchRow],
+    measured: Callable[[BenchRow], Rates | None],
+    told: Told,
 ) -> Iterator[str]:
     shown = [(row, rates, guess) for row in rows if (rates := measured(row)) and (guess := told(row))]
     highest = max((max(rates.high_tok_s, guess[2]) for _, rates, guess in shown), default=1.0)
@@ -65,7 +70,7 @@ def _panel(
             yield chart.dot(x, y, colour, words, 3.5)
 
 
-def _legend(rows: Sequence[Row]) -> Iterator[str]:
+def _legend(rows: Sequence[BenchRow]) -> Iterator[str]:
     left, y = LEFT, HEIGHT - 12
     for count, colour in _coloured(rows):
         yield chart.path([(left, y - 4), (left + 24, y - 4)], colour, width=2)
@@ -75,7 +80,7 @@ def _legend(rows: Sequence[Row]) -> Iterator[str]:
     yield chart.text(left + 30, y, "predicted, shaded: its range")
 
 
-def _coloured(rows: Sequence[Row]) -> Iterator[tuple[int, str]]:
+def _coloured(rows: Sequence[BenchRow]) -> Iterator[tuple[int, str]]:
     """Each number of threads with its colour."""
     for number, count in enumerate(sorted({row.threads for row in rows})):
         yield count, chart.COLOURS[number % len(chart.COLOURS)]

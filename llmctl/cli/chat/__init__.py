@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmctl.cli import complete
+from llmctl import units
+from llmctl.cli import options
 from llmctl.errors import UsageError
+from llmctl.units import number_of
 
 if TYPE_CHECKING:
     from llmctl.cli.output import Output
@@ -17,34 +19,24 @@ if TYPE_CHECKING:
 
 
 def chat(
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model", "-m", help="NAME[:QUANT], any of `models list`, or FILE.gguf.", autocompletion=complete.models
-        ),
-    ] = None,
-    task: Annotated[
-        str | None, typer.Option("--task", help="What the model is chosen for.", autocompletion=complete.tasks)
-    ] = None,
+    model: options.Model = None,
+    task: options.Task = None,
     system: Annotated[str | None, typer.Option("--system", "-s", help="Instructions before the conversation.")] = None,
-    context: Annotated[int | None, typer.Option("--context", "-c", min=256, help="Tokens of context.")] = None,
-    max_tokens: Annotated[int | None, typer.Option("--max-tokens", "-n", min=1, help="Longest answer.")] = None,
-    temperature: Annotated[float | None, typer.Option("--temperature", min=0, max=2, help="Sampling.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="For answers that can be repeated.")] = None,
-    threads: Annotated[int | None, typer.Option("--threads", "-t", min=1, help="Threads to decode with.")] = None,
-    local: Annotated[bool, typer.Option("--local", help="On this machine or not at all.")] = False,
-    private: Annotated[
-        bool, typer.Option("--private", help="Never leaves this machine, whatever the policy says.")
-    ] = False,
-    endpoint: Annotated[
-        str | None,
-        typer.Option("--endpoint", "-e", help="On this server or not at all.", autocompletion=complete.endpoints),
-    ] = None,
+    going_on: options.GoOn = False,
+    context: options.Context = None,
+    max_tokens: options.MaxTokens = None,
+    temperature: options.Temperature = None,
+    seed: options.Seed = None,
+    threads: options.Threads = None,
+    local: options.LocalOnly = False,
+    private: options.Private = False,
+    endpoint: options.Server = None,
+    engine: options.Engine = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Yes to the download of the first model.")] = False,
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Fetch nothing, and ask no server on another machine.")
+    offline: options.Offline = False,
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Delete the conversations and prompts kept on disk, and end.")
     ] = False,
-    forget: Annotated[bool, typer.Option("--forget", help="Delete the prompts kept on disk, and end.")] = False,
 ) -> None:
     """Talk with the model that suits this machine. /help lists what can be typed.
 
@@ -53,23 +45,25 @@ def chat(
       llmctl chat
       llmctl chat --task code --system "Answer in one paragraph."
       llmctl chat -m qwen3.5-4b --local
+      llmctl chat -c
 
     The model stays loaded until you leave. Every prompt goes the way that `llmctl run` would send it, together with the
     conversation so far: a server of yours is named before anything is sent, and /route says who answered what. When the
     conversation no longer fits and no server of yours may take it, the oldest turns are dropped: after you agreed, and
-    it is said each time. Nothing of it is kept on disk unless you /save it; with the setting chat_history = true your
-    prompts are kept for the Up key (--forget deletes them).
+    it is said each time. Nothing of it is kept on disk unless you /save it; with the setting chat_history = true
+    conversations are kept, readable by you alone, so that -c goes on with the last one, and prompts for the Up key.
+    What is --private is never kept, and --forget deletes it all.
 
     Exit codes: 0 left, 2 no terminal, otherwise as `llmctl run` until the first prompt.
     """
     from msgspec.structs import replace
 
     from llmctl.cli.chat.session import Session
+    from llmctl.cli.keeping import Keeping, begin, last_conversation
     from llmctl.cli.terminal import Layout, TerminalOutput
     from llmctl.types.request import Sampling
     from llmctl.workspace import configuration
     from llmctl.workspace.chat import Chat
-    from llmctl.workspace.conversation import Conversation
     from llmctl.workspace.local_run import Asked
 
     out = TerminalOutput("chat")
@@ -81,36 +75,34 @@ def chat(
     if local and endpoint is not None:
         raise UsageError("--local and --endpoint exclude each other")
     loaded = configuration.load(out)
-    loaded = replace(loaded, offline=loaded.offline or offline)
+    loaded = replace(loaded, offline=loaded.offline or offline, engine=engine or loaded.engine)
     out.layout = Layout.MARKDOWN if loaded.markdown else Layout.WORDS
-    asked = Asked(model, task, context, threads, prompt_tokens=0, answer_tokens=max_tokens)
+    kept = last_conversation(out, loaded, endpoint) if going_on else None
+    conversation, begun = begin(kept, model, task, system, local=local)
+    asked = Asked(begun.model, begun.task, context, threads, prompt_tokens=0, answer_tokens=max_tokens)
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed)
-    with Chat(out, loaded, asked, local=local, private=private, endpoint=endpoint) as talk:
+    with Chat(out, loaded, asked, local=begun.local, private=private, endpoint=endpoint) as talk:
         talk.begin(yes=yes)
-        session = Session(out, talk, Conversation(system), sampling)
+        session = Session(out, talk, conversation, sampling, Keeping(out, loaded, private=private, kept=kept))
         session.greet()
-        session.until_left(_history(loaded))
+        session.until_left(_prompts_file(loaded, private=private))
 
 
-def history_file() -> Path:
-    """Where prompts are kept if the user wants that."""
-    from llmctl import paths
+def _prompts_file(loaded: Settings, *, private: bool) -> Path | None:
+    from llmctl.workspace import kept_conversations
 
-    return paths.data_dir() / "chat_history"
-
-
-def _history(loaded: Settings) -> Path | None:
-    return history_file() if loaded.chat_history else None
+    return kept_conversations.prompts_file() if loaded.chat_history and not private else None
 
 
 def _forget(out: Output) -> None:
-    from llmctl.errors import ResourceError
+    """Deletes what is kept of conversations, and says how much that was."""
+    from llmctl.workspace import kept_conversations
 
-    file = history_file()
-    try:
-        file.unlink()
-        out.note(f"{file} is deleted")
-    except FileNotFoundError:
-        out.note("no prompts are kept")
-    except OSError as error:
-        raise ResourceError(f"{file} can't be deleted: {error.strerror or error}") from error
+    forgotten = kept_conversations.forget()
+    if not (forgotten.conversations or forgotten.prompts):
+        out.note("no conversations and no prompts are kept")
+        return
+    out.note(
+        f"deleted: {number_of(forgotten.conversations, 'conversation')} and {number_of(forgotten.prompts, 'prompt')}, "
+        f"{units.size(forgotten.bytes)}, in {kept_conversations.folder().parent}"
+    )

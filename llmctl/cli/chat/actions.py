@@ -17,6 +17,7 @@ from llmctl.errors import NothingFitsError, UsageError
 from llmctl.printable import printable
 from llmctl.types.endpoint import Local
 from llmctl.types.plan import Fit
+from llmctl.units import number_of
 from llmctl.workspace import context_files, transcript
 from llmctl.workspace.conversation import Conversation
 
@@ -160,7 +161,7 @@ def _save(session: Session, path: str) -> None:
         session.out.note("nothing was written")
         return
     transcript.save(file, session.conversation)
-    session.out.note(f"{turns(session.conversation)} written to {file}, readable by you alone")
+    session.out.note(f"{number_of(len(session.conversation.turns), 'turn')} written to {file}, readable by you alone")
 
 
 def _load(session: Session, path: str) -> None:
@@ -169,13 +170,8 @@ def _load(session: Session, path: str) -> None:
     if session.conversation.turns and not typer.confirm("Put away the conversation there is?", default=False, err=True):
         return
     session.go_on_with(transcript.load(_path(path)))
-    session.out.note(f"{turns(session.conversation)}, {session.used}")
-
-
-def turns(conversation: Conversation) -> str:
-    """``1 turn``, ``12 turns``"""
-    number = len(conversation.turns)
-    return f"{number} turn{'' if number == 1 else 's'}"
+    session.keeping.begin_anew()
+    session.out.note(f"{number_of(len(session.conversation.turns), 'turn')}, {session.used}")
 
 
 def _path(text: str) -> Path:

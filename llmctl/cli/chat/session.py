@@ -16,12 +16,14 @@ from llmctl.types.endpoint import Local, Remote
 from llmctl.types.request import Request, Sampling
 from llmctl.workspace import context_files
 from llmctl.workspace.conversation import Conversation, TokenEstimate, Turn, turns_to_drop
+from llmctl.workspace.transcript import Begun
 from llmctl.workspace.truncation import room_for_prompt
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from llmctl.cli.chat.editor import Editor
+    from llmctl.cli.keeping import Keeping
     from llmctl.types.answer import Answer
     from llmctl.types.plan import Fit
     from llmctl.workspace.chat import Chat
@@ -35,11 +37,14 @@ class Leave(Exception):
 class Session:
     """``conversation`` is what was said; ``files`` go with the next prompt; ``draft`` stands in the next line."""
 
-    def __init__(self, out: TerminalOutput, chat: Chat, conversation: Conversation, sampling: Sampling) -> None:
+    def __init__(
+        self, out: TerminalOutput, chat: Chat, conversation: Conversation, sampling: Sampling, keeping: Keeping
+    ) -> None:
         self.out = out
         self.chat = chat
         self.conversation = conversation
         self.sampling = sampling
+        self.keeping = keeping
         self.files: list[ContextFile] = []
         self.draft = ""
         self.estimate = TokenEstimate()
@@ -131,6 +136,7 @@ class Session:
             self._counted = counted + (answer.usage.completion_tokens or 0)
         self.conversation = self.conversation.with_turn(Turn(text, answer.text, True, answer.route.endpoint))
         self.files, self.draft, self.last = [], "", answer
+        self._keep()
         story.ended(answer)
         story.closing_line(self.used, answer)
 
@@ -139,7 +145,12 @@ class Session:
         if written := "".join(story.so_far.text):
             self.go_on_with(self.conversation.with_turn(Turn(text, written, whole=False, endpoint=story.endpoint)))
             self.files, self.draft = [], ""
+            self._keep()
             self.out.note("what was written so far stays in the conversation")
+
+    def _keep(self) -> None:
+        asked = self.chat.asked
+        self.keeping.keep(self.conversation, Begun().going_on(asked.model, asked.task, local=self.chat.local))
 
     @property
     def context(self) -> int | None:

@@ -10,7 +10,6 @@ from llmctl.cli.story import Story
 
 if TYPE_CHECKING:
     from llmctl.types.answer import Answer
-    from llmctl.types.endpoint import Endpoint
     from llmctl.types.engine import LoadedEngine
     from llmctl.types.plan import Fit
 
@@ -18,12 +17,6 @@ if TYPE_CHECKING:
 class ChatStory(Story):
     """Like the story of ``run``; the model is named by the chat, once, and the last line says how full the context
     is."""
-
-    endpoint: str | None = None
-
-    def leaving(self, endpoint: Endpoint, host: str, reason: str) -> None:
-        self.endpoint = endpoint.name
-        super().leaving(endpoint, host, reason)
 
     def loaded(self, fit: Fit, engine: LoadedEngine) -> None:
         if not engine.has_chat_template:

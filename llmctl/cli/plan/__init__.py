@@ -50,7 +50,7 @@ def plan(
             "--lang", help="A language that it must know, by its code: it.", autocompletion=complete.languages
         ),
     ] = None,
-    context: Annotated[int | None, typer.Option("--context", "-c", min=1, help="Tokens of context.")] = None,
+    context: Annotated[int | None, typer.Option("--context", min=1, help="Tokens of context.")] = None,
     prompt_tokens: Annotated[
         int | None, typer.Option("--prompt-tokens", min=1, help="How long a prompt to expect.")
     ] = None,

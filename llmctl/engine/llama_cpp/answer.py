@@ -17,7 +17,7 @@ Said = Words | ToolCall
 
 
 @dataclass
-class Answer:
+class SampledAnswer:
     """What has been sampled, and what of it is certain. ``calls_once``: the first call of a tool ends it."""
 
     vocabulary: Vocabulary

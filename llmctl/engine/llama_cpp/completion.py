@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from llmctl.engine.llama_cpp.answer import Answer
+from llmctl.engine.llama_cpp.answer import SampledAnswer
 from llmctl.engine.llama_cpp.batching import BusyError, Generation, Scheduler
 from llmctl.engine.llama_cpp.prompt_cache import OnDisk, PromptCache
 from llmctl.engine.llama_cpp.repetition import repeats
@@ -30,7 +30,7 @@ class Choice:
     ever is cut."""
 
     index: int
-    answer: Answer
+    answer: SampledAnswer
     sampler: Sampler
     most: int
     watches_repetition: bool
@@ -77,7 +77,7 @@ class Completion:
     def __init__(
         self,
         prompt: Sequence[int],
-        answers: Sequence[Answer],
+        answers: Sequence[SampledAnswer],
         samplers: Sequence[Sampler],
         *,
         room: int,

@@ -23,7 +23,7 @@ from llmctl import child
 from llmctl.child import Reply
 from llmctl.engine.llama_cpp import header_copy
 from llmctl.engine.llama_cpp.loading import adjusted, context_params
-from llmctl.engine.llama_cpp.refusal import Refusal, explained, is_about_file
+from llmctl.engine.llama_cpp.refusal import FileRefusal, explained, is_about_file
 from llmctl.files import measured_cache
 from llmctl.files.decode import FieldError, decode
 from llmctl.host import Host
@@ -79,7 +79,7 @@ def dry_run(
     return answer.allocation, answer.why
 
 
-def refusal(host: Host, engine: EngineInfo, file: Path, *, ask: bool = True) -> Refusal | None:
+def refusal(host: Host, engine: EngineInfo, file: Path, *, ask: bool = True) -> FileRefusal | None:
     """Why ``engine`` can't load ``file``, whatever the settings; None where it can, or doesn't say.
 
     It is loaded with the plainest settings, on the processor; ending in an assertion, or by a wrong address, is a

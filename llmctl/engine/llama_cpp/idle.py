@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,10 +19,12 @@ LOOK_S = 0.5
 
 
 class Stay:
-    """``entry_file`` is where the engine is to be found; None for one that ends with its parent."""
+    """``entry_file`` is where the engine is to be found; None for one that ends with its parent. ``end`` is called
+    before this process ends itself, for an engine that is a process of its own."""
 
-    def __init__(self, entry_file: str | None) -> None:
+    def __init__(self, entry_file: str | None, end: Callable[[], None] = lambda: None) -> None:
         self._path = None if entry_file is None else Path(entry_file)
+        self._end = end
         self.has_begun = False
 
     def begin(self, ready: Mapping[str, Any], channel: TextIO) -> None:
@@ -40,13 +42,19 @@ class Stay:
         about = None if file is None else file.read()
         if file is None or about is None:
             os._exit(1)
-        process = Process(os.getpid(), started(os.getpid()) or "")
+        pid = ready.get("pid", os.getpid())
+        process = Process(pid, started(pid) or "")
         self.has_begun = True
         _let_go(channel, log.opened(self._path))
         with file:
             file.write(replace(about, ready=Ready(process, ready["port"], ready["chat_template"], ready["build"])))
             inode = file.inode
-        threading.Thread(target=_watch, args=(self._path, inode), daemon=True).start()
+        threading.Thread(target=self._watch, args=(self._path, inode), daemon=True).start()
+
+    def _watch(self, path: Path, inode: int) -> None:
+        _wait_until_unused(path, inode)
+        self._end()
+        os._exit(0)
 
 
 def _let_go(channel: TextIO, log_handle: int) -> None:
@@ -65,9 +73,9 @@ def _let_go(channel: TextIO, log_handle: int) -> None:
     faulthandler.enable()  # a crash says by which signal, and where in the code: no values
 
 
-def _watch(path: Path, inode: int) -> None:
-    """Ends the process when the engine was idle for too long, or its entry is gone or another's. The clock is one that
-    nobody can set."""
+def _wait_until_unused(path: Path, inode: int) -> None:
+    """Returns when the engine was idle for too long, or its entry is gone or another's. The clock is one that nobody
+    can set."""
     from llmctl.engine.warm import entry, log
 
     used_s = time.monotonic()
@@ -78,18 +86,18 @@ def _watch(path: Path, inode: int) -> None:
         if unused is None:
             if not _is_there(path, inode):
                 log.remove(path)
-                os._exit(0)
+                return
             used_s = time.monotonic()
             entry.touch(path)
             continue
         with unused:
             if unused.inode != inode:
-                os._exit(0)
+                return
             idle_s = time.monotonic() - used_s
             if about is not None and about.keep_alive_s is not None and idle_s >= about.keep_alive_s:
                 unused.remove()
                 log.remove(path)
-                os._exit(0)
+                return
 
 
 def _is_there(path: Path, inode: int) -> bool:

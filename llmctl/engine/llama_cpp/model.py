@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from llmctl.engine.llama_cpp.answer import Answer, behind_the_last_message
+from llmctl.engine.llama_cpp.answer import SampledAnswer, behind_the_last_message
 from llmctl.engine.llama_cpp.batching import Scheduler
 from llmctl.engine.llama_cpp.completion import Completion
 from llmctl.engine.llama_cpp.context import Context
@@ -19,7 +19,7 @@ from llmctl.engine.llama_cpp.embedding import EmbeddingRequest, embedder
 from llmctl.engine.llama_cpp.loading import load
 from llmctl.engine.llama_cpp.prompt_cache import PromptCache, identity_of
 from llmctl.engine.llama_cpp.refused import RefusedError, invalid
-from llmctl.engine.llama_cpp.rendering import Prompt, TemplateError, plain
+from llmctl.engine.llama_cpp.rendering import RenderedPrompt, TemplateError, plain
 from llmctl.engine.llama_cpp.request import ChatRequest
 from llmctl.engine.llama_cpp.sampling import Sampler, SamplingOptions
 from llmctl.engine.llama_cpp.template import Renderer
@@ -33,7 +33,7 @@ GGML_LOG_LEVEL_ERROR = 4  # ggml.h, enum ggml_log_level
 LOG_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)  # ggml.h, ggml_log_callback
 
 
-class Model:
+class LoadedModel:
     """One loaded model, and the thread that computes for all requests."""
 
     def __init__(self, job: Mapping[str, Any], errors: deque[str], renderer: Renderer) -> None:
@@ -99,12 +99,12 @@ class Model:
             raise invalid("input: this engine has a model that writes answers, it gives no embeddings")
         return self._embedder.answer(request, self.name)
 
-    def _prompt(self, request: ChatRequest) -> Prompt:
+    def _prompt(self, request: ChatRequest) -> RenderedPrompt:
         tools = () if request.tools.choose is Choose.NONE else request.tools.definitions
         if self._template is None:
             if tools or any("tool_calls" in message or message["role"] == "tool" for message in request.messages):
                 raise invalid("tools: this model has no chat template, so it takes none")
-            return Prompt(plain(request.messages), is_plain=True)
+            return RenderedPrompt(plain(request.messages), is_plain=True)
         variables = dict(request.variables)
         if "enable_thinking" in variables:
             variables.setdefault("thinking", variables["enable_thinking"])  # DeepSeek's and Granite's name for it
@@ -118,7 +118,7 @@ class Model:
         except TemplateError as error:
             raise RefusedError(400, "template", f"the model's chat template {error}") from error
 
-    def _tokens(self, prompt: Prompt) -> list[int]:
+    def _tokens(self, prompt: RenderedPrompt) -> list[int]:
         context = self._context.length
         text = prompt.text.encode("utf-8", "replace")
         if len(text) > context * LONGEST_TOKEN_BYTES:  # tokenizing it would take long, to the same end
@@ -129,7 +129,7 @@ class Model:
             raise _too_long(f"{len(tokens):,}", context)
         return tokens
 
-    def _opened(self, prompt: Prompt, request: ChatRequest) -> Marks | None:
+    def _opened(self, prompt: RenderedPrompt, request: ChatRequest) -> Marks | None:
         """The marks with which the prompt has opened a thought."""
         if prompt.is_plain:
             return None
@@ -138,7 +138,7 @@ class Model:
 
     def _completion(self, request: ChatRequest, tokens: list[int], opened: Marks | None) -> Completion:
         answers = [
-            Answer(self._vocabulary, opened, request.stop, self._tool_parser(request.tools), request.calls_once)
+            SampledAnswer(self._vocabulary, opened, request.stop, self._tool_parser(request.tools), request.calls_once)
             for _ in range(request.choices)
         ]
         options = self._sampling(request)

@@ -11,7 +11,7 @@ from llmctl.printable import printable
 SHOWN_CHARACTERS = 200
 
 
-class Refusal(Struct, frozen=True):
+class FileRefusal(Struct, frozen=True):
     """``reason`` goes on from the file's name. ``broken``: the file is; else it is sound, and this engine can't do
     it."""
 
@@ -53,13 +53,13 @@ def is_about_file(words: str) -> bool:
     return re.search(r"bad_alloc|system_error|out of memory|allocate|failed to open", words) is None
 
 
-def explained(words: str) -> Refusal:
+def explained(words: str) -> FileRefusal:
     """What llama.cpp's ``words`` on a file that it doesn't load, or with which it ends, mean."""
     said = printable(BEFORE_THE_WORDS.sub("", words.strip()) or words, SHOWN_CHARACTERS)
     for pattern, sentence in UNSUPPORTED:
         if re.search(pattern, words):
-            return Refusal(f"{sentence} (llama.cpp: {said})", broken=False)
+            return FileRefusal(f"{sentence} (llama.cpp: {said})", broken=False)
     for pattern, sentence in BROKEN:
         if re.search(pattern, words):
-            return Refusal(f"can't be loaded: {sentence} (llama.cpp: {said})", broken=True)
-    return Refusal(f"can't be loaded (llama.cpp: {said})", broken=True)
+            return FileRefusal(f"can't be loaded: {sentence} (llama.cpp: {said})", broken=True)
+    return FileRefusal(f"can't be loaded (llama.cpp: {said})", broken=True)

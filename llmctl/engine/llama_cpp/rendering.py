@@ -30,7 +30,7 @@ class TemplateError(Exception):
     """A template that refuses the messages, or takes too long or too much memory: what it does, for a person."""
 
 
-class Prompt(Struct, frozen=True):
+class RenderedPrompt(Struct, frozen=True):
     """``is_plain``: the messages' text without any template. ``note`` is for a person."""
 
     text: str
@@ -53,7 +53,7 @@ class _RefusalError(Exception):
     """What the template itself says against the messages."""
 
 
-def written(asked: Mapping[str, Any]) -> Prompt:
+def written(asked: Mapping[str, Any]) -> RenderedPrompt:
     """The first way of writing the messages that the template takes, and with which it leaves nothing out. Raises
     TemplateError, MemoryError."""
     messages, tools, refusal, reason = asked["messages"], asked["tools"] or None, None, "it leaves the prompt out"
@@ -72,7 +72,7 @@ def written(asked: Mapping[str, Any]) -> Prompt:
                 raise TemplateError("takes no tools")
             _require_calls(text, variant)
             if _is_complete(template, text, variant, asked["variables"]):
-                return Prompt(text, note=note)
+                return RenderedPrompt(text, note=note)
     if refusal is not None:
         raise TemplateError(f"refused: {refusal}")
     if tools is not None or any(_is_of_tools(message) for message in messages):
@@ -100,13 +100,13 @@ def _require_calls(text: str, messages: Messages) -> None:
         raise TemplateError("takes no messages with tool_calls")
 
 
-def _replaced(asked: Mapping[str, Any], reason: str) -> Prompt:
+def _replaced(asked: Mapping[str, Any], reason: str) -> RenderedPrompt:
     """The messages without their template, which is broken."""
     form = "ChatML" if asked["has_chatml"] else "plain text"
     note = f"its chat template can't be used ({reason}); the prompt is written as {form} instead"
     if not asked["has_chatml"]:
-        return Prompt(plain(asked["messages"]), is_plain=True, note=note)
-    return Prompt(chatml(asked["messages"]), note=note)
+        return RenderedPrompt(plain(asked["messages"]), is_plain=True, note=note)
+    return RenderedPrompt(chatml(asked["messages"]), note=note)
 
 
 def _variants(messages: Messages) -> Iterator[tuple[Messages, str | None]]:
@@ -182,7 +182,7 @@ def compiled(template: str) -> jinja2.Template:
     from jinja2.ext import Extension, loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    class Generation(Extension):
+    class GenerationTag(Extension):
         """``{% generation %}`` says which text is the model's, which matters in training only."""
 
         tags = {"generation"}  # noqa: RUF012  # as the base class has it
@@ -195,7 +195,7 @@ def compiled(template: str) -> jinja2.Template:
         return json.dumps(value, ensure_ascii=ensure_ascii, **options)
 
     environment = ImmutableSandboxedEnvironment(
-        loader=jinja2.BaseLoader(), trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
+        loader=jinja2.BaseLoader(), trim_blocks=True, lstrip_blocks=True, extensions=[GenerationTag, loopcontrols]
     )
     environment.filters["tojson"] = tojson
     return environment.from_string(template)

@@ -22,16 +22,20 @@ def start(fit: Fit, *, worker: Worker | None = None) -> Engine:
     ``worker``, if given, was spawned earlier so that the engine's import overlapped with planning; it is used up.
     Raises EngineError when the file can't be loaded and EngineDiedError when the process ended while loading.
     """
-    begun = time.perf_counter()
-    used, token = worker or Worker(), new_token()
-    ready = load(used, {**job(fit), "token": token})
+    return started(worker or Worker(), job(fit))
+
+
+def started(worker: Worker, job: Mapping[str, Any]) -> Engine:
+    """The engine of ``worker`` with ``job`` done. Raises as ``start``."""
+    begun, token = time.perf_counter(), new_token()
+    ready = load(worker, {**job, "token": token})
     return Engine(
-        used,
-        Address(url=f"http://127.0.0.1:{ready['port']}/v1", model=fit.candidate.model.id, token=token),
+        worker,
+        Address(url=f"http://127.0.0.1:{ready['port']}/v1", model=job["model"], token=token),
         load_s=time.perf_counter() - begun,
         has_chat_template=ready["chat_template"],
         build=ready["build"],
-        sequences=fit.configuration.sequences,
+        sequences=job["sequences"],
     )
 
 

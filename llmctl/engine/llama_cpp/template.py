@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from llmctl import child
-from llmctl.engine.llama_cpp.rendering import Messages, Prompt, TemplateError, compiled, written
+from llmctl.engine.llama_cpp.rendering import Messages, RenderedPrompt, TemplateError, compiled, written
 from llmctl.struct import asdict
 
 DEADLINE_S = 5.0  # a template takes milliseconds
@@ -49,7 +49,7 @@ class Renderer:
         *,
         has_chatml: bool,
         tools: Sequence[Mapping[str, Any]] = (),
-    ) -> Prompt:
+    ) -> RenderedPrompt:
         """The prompt. ``has_chatml``: what takes the place of a broken template may be ChatML, its marks are tokens of
         the model. Raises TemplateError."""
         asked = {"template": template, "messages": messages, "variables": variables, "has_chatml": has_chatml}
@@ -63,7 +63,7 @@ class Renderer:
             raise TemplateError(f"takes longer than {DEADLINE_S:g} s" if process.was_late else TOO_MUCH_MEMORY)
         if "error" in answer:
             raise TemplateError(answer["error"])
-        return Prompt(**answer)
+        return RenderedPrompt(**answer)
 
     def close(self) -> None:
         if self._process is not None:

@@ -36,7 +36,7 @@ from llmctl.engine.llama_cpp.request import read
 from llmctl.engine.llama_cpp.wire import whole
 
 if TYPE_CHECKING:
-    from llmctl.engine.llama_cpp.model import Model
+    from llmctl.engine.llama_cpp.model import LoadedModel
     from llmctl.engine.llama_cpp.request import ChatRequest
 
 BODY_LIMIT_BYTES = 64 << 20
@@ -168,7 +168,7 @@ class Server(ThreadingHTTPServer):
 
     request_queue_size = 128  # connections that may wait to be accepted: with 5, as is the default, some wait a second
 
-    def __init__(self, model: Model, token: str) -> None:
+    def __init__(self, model: LoadedModel, token: str) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.model, self.token = model, token
 
@@ -186,7 +186,7 @@ def main() -> int:
     try:
         import llama_cpp  # noqa: F401  # before the job comes: the parent is still planning
 
-        from llmctl.engine.llama_cpp.model import Model
+        from llmctl.engine.llama_cpp.model import LoadedModel
         from llmctl.engine.llama_cpp.template import Renderer
     except (ImportError, OSError, RuntimeError) as error:
         say({"missing": str(error)})
@@ -206,7 +206,7 @@ def main() -> int:
     threading.Thread(target=leave_with_the_parent, daemon=True).start()
     errors: deque[str] = deque(maxlen=20)
     try:
-        model = Model(job, errors, renderer)
+        model = LoadedModel(job, errors, renderer)
     except Exception as error:  # noqa: BLE001  # whatever llama-cpp-python raises is told, not thrown
         say({"failed": str(error), "log": list(errors)})
         return 1

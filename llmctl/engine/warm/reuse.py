@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from llmctl import __version__, child, units
-from llmctl.engine.llama_cpp.start import job
+from llmctl.engine.jobs import job
 from llmctl.engine.warm import entry
 from llmctl.engine.warm.engine import WarmEngine, answers
 from llmctl.engine.warm.entry import Entry, EntryFile

@@ -1,0 +1,47 @@
+"""Which engine answers: every row of the table."""
+
+from __future__ import annotations
+
+import pytest
+
+from llmctl.errors import EngineError
+from llmctl.planner.engine import Choice, choice
+from llmctl.types.engine import EngineName, NativeServer, ServerSource
+from llmctl.types.machine import EngineInfo
+
+SERVER = NativeServer("/bin/llama-server", ServerSource.PATH, "llama-server 1", 1)
+USABLE = EngineInfo("llama-cpp-python", "0.3.36", None, usable=True)
+BROKEN = EngineInfo("llama-cpp-python", None, None, why="it was built for another CPU")
+WHY = "llama-cpp-python can't be used here: it was built for another CPU"
+
+
+@pytest.mark.parametrize(
+    ("asked", "worker", "server", "expected"),
+    [
+        (EngineName.LLAMA_CPP, USABLE, SERVER, Choice()),
+        (EngineName.LLAMA_CPP, BROKEN, SERVER, Choice()),
+        (EngineName.LLAMA_SERVER, USABLE, SERVER, Choice(SERVER)),
+        (EngineName.LLAMA_SERVER, BROKEN, SERVER, Choice(SERVER)),
+        (None, USABLE, SERVER, Choice()),
+        (None, None, SERVER, Choice()),
+        (None, BROKEN, SERVER, Choice(SERVER, WHY)),
+        (None, BROKEN, None, Choice()),
+    ],
+)
+def test_the_table(
+    asked: EngineName | None, worker: EngineInfo | None, server: NativeServer | None, expected: Choice
+) -> None:
+    assert choice(asked, worker, lambda: server) == expected
+
+
+def test_what_was_asked_for_and_is_not_there_is_an_error() -> None:
+    with pytest.raises(EngineError, match="no llama-server on this machine") as caught:
+        choice(EngineName.LLAMA_SERVER, USABLE, lambda: None)
+    assert caught.value.hint == "llmctl engine install llama-server"
+
+
+def test_nothing_is_looked_for_that_does_not_matter() -> None:
+    def looked() -> NativeServer:
+        raise AssertionError("a program was run")
+
+    assert choice(None, USABLE, looked) == choice(EngineName.LLAMA_CPP, USABLE, looked) == Choice()
