@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Generator
 from contextlib import closing
-from dataclasses import dataclass, field
-from typing import assert_never
 
 from msgspec.structs import replace
 
@@ -16,47 +14,15 @@ from llmctl.endpoint.secrets import address_of
 from llmctl.engine.pool import Lease
 from llmctl.errors import ContextError, EngineError, LlmctlError, NetworkError
 from llmctl.net import host_of
-from llmctl.planner.sequences import with_sequences
+from llmctl.router.partial_answer import PartialAnswer
 from llmctl.router.room import require_room
 from llmctl.router.route import kept, reason_of, refused_as_private
 from llmctl.types.answer import Answer, Executed, LeftMachine, Predicted, Timings
 from llmctl.types.endpoint import Local, Remote, Route, Side
-from llmctl.types.event import EngineNote, Event, Finished, Reasoning, Text, ThoughtsSoFar, ToolCall, Usage
+from llmctl.types.event import Event, Finished, Usage
 from llmctl.types.listener import Listener
 from llmctl.types.plan import Fit
 from llmctl.types.request import Request, Sampling
-
-
-@dataclass
-class PartialAnswer:
-    """What has been answered so far. It outlives an error, so that a partial answer is never lost."""
-
-    text: list[str] = field(default_factory=list)
-    reasoning: list[str] = field(default_factory=list)
-    started: float = field(default_factory=time.perf_counter)
-    first_token: float | None = None
-    last_token: float | None = None
-    load_s: float | None = None
-    left: LeftMachine | None = None
-
-    def add(self, event: Event) -> None:
-        match event:
-            case EngineNote() | Finished():
-                return
-            case ToolCall():
-                pass
-            case ThoughtsSoFar():
-                self.reasoning += self.text
-                self.text.clear()
-                return
-            case Text(text):
-                self.text.append(text)
-            case Reasoning(text):
-                self.reasoning.append(text)
-            case _:
-                assert_never(event)
-        self.last_token = time.perf_counter()
-        self.first_token = self.first_token or self.last_token
 
 
 def answer(
@@ -137,7 +103,10 @@ def _local(
     require_room(request, fit.context)
     with lease(fit) as engine:
         so_far.load_s = engine.load_s
-        fit = with_sequences(fit, engine.sequences)
+        if engine.sequences != fit.configuration.sequences:
+            from llmctl.planner.sequences import with_sequences
+
+            fit = with_sequences(fit, engine.sequences)
         listener.loaded(fit, engine)
         asked = replace(request, sampling=local_sampling(fit, request.sampling))
         finished = yield from _kept(ask(engine, asked), so_far)

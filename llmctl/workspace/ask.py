@@ -9,9 +9,7 @@ from msgspec.structs import replace
 
 from llmctl.engine.pool import Pool
 from llmctl.errors import ContextError
-from llmctl.router import answer as router
-from llmctl.router.answer import PartialAnswer
-from llmctl.router.route import route
+from llmctl.router.partial_answer import PartialAnswer
 from llmctl.settings import Settings
 from llmctl.types.answer import Answer
 from llmctl.types.endpoint import LeaveReason, Policy, Route
@@ -53,9 +51,10 @@ def answer(
     request = replace(request, prompt_cache_bytes=settings.prompt_cache)
     pool = Pool(keep_alive_s=settings.keep_alive, insist=insist, listener=listener)
     with pool, closing(SessionEngine(pool)) as engine:
-        decided = _route(
-            pool, settings, request, here, local=local, endpoint=endpoint, is_shortened=shorten is not None
-        )
+        _prepare(pool, settings, local=local, endpoint=endpoint)
+        from llmctl.router import answer as router
+
+        decided = _route(settings, request, here, local=local, endpoint=endpoint, is_shortened=shorten is not None)
         lease = pool.lease if shorten is None else engine.lend  # asked again without loading again
         while True:
             try:
@@ -80,7 +79,10 @@ def events(
     """As ``answer``, but the bits of it are yielded, and closing it gives the engine back, or hangs up."""
     request = replace(request, prompt_cache_bytes=settings.prompt_cache)
     with Pool(keep_alive_s=settings.keep_alive, listener=listener) as pool:
-        decided = _route(pool, settings, request, here, local=local, endpoint=endpoint)
+        _prepare(pool, settings, local=local, endpoint=endpoint)
+        from llmctl.router import answer as router
+
+        decided = _route(settings, request, here, local=local, endpoint=endpoint)
         return (
             yield from router.events(
                 decided,
@@ -93,8 +95,17 @@ def events(
         )
 
 
+def _may_answer_here(settings: Settings, *, local: bool, endpoint: str | None) -> bool:
+    return endpoint is None and (settings.policy is not Policy.REMOTE_ONLY or local)
+
+
+def _prepare(pool: Pool, settings: Settings, *, local: bool, endpoint: str | None) -> None:
+    """Lets the engine be imported while this process imports the router, and plans."""
+    if _may_answer_here(settings, local=local, endpoint=endpoint):
+        pool.prepare()
+
+
 def _route(
-    pool: Pool,
     settings: Settings,
     request: Request,
     here: Callable[[], LocalRun],
@@ -103,11 +114,12 @@ def _route(
     endpoint: str | None,
     is_shortened: bool = False,
 ) -> Route:
+    from llmctl.router.route import route
+
     pinned = None if endpoint is None else settings.endpoint(endpoint)
     planned: Fit | NoFit | None = None
     barred: dict[LeaveReason, str] = {}
-    if pinned is None and (settings.policy is not Policy.REMOTE_ONLY or local):
-        pool.prepare()  # imports the engine while we plan
+    if _may_answer_here(settings, local=local, endpoint=endpoint):
         ready = here()
         planned, barred = ready.planned, dict(ready.barred)
     if is_shortened:

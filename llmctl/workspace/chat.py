@@ -16,7 +16,7 @@ from llmctl.workspace.local_run import Asked, LocalRun, local_run
 from llmctl.workspace.session_engine import SessionEngine
 
 if TYPE_CHECKING:
-    from llmctl.router.answer import PartialAnswer
+    from llmctl.router.partial_answer import PartialAnswer
     from llmctl.settings import Settings
     from llmctl.types.answer import Answer
     from llmctl.types.request import Request

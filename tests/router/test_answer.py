@@ -13,7 +13,8 @@ from llmctl import paths
 from llmctl.engine.pool import Pool
 from llmctl.engine.worker_process import Engine
 from llmctl.errors import DecodingError, EngineDiedError, EngineError, PolicyError, UsageError
-from llmctl.router.answer import PartialAnswer, answer, handed_over, local_sampling
+from llmctl.router.answer import answer, handed_over, local_sampling
+from llmctl.router.partial_answer import PartialAnswer
 from llmctl.types.answer import Answer
 from llmctl.types.endpoint import LOCAL_FAILURES, Endpoint, LeaveReason, Local, Remote
 from llmctl.types.listener import SilentListener
