@@ -23,7 +23,7 @@ from llmctl.types.machine import EngineInfo
 INSTALL = "llmctl engine install llama-server"
 
 
-class Choice(Struct, frozen=True):
+class EngineChoice(Struct, frozen=True):
     """``server`` is the llama-server that answers, None for llama-cpp-python; ``reason`` is told where nobody has asked
     for it."""
 
@@ -33,17 +33,17 @@ class Choice(Struct, frozen=True):
 
 def choice(
     asked: EngineName | None, worker: EngineInfo | None, find_server: Callable[[], NativeServer | None]
-) -> Choice:
+) -> EngineChoice:
     """``worker`` is llama-cpp-python, None where nothing is known of it; ``find_server`` looks for a llama-server, and
     is called only where that matters. Raises EngineError where what was asked for is not there."""
     if asked is EngineName.LLAMA_CPP:
-        return Choice()
+        return EngineChoice()
     if asked is EngineName.LLAMA_SERVER:
         server = find_server()
         if server is None:
             raise EngineError("there is no llama-server on this machine that can be used", hint=INSTALL)
-        return Choice(server)
+        return EngineChoice(server)
     if worker is None or worker.usable:
-        return Choice()
+        return EngineChoice()
     server = find_server()
-    return Choice() if server is None else Choice(server, f"{worker.name} can't be used here: {worker.why}")
+    return EngineChoice() if server is None else EngineChoice(server, f"{worker.name} can't be used here: {worker.why}")

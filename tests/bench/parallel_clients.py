@@ -1,9 +1,12 @@
 """Tokens per second of several clients at once: our worker beside others with the same file and threads, alternating.
 
-    python tests/bench/parallel_clients.py FILE.gguf [--clients 1 4 16] [--rounds 3] [--tokens 64] [--url NAME=URL ...]
+    python tests/bench/parallel_clients.py FILE.gguf … [--shape llama-3.2-1b] [--clients 1 4 16] [--url NAME=URL …]
 
-The others are llama-cpp-python's own server, if what it needs is installed, its class ``Llama`` in a loop, which
-answers one prompt after another, and whatever OpenAI-compatible servers are named (a llama-server, started by hand). In
+The others are llama-server, as llmctl starts it (``llmctl engine install llama-server``, or --llama-server PROGRAM),
+the server in the xllamacpp wheel, if that is installed, and, with one client, the class ``Llama``, which answers one
+prompt after another; with --slow also llama-cpp-python's own server; and whatever OpenAI-compatible servers are named.
+--shape adds a file of that shape with random weights. All get the same settings and environment: a context of CONTEXT
+for each client, batches as llmctl's llama-server has them; a model without a chat template continues the prompt. In
 each round everybody answers the same prompts, which nobody has seen before. The rate counts the tokens of all answers,
 from the first request to the end of the last answer. Prints every round, then the median of our rate over each other's
 with its spread, and the median time to the first token.
@@ -14,24 +17,38 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
+from subprocess import DEVNULL, PIPE
 from typing import Any
 
 import requests
+from msgspec.structs import replace
 
+from llmctl import child, settings
 from llmctl.engine.llama_cpp.start import start
+from llmctl.engine.llama_server import programs
+from llmctl.engine.llama_server import start as llama_server
+from llmctl.engine.llama_server.options import PLAIN_TEMPLATE, SHARED_BATCH
+from llmctl.gguf.header import read_file
 from llmctl.struct import asdict
-from llmctl.types.plan import Configuration
+from llmctl.types.engine import NativeServer
+from llmctl.types.plan import UBATCH, Configuration
 from tests.fakes.fits import fit_for
+from tests.fakes.gguf_file import model_shape, write_model
 
+XLLAMACPP = Path(__file__).parent / "xllamacpp_server.py"
 OURS = "worker"
 CONTEXT = 1024  # tokens for each client
 START_S = 120.0
@@ -41,6 +58,11 @@ START_S = 120.0
 class Answer:
     tokens: int
     first_s: float
+
+
+def environment() -> dict[str, str]:
+    """Threads that wait do so as llmctl's do; Python's path is ours."""
+    return {**child.environment(os.environ), "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
 Answering = Callable[[Sequence[str]], list[Answer]]  # all prompts at once
@@ -79,6 +101,28 @@ def worker(file: Path, clients: int, threads: int, tokens: int) -> Iterator[Answ
 
 
 @contextlib.contextmanager
+def native(file: Path, clients: int, threads: int, tokens: int, server: NativeServer) -> Iterator[Answering]:
+    fit = fit_for(file, context=CONTEXT, threads=threads, sequences=clients)
+    with llama_server.start(replace(fit, server=server)) as engine:
+        address = engine.address
+        yield over_http(address.url, address.token, address.model, tokens)
+
+
+@contextlib.contextmanager
+def xllamacpp(file: Path, clients: int, threads: int, tokens: int) -> Iterator[Answering]:
+    template = PLAIN_TEMPLATE if read_file(file).chat_template is None else None
+    batch = SHARED_BATCH if clients > 1 else UBATCH
+    about = {"file": str(file), "clients": clients, "context": CONTEXT, "threads": threads, "batch": batch}
+    argv = [sys.executable, str(XLLAMACPP), json.dumps({**about, "template": template})]
+    with subprocess.Popen(argv, stdin=PIPE, stdout=PIPE, text=True, env=environment()) as process:
+        assert process.stdout is not None
+        try:
+            yield over_http(f"{process.stdout.readline().strip()}/v1", None, file.stem, tokens)
+        finally:
+            process.kill()
+
+
+@contextlib.contextmanager
 def own_server(file: Path, threads: int, tokens: int) -> Iterator[Answering | None]:
     """llama-cpp-python's; None where it doesn't start."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -86,7 +130,7 @@ def own_server(file: Path, threads: int, tokens: int) -> Iterator[Answering | No
     argv = [sys.executable, "-m", "llama_cpp.server", "--model", str(file), "--host", "127.0.0.1", "--port", str(port)]
     argv += ["--n_ctx", str(CONTEXT), "--n_threads", str(threads), "--n_threads_batch", str(threads)]
     argv += ["--interrupt_requests", "false"]  # else the next client ends the answer of the one before
-    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(argv, stdout=DEVNULL, stderr=DEVNULL, env=environment()) as process:
         try:
             url = f"http://127.0.0.1:{port}/v1"
             yield over_http(url, None, file.name, tokens) if answers(url, process) else None
@@ -110,7 +154,7 @@ def bare(file: Path, threads: int, tokens: int) -> Iterator[Answering]:
     settings = {**asdict(Configuration(CONTEXT)), "threads": threads, "prefill_threads": threads}
     question = json.dumps({"file": str(file), "settings": settings, "tokens": tokens})
     argv = [sys.executable, __file__, "--child", question]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(argv, stdin=PIPE, stdout=PIPE, text=True, env=environment()) as process:
         assert process.stdin is not None and process.stdout is not None
         to, source = process.stdin, process.stdout
 
@@ -129,14 +173,20 @@ def answer_as_child(question: dict[str, Any]) -> None:
     from tests.bench.bare_llama import bare_llama
 
     llama = bare_llama(question["file"], question["settings"])
+    has_template = "tokenizer.chat_template" in llama.metadata
+    limits = {"max_tokens": question["tokens"], "temperature": 0, "stream": True}
+
+    def complete(prompt: str) -> Any:
+        if not has_template:
+            return llama.create_completion(prompt, **limits)
+        return llama.create_chat_completion([{"role": "user", "content": prompt}], **limits)
+
     for line in sys.stdin:
         answers, begun = [], time.perf_counter()
         for prompt in json.loads(line):
             first_s, count = 0.0, 0
-            messages = [{"role": "user", "content": prompt}]
-            limits = {"max_tokens": question["tokens"], "temperature": 0}
-            for chunk in llama.create_chat_completion(messages, stream=True, **limits):
-                if chunk["choices"][0]["delta"].get("content"):
+            for choice in (chunk["choices"][0] for chunk in complete(prompt)):
+                if choice.get("text") or choice.get("delta", {}).get("content"):
                     first_s = first_s or time.perf_counter() - begun
                     count += 1
             answers.append({"tokens": count, "first_s": first_s})
@@ -167,29 +217,65 @@ def compare(contenders: dict[str, Answering], clients: int, rounds: int) -> None
         print(f"{clients:3} clients, {name:12} {median(rates[name]):6.1f} tokens/s, {first}, ours is {spread}")
 
 
+def contenders(
+    file: Path, clients: int, given: argparse.Namespace, server: NativeServer | None
+) -> dict[str, AbstractContextManager[Answering | None]]:
+    """By name, those that can be started here."""
+    threads, tokens = given.threads, given.tokens
+    made: dict[str, AbstractContextManager[Answering | None]] = {OURS: worker(file, clients, threads, tokens)}
+    if server is not None:
+        made["llama-server"] = native(file, clients, threads, tokens, server)
+    if find_spec("xllamacpp") is not None:
+        made["xllamacpp"] = xllamacpp(file, clients, threads, tokens)
+    if clients == 1 or given.slow:
+        made["Llama"] = bare(file, threads, tokens)
+    if given.slow:
+        made["its server"] = own_server(file, threads, tokens)
+    for name, _, url in (named.partition("=") for named in given.url):
+        made[name] = contextlib.nullcontext(over_http(url, None, file.stem, tokens))
+    return made
+
+
+def server_of(given: Path | None) -> NativeServer | None:
+    for program in programs.programs(given or settings.load().llama_server):
+        if (about := programs.asked(program)).usable:
+            return programs.server_of(program, about)
+    print("no llama-server can be used here: llmctl engine install llama-server")
+    return None
+
+
+def measure(file: Path, given: argparse.Namespace, server: NativeServer | None) -> None:
+    print(f"{file.name}, {given.threads} threads, {given.tokens} tokens", flush=True)
+    for clients in given.clients:
+        with contextlib.ExitStack() as stack:
+            started = contenders(file, clients, given, server).items()
+            answering = {name: stack.enter_context(starting) for name, starting in started}
+            for name in [name for name, answers in answering.items() if answers is None]:
+                print(f"{name} doesn't start here (pip install 'llama-cpp-python[server]')")
+            compare({name: answers for name, answers in answering.items() if answers}, clients, given.rounds)
+
+
 def main() -> None:
     if sys.argv[1:2] == ["--child"]:
         answer_as_child(json.loads(sys.argv[2]))
         return
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("file", type=Path)
+    options.add_argument("files", type=Path, nargs="*", metavar="FILE.gguf")
+    options.add_argument("--shape", action="append", default=[], help="also a file of that shape, with random weights")
     options.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16])
     options.add_argument("--rounds", type=int, default=3)
-    options.add_argument("--tokens", type=int, default=64)
+    options.add_argument("--tokens", type=int, default=40)
     options.add_argument("--threads", type=int, default=2)
+    options.add_argument("--llama-server", type=Path, metavar="PROGRAM")
+    options.add_argument("--slow", action="store_true", help="also what answers one prompt after another")
     options.add_argument("--url", action="append", default=[], metavar="NAME=URL", help="another server, ending in /v1")
     given = options.parse_args()
-    for clients in given.clients:
-        with contextlib.ExitStack() as stack:
-            contenders = {OURS: stack.enter_context(worker(given.file, clients, given.threads, given.tokens))}
-            contenders["Llama"] = stack.enter_context(bare(given.file, given.threads, given.tokens))
-            if server := stack.enter_context(own_server(given.file, given.threads, given.tokens)):
-                contenders["its server"] = server
-            else:
-                print("llama-cpp-python's server doesn't start here (pip install 'llama-cpp-python[server]')")
-            for name, _, url in (named.partition("=") for named in given.url):
-                contenders[name] = over_http(url, None, given.file.stem, given.tokens)
-            compare(contenders, clients, given.rounds)
+    server = server_of(given.llama_server)
+    for file in given.files:
+        measure(file, given, server)
+    for name in given.shape:
+        with tempfile.TemporaryDirectory() as folder:
+            measure(write_model(Path(folder) / f"{name}.gguf", model_shape(name)), given, server)
 
 
 if __name__ == "__main__":

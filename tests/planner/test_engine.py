@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llmctl.errors import EngineError
-from llmctl.planner.engine import Choice, choice
+from llmctl.planner.engine import EngineChoice, choice
 from llmctl.types.engine import EngineName, NativeServer, ServerSource
 from llmctl.types.machine import EngineInfo
 
@@ -18,18 +18,18 @@ WHY = "llama-cpp-python can't be used here: it was built for another CPU"
 @pytest.mark.parametrize(
     ("asked", "worker", "server", "expected"),
     [
-        (EngineName.LLAMA_CPP, USABLE, SERVER, Choice()),
-        (EngineName.LLAMA_CPP, BROKEN, SERVER, Choice()),
-        (EngineName.LLAMA_SERVER, USABLE, SERVER, Choice(SERVER)),
-        (EngineName.LLAMA_SERVER, BROKEN, SERVER, Choice(SERVER)),
-        (None, USABLE, SERVER, Choice()),
-        (None, None, SERVER, Choice()),
-        (None, BROKEN, SERVER, Choice(SERVER, WHY)),
-        (None, BROKEN, None, Choice()),
+        (EngineName.LLAMA_CPP, USABLE, SERVER, EngineChoice()),
+        (EngineName.LLAMA_CPP, BROKEN, SERVER, EngineChoice()),
+        (EngineName.LLAMA_SERVER, USABLE, SERVER, EngineChoice(SERVER)),
+        (EngineName.LLAMA_SERVER, BROKEN, SERVER, EngineChoice(SERVER)),
+        (None, USABLE, SERVER, EngineChoice()),
+        (None, None, SERVER, EngineChoice()),
+        (None, BROKEN, SERVER, EngineChoice(SERVER, WHY)),
+        (None, BROKEN, None, EngineChoice()),
     ],
 )
 def test_the_table(
-    asked: EngineName | None, worker: EngineInfo | None, server: NativeServer | None, expected: Choice
+    asked: EngineName | None, worker: EngineInfo | None, server: NativeServer | None, expected: EngineChoice
 ) -> None:
     assert choice(asked, worker, lambda: server) == expected
 
@@ -44,4 +44,4 @@ def test_nothing_is_looked_for_that_does_not_matter() -> None:
     def looked() -> NativeServer:
         raise AssertionError("a program was run")
 
-    assert choice(None, USABLE, looked) == choice(EngineName.LLAMA_CPP, USABLE, looked) == Choice()
+    assert choice(None, USABLE, looked) == choice(EngineName.LLAMA_CPP, USABLE, looked) == EngineChoice()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmctl.engine.llama_cpp.start import started
+from llmctl.engine.llama_cpp import start as llama_cpp
 from llmctl.engine.llama_server.options import options
 from llmctl.engine.worker_process import Engine, Worker
 from llmctl.gguf.header import read_file
@@ -18,7 +18,7 @@ def start(fit: Fit) -> Engine:
 
     Raises EngineError when the file can't be loaded and EngineDiedError when the process ended while loading.
     """
-    return started(Worker(SUPERVISOR), job(fit))
+    return llama_cpp.started(Worker(SUPERVISOR), job(fit))
 
 
 def job(fit: Fit) -> dict[str, Any]:
@@ -27,8 +27,7 @@ def job(fit: Fit) -> dict[str, Any]:
     assert fit.server is not None and fit.candidate.path is not None, "a plan is started after its file was fetched"
     has_chat_template = read_file(fit.candidate.path).chat_template is not None
     return {
-        "file": str(fit.candidate.path),
-        "model": fit.candidate.model.id,
+        **llama_cpp.job(fit),
         "program": fit.server.path,
         "changed_ns": fit.server.changed_ns,
         "build": fit.server.build,

@@ -23,7 +23,7 @@ from llmctl.types.listener import Listener
 from llmctl.types.plan import CPU, Fit
 
 LOADING_LOOK_S = 0.05
-NOT_IN_KEY = ("file", "model", "sequences")
+NOT_IN_KEY = ("file", "model", "sequences", "options")  # a server's options follow from the rest
 ENGINE_VARIABLES = (
     *("GGML_", "LLAMA_", "OMP_", "GOMP_", "KMP_", "CUDA_", "HIP_", "ROCR_", "HSA_", "GPU_", "VK_", "ONEAPI_", "SYCL_"),
     *("ZE_", "MTL_", "LD_"),
