@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from llmctl.types.endpoint import Endpoint
     from llmctl.types.engine import LoadedEngine
     from llmctl.types.event import Event
-    from llmctl.types.listener import Progress
+    from llmctl.types.listener import Progress, TellShare
     from llmctl.types.plan import Fit
 
 WHOLE_ENDS = (None, "stop", "end_turn", "eos", "stop_sequence", "tool_calls", "function_call")
@@ -53,6 +53,11 @@ class Story:
 
     def progress(self, label: str, *, streams: bool = False, resumes: bool = True) -> AbstractContextManager[Progress]:
         return self.out.progress(label, streams=streams, resumes=resumes)
+
+    def loading(self, fit: Fit) -> AbstractContextManager[TellShare]:
+        from llmctl.cli.loading import load_progress
+
+        return load_progress(self.out, f"{fit.candidate.model.id} {fit.candidate.artifact.quant}")
 
     def loaded(self, fit: Fit, engine: LoadedEngine) -> None:
         if self._is_named:

@@ -203,7 +203,7 @@ def test_an_assertion_that_failed_is_told(tmp_path: Path, model: Path) -> None:
     server = fake_server(tmp_path / "bin", Behaviour(dies_at="answer", signal=signal.SIGABRT, says=says))
     with pytest.raises(EngineDiedError) as caught, start(replace(fit_for(model), server=server.native)) as engine:
         text(engine)
-    assert caught.value.message == f"the engine died: SIGABRT {says}"
+    assert caught.value.message.startswith(f"the engine died: it ended itself (SIGABRT): {says}")
 
 
 def test_an_answer_that_it_fails_to_compute_is_no_death(tmp_path: Path, model: Path) -> None:
