@@ -7,7 +7,7 @@ from collections.abc import Generator
 
 from llmctl.endpoint.client import chat, request_body
 from llmctl.endpoint.timing import ChatTiming
-from llmctl.errors import DecodingError, EngineError, LlmctlError, NetworkError
+from llmctl.errors import DecodingError, EngineError, NetworkError
 from llmctl.net import host_of
 from llmctl.types.engine import LoadedEngine
 from llmctl.types.event import Event
@@ -26,19 +26,14 @@ def ask(engine: LoadedEngine, request: Request) -> Generator[Event, None, None]:
         body = request_body(address, request)
         yield from chat(address, body, tries=1, timing=ENGINE, own_engine=True)
     except (NetworkError, EngineError) as error:
-        if (why := _failure(error)) is not None:
-            from llmctl.engine.death import remedy
+        from llmctl.engine.death import remedy
 
-            raise DecodingError(f"the engine failed: {why}", hint=remedy()) from error
+        _, failed, why = error.message.partition(DECODING_FAILED)
+        if failed:
+            raise DecodingError(f"the engine failed: {failed}{why}", hint=remedy()) from error
+        if isinstance(error, NetworkError) and FAILED.search(error.message):
+            raise DecodingError(f"the engine failed: {error.message}", hint=remedy()) from error
         if isinstance(error, NetworkError):
             raise engine.death() from error
         words = error.message.removeprefix(f"{host_of(address.url)} refused the request (400): ")
         raise EngineError(words, hint=error.hint or "llmctl doctor") from error
-
-
-def _failure(error: LlmctlError) -> str | None:
-    """What an engine that lives says of a request that it could not compute; None where the error is another."""
-    _, failed, why = error.message.partition(DECODING_FAILED)
-    if failed:
-        return f"{failed}{why}"
-    return error.message if isinstance(error, NetworkError) and FAILED.search(error.message) else None

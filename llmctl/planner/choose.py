@@ -49,9 +49,9 @@ def plan(
     what is on this machine; more bits, where memory and speed are to spare; what is faster; what is smaller. The order
     of ``candidates`` doesn't matter. The picks are the choice (``best``), the one with the highest quality if that is
     another (``quality``), the best of those that write BALANCED_GAIN times as fast or are BALANCED_SIZE of its size
-    (``balanced``), and the fastest of these that is STILL_GOOD, or what is better and AS_FAST (``fastest``), where there
-    are such. A model whose quality is estimated from its relatives is only ever ``best``. ``alternatives`` is the rest of
-    the frontier: each is faster than all that are better. ``changes`` is what would give something better.
+    (``balanced``), and the fastest of these that is STILL_GOOD, or what is better and AS_FAST (``fastest``), where
+    there are such. A model whose quality is estimated from its relatives is only ever ``best``. ``alternatives`` is the
+    rest of the frontier: each is faster than all that are better. ``changes`` is what would give something better.
 
     An ``explicit`` wish is honoured if it fits, a missed floor is a warning. ``allocations``, what the engine itself
     said of a file and settings, overrides the formulas. ``past`` runs, the oldest first, correct the predicted speed.
