@@ -16,6 +16,7 @@ from llmctl.router.route import route
 from llmctl.settings import Settings
 from llmctl.types.answer import Answer
 from llmctl.types.endpoint import LeaveReason, Local, Policy, Route
+from llmctl.types.engine import EngineName
 from llmctl.types.event import Event
 from llmctl.types.listener import Listener
 from llmctl.types.plan import Fit, NoFit
@@ -119,7 +120,8 @@ def _route(
     if pinned is None and images.has_images(request):
         images.require_server(settings, local=local or request.private)
     elif pinned is None and (settings.policy is not Policy.REMOTE_ONLY or local):
-        pool.prepare()  # imports the engine while we plan
+        if settings.engine is not EngineName.LLAMA_SERVER:
+            pool.prepare()  # imports the engine while we plan
         ready = here()
         planned, barred, steps_down = ready.planned, dict(ready.barred), ready.steps_down
     if is_shortened:
