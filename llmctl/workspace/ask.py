@@ -14,6 +14,7 @@ from llmctl.router.partial_answer import PartialAnswer
 from llmctl.settings import Settings
 from llmctl.types.answer import Answer
 from llmctl.types.endpoint import LeaveReason, Local, Policy, Route
+from llmctl.types.engine import EngineName
 from llmctl.types.event import Event
 from llmctl.types.listener import Listener
 from llmctl.types.plan import Fit, NoFit
@@ -113,8 +114,9 @@ def _may_answer_here(settings: Settings, request: Request, *, local: bool, endpo
 
 
 def _prepare(pool: Pool, settings: Settings, request: Request, *, local: bool, endpoint: str | None) -> None:
-    """Lets the engine be imported while this process imports the router, and plans."""
-    if _may_answer_here(settings, request, local=local, endpoint=endpoint):
+    """Lets the engine be imported while this process imports the router, and plans. llama-server needs no import."""
+    is_imported = settings.engine is not EngineName.LLAMA_SERVER
+    if is_imported and _may_answer_here(settings, request, local=local, endpoint=endpoint):
         pool.prepare()
 
 
