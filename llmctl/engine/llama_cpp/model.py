@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections import deque
 from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ from llmctl.engine.llama_cpp.context import Context
 from llmctl.engine.llama_cpp.conversation import Choose, Tools
 from llmctl.engine.llama_cpp.embedding import EmbeddingRequest, embedder
 from llmctl.engine.llama_cpp.loading import load
+from llmctl.engine.llama_cpp.prompt_cache import PromptCache, identity_of
 from llmctl.engine.llama_cpp.refused import RefusedError, invalid
 from llmctl.engine.llama_cpp.rendering import RenderedPrompt, TemplateError, plain
 from llmctl.engine.llama_cpp.request import ChatRequest
@@ -28,29 +28,20 @@ from llmctl.engine.llama_cpp.vocabulary import LONGEST_TOKEN_BYTES, Vocabulary
 from llmctl.engine.llama_cpp.wire import Chunks
 from llmctl.thoughts.marks import Marks, opened_at_the_end
 
-GGML_LOG_LEVEL_ERROR = 4  # ggml.h, enum ggml_log_level
-LOG_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)  # ggml.h, ggml_log_callback
-
 
 class LoadedModel:
     """One loaded model, and the thread that computes for all requests."""
 
-    def __init__(self, job: Mapping[str, Any], errors: deque[str], renderer: Renderer) -> None:
+    def __init__(self, job: Mapping[str, Any], renderer: Renderer, tell: Callable[[float], None]) -> None:
+        """``tell`` hears how much is loaded."""
         import llama_cpp
 
         from llmctl.engine.llama_cpp.footprint import Footprint
 
         self.name = str(job["model"])
         self._renderer = renderer
-
-        def keep_errors(level: int, text: bytes, _: object) -> None:
-            if level == GGML_LOG_LEVEL_ERROR:
-                errors.append(text.decode("utf-8", "replace").strip())
-
-        self._log = LOG_CALLBACK(keep_errors)  # ctypes does not hold a reference for us
-        llama_cpp.llama_log_set(self._log, ctypes.c_void_p(0))
         self._footprint = Footprint()
-        model = load(job)
+        model = load(job, tell)
         self._context = Context(model, job)
         self.build = ", ".join(filter(None, (f"llama-cpp-python {llama_cpp.__version__}", self._footprint.build)))
         self._template = _chat_template(model)
@@ -61,6 +52,7 @@ class LoadedModel:
         self._vocabulary = Vocabulary(llama_cpp.llama_model_get_vocab(model), self.name, self._template or "")
         self._embedder = embedder(model, self._context, self._vocabulary, int(job["ubatch"]))
         self._uses_cache = bool(job.get("prompt_cache", True))
+        self._prompt_cache = PromptCache(identity_of(job, self.build), can_cut=self._context.can_cut_saved)
         self.scheduler = Scheduler(self._context, int(job["sequences"]))
         threading.Thread(target=self.scheduler.run, daemon=True).start()
 
@@ -150,6 +142,8 @@ class LoadedModel:
             room=self._context.length - len(tokens),
             max_tokens=request.max_tokens,
             uses_cache=self._uses_cache and request.uses_cache,
+            prompt_cache=self._prompt_cache,
+            prompt_cache_bytes=request.prompt_cache_bytes,
         )
 
     def _tool_parser(self, tools: Tools) -> ToolParser | None:
