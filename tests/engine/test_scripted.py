@@ -16,6 +16,7 @@ import pytest
 import requests
 
 from llmctl.endpoint.local import ask
+from llmctl.engine import worker_process
 from llmctl.engine.llama_cpp.start import start
 from llmctl.engine.worker_process import Engine, Worker
 from llmctl.errors import EngineDiedError, EngineError
@@ -190,6 +191,14 @@ def gone(pid: int, within_s: float = 20.0) -> bool:
     return False
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is stopped has less time to go on."""
+    monkeypatch.setattr(worker_process, "LOOK_S", 0.1)
+    monkeypatch.setattr(worker_process, "STALL_S", 0.5)
+
+
+@pytest.mark.usefixtures("impatient")
 def test_a_process_that_is_stopped_is_noticed_while_it_loads(tmp_path: Path) -> None:
     worker = Worker()
     os.kill(worker.pid, signal.SIGSTOP)
@@ -199,6 +208,7 @@ def test_a_process_that_is_stopped_is_noticed_while_it_loads(tmp_path: Path) -> 
     assert time.monotonic() - begun < 30
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_process_that_is_stopped_is_noticed_in_the_middle_of_an_answer(tmp_path: Path) -> None:
     file = write_scripted(tmp_path / "model.gguf", ["again", " and"], repeats=True, context=100_000)
     with start(fit_for(file, context=100_000)) as engine:
