@@ -49,7 +49,7 @@ def starter_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def endless_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model whose answer has no end, where it doesn't matter what an engine says: loaded in a tenth of the time."""
+    """A tiny model whose answer has no end: for what doesn't depend on the words, it loads faster than the starter."""
     words = [f" w{number}" for number in range(400)]  # more than is looked for to find that an answer repeats itself
     return write_scripted(tmp_path_factory.mktemp("endless") / "endless-F32.gguf", words, repeats=True, context=32_768)
 
