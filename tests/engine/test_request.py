@@ -50,7 +50,7 @@ def test_what_is_taken() -> None:
     assert made == ChatRequest(
         HI,
         {"enable_thinking": False, "of its own": [1]},
-        SamplingOptions(
+        sampling=SamplingOptions(
             temperature=0,
             top_p=0.9,
             seed=0xFFFFFFFF,

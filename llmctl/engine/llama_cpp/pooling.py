@@ -1,0 +1,103 @@
+"""One row of numbers for each text: a vector, or the score of a model that ranks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from llmctl.engine.llama_cpp.context import Context, Row
+from llmctl.engine.llama_cpp.refused import RefusedError
+from llmctl.engine.llama_cpp.vocabulary import Vocabulary
+
+NO_POOLING, RANK_POOLING = 0, 4  # enum llama_pooling_type
+
+
+class ReadText(Struct, frozen=True):
+    """``is_cut``: the text has more tokens than these."""
+
+    tokens: Sequence[int]
+    is_cut: bool = False
+
+
+class PooledContext:
+    """``most_tokens``: of one text, which is computed at once; ``ranks``: a row is a score, else a vector."""
+
+    def __init__(self, model: Any, context: Context, vocabulary: Vocabulary, ubatch: int) -> None:
+        import llama_cpp
+
+        self._context = context
+        self._vocabulary = vocabulary
+        trained = llama_cpp.llama_model_n_ctx_train(model)  # behind it there are no embeddings of positions
+        self.most_tokens = min(context.length, context.batch, ubatch, trained)
+        self.ranks = llama_cpp.llama_pooling_type(context.pointer) == RANK_POOLING
+        width = llama_cpp.llama_model_n_cls_out if self.ranks else llama_cpp.llama_model_n_embd_out
+        self._width: int = width(model)
+        self._together = llama_cpp.llama_n_seq_max(context.pointer) if context.is_stateless else 1
+        self._computing = threading.Lock()
+        llama_cpp.llama_set_embeddings(context.pointer, True)
+
+    def read(self, text: str | Sequence[int], name: str, *, truncates: bool) -> ReadText:
+        """The tokens of a text, or those that are given, as many as can be computed. Raises RefusedError, which names
+        the text by ``name``, for none, and for too many unless it ``truncates``."""
+        if isinstance(text, str):
+            tokens = self._vocabulary.tokens(text.encode("utf-8", "replace"), add_bos=True, special=False)
+        else:
+            self._vocabulary.require(text, name)
+            tokens = list(text)
+        if truncates and len(tokens) > self.most_tokens:  # the last one may be the mark of the end
+            return ReadText([*tokens[: self.most_tokens - 1], tokens[-1]], is_cut=True)
+        self.require_room(tokens, name)
+        return ReadText(tokens)
+
+    def require_room(self, tokens: Sequence[int], name: str) -> None:
+        """Raises RefusedError, which names the text by ``name``."""
+        count, most = len(tokens), self.most_tokens
+        if not 0 < count <= most:
+            code = "context_length_exceeded" if count else "invalid_request"
+            message = f"{name} is {count:,} tokens, from 1 to {most:,} are possible"
+            raise RefusedError(400, code, message, param=name)
+
+    def rows(self, texts: Sequence[Sequence[int]]) -> Iterator[Any]:
+        """A row for each text, as numpy has it in single precision. Raises DecodeError."""
+        with self._computing:
+            for group in self._groups(texts):
+                yield from self._computed(group)
+
+    def _groups(self, texts: Sequence[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
+        """Texts that are computed together: more sequences than one, as long as nothing is kept of them."""
+        group: list[Sequence[int]] = []
+        for tokens in texts:
+            if group and (len(group) == self._together or sum(map(len, group)) + len(tokens) > self.most_tokens):
+                yield group
+                group = []
+            group.append(tokens)
+        if group:
+            yield group
+
+    def _computed(self, group: Sequence[Sequence[int]]) -> list[Any]:
+        import llama_cpp
+        import numpy as np
+
+        pointer = self._context.pointer
+        self._context.decode(
+            [Row(token, at, number, True) for number, tokens in enumerate(group) for at, token in enumerate(tokens)]
+        )
+        rows = [
+            np.ctypeslib.as_array(llama_cpp.llama_get_embeddings_seq(pointer, number), shape=(self._width,)).copy()
+            for number in range(len(group))
+        ]
+        for number in range(len(group)):
+            self._context.keep(number, 0)
+        return rows
+
+
+def pooled(model: Any, context: Context, vocabulary: Vocabulary, ubatch: int) -> PooledContext | None:
+    """None for a model that writes answers. ``model`` is llama.cpp's pointer."""
+    import llama_cpp
+
+    if llama_cpp.llama_pooling_type(context.pointer) <= NO_POOLING:
+        return None
+    return PooledContext(model, context, vocabulary, ubatch)
