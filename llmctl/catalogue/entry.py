@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from msgspec.structs import replace
+
 from llmctl.catalogue import openness
 from llmctl.files.decode import Table
 from llmctl.gguf.quant import WEIGHT_TYPE_BY_NAME
@@ -38,6 +40,7 @@ def model(table: Table, graded: Mapping[str, Openness]) -> Model:
         relatives=(),
         embedding=_embedding(table.table_or_none("embedding")),
     )
+    made = replace(made, shape=replace(made.shape, pools=not {"embed", "rerank"}.isdisjoint(made.tasks)))
     table.check(bool(re.fullmatch(r"[a-z0-9][a-z0-9._-]*", made.id)), "id", "lower case letters, digits, '.', '-', '_'")
     table.check({"facts", "shape"} <= set(made.sources), "sources", "a table with at least facts and shape")
     table.check(

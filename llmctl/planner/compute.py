@@ -69,12 +69,18 @@ def compute_bytes(
 
 
 def touched_bytes(shape: Shape, configuration: Configuration) -> int:
-    """The part of ``compute_bytes`` that prefill writes to: logits are made for the last token of a prompt only."""
-    return _batch(configuration) * FLOAT_BYTES * max(_layer_rows(shape, configuration))
+    """The part of the buffers that prefill writes to: logits are made for the last token of a prompt only, and where
+    texts are pooled all of the output's buffer is filled with zeros."""
+    pooled = output_bytes(shape, configuration) if shape.pools else 0
+    return pooled + _batch(configuration) * FLOAT_BYTES * max(_layer_rows(shape, configuration))
 
 
 def output_bytes(shape: Shape, configuration: Configuration) -> int:
-    """The buffer of the logits that callers read: one row for each sequence (llama_context::output_reserve)."""
+    """The buffer of the logits that callers read: one row for each sequence (llama_context::output_reserve). Where
+    texts are pooled it grows, with the longest one so far, to a row and a vector for each token of a batch, although
+    nobody reads them: a gigabyte for a thousand tokens where the vocabulary has 250,000."""
+    if shape.pools:
+        return ((shape.n_vocab or 0) + shape.n_embd) * FLOAT_BYTES * _batch(configuration)
     return (shape.n_vocab or 0) * FLOAT_BYTES * configuration.sequences
 
 

@@ -283,6 +283,8 @@ class Placer:
     def _placement(
         self, configuration: Configuration, rows: Sequence[DeviceMemory], allocation: Allocation | None
     ) -> Placement:
+        if allocation is not None and self.shape.pools:  # the engine tells what it has before its first text
+            allocation = replace(allocation, output_bytes=output_bytes(self.shape, configuration))
         asked = None if allocation is None else as_engine_says(rows, allocation)
         # The last row is that of the device with the output head.
         untouched = max(0, rows[-1].compute_bytes - touched_bytes(self.shape, configuration))

@@ -89,7 +89,7 @@ class Shape(Struct, frozen=True):
     llama.cpp counts them on devices. ``passes`` is how often the weights of a layer are run for one token: more than
     once where layers are looped, and each pass has a cache of its own. ``n_head_full`` are the most heads of a layer
     that sees all tokens, where windowed ones have more; 0 where that isn't known. ``heads`` are the kinds of heads that
-    there are; empty where they aren't known.
+    there are; empty where they aren't known. ``pools``: one row is made of all tokens of a text, a vector or a score.
     """
 
     architecture: str
@@ -120,6 +120,7 @@ class Shape(Struct, frozen=True):
     heads: tuple[Heads, ...] = ()
     working: Working = Working()
     layers: tuple[Layer, ...] = ()
+    pools: bool = False
 
 
 class Weights(Struct, frozen=True):
