@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
+from llmctl.catalogue import from_file
+from llmctl.engine.llama_cpp.start import start
+from llmctl.planner.compute import output_bytes
+from llmctl.types.plan import UBATCH, Configuration
 from tests.fakes.encoder import CONTEXT, WIDTH, write_encoder
 from tests.fakes.engine_client import Client, serving
+from tests.fakes.fits import fit_for
+from tests.fakes.gguf_file import Fill, llama_metadata, llama_tensors, model_shape, write
 from tests.fakes.scripted_model import WIDTH as SCRIPTED_WIDTH
 from tests.fakes.scripted_model import write_scripted
 
@@ -92,6 +100,46 @@ def test_the_binding_gives_the_same_vectors(tmp_path: Path) -> None:
     theirs = np.array(binding.embed("so they say", normalize=True))
     binding.close()
     assert ours == pytest.approx(theirs, abs=1e-4)
+
+
+def test_a_text_that_is_longer_than_what_is_computed_at_once(tmp_path: Path) -> None:
+    """By a decoder whose vector is that of the last token: the parts of a text see those before them."""
+    import llama_cpp
+
+    shape = replace(model_shape("tiny"), context=4096)
+    file = write(
+        tmp_path / "m.gguf",
+        {**llama_metadata(shape), "llama.pooling_type": LAST},
+        llama_tensors(shape),
+        fill=Fill.RANDOM,
+    )
+    text = " ".join(f"w{number}" for number in range(1, 200))
+    with serving(file, context=2048) as client:
+        (ours,) = client.vectors(text)
+        tokens = client.answer("/tokenize", content=text, add_special=True)["tokens"]
+        assert len(tokens) > UBATCH
+        assert "from 1 to 2,048 are possible" in client.refused(EMBEDDINGS, input=tokens * 3)
+    binding = llama_cpp.Llama(
+        str(file), embedding=True, n_ctx=2048, n_batch=2048, n_ubatch=2048, n_threads=1, verbose=False
+    )
+    theirs = np.array(binding.embed(text, normalize=True))
+    binding.close()
+    assert ours @ theirs > 0.999
+
+
+def test_a_pooled_text_takes_the_memory_that_is_planned(tmp_path: Path) -> None:
+    """The engine keeps a row of logits for each token, which nobody reads (planner.compute.output_bytes)."""
+    vocabulary, context = 50_000, 512
+    file = write_encoder(tmp_path / "m.gguf", context=context, more_tokens=vocabulary)
+    with start(fit_for(file, context=context, threads=1)) as engine:
+        process, client = psutil.Process(engine.pid), Client(engine.address.url, engine.address.token)
+        client.vectors("x")
+        before = process.memory_full_info().uss
+        client.vectors("x" * (context - 2))
+        grown = process.memory_full_info().uss - before
+    planned = output_bytes(from_file(file).model.shape, Configuration(context, ubatch=context))
+    assert planned > vocabulary * context * 4
+    assert 0.9 * planned < grown < 1.2 * planned
 
 
 @pytest.mark.parametrize(

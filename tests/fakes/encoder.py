@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,26 +13,33 @@ WIDTH, FEED_FORWARD, LAYERS, HEADS, CONTEXT = 64, 128, 2, 4, 64
 MEAN, CLS, RANK = 1, 2, 4  # enum llama_pooling_type
 MARKS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
+Weights = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 # A word begins with "▁"; what goes on does not.
 TOKENS = (*MARKS, *(f"▁{letter}" for letter in LETTERS), *LETTERS, "▁.", "▁,", "▁:", "▁_")
 
 
-def write_encoder(path: Path, *, pooling: int = MEAN, context: int = CONTEXT, name: str = "encoder") -> Path:
-    """Every word is as many tokens as it has letters; a text has one more at both ends."""
-    weights = _weights(context, ranks=pooling == RANK)
+def write_encoder(
+    path: Path, *, pooling: int = MEAN, context: int = CONTEXT, name: str = "encoder", more_tokens: int = 0
+) -> Path:
+    """Every word is as many tokens as it has letters; a text has one more at both ends. ``more_tokens`` of the
+    vocabulary are never used."""
+    tokens = (*TOKENS, *(f"▁_{number}" for number in range(more_tokens)))
+    weights = _weights(len(tokens), context, ranks=pooling == RANK)
     specs = [TensorSpec(tensor, tuple(reversed(array.shape)), "F32") for tensor, array in weights.items()]
     with path.open("wb") as file:
-        file.write(header(_metadata(pooling, context, name), specs))
+        file.write(header(_metadata(tokens, pooling, context, name), specs))
         for array in weights.values():
             file.seek(padded(file.tell()))
             file.write(array.tobytes())
     return path
 
 
-def _weights(context: int, *, ranks: bool) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+def _weights(
+    n_vocab: int, context: int, *, ranks: bool
+) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
     source = np.random.default_rng(0)
     shapes: dict[str, tuple[int, ...]] = {
-        "token_embd.weight": (len(TOKENS), WIDTH),
+        "token_embd.weight": (n_vocab, WIDTH),
         "position_embd.weight": (context, WIDTH),
         "token_types.weight": (2, WIDTH),
     }
@@ -51,7 +59,7 @@ def _weights(context: int, *, ranks: bool) -> dict[str, np.ndarray[tuple[int, ..
     return made
 
 
-def _metadata(pooling: int, context: int, name: str) -> dict[str, Value]:
+def _metadata(tokens: Sequence[str], pooling: int, context: int, name: str) -> dict[str, Value]:
     return {
         "general.architecture": "bert",
         "general.name": name,
@@ -65,8 +73,8 @@ def _metadata(pooling: int, context: int, name: str) -> dict[str, Value]:
         "bert.pooling_type": pooling,
         "tokenizer.ggml.model": "bert",
         "tokenizer.ggml.pre": "default",
-        "tokenizer.ggml.tokens": list(TOKENS),
-        "tokenizer.ggml.token_type": [Kind(5, "i", 3 if token in MARKS else 1) for token in TOKENS],
+        "tokenizer.ggml.tokens": list(tokens),
+        "tokenizer.ggml.token_type": [Kind(5, "i", 3 if token in MARKS else 1) for token in tokens],
         "tokenizer.ggml.token_type_count": 2,
         "tokenizer.ggml.padding_token_id": 0,
         "tokenizer.ggml.unknown_token_id": 1,

@@ -16,6 +16,7 @@ from llmctl.engine.llama_cpp.completion import Completion
 from llmctl.engine.llama_cpp.context import Context
 from llmctl.engine.llama_cpp.conversation import Choose, Tools
 from llmctl.engine.llama_cpp.loading import load
+from llmctl.engine.llama_cpp.metadata import text_of
 from llmctl.engine.llama_cpp.pooling import pooled
 from llmctl.engine.llama_cpp.refused import RefusedError, invalid
 from llmctl.engine.llama_cpp.rendering import RenderedPrompt, TemplateError, plain
@@ -56,7 +57,7 @@ class LoadedModel:
         model = load(job)
         self._context = Context(model, job)
         self.build = ", ".join(filter(None, (f"llama-cpp-python {llama_cpp.__version__}", self._footprint.build)))
-        self._template = _metadata(model, CHAT_TEMPLATE)
+        self._template = text_of(model, CHAT_TEMPLATE)
         if self._template is not None:
             renderer.prepare(self._template)
         self._rendering = threading.Lock()
@@ -65,7 +66,7 @@ class LoadedModel:
         self.pooled = pooled(model, self._context, self.vocabulary, int(job["ubatch"]))
         self.reranker: Reranker | None = None
         if self.pooled is not None and self.pooled.ranks:
-            self.reranker = Reranker(self.pooled, self.vocabulary, _metadata(model, RERANK_TEMPLATE))
+            self.reranker = Reranker(self.pooled, self.vocabulary, text_of(model, RERANK_TEMPLATE))
         self._uses_cache = bool(job.get("prompt_cache", True))
         self.scheduler = Scheduler(self._context, int(job["sequences"]))
         threading.Thread(target=self.scheduler.run, daemon=True).start()
@@ -243,19 +244,6 @@ class LoadedModel:
             "timings": timings,
             "memory": self._footprint.added(),
         }
-
-
-def _metadata(model: Any, key: bytes) -> str | None:
-    """A text out of the file's header, None if there is none of that name."""
-    import llama_cpp
-
-    size = 1 << 16
-    while True:
-        buffer = ctypes.create_string_buffer(size)
-        length = llama_cpp.llama_model_meta_val_str(model, key, buffer, size)
-        if length < size:
-            return buffer.value.decode("utf-8", "replace") if length >= 0 else None
-        size = length + 1
 
 
 def _too_long(tokens: str, context: int) -> RefusedError:

@@ -9,10 +9,12 @@ from typing import Any
 from msgspec import Struct
 
 from llmctl.engine.llama_cpp.context import Context, Row
+from llmctl.engine.llama_cpp.metadata import text_of
 from llmctl.engine.llama_cpp.refused import RefusedError
 from llmctl.engine.llama_cpp.vocabulary import Vocabulary
 
-NO_POOLING, RANK_POOLING = 0, 4  # enum llama_pooling_type
+NO_POOLING, LAST_POOLING, RANK_POOLING = 0, 3, 4  # enum llama_pooling_type
+LAST_POOLINGS = (LAST_POOLING, RANK_POOLING)
 
 
 class ReadText(Struct, frozen=True):
@@ -23,7 +25,7 @@ class ReadText(Struct, frozen=True):
 
 
 class PooledContext:
-    """``most_tokens``: of one text, which is computed at once; ``ranks``: a row is a score, else a vector."""
+    """``most_tokens``: of one text; ``ranks``: a row is a score, else a vector."""
 
     def __init__(self, model: Any, context: Context, vocabulary: Vocabulary, ubatch: int) -> None:
         import llama_cpp
@@ -31,7 +33,8 @@ class PooledContext:
         self._context = context
         self._vocabulary = vocabulary
         trained = llama_cpp.llama_model_n_ctx_train(model)  # behind it there are no embeddings of positions
-        self.most_tokens = min(context.length, context.batch, ubatch, trained)
+        self._at_once = min(context.length, context.batch, ubatch, trained)
+        self.most_tokens = context.length if self._goes_on(model) else self._at_once
         self.ranks = llama_cpp.llama_pooling_type(context.pointer) == RANK_POOLING
         width = llama_cpp.llama_model_n_cls_out if self.ranks else llama_cpp.llama_model_n_embd_out
         self._width: int = width(model)
@@ -77,14 +80,24 @@ class PooledContext:
         if group:
             yield group
 
+    def _goes_on(self, model: Any) -> bool:
+        """Whether a text can be computed in parts: its row is that of its last token, which sees what is cached of
+        those before it."""
+        import llama_cpp
+
+        if self._context.is_stateless or llama_cpp.llama_pooling_type(self._context.pointer) not in LAST_POOLINGS:
+            return False
+        architecture = (text_of(model, b"general.architecture") or "").encode()
+        return text_of(model, architecture + b".attention.causal") != "false"
+
     def _computed(self, group: Sequence[Sequence[int]]) -> list[Any]:
         import llama_cpp
         import numpy as np
 
         pointer = self._context.pointer
-        self._context.decode(
-            [Row(token, at, number, True) for number, tokens in enumerate(group) for at, token in enumerate(tokens)]
-        )
+        batch = [Row(token, at, number, True) for number, tokens in enumerate(group) for at, token in enumerate(tokens)]
+        for begin in range(0, len(batch), self._at_once):
+            self._context.decode(batch[begin : begin + self._at_once])
         rows = [
             np.ctypeslib.as_array(llama_cpp.llama_get_embeddings_seq(pointer, number), shape=(self._width,)).copy()
             for number in range(len(group))
