@@ -14,6 +14,7 @@ from llmctl.engine.llama_cpp.refused import RefusedError
 from llmctl.engine.llama_cpp.vocabulary import Vocabulary
 
 NO_POOLING, LAST_POOLING, RANK_POOLING = 0, 3, 4  # enum llama_pooling_type
+TOGETHER_TOKENS = 256  # of several short texts
 LAST_POOLINGS = (LAST_POOLING, RANK_POOLING)
 
 
@@ -70,10 +71,12 @@ class PooledContext:
                 yield from self._computed(group)
 
     def _groups(self, texts: Sequence[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
-        """Texts that are computed together: more sequences than one, as long as nothing is kept of them."""
+        """Texts that are computed together: more sequences than one, as long as nothing is kept of them. llama.cpp's
+        output takes memory for each of their tokens."""
+        most = min(self._at_once, TOGETHER_TOKENS)
         group: list[Sequence[int]] = []
         for tokens in texts:
-            if group and (len(group) == self._together or sum(map(len, group)) + len(tokens) > self.most_tokens):
+            if group and (len(group) == self._together or sum(map(len, group)) + len(tokens) > most):
                 yield group
                 group = []
             group.append(tokens)
