@@ -14,7 +14,7 @@ import pytest
 
 from llmctl.catalogue import from_file
 from llmctl.engine.llama_cpp.start import start
-from llmctl.planner.compute import output_bytes
+from llmctl.planner.compute import grown_output_bytes
 from llmctl.types.plan import UBATCH, Configuration
 from tests.fakes.encoder import CONTEXT, WIDTH, write_encoder
 from tests.fakes.engine_client import Client, serving
@@ -128,7 +128,7 @@ def test_a_text_that_is_longer_than_what_is_computed_at_once(tmp_path: Path) -> 
 
 
 def test_a_pooled_text_takes_the_memory_that_is_planned(tmp_path: Path) -> None:
-    """The engine keeps a row of logits for each token, which nobody reads (planner.compute.output_bytes)."""
+    """The engine keeps a row of logits for each token, which nobody reads (planner.compute.grown_output_bytes)."""
     vocabulary, context = 50_000, 512
     file = write_encoder(tmp_path / "m.gguf", context=context, more_tokens=vocabulary)
     with start(fit_for(file, context=context, threads=1)) as engine:
@@ -137,7 +137,7 @@ def test_a_pooled_text_takes_the_memory_that_is_planned(tmp_path: Path) -> None:
         before = process.memory_full_info().uss
         client.vectors("x" * (context - 2))
         grown = process.memory_full_info().uss - before
-    planned = output_bytes(from_file(file).model.shape, Configuration(context, ubatch=context))
+    planned = grown_output_bytes(from_file(file).model.shape, Configuration(context, ubatch=context))
     assert planned > vocabulary * context * 4
     assert 0.9 * planned < grown < 1.2 * planned
 

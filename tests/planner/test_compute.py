@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from llmctl.planner.compute import (
     compute_bytes,
+    grown_output_bytes,
     input_bytes,
     output_bytes,
     padded_cells,
@@ -174,10 +175,12 @@ def test_a_pooled_text_has_a_row_of_logits_for_each_token(name: str) -> None:
     """As tests/engine/test_embedding.py measures it: whether or not there are logits."""
     shape = shape_of(name)
     short, long = Configuration(2048, ubatch=512), Configuration(2048, ubatch=2048)
-    assert output_bytes(shape, short) == 512 * 4 * ((shape.n_vocab or 0) + shape.n_embd)
-    assert output_bytes(shape, long) == 4 * output_bytes(shape, short)
-    assert output_bytes(replace(shape, pools=False), long) == 4 * (shape.n_vocab or 0)
-    assert touched_bytes(shape, long) > output_bytes(shape, long)
+    assert grown_output_bytes(shape, short) == 512 * 4 * ((shape.n_vocab or 0) + shape.n_embd)
+    assert grown_output_bytes(shape, long) == 4 * grown_output_bytes(shape, short)
+    assert (
+        grown_output_bytes(replace(shape, pools=False), long) == output_bytes(shape, long) == 4 * (shape.n_vocab or 0)
+    )
+    assert touched_bytes(shape, long) > grown_output_bytes(shape, long)
 
 
 def test_what_the_devices_are_given_lies_in_the_machines_memory() -> None:
