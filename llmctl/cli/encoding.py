@@ -102,6 +102,7 @@ def _bar(out: Output, label: str, total: int) -> Iterator[Callable[[int], None]]
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=out.console(stderr=True), transient=True) as bars:
+    console = out.console(stderr=True)
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as bars:
         task = bars.add_task(label, total=total)
         yield lambda done: bars.update(task, completed=done)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import os
+import pty
 import signal
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ import pytest
 
 from llmctl.cli import main
 from tests.fakes.command import argv, document, llmctl
+from tests.fakes.connections import trace
 from tests.fakes.encoder import RANK, WIDTH, write_encoder
 
 pytestmark = pytest.mark.usefixtures("measured")
@@ -161,3 +165,42 @@ def test_ctrl_c(model: str) -> None:
         assert command.wait(timeout=60) == 130
     assert all(row["dimensions"] == WIDTH for row in rows(first + rest))
     assert "Traceback" not in told
+
+
+def test_nothing_is_connected_to_but_the_engine(model: str, tmp_path: Path) -> None:
+    prefix, seen = trace(tmp_path)
+    command = [*prefix, *argv("embed", "--local", "-m", model, "a")]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=150)
+    assert done.returncode == 0, done.stderr
+    assert not [peer for peer in seen() if not peer.startswith("127.0.0.1:")]
+    assert seen() or not prefix
+
+
+def test_a_bar_at_the_terminal_and_the_vectors_in_a_file(model: str, home: Path) -> None:
+    terminal, other_end = pty.openpty()
+    (home / "texts").write_text("".join(f"text {at}\n" for at in range(100)))
+    command = argv("embed", "-m", model, "--lines", "-f", str(home / "texts"))
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=other_end,
+        text=True,
+        env=os.environ | {"TERM": "xterm"},
+    ) as process:
+        os.close(other_end)
+        shown = threading.Thread(target=_drain, args=(terminal, seen := bytearray()))
+        shown.start()
+        assert process.stdout is not None
+        written = rows(process.stdout.read())
+        assert process.wait(timeout=60) == 0
+        shown.join(timeout=60)
+    os.close(terminal)
+    assert [row["id"] for row in written] == list(range(100))
+    assert b"embedding" in seen and b"/100" in seen and b"dimensions" in seen and b"[0." not in seen
+
+
+def _drain(terminal: int, seen: bytearray) -> None:
+    with contextlib.suppress(OSError):  # Linux says so when nobody has the other end any more
+        while piece := os.read(terminal, 4096):
+            seen += piece
