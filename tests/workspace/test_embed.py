@@ -19,6 +19,7 @@ from llmctl.workspace.encoder import EncoderOptions
 from llmctl.workspace.rerank import ranking
 from llmctl.workspace.texts import GivenText, gathered
 from tests.fakes.encoder import CONTEXT, RANK, WIDTH, write_encoder
+from tests.fakes.other_tools import in_hub_cache
 
 pytestmark = pytest.mark.usefixtures("measured")
 
@@ -31,6 +32,43 @@ def file(tmp_path: Path) -> str:
 @pytest.fixture
 def ranker(tmp_path: Path) -> str:
     return str(write_encoder(tmp_path / "ranker.gguf", pooling=RANK))
+
+
+ENTRY = """
+[[model]]
+id = "tiny-embed"
+name = "Tiny Embed"
+context = {context}
+tasks = ["embed"]
+[model.sources]
+facts = "https://model.example/card"
+shape = "https://model.example/config.json"
+[model.embedding]
+query = "ask: "
+least_dimensions = 16
+[model.shape]
+architecture = "bert"
+n_layer = 2
+n_embd = {width}
+n_head = 4
+n_vocab = 84
+[[model.file]]
+quant = "F32"
+repo = "maker/tiny-GGUF"
+file = "tiny.gguf"
+bytes = {bytes}
+tensor_bytes = {bytes}
+types = {{ F32 = 1 }}
+"""
+
+
+@pytest.fixture
+def known(file: str) -> None:
+    """An embedder of the user's catalogue, in the hub's cache."""
+    size = Path(file).stat().st_size
+    paths.overlay_dir().mkdir(parents=True, exist_ok=True)
+    (paths.overlay_dir() / "tiny.toml").write_text(ENTRY.format(context=CONTEXT, width=WIDTH, bytes=size))
+    in_hub_cache(paths.hub_cache(), "maker/tiny-GGUF", Path(file))
 
 
 def length(vector: tuple[float, ...]) -> float:
@@ -48,6 +86,32 @@ def test_vectors_in_the_order_of_the_texts(file: str, monkeypatch: pytest.Monkey
     assert max(abs(a - b) for a, b in zip(made[0].embedding, made[1].embedding, strict=True)) > 0.1
     (bare,) = Workspace().embed(["one"], model=file, normalise=False)
     assert length(bare.embedding) > 2
+
+
+@pytest.mark.usefixtures("known")
+def test_what_is_installed_is_taken_and_its_facts_are_used() -> None:
+    """No model is named. The words for a query stand before the text; a document has none with this model."""
+    query, document = (Workspace().embed(["one"], role=role)[0] for role in ("query", "document"))
+    (worded,) = Workspace().embed(["ask: one"], role="document")
+    assert (document.tokens, query.tokens) == (5, 5 + len("ask:"))
+    assert query.embedding == pytest.approx(worded.embedding, abs=1e-5)
+    (short,) = Workspace().embed(["one"], role="document", dimensions=16)
+    cut = document.embedding[:16]
+    assert short.embedding == pytest.approx([number / length(cut) for number in cut], abs=1e-5)
+    with pytest.raises(UsageError, match="have 16 to 64 dimensions, not 8"):
+        Workspace().embed(["one"], dimensions=8)
+
+
+@pytest.mark.usefixtures("known")
+def test_a_model_that_wants_to_be_told_is_a_reason_to_warn() -> None:
+    heard: list[str] = []
+
+    class Log(SilentListener):
+        def warn(self, text: str) -> None:
+            heard.append(text)
+
+    Workspace(Log()).embed(["one"])
+    assert any("--as query, --as document" in text for text in heard)
 
 
 def test_a_text_that_is_too_long_is_named(file: str) -> None:
