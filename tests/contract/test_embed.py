@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from llmctl.cli import main
-from tests.fakes.command import argv, document, llmctl
+from tests.fakes.command import argv, document, kill_engine_of, llmctl, spawn
 from tests.fakes.connections import trace
 from tests.fakes.encoder import RANK, WIDTH, write_encoder
 
@@ -204,3 +204,16 @@ def _drain(terminal: int, seen: bytearray) -> None:
     with contextlib.suppress(OSError):  # Linux says so when nobody has the other end any more
         while piece := os.read(terminal, 4096):
             seen += piece
+
+
+def test_an_engine_that_is_killed(model: str, home: Path) -> None:
+    texts = home / "texts"
+    texts.write_text("".join(f"text {at} of some words\n" for at in range(20000)))
+    with spawn("embed", "-m", model, "--lines", "-f", str(texts)) as process:
+        assert process.stdout is not None and process.stderr is not None
+        first = process.stdout.readline()
+        kill_engine_of(process, after_s=0.0)
+        rest, told = process.stdout.read(), process.stderr.read().decode()
+        assert process.wait(timeout=60) == 8
+    assert "the engine died: it was killed" in told and "Traceback" not in told
+    assert all(row["dimensions"] == WIDTH for row in rows((first + rest).decode()))
