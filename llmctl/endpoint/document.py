@@ -23,7 +23,7 @@ def posted(address: Address, path: str, fields: Mapping[str, Any], *, timing: Ch
     NotFoundError, ContextError, UsageError, and EngineError for what the server refuses."""
     transport = replace(timing.transport, answer_s=timing.first_token_s)
     url = address.url + path
-    with keyless(address), net.session(address.url, ca_file=address.ca_file, timing=transport) as session:
+    with keyless(address), net.session(address.url, trust=address.trust, timing=transport) as session:
         if address.token:
             session.headers["Authorization"] = f"Bearer {address.token}"
         with net.translated(url, DOING):

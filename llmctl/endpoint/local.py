@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,7 @@ from llmctl.types.event import Event
 from llmctl.types.request import Request
 
 DECODING_FAILED = "decoding failed"  # the worker's words for a request that it took and could not compute
+FAILED = re.compile(r" answered 5\d\d\b")  # as the client tells what llama-server says then
 ENGINE = ChatTiming(between_s=600.0, after_finish_s=30.0)  # a machine that swaps takes its time, and is watched
 
 
@@ -39,9 +41,13 @@ def _translated(engine: LoadedEngine) -> Iterator[None]:
     try:
         yield
     except (NetworkError, EngineError) as error:
+        from llmctl.engine.death import remedy
+
         _, failed, why = error.message.partition(DECODING_FAILED)
         if failed:
-            raise DecodingError(f"the engine failed: {failed}{why}", hint="llmctl doctor") from error
+            raise DecodingError(f"the engine failed: {failed}{why}", hint=remedy()) from error
+        if isinstance(error, NetworkError) and FAILED.search(error.message):
+            raise DecodingError(f"the engine failed: {error.message}", hint=remedy()) from error
         if isinstance(error, NetworkError):
             raise engine.death() from error
         words = error.message.removeprefix(f"{host_of(engine.address.url)} refused the request (400): ")

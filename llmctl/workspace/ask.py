@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import closing
 
+from msgspec.structs import replace
+
 from llmctl.engine.pool import Pool
 from llmctl.errors import ContextError
 from llmctl.router import answer as router
 from llmctl.router.answer import PartialAnswer
+from llmctl.router.lending import StepsDown
 from llmctl.router.route import route
 from llmctl.settings import Settings
 from llmctl.types.answer import Answer
-from llmctl.types.endpoint import LeaveReason, Policy, Route
+from llmctl.types.endpoint import LeaveReason, Local, Policy, Route
 from llmctl.types.event import Event
 from llmctl.types.listener import Listener
 from llmctl.types.plan import Fit, NoFit
 from llmctl.types.request import Request
+from llmctl.workspace import images
 from llmctl.workspace.local_run import LocalRun
 from llmctl.workspace.session_engine import SessionEngine
 
@@ -50,19 +54,26 @@ def answer(
     """
     pool = Pool(keep_alive_s=settings.keep_alive, insist=insist, listener=listener)
     with pool, closing(SessionEngine(pool)) as engine:
-        decided = _route(
+        decided, steps_down = _route(
             pool, settings, request, here, local=local, endpoint=endpoint, is_shortened=shorten is not None
         )
-        lease = pool.lease if shorten is None else engine.lend  # asked again without loading again
         while True:
             try:
                 return router.answer(
-                    decided, request, listener=listener, lease=lease, so_far=so_far, record=settings.history
+                    decided,
+                    request,
+                    listener=listener,
+                    lease=pool.lease if shorten is None else lambda fit: engine.lend(fit, listener),
+                    so_far=so_far,
+                    steps_down=steps_down,
+                    record=settings.history,
                 )
             except ContextError as error:
                 if shorten is None:
                     raise
                 request = shorten(request, error)
+                if isinstance(decided, Local) and so_far.fit is not None:  # asked again without loading again
+                    decided = replace(decided, fit=so_far.fit)
 
 
 def events(
@@ -76,7 +87,7 @@ def events(
 ) -> Generator[Event, None, Answer]:
     """As ``answer``, but the bits of it are yielded, and closing it gives the engine back, or hangs up."""
     with Pool(keep_alive_s=settings.keep_alive, listener=listener) as pool:
-        decided = _route(pool, settings, request, here, local=local, endpoint=endpoint)
+        decided, steps_down = _route(pool, settings, request, here, local=local, endpoint=endpoint)
         return (
             yield from router.events(
                 decided,
@@ -84,6 +95,7 @@ def events(
                 listener=listener,
                 lease=pool.lease,
                 so_far=PartialAnswer(),
+                steps_down=steps_down,
                 record=settings.history,
             )
         )
@@ -98,17 +110,21 @@ def _route(
     local: bool,
     endpoint: str | None,
     is_shortened: bool = False,
-) -> Route:
+) -> tuple[Route, StepsDown | None]:
+    """The route, and what may be tried below what is planned here."""
     pinned = None if endpoint is None else settings.endpoint(endpoint)
     planned: Fit | NoFit | None = None
     barred: dict[LeaveReason, str] = {}
-    if pinned is None and (settings.policy is not Policy.REMOTE_ONLY or local):
+    steps_down: StepsDown | None = None
+    if pinned is None and images.has_images(request):
+        images.require_server(settings, local=local or request.private)
+    elif pinned is None and (settings.policy is not Policy.REMOTE_ONLY or local):
         pool.prepare()  # imports the engine while we plan
         ready = here()
-        planned, barred = ready.planned, dict(ready.barred)
+        planned, barred, steps_down = ready.planned, dict(ready.barred), ready.steps_down
     if is_shortened:
         barred[LeaveReason.PROMPT_TOO_LONG] = "--truncate makes it shorter"
-    return route(
+    decided = route(
         planned,
         settings.policy,
         settings.endpoints,
@@ -118,6 +134,7 @@ def _route(
         barred=barred,
         private=request.private,
     )
+    return decided, steps_down
 
 
 def estimated_tokens(request: Request) -> int:

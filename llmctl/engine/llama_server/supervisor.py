@@ -147,7 +147,7 @@ def supervise(job: Mapping[str, Any], channel: TextIO) -> int:
     except OSError as error:
         _say(channel, {"failed": f"{job['program']} can't be started: {error.strerror}", "log": []})
         return 1
-    stay = Stay(job.get("entry_file"), end=server.end)
+    stay = Stay(job.get("entry_file"), job["log"], server.end)
     threading.Thread(target=_end_with_the_parent, args=(stay, server), daemon=True).start()
     port = server.wait_until_ready()
     if port is None:
