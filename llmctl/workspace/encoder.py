@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 BYTES_PER_TOKEN = 3  # of UTF-8: English has four to five, source code some three
 MARK_TOKENS = 16  # what stands around a text
 TEXTS_AT_ONCE = 32
-BYTES_AT_ONCE = 32 << 10  # some ten thousand tokens: seconds of work, after which there is news
+CHARACTERS_AT_ONCE = 32 << 10  # some ten thousand tokens: seconds of work, after which there is news
 PLACE = re.compile(r"\w+\[(\d+)\] (.*)", re.DOTALL)  # the engine's name of one of several texts
 DOES: Mapping[str, str] = {"embed": "makes vectors", "rerank": "scores texts"}
 """task -> what a model for it does."""
@@ -110,12 +110,12 @@ def lent(listener: Listener, settings: Settings, fit: Fit, *, insist: bool) -> I
 
 def groups(texts: Sequence[GivenText]) -> Iterator[Sequence[GivenText]]:
     """Texts that are handed over together."""
-    first = size_bytes = 0
+    first = characters = 0
     for at, text in enumerate(texts):
-        size_bytes += len(text.text)
-        if at > first and (at - first == TEXTS_AT_ONCE or size_bytes > BYTES_AT_ONCE):
+        characters += len(text.text)
+        if at > first and (at - first == TEXTS_AT_ONCE or characters > CHARACTERS_AT_ONCE):
             yield texts[first:at]
-            first, size_bytes = at, len(text.text)
+            first, characters = at, len(text.text)
     if first < len(texts):
         yield texts[first:]
 

@@ -152,6 +152,7 @@ def test_a_pooled_text_takes_the_memory_that_is_planned(tmp_path: Path) -> None:
         ({"input": ["a", 1]}, "input must be"),
         ({"input": [True]}, "input must be"),
         ({"input": "x" * 3000}, "input[0] is "),
+        ({"input": ["x", "x" * ((4 << 20) + 1)], "truncate": True}, "input[1] is 4,194,305 bytes"),
         ({"input": "x", "encoding_format": "hex"}, "encoding_format must be"),
         ({"input": "x", "embd_normalize": 1}, "embd_normalize must be 2"),
         ({"input": "x", "truncate": 1}, "truncate must be true or false"),

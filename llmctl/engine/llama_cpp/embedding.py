@@ -10,6 +10,7 @@ from msgspec import Struct
 from llmctl.engine.llama_cpp.pooling import PooledContext, ReadText
 from llmctl.engine.llama_cpp.refused import invalid
 from llmctl.engine.llama_cpp.request import Options, kind_of, read_fields, require_known
+from llmctl.engine.llama_cpp.tokens import require_short
 
 MOST_TEXTS = 2048
 AS_IT_IS, LENGTH_OF_ONE = -1, 2  # llama-server's numbers
@@ -52,6 +53,9 @@ def _texts(value: Any) -> tuple[Text, ...]:
         raise invalid(f"input must be a text, or at most {MOST_TEXTS:,} texts")
     if not all(isinstance(text, str) or (isinstance(text, list) and _are_tokens(text)) for text in texts):
         raise invalid(f"input must be a text, or at most {MOST_TEXTS:,} texts, or lists of tokens")
+    for at, text in enumerate(texts):
+        if isinstance(text, str):
+            require_short(text, f"input[{at}]")
     return tuple(text if isinstance(text, str) else tuple(text) for text in texts)
 
 

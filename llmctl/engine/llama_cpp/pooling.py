@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from llmctl.engine.llama_cpp.context import Context, Row
+from llmctl.engine.llama_cpp.context import Context, DecodeError, Row
 from llmctl.engine.llama_cpp.metadata import text_of
 from llmctl.engine.llama_cpp.refused import RefusedError
 from llmctl.engine.llama_cpp.vocabulary import Vocabulary
@@ -94,20 +94,24 @@ class PooledContext:
         return text_of(model, architecture + b".attention.causal") != "false"
 
     def _computed(self, group: Sequence[Sequence[int]]) -> list[Any]:
+        batch = [Row(token, at, number, True) for number, tokens in enumerate(group) for at, token in enumerate(tokens)]
+        try:
+            for begin in range(0, len(batch), self._at_once):
+                self._context.decode(batch[begin : begin + self._at_once])
+            return [self._row(number) for number in range(len(group))]
+        finally:
+            for number in range(len(group)):
+                self._context.keep(number, 0)
+
+    def _row(self, sequence: int) -> Any:
+        """A copy. Raises DecodeError where llama.cpp has none."""
         import llama_cpp
         import numpy as np
 
-        pointer = self._context.pointer
-        batch = [Row(token, at, number, True) for number, tokens in enumerate(group) for at, token in enumerate(tokens)]
-        for begin in range(0, len(batch), self._at_once):
-            self._context.decode(batch[begin : begin + self._at_once])
-        rows = [
-            np.ctypeslib.as_array(llama_cpp.llama_get_embeddings_seq(pointer, number), shape=(self._width,)).copy()
-            for number in range(len(group))
-        ]
-        for number in range(len(group)):
-            self._context.keep(number, 0)
-        return rows
+        pointer = llama_cpp.llama_get_embeddings_seq(self._context.pointer, sequence)
+        if not pointer:
+            raise DecodeError("llama.cpp has no row for a text")
+        return np.ctypeslib.as_array(pointer, shape=(self._width,)).copy()
 
 
 def pooled(model: Any, context: Context, vocabulary: Vocabulary, ubatch: int) -> PooledContext | None:

@@ -10,6 +10,7 @@ from msgspec import Struct
 from llmctl.engine.llama_cpp.pooling import PooledContext, ReadText
 from llmctl.engine.llama_cpp.refused import invalid
 from llmctl.engine.llama_cpp.request import Options, kind_of, read_fields, require_known, whole_number
+from llmctl.engine.llama_cpp.tokens import require_short
 from llmctl.engine.llama_cpp.vocabulary import Vocabulary
 
 MOST_DOCUMENTS = 2048
@@ -40,6 +41,7 @@ def read(body: bytes) -> RerankRequest:
     require_known(given, FIELDS, {}, frozenset({"documents"}))
     if not given.get("query"):
         raise invalid("query must be a text")
+    require_short(given["query"], "query")
     documents = given.get("documents")
     if not isinstance(documents, list) or not 0 < len(documents) <= MOST_DOCUMENTS:
         raise invalid(f"documents must be a list of at most {MOST_DOCUMENTS:,} texts")
@@ -56,6 +58,7 @@ def _document(value: Any, at: int) -> str:
     text = value.get("text") if isinstance(value, dict) else value
     if not isinstance(text, str):
         raise invalid(f"documents[{at}] must be a text, or an object with a text")
+    require_short(text, f"documents[{at}]")
     return text
 
 

@@ -43,11 +43,16 @@ def read_text(body: bytes) -> TokenizeRequest:
     given = read_fields(body)
     require_known(given, TEXT_FIELDS, {}, frozenset())
     content = given.get("content", "")
-    if (size := len(content.encode("utf-8", "replace"))) > LONGEST_BYTES:
-        raise invalid(f"content is {size:,} bytes, at most {LONGEST_BYTES:,} are possible")
+    require_short(content, "content")
     return TokenizeRequest(
         content, given.get("add_special", False), given.get("parse_special", True), given.get("with_pieces", False)
     )
+
+
+def require_short(text: str, name: str) -> None:
+    """Raises RefusedError for a text that would take long to tokenize, whatever comes of it."""
+    if (size := len(text.encode("utf-8", "replace"))) > LONGEST_BYTES:
+        raise invalid(f"{name} is {size:,} bytes, at most {LONGEST_BYTES:,} are possible")
 
 
 def read_tokens(body: bytes) -> list[int]:
