@@ -7,6 +7,8 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from msgspec.structs import replace
+
 from llmctl.endpoint.client import chat, request_body
 from llmctl.endpoint.document import posted
 from llmctl.endpoint.timing import ChatTiming
@@ -25,7 +27,7 @@ def ask(engine: LoadedEngine, request: Request) -> Generator[Event, None, None]:
     """Events, the last of them Finished. Raises EngineDiedError, DecodingError, ContextError, UsageError for a request
     that it can't serve, and EngineError for a model that can't answer it."""
     with _translated(engine):
-        body = request_body(engine.address, request)
+        body = request_body(engine.address, _with_prompt_cache(request))
         yield from chat(engine.address, body, tries=1, timing=ENGINE, own_engine=True)
 
 
@@ -52,3 +54,11 @@ def _translated(engine: LoadedEngine) -> Iterator[None]:
             raise engine.death() from error
         words = error.message.removeprefix(f"{host_of(engine.address.url)} refused the request (400): ")
         raise EngineError(words, hint=error.hint or "llmctl doctor") from error
+
+
+def _with_prompt_cache(request: Request) -> Request:
+    """``request`` with the field that lets our worker keep the prompt's beginning on disk, where it may."""
+    if not request.prompt_cache_bytes or request.private:
+        return request
+    extra = {**(request.sampling.extra or {}), "prompt_cache_bytes": request.prompt_cache_bytes}
+    return replace(request, sampling=replace(request.sampling, extra=extra))

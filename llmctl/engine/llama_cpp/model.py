@@ -16,6 +16,7 @@ from llmctl.engine.llama_cpp.conversation import Choose, Tools
 from llmctl.engine.llama_cpp.loading import load
 from llmctl.engine.llama_cpp.metadata import text_of
 from llmctl.engine.llama_cpp.pooling import pooled
+from llmctl.engine.llama_cpp.prompt_cache import PromptCache, identity_of
 from llmctl.engine.llama_cpp.refused import RefusedError, invalid
 from llmctl.engine.llama_cpp.rendering import RenderedPrompt, TemplateError, plain
 from llmctl.engine.llama_cpp.request import ChatRequest, WritingRequest
@@ -58,6 +59,7 @@ class LoadedModel:
         if self.pooled is not None and self.pooled.ranks:
             self.reranker = Reranker(self.pooled, self.vocabulary, text_of(model, RERANK_TEMPLATE))
         self._uses_cache = bool(job.get("prompt_cache", True))
+        self._prompt_cache = PromptCache(identity_of(job, self.build), can_cut=self._context.can_cut_saved)
         self.scheduler = Scheduler(self._context, int(job["sequences"]))
         threading.Thread(target=self.scheduler.run, daemon=True).start()
 
@@ -191,6 +193,8 @@ class LoadedModel:
             room=self._context.length - len(tokens),
             max_tokens=request.max_tokens,
             uses_cache=self._uses_cache and request.uses_cache,
+            prompt_cache=self._prompt_cache,
+            prompt_cache_bytes=request.prompt_cache_bytes,
         )
 
     def _tool_parser(self, tools: Tools) -> ToolParser | None:
