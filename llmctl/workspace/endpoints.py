@@ -63,6 +63,7 @@ def add(
     trust: Trust = SYSTEM_TRUST,
     limits: Limits = NO_LIMITS,
     priority: int = 0,
+    readers: str | None = None,
     force: bool = False,
 ) -> Added:
     """Adds a server, which is the consent to send prompts there. ``force`` allows plain http to another machine, and
@@ -84,7 +85,7 @@ def add(
         raise readable_on_the_way(address, hint="use https, or add --force if the way is private (a VPN, a tunnel)")
     loaded = configuration.load(listener)  # a file with something wrong in it is not written to
     trust = _confirmed(listener, address, _checked(trust, address), offline=loaded.offline)
-    endpoint = Endpoint(name, address, model or "", key, trust, plain_http, limits, priority)
+    endpoint = Endpoint(name, address, model or "", key, trust, plain_http, limits, priority, readers or None)
     if model is None:
         if not is_loopback(address):
             loaded.require_network(f"{name}, which would be asked for its models,")
