@@ -18,7 +18,7 @@ from llmctl.workspace.local_run import Asked, LocalRun, local_run
 from llmctl.workspace.session_engine import SessionEngine
 
 if TYPE_CHECKING:
-    from llmctl.router.answer import PartialAnswer
+    from llmctl.router.partial_answer import PartialAnswer
     from llmctl.settings import Settings
     from llmctl.types.answer import Answer
     from llmctl.types.request import Request
@@ -124,7 +124,7 @@ class Chat:
         try:
             return answer(
                 route,
-                request,
+                replace(request, prompt_cache_bytes=self.settings.prompt_cache),
                 listener=listener,
                 lease=lambda fit: self._engine.lend(fit, listener),
                 so_far=so_far,

@@ -16,6 +16,7 @@ from llmctl.engine.llama_cpp.context import Context
 from llmctl.engine.llama_cpp.conversation import Choose, Tools
 from llmctl.engine.llama_cpp.embedding import EmbeddingRequest, embedder
 from llmctl.engine.llama_cpp.loading import load
+from llmctl.engine.llama_cpp.prompt_cache import PromptCache, identity_of
 from llmctl.engine.llama_cpp.refused import RefusedError, invalid
 from llmctl.engine.llama_cpp.rendering import RenderedPrompt, TemplateError, plain
 from llmctl.engine.llama_cpp.request import ChatRequest
@@ -51,6 +52,7 @@ class LoadedModel:
         self._vocabulary = Vocabulary(llama_cpp.llama_model_get_vocab(model), self.name, self._template or "")
         self._embedder = embedder(model, self._context, self._vocabulary, int(job["ubatch"]))
         self._uses_cache = bool(job.get("prompt_cache", True))
+        self._prompt_cache = PromptCache(identity_of(job, self.build), can_cut=self._context.can_cut_saved)
         self.scheduler = Scheduler(self._context, int(job["sequences"]))
         threading.Thread(target=self.scheduler.run, daemon=True).start()
 
@@ -140,6 +142,8 @@ class LoadedModel:
             room=self._context.length - len(tokens),
             max_tokens=request.max_tokens,
             uses_cache=self._uses_cache and request.uses_cache,
+            prompt_cache=self._prompt_cache,
+            prompt_cache_bytes=request.prompt_cache_bytes,
         )
 
     def _tool_parser(self, tools: Tools) -> ToolParser | None:
