@@ -98,9 +98,12 @@ class ResourceError(LlmctlError):
 
 
 class EngineError(LlmctlError):
+    """``lacked_memory``: with settings that take less it may do."""
+
     code = "engine"
     exit_code = 8
     meaning = "engine failed or died"
+    lacked_memory = False
 
 
 class EngineDiedError(EngineError):

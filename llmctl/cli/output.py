@@ -134,18 +134,23 @@ class Output(SilentListener):
 
     def thought(self, text: str) -> None:
         """A bit of a model's thinking: on stderr if somebody reads it there, never in the answer."""
-        if sys.stderr.isatty() and not self.quiet and not self.as_json:
-            sys.stderr.write(_shown(text, sys.stderr))
+        self.write_thought(_shown(text, sys.stderr))
+
+    def write_thought(self, text: str) -> None:
+        """Text of the thinking, which may hold terminal sequences of ours."""
+        if text and sys.stderr.isatty() and not self.quiet and not self.as_json:
+            sys.stderr.write(text)
             sys.stderr.flush()
 
-    def confirm(self, question: str, *, yes: bool) -> bool:
-        """Asks on stderr; Enter is yes. With ``yes`` the question answers itself, and is still shown."""
+    def confirm(self, question: str, *, yes: bool, by_default: bool = True) -> bool:
+        """Asks on stderr; Enter is yes unless said otherwise. With ``yes`` the question answers itself, and is still
+        shown."""
         if yes:
             self.note(f"{question} yes (--yes)")
             return True
         import typer
 
-        return typer.confirm(question, default=True, err=True)
+        return typer.confirm(question, default=by_default, err=True)
 
     def progress(self, label: str, *, streams: bool = False, resumes: bool = True) -> AbstractContextManager[Progress]:
         """As ``cli.progress.transfer_progress``."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from llmctl.types.endpoint import Endpoint
     from llmctl.types.engine import LoadedEngine
     from llmctl.types.event import Event
-    from llmctl.types.listener import Progress
+    from llmctl.types.listener import Progress, TellShare
     from llmctl.types.plan import Fit
 
 WHOLE_ENDS = (None, "stop", "end_turn", "eos", "stop_sequence", "tool_calls", "function_call")
@@ -48,19 +48,24 @@ class Story:
     def warn(self, text: str) -> None:
         self.out.warn(text)
 
-    def confirm(self, question: str, *, yes: bool) -> bool:
-        return self.out.confirm(question, yes=yes)
+    def confirm(self, question: str, *, yes: bool, by_default: bool = True) -> bool:
+        return self.out.confirm(question, yes=yes, by_default=by_default)
 
     def progress(self, label: str, *, streams: bool = False, resumes: bool = True) -> AbstractContextManager[Progress]:
         return self.out.progress(label, streams=streams, resumes=resumes)
+
+    def loading(self, fit: Fit) -> AbstractContextManager[TellShare]:
+        from llmctl.cli.loading import load_progress
+
+        return load_progress(self.out, f"{fit.candidate.model.id} {fit.candidate.artifact.quant}")
 
     def loaded(self, fit: Fit, engine: LoadedEngine) -> None:
         if self._is_named:
             return
         self._is_named = True
-        candidate = fit.candidate
+        candidate, by = fit.candidate, "" if fit.server is None else " (llama-server)"
         self.out.note(
-            f"{candidate.model.id} {candidate.artifact.quant} · local · {fit.context:,} tokens of context · "
+            f"{candidate.model.id} {candidate.artifact.quant} · local{by} · {fit.context:,} tokens of context · "
             + ("already loaded" if engine.was_warm else f"loaded in {units.seconds(engine.load_s)}")
         )
         if not engine.has_chat_template:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator
 
 from msgspec.structs import replace
@@ -15,6 +16,7 @@ from llmctl.types.event import Event
 from llmctl.types.request import Request
 
 DECODING_FAILED = "decoding failed"  # the worker's words for a request that it took and could not compute
+FAILED = re.compile(r" answered 5\d\d\b")  # as the client tells what llama-server says then
 ENGINE = ChatTiming(between_s=600.0, after_finish_s=30.0)  # a machine that swaps takes its time, and is watched
 
 
@@ -26,9 +28,13 @@ def ask(engine: LoadedEngine, request: Request) -> Generator[Event, None, None]:
         body = request_body(address, _with_prompt_cache(request))
         yield from chat(address, body, tries=1, timing=ENGINE, own_engine=True)
     except (NetworkError, EngineError) as error:
+        from llmctl.engine.death import remedy
+
         _, failed, why = error.message.partition(DECODING_FAILED)
         if failed:
-            raise DecodingError(f"the engine failed: {failed}{why}", hint="llmctl doctor") from error
+            raise DecodingError(f"the engine failed: {failed}{why}", hint=remedy()) from error
+        if isinstance(error, NetworkError) and FAILED.search(error.message):
+            raise DecodingError(f"the engine failed: {error.message}", hint=remedy()) from error
         if isinstance(error, NetworkError):
             raise engine.death() from error
         words = error.message.removeprefix(f"{host_of(address.url)} refused the request (400): ")

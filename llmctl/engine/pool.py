@@ -9,15 +9,16 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Self
 
+from llmctl.engine.failures import counted
 from llmctl.engine.jobs import job, module_for
 from llmctl.engine.llama_cpp.start import load, started
-from llmctl.engine.worker_process import LLAMA_CPP, Worker, new_token
-from llmctl.errors import DecodingError, EngineDiedError, ResourceError
+from llmctl.engine.worker_process import LLAMA_CPP, Engine, Worker, new_token
+from llmctl.errors import DecodingError, EngineDiedError, EngineError, ResourceError
 from llmctl.types.engine import LoadedEngine
-from llmctl.types.listener import Listener, SilentListener
+from llmctl.types.listener import Listener, SilentListener, TellShare
 from llmctl.types.plan import Fit
 
 if TYPE_CHECKING:
@@ -54,22 +55,25 @@ class Pool:
             self._prepared = Worker()
 
     @contextmanager
-    def lease(self, fit: Fit) -> Iterator[LoadedEngine]:
-        """An engine with the file of ``fit``, which is on this machine, and its settings.
+    def lease(self, fit: Fit, tell: TellShare | None = None) -> Iterator[LoadedEngine]:
+        """An engine with the file of ``fit``, which is on this machine, and its settings. ``tell`` hears how much of it
+        is loaded, in place of the listener.
 
         Raises EngineError when the file can't be loaded and EngineDiedError when the process ended while loading.
         """
         from llmctl.store import Store
 
-        with self._engine(fit) as engine:
+        with nullcontext(tell) if tell is not None else self._listener.loading(fit) as tell_share:
+            leased = self._engine(fit, tell_share)
+        with leased as engine:
             if fit.candidate.path is not None:
                 Store().used(fit.candidate.path)
             yield engine
 
-    def _engine(self, fit: Fit) -> AbstractContextManager[LoadedEngine]:
+    def _engine(self, fit: Fit, tell: TellShare) -> AbstractContextManager[LoadedEngine]:
         folder = self._folder()
         if folder is None:
-            return started(self._worker(fit), job(fit))
+            return self._alone(fit, tell)
         from llmctl.engine.warm import reuse
         from llmctl.engine.warm.engine import WarmEngine
 
@@ -86,8 +90,8 @@ class Pool:
             return _lent(found)
         reuse.make_room(folder, fit, self._listener)
         if found is None or staying is None:
-            return started(self._worker(fit), job(fit))
-        return _lent(self._started(staying, found))
+            return self._alone(fit, tell)
+        return _lent(self._started(staying, found, tell))
 
     def _staying(self, fit: Fit, folder: Path) -> Fit:
         """``fit`` for an engine that stays: with as many sequences as memory has room for, unless more were planned. A
@@ -137,20 +141,26 @@ class Pool:
             token=new_token(),
         )
 
-    def _started(self, fit: Fit, file: EntryFile) -> WarmEngine:
+    def _alone(self, fit: Fit, tell: TellShare) -> Engine:
+        """An engine that ends with its lease. Raises as ``lease``."""
+        with _supervised(fit):
+            return started(self._worker(fit), job(fit), tell)
+
+    def _started(self, fit: Fit, file: EntryFile, tell: TellShare) -> WarmEngine:
         """An engine that will stay. Raises as ``lease``."""
         from llmctl.engine.warm import process
         from llmctl.engine.warm.engine import WarmEngine
 
         begun = time.perf_counter()
         try:
-            entry, worker = file.read(), self._worker(fit)
-            assert entry is not None, "it was just written"
-            load(worker, {**job(fit), "token": entry.token, "entry_file": str(file.path)})
-            while (entry := file.read()) is None or entry.ready is None:  # it lets go of us, then it says so
-                if process.started(worker.pid) is None:
-                    raise worker.death()
-                time.sleep(LOOK_S)
+            with _supervised(fit):
+                entry, worker = file.read(), self._worker(fit)
+                assert entry is not None, "it was just written"
+                load(worker, {**job(fit), "token": entry.token, "entry_file": str(file.path)}, tell)
+                while (entry := file.read()) is None or entry.ready is None:  # it lets go of us, then it says so
+                    if process.started(worker.pid) is None:
+                        raise worker.death()
+                    time.sleep(LOOK_S)
         except BaseException:
             file.remove()
             file.close()
@@ -176,6 +186,21 @@ class Pool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+@contextmanager
+def _supervised(fit: Fit) -> Iterator[None]:
+    """The engine for ``fit`` is started meanwhile. Failures count (``failures``); where memory did not suffice, the
+    error says what was planned."""
+    with counted(fit):
+        try:
+            yield
+        except EngineError as error:
+            if error.lacked_memory:
+                from llmctl.engine.death import planned
+
+                error.message += planned(fit)
+            raise
 
 
 @contextmanager

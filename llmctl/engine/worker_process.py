@@ -12,19 +12,23 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from llmctl import child
-from llmctl.errors import EngineDiedError, EngineError
+from llmctl.engine.load_share import LoadShare
+from llmctl.engine.log import WITHOUT_BACKTRACE, EngineLog
+from llmctl.errors import EngineDiedError, EngineError, ResourceError
+from llmctl.host import Host
+from llmctl.probe.cgroup import oom_kills, was_oom_since
 from llmctl.types.endpoint import Address
+from llmctl.types.listener import TellShare
 
-STDERR_LINES = 40
 STOP_S = 3.0
 LOOK_S = 1.0  # how often it is looked whether the process has been stopped
+SHARE_LOOK_S = 0.5  # how often it is looked how much of a file is read
 STALL_S = 3.0  # so long a stopped process may take to go on
 LLAMA_CPP = "llmctl.engine.llama_cpp.worker"
 DOCTOR = "llmctl doctor"  # tells the command that installs a build for this machine
@@ -40,15 +44,20 @@ class Worker:
     def __init__(self, module: str = LLAMA_CPP) -> None:
         self._module = module
         self._said: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self._last_words: deque[str] = deque(maxlen=STDERR_LINES)
+        self.log = EngineLog()
+        self._model: str | None = None
+        self._loads: tuple[Path, int] | None = None
+        self._oom_kills: int | None = None
         self._was_stopped = False
+        self._has_failed = False
         self._closed = threading.Event()
         started: queue.SimpleQueue[subprocess.Popen[bytes] | OSError] = queue.SimpleQueue()
         # The kernel ends the process with the thread that has started it: with the one that lives as long as it does.
-        self._draining = threading.Thread(target=self._start_and_drain, args=(started,), daemon=True)
-        self._draining.start()
+        self._waiting = threading.Thread(target=self._start_and_wait, args=(started,), daemon=True)
+        self._waiting.start()
         process = started.get()
         if isinstance(process, OSError):
+            self.log.remove()
             raise EngineError(f"the engine can't be started: {process.strerror}", hint=DOCTOR) from process
         self._process = process
         threading.Thread(target=self._listen, daemon=True).start()
@@ -58,72 +67,86 @@ class Worker:
     def pid(self) -> int:
         return self._process.pid
 
-    def load(self, job: Mapping[str, Any], *, timeout_s: float) -> Mapping[str, Any]:
-        """Sends the job and returns what the worker says when the model is loaded. Raises EngineError."""
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps(job).encode() + b"\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it is dead already: what it said last tells why
-        try:
-            line = self._said.get(timeout=timeout_s)
-        except queue.Empty as error:
+    def load(self, job: Mapping[str, Any], *, timeout_s: float, tell: TellShare | None = None) -> Mapping[str, Any]:
+        """Sends the job and returns what the worker says when the model is loaded; ``tell`` hears how far it is. Raises
+        EngineError, and ResourceError where no port is free."""
+        self._oom_kills, self._model = oom_kills(Host()), job["model"]
+        with contextlib.suppress(OSError):
+            self._loads = Path(job["file"]), Path(job["file"]).stat().st_size
+        self._send({**job, "log": None if self.log.path is None else str(self.log.path)})
+        message = self._answer(time.monotonic() + timeout_s, LoadShare(self.pid, Path(job["file"])), tell)
+        if message is None:
             self.close()
-            raise EngineError(
-                f"the engine did not load {job['model']} within {timeout_s:.0f} s", hint=DOCTOR
-            ) from error
-        if not line:
-            raise self.death()
-        message = json.loads(line)
+            raise EngineError(f"the engine did not load {job['model']} within {timeout_s:.0f} s", hint=DOCTOR)
         if "ready" in message:
             ready: Mapping[str, Any] = message["ready"]
             return ready
         self.close()
+        if "no_port" in message:
+            raise ResourceError(
+                f"the engine has no port on 127.0.0.1 to answer at: {message['no_port']}",
+                hint="ss -tan   shows who holds them",
+            )
         if "missing" in message:
             raise EngineError(f"llama-cpp-python can't be loaded: {message['missing'][:200]}", hint=DOCTOR)
-        reason = next(iter(message["log"]), message["failed"])
-        raise EngineError(f"llama.cpp can't load {job['model']}: {reason[:300]}", hint=DOCTOR)
+        from llmctl.engine.death import not_loaded
+
+        raise not_loaded(job["model"], message["failed"], message["log"])
+
+    def _send(self, job: Mapping[str, Any]) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it is dead already: what it said last tells why
+            self._process.stdin.write(json.dumps(job).encode() + b"\n")
+            self._process.stdin.flush()
+
+    def _answer(self, deadline_s: float, share: LoadShare, tell: TellShare | None) -> Mapping[str, Any] | None:
+        """What the worker says in the end, None where it says nothing in time. Raises EngineDiedError."""
+        placed = 0.0
+        while (left_s := deadline_s - time.monotonic()) > 0:
+            with contextlib.suppress(queue.Empty):
+                line = self._said.get(timeout=min(left_s, SHARE_LOOK_S))
+                if not line:
+                    raise self.death()
+                message: Mapping[str, Any] = json.loads(line)
+                if "progress" not in message:
+                    return message
+                placed = message["progress"]
+            if tell is not None:
+                tell(share.now(placed))
+        return None
 
     def death(self) -> EngineDiedError:
         """Why the process ended, to be raised by whoever noticed that it has."""
+        from llmctl.engine import death
+
+        self._has_failed = True
         try:
             code = self._process.wait(timeout=STOP_S)
         except subprocess.TimeoutExpired:
+            error = death.died(death.End(None, self.log.text()), self.log.path, before="the engine stopped answering")
             self.close()
-            return EngineDiedError("the engine stopped answering", hint=DOCTOR)
-        self._draining.join(timeout=STOP_S)
-        return EngineDiedError(f"the engine died: {self._cause(code)}", hint=DOCTOR)
-
-    def _cause(self, code: int) -> str:
+            return error
         if self._was_stopped:
-            return "it was stopped (SIGSTOP) and did not go on"
-        if code == -signal.SIGKILL:
-            return "it was killed (signal 9), by hand or by the kernel because memory ran out"
-        if code == -signal.SIGILL:
-            return "illegal instruction (signal 4), this build is for another CPU"
-        words = next((line for line in reversed(self._last_words) if line.strip()), "")
-        if code < 0:
-            try:
-                name = signal.Signals(-code).name
-            except ValueError:
-                name = f"signal {-code}"
-            return f"{name} {words[:200]}".strip()
-        return f"exit code {code} {words[:200]}".strip()
+            return EngineDiedError(f"the engine died: {death.STOPPED}", hint=DOCTOR)
+        was_oom = was_oom_since(Host(), self._oom_kills)
+        end = death.End(code, self.log.text(), was_oom, self._model, *(self._loads or ()))
+        return death.died(end, self.log.path)
 
     def close(self) -> None:
         """Ends the process; harmless when it has ended."""
         self._closed.set()
         if self._process.poll() is None:
-            self._process.kill()  # it holds nothing that could be left half-written
+            self._kill()
         self._process.wait()
-        self._draining.join(timeout=STOP_S)
+        self._waiting.join(timeout=STOP_S)
         self._close_pipes()
+        (self.log.close if self._has_failed else self.log.remove)()
 
     def let_go(self) -> None:
         """Leaves the process to itself: it has let go of us, and ends when nobody has used it for long enough."""
         self._closed.set()
         self._close_pipes()
+        self.log.close()
 
     def _close_pipes(self) -> None:
         for pipe in (self._process.stdin, self._process.stdout):
@@ -132,28 +155,29 @@ class Worker:
                     pipe.close()
 
     def _listen(self) -> None:
-        """The worker says one line. An empty one means that it ended without a word."""
+        """Lines of the worker, until it says how loading ended. An empty one means that it ended without a word."""
         assert self._process.stdout is not None
-        self._said.put(self._process.stdout.readline())
+        with contextlib.suppress(ValueError):  # closed meanwhile
+            while True:
+                line = self._process.stdout.readline()
+                self._said.put(line)
+                if not line.startswith(b'{"progress"'):
+                    return
 
-    def _start_and_drain(self, started: queue.SimpleQueue[subprocess.Popen[bytes] | OSError]) -> None:
+    def _start_and_wait(self, started: queue.SimpleQueue[subprocess.Popen[bytes] | OSError]) -> None:
         try:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", self._module, str(os.getpid())],  # -P: not from the cwd
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                stderr=self.log.file,
                 start_new_session=True,
-                env=child.environment(os.environ),
+                env=child.environment(os.environ) | WITHOUT_BACKTRACE,
             )
         except OSError as error:
             started.put(error)
             return
         started.put(process)
-        assert process.stderr is not None
-        with process.stderr:
-            for line in process.stderr:
-                self._last_words.append(line.decode("utf-8", "replace").strip())
         process.wait()
 
     def _watch(self) -> None:
@@ -166,7 +190,15 @@ class Worker:
             stopped_since = stopped_since or time.monotonic()
             if time.monotonic() - stopped_since >= STALL_S:
                 self._was_stopped = True
-                self._process.kill()
+                self._kill()
+
+    def _kill(self) -> None:
+        """With what it has started: it leads a session. None holds anything that could be left half-written."""
+        if os.name != "posix":
+            self._process.kill()
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
 
 
 def is_stopped(pid: int) -> bool:

@@ -50,6 +50,21 @@ def memory_limits(host: Host) -> list[MemoryLimit]:
     return every
 
 
+def oom_kills(host: Host) -> int | None:
+    """How many processes of our group the kernel has ended because memory ran out, or of the whole machine where it
+    doesn't count by group; None where it doesn't tell. Only its growth says something."""
+    for version, folder in _groups(host, "memory"):
+        events = pairs(host.read(f"{folder}/{'memory.events' if version == 2 else 'memory.oom_control'}"))
+        if (kills := whole(events.get("oom_kill"))) is not None:
+            return kills
+    return whole(pairs(host.read("/proc/vmstat")).get("oom_kill"))
+
+
+def was_oom_since(host: Host, kills: int | None) -> bool:
+    """Whether the kernel has ended a process for want of memory since ``oom_kills`` gave that number."""
+    return kills is not None and (oom_kills(host) or 0) > kills
+
+
 def cpu_quota(host: Host) -> float | None:
     """CPUs' worth of time that may be used, the tightest on the way up; None without a quota."""
     quotas = []

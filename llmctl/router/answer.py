@@ -11,9 +11,11 @@ from msgspec.structs import replace
 from llmctl.endpoint.client import chat, request_body
 from llmctl.endpoint.local import ask
 from llmctl.endpoint.secrets import address_of
+from llmctl.endpoint.timing import timing_of
 from llmctl.engine.pool import Lease
 from llmctl.errors import ContextError, EngineError, LlmctlError, NetworkError
 from llmctl.net import host_of
+from llmctl.router.lending import StepsDown, lent
 from llmctl.router.partial_answer import PartialAnswer
 from llmctl.router.room import require_room
 from llmctl.router.route import kept, reason_of, refused_as_private
@@ -32,10 +34,11 @@ def answer(
     listener: Listener,
     lease: Lease,
     so_far: PartialAnswer,
+    steps_down: StepsDown | None = None,
     record: bool = True,
 ) -> Answer:
     """Executes ``route`` as ``events`` does, tells the listener of each event, and returns what was executed."""
-    stream = events(route, request, listener=listener, lease=lease, so_far=so_far, record=record)
+    stream = events(route, request, listener=listener, lease=lease, so_far=so_far, steps_down=steps_down, record=record)
     with closing(stream):
         while True:
             try:
@@ -53,12 +56,14 @@ def events(
     listener: Listener,
     lease: Lease,
     so_far: PartialAnswer,
+    steps_down: StepsDown | None = None,
     record: bool = True,
 ) -> Generator[Event, None, Answer]:
     """Executes ``route``: yields the answer's events as they come, and returns what was executed; with ``record``
     the history gets a line for a local run. Closing it gives the engine back, or hangs up.
 
-    The file of a local route is on this machine; ``lease`` lends an engine for it. Before the first event, a local
+    The file of a local route is on this machine; ``lease`` lends an engine for it, and where it can't get the memory
+    that was planned, for the next of ``steps_down`` that can. Before the first event, a local
     failure of the engine or of the context goes to the route's fallback endpoint, unless the route bars that reason,
     and an unreachable endpoint to its local fallback; after it, errors are raised and ``so_far`` holds the partial
     text. Raises whatever engine and client raise.
@@ -71,9 +76,9 @@ def events(
                 raise
             listener.staying(error.message)
             fit, reason = route.fallback, f"{route.endpoint.name} can't be reached"
-            return (yield from _local(fit, reason, request, listener, lease, so_far, record))
+            return (yield from _local(fit, reason, request, listener, lease, steps_down, so_far, record))
     try:
-        return (yield from _local(route.fit, route.reason, request, listener, lease, so_far, record))
+        return (yield from _local(route.fit, route.reason, request, listener, lease, steps_down, so_far, record))
     except (EngineError, ContextError) as error:
         remote = handed_over(route, error, so_far)
         so_far.load_s = None
@@ -97,12 +102,14 @@ def _local(
     request: Request,
     listener: Listener,
     lease: Lease,
+    steps_down: StepsDown | None,
     so_far: PartialAnswer,
     record: bool,
 ) -> Generator[Event, None, Answer]:
     require_room(request, fit.context)
-    with lease(fit) as engine:
-        so_far.load_s = engine.load_s
+    with lent(fit, lease, steps_down, listener) as (fit, engine):
+        so_far.load_s, so_far.fit = engine.load_s, fit
+        require_room(request, fit.context)
         if engine.sequences != fit.configuration.sequences:
             from llmctl.planner.sequences import with_sequences
 
@@ -135,6 +142,8 @@ def _remote(
     if request.private:  # no route that ``route`` makes for it comes here; a prompt has no second door
         raise refused_as_private(f"nothing may go to {endpoint.name}")
     address = address_of(endpoint)
+    if endpoint.limits.context is not None:
+        require_room(request, endpoint.limits.context, f"the context of {endpoint.name}")
     body = request_body(address, request)
     host = host_of(address.url)
     listener.leaving(endpoint, host, route.reason)
@@ -143,7 +152,7 @@ def _remote(
         before = 0 if so_far.left is None else so_far.left.bytes
         so_far.left = LeftMachine(host=host, bytes=before + count, tls=address.url.startswith("https:"))
 
-    finished = yield from _kept(chat(address, body, on_sent=sent), so_far)
+    finished = yield from _kept(chat(address, body, timing=timing_of(endpoint.limits), on_sent=sent), so_far)
     executed = Executed(Side.REMOTE, endpoint.name, endpoint.model, None, route.reason, route.why)
     return _receipt(so_far, finished, executed, None)
 

@@ -8,11 +8,13 @@ from typing import assert_never
 
 from llmctl.types.answer import LeftMachine
 from llmctl.types.event import EngineNote, Event, Finished, Reasoning, Text, ThoughtsSoFar, ToolCall
+from llmctl.types.plan import Fit
 
 
 @dataclass
 class PartialAnswer:
-    """What has been answered so far. It outlives an error, so that a partial answer is never lost."""
+    """What has been answered so far. It outlives an error, so that a partial answer is never lost. ``fit`` is what was
+    loaded for it here: not always what was planned."""
 
     text: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
@@ -20,6 +22,7 @@ class PartialAnswer:
     first_token: float | None = None
     last_token: float | None = None
     load_s: float | None = None
+    fit: Fit | None = None
     left: LeftMachine | None = None
 
     def add(self, event: Event) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Protocol
 
@@ -10,6 +11,10 @@ if TYPE_CHECKING:
     from llmctl.types.engine import LoadedEngine
     from llmctl.types.event import Event
     from llmctl.types.plan import Fit
+
+
+TellShare = Callable[[float], None]
+"""Called now and then with how much of something is done: 0 to 1, never less than before."""
 
 
 class Progress(Protocol):
@@ -34,12 +39,15 @@ class Listener(Protocol):
     def warn(self, text: str) -> None:
         """Something that should be known."""
 
-    def confirm(self, question: str, *, yes: bool) -> bool:
-        """Consent. With ``yes`` it was given before, and the question is only shown."""
+    def confirm(self, question: str, *, yes: bool, by_default: bool = True) -> bool:
+        """Consent. With ``yes`` it was given before, and the question is only shown. Enter means ``by_default``."""
 
     def progress(self, label: str, *, streams: bool = False, resumes: bool = True) -> AbstractContextManager[Progress]:
         """Shows a transfer while the context lasts. ``streams``: whoever reads the output as data sees it as well;
         ``resumes``: the same command goes on where it was stopped."""
+
+    def loading(self, fit: Fit) -> AbstractContextManager[TellShare]:
+        """The model of ``fit`` is loaded while the context lasts. Nothing is told of a load that takes no time."""
 
     def loaded(self, fit: Fit, engine: LoadedEngine) -> None:
         """The model of ``fit`` is ready to answer on this machine."""
@@ -65,11 +73,14 @@ class SilentListener:
 
     def warn(self, text: str) -> None: ...
 
-    def confirm(self, question: str, *, yes: bool) -> bool:
+    def confirm(self, question: str, *, yes: bool, by_default: bool = True) -> bool:
         return yes
 
     def progress(self, label: str, *, streams: bool = False, resumes: bool = True) -> AbstractContextManager[Progress]:
         return nullcontext(lambda done_bytes, total_bytes: None)
+
+    def loading(self, fit: Fit) -> AbstractContextManager[TellShare]:
+        return nullcontext(lambda share: None)
 
     def loaded(self, fit: Fit, engine: LoadedEngine) -> None: ...
 

@@ -9,14 +9,17 @@ from msgspec.structs import replace
 
 from llmctl.engine.pool import Pool
 from llmctl.errors import ContextError
+from llmctl.router.lending import StepsDown
 from llmctl.router.partial_answer import PartialAnswer
 from llmctl.settings import Settings
 from llmctl.types.answer import Answer
-from llmctl.types.endpoint import LeaveReason, Policy, Route
+from llmctl.types.endpoint import LeaveReason, Local, Policy, Route
+from llmctl.types.engine import EngineName
 from llmctl.types.event import Event
 from llmctl.types.listener import Listener
 from llmctl.types.plan import Fit, NoFit
 from llmctl.types.request import Request
+from llmctl.workspace import images
 from llmctl.workspace.local_run import LocalRun
 from llmctl.workspace.session_engine import SessionEngine
 
@@ -51,20 +54,29 @@ def answer(
     request = replace(request, prompt_cache_bytes=settings.prompt_cache)
     pool = Pool(keep_alive_s=settings.keep_alive, insist=insist, listener=listener)
     with pool, closing(SessionEngine(pool)) as engine:
-        _prepare(pool, settings, local=local, endpoint=endpoint)
+        _prepare(pool, settings, request, local=local, endpoint=endpoint)
         from llmctl.router import answer as router
 
-        decided = _route(settings, request, here, local=local, endpoint=endpoint, is_shortened=shorten is not None)
-        lease = pool.lease if shorten is None else engine.lend  # asked again without loading again
+        decided, steps_down = _route(
+            settings, request, here, local=local, endpoint=endpoint, is_shortened=shorten is not None
+        )
         while True:
             try:
                 return router.answer(
-                    decided, request, listener=listener, lease=lease, so_far=so_far, record=settings.history
+                    decided,
+                    request,
+                    listener=listener,
+                    lease=pool.lease if shorten is None else lambda fit: engine.lend(fit, listener),
+                    so_far=so_far,
+                    steps_down=steps_down,
+                    record=settings.history,
                 )
             except ContextError as error:
                 if shorten is None:
                     raise
                 request = shorten(request, error)
+                if isinstance(decided, Local) and so_far.fit is not None:  # asked again without loading again
+                    decided = replace(decided, fit=so_far.fit)
 
 
 def events(
@@ -79,10 +91,10 @@ def events(
     """As ``answer``, but the bits of it are yielded, and closing it gives the engine back, or hangs up."""
     request = replace(request, prompt_cache_bytes=settings.prompt_cache)
     with Pool(keep_alive_s=settings.keep_alive, listener=listener) as pool:
-        _prepare(pool, settings, local=local, endpoint=endpoint)
+        _prepare(pool, settings, request, local=local, endpoint=endpoint)
         from llmctl.router import answer as router
 
-        decided = _route(settings, request, here, local=local, endpoint=endpoint)
+        decided, steps_down = _route(settings, request, here, local=local, endpoint=endpoint)
         return (
             yield from router.events(
                 decided,
@@ -90,18 +102,21 @@ def events(
                 listener=listener,
                 lease=pool.lease,
                 so_far=PartialAnswer(),
+                steps_down=steps_down,
                 record=settings.history,
             )
         )
 
 
-def _may_answer_here(settings: Settings, *, local: bool, endpoint: str | None) -> bool:
-    return endpoint is None and (settings.policy is not Policy.REMOTE_ONLY or local)
+def _may_answer_here(settings: Settings, request: Request, *, local: bool, endpoint: str | None) -> bool:
+    is_local = settings.policy is not Policy.REMOTE_ONLY or local
+    return endpoint is None and is_local and not images.has_images(request)
 
 
-def _prepare(pool: Pool, settings: Settings, *, local: bool, endpoint: str | None) -> None:
-    """Lets the engine be imported while this process imports the router, and plans."""
-    if _may_answer_here(settings, local=local, endpoint=endpoint):
+def _prepare(pool: Pool, settings: Settings, request: Request, *, local: bool, endpoint: str | None) -> None:
+    """Lets the engine be imported while this process imports the router, and plans. llama-server needs no import."""
+    is_imported = settings.engine is not EngineName.LLAMA_SERVER
+    if is_imported and _may_answer_here(settings, request, local=local, endpoint=endpoint):
         pool.prepare()
 
 
@@ -113,18 +128,22 @@ def _route(
     local: bool,
     endpoint: str | None,
     is_shortened: bool = False,
-) -> Route:
+) -> tuple[Route, StepsDown | None]:
+    """The route, and what may be tried below what is planned here."""
     from llmctl.router.route import route
 
     pinned = None if endpoint is None else settings.endpoint(endpoint)
     planned: Fit | NoFit | None = None
     barred: dict[LeaveReason, str] = {}
-    if _may_answer_here(settings, local=local, endpoint=endpoint):
+    steps_down: StepsDown | None = None
+    if pinned is None and images.has_images(request):
+        images.require_server(settings, local=local or request.private)
+    elif _may_answer_here(settings, request, local=local, endpoint=endpoint):
         ready = here()
-        planned, barred = ready.planned, dict(ready.barred)
+        planned, barred, steps_down = ready.planned, dict(ready.barred), ready.steps_down
     if is_shortened:
         barred[LeaveReason.PROMPT_TOO_LONG] = "--truncate makes it shorter"
-    return route(
+    decided = route(
         planned,
         settings.policy,
         settings.endpoints,
@@ -134,6 +153,7 @@ def _route(
         barred=barred,
         private=request.private,
     )
+    return decided, steps_down
 
 
 def estimated_tokens(request: Request) -> int:

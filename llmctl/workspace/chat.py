@@ -10,8 +10,10 @@ from msgspec.structs import replace
 from llmctl.engine.pool import Pool
 from llmctl.errors import UsageError
 from llmctl.types.endpoint import LeaveReason, Local, Policy, Route
+from llmctl.types.engine import EngineName
 from llmctl.types.listener import Listener
 from llmctl.types.plan import Fit
+from llmctl.workspace import images
 from llmctl.workspace.local_run import Asked, LocalRun, local_run
 from llmctl.workspace.session_engine import SessionEngine
 
@@ -83,7 +85,8 @@ class Chat:
     def begin(self, *, yes: bool) -> None:
         """Plans what answers here, unless only a server may. Raises what ``plan`` and ``route`` raise."""
         if not self.is_remote_alone:
-            self._engine.prepare()  # imports the engine while we plan
+            if self.settings.engine is not EngineName.LLAMA_SERVER:
+                self._engine.prepare()  # imports the engine while we plan
             self.take(self.asked, self.plan(self.asked, yes=yes))
         _ = self.route
 
@@ -109,17 +112,28 @@ class Chat:
             self._engine.load(self.fit)
 
     def answer(self, request: Request, listener: Listener, so_far: PartialAnswer) -> Answer:
-        """Raises what ``router.answer`` raises; ``so_far`` then holds what was written."""
+        """Raises what ``router.answer`` raises; ``so_far`` then holds what was written. A request with images is never
+        answered here: raises UsageError where it would be."""
         from llmctl.router.answer import answer
 
-        return answer(
-            self.route,
-            replace(request, prompt_cache_bytes=self.settings.prompt_cache),
-            listener=listener,
-            lease=self._engine.lend,
-            so_far=so_far,
-            record=self.settings.history,
-        )
+        route = self.route
+        if images.has_images(request):
+            if self._pinned is None:
+                images.require_server(self.settings, local=self.local or self.private)
+            route = replace(route, fallback=None)
+        try:
+            return answer(
+                route,
+                replace(request, prompt_cache_bytes=self.settings.prompt_cache),
+                listener=listener,
+                lease=lambda fit: self._engine.lend(fit, listener),
+                so_far=so_far,
+                steps_down=None if self.run is None else self.run.steps_down,
+                record=self.settings.history,
+            )
+        finally:
+            if self.run is not None and so_far.fit is not None:  # it may take less than was planned
+                self.run = replace(self.run, planned=so_far.fit)
 
     def __enter__(self) -> Self:
         return self

@@ -93,13 +93,14 @@ def with_idle_engines_ended(machine: Machine) -> Machine:
 
 def _end(path: Path, engine: StayingEngine) -> None:
     """The entry goes first, so that nobody takes its end for a failure, and nobody finds it any more."""
-    from llmctl.engine.warm import entry, log
+    from llmctl.engine import log
+    from llmctl.engine.warm import entry
 
     about = entry.read(path)
     path.unlink(missing_ok=True)
     if about is not None and about.ready is not None and not about.ready.process.end(END_S):
         raise ResourceError(f"the engine of {engine.name} (process {engine.pid}) does not end")
-    log.remove(path)
+    log.remove(None if about is None or about.ready is None else about.ready.log)
 
 
 def _folder() -> Path | None:

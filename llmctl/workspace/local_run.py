@@ -17,6 +17,7 @@ from llmctl.shell import command
 from llmctl.types.listener import Listener
 
 if TYPE_CHECKING:
+    from llmctl.router.lending import StepsDown
     from llmctl.settings import Settings
     from llmctl.types.endpoint import Barred
     from llmctl.types.plan import Fit, NoFit, Want
@@ -42,10 +43,12 @@ class Asked(Struct, frozen=True):
 
 
 class LocalRun(Struct, frozen=True):
-    """What would run on this machine, and for which of its failures the prompt may not leave."""
+    """What would run on this machine, for which of its failures the prompt may not leave, and what is tried where it
+    doesn't get the memory that was planned."""
 
     planned: Fit | NoFit
     barred: Barred = field(default_factory=dict)
+    steps_down: StepsDown | None = None
 
 
 def local_run(listener: Listener, loaded: Settings, asked: Asked, *, yes: bool, local: bool) -> LocalRun:
@@ -54,6 +57,7 @@ def local_run(listener: Listener, loaded: Settings, asked: Asked, *, yes: bool, 
     from llmctl.router.route import first_allowed
     from llmctl.types.endpoint import Policy
     from llmctl.workspace import choose, situation
+    from llmctl.workspace.step_down import Below
 
     name, named = asked.model or loaded.model, _named(loaded, asked)
     with _naming(named if asked.model is None else None):
@@ -68,10 +72,11 @@ def local_run(listener: Listener, loaded: Settings, asked: Asked, *, yes: bool, 
         if server is not None and loaded.project is not None and name is None:
             own = _without_project(found, asked)
         bars = barred(planned, named=named, context=asked.context, project=loaded.project, own=own)
+        steps_down = Below(found, name, wanted)
         if server is not None and loaded.policy is Policy.PREFER_REMOTE:
-            return LocalRun(planned, bars)
+            return LocalRun(planned, bars, steps_down)
         ready = _ready(listener, found, name, planned, wanted, yes=yes)
-        return LocalRun(_with_engine(listener, found, ready), bars)
+        return LocalRun(_with_engine(listener, found, ready), bars, steps_down)
 
 
 def _with_engine(listener: Listener, found: Situation, ready: Fit | NoFit) -> Fit | NoFit:
@@ -79,7 +84,7 @@ def _with_engine(listener: Listener, found: Situation, ready: Fit | NoFit) -> Fi
     from llmctl.types.plan import NoFit
     from llmctl.workspace.engine import with_server
 
-    return ready if isinstance(ready, NoFit) else with_server(listener, found.settings, found.engines, ready)
+    return ready if isinstance(ready, NoFit) else with_server(listener, found, ready)
 
 
 def _runnable(listener: Listener, found: Situation, asked: Asked, wanted: Want) -> Want:

@@ -118,10 +118,11 @@ def test_its_token_is_the_users_alone(fit: Fit) -> None:
     assert about.token not in " ".join([*process.cmdline(), *process.environ().values()])
     assert os.getsid(pid) == pid
     assert process.cwd() == "/"
-    log = paths.state_dir() / "engines" / f"{path.stem}.log"
+    assert about.ready is not None and about.ready.log is not None
+    log = Path(about.ready.log)
     assert [os.readlink(f"/proc/{pid}/fd/{stream}") for stream in (0, 1, 2)] == [os.devnull, os.devnull, str(log)]
-    assert stat.S_IMODE(log.stat().st_mode) == 0o600
-    assert log.read_bytes() == b""
+    assert (stat.S_IMODE(log.stat().st_mode), log.parent) == (0o600, paths.state_dir() / "engines")
+    assert "load_tensors" in log.read_text() and "answer" not in log.read_text()
 
 
 @pytest.mark.parametrize("change", ["settings", "file", "environment"])
@@ -233,7 +234,8 @@ def test_one_that_is_stopped_is_ended_and_replaced(fit: Fit) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "says"), [(signal.SIGKILL, "died while it answered$"), (signal.SIGSEGV, "answered: Segmentation fault")]
+    ("number", "says"),
+    [(signal.SIGKILL, r"died while it answered \(log: "), (signal.SIGSEGV, "answered: Segmentation fault")],
 )
 def test_one_that_dies_while_it_answers(tmp_path: Path, number: int, says: str) -> None:
     endless = fit_for(write_scripted(tmp_path / "model.gguf", ["again", " and"], repeats=True, context=100_000))

@@ -34,13 +34,14 @@ SWITCHES = (
 @dataclass(frozen=True)
 class Behaviour:
     """``dies_at``: "load", or "answer" after the first word, by ``signal``, or with exit code 1 for 0. ``says`` is what
-    it logs then. It logs every prompt on stderr, whatever it was told."""
+    it logs then. With ``fails`` it computes no answer. It logs every prompt on stderr, whatever it was told."""
 
     loads_s: float = 0.0
     dies_at: str = ""
     signal: int = 0
     says: str = ""
     devices: tuple[str, ...] = ()
+    fails: bool = False
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,9 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         write({"headers": dict(self.headers)})
         print("GGML: prompt", body["messages"], file=sys.stderr, flush=True)
+        if self.server.behaves.fails:
+            self._json(500, {"error": {"code": 500, "message": "Compute error.", "type": "server_error"}})
+            return
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()

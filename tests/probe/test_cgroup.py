@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llmctl.host import Host
-from llmctl.probe.cgroup import cpu_quota, memory_limits
+from llmctl.probe.cgroup import cpu_quota, memory_limits, oom_kills, was_oom_since
 
 V2 = "30 23 0:26 {top} /sys/fs/cgroup ro,nosuid,nodev,noexec,relatime - cgroup2 cgroup rw\n"
 V1 = "31 23 0:30 {top} /sys/fs/cgroup/memory ro,nosuid - cgroup cgroup rw,memory\n"
@@ -167,3 +167,21 @@ def test_a_limit_names_its_file(tmp_path: Path) -> None:
 )
 def test_cpu_quota(tmp_path: Path, group: str, mounts: str, files: dict[str, str], quota: float | None) -> None:
     assert cpu_quota(host(tmp_path, group, mounts, {f"{GROUPS}/{name}": text for name, text in files.items()})) == quota
+
+
+@pytest.mark.parametrize(
+    ("files", "kills"),
+    [
+        ({"sys/fs/cgroup/memory.events": "oom 3\noom_kill 2\n", "proc/vmstat": "oom_kill 9\n"}, 2),
+        ({"sys/fs/cgroup/memory/memory.oom_control": "under_oom 0\noom_kill 1\n"}, 1),
+        ({"proc/vmstat": "pgfault 5\noom_kill 9\n"}, 9),
+        ({}, None),
+    ],
+)
+def test_processes_that_were_ended_for_want_of_memory(
+    tmp_path: Path, files: Mapping[str, str], kills: int | None
+) -> None:
+    seen = host(tmp_path, "0::/\n", "" if files else V2.format(top="/"), files)
+    assert oom_kills(seen) == kills
+    assert not was_oom_since(seen, kills)
+    assert kills is None or was_oom_since(seen, kills - 1)

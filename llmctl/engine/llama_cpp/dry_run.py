@@ -24,6 +24,7 @@ from llmctl.child import Reply
 from llmctl.engine.llama_cpp import header_copy
 from llmctl.engine.llama_cpp.loading import adjusted, context_params
 from llmctl.engine.llama_cpp.refusal import FileRefusal, explained, is_about_file
+from llmctl.engine.log import WITHOUT_BACKTRACE
 from llmctl.files import measured_cache
 from llmctl.files.decode import FieldError, decode
 from llmctl.host import Host
@@ -41,7 +42,6 @@ GGML_LOG_LEVEL_ERROR = 4  # ggml.h, enum ggml_log_level
 LOAD_MODE_NONE = 0  # enum llama_load_mode: mapping is refused together with no_alloc
 FLASH_ATTENTION_AUTO = -1  # enum llama_flash_attn_type
 PLAINEST = Configuration(256, repack=False)  # with which every file that can be loaded at all is loaded
-WITHOUT_BACKTRACE = {"GGML_NO_BACKTRACE": "1"}  # else an abort starts a debugger, which takes a second
 
 LOADING = re.compile(r"error loading model")
 UNSPECIFIC = re.compile(r"failed to (?:load|read|seek)|failed to initialize the context: *$")

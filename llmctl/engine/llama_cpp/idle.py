@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import faulthandler
 import os
 import sys
 import threading
@@ -19,11 +18,13 @@ LOOK_S = 0.5
 
 
 class Stay:
-    """``entry_file`` is where the engine is to be found; None for one that ends with its parent. ``end`` is called
-    before this process ends itself, for an engine that is a process of its own."""
+    """``entry_file`` is where the engine is to be found; None for one that ends with its parent. ``log`` is what the
+    process writes its stderr to, None where that has no name. ``end`` is called before this process ends itself, for an
+    engine that is a process of its own."""
 
-    def __init__(self, entry_file: str | None, end: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, entry_file: str | None, log: str | None, end: Callable[[], None] = lambda: None) -> None:
         self._path = None if entry_file is None else Path(entry_file)
+        self._log = log
         self._end = end
         self.has_begun = False
 
@@ -34,7 +35,7 @@ class Stay:
         the entry is gone."""
         if self._path is None:
             return
-        from llmctl.engine.warm import entry, log
+        from llmctl.engine.warm import entry
         from llmctl.engine.warm.entry import Ready
         from llmctl.engine.warm.process import Process, started
 
@@ -45,19 +46,23 @@ class Stay:
         pid = ready.get("pid", os.getpid())
         process = Process(pid, started(pid) or "")
         self.has_begun = True
-        _let_go(channel, log.opened(self._path))
+        _let_go(channel)
+        answers = Ready(process, ready["port"], ready["chat_template"], ready["build"], self._log)
         with file:
-            file.write(replace(about, ready=Ready(process, ready["port"], ready["chat_template"], ready["build"])))
+            file.write(replace(about, ready=answers))
             inode = file.inode
         threading.Thread(target=self._watch, args=(self._path, inode), daemon=True).start()
 
     def _watch(self, path: Path, inode: int) -> None:
+        from llmctl.engine import log
+
         _wait_until_unused(path, inode)
         self._end()
+        log.remove(self._log)
         os._exit(0)
 
 
-def _let_go(channel: TextIO, log_handle: int) -> None:
+def _let_go(channel: TextIO) -> None:
     """Keeps nothing of the parent's open, and is not ended with it."""
     if sys.platform == "linux":
         import ctypes
@@ -66,17 +71,15 @@ def _let_go(channel: TextIO, log_handle: int) -> None:
     os.chdir("/")
     channel.close()
     nothing = os.open(os.devnull, os.O_RDWR)
-    for stream, handle in ((0, nothing), (1, nothing), (2, log_handle)):
-        os.dup2(handle, stream)
+    for stream in (0, 1):
+        os.dup2(nothing, stream)
     os.close(nothing)
-    os.close(log_handle)
-    faulthandler.enable()  # a crash says by which signal, and where in the code: no values
 
 
 def _wait_until_unused(path: Path, inode: int) -> None:
     """Returns when the engine was idle for too long, or its entry is gone or another's. The clock is one that nobody
     can set."""
-    from llmctl.engine.warm import entry, log
+    from llmctl.engine.warm import entry
 
     used_s = time.monotonic()
     while True:
@@ -85,7 +88,6 @@ def _wait_until_unused(path: Path, inode: int) -> None:
         unused = entry.take(path)
         if unused is None:
             if not _is_there(path, inode):
-                log.remove(path)
                 return
             used_s = time.monotonic()
             entry.touch(path)
@@ -96,7 +98,6 @@ def _wait_until_unused(path: Path, inode: int) -> None:
             idle_s = time.monotonic() - used_s
             if about is not None and about.keep_alive_s is not None and idle_s >= about.keep_alive_s:
                 unused.remove()
-                log.remove(path)
                 return
 
 

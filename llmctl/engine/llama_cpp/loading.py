@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from llmctl.engine.measure.ggml import Ggml
@@ -13,6 +14,7 @@ from llmctl.gguf.quant import TYPE_NUMBERS
 from llmctl.types import plan
 
 EXPERTS = r"blk\.{layer}\.ffn_(up|down|gate|gate_up)_(ch|)exps"  # --n-cpu-moe in common/arg.cpp of llama.cpp
+TELL_EVERY_S = 0.25  # nothing is told of a load that takes less
 KV_TYPES = {name: TYPE_NUMBERS[name.upper()] for name in plan.KV_TYPES}
 
 
@@ -62,15 +64,32 @@ def adjusted(params: Any, settings: Mapping[str, Any]) -> Iterator[Any]:
     yield params
 
 
-def load(settings: Mapping[str, Any]) -> Any:
-    """llama.cpp's pointer to the model in ``settings["file"]``, a path of any bytes. Raises RuntimeError."""
+def load(settings: Mapping[str, Any], tell: Callable[[float], None] | None = None) -> Any:
+    """llama.cpp's pointer to the model in ``settings["file"]``, a path of any bytes. ``tell`` hears now and then which
+    share of it is in its place, 0 to 1. Raises RuntimeError."""
     import llama_cpp
 
     llama_cpp.llama_backend_init()
     params = llama_cpp.llama_model_default_params()
     params.load_mode = llama_cpp.LLAMA_LOAD_MODE_MMAP
+    if tell is not None:
+        params.progress_callback = llama_cpp.llama_progress_callback(_now_and_then(tell))
     with adjusted(params, settings):
         model = llama_cpp.llama_model_load_from_file(os.fsencode(settings["file"]), params)
     if not model:
         raise RuntimeError(f"Failed to load model from file: {settings['file']}")
     return model
+
+
+def _now_and_then(tell: Callable[[float], None]) -> Callable[[float, object], bool]:
+    """What llama.cpp calls before each tensor; True is to go on."""
+    told_s = time.monotonic()
+
+    def heard(share: float, _: object) -> bool:
+        nonlocal told_s
+        if time.monotonic() - told_s >= TELL_EVERY_S:
+            told_s = time.monotonic()
+            tell(share)
+        return True
+
+    return heard

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections import deque
 from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
@@ -29,29 +28,20 @@ from llmctl.engine.llama_cpp.vocabulary import LONGEST_TOKEN_BYTES, Vocabulary
 from llmctl.engine.llama_cpp.wire import Chunks
 from llmctl.thoughts.marks import Marks, opened_at_the_end
 
-GGML_LOG_LEVEL_ERROR = 4  # ggml.h, enum ggml_log_level
-LOG_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)  # ggml.h, ggml_log_callback
-
 
 class LoadedModel:
     """One loaded model, and the thread that computes for all requests."""
 
-    def __init__(self, job: Mapping[str, Any], errors: deque[str], renderer: Renderer) -> None:
+    def __init__(self, job: Mapping[str, Any], renderer: Renderer, tell: Callable[[float], None]) -> None:
+        """``tell`` hears how much is loaded."""
         import llama_cpp
 
         from llmctl.engine.llama_cpp.footprint import Footprint
 
         self.name = str(job["model"])
         self._renderer = renderer
-
-        def keep_errors(level: int, text: bytes, _: object) -> None:
-            if level == GGML_LOG_LEVEL_ERROR:
-                errors.append(text.decode("utf-8", "replace").strip())
-
-        self._log = LOG_CALLBACK(keep_errors)  # ctypes does not hold a reference for us
-        llama_cpp.llama_log_set(self._log, ctypes.c_void_p(0))
         self._footprint = Footprint()
-        model = load(job)
+        model = load(job, tell)
         self._context = Context(model, job)
         self.build = ", ".join(filter(None, (f"llama-cpp-python {llama_cpp.__version__}", self._footprint.build)))
         self._template = _chat_template(model)

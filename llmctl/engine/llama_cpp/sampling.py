@@ -15,6 +15,7 @@ from typing import Any, Self
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from llmctl.engine.llama_cpp.native_log import silence
 from llmctl.engine.llama_cpp.refused import invalid
 
 PENALIZED_TOKENS = 64  # the last tokens of the answer that the penalties look at
@@ -169,7 +170,8 @@ class _Grammar:
 
         given = text.encode("utf-8", "replace")  # llama.cpp takes an empty text for no grammar, and reads until a NUL
         usable = bool(given.strip()) and b"\0" not in given
-        self._sampler: Any = usable and llama_cpp.llama_sampler_init_grammar(vocab, given, b"root")
+        with silence():  # it shows a grammar that it can't read
+            self._sampler: Any = usable and llama_cpp.llama_sampler_init_grammar(vocab, given, b"root")
         if not self._sampler:
             raise invalid("grammar is no GBNF that llama.cpp can read, or its rules begin with themselves")
         self._size = size

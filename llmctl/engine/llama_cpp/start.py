@@ -10,25 +10,27 @@ from typing import Any
 from llmctl.engine.worker_process import Engine, Worker, new_token
 from llmctl.struct import asdict
 from llmctl.types.endpoint import Address
+from llmctl.types.listener import TellShare
 from llmctl.types.plan import Fit
 
 LOAD_FLOOR_S = 120.0
 SLOWEST_DISK_BYTES_PER_S = 20e6  # an SD card or a busy network drive; slower than this is stuck
 
 
-def start(fit: Fit, *, worker: Worker | None = None) -> Engine:
+def start(fit: Fit, *, worker: Worker | None = None, tell: TellShare | None = None) -> Engine:
     """Loads the file of ``fit`` (it is on this machine) with its settings and returns when it answers.
 
     ``worker``, if given, was spawned earlier so that the engine's import overlapped with planning; it is used up.
+    ``tell`` hears how much is loaded.
     Raises EngineError when the file can't be loaded and EngineDiedError when the process ended while loading.
     """
-    return started(worker or Worker(), job(fit))
+    return started(worker or Worker(), job(fit), tell)
 
 
-def started(worker: Worker, job: Mapping[str, Any]) -> Engine:
+def started(worker: Worker, job: Mapping[str, Any], tell: TellShare | None = None) -> Engine:
     """The engine of ``worker`` with ``job`` done. Raises as ``start``."""
     begun, token = time.perf_counter(), new_token()
-    ready = load(worker, {**job, "token": token})
+    ready = load(worker, {**job, "token": token}, tell)
     return Engine(
         worker,
         Address(url=f"http://127.0.0.1:{ready['port']}/v1", model=job["model"], token=token),
@@ -51,11 +53,12 @@ def job(fit: Fit) -> dict[str, Any]:
     }
 
 
-def load(worker: Worker, job: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the worker says when the model is loaded; it is ended where it can't be. Raises as ``start``."""
+def load(worker: Worker, job: Mapping[str, Any], tell: TellShare | None = None) -> Mapping[str, Any]:
+    """What the worker says when the model is loaded; it is ended where it can't be. ``tell`` and what is raised as
+    those of ``start``."""
     try:
         size_bytes = Path(job["file"]).stat().st_size
-        return worker.load(job, timeout_s=LOAD_FLOOR_S + size_bytes / SLOWEST_DISK_BYTES_PER_S)
+        return worker.load(job, timeout_s=LOAD_FLOOR_S + size_bytes / SLOWEST_DISK_BYTES_PER_S, tell=tell)
     except BaseException:
         worker.close()
         raise

@@ -2,8 +2,9 @@
 
 Runs as ``python -m llmctl.engine.llama_cpp.worker PID``, with the number of the process that has started it. The job
 arrives as one JSON line on stdin (so the token is never in argv or environment), the answer leaves as one on stdout:
-``{"ready": {...}}``, ``{"missing": ...}`` or ``{"failed": ..., "log": [...]}``. When the parent is gone, so is the
-worker: the kernel ends it (Linux), and its stdin closes.
+``{"ready": {...}}``, ``{"missing": ...}``, ``{"no_port": ...}`` or ``{"failed": ..., "log": [...]}``, and before it
+maybe ``{"progress": ...}``, the share that is loaded. When the parent is gone, so is the worker: the kernel ends it
+(Linux), and its stdin closes.
 
 It serves whoever its parent gives the token. The standard library's HTTP server does for that: it starts in
 milliseconds, and its threads wait while one thread computes for all requests (``batching``). The gateway for other
@@ -19,7 +20,6 @@ import select
 import socket
 import sys
 import threading
-from collections import deque
 from collections.abc import Mapping
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,6 +31,7 @@ from llmctl.engine.llama_cpp.batching import BusyError
 from llmctl.engine.llama_cpp.completion import ClientGoneError
 from llmctl.engine.llama_cpp.context import DecodeError
 from llmctl.engine.llama_cpp.idle import Stay
+from llmctl.engine.llama_cpp.native_log import NativeLog, tell_crashes
 from llmctl.engine.llama_cpp.refused import RefusedError
 from llmctl.engine.llama_cpp.request import read
 from llmctl.engine.llama_cpp.wire import whole
@@ -172,9 +173,14 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.model, self.token = model, token
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Where it happened, without what was asked: the log is on the disk."""
+        sys.excepthook(*sys.exc_info())
+
 
 def main() -> int:
     child.end_with_parent(int(sys.argv[1]))
+    tell_crashes()
     # Whatever a library prints on stdout must not get between our lines.
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -196,7 +202,7 @@ def main() -> int:
     if not line:
         return 0
     job = json.loads(line)
-    stay = Stay(job.get("entry_file"))
+    stay = Stay(job.get("entry_file"), job["log"])
 
     def leave_with_the_parent() -> None:
         sys.stdin.read()
@@ -204,14 +210,20 @@ def main() -> int:
             os._exit(0)
 
     threading.Thread(target=leave_with_the_parent, daemon=True).start()
-    errors: deque[str] = deque(maxlen=20)
+    log = NativeLog()
+    log.listen()
     try:
-        model = LoadedModel(job, errors, renderer)
+        model = LoadedModel(job, renderer, lambda share: say({"progress": round(share, 3)}))
     except Exception as error:  # noqa: BLE001  # whatever llama-cpp-python raises is told, not thrown
-        say({"failed": str(error), "log": list(errors)})
+        say({"failed": str(error) or type(error).__name__, "log": list(log.errors)})
         return 1
+    log.loaded()
     sys.setswitchinterval(SWITCH_S)
-    server = Server(model, job["token"])
+    try:
+        server = Server(model, job["token"])
+    except OSError as error:
+        say({"no_port": error.strerror or str(error)})
+        return 1
     ready = {"port": server.server_address[1], "chat_template": model.has_chat_template, "build": model.build}
     say({"ready": ready})
     stay.begin(ready, channel)

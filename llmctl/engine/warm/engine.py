@@ -9,14 +9,14 @@ import time
 
 from msgspec.structs import replace
 
-from llmctl.engine.warm import log
 from llmctl.engine.warm.entry import Entry, EntryFile, Ready
 from llmctl.engine.worker_process import LOOK_S, STALL_S, STOP_S, Worker, is_stopped
 from llmctl.errors import EngineDiedError, EngineError
+from llmctl.host import Host
+from llmctl.probe.cgroup import oom_kills, was_oom_since
 from llmctl.types.endpoint import Address
 
 ANSWERS_S = 5.0  # on a busy machine; it takes milliseconds
-STOPPED = "it was stopped (SIGSTOP) and did not go on"
 
 
 class WarmEngine:
@@ -37,6 +37,8 @@ class WarmEngine:
         self.load_s = load_s
         self._given_back = threading.Event()
         self._was_stopped = False
+        self._log = ready.log
+        self._oom_kills: int | None = None
         if worker is None:
             threading.Thread(target=self._watch, daemon=True).start()
 
@@ -53,12 +55,15 @@ class WarmEngine:
         deadline = time.monotonic() + STOP_S
         while self._process.is_alive and time.monotonic() < deadline:
             time.sleep(0.05)
+        from llmctl.engine import death, log
+
         if self._was_stopped:
-            return EngineDiedError(f"the engine died: {STOPPED}", hint="llmctl doctor")
+            return EngineDiedError(f"the engine died: {death.STOPPED}", hint=death.DOCTOR)
         if self._process.is_alive:
-            return EngineDiedError("the engine stopped answering", hint="llmctl doctor")
-        words = log.last_words(self.file.path)
-        return EngineDiedError(f"the engine died while it answered{words and f': {words}'}", hint="llmctl doctor")
+            return EngineDiedError("the engine stopped answering", hint=death.DOCTOR)
+        was_oom = was_oom_since(Host(), self._oom_kills)
+        end = death.End(None, log.read(self._log), was_oom, model=self.address.model)
+        return death.died(end, self._log, before="the engine died while it answered")
 
     def stay_for(self, keep_alive_s: float | None) -> None:
         """From now on it ends when it was idle for so long; None for never."""
@@ -84,6 +89,7 @@ class WarmEngine:
 
     def _watch(self) -> None:
         since = None
+        self._oom_kills = oom_kills(Host())
         while not self._given_back.wait(LOOK_S) and self._process.is_alive:
             since = (since or time.monotonic()) if is_stopped(self.pid) else None
             if since is not None and time.monotonic() - since >= STALL_S:

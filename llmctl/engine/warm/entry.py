@@ -31,12 +31,14 @@ AGAIN_S = 0.02  # the engine itself takes the lock for a moment, to see whether 
 
 
 class Ready(Struct, frozen=True):
-    """What an engine says of itself when it answers. ``port`` is that on 127.0.0.1."""
+    """What an engine says of itself when it answers. ``port`` is that on 127.0.0.1, ``log`` the path of its log, if it
+    has one."""
 
     process: Process
     port: Annotated[int, Meta(ge=1, le=65535)]
     has_chat_template: bool
     build: str
+    log: str | None = None
 
 
 class Entry(Struct, frozen=True):

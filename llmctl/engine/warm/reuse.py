@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from llmctl import __version__, child, units
+from llmctl.engine import log
 from llmctl.engine.jobs import job
 from llmctl.engine.warm import entry
 from llmctl.engine.warm.engine import WarmEngine, answers
@@ -122,7 +123,10 @@ def end_idle(path: Path) -> bool:
     with unused:
         about = unused.read()
         unused.remove()
-        return about is None or about.ready is None or about.ready.process.end(STOP_S)
+        if about is None or about.ready is None:
+            return True
+        log.remove(about.ready.log)
+        return about.ready.process.end(STOP_S)
 
 
 def idle(folder: Path) -> list[tuple[Path, Entry]]:
