@@ -20,6 +20,7 @@ from llmctl.engine.llama_cpp.refused import RefusedError, invalid
 from llmctl.engine.llama_cpp.rendering import RenderedPrompt, TemplateError, plain
 from llmctl.engine.llama_cpp.request import ChatRequest
 from llmctl.engine.llama_cpp.sampling import Sampler, SamplingOptions
+from llmctl.engine.llama_cpp.speculation import StepCosts
 from llmctl.engine.llama_cpp.template import Renderer
 from llmctl.engine.llama_cpp.tool_formats import forced, format_of
 from llmctl.engine.llama_cpp.tools import ToolParser
@@ -51,6 +52,7 @@ class LoadedModel:
         self._vocabulary = Vocabulary(llama_cpp.llama_model_get_vocab(model), self.name, self._template or "")
         self._embedder = embedder(model, self._context, self._vocabulary, int(job["ubatch"]))
         self._uses_cache = bool(job.get("prompt_cache", True))
+        self._costs = StepCosts()
         self.scheduler = Scheduler(self._context, int(job["sequences"]))
         threading.Thread(target=self.scheduler.run, daemon=True).start()
 
@@ -140,6 +142,7 @@ class LoadedModel:
             room=self._context.length - len(tokens),
             max_tokens=request.max_tokens,
             uses_cache=self._uses_cache and request.uses_cache,
+            costs=self._costs if request.may_draft else None,
         )
 
     def _tool_parser(self, tools: Tools) -> ToolParser | None:
@@ -168,10 +171,14 @@ class LoadedModel:
         timings: dict[str, Any] = {
             "prompt_n": sum(work.prefill_tokens for work in works),
             "predicted_n": sum(work.decode_tokens for work in works),
+            "draft_n": sum(work.drafted_tokens for work in works),
+            "draft_n_accepted": sum(work.accepted_tokens for work in works),
         }
         if all(work.was_alone for work in works):
             timings["prompt_ms"] = sum(work.prefill_s for work in works) * 1000
             timings["predicted_ms"] = sum(work.decode_s for work in works) * 1000
+            timings["plain_n"] = sum(work.plain_tokens for work in works)
+            timings["plain_ms"] = sum(work.plain_s for work in works) * 1000
             timings["preempted_per_s"] = preempted_per_s
         return {
             "usage": {

@@ -30,7 +30,8 @@ OWN_VARIABLES = frozenset(
 
 class ChatRequest(Struct, frozen=True):
     """``variables`` are those of the chat template. ``calls_once``: the first call of a tool ends the answer.
-    ``uses_cache``: whether the prompt may be found in, and left for, other requests."""
+    ``uses_cache``: whether the prompt may be found in, and left for, other requests. ``speculates``: whether tokens may
+    be drafted."""
 
     messages: list[dict[str, Any]]
     variables: Mapping[str, Any] = field(default_factory=dict)
@@ -42,6 +43,13 @@ class ChatRequest(Struct, frozen=True):
     calls_once: bool = False
     streams: bool = False
     uses_cache: bool = True
+    speculates: bool = True
+
+    @property
+    def may_draft(self) -> bool:
+        """Not for a seed: whoever gives one wants the same answer again, and rows that are computed together are
+        rounded in another way than one by one."""
+        return self.speculates and (self.sampling.seed is None or self.sampling.temperature == 0)
 
 
 Check = Callable[[Any], bool]
@@ -85,6 +93,7 @@ OPTIONS: Mapping[str, tuple[Check, str]] = {
     "stream": (_kind(bool), "true or false"),
     "stream_options": (_kind(dict), "an object"),
     "prompt_cache": (_kind(bool), "true or false"),
+    "speculate": (_kind(bool), "true or false"),
     "parallel_tool_calls": (_kind(bool), "true or false"),
     "max_tokens": (_whole(1, 1 << 31), "a whole number from 1"),
     "max_completion_tokens": (_whole(1, 1 << 31), "a whole number from 1"),
@@ -150,6 +159,7 @@ def read(body: bytes) -> ChatRequest:
         calls_once=not given.get("parallel_tool_calls", True),
         streams=given.get("stream", False),
         uses_cache=given.get("prompt_cache", True),
+        speculates=given.get("speculate", True),
     )
 
 
