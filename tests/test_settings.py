@@ -72,6 +72,7 @@ VALUES: dict[str, tuple[Any, list[str], list[Any]]] = {
     "keep_alive": (0.0, ['"30s"', '"5m"', '"1h"'], [30.0, 300.0, 3600.0]),
     "chat_history": (False, ["true", "true", "true"], [True, True, True]),
     "markdown": (True, ["false", "false", "false"], [False, False, False]),
+    "speculate": (True, ["false", "false", "false"], [False, False, False]),
 }
 ALL = pytest.mark.parametrize("setting", SETTINGS, ids=lambda one: one.name)
 

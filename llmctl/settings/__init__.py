@@ -86,6 +86,7 @@ class Settings(Struct, frozen=True):
     offline: bool
     keep_alive: float
     history: bool
+    speculate: bool
     chat_history: bool
     markdown: bool
     endpoints: tuple[Endpoint, ...]

@@ -84,13 +84,15 @@ class Sampling(Struct, frozen=True):
 
 
 class Request(Struct, frozen=True):
-    """``response_format`` None is plain text. What is ``private`` never leaves this machine, whatever the policy."""
+    """``response_format`` None is plain text. What is ``private`` never leaves this machine, whatever the policy.
+    ``speculates``: the engine here may draft tokens."""
 
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
     response_format: ResponseFormat | None = None
     sampling: Sampling = Sampling()
     private: bool = False
+    speculates: bool = True
 
     @classmethod
     def of(cls, prompt: str, sampling: Sampling | None = None) -> Request:

@@ -52,6 +52,7 @@ def answer(
     NotFoundError, PolicyError, OfflineError, NothingFitsError, what ``here`` and what the router raise; ``so_far`` then
     holds what was written.
     """
+    request = replace(request, speculates=settings.speculate)
     pool = Pool(keep_alive_s=settings.keep_alive, insist=insist, listener=listener)
     with pool, closing(SessionEngine(pool)) as engine:
         decided, steps_down = _route(
@@ -91,7 +92,7 @@ def events(
         return (
             yield from router.events(
                 decided,
-                request,
+                replace(request, speculates=settings.speculate),
                 listener=listener,
                 lease=pool.lease,
                 so_far=PartialAnswer(),

@@ -122,7 +122,7 @@ class Chat:
         try:
             return answer(
                 route,
-                request,
+                replace(request, speculates=self.settings.speculate),
                 listener=listener,
                 lease=lambda fit: self._engine.lend(fit, listener),
                 so_far=so_far,
