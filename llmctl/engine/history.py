@@ -180,6 +180,8 @@ def past(runs: Iterable[Run], build: str) -> tuple[PastRun, ...]:
             depth=(run.prompt_tokens or 0) + (run.completion_tokens or 0) / 2,
             read_tokens=run.prefill_tokens or 0,
             modelled=run.predicted.modelled,
+            drafted_tokens=run.drafted_tokens or 0,
+            accepted_tokens=run.accepted_tokens or 0,
         )
         for run in runs
         if run.engine == build and run.processor == processor_name
