@@ -70,6 +70,7 @@ VALUES: dict[str, tuple[Any, list[str], list[Any]]] = {
     "llama_server": (None, ['"/a"', '"/b c"', '"/c"'], [Path("/a"), Path("/b c"), Path("/c")]),
     "history": (True, ["false", "false", "false"], [False, False, False]),
     "keep_alive": (0.0, ['"30s"', '"5m"', '"1h"'], [30.0, 300.0, 3600.0]),
+    "prompt_cache": (0, ['"2GB"', '"500M"', "0"], [2_000_000_000, 500_000_000, 0]),
     "chat_history": (False, ["true", "true", "true"], [True, True, True]),
     "markdown": (True, ["false", "false", "false"], [False, False, False]),
     "speculate": (True, ["false", "false", "false"], [False, False, False]),

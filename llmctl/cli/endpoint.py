@@ -58,10 +58,10 @@ def add(
       llmctl endpoint add desk https://192.0.2.10:8443 --pin sha256:… --key-cmd 'pass show desk'
 
     Unless you have set a policy, it is prefer-local from then on: this machine answers whatever it can. A prompt goes
-    to the first server that was added when no model fits, or the one that llmctl has chosen can't be loaded, fails
-    before its first word, or has less context than the prompt needs; with a line on stderr before anything leaves. What
-    you name with -m answers here or not at all, and --offline keeps everything on this machine. A policy that you have
-    set stays; with local-only nothing goes to any server.
+    to the server of the highest priority, of several to the one that was added first, when no model fits, or the one
+    that llmctl has chosen can't be loaded, fails before its first word, or has less context than the prompt needs; with
+    a line on stderr before anything leaves. What you name with -m answers here or not at all, and --offline keeps
+    everything on this machine. A policy that you have set stays; with local-only nothing goes to any server.
 
     No prompt is sent now. At a terminal the server's certificate is looked at: if no authority vouches for it, you are
     shown its key and asked, as ssh does. Where --model is left out, the server is asked for its models.

@@ -63,9 +63,9 @@ class Story:
         if self._is_named:
             return
         self._is_named = True
-        candidate = fit.candidate
+        candidate, by = fit.candidate, "" if fit.server is None else " (llama-server)"
         self.out.note(
-            f"{candidate.model.id} {candidate.artifact.quant} · local · {fit.context:,} tokens of context · "
+            f"{candidate.model.id} {candidate.artifact.quant} · local{by} · {fit.context:,} tokens of context · "
             + ("already loaded" if engine.was_warm else f"loaded in {units.seconds(engine.load_s)}")
         )
         if not engine.has_chat_template:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Generator
 
+from msgspec.structs import replace
+
 from llmctl.endpoint.client import chat, request_body
 from llmctl.endpoint.timing import ChatTiming
 from llmctl.errors import DecodingError, EngineError, NetworkError
@@ -23,7 +25,7 @@ def ask(engine: LoadedEngine, request: Request) -> Generator[Event, None, None]:
     that it can't serve, and EngineError for a model that can't answer it."""
     address = engine.address
     try:
-        body = request_body(address, request)
+        body = request_body(address, _with_prompt_cache(request))
         yield from chat(address, body, tries=1, timing=ENGINE, own_engine=True)
     except (NetworkError, EngineError) as error:
         from llmctl.engine.death import remedy
@@ -37,3 +39,11 @@ def ask(engine: LoadedEngine, request: Request) -> Generator[Event, None, None]:
             raise engine.death() from error
         words = error.message.removeprefix(f"{host_of(address.url)} refused the request (400): ")
         raise EngineError(words, hint=error.hint or "llmctl doctor") from error
+
+
+def _with_prompt_cache(request: Request) -> Request:
+    """``request`` with the field that lets our worker keep the prompt's beginning on disk, where it may."""
+    if not request.prompt_cache_bytes or request.private:
+        return request
+    extra = {**(request.sampling.extra or {}), "prompt_cache_bytes": request.prompt_cache_bytes}
+    return replace(request, sampling=replace(request.sampling, extra=extra))

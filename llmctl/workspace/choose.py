@@ -16,7 +16,6 @@ from llmctl.types.listener import Listener
 from llmctl.types.model import Candidate, SourceKind
 from llmctl.types.plan import Fit, NoFit, Plan, Want
 from llmctl.workspace import plan
-from llmctl.workspace.fetcher import Fetcher
 from llmctl.workspace.situation import Situation
 
 WITHOUT_WORDS: Mapping[str, str] = {"embed": "makes vectors", "rerank": "scores texts"}
@@ -110,6 +109,7 @@ def obtain(listener: Listener, situation: Situation, fit: Fit, wanted: Want, *, 
 
 def fetch(listener: Listener, situation: Situation, fit: Fit) -> Fit:
     """Downloads the file of ``fit`` with progress on stderr."""
+    from llmctl.workspace.fetcher import Fetcher
 
     source = fit.candidate.artifact.source
     with listener.progress(fit.candidate.model.name) as progress:

@@ -107,6 +107,8 @@ def test_run(starter_file: Path) -> None:
         ("ps", []),
         ("stop", ["--all"]),
         ("endpoint list", []),
+        ("engine list", []),
+        ("engine use", ["auto"]),
     ],
 )
 def test_other_commands(command: str, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,6 +124,11 @@ def test_an_endpoint(capsys: pytest.CaptureFixture[str]) -> None:
     (listed,) = printed(capsys, "endpoint", "list")["data"]["endpoints"]
     check(listed, expected, "endpoint", set())
     assert set(printed(capsys, "endpoint", "default", "near")["data"]) == {"name", "endpoints", "policy"}
+
+
+def test_engines(capsys: pytest.CaptureFixture[str]) -> None:
+    for engine in printed(capsys, "engine", "list")["data"]["engines"]:
+        check(engine, documented("engines"), "engines", set())
 
 
 def test_the_codes_of_errors() -> None:

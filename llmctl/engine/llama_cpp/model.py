@@ -16,6 +16,7 @@ from llmctl.engine.llama_cpp.context import Context
 from llmctl.engine.llama_cpp.conversation import Choose, Tools
 from llmctl.engine.llama_cpp.embedding import EmbeddingRequest, embedder
 from llmctl.engine.llama_cpp.loading import load
+from llmctl.engine.llama_cpp.prompt_cache import PromptCache, identity_of
 from llmctl.engine.llama_cpp.refused import RefusedError, invalid
 from llmctl.engine.llama_cpp.rendering import RenderedPrompt, TemplateError, plain
 from llmctl.engine.llama_cpp.request import ChatRequest
@@ -53,6 +54,7 @@ class LoadedModel:
         self._embedder = embedder(model, self._context, self._vocabulary, int(job["ubatch"]))
         self._uses_cache = bool(job.get("prompt_cache", True))
         self._costs = StepCosts()
+        self._prompt_cache = PromptCache(identity_of(job, self.build), can_cut=self._context.can_cut_saved)
         self.scheduler = Scheduler(self._context, int(job["sequences"]))
         threading.Thread(target=self.scheduler.run, daemon=True).start()
 
@@ -143,6 +145,8 @@ class LoadedModel:
             max_tokens=request.max_tokens,
             uses_cache=self._uses_cache and request.uses_cache,
             costs=self._costs if request.may_draft else None,
+            prompt_cache=self._prompt_cache,
+            prompt_cache_bytes=request.prompt_cache_bytes,
         )
 
     def _tool_parser(self, tools: Tools) -> ToolParser | None:

@@ -30,8 +30,8 @@ OWN_VARIABLES = frozenset(
 
 class ChatRequest(Struct, frozen=True):
     """``variables`` are those of the chat template. ``calls_once``: the first call of a tool ends the answer.
-    ``uses_cache``: whether the prompt may be found in, and left for, other requests. ``speculates``: whether tokens may
-    be drafted."""
+    ``uses_cache``: whether the prompt may be found in, and left for, other requests; on disk as well where beginnings
+    of prompts may take ``prompt_cache_bytes`` there. ``speculates``: whether tokens may be drafted."""
 
     messages: list[dict[str, Any]]
     variables: Mapping[str, Any] = field(default_factory=dict)
@@ -43,6 +43,7 @@ class ChatRequest(Struct, frozen=True):
     calls_once: bool = False
     streams: bool = False
     uses_cache: bool = True
+    prompt_cache_bytes: int = 0
     speculates: bool = True
 
     @property
@@ -94,6 +95,7 @@ OPTIONS: Mapping[str, tuple[Check, str]] = {
     "stream_options": (_kind(dict), "an object"),
     "prompt_cache": (_kind(bool), "true or false"),
     "speculate": (_kind(bool), "true or false"),
+    "prompt_cache_bytes": (_whole(0, 1 << 50), "a whole number of bytes"),
     "parallel_tool_calls": (_kind(bool), "true or false"),
     "max_tokens": (_whole(1, 1 << 31), "a whole number from 1"),
     "max_completion_tokens": (_whole(1, 1 << 31), "a whole number from 1"),
@@ -160,6 +162,7 @@ def read(body: bytes) -> ChatRequest:
         streams=given.get("stream", False),
         uses_cache=given.get("prompt_cache", True),
         speculates=given.get("speculate", True),
+        prompt_cache_bytes=given.get("prompt_cache_bytes", 0),
     )
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import resource
 import subprocess
 import sys
 import threading
@@ -21,6 +20,7 @@ from typing import IO, Any, TextIO
 
 from llmctl import child
 from llmctl.engine.llama_cpp.idle import Stay
+from llmctl.engine.llama_cpp.native_log import tell_crashes
 from llmctl.engine.llama_server.environment import environment
 from llmctl.engine.llama_server.readiness import port_of
 from llmctl.engine.worker_process import LOOK_S, STALL_S, is_stopped
@@ -130,7 +130,7 @@ def why(program: str, options: list[str], token: str) -> str:
 
 def main() -> int:
     child.end_with_parent(int(sys.argv[1]))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # an image of its memory would hold prompts
+    tell_crashes()
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     line = sys.stdin.readline()
