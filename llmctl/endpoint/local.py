@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
+import threading
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
 
 from msgspec.structs import replace
 
 from llmctl.endpoint.client import chat, request_body
+from llmctl.endpoint.document import posted
 from llmctl.endpoint.timing import ChatTiming
 from llmctl.errors import DecodingError, EngineError, NetworkError
 from llmctl.net import host_of
@@ -20,13 +25,30 @@ FAILED = re.compile(r" answered 5\d\d\b")  # as the client tells what llama-serv
 ENGINE = ChatTiming(between_s=600.0, after_finish_s=30.0)  # a machine that swaps takes its time, and is watched
 
 
+def prepare() -> None:
+    """Begins to import what asking takes, in a thread: an engine that loads is waited for meanwhile."""
+    threading.Thread(target=import_module, args=("llmctl.net.connection",), daemon=True).start()
+
+
 def ask(engine: LoadedEngine, request: Request) -> Generator[Event, None, None]:
     """Events, the last of them Finished. Raises EngineDiedError, DecodingError, ContextError, UsageError for a request
     that it can't serve, and EngineError for a model that can't answer it."""
-    address = engine.address
+    with _translated(engine):
+        body = request_body(engine.address, _with_prompt_cache(request))
+        yield from chat(engine.address, body, tries=1, timing=ENGINE, own_engine=True)
+
+
+def ask_document(engine: LoadedEngine, path: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer to one request that isn't streamed; ``path`` is the part of its address behind /v1. Raises as
+    ``ask``."""
+    with _translated(engine):
+        return posted(engine.address, path, {"model": engine.address.model, **fields}, timing=ENGINE)
+
+
+@contextmanager
+def _translated(engine: LoadedEngine) -> Iterator[None]:
     try:
-        body = request_body(address, _with_prompt_cache(request))
-        yield from chat(address, body, tries=1, timing=ENGINE, own_engine=True)
+        yield
     except (NetworkError, EngineError) as error:
         from llmctl.engine.death import remedy
 
@@ -37,7 +59,7 @@ def ask(engine: LoadedEngine, request: Request) -> Generator[Event, None, None]:
             raise DecodingError(f"the engine failed: {error.message}", hint=remedy()) from error
         if isinstance(error, NetworkError):
             raise engine.death() from error
-        words = error.message.removeprefix(f"{host_of(address.url)} refused the request (400): ")
+        words = error.message.removeprefix(f"{host_of(engine.address.url)} refused the request (400): ")
         raise EngineError(words, hint=error.hint or "llmctl doctor") from error
 
 
