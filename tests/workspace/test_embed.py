@@ -63,7 +63,7 @@ types = {{ F32 = 1 }}
 
 
 @pytest.fixture
-def known(file: str) -> None:
+def catalogued(file: str) -> None:
     """An embedder of the user's catalogue, in the hub's cache."""
     size = Path(file).stat().st_size
     paths.overlay_dir().mkdir(parents=True, exist_ok=True)
@@ -88,7 +88,7 @@ def test_vectors_in_the_order_of_the_texts(file: str, monkeypatch: pytest.Monkey
     assert length(bare.embedding) > 2
 
 
-@pytest.mark.usefixtures("known")
+@pytest.mark.usefixtures("catalogued")
 def test_what_is_installed_is_taken_and_its_facts_are_used() -> None:
     """No model is named. The words for a query stand before the text; a document has none with this model."""
     query, document = (Workspace().embed(["one"], role=role)[0] for role in ("query", "document"))
@@ -102,7 +102,7 @@ def test_what_is_installed_is_taken_and_its_facts_are_used() -> None:
         Workspace().embed(["one"], dimensions=8)
 
 
-@pytest.mark.usefixtures("known")
+@pytest.mark.usefixtures("catalogued")
 def test_a_model_that_wants_to_be_told_is_a_reason_to_warn() -> None:
     heard: list[str] = []
 
