@@ -20,6 +20,7 @@ from llmctl.workspace.rerank import ranking
 from llmctl.workspace.texts import GivenText, gathered
 from tests.fakes.encoder import CONTEXT, RANK, WIDTH, write_encoder
 from tests.fakes.other_tools import in_hub_cache
+from tests.fakes.scripted_model import write_scripted
 
 pytestmark = pytest.mark.usefixtures("measured")
 
@@ -141,11 +142,12 @@ def test_the_best_documents_first(ranker: str, monkeypatch: pytest.MonkeyPatch) 
     assert (seen, best.documents, best.truncated) == ([2, 4], 4, 0)
 
 
-def test_what_a_model_is_not_for(file: str, ranker: str, starter_file: Path) -> None:
+def test_what_a_model_is_not_for(file: str, ranker: str, tmp_path: Path) -> None:
+    writer = write_scripted(tmp_path / "writer.gguf", ["a"])
     with pytest.raises(UnsupportedFileError, match="is no model that makes vectors"):
         Workspace().embed(["a"], model=ranker)
     with pytest.raises(UnsupportedFileError, match="is no model that makes vectors"):
-        Workspace().embed(["a"], model=str(starter_file))
+        Workspace().embed(["a"], model=str(writer))
     with pytest.raises(UnsupportedFileError, match="is no model that scores texts"):
         Workspace().rerank("a", ["b"], model=file)
 
