@@ -195,9 +195,10 @@ def test_a_generator_that_is_closed_gives_the_engine_back(file: str) -> None:
     made = vectors(SilentListener(), load(), given, EncoderOptions(file))
     next(made)
     children = psutil.Process().children(recursive=True)
-    assert any("llmctl.engine.llama_cpp.worker" in child.cmdline() for child in children)
+    workers = [child for child in children if "llmctl.engine.llama_cpp.worker" in child.cmdline()]
+    assert workers
     made.close()
-    _, alive = psutil.wait_procs(children, timeout=20)
+    _, alive = psutil.wait_procs(workers, timeout=20)
     assert not alive
 
 
