@@ -30,7 +30,7 @@ def last_conversation(out: Output, settings: Settings, endpoint: str | None) -> 
     if kept.transcript.begun.local and endpoint is not None:
         raise UsageError(
             f"--endpoint {endpoint}: the conversation was begun with --local, so nothing of it leaves",
-            hint=command("llmctl", "run", "-e", endpoint) + " …   without -c begins a new one",
+            hint=command("llmctl", out.command, "-e", endpoint) + " …   without -c begins a new one",
         )
     turns = kept.transcript.conversation.turns
     last_prompt = f", the last: {printable(turns[-1].prompt, SHOWN_CHARACTERS)}" if turns else ""

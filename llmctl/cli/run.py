@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,14 +11,14 @@ from llmctl import units
 from llmctl.cli import complete, options
 from llmctl.cli.output import Output
 from llmctl.cli.story import Story
-from llmctl.cli.terminal import Layout, TerminalOutput
+from llmctl.cli.terminal import answer_output, lay_out
 from llmctl.errors import LlmctlError, UsageError
 from llmctl.types.engine import EngineName
 from llmctl.workspace.truncation import Dropped
 
 if TYPE_CHECKING:
     from llmctl.settings import Settings
-    from llmctl.types.request import Request
+    from llmctl.types.request import ImagePart, Request
     from llmctl.workspace.ask import Shorten
     from llmctl.workspace.local_run import LocalRun
 
@@ -34,6 +33,9 @@ def run(
     file: Annotated[
         list[str] | None,
         typer.Option("--file", "-f", help="Text before the prompt: any text, PDF, .docx, .xlsx, .pptx. Repeatable."),
+    ] = None,
+    image: Annotated[
+        list[str] | None, typer.Option("--image", help="PNG, JPEG, GIF or WebP before the prompt. Repeatable.")
     ] = None,
     template: Annotated[
         str | None, typer.Option("--template", help="A template around the prompt.", autocompletion=complete.templates)
@@ -82,9 +84,10 @@ def run(
 
     Files stand before what comes in on stdin, and that before the prompt. A prompt that is too long is refused with
     both numbers; with --truncate the head, the middle or the tail of files and stdin is dropped, and stderr says how
-    much. A template is a text with {{input}} in it: NAME.md in the folder templates beside the configuration, or in
-    .llmctl/templates. With the setting chat_history = true conversations are kept on disk, readable by you alone, and
-    -c goes on with the last one; what is --private is never kept, and `llmctl chat --forget` deletes it all.
+    much. An --image goes to a server of yours: the engine here reads text alone. A template is a text with {{input}} in
+    it: NAME.md in the folder templates beside the configuration, or in .llmctl/templates. With the setting
+    chat_history = true conversations are kept on disk, readable by you alone, and -c goes on with the last one; what is
+    --private is never kept, and `llmctl chat --forget` deletes it all.
 
     The answer goes to stdout as it is written, everything else to stderr. Without -m the best model on this machine
     answers; if there is none, the best for it is offered for download (--yes: fetched). When nothing fits or the
@@ -105,20 +108,20 @@ def run(
     from llmctl.workspace.conversation import Turn
     from llmctl.workspace.local_run import Asked, local_run
 
-    out = (TerminalOutput if sys.stdout.isatty() else Output)("run", as_json=json, quiet=quiet)
+    out = answer_output("run", as_json=json, quiet=quiet)
     if local and endpoint is not None:
         raise UsageError("--local and --endpoint exclude each other")
     _require_names({"--model": model, "--endpoint": endpoint, "--task": task, "--template": template})
     form = response_format(schema, json_object=json_object)
     loaded = _settings(out, offline=offline, keep_alive=keep_alive, engine=engine)
-    if isinstance(out, TerminalOutput):
-        out.layout = Layout.AS_WRITTEN if form else Layout.MARKDOWN if loaded.markdown else Layout.WORDS
+    lay_out(out, markdown=loaded.markdown, as_written=form is not None)
     kept = last_conversation(out, loaded, endpoint) if going_on else None
     text = whole(out, prompt, no_stdin=no_stdin, files=file or (), template=template)
     conversation, begun = begin(kept, model, task, utf8(system) if system else None, local=local)
     keeping = Keeping(out, loaded, private=private, kept=kept)
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed, stop=_stops(stop))
-    messages = tuple(conversation.messages(text.text()))
+    images = _images(image)
+    messages = tuple(conversation.messages(text.text(), images))
     request = Request(messages, response_format=form, sampling=sampling, private=private)
     from llmctl.workspace.ask import estimated_tokens  # with the router, which takes a while: not before an error
 
@@ -131,7 +134,7 @@ def run(
 
     def said(answer: str, whole: bool, endpoint: str | None) -> None:
         sent = text.text() if shortening is None else shortening.text
-        keeping.keep(conversation.with_turn(Turn(sent, answer, whole, endpoint)), begun)
+        keeping.keep(conversation.with_turn(Turn(sent, answer, whole, endpoint, images)), begun)
 
     ask(
         out,
@@ -156,6 +159,15 @@ def _settings(out: Output, *, offline: bool, keep_alive: str | None, engine: Eng
     loaded = configuration.load(out)
     loaded = replace(loaded, offline=loaded.offline or offline, engine=engine or loaded.engine)
     return loaded if keep_alive is None else replace(loaded, keep_alive=_duration_s("--keep-alive", keep_alive))
+
+
+def _images(paths: list[str] | None) -> tuple[ImagePart, ...]:
+    """Raises what ``images.read`` raises."""
+    if not paths:
+        return ()
+    from llmctl.workspace import images  # with the router, which takes a while
+
+    return tuple(map(images.read, paths))
 
 
 def _stops(stop: list[str] | None) -> tuple[str, ...] | None:

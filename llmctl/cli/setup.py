@@ -93,11 +93,13 @@ def _fetched(out: Output, situation: Situation, planned: Plan, wanted: Want, *, 
 
 def _ask(loaded: Settings, fit: Fit, question: str) -> None:
     from llmctl.cli.run import ask
+    from llmctl.cli.terminal import answer_output, lay_out
     from llmctl.types.request import Request, Sampling
     from llmctl.workspace import choose
     from llmctl.workspace.local_run import LocalRun
 
-    out = Output("run")
+    out = answer_output("run")
+    lay_out(out, markdown=loaded.markdown)
     out.note(f"   {command('llmctl', 'run', '-m', choose.name_of(fit.candidate), names=[question])}\n")
     limits = Sampling(max_tokens=FIRST_ANSWER_TOKENS)
     ask(out, loaded, Request.of(question, limits), lambda: LocalRun(fit), local=True)

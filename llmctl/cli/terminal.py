@@ -48,3 +48,14 @@ class TerminalOutput(Output):
         if shaped is not None:
             self.write(shaped.end())
         super().end_pieces()
+
+
+def answer_output(command: str, *, as_json: bool = False, quiet: bool = False) -> Output:
+    """Where the answer of ``command`` goes: as a person reads it on a terminal, else byte for byte."""
+    return (TerminalOutput if sys.stdout.isatty() else Output)(command, as_json=as_json, quiet=quiet)
+
+
+def lay_out(out: Output, *, markdown: bool, as_written: bool = False) -> None:
+    """How answers look from now on, if ``out`` is a terminal's; ``markdown`` is the user's setting."""
+    if isinstance(out, TerminalOutput):
+        out.layout = Layout.AS_WRITTEN if as_written else Layout.MARKDOWN if markdown else Layout.WORDS

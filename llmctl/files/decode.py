@@ -6,6 +6,7 @@ fields are not those of the type that they end in: it hands out one checked fiel
 
 from __future__ import annotations
 
+import base64
 import re
 import sys
 import types
@@ -71,6 +72,8 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         if value not in choices:
             raise FieldError(where, "must be one of " + ", ".join(choices))
         return kind(value)
+    if kind is bytes:
+        return _base64(value, where)
     if kind is float:
         if not _is_number(value) or not 0 <= value <= sys.float_info.max:  # nor NaN, nor a number beyond all floats
             raise FieldError(where, "must be a number, zero or more")
@@ -84,6 +87,13 @@ def _value(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, kind):
         raise FieldError(where, "must be " + {"str": "text", "bool": "true or false"}[kind.__name__])
     return value
+
+
+def _base64(value: Any, where: str) -> bytes:
+    try:
+        return base64.b64decode(value, validate=True)
+    except (TypeError, ValueError) as error:
+        raise FieldError(where, "must be base64") from error
 
 
 def _object(kind: Any, value: Any, where: str) -> Any:

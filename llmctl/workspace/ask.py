@@ -20,6 +20,7 @@ from llmctl.types.event import Event
 from llmctl.types.listener import Listener
 from llmctl.types.plan import Fit, NoFit
 from llmctl.types.request import Request
+from llmctl.workspace import images
 from llmctl.workspace.local_run import LocalRun
 from llmctl.workspace.session_engine import SessionEngine
 
@@ -115,7 +116,9 @@ def _route(
     planned: Fit | NoFit | None = None
     barred: dict[LeaveReason, str] = {}
     steps_down: StepsDown | None = None
-    if pinned is None and (settings.policy is not Policy.REMOTE_ONLY or local):
+    if pinned is None and images.has_images(request):
+        images.require_server(settings, local=local or request.private)
+    elif pinned is None and (settings.policy is not Policy.REMOTE_ONLY or local):
         pool.prepare()  # imports the engine while we plan
         ready = here()
         planned, barred, steps_down = ready.planned, dict(ready.barred), ready.steps_down

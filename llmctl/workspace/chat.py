@@ -12,6 +12,7 @@ from llmctl.errors import UsageError
 from llmctl.types.endpoint import LeaveReason, Local, Policy, Route
 from llmctl.types.listener import Listener
 from llmctl.types.plan import Fit
+from llmctl.workspace import images
 from llmctl.workspace.local_run import Asked, LocalRun, local_run
 from llmctl.workspace.session_engine import SessionEngine
 
@@ -109,12 +110,18 @@ class Chat:
             self._engine.load(self.fit)
 
     def answer(self, request: Request, listener: Listener, so_far: PartialAnswer) -> Answer:
-        """Raises what ``router.answer`` raises; ``so_far`` then holds what was written."""
+        """Raises what ``router.answer`` raises; ``so_far`` then holds what was written. A request with images is never
+        answered here: raises UsageError where it would be."""
         from llmctl.router.answer import answer
 
+        route = self.route
+        if images.has_images(request):
+            if self._pinned is None:
+                images.require_server(self.settings, local=self.local or self.private)
+            route = replace(route, fallback=None)
         try:
             return answer(
-                self.route,
+                route,
                 request,
                 listener=listener,
                 lease=lambda fit: self._engine.lend(fit, listener),

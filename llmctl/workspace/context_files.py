@@ -32,12 +32,9 @@ class ContextFile(Struct, frozen=True):
 def read(path: str) -> ContextFile:
     """The text of a file. Raises UsageError for an address, a folder and what is no text; NotFoundError, AccessError
     and ResourceError where it can't be read."""
-    if "://" in path:
-        raise UsageError(
-            f"{without_secrets(path)} is an address: llmctl fetches no context, since its server would learn of it",
-            hint="curl -o FILE ADDRESS   then: llmctl run -f FILE …",
-        )
-    data = _bytes(path)
+    data = content(path, LIMIT_BYTES, "-f")
+    if len(data) > LIMIT_BYTES and b"\0" not in data[:LOOKED_AT_BYTES]:
+        raise UsageError(f"{printable(path)} has more than {LIMIT_BYTES:,} bytes, which no context takes")
     kind = _document_kind(path, data)
     text = _plain_text(path, data) if kind is None else _document_text(path, data, kind)
     return ContextFile(_name(path), text)
@@ -55,24 +52,28 @@ def _name(path: str) -> str:
     return printable(name, NAME_CHARACTERS).replace('"', "'")
 
 
-def _bytes(path: str) -> bytes:
+def content(path: str, limit_bytes: int, option: str) -> bytes:
+    """The bytes of a file, one more than ``limit_bytes`` at most. ``option`` is what names files. Raises UsageError for
+    an address and a folder; NotFoundError, AccessError and ResourceError."""
+    if "://" in path:
+        raise UsageError(
+            f"{without_secrets(path)} is an address: llmctl fetches no context, since its server would learn of it",
+            hint=f"curl -o FILE ADDRESS   then: llmctl run {option} FILE …",
+        )
     try:
         with Path(path).open("rb") as file:
-            data = file.read(LIMIT_BYTES + 1)
+            return file.read(limit_bytes + 1)
     except FileNotFoundError as error:
         look = command("ls", names=[Path(path).parent])
         raise NotFoundError(f"{printable(path)} is not there", hint=f"{look}   lists what is there") from error
     except IsADirectoryError as error:
         raise UsageError(
-            f"{printable(path)} is a folder, -f takes files", hint="llmctl run -f FILE -f FILE …"
+            f"{printable(path)} is a folder, {option} takes files", hint=f"llmctl run {option} FILE {option} FILE …"
         ) from error
     except PermissionError as error:
         raise AccessError(f"{printable(path)} may not be read by this user") from error
     except (OSError, ValueError) as error:  # ValueError: NUL in the name
         raise ResourceError(f"{printable(path)} can't be read: {getattr(error, 'strerror', None) or error}") from error
-    if len(data) > LIMIT_BYTES and b"\0" not in data[:LOOKED_AT_BYTES]:
-        raise UsageError(f"{printable(path)} has more than {LIMIT_BYTES:,} bytes, which no context takes")
-    return data
 
 
 def _plain_text(path: str, data: bytes) -> str:

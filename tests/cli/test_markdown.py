@@ -86,6 +86,7 @@ CASES = {
     ),
     "a table of uneven rows": ("|a|\n|-|\n|b|c|", " <bold|a>\n ─────\n b   c\n"),
     "a table of wide characters": ("|漢字|b|\n|-|-|\n|x|y|", " <bold|漢字>   <bold|b>\n ────────\n x      y\n"),
+    "a table with lines in a cell": ("|a|b|\n|-|-|\n|x<br>y|z|", " <bold|a>   <bold|b>\n ─────\n x   z\n y\n"),
     "a table at the end, cut off": ("|a|b|\n|-|-|\n|c", " <bold|a>   <bold|b>\n ─────\n c\n"),
     "bars that are no table": ("|x| = 3\n|y|\nz", "|x| = 3\n|y|\nz\n"),
 }  # fmt: skip

@@ -8,13 +8,14 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from tests.fakes.chat_server import DONE, ChatServer, Handler, Reply, event, stream
 from tests.fakes.command import llmctl
-from tests.fakes.connections import watch
+from tests.fakes.connections import trace, watch
 from tests.fakes.scripted_model import write_scripted
 from tests.fakes.terminal import Terminal
 
@@ -42,7 +43,7 @@ def chat_with_server(
             yield terminal, server
 
 
-def asked(server: ChatServer, number: int = -1) -> list[tuple[str, str]]:
+def asked(server: ChatServer, number: int = -1) -> list[tuple[str, Any]]:
     """Role and content of each message of a request."""
     body = json.loads(server.requests[number].body)
     return [(message["role"], message["content"]) for message in body["messages"]]
@@ -105,7 +106,34 @@ def test_the_conversation_goes_with_every_prompt_and_the_server_is_named_before(
     assert kept == [saved]
 
 
-def test_two_hundred_pasted_lines_are_one_prompt(config: Path) -> None:
+def test_older_turns_are_summed_up_on_request_and_never_in_silence(config: Path) -> None:
+    summary = stream(event("They greeted "), event("each other.", finish="stop"), DONE)
+    with chat_with_server(config, HI, HI, summary, HI) as (terminal, server):
+        terminal.send("/summarise" + ENTER)
+        terminal.see("nothing to sum up")
+        for prompt in ("first", "second"):
+            terminal.see("you ›")
+            terminal.send(prompt + ENTER)
+            terminal.see("tok/s · desk")
+        terminal.see("you ›")
+        terminal.send("/summarise" + ENTER)
+        terminal.see(r"summing up the oldest 1 turn:\n→ desk .*\nThey greeted each other\.\n.* in place of 1 turn")
+        assert [role for role, _ in asked(server)] == ["user", "assistant", "user"]
+        terminal.see("you ›")
+        terminal.send("third" + ENTER)
+        terminal.see("tok/s · desk")
+        assert asked(server) == [
+            ("system", "Summary of our conversation so far:\nThey greeted each other."),
+            ("user", "second"),
+            ("assistant", "Hi there."),
+            ("user", "third"),
+        ]
+        terminal.send("/context" + ENTER)
+        terminal.see(r"summary of what was dropped: They greeted each other\.\n.* 1 .*first\s+\(dropped\)")
+        leave(terminal)
+
+
+def test_two_hundred_pasted_lines_are_one_prompt_and_an_image_goes_before_the_next(config: Path, home: Path) -> None:
     text = "\n".join(f"line {number} 漢字 שלום" for number in range(200))
     with chat_with_server(config, HI) as (terminal, server):
         terminal.paste(text)
@@ -116,6 +144,13 @@ def test_two_hundred_pasted_lines_are_one_prompt(config: Path) -> None:
         assert asked(server) == [("user", text)]
         terminal.send("/file missing.txt" + ENTER)
         terminal.see("missing.txt is not there")
+        (home / "dot.gif").write_bytes(b"GIF89a\1\0\1\0\0\0\0;")
+        terminal.send("/image dot.gif" + ENTER)
+        terminal.see("image/gif")
+        terminal.send("what?" + ENTER)
+        terminal.see("tok/s · desk")
+        image, text = asked(server)[-1][1]
+        assert (image["type"], text) == ("image_url", {"type": "text", "text": "what?"})
         leave(terminal)
 
 
@@ -212,6 +247,22 @@ def test_one_engine_serves_the_session_and_long_conversations_drop_their_oldest_
     seen = connections()
     assert seen, "the hook saw nothing, not even the way to the engine"
     assert [line for line in seen if "127.0.0.1" not in line] == []
+
+
+def test_with_local_nothing_but_this_machine_is_connected_to(tmp_path: Path, config: Path) -> None:
+    """Seen from outside the process, where there is strace; a server that could take the prompt is not asked."""
+    model = write_scripted(tmp_path / "tiny.gguf", ["Yes"])
+    prefix, peers = trace(tmp_path)
+    with ChatServer(HI) as server:
+        config.write_text(f'policy = "prefer-remote"\n[endpoints.desk]\nurl = "{server.url}"\nmodel = "m"\n')
+        with Terminal("chat", "-m", str(model), "--context", "256", "--local", prefix=prefix) as terminal:
+            terminal.see("you ›")
+            terminal.send("hi" + ENTER)
+            terminal.see(r"of 256 tokens · .* tok/s")
+            leave(terminal)
+        assert server.connections == 0
+    assert peers() or not prefix, "the way to the engine must be seen"
+    assert [peer for peer in peers() if not peer.startswith("127.0.0.1:")] == []
 
 
 def engines_of(terminal: Terminal) -> set[int]:

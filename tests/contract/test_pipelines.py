@@ -5,8 +5,10 @@ A server that answers with the prompt it got stands in for a model, so that stdo
 
 from __future__ import annotations
 
+import base64
 import json
 import shlex
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,7 +27,8 @@ MEGABYTE = "0123456789abcde\n" * (1 << 16)
 def echo(handler: Handler) -> None:
     """Answers with the last message, in two pieces."""
     body = json.loads(handler.server.received[-1].body)  # type: ignore[attr-defined]
-    said = body["messages"][-1]["content"]
+    content = body["messages"][-1]["content"]
+    said = content if isinstance(content, str) else content[-1]["text"]
     half = len(said) // 2
     stream(event(said[:half]), event(said[half:], finish="stop"), DONE)(handler)
 
@@ -72,6 +75,7 @@ FILES = {
     "schema.json": b'{"type": "object"}',
     "list.json": b"[1]",
     'quo"te.txt': b"quoted",
+    "dot.png": b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", 1, 1) + b"\x08\x06\0\0\0",
 }
 
 
@@ -171,6 +175,11 @@ ROWS = {
     "a broken docx": fails(2, "broken.docx can't be read", "-f", "broken.docx", "?"),
     "an empty name of a file": fails(2, "is a folder", "-f", "", "?"),
     "one of two files is missing": fails(4, "missing.txt", "-f", "notes.md", "-f", "missing.txt", "?"),
+    "an image": asks("--image", "dot.png", "What is it?", out="What is it?\n"),
+    "an image alone": fails(2, "there is no prompt", "--image", "dot.png"),
+    "an image that is text": fails(2, "notes.md is no image", "--image", "notes.md", "?"),
+    "an image that is missing": fails(4, "no.png is not there", "--image", "no.png", "?"),
+    "an image that is an address": fails(2, "is an address", "--image", "https://example.org/a.png", "?"),
     # templates
     "a template": asks("--template", "ask", "hi", out="Please: hi!\n"),
     "a template around stdin": asks("--template", "ask", "b", stdin="a", out="Please: a\n\nb!\n"),
@@ -248,6 +257,27 @@ def test_a_server_that_refuses_a_long_prompt_gets_less_of_it_if_that_was_allowed
         assert asked[-1].endswith("old new\n\nWhat?")
         assert done.stderr.count("→ desk") == 3
         assert "259 of 403 characters are dropped, the head of what" in done.stderr
+
+
+def test_an_image_goes_before_the_prompt_to_a_server_and_to_no_engine_here(
+    server: ChatServer, preloaded: Preloaded, home: Path
+) -> None:
+    assert preloaded("run", "-e", "desk", "--image", "dot.png", "What?", LLMCTL_CHAT_HISTORY="1").code == 0
+    image, text = json.loads(server.requests[-1].body)["messages"][0]["content"]
+    url = "data:image/png;base64," + base64.b64encode(FILES["dot.png"]).decode()
+    assert (image, text) == ({"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "What?"})
+    assert preloaded("run", "-e", "desk", "-c", "And?", LLMCTL_CHAT_HISTORY="1").code == 0
+    assert json.loads(server.requests[-1].body)["messages"][0]["content"] == [image, text]
+    before = len(server.requests)
+    for option in ((), ("--local",), ("-m", "none.gguf")):
+        done = preloaded("run", *option, "--image", "dot.png", "What?")
+        assert (done.code, "reads no images" in done.stderr) == (2, True), done.stderr
+        assert ("llmctl run -e desk --image" in done.stderr) == (option != ("--local",))
+    assert len(server.requests) == before
+    config = home / "config" / "llmctl" / "config.toml"
+    config.write_text('policy = "prefer-remote"\n' + config.read_text())
+    assert preloaded("run", "--image", "dot.png", "What?").code == 0
+    assert len(server.requests) == before + 1
 
 
 RUN = f"{shlex.quote(sys.executable)} -m llmctl run -e desk"

@@ -17,6 +17,7 @@ import sys
 import termios
 import threading
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -25,17 +26,18 @@ from tests.fakes.command import argv
 SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07]*\x07|[()][0-9A-Z]|[=>78])")
 PASTE_BEGIN, PASTE_END = "\x1b[200~", "\x1b[201~"
 # Makes the terminal that of the process's own session, so that Ctrl-C reaches it.
-IN_FRONT = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+IN_FRONT = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
 
 
 class Terminal:
     """80 columns and 24 lines, unless resized. ``shown`` is all that was written, without terminal sequences."""
 
-    def __init__(self, *arguments: str, **environment: str) -> None:
+    def __init__(self, *arguments: str, prefix: Sequence[str] = (), **environment: str) -> None:
+        """``prefix`` is a command that runs ours."""
         self._mine, theirs = pty.openpty()
         self.resize(80, 24)
         self.process = subprocess.Popen(
-            [sys.executable, "-c", IN_FRONT, *argv(*arguments)],
+            [sys.executable, "-c", IN_FRONT, *prefix, *argv(*arguments)],
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from llmctl.types.request import Message
 from llmctl.workspace.conversation import Conversation, TokenEstimate, Turn, turns_to_drop
@@ -27,6 +28,18 @@ def test_dropped_turns_are_kept_and_not_sent() -> None:
     assert shorter.dropping(9).sent == ()
     assert shorter.without_last().sent == ()
     assert shorter.without_last().with_turn(TURNS[2]) == shorter
+
+
+def test_a_summary_is_sent_in_place_of_the_turns_that_it_sums_up() -> None:
+    conversation = Conversation("be brief", TURNS)
+    assert contents(conversation.first(1).messages("sum up")) == ["be brief", "prompt 0", "answer 0", "sum up"]
+    once = conversation.summed_up(1, "plums")
+    assert once.turns == TURNS
+    title = "Summary of our conversation so far:"
+    assert contents(once.messages())[:2] == [f"be brief\n\n{title}\nplums", "prompt 1"]
+    assert contents(once.first(1).messages("sum up"))[1:] == ["prompt 1", "answer 1", "sum up"]
+    twice = replace(once, system=None).summed_up(1, "plums, figs")
+    assert contents(twice.messages()) == [f"{title}\nplums, figs", "prompt 2", "answer 2"]
 
 
 @pytest.mark.parametrize(

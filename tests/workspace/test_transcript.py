@@ -11,7 +11,9 @@ from llmctl.errors import IntegrityError, LlmctlError, NotFoundError, ResourceEr
 from llmctl.workspace import transcript
 from llmctl.workspace.conversation import Conversation, Turn
 
-SAID = Conversation("Sei kurz.", (Turn("שלום 你好", "grüß dich"), Turn("x", "y", whole=False, endpoint="desk")), 1)
+SAID = Conversation(
+    "Sei kurz.", (Turn("שלום 你好", "grüß dich"), Turn("x", "y", whole=False, endpoint="desk")), 1, "Worum es ging."
+)
 
 
 def test_what_was_saved_is_loaded_again(tmp_path: Path) -> None:

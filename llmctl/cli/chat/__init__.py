@@ -50,9 +50,9 @@ def chat(
     The model stays loaded until you leave. Every prompt goes the way that `llmctl run` would send it, together with the
     conversation so far: a server of yours is named before anything is sent, and /route says who answered what. When the
     conversation no longer fits and no server of yours may take it, the oldest turns are dropped: after you agreed, and
-    it is said each time. Nothing of it is kept on disk unless you /save it; with the setting chat_history = true
-    conversations are kept, readable by you alone, so that -c goes on with the last one, and prompts for the Up key.
-    What is --private is never kept, and --forget deletes it all.
+    it is said each time. Nothing of it is kept on disk unless you /save it; with the setting chat_history = true the
+    last 500 conversations are kept, readable by you alone, so that -c goes on with the last one, and prompts for the Up
+    key. What is --private is never kept, and --forget deletes it all.
 
     Exit codes: 0 left, 2 no terminal, otherwise as `llmctl run` until the first prompt.
     """
@@ -60,7 +60,7 @@ def chat(
 
     from llmctl.cli.chat.session import Session
     from llmctl.cli.keeping import Keeping, begin, last_conversation
-    from llmctl.cli.terminal import Layout, TerminalOutput
+    from llmctl.cli.terminal import TerminalOutput, lay_out
     from llmctl.types.request import Sampling
     from llmctl.workspace import configuration
     from llmctl.workspace.chat import Chat
@@ -76,7 +76,7 @@ def chat(
         raise UsageError("--local and --endpoint exclude each other")
     loaded = configuration.load(out)
     loaded = replace(loaded, offline=loaded.offline or offline, engine=engine or loaded.engine)
-    out.layout = Layout.MARKDOWN if loaded.markdown else Layout.WORDS
+    lay_out(out, markdown=loaded.markdown)
     kept = last_conversation(out, loaded, endpoint) if going_on else None
     conversation, begun = begin(kept, model, task, system, local=local)
     asked = Asked(begun.model, begun.task, context, threads, prompt_tokens=0, answer_tokens=max_tokens)

@@ -12,13 +12,14 @@ from msgspec.structs import replace
 from llmctl import units
 from llmctl.cli.chat.commands import help_lines
 from llmctl.cli.chat.session import Leave, name_of
+from llmctl.cli.chat.summary import summarise
 from llmctl.cli.story import figures
 from llmctl.errors import NothingFitsError, UsageError
 from llmctl.printable import printable
 from llmctl.types.endpoint import Local
 from llmctl.types.plan import Fit
 from llmctl.units import number_of
-from llmctl.workspace import context_files, transcript
+from llmctl.workspace import context_files, images, transcript
 from llmctl.workspace.conversation import Conversation
 
 if TYPE_CHECKING:
@@ -102,6 +103,15 @@ def _file(session: Session, path: str) -> None:
     session.out.note(f"{file.name}, about {tokens:,} tokens, goes before the next prompt")
 
 
+def _image(session: Session, path: str) -> None:
+    if not path:
+        raise UsageError("which image?", hint="/image PATH")
+    image = images.read(str(_path(path)))
+    session.images.append(image)
+    size = units.size(len(image.data))
+    session.out.note(f"{_shown(path)}, {image.media_type}, {size}, goes before the next prompt")
+
+
 def _retry(session: Session, _: str) -> None:
     turn = _taken_back(session)
     session.ask(turn.prompt)
@@ -116,6 +126,7 @@ def _taken_back(session: Session) -> Turn:
     if not session.conversation.turns:
         raise UsageError("there is no prompt yet")
     turn = session.conversation.turns[-1]
+    session.images = list(turn.images)
     session.go_on_with(session.conversation.without_last())
     return turn
 
@@ -129,10 +140,16 @@ def _context(session: Session, argument: str) -> None:
     elif argument:
         raise UsageError(f"/context does not take {argument}", hint="/context drop NUMBER")
     session.out.note(session.used)
+    if (summary := session.conversation.summary) is not None:
+        session.out.note(f"  summary of what was dropped: {_shown(summary)}")
     for position, turn in enumerate(session.conversation.turns, 1):
         tokens = session.estimate.tokens(Conversation(turns=(turn,)).messages())
         state = "  (dropped)" if position <= session.conversation.dropped else ""
         session.out.note(f"  {position:3}  about {tokens:6,} tokens  {_shown(turn.prompt)}{state}")
+
+
+def _summarise(session: Session, _: str) -> None:
+    summarise(session)
 
 
 def _route(session: Session, _: str) -> None:
@@ -192,9 +209,11 @@ ACTIONS: Mapping[str, Callable[[Session, str], None]] = {
     "task": _task,
     "system": _system,
     "file": _file,
+    "image": _image,
     "retry": _retry,
     "edit": _edit,
     "context": _context,
+    "summarise": _summarise,
     "route": _route,
     "stats": _stats,
     "save": _save,

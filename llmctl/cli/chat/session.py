@@ -13,13 +13,14 @@ from llmctl.cli.chat.story import ChatStory
 from llmctl.cli.terminal import TerminalOutput
 from llmctl.errors import ContextError, LlmctlError
 from llmctl.types.endpoint import Local, Remote
-from llmctl.types.request import Request, Sampling
+from llmctl.types.request import ImagePart, Message, Request, Sampling
 from llmctl.workspace import context_files
 from llmctl.workspace.conversation import Conversation, TokenEstimate, Turn, turns_to_drop
 from llmctl.workspace.transcript import Begun
 from llmctl.workspace.truncation import room_for_prompt
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from llmctl.cli.chat.editor import Editor
@@ -35,7 +36,8 @@ class Leave(Exception):
 
 
 class Session:
-    """``conversation`` is what was said; ``files`` go with the next prompt; ``draft`` stands in the next line."""
+    """``conversation`` is what was said; ``files`` and ``images`` go with the next prompt; ``draft`` stands in the next
+    line."""
 
     def __init__(
         self, out: TerminalOutput, chat: Chat, conversation: Conversation, sampling: Sampling, keeping: Keeping
@@ -46,6 +48,7 @@ class Session:
         self.sampling = sampling
         self.keeping = keeping
         self.files: list[ContextFile] = []
+        self.images: list[ImagePart] = []
         self.draft = ""
         self.estimate = TokenEstimate()
         self.last: Answer | None = None
@@ -106,12 +109,9 @@ class Session:
         text = context_files.before(self.files, prompt)
         self.draft = prompt
         while self._has_room(text):
-            story = ChatStory(self.out, limited=self.sampling.max_tokens is not None)
-            messages = tuple(self.conversation.messages(text))
-            request = Request(messages, sampling=self.sampling, private=self.chat.private)
+            story = self._story(self.sampling)
             try:
-                with unechoed():
-                    answer = self.chat.answer(request, story, story.so_far)
+                answer = self._answer(self.conversation.messages(text, self.images), self.sampling, story)
             except ContextError as error:
                 story.end_line()
                 if not self._may_drop():
@@ -126,6 +126,25 @@ class Session:
                 self._answered(text, answer, story)
                 return
 
+    def answered(self, messages: Sequence[Message], sampling: Sampling) -> Answer:
+        """The answer to ``messages``, shown and added to nothing. Raises what the chat's answer raises."""
+        story = self._story(sampling)
+        try:
+            answer = self._answer(messages, sampling, story)
+        except (LlmctlError, KeyboardInterrupt):
+            story.end_line()
+            raise
+        story.ended(answer)
+        return answer
+
+    def _story(self, sampling: Sampling) -> ChatStory:
+        return ChatStory(self.out, limited=sampling.max_tokens is not None)
+
+    def _answer(self, messages: Sequence[Message], sampling: Sampling, story: ChatStory) -> Answer:
+        request = Request(tuple(messages), sampling=sampling, private=self.chat.private)
+        with unechoed():
+            return self.chat.answer(request, story, story.so_far)
+
     def go_on_with(self, conversation: Conversation) -> None:
         """Another conversation, or another part of it, is what the next prompt goes with."""
         self.conversation, self._counted = conversation, None
@@ -134,8 +153,9 @@ class Session:
         if (counted := answer.usage.prompt_tokens) is not None:
             self.estimate = TokenEstimate.measured(self.conversation.messages(text), counted)
             self._counted = counted + (answer.usage.completion_tokens or 0)
-        self.conversation = self.conversation.with_turn(Turn(text, answer.text, True, answer.route.endpoint))
-        self.files, self.draft, self.last = [], "", answer
+        turn = Turn(text, answer.text, True, answer.route.endpoint, tuple(self.images))
+        self.conversation = self.conversation.with_turn(turn)
+        self.files, self.images, self.draft, self.last = [], [], "", answer
         self._keep()
         story.ended(answer)
         story.closing_line(self.used, answer)
@@ -143,8 +163,9 @@ class Session:
     def _keep_partial(self, text: str, story: ChatStory) -> None:
         """Adds what was written of an answer; if nothing was, the prompt comes back."""
         if written := "".join(story.so_far.text):
-            self.go_on_with(self.conversation.with_turn(Turn(text, written, whole=False, endpoint=story.endpoint)))
-            self.files, self.draft = [], ""
+            turn = Turn(text, written, False, story.endpoint, tuple(self.images))
+            self.go_on_with(self.conversation.with_turn(turn))
+            self.files, self.images, self.draft = [], [], ""
             self._keep()
             self.out.note("what was written so far stays in the conversation")
 
@@ -168,7 +189,8 @@ class Session:
 
     def toolbar(self) -> str:
         """How full the context is, then what answers, which a narrow screen may cut."""
-        files = [f"{len(self.files)} of your files before the next prompt"] if self.files else []
+        number = len(self.files) + len(self.images)
+        files = [f"{number} of your files before the next prompt"] if number else []
         return " · ".join([self.used, *files, self.answering, "/help"])
 
     @property
@@ -205,7 +227,9 @@ class Session:
         if not self._drops_freely:
             self.out.note(fits)
             if not self.out.confirm(f"Drop {turns} (about {freed:,} tokens), and later ones as needed?", yes=False):
-                self.out.note("Nothing was sent. /context drop NUMBER, /model or llmctl chat --context make room.")
+                self.out.note(
+                    "Nothing was sent. /summarise, /context drop NUMBER, /model or llmctl chat --context make room."
+                )
                 return False
             self._drops_freely = True
         self.out.note(f"dropped {turns}, about {freed:,} tokens: the model no longer sees them")

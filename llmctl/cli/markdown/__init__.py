@@ -8,7 +8,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from llmctl.cli.markdown import styles
-from llmctl.cli.markdown.inline import first
+from llmctl.cli.markdown.inline import first_span
 from llmctl.cli.markdown.styles import with_style
 from llmctl.cli.markdown.table import DELIMITER, table
 from llmctl.cli.wrap import WordWrap, terminal_columns
@@ -164,8 +164,8 @@ class Markdown:
         self._wrap.hang(bars, blanks + " " * len(marker), styles.DIM)
 
     def _text(self, is_whole: bool) -> None:
-        while self._line and (thing := first(self._line, self._before, is_whole=is_whole)) is not None:
-            length, styled = thing
+        while self._line and (span := first_span(self._line, self._before, is_whole=is_whole)) is not None:
+            length, styled = span
             for text, style in styled:
                 self._written.append(self._wrap.add(text, with_style(self._style, style)))
             self._before, self._line = self._line[length - 1], self._line[length:]

@@ -28,13 +28,13 @@ def pieces(text: str, style: str = "") -> list[Styled]:
 def _pieces(text: str, style: str) -> Iterator[Styled]:
     before = ""
     while text:
-        length, styled = first(text, before, is_whole=True) or (1, [(text[0], "")])
+        length, styled = first_span(text, before, is_whole=True) or (1, [(text[0], "")])
         yield from ((piece, with_style(style, own)) for piece, own in styled)
         before, text = text[length - 1], text[length:]
 
 
-def first(text: str, before: str, *, is_whole: bool) -> tuple[int, list[Styled]] | None:
-    """How many characters the first thing in ``text`` takes, and how they are shown; None where that depends on what
+def first_span(text: str, before: str, *, is_whole: bool) -> tuple[int, list[Styled]] | None:
+    """How many characters the first span in ``text`` takes, and how they are shown; None where that depends on what
     comes, which it never does if the line ``is_whole``. ``before`` is the character before it."""
     if plain := PLAIN.match(text):
         return plain.end(), [(plain[0], "")]

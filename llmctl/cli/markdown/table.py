@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 DELIMITER = re.compile(r"\|?(?:[ \t]*:?-+:?[ \t]*(?:\||$))+[ \t]*")
+LINE_BREAK = re.compile(r"<br ?/?>", re.IGNORECASE)  # the only way to have one in a cell
 BETWEEN_CELLS = re.compile(r"(?<!\\)\|")
 
 Side = Literal["left", "center", "right"]
@@ -45,7 +46,7 @@ def _cells(row: str) -> list[str]:
     cells = BETWEEN_CELLS.split(inner)
     if len(cells) > 1 and not cells[-1].strip():
         cells.pop()
-    return [cell.strip() for cell in cells]
+    return [LINE_BREAK.sub("\n", cell.strip()) for cell in cells]
 
 
 def _side(cell: str) -> Side:
