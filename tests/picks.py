@@ -35,8 +35,9 @@ pick is model and quantization, its quality index for the task (50 is the mean m
 is no difference; how it is made: `llmctl/planner/quality.py`) and predicted tokens per second. "T" thinks before it
 answers, which its time includes. Speeds are modelled from published bandwidths, but for the first machine, whose
 kernels were measured; nothing of the others was run. Memory that the system and a desktop take is left out
-(`available_bytes` of each machine), and a fifth of the rest, at most 8 GiB, is left to other programs. `llmctl plan
---machine NAME --task TASK --all` tells the rest.
+(`available_bytes` of each machine), and a fifth of the rest, at most 8 GiB, is left to other programs. What has the
+highest quality and isn't the best takes too long for an answer (`llmctl/planner/value.py`). `llmctl plan --machine NAME
+--task TASK --all` tells the rest.
 """
 
 
@@ -48,7 +49,12 @@ def text() -> str:
     lines = [HEAD]
     for task in TASKS:
         plans = {name: _planned(name, task, candidates, known) for name in MACHINES}
-        lines += [f"## {task}", "", "| machine | best | balanced | fastest |", "| --- | --- | --- | --- |"]
+        lines += [
+            f"## {task}",
+            "",
+            "| machine | best | highest quality | balanced | fastest |",
+            "| --- | --- | --- | --- | --- |",
+        ]
         lines += [f"| {MACHINES[name]} | {' | '.join(_cells(one))} |" for name, one in plans.items()]
         lines += ["", *(line for name, one in plans.items() for line in _reasons(name, one)), ""]
     return "\n".join(lines).rstrip() + "\n"
@@ -61,7 +67,7 @@ def _planned(name: str, task: str, candidates: tuple[Candidate, ...], known: Kno
 
 
 def _cells(answer: Plan | None) -> Iterator[str]:
-    for pick in ("best", "balanced", "fastest"):
+    for pick in ("best", "quality", "balanced", "fastest"):
         fit = answer.picks.get(pick) if answer else None
         yield "" if fit is None else _told(fit)
 

@@ -21,10 +21,11 @@ from msgspec.structs import replace
 from llmctl import paths, settings
 from llmctl.errors import ConfigError, NotFoundError, ResourceError, UsageError
 from llmctl.settings import SETTINGS, Setting, add_endpoint, load, remove_endpoint, set_values
-from llmctl.types.endpoint import Endpoint, Policy
+from llmctl.types.endpoint import Endpoint, KeyVariable, Policy, Trust
 from llmctl.types.engine import EngineName
 
-OFFICE = Endpoint("office", "https://llm.example.internal/v1", "qwen3-32b", "OFFICE_KEY", "/ca.pem")
+OFFICE = Endpoint("office", "https://llm.example.internal/v1", "qwen3-32b", KeyVariable("OFFICE_KEY"), Trust("/ca.pem"))
+ENDPOINT = "[endpoints.office]\nurl = 'u'\nmodel = 'm'\n"
 HOME = Endpoint("home", "http://127.0.0.1:8080/v1", "m")
 
 
@@ -124,9 +125,10 @@ def test_a_hub_variable_does_not_undo_offline(value: str, user: Path, monkeypatc
 @pytest.mark.parametrize("field", ["model", "ca_file"])
 def test_what_is_not_utf8_is_not_written(field: str, user: Path) -> None:
     user.write_text("offline = true")
-    changed: dict[str, Any] = {field: os.fsdecode(b"caf\xe9")}
+    text = os.fsdecode(b"caf\xe9")
+    changed = replace(OFFICE, model=text) if field == "model" else replace(OFFICE, trust=Trust(text))
     with pytest.raises(UsageError, match=f"the endpoint's {field} is .*, which is not UTF-8"):
-        add_endpoint(replace(OFFICE, **changed))
+        add_endpoint(changed)
     assert user.read_text() == "offline = true"
 
 
@@ -284,13 +286,19 @@ def test_a_folder_that_may_not_be_read(project: Path, tmp_path: Path) -> None:
         ("offline = 1", "offline is 1, it must be true or false"),
         ("endpoints = 'office'", "endpoints must be tables like [endpoints.office]"),
         ("[[endpoints]]\nurl = 'u'", "endpoints must be tables"),
-        ("[endpoints]\noffice = 'https://x'", "[endpoints.office] must hold url and model"),
-        ("[endpoints.office]\nurl = 'https://x'", "[endpoints.office] must hold url and model"),
-        ("[endpoints.office]\nurl = 'https://x'\nmodel = ''", "[endpoints.office] must hold url and model"),
-        ("[endpoints.office]\nurl = 'u'\nmodel = 1", "[endpoints.office] must hold url and model"),
-        ("[endpoints.office]\nurl = 'u'\nmodel = 'm'\nkey = 'sk-1'", "[endpoints.office] must hold url and model"),
-        ("[endpoints.office]\nurl = 'u'\nmodel = 'm'\nname = 'x'", "[endpoints.office] must hold url and model"),
-        ("[endpoints.office]\nurl = 'u'\nmodel = 'm'\nplain_http = 'yes'", "plain_http, true or false"),
+        ("[endpoints]\noffice = 'https://x'", "[endpoints.office] must be a table"),
+        ("[endpoints.office]\nurl = 'https://x'", "[endpoints.office].model must be given"),
+        ("[endpoints.office]\nurl = 'https://x'\nmodel = ''", "[endpoints.office].model must be text"),
+        ("[endpoints.office]\nurl = 'u'\nmodel = 1", "[endpoints.office].model must be text"),
+        (ENDPOINT + "key = 'sk-1'", "[endpoints.office].key must be left out: there is no such field"),
+        (ENDPOINT + "name = 'x'", "[endpoints.office].name must be left out"),
+        (ENDPOINT + "plain_http = 'yes'", "[endpoints.office].plain_http must be true or false"),
+        (ENDPOINT + "key_env = 'A'\nkey_file = 'sk-1'", "key_file must be left out: the key is in key_env"),
+        (ENDPOINT + "pin = 'sha256:0'", "[endpoints.office].pin must be sha256: and 64 hexadecimal digits"),
+        (ENDPOINT + "context = 0", "[endpoints.office].context must be a whole number above 0"),
+        (ENDPOINT + "first_token_s = -1", "[endpoints.office].first_token_s must be a number above 0"),
+        (ENDPOINT + "between_s = nan", "[endpoints.office].between_s must be a number above 0"),
+        (ENDPOINT + "priority = 'high'", "[endpoints.office].priority must be a whole number above 0"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said(content: str | bytes, says: str, user: Path) -> None:

@@ -25,8 +25,9 @@ class Task(Struct, frozen=True):
     ``needs`` is the word that a model's own tasks must have; ``evidence`` the weight of each area of benchmarks.
     ``min_tok_s`` the decode floor and ``because``, why it is that; 0 where nothing is written (embedding, reranking).
     ``max_first_token_s`` the longest until the answer begins, thoughts left out; ``max_answer_s`` the longest a whole
-    answer may take, prompt read and thoughts included; ``prompt_tokens``, ``answer_tokens``, ``thinking_tokens`` what
-    is usual; ``think`` whether a model that can choose is told to think; ``sees`` that it needs its projector.
+    answer may take, prompt read and thoughts included; one in ``good_answer_s`` is as good as at once;
+    ``prompt_tokens``, ``answer_tokens``, ``thinking_tokens`` what is usual; ``think`` whether a model that can choose
+    is told to think; ``sees`` that it needs its projector.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Task(Struct, frozen=True):
     because: str
     max_first_token_s: float
     max_answer_s: float
+    good_answer_s: float
     context: int
     prompt_tokens: int
     needs: str

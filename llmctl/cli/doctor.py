@@ -18,6 +18,7 @@ from llmctl.errors import UsageError
 from llmctl.shell import command
 
 if TYPE_CHECKING:
+    from llmctl.types.finding import Check
     from llmctl.types.machine import Accelerator, EngineInfo, Machine
     from llmctl.workspace.examine import Report
 
@@ -117,9 +118,7 @@ def _show(out: Output, report: Report, *, verbose: bool) -> None:
     out.text("")
     for check in findings:
         if verbose or check.status != "ok":
-            _finding(out, check.status, check.message)
-            if check.remedy:
-                out.text(f"       → {check.remedy}")
+            finding(out, check)
     fine = sum(check.status == "ok" for check in findings)
     if not verbose and fine:
         more = "more checks" if fine < len(findings) else "checks"
@@ -190,6 +189,13 @@ def instructions(features: Sequence[str]) -> str:
 def _short(path: str) -> str:
     home = os.path.expanduser("~")  # noqa: PTH111  pathlib raises where there is none
     return "~" + path[len(home) :] if path == home or path.startswith(home + os.sep) else path
+
+
+def finding(out: Output, check: Check) -> None:
+    """A line of the report, and what to type."""
+    _finding(out, check.status, check.message)
+    if check.remedy:
+        out.text(f"       → {check.remedy}")
 
 
 def _finding(out: Output, status: str, message: str) -> None:

@@ -11,6 +11,7 @@ from llmctl.cli.output import Output
 from llmctl.shell import command
 
 if TYPE_CHECKING:
+    from llmctl.types.endpoint import Endpoint
     from llmctl.workspace.endpoints import Added
 
 app = lazy.plain(help="Servers of your own that may answer when this machine can't.", no_args_is_help=True)
@@ -22,38 +23,71 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.
 def add(
     name: Annotated[str, typer.Argument(help="A short name of your choice.")],
     url: Annotated[str, typer.Argument(help="Base address of an OpenAI-compatible server, with or without /v1.")],
-    model: Annotated[str, typer.Option("--model", "-m", help="The model's name on that server.")],
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="The model's name on that server; its only one if left out.")
+    ] = None,
     key_env: Annotated[
         str | None, typer.Option("--key-env", help="Environment variable that holds the key (not the key).")
     ] = None,
+    key_file: Annotated[
+        str | None, typer.Option("--key-file", help="File with the key that only you can read.")
+    ] = None,
+    key_keyring: Annotated[
+        str | None, typer.Option("--key-keyring", help="The keyring's entry, SERVICE/USER or USER of llmctl.")
+    ] = None,
+    key_cmd: Annotated[str | None, typer.Option("--key-cmd", help="Command whose first line is the key.")] = None,
     ca_file: Annotated[str | None, typer.Option("--ca-file", help="PEM file of a private CA.")] = None,
+    pin: Annotated[str | None, typer.Option("--pin", help="The key of its certificate, sha256:…, as trusted.")] = None,
+    context: Annotated[int | None, typer.Option("--context", min=1, help="Tokens that it takes.")] = None,
+    connect_s: Annotated[float | None, typer.Option("--connect-s", min=0.1, help="Seconds to connect.")] = None,
+    first_token_s: Annotated[
+        float | None, typer.Option("--first-token-s", min=0.1, help="Seconds to the first word of an answer.")
+    ] = None,
+    between_s: Annotated[
+        float | None, typer.Option("--between-s", min=0.1, help="Seconds from one word to the next.")
+    ] = None,
+    priority: Annotated[int, typer.Option("--priority", min=0, help="The highest is asked first.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Allow plain http to another machine; replace.")] = False,
     json: Json = False,
 ) -> None:
     """Add a server of your own. This is your consent to send prompts there.
 
     \b
-    Example:
+    Examples:
       llmctl endpoint add office https://llm.example.internal --model qwen3-32b --key-env OFFICE_KEY
+      llmctl endpoint add desk https://192.0.2.10:8443 --pin sha256:… --key-cmd 'pass show desk'
 
     Unless you have set a policy, it is prefer-local from then on: this machine answers whatever it can. A prompt goes
     to the first server that was added when no model fits, or the one that llmctl has chosen can't be loaded, fails
     before its first word, or has less context than the prompt needs; with a line on stderr before anything leaves. What
     you name with -m answers here or not at all, and --offline keeps everything on this machine. A policy that you have
-    set stays; with local-only nothing goes to any server. Nothing is sent now.
+    set stays; with local-only nothing goes to any server.
 
-    Exit codes: 0 added, 2 not usable as given, 7 another process keeps the configuration locked, 10 the configuration
-    is broken, 11 plain http to another machine.
+    No prompt is sent now. At a terminal the server's certificate is looked at: if no authority vouches for it, you are
+    shown its key and asked, as ssh does. Where --model is left out, the server is asked for its models.
+
+    Exit codes: 0 added, 2 not usable as given, 5 the server can't be asked or is not trusted, 7 another process keeps
+    the configuration locked, 9 the key is missing, 10 the configuration is broken, 11 plain http to another machine.
     """
-    from llmctl.workspace import endpoints
+    from llmctl.types.endpoint import Limits, Trust
+    from llmctl.workspace import endpoint_key, endpoints
 
     out = Output("endpoint add", as_json=json)
-    added = endpoints.add(out, name, url, model=model, key_env=key_env, ca_file=ca_file, force=force)
+    added = endpoints.add(
+        out,
+        name,
+        url,
+        model=model,
+        key=endpoint_key.reference(key_env=key_env, key_file=key_file, key_keyring=key_keyring, key_command=key_cmd),
+        trust=Trust(ca_file, pin),
+        limits=Limits(context, connect_s, first_token_s, between_s),
+        priority=priority,
+        force=force,
+    )
     endpoint, policy = added.endpoint, added.settings.policy
-    out.note(f"Added {name}: {model} at {added.host}. Policy: {policy}. Kept in {added.file}.")
+    out.note(f"Added {name}: {endpoint.model} at {added.host}. Policy: {policy}. Kept in {added.file}.")
     _what_it_means(out, added)
-    row = {"name": name, "url": endpoint.url, "model": model, "key_env": key_env, "ca_file": endpoint.ca_file}
-    out.data({**row, "policy": policy})
+    out.data({**endpoints.row(endpoint), "policy": policy})
 
 
 def _what_it_means(out: Output, added: Added) -> None:
@@ -83,37 +117,116 @@ def _what_it_means(out: Output, added: Added) -> None:
 
 @app.command(name="list")
 def list_(json: Json = False) -> None:
-    """Show the servers there are, which variable holds each key, and the policy. Nothing is sent.
+    """Show the servers there are, in the order in which they are asked, where each key is, and the policy. Nothing is
+    sent.
 
     Exit codes: 0, 10 the configuration is broken.
     """
-    import os
-
+    from llmctl.workspace import endpoint_key, endpoints
     from llmctl.workspace.configuration import load
 
     out = Output("endpoint list", as_json=json)
     loaded = load(out)
-    rows = [
-        {
-            "name": endpoint.name,
-            "url": endpoint.url,
-            "model": endpoint.model,
-            "key_env": endpoint.key_env,
-            "key_set": bool(os.environ.get(endpoint.key_env)) if endpoint.key_env else None,
-            "ca_file": endpoint.ca_file,
-            "plain_http": endpoint.plain_http,
-        }
-        for endpoint in loaded.endpoints
-    ]
-    if not rows:
+    if not loaded.endpoints:
         out.note("No endpoint is configured: every prompt stays on this machine.")
         out.note("  next: llmctl endpoint add NAME URL --model MODEL")
-    for row in rows:
-        key = "no key" if not row["key_env"] else f"key in {row['key_env']}{'' if row['key_set'] else ' (not set)'}"
-        out.text(f"{row['name']}\t{row['model']}\t{row['url']}\t{key}")
-    if rows:
+    for endpoint in loaded.endpoints:
+        out.text(f"{endpoint.name}\t{endpoint.model}\t{endpoint.url}\t{endpoint_key.words(endpoint.key)}")
+    if loaded.endpoints:
         out.note(f"Policy: {loaded.policy}")
-    out.data({"endpoints": rows, "policy": loaded.policy})
+    out.data({"endpoints": [endpoints.row(endpoint) for endpoint in loaded.endpoints], "policy": loaded.policy})
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="The endpoint's name.", autocompletion=complete.endpoints)],
+    json: Json = False,
+) -> None:
+    """Show all that is kept of a server: address, model, where its key is, what is trusted, limits. Nothing is sent.
+
+    Exit codes: 0, 4 no endpoint of that name, 10 the configuration is broken.
+    """
+    from llmctl.workspace import endpoints
+    from llmctl.workspace.configuration import load
+
+    out = Output("endpoint show", as_json=json)
+    loaded = load(out)
+    endpoint = loaded.endpoint(name)
+    for label, value in _facts(endpoint, is_first=loaded.endpoints[0].name == name):
+        out.text(f"{label:<10} {value}")
+    out.note(f"  next: {command('llmctl', 'endpoint', 'test', names=[name])}")
+    out.data({**endpoints.row(endpoint), "policy": loaded.policy})
+
+
+def _facts(endpoint: Endpoint, *, is_first: bool) -> list[tuple[str, str]]:
+    from llmctl.workspace import endpoint_key
+
+    trust, limits = endpoint.trust, endpoint.limits
+    proofs = [f"certificates of {trust.ca_file}"] if trust.ca_file else []
+    proofs += [f"the key {trust.pin}"] if trust.pin else []
+    https = " and ".join(proofs) or "the system's authorities"
+    consent = "nothing: you agreed to plain http" if endpoint.plain_http else "nothing: plain http on this machine"
+    seconds = {"to connect": limits.connect_s, "first word": limits.first_token_s, "between words": limits.between_s}
+    given = [f"{label} {value:g} s" for label, value in seconds.items() if value]
+    given += [f"{limits.context:,} tokens of context"] if limits.context else []
+    return [
+        ("name", endpoint.name),
+        ("address", endpoint.url),
+        ("model", endpoint.model),
+        ("key", endpoint_key.words(endpoint.key).removeprefix("key in ")),
+        ("trusted", https if endpoint.url.startswith("https:") else consent),
+        ("limits", ", ".join(given) or "llmctl's own"),
+        ("order", "asked first" if is_first else "asked by name only: llmctl run --endpoint"),
+    ]
+
+
+@app.command()
+def test(
+    name: Annotated[str, typer.Argument(help="The endpoint's name.", autocompletion=complete.endpoints)],
+    json: Json = False,
+) -> None:
+    """Look at a server: its name, certificate, key, models, a short answer, tools, JSON schemas. Sends a few words of
+    llmctl's own, none of yours.
+
+    Exit codes: 0 it can be used, 2 to 11 as the first thing that fails, which is the last line.
+    """
+    from llmctl.cli.doctor import finding
+    from llmctl.types.finding import Check
+    from llmctl.workspace import endpoints
+
+    out = Output("endpoint test", as_json=json)
+    checks: list[Check] = []
+
+    def tell(check: Check) -> None:
+        checks.append(check)
+        if not json:
+            finding(out, check)
+
+    error = endpoints.try_out(out, name, tell)
+    data = {"name": name, "checks": checks}
+    if error is None:
+        out.data(data)
+        return
+    out.data(data, error)
+    raise typer.Exit(error.exit_code)
+
+
+@app.command()
+def default(
+    name: Annotated[str, typer.Argument(help="The endpoint's name.", autocompletion=complete.endpoints)],
+    json: Json = False,
+) -> None:
+    """Ask this server before the others from now on.
+
+    Exit codes: 0, 4 no endpoint of that name, 7 another process keeps the configuration locked, 10 the configuration is
+    broken.
+    """
+    from llmctl.workspace import endpoints
+
+    out = Output("endpoint default", as_json=json)
+    loaded = endpoints.prefer(out, name)
+    out.note(f"{name} is asked first. Policy: {loaded.policy}.")
+    out.data({"name": name, "endpoints": [endpoint.name for endpoint in loaded.endpoints], "policy": loaded.policy})
 
 
 @app.command()

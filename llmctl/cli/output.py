@@ -138,14 +138,15 @@ class Output(SilentListener):
             sys.stderr.write(_shown(text, sys.stderr))
             sys.stderr.flush()
 
-    def confirm(self, question: str, *, yes: bool) -> bool:
-        """Asks on stderr; Enter is yes. With ``yes`` the question answers itself, and is still shown."""
+    def confirm(self, question: str, *, yes: bool, by_default: bool = True) -> bool:
+        """Asks on stderr; Enter is yes unless said otherwise. With ``yes`` the question answers itself, and is still
+        shown."""
         if yes:
             self.note(f"{question} yes (--yes)")
             return True
         import typer
 
-        return typer.confirm(question, default=True, err=True)
+        return typer.confirm(question, default=by_default, err=True)
 
     def progress(self, label: str, *, streams: bool = False, resumes: bool = True) -> AbstractContextManager[Progress]:
         """As ``cli.progress.transfer_progress``."""

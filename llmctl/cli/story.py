@@ -48,8 +48,8 @@ class Story:
     def warn(self, text: str) -> None:
         self.out.warn(text)
 
-    def confirm(self, question: str, *, yes: bool) -> bool:
-        return self.out.confirm(question, yes=yes)
+    def confirm(self, question: str, *, yes: bool, by_default: bool = True) -> bool:
+        return self.out.confirm(question, yes=yes, by_default=by_default)
 
     def progress(self, label: str, *, streams: bool = False, resumes: bool = True) -> AbstractContextManager[Progress]:
         return self.out.progress(label, streams=streams, resumes=resumes)

@@ -34,6 +34,7 @@ UNKNOWN_FIELD = re.compile(
     r"(field|input|argument|parameter|propert|key)",
     re.IGNORECASE,
 )
+OTHER_KEY = "llmctl endpoint test NAME   shows the key; pin another one only if the server's owner has changed it"
 OWN_CA = "llmctl endpoint add … --force --ca-file CA.pem   if a CA of your own has signed it"
 
 
@@ -69,7 +70,7 @@ def chat(
     transport = replace(timing.transport, answer_s=timing.first_token_s)
     with (
         keyless(address),
-        net.session(address.url, ca_file=address.ca_file, timing=transport, on_sent=on_sent) as session,
+        net.session(address.url, trust=address.trust, timing=transport, on_sent=on_sent) as session,
     ):
         if address.token:
             session.headers["Authorization"] = f"Bearer {address.token}"
@@ -119,7 +120,7 @@ def _answered(
         try:
             response = _posted(session, post)
         except CertificateError as error:  # trying again won't make it trustworthy
-            raise CertificateError(error.message, hint=OWN_CA) from error
+            raise CertificateError(error.message, hint=OTHER_KEY if address.trust.pin else OWN_CA) from error
         except NetworkError:
             if not tries or session.exchange.sent_bytes > sent_before:  # it has the prompt and may still be at work
                 raise

@@ -47,16 +47,16 @@ def health(endpoint: Endpoint, timing: net.Timing = TIMING) -> Health:
     try:
         address = address_of(endpoint)
         with keyless(address):
-            offers = _models(address, timing)
+            offers = models(address, timing)
     except LlmctlError as error:
         return Health(endpoint.name, endpoint.model, host, wrong=error.message, hint=error.hint)
     return Health(endpoint.name, endpoint.model, host, time.perf_counter() - begun, offers)
 
 
-def _models(address: Address, timing: net.Timing) -> tuple[str, ...] | None:
-    """The names of the server's models, None if it doesn't list them. Raises NotFoundError if there is no server at
-    that address, and what a refusal means."""
-    with net.session(address.url, ca_file=address.ca_file, timing=timing) as session:
+def models(address: Address, timing: net.Timing = TIMING) -> tuple[str, ...] | None:
+    """The names of the server's models, None if it doesn't list them. Raises NetworkError, NotFoundError if there is no
+    server at that address, and what a refusal means."""
+    with net.session(address.url, trust=address.trust, timing=timing) as session:
         if address.token:
             session.headers["Authorization"] = f"Bearer {address.token}"
         bases = [base for base in (address.url, without_version(address.url)) if base]

@@ -1,48 +1,37 @@
-"""What an endpoint needs before anything is sent: its key, which stands in the environment variable whose name is
-configured and never in a file of ours, and a way there that the user has agreed to."""
+"""What an endpoint needs before anything is sent: its key, which is nowhere in a file of ours, and a way there that the
+user has agreed to."""
 
 from __future__ import annotations
 
-import os
 import shlex
 from urllib.parse import urlsplit
 
 from llmctl import net
 from llmctl.endpoint.address import normal_url
-from llmctl.errors import AccessError, ConfigError, PolicyError, UsageError
+from llmctl.endpoint.again import add_command
+from llmctl.endpoint.keys import key_of
+from llmctl.errors import ConfigError, PolicyError, UsageError
 from llmctl.types.endpoint import Address, Endpoint
 
 
 def address_of(endpoint: Endpoint) -> Address:
     """The endpoint with its key.
 
-    Raises AccessError when the variable that should hold it is empty or can't be a key, ConfigError when its address,
-    perhaps edited by hand, can't be used, and PolicyError when it leads over plain http to another machine and the user
-    has not agreed to that, or when prompt and key would pass a proxy in clear.
+    Raises AccessError when the key is not where it should be or can't be one, ConfigError when its address, perhaps
+    edited by hand, can't be used, and PolicyError when it leads over plain http to another machine and the user has not
+    agreed to that, or when prompt and key would pass a proxy in clear.
     """
-    token = None
-    if endpoint.key_env:
-        token = os.environ.get(endpoint.key_env, "").strip() or None
-        if token is None:
-            raise AccessError(
-                f"the key of {endpoint.name} should be in {endpoint.key_env}, which is not set",
-                hint=f"export {endpoint.key_env}=…",
-            )
-        if not (token.isascii() and token.isprintable()) or " " in token:  # it would break the header, or leak by it
-            raise AccessError(
-                f"{endpoint.key_env} does not hold a key for {endpoint.name}: there are blanks, line ends or letters "
-                "beyond ASCII in it",
-                hint=f"export {endpoint.key_env}=…",
-            )
     try:
         url = normal_url(endpoint.url)
     except UsageError as error:
         raise ConfigError(f"endpoint {endpoint.name}: {error.message}", hint=error.hint) from error
     if not (endpoint.plain_http or is_private(url)):
-        again = shlex.join(["llmctl", "endpoint", "add", endpoint.name, endpoint.url, "--model", endpoint.model])
-        raise readable_on_the_way(url, hint=f"{again} --force   if the way is private (a VPN, a tunnel)")
+        raise readable_on_the_way(url, hint=f"{add_command(endpoint)}   if the way is private (a VPN, a tunnel)")
     _require_no_reader(url)
-    return Address(url=url, model=endpoint.model, token=token, ca_file=endpoint.ca_file)
+    if endpoint.trust.pin and not url.startswith("https:"):
+        raise ConfigError(f"endpoint {endpoint.name}: a pin is of a certificate, and its address is not https")
+    token = None if endpoint.key is None else key_of(endpoint.key, endpoint.name)
+    return Address(url, endpoint.model, token, endpoint.trust)
 
 
 def is_private(url: str) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from llmctl import net
+from llmctl.types.endpoint import Limits
 
 
 class ChatTiming(Struct, frozen=True):
@@ -21,3 +23,14 @@ class ChatTiming(Struct, frozen=True):
     back_off_s: float = 0.5
     waits_s: float = 20.0
     transport: net.Timing = field(default_factory=net.Timing)
+
+
+def timing_of(limits: Limits) -> ChatTiming:
+    """As ``ChatTiming`` has it, but for what the endpoint's limits say."""
+    usual = ChatTiming()
+    return replace(
+        usual,
+        first_token_s=limits.first_token_s or usual.first_token_s,
+        between_s=limits.between_s or usual.between_s,
+        transport=replace(usual.transport, connect_s=limits.connect_s or usual.transport.connect_s),
+    )

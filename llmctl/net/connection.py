@@ -17,7 +17,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import ConnectTimeoutError
 
-from llmctl.net.exchange import Exchange
+from llmctl.net.exchange import Exchange, Peer
 
 SHARE_BYTES = 64 << 10  # of a body at once, so that what was sent is counted as it goes
 
@@ -26,6 +26,7 @@ class Reporting:
     """Mixed into a connection class of urllib3's, with the exchange that it reports to."""
 
     exchange: Exchange
+    pin: str | None  # that the key of the other side's certificate must have
     host: str
     sock: Any
     timeout: float | None
@@ -40,6 +41,20 @@ class Reporting:
         with self.exchange.within(2 * self.exchange.timing.connecting_s):  # a proxy may trickle its answer
             super().connect()  # type: ignore[misc]
         self.exchange.deadline.watch(self.sock)
+        if hasattr(self.sock, "getpeercert"):
+            self.exchange.peer = Peer(self.sock.getpeercert(binary_form=True) or b"", self.sock.version() or "")
+            if self.pin is not None:
+                self._require_pinned(self.exchange.peer)
+
+    def _require_pinned(self, peer: Peer) -> None:
+        """Called before anything is sent. Raises what a certificate that can't be verified raises."""
+        from llmctl.net.certificate import certificate
+
+        pin = certificate(peer.certificate).pin
+        if pin != self.pin:
+            self.close()  # type: ignore[attr-defined]
+            raise ssl.SSLCertVerificationError(1, f"the certificate's key is {pin}, not the one that is pinned")
+        self.is_verified = True  # by its key: urllib3 needn't warn
 
     def endheaders(self, *args: Any, **kwargs: Any) -> None:
         self._body_follows = False
@@ -102,10 +117,11 @@ def _is_number(host: str) -> bool:
 
 
 class Adapter(HTTPAdapter):
-    """Connects as urllib3 does, with connections that report to ``exchange``; ``trust`` checks certificates."""
+    """Connects as urllib3 does, with connections that report to ``exchange``; ``trust`` checks certificates, and their
+    keys must have the ``pin``, if there is one."""
 
-    def __init__(self, exchange: Exchange, trust: ssl.SSLContext | None) -> None:
-        self._exchange, self._trust = exchange, trust
+    def __init__(self, exchange: Exchange, trust: ssl.SSLContext | None, pin: str | None = None) -> None:
+        self._exchange, self._trust, self._pin = exchange, trust, pin
         super().__init__()
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **kwargs: Any) -> None:
@@ -124,23 +140,24 @@ class Adapter(HTTPAdapter):
 
     def _report(self, manager: Any) -> None:
         manager.pool_classes_by_scheme = {
-            scheme: _reporting(pool, self._exchange) for scheme, pool in manager.pool_classes_by_scheme.items()
+            scheme: _reporting(pool, self._exchange, self._pin)
+            for scheme, pool in manager.pool_classes_by_scheme.items()
         }
 
 
-def _reporting(pool: type[Any], exchange: Exchange) -> type[Any]:
-    connection = type("ReportingConnection", (Reporting, pool.ConnectionCls), {"exchange": exchange})
+def _reporting(pool: type[Any], exchange: Exchange, pin: str | None) -> type[Any]:
+    connection = type("ReportingConnection", (Reporting, pool.ConnectionCls), {"exchange": exchange, "pin": pin})
     return type(pool.__name__, (pool,), {"ConnectionCls": connection})
 
 
 class HttpSession(requests.Session):
     """A session whose ``exchange`` knows what was sent and how long anything may take. It follows no redirect."""
 
-    def __init__(self, exchange: Exchange, trust: ssl.SSLContext | None) -> None:
+    def __init__(self, exchange: Exchange, trust: ssl.SSLContext | None, pin: str | None = None) -> None:
         super().__init__()
         self.exchange = exchange
         self.mount("http://", Adapter(exchange, None))
-        self.mount("https://", Adapter(exchange, trust))
+        self.mount("https://", Adapter(exchange, trust, pin))
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         """None: requests would read the whole body of a redirect, also of one that it isn't to follow."""

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from msgspec import Struct
+
 from llmctl.net.timing import Timing
 
 IDLE_S = 3600.0  # the thread sleeps so long where nothing has a deadline
@@ -88,15 +90,24 @@ def _shut(opened: Any) -> None:
         shut(opened, socket.SHUT_RDWR)
 
 
+class Peer(Struct, frozen=True):
+    """The other end of a TLS connection: its ``certificate`` (DER), and the version that was agreed on, "TLSv1.3"."""
+
+    certificate: bytes
+    version: str
+
+
 class Exchange:
     """What the connections of a session report to.
 
+    ``peer`` is who was at the other end of the last TLS connection, None before there was one.
     ``sent_bytes`` counts the bytes of request bodies that were handed to the operating system for sending, those of
     every try; headers don't count, nor does what waits in a buffer of ours. ``on_sent`` is called with every share.
     """
 
     def __init__(self, timing: Timing, on_sent: Callable[[int], None] | None = None) -> None:
         self.timing = timing
+        self.peer: Peer | None = None
         self.sent_bytes = 0
         self.deadline = Deadline()
         self._on_sent = on_sent

@@ -6,6 +6,7 @@ Loopback never goes through a proxy. ``~/.netrc`` is not read: credentials are t
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -15,8 +16,10 @@ from llmctl import __version__
 from llmctl.errors import ConfigError
 from llmctl.net import timing as times
 from llmctl.net.address import is_loopback, origin
-from llmctl.net.exchange import Exchange
+from llmctl.net.exchange import Exchange, Peer
 from llmctl.net.timing import Timing
+from llmctl.net.translate import translated
+from llmctl.types.endpoint import SYSTEM_TRUST, Trust
 
 if TYPE_CHECKING:
     import ssl
@@ -27,32 +30,50 @@ if TYPE_CHECKING:
 def session(
     url: str,
     *,
-    ca_file: str | None = None,
+    trust: Trust = SYSTEM_TRUST,
     timing: Timing | None = None,
     on_sent: Callable[[int], None] | None = None,
 ) -> HttpSession:
     """A session for requests to ``url``; another host may need another proxy, so redirects go through ``hops``.
 
-    Certificates are checked against ``ca_file`` if given, else SSL_CERT_FILE / REQUESTS_CA_BUNDLE if set, else
-    the operating system's trust store (through truststore), as the user's browser would. ``on_sent`` is told of every
-    byte of a request's body that leaves. Raises ConfigError if that file is not there.
+    Certificates are checked against the CA file of ``trust`` if given, else SSL_CERT_FILE / REQUESTS_CA_BUNDLE if set,
+    else the operating system's trust store (through truststore), as the user's browser would; a pin is enough without
+    any of them. ``on_sent`` is told of every byte of a request's body that leaves. Raises ConfigError if that file is
+    not there.
     """
-    from llmctl.net.connection import HttpSession
-
-    bundle = ca_file or os.environ.get("SSL_CERT_FILE") or os.environ.get("REQUESTS_CA_BUNDLE")
+    variables = os.environ.get("SSL_CERT_FILE") or os.environ.get("REQUESTS_CA_BUNDLE")
+    bundle = trust.ca_file or (None if trust.pin else variables)
     if bundle and not Path(bundle).exists():
         raise ConfigError(
             f"the CA file {bundle} does not exist",
             hint="check the endpoint's ca_file, SSL_CERT_FILE, REQUESTS_CA_BUNDLE",
         )
-    system = None if bundle or urlsplit(url).scheme != "https" else _system_trust()
-    new = HttpSession(Exchange(timing or times.TIMING, on_sent), system)
+    exchange = Exchange(timing or times.TIMING, on_sent)
+    return _session(url, exchange, bundle or trust.pin is None, trust.pin)
+
+
+def unverified_peer(url: str, timing: Timing | None = None) -> Peer:
+    """Who answers at the https address ``url``, whatever its certificate is worth. It is asked for nothing but its
+    headers, and gets no key. Raises NetworkError, and UsageError for an address that can't be one."""
+    exchange = Exchange(timing or times.TIMING)
+    with warnings.catch_warnings(), _session(url, exchange, False) as unverified:
+        warnings.simplefilter("ignore")  # urllib3's, of what is meant here
+        with translated(url, "looking at the certificate"), unverified.ask("HEAD", url):
+            assert exchange.peer is not None, "it is an https address"
+            return exchange.peer
+
+
+def _session(url: str, exchange: Exchange, verify: str | bool, pin: str | None = None) -> HttpSession:
+    """``verify``: by which CA file, or whether by the system's store."""
+    from llmctl.net.connection import HttpSession
+
+    system = _system_trust() if verify is True and urlsplit(url).scheme == "https" else None
+    new = HttpSession(exchange, system, pin)
+    new.verify = verify
     new.headers["User-Agent"] = f"llmctl/{__version__}"
     new.headers["Accept-Encoding"] = "identity"  # model files don't compress, and ranges must mean file bytes
     new.trust_env = False  # no netrc; the two things we do want from the environment follow
     new.proxies.update(_proxies(url))
-    if bundle:
-        new.verify = bundle
     return new
 
 

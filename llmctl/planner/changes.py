@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from llmctl.planner.devices import devices
 from llmctl.planner.judge import Judge, Miss
 from llmctl.planner.reasons import card_name
+from llmctl.planner.value import value
 from llmctl.types.machine import AcceleratorKind, Machine
 from llmctl.types.model import Candidate
 from llmctl.types.plan import Change, Fit, RejectionCode
@@ -82,16 +83,16 @@ def _with_more(machine: Machine, size: int) -> tuple[Machine, str]:
 
 
 def _best(judge: Judge, misses: Sequence[Miss], choice: Fit) -> Fit | None:
-    """The best of the candidates that fits and is fast enough with ``judge``, if it is clearly better."""
-    graded = []
+    """The first of the candidates, by quality, that fits, is fast enough and is clearly better with ``judge``."""
+    graded, least = [], value(choice, judge) + CLEARLY_BETTER
     for miss in misses:
         grade = judge.grade(miss.candidate.model, miss.candidate.artifact, judge.thinks(miss.candidate))
-        if grade is not None and grade.index >= (choice.quality or 0) + CLEARLY_BETTER:
+        if grade is not None and grade.index >= least:
             graded.append((-grade.index, miss.candidate.artifact.bytes, miss.candidate.model.id, miss.candidate))
     graded.sort(key=lambda entry: entry[:3])
     for *_, candidate in graded[:MOST_TRIED]:
         fit = judge.fit(candidate)
-        if isinstance(fit, Fit) and judge.too_slow(fit) is None:
+        if isinstance(fit, Fit) and judge.too_slow(fit) is None and value(fit, judge) >= least:
             return fit
     return None
 

@@ -15,18 +15,18 @@ from llmctl.planner.judge import Allocations, Judge, Miss
 from llmctl.planner.learning import corrections
 from llmctl.planner.limits import FAR
 from llmctl.planner.quality import loss
+from llmctl.planner.value import NO_DIFFERENCE, quality, value
 from llmctl.types.grade import GradeBasis
 from llmctl.types.machine import Machine
 from llmctl.types.model import Candidate
 from llmctl.types.past import LastPick, PastRun
 from llmctl.types.plan import Fit, NoFit, Plan, Rejected, RejectionCode, Want
 
-BEST, BALANCED, FASTEST = "best", "balanced", "fastest"
+BEST, QUALITY, BALANCED, FASTEST = "best", "quality", "balanced", "fastest"
 BALANCED_GAIN = 1.3  # the balanced pick writes at least this much faster than the best one
 NOTICED_GAIN = 1.15  # less is about as fast
 BALANCED_SIZE = 0.5  # or is at most this much of it to fetch and keep
 STILL_GOOD = 15  # the fastest pick is at most so many index points worse
-UNTESTED = -1000.0
 AS_FAST = 0.8  # the fastest pick gives way to a better one that writes at this share of its speed
 SPARE_SPEED = 2  # times the floor: what is faster than that is speed to spare
 SPARE_MEMORY = 0.5  # of what is free on a device: what takes no more leaves memory to spare
@@ -43,15 +43,15 @@ def plan(
 ) -> Plan | NoFit:
     """Which of ``candidates`` to run on ``machine``, or why none can. Pure: no clock, disk or environment.
 
-    The choice has the highest quality of all that are for the task, are within the limits that were set (language,
-    licence, openness, download), can be loaded by the engine, fit in memory with room left for other programs, and
-    reach the task's floors. Of equal quality it prefers, in this order: what is on this machine; more bits, where
-    memory and speed are to spare; what is faster; what is smaller. The order of ``candidates`` doesn't matter.
-    The picks are the choice (``best``), the best of those that write BALANCED_GAIN times as fast or are BALANCED_SIZE
-    of its size (``balanced``), and the fastest of these that is STILL_GOOD, or what is better and AS_FAST
-    (``fastest``), where there are such. A model whose quality is estimated from its relatives is only ever ``best``.
-    ``alternatives`` is the rest of the frontier: each is faster than all that are better. ``changes`` is what would
-    give something better.
+    The choice has the highest ``value``, of quality and of the time that an answer takes, of all that are for the task,
+    are within the limits that were set (language, licence, openness, download), can be loaded by the engine, fit in
+    memory with room left for other programs, and reach the task's floors. Of equal quality it prefers, in this order:
+    what is on this machine; more bits, where memory and speed are to spare; what is faster; what is smaller. The order
+    of ``candidates`` doesn't matter. The picks are the choice (``best``), the one with the highest quality if that is
+    another (``quality``), the best of those that write BALANCED_GAIN times as fast or are BALANCED_SIZE of its size
+    (``balanced``), and the fastest of these that is STILL_GOOD, or what is better and AS_FAST (``fastest``), where
+    there are such. A model whose quality is estimated from its relatives is only ever ``best``. ``alternatives`` is the
+    rest of the frontier: each is faster than all that are better. ``changes`` is what would give something better.
 
     An ``explicit`` wish is honoured if it fits, a missed floor is a warning. ``allocations``, what the engine itself
     said of a file and settings, overrides the formulas. ``past`` runs, the oldest first, correct the predicted speed.
@@ -87,27 +87,28 @@ def plan(
 
 def _plan(fits: Iterable[Fit], misses: Sequence[Miss], judge: Judge) -> Plan:
     ranked = sorted(fits, key=lambda fit: _rank(fit, judge))
+    best = _best(ranked, judge)
     frontier: list[Fit] = []
     beaten: list[Rejected] = []
     for fit in ranked:
-        if not frontier or judge.task_tok_s(fit) > judge.task_tok_s(frontier[-1]):
+        if fit is best or not frontier or judge.task_tok_s(fit) > judge.task_tok_s(frontier[-1]):
             frontier.append(fit)
         else:
             beaten.append(_beaten(fit, frontier[-1], judge))
-    why = _why_best(frontier[0], judge) + _more_bits(frontier)
-    picks = {name: _explained(fit, frontier[0], why, judge) for name, fit in _picks(frontier, judge).items()}
-    best = _quality(frontier[0])
+    frontier, better = frontier[frontier.index(best) :], frontier[: frontier.index(best)]
+    why = _why_best(best, better, judge) + _more_bits(frontier)
+    picks = {name: _explained(fit, best, why, judge) for name, fit in _picks(frontier, better, judge).items()}
 
     slow = _slow(misses)
 
     def nearness(miss: Miss) -> tuple[bool, bool, float]:
         """Sort key: better than the choice first, then by gap; last what more memory would not make fast enough."""
         grade = judge.grade(miss.candidate.model, miss.candidate.artifact, judge.thinks(miss.candidate))
-        return _too_slow_anyway(miss, slow), grade is None or grade.index <= best, miss.gap
+        return _too_slow_anyway(miss, slow), grade is None or grade.index <= quality(best), miss.gap
 
     near = [miss.rejected for miss in sorted(misses, key=nearness) if miss.gap < FAR]
     far = [miss.rejected for miss in misses if miss.gap >= FAR]
-    return Plan(picks[BEST], tuple(frontier[1:]), (*near, *beaten, *far), picks)
+    return Plan(picks[BEST], (*better, *frontier[1:]), (*near, *beaten, *far), picks)
 
 
 def _with_change_of_pick(planned: Plan, last: LastPick | None) -> Plan:
@@ -126,6 +127,14 @@ def _with_change_of_pick(planned: Plan, last: LastPick | None) -> Plan:
     return replace(planned, choice=explained, picks={**planned.picks, BEST: explained})
 
 
+def _best(ranked: Sequence[Fit], judge: Judge) -> Fit:
+    """The fit with the highest value; of the files of its model that are as good, the first of ``ranked``."""
+    top = max(ranked, key=lambda fit: value(fit, judge))
+    return next(
+        fit for fit in ranked if fit.candidate.model.id == top.candidate.model.id and quality(fit) == quality(top)
+    )
+
+
 def _slow(misses: Iterable[Miss]) -> Mapping[str, int]:
     """By model, the bytes of the smallest file that fits and misses a floor."""
     smallest: dict[str, int] = {}
@@ -142,13 +151,16 @@ def _too_slow_anyway(miss: Miss, slow: Mapping[str, int]) -> bool:
     return miss.rejected.code in (RejectionCode.ROOM, RejectionCode.MEMORY) and miss.candidate.artifact.bytes > least
 
 
-def _picks(frontier: Sequence[Fit], judge: Judge) -> Mapping[str, Fit]:
+def _picks(frontier: Sequence[Fit], better: Sequence[Fit], judge: Judge) -> Mapping[str, Fit]:
+    """``frontier`` begins with the choice; ``better`` are slower and of higher quality."""
     best = frontier[0]
     picks = {BEST: best}
+    if better and quality(better[0]) >= quality(best) + NO_DIFFERENCE:
+        picks[QUALITY] = better[0]
     good = [
         fit
         for fit in frontier[1:]
-        if _quality(fit) >= _quality(best) - STILL_GOOD and _tested(fit) and _clearly_lighter(fit, best, judge)
+        if quality(fit) >= quality(best) - STILL_GOOD and _tested(fit) and _clearly_lighter(fit, best, judge)
     ]
     if good:
         most = judge.task_tok_s(good[-1])
@@ -168,14 +180,20 @@ def _clearly_lighter(fit: Fit, best: Fit, judge: Judge) -> bool:
     return faster or fit.candidate.artifact.bytes <= BALANCED_SIZE * best.candidate.artifact.bytes
 
 
-def _why_best(best: Fit, judge: Judge) -> str:
-    """The reason for the best pick: its quality, its speed and the floor that the speed is held against."""
+def _why_best(best: Fit, better: Sequence[Fit], judge: Judge) -> str:
+    """The reason for the best pick: its quality, its speed and the floor that the speed is held against. ``better``
+    have a higher quality and take too long for it."""
     speed = _speed_in_words(best, judge)
     if best.warnings:
         return f"what was asked for, {speed}"
     group = "its files" if judge.want.explicit else "all"
-    quality = "" if best.quality is None else f", {best.quality:.0f},"
-    why = f"the highest quality{quality} of {group} that fit and are fast enough: {speed}"
+    index = "" if best.quality is None else f", {best.quality:.0f},"
+    if better:
+        why = (
+            f"the best of quality{index} and time, {units.seconds(judge.answer_s(best))} for {_answer(judge)}: {speed}"
+        )
+    else:
+        why = f"the highest quality{index} of {group} that fit and are fast enough: {speed}"
     if not judge.task.writes:
         return f"{why} ({judge.task.because})"
     floor = f"floor {units.tok_s(judge.floor_tok_s)}"
@@ -190,7 +208,7 @@ def _more_bits(frontier: Sequence[Fit]) -> str:
     """Why the best has more bits than a faster file of its model, though no measured gain; empty if there is none."""
     best = frontier[0]
     same = (fit for fit in frontier[1:] if fit.candidate.model.id == best.candidate.model.id)
-    faster = next((fit for fit in same if _quality(fit) == _quality(best)), None)
+    faster = next((fit for fit in same if quality(fit) == quality(best)), None)
     if faster is None:
         return ""
     return f"; more bits than {faster.candidate.artifact.quant} has, as memory and speed are to spare"
@@ -204,6 +222,8 @@ def _explained(fit: Fit, best: Fit, why: str, judge: Judge) -> Fit:
     if fit is best:
         return replace(fit, reasons=(why, *fit.reasons))
     ratio, better = judge.task_tok_s(fit) / judge.task_tok_s(best), best.candidate
+    if quality(fit) > quality(best):
+        return replace(fit, reasons=(_too_long(fit, best, judge), *fit.reasons))
     same = better.model.id == fit.candidate.model.id
     name = f"its {better.artifact.quant}" if same else better.model.name
     does = "writes" if judge.task.writes else "reads"
@@ -219,6 +239,17 @@ def _explained(fit: Fit, best: Fit, why: str, judge: Judge) -> Fit:
     return replace(fit, reasons=(reason, *fit.reasons))
 
 
+def _too_long(fit: Fit, best: Fit, judge: Judge) -> str:
+    """Why a fit of higher quality isn't the best."""
+    took, takes = units.seconds(judge.answer_s(best)), units.seconds(judge.answer_s(fit))
+    of = "" if best.quality is None else f" instead of {best.quality:.0f}"
+    return f"a quality of {fit.quality:.0f}{of}, but {_answer(judge)} takes {takes} instead of {took}"
+
+
+def _answer(judge: Judge) -> str:
+    return "the usual answer" if judge.task.writes else "the usual passage"
+
+
 def _beaten(fit: Fit, better: Fit, judge: Judge) -> Rejected:
     model, than, quant = fit.candidate.model, better.candidate, better.candidate.artifact.quant
     does = "writes" if judge.task.writes else "reads"
@@ -227,7 +258,7 @@ def _beaten(fit: Fit, better: Fit, judge: Judge) -> Rejected:
     if than.model.id != model.id:
         good = "is at least as good" if better.quality is not None else "is as untested"
         reason = f"fits, but {than.model.name} {quant} {good} and {faster}"
-    elif _quality(fit) == _quality(better):
+    elif quality(fit) == quality(better):
         slower = "is as fast" if mine == other else f"{does} {mine} tok/s instead of {other}"
         reason = f"fits, but shows no gain over its {quant} that anyone has measured, and {slower}"
     else:
@@ -273,7 +304,7 @@ def _rank(fit: Fit, judge: Judge) -> tuple[float, bool, float, float, int, str, 
     candidate, quants = fit.candidate, judge.knowledge.quants
     lost = loss(candidate.model, candidate.artifact, quants) if _to_spare(fit, judge) else inf
     return (
-        -_quality(fit),
+        -quality(fit),
         fit.candidate.path is None,
         lost,
         -judge.task_tok_s(fit),
@@ -289,8 +320,3 @@ def _to_spare(fit: Fit, judge: Judge) -> bool:
     split = settings.cpu_expert_layers or 0 < settings.gpu_layers <= fit.candidate.model.shape.n_layer
     room = all(row.total_bytes <= SPARE_MEMORY * row.available_bytes for row in rows)
     return room and not split and judge.task_tok_s(fit) >= SPARE_SPEED * judge.floor_tok_s
-
-
-def _quality(fit: Fit) -> float:
-    """The quality index to rank by. A model without one ranks below all others, by its loss to quantization."""
-    return UNTESTED - fit.quantization_loss if fit.quality is None else fit.quality

@@ -163,7 +163,7 @@ class Judge(Struct, frozen=True, dict=True):
     def too_slow(self, fit: Fit) -> Miss | None:
         """The floor for decoding, or the time limit for the first token or a whole answer, that ``fit`` misses; None if
         it is fast enough."""
-        decode_tok_s, answer_s = fit.speed.decode_tok_s, self._answer_s(fit.speed_model, fit.thinking)
+        decode_tok_s, answer_s = fit.speed.decode_tok_s, self.answer_s(fit)
         near = self._near(fit.candidate)
         if decode_tok_s < self._least_tok_s(fit.speed, near):
             written, floor = units.tok_s(decode_tok_s), units.tok_s(self.floor_tok_s)
@@ -196,8 +196,13 @@ class Judge(Struct, frozen=True, dict=True):
             return 1.0
         return STAYS if self.last is not None and self.last.is_of(candidate) else NEAR
 
+    @property
+    def good_answer_s(self) -> float:
+        """Seconds in which a whole answer is as good as at once, scaled by how far the user lowered the floor."""
+        return self.task.good_answer_s * self._time_factor
+
     def _longest_answer_s(self, near: float) -> float:
-        """Seconds that a whole answer may take: the task's limit, scaled by how far the user lowered the floor."""
+        """Seconds that a whole answer may take: the task's limit, scaled likewise."""
         return self.task.max_answer_s * self._time_factor / near
 
     def _longest_first_s(self, near: float) -> float:
@@ -216,6 +221,10 @@ class Judge(Struct, frozen=True, dict=True):
             and self._answer_s(speed_model, self.thinks(candidate)) <= self._longest_answer_s(near)
             and self._first_s(speed_model) <= self._longest_first_s(near)
         )
+
+    def answer_s(self, fit: Fit) -> float:
+        """Seconds for the task's usual prompt to be read and its usual answer to be written, thoughts included."""
+        return self._answer_s(fit.speed_model, fit.thinking)
 
     def task_tok_s(self, fit: Fit) -> float:
         """The rate that counts for the task: tokens written per second, or read where nothing is written."""

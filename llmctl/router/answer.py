@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from llmctl.endpoint.client import chat, request_body
 from llmctl.endpoint.local import ask
 from llmctl.endpoint.secrets import address_of
+from llmctl.endpoint.timing import timing_of
 from llmctl.engine.pool import Lease
 from llmctl.errors import ContextError, EngineError, LlmctlError, NetworkError
 from llmctl.net import host_of
@@ -174,6 +175,8 @@ def _remote(
     if request.private:  # no route that ``route`` makes for it comes here; a prompt has no second door
         raise refused_as_private(f"nothing may go to {endpoint.name}")
     address = address_of(endpoint)
+    if endpoint.limits.context is not None:
+        require_room(request, endpoint.limits.context, f"the context of {endpoint.name}")
     body = request_body(address, request)
     host = host_of(address.url)
     listener.leaving(endpoint, host, route.reason)
@@ -182,7 +185,7 @@ def _remote(
         before = 0 if so_far.left is None else so_far.left.bytes
         so_far.left = LeftMachine(host=host, bytes=before + count, tls=address.url.startswith("https:"))
 
-    finished = yield from _kept(chat(address, body, on_sent=sent), so_far)
+    finished = yield from _kept(chat(address, body, timing=timing_of(endpoint.limits), on_sent=sent), so_far)
     executed = Executed(Side.REMOTE, endpoint.name, endpoint.model, None, route.reason, route.why)
     return _receipt(so_far, finished, executed, None)
 

@@ -19,7 +19,9 @@ from msgspec.structs import replace
 from llmctl import paths
 from llmctl.address import without_secrets
 from llmctl.errors import ConfigError, NotFoundError, OfflineError
+from llmctl.files.decode import FieldError
 from llmctl.near import did_you_mean, near
+from llmctl.settings.endpoint_table import FIELDS, endpoint_of
 from llmctl.settings.file import (
     UnreadableFileError,
     add_endpoint,
@@ -29,7 +31,7 @@ from llmctl.settings.file import (
     replace_file,
     set_values,
 )
-from llmctl.settings.table import HUB_URL, SETTINGS, Setting, address, setting_named, text
+from llmctl.settings.table import HUB_URL, SETTINGS, Setting, address, setting_named
 from llmctl.shell import command
 from llmctl.types.endpoint import Endpoint, Policy
 from llmctl.types.engine import EngineName
@@ -51,6 +53,7 @@ __all__ = [
 ]
 
 PROJECT_FILE = "llmctl.toml"
+OPTIONAL = ", ".join(field for field in FIELDS if field not in ("url", "model"))
 
 
 class Project(Struct, frozen=True):
@@ -192,26 +195,11 @@ def _dangling(file: Path) -> tuple[str, ...]:
 def _endpoints(tables: Any, file: Path) -> tuple[Endpoint, ...]:
     if not isinstance(tables, dict):
         raise ConfigError(f"{file}: endpoints must be tables like [endpoints.office]")
-    made = []
-    for name, table in tables.items():
-        try:
-            fields: dict[str, Any] = {key: _field(key, value) for key, value in table.items()}
-            made.append(Endpoint(name=name, **fields))
-        except (TypeError, ValueError, AttributeError) as error:
-            raise ConfigError(
-                f"{file}: [endpoints.{name}] must hold url and model, and may hold key_env and ca_file, all text, and "
-                "plain_http, true or false"
-            ) from error
-    return tuple(made)
-
-
-def _field(name: str, value: Any) -> str | bool:
-    """The value of one line of an endpoint's table. Raises ValueError."""
-    if name != "plain_http":
-        return text(value)
-    if not isinstance(value, bool):
-        raise ValueError
-    return value
+    try:
+        made = [endpoint_of(name, table) for name, table in tables.items()]
+    except FieldError as error:
+        raise ConfigError(f"{file}: {error}", hint=f"an endpoint has url and model, and may have {OPTIONAL}") from error
+    return tuple(sorted(made, key=lambda endpoint: -endpoint.priority))
 
 
 def _shown(raw: Any) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from llmctl import paths
 from llmctl.errors import ConfigError, NotFoundError, ResourceError, UsageError
 from llmctl.files import atomic, lock
+from llmctl.settings.endpoint_table import table_of
 from llmctl.types.endpoint import Endpoint
 
 FILE_LIMIT_BYTES = 1 << 20
@@ -50,8 +51,7 @@ def add_endpoint(endpoint: Endpoint, *, replacing: bool = True) -> Path:
 
     Raises UsageError if there is one of that name and ``replacing`` is not wanted, ConfigError, ResourceError.
     """
-    fields = (field for field in Endpoint.__struct_fields__ if field != "name")
-    table = {field: value for field in fields if (value := getattr(endpoint, field))}
+    table = {field: value for field, value in table_of(endpoint).items() if value}
     for field, value in table.items():
         if isinstance(value, str) and not _is_text(value):
             raise UsageError(

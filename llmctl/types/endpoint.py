@@ -64,16 +64,73 @@ class Side(StrEnum):
     REMOTE = "remote"
 
 
+class KeyVariable(Struct, frozen=True):
+    """The key is the value of an environment variable."""
+
+    name: str
+
+
+class KeyFile(Struct, frozen=True):
+    """The key is the one line of a file that only its owner can read."""
+
+    path: str
+
+
+class KeyringEntry(Struct, frozen=True):
+    """The key is kept by the system's keyring, as the password of ``user`` for ``service``."""
+
+    service: str
+    user: str
+
+
+class KeyCommand(Struct, frozen=True):
+    """The key is the first line that a command writes. ``line`` is split as a shell does, and no shell runs it."""
+
+    line: str
+
+
+KeyReference = KeyVariable | KeyFile | KeyringEntry | KeyCommand
+"""Where a key is, never the key."""
+
+
+class Trust(Struct, frozen=True):
+    """What proves that the other side is the user's server: a certificate that the system's authorities, or those in
+    ``ca_file``, have signed; or the key of its certificate: ``pin`` is ``sha256:`` and the digest of its
+    SubjectPublicKeyInfo in hexadecimal. A pin alone is enough, as with SSH; beside a ``ca_file`` both must hold."""
+
+    ca_file: str | None = None
+    pin: str | None = None
+
+
+class Limits(Struct, frozen=True):
+    """None is llmctl's own limit, or none. ``context``: tokens that the server takes. Seconds: ``connect_s`` to
+    connect, ``first_token_s`` to the first word of an answer, ``between_s`` from one word to the next."""
+
+    context: int | None = None
+    connect_s: float | None = None
+    first_token_s: float | None = None
+    between_s: float | None = None
+
+
+SYSTEM_TRUST = Trust()
+NO_LIMITS = Limits()
+
+
 class Endpoint(Struct, frozen=True):
-    """A private server the user has added. ``key_env`` names the variable that holds the key, never the key.
-    ``plain_http`` is the user's consent to send prompts to another machine unencrypted."""
+    """A private server the user has added.
+
+    ``plain_http`` is the user's consent to send prompts to another machine unencrypted. The endpoint with the highest
+    ``priority`` is asked first, of several the one that was added first.
+    """
 
     name: str
     url: str
     model: str
-    key_env: str | None = None
-    ca_file: str | None = None
+    key: KeyReference | None = None
+    trust: Trust = SYSTEM_TRUST
     plain_http: bool = False
+    limits: Limits = NO_LIMITS
+    priority: int = 0
 
 
 class Address(Struct, frozen=True):
@@ -82,10 +139,10 @@ class Address(Struct, frozen=True):
     url: str
     model: str
     token: str | None = None
-    ca_file: str | None = None
+    trust: Trust = SYSTEM_TRUST
 
     def __repr__(self) -> str:
-        return f"Address(url={self.url!r}, model={self.model!r}, ca_file={self.ca_file!r})"
+        return f"Address(url={self.url!r}, model={self.model!r}, trust={self.trust!r})"
 
 
 class Local(Struct, frozen=True):

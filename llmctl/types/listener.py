@@ -39,8 +39,8 @@ class Listener(Protocol):
     def warn(self, text: str) -> None:
         """Something that should be known."""
 
-    def confirm(self, question: str, *, yes: bool) -> bool:
-        """Consent. With ``yes`` it was given before, and the question is only shown."""
+    def confirm(self, question: str, *, yes: bool, by_default: bool = True) -> bool:
+        """Consent. With ``yes`` it was given before, and the question is only shown. Enter means ``by_default``."""
 
     def progress(self, label: str, *, streams: bool = False, resumes: bool = True) -> AbstractContextManager[Progress]:
         """Shows a transfer while the context lasts. ``streams``: whoever reads the output as data sees it as well;
@@ -73,7 +73,7 @@ class SilentListener:
 
     def warn(self, text: str) -> None: ...
 
-    def confirm(self, question: str, *, yes: bool) -> bool:
+    def confirm(self, question: str, *, yes: bool, by_default: bool = True) -> bool:
         return yes
 
     def progress(self, label: str, *, streams: bool = False, resumes: bool = True) -> AbstractContextManager[Progress]:

@@ -1,25 +1,40 @@
-"""Adding and removing the user's own servers."""
+"""Adding, showing, testing and removing the user's own servers, and which of them is asked first."""
 
 from __future__ import annotations
 
-import os
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from llmctl import settings
 from llmctl.endpoint.address import normal_url
-from llmctl.endpoint.secrets import is_private, readable_on_the_way
-from llmctl.errors import UsageError
+from llmctl.endpoint.again import add_command
+from llmctl.endpoint.secrets import address_of, is_private, readable_on_the_way
+from llmctl.errors import CertificateError, LlmctlError, NetworkError, UsageError
 from llmctl.net import host_of, is_loopback
 from llmctl.settings import Settings
-from llmctl.types.endpoint import Endpoint
+from llmctl.settings.endpoint_table import PIN_EXPECTED, is_pin, table_of
+from llmctl.types.endpoint import (
+    NO_LIMITS,
+    SYSTEM_TRUST,
+    Endpoint,
+    KeyReference,
+    Limits,
+    Trust,
+)
 from llmctl.types.listener import Listener
-from llmctl.workspace import configuration
+from llmctl.workspace import configuration, endpoint_key
+
+if TYPE_CHECKING:
+    from llmctl.types.finding import Check
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")  # most keys have small letters, and would pass for a name
+SHOWN_MODELS = 8
+NAME_A_MODEL = "llmctl endpoint add … --model NAME   adds it without asking"
 
 
 class Added(Struct, frozen=True):
@@ -39,33 +54,102 @@ class Added(Struct, frozen=True):
 
 
 def add(
-    listener: Listener, name: str, url: str, *, model: str, key_env: str | None, ca_file: str | None, force: bool
+    listener: Listener,
+    name: str,
+    url: str,
+    *,
+    model: str | None,
+    key: KeyReference | None = None,
+    trust: Trust = SYSTEM_TRUST,
+    limits: Limits = NO_LIMITS,
+    priority: int = 0,
+    force: bool = False,
 ) -> Added:
-    """Adds a server, which is the consent to send prompts there; nothing is sent now. ``force`` allows plain http to
-    another machine, and replaces the one of that name. Raises UsageError, PolicyError, ResourceError and ConfigError.
+    """Adds a server, which is the consent to send prompts there. ``force`` allows plain http to another machine, and
+    replaces the one of that name.
+
+    No prompt is sent. The server is asked for its models where ``model`` is None; and where a person can be asked, for
+    its certificate, which may be one that only that person can vouch for. Raises UsageError, PolicyError,
+    CertificateError for a server that the person doesn't trust, what asking for models raises, ResourceError and
+    ConfigError.
     """
     if not NAME.fullmatch(name):
         raise UsageError(f"{name!r} can't be a name: letters, digits, dot, dash and underscore, at most 64")
-    if not model.strip():
+    if model is not None and not model.strip():
         raise UsageError("--model must name the model on that server", hint="llmctl endpoint add --help")
-    if key_env is not None and key_env not in os.environ and not VARIABLE.fullmatch(key_env):
-        # It may well be the key itself, so it is not repeated.
-        raise UsageError(
-            "--key-env takes the name of an environment variable (in capitals, or one that is set), not the key",
-            hint="export OFFICE_KEY=…; llmctl endpoint add … --key-env OFFICE_KEY",
-        )
+    key = None if key is None else endpoint_key.checked(key)
     address = normal_url(url)
     plain_http = not is_private(address)
     if plain_http and not force:
         raise readable_on_the_way(address, hint="use https, or add --force if the way is private (a VPN, a tunnel)")
-    if ca_file is not None:
-        if not Path(ca_file).is_file():
-            raise UsageError(f"there is no file {ca_file}")
-        ca_file = str(Path(ca_file).resolve())
-    configuration.load(listener)  # a file with something wrong in it is not written to
-    file = settings.add_endpoint(Endpoint(name, address, model, key_env, ca_file, plain_http), replacing=force)
+    loaded = configuration.load(listener)  # a file with something wrong in it is not written to
+    trust = _confirmed(listener, address, _checked(trust, address), offline=loaded.offline)
+    endpoint = Endpoint(name, address, model or "", key, trust, plain_http, limits, priority)
+    if model is None:
+        endpoint = replace(endpoint, model=_offered(listener, endpoint))
+    file = settings.add_endpoint(endpoint, replacing=force)
     loaded = settings.load()
     return Added(loaded.endpoint(name), loaded, file)
+
+
+def _checked(trust: Trust, url: str) -> Trust:
+    """Raises UsageError for a CA file that isn't there and a pin that can be none."""
+    if trust.pin is not None and not is_pin(trust.pin):
+        raise UsageError(f"--pin must be {PIN_EXPECTED}", hint="llmctl endpoint test NAME   shows a server's")
+    if trust.pin is not None and not url.startswith("https:"):
+        raise UsageError("--pin is of a certificate, and the address is not https")
+    if trust.ca_file is None:
+        return trust
+    if not Path(trust.ca_file).is_file():
+        raise UsageError(f"there is no file {trust.ca_file}")
+    return replace(trust, ca_file=str(Path(trust.ca_file).resolve()))
+
+
+def _confirmed(listener: Listener, url: str, trust: Trust, *, offline: bool) -> Trust:
+    """Trust on first use, as SSH has it: a person is shown the key of a certificate that no authority vouches for, and
+    it is pinned if that person says so. Raises CertificateError if not."""
+    from llmctl.endpoint.trust import identity
+
+    may_ask = listener.interactive and not (offline and not is_loopback(url))
+    if not may_ask or trust != SYSTEM_TRUST or not url.startswith("https:"):
+        return trust
+    try:
+        seen = identity(url, trust)
+    except NetworkError as error:
+        listener.note(f"  its certificate was not looked at: {error.message}")
+        return trust
+    if seen.problem is None:
+        return trust
+    shown, host = seen.certificate, host_of(url)
+    listener.note(f"No authority that this machine trusts vouches for {host}: {seen.problem}")
+    listener.note(f"  key       {shown.pin}")
+    listener.note(f"  made for  {', '.join(shown.names) or shown.subject}")
+    listener.note(f"  by        {shown.issuer}")
+    listener.note(f"  ends      {shown.ends:%Y-%m-%d}")
+    if listener.confirm("Is that your server's key? It is trusted from now on", yes=False, by_default=False):
+        return Trust(pin=shown.pin)
+    raise CertificateError(f"the key of {host} was not confirmed, so nothing was added", hint=f"--pin {shown.pin}")
+
+
+def _offered(listener: Listener, endpoint: Endpoint) -> str:
+    """The server's only model. Raises UsageError that lists them where there are several."""
+    from llmctl.endpoint.health import models
+    from llmctl.endpoint.refusal import keyless
+
+    address = address_of(endpoint)
+    try:
+        with keyless(address):
+            names = models(address) or ()
+    except NetworkError as error:
+        raise type(error)(f"the server can't be asked for its models: {error.message}", hint=NAME_A_MODEL) from error
+    if len(names) == 1:
+        listener.note(f"  {host_of(endpoint.url)} has one model, {names[0]}")
+        return names[0]
+    if not names:
+        raise UsageError("the server lists no models: --model must name the one on that server")
+    listed = ", ".join(names[:SHOWN_MODELS]) + (", …" if len(names) > SHOWN_MODELS else "")
+    again = add_command(replace(endpoint, model=names[0]), force=endpoint.plain_http)
+    raise UsageError(f"the server has {len(names)} models, --model names the one to ask: {listed}", hint=again)
 
 
 def remove(listener: Listener, name: str) -> Settings:
@@ -73,3 +157,32 @@ def remove(listener: Listener, name: str) -> Settings:
     configuration.load(listener).endpoint(name)
     settings.remove_endpoint(name)
     return settings.load()
+
+
+def prefer(listener: Listener, name: str) -> Settings:
+    """From now on the endpoint of that name is asked before the others. Raises NotFoundError, ResourceError and
+    ConfigError."""
+    loaded = configuration.load(listener)
+    endpoint = loaded.endpoint(name)
+    others = [other.priority for other in loaded.endpoints if other.name != name]
+    if loaded.endpoints[0].name != name:
+        settings.add_endpoint(replace(endpoint, priority=max(others) + 1))
+    return settings.load()
+
+
+def row(endpoint: Endpoint) -> dict[str, Any]:
+    """An endpoint as JSON has it. ``key_set``: whether the key is where it should be, None where that takes more than
+    a look."""
+    return {"name": endpoint.name, **table_of(endpoint), "key_set": endpoint_key.is_set(endpoint.key)}
+
+
+def try_out(listener: Listener, name: str, tell: Callable[[Check], None]) -> LlmctlError | None:
+    """Looks at a server from its name to the form of its answers, and tells of each finding. Returns the error after
+    which nothing more could be looked at. Raises NotFoundError, OfflineError and ConfigError."""
+    from llmctl.checks.endpoint import examine
+
+    loaded = configuration.load(listener)
+    endpoint = loaded.endpoint(name)
+    if not is_loopback(endpoint.url):
+        loaded.require_network(name)
+    return examine(endpoint, tell)

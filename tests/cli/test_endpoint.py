@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import json
+import shlex
 import stat
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from llmctl import paths, settings
 from llmctl.cli import main
+from llmctl.endpoint.again import add_command
 from llmctl.endpoint.secrets import address_of
 from llmctl.errors import PolicyError
-from llmctl.types.endpoint import Endpoint, Policy
+from llmctl.types.endpoint import (
+    Endpoint,
+    KeyCommand,
+    KeyFile,
+    KeyReference,
+    KeyringEntry,
+    KeyVariable,
+    Limits,
+    Policy,
+    Trust,
+)
+from tests.fakes.chat_server import ChatServer, Reply, status
 
 KEY = "sk-Secret-of-the-office-0123456789"
+PIN = "sha256:" + "0" * 64
 OFFICE = ("office", "https://llm.example.internal", "--model", "qwen3-32b")
 
 
@@ -52,7 +67,9 @@ def test_add(endpoint: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Added office: qwen3-32b at llm.example.internal. Policy: prefer-local." in ran.err
     assert "llmctl run --endpoint office" in ran.err
     loaded = settings.load()
-    assert loaded.endpoints == (Endpoint("office", "https://llm.example.internal/v1", "qwen3-32b", "OFFICE_KEY"),)
+    assert loaded.endpoints == (
+        Endpoint("office", "https://llm.example.internal/v1", "qwen3-32b", KeyVariable("OFFICE_KEY")),
+    )
     assert loaded.policy is Policy.PREFER_LOCAL
     file = paths.config_file()
     assert str(file) in ran.err
@@ -66,14 +83,102 @@ def test_add_json(endpoint: Any) -> None:
     assert ran.err == ""
     assert ran.document["command"] == "endpoint add"
     assert ran.document["error"] is None
+    unset = ("key_env", "key_file", "key_keyring", "key_command", "key_set", "ca_file", "pin", "context")
     assert ran.document["data"] == {
         "name": "office",
         "url": "https://llm.example.internal/v1",
         "model": "qwen3-32b",
-        "key_env": None,
-        "ca_file": None,
+        **dict.fromkeys((*unset, "connect_s", "first_token_s", "between_s")),
+        "plain_http": False,
+        "priority": 0,
         "policy": "prefer-local",
     }
+
+
+def test_all_that_can_be_said_of_a_server_is_kept_and_shown(endpoint: Any, home: Path) -> None:
+    (home / "key").write_text(KEY)
+    (home / "key").chmod(0o600)
+    limits = ("--context", "32768", "--connect-s", "3", "--first-token-s", "20", "--between-s", "5", "--priority", "2")
+    assert endpoint("add", *OFFICE, "--key-file", "key", "--pin", PIN, *limits).code == 0
+    office = settings.load().endpoint("office")
+    assert office.key == KeyFile(str(home / "key"))
+    assert (office.trust, office.limits, office.priority) == (Trust(pin=PIN), Limits(32768, 3, 20, 5), 2)
+    ran = endpoint("show", "office")
+    assert ran.code == 0
+    for said in (str(home / "key"), PIN, "32,768 tokens of context", "first word 20 s", "asked first"):
+        assert said in ran.out
+    data = endpoint("show", "office", "--json").document["data"]
+    assert (data["pin"], data["key_file"], data["key_set"]) == (PIN, str(home / "key"), True)
+    assert KEY not in ran.out + ran.err + paths.config_file().read_text()
+    assert endpoint("show", "nobody").code == 4
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "kept"),
+    [
+        ("--key-cmd", "true --of office", KeyCommand("true --of office")),
+        ("--key-keyring", "office", KeyringEntry("llmctl", "office")),
+        ("--key-keyring", "work/llm/me", KeyringEntry("work/llm", "me")),
+    ],
+)
+def test_where_a_key_is(
+    option: str, text: str, kept: KeyReference, endpoint: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmctl.workspace.endpoint_key.is_there", lambda key: True)  # looked for in test_keys
+    assert endpoint("add", *OFFICE, option, text).code == 0
+    assert settings.load().endpoint("office").key == kept
+
+
+@pytest.mark.parametrize("key", [KeyVariable("OFFICE_KEY"), KeyFile("/home/me/my key"), KeyringEntry("llmctl", "it's")])
+def test_the_command_that_adds_it_again_says_all(key: KeyReference, endpoint: Any, home: Path) -> None:
+    office = Endpoint(
+        "office",
+        "http://llm.example.internal/v1",
+        "it's a model",
+        key,
+        plain_http=True,
+        limits=Limits(32768, 3, 20.5, 5),
+        priority=2,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("llmctl.workspace.endpoint_key.is_there", lambda key: True)
+        assert endpoint(*shlex.split(add_command(office))[2:]).code == 0
+    assert settings.load().endpoint("office") == office
+    secretive = replace(office, key=KeyCommand("echo sk-secret"))
+    assert "secret" not in add_command(secretive)
+
+
+def test_which_is_asked_first(endpoint: Any) -> None:
+    for name in ("one", "two", "three"):
+        endpoint("add", name, f"https://{name}", "-m", "m")
+    ran = endpoint("default", "three", "--json")
+    assert ran.document["data"] == {
+        "name": "three",
+        "endpoints": ["three", "one", "two"],
+        "policy": "prefer-local",
+    }
+    assert endpoint("default", "two").err == "two is asked first. Policy: prefer-local.\n"
+    assert [each.name for each in settings.load().endpoints] == ["two", "three", "one"]
+    before = paths.config_file().read_text()
+    assert endpoint("default", "two").code == 0
+    assert paths.config_file().read_text() == before
+    assert endpoint("default", "four").code == 4
+
+
+def test_the_model_may_be_left_out_where_the_server_has_one(endpoint: Any) -> None:
+    def listing(*names: str) -> Reply:
+        return status(200, {"data": [{"id": name} for name in names]})
+
+    with ChatServer(listing("only"), listing("big", "small"), listing()) as server:
+        ran = endpoint("add", "lone", server.url)
+        assert (ran.code, settings.load().endpoint("lone").model) == (0, "only")
+        ran = endpoint("add", "pair", server.url)
+        assert (ran.code, "the server has 2 models, --model names the one to ask: big, small" in ran.err) == (2, True)
+        assert f"next: llmctl endpoint add --model big pair {server.url}" in ran.err
+        assert "lists no models" in endpoint("add", "none", server.url).err
+    ran = endpoint("add", "gone", server.url)
+    assert (ran.code, "can't be asked for its models" in ran.err, "--model NAME" in ran.err) == (5, True, True)
+    assert [each.name for each in settings.load().endpoints] == ["lone"]
 
 
 @pytest.mark.parametrize(
@@ -140,7 +245,7 @@ def test_plain_http_needs_the_consent_that_the_table_holds(url: str, plain_http:
         return
     with pytest.raises(PolicyError, match="readable by anyone on the way") as caught:
         address_of(office)
-    assert str(caught.value.hint).startswith(f"llmctl endpoint add office {url} --model m --force")
+    assert str(caught.value.hint).startswith(f"llmctl endpoint add --force --model m office {url} ")
 
 
 def test_force_that_replaces_is_no_consent_to_plain_http(endpoint: Any) -> None:
@@ -189,7 +294,11 @@ def test_the_second_one_is_asked_by_name_only(endpoint: Any) -> None:
         (("x", "https://[::1", "-m", "m"), "is not a usable address"),
         (("x", "https://host", "-m", ""), "--model must name the model"),
         (("x", "https://host", "-m", "  "), "--model must name the model"),
-        (("x", "https://host"), "--model"),
+        (("x", "https://host", "-m", "m", "--key-file", KEY), "there is none of that name"),
+        (("x", "https://host", "-m", "m", "--key-cmd", KEY), "no such program is installed"),
+        (("x", "https://host", "-m", "m", "--key-env", "A_KEY", "--key-file", "/dev/null"), "one can be given"),
+        (("x", "https://host", "-m", "m", "--pin", "sha256:0"), "--pin must be sha256: and 64"),
+        (("x", "http://127.0.0.1", "-m", "m", "--pin", PIN), "the address is not https"),
         (("a b", "https://host", "-m", "m"), "can't be a name"),
         (("-", "https://host", "-m", "m"), "can't be a name"),
         (("x" * 65, "https://host", "-m", "m"), "can't be a name"),
@@ -218,7 +327,7 @@ def test_a_variable_in_small_letters_must_be_set(endpoint: Any, monkeypatch: pyt
 def test_ca_file_is_kept_as_an_absolute_path(endpoint: Any, home: Path) -> None:
     (home / "ca.pem").write_text("PEM")
     assert endpoint("add", *OFFICE, "--ca-file", "ca.pem").code == 0
-    assert settings.load().endpoint("office").ca_file == str((home / "ca.pem").resolve())
+    assert settings.load().endpoint("office").trust.ca_file == str((home / "ca.pem").resolve())
 
 
 def test_a_name_is_taken(endpoint: Any) -> None:

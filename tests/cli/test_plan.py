@@ -319,6 +319,9 @@ def test_what_cannot_chat_has_to_be_asked_for(capsys: pytest.CaptureFixture[str]
     assert {one["reason"] for one in data["rejected"] if one["model"] == "a-base"} == {"is for embedding, not for chat"}
 
 
+PICKS = ("best", "quality", "balanced", "fastest")
+
+
 def test_the_chart_stands_below_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     lines = screen(capsys, "--machine", "desktop-rtx-3060", "--chart")
     assert max(map(len, lines)) <= WIDTH
@@ -328,7 +331,7 @@ def test_the_chart_stands_below_the_table(capsys: pytest.CaptureFixture[str]) ->
     assert table < axis < reasons
     drawn = "\n".join(lines[table:reasons])
     assert "quality ↑ · speed → · ┊ floor 8.0" in drawn
-    assert drawn.count("●") == sum(f" {name} " in drawn for name in ("best", "balanced", "fastest")) == 3
+    assert drawn.count("●") == sum(f" {name} " in drawn for name in PICKS) == len(PICKS)
     assert not any("└" in line for line in screen(capsys, "--machine", "desktop-rtx-3060"))  # not into a pipe
 
 

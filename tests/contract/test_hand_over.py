@@ -105,6 +105,17 @@ def test_pinned(office: Server) -> None:
     assert KEY not in done.stderr + done.stdout
 
 
+def test_the_server_is_looked_at(office: Server) -> None:
+    done = llmctl("endpoint", "test", "office", "--json")
+    assert done.returncode == 0, done.stdout
+    found = {check["id"]: check["status"] for check in document(done)["data"]["checks"]}
+    assert {id: found[id] for id in ("tls", "key", "models", "answer", "stream")} == dict.fromkeys(
+        ("tls", "key", "models", "answer", "stream"), "ok"
+    )
+    assert {"tools", "schema"} <= set(found)
+    assert KEY not in done.stderr + done.stdout
+
+
 def test_quiet_does_not_hide_that_a_prompt_leaves(office: Server) -> None:
     done = llmctl("run", "-e", "office", "-n", "4", "--quiet", "Hi")
     assert done.returncode == 0

@@ -106,13 +106,22 @@ def test_run(starter_file: Path) -> None:
         ("models verify", []),
         ("ps", []),
         ("stop", ["--all"]),
-        ("endpoint add", ["near", "http://127.0.0.1:9", "--model", "m"]),
         ("endpoint list", []),
     ],
 )
 def test_other_commands(command: str, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     (row,) = re.findall(rf"^\| `{command}` \| (.*) \|$", PAGE, re.MULTILINE)
     assert set(printed(capsys, *command.split(), *arguments)["data"]) == set(re.findall(r"`([a-z_0-9]+)`", row))
+
+
+def test_an_endpoint(capsys: pytest.CaptureFixture[str]) -> None:
+    expected = documented("endpoint")
+    added = printed(capsys, "endpoint", "add", "near", "http://127.0.0.1:9", "--model", "m")["data"]
+    check(added, expected | {"policy": None}, "endpoint", set())
+    assert printed(capsys, "endpoint", "show", "near")["data"] == added
+    (listed,) = printed(capsys, "endpoint", "list")["data"]["endpoints"]
+    check(listed, expected, "endpoint", set())
+    assert set(printed(capsys, "endpoint", "default", "near")["data"]) == {"name", "endpoints", "policy"}
 
 
 def test_the_codes_of_errors() -> None:

@@ -24,7 +24,7 @@ from llmctl.errors import (
     NetworkError,
     PolicyError,
 )
-from llmctl.types.endpoint import Address, Endpoint
+from llmctl.types.endpoint import Address, Endpoint, Trust
 from llmctl.types.request import Message, Request, Sampling
 from tests.fakes.chat_server import (
     ChatServer,
@@ -326,7 +326,7 @@ def test_a_proxy_sees_neither_prompt_nor_key_of_https(
     with ChatServer(status(502)) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://{proxy.host}")
         with pytest.raises(NetworkError, match="the proxy could not be used"):
-            listen(Address("https://llm.example.internal/v1", "m", KEY, trusted.ca_file))
+            listen(Address("https://llm.example.internal/v1", "m", KEY, Trust(trusted.ca_file)))
     assert {(one.method, one.path, one.body) for one in proxy.requests} == {
         ("CONNECT", "llm.example.internal:443", b"")
     }

@@ -10,7 +10,7 @@ import pytest
 
 from llmctl import net
 from llmctl.endpoint.health import health
-from llmctl.types.endpoint import Endpoint
+from llmctl.types.endpoint import Endpoint, KeyVariable
 from tests.fakes.chat_server import ChatServer, Handler, Reply
 
 KEY = "sk-of-the-office"
@@ -35,7 +35,7 @@ def endpoint(server: ChatServer, **more: Any) -> Endpoint:
 def test_a_server_that_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OFFICE_KEY", KEY)
     with ChatServer(models("qwen3-32b", "other")) as server:
-        found = health(endpoint(server, key_env="OFFICE_KEY"))
+        found = health(endpoint(server, key=KeyVariable("OFFICE_KEY")))
     assert (found.wrong, found.offers) == (None, ("qwen3-32b", "other"))
     assert 0 < found.took_s < 3
     (asked,) = server.requests
@@ -107,7 +107,7 @@ def test_names_of_models_are_made_printable() -> None:
 def test_refusals_in_the_clients_words(reply: Reply, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OFFICE_KEY", KEY)
     with ChatServer(reply) as server:
-        found = health(endpoint(server, key_env="OFFICE_KEY"))
+        found = health(endpoint(server, key=KeyVariable("OFFICE_KEY")))
     assert said in (found.wrong or "")
     assert len(server.requests) == 1
 
@@ -129,6 +129,6 @@ def test_a_server_that_says_nothing() -> None:
 
 def test_a_key_that_is_missing_is_told_and_nothing_is_sent() -> None:
     with ChatServer(models()) as server:
-        found = health(endpoint(server, key_env="NOT_SET_ANYWHERE"))
+        found = health(endpoint(server, key=KeyVariable("NOT_SET_ANYWHERE")))
     assert "NOT_SET_ANYWHERE" in (found.wrong or "")
     assert server.requests == []

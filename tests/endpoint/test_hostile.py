@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from llmctl import net
 from llmctl.endpoint.health import health
 from llmctl.errors import LlmctlError
-from llmctl.types.endpoint import Endpoint
+from llmctl.types.endpoint import Endpoint, KeyVariable
 from tests.fakes.chat_server import ChatServer
 from tests.fakes.hostile import HOSTILE
 from tests.fakes.listening import KEY, SOON, listen
@@ -38,7 +38,7 @@ def test_the_look_whether_it_answers_ends_soon(name: str, monkeypatch: pytest.Mo
     monkeypatch.setenv("OFFICE_KEY", KEY)
     with ChatServer(HOSTILE[name]) as server:
         begun_s = time.monotonic()
-        state = health(Endpoint("office", server.url, "m", "OFFICE_KEY"), QUICK)
+        state = health(Endpoint("office", server.url, "m", KeyVariable("OFFICE_KEY")), QUICK)
         assert time.monotonic() - begun_s < 5
     assert state.wrong is not None
     assert state.wrong.isprintable()

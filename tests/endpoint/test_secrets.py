@@ -6,15 +6,15 @@ import pytest
 
 from llmctl.endpoint.secrets import address_of
 from llmctl.errors import AccessError, ConfigError
-from llmctl.types.endpoint import Address, Endpoint
+from llmctl.types.endpoint import Address, Endpoint, KeyVariable, Trust
 
-OFFICE = Endpoint("office", "https://llm.example.internal/v1", "qwen3-32b", "OFFICE_KEY", "/ca.pem")
+OFFICE = Endpoint("office", "https://llm.example.internal/v1", "qwen3-32b", KeyVariable("OFFICE_KEY"), Trust("/ca.pem"))
 
 
 def test_with_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OFFICE_KEY", " sk-123\n")  # as `$(cat file)` or a copy may leave it
     address = address_of(OFFICE)
-    assert address == Address("https://llm.example.internal/v1", "qwen3-32b", "sk-123", "/ca.pem")
+    assert address == Address("https://llm.example.internal/v1", "qwen3-32b", "sk-123", Trust("/ca.pem"))
     assert "sk-123" not in repr(address)
 
 

@@ -19,7 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 
-from llmctl.types.endpoint import Address
+from llmctl.types.endpoint import Address, Trust
 
 DONE = b"data: [DONE]\n\n"
 
@@ -54,7 +54,7 @@ class Handler(BaseHTTPRequestHandler):
         self.server.received.append(Received(self.command, self.path, headers, body))
         reply(self)
 
-    do_GET = do_POST = do_CONNECT = answer
+    do_GET = do_HEAD = do_POST = do_CONNECT = answer
 
     def head(self, status: int, **headers: str) -> None:
         self.send_response(status)
@@ -124,7 +124,7 @@ class ChatServer:
         return self._server.hung_up
 
     def address(self, *, token: str | None = None, ca_file: str | None = None) -> Address:
-        return Address(self.url, "m", token, ca_file)
+        return Address(self.url, "m", token, Trust(ca_file))
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -20,6 +20,7 @@ import trustme
 from llmctl import net
 from llmctl.errors import LlmctlError, NetworkError, UnreachableError
 from llmctl.net.exchange import Deadline
+from llmctl.types.endpoint import Trust
 from tests.fakes.chat_server import ChatServer, drop, silence, status
 
 BODY = bytes(range(256)) * 4096 * 8  # 8 MiB
@@ -67,7 +68,7 @@ class Receiver:
 def post(url: str, timing: net.Timing, body: bytes = BODY, ca_file: str | None = None) -> list[int]:
     """The shares that were sent. Raises what posting raises."""
     sent: list[int] = []
-    with net.session(url, timing=timing, on_sent=sent.append, ca_file=ca_file) as session:
+    with net.session(url, timing=timing, on_sent=sent.append, trust=Trust(ca_file)) as session:
         try:
             with net.translated(url, "posting"), session.ask("POST", url, data=body):
                 pass

@@ -12,13 +12,21 @@ from msgspec.structs import replace
 from llmctl import paths
 from llmctl.engine.pool import Pool
 from llmctl.engine.worker_process import Engine
-from llmctl.errors import DecodingError, EngineDiedError, EngineError, PolicyError, UsageError
+from llmctl.errors import (
+    ContextError,
+    DecodingError,
+    EngineDiedError,
+    EngineError,
+    NetworkError,
+    PolicyError,
+    UsageError,
+)
 from llmctl.router.answer import PartialAnswer, answer, handed_over, local_sampling
 from llmctl.types.answer import Answer
-from llmctl.types.endpoint import LOCAL_FAILURES, Endpoint, LeaveReason, Local, Remote
+from llmctl.types.endpoint import LOCAL_FAILURES, Endpoint, LeaveReason, Limits, Local, Remote
 from llmctl.types.listener import SilentListener
 from llmctl.types.request import Request, Sampling
-from tests.fakes.chat_server import DONE, ChatServer, Reply, data, event, status, stream
+from tests.fakes.chat_server import DONE, ChatServer, Handler, Reply, data, event, silence, status, stream
 from tests.fakes.fits import fit_for
 
 
@@ -108,6 +116,35 @@ def test_a_private_prompt_goes_nowhere_whatever_route_is_given(route: Remote) ->
                 so_far=PartialAnswer(),
             )
     assert server.connections == 0
+
+
+def remote(endpoint: Endpoint, prompt: str = "hi") -> Answer:
+    route = Remote(endpoint, LeaveReason.PINNED, "you asked for it")
+    so_far = PartialAnswer()
+    return answer(route, Request.of(prompt), listener=SilentListener(), lease=Pool().lease, so_far=so_far)
+
+
+def test_a_prompt_that_no_context_there_takes_does_not_leave() -> None:
+    with ChatServer(stream(event("Hi", finish="stop"), DONE)) as server:
+        small = Endpoint("office", server.url, "m", limits=Limits(context=100))
+        with pytest.raises(ContextError, match="at least 200 tokens, the context of office is 100"):
+            remote(small, "word " * 200)
+        assert server.connections == 0
+        assert remote(small, "word " * 20).text == "Hi"
+
+
+@pytest.mark.parametrize("limits", [Limits(first_token_s=0.3), Limits(first_token_s=60, between_s=0.3)])
+def test_the_endpoints_own_patience(limits: Limits) -> None:
+    def stalls(handler: Handler) -> None:
+        handler.head(200, Content_Type="text/event-stream", Transfer_Encoding="chunked")
+        if limits.between_s:
+            handler.chunk(event("Hi"))
+        silence(handler)
+
+    with ChatServer(stalls) as server:
+        with pytest.raises(NetworkError):
+            remote(Endpoint("office", server.url, "m", limits=limits))
+        assert server.hung_up.wait(5) or len(server.requests) == 1
 
 
 # The engine, played by a server: what it answers when its first decode fails

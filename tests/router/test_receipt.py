@@ -14,7 +14,7 @@ from llmctl.engine.pool import Pool
 from llmctl.errors import LlmctlError
 from llmctl.router.answer import PartialAnswer, answer
 from llmctl.types.answer import LeftMachine
-from llmctl.types.endpoint import Address, Endpoint, LeaveReason, Remote
+from llmctl.types.endpoint import Address, Endpoint, LeaveReason, Remote, Trust
 from llmctl.types.listener import SilentListener
 from llmctl.types.request import Request
 from tests.fakes.chat_server import DONE, ChatServer, Reply, drop, event, status, stream
@@ -70,8 +70,8 @@ def test_nothing_left_where_the_certificate_is_not_trusted(tmp_path: Path) -> No
     other = tmp_path / "other.pem"
     trustme.CA().cert_pem.write_to_path(str(other))
     with ChatServer(HELLO, tls=context) as server:
-        assert left(Endpoint("office", server.url, "m", ca_file=str(other))) is None
-        assert left(Endpoint("office", server.url, "m", ca_file=str(tmp_path / "nonesuch.pem"))) is None
+        assert left(Endpoint("office", server.url, "m", trust=Trust(str(other)))) is None
+        assert left(Endpoint("office", server.url, "m", trust=Trust(str(tmp_path / "nonesuch.pem")))) is None
     assert server.requests == []
 
 
@@ -85,5 +85,5 @@ def test_through_tls_the_prompt_counts_not_its_wrapping(tmp_path: Path) -> None:
     authority.issue_cert("127.0.0.1").configure_cert(context)
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     with ChatServer(HELLO, tls=context) as server:
-        receipt = left(Endpoint("office", server.url, "m", ca_file=str(tmp_path / "ca.pem")))
+        receipt = left(Endpoint("office", server.url, "m", trust=Trust(str(tmp_path / "ca.pem"))))
     assert receipt == LeftMachine(server.host, BODY_BYTES, tls=True)

@@ -32,10 +32,11 @@ class Point(Struct, frozen=True):
 
 
 def points(plan: Plan, *, writes: bool) -> list[Point]:
-    """The frontier, the best first. What has no quality, or one that is DEEPEST below the best, is not on it."""
+    """The frontier, the highest quality first. What has none, or one that is DEEPEST below the best, is not on it."""
     names = {_id(fit): name for name, fit in reversed(list(plan.picks.items()))}
     least = (plan.choice.quality or 0) - DEEPEST
     fits = [fit for fit in (plan.choice, *plan.alternatives) if fit.quality is not None and fit.quality >= least]
+    fits.sort(key=lambda fit: -(fit.quality or 0))
     return [_point(fit, names.get(_id(fit), ""), writes=writes) for fit in fits]
 
 

@@ -1,0 +1,181 @@
+"""Findings about one server of the user's, each as soon as it is known. It is asked for a few words of llmctl's own."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from llmctl import net, units
+from llmctl.endpoint.again import add_command
+from llmctl.endpoint.client import chat, request_body
+from llmctl.endpoint.health import models
+from llmctl.endpoint.keys import key_of, place
+from llmctl.endpoint.secrets import address_of
+from llmctl.endpoint.timing import timing_of
+from llmctl.endpoint.trust import identity
+from llmctl.errors import CertificateError, EngineError, LlmctlError, NotFoundError, UnreachableError
+from llmctl.printable import printable
+from llmctl.shell import command
+from llmctl.types.endpoint import Endpoint
+from llmctl.types.event import Event, Finished, Reasoning, Text, ToolCall
+from llmctl.types.finding import Check, Status
+from llmctl.types.request import JsonSchema, Request, Sampling, Tool
+
+ENDS_SOON_DAYS = 14
+QUESTION = Request.of("Count from 1 to 10.", Sampling(max_tokens=32))
+TOOL = Tool("add", "Adds two numbers.", {"type": "object", "properties": {"a": {"type": "number"}}, "required": ["a"]})
+SCHEMA = {
+    "type": "object",
+    "properties": {"ok": {"type": "boolean"}},
+    "required": ["ok"],
+    "additionalProperties": False,
+}
+FORMED_TOKENS = 256  # room for a model that thinks before it calls a tool
+
+
+class Step(Struct, frozen=True):
+    """``is_needed``: without it nothing goes."""
+
+    id: str
+    findings: Callable[[Endpoint], Iterator[Check]]
+    is_needed: bool = True
+
+
+def examine(endpoint: Endpoint, tell: Callable[[Check], None]) -> LlmctlError | None:
+    """Tells of every finding, and returns the error after which nothing more could be looked at, None if there is
+    none."""
+    for step in STEPS:
+        try:
+            for check in step.findings(endpoint):
+                tell(check)
+        except LlmctlError as error:
+            status = Status.FAIL if step.is_needed else Status.WARN
+            tell(Check(step.id, status, error.message, error.hint))
+            if step.is_needed:
+                return error
+    return None
+
+
+def _name(endpoint: Endpoint) -> Iterator[Check]:
+    parts = urlsplit(endpoint.url)
+    host = parts.hostname or ""
+    if (proxy := net.proxy_of(endpoint.url)) is not None:
+        yield Check("name", Status.OK, f"{host} is reached through the proxy {net.host_of(proxy)}")
+        return
+    try:
+        found = socket.getaddrinfo(host, parts.port or 443, type=socket.SOCK_STREAM)
+    except OSError as error:
+        hint = command("llmctl", "endpoint", "show", names=[endpoint.name])
+        raise UnreachableError(f"{host} is no name that is known here ({error.strerror})", hint=hint) from error
+    numbers = dict.fromkeys(str(address[0]) for *_, address in found)
+    if list(numbers) != [host]:
+        yield Check("name", Status.OK, f"{host} is {', '.join(numbers)}")
+
+
+def _tls(endpoint: Endpoint) -> Iterator[Check]:
+    if not endpoint.url.startswith("https:"):
+        private = net.is_loopback(endpoint.url)
+        says = "it is on this machine" if private else "plain http: prompts can be read by anyone on the way"
+        yield Check("tls", Status.OK if private else Status.WARN, says)
+        return
+    seen = identity(endpoint.url, endpoint.trust)
+    shown = seen.certificate
+    if seen.problem is not None:
+        add = add_command(replace(endpoint, trust=replace(endpoint.trust, pin=shown.pin)))
+        raise CertificateError(seen.problem, hint=f"{add}   if its owner confirms that key")
+    trust = endpoint.trust
+    by = "signed by the CA file's authority" if trust.ca_file else "signed by an authority of the system"
+    by = by if trust.pin is None else f"the pinned key, {by}" if trust.ca_file else "the pinned key"
+    days = shown.days_left
+    ends = f"certificate ends in {units.number_of(days, 'day')}" if days >= 0 else "certificate has ended"
+    yield Check("tls", Status.OK if days >= ENDS_SOON_DAYS else Status.WARN, f"{seen.tls}, {by}, {ends}")
+
+
+def _key(endpoint: Endpoint) -> Iterator[Check]:
+    if endpoint.key is None:
+        yield Check("key", Status.OK, "no key is sent")
+        return
+    key_of(endpoint.key, endpoint.name)
+    yield Check("key", Status.OK, f"the key is in {place(endpoint.key)}")
+
+
+def _models(endpoint: Endpoint) -> Iterator[Check]:
+    begun_s = time.perf_counter()
+    offers = models(address_of(endpoint))
+    took = f"{(time.perf_counter() - begun_s) * 1000:.0f} ms"
+    if offers is None:
+        yield Check("models", Status.OK, f"it answers in {took}, and lists no models")
+    elif endpoint.model in offers:
+        yield Check("models", Status.OK, f"it answers in {took}, and has {endpoint.model}")
+    else:
+        names = ", ".join(offers[:5]) or "none"
+        raise NotFoundError(
+            f"it has no model {printable(endpoint.model)} (it has: {names})",
+            hint=add_command(replace(endpoint, model=next(iter(offers), "NAME"))),
+        )
+
+
+def _answer(endpoint: Endpoint) -> Iterator[Check]:
+    begun_s = time.perf_counter()
+    times: list[float] = []
+    finished: Finished | None = None
+    for event in _asked(endpoint, QUESTION):
+        if isinstance(event, Text | Reasoning):
+            times.append(time.perf_counter())
+        elif isinstance(event, Finished):
+            finished = event
+    if not times or finished is None:
+        raise EngineError("it answered without a word", hint=command("llmctl", "run", "-e", endpoint.name, "Hello"))
+    words = f"first token {units.seconds(times[0] - begun_s)}"
+    tokens, writing_s = finished.usage.completion_tokens, times[-1] - times[0]
+    if tokens and tokens > 1 and writing_s > 0:
+        words += f", {units.tok_s((tokens - 1) / writing_s)} tok/s"
+    yield Check("answer", Status.OK, words)
+    if len(times) == 1:
+        yield Check("stream", Status.WARN, "the answer came in one piece: it may not stream")
+    else:
+        yield Check("stream", Status.OK, "the answer is streamed")
+
+
+def _tools(endpoint: Endpoint) -> Iterator[Check]:
+    request = replace(Request.of("Use the tool: add 2.", Sampling(max_tokens=FORMED_TOKENS)), tools=(TOOL,))
+    if any(isinstance(event, ToolCall) for event in _asked(endpoint, request)):
+        yield Check("tools", Status.OK, "it calls tools")
+    else:
+        yield Check("tools", Status.WARN, "it called no tool, though one was offered")
+
+
+def _schema(endpoint: Endpoint) -> Iterator[Check]:
+    request = replace(
+        Request.of("Is water wet? Answer in JSON.", Sampling(max_tokens=FORMED_TOKENS)),
+        response_format=JsonSchema(SCHEMA),
+    )
+    text = "".join(event.text for event in _asked(endpoint, request) if isinstance(event, Text))
+    try:
+        keeps = isinstance(json.loads(text)["ok"], bool)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        keeps = False
+    says = "its answer keeps to a JSON schema" if keeps else "its answer does not keep to a JSON schema"
+    yield Check("schema", Status.OK if keeps else Status.WARN, says)
+
+
+def _asked(endpoint: Endpoint, request: Request) -> Iterator[Event]:
+    address = address_of(endpoint)
+    yield from chat(address, request_body(address, request), timing=timing_of(endpoint.limits))
+
+
+STEPS = (
+    Step("name", _name),
+    Step("tls", _tls),
+    Step("key", _key),
+    Step("models", _models),
+    Step("answer", _answer),
+    Step("tools", _tools, is_needed=False),
+    Step("schema", _schema, is_needed=False),
+)

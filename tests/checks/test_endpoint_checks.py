@@ -1,0 +1,180 @@
+"""``llmctl endpoint test``: every finding in its order, of servers that can do all and of such that lack something."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import trustme
+
+from llmctl.checks.endpoint import examine
+from llmctl.cli import main
+from llmctl.errors import AccessError, CertificateError, LlmctlError, NetworkError, NotFoundError, UnreachableError
+from llmctl.settings import add_endpoint
+from llmctl.types.endpoint import Endpoint, KeyVariable, Trust
+from llmctl.types.finding import Check
+from tests.fakes.chat_server import DONE, ChatServer, Handler, Reply, data, event, status, stream
+
+KEY = "sk-Secret-of-the-office-0123456789"
+USED = data({"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 20}})
+COUNTED = stream(*(event(f"{number} ") for number in range(1, 11)), event(finish="stop"), USED, DONE)
+CALL = {"tool_calls": [{"index": 0, "id": "1", "function": {"name": "add", "arguments": '{"a": 2}'}}]}
+CALLED = stream(event(**CALL), event(finish="tool_calls"), DONE)
+FORMED = stream(event('{"ok": true}', finish="stop"), DONE)
+REFUSED = status(400, {"error": {"message": "no such field"}})
+
+
+def able(
+    *, models: Reply | None = None, counts: Reply = COUNTED, calls: Reply = CALLED, forms: Reply = FORMED
+) -> Reply:
+    """A server that does each thing in one way."""
+    listed = models or status(200, {"data": [{"id": "m"}]})
+
+    def reply(handler: Handler) -> None:
+        body = handler.server.received[-1].body  # type: ignore[attr-defined]
+        asked = json.loads(body) if body else {}
+        chosen = listed if not body else calls if "tools" in asked else forms if "response_format" in asked else counts
+        chosen(handler)
+
+    return reply
+
+
+def examined(endpoint: Endpoint) -> tuple[dict[str, Check], LlmctlError | None]:
+    findings: list[Check] = []
+    error = examine(endpoint, findings.append)
+    assert len({check.id for check in findings}) == len(findings)
+    return {check.id: check for check in findings}, error
+
+
+def statuses(findings: dict[str, Check]) -> dict[str, str]:
+    return {id: str(check.status) for id, check in findings.items()}
+
+
+FINE = dict.fromkeys(("tls", "key", "models", "answer", "stream", "tools", "schema"), "ok")
+
+
+def test_a_server_that_can_do_all() -> None:
+    with ChatServer(able()) as server:
+        findings, error = examined(Endpoint("office", server.url, "m"))
+    assert error is None
+    assert statuses(findings) == FINE
+    assert list(findings) == list(FINE)
+    assert findings["answer"].message.startswith("first token ")
+    assert " tok/s" in findings["answer"].message
+
+
+@pytest.mark.parametrize(
+    ("reply", "id", "says"),
+    [
+        (able(counts=stream(event("1 to 10", finish="stop"), DONE)), "stream", "in one piece"),
+        (able(calls=COUNTED), "tools", "it called no tool"),
+        (able(calls=REFUSED), "tools", "refused the request (400): no such field"),
+        (able(forms=COUNTED), "schema", "does not keep to a JSON schema"),
+        (able(forms=REFUSED), "schema", "refused the request (400)"),
+    ],
+)
+def test_what_may_be_missing(reply: Reply, id: str, says: str) -> None:
+    with ChatServer(reply) as server:
+        findings, error = examined(Endpoint("office", server.url, "m"))
+    assert error is None
+    assert statuses(findings) == {**FINE, id: "warn"}
+    assert says in findings[id].message
+
+
+@pytest.mark.parametrize(
+    ("reply", "id", "kind", "says", "hint"),
+    [
+        (able(models=status(401)), "models", AccessError, "wants a key (401)", "--key-env"),
+        (able(models=status(404)), "models", NotFoundError, "neither models nor a chat", "/chat/completions"),
+        (
+            able(models=status(200, {"data": [{"id": "other"}]})),
+            "models",
+            NotFoundError,
+            "it has no model m (it has: other)",
+            "llmctl endpoint add --force --model other office http://127.0.0.1:",
+        ),
+        (able(counts=status(503)), "answer", NetworkError, "answered 503", "try again"),
+        (able(counts=stream(event(finish="stop"), DONE)), "answer", LlmctlError, "without a word", "llmctl run"),
+    ],
+)
+def test_the_first_thing_that_fails_is_the_last(
+    reply: Reply,
+    id: str,
+    kind: type[LlmctlError],
+    says: str,
+    hint: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    with ChatServer(reply) as server:
+        findings, error = examined(Endpoint("office", server.url, "m"))
+    assert isinstance(error, kind)
+    assert list(findings)[-1] == id
+    assert (findings[id].status, says in findings[id].message) == ("fail", True)
+    assert hint in (findings[id].remedy or "")
+
+
+def test_a_name_that_nobody_knows() -> None:
+    findings, error = examined(Endpoint("office", "https://nonesuch.invalid/v1", "m"))
+    assert isinstance(error, UnreachableError)
+    assert statuses(findings) == {"name": "fail"}
+    assert findings["name"].remedy == "llmctl endpoint show office"
+
+
+def test_a_key_that_is_not_set() -> None:
+    with ChatServer(able()) as server:
+        findings, error = examined(Endpoint("office", server.url, "m", KeyVariable("NOT_SET_ANYWHERE")))
+    assert isinstance(error, AccessError)
+    assert statuses(findings) == {"tls": "ok", "key": "fail"}
+    assert server.requests == []
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], tuple[ssl.SSLContext, Path]]:
+    made, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    made.issue_cert("127.0.0.1").configure_cert(context)
+    file = tmp_path_factory.mktemp("authority") / "ca.pem"
+    made.cert_pem.write_to_path(str(file))
+    return lambda: (context, file)
+
+
+def test_tls(authority: Callable[[], tuple[ssl.SSLContext, Path]], capsys: pytest.CaptureFixture[str]) -> None:
+    """Untrusted, then pinned by the command that the finding gives, then by the CA file."""
+    context, ca_file = authority()
+    with ChatServer(able(), tls=context) as server:
+        findings, error = examined(Endpoint("office", server.url, "m"))
+        assert isinstance(error, CertificateError)
+        assert statuses(findings) == {"tls": "fail"}
+        add = (findings["tls"].remedy or "").partition("   ")[0]
+        assert add.startswith("llmctl endpoint add --force --model m --pin sha256:")
+        assert main(add.split()[1:]) == 0
+        capsys.readouterr()
+        assert main(["endpoint", "test", "office"]) == 0
+        shown = capsys.readouterr().out
+        assert "TLSv1.3, the pinned key, certificate ends in" in shown
+        by_file, _ = examined(Endpoint("office", server.url, "m", trust=Trust(str(ca_file))))
+    assert "signed by the CA file's authority" in by_file["tls"].message
+
+
+def test_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OFFICE_KEY", KEY)
+    with ChatServer(able(), able(), able(models=status(500, {"error": KEY}))) as server:
+        add_endpoint(Endpoint("office", server.url, "m", KeyVariable("OFFICE_KEY")))
+        assert main(["endpoint", "test", "office", "--json"]) == 0
+        document = json.loads(capsys.readouterr().out)
+        assert [check["id"] for check in document["data"]["checks"]] == list(FINE)
+        assert main(["endpoint", "test", "office"]) == 5
+    captured = capsys.readouterr()
+    assert " fail  " in captured.out
+    assert KEY not in captured.out + captured.err + json.dumps(document)
+    assert main(["endpoint", "test", "nobody"]) == 4
+
+
+def test_offline_asks_no_other_machine(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMCTL_OFFLINE", "1")
+    add_endpoint(Endpoint("office", "https://llm.example.internal/v1", "m"))
+    assert main(["endpoint", "test", "office"]) == 5
+    assert "stay offline" in capsys.readouterr().err
