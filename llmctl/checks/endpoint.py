@@ -39,7 +39,7 @@ SCHEMA = {
 FORMED_TOKENS = 256  # room for a model that thinks before it calls a tool
 
 
-class Step(Struct, frozen=True):
+class EndpointStep(Struct, frozen=True):
     """``is_needed``: without it nothing goes."""
 
     id: str
@@ -171,11 +171,11 @@ def _asked(endpoint: Endpoint, request: Request) -> Iterator[Event]:
 
 
 STEPS = (
-    Step("name", _name),
-    Step("tls", _tls),
-    Step("key", _key),
-    Step("models", _models),
-    Step("answer", _answer),
-    Step("tools", _tools, is_needed=False),
-    Step("schema", _schema, is_needed=False),
+    EndpointStep("name", _name),
+    EndpointStep("tls", _tls),
+    EndpointStep("key", _key),
+    EndpointStep("models", _models),
+    EndpointStep("answer", _answer),
+    EndpointStep("tools", _tools, is_needed=False),
+    EndpointStep("schema", _schema, is_needed=False),
 )

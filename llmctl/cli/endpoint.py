@@ -47,6 +47,9 @@ def add(
         float | None, typer.Option("--between-s", min=0.1, help="Seconds from one word to the next.")
     ] = None,
     priority: Annotated[int, typer.Option("--priority", min=0, help="The highest is asked first.")] = 0,
+    readers: Annotated[
+        str | None, typer.Option("--readers", help="Who can read prompts there: shown whenever one leaves.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Allow plain http to another machine; replace.")] = False,
     json: Json = False,
 ) -> None:
@@ -58,10 +61,10 @@ def add(
       llmctl endpoint add desk https://192.0.2.10:8443 --pin sha256:… --key-cmd 'pass show desk'
 
     Unless you have set a policy, it is prefer-local from then on: this machine answers whatever it can. A prompt goes
-    to the first server that was added when no model fits, or the one that llmctl has chosen can't be loaded, fails
-    before its first word, or has less context than the prompt needs; with a line on stderr before anything leaves. What
-    you name with -m answers here or not at all, and --offline keeps everything on this machine. A policy that you have
-    set stays; with local-only nothing goes to any server.
+    to the server of the highest priority, of several to the one that was added first, when no model fits, or the one
+    that llmctl has chosen can't be loaded, fails before its first word, or has less context than the prompt needs; with
+    a line on stderr before anything leaves. What you name with -m answers here or not at all, and --offline keeps
+    everything on this machine. A policy that you have set stays; with local-only nothing goes to any server.
 
     No prompt is sent now. At a terminal the server's certificate is looked at: if no authority vouches for it, you are
     shown its key and asked, as ssh does. Where --model is left out, the server is asked for its models.
@@ -82,6 +85,7 @@ def add(
         trust=Trust(ca_file, pin),
         limits=Limits(context, connect_s, first_token_s, between_s),
         priority=priority,
+        readers=readers,
         force=force,
     )
     endpoint, policy = added.endpoint, added.settings.policy
@@ -176,6 +180,7 @@ def _facts(endpoint: Endpoint, *, is_first: bool) -> list[tuple[str, str]]:
         ("key", endpoint_key.words(endpoint.key).removeprefix("key in ")),
         ("trusted", https if endpoint.url.startswith("https:") else consent),
         ("limits", ", ".join(given) or "llmctl's own"),
+        ("readers", endpoint.readers or "not said"),
         ("order", "asked first" if is_first else "asked by name only: llmctl run --endpoint"),
     ]
 

@@ -41,7 +41,7 @@ def list_(json: Json = False) -> None:
     from llmctl.workspace.configuration import load
 
     out = Output("engine list", as_json=json)
-    engines = engine.listed(load(out))
+    engines = engine.listed(out, load(out))
     for line in table([HEADS, *map(_row, engines)], "<<<<<<"):
         out.text(line)
     if not any(one.name is EngineName.LLAMA_SERVER for one in engines):

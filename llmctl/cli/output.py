@@ -134,8 +134,12 @@ class Output(SilentListener):
 
     def thought(self, text: str) -> None:
         """A bit of a model's thinking: on stderr if somebody reads it there, never in the answer."""
-        if sys.stderr.isatty() and not self.quiet and not self.as_json:
-            sys.stderr.write(_shown(text, sys.stderr))
+        self.write_thought(_shown(text, sys.stderr))
+
+    def write_thought(self, text: str) -> None:
+        """Text of the thinking, which may hold terminal sequences of ours."""
+        if text and sys.stderr.isatty() and not self.quiet and not self.as_json:
+            sys.stderr.write(text)
             sys.stderr.flush()
 
     def confirm(self, question: str, *, yes: bool, by_default: bool = True) -> bool:

@@ -18,6 +18,9 @@ def stop(
         typer.Argument(help="NAME or NAME:QUANT, as `llmctl ps` lists them.", autocompletion=complete.staying),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    forget: Annotated[
+        bool, typer.Option("--forget", help="All of them, and remove what is kept of prompts on disk.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """End an engine that stays loaded, also while it answers, and free its memory.
@@ -26,19 +29,24 @@ def stop(
     Examples:
       llmctl stop qwen3.5-4b
       llmctl stop --all
+      llmctl stop --forget
 
-    The next `run` loads its model again. An answer that is cut off by this goes to no server.
+    The next `run` loads its model again. An answer that is cut off by this goes to no server. What an engine remembers
+    of prompts ends with it; with the setting prompt_cache there are files of it, too, which --forget removes.
 
     Exit codes: 0 ended (with --all also when there was none), 4 no such engine, 7 it does not end.
     """
     from llmctl.workspace import engines
 
-    if (name is None) != every:
-        raise UsageError("which engine: NAME, or --all, one of them", hint="llmctl ps")
+    if (name is None) != (every or forget):
+        raise UsageError("which engine: NAME, --all or --forget, one of them", hint="llmctl ps")
     out = Output("stop", as_json=json)
     ended = engines.stop(name)
     for engine in ended:
         out.note(f"Ended {engine.name}: {units.size(engine.memory_bytes)} of memory are free again.")
     if not ended:
         out.note("No engine stays loaded.")
-    out.data({"stopped": ended})
+    forgotten_bytes = engines.forget_prompts() if forget else None
+    if forgotten_bytes is not None:
+        out.note(f"Removed what was kept of prompts on disk: {units.size(forgotten_bytes)}.")
+    out.data({"stopped": ended, "forgotten_bytes": forgotten_bytes})

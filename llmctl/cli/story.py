@@ -63,9 +63,9 @@ class Story:
         if self._is_named:
             return
         self._is_named = True
-        candidate = fit.candidate
+        candidate, by = fit.candidate, "" if fit.server is None else " (llama-server)"
         self.out.note(
-            f"{candidate.model.id} {candidate.artifact.quant} · local · {fit.context:,} tokens of context · "
+            f"{candidate.model.id} {candidate.artifact.quant} · local{by} · {fit.context:,} tokens of context · "
             + ("already loaded" if engine.was_warm else f"loaded in {units.seconds(engine.load_s)}")
         )
         if not engine.has_chat_template:
@@ -77,6 +77,8 @@ class Story:
         self.endpoint = endpoint.name
         self._held = HeldBack(self.out.piece, TERMINAL_S if sys.stdout.isatty() else PIPE_S)
         self.out.must_say(f"→ {endpoint.name} ({host}, {endpoint.model}): {reason}")
+        if endpoint.readers:
+            self.out.must_say(f"  who can read it there: {endpoint.readers}")
 
     def staying(self, reason: str) -> None:
         self.out.warn(f"{reason}; this machine answers instead")

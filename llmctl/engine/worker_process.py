@@ -7,6 +7,7 @@ import json
 import os
 import queue
 import secrets
+import signal
 import subprocess
 import sys
 import threading
@@ -134,7 +135,7 @@ class Worker:
         """Ends the process; harmless when it has ended."""
         self._closed.set()
         if self._process.poll() is None:
-            self._process.kill()  # it holds nothing that could be left half-written
+            self._kill()
         self._process.wait()
         self._waiting.join(timeout=STOP_S)
         self._close_pipes()
@@ -188,7 +189,15 @@ class Worker:
             stopped_since = stopped_since or time.monotonic()
             if time.monotonic() - stopped_since >= STALL_S:
                 self._was_stopped = True
-                self._process.kill()
+                self._kill()
+
+    def _kill(self) -> None:
+        """With what it has started: it leads a session. None holds anything that could be left half-written."""
+        if os.name != "posix":
+            self._process.kill()
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
 
 
 def is_stopped(pid: int) -> bool:

@@ -5,20 +5,21 @@
 | llama-cpp | any | any | llama-cpp-python |
 | llama-server | any | there is one | llama-server |
 | llama-server | any | none | an error |
-| nothing | can be used | any | llama-cpp-python |
+| nothing | can be used | sees the only GPU that any of them sees | llama-server |
+| nothing | can be used | any other | llama-cpp-python |
 | nothing | can't be used | there is one | llama-server |
 | nothing | can't be used | none | llama-cpp-python, which says why it can't |
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
 from llmctl.errors import EngineError
 from llmctl.types.engine import EngineName, NativeServer
-from llmctl.types.machine import EngineInfo
+from llmctl.types.machine import Accelerator, EngineInfo
 
 INSTALL = "llmctl engine install llama-server"
 
@@ -32,10 +33,14 @@ class EngineChoice(Struct, frozen=True):
 
 
 def choice(
-    asked: EngineName | None, worker: EngineInfo | None, find_server: Callable[[], NativeServer | None]
+    asked: EngineName | None,
+    worker: EngineInfo | None,
+    cards: Sequence[Accelerator],
+    find_server: Callable[[], NativeServer | None],
 ) -> EngineChoice:
-    """``worker`` is llama-cpp-python, None where nothing is known of it; ``find_server`` looks for a llama-server, and
-    is called only where that matters. Raises EngineError where what was asked for is not there."""
+    """``worker`` is llama-cpp-python, None where nothing is known of it; ``cards`` are the machine's GPUs as it sees
+    them; ``find_server`` looks for a llama-server, and is called only where that matters. Raises EngineError where what
+    was asked for is not there."""
     if asked is EngineName.LLAMA_CPP:
         return EngineChoice()
     if asked is EngineName.LLAMA_SERVER:
@@ -43,7 +48,12 @@ def choice(
         if server is None:
             raise EngineError("there is no llama-server on this machine that can be used", hint=INSTALL)
         return EngineChoice(server)
-    if worker is None or worker.usable:
+    is_usable = worker is None or worker.usable
+    if is_usable and (not cards or any(card.usable for card in cards)):
         return EngineChoice()
     server = find_server()
-    return EngineChoice() if server is None else EngineChoice(server, f"{worker.name} can't be used here: {worker.why}")
+    if server is None or (is_usable and not server.gpus):
+        return EngineChoice()
+    if worker is not None and not worker.usable:
+        return EngineChoice(server, f"{worker.name} can't be used here: {worker.why}")
+    return EngineChoice(server, f"it alone sees {', '.join(server.gpus)}; the plan counts on the processor only")

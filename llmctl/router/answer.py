@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Generator
 from contextlib import closing
-from dataclasses import dataclass, field
-from typing import assert_never
 
 from msgspec.structs import replace
 
@@ -17,50 +15,16 @@ from llmctl.endpoint.timing import timing_of
 from llmctl.engine.pool import Lease
 from llmctl.errors import ContextError, EngineError, LlmctlError, NetworkError
 from llmctl.net import host_of
-from llmctl.planner.sequences import with_sequences
 from llmctl.router.lending import StepsDown, lent
+from llmctl.router.partial_answer import PartialAnswer
 from llmctl.router.room import require_room
 from llmctl.router.route import kept, reason_of, refused_as_private
 from llmctl.types.answer import Answer, Executed, LeftMachine, Predicted, Timings
 from llmctl.types.endpoint import Local, Remote, Route, Side
-from llmctl.types.event import EngineNote, Event, Finished, Reasoning, Text, ThoughtsSoFar, ToolCall, Usage
+from llmctl.types.event import Event, Finished, Usage
 from llmctl.types.listener import Listener
 from llmctl.types.plan import Fit
 from llmctl.types.request import Request, Sampling
-
-
-@dataclass
-class PartialAnswer:
-    """What has been answered so far. It outlives an error, so that a partial answer is never lost. ``fit`` is what was
-    loaded for it here: not always what was planned."""
-
-    text: list[str] = field(default_factory=list)
-    reasoning: list[str] = field(default_factory=list)
-    started: float = field(default_factory=time.perf_counter)
-    first_token: float | None = None
-    last_token: float | None = None
-    load_s: float | None = None
-    fit: Fit | None = None
-    left: LeftMachine | None = None
-
-    def add(self, event: Event) -> None:
-        match event:
-            case EngineNote() | Finished():
-                return
-            case ToolCall():
-                pass
-            case ThoughtsSoFar():
-                self.reasoning += self.text
-                self.text.clear()
-                return
-            case Text(text):
-                self.text.append(text)
-            case Reasoning(text):
-                self.reasoning.append(text)
-            case _:
-                assert_never(event)
-        self.last_token = time.perf_counter()
-        self.first_token = self.first_token or self.last_token
 
 
 def answer(
@@ -146,7 +110,10 @@ def _local(
     with lent(fit, lease, steps_down, listener) as (fit, engine):
         so_far.load_s, so_far.fit = engine.load_s, fit
         require_room(request, fit.context)
-        fit = with_sequences(fit, engine.sequences)
+        if engine.sequences != fit.configuration.sequences:
+            from llmctl.planner.sequences import with_sequences
+
+            fit = with_sequences(fit, engine.sequences)
         listener.loaded(fit, engine)
         asked = replace(request, sampling=local_sampling(fit, request.sampling))
         finished = yield from _kept(ask(engine, asked), so_far)

@@ -85,6 +85,7 @@ class Settings(Struct, frozen=True):
     hub_url: str
     offline: bool
     keep_alive: float
+    prompt_cache: int
     history: bool
     chat_history: bool
     markdown: bool

@@ -61,6 +61,12 @@ def _duration(value: Any) -> float:
     return units.duration_s(str(value))
 
 
+def _size(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError
+    return units.parse_size(str(value))
+
+
 def _absolute(value: Any) -> Path:
     path = Path(text(value)).expanduser()
     if not path.is_absolute():
@@ -111,6 +117,13 @@ SETTINGS = (
         DURATIONS,
         "how long an engine stays loaded after its last answer",
         default=0.0,
+    ),
+    Setting(
+        "prompt_cache",
+        _size,
+        'a size, such as "2GB", or 0 for nothing',
+        "disk for what the engine has computed of long prompts, so that the next question about them starts sooner",
+        default=0,
     ),
     Setting(
         "engine", EngineName, "one of " + ", ".join(EngineName), "the engine that answers, in place of llmctl's choice"

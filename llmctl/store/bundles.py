@@ -21,7 +21,6 @@ from llmctl.files.progress import shifted
 from llmctl.files.temporary import temporary_folder
 from llmctl.gguf.file_names import has_ending, is_projector
 from llmctl.store import manifest
-from llmctl.store.copy import copied, hashed, size_of
 from llmctl.store.layout import SHA256, parts
 from llmctl.store.manifest import Bundle, Member, Origin
 from llmctl.store.stored import Owner, Stored
@@ -66,6 +65,8 @@ def add(
     ``sha256`` is what the first must have, if that is known. A model that is kept already, all its files, is only read.
     Raises NotFoundError, AccessError, IntegrityError, ResourceError.
     """
+    from llmctl.store.copy import copied, size_of
+
     for file in files:
         parts(file.name, "the file's name")  # it must be one on every system that the model may be carried to
     sizes = [size_of(file) for file in files]
@@ -140,6 +141,8 @@ def _existing(
             like.append((where, bundle))
     if not like:
         return None
+    from llmctl.store.copy import hashed
+
     content = {
         (file.name, hashed(file, shifted(progress, sum(sizes[:at]), sum(sizes)))) for at, file in enumerate(files)
     }

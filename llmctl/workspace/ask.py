@@ -9,13 +9,12 @@ from msgspec.structs import replace
 
 from llmctl.engine.pool import Pool
 from llmctl.errors import ContextError
-from llmctl.router import answer as router
-from llmctl.router.answer import PartialAnswer
 from llmctl.router.lending import StepsDown
-from llmctl.router.route import route
+from llmctl.router.partial_answer import PartialAnswer
 from llmctl.settings import Settings
 from llmctl.types.answer import Answer
 from llmctl.types.endpoint import LeaveReason, Local, Policy, Route
+from llmctl.types.engine import EngineName
 from llmctl.types.event import Event
 from llmctl.types.listener import Listener
 from llmctl.types.plan import Fit, NoFit
@@ -52,10 +51,14 @@ def answer(
     NotFoundError, PolicyError, OfflineError, NothingFitsError, what ``here`` and what the router raise; ``so_far`` then
     holds what was written.
     """
+    request = replace(request, prompt_cache_bytes=settings.prompt_cache)
     pool = Pool(keep_alive_s=settings.keep_alive, insist=insist, listener=listener)
     with pool, closing(SessionEngine(pool)) as engine:
+        _prepare(pool, settings, request, local=local, endpoint=endpoint)
+        from llmctl.router import answer as router
+
         decided, steps_down = _route(
-            pool, settings, request, here, local=local, endpoint=endpoint, is_shortened=shorten is not None
+            settings, request, here, local=local, endpoint=endpoint, is_shortened=shorten is not None
         )
         while True:
             try:
@@ -86,8 +89,12 @@ def events(
     endpoint: str | None = None,
 ) -> Generator[Event, None, Answer]:
     """As ``answer``, but the bits of it are yielded, and closing it gives the engine back, or hangs up."""
+    request = replace(request, prompt_cache_bytes=settings.prompt_cache)
     with Pool(keep_alive_s=settings.keep_alive, listener=listener) as pool:
-        decided, steps_down = _route(pool, settings, request, here, local=local, endpoint=endpoint)
+        _prepare(pool, settings, request, local=local, endpoint=endpoint)
+        from llmctl.router import answer as router
+
+        decided, steps_down = _route(settings, request, here, local=local, endpoint=endpoint)
         return (
             yield from router.events(
                 decided,
@@ -101,8 +108,19 @@ def events(
         )
 
 
+def _may_answer_here(settings: Settings, request: Request, *, local: bool, endpoint: str | None) -> bool:
+    is_local = settings.policy is not Policy.REMOTE_ONLY or local
+    return endpoint is None and is_local and not images.has_images(request)
+
+
+def _prepare(pool: Pool, settings: Settings, request: Request, *, local: bool, endpoint: str | None) -> None:
+    """Lets the engine be imported while this process imports the router, and plans. llama-server needs no import."""
+    is_imported = settings.engine is not EngineName.LLAMA_SERVER
+    if is_imported and _may_answer_here(settings, request, local=local, endpoint=endpoint):
+        pool.prepare()
+
+
 def _route(
-    pool: Pool,
     settings: Settings,
     request: Request,
     here: Callable[[], LocalRun],
@@ -112,14 +130,15 @@ def _route(
     is_shortened: bool = False,
 ) -> tuple[Route, StepsDown | None]:
     """The route, and what may be tried below what is planned here."""
+    from llmctl.router.route import route
+
     pinned = None if endpoint is None else settings.endpoint(endpoint)
     planned: Fit | NoFit | None = None
     barred: dict[LeaveReason, str] = {}
     steps_down: StepsDown | None = None
     if pinned is None and images.has_images(request):
         images.require_server(settings, local=local or request.private)
-    elif pinned is None and (settings.policy is not Policy.REMOTE_ONLY or local):
-        pool.prepare()  # imports the engine while we plan
+    elif _may_answer_here(settings, request, local=local, endpoint=endpoint):
         ready = here()
         planned, barred, steps_down = ready.planned, dict(ready.barred), ready.steps_down
     if is_shortened:

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from llmctl.engine.pool import Pool
 from llmctl.errors import UsageError
 from llmctl.types.endpoint import LeaveReason, Local, Policy, Route
+from llmctl.types.engine import EngineName
 from llmctl.types.listener import Listener
 from llmctl.types.plan import Fit
 from llmctl.workspace import images
@@ -17,7 +18,7 @@ from llmctl.workspace.local_run import Asked, LocalRun, local_run
 from llmctl.workspace.session_engine import SessionEngine
 
 if TYPE_CHECKING:
-    from llmctl.router.answer import PartialAnswer
+    from llmctl.router.partial_answer import PartialAnswer
     from llmctl.settings import Settings
     from llmctl.types.answer import Answer
     from llmctl.types.request import Request
@@ -84,7 +85,8 @@ class Chat:
     def begin(self, *, yes: bool) -> None:
         """Plans what answers here, unless only a server may. Raises what ``plan`` and ``route`` raise."""
         if not self.is_remote_alone:
-            self._engine.prepare()  # imports the engine while we plan
+            if self.settings.engine is not EngineName.LLAMA_SERVER:
+                self._engine.prepare()  # imports the engine while we plan
             self.take(self.asked, self.plan(self.asked, yes=yes))
         _ = self.route
 
@@ -122,7 +124,7 @@ class Chat:
         try:
             return answer(
                 route,
-                request,
+                replace(request, prompt_cache_bytes=self.settings.prompt_cache),
                 listener=listener,
                 lease=lambda fit: self._engine.lend(fit, listener),
                 so_far=so_far,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 
@@ -126,6 +125,8 @@ def _document_text(path: str, data: bytes, kind: str) -> str:
 def _require_bounded(path: str, data: bytes, kind: str) -> None:
     if kind == ".pdf":
         return
+    import zipfile
+
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         size_bytes = sum(member.file_size for member in archive.infolist())
     if size_bytes > UNPACKED_LIMIT_BYTES:

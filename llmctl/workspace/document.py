@@ -7,7 +7,7 @@ from typing import Any
 from llmctl.planner.reasons import DISAGREEING
 from llmctl.struct import asdict
 from llmctl.types.grade import Grade
-from llmctl.types.model import Evidence, Openness
+from llmctl.types.model import Evidence, Model, Openness
 from llmctl.types.plan import Configuration, Fit, MemoryPlan
 
 SPEED_DIGITS = 2
@@ -59,6 +59,25 @@ def candidate_document(fit: Fit) -> dict[str, Any]:
         "licence": model.licence,
         "reasons": list(fit.reasons),
         "warnings": list(fit.warnings),
+    }
+
+
+def model_document(model: Model) -> dict[str, Any]:
+    """What ``models list``, ``search`` and ``show`` say of a model alike."""
+    return {
+        "id": model.id,
+        "name": model.name,
+        "publisher": model.publisher,
+        "base_model": model.base_model,
+        "distilled_from": model.distilled_from,
+        "parameters": model.parameters,
+        "active_parameters": model.active_parameters,
+        "licence": model.licence,
+        "context": model.shape.context_train,
+        "tasks": model.tasks,
+        "languages": model.languages,
+        "starter": model.starter,
+        "openness": None if model.openness is None else openness_document(model.openness),
     }
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from llmctl.engine.llama_server.programs import Program
     from llmctl.types.machine import EngineInfo
     from llmctl.types.plan import Fit
+    from llmctl.workspace.situation import Situation
 
 MOST_TRIED = 5  # models that are looked at for one that writes
 TRIAL_CONTEXT = 512
@@ -44,18 +45,17 @@ def summary() -> str:
     return engine_summary()
 
 
-def listed(settings: Settings) -> list[Listed]:
+def listed(listener: Listener, settings: Settings) -> list[Listed]:
     """All there are, with the one that answers."""
-    from llmctl.engine.devices import engines
     from llmctl.engine.llama_server import programs
-    from llmctl.host import Host
     from llmctl.planner.engine import choice
+    from llmctl.workspace.machine import this_machine
 
-    (worker,) = engines(Host())
+    machine, (worker, *_) = this_machine(listener, measure=False)
     servers = [(program, programs.asked(program)) for program in programs.programs(settings.llama_server)]
-    usable = next((programs.server_of(*server) for server in servers if server[1].usable), None)
+    usable = next((programs.server_of(*server, worker) for server in servers if server[1].usable), None)
     try:
-        used = choice(settings.engine, worker, lambda: usable)
+        used = choice(settings.engine, worker, machine.accelerators, lambda: usable)
         path = None if used.server is None else used.server.path
     except EngineError:
         path = ""
@@ -68,22 +68,23 @@ def _row(program: Program, about: EngineInfo, used: str | None) -> Listed:
     return Listed(EngineName.LLAMA_SERVER, about, path, program.source, program.is_stale, path == used)
 
 
-def find_server(settings: Settings) -> NativeServer | None:
-    """The first llama-server that can be used."""
+def find_server(settings: Settings, worker: EngineInfo | None = None) -> NativeServer | None:
+    """The first llama-server that can be used, beside llama-cpp-python as ``worker``."""
     from llmctl.engine.llama_server import programs
 
     for program in programs.programs(settings.llama_server):
         if (about := programs.asked(program)).usable:
-            return programs.server_of(program, about)
+            return programs.server_of(program, about, worker)
     return None
 
 
-def with_server(listener: Listener, settings: Settings, engines: tuple[EngineInfo, ...], planned: Fit) -> Fit:
+def with_server(listener: Listener, found: Situation, planned: Fit) -> Fit:
     """``planned`` with the engine that is to run it; the listener is told why where nobody has asked for it. Raises
     EngineError where what was asked for is not there."""
     from llmctl.planner.engine import choice
 
-    chosen = choice(settings.engine, next(iter(engines), None), lambda: find_server(settings))
+    settings, worker = found.settings, next(iter(found.engines), None)
+    chosen = choice(settings.engine, worker, found.machine.accelerators, lambda: find_server(settings, worker))
     if chosen.reason is not None:
         listener.note(f"llama-server answers: {chosen.reason}")
     return replace(planned, server=chosen.server)

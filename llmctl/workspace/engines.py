@@ -66,6 +66,18 @@ def stop(name: str | None) -> list[StayingEngine]:
     return [engine for _, engine in meant]
 
 
+def forget_prompts() -> int:
+    """Removes what is kept of prompts on disk, which no engine reads meanwhile if all have been ended; the bytes that
+    are free then. Raises ResourceError."""
+    from llmctl.engine.llama_cpp import prompt_cache
+
+    try:
+        return prompt_cache.forget()
+    except OSError as error:
+        place = prompt_cache.place()
+        raise ResourceError(f"what is kept of prompts in {place} can't be removed: {error.strerror}") from error
+
+
 def with_idle_engines_ended(machine: Machine) -> Machine:
     """``machine`` with the memory of its own that idle engines hold counted as free: they end for whoever needs it."""
     from llmctl.engine.warm import reuse

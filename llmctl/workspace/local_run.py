@@ -84,7 +84,7 @@ def _with_engine(listener: Listener, found: Situation, ready: Fit | NoFit) -> Fi
     from llmctl.types.plan import NoFit
     from llmctl.workspace.engine import with_server
 
-    return ready if isinstance(ready, NoFit) else with_server(listener, found.settings, found.engines, ready)
+    return ready if isinstance(ready, NoFit) else with_server(listener, found, ready)
 
 
 def _runnable(listener: Listener, found: Situation, asked: Asked, wanted: Want) -> Want:

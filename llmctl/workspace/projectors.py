@@ -11,8 +11,6 @@ from llmctl.gguf import file_names
 from llmctl.gguf.header import read_file
 from llmctl.gguf.projector import Projector, projector
 from llmctl.gguf.shards import SHARD
-from llmctl.hub import headers
-from llmctl.hub.quantizations import nearest_projector
 from llmctl.settings import Settings
 from llmctl.types.model import Candidate, Source, SourceKind
 
@@ -30,6 +28,8 @@ def with_projector(candidate: Candidate) -> Candidate:
 
 def of_hub(source: Source, settings: Settings) -> Projector | None:
     """Out of its header; where that can't be had, its size is that of its weights."""
+    from llmctl.hub import headers
+
     try:
         return projector(headers.read([source], settings))
     except LlmctlError:
@@ -59,6 +59,8 @@ def _beside(model: Path) -> Path | None:
     if any(_name(file) != own for file in files if file_names.is_model(file.name)):
         projectors = [file for file in projectors if own in file.name.lower()]
     sources = {Source(SourceKind.LOCAL, None, file.name): file for file in projectors}
+    from llmctl.hub.quantizations import nearest_projector
+
     chosen = nearest_projector(model.name, list(sources))
     return None if chosen is None else sources[chosen]
 

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from llmctl import paths
 from llmctl.cli.complete import staying
 from llmctl.engine.warm.process import started
 from llmctl.workspace import engines
@@ -69,7 +70,25 @@ def test_a_model_that_stays_and_is_ended(model: str) -> None:
     assert llmctl("stop", "--all").returncode == 0
 
 
-@pytest.mark.parametrize("arguments", [("stop",), ("stop", "tiny", "--all"), ("run", "--keep-alive", "soon", "hi")])
+def test_what_is_kept_of_prompts_is_forgotten(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMCTL_PROMPT_CACHE", "1GB")
+    prompt = "word " * 300
+    folder = paths.cache_dir() / "prompts"
+    assert llmctl("run", "-m", model, "--private", prompt).returncode == 0
+    assert not folder.exists()
+    assert llmctl("run", "-m", model, "--keep-alive", "5m", prompt).returncode == 0
+    (file,) = folder.glob("*")
+    size = file.stat().st_size
+    made = document(llmctl("stop", "--forget", "--json"))["data"]
+    assert (len(made["stopped"]), made["forgotten_bytes"]) == (1, size)
+    assert engines.staying() == [] and not file.exists()
+    assert "Removed what was kept of prompts on disk: 0 B." in llmctl("stop", "--forget").stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("stop",), ("stop", "tiny", "--all"), ("stop", "tiny", "--forget"), ("run", "--keep-alive", "soon", "hi")],
+)
 def test_what_is_not_said_well_enough(arguments: tuple[str, ...]) -> None:
     assert llmctl(*arguments).returncode == 2
 

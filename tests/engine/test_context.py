@@ -153,6 +153,21 @@ def test_a_copy_goes_on_like_the_original(tmp_path: Path, model: Callable[[Path]
     assert context.keep(0, LONG), "the original is as it was"
 
 
+@pytest.mark.parametrize(("model", "kept"), [(plain, LONG - 5), (windowed, LONG), (recurrent, LONG)])
+def test_what_was_saved_goes_on_in_another_context(tmp_path: Path, model: Callable[[Path], Path], kept: int) -> None:
+    file, saved, tokens = model(tmp_path / "model.gguf"), tmp_path / "saved", text(LONG)
+    saved.touch(0o600)
+    first, second = context_of(file), context_of(file)
+    read(first, 1, tokens)
+    assert first.save(1, tokens, saved)
+    read(second, 0, text(50))
+    assert second.load(0, tokens, saved) and second.keep(0, kept)
+    following = [*tokens[:kept], *text(20)]
+    assert np.allclose(read(second, 0, following, kept), read(first, 0, following), atol=0.05)
+    assert not second.load(0, tokens[:-1], saved), "other tokens than were asked for"
+    assert second.keep(0, 0) and not first.save(0, tokens, tmp_path / "nowhere" / "saved")
+
+
 def test_a_token_that_does_not_exist_is_an_error_and_changes_nothing(tmp_path: Path) -> None:
     context = context_of(plain(tmp_path / "model.gguf"))
     read(context, 0, text(10))

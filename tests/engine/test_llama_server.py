@@ -26,9 +26,10 @@ from llmctl.engine.llama_server.start import start
 from llmctl.engine.pool import Pool
 from llmctl.engine.warm import entry
 from llmctl.engine.warm.process import started
-from llmctl.errors import EngineDiedError, EngineError
+from llmctl.errors import DecodingError, EngineDiedError, EngineError
 from llmctl.types.engine import LoadedEngine, ServerSource
 from llmctl.types.event import Text
+from llmctl.types.machine import EngineDevice, EngineInfo
 from llmctl.types.plan import Configuration
 from llmctl.types.request import Message, Request
 from tests.fakes.fits import fit_for
@@ -37,6 +38,8 @@ from tests.fakes.scripted_model import write_scripted
 
 SECRET = "a-word-that-nobody-writes-down"
 ROOT = Path(__file__).parents[2]
+# Looked for in the user's own folders, before each test gets some of its own.
+REAL = next((program for program in programs.programs(None) if not program.is_stale), None)
 
 
 @pytest.fixture
@@ -82,7 +85,7 @@ def value(argv: list[str], option: str) -> str:
         ({"context": 2048, "ubatch": 64, "sequences": 4}, ["--batch-size 64", "--ubatch-size 64"]),
         ({"context": 256, "kv_type": "q8_0"}, ["--cache-type-k q8_0", "--cache-type-v q8_0"]),
         ({"context": 256, "flash_attention": True}, ["--flash-attn on"]),
-        ({"context": 256}, ["--flash-attn off", "--n-gpu-layers 0", "--threads 3", "--threads-batch 3"]),
+        ({"context": 256}, ["--flash-attn off", "--device none", "--threads 3", "--threads-batch 3"]),
         ({"context": 256, "swa_full": True, "repack": False}, ["--swa-full", "--no-repack"]),
         ({"context": 256, "gpu_layers": 9, "layers_per_device": (0, 9)}, ["--split-mode none --main-gpu 1"]),
         ({"context": 256, "gpu_layers": 9, "layers_per_device": (4, 5)}, ["--n-gpu-layers 9", "--tensor-split 4,5"]),
@@ -93,6 +96,27 @@ def test_the_settings_of_the_plan_are_its_options(settings: dict[str, Any], expe
     fit = replace(fit_for(Path("/m.gguf"), threads=3), configuration=Configuration(**settings))
     line = " ".join(options(fit, has_chat_template=True))
     assert [part for part in expected if f" {part} " not in f" {line} "] == []
+
+
+def test_what_it_alone_sees_it_places_layers_on_by_itself(tmp_path: Path) -> None:
+    server = replace(fake_server(tmp_path).native, gpus=("CUDA0 (a card)",))
+    given = options(replace(fit_for(Path("/m.gguf")), server=server), has_chat_template=True)
+    assert value(given, "--fit") == "on"
+    assert "--n-gpu-layers" not in given
+
+
+@pytest.mark.parametrize(
+    ("worker", "gpus"),
+    [
+        (EngineInfo("llama-cpp-python", "1", None, usable=True), ("Vulkan0 (A card)",)),
+        (EngineInfo("llama-cpp-python", "1", None, devices=(EngineDevice("CUDA0", "x", "CUDA", "gpu", 1, 1),)), ()),
+    ],
+)
+def test_a_gpu_that_the_processor_plays_is_none(tmp_path: Path, worker: EngineInfo, gpus: tuple[str, ...]) -> None:
+    devices = ("  Vulkan0: A card (9 MiB, 9 MiB free)", "  Vulkan1: llvmpipe (LLVM 15) (9 MiB, 9 MiB free)")
+    server = fake_server(tmp_path, Behaviour(devices=devices))
+    program = programs.Program(server.program, ServerSource.PATH)
+    assert programs.server_of(program, programs.asked(program), worker).gpus == gpus
 
 
 @pytest.mark.parametrize("unwanted", ["--swa-full", "--no-repack", "--tensor-split", "--n-cpu-moe", "--chat-template"])
@@ -182,10 +206,24 @@ def test_an_assertion_that_failed_is_told(tmp_path: Path, model: Path) -> None:
     assert caught.value.message.startswith(f"the engine died: it ended itself (SIGABRT): {says}")
 
 
+def test_an_answer_that_it_fails_to_compute_is_no_death(tmp_path: Path, model: Path) -> None:
+    server = fake_server(tmp_path / "bin", Behaviour(fails=True))
+    with (
+        pytest.raises(DecodingError, match=r"the engine failed: .*Compute error\."),
+        start(replace(fit_for(model), server=server.native)) as engine,
+    ):
+        text(engine)
+
+
 def test_why_a_model_cannot_be_loaded_is_told_although_the_log_is_off(tmp_path: Path, model: Path) -> None:
-    server = fake_server(tmp_path / "bin", Behaviour(dies_at="load", says="E error: unknown model architecture: 'x'"))
-    with pytest.raises(EngineError, match=r"llama\.cpp can't load under-test: .*unknown model architecture: 'x'"):
+    says = "0.00.013.273 E llama_model_load: error loading model: unknown model architecture: 'x'"
+    server = fake_server(tmp_path / "bin", Behaviour(dies_at="load", says=says))
+    with pytest.raises(EngineError) as caught:
         start(replace(fit_for(model), server=server.native))
+    assert caught.value.message == (
+        "llama.cpp can't load under-test: it has an architecture that the installed engine can't load "
+        "(llama.cpp: unknown model architecture: 'x')"
+    )
     silent, logging = server.starts
     assert silent["log_disable"] and not logging["log_disable"]
 
@@ -303,21 +341,13 @@ def test_nothing_of_the_working_directory_is_run(tmp_path: Path, monkeypatch: py
     assert list(programs.programs(None)) == []
 
 
-@pytest.fixture
-def real(home: Path) -> Iterator[Path]:
-    """The program that is on PATH, or was built by llmctl in the user's own data folder."""
-    program = shutil.which("llama-server")
-    if program is None:
-        pytest.skip("no llama-server is on PATH")
-    yield Path(program)
-
-
-def test_the_real_one_answers_as_the_worker_does(real: Path, starter_file: Path) -> None:
+@pytest.mark.skipif(REAL is None, reason="no llama-server is here: llmctl engine install llama-server")
+def test_the_real_one_answers_as_the_worker_does(starter_file: Path) -> None:
     from llmctl.engine.llama_cpp import start as llama_cpp
     from llmctl.types.request import Sampling
 
-    program = programs.Program(real, ServerSource.PATH)
-    server = programs.server_of(program, programs.asked(program))
+    assert REAL is not None
+    server = programs.server_of(REAL, programs.asked(REAL))
     question = Request(
         (Message.of("user", "Name the capital of France."),), sampling=Sampling(max_tokens=12, temperature=0)
     )

@@ -24,7 +24,9 @@ ANSWER = ("The", " answer")
 VALUED = (
     "model alias threads threads-batch ctx-size parallel batch-size ubatch-size cache-type-k cache-type-v flash-attn"
 )
-VALUED += " n-gpu-layers split-mode main-gpu tensor-split n-cpu-moe fit chat-template host port cors-origins cache-ram"
+VALUED += (
+    " n-gpu-layers split-mode main-gpu tensor-split n-cpu-moe fit chat-template host port cors-origins cache-ram device"
+)
 VALUED += " api-key-file"
 SWITCHES = (
     "swa-full no-repack no-context-shift no-kv-unified no-mmproj no-warmup jinja no-webui no-slots log-disable offline"
@@ -34,13 +36,14 @@ SWITCHES = (
 @dataclass(frozen=True)
 class Behaviour:
     """``dies_at``: "load", or "answer" after the first word, by ``signal``, or with exit code 1 for 0. ``says`` is what
-    it logs then. It logs every prompt on stderr, whatever it was told."""
+    it logs then. With ``fails`` it computes no answer. It logs every prompt on stderr, whatever it was told."""
 
     loads_s: float = 0.0
     dies_at: str = ""
     signal: int = 0
     says: str = ""
     devices: tuple[str, ...] = ()
+    fails: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,7 @@ def serve(behaves: Behaviour, given: argparse.Namespace) -> None:
     key = Path(given.api_key_file).read_text().strip()
     start = {"pid": os.getpid(), "argv": sys.argv[1:], "environment": dict(os.environ), "key": key, **vars(given)}
     write({"start": start})
+    print("warning: this is told even with the log off", file=sys.stderr, flush=True)
     if behaves.dies_at == "load":
         die(behaves, is_logging=not given.log_disable)
     server = Server((given.host, int(given.port)), Handler)
@@ -149,6 +153,9 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         write({"headers": dict(self.headers)})
         print("GGML: prompt", body["messages"], file=sys.stderr, flush=True)
+        if self.server.behaves.fails:
+            self._json(500, {"error": {"code": 500, "message": "Compute error.", "type": "server_error"}})
+            return
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()

@@ -21,7 +21,8 @@ from llmctl.errors import (
     PolicyError,
     UsageError,
 )
-from llmctl.router.answer import PartialAnswer, answer, handed_over, local_sampling
+from llmctl.router.answer import answer, handed_over, local_sampling
+from llmctl.router.partial_answer import PartialAnswer
 from llmctl.types.answer import Answer
 from llmctl.types.endpoint import LOCAL_FAILURES, Endpoint, LeaveReason, Limits, Local, Remote
 from llmctl.types.listener import SilentListener

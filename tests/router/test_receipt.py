@@ -12,7 +12,8 @@ import trustme
 from llmctl.endpoint.client import request_body
 from llmctl.engine.pool import Pool
 from llmctl.errors import LlmctlError
-from llmctl.router.answer import PartialAnswer, answer
+from llmctl.router.answer import answer
+from llmctl.router.partial_answer import PartialAnswer
 from llmctl.types.answer import LeftMachine
 from llmctl.types.endpoint import Address, Endpoint, LeaveReason, Remote, Trust
 from llmctl.types.listener import SilentListener

@@ -134,24 +134,12 @@ def _all(out: Output, known: Sequence[Model], find: Finder) -> None:
 
 
 def row(model: Model, find: Finder) -> dict[str, Any]:
-    from llmctl.workspace.document import openness_document
+    from llmctl.workspace.document import model_document
 
     return {
-        "id": model.id,
-        "name": model.name,
-        "publisher": model.publisher,
-        "base_model": model.base_model,
-        "distilled_from": model.distilled_from,
-        "parameters": model.parameters,
-        "active_parameters": model.active_parameters,
-        "licence": model.licence,
-        "context": model.shape.context_train,
-        "tasks": model.tasks,
-        "languages": model.languages,
+        **model_document(model),
         "quants": [artifact.quant for artifact in model.artifacts],
         "installed": [artifact.quant for artifact in model.artifacts if find(artifact.source) is not None],
-        "starter": model.starter,
-        "openness": None if model.openness is None else openness_document(model.openness),
     }
 
 

@@ -47,27 +47,15 @@ def show(
 
 
 def _document(model: Model) -> dict[str, Any]:
-    from llmctl.workspace.document import evidence_document, openness_document
+    from llmctl.workspace.document import evidence_document, model_document
 
     return {
-        "id": model.id,
-        "name": model.name,
-        "publisher": model.publisher,
-        "base_model": model.base_model,
-        "distilled_from": model.distilled_from,
-        "licence": model.licence,
+        **model_document(model),
         "released": model.released,
-        "parameters": model.parameters,
-        "active_parameters": model.active_parameters,
-        "context": model.shape.context_train,
-        "languages": model.languages,
-        "tasks": model.tasks,
         "thinking": model.thinking,
-        "starter": model.starter,
         "sampling": model.sampling,
         "shape": model.shape,
-        "evidence": [evidence_document(one) for one in model.evidence],
-        "openness": None if model.openness is None else openness_document(model.openness),
+        "evidence": [evidence_document(result) for result in model.evidence],
         "sources": model.sources,
         "projector": model.projector,
         "files": [

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from llmctl.engine.devices.pairing import CPU_BACKENDS
-from llmctl.engine.install.remedies import ANOTHER_CPU
 from llmctl.files import measured_cache
 from llmctl.files.decode import FieldError, decode
 from llmctl.host import Host
@@ -73,6 +72,8 @@ def ask(host: Host, *, deadline_s: float = DEADLINE_S) -> EngineInfo:
     except FieldError as error:
         engine, why = None, f"{NAME} gave an answer that can't be read ({error})"
     if reply.illegal_instruction or WINDOWS_ILLEGAL_INSTRUCTION in (why or "").lower():
+        from llmctl.engine.install.remedies import ANOTHER_CPU
+
         engine, why = None, f"{ANOTHER_CPU} (it was stopped by an illegal instruction)"
     return engine or EngineInfo(NAME, None, None, why=why)
 

@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from llmctl.engine.llama_cpp.chunks import ChunkSize
 from llmctl.engine.llama_cpp.context import Context, DecodeError, Row
+from llmctl.engine.llama_cpp.prompt_cache import Beginning, OnDisk
 from llmctl.engine.llama_cpp.sampling import Sampler
 from llmctl.engine.llama_cpp.slots import Place, Slot, Slots
 
@@ -61,6 +62,7 @@ class Generation:
     take: Callable[[int], bool]
     end: Callable[[Exception | None], None]
     uses_cache: bool = True
+    on_disk: OnDisk = field(default_factory=OnDisk)
     work: Work = field(default_factory=Work)
     slot: Slot | None = None
     last: int | None = None  # the token that was sampled last; it isn't computed yet
@@ -74,6 +76,12 @@ class Generation:
     def left(self) -> int:
         """Tokens of the prompt that are still to be read."""
         return 0 if self.slot is None else max(0, len(self.prompt) - len(self.slot.tokens))
+
+    @property
+    def left_at_once(self) -> int:
+        """Of those, the ones before the place at which the beginning is to be written to disk."""
+        held = 0 if self.slot is None else len(self.slot.tokens)
+        return self.on_disk.write_at - held if held < self.on_disk.write_at else self.left
 
 
 class _Share(Struct, frozen=True):
@@ -150,8 +158,16 @@ class Scheduler:
             try:
                 self.step()
             except Exception as error:  # noqa: BLE001  # nobody must wait for a thread that has ended
-                for generation in list(self._active):
-                    self._end(generation, error, is_sound=False)
+                self._end_all(error)
+
+    def _end_all(self, error: Exception) -> None:
+        for generation in list(self._active):
+            self._end(generation, error, is_sound=False)
+        with self._changed:
+            waiting = list(self._waiting)
+            self._waiting.clear()
+        for generation in waiting:
+            self._close(generation, error)
 
     def step(self) -> None:
         """Lets those leave that were cancelled and those join for whom there is room, then computes a batch."""
@@ -159,6 +175,8 @@ class Scheduler:
             self._end(generation, None)
         if self._waiting:
             self._admit()
+        for generation in self._active:
+            self._write(generation)
         if shares := self._shares():
             self._compute(shares)
 
@@ -179,9 +197,28 @@ class Scheduler:
         if place.source is not slot:
             self._context.copy(place.source.number, slot.number)
         kept = place.shared if self._context.keep(slot.number, place.shared) else 0
+        kept = self._read(slot, generation.on_disk.source, kept)
         self.slots.take(slot, generation.prompt, kept, is_private=not generation.uses_cache)
         generation.slot, generation.work.cached_tokens = slot, kept
         self._active.append(generation)
+
+    def _read(self, slot: Slot, source: Beginning | None, kept: int) -> int:
+        """How many tokens the slot holds, of which ``kept`` were there and more may be on disk."""
+        if source is None or source.shared <= kept:
+            return kept
+        is_read = self._context.load(slot.number, source.tokens, source.file)
+        return source.shared if is_read and self._context.keep(slot.number, source.shared) else 0
+
+    def _write(self, generation: Generation) -> None:
+        on_disk, slot = generation.on_disk, generation.slot
+        if on_disk.target is None or on_disk.is_written or slot is None or len(slot.tokens) != on_disk.write_at:
+            return
+        on_disk.is_written = self._context.save(slot.number, slot.tokens, on_disk.target)
+        on_disk.write_at = 0
+
+    def held(self, prompt: Sequence[int]) -> int:
+        """How many of the first tokens of ``prompt`` some sequence holds at this moment."""
+        return self.slots.held(prompt)
 
     def _shares(self) -> list[_Share]:
         """What the next step computes, in the order of sequences: llama.cpp computes neighbours together."""
@@ -195,7 +232,7 @@ class Scheduler:
         for at, generation in enumerate(sorted(reading, key=lambda generation: generation.left)):
             assert generation.slot is not None
             begin = len(generation.slot.tokens)
-            count = min(generation.left, -(-room // (len(reading) - at)))
+            count = min(generation.left_at_once, -(-room // (len(reading) - at)))
             room -= count
             if count:
                 shares.append(_Share(generation, generation.slot, generation.prompt[begin : begin + count]))

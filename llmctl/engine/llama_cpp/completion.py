@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from llmctl.engine.llama_cpp.answer import SampledAnswer
 from llmctl.engine.llama_cpp.batching import BusyError, Generation, Scheduler
+from llmctl.engine.llama_cpp.prompt_cache import OnDisk, PromptCache
 from llmctl.engine.llama_cpp.repetition import repeats
 from llmctl.engine.llama_cpp.sampling import Sampler
 from llmctl.engine.llama_cpp.wire import Part
@@ -82,7 +83,14 @@ class Completion:
         room: int,
         max_tokens: int | None,
         uses_cache: bool,
+        prompt_cache: PromptCache | None = None,
+        prompt_cache_bytes: int = 0,
     ) -> None:
+        """``room``: tokens that the context has for an answer. With a limit of ``prompt_cache_bytes`` the beginning of
+        the prompt is looked for in ``prompt_cache``, and left there."""
+        self._prompt = prompt
+        self._prompt_cache = prompt_cache if prompt_cache_bytes and uses_cache else None
+        self._prompt_cache_bytes = prompt_cache_bytes
         self._outbox: queue.SimpleQueue[tuple[Choice, list[Part] | None] | Exception] = queue.SimpleQueue()
         most = min(max_tokens or room, room)
         self.choices = [
@@ -96,6 +104,17 @@ class Completion:
     def run(self, scheduler: Scheduler, is_gone: Callable[[], bool]) -> Iterator[tuple[Choice, list[Part] | None]]:
         """What is certain of each choice as it comes, and None when it has ended. Raises BusyError, ClientGoneError,
         and whatever has ended a choice. Leaving it ends the others."""
+        on_disk = OnDisk()
+        if self._prompt_cache is not None:
+            on_disk = self._prompt_cache.plan(self._prompt, held=scheduler.held(self._prompt))
+            self.generations[0].on_disk = on_disk
+        try:
+            yield from self._written(scheduler, is_gone)
+        finally:
+            if self._prompt_cache is not None:
+                self._prompt_cache.finish(on_disk, self._prompt_cache_bytes)
+
+    def _written(self, scheduler: Scheduler, is_gone: Callable[[], bool]) -> Iterator[tuple[Choice, list[Part] | None]]:
         try:
             scheduler.submit(self.generations)
         except BusyError:

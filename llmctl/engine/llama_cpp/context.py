@@ -7,7 +7,10 @@ sequences share is copied.
 
 from __future__ import annotations
 
+import ctypes
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from llmctl.engine.llama_cpp.loading import context_params
@@ -30,7 +33,8 @@ class DecodeError(Exception):
 
 class Context:
     """``length``: tokens for each sequence; ``batch``: rows that can be computed at once; ``can_cut``: the end of a
-    sequence can be forgotten, as far as a window allows."""
+    sequence can be forgotten, as far as a window allows; ``can_cut_saved``: also of one that was saved, of which
+    nothing outside the window is left; ``is_stateless``: nothing is kept of any, as of an encoder."""
 
     def __init__(self, model: Any, settings: Mapping[str, Any]) -> None:
         import llama_cpp
@@ -44,8 +48,10 @@ class Context:
         self.length: int = llama_cpp.llama_n_ctx_seq(self.pointer)
         self.batch: int = llama_cpp.llama_n_batch(self.pointer)
         self._memory: Any = llama_cpp.llama_get_memory(self.pointer)
+        self.is_stateless = not self._memory
         self._window: int = llama_cpp.llama_model_n_swa(model)
         self.can_cut = not (llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(model))
+        self.can_cut_saved = self.can_cut and self._window <= 0
         self._rows: Any = llama_cpp.llama_batch_init(self.batch, 0, 1)
 
     def decode(self, rows: Sequence[Row]) -> None:
@@ -86,6 +92,29 @@ class Context:
         first: int = llama_cpp.llama_memory_seq_pos_min(self._memory, sequence)
         last: int = llama_cpp.llama_memory_seq_pos_max(self._memory, sequence)
         return last == length - 1 or (last >= length and (first == 0 or 0 < first < length - self._window))
+
+    def save(self, sequence: int, tokens: Sequence[int], file: Path) -> bool:
+        """Writes what a sequence holds, which are ``tokens``, to ``file``, which must be there."""
+        import llama_cpp
+
+        given = (llama_cpp.llama_token * len(tokens))(*tokens)
+        name = os.fsencode(file)
+        return bool(llama_cpp.llama_state_seq_save_file(self.pointer, name, sequence, given, len(tokens)))
+
+    def load(self, sequence: int, tokens: Sequence[int], file: Path) -> bool:
+        """Makes a sequence hold the ``tokens`` that ``save`` has written to ``file``; False, and then it holds nothing,
+        where they aren't in it or there is no room. The file must be one that ``save`` has written, to the byte."""
+        import llama_cpp
+
+        room, count = (llama_cpp.llama_token * len(tokens))(), ctypes.c_size_t()
+        name = os.fsencode(file)
+        is_read = llama_cpp.llama_state_seq_load_file(
+            self.pointer, name, sequence, room, len(room), ctypes.byref(count)
+        )
+        if is_read and list(room[: count.value]) == list(tokens):
+            return True
+        llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+        return False
 
     def copy(self, source: int, target: int) -> None:
         """Makes ``target`` hold what ``source`` holds. llama.cpp copies whole sequences only."""

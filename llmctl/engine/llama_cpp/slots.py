@@ -68,15 +68,19 @@ class Slots:
             return Place(best, best, shared)
         if self._can_cut and shared >= WORTH_COPYING:
             return Place(oldest, best, shared)
-        return Place(oldest, oldest, _shared(oldest.tokens, prompt))
+        return Place(oldest, oldest, shared_length(oldest.tokens, prompt))
+
+    def held(self, prompt: Sequence[int]) -> int:
+        """How much of ``prompt`` the sequence holds that holds most of it."""
+        return max((shared_length(slot.tokens, prompt) for slot in self._public), default=0)
 
     def _promised(self, prompt: Sequence[int]) -> int:
         """How much of ``prompt`` will be there when all have read theirs."""
-        return max((_shared(slot.prompt, prompt) for slot in self._public if slot.is_taken), default=0)
+        return max((shared_length(slot.prompt, prompt) for slot in self._public if slot.is_taken), default=0)
 
     def _longest(self, prompt: Sequence[int]) -> tuple[Slot, int]:
         """The sequence that holds the longest beginning of ``prompt``, one that is free if there are several."""
-        lengths = [(_shared(slot.tokens, prompt), not slot.is_taken, slot) for slot in self._public]
+        lengths = [(shared_length(slot.tokens, prompt), not slot.is_taken, slot) for slot in self._public]
         shared, _, best = max(lengths, key=lambda length: length[:2])
         return best, shared
 
@@ -96,7 +100,7 @@ class Slots:
         slot.is_taken, slot.prompt, slot.released = False, (), self._releases
 
 
-def _shared(held: Sequence[int], prompt: Sequence[int]) -> int:
+def shared_length(held: Sequence[int], prompt: Sequence[int]) -> int:
     """How many tokens at the beginning are the same, all but the prompt's last LEAST_FRESH at most."""
     most = min(len(held), max(0, len(prompt) - LEAST_FRESH))
     if held[:most] == prompt[:most]:

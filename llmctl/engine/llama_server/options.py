@@ -5,7 +5,7 @@ Facts are those of common/arg.cpp and tools/server/ in llama.cpp, as llama-cpp-p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from llmctl.types.plan import Configuration, Fit
 
@@ -26,7 +26,6 @@ PRIVATE = (
     *("--cache-ram", "0"),  # conversations that are over: llama.cpp#27148 gives them to others
 )
 AS_PLANNED = (
-    *("--fit", "off"),  # else settings that aren't given are worked out anew
     "--no-context-shift",  # a prompt that is too long is an error, not cut
     "--no-kv-unified",  # each sequence has its own context
     "--no-mmproj",
@@ -43,7 +42,7 @@ def options(fit: Fit, *, has_chat_template: bool) -> list[str]:
         *("--model", str(fit.candidate.path), "--alias", fit.candidate.model.id),
         *("--threads", str(fit.threads), "--threads-batch", str(fit.prefill_threads)),
         *_context(configuration),
-        *_placement(configuration),
+        *_placement(configuration, places_itself=bool(fit.server and fit.server.gpus)),
         *AS_PLANNED,
         *template,
         *PRIVATE,
@@ -63,17 +62,25 @@ def _context(configuration: Configuration) -> Iterator[str]:
         yield "--swa-full"
 
 
-def _placement(configuration: Configuration) -> Iterator[str]:
+def _placement(configuration: Configuration, *, places_itself: bool) -> Iterator[str]:
     """Which layers lie where; the engine's devices are counted as in its own list."""
-    yield from ("--n-gpu-layers", str(configuration.gpu_layers))
-    yield from _split(configuration.layers_per_device)
+    if places_itself:
+        yield from ("--fit", "on")
+    else:
+        yield from ("--fit", "off")  # else settings that aren't given are worked out anew
+        yield from _layers(configuration)
     if configuration.cpu_expert_layers:
         yield from ("--n-cpu-moe", str(configuration.cpu_expert_layers))
     if not configuration.repack:
         yield "--no-repack"
 
 
-def _split(layers: Sequence[int]) -> Iterator[str]:
+def _layers(configuration: Configuration) -> Iterator[str]:
+    if not configuration.gpu_layers:
+        yield from ("--device", "none")
+        return
+    layers = configuration.layers_per_device
+    yield from ("--n-gpu-layers", str(configuration.gpu_layers))
     used = [device for device, count in enumerate(layers) if count]
     if len(used) == 1:  # the others are not woken up
         yield from ("--split-mode", "none", "--main-gpu", str(used[0]))

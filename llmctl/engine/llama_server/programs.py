@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from llmctl import child
 from llmctl.engine.devices import build
+from llmctl.engine.devices.pairing import is_gpu
 from llmctl.engine.install.llama_server import built
 from llmctl.engine.llama_server.environment import environment
 from llmctl.printable import printable
@@ -64,9 +65,11 @@ def asked(program: Program) -> EngineInfo:
     return EngineInfo(NAME, printable(match[1], LONGEST), about, backends=tuple(backends), devices=devices, usable=True)
 
 
-def server_of(program: Program, about: EngineInfo) -> NativeServer:
-    """Raises OSError where the file is gone."""
-    return NativeServer(str(program.path), program.source, build(about), program.path.stat().st_mtime_ns)
+def server_of(program: Program, about: EngineInfo, worker: EngineInfo | None = None) -> NativeServer:
+    """``worker`` is llama-cpp-python. Raises OSError where the file is gone."""
+    is_alone = worker is None or not any(is_gpu(device) for device in worker.devices)
+    gpus = tuple(f"{device.name} ({device.description})" for device in about.devices if is_alone and is_gpu(device))
+    return NativeServer(str(program.path), program.source, build(about), program.path.stat().st_mtime_ns, gpus)
 
 
 def _unusable(why: str) -> EngineInfo:
