@@ -11,8 +11,8 @@ from msgspec.structs import replace
 
 from llmctl.cli.output import Output
 from llmctl.errors import EngineDiedError
-from llmctl.router.answer import PartialAnswer
 from llmctl.router.lending import LowerFit
+from llmctl.router.partial_answer import PartialAnswer
 from llmctl.types.engine import LoadedEngine
 from llmctl.types.listener import SilentListener
 from llmctl.types.plan import Configuration, Fit
