@@ -199,6 +199,9 @@ def figures(answer: Answer) -> list[str]:
         f"answer  {units.count(usage.completion_tokens)} tokens, written at {units.tok_s(timings.decode_tok_s)} tok/s",
         f"first token after {units.seconds(timings.first_token_s)}, all in {units.seconds(timings.total_s)}",
     ]
+    if timings.drafted_tokens:
+        drafted, accepted = units.count(timings.drafted_tokens), units.count(timings.accepted_tokens)
+        lines.append(f"guessed {drafted} tokens ahead, {accepted} of them rightly")
     if timings.load_s is not None:
         lines.append(f"model loaded in {units.seconds(timings.load_s)}")
     if answer.measured is not None and answer.predicted is not None:
