@@ -73,6 +73,7 @@ VALUES: dict[str, tuple[Any, list[str], list[Any]]] = {
     "prompt_cache": (0, ['"2GB"', '"500M"', "0"], [2_000_000_000, 500_000_000, 0]),
     "chat_history": (False, ["true", "true", "true"], [True, True, True]),
     "markdown": (True, ["false", "false", "false"], [False, False, False]),
+    "speculate": (True, ["false", "false", "false"], [False, False, False]),
 }
 ALL = pytest.mark.parametrize("setting", SETTINGS, ids=lambda one: one.name)
 

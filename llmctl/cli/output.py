@@ -134,12 +134,8 @@ class Output(SilentListener):
 
     def thought(self, text: str) -> None:
         """A bit of a model's thinking: on stderr if somebody reads it there, never in the answer."""
-        self.write_thought(_shown(text, sys.stderr))
-
-    def write_thought(self, text: str) -> None:
-        """Text of the thinking, which may hold terminal sequences of ours."""
-        if text and sys.stderr.isatty() and not self.quiet and not self.as_json:
-            sys.stderr.write(text)
+        if sys.stderr.isatty() and not self.quiet and not self.as_json:
+            sys.stderr.write(_shown(text, sys.stderr))
             sys.stderr.flush()
 
     def confirm(self, question: str, *, yes: bool, by_default: bool = True) -> bool:

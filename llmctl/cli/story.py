@@ -77,6 +77,8 @@ class Story:
         self.endpoint = endpoint.name
         self._held = HeldBack(self.out.piece, TERMINAL_S if sys.stdout.isatty() else PIPE_S)
         self.out.must_say(f"→ {endpoint.name} ({host}, {endpoint.model}): {reason}")
+        if endpoint.readers:
+            self.out.must_say(f"  who can read it there: {endpoint.readers}")
 
     def staying(self, reason: str) -> None:
         self.out.warn(f"{reason}; this machine answers instead")
@@ -197,6 +199,9 @@ def figures(answer: Answer) -> list[str]:
         f"answer  {units.count(usage.completion_tokens)} tokens, written at {units.tok_s(timings.decode_tok_s)} tok/s",
         f"first token after {units.seconds(timings.first_token_s)}, all in {units.seconds(timings.total_s)}",
     ]
+    if timings.drafted_tokens:
+        drafted, accepted = units.count(timings.drafted_tokens), units.count(timings.accepted_tokens)
+        lines.append(f"guessed {drafted} tokens ahead, {accepted} of them rightly")
     if timings.load_s is not None:
         lines.append(f"model loaded in {units.seconds(timings.load_s)}")
     if answer.measured is not None and answer.predicted is not None:

@@ -11,7 +11,7 @@ from llmctl.cli.output import Output, colour, harmless
 
 if TYPE_CHECKING:
     from llmctl.cli.markdown import Markdown
-    from llmctl.cli.wrap import CodeWrap, WordWrap
+    from llmctl.cli.wrap import CodeWrap
 
 
 class Layout(Enum):
@@ -24,12 +24,10 @@ class Layout(Enum):
 
 @dataclass
 class TerminalOutput(Output):
-    """Where the terminal has no styles, Markdown is laid out as words. Thoughts are dim, so that the answer stands
-    out."""
+    """Where the terminal has no styles, Markdown is laid out as words."""
 
     layout: Layout = Layout.WORDS
     _shaped: Markdown | CodeWrap | None = field(default=None, init=False)
-    _thoughts: WordWrap | None = field(default=None, init=False)
 
     def piece(self, text: str) -> None:
         if self.layout is Layout.AS_WRITTEN:
@@ -38,13 +36,6 @@ class TerminalOutput(Output):
         if self._shaped is None:
             self._shaped = self._shape()
         self.write(self._shaped.add(harmless(text)))
-
-    def thought(self, text: str) -> None:
-        from llmctl.cli.markdown.styles import DIM
-        from llmctl.cli.wrap import WordWrap
-
-        self._thoughts = self._thoughts or WordWrap()
-        self.write_thought(self._thoughts.add(harmless(text), DIM if colour(sys.stderr) else ""))
 
     def _shape(self) -> Markdown | CodeWrap:
         from llmctl.cli.markdown import Markdown

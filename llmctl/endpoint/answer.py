@@ -319,6 +319,10 @@ class Heard:
             decode_s=_seconds(self.timings.get("predicted_ms")),
             measured=self.measured,
             preempted_per_s=_amount(self.timings.get("preempted_per_s")),
+            drafted_tokens=_whole_number(self.timings.get("draft_n")),
+            accepted_tokens=_whole_number(self.timings.get("draft_n_accepted")),
+            plain_tokens=_whole_number(self.timings.get("plain_n")),
+            plain_s=_seconds(self.timings.get("plain_ms")),
         )
 
 

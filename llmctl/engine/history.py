@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from llmctl.types.engine import LoadedEngine
     from llmctl.types.event import Finished
 
-LIMIT_BYTES = 64 << 10  # a line has some 650 bytes
+LIMIT_BYTES = 72 << 10  # a line has some 700 bytes
 
 
 # Times that a thread lost its core, for each second of computing, from which on a run says nothing of the machine. It
@@ -70,7 +70,8 @@ class MeasuredRun(Struct, frozen=True):
 class Run(Struct, frozen=True):
     """One run. ``date`` is UTC in ISO 8601. The file is identified by its size and its sha256 (None where it is not
     known), never by its path. ``engine`` names the exact build. ``load_s`` is the time until it answered, 0 where
-    the engine had stayed loaded. ``prefill_tokens`` are those of the prompt that were computed."""
+    the engine had stayed loaded. ``prefill_tokens`` are those of the prompt that were computed; ``accepted_tokens`` of
+    ``drafted_tokens`` were guessed rightly."""
 
     date: str
     model: str
@@ -92,6 +93,8 @@ class Run(Struct, frozen=True):
     load_s: float
     predicted: PredictedRun
     measured: MeasuredRun
+    drafted_tokens: int | None = None
+    accepted_tokens: int | None = None
 
 
 def run_of(
@@ -130,9 +133,21 @@ def run_of(
             fit.memory.must_fit_bytes - on_devices, on_devices, *_rates(fit.uncorrected, finished), fit.modelled
         ),
         measured=MeasuredRun(
-            memory.anonymous_bytes, memory.device_bytes, decode_tok_s, prefill_tok_s, finished.preempted_per_s
+            memory.anonymous_bytes,
+            memory.device_bytes,
+            _plain_tok_s(finished) if finished.drafted_tokens else decode_tok_s,
+            prefill_tok_s,
+            finished.preempted_per_s,
         ),
+        drafted_tokens=finished.drafted_tokens,
+        accepted_tokens=finished.accepted_tokens,
     )
+
+
+def _plain_tok_s(finished: Finished) -> float | None:
+    """The rate of decoding without drafted tokens, which is what was predicted; None where that were too few."""
+    tokens, seconds = finished.plain_tokens or 0, finished.plain_s
+    return tokens / seconds if seconds and tokens >= LEAST_ANSWER else None
 
 
 def _rates(speed_model: SpeedModel, finished: Finished) -> tuple[float | None, float | None]:
@@ -165,6 +180,8 @@ def past(runs: Iterable[Run], build: str) -> tuple[PastRun, ...]:
             depth=(run.prompt_tokens or 0) + (run.completion_tokens or 0) / 2,
             read_tokens=run.prefill_tokens or 0,
             modelled=run.predicted.modelled,
+            drafted_tokens=run.drafted_tokens or 0,
+            accepted_tokens=run.accepted_tokens or 0,
         )
         for run in runs
         if run.engine == build and run.processor == processor_name

@@ -116,7 +116,7 @@ def _local(
 
             fit = with_sequences(fit, engine.sequences)
         listener.loaded(fit, engine)
-        asked = replace(request, sampling=local_sampling(fit, request.sampling))
+        asked = replace(request, sampling=local_sampling(fit, request.sampling, speculates=request.speculates))
         finished = yield from _kept(ask(engine, asked), so_far)
     executed = Executed(Side.LOCAL, None, fit.candidate.model.id, fit.candidate.artifact.quant, reason)
     predicted = Predicted(fit.speed.decode_tok_s, fit.memory.must_fit_bytes, fit.speed.basis)
@@ -129,9 +129,12 @@ def _local(
     return receipt
 
 
-def local_sampling(fit: Fit, sampling: Sampling) -> Sampling:
-    """The model's published defaults below what was asked for, and thinking as the plan has counted on."""
+def local_sampling(fit: Fit, sampling: Sampling, *, speculates: bool = True) -> Sampling:
+    """The model's published defaults below what was asked for, and thinking as the plan has counted on; without
+    ``speculates`` the engine is asked not to draft tokens."""
     defaults, asked = dict(fit.candidate.model.sampling or {}), dict(sampling.extra or {})
+    if not speculates:
+        defaults["speculate"] = False
     template = {"enable_thinking": fit.thinking, **(asked.get("chat_template_kwargs") or {})}
     return replace(sampling, extra={**defaults, **asked, "chat_template_kwargs": template})
 
@@ -183,6 +186,8 @@ def _receipt(so_far: PartialAnswer, finished: Finished, executed: Executed, pred
             prefill_tok_s=_rate(finished.prefill_tokens, finished.prefill_s),
             decode_tok_s=_decode_rate(so_far, usage),
             total_s=now - so_far.started,
+            drafted_tokens=finished.drafted_tokens,
+            accepted_tokens=finished.accepted_tokens,
         ),
         predicted=predicted,
         left_machine=so_far.left,

@@ -87,6 +87,7 @@ class Settings(Struct, frozen=True):
     keep_alive: float
     prompt_cache: int
     history: bool
+    speculate: bool
     chat_history: bool
     markdown: bool
     endpoints: tuple[Endpoint, ...]

@@ -130,6 +130,13 @@ SETTINGS = (
     ),
     Setting("llama_server", _absolute, "an absolute path", "a llama-server of your own"),
     Setting("history", _flag, "true or false", "keep memory and speed of runs, never text", default=True),
+    Setting(
+        "speculate",
+        _flag,
+        "true or false",
+        "draft tokens from what stood in the prompt, where it makes an answer faster",
+        default=True,
+    ),
     Setting("chat_history", _flag, "true or false", "keep conversations on disk, for -c and the Up key", default=False),
     Setting("markdown", _flag, "true or false", "show the Markdown of answers in a terminal's styles", default=True),
 )

@@ -21,13 +21,16 @@ class Executed(Struct, frozen=True):
 
 
 class Timings(Struct, frozen=True):
-    """``load_s`` is None when nothing was loaded here; rates are None where they could not be measured."""
+    """``load_s`` is None when nothing was loaded here; rates are None where they could not be measured.
+    ``accepted_tokens`` of ``drafted_tokens`` were guessed rightly; None where the server doesn't tell."""
 
     load_s: float | None
     first_token_s: float | None
     prefill_tok_s: float | None
     decode_tok_s: float | None
     total_s: float
+    drafted_tokens: int | None = None
+    accepted_tokens: int | None = None
 
 
 class LeftMachine(Struct, frozen=True):

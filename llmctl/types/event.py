@@ -57,7 +57,9 @@ class Measured(Struct, frozen=True):
 class Finished(Struct, frozen=True):
     """The last event of a stream. What prefill and decode took is known only where the server reports it, as
     llama.cpp's do; what memory, only of the engine here. ``prefill_tokens`` leaves out what the cache still held;
-    ``preempted_per_s`` is how often another program took a core from the engine, for each second that one computed."""
+    ``preempted_per_s`` is how often another program took a core from the engine, for each second that one computed.
+    ``accepted_tokens`` of ``drafted_tokens`` were guessed rightly; ``plain_tokens`` took ``plain_s`` in steps without
+    such guesses."""
 
     finish_reason: str | None
     usage: Usage
@@ -66,6 +68,10 @@ class Finished(Struct, frozen=True):
     decode_s: float | None = None
     measured: Measured | None = None
     preempted_per_s: float | None = None
+    drafted_tokens: int | None = None
+    accepted_tokens: int | None = None
+    plain_tokens: int | None = None
+    plain_s: float | None = None
 
 
 Words = Text | Reasoning | ThoughtsSoFar

@@ -18,7 +18,8 @@ class PastRun(Struct, frozen=True):
     while it wrote, ``read_tokens`` how many of the prompt were computed; ``modelled``: the prediction came from rates
     that nobody had measured here. ``load_s`` is the time until the engine
     answered. The file is identified by its size and its sha256 (None where it is not known).
-    The settings are those of ``Configuration`` and ``Fit`` that change the speed.
+    The settings are those of ``Configuration`` and ``Fit`` that change the speed. ``accepted_tokens`` of
+    ``drafted_tokens`` were right.
     """
 
     model: str
@@ -37,6 +38,8 @@ class PastRun(Struct, frozen=True):
     depth: float
     read_tokens: int
     modelled: bool
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 class LastPick(Struct, frozen=True):

@@ -85,7 +85,8 @@ class Sampling(Struct, frozen=True):
 
 class Request(Struct, frozen=True):
     """``response_format`` None is plain text. What is ``private`` never leaves this machine, whatever the policy. Where
-    this machine answers, beginnings of prompts may take ``prompt_cache_bytes`` on its disk, a private one's never."""
+    this machine answers, beginnings of prompts may take ``prompt_cache_bytes`` on its disk, a private one's never, and
+    tokens are drafted where it ``speculates``."""
 
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
@@ -93,6 +94,7 @@ class Request(Struct, frozen=True):
     sampling: Sampling = Sampling()
     private: bool = False
     prompt_cache_bytes: int = 0
+    speculates: bool = True
 
     @classmethod
     def of(cls, prompt: str, sampling: Sampling | None = None) -> Request:

@@ -68,3 +68,18 @@ class SpeedModel(Struct, frozen=True):
             window_pair_s=self.window_pair_s / prefill,
             ubatch_s=self.ubatch_s / prefill,
         )
+
+
+class DraftForecast(Struct, frozen=True):
+    """``rows`` tokens that are computed at once take as long as ``steps`` one by one. Of ``drafted_tokens`` so far,
+    ``accepted_tokens`` were right."""
+
+    rows: int
+    steps: float
+    drafted_tokens: int
+    accepted_tokens: int
+
+    @property
+    def gain(self) -> float:
+        """How many times as fast an answer is written whose drafts are all right."""
+        return self.rows / self.steps

@@ -51,7 +51,7 @@ def answer(
     NotFoundError, PolicyError, OfflineError, NothingFitsError, what ``here`` and what the router raise; ``so_far`` then
     holds what was written.
     """
-    request = replace(request, prompt_cache_bytes=settings.prompt_cache)
+    request = replace(request, prompt_cache_bytes=settings.prompt_cache, speculates=settings.speculate)
     pool = Pool(keep_alive_s=settings.keep_alive, insist=insist, listener=listener)
     with pool, closing(SessionEngine(pool)) as engine:
         _prepare(pool, settings, request, local=local, endpoint=endpoint)
@@ -98,7 +98,7 @@ def events(
         return (
             yield from router.events(
                 decided,
-                request,
+                replace(request, speculates=settings.speculate),
                 listener=listener,
                 lease=pool.lease,
                 so_far=PartialAnswer(),

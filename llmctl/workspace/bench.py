@@ -130,7 +130,9 @@ def _asked(engine: LoadedEngine, prompt: str, *, seed: int) -> _Timed | None:
     """One answer that is long enough, its tokens by the clock on the wall, as whoever reads it sees them come; None if
     the model ended them all too early."""
     for turn in range(TRIES):
-        sampling = Sampling(max_tokens=ANSWER_TOKENS, temperature=0.8, seed=seed * TRIES + turn)
+        sampling = Sampling(
+            max_tokens=ANSWER_TOKENS, temperature=0.8, seed=seed * TRIES + turn, extra={"speculate": False}
+        )
         first = last = 0.0
         finished = None
         for piece in ask(engine, Request.of(prompt, sampling)):

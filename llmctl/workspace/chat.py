@@ -124,7 +124,7 @@ class Chat:
         try:
             return answer(
                 route,
-                replace(request, prompt_cache_bytes=self.settings.prompt_cache),
+                replace(request, prompt_cache_bytes=self.settings.prompt_cache, speculates=self.settings.speculate),
                 listener=listener,
                 lease=lambda fit: self._engine.lend(fit, listener),
                 so_far=so_far,

@@ -29,6 +29,7 @@ from llmctl.types.plan import (
     RejectionCode,
     Want,
 )
+from llmctl.types.speed_model import DraftForecast
 from llmctl.workspace import projectors
 from llmctl.workspace.situation import Situation
 
@@ -37,10 +38,12 @@ TASKS_WITHOUT_WORDS = ("embed", "rerank")
 
 
 class Planned(Struct, frozen=True):
-    """``want`` is what was planned for: the task is the model's own where none was asked for."""
+    """``want`` is what was planned for: the task is the model's own where none was asked for. ``drafts``: what drafted
+    tokens would bring; None where there are none."""
 
     answer: Plan | NoFit
     want: Want
+    drafts: DraftForecast | None = None
 
 
 def plan_named(situation: Situation, name: str | None, wanted: Want, *, task: str | None = None) -> Planned:
@@ -52,7 +55,7 @@ def plan_named(situation: Situation, name: str | None, wanted: Want, *, task: st
     candidates = situation.candidates(name)
     if name is None:
         wanted = replace(wanted, task=task or wanted.task)
-        return Planned(situation.pick(candidates, wanted), wanted)
+        return _with_drafts(situation, Planned(situation.pick(candidates, wanted), wanted))
     candidates = [projectors.with_projector(candidate) for candidate in candidates]
     wanted = replace(wanted, task=task or _own_task(candidates) or wanted.task, explicit=True)
     answer = plan(situation, candidates, wanted)
@@ -67,7 +70,16 @@ def plan_named(situation: Situation, name: str | None, wanted: Want, *, task: st
         needs, model = situation.knowledge.tasks[wanted.task].needs, answer.choice.candidate.model
         if needs not in model.tasks:
             situation.listener.warn(f"{model.name} is not for {needs}, by its publisher")
-    return Planned(answer, wanted)
+    return _with_drafts(situation, Planned(answer, wanted))
+
+
+def _with_drafts(situation: Situation, planned: Planned) -> Planned:
+    from llmctl.planner.drafts import draft_forecast
+
+    if isinstance(planned.answer, NoFit) or not situation.settings.speculate:
+        return planned
+    depth = situation.knowledge.tasks[planned.want.task].prompt_tokens
+    return replace(planned, drafts=draft_forecast(planned.answer.choice, depth, situation.past))
 
 
 def _own_task(candidates: Sequence[Candidate]) -> str | None:

@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from llmctl import paths
-from llmctl.engine.history import LIMIT_BYTES, MeasuredRun, PredictedRun, Run, past, read, record, run_of
+from llmctl.engine.history import LEAST_ANSWER, LIMIT_BYTES, MeasuredRun, PredictedRun, Run, past, read, record, run_of
 from llmctl.engine.worker_process import Engine
 from llmctl.host import Host
 from llmctl.probe import cpu as processor
@@ -172,6 +172,26 @@ def test_what_a_run_tells_of_itself() -> None:
     written = place().read_text()
     assert "somebody" not in written and "my model" not in written and "secret" not in written
     assert read() == (made,)
+
+
+@pytest.mark.parametrize(
+    ("drafted", "plain_tokens", "decode_tok_s"), [(0, 100, 9.5), (64, 100, 50.0), (64, LEAST_ANSWER - 1, None)]
+)
+def test_the_rate_of_a_run_is_the_one_without_drafted_tokens(
+    drafted: int, plain_tokens: int, decode_tok_s: float | None
+) -> None:
+    """What the machine does is what is predicted; drafts have their own figures."""
+    finished = Finished(
+        *("stop", Usage(10, 200), 4),
+        drafted_tokens=drafted,
+        accepted_tokens=drafted // 2,
+        plain_tokens=plain_tokens,
+        plain_s=2.0,
+    )
+    made = run_of(fit_for(None), Started(), finished, 9.5, 88.0)
+    assert made.measured.decode_tok_s == decode_tok_s
+    record(made)
+    assert [(run.drafted_tokens, run.accepted_tokens) for run in read()] == [(drafted, drafted // 2)]
 
 
 def test_an_engine_that_tells_nothing_of_memory() -> None:

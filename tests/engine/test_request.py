@@ -141,6 +141,7 @@ def test_the_text_of_parts() -> None:
         ("stream", "yes"),
         ("stream_options", []),
         ("prompt_cache", 1),
+        ("speculate", 1),
         ("max_completion_tokens", -1),
         ("tools", [{}]),
         ("tools", {"a": 1}),

@@ -99,6 +99,8 @@ def test_what_the_caller_asks_for_is_kept(
     candidate = FIT.candidate
     fit = replace(FIT, candidate=replace(candidate, model=replace(candidate.model, sampling=published)))
     assert local_sampling(fit, Sampling(seed=1, extra=asked)) == Sampling(seed=1, extra=carried)
+    plain = local_sampling(fit, Sampling(seed=1, extra=asked), speculates=False)
+    assert plain.extra == {**carried, "speculate": False}
 
 
 @pytest.mark.parametrize(

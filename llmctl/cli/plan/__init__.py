@@ -144,7 +144,7 @@ def plan(
     Exit codes: 0, 2 usage, 3 nothing fits, 4 no such model or file, 6 not a sound GGUF file, 10 a broken profile.
     """
     from llmctl.cli.plan import asked
-    from llmctl.cli.plan.screen import rejections
+    from llmctl.cli.plan.screen import drafted, rejections
     from llmctl.errors import NothingFitsError
     from llmctl.types.plan import NoFit
     from llmctl.workspace.workspace import Workspace
@@ -206,6 +206,9 @@ def plan(
             out.warn(warning)
         for line in _lines(answer, wanted, known, workspace.machine, place, limit, everything, explain, chart):
             out.text(line)
+        if explain and planned.drafts is not None and known.writes:
+            for line in drafted(planned.drafts):
+                out.text(line)
 
 
 def _lines(

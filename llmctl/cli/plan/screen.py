@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from llmctl.types.machine import Machine
     from llmctl.types.model import Openness
     from llmctl.types.plan import Configuration, DeviceMemory, Fit, MemoryPlan, Plan, Rejected, Tried, Want
+    from llmctl.types.speed_model import DraftForecast
 
 WIDTH = 80
 FEW = 3  # what is not picked, unless --limit or --all
@@ -120,6 +121,18 @@ def explained(tried: Sequence[Tried], chosen: Configuration, task: Task) -> Iter
             )
         )
     yield from table(cells, "<" * len(cells[0]), gap=1, indent=3)
+
+
+def drafted(forecast: DraftForecast) -> Iterator[str]:
+    """What an answer gains that copies from its prompt, and what this rests on."""
+    yield ""
+    yield from _wrapped(
+        f"Drafts: {forecast.rows} tokens computed at once take as long as some {forecast.steps:.1f} one by one, so what"
+        f" an answer copies from its prompt is written up to {forecast.gain:.1f} times as fast."
+    )
+    if forecast.drafted_tokens:
+        accepted, drafts = units.count(forecast.accepted_tokens), units.count(forecast.drafted_tokens)
+        yield from _wrapped(f"Of {drafts} tokens that were drafted here so far, {accepted} were right.")
 
 
 def _pace(fit: Fit, *, writes: bool) -> str:

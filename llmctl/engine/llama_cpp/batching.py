@@ -5,6 +5,8 @@ being read, the same share of each, as take half a second by the speed that was 
 reads an answer waits longer than that for its next token, however long the prompts of others are. While nobody's answer
 is being written, a step reads for two seconds at most: whoever comes is begun after it. Exceptions: a machine that
 reads fewer than 32 tokens a second reads 16 at least, and what is measured follows the speed by a step or two.
+While no prompt is being read, a step computes what was drafted for answers, too (``speculation``): beside other answers
+that is little, and nothing that would make all of them together slower.
 """
 
 from __future__ import annotations
@@ -16,12 +18,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from llmctl.engine.llama_cpp.chunks import ChunkSize
 from llmctl.engine.llama_cpp.context import Context, DecodeError, Row
 from llmctl.engine.llama_cpp.prompt_cache import Beginning, OnDisk
 from llmctl.engine.llama_cpp.sampling import Sampler
 from llmctl.engine.llama_cpp.slots import Place, Slot, Slots
+from llmctl.engine.llama_cpp.speculation import Drafter
+from llmctl.engine.llama_cpp.work import Work
 
 WAITING_LIMIT = 32  # generations that wait for a sequence; more are refused
 LONGEST_RETRY_S = 60
@@ -34,19 +39,6 @@ class BusyError(Exception):
     def __init__(self, waiting: int, retry_after_s: int) -> None:
         super().__init__(f"{waiting} requests are waiting already, as many as may")
         self.retry_after_s = retry_after_s
-
-
-@dataclass
-class Work:
-    """What was computed for one answer. Seconds are those of its steps; ``was_alone`` if no other answer had part in
-    them."""
-
-    cached_tokens: int = 0
-    prefill_tokens: int = 0
-    prefill_s: float = 0.0
-    decode_tokens: int = 0
-    decode_s: float = 0.0
-    was_alone: bool = True
 
 
 @dataclass(eq=False)
@@ -63,6 +55,7 @@ class Generation:
     end: Callable[[Exception | None], None]
     uses_cache: bool = True
     on_disk: OnDisk = field(default_factory=OnDisk)
+    drafter: Drafter | None = None
     work: Work = field(default_factory=Work)
     slot: Slot | None = None
     last: int | None = None  # the token that was sampled last; it isn't computed yet
@@ -85,11 +78,12 @@ class Generation:
 
 
 class _Share(Struct, frozen=True):
-    """What a step computes for one generation."""
+    """What a step computes for one generation: ``tokens`` and, behind them, those that were drafted."""
 
     generation: Generation
     slot: Slot
     tokens: Sequence[int]
+    drafted: Sequence[int] = ()
 
     @property
     def reads(self) -> bool:
@@ -102,8 +96,8 @@ class _Share(Struct, frozen=True):
     @property
     def rows(self) -> Iterable[Row]:
         first, last = len(self.slot.tokens), len(self.tokens) - 1
-        for at, token in enumerate(self.tokens):
-            yield Row(token, first + at, self.slot.number, at == last and self.wants_next)
+        for at, token in enumerate((*self.tokens, *self.drafted)):
+            yield Row(token, first + at, self.slot.number, at >= last and self.wants_next)
 
 
 class Scheduler:
@@ -200,6 +194,8 @@ class Scheduler:
         kept = self._read(slot, generation.on_disk.source, kept)
         self.slots.take(slot, generation.prompt, kept, is_private=not generation.uses_cache)
         generation.slot, generation.work.cached_tokens = slot, kept
+        if not self._context.can_cut:
+            generation.drafter = None
         self._active.append(generation)
 
     def _read(self, slot: Slot, source: Beginning | None, kept: int) -> int:
@@ -222,13 +218,14 @@ class Scheduler:
 
     def _shares(self) -> list[_Share]:
         """What the next step computes, in the order of sequences: llama.cpp computes neighbours together."""
+        reading = [generation for generation in self._active if not generation.is_writing]
+        others = len(self._active) - 1
         shares = [
-            _Share(generation, generation.slot, (generation.last,))
+            _Share(generation, generation.slot, (generation.last,), () if reading else _draft(generation, others))
             for generation in self._active
             if generation.slot is not None and generation.last is not None
         ]
         room = min(self._chunk_size.tokens(beside_answers=bool(shares)), self._context.batch - len(shares))
-        reading = [generation for generation in self._active if not generation.is_writing]
         for at, generation in enumerate(sorted(reading, key=lambda generation: generation.left)):
             assert generation.slot is not None
             begin = len(generation.slot.tokens)
@@ -239,19 +236,20 @@ class Scheduler:
         return sorted(shares, key=lambda share: share.slot.number)
 
     def _compute(self, shares: Sequence[_Share]) -> None:
-        """If it can't be done together, each is tried by itself, and only those end that fail."""
+        """If it can't be done together, each is tried by itself without what was drafted, and only those end that
+        fail."""
         rows = [row for share in shares for row in share.rows]
         begun = self._clock()
         try:
             self._context.decode(rows)
         except DecodeError as error:
-            if len(shares) == 1:
+            if len(shares) == 1 and not shares[0].drafted:
                 self._end(shares[0].generation, error, is_sound=False)
                 return
             for share in shares:
                 held = len(share.slot.tokens)
                 if self._context.keep(share.slot.number, held):
-                    self._compute([share])
+                    self._compute([replace(share, drafted=())])
                 else:
                     self._end(share.generation, error, is_sound=False)
             return
@@ -260,33 +258,42 @@ class Scheduler:
         row = -1
         for share in shares:
             row += len(share.tokens)
-            self._account(share, seconds, is_alone=len(shares) == 1)
-            if share.wants_next:
-                self._sample(share, row)
-            else:
-                share.slot.tokens.extend(share.tokens)
+            self._take(share, row, seconds, is_alone=len(shares) == 1)
+            row += len(share.drafted)
 
-    def _account(self, share: _Share, seconds: float, *, is_alone: bool) -> None:
-        work = share.generation.work
-        work.was_alone &= is_alone
-        if share.generation.is_writing:
-            work.decode_tokens += 1
-            work.decode_s += seconds
-        else:
-            work.prefill_tokens += len(share.tokens)
-            work.prefill_s += seconds
-
-    def _sample(self, share: _Share, row: int) -> None:
-        generation = share.generation
-        share.slot.tokens.extend(share.tokens)
+    def _take(self, share: _Share, row: int, seconds: float, *, is_alone: bool) -> None:
+        """Samples behind the last token of ``share``, which the batch's ``row`` has computed, and behind those drafted
+        ones that come; what was drafted and doesn't come is forgotten."""
+        generation, slot = share.generation, share.slot
+        wants_next, was_writing = share.wants_next, generation.is_writing
+        slot.tokens.extend(share.tokens)
+        held, is_wanted, error = len(slot.tokens), True, None
         try:
-            generation.last = generation.sampler.sample(self._context.pointer, row)
-            is_wanted = generation.take(generation.last)
-        except Exception as error:  # noqa: BLE001  # it ends this answer; the thread computes for the others
-            self._end(generation, error)
-            return
+            if wants_next:
+                is_wanted = self._sample(share, row)
+        except Exception as raised:  # noqa: BLE001  # it ends this answer; the thread computes for the others
+            is_wanted, error = False, raised
+        accepted = len(slot.tokens) - held
+        _account(share, accepted, seconds, is_alone=is_alone, is_decoding=was_writing)
+        is_sound = accepted == len(share.drafted) or self._context.keep(slot.number, len(slot.tokens))
         if not is_wanted:
-            self._end(generation, None)
+            self._end(generation, error, is_sound=is_sound)
+        elif not is_sound:
+            _begin_anew(generation)
+
+    def _sample(self, share: _Share, row: int) -> bool:
+        """Whether another token is wanted. Raises what sampling raises."""
+        generation, most = share.generation, len(share.drafted)
+        for at in range(most + 1):
+            token = generation.last = generation.sampler.sample(self._context.pointer, row + at)
+            if generation.drafter is not None:
+                generation.drafter.add(token)
+            if not generation.take(token):
+                return False
+            if at == most or token != share.drafted[at]:
+                break
+            share.slot.tokens.append(token)
+        return True
 
     def _end(self, generation: Generation, error: Exception | None, *, is_sound: bool = True) -> None:
         """``is_sound``: what its sequence holds is what it is said to hold."""
@@ -305,3 +312,27 @@ class Scheduler:
     def _close(self, generation: Generation, error: Exception | None) -> None:
         generation.sampler.close()
         generation.end(error)
+
+
+def _draft(generation: Generation, others: int) -> Sequence[int]:
+    return () if generation.drafter is None else generation.drafter.draft(others)
+
+
+def _account(share: _Share, accepted: int, seconds: float, *, is_alone: bool, is_decoding: bool) -> None:
+    """Adds a step to what was computed; ``accepted`` of the drafted tokens came."""
+    work, drafter, drafted = share.generation.work, share.generation.drafter, len(share.drafted)
+    work.was_alone &= is_alone
+    if not is_decoding:
+        work.add_prefill(len(share.tokens), seconds)
+        return
+    work.add_decoding(drafted, accepted, seconds)
+    if drafter is not None and is_alone:
+        drafter.took(1 + drafted, 1 + accepted, seconds)
+
+
+def _begin_anew(generation: Generation) -> None:
+    """Reads prompt and answer again, where a memory didn't give up the end of what it held; nothing is drafted then."""
+    assert generation.slot is not None and generation.last is not None
+    generation.prompt = [*generation.slot.tokens, generation.last]
+    generation.slot.tokens = []
+    generation.last = generation.drafter = None

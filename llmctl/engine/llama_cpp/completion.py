@@ -12,6 +12,7 @@ from llmctl.engine.llama_cpp.batching import BusyError, Generation, Scheduler
 from llmctl.engine.llama_cpp.prompt_cache import OnDisk, PromptCache
 from llmctl.engine.llama_cpp.repetition import repeats
 from llmctl.engine.llama_cpp.sampling import Sampler
+from llmctl.engine.llama_cpp.speculation import PromptDrafter, StepCosts
 from llmctl.engine.llama_cpp.wire import Part
 
 # Tokens that come faster than this go out together: nobody reads faster, and each time the reader wakes up it takes a
@@ -72,7 +73,8 @@ class Choice:
 
 
 class Completion:
-    """What a request's choices write. ``samplers``: one for each choice; they are closed by the scheduler."""
+    """What a request's choices write. ``samplers``: one for each choice; they are closed by the scheduler. ``costs``:
+    of batches on this engine, by which tokens are drafted; None: they aren't."""
 
     def __init__(
         self,
@@ -83,6 +85,7 @@ class Completion:
         room: int,
         max_tokens: int | None,
         uses_cache: bool,
+        costs: StepCosts | None,
         prompt_cache: PromptCache | None = None,
         prompt_cache_bytes: int = 0,
     ) -> None:
@@ -98,7 +101,15 @@ class Completion:
             for index, (answer, sampler) in enumerate(zip(answers, samplers, strict=True))
         ]
         self.generations = [
-            Generation(prompt, choice.sampler, choice.take, choice.end, uses_cache) for choice in self.choices
+            Generation(
+                prompt,
+                choice.sampler,
+                choice.take,
+                choice.end,
+                uses_cache,
+                drafter=None if costs is None else PromptDrafter(prompt, most, costs),
+            )
+            for choice in self.choices
         ]
 
     def run(self, scheduler: Scheduler, is_gone: Callable[[], bool]) -> Iterator[tuple[Choice, list[Part] | None]]:

@@ -22,6 +22,7 @@ from llmctl.engine.llama_cpp.rendering import RenderedPrompt, TemplateError, pla
 from llmctl.engine.llama_cpp.request import ChatRequest, WritingRequest
 from llmctl.engine.llama_cpp.rerank import Reranker
 from llmctl.engine.llama_cpp.sampling import Sampler, SamplingOptions
+from llmctl.engine.llama_cpp.speculation import StepCosts
 from llmctl.engine.llama_cpp.template import Renderer
 from llmctl.engine.llama_cpp.text_completion import TextChunks, TextCompletionRequest
 from llmctl.engine.llama_cpp.tool_formats import forced, format_of
@@ -59,6 +60,7 @@ class LoadedModel:
         if self.pooled is not None and self.pooled.ranks:
             self.reranker = Reranker(self.pooled, self.vocabulary, text_of(model, RERANK_TEMPLATE))
         self._uses_cache = bool(job.get("prompt_cache", True))
+        self._costs = StepCosts()
         self._prompt_cache = PromptCache(identity_of(job, self.build), can_cut=self._context.can_cut_saved)
         self.scheduler = Scheduler(self._context, int(job["sequences"]))
         threading.Thread(target=self.scheduler.run, daemon=True).start()
@@ -193,6 +195,7 @@ class LoadedModel:
             room=self._context.length - len(tokens),
             max_tokens=request.max_tokens,
             uses_cache=self._uses_cache and request.uses_cache,
+            costs=self._costs if request.may_draft else None,
             prompt_cache=self._prompt_cache,
             prompt_cache_bytes=request.prompt_cache_bytes,
         )
@@ -223,10 +226,14 @@ class LoadedModel:
         timings: dict[str, Any] = {
             "prompt_n": sum(work.prefill_tokens for work in works),
             "predicted_n": sum(work.decode_tokens for work in works),
+            "draft_n": sum(work.drafted_tokens for work in works),
+            "draft_n_accepted": sum(work.accepted_tokens for work in works),
         }
         if all(work.was_alone for work in works):
             timings["prompt_ms"] = sum(work.prefill_s for work in works) * 1000
             timings["predicted_ms"] = sum(work.decode_s for work in works) * 1000
+            timings["plain_n"] = sum(work.plain_tokens for work in works)
+            timings["plain_ms"] = sum(work.plain_s for work in works) * 1000
             timings["preempted_per_s"] = preempted_per_s
         return {
             "usage": {

@@ -31,7 +31,8 @@ OWN_VARIABLES = frozenset(
 
 class WritingRequest(Struct, frozen=True, kw_only=True):
     """How text is to be written, whatever stands before it. ``uses_cache``: whether the prompt may be found in, and
-    left for, other requests; on disk as well where beginnings of prompts may take ``prompt_cache_bytes`` there."""
+    left for, other requests; on disk as well where beginnings of prompts may take ``prompt_cache_bytes`` there.
+    ``speculates``: whether tokens may be drafted."""
 
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
     max_tokens: int | None = None
@@ -40,6 +41,13 @@ class WritingRequest(Struct, frozen=True, kw_only=True):
     streams: bool = False
     uses_cache: bool = True
     prompt_cache_bytes: int = 0
+    speculates: bool = True
+
+    @property
+    def may_draft(self) -> bool:
+        """Not for a seed: whoever gives one wants the same answer again, and rows that are computed together are
+        rounded in another way than one by one."""
+        return self.speculates and (self.sampling.seed is None or self.sampling.temperature == 0)
 
 
 class ChatRequest(WritingRequest, frozen=True):
@@ -93,6 +101,7 @@ OPTIONS: Options = {
     "stream": (kind_of(bool), "true or false"),
     "stream_options": (kind_of(dict), "an object"),
     "prompt_cache": (kind_of(bool), "true or false"),
+    "speculate": (kind_of(bool), "true or false"),
     "prompt_cache_bytes": (whole_number(0, 1 << 50), "a whole number of bytes"),
     "parallel_tool_calls": (kind_of(bool), "true or false"),
     "max_tokens": (whole_number(1, 1 << 31), "a whole number from 1"),
@@ -167,6 +176,7 @@ def writing_options(
         "choices": given.get("n", 1),
         "streams": given.get("stream", False),
         "uses_cache": given.get("prompt_cache", True),
+        "speculates": given.get("speculate", True),
         "prompt_cache_bytes": given.get("prompt_cache_bytes", 0),
     }
 
