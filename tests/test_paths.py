@@ -5,11 +5,14 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from llmctl import paths
+from tests.fakes.command import ran
+from tests.fakes.preloaded import Preloaded
 
 VARIABLES = ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE")
 
@@ -89,28 +92,35 @@ def _may_be_nameless() -> bool:
     return shutil.which(NAMELESS[0]) is not None and subprocess.run([*NAMELESS, "true"], check=False).returncode == 0
 
 
-@pytest.mark.skipif(not _may_be_nameless(), reason="no user namespace can be made here")
+@pytest.fixture(scope="module")
+def nameless() -> Iterator[Preloaded]:
+    if not _may_be_nameless():
+        pytest.skip("no user namespace can be made here")
+    with Preloaded(*NAMELESS) as made:
+        yield made
+
+
 @pytest.mark.parametrize(("home_variable", "why"), [(None, "HOME is not set"), ("some/where", "no absolute path")])
 @pytest.mark.parametrize(("arguments", "code"), COMMANDS.items())
 def test_a_user_without_a_home(
-    arguments: str, code: int, home_variable: str | None, why: str, bare: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: str,
+    code: int,
+    home_variable: str | None,
+    why: str,
+    bare: Path,
+    nameless: Preloaded,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir("/")
     if home_variable is None:
         monkeypatch.delenv("HOME")
     else:
         monkeypatch.setenv("HOME", home_variable)
-    done = subprocess.run(
-        [*NAMELESS, sys.executable, "-P", "-m", "llmctl", *arguments.split()],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd="/",
-    )
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
+    done = ran(arguments.split(), interpreter=nameless)
+    said = done.stderr.decode()
+    assert done.returncode == code, said
+    assert "Traceback" not in said
     if code:
-        assert "there is no home folder" in done.stderr and why in done.stderr
-        assert "next: export HOME=/path" in done.stderr
+        assert "there is no home folder" in said and why in said
+        assert "next: export HOME=/path" in said
     assert not Path("/~").exists()

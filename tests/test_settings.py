@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +21,8 @@ from llmctl.errors import ConfigError, NotFoundError, ResourceError, UsageError
 from llmctl.settings import SETTINGS, Setting, add_endpoint, load, remove_endpoint, set_values
 from llmctl.types.endpoint import Endpoint, KeyVariable, Policy, Trust
 from llmctl.types.engine import EngineName
+from tests.fakes.command import preloaded
+from tests.fakes.preloaded import Forked
 
 OFFICE = Endpoint("office", "https://llm.example.internal/v1", "qwen3-32b", KeyVariable("OFFICE_KEY"), Trust("/ca.pem"))
 ENDPOINT = "[endpoints.office]\nurl = 'u'\nmodel = 'm'\n"
@@ -570,25 +570,30 @@ def test_whoever_reads_meanwhile_sees_a_whole_file(user: Path) -> None:
 TOGETHER = 8
 
 
+def ended_with(process: Forked) -> str:
+    """What it said on stderr."""
+    with process:
+        return process.communicate(timeout=120)[1].decode()
+
+
 def test_eight_additions_at_once_lose_nothing(user: Path) -> None:
     user.write_text(WRITTEN)
     before = len(load().endpoints)
-    command = [sys.executable, "-m", "llmctl", "endpoint", "add"]
     adding = [
-        subprocess.Popen([*command, f"e{number}", "https://x", "--model", "m"], stderr=subprocess.PIPE)
-        for number in range(TOGETHER)
+        preloaded().start("endpoint", "add", f"e{number}", "https://x", "--model", "m") for number in range(TOGETHER)
     ]
-    ended = [process.communicate(timeout=120)[1] for process in adding]
+    ended = [ended_with(process) for process in adding]
     assert [process.returncode for process in adding] == [0] * TOGETHER, ended
     assert {f"e{number}" for number in range(TOGETHER)} <= {one.name for one in load().endpoints}
     assert len(load().endpoints) == before + TOGETHER
 
 
 def test_of_many_who_add_the_same_name_one_does(user: Path) -> None:
-    command = [sys.executable, "-m", "llmctl", "endpoint", "add", "office", "https://x", "--model"]
-    adding = [subprocess.Popen([*command, f"m{number}"], stderr=subprocess.PIPE) for number in range(4)]
-    ended = [process.communicate(timeout=120)[1] for process in adding]
-    assert sorted(process.returncode for process in adding) == [0, 2, 2, 2], ended
+    adding = [
+        preloaded().start("endpoint", "add", "office", "https://x", "--model", f"m{number}") for number in range(4)
+    ]
+    ended = [ended_with(process) for process in adding]
+    assert sorted(process.wait() for process in adding) == [0, 2, 2, 2], ended
     (added,) = load().endpoints
     (winner,) = [number for number, process in enumerate(adding) if process.returncode == 0]
     assert added.model == f"m{winner}", "who said Added is in the file"

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from msgspec.structs import replace
+
 from llmctl.catalogue import openness
 from llmctl.files.decode import Table
 from llmctl.gguf.quant import WEIGHT_TYPE_BY_NAME
 from llmctl.types.model import (
     Artifact,
+    Embedding,
     Heads,
     Model,
     Openness,
@@ -35,12 +38,15 @@ def model(table: Table, graded: Mapping[str, Openness]) -> Model:
         artifacts=tuple(map(artifact, table.tables("file"))),
         projector=_projector(table.table_or_none("projector")),
         relatives=(),
+        embedding=_embedding(table.table_or_none("embedding")),
     )
+    made = replace(made, shape=replace(made.shape, pools=not {"embed", "rerank"}.isdisjoint(made.tasks)))
     table.check(bool(re.fullmatch(r"[a-z0-9][a-z0-9._-]*", made.id)), "id", "lower case letters, digits, '.', '-', '_'")
     table.check({"facts", "shape"} <= set(made.sources), "sources", "a table with at least facts and shape")
     table.check(
         made.distilled_from is None or made.base_model is not None, "base_model", "given for a distillation, it is text"
     )
+    table.check(made.embedding is None or "embed" in made.tasks, "embedding", "given for an embedding model only")
     quants = [file.quant for file in made.artifacts]
     table.check(bool(quants) and len(set(quants)) == len(quants), "file", "one or more files, each of another quant")
     return made
@@ -157,6 +163,13 @@ def _source(table: Table) -> Source:
         sha256=table.digest_or_none("sha256"),
         revision=table.text_or_none("revision") or "main",
     )
+
+
+def _embedding(table: Table | None) -> Embedding | None:
+    """Of an embedding model."""
+    if table is None:
+        return None
+    return table.fill(Embedding, query=table.text_or_none("query") or "", document=table.text_or_none("document") or "")
 
 
 def _projector(table: Table | None) -> Source | None:

@@ -24,7 +24,7 @@ def _endpoints(around: Surroundings) -> list[Check]:
         elif server.offers is not None and server.model not in server.offers:
             names = ", ".join(server.offers[:5]) or "none"
             message = f"{server.name} answers, but has no model {server.model} (it has: {names})"
-            remedy = command("llmctl", "endpoint", "add", server.name, "URL", "--model", "NAME", "--force")
+            remedy = command("llmctl", "endpoint", "test", names=[server.name])
             findings.append(Check("endpoint", Status.WARN, message, remedy))
         else:
             findings.append(

@@ -28,6 +28,8 @@ VERBS = {
     "setup": "llmctl.cli.setup:setup",
     "run": "llmctl.cli.run:run",
     "chat": "llmctl.cli.chat:chat",
+    "embed": "llmctl.cli.embed:embed",
+    "rerank": "llmctl.cli.rerank:rerank",
     "plan": "llmctl.cli.plan:plan",
     "doctor": "llmctl.cli.doctor:doctor",
     "pull": "llmctl.cli.pull:pull",

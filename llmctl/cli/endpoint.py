@@ -47,6 +47,9 @@ def add(
         float | None, typer.Option("--between-s", min=0.1, help="Seconds from one word to the next.")
     ] = None,
     priority: Annotated[int, typer.Option("--priority", min=0, help="The highest is asked first.")] = 0,
+    readers: Annotated[
+        str | None, typer.Option("--readers", help="Who can read prompts there: shown whenever one leaves.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Allow plain http to another machine; replace.")] = False,
     json: Json = False,
 ) -> None:
@@ -82,6 +85,7 @@ def add(
         trust=Trust(ca_file, pin),
         limits=Limits(context, connect_s, first_token_s, between_s),
         priority=priority,
+        readers=readers,
         force=force,
     )
     endpoint, policy = added.endpoint, added.settings.policy
@@ -176,6 +180,7 @@ def _facts(endpoint: Endpoint, *, is_first: bool) -> list[tuple[str, str]]:
         ("key", endpoint_key.words(endpoint.key).removeprefix("key in ")),
         ("trusted", https if endpoint.url.startswith("https:") else consent),
         ("limits", ", ".join(given) or "llmctl's own"),
+        ("readers", endpoint.readers or "not said"),
         ("order", "asked first" if is_first else "asked by name only: llmctl run --endpoint"),
     ]
 

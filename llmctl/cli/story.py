@@ -77,6 +77,8 @@ class Story:
         self.endpoint = endpoint.name
         self._held = HeldBack(self.out.piece, TERMINAL_S if sys.stdout.isatty() else PIPE_S)
         self.out.must_say(f"→ {endpoint.name} ({host}, {endpoint.model}): {reason}")
+        if endpoint.readers:
+            self.out.must_say(f"  who can read it there: {endpoint.readers}")
 
     def staying(self, reason: str) -> None:
         self.out.warn(f"{reason}; this machine answers instead")

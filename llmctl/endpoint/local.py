@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 from msgspec.structs import replace
 
 from llmctl.endpoint.client import chat, request_body
+from llmctl.endpoint.document import posted
 from llmctl.endpoint.timing import ChatTiming
 from llmctl.errors import DecodingError, EngineError, NetworkError
 from llmctl.net import host_of
@@ -23,10 +26,22 @@ ENGINE = ChatTiming(between_s=600.0, after_finish_s=30.0)  # a machine that swap
 def ask(engine: LoadedEngine, request: Request) -> Generator[Event, None, None]:
     """Events, the last of them Finished. Raises EngineDiedError, DecodingError, ContextError, UsageError for a request
     that it can't serve, and EngineError for a model that can't answer it."""
-    address = engine.address
+    with _translated(engine):
+        body = request_body(engine.address, _with_prompt_cache(request))
+        yield from chat(engine.address, body, tries=1, timing=ENGINE, own_engine=True)
+
+
+def ask_document(engine: LoadedEngine, path: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer to one request that isn't streamed; ``path`` is the part of its address behind /v1. Raises as
+    ``ask``."""
+    with _translated(engine):
+        return posted(engine.address, path, {"model": engine.address.model, **fields}, timing=ENGINE)
+
+
+@contextmanager
+def _translated(engine: LoadedEngine) -> Iterator[None]:
     try:
-        body = request_body(address, _with_prompt_cache(request))
-        yield from chat(address, body, tries=1, timing=ENGINE, own_engine=True)
+        yield
     except (NetworkError, EngineError) as error:
         from llmctl.engine.death import remedy
 
@@ -37,7 +52,7 @@ def ask(engine: LoadedEngine, request: Request) -> Generator[Event, None, None]:
             raise DecodingError(f"the engine failed: {error.message}", hint=remedy()) from error
         if isinstance(error, NetworkError):
             raise engine.death() from error
-        words = error.message.removeprefix(f"{host_of(address.url)} refused the request (400): ")
+        words = error.message.removeprefix(f"{host_of(engine.address.url)} refused the request (400): ")
         raise EngineError(words, hint=error.hint or "llmctl doctor") from error
 
 

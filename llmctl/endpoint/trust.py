@@ -14,6 +14,7 @@ from llmctl.types.endpoint import Trust
 if TYPE_CHECKING:
     from llmctl.net.certificate import Certificate
 
+DOING = "looking at the certificate"
 TIMING = net.Timing(connect_s=2.0, idle_s=3.0, answer_s=3.0)
 
 
@@ -34,11 +35,11 @@ def identity(url: str, trust: Trust) -> Identity:
     try:
         with (
             net.session(where, trust=trust, timing=TIMING) as session,
-            net.translated(where, "looking at the certificate"),
+            net.translated(where, DOING),
             session.ask("HEAD", where),
         ):
             peer = session.exchange.peer
     except CertificateError as error:
-        peer, problem = net.unverified_peer(where, TIMING), error.message
+        peer, problem = net.unverified_peer(where, TIMING), error.message.removeprefix(f"{DOING}: ")
     assert peer is not None, "it is an https address"
     return Identity(certificate(peer.certificate), peer.version, problem)

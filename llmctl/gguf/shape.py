@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from llmctl.errors import IntegrityError
 from llmctl.gguf.caches import COMPRESSED, caching_layers, compressed_width, compression, compressor_elements
+from llmctl.gguf.kind import tasks
 from llmctl.gguf.layers import (
     ENCODERS,
     MAX_FIGURE,
@@ -87,6 +88,7 @@ def shape(header: Header) -> Shape:
         heads=_heads(figures, n_embd, n_run, n_head),
         working=working(figures, n_run, n_embd, n_head[0], len(full)),
         layers=layers,
+        pools=not {"embed", "rerank"}.isdisjoint(tasks(header)),
     )
 
 

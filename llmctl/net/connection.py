@@ -47,12 +47,12 @@ class Reporting:
                 self._require_pinned(self.exchange.peer)
 
     def _require_pinned(self, peer: Peer) -> None:
-        """Called before anything is sent. Raises what a certificate that can't be verified raises."""
+        """Called before anything is sent. Raises what a certificate that can't be verified raises; urllib3 then closes
+        the connection."""
         from llmctl.net.certificate import certificate
 
         pin = certificate(peer.certificate).pin
         if pin != self.pin:
-            self.close()  # type: ignore[attr-defined]
             raise ssl.SSLCertVerificationError(1, f"the certificate's key is {pin}, not the one that is pinned")
         self.is_verified = True  # by its key: urllib3 needn't warn
 

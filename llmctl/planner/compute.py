@@ -69,13 +69,23 @@ def compute_bytes(
 
 
 def touched_bytes(shape: Shape, configuration: Configuration) -> int:
-    """The part of ``compute_bytes`` that prefill writes to: logits are made for the last token of a prompt only."""
-    return _batch(configuration) * FLOAT_BYTES * max(_layer_rows(shape, configuration))
+    """The part of the buffers that prefill writes to: logits are made for the last token of a prompt only, and where
+    texts are pooled all of the output's buffer is filled with zeros."""
+    pooled = grown_output_bytes(shape, configuration) if shape.pools else 0
+    return pooled + _batch(configuration) * FLOAT_BYTES * max(_layer_rows(shape, configuration))
 
 
 def output_bytes(shape: Shape, configuration: Configuration) -> int:
     """The buffer of the logits that callers read: one row for each sequence (llama_context::output_reserve)."""
     return (shape.n_vocab or 0) * FLOAT_BYTES * configuration.sequences
+
+
+def grown_output_bytes(shape: Shape, configuration: Configuration) -> int:
+    """The same when a whole batch has been read. Where texts are pooled it has grown to a row and a vector for each
+    token, although nobody reads them: to a gigabyte for a thousand tokens of a vocabulary of 250,000."""
+    if shape.pools:
+        return ((shape.n_vocab or 0) + shape.n_embd) * FLOAT_BYTES * _batch(configuration)
+    return output_bytes(shape, configuration)
 
 
 def input_bytes(shape: Shape, configuration: Configuration) -> int:

@@ -13,7 +13,7 @@ The rest gives way in this order, each step only where those before it were not 
 
 Without a GPU, 1 is without flash attention, which a CPU seldom has a use for but with a quantized cache, and 2 and 5
 fall away. A cache in q4_0 loses more than q8_0, and is used on request only. Windows are not cached in full length
-(``swa_full``), and there is one sequence.
+(``swa_full``), and there is one sequence; an encoder has several, since they take no memory.
 
 More memory never gives less context or fewer layers on a GPU: with everything there, the context is the wanted one;
 the layers that go there otherwise are as many as it has room for at the wanted context, whatever context the CPU's
@@ -35,6 +35,7 @@ from llmctl.types.model import Shape
 from llmctl.types.plan import F16, Q8_0, UBATCH, Allocation, Configuration, Want
 
 SMALLER_UBATCHES = (256, 128)
+TEXTS_AT_ONCE = 16  # of an encoder, which keeps nothing of any: they cost no memory
 
 
 def configure(
@@ -136,7 +137,7 @@ def _settings(shape: Shape, want: Want, context: int, *, flashes: bool, quantize
         repack=want.repack is not False,
     )
     if shape.architecture in ENCODERS:
-        yield replace(first, ubatch=context)
+        yield replace(first, ubatch=context, sequences=TEXTS_AT_ONCE)
         return
     yield first
     if quantizes and want.kv_type is None and want.flash_attention is not False and takes_quantized_cache(shape):

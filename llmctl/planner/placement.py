@@ -15,8 +15,8 @@ from llmctl.planner.compute import (
     compute_bytes,
     embedding_bytes,
     given_bytes,
+    grown_output_bytes,
     input_bytes,
-    output_bytes,
     touched_bytes,
 )
 from llmctl.planner.copied import copied_weights
@@ -246,7 +246,7 @@ class Placer:
         inputs = input_bytes(shape, configuration)
         if self._in_turns(configuration, configuration.layers_per_device):
             inputs *= COPIES - 1
-        compute = inputs + output_bytes(shape, configuration)
+        compute = inputs + grown_output_bytes(shape, configuration)
         return device_memory(
             CPU,
             weights.embedding_bytes + weights.tied_bytes + on_cpu - repacked,
@@ -266,7 +266,7 @@ class Placer:
             repacked,
             kv_bytes(shape, configuration),
             state_bytes(shape, configuration),
-            compute_bytes(shape, configuration) + output_bytes(shape, configuration),
+            compute_bytes(shape, configuration) + grown_output_bytes(shape, configuration),
             self.machine.memory.available_bytes,
         )
         return self._placement(configuration, [row], allocation)
@@ -283,6 +283,8 @@ class Placer:
     def _placement(
         self, configuration: Configuration, rows: Sequence[DeviceMemory], allocation: Allocation | None
     ) -> Placement:
+        if allocation is not None and self.shape.pools:  # the engine tells what it has before its first text
+            allocation = replace(allocation, output_bytes=grown_output_bytes(self.shape, configuration))
         asked = None if allocation is None else as_engine_says(rows, allocation)
         # The last row is that of the device with the output head.
         untouched = max(0, rows[-1].compute_bytes - touched_bytes(self.shape, configuration))

@@ -34,7 +34,7 @@ FIELD_OF: Mapping[type[KeyReference], str] = {
 }
 KEYS = tuple(FIELD_OF.values())
 LIMITS_S = ("connect_s", "first_token_s", "between_s")
-FIELDS = ("url", "model", *KEYS, "ca_file", "pin", "plain_http", "context", *LIMITS_S, "priority")
+FIELDS = ("url", "model", *KEYS, "ca_file", "pin", "plain_http", "context", *LIMITS_S, "priority", "readers")
 
 
 def endpoint_of(name: str, value: object) -> Endpoint:
@@ -54,6 +54,7 @@ def endpoint_of(name: str, value: object) -> Endpoint:
         plain_http=table.flag("plain_http"),
         limits=Limits(table.count_or_none("context"), *(_seconds(table, field) for field in LIMITS_S)),
         priority=table.count_or_none("priority") or 0,
+        readers=table.text_or_none("readers"),
     )
     table.end()
     return made
@@ -74,6 +75,7 @@ def table_of(endpoint: Endpoint) -> dict[str, Any]:
         "context": limits.context,
         **{field: getattr(limits, field) for field in LIMITS_S},
         "priority": endpoint.priority,
+        "readers": endpoint.readers,
     }
 
 

@@ -120,7 +120,8 @@ class Endpoint(Struct, frozen=True):
     """A private server the user has added.
 
     ``plain_http`` is the user's consent to send prompts to another machine unencrypted. The endpoint with the highest
-    ``priority`` is asked first, of several the one that was added first.
+    ``priority`` is asked first, of several the one that was added first. ``readers`` says who can read prompts there,
+    in the user's own words.
     """
 
     name: str
@@ -131,6 +132,7 @@ class Endpoint(Struct, frozen=True):
     plain_http: bool = False
     limits: Limits = NO_LIMITS
     priority: int = 0
+    readers: str | None = None
 
 
 class Address(Struct, frozen=True):

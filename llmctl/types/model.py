@@ -89,7 +89,7 @@ class Shape(Struct, frozen=True):
     llama.cpp counts them on devices. ``passes`` is how often the weights of a layer are run for one token: more than
     once where layers are looped, and each pass has a cache of its own. ``n_head_full`` are the most heads of a layer
     that sees all tokens, where windowed ones have more; 0 where that isn't known. ``heads`` are the kinds of heads that
-    there are; empty where they aren't known.
+    there are; empty where they aren't known. ``pools``: one row is made of all tokens of a text, a vector or a score.
     """
 
     architecture: str
@@ -120,6 +120,7 @@ class Shape(Struct, frozen=True):
     heads: tuple[Heads, ...] = ()
     working: Working = Working()
     layers: tuple[Layer, ...] = ()
+    pools: bool = False
 
 
 class Weights(Struct, frozen=True):
@@ -200,6 +201,20 @@ class Relative(Struct, frozen=True):
     evidence: tuple[Evidence, ...]
 
 
+class Embedding(Struct, frozen=True):
+    """How an embedding model wants texts, and what may be made of its vectors, by its publisher.
+
+    ``query`` and ``document`` stand before a text of that kind. ``least_dimensions``: a vector may be cut to as few
+    numbers, and is then made as long as 1 again; None where it may not be cut. ``centred``: the mean of its numbers is
+    taken off before it is cut.
+    """
+
+    query: str = ""
+    document: str = ""
+    least_dimensions: int | None = None
+    centred: bool = False
+
+
 class Artifact(Struct, frozen=True):
     """One quantization of a model: the file to fetch and what it weighs. ``projector_bytes`` are the weights of the
     vision projector that is loaded with it, ``projector_compute_bytes`` the buffer that one image is computed in. The
@@ -224,7 +239,7 @@ class Model(Struct, frozen=True):
     what it is worth for a task is the planner's business. ``distilled_from`` is the teacher of a distillation, which
     was trained from ``base_model`` on what the teacher wrote: it is not the teacher. ``projector`` is the file that
     a model needs in order to see; without it, it reads. ``relatives`` are the models of the same family about which
-    something was published, in the order of their size.
+    something was published, in the order of their size. ``embedding`` is None where it isn't known.
     """
 
     id: str
@@ -248,6 +263,7 @@ class Model(Struct, frozen=True):
     sampling: Mapping[str, int | float] | None = None
     projector: Source | None = None
     relatives: tuple[Relative, ...] = ()
+    embedding: Embedding | None = None
 
     @property
     def size(self) -> float | None:

@@ -34,11 +34,17 @@ def choose(situation: Situation, name: str | None, wanted: Want) -> Fit | NoFit:
     candidates = situation.candidates(name, ask_hub=False)
     if name is not None:
         _require_writing(candidates)
+    return planned(situation, candidates, wanted)
+
+
+def planned(situation: Situation, candidates: Sequence[Candidate], wanted: Want) -> Fit | NoFit:
+    """The best of those of the ``candidates`` that are on this machine if any fits, else of all. Raises what
+    ``plan.plan`` raises."""
     on_disk = [candidate for candidate in candidates if candidate.path is not None]
-    if on_disk and isinstance(planned := plan.plan(situation, on_disk, wanted, ask=False), Plan):
-        return planned.choice
-    planned = situation.pick(candidates, wanted)
-    return planned.choice if isinstance(planned, Plan) else planned
+    if on_disk and isinstance(answer := plan.plan(situation, on_disk, wanted, ask=False), Plan):
+        return answer.choice
+    answer = situation.pick(candidates, wanted)
+    return answer.choice if isinstance(answer, Plan) else answer
 
 
 def _require_writing(candidates: Sequence[Candidate]) -> None:

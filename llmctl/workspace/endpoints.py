@@ -63,6 +63,7 @@ def add(
     trust: Trust = SYSTEM_TRUST,
     limits: Limits = NO_LIMITS,
     priority: int = 0,
+    readers: str | None = None,
     force: bool = False,
 ) -> Added:
     """Adds a server, which is the consent to send prompts there. ``force`` allows plain http to another machine, and
@@ -70,8 +71,8 @@ def add(
 
     No prompt is sent. The server is asked for its models where ``model`` is None; and where a person can be asked, for
     its certificate, which may be one that only that person can vouch for. Raises UsageError, PolicyError,
-    CertificateError for a server that the person doesn't trust, what asking for models raises, ResourceError and
-    ConfigError.
+    CertificateError for a server that the person doesn't trust, what asking for models raises (OfflineError, too),
+    ResourceError and ConfigError.
     """
     if not NAME.fullmatch(name):
         raise UsageError(f"{name!r} can't be a name: letters, digits, dot, dash and underscore, at most 64")
@@ -84,8 +85,10 @@ def add(
         raise readable_on_the_way(address, hint="use https, or add --force if the way is private (a VPN, a tunnel)")
     loaded = configuration.load(listener)  # a file with something wrong in it is not written to
     trust = _confirmed(listener, address, _checked(trust, address), offline=loaded.offline)
-    endpoint = Endpoint(name, address, model or "", key, trust, plain_http, limits, priority)
+    endpoint = Endpoint(name, address, model or "", key, trust, plain_http, limits, priority, readers or None)
     if model is None:
+        if not is_loopback(address):
+            loaded.require_network(f"{name}, which would be asked for its models,")
         endpoint = replace(endpoint, model=_offered(listener, endpoint))
     file = settings.add_endpoint(endpoint, replacing=force)
     loaded = settings.load()
@@ -121,14 +124,15 @@ def _confirmed(listener: Listener, url: str, trust: Trust, *, offline: bool) -> 
     if seen.problem is None:
         return trust
     shown, host = seen.certificate, host_of(url)
-    listener.note(f"No authority that this machine trusts vouches for {host}: {seen.problem}")
-    listener.note(f"  key       {shown.pin}")
-    listener.note(f"  made for  {', '.join(shown.names) or shown.subject}")
-    listener.note(f"  by        {shown.issuer}")
-    listener.note(f"  ends      {shown.ends:%Y-%m-%d}")
+    listener.note(f"Nothing proves that this is your server: {seen.problem}. It shows:")
+    listener.note(f"  key  {shown.pin}")
+    listener.note(f"  for  {', '.join(shown.names) or shown.subject}")
+    listener.note(f"  by   {shown.issuer}")
+    listener.note(f"  ends {shown.ends:%Y-%m-%d}")
     if listener.confirm("Is that your server's key? It is trusted from now on", yes=False, by_default=False):
         return Trust(pin=shown.pin)
-    raise CertificateError(f"the key of {host} was not confirmed, so nothing was added", hint=f"--pin {shown.pin}")
+    hint = f"llmctl endpoint add … --pin {shown.pin}   once its owner has confirmed it"
+    raise CertificateError(f"the key of {host} was not confirmed, so nothing was added", hint=hint)
 
 
 def _offered(listener: Listener, endpoint: Endpoint) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from llmctl.types.machine import EngineInfo, Machine
     from llmctl.types.plan import NoFit, Plan
     from llmctl.types.request import Request
+    from llmctl.workspace.embed import Vector
     from llmctl.workspace.fetch import Obtained
     from llmctl.workspace.plan import Planned
+    from llmctl.workspace.rerank import Ranked
     from llmctl.workspace.situation import Shelf, Situation
 
 
@@ -59,6 +61,19 @@ class Asking(TypedDict, total=False):
     seed: int | None
     local: bool
     endpoint: str | None
+    yes: bool
+
+
+class Reading(TypedDict, total=False):
+    """How ``embed`` and ``rerank`` read texts: as ``workspace.encoder.EncoderOptions`` has it. Without ``model`` it is
+    the best for the task; a text of more than ``context`` tokens raises ContextError unless ``truncate`` leaves its end
+    out."""
+
+    model: str | None
+    context: int | None
+    threads: int | None
+    truncate: bool
+    local: bool
     yes: bool
 
 
@@ -209,6 +224,37 @@ class Workspace:
                 endpoint=endpoint,
             )
         )
+
+    def embed(
+        self,
+        texts: Sequence[str],
+        *,
+        role: str | None = None,
+        dimensions: int | None = None,
+        normalise: bool = True,
+        **reading: Unpack[Reading],
+    ) -> list[Vector]:
+        """The vector of each text, as ``llmctl embed`` makes it; ``role`` is query or document. No text leaves this
+        machine. See ``Reading``."""
+        from llmctl.workspace.embed import Role, VectorOptions, vectors
+        from llmctl.workspace.encoder import EncoderOptions
+        from llmctl.workspace.texts import gathered
+
+        shape = VectorOptions(None if role is None else Role(role), dimensions, normalise)
+        given = gathered(texts, (), None)
+        return list(vectors(self.listener, self.settings, given, EncoderOptions(**reading), shape))
+
+    def rerank(
+        self, query: str, documents: Sequence[str], *, most: int | None = None, **reading: Unpack[Reading]
+    ) -> list[Ranked]:
+        """The documents that answer the query best, ``most`` of them, the best first. Nothing leaves this machine. See
+        ``Reading``."""
+        from llmctl.workspace.encoder import EncoderOptions
+        from llmctl.workspace.rerank import ranking
+        from llmctl.workspace.texts import gathered
+
+        given = gathered(documents, (), None)
+        return list(ranking(self.listener, self.settings, query, given, EncoderOptions(**reading), most=most).results)
 
     def _other_machine(self) -> Machine | None:
         """The machine that is meant where it is not this one as it is."""

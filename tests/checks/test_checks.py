@@ -194,7 +194,7 @@ OLD = Unfinished(Path("/models/models--a--b/blobs/x.incomplete"), "a/b", 3 * 10*
             "endpoint",
             Status.WARN,
             "has no model m (it has: b)",
-            "--model",
+            "llmctl endpoint test office",
         ),
         ({"endpoints": (replace(WELL, wrong="gone", hint="look"),)}, "endpoint", Status.WARN, "office: gone", "look"),
         ({"reach": GOOD}, "hub", Status.OK, "hub.example answers, files come from cdn.example at 23 MB/s", None),

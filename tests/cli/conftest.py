@@ -71,7 +71,7 @@ def hub(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 
 @pytest.fixture
-def kernels_known(monkeypatch: pytest.MonkeyPatch) -> None:
+def kernels_known(engine_known: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The benchmark is tested where it lives; here it costs nothing."""
 
     def measure(_: Host, machine: Machine, *__: Any, **___: Any) -> Kernels:

@@ -88,7 +88,7 @@ def test_add_json(endpoint: Any) -> None:
         "name": "office",
         "url": "https://llm.example.internal/v1",
         "model": "qwen3-32b",
-        **dict.fromkeys((*unset, "connect_s", "first_token_s", "between_s")),
+        **dict.fromkeys((*unset, "connect_s", "first_token_s", "between_s", "readers")),
         "plain_http": False,
         "priority": 0,
         "policy": "prefer-local",
@@ -99,14 +99,14 @@ def test_all_that_can_be_said_of_a_server_is_kept_and_shown(endpoint: Any, home:
     (home / "key").write_text(KEY)
     (home / "key").chmod(0o600)
     limits = ("--context", "32768", "--connect-s", "3", "--first-token-s", "20", "--between-s", "5", "--priority", "2")
-    assert endpoint("add", *OFFICE, "--key-file", "key", "--pin", PIN, *limits).code == 0
+    assert endpoint("add", *OFFICE, "--key-file", "key", "--pin", PIN, *limits, "--readers", "me, on my desk").code == 0
     office = settings.load().endpoint("office")
     assert office.key == KeyFile(str(home / "key"))
     assert (office.trust, office.limits, office.priority) == (Trust(pin=PIN), Limits(32768, 3, 20, 5), 2)
     ran = endpoint("show", "office")
     assert ran.code == 0
-    for said in (str(home / "key"), PIN, "32,768 tokens of context", "first word 20 s", "asked first"):
-        assert said in ran.out
+    shown = (str(home / "key"), PIN, "32,768 tokens of context", "first word 20 s", "me, on my desk", "asked first")
+    assert [said for said in shown if said not in ran.out] == []
     data = endpoint("show", "office", "--json").document["data"]
     assert (data["pin"], data["key_file"], data["key_set"]) == (PIN, str(home / "key"), True)
     assert KEY not in ran.out + ran.err + paths.config_file().read_text()
@@ -139,6 +139,7 @@ def test_the_command_that_adds_it_again_says_all(key: KeyReference, endpoint: An
         plain_http=True,
         limits=Limits(32768, 3, 20.5, 5),
         priority=2,
+        readers='"me" & mine',
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("llmctl.workspace.endpoint_key.is_there", lambda key: True)

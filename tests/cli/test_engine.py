@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from llmctl import paths
+from llmctl import paths, settings
 from llmctl.cli import main
+from llmctl.types.listener import SilentListener
+from llmctl.workspace.engine import listed
 from tests.fakes.command import document, llmctl
 from tests.fakes.llama_server import FakeServer, fake_server
 from tests.fakes.scripted_model import write_scripted
 
 pytestmark = pytest.mark.usefixtures("measured")
-KEYS = {"name", "version", "build", "backends", "usable", "why", "path", "source", "stale", "used"}
 
 
 @pytest.fixture
@@ -34,14 +35,12 @@ def model(tmp_path: Path) -> str:
 
 
 def used() -> list[tuple[str, str | None]]:
-    listed = document(llmctl("engine", "list", "--json"))["data"]["engines"]
-    assert all(set(engine) == KEYS for engine in listed)
-    return [(engine["name"], engine["path"]) for engine in listed if engine["used"]]
+    return [(one.name, one.path) for one in listed(SilentListener(), settings.load()) if one.is_used]
 
 
-def test_what_there_is_and_what_answers(on_path: FakeServer) -> None:
-    done = llmctl("engine", "list")
-    heads, worker, server = done.stdout.splitlines()
+def test_what_there_is_and_what_answers(on_path: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["engine", "list"]) == 0
+    heads, worker, server = capsys.readouterr().out.splitlines()
     assert heads.split() == ["engine", "version", "runs", "on", "state", "where"]
     assert worker.startswith("▸  llama-cpp-python") and worker.endswith("this Python")
     assert server.startswith("   llama-server") and "9.8.7 (build 1234, commit abcdef0)" in server

@@ -6,8 +6,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -337,16 +335,9 @@ def test_an_unknown_model(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_reader_who_has_had_enough_is_left_in_peace() -> None:
     """`llmctl models list --all | head -1`"""
-    child = subprocess.Popen(
-        [sys.executable, "-m", "llmctl", "models", "list", "--all"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        bufsize=0,
-    )
-    assert child.stdout and child.stderr
-    assert child.stdout.read(2) == b"id"
-    child.stdout.close()
-    complaint = child.stderr.read()
-    child.stderr.close()
-    assert complaint == b""
-    assert child.wait(timeout=30) in (0, 141)
+    with command.spawn("models", "list", "--all") as child:
+        assert child.stdout and child.stderr
+        assert os.read(child.stdout.fileno(), 2) == b"id"
+        child.stdout.close()
+        assert child.stderr.read() == b""
+        assert child.wait(timeout=30) in (0, 141)

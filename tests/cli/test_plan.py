@@ -18,6 +18,8 @@ from llmctl.workspace import plan, situation
 from tests.fakes import gguf_file
 from tests.fakes.gguf_file import Fill
 
+pytestmark = pytest.mark.usefixtures("engine_known")
+
 GIB = 1 << 30
 
 

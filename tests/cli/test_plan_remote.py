@@ -24,6 +24,8 @@ from tests.fakes.gguf_file import Fill, Kind, Value
 from tests.fakes.hub import COMMIT, FakeHub
 from tests.planner.machines import EPYC, knowledge
 
+pytestmark = pytest.mark.usefixtures("engine_known")
+
 REPO = "maker/Small-GGUF"
 SHAPE = dataclasses.replace(gguf_file.model_shape("smollm2-360m"), n_vocab=20_000)
 QUANTS = ("Q8_0", "Q4_0", "Q5_0", "F16")

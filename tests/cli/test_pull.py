@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import socket
 import ssl
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -19,6 +16,7 @@ import trustme
 
 from llmctl import net
 from llmctl.cli import main
+from tests.fakes.command import llmctl, spawn
 from tests.fakes.hub import COMMIT, FakeHub
 from tests.fakes.socks import SocksProxy
 
@@ -256,23 +254,21 @@ def test_offline(hub: FakeHub, capsys: pytest.CaptureFixture[str], monkeypatch: 
 
 def test_ctrl_c_keeps_the_part_and_the_same_command_goes_on(hub: FakeHub, home: Path) -> None:
     hub.switch(bytes_per_s=1_000_000)
-    command = [sys.executable, "-m", "llmctl", "pull", "tiny:Q4_0"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-    until_s = time.monotonic() + 30
-    while not any(path.stat().st_size > 200_000 for path in home.rglob("*.incomplete")):
-        assert time.monotonic() < until_s
-        time.sleep(0.01)
-    running.send_signal(signal.SIGINT)
-    out, err = running.communicate(timeout=30)
+    with spawn("pull", "tiny:Q4_0") as running:
+        until_s = time.monotonic() + 30
+        while not any(path.stat().st_size > 200_000 for path in home.rglob("*.incomplete")):
+            assert time.monotonic() < until_s
+            time.sleep(0.01)
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate(timeout=30)
     assert running.returncode == 130
-    assert out == ""
-    assert "stopped at " in err.splitlines()[-1]
-    assert "Traceback" not in err
+    assert out == b""
+    assert b"stopped at " in err.splitlines()[-1]
+    assert b"Traceback" not in err
     (left,) = home.rglob("*.incomplete")
     kept = left.stat().st_size
     hub.switch()
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=30, check=False)
+    done = llmctl("pull", "tiny:Q4_0")
     assert done.returncode == 0, done.stderr
     assert hub.requests[-1].headers["Range"] == f"bytes={kept}-"
     assert done.stdout == f"{place(home, 'Q4_0')}\n"

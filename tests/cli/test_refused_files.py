@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -25,7 +24,10 @@ from llmctl.types.plan import Configuration, MemoryBasis, NoFit, Plan, Want
 from llmctl.workspace import plan, situation
 from llmctl.workspace.situation import Situation
 from tests.fakes import gguf_file
+from tests.fakes.command import ran
 from tests.fakes.gguf_file import Fill, Kind, TensorSpec, Value
+
+pytestmark = pytest.mark.usefixtures("engine_known")
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "odd_headers"
 TINY = gguf_file.model_shape("tiny")
@@ -396,12 +398,7 @@ def test_a_model_without_words_is_planned_and_not_run(
 def test_a_file_whose_name_is_not_utf8_answers(tmp_path: Path) -> None:
     file = tmp_path / os.fsdecode(b"caf\xe9\n\x1b[2J.gguf")
     gguf_file.write(file, gguf_file.llama_metadata(TINY), TENSORS, fill=Fill.RANDOM)
-    done = subprocess.run(
-        [sys.executable, "-m", "llmctl", "run", "-m", str(file), "--max-tokens", "4", "hi"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=120,
-    )
+    done = ran(["run", "-m", str(file), "--max-tokens", "4", "hi"])
     assert done.returncode == 0 and done.stdout
     assert b"\x1b[2J" not in done.stdout + done.stderr
 

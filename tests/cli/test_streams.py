@@ -11,7 +11,7 @@ import pty
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ import pytest
 from llmctl.cli import main, streams
 from llmctl.cli.output import Output
 from llmctl.errors import ResourceError
+from tests.fakes.command import llmctl, ran
 
 pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 
@@ -69,25 +70,20 @@ UNWRITABLE = [
 ]
 
 
-def run(
-    command: list[str], *, stdout: int | None = None, stderr: int | None = None, unbuffered: bool = False
-) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    environment |= {"PYTHONUNBUFFERED": "1"} if unbuffered else {}
-    pipe = subprocess.PIPE
-    return subprocess.run(
-        [*LLMCTL, *command],
-        stdin=subprocess.DEVNULL,
-        stdout=pipe if stdout is None else stdout,
-        stderr=pipe if stderr is None else stderr,
-        env=environment,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.mark.parametrize("unbuffered", [False, True])
+@pytest.fixture(params=["", "1"], ids=["buffered", "unbuffered"])
+def run(request: pytest.FixtureRequest) -> Run:
+    """Runs a command; ``streams`` are files by name instead of pipes."""
+
+    def command(arguments: Sequence[str], **streams: int) -> subprocess.CompletedProcess[str]:
+        done = ran(arguments, environment={"PYTHONUNBUFFERED": request.param}, streams=streams)
+        return subprocess.CompletedProcess(arguments, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    return command
+
+
 @pytest.mark.parametrize(("target", "code", "reason"), UNWRITABLE)
 @pytest.mark.parametrize(
     "command",
@@ -95,10 +91,10 @@ def run(
     ids=" ".join,
 )
 def test_an_answer_that_can_not_be_written_is_an_error_in_one_line(
-    command: list[str], target: Target, code: int, reason: str | None, unbuffered: bool
+    command: list[str], target: Target, code: int, reason: str | None, run: Run
 ) -> None:
     with target() as stdout:
-        done = run(command, stdout=stdout, unbuffered=unbuffered)
+        done = run(command, stdout=stdout)
     line = "" if reason is None else f"error: the output could not be written: {reason}\n"
     assert (done.returncode, done.stderr) == (code, line)
 
@@ -112,21 +108,20 @@ def test_a_file_that_may_not_grow(tmp_path: Path) -> None:
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 0
 
 
-@pytest.mark.parametrize("unbuffered", [False, True])
 @pytest.mark.parametrize("target", [full_disk, lost_terminal, closed_pipe])
 @pytest.mark.parametrize(
     ("command", "code"), [(TEXT, 0), (DOCUMENT, 0), (FAILS, 4), (FAILS_IN_JSON, 4), (["endpoint"], 2), (["nope"], 2)]
 )
 def test_without_stderr_answer_and_exit_code_are_the_same(
-    command: list[str], code: int, target: Target, unbuffered: bool
+    command: list[str], code: int, target: Target, run: Run
 ) -> None:
     with target() as stderr:
-        done = run(command, stderr=stderr, unbuffered=unbuffered)
+        done = run(command, stderr=stderr)
     assert (done.returncode, done.stdout) == (code, run(command).stdout)
 
 
 @pytest.mark.parametrize(("target", "code"), [(full_disk, 7), (lost_terminal, 7), (closed_pipe, 141)])
-def test_neither_can_be_written(target: Target, code: int) -> None:
+def test_neither_can_be_written(target: Target, code: int, run: Run) -> None:
     with target() as both:
         assert run(TEXT, stdout=both, stderr=both).returncode == code
         assert run(FAILS, stdout=both, stderr=both).returncode == 4
@@ -137,7 +132,7 @@ def test_neither_can_be_written(target: Target, code: int) -> None:
 def test_streams_that_were_closed_take_everything(closed: str, command: list[str], code: int) -> None:
     shell = ["sh", "-c", f'exec "$@" {closed}', "sh"]
     done = subprocess.run([*shell, *LLMCTL, *command], capture_output=True, text=True, check=False, timeout=120)
-    answer = "" if ">&-" in closed.split() else run(command).stdout
+    answer = "" if ">&-" in closed.split() else llmctl(*command).stdout
     assert (done.returncode, done.stdout) == (code, answer)
     assert "Traceback" not in done.stderr
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pty
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from llmctl.engine import history
-from tests.fakes.command import argv, document, llmctl
+from tests.fakes.command import document, llmctl, preloaded
 
 pytestmark = pytest.mark.usefixtures("measured")
 
@@ -29,9 +28,8 @@ def sources(starter_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def at_a_terminal(*arguments: str, typed: str) -> tuple[int, str]:
     """Exit code and everything on the screen of a command that a person answers with ``typed``."""
     ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        argv(*arguments), stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
-    ) as process:
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
+    with preloaded().start(*arguments, streams=streams, new_session=True) as process:
         os.close(theirs)
         os.write(ours, typed.encode())
         screen = b""
@@ -44,7 +42,8 @@ def at_a_terminal(*arguments: str, typed: str) -> tuple[int, str]:
                 break
             screen += data
         os.close(ours)
-    return process.returncode, screen.decode("utf-8", "replace")
+        code = process.wait()
+    return code, screen.decode("utf-8", "replace")
 
 
 def test_setup_with_yes(home: Path) -> None:

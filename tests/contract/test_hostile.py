@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 from tests.fakes.chat_server import DONE, ChatServer, event, stream
 from tests.fakes.command import llmctl, spawn
 from tests.fakes.hostile import HOSTILE
+from tests.fakes.preloaded import Forked
 
 SOON_S = 2.5  # a second on a machine that is idle
 MOST_KB = 150_000
@@ -22,7 +22,7 @@ def added(server: ChatServer, name: str = "office") -> None:
     assert done.returncode == 0, done.stderr
 
 
-def interrupted(process: subprocess.Popen[bytes], *servers: ChatServer) -> str:
+def interrupted(process: Forked, *servers: ChatServer) -> str:
     """What it says on stderr when Ctrl-C comes while it waits for ``servers``; it has to end soon."""
     deadline_s = time.monotonic() + 60
     while not all(server.requests for server in servers):

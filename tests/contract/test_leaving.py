@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,10 +19,11 @@ from llmctl.store.layout import wheel_folder
 from llmctl.types.endpoint import LeaveReason
 from llmctl.types.model import SourceKind
 from tests.fakes.chat_server import DONE, ChatServer, event, status, stream
-from tests.fakes.command import argv, kill_engine_of
+from tests.fakes.command import kill_engine_of, ran, spawn
 from tests.fakes.connections import trace
 from tests.fakes.gguf_file import Fill, llama_metadata, llama_tensors, model_shape, write, write_model
 from tests.fakes.other_tools import in_hub_cache
+from tests.fakes.preloaded import Preloaded
 
 pytestmark = pytest.mark.usefixtures("measured")
 
@@ -76,6 +76,14 @@ class Ran:
         return made
 
 
+@dataclass(frozen=True)
+class Traced:
+    """An interpreter whose commands are watched from outside, and the peers of their connections since it was asked."""
+
+    interpreter: Preloaded
+    peers: Callable[[], list[str]]
+
+
 @dataclass
 class Place:
     """A machine with one little model, a server of the user's on loopback, and one that is only reached by a proxy."""
@@ -84,6 +92,7 @@ class Place:
     near: ChatServer
     proxy: ChatServer
     tmp: Path
+    traced: Traced
     starter: Path | None = None
 
     @property
@@ -110,18 +119,8 @@ class Place:
         return self.command("run", *arguments, **environment)
 
     def command(self, *arguments: str, **environment: str) -> Ran:
-        folder = self.tmp / "traced"
-        folder.mkdir(exist_ok=True)
-        prefix, seen = trace(folder)
-        done = subprocess.run(
-            [*prefix, *argv(*arguments)],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=200,
-            check=False,
-            env={**os.environ, **environment},
-        )
-        return Ran(done.returncode, done.stdout.decode(), done.stderr.decode("utf-8", "replace"), seen())
+        done = ran(arguments, environment=environment, interpreter=self.traced.interpreter, timeout=200)
+        return Ran(done.returncode, done.stdout.decode(), done.stderr.decode("utf-8", "replace"), self.traced.peers())
 
 
 def little(file: Path) -> Path:
@@ -134,13 +133,20 @@ def without_its_last_norm(file: Path) -> Path:
     return write(file, llama_metadata(shape), llama_tensors(shape)[:-1], fill=Fill.RANDOM)
 
 
+@pytest.fixture(scope="module")
+def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traced]:
+    prefix, seen = trace(tmp_path_factory.mktemp("traced"))
+    with Preloaded(*prefix) as interpreter:
+        yield Traced(interpreter, seen)
+
+
 @pytest.fixture
-def place(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+def place(home: Path, tmp_path: Path, traced: Traced, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     monkeypatch.setenv("HF_ENDPOINT", "https://hub.example.internal")
     with ChatServer(ANSWER) as near, ChatServer(status(502)) as proxy:
         for name in ("http_proxy", "https_proxy"):
             monkeypatch.setenv(name, f"http://{proxy.host}")
-        made = Place(home, near, proxy, tmp_path)
+        made = Place(home, near, proxy, tmp_path, traced)
         made.keep(little)
         made.configure("near", "far")
         yield made
@@ -190,16 +196,10 @@ def engine_failed(place: Place) -> Ran:
     assert place.starter is not None
     shutil.copy(place.starter, folder)
     shutil.rmtree(paths.hub_cache())
-    process = subprocess.Popen(
-        argv("run", "--json", f"{SECRET} " * 1000),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    with process:
+    with spawn("run", "--json", f"{SECRET} " * 1000) as process:
         kill_engine_of(process, after_s=0.8)
         out, err = process.communicate(timeout=200)
-    return Ran(process.returncode, out.decode(), err.decode())
+    return Ran(process.wait(), out.decode(), err.decode())
 
 
 LEAVES: Mapping[LeaveReason, Callable[[Place], Ran]] = {

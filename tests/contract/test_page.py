@@ -13,6 +13,7 @@ import pytest
 from llmctl.cli import main
 from llmctl.errors import LlmctlError
 from tests.fakes.command import document, llmctl
+from tests.fakes.encoder import RANK, write_encoder
 
 PAGE = (Path(__file__).parents[2] / "docs" / "contract.md").read_text("utf-8")
 OPTIONAL = {"doctor": {"timings"}}
@@ -96,6 +97,28 @@ def test_run(starter_file: Path) -> None:
     check(document(done)["data"], documented("run"), "run", set())
 
 
+def row(command: str) -> set[str]:
+    """The keys in the table of other commands."""
+    (keys,) = re.findall(rf"^\| `{command}` \| (.*) \|$", PAGE, re.MULTILINE)
+    return set(re.findall(r"`([a-z_0-9]+)`", keys))
+
+
+@pytest.mark.usefixtures("measured")
+def test_embed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = str(write_encoder(tmp_path / "tiny.gguf"))
+    assert set(printed(capsys, "embed", "-m", model, "a")["data"]) == row("embed")
+    assert main(["embed", "-m", model, "a"]) == 0
+    check(json.loads(capsys.readouterr().out), documented("vector"), "vector", set())
+
+
+@pytest.mark.usefixtures("measured")
+def test_rerank(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = str(write_encoder(tmp_path / "tiny.gguf", pooling=RANK))
+    data = printed(capsys, "rerank", "-m", model, "a", "b")["data"]
+    assert set(data) == row("rerank") and data["results"]
+    check(data["results"], documented("result"), "result", set())
+
+
 @pytest.mark.parametrize(
     ("command", "arguments"),
     [
@@ -112,8 +135,7 @@ def test_run(starter_file: Path) -> None:
     ],
 )
 def test_other_commands(command: str, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    (row,) = re.findall(rf"^\| `{command}` \| (.*) \|$", PAGE, re.MULTILINE)
-    assert set(printed(capsys, *command.split(), *arguments)["data"]) == set(re.findall(r"`([a-z_0-9]+)`", row))
+    assert set(printed(capsys, *command.split(), *arguments)["data"]) == row(command)
 
 
 def test_an_endpoint(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.chat_server import DONE, ChatServer, Handler, event, status, stream
-from tests.fakes.preloaded import Preloaded
+from tests.fakes.command import llmctl, ran
 from tests.fakes.terminal import Terminal
 
 MEGABYTE = "0123456789abcde\n" * (1 << 16)
@@ -36,12 +36,6 @@ def echo(handler: Handler) -> None:
 @pytest.fixture(scope="module")
 def server() -> Iterator[ChatServer]:
     with ChatServer(echo) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def preloaded() -> Iterator[Preloaded]:
-    with Preloaded() as made:
         yield made
 
 
@@ -221,20 +215,21 @@ ROWS = {
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
-def test_a_command(row: Row, preloaded: Preloaded) -> None:
+def test_a_command(row: Row) -> None:
     stdin = row.stdin.encode() if isinstance(row.stdin, str) else row.stdin
-    done = preloaded("run", "-e", "desk", *row.arguments, stdin=stdin, **row.environment)
-    assert (done.code, row.error in done.stderr) == (row.code, True), done.stderr
+    done = ran(("run", "-e", "desk", *row.arguments), stdin=stdin, environment=row.environment)
+    said = done.stderr.decode()
+    assert (done.returncode, row.error in said) == (row.code, True), said
     assert done.stdout == (row.out.encode() if isinstance(row.out, str) else row.out)
-    assert "Traceback" not in done.stderr
-    assert "secret" not in done.stderr
-    assert "\x1b" not in done.stderr
+    assert "Traceback" not in said
+    assert "secret" not in said
+    assert "\x1b" not in said
 
 
-def test_what_a_server_is_asked_for(server: ChatServer, preloaded: Preloaded) -> None:
+def test_what_a_server_is_asked_for(server: ChatServer) -> None:
     schema = '{"type": "object", "required": ["a"]}'
     options = ("--stop", "END", "--stop", "\n\n", "--schema", schema, "--seed", "7", "-n", "9", "-s", "be brief")
-    assert preloaded("run", "-e", "desk", *options, '{"a": 1}').code == 0
+    assert ran(("run", "-e", "desk", *options, '{"a": 1}')).returncode == 0
     body = json.loads(server.requests[-1].body)
     assert body["stop"] == ["END", "\n\n"]
     assert body["response_format"]["json_schema"]["schema"] == json.loads(schema)
@@ -242,41 +237,38 @@ def test_what_a_server_is_asked_for(server: ChatServer, preloaded: Preloaded) ->
     assert body["messages"] == [{"role": "system", "content": "be brief"}, {"role": "user", "content": '{"a": 1}'}]
 
 
-def test_a_server_that_refuses_a_long_prompt_gets_less_of_it_if_that_was_allowed(
-    home: Path, preloaded: Preloaded
-) -> None:
+def test_a_server_that_refuses_a_long_prompt_gets_less_of_it_if_that_was_allowed(home: Path) -> None:
     too_long = status(400, {"error": {"message": "maximum context length is 100 tokens", "code": "context"}})
     with ChatServer(too_long, too_long, stream(event("Plums.", finish="stop"), DONE)) as picky:
         config = home / "config" / "llmctl" / "config.toml"
         config.write_text(f'[endpoints.desk]\nurl = "{picky.url}"\nmodel = "m"\n')
-        done = preloaded("run", "-e", "desk", "--truncate", "head", "What?", stdin=b"old " * 100 + b"new")
-        assert (done.code, done.stdout) == (0, b"Plums.\n"), done.stderr
+        done = ran(("run", "-e", "desk", "--truncate", "head", "What?"), stdin=b"old " * 100 + b"new")
+        assert (done.returncode, done.stdout) == (0, b"Plums.\n"), done.stderr
         asked = [json.loads(request.body)["messages"][-1]["content"] for request in picky.requests]
         assert [len(text) for text in asked] == sorted((len(text) for text in asked), reverse=True)
         assert asked[-1].startswith("[… 259 characters left out …]\n")
         assert asked[-1].endswith("old new\n\nWhat?")
-        assert done.stderr.count("→ desk") == 3
-        assert "259 of 403 characters are dropped, the head of what" in done.stderr
+        said = done.stderr.decode()
+        assert said.count("→ desk") == 3
+        assert "259 of 403 characters are dropped, the head of what" in said
 
 
-def test_an_image_goes_before_the_prompt_to_a_server_and_to_no_engine_here(
-    server: ChatServer, preloaded: Preloaded, home: Path
-) -> None:
-    assert preloaded("run", "-e", "desk", "--image", "dot.png", "What?", LLMCTL_CHAT_HISTORY="1").code == 0
+def test_an_image_goes_before_the_prompt_to_a_server_and_to_no_engine_here(server: ChatServer, home: Path) -> None:
+    assert llmctl("run", "-e", "desk", "--image", "dot.png", "What?", LLMCTL_CHAT_HISTORY="1").returncode == 0
     image, text = json.loads(server.requests[-1].body)["messages"][0]["content"]
     url = "data:image/png;base64," + base64.b64encode(FILES["dot.png"]).decode()
     assert (image, text) == ({"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "What?"})
-    assert preloaded("run", "-e", "desk", "-c", "And?", LLMCTL_CHAT_HISTORY="1").code == 0
+    assert llmctl("run", "-e", "desk", "-c", "And?", LLMCTL_CHAT_HISTORY="1").returncode == 0
     assert json.loads(server.requests[-1].body)["messages"][0]["content"] == [image, text]
     before = len(server.requests)
     for option in ((), ("--local",), ("-m", "none.gguf")):
-        done = preloaded("run", *option, "--image", "dot.png", "What?")
-        assert (done.code, "reads no images" in done.stderr) == (2, True), done.stderr
+        done = llmctl("run", *option, "--image", "dot.png", "What?")
+        assert (done.returncode, "reads no images" in done.stderr) == (2, True), done.stderr
         assert ("llmctl run -e desk --image" in done.stderr) == (option != ("--local",))
     assert len(server.requests) == before
     config = home / "config" / "llmctl" / "config.toml"
     config.write_text('policy = "prefer-remote"\n' + config.read_text())
-    assert preloaded("run", "--image", "dot.png", "What?").code == 0
+    assert llmctl("run", "--image", "dot.png", "What?").returncode == 0
     assert len(server.requests) == before + 1
 
 
@@ -308,14 +300,14 @@ def test_a_shell(script: str, code: int, out: bytes) -> None:
     assert b"Traceback" not in done.stderr
 
 
-def test_thoughts_are_shown_at_a_terminal_kept_in_json_and_else_left_out(home: Path, preloaded: Preloaded) -> None:
+def test_thoughts_are_shown_at_a_terminal_kept_in_json_and_else_left_out(home: Path) -> None:
     thinks = stream(event(reasoning_content="plums ripen"), event("In August.", finish="stop"), DONE)
     with ChatServer(thinks) as server:
         config = home / "config" / "llmctl" / "config.toml"
         config.write_text(f'[endpoints.desk]\nurl = "{server.url}"\nmodel = "m"\n')
-        piped = preloaded("run", "-e", "desk", "When?")
-        assert (piped.stdout, "ripen" in piped.stderr) == (b"In August.\n", False)
-        data = json.loads(preloaded("run", "-e", "desk", "--json", "When?").stdout)["data"]
+        piped = ran(("run", "-e", "desk", "When?"))
+        assert (piped.stdout, b"ripen" in piped.stderr) == (b"In August.\n", False)
+        data = json.loads(ran(("run", "-e", "desk", "--json", "When?")).stdout)["data"]
         assert (data["text"], data["reasoning"]) == ("In August.", "plums ripen")
         with Terminal("run", "-e", "desk", "--no-stdin", "When?") as terminal:
             terminal.see("plums ripen\nIn August")
@@ -361,44 +353,42 @@ def messages(server: ChatServer) -> list[tuple[str, str]]:
     return [(message["role"], message["content"]) for message in json.loads(server.requests[-1].body)["messages"]]
 
 
-def test_a_conversation_goes_on_where_history_is_switched_on(
-    server: ChatServer, preloaded: Preloaded, home: Path
-) -> None:
-    refused = preloaded("run", "-e", "desk", "-c", "And?", LLMCTL_CHAT_HISTORY="")
-    assert (refused.code, "LLMCTL_CHAT_HISTORY=1" in refused.stderr) == (2, True), refused.stderr
-    assert preloaded("run", "-e", "desk", "-c", "And?", LLMCTL_CHAT_HISTORY="1").code == 4
-    assert preloaded("run", "-e", "desk", "not kept").code == 0
-    assert preloaded("run", "-e", "desk", "--private", "secret", LLMCTL_CHAT_HISTORY="1").code == 11
-    assert preloaded("run", "-e", "desk", "-s", "be brief", "plums", LLMCTL_CHAT_HISTORY="1").code == 0
-    done = preloaded("run", "-e", "desk", "--json", "-c", "And?", stdin=b"more", LLMCTL_CHAT_HISTORY="1")
-    assert done.code == 0, done.stderr
+def test_a_conversation_goes_on_where_history_is_switched_on(server: ChatServer, home: Path) -> None:
+    refused = llmctl("run", "-e", "desk", "-c", "And?", LLMCTL_CHAT_HISTORY="")
+    assert (refused.returncode, "LLMCTL_CHAT_HISTORY=1" in refused.stderr) == (2, True), refused.stderr
+    assert llmctl("run", "-e", "desk", "-c", "And?", LLMCTL_CHAT_HISTORY="1").returncode == 4
+    assert llmctl("run", "-e", "desk", "not kept").returncode == 0
+    assert llmctl("run", "-e", "desk", "--private", "secret", LLMCTL_CHAT_HISTORY="1").returncode == 11
+    assert llmctl("run", "-e", "desk", "-s", "be brief", "plums", LLMCTL_CHAT_HISTORY="1").returncode == 0
+    done = llmctl("run", "-e", "desk", "--json", "-c", "And?", stdin="more", LLMCTL_CHAT_HISTORY="1")
+    assert done.returncode == 0, done.stderr
     first = [("system", "be brief"), ("user", "plums"), ("assistant", "plums")]
     assert messages(server) == [*first, ("user", "more\n\nAnd?")]
-    done = preloaded("run", "-e", "desk", "-c", "-s", "be kind", "last", LLMCTL_CHAT_HISTORY="1")
+    done = llmctl("run", "-e", "desk", "-c", "-s", "be kind", "last", LLMCTL_CHAT_HISTORY="1")
     assert "going on with 2 turns, the last: more And?" in done.stderr
     assert messages(server)[:1] == [("system", "be kind")]
     assert messages(server)[-2:] == [("assistant", "more\n\nAnd?"), ("user", "last")]
     (file,) = (home / "data" / "llmctl" / "conversations").iterdir()
     assert file.stat().st_mode & 0o777 == 0o600
     file.write_text("broken")
-    refused = preloaded("run", "-e", "desk", "-c", "And?", LLMCTL_CHAT_HISTORY="1")
-    assert (refused.code, str(file) in refused.stderr, file.read_text()) == (6, True, "broken")
-    done = preloaded("chat", "--forget")
-    assert (done.code, "deleted: 1 conversation and 0 prompts" in done.stderr) == (0, True), done.stderr
+    refused = llmctl("run", "-e", "desk", "-c", "And?", LLMCTL_CHAT_HISTORY="1")
+    assert (refused.returncode, str(file) in refused.stderr, file.read_text()) == (6, True, "broken")
+    done = llmctl("chat", "--forget")
+    assert (done.returncode, "deleted: 1 conversation and 0 prompts" in done.stderr) == (0, True), done.stderr
     assert not file.parent.exists()
 
 
-def test_what_was_begun_with_local_does_not_leave_later(home: Path, server: ChatServer, preloaded: Preloaded) -> None:
+def test_what_was_begun_with_local_does_not_leave_later(home: Path, server: ChatServer) -> None:
     kept = home / "data" / "llmctl" / "conversations" / "a.json"
     kept.parent.mkdir(parents=True)
     turn = {"prompt": "my secret", "answer": "is safe"}
     begun = {"local": True, "model": "none.gguf"}
     kept.write_text(json.dumps({"format": "llmctl-conversation/1", "turns": [turn], "begun": begun}))
     before = len(server.requests)
-    done = preloaded("run", "-e", "desk", "-c", "And?", LLMCTL_CHAT_HISTORY="1")
-    assert (done.code, "begun with --local" in done.stderr) == (2, True), done.stderr
+    done = llmctl("run", "-e", "desk", "-c", "And?", LLMCTL_CHAT_HISTORY="1")
+    assert (done.returncode, "begun with --local" in done.stderr) == (2, True), done.stderr
     config = home / "config" / "llmctl" / "config.toml"
     config.write_text('policy = "remote-only"\n' + config.read_text())
-    done = preloaded("run", "-c", "And?", LLMCTL_CHAT_HISTORY="1")
-    assert (done.code, "none.gguf does not exist" in done.stderr) == (4, True), done.stderr
+    done = llmctl("run", "-c", "And?", LLMCTL_CHAT_HISTORY="1")
+    assert (done.returncode, "none.gguf does not exist" in done.stderr) == (4, True), done.stderr
     assert len(server.requests) == before

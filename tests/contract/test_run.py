@@ -20,14 +20,15 @@ import pytest
 from llmctl.engine import history
 from llmctl.struct import asdict
 from tests.fakes.chat_server import DONE, ChatServer, event, stream
-from tests.fakes.command import argv, document, kill_engine_of, llmctl, spawn
+from tests.fakes.command import argv, document, kill_engine_of, llmctl, preloaded, spawn
 from tests.fakes.connections import watch
 from tests.fakes.hub import FakeHub
+from tests.fakes.preloaded import Forked
 
 pytestmark = pytest.mark.usefixtures("measured")
 
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nobody listens
-LONG = ("--context", "4096", "--temperature", "0", "Count from one to one thousand in words, separated by commas.")
+LONG = ("--context", "32768", "--temperature", "0", "Count from one to one thousand in words, separated by commas.")
 
 
 @pytest.fixture
@@ -48,8 +49,8 @@ def files_below(home: Path) -> list[Path]:
     return [path for path in home.rglob("*") if path.is_file()]
 
 
-def test_the_answer_is_on_stdout_and_the_story_on_stderr(starter_file: Path) -> None:
-    done = llmctl("run", "-m", str(starter_file), "-n", "12", "Name three primary colours.")
+def test_the_answer_is_on_stdout_and_the_story_on_stderr(endless_file: Path) -> None:
+    done = llmctl("run", "-m", str(endless_file), "-n", "12", "Name three primary colours.")
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
     assert done.stdout.endswith("\n")
@@ -94,8 +95,8 @@ def test_a_run_is_recorded_without_a_word_of_it(starter_file: Path, home: Path) 
     assert not [word for word in ("Wittgenstein", str(starter_file.parent), data["text"]) if word in written]
 
 
-def test_nothing_is_recorded_when_that_is_turned_off(starter_file: Path, home: Path) -> None:
-    done = llmctl("run", "-m", str(starter_file), "-n", "4", "--json", "hi", LLMCTL_HISTORY="off")
+def test_nothing_is_recorded_when_that_is_turned_off(endless_file: Path, home: Path) -> None:
+    done = llmctl("run", "-m", str(endless_file), "-n", "4", "--json", "hi", LLMCTL_HISTORY="off")
     assert document(done)["data"]["measured"]["anonymous_bytes"] > 0
     assert not [path for path in files_below(home) if path.name.startswith("history")]
 
@@ -107,10 +108,10 @@ def test_quiet_says_nothing_but_the_answer(starter_file: Path) -> None:
     assert done.stderr == ""
 
 
-def test_stdin_stands_before_the_prompt(starter_file: Path) -> None:
-    alone = llmctl("run", "-m", str(starter_file), "-n", "1", "--json", "and this")
-    both = llmctl("run", "-m", str(starter_file), "-n", "1", "--json", "and this", stdin="first that\n")
-    dash = llmctl("run", "-m", str(starter_file), "-n", "1", "--json", "-", stdin="first that\n\nand this")
+def test_stdin_stands_before_the_prompt(endless_file: Path) -> None:
+    alone = llmctl("run", "-m", str(endless_file), "-n", "1", "--json", "and this")
+    both = llmctl("run", "-m", str(endless_file), "-n", "1", "--json", "and this", stdin="first that\n")
+    dash = llmctl("run", "-m", str(endless_file), "-n", "1", "--json", "-", stdin="first that\n\nand this")
     tokens = [document(one)["data"]["usage"]["prompt_tokens"] for one in (alone, both, dash)]
     assert tokens[0] < tokens[1] == tokens[2]
 
@@ -142,8 +143,8 @@ def test_stopped_while_the_commands_are_imported() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
 
 
-def test_killed_in_the_middle_of_an_answer(starter_file: Path) -> None:
-    with spawn("run", "-m", str(starter_file), *LONG) as process:
+def test_killed_in_the_middle_of_an_answer(endless_file: Path) -> None:
+    with spawn("run", "-m", str(endless_file), *LONG) as process:
         assert process.stdout is not None
         first = os.read(process.stdout.fileno(), 1)
         (engine,) = psutil.Process(process.pid).children()
@@ -156,9 +157,9 @@ def test_killed_in_the_middle_of_an_answer(starter_file: Path) -> None:
         assert b"Traceback" not in stderr
 
 
-def test_killed_with_json_keeps_the_partial_text(starter_file: Path) -> None:
-    with spawn("run", "--json", "-m", str(starter_file), *LONG) as process:
-        kill_engine_of(process, after_s=3)  # past loading and prefill, well inside a long answer
+def test_killed_with_json_keeps_the_partial_text(endless_file: Path) -> None:
+    with spawn("run", "--json", "-m", str(endless_file), *LONG) as process:
+        kill_engine_of(process, after_s=2)  # past loading and prefill, well inside a long answer
         stdout, stderr = process.communicate(timeout=120)
         made = json.loads(stdout)
         assert process.returncode == 8, stderr
@@ -166,8 +167,8 @@ def test_killed_with_json_keeps_the_partial_text(starter_file: Path) -> None:
         assert made["data"]["text"]
 
 
-def test_ctrl_c(starter_file: Path) -> None:
-    with spawn("run", "-m", str(starter_file), *LONG) as process:
+def test_ctrl_c(endless_file: Path) -> None:
+    with spawn("run", "-m", str(endless_file), *LONG) as process:
         assert process.stdout is not None
         first = os.read(process.stdout.fileno(), 1)
         (engine,) = psutil.Process(process.pid).children()
@@ -179,8 +180,8 @@ def test_ctrl_c(starter_file: Path) -> None:
         assert not engine.is_running()
 
 
-def test_a_reader_who_has_had_enough(starter_file: Path) -> None:
-    command = " ".join(f"'{word}'" for word in argv("run", "-m", str(starter_file), *LONG))
+def test_a_reader_who_has_had_enough(endless_file: Path) -> None:
+    command = " ".join(f"'{word}'" for word in argv("run", "-m", str(endless_file), *LONG))
     done = subprocess.run(
         ["bash", "-c", f"{command} | head -c 1; echo \" ${{PIPESTATUS[0]}}\""], capture_output=True, text=True,
         stdin=subprocess.DEVNULL, timeout=60,
@@ -270,9 +271,9 @@ def test_too_much_context_for_the_model(starter_file: Path) -> None:
     assert "8,192" in done.stderr
 
 
-def test_a_local_run_connects_to_nothing_but_loopback(starter_file: Path, tmp_path: Path) -> None:
+def test_a_local_run_connects_to_nothing_but_loopback(endless_file: Path, tmp_path: Path) -> None:
     hook, connections = watch(tmp_path)
-    done = llmctl("run", "-m", str(starter_file), "-n", "4", "hi", PYTHONPATH=hook)
+    done = llmctl("run", "-m", str(endless_file), "-n", "4", "hi", PYTHONPATH=hook)
     assert done.returncode == 0, done.stderr
     seen = connections()
     assert seen, "the hook saw nothing, not even our own way to the engine"
@@ -295,13 +296,11 @@ def open_pipe() -> Iterator[tuple[int, int]]:
         os.close(writing)
 
 
-def with_stdin(stdin: int, *arguments: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        argv("run", *arguments), stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, close_fds=True
-    )
+def with_stdin(stdin: int, *arguments: str) -> Forked:
+    return preloaded().start("run", *arguments, streams={"stdin": stdin})
 
 
-def line_of(process: subprocess.Popen[bytes]) -> str:
+def line_of(process: Forked) -> str:
     assert process.stderr is not None
     return process.stderr.readline().decode()
 

@@ -38,10 +38,11 @@ def test_the_key_is_nowhere(source: str, key_file: Path, home: Path, monkeypatch
     if source == "env":
         monkeypatch.setenv("OFFICE_KEY", KEY)
     with ChatServer(answers, answers, WRONG) as server:
-        added = llmctl("endpoint", "add", "office", server.url, "-m", "m", *option)
+        added = llmctl("endpoint", "add", "office", server.url, "-m", "m", "--readers", "me alone", *option)
         done = [llmctl(*command) for command in (*COMMANDS, COMMANDS[0])]
     assert [each.returncode for each in (added, *done)] == [0, 0, 0, 0, 9]
     assert [asked.headers["authorization"] for asked in server.requests] == [f"Bearer {KEY}"] * 3
+    assert done[1].stderr.splitlines()[1] == "  who can read it there: me alone"
     assert KEY not in "".join(each.stdout + each.stderr for each in (added, *done))
     assert "run" in arguments and KEY not in "".join(arguments)
     written = [file for file in home.rglob("*") if file.is_file()]

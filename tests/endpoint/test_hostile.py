@@ -16,7 +16,7 @@ from tests.fakes.chat_server import ChatServer
 from tests.fakes.hostile import HOSTILE
 from tests.fakes.listening import KEY, SOON, listen
 
-QUICK = net.Timing(connect_s=0.5, idle_s=0.5, answer_s=0.5, small_s=0.5)
+QUICK = net.Timing(connect_s=0.2, idle_s=0.2, answer_s=0.2, small_s=0.2)
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
+import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -19,9 +21,10 @@ from llmctl.endpoint.secrets import address_of
 from llmctl.endpoint.trust import identity
 from llmctl.errors import CertificateError, ConfigError, NetworkError
 from llmctl.net.certificate import certificate
-from llmctl.types.endpoint import SYSTEM_TRUST, Endpoint, Trust
-from tests.fakes.chat_server import ChatServer, status
+from llmctl.types.endpoint import SYSTEM_TRUST, Address, Endpoint, Trust
+from tests.fakes.chat_server import ChatServer, Handler, Reply, status
 from tests.fakes.listening import HELLO, KEY, SOON, listen
+from tests.fakes.socks import SocksProxy, copied
 
 OTHER_PIN = "sha256:" + "0" * 64
 
@@ -114,6 +117,42 @@ def test_beside_a_ca_file_both_must_hold(
             with pytest.raises(CertificateError):
                 listen(address)
     assert len(server.requests) == is_trusted
+
+
+def tunnel(port: int) -> Reply:
+    """What an HTTP proxy does with CONNECT."""
+
+    def reply(handler: Handler) -> None:
+        with socket.create_connection(("127.0.0.1", port)) as server:
+            handler.head(200)
+            back = threading.Thread(target=copied, args=(server, handler.connection))
+            back.start()
+            copied(handler.connection, server)
+            back.join()
+        handler.close_connection = True
+
+    return reply
+
+
+@pytest.mark.parametrize("kind", ["http", "socks5h"])
+@pytest.mark.parametrize("is_pinned", [True, False])
+def test_through_a_proxy_the_servers_key_counts(
+    kind: str, is_pinned: bool, private: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trust = Trust(pin=private.pin if is_pinned else OTHER_PIN)
+    address = Address("https://llm.example.internal/v1", "m", KEY, trust)
+    with ChatServer(HELLO, tls=private.context) as server:
+        by_http, by_socks = ChatServer(tunnel(server.port)), SocksProxy(("127.0.0.1", server.port))
+        with by_http, by_socks:
+            monkeypatch.setenv("HTTPS_PROXY", f"{kind}://{by_http.host if kind == 'http' else by_socks.address}")
+            if is_pinned:
+                assert listen(address).text == "Hello"
+            else:
+                with pytest.raises(CertificateError, match="not the one that is pinned"):
+                    listen(address)
+        asked = [each.path for each in by_http.requests] + by_socks.asked
+    assert asked == ["llm.example.internal:443"]
+    assert len(server.requests) == is_pinned
 
 
 def test_a_pin_of_plain_http_is_a_mistake() -> None:

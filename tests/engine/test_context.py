@@ -248,7 +248,7 @@ def test_wrong_drafts_leave_no_trace_in_memory(tmp_path: Path, model: Callable[[
     vocabulary = llama_cpp.llama_model_get_vocab(llama_cpp.llama_get_model(context.pointer))
     scheduler, differing = Scheduler(context, 1), 0
     for length in (5, 50, 300, 600):
-        answers = []
+        answers: list[Tokens] = []
         for drafts in (False, True):
             generation, tokens = _generation(vocabulary, text(length), 40)
             generation.drafter = WrongAtTimes(answers[0]) if drafts else None

@@ -85,7 +85,7 @@ def value(argv: list[str], option: str) -> str:
         ({"context": 2048, "ubatch": 64, "sequences": 4}, ["--batch-size 64", "--ubatch-size 64"]),
         ({"context": 256, "kv_type": "q8_0"}, ["--cache-type-k q8_0", "--cache-type-v q8_0"]),
         ({"context": 256, "flash_attention": True}, ["--flash-attn on"]),
-        ({"context": 256}, ["--flash-attn off", "--n-gpu-layers 0", "--threads 3", "--threads-batch 3"]),
+        ({"context": 256}, ["--flash-attn off", "--device none", "--threads 3", "--threads-batch 3"]),
         ({"context": 256, "swa_full": True, "repack": False}, ["--swa-full", "--no-repack"]),
         ({"context": 256, "gpu_layers": 9, "layers_per_device": (0, 9)}, ["--split-mode none --main-gpu 1"]),
         ({"context": 256, "gpu_layers": 9, "layers_per_device": (4, 5)}, ["--n-gpu-layers 9", "--tensor-split 4,5"]),
@@ -216,9 +216,14 @@ def test_an_answer_that_it_fails_to_compute_is_no_death(tmp_path: Path, model: P
 
 
 def test_why_a_model_cannot_be_loaded_is_told_although_the_log_is_off(tmp_path: Path, model: Path) -> None:
-    server = fake_server(tmp_path / "bin", Behaviour(dies_at="load", says="E error: unknown model architecture: 'x'"))
-    with pytest.raises(EngineError, match=r"llama\.cpp can't load under-test: .*unknown model architecture: 'x'"):
+    says = "0.00.013.273 E llama_model_load: error loading model: unknown model architecture: 'x'"
+    server = fake_server(tmp_path / "bin", Behaviour(dies_at="load", says=says))
+    with pytest.raises(EngineError) as caught:
         start(replace(fit_for(model), server=server.native))
+    assert caught.value.message == (
+        "llama.cpp can't load under-test: it has an architecture that the installed engine can't load "
+        "(llama.cpp: unknown model architecture: 'x')"
+    )
     silent, logging = server.starts
     assert silent["log_disable"] and not logging["log_disable"]
 

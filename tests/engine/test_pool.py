@@ -226,7 +226,8 @@ def test_one_that_was_killed_is_replaced(fit: Fit) -> None:
     assert len(entries()) == 1
 
 
-def test_one_that_is_stopped_is_ended_and_replaced(fit: Fit) -> None:
+def test_one_that_is_stopped_is_ended_and_replaced(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmctl.engine.warm.reuse.STOP_S", 0.3)
     pid = stays(fit)
     os.kill(pid, signal.SIGSTOP)
     assert stays(fit) != pid

@@ -50,7 +50,7 @@ def test_what_is_taken() -> None:
     assert made == ChatRequest(
         HI,
         {"enable_thinking": False, "of its own": [1]},
-        SamplingOptions(
+        sampling=SamplingOptions(
             temperature=0,
             top_p=0.9,
             seed=0xFFFFFFFF,
@@ -231,6 +231,15 @@ def test_fields_that_exclude_each_other(fields: dict[str, Any], words: str) -> N
 def test_bodies_that_are_no_request(body: bytes, words: str) -> None:
     with pytest.raises(RefusedError, match=words):
         read(body)
+
+
+def test_an_image_is_called_one() -> None:
+    parts = [
+        {"type": "text", "text": "what is it?"},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,"}},
+    ]
+    with pytest.raises(RefusedError, match=r"messages\[0\].content\[1\] is an image, and this engine reads text alone"):
+        request(messages=[{"role": "user", "content": parts}])
 
 
 def test_half_a_surrogate_pair_in_a_name_can_be_told() -> None:

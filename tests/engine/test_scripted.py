@@ -16,11 +16,13 @@ import pytest
 import requests
 
 from llmctl.endpoint.local import ask
+from llmctl.engine import worker_process
 from llmctl.engine.llama_cpp.start import start
 from llmctl.engine.worker_process import Engine, Worker
 from llmctl.errors import EngineDiedError, EngineError
 from llmctl.types.event import EngineNote, Finished, Reasoning, Text, ThoughtsSoFar
 from llmctl.types.request import Message, Request, Sampling
+from tests.fakes.command import llmctl
 from tests.fakes.fits import fit_for
 from tests.fakes.scripted_model import TEMPLATE, Token, byte, control, user_defined, write_scripted
 
@@ -189,6 +191,14 @@ def gone(pid: int, within_s: float = 20.0) -> bool:
     return False
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is stopped has less time to go on."""
+    monkeypatch.setattr(worker_process, "LOOK_S", 0.1)
+    monkeypatch.setattr(worker_process, "STALL_S", 0.5)
+
+
+@pytest.mark.usefixtures("impatient")
 def test_a_process_that_is_stopped_is_noticed_while_it_loads(tmp_path: Path) -> None:
     worker = Worker()
     os.kill(worker.pid, signal.SIGSTOP)
@@ -198,6 +208,7 @@ def test_a_process_that_is_stopped_is_noticed_while_it_loads(tmp_path: Path) -> 
     assert time.monotonic() - begun < 30
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_process_that_is_stopped_is_noticed_in_the_middle_of_an_answer(tmp_path: Path) -> None:
     file = write_scripted(tmp_path / "model.gguf", ["again", " and"], repeats=True, context=100_000)
     with start(fit_for(file, context=100_000)) as engine:
@@ -275,23 +286,14 @@ def test_what_the_command_says(tmp_path: Path) -> None:
     file = write_scripted(tmp_path / "model.gguf", [control("<think>"), *THOUGHT, control("</think>"), *ANSWER])
     broken = write_scripted(tmp_path / "refuses.gguf", ANSWER, template=refuses)
     endless = write_scripted(tmp_path / "endless.gguf", ["again", " and"], repeats=True)
-    command = [sys.executable, "-m", "llmctl", "run", "--local"]
     for words, text, said in (
         (["-m", str(file)], "The answer is 42.\n", "tok/s"),
         (["-s", "be brief", "-m", str(broken)], "The answer is 42.\n", "takes no system message"),
         (["-m", str(endless)], None, "repeat itself for ever"),
     ):
-        done = subprocess.run(
-            [*command, *words, "hi"], capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL
-        )
+        done = llmctl("run", "--local", *words, "hi")
         assert done.returncode == 0
         assert text is None or done.stdout == text
         assert said in done.stderr
-    done = subprocess.run(
-        [*command, "--json", "-s", "be brief", "-m", str(broken), "hi"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        stdin=subprocess.DEVNULL,
-    )
+    done = llmctl("run", "--local", "--json", "-s", "be brief", "-m", str(broken), "hi")
     assert "takes no system message" in json.loads(done.stdout)["warnings"][0]

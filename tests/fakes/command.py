@@ -1,22 +1,38 @@
-"""The real command in a real process, with the test's own home."""
+"""The real command in a real process, with the test's own home: forked from an interpreter that has imported llmctl."""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import json
 import os
 import pty
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import psutil
 
-ROOT = Path(__file__).parents[2]
+from tests.fakes.preloaded import ROOT as ROOT
+from tests.fakes.preloaded import Forked, Preloaded
+
+READ_AT_START = ("PYTHON", "LC_", "LANG")
+
+
+def preloaded(environment: Mapping[str, str] | None = None) -> Preloaded:
+    """An interpreter for the whole run of the tests; one of its own for what Python itself reads of ``environment``."""
+    return _started(*sorted(pair for pair in (environment or {}).items() if pair[0].startswith(READ_AT_START)))
+
+
+@functools.cache
+def _started(*read: tuple[str, str]) -> Preloaded:
+    made = Preloaded(**dict(read))
+    atexit.register(made.close)
+    return made
 
 
 def argv(*arguments: str) -> list[str]:
@@ -24,15 +40,11 @@ def argv(*arguments: str) -> list[str]:
 
 
 @contextmanager
-def spawn(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+def spawn(*arguments: str, **environment: str) -> Iterator[Forked]:
     """Started, not waited for, and gone at the end in any case; stdin is /dev/null."""
-    process = subprocess.Popen(
-        argv(*arguments),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, **environment},
-    )
+    with open(os.devnull) as nothing:
+        streams = {"stdin": nothing.fileno()}
+        process = preloaded(environment).start(*arguments, streams=streams, environment=environment)
     with process:
         try:
             yield process
@@ -40,7 +52,7 @@ def spawn(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[byte
             process.kill()
 
 
-def kill_engine_of(process: subprocess.Popen[bytes], *, after_s: float) -> None:
+def kill_engine_of(process: Forked, *, after_s: float) -> None:
     """SIGKILL to the engine of a running ``llmctl run`` once it has used ``after_s`` of CPU."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
@@ -59,16 +71,27 @@ def llmctl(
     *arguments: str, stdin: str | None = None, timeout: float = 150, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run to its end. Without ``stdin`` it is /dev/null."""
-    return subprocess.run(
-        argv(*arguments),
-        input=stdin,
-        stdin=subprocess.DEVNULL if stdin is None else None,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-        env={**os.environ, **environment},
-    )
+    data = None if stdin is None else stdin.encode()
+    done = ran(arguments, stdin=data, timeout=timeout, environment=environment)
+    return subprocess.CompletedProcess(arguments, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def ran(
+    arguments: Sequence[str],
+    *,
+    stdin: bytes | None = None,
+    timeout: float = 150,
+    environment: Mapping[str, str] | None = None,
+    streams: Mapping[str, int] | None = None,
+    interpreter: Preloaded | None = None,
+) -> subprocess.CompletedProcess[bytes]:
+    """As ``llmctl``, in bytes. ``streams`` are files by name instead of pipes."""
+    with open(os.devnull) as nothing:
+        given = {**({"stdin": nothing.fileno()} if stdin is None else {}), **(streams or {})}
+        process = (interpreter or preloaded(environment)).start(*arguments, streams=given, environment=environment)
+    with process:
+        out, err = process.communicate(stdin or b"", timeout)
+    return subprocess.CompletedProcess(arguments, process.wait(), out, err)
 
 
 def document(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -82,17 +105,18 @@ def document(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 def at_a_terminal(arguments: list[str], answer: str) -> tuple[int, str]:
     """The exit code, and what a person sees who answers the first question."""
     terminal, other_end = pty.openpty()
-    child = subprocess.Popen(argv(*arguments), stdin=other_end, stdout=other_end, stderr=other_end)
-    os.close(other_end)
-    seen, answered = b"", False
-    while True:
-        try:
-            piece = os.read(terminal, 4096)
-        except OSError:  # Linux says so when nobody has the other end any more
-            break
-        seen += piece
-        if b"[y/N]" in seen and not answered:
-            answered = True
-            os.write(terminal, f"{answer}\n".encode())
-    os.close(terminal)
-    return child.wait(timeout=30), seen.decode()
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), other_end)
+    with preloaded().start(*arguments, streams=streams) as child:
+        os.close(other_end)
+        seen, answered = b"", False
+        while True:
+            try:
+                piece = os.read(terminal, 4096)
+            except OSError:  # Linux says so when nobody has the other end any more
+                break
+            seen += piece
+            if b"[y/N]" in seen and not answered:
+                answered = True
+                os.write(terminal, f"{answer}\n".encode())
+        os.close(terminal)
+        return child.wait(timeout=30), seen.decode()

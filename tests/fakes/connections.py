@@ -54,10 +54,16 @@ def _traces() -> bool:
 
 def trace(folder: Path) -> tuple[list[str], Callable[[], list[str]]]:
     """The command to put before another one, and what gives the addresses that it and its children have connected or
-    sent to, each with its port. Without strace nothing is put before, and none is seen."""
+    sent to since it was asked before, each with its port. Without strace nothing is put before, and none is seen."""
     if not _traces():
         return [], list
-    log = folder / "trace"
-    return [*STRACE, "-o", str(log)], lambda: [
-        f"{peer['address']}:{peer['port']}" for peer in PEER.finditer(log.read_text())
-    ]
+    log, read = folder / "trace", 0
+    log.touch()
+
+    def seen() -> list[str]:
+        nonlocal read
+        text = log.read_text()
+        new, read = text[read:], len(text)
+        return [f"{peer['address']}:{peer['port']}" for peer in PEER.finditer(new)]
+
+    return [*STRACE, "-o", str(log)], seen

@@ -24,7 +24,9 @@ ANSWER = ("The", " answer")
 VALUED = (
     "model alias threads threads-batch ctx-size parallel batch-size ubatch-size cache-type-k cache-type-v flash-attn"
 )
-VALUED += " n-gpu-layers split-mode main-gpu tensor-split n-cpu-moe fit chat-template host port cors-origins cache-ram"
+VALUED += (
+    " n-gpu-layers split-mode main-gpu tensor-split n-cpu-moe fit chat-template host port cors-origins cache-ram device"
+)
 VALUED += " api-key-file"
 SWITCHES = (
     "swa-full no-repack no-context-shift no-kv-unified no-mmproj no-warmup jinja no-webui no-slots log-disable offline"
@@ -105,6 +107,7 @@ def serve(behaves: Behaviour, given: argparse.Namespace) -> None:
     key = Path(given.api_key_file).read_text().strip()
     start = {"pid": os.getpid(), "argv": sys.argv[1:], "environment": dict(os.environ), "key": key, **vars(given)}
     write({"start": start})
+    print("warning: this is told even with the log off", file=sys.stderr, flush=True)
     if behaves.dies_at == "load":
         die(behaves, is_logging=not given.log_disable)
     server = Server((given.host, int(given.port)), Handler)

@@ -1,60 +1,103 @@
 """llmctl with everything imported, forked for each command: what a process costs besides is paid once.
 
-    with Preloaded() as llmctl:
-        done = llmctl("run", "--endpoint", "desk", "hi", stdin=b"…")
+    with Preloaded() as llmctl, llmctl.start("run", "--endpoint", "desk", "hi") as process:
+        out, err = process.communicate()
 
-Streams are files; what depends on how Python opens them (a closed one, a locale) takes a process of its own.
+Each command is a process of its own: pid, streams, signals, working directory, environment and children are real. What
+Python does when it begins and ends is not: what depends on a variable that it reads there (PYTHONPATH, a locale), on a
+stream that was closed before, or on when a module is imported takes the command line of ``fakes.command.argv``.
 """
 
 from __future__ import annotations
 
+import gc
+import importlib
+import io
 import json
 import os
+import pkgutil
+import select
+import signal
+import socket
+import struct
 import subprocess
 import sys
-import tempfile
+import threading
 import traceback
-from dataclasses import dataclass
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from tests.fakes.command import ROOT
+ROOT = Path(__file__).parents[2]
+NUMBER = struct.Struct("!q")
+STREAMS = ("stdin", "stdout", "stderr")
+LIBRARIES = (  # what commands import only when they need it
+    *("filelock", "jinja2.sandbox", "platformdirs", "prompt_toolkit", "psutil", "requests", "rich.console"),
+    *("rich.progress", "tomlkit", "truststore"),
+)
 
 
-@dataclass(frozen=True)
-class Done:
-    code: int
-    stdout: bytes
-    stderr: str
+class Forked:
+    """A running command with the names of ``subprocess.Popen``; all three streams are pipes unless given."""
 
+    def __init__(self, channel: socket.socket, job: Mapping[str, Any], given: Mapping[str, int]) -> None:
+        ours, theirs = {}, {}
+        for name in STREAMS:
+            if name in given:
+                theirs[name] = os.dup(given[name])
+                continue
+            reading, writing = os.pipe()
+            ours[name], theirs[name] = (writing, reading) if name == "stdin" else (reading, writing)
+        self.stdin, self.stdout, self.stderr = (_opened(name, ours) for name in STREAMS)
+        self._reports, reports = socket.socketpair()
+        with reports:
+            _send(channel, job, [*theirs.values(), reports.fileno()])
+        for stream in theirs.values():
+            os.close(stream)
+        self.pid = _number(self._reports)
+        self.returncode: int | None = None
 
-class Preloaded:
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.fakes.preloaded"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
+    def poll(self) -> int | None:
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
 
-    def __call__(self, *arguments: str, stdin: bytes = b"", **environment: str) -> Done:
-        with tempfile.TemporaryDirectory() as folder:
-            place = Path(folder)
-            (place / "0").write_bytes(stdin)
-            command = {
-                "arguments": arguments,
-                "environment": {**os.environ, **environment},
-                "folder": str(Path.cwd()),
-                "streams": folder,
-            }
-            assert self._process.stdin is not None
-            assert self._process.stdout is not None
-            self._process.stdin.write(json.dumps(command).encode() + b"\n")
-            self._process.stdin.flush()
-            code = int(self._process.stdout.readline())
-            return Done(code, (place / "1").read_bytes(), (place / "2").read_text("utf-8", "replace"))
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code. Raises TimeoutExpired."""
+        if self.returncode is None:
+            if not select.select([self._reports], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired("llmctl", timeout or 0)
+            self.returncode = _number(self._reports)
+        return self.returncode
+
+    def communicate(self, stdin: bytes = b"", timeout: float | None = None) -> tuple[bytes, bytes]:
+        """Writes ``stdin`` and closes it, then reads both streams until the command ends. Raises TimeoutExpired."""
+        with ThreadPoolExecutor(3) as pool:
+            writing = pool.submit(self._write, stdin)
+            reading = [pool.submit(stream.read) if stream else None for stream in (self.stdout, self.stderr)]
+            try:
+                self.wait(timeout)
+            except BaseException:
+                self.kill()
+                raise
+            writing.result()
+            out, err = (each.result() if each else b"" for each in reading)
+        return out, err
+
+    def _write(self, data: bytes) -> None:
+        if self.stdin is not None:
+            with suppress(BrokenPipeError), self.stdin:  # a command need not read it
+                self.stdin.write(data)
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
 
     def __enter__(self) -> Self:
         return self
@@ -62,55 +105,189 @@ class Preloaded:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._process.kill()
-        self._process.communicate()
+        for stream in (self.stdin, self.stdout, self.stderr):
+            if stream is not None:
+                with suppress(BrokenPipeError):
+                    stream.close()
+        self.wait()
+        self._reports.close()
 
 
-def serve() -> None:
-    """Reads commands from stdin and writes the exit code of each to what was stdout."""
-    import llmctl.cli.answer_form
-    import llmctl.cli.app
-    import llmctl.cli.run
-    import llmctl.cli.shortening
-    import llmctl.router.answer  # noqa: F401
-
-    for line in sys.stdin.buffer:
-        command = json.loads(line)
-        child = os.fork()
-        if child == 0:
-            os._exit(_run(command))
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        sys.stdout.write(f"{code}\n")
-        sys.stdout.flush()
+def _opened(name: str, pipes: Mapping[str, int]) -> IO[bytes] | None:
+    return None if name not in pipes else open(pipes[name], "wb" if name == "stdin" else "rb")
 
 
-def _run(command: dict[str, Any]) -> int:
-    from llmctl.cli import main
+class Preloaded:
+    """The interpreter that is forked. ``before`` is put before its command line; ``environment`` is what Python itself
+    reads when it starts."""
 
-    os.environ.clear()
-    os.environ.update(command["environment"])
-    os.chdir(command["folder"])
-    streams = Path(command["streams"])
-    for number, mode in enumerate(("rb", "wb", "wb")):
-        with (streams / str(number)).open(mode) as file:
-            os.dup2(file.fileno(), number)
-    for number, (name, mode) in enumerate({"stdin": "r", "stdout": "w", "stderr": "w"}.items()):
-        stream = _text(number, mode)
-        setattr(sys, name, stream)
-        setattr(sys, f"__{name}__", stream)
+    def __init__(self, *before: str, **environment: str) -> None:
+        self._channel, theirs = socket.socketpair()
+        self._starting = threading.Lock()
+        with theirs:
+            self._process = subprocess.Popen(
+                [*before, sys.executable, "-m", "tests.fakes.preloaded", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                cwd=ROOT,
+                env={**os.environ, **environment},
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+
+    def start(
+        self,
+        *arguments: str,
+        streams: Mapping[str, int] | None = None,
+        new_session: bool = False,
+        environment: Mapping[str, str] | None = None,
+    ) -> Forked:
+        """Starts a command in the working directory. ``environment`` comes on top of ours; ``streams`` are files by
+        name instead of pipes; a new session has a terminal that is its stdin for its own."""
+        job = {
+            "arguments": arguments,
+            "environment": {**os.environ, **(environment or {})},
+            "folder": os.getcwd(),
+            "new_session": new_session,
+        }
+        with self._starting:
+            return Forked(self._channel, job, streams or {})
+
+    def close(self) -> None:
+        self._channel.close()
+        self._process.wait(timeout=30)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _send(channel: socket.socket, job: Mapping[str, Any], streams: list[int]) -> None:
+    data = json.dumps(job).encode()
+    socket.send_fds(channel, [NUMBER.pack(len(data))], streams)
+    channel.sendall(data)
+
+
+def _receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
+    """A job and its streams; None when nobody will send one any more."""
+    size, streams, *_ = socket.recv_fds(channel, NUMBER.size, 4)
+    if not size:
+        return None
+    job: dict[str, Any] = json.loads(_exactly(channel, *NUMBER.unpack(size)))
+    return job, streams
+
+
+def _exactly(channel: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        piece = channel.recv(size - len(data))
+        if not piece:
+            raise EOFError("the preloaded interpreter has ended")
+        data += piece
+    return data
+
+
+def _number(channel: socket.socket) -> int:
+    (number,) = NUMBER.unpack(_exactly(channel, NUMBER.size))
+    return int(number)
+
+
+def serve(channel: socket.socket) -> None:
+    """Runs every job that comes, in a child of its own; another child waits for that one and reports how it ended."""
+    _import_all()
+    gc.freeze()  # what a garbage collection would copy
+    signal.signal(signal.SIGCHLD, lambda *_: _clear_up())
+    while (received := _receive(channel)) is not None:
+        job, streams = received
+        if os.fork() == 0:
+            channel.close()
+            _run_and_report(job, streams)
+        for stream in streams:
+            os.close(stream)
+
+
+def _import_all() -> None:
+    import llmctl
+
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    for module in pkgutil.walk_packages(llmctl.__path__, "llmctl."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+
+
+def _clear_up() -> None:
+    with suppress(ChildProcessError):  # none is left
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _run_and_report(job: Mapping[str, Any], streams: list[int]) -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    *streams, reports = streams
+    child = os.fork()
+    if child == 0:
+        os.close(reports)
+        os._exit(_run(job, streams))
+    for stream in streams:
+        os.close(stream)
+    with socket.socket(fileno=reports) as telling, suppress(BrokenPipeError):
+        telling.sendall(NUMBER.pack(child))
+        telling.sendall(NUMBER.pack(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])))
+    os._exit(0)
+
+
+def _run(job: Mapping[str, Any], streams: list[int]) -> int:
+    """The exit code, as of a Python process that was started for the command."""
     try:
-        code = main(command["arguments"])
+        _become(job, streams)
+        from llmctl.cli import main
+
+        code = main(job["arguments"])
+        for thread in threading.enumerate():
+            if thread is not threading.current_thread() and not thread.daemon:
+                thread.join()
         sys.stdout.flush()
-    except BaseException:  # what a process of its own would end with
+    except BaseException:
         traceback.print_exc()
         code = 1
     sys.stderr.flush()
     return code
 
 
-def _text(number: int, mode: str) -> IO[str]:
-    return open(number, mode, encoding="utf-8", errors="backslashreplace" if number == 2 else "strict", closefd=False)
+def _become(job: Mapping[str, Any], streams: list[int]) -> None:
+    if job["new_session"]:
+        os.setsid()
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    if job["new_session"] and os.isatty(0):
+        import fcntl
+        import termios
+
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # so that its Ctrl-C arrives
+    for number, name in enumerate(STREAMS):
+        text = _text(number, getattr(sys, name))
+        setattr(sys, name, text)
+        setattr(sys, f"__{name}__", text)
+    os.environ.clear()
+    os.environ.update(job["environment"])
+    os.chdir(job["folder"])
+    sys.argv[1:] = job["arguments"]
+
+
+def _text(number: int, like: io.TextIOWrapper) -> io.TextIOWrapper:
+    """The stream with the encoding and the buffers that Python has chosen for ``like``."""
+    unbuffered = like.write_through
+    raw = open(number, "wb" if number else "rb", 0 if unbuffered and number else -1, closefd=False)  # noqa: SIM115
+    return io.TextIOWrapper(
+        raw, like.encoding, like.errors, line_buffering=number == 2 or raw.isatty(), write_through=unbuffered
+    )
 
 
 if __name__ == "__main__":
-    serve()
+    serve(socket.socket(fileno=int(sys.argv[1])))

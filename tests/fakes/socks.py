@@ -47,13 +47,13 @@ class SocksProxy:
             self.asked.append(f"{host}:{port}")
             with socket.create_connection(self._target) as server:
                 client.sendall(b"\x05\x00\x00\x01" + bytes(6))
-                back = threading.Thread(target=_copy, args=(server, client), daemon=True)
+                back = threading.Thread(target=copied, args=(server, client), daemon=True)
                 back.start()
-                _copy(client, server)
+                copied(client, server)
                 back.join(10)
 
 
-def _copy(source: socket.socket, to: socket.socket) -> None:
+def copied(source: socket.socket, to: socket.socket) -> None:
     with suppress(OSError):
         while piece := source.recv(1 << 16):
             to.sendall(piece)

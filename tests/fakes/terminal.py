@@ -12,8 +12,6 @@ import os
 import pty
 import re
 import struct
-import subprocess
-import sys
 import termios
 import threading
 import time
@@ -21,28 +19,26 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-from tests.fakes.command import argv
+from tests.fakes.command import preloaded
+from tests.fakes.preloaded import Preloaded
 
 SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07]*\x07|[()][0-9A-Z]|[=>78])")
 PASTE_BEGIN, PASTE_END = "\x1b[200~", "\x1b[201~"
-# Makes the terminal that of the process's own session, so that Ctrl-C reaches it.
-IN_FRONT = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
 
 
 class Terminal:
     """80 columns and 24 lines, unless resized. ``shown`` is all that was written, without terminal sequences."""
 
     def __init__(self, *arguments: str, prefix: Sequence[str] = (), **environment: str) -> None:
-        """``prefix`` is a command that runs ours."""
+        """``prefix`` is a command that runs the interpreter."""
         self._mine, theirs = pty.openpty()
         self.resize(80, 24)
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", IN_FRONT, *prefix, *argv(*arguments)],
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            start_new_session=True,
-            env={**os.environ, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1", **environment},
+        self._own = Preloaded(*prefix) if prefix else None
+        self.process = (self._own or preloaded(environment)).start(
+            *arguments,
+            streams=dict.fromkeys(("stdin", "stdout", "stderr"), theirs),
+            new_session=True,
+            environment={"TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1", **environment},
         )
         os.close(theirs)
         self._bytes = bytearray()
@@ -104,6 +100,8 @@ class Terminal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.process.kill()
-        self.process.wait()
+        self.process.__exit__(None, None, None)
         self._reading.join(timeout=5)
         os.close(self._mine)
+        if self._own is not None:
+            self._own.close()

@@ -6,9 +6,11 @@ from itertools import product
 from statistics import median
 
 import pytest
+from msgspec.structs import replace
 
 from llmctl.planner.compute import (
     compute_bytes,
+    grown_output_bytes,
     input_bytes,
     output_bytes,
     padded_cells,
@@ -166,6 +168,19 @@ def test_an_encoder_has_no_logits_and_sees_its_batch_only(name: str, logged: tup
         for at, (ubatch, flash) in enumerate(product((512, 2048), (False, True))):
             ours = compute_bytes(shape, Configuration(context, flash_attention=flash, ubatch=ubatch))
             assert ours == pytest.approx(logged[at] * MIB, rel=0.045)
+
+
+@pytest.mark.parametrize("name", ["bge-m3", "qwen3-embedding"])
+def test_a_pooled_text_has_a_row_of_logits_for_each_token(name: str) -> None:
+    """As tests/engine/test_embedding.py measures it: whether or not there are logits."""
+    shape = shape_of(name)
+    short, long = Configuration(2048, ubatch=512), Configuration(2048, ubatch=2048)
+    assert grown_output_bytes(shape, short) == 512 * 4 * ((shape.n_vocab or 0) + shape.n_embd)
+    assert grown_output_bytes(shape, long) == 4 * grown_output_bytes(shape, short)
+    assert (
+        grown_output_bytes(replace(shape, pools=False), long) == output_bytes(shape, long) == 4 * (shape.n_vocab or 0)
+    )
+    assert touched_bytes(shape, long) > grown_output_bytes(shape, long)
 
 
 def test_what_the_devices_are_given_lies_in_the_machines_memory() -> None:

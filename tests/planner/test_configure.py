@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from llmctl.planner import plan
-from llmctl.planner.configure import configure, takes_quantized_cache
+from llmctl.planner.configure import TEXTS_AT_ONCE, configure, takes_quantized_cache
 from llmctl.planner.memory import margin_bytes
 from llmctl.planner.placement import Placement, Placer
 from llmctl.types.machine import Machine
@@ -103,6 +103,7 @@ class TestOnTheCpu:
         weights = Weights(GIB, 0, 0, {"Q8_0": GIB}, exact=True)
         settings, fits = chosen(EPYC, shape=shape_of("bge-m3"), weights=weights)
         assert fits and settings.ubatch == settings.context == 8192
+        assert settings.sequences == TEXTS_AT_ONCE
         host = placed(EPYC, shape_of("bge-m3"), weights).memory.by_device[0]
         assert host.kv_bytes == 0 and host.compute_bytes > 16 * 8192 * 8192 * 4  # every token's view of every other
 

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.fakes.chat_server import DONE, ChatServer, Reply, event, stream
+from tests.fakes.command import llmctl
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "thoughts"
 LONE_CLOSE = ("secret ", "plan", "</think>", "The ", "answer.")
-
-
-def llmctl(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "llmctl", *words], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
-    )
 
 
 def asked(reply: Reply, *words: str, model: str = "m") -> subprocess.CompletedProcess[str]:

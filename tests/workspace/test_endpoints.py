@@ -10,7 +10,7 @@ import trustme
 
 from llmctl import paths, settings
 from llmctl.endpoint.secrets import address_of
-from llmctl.errors import CertificateError
+from llmctl.errors import CertificateError, OfflineError
 from llmctl.types.endpoint import SYSTEM_TRUST, Trust
 from llmctl.types.listener import SilentListener
 from llmctl.workspace import endpoints
@@ -89,3 +89,5 @@ def test_offline_looks_at_no_other_machine(monkeypatch: pytest.MonkeyPatch) -> N
     person = Person(False)
     endpoints.add(person, "away", "https://nonesuch.invalid", model="m")
     assert person.notes == []
+    with pytest.raises(OfflineError, match="set to stay offline"):
+        endpoints.add(person, "other", "https://nonesuch.invalid", model=None)

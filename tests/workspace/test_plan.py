@@ -15,6 +15,8 @@ from llmctl.workspace import plan, situation
 from llmctl.workspace.situation import Situation
 from tests.fakes import gguf_file
 
+pytestmark = pytest.mark.usefixtures("engine_known")
+
 MIB = 1 << 20
 WANT = Want(context=4096, explicit=True, min_tok_s=0)
 

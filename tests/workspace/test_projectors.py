@@ -10,6 +10,8 @@ from llmctl import catalogue
 from llmctl.workspace.projectors import with_projector, without
 from tests.fakes import gguf_file, projector
 
+pytestmark = pytest.mark.usefixtures("engine_known")
+
 SHAPE = gguf_file.model_shape("smollm2-135m")
 
 

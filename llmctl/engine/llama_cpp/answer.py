@@ -18,19 +18,23 @@ Said = Words | ToolCall
 
 @dataclass
 class SampledAnswer:
-    """What has been sampled, and what of it is certain. ``calls_once``: the first call of a tool ends it."""
+    """What has been sampled, and what of it is certain. ``calls_once``: the first call of a tool ends it.
+    ``is_literal``: thoughts are no different from other text."""
 
     vocabulary: Vocabulary
     opened: Marks | None
     stop: tuple[str, ...]
     tools: ToolParser | None = None
     calls_once: bool = False
+    is_literal: bool = False
     tokens: list[int] = field(default_factory=list)
     finish: str | None = None
 
     def __post_init__(self) -> None:
         rows = self.vocabulary.rows
         self._splitter = ThoughtSplitter(rows, opened=self.opened, lone=self.vocabulary.lone)
+        if self.is_literal:
+            self._splitter.off()
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""  # the beginning of what may be a text to stop at
         self._stopped = False
@@ -71,6 +75,8 @@ class SampledAnswer:
 
     def _mark(self, token: int) -> str:
         """The text of a control token that says something of thoughts or tools."""
+        if self.is_literal:
+            return ""
         text = self.vocabulary.text(token)
         return text if self.tools is not None and self.tools.is_mark(text) else self.vocabulary.mark(token)
 

@@ -34,7 +34,7 @@ class DecodeError(Exception):
 class Context:
     """``length``: tokens for each sequence; ``batch``: rows that can be computed at once; ``can_cut``: the end of a
     sequence can be forgotten, as far as a window allows; ``can_cut_saved``: also of one that was saved, of which
-    nothing outside the window is left."""
+    nothing outside the window is left; ``is_stateless``: nothing is kept of any, as of an encoder."""
 
     def __init__(self, model: Any, settings: Mapping[str, Any]) -> None:
         import llama_cpp
@@ -48,6 +48,7 @@ class Context:
         self.length: int = llama_cpp.llama_n_ctx_seq(self.pointer)
         self.batch: int = llama_cpp.llama_n_batch(self.pointer)
         self._memory: Any = llama_cpp.llama_get_memory(self.pointer)
+        self.is_stateless = not self._memory
         self._window: int = llama_cpp.llama_model_n_swa(model)
         self.can_cut = not (llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(model))
         self.can_cut_saved = self.can_cut and self._window <= 0

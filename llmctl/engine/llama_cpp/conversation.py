@@ -84,6 +84,8 @@ def _content(value: Any, name: str, *, calls: bool) -> str:
     if not isinstance(value, list):
         raise invalid(f"{name} must be a text or a list of parts")
     for at, part in enumerate(value):
+        if isinstance(part, dict) and part.get("type") == "image_url":
+            raise invalid(f"{name}[{at}] is an image, and this engine reads text alone")
         if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
             raise invalid(f"{name}[{at}] must be a part with a text: this engine reads nothing else")
     return "".join(part["text"] for part in value)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -14,20 +13,25 @@ from llmctl.engine.llama_cpp.batching import Scheduler
 from llmctl.engine.llama_cpp.completion import Completion
 from llmctl.engine.llama_cpp.context import Context
 from llmctl.engine.llama_cpp.conversation import Choose, Tools
-from llmctl.engine.llama_cpp.embedding import EmbeddingRequest, embedder
 from llmctl.engine.llama_cpp.loading import load
+from llmctl.engine.llama_cpp.metadata import text_of
+from llmctl.engine.llama_cpp.pooling import pooled
 from llmctl.engine.llama_cpp.prompt_cache import PromptCache, identity_of
 from llmctl.engine.llama_cpp.refused import RefusedError, invalid
 from llmctl.engine.llama_cpp.rendering import RenderedPrompt, TemplateError, plain
-from llmctl.engine.llama_cpp.request import ChatRequest
+from llmctl.engine.llama_cpp.request import ChatRequest, WritingRequest
+from llmctl.engine.llama_cpp.rerank import Reranker
 from llmctl.engine.llama_cpp.sampling import Sampler, SamplingOptions
 from llmctl.engine.llama_cpp.speculation import StepCosts
 from llmctl.engine.llama_cpp.template import Renderer
+from llmctl.engine.llama_cpp.text_completion import TextChunks, TextCompletionRequest
 from llmctl.engine.llama_cpp.tool_formats import forced, format_of
 from llmctl.engine.llama_cpp.tools import ToolParser
 from llmctl.engine.llama_cpp.vocabulary import LONGEST_TOKEN_BYTES, Vocabulary
 from llmctl.engine.llama_cpp.wire import Chunks
 from llmctl.thoughts.marks import Marks, opened_at_the_end
+
+CHAT_TEMPLATE, RERANK_TEMPLATE = b"tokenizer.chat_template", b"tokenizer.chat_template.rerank"
 
 
 class LoadedModel:
@@ -45,13 +49,16 @@ class LoadedModel:
         model = load(job, tell)
         self._context = Context(model, job)
         self.build = ", ".join(filter(None, (f"llama-cpp-python {llama_cpp.__version__}", self._footprint.build)))
-        self._template = _chat_template(model)
+        self._template = text_of(model, CHAT_TEMPLATE)
         if self._template is not None:
             renderer.prepare(self._template)
         self._rendering = threading.Lock()
         self._tool_format = format_of(self._template or "")
-        self._vocabulary = Vocabulary(llama_cpp.llama_model_get_vocab(model), self.name, self._template or "")
-        self._embedder = embedder(model, self._context, self._vocabulary, int(job["ubatch"]))
+        self.vocabulary = Vocabulary(llama_cpp.llama_model_get_vocab(model), self.name, self._template or "")
+        self.pooled = pooled(model, self._context, self.vocabulary, int(job["ubatch"]))
+        self.reranker: Reranker | None = None
+        if self.pooled is not None and self.pooled.ranks:
+            self.reranker = Reranker(self.pooled, self.vocabulary, text_of(model, RERANK_TEMPLATE))
         self._uses_cache = bool(job.get("prompt_cache", True))
         self._costs = StepCosts()
         self._prompt_cache = PromptCache(identity_of(job, self.build), can_cut=self._context.can_cut_saved)
@@ -65,31 +72,57 @@ class LoadedModel:
     def stream(self, request: ChatRequest, is_gone: Callable[[], bool]) -> Generator[dict[str, Any], None, None]:
         """The chunks of one chat completion; the last one carries usage and timings. ``is_gone``: whether the client
         has left. Raises RefusedError, BusyError, ClientGoneError, and whatever ends an answer."""
-        from llmctl.engine.measure.preemption import Preemption
 
-        if self._embedder is not None:
-            raise invalid("messages: this engine has an embedding model, which answers none")
+        self._require_writing("messages")
         prompt = self._prompt(request)
         tokens = self._tokens(prompt)
-        completion = self._completion(request, tokens, self._opened(prompt, request))
+        opened = self._opened(prompt, request)
+        answers = [
+            SampledAnswer(self.vocabulary, opened, request.stop, self._tool_parser(request.tools), request.calls_once)
+            for _ in range(request.choices)
+        ]
+        completion = self._completion(request, self._sampling(request), tokens, answers, is_free=opened is not None)
+        chunks = Chunks(self.name, self.vocabulary.bytes_of)
+        notes = [] if prompt.note is None else [chunks.note(prompt.note)]
+        yield from self._chunks(chunks, completion, len(tokens), is_gone, notes)
+
+    def go_on(
+        self, request: TextCompletionRequest, is_gone: Callable[[], bool]
+    ) -> Generator[dict[str, Any], None, None]:
+        """As ``stream``, for a text that goes on."""
+        self._require_writing("prompt")
+        tokens = self._text_tokens(request.prompt)
+        answers = [SampledAnswer(self.vocabulary, None, request.stop, is_literal=True) for _ in range(request.choices)]
+        completion = self._completion(request, request.sampling, tokens, answers)
+        yield from self._chunks(TextChunks(self.name, self.vocabulary.bytes_of), completion, len(tokens), is_gone)
+
+    def _require_writing(self, field: str) -> None:
+        """Raises RefusedError."""
+        if self.reranker is not None:
+            raise invalid(f"{field}: this engine has a model that ranks texts, which answers none")
+        if self.pooled is not None:
+            raise invalid(f"{field}: this engine has an embedding model, which answers none")
+
+    def _chunks(
+        self,
+        chunks: Chunks | TextChunks,
+        completion: Completion,
+        prompt_tokens: int,
+        is_gone: Callable[[], bool],
+        notes: Sequence[dict[str, Any]] = (),
+    ) -> Generator[dict[str, Any], None, None]:
+        """What the choices write as it comes, behind the ``notes``."""
+        from llmctl.engine.measure.preemption import Preemption
+
         preemption = Preemption()
-        note = prompt.note
-        chunks = Chunks(self.name, self._vocabulary.bytes_of)
         for choice, parts in completion.run(self.scheduler, is_gone):
-            if note is not None:
-                yield chunks.note(note)
-                note = None
+            yield from notes
+            notes = ()
             if parts is None:
                 yield chunks.finished(choice.index, choice.answer.finish)
             else:
                 yield from chunks.of(choice.index, parts)
-        yield chunks.last(self._end(len(tokens), completion, preemption.per_s()))
-
-    def embeddings(self, request: EmbeddingRequest) -> dict[str, Any]:
-        """Raises RefusedError."""
-        if self._embedder is None:
-            raise invalid("input: this engine has a model that writes answers, it gives no embeddings")
-        return self._embedder.answer(request, self.name)
+        yield chunks.last(self._end(prompt_tokens, completion, preemption.per_s()))
 
     def _prompt(self, request: ChatRequest) -> RenderedPrompt:
         tools = () if request.tools.choose is Choose.NONE else request.tools.definitions
@@ -100,8 +133,8 @@ class LoadedModel:
         variables = dict(request.variables)
         if "enable_thinking" in variables:
             variables.setdefault("thinking", variables["enable_thinking"])  # DeepSeek's and Granite's name for it
-        variables |= {"bos_token": self._vocabulary.bos, "eos_token": self._vocabulary.eos}
-        has_chatml = self._vocabulary.has_chatml
+        variables |= {"bos_token": self.vocabulary.bos, "eos_token": self.vocabulary.eos}
+        has_chatml = self.vocabulary.has_chatml
         try:
             with self._rendering:
                 return self._renderer.render(
@@ -111,12 +144,27 @@ class LoadedModel:
             raise RefusedError(400, "template", f"the model's chat template {error}") from error
 
     def _tokens(self, prompt: RenderedPrompt) -> list[int]:
+        add_bos = prompt.is_plain or prompt.note is not None  # a template writes it by itself
+        return self._fitting(prompt.text, add_bos=add_bos, special=not prompt.is_plain)
+
+    def _text_tokens(self, prompt: str | Sequence[int]) -> list[int]:
+        if isinstance(prompt, str):
+            tokens = self._fitting(prompt, add_bos=True, special=True)
+            if not tokens:
+                raise invalid("prompt must not be empty: this model has no token that begins a text")
+            return tokens
+        self.vocabulary.require(prompt, "prompt")
+        if len(prompt) >= self._context.length:
+            raise _too_long(f"{len(prompt):,}", self._context.length)
+        return list(prompt)
+
+    def _fitting(self, prompt: str, *, add_bos: bool, special: bool) -> list[int]:
+        """Raises RefusedError for a prompt that is longer than the context."""
         context = self._context.length
-        text = prompt.text.encode("utf-8", "replace")
+        text = prompt.encode("utf-8", "replace")
         if len(text) > context * LONGEST_TOKEN_BYTES:  # tokenizing it would take long, to the same end
             raise _too_long(f"more than {context:,}", context)
-        add_bos = prompt.is_plain or prompt.note is not None  # a template writes it by itself
-        tokens = self._vocabulary.tokens(text, add_bos=add_bos, special=not prompt.is_plain)
+        tokens = self.vocabulary.tokens(text, add_bos=add_bos, special=special)
         if len(tokens) >= context:
             raise _too_long(f"{len(tokens):,}", context)
         return tokens
@@ -125,18 +173,21 @@ class LoadedModel:
         """The marks with which the prompt has opened a thought."""
         if prompt.is_plain:
             return None
-        end = behind_the_last_message(prompt.text, request.messages, self._vocabulary.rows)
-        return opened_at_the_end(end, self._vocabulary.rows)
+        end = behind_the_last_message(prompt.text, request.messages, self.vocabulary.rows)
+        return opened_at_the_end(end, self.vocabulary.rows)
 
-    def _completion(self, request: ChatRequest, tokens: list[int], opened: Marks | None) -> Completion:
-        answers = [
-            SampledAnswer(self._vocabulary, opened, request.stop, self._tool_parser(request.tools), request.calls_once)
-            for _ in range(request.choices)
-        ]
-        options = self._sampling(request)
-        samplers = [Sampler(self._vocabulary.pointer, options.for_choice(index)) for index in range(request.choices)]
+    def _completion(
+        self,
+        request: WritingRequest,
+        options: SamplingOptions,
+        tokens: list[int],
+        answers: Sequence[SampledAnswer],
+        *,
+        is_free: bool = False,
+    ) -> Completion:
+        samplers = [Sampler(self.vocabulary.pointer, options.for_choice(index)) for index in range(request.choices)]
         for sampler in samplers:
-            sampler.is_free = opened is not None
+            sampler.is_free = is_free
         return Completion(
             tokens,
             answers,
@@ -194,19 +245,6 @@ class LoadedModel:
             "timings": timings,
             "memory": self._footprint.added(),
         }
-
-
-def _chat_template(model: Any) -> str | None:
-    """The chat template that the file brings along."""
-    import llama_cpp
-
-    key, size = b"tokenizer.chat_template", 1 << 16
-    while True:
-        buffer = ctypes.create_string_buffer(size)
-        length = llama_cpp.llama_model_meta_val_str(model, key, buffer, size)
-        if length < size:
-            return buffer.value.decode("utf-8", "replace") if length >= 0 else None
-        size = length + 1
 
 
 def _too_long(tokens: str, context: int) -> RefusedError:

@@ -1,4 +1,5 @@
-"""What the worker is asked for: a chat completion's request, every field of it checked, refused by its name."""
+"""What the worker is asked to write: the fields that requests share, and a chat completion's. Every field is checked,
+and refused by its name."""
 
 from __future__ import annotations
 
@@ -28,19 +29,15 @@ OWN_VARIABLES = frozenset(
 )
 
 
-class ChatRequest(Struct, frozen=True):
-    """``variables`` are those of the chat template. ``calls_once``: the first call of a tool ends the answer.
-    ``uses_cache``: whether the prompt may be found in, and left for, other requests; on disk as well where beginnings
-    of prompts may take ``prompt_cache_bytes`` there. ``speculates``: whether tokens may be drafted."""
+class WritingRequest(Struct, frozen=True, kw_only=True):
+    """How text is to be written, whatever stands before it. ``uses_cache``: whether the prompt may be found in, and
+    left for, other requests; on disk as well where beginnings of prompts may take ``prompt_cache_bytes`` there.
+    ``speculates``: whether tokens may be drafted."""
 
-    messages: list[dict[str, Any]]
-    variables: Mapping[str, Any] = field(default_factory=dict)
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     choices: int = 1
-    tools: Tools = field(default_factory=Tools)
-    calls_once: bool = False
     streams: bool = False
     uses_cache: bool = True
     prompt_cache_bytes: int = 0
@@ -53,7 +50,17 @@ class ChatRequest(Struct, frozen=True):
         return self.speculates and (self.sampling.seed is None or self.sampling.temperature == 0)
 
 
+class ChatRequest(WritingRequest, frozen=True):
+    """``variables`` are those of the chat template. ``calls_once``: the first call of a tool ends the answer."""
+
+    messages: list[dict[str, Any]]
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    tools: Tools = field(default_factory=Tools)
+    calls_once: bool = False
+
+
 Check = Callable[[Any], bool]
+Options = Mapping[str, tuple[Check, str]]
 
 
 def _number(least: float, most: float) -> Check:
@@ -65,11 +72,11 @@ def _number(least: float, most: float) -> Check:
     )
 
 
-def _whole(least: int, most: int) -> Check:
+def whole_number(least: int, most: int) -> Check:
     return lambda value: isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
-def _kind(kind: type) -> Check:
+def kind_of(kind: type) -> Check:
     return lambda value: isinstance(value, kind)
 
 
@@ -89,28 +96,28 @@ def _biases(value: Any) -> bool:
 
 
 # What a request may set, what it may be, and that in words.
-OPTIONS: Mapping[str, tuple[Check, str]] = {
-    "model": (_kind(str), "a text"),
-    "stream": (_kind(bool), "true or false"),
-    "stream_options": (_kind(dict), "an object"),
-    "prompt_cache": (_kind(bool), "true or false"),
-    "speculate": (_kind(bool), "true or false"),
-    "prompt_cache_bytes": (_whole(0, 1 << 50), "a whole number of bytes"),
-    "parallel_tool_calls": (_kind(bool), "true or false"),
-    "max_tokens": (_whole(1, 1 << 31), "a whole number from 1"),
-    "max_completion_tokens": (_whole(1, 1 << 31), "a whole number from 1"),
-    "n": (_whole(1, MOST_CHOICES), f"a whole number from 1 to {MOST_CHOICES}"),
-    "seed": (_whole(-(1 << 63), (1 << 64) - 1), "a whole number"),
+OPTIONS: Options = {
+    "model": (kind_of(str), "a text"),
+    "stream": (kind_of(bool), "true or false"),
+    "stream_options": (kind_of(dict), "an object"),
+    "prompt_cache": (kind_of(bool), "true or false"),
+    "speculate": (kind_of(bool), "true or false"),
+    "prompt_cache_bytes": (whole_number(0, 1 << 50), "a whole number of bytes"),
+    "parallel_tool_calls": (kind_of(bool), "true or false"),
+    "max_tokens": (whole_number(1, 1 << 31), "a whole number from 1"),
+    "max_completion_tokens": (whole_number(1, 1 << 31), "a whole number from 1"),
+    "n": (whole_number(1, MOST_CHOICES), f"a whole number from 1 to {MOST_CHOICES}"),
+    "seed": (whole_number(-(1 << 63), (1 << 64) - 1), "a whole number"),
     "temperature": (_number(0, 100), "a number from 0 to 100"),
-    "top_k": (_whole(-1, (1 << 31) - 1), "a whole number from -1"),
+    "top_k": (whole_number(-1, (1 << 31) - 1), "a whole number from -1"),
     "top_p": (_number(0, 1), "a number from 0 to 1"),
     "min_p": (_number(0, 1), "a number from 0 to 1"),
     "repeat_penalty": (_number(0.01, 100), "a number from 0.01 to 100"),
     "presence_penalty": (_number(-100, 100), "a number from -100 to 100"),
     "frequency_penalty": (_number(-100, 100), "a number from -100 to 100"),
     "stop": (_stops, f"a text, or at most {MOST_STOPS} texts, none of them empty"),
-    "logprobs": (_kind(bool), "true or false"),
-    "top_logprobs": (_whole(0, MOST_TOP_LOGPROBS), f"a whole number from 0 to {MOST_TOP_LOGPROBS}"),
+    "logprobs": (kind_of(bool), "true or false"),
+    "top_logprobs": (whole_number(0, MOST_TOP_LOGPROBS), f"a whole number from 0 to {MOST_TOP_LOGPROBS}"),
     "logit_bias": (
         _biases,
         f"at most {MOST_BIASES} numbers of tokens with a number from -{LOGIT_BIAS_LIMIT:g} to {LOGIT_BIAS_LIMIT:g}",
@@ -138,32 +145,40 @@ IGNORED = frozenset({"user", "metadata", "store", "service_tier", "safety_identi
 def read(body: bytes) -> ChatRequest:
     """Raises RefusedError (400), which names the field."""
     given = read_fields(body)
-    for name, value in given.items():
-        _require(name, value)
-    stop = given.get("stop", [])
+    require_known(given, OPTIONS, NOTHING, READ_ELSEWHERE)
     tools = read_tools(given.get("tools"), given.get("tool_choice"))
     grammar = _grammar(given)
     if grammar is not None and tools.choose is not Choose.NONE:
         raise invalid("tools can't be had together with response_format or grammar: set tool_choice to none")
-    seed = given["seed"] & SEED_BITS if "seed" in given else None
-    bias = {int(token): float(value) for token, value in given.get("logit_bias", {}).items()}
-    options = {name: given[name] for name in SAMPLED if name in given}
     return ChatRequest(
         messages=read_messages(given.get("messages")),
         variables=_variables(given.get("chat_template_kwargs", {})),
-        sampling=SamplingOptions(
-            **{**options, "seed": seed, "logit_bias": bias, "grammar": grammar, "top_logprobs": _top_logprobs(given)}
-        ),
-        max_tokens=_max_tokens(given),
-        stop=tuple(stop) if isinstance(stop, list) else (stop,),
-        choices=given.get("n", 1),
         tools=tools,
         calls_once=not given.get("parallel_tool_calls", True),
-        streams=given.get("stream", False),
-        uses_cache=given.get("prompt_cache", True),
-        speculates=given.get("speculate", True),
-        prompt_cache_bytes=given.get("prompt_cache_bytes", 0),
+        **writing_options(given, grammar=grammar, top_logprobs=_top_logprobs(given), limit=_max_tokens(given)),
     )
+
+
+def writing_options(
+    given: Mapping[str, Any], *, grammar: str | None, top_logprobs: int | None, limit: int | None
+) -> dict[str, Any]:
+    """The fields of a ``WritingRequest``, out of those of a request that were checked; ``limit`` is of tokens."""
+    stop = given.get("stop", [])
+    seed = given["seed"] & SEED_BITS if "seed" in given else None
+    bias = {int(token): float(value) for token, value in given.get("logit_bias", {}).items()}
+    options = {name: given[name] for name in SAMPLED if name in given}
+    return {
+        "sampling": SamplingOptions(
+            **{**options, "seed": seed, "logit_bias": bias, "grammar": grammar, "top_logprobs": top_logprobs}
+        ),
+        "max_tokens": limit,
+        "stop": tuple(stop) if isinstance(stop, list) else (stop,),
+        "choices": given.get("n", 1),
+        "streams": given.get("stream", False),
+        "uses_cache": given.get("prompt_cache", True),
+        "speculates": given.get("speculate", True),
+        "prompt_cache_bytes": given.get("prompt_cache_bytes", 0),
+    }
 
 
 def read_fields(body: bytes) -> dict[str, Any]:
@@ -179,18 +194,23 @@ def read_fields(body: bytes) -> dict[str, Any]:
     return {name: value for name, value in request.items() if value is not None}
 
 
-def _require(name: str, value: Any) -> None:
-    if name in OPTIONS:
-        is_valid, words = OPTIONS[name]
-        if not is_valid(value):
-            raise invalid(f"{name} must be {words}")
-    elif name in NOTHING:
-        if not any(value == nothing and type(value) is type(nothing) for nothing in NOTHING[name]):
-            raise invalid(f"{name} is not supported by this engine")
-    elif name in READ_ELSEWHERE:
-        _require_shallow(name, value)
-    elif name not in IGNORED:
-        raise invalid(f"{name!a:.80} is not a field that this engine knows")
+def require_known(
+    given: Mapping[str, Any], options: Options, nothing: Mapping[str, tuple[Any, ...]], read_elsewhere: frozenset[str]
+) -> None:
+    """Raises RefusedError for a field that isn't what ``options`` say, asks for more than ``nothing`` has, or is in
+    none of the three and not in IGNORED."""
+    for name, value in given.items():
+        if name in options:
+            is_valid, words = options[name]
+            if not is_valid(value):
+                raise invalid(f"{name} must be {words}")
+        elif name in nothing:
+            if not any(value == harmless and type(value) is type(harmless) for harmless in nothing[name]):
+                raise invalid(f"{name} is not supported by this engine")
+        elif name in read_elsewhere:
+            _require_shallow(name, value)
+        elif name not in IGNORED:
+            raise invalid(f"{name!a:.80} is not a field that this engine knows")
 
 
 def _require_shallow(name: str, value: Any) -> None:

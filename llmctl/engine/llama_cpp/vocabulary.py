@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from typing import Any
 
+from llmctl.engine.llama_cpp.refused import invalid
 from llmctl.thoughts.marks import Marks, marks_for
 
 LONGEST_TOKEN_BYTES = 256
@@ -45,7 +47,19 @@ class Vocabulary:
 
     def text(self, token: int) -> str:
         """A token's text even if it is a control token; empty for no token."""
-        return self._piece(token, special=True).decode("utf-8", "replace") if token >= 0 else ""
+        return self.piece(token).decode("utf-8", "replace") if token >= 0 else ""
+
+    def piece(self, token: int) -> bytes:
+        """As ``text``, before it is decoded: a token may be a part of a character."""
+        return self._piece(token, special=True)
+
+    def require(self, tokens: Sequence[int], field: str) -> None:
+        """Raises RefusedError, which names the ``field``, for a token that the model doesn't have."""
+        import llama_cpp
+
+        size = llama_cpp.llama_vocab_n_tokens(self.pointer)
+        if unknown := [token for token in tokens if not 0 <= token < size]:
+            raise invalid(f"{field}: {unknown[0]} is no token of this model, which has {size:,}")
 
     def ends(self, token: int) -> bool:
         import llama_cpp

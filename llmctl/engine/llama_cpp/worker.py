@@ -20,27 +20,26 @@ import select
 import socket
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 from llmctl import child
-from llmctl.engine.llama_cpp import embedding
+from llmctl.engine.llama_cpp import embedding, request, rerank, text_completion, tokens
 from llmctl.engine.llama_cpp.batching import BusyError
 from llmctl.engine.llama_cpp.completion import ClientGoneError
 from llmctl.engine.llama_cpp.context import DecodeError
 from llmctl.engine.llama_cpp.idle import Stay
 from llmctl.engine.llama_cpp.native_log import NativeLog, tell_crashes
 from llmctl.engine.llama_cpp.refused import RefusedError
-from llmctl.engine.llama_cpp.request import read
 from llmctl.engine.llama_cpp.wire import whole
 
 if TYPE_CHECKING:
     from llmctl.engine.llama_cpp.model import LoadedModel
-    from llmctl.engine.llama_cpp.request import ChatRequest
 
 BODY_LIMIT_BYTES = 64 << 20
+Join = Callable[[Iterable[Mapping[str, Any]]], dict[str, Any]]
 SWITCH_S = 0.0005  # that the thread which computes waits at most for one that writes to its client
 
 
@@ -68,16 +67,31 @@ class Handler(BaseHTTPRequestHandler):
         if not self._allowed():
             return
         try:
-            if self.path == "/v1/chat/completions":
-                self._stream(read(self._body()))
-            elif self.path == "/v1/embeddings":
-                self._json(200, self.server.model.embeddings(embedding.read(self._body())))
-            else:
-                self._json(404, {"error": {"message": "not found", "code": "not_found"}})
+            self._answer(self.path, self.server.model)
         except RefusedError as error:
             self._json(error.status, error.body)
         except DecodeError as error:
             self._json(500, {"error": {"message": f"decoding failed: {error}", "code": "decoding"}})
+
+    def _answer(self, path: str, model: LoadedModel) -> None:
+        """Raises RefusedError, DecodeError."""
+        match path:
+            case "/v1/chat/completions":
+                asked = request.read(self._body())
+                self._stream(model.stream(asked, self._is_gone), None if asked.streams else whole)
+            case "/v1/completions":
+                text = text_completion.read(self._body())
+                self._stream(model.go_on(text, self._is_gone), None if text.streams else text_completion.joined)
+            case "/v1/embeddings":
+                self._json(200, embedding.answer(embedding.read(self._body()), model.pooled, model.name))
+            case "/v1/rerank":
+                self._json(200, rerank.answer(rerank.read(self._body()), model.reranker, model.name))
+            case "/tokenize":
+                self._json(200, tokens.tokenized(tokens.read_text(self._body()), model.vocabulary))
+            case "/detokenize":
+                self._json(200, tokens.detokenized(tokens.read_tokens(self._body()), model.vocabulary))
+            case _:
+                self._json(404, {"error": {"message": "not found", "code": "not_found"}})
 
     def _body(self) -> bytes:
         """Raises RefusedError for a body of unknown length, or of too much."""
@@ -89,12 +103,13 @@ class Handler(BaseHTTPRequestHandler):
             400, "invalid_request", f"Content-Length must be given, of {BODY_LIMIT_BYTES:,} bytes at most"
         )
 
-    def _stream(self, request: ChatRequest) -> None:
-        """Server-sent events. The status line waits for the first chunk, so that a refusal has its own."""
+    def _stream(self, answer: Generator[dict[str, Any], None, None], join: Join | None) -> None:
+        """Server-sent events; all of them in one document if they are to be joined. The status line waits for the first
+        chunk, so that a refusal has its own."""
         try:
-            with closing(self.server.model.stream(request, self._is_gone)) as chunks:
-                if not request.streams:
-                    self._json(200, whole(chunks))
+            with closing(answer) as chunks:
+                if join is not None:
+                    self._json(200, join(chunks))
                     return
                 for chunk in chunks:
                     self._start()

@@ -5,7 +5,7 @@ Facts are those of common/arg.cpp and tools/server/ in llama.cpp, as llama-cpp-p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from llmctl.types.plan import Configuration, Fit
 
@@ -68,15 +68,19 @@ def _placement(configuration: Configuration, *, places_itself: bool) -> Iterator
         yield from ("--fit", "on")
     else:
         yield from ("--fit", "off")  # else settings that aren't given are worked out anew
-        yield from ("--n-gpu-layers", str(configuration.gpu_layers))
-        yield from _split(configuration.layers_per_device)
+        yield from _layers(configuration)
     if configuration.cpu_expert_layers:
         yield from ("--n-cpu-moe", str(configuration.cpu_expert_layers))
     if not configuration.repack:
         yield "--no-repack"
 
 
-def _split(layers: Sequence[int]) -> Iterator[str]:
+def _layers(configuration: Configuration) -> Iterator[str]:
+    if not configuration.gpu_layers:
+        yield from ("--device", "none")
+        return
+    layers = configuration.layers_per_device
+    yield from ("--n-gpu-layers", str(configuration.gpu_layers))
     used = [device for device, count in enumerate(layers) if count]
     if len(used) == 1:  # the others are not woken up
         yield from ("--split-mode", "none", "--main-gpu", str(used[0]))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -28,6 +29,7 @@ from llmctl.engine.worker_process import LOOK_S, STALL_S, is_stopped
 LOOK_LOADING_S = 0.02
 KEPT_LINES = 20
 WHY_S = 300.0  # that the second try may take which tells why the first one failed
+HEAD = re.compile(r"^\d[\d.]* [A-Z] ")  # of a line of its log: the time, and how bad it is
 ABORTS = ("GGML_ASSERT", "terminate called")  # what it says before it aborts: no text of anybody's
 
 
@@ -86,7 +88,7 @@ class LlamaServer:
 
     def _read(self, stderr: IO[bytes]) -> None:
         for raw in stderr:
-            line = raw.decode("utf-8", "replace").strip()
+            line = HEAD.sub("", raw.decode("utf-8", "replace")).strip()
             if line and (self.is_loading or any(mark in line for mark in ABORTS)):
                 self._lines.append(line)
 
@@ -154,7 +156,7 @@ def supervise(job: Mapping[str, Any], channel: TextIO) -> int:
         code, words = server.wait()
         if code < 0:
             return _die_as(code, words)
-        _say(channel, {"failed": f"exit code {code}", "log": [words or why(*given)]})
+        _say(channel, {"failed": f"exit code {code}", "log": list(filter(None, (why(*given), words)))})
         return 1
     ready = {"port": port, "chat_template": job["chat_template"], "build": job["build"], "pid": server.pid}
     _say(channel, {"ready": ready})
