@@ -44,9 +44,9 @@ def list_(json: Json = False) -> None:
     engines = engine.listed(out, load(out))
     for line in table([HEADS, *map(_row, engines)], "<<<<<<"):
         out.text(line)
-    if not any(one.name is EngineName.LLAMA_SERVER for one in engines):
+    if not any(listed.name is EngineName.LLAMA_SERVER for listed in engines):
         out.note("There is no llama-server. To compile one: llmctl engine install llama-server")
-    out.data({"engines": [_document(one) for one in engines]})
+    out.data({"engines": [_document(listed) for listed in engines]})
 
 
 def _row(listed: Listed) -> tuple[str, ...]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 from msgspec.structs import replace
@@ -21,6 +23,11 @@ from llmctl.types.request import Request
 DECODING_FAILED = "decoding failed"  # the worker's words for a request that it took and could not compute
 FAILED = re.compile(r" answered 5\d\d\b")  # as the client tells what llama-server says then
 ENGINE = ChatTiming(between_s=600.0, after_finish_s=30.0)  # a machine that swaps takes its time, and is watched
+
+
+def prepare() -> None:
+    """Begins to import what asking takes, in a thread: an engine that loads is waited for meanwhile."""
+    threading.Thread(target=import_module, args=("llmctl.net.connection",), daemon=True).start()
 
 
 def ask(engine: LoadedEngine, request: Request) -> Generator[Event, None, None]:

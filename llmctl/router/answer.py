@@ -9,7 +9,7 @@ from contextlib import closing
 from msgspec.structs import replace
 
 from llmctl.endpoint.client import chat, request_body
-from llmctl.endpoint.local import ask
+from llmctl.endpoint.local import ask, prepare
 from llmctl.endpoint.secrets import address_of
 from llmctl.endpoint.timing import timing_of
 from llmctl.engine.pool import Lease
@@ -107,6 +107,7 @@ def _local(
     record: bool,
 ) -> Generator[Event, None, Answer]:
     require_room(request, fit.context)
+    prepare()
     with lent(fit, lease, steps_down, listener) as (fit, engine):
         so_far.load_s, so_far.fit = engine.load_s, fit
         require_room(request, fit.context)

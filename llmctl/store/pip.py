@@ -72,13 +72,13 @@ def download(requirement: str, folder: Path, *, looking: Callable[[], None], sou
         child.stderr.close()
     if child.returncode != 0:
         raise _failure(requirement, list(lines))
-    found = sorted(folder.glob("*.tar.gz" if source else "*.whl"))
-    if len(found) != 1:
+    archives = sorted(folder.glob("*.tar.gz" if source else "*.whl"))
+    if len(archives) != 1:
         kind = "source distributions" if source else "wheels"
         raise NotFoundError(
-            f"pip brought {len(found)} {kind} for {requirement}, one was expected", hint=_settings(requirement)
+            f"pip brought {len(archives)} {kind} for {requirement}, one was expected", hint=_settings(requirement)
         )
-    return found[0]
+    return archives[0]
 
 
 def largest_file_bytes(folder: Path) -> int:

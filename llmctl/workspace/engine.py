@@ -78,13 +78,13 @@ def find_server(settings: Settings, worker: EngineInfo | None = None) -> NativeS
     return None
 
 
-def with_server(listener: Listener, found: Situation, planned: Fit) -> Fit:
+def with_server(listener: Listener, situation: Situation, planned: Fit) -> Fit:
     """``planned`` with the engine that is to run it; the listener is told why where nobody has asked for it. Raises
     EngineError where what was asked for is not there."""
     from llmctl.planner.engine import choice
 
-    settings, worker = found.settings, next(iter(found.engines), None)
-    chosen = choice(settings.engine, worker, found.machine.accelerators, lambda: find_server(settings, worker))
+    settings, worker = situation.settings, next(iter(situation.engines), None)
+    chosen = choice(settings.engine, worker, situation.machine.accelerators, lambda: find_server(settings, worker))
     if chosen.reason is not None:
         listener.note(f"llama-server answers: {chosen.reason}")
     return replace(planned, server=chosen.server)
@@ -179,11 +179,11 @@ def _smallest_here(listener: Listener, settings: Settings) -> Fit | None:
 
     shelf = situation.shelf(listener, loaded=settings)
     models = [item for item in shelf.items() if not (item.projector or item.missing)]
-    found = situation.look(listener, before=shelf, measure=False) if models else None
+    machine = situation.look(listener, before=shelf, measure=False) if models else None
     for item in sorted(models, key=lambda item: item.bytes)[:MOST_TRIED]:
-        assert found is not None
+        assert machine is not None
         with suppress(LlmctlError):
             wanted = situation.want(settings, context=TRIAL_CONTEXT, explicit=True)
-            if isinstance(planned := choose.choose(found, str(item.path), wanted), Fit):
+            if isinstance(planned := choose.choose(machine, str(item.path), wanted), Fit):
                 return planned
     return None

@@ -244,9 +244,9 @@ def server_of(given: Path | None) -> NativeServer | None:
     return None
 
 
-def measure(file: Path, given: argparse.Namespace, server: NativeServer | None) -> None:
+def measure(file: Path, counts: Sequence[int], given: argparse.Namespace, server: NativeServer | None) -> None:
     print(f"{file.name}, {given.threads} threads, {given.tokens} tokens", flush=True)
-    for clients in given.clients:
+    for clients in counts:
         with contextlib.ExitStack() as stack:
             started = contenders(file, clients, given, server).items()
             answering = {name: stack.enter_context(starting) for name, starting in started}
@@ -263,8 +263,9 @@ def main() -> None:
     options.add_argument("files", type=Path, nargs="*", metavar="FILE.gguf")
     options.add_argument("--shape", action="append", default=[], help="also a file of that shape, with random weights")
     options.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16])
+    options.add_argument("--shape-clients", type=int, nargs="+", default=[1, 4], help="as --clients, for shapes")
     options.add_argument("--rounds", type=int, default=3)
-    options.add_argument("--tokens", type=int, default=40)
+    options.add_argument("--tokens", type=int, default=24)
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--llama-server", type=Path, metavar="PROGRAM")
     options.add_argument("--slow", action="store_true", help="also what answers one prompt after another")
@@ -272,10 +273,11 @@ def main() -> None:
     given = options.parse_args()
     server = server_of(given.llama_server)
     for file in given.files:
-        measure(file, given, server)
+        measure(file, given.clients, given, server)
     for name in given.shape:
         with tempfile.TemporaryDirectory() as folder:
-            measure(write_model(Path(folder) / f"{name}.gguf", model_shape(name)), given, server)
+            file = write_model(Path(folder) / f"{name}.gguf", model_shape(name))
+            measure(file, given.shape_clients, given, server)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ COMPILERS = ("CC", "CXX")  # variables
 LOOK_S = 1.0
 TAIL_BYTES = 4096
 STEP = re.compile(rb"\[ *(\d+)(?:/(\d+)|%)\]")  # ninja's "[12/80]", make's "[ 16%]"
-TOLD_PERCENT = 20
+STEP_PERCENT = 20
 LONGEST = 200
 
 
@@ -104,13 +104,13 @@ def _run(command: Sequence[str], output: int, log: Path, listener: Listener) -> 
 
 
 def _tell(process: subprocess.Popen[bytes], log: Path, listener: Listener) -> None:
-    told = 0
+    shown_percent = 0
     while True:
         try:
             process.wait(timeout=LOOK_S)
         except subprocess.TimeoutExpired:
-            if (percent := _percent(log)) >= told + TOLD_PERCENT:
-                told = percent - percent % TOLD_PERCENT
+            if (percent := _percent(log)) >= shown_percent + STEP_PERCENT:
+                shown_percent = percent - percent % STEP_PERCENT
                 listener.note(f"  {percent} % compiled")
         else:
             return

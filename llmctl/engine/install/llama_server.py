@@ -78,13 +78,13 @@ def current() -> Build | None:
     """The build for the installed libraries; None where llama-cpp-python isn't installed."""
     place = libraries()
     try:
-        found = version(PACKAGE)
+        installed = version(PACKAGE)
         if place is None:
             return None
         parts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(place.iterdir())]
     except (PackageNotFoundError, OSError):
         return None
-    return Build(found, place, hashlib.sha256(repr(parts).encode()).hexdigest()[:8])
+    return Build(installed, place, hashlib.sha256(repr(parts).encode()).hexdigest()[:8])
 
 
 def required() -> Build:

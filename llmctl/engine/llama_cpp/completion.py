@@ -17,7 +17,7 @@ from llmctl.engine.llama_cpp.wire import Part
 
 # Tokens that come faster than this go out together: nobody reads faster, and each time the reader wakes up it takes a
 # core from threads that wait for each other at every layer.
-TOGETHER_S = 0.03
+TOGETHER_S = 0.05
 LOOK_S = 0.1  # how often it is looked whether the client is still there while nothing comes
 
 

@@ -26,6 +26,7 @@ from msgspec import Struct
 
 from llmctl import paths
 from llmctl.engine.llama_cpp.slots import LEAST_FRESH, shared_length
+from llmctl.types.plan import Configuration
 
 LEAST_TOKENS = 1024  # of a prompt: shorter ones are read in the time that a file takes
 STEP_TOKENS = 256  # a beginning ends at a multiple of this, so that another question about the same text begins with it
@@ -34,7 +35,6 @@ HEAD = struct.Struct("=III")  # magic number, version and count of tokens, as ll
 SIGNATURE_BYTES = hashlib.sha256().digest_size
 KEY_BYTES = 32
 READ_BYTES = 1 << 20
-NO_PART_OF_IDENTITY = ("file", "model", "context", "sequences", "threads", "prefill_threads", "token", "entry_file")
 SUFFIX, UNFINISHED = ".prompt", ".new"
 UNFINISHED_S = 3600.0  # after which a file that is being written is taken for left behind
 
@@ -139,7 +139,7 @@ def identity_of(job: Mapping[str, Any], build: str) -> str:
     """Stands for the model's file as it is now, the settings that its cache depends on, and the engine's build."""
     file = Path(job["file"])
     about = file.stat()
-    settings = {name: value for name, value in job.items() if name not in NO_PART_OF_IDENTITY}
+    settings = {name: job[name] for name in Configuration.__struct_fields__ if name not in ("context", "sequences")}
     parts = [str(file.resolve()), about.st_size, about.st_mtime_ns, build, settings]
     return json.dumps(parts, sort_keys=True)
 

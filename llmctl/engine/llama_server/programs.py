@@ -41,8 +41,8 @@ def programs(setting: Path | None) -> Iterator[Program]:
         yield Program(setting, ServerSource.SETTING)
     for path, is_current in built():
         yield Program(path, ServerSource.BUILT, is_stale=not is_current)
-    if (found := shutil.which(NAME, path=_absolute_path())) is not None:
-        yield Program(Path(found), ServerSource.PATH)
+    if (on_path := shutil.which(NAME, path=_absolute_path())) is not None:
+        yield Program(Path(on_path), ServerSource.PATH)
 
 
 def _absolute_path() -> str:

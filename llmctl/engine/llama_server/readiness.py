@@ -17,7 +17,8 @@ def port_of(pid: int) -> int | None:
         sockets = psutil.Process(pid).net_connections(kind="tcp4")
     except psutil.Error:
         return None
-    ports = [one.laddr.port for one in sockets if one.status == psutil.CONN_LISTEN and one.laddr.ip == LOOPBACK]
+    listening = [socket.laddr for socket in sockets if socket.status == psutil.CONN_LISTEN]
+    ports = [address.port for address in listening if address.ip == LOOPBACK]
     return next((port for port in ports if _is_healthy(port)), None)
 
 
