@@ -222,3 +222,40 @@ def _generation(vocabulary: Any, prompt: Sequence[int], most: int) -> tuple[Gene
 
     sampler = Sampler(vocabulary, SamplingOptions(temperature=0))
     return Generation(prompt, sampler, take, lambda error: None), tokens
+
+
+class WrongAtTimes:
+    """Drafts the known ``answer``, every third token of it wrong."""
+
+    def __init__(self, answer: Tokens) -> None:
+        self._answer, self._said = answer, 0
+
+    def draft(self, others: int) -> Tokens:
+        ahead = self._answer[self._said : self._said + 7]
+        return [token + (at % 3 == 2) for at, token in enumerate(ahead[:-1])]
+
+    def add(self, token: int) -> None:
+        self._said += 1
+
+    def took(self, rows: int, tokens: int, seconds: float) -> None:
+        pass
+
+
+@pytest.mark.parametrize("model", [plain, windowed, recurrent])
+def test_wrong_drafts_leave_no_trace_in_memory(tmp_path: Path, model: Callable[[Path], Path]) -> None:
+    """Also behind a window that has moved on; what can't go back isn't asked to. Rounding as above."""
+    context = context_of(model(tmp_path / "model.gguf"), sequences=1)
+    vocabulary = llama_cpp.llama_model_get_vocab(llama_cpp.llama_get_model(context.pointer))
+    scheduler, differing = Scheduler(context, 1), 0
+    for length in (5, 50, 300, 600):
+        answers: list[Tokens] = []
+        for drafts in (False, True):
+            generation, tokens = _generation(vocabulary, text(length), 40)
+            generation.drafter = WrongAtTimes(answers[0]) if drafts else None
+            scheduler.submit([generation])
+            while scheduler.idle_s == 0:
+                scheduler.step()
+            assert (generation.work.drafted_tokens > 0) is (drafts and model is not recurrent)
+            answers.append(tokens)
+        differing += answers[0] != answers[1]
+    assert differing <= 1
