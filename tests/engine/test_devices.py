@@ -103,7 +103,7 @@ def test_this_machine_knows_what_was_measured_earlier() -> None:
     assert this_machine(Host(), store=Path("/"))[0].kernels is None
     machine, (engine, *_) = this_machine(Host(), store=Path("/"))
     rates = Kernels(tuple(MatrixRate(name, False, machine.cpu.usable_threads, 39e9, 4e11) for name in ("Q4_K", "Q8_0")))
-    measured_cache.write(kernels.SUBJECT, kernels._key(machine, engine), asdict(rates))
+    measured_cache.write(kernels.SUBJECT, kernels.key_of(machine, engine), asdict(rates))
     machine, _ = this_machine(Host(), store=Path("/"))
     assert (machine.kernels, machine.memory.bandwidth_bytes_per_s) == (rates, 39e9)
     assert machine.memory.bandwidth_basis == "measured (engine kernels)"

@@ -40,7 +40,7 @@ SHARE_OF_AVAILABLE = 6  # there may be two buffers of that size, and this is a m
 
 def cached(host: Host, machine: Machine, engine: EngineInfo) -> Kernels | None:
     """The rates measured earlier for this processor, number of threads and engine build; None if there are none."""
-    return _from_cache(host, _key(machine, engine))
+    return _from_cache(host, key_of(machine, engine))
 
 
 def complete(cpu: Cpu, kernels: Kernels | None, weight_types: Sequence[str] = USUAL_TYPES) -> bool:
@@ -104,7 +104,7 @@ def measure(
             f"{KERNELS} can't be measured: other programs keep the processor busy",
             hint="llmctl doctor --measure",
         )
-    measured_cache.write(SUBJECT, _key(machine, engine), asdict(together))
+    measured_cache.write(SUBJECT, key_of(machine, engine), asdict(together))
     return together
 
 
@@ -203,6 +203,7 @@ def _device_key(card: Accelerator, engine: EngineInfo) -> tuple[object, ...]:
     return (card.engine_device, card.name, card.id, card.driver, engine.name, engine.version, engine.build)
 
 
-def _key(machine: Machine, engine: EngineInfo) -> tuple[object, ...]:
+def key_of(machine: Machine, engine: EngineInfo) -> tuple[object, ...]:
+    """What the rates of this machine are cached by: they change with the processor and with the engine's build."""
     cpu = machine.cpu
     return (METHOD, cpu.name, cpu.usable_threads, engine.name, engine.version, engine.build, *engine.features)
