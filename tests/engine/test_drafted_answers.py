@@ -95,7 +95,9 @@ def test_an_answer_that_repeats_nothing_is_not_drafted(address: Address) -> None
     ],
     ids=["sampled", "seeded", "greedy", "asked for", "forbidden"],
 )
-def test_nothing_is_drafted_for_who_wants_the_same_answer_again(address: Address, fields: dict[str, Any], is_drafted: bool) -> None:
+def test_nothing_is_drafted_for_who_wants_the_same_answer_again(
+    address: Address, fields: dict[str, Any], is_drafted: bool
+) -> None:
     answer = answered(address, TEXT, **fields)
     assert answer["choices"][0]["message"]["content"] == TEXT
     assert (answer["timings"]["draft_n"] > 0) is is_drafted
