@@ -55,7 +55,7 @@ def test_codes_are_unique_and_stable() -> None:
 
 
 def test_each_exit_code_has_its_own_meaning() -> None:
-    """The README's table is made of these."""
+    """The table of docs/reference.md is made of these."""
     direct = [one for one in CLASSES if one.__name__ in CONTRACT]
     assert len({one.meaning for one in direct}) == len(direct)
 

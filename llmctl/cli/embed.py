@@ -88,7 +88,7 @@ def embed(
     made = vectors(out, loaded, given, options, VectorOptions(role, dimensions, normalise))
     sink: Sink = Csv(out) if csv else NumpyFile(npy) if npy is not None else JsonLines(out)
     with closing(made), counted(out, "embedding", len(given)) as show:
-        whole = _told(made, sink, show)
+        whole = _write_all(made, sink, show)
     sink.end()
     if whole.truncated:
         out.warn(f"{whole.truncated:,} of {whole.texts:,} texts were too long, and their ends left out")
@@ -165,7 +165,7 @@ def _written(vector: Vector) -> list[str]:
     return [format(number, DIGITS) for number in vector.embedding]
 
 
-def _told(made: Generator[Vector, None, Embedded], sink: Sink, show: Callable[[int], None]) -> Embedded:
+def _write_all(made: Generator[Vector, None, Embedded], sink: Sink, show: Callable[[int], None]) -> Embedded:
     """What came of it, when every vector has been written."""
     done = 0
     while True:

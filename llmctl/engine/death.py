@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -16,10 +17,10 @@ from llmctl.engine.log import crash_words
 from llmctl.errors import EngineDiedError, EngineError
 from llmctl.gguf.kind import CHOOSE_HINT
 from llmctl.gguf.sound import HINT as FETCH_AGAIN
-from llmctl.shell import command
 from llmctl.types.plan import Fit
 
 DOCTOR = "llmctl doctor"  # tells the command that installs a build for this machine
+PLAN = "llmctl plan   plans with the memory that is free now"
 NO_LIMIT = "ulimit -v unlimited"
 STOPPED = "it was stopped (SIGSTOP) and did not go on"
 OUT_OF_MEMORY = "memory ran out, and the kernel ended it (signal 9)"
@@ -38,34 +39,40 @@ SIGNALS: Mapping[str, str] = {
 
 class End(Struct, frozen=True):
     """How a process ended. ``code`` as ``subprocess`` has it, None for what is no child of ours; ``log`` is the text of
-    its log; ``was_oom``: the kernel has ended a process for want of memory meanwhile. ``model`` is the name and
-    ``file`` the path of what it had loaded, of ``file_bytes`` then."""
+    its log; ``was_oom``: the kernel has ended a process for want of memory meanwhile. ``file`` is what it had loaded,
+    of ``file_bytes`` then."""
 
     code: int | None
     log: str
     was_oom: bool = False
-    model: str | None = None
     file: Path | None = None
     file_bytes: int | None = None
 
 
-def cause(end: End) -> tuple[str, str, bool]:
-    """What has ended a process, to go on from "the engine died: ", what to type, and whether it lacked memory."""
-    words = crash_words(end.log)
-    name = _signal_name(end.code)
+class Cause(NamedTuple):
+    """``sentence`` goes on from "the engine died: ", empty where nothing tells; ``hint`` is what to type."""
+
+    sentence: str
+    hint: str
+    lacked_memory: bool = False
+
+
+def cause(end: End) -> Cause:
+    """What has ended a process."""
+    words, name = crash_words(end.log), _signal_name(end.code)
     if name in ("SIGKILL", None) and not words and end.was_oom:
-        return OUT_OF_MEMORY, less_memory(end.model), True
+        return Cause(OUT_OF_MEMORY, PLAN, lacked_memory=True)
     if lacks_memory(words):
-        return f"memory ran out ({words})", _without_limit() or less_memory(end.model), True
+        return Cause(f"memory ran out ({words})", _without_limit() or PLAN, lacked_memory=True)
     if name == "SIGBUS" and (cut := _cut_off(end)) is not None:
-        return cut, FETCH_AGAIN, False
+        return Cause(cut, FETCH_AGAIN)
     if name is not None:
         sentence = SIGNALS.get(name, f"it got a signal ({name})")
-        return (f"{sentence}: {words}" if words and name == "SIGABRT" else sentence), DOCTOR, False
+        return Cause(f"{sentence}: {words}" if words and name == "SIGABRT" else sentence, DOCTOR)
     if words or not end.code:
-        return words, remedy(), False
-    lines = end.log.strip().splitlines()
-    return f"exit code {end.code} {lines[-1].strip()[:200] if lines else ''}".strip(), DOCTOR, False
+        return Cause(words, remedy())
+    lines = end.log.strip().splitlines() or [""]
+    return Cause(f"exit code {end.code} {lines[-1].strip()[:200]}".strip(), DOCTOR)
 
 
 def died(end: End, log: str | Path | None, *, before: str = "the engine died") -> EngineDiedError:
@@ -79,20 +86,24 @@ def died(end: End, log: str | Path | None, *, before: str = "the engine died") -
 
 def not_loaded(model: str, failed: str, log: Sequence[str]) -> EngineError:
     """The error for a file that llama.cpp has not loaded: ``failed`` in our words, ``log`` in its own."""
-    if (short := next(filter(lacks_memory, (*log, failed)), None)) is not None:
-        asked = next(filter(None, map(refused_bytes, log)), None)
-        wanted = "memory ran out" if asked is None else f"memory ran out, {units.size(asked)} more could not be had"
-        limit = address_space_bytes()
-        allowed = "" if limit is None else f"; ulimit -v allows {units.size(limit)}"
-        error = EngineError(
-            f"llama.cpp can't load {model}: {wanted}{allowed} (llama.cpp: {short[:200]})",
-            hint=_without_limit() or less_memory(model),
-        )
-        error.lacked_memory = True
-        return error
+    if any(map(lacks_memory, (*log, failed))):
+        return _short_of_memory(model, [*log, failed])
     refused = explained(next(iter(log), failed))
     hint = (FETCH_AGAIN if refused.broken else CHOOSE_HINT) if refused.meaning else DOCTOR
     return EngineError(f"llama.cpp can't load {model}: {refused.why}", hint=hint)
+
+
+def _short_of_memory(model: str, log: Sequence[str]) -> EngineError:
+    asked, limit = next(filter(None, map(refused_bytes, log)), None), address_space_bytes()
+    said = next(filter(lacks_memory, log))[:200]
+    more = "" if asked is None else f", {units.size(asked)} more could not be had"
+    allowed = "" if limit is None else f"; ulimit -v allows {units.size(limit)}"
+    error = EngineError(
+        f"llama.cpp can't load {model}: memory ran out{more}{allowed} (llama.cpp: {said})",
+        hint=_without_limit() or PLAN,
+    )
+    error.lacked_memory = True
+    return error
 
 
 def planned(fit: Fit) -> str:
@@ -103,11 +114,6 @@ def planned(fit: Fit) -> str:
     row = rows[0]
     total, available = units.size(row.total_bytes), units.size(row.available_bytes)
     return f"; {total} was planned on {row.device}, {available} was free"
-
-
-def less_memory(model: str | None) -> str:
-    """What to type for settings that take less memory."""
-    return command("llmctl", "plan", names=[] if model is None else [model]) + "   plans with what is free now"
 
 
 def address_space_bytes() -> int | None:

@@ -16,7 +16,7 @@ class LoadShare:
     of pages, the second for all."""
 
     def __init__(self, pid: int, file: Path) -> None:
-        self._statm = Path(f"/proc/{pid}/statm")
+        self._pid = pid
         self._begun_bytes = self._mapped_bytes()
         self._bytes = _size_bytes(file)
         self._most = 0.0
@@ -32,10 +32,20 @@ class LoadShare:
         return self._most
 
     def _mapped_bytes(self) -> int | None:
+        """Of the process and those that it has started, which may load in its place."""
         try:
-            return int(self._statm.read_text("ascii").split()[FILE_PAGES]) * mmap.PAGESIZE
-        except (OSError, ValueError, IndexError):
-            return None
+            started = Path(f"/proc/{self._pid}/task/{self._pid}/children").read_text("ascii").split()
+        except OSError:
+            started = []
+        pages = list(map(_file_pages, [str(self._pid), *started]))
+        return None if pages[0] is None else sum(filter(None, pages)) * mmap.PAGESIZE
+
+
+def _file_pages(pid: str) -> int | None:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[FILE_PAGES])
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def _size_bytes(file: Path) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -84,6 +83,8 @@ def _created() -> tuple[Path | None, BinaryIO]:
         path = folder / f"{time.strftime('%Y-%m-%d-%H%M%S', time.gmtime())}-{os.urandom(4).hex()}{SUFFIX}"
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
         return path, os.fdopen(os.open(path, flags, 0o600), "rb")
+    import tempfile
+
     return None, tempfile.TemporaryFile()
 
 

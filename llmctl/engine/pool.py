@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Self
 
+from llmctl import units
 from llmctl.engine.failures import counted
 from llmctl.engine.jobs import job, module_for
 from llmctl.engine.llama_cpp.start import load, started
@@ -46,6 +47,7 @@ class Pool:
         self._listener = listener or SilentListener()
         self._prepared: Worker | None = None
         self._has_warned = False
+        self._has_room_for_more = True  # sequences than were planned
 
     def prepare(self) -> None:
         """Starts a process that imports the engine while its caller still plans, unless an engine has stayed that may
@@ -91,12 +93,20 @@ class Pool:
         reuse.make_room(folder, fit, self._listener)
         if found is None or staying is None:
             return self._alone(fit, tell)
-        return _lent(self._started(staying, found, tell))
+        try:
+            return _lent(self._started(staying, found, tell))
+        except EngineError as error:
+            if not error.lacked_memory or staying == fit:
+                raise
+            requests = units.number_of(fit.configuration.sequences, "request")
+            self._listener.warn(f"{error.message}; it is tried for {requests} at a time")
+        self._has_room_for_more = False
+        return self._engine(fit, tell)
 
     def _staying(self, fit: Fit, folder: Path) -> Fit:
         """``fit`` for an engine that stays: with as many sequences as memory has room for, unless more were planned. A
         llama-server has those that were planned: they are among its options, which it is found by."""
-        if fit.server is not None:
+        if fit.server is not None or not self._has_room_for_more:
             return fit
         from llmctl.engine.warm import reuse
         from llmctl.planner.sequences import sequences_with_room, with_sequences

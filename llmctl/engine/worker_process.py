@@ -45,7 +45,6 @@ class Worker:
         self._module = module
         self._said: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self.log = EngineLog()
-        self._model: str | None = None
         self._loads: tuple[Path, int] | None = None
         self._oom_kills: int | None = None
         self._was_stopped = False
@@ -70,7 +69,7 @@ class Worker:
     def load(self, job: Mapping[str, Any], *, timeout_s: float, tell: TellShare | None = None) -> Mapping[str, Any]:
         """Sends the job and returns what the worker says when the model is loaded; ``tell`` hears how far it is. Raises
         EngineError, and ResourceError where no port is free."""
-        self._oom_kills, self._model = oom_kills(Host()), job["model"]
+        self._oom_kills = oom_kills(Host())
         with contextlib.suppress(OSError):
             self._loads = Path(job["file"]), Path(job["file"]).stat().st_size
         self._send({**job, "log": None if self.log.path is None else str(self.log.path)})
@@ -129,7 +128,7 @@ class Worker:
         if self._was_stopped:
             return EngineDiedError(f"the engine died: {death.STOPPED}", hint=DOCTOR)
         was_oom = was_oom_since(Host(), self._oom_kills)
-        end = death.End(code, self.log.text(), was_oom, self._model, *(self._loads or ()))
+        end = death.End(code, self.log.text(), was_oom, *(self._loads or ()))
         return death.died(end, self.log.path)
 
     def close(self) -> None:

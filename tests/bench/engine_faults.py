@@ -1,6 +1,6 @@
 """What becomes of a command when its engine, its parent, its memory, its folder or its port fails: a table.
 
-    python -m tests.bench.engine_faults [--only WORD] [--markdown]
+    python -m tests.bench.engine_faults [--only WORDS]
 
 Each row runs the command line with a tiny model in a home of its own, does one thing to it, and tells the exit codes,
 the last line that a person reads, the processes that are left over after ORPHAN_S (engines that `llmctl ps` lists are
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import resource
 import select
@@ -23,102 +22,30 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+from tests.bench.tiny_home import WAIT_S, CannotError, Place, until
 from tests.fakes.control_group import control_group
-from tests.fakes.scripted_model import write_scripted
 
-ROOT = Path(__file__).parents[2]
-WORKER = "llmctl.engine.llama_cpp.worker"
 ORPHAN_S = 5.0
-WAIT_S = 60.0
-LONG = "word " * 20_000  # reading it takes seconds
 STAYS = ("--keep-alive", "60s")
 
 
-class CannotError(Exception):
-    """This machine can't do a row, and why."""
-
-
-@dataclass
-class Place:
-    """A home of its own, and the models in it: one that answers two words, one that never ends."""
-
-    home: Path
-    environment: dict[str, str] = field(init=False)
-
-    def __post_init__(self) -> None:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("LLMCTL_", "XDG_", "HF_"))}
-        runtime = self.home / "runtime"
-        runtime.mkdir(mode=0o700)
-        self.environment = kept | {"HOME": str(self.home), "XDG_RUNTIME_DIR": str(runtime), "PYTHONPATH": str(ROOT)}
-        self.short = write_scripted(self.home / "short.gguf", ["The", " answer"])
-        self.long = self.home / "long.txt"
-        self.long.write_text(LONG)
-        self.endless = write_scripted(self.home / "endless.gguf", ["again", " and"], repeats=True, context=1 << 17)
-
-    @property
-    def state(self) -> Path:
-        return self.home / ".local/state/llmctl/engines"
-
-    def start(self, *arguments: str, before: Callable[[], None] | None = None) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "llmctl", *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=self.home,
-            env=self.environment,
-            start_new_session=True,
-            preexec_fn=before,  # one thread
-        )
-
-    def asks(self, *options: str, before: Callable[[], None] | None = None) -> subprocess.Popen[str]:
-        """`llmctl run` with the model that never ends."""
-        return self.start("run", "--local", "-m", str(self.endless), *options, "hi", before=before)
-
-    def workers(self) -> list[psutil.Process]:
-        """The engines with this home; what an engine has started for itself (its chat template's process) ends with
-        it."""
-        found = {}
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if WORKER in process.cmdline() and process.environ().get("HOME") == str(self.home):
-                    found[process.pid] = process
-        return [process for process in found.values() if process.ppid() not in found]
-
-    def staying(self) -> list[int]:
-        done = subprocess.run(
-            [sys.executable, "-m", "llmctl", "ps", "--json"], capture_output=True, env=self.environment, check=False
-        )
-        data = json.loads(done.stdout)["data"] or {}
-        return [engine["pid"] for engine in data.get("engines", [])]
-
-
 @dataclass(frozen=True)
-class Told:
+class Outcome:
     """What was seen of a row."""
 
     codes: Sequence[int]
     said: str
 
 
-Fault = Callable[[Place], Told]
+Fault = Callable[[Place], Outcome]
 
 
-def until(holds: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not holds():
-        if time.monotonic() > deadline:
-            raise CannotError(f"{what} did not happen within {WAIT_S:.0f} s")
-        time.sleep(0.01)
-
-
-def end(commands: Sequence[subprocess.Popen[str]]) -> Told:
+def end(commands: Sequence[subprocess.Popen[str]]) -> Outcome:
     """Waits for them: their exit codes, and the last line of the last that failed."""
     codes, said = [], ""
     for command in commands:
@@ -130,7 +57,7 @@ def end(commands: Sequence[subprocess.Popen[str]]) -> Told:
         codes.append(command.returncode)
         lines = [line for line in err.splitlines() if line.startswith(("error:", "warning:"))] or err.splitlines()[-1:]
         said = lines[-1] if lines and (command.returncode or not said) else said
-    return Told(codes, said)
+    return Outcome(codes, said)
 
 
 def any_writes(commands: Sequence[subprocess.Popen[str]]) -> None:
@@ -143,7 +70,7 @@ def signalled(stage: str, number: signal.Signals, clients: int) -> Fault:
     """The engine gets a signal while it loads, reads a prompt, or writes, for one command or for several that share
     it."""
 
-    def fault(place: Place) -> Told:
+    def fault(place: Place) -> Outcome:
         options = ("-n", "100000", *(STAYS if clients > 1 else ()))
         if stage == "prefill":
             options += ("-f", str(place.long))
@@ -171,7 +98,7 @@ def signalled(stage: str, number: signal.Signals, clients: int) -> Fault:
 
 
 def parent_killed(stage: str, *options: str) -> Fault:
-    def fault(place: Place) -> Told:
+    def fault(place: Place) -> Outcome:
         command = place.asks("-n", "100000", *options)
         until(place.workers, "an engine")
         if stage == "decode":
@@ -182,14 +109,14 @@ def parent_killed(stage: str, *options: str) -> Fault:
     return fault
 
 
-def limited_addresses(place: Place) -> Told:
+def limited_addresses(place: Place) -> Outcome:
     def before() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (700 << 20, 700 << 20))
 
     return end([place.asks("-n", "4", "--context", str(1 << 17), before=before)])
 
 
-def killed_for_memory(place: Place) -> Told:
+def killed_for_memory(place: Place) -> Outcome:
     """A control group whose limit shrinks once the engine loads: planning has seen the larger one."""
     with control_group() as group:
         if isinstance(group, str):
@@ -205,7 +132,7 @@ def enter(procs: Path) -> None:
     procs.write_text(str(os.getpid()))
 
 
-def no_port(place: Place) -> Told:
+def no_port(place: Place) -> Outcome:
     """A network of its own with one port to choose, which is taken."""
     if os.getuid() != 0:
         raise CannotError("only root can make a network of its own")
@@ -227,7 +154,7 @@ def no_port(place: Place) -> Told:
 
 
 def runtime_folder(spoil: Callable[[Path], None], *options: str, setting: bool = False) -> Fault:
-    def fault(place: Place) -> Told:
+    def fault(place: Place) -> Outcome:
         folder = Path(place.environment["XDG_RUNTIME_DIR"])
         spoil(folder)
         environment = dict(place.environment)
@@ -262,21 +189,21 @@ def anothers(folder: Path) -> None:
         raise CannotError("only root can give a folder away") from error
 
 
-def two_at_once(place: Place) -> Told:
-    told = end([place.start("run", "--local", "-m", str(place.short), *STAYS, "hi") for _ in range(2)])
-    return Told(told.codes, f"{len(place.staying())} engine stays; {told.said}")
+def two_at_once(place: Place) -> Outcome:
+    outcome = end([place.start("run", "--local", "-m", str(place.short), *STAYS, "hi") for _ in range(2)])
+    return Outcome(outcome.codes, f"{len(place.staying())} engine stays; {outcome.said}")
 
 
-def clock_set_back(place: Place) -> Told:
+def clock_set_back(place: Place) -> Outcome:
     """As if it had been by a day: what stays seems to have been used tomorrow."""
     end([place.start("run", "--local", "-m", str(place.short), *STAYS, "hi")])
     (entry,) = (Path(place.environment["XDG_RUNTIME_DIR"]) / "llmctl").glob("*.json")
     os.utime(entry, (time.time() + 86_400,) * 2)
-    told = end([place.start("run", "--local", "-m", str(place.short), "hi")])
-    return Told(told.codes, f"{len(place.staying())} engine stays; {told.said}")
+    outcome = end([place.start("run", "--local", "-m", str(place.short), "hi")])
+    return Outcome(outcome.codes, f"{len(place.staying())} engine stays; {outcome.said}")
 
 
-def died_twice(place: Place) -> Told:
+def died_twice(place: Place) -> Outcome:
     kill = signalled("load", signal.SIGKILL, 1)
     for _ in range(2):
         kill(place)
@@ -333,7 +260,7 @@ def row(name: str, expected: set[int], fault: Fault) -> tuple[str, bool]:
     with tempfile.TemporaryDirectory(prefix="llmctl-faults-", ignore_cleanup_errors=True) as folder:
         place = Place(Path(folder))
         try:
-            told = fault(place)
+            outcome = fault(place)
         except CannotError as error:
             return f"| {name} | – | skipped: {error} | – | – |", True
         finally:
@@ -341,9 +268,9 @@ def row(name: str, expected: set[int], fault: Fault) -> tuple[str, bool]:
         works = next_run_works(place)
         for worker in place.workers():
             worker.kill()
-    codes = ", ".join(map(str, told.codes))
-    good = set(told.codes) <= expected and not orphans and works
-    said = told.said.replace(folder, "~").replace("|", "/")
+    codes = ", ".join(map(str, outcome.codes))
+    good = set(outcome.codes) <= expected and not orphans and works
+    said = outcome.said.replace(folder, "~").replace("|", "/")
     return f"| {name} | {codes} | {said} | {orphans or 'none'} | {'yes' if works else 'NO'} |", good
 
 
@@ -351,6 +278,8 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--only", default="", help="rows whose name contains this")
     given = options.parse_args()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start jobs in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     print("| fault | exit code | message | orphans after 5 s | next run works |\n| --- | --- | --- | --- | --- |")
     bad = []
     for name, expected, fault in rows():

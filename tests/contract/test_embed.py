@@ -107,8 +107,8 @@ def test_what_is_refused(
     with open(os.devnull) as nothing:
         monkeypatch.setattr("sys.stdin", nothing)
         assert main([*arguments]) == code
-    told = capsys.readouterr()
-    assert words in told.err + told.out
+    written = capsys.readouterr()
+    assert words in written.out + written.err
 
 
 def test_a_text_that_is_too_long(model: str) -> None:
@@ -145,9 +145,9 @@ def test_a_reader_that_has_had_enough(model: str) -> None:
         command.stdin.close()
         assert command.stdout.readline()
         command.stdout.close()
-        told = command.stderr.read()
+        stderr = command.stderr.read()
         assert command.wait(timeout=60) == 141
-    assert "Traceback" not in told
+    assert "Traceback" not in stderr
 
 
 def test_ctrl_c(model: str) -> None:
@@ -161,10 +161,10 @@ def test_ctrl_c(model: str) -> None:
         command.stdin.close()
         first = command.stdout.readline()
         command.send_signal(signal.SIGINT)
-        rest, told = command.stdout.read(), command.stderr.read() if command.stderr is not None else ""
+        rest, stderr = command.stdout.read(), command.stderr.read() if command.stderr is not None else ""
         assert command.wait(timeout=60) == 130
     assert all(row["dimensions"] == WIDTH for row in rows(first + rest))
-    assert "Traceback" not in told
+    assert "Traceback" not in stderr
 
 
 def test_nothing_is_connected_to_but_the_engine(model: str, tmp_path: Path) -> None:
@@ -172,8 +172,9 @@ def test_nothing_is_connected_to_but_the_engine(model: str, tmp_path: Path) -> N
     command = [*prefix, *argv("embed", "--local", "-m", model, "a")]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=150)
     assert done.returncode == 0, done.stderr
-    assert not [peer for peer in seen() if not peer.startswith("127.0.0.1:")]
-    assert seen() or not prefix
+    peers = seen()
+    assert not [peer for peer in peers if not peer.startswith("127.0.0.1:")]
+    assert peers or not prefix
 
 
 def test_a_bar_at_the_terminal_and_the_vectors_in_a_file(model: str, home: Path) -> None:
@@ -213,7 +214,7 @@ def test_an_engine_that_is_killed(model: str, home: Path) -> None:
         assert process.stdout is not None and process.stderr is not None
         first = process.stdout.readline()
         kill_engine_of(process, after_s=0.0)
-        rest, told = process.stdout.read(), process.stderr.read().decode()
+        rest, stderr = process.stdout.read(), process.stderr.read().decode()
         assert process.wait(timeout=60) == 8
-    assert "the engine died: it was killed" in told and "Traceback" not in told
+    assert "the engine died: it was killed" in stderr and "Traceback" not in stderr
     assert all(row["dimensions"] == WIDTH for row in rows((first + rest).decode()))

@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from tests.fakes.chat_server import DONE, ChatServer, Handler, event, status, stream
-from tests.fakes.command import llmctl
+from tests.fakes.command import alone, llmctl
 
 KEY = "sk-Marked-for-the-search-0123456789"
 WRONG = status(401, {"error": {"message": f"wrong key {KEY}"}})
@@ -39,7 +39,7 @@ def test_the_key_is_nowhere(source: str, key_file: Path, home: Path, monkeypatch
         monkeypatch.setenv("OFFICE_KEY", KEY)
     with ChatServer(answers, answers, WRONG) as server:
         added = llmctl("endpoint", "add", "office", server.url, "-m", "m", "--readers", "me alone", *option)
-        done = [llmctl(*command) for command in (*COMMANDS, COMMANDS[0])]
+        done = [alone(*command) for command in (*COMMANDS, COMMANDS[0])]
     assert [each.returncode for each in (added, *done)] == [0, 0, 0, 0, 9]
     assert [asked.headers["authorization"] for asked in server.requests] == [f"Bearer {KEY}"] * 3
     assert done[1].stderr.splitlines()[1] == "  who can read it there: me alone"

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from llmctl import paths
 from llmctl.endpoint.local import ask
-from llmctl.engine.death import DOCTOR, NO_LIMIT, End, cause, died, not_loaded, planned
+from llmctl.engine.death import DOCTOR, NO_LIMIT, PLAN, End, cause, died, not_loaded, planned
 from llmctl.engine.llama_cpp.start import start
 from llmctl.engine.log import KEPT, EngineLog, crash_words
 from llmctl.engine.worker_process import Worker
@@ -29,21 +29,20 @@ ROOT = Path(__file__).parents[2]
 HI = Request((Message.of("user", "hi"),))
 ASSERTED = "/src/ggml.c:3417: GGML_ASSERT(n > 0) failed"
 BAD_ALLOC = "terminate called after throwing an instance of 'std::bad_alloc'\n  what():  std::bad_alloc\n"
-LESS = "llmctl plan tiny   plans with what is free now"
 
 
 @pytest.mark.parametrize(
     ("end", "sentence", "hint", "lacked_memory"),
     [
         (End(-9, ""), "it was killed (signal 9), by hand or by the kernel because memory ran out", DOCTOR, False),
-        (End(-9, "", True, "tiny"), "memory ran out, and the kernel ended it (signal 9)", LESS, True),
-        (End(None, "", True, "tiny"), "memory ran out, and the kernel ended it (signal 9)", LESS, True),
+        (End(-9, "", True), "memory ran out, and the kernel ended it (signal 9)", PLAN, True),
+        (End(None, "", True), "memory ran out, and the kernel ended it (signal 9)", PLAN, True),
         (End(None, "load_tensors: ok\n"), "", DOCTOR, False),
         (End(-4, ""), "illegal instruction (signal 4), this build is for another CPU", DOCTOR, False),
         (End(-11, "Fatal Python error: Segmentation fault\n"), "it used a wrong address (SIGSEGV)", DOCTOR, False),
         (End(None, "Fatal Python error: Segmentation fault\n"), "Segmentation fault", DOCTOR, False),
         (End(-6, f"loading\n{ASSERTED}\nmore\n"), f"it ended itself (SIGABRT): {ASSERTED}", DOCTOR, False),
-        (End(-6, BAD_ALLOC, False, "tiny"), "memory ran out (std::bad_alloc)", LESS, True),
+        (End(-6, BAD_ALLOC, False), "memory ran out (std::bad_alloc)", PLAN, True),
         (End(-15, ""), "it was ended (SIGTERM), by hand or by a program that keeps memory free", DOCTOR, False),
         (End(-50, ""), "it got a signal (signal 50)", DOCTOR, False),
         (
@@ -94,7 +93,7 @@ def test_what_llama_cpp_does_not_load(log: list[str], says: str, hint: str) -> N
 def test_memory_that_could_not_be_had(log: list[str], number: str) -> None:
     error = not_loaded("tiny", "Failed to create llama_context", ["unrelated", *log])
     assert number in error.message and log[0] in error.message
-    assert error.lacked_memory and error.hint == LESS
+    assert error.lacked_memory and error.hint == PLAN
 
 
 def test_what_was_planned_is_told_of_the_fullest_device() -> None:

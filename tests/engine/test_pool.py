@@ -412,3 +412,30 @@ def test_an_idle_engine_makes_room_and_a_busy_one_does_not(fit: Fit, tmp_path: P
         assert started(pid) is None
     (line,) = heard.lines
     assert line.startswith("ended the idle engine of under-test Q4_1 to make room: ")
+
+
+CROWDED = """
+import resource, sys
+from pathlib import Path
+from msgspec.structs import replace
+from llmctl.engine.pool import Pool
+from llmctl.types.plan import Configuration
+from tests.engine.test_pool import Heard, answered
+from tests.fakes.fits import fit_for
+resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
+heard, fit = Heard(), fit_for(Path(sys.argv[1]))
+fit = replace(fit, configuration=Configuration(1 << 19, flash_attention=True))
+with Pool(keep_alive_s=60, listener=heard).lease(fit) as engine:
+    print(answered(engine), engine.sequences)
+print(*heard.lines, sep="\\n")
+"""
+
+
+def test_where_memory_does_not_suffice_for_several_it_answers_one_at_a_time(tmp_path: Path) -> None:
+    """A cache of 524,288 tokens takes half a GiB."""
+    argv = [sys.executable, "-c", CROWDED, str(write_scripted(tmp_path / "model.gguf", ["The", " answer"]))]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, env=environment, timeout=100, check=True)
+    answer, warning = done.stdout.splitlines()
+    assert answer == "The answer 1"
+    assert "memory ran out" in warning and warning.endswith("; it is tried for 1 request at a time")

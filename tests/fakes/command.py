@@ -76,6 +76,11 @@ def llmctl(
     return subprocess.CompletedProcess(arguments, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
+def alone(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """As ``llmctl``, by a Python of its own: its arguments stand in the list of processes."""
+    return subprocess.run(argv(*arguments), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=150)
+
+
 def ran(
     arguments: Sequence[str],
     *,

@@ -3,9 +3,10 @@
     with Preloaded() as llmctl, llmctl.start("run", "--endpoint", "desk", "hi") as process:
         out, err = process.communicate()
 
-Each command is a process of its own: pid, streams, signals, working directory, environment and children are real. What
-Python does when it begins and ends is not: what depends on a variable that it reads there (PYTHONPATH, a locale), on a
-stream that was closed before, or on when a module is imported takes the command line of ``fakes.command.argv``.
+Each command is a process of its own: pid, streams, signals, working directory, environment and children are real. Its
+arguments in the list of processes, and what Python does when it begins and ends, are not: what depends on a variable
+that it reads there (PYTHONPATH, a locale) takes an interpreter that was started with it, and what depends on a stream
+that was closed before, or on when a module is imported, the command line of ``fakes.command.argv``.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from typing import IO, Any, Self
 
 ROOT = Path(__file__).parents[2]
 NUMBER = struct.Struct("!q")
+# None of our children: tests look whether they have left any.
+DETACHED = "import os, sys; os.fork() and os._exit(0); os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])"
 STREAMS = ("stdin", "stdout", "stderr")
 LIBRARIES = (  # what commands import only when they need it
     *("filelock", "jinja2.sandbox", "platformdirs", "prompt_toolkit", "psutil", "requests", "rich.console"),
@@ -124,15 +127,16 @@ class Preloaded:
     def __init__(self, *before: str, **environment: str) -> None:
         self._channel, theirs = socket.socketpair()
         self._starting = threading.Lock()
+        command = [*before, sys.executable, "-m", "tests.fakes.preloaded"]
         with theirs:
-            self._process = subprocess.Popen(
-                [*before, sys.executable, "-m", "tests.fakes.preloaded", str(theirs.fileno())],
+            subprocess.run(
+                [sys.executable, "-c", DETACHED, *command, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 cwd=ROOT,
                 env={**os.environ, **environment},
                 pass_fds=[theirs.fileno()],
-                start_new_session=True,
+                check=True,
             )
 
     def start(
@@ -154,8 +158,8 @@ class Preloaded:
             return Forked(self._channel, job, streams or {})
 
     def close(self) -> None:
+        """It ends when nobody can send it a job."""
         self._channel.close()
-        self._process.wait(timeout=30)
 
     def __enter__(self) -> Self:
         return self

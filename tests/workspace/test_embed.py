@@ -20,6 +20,7 @@ from llmctl.workspace.rerank import ranking
 from llmctl.workspace.texts import GivenText, gathered
 from tests.fakes.encoder import CONTEXT, RANK, WIDTH, write_encoder
 from tests.fakes.other_tools import in_hub_cache
+from tests.fakes.scripted_model import write_scripted
 
 pytestmark = pytest.mark.usefixtures("measured")
 
@@ -63,7 +64,7 @@ types = {{ F32 = 1 }}
 
 
 @pytest.fixture
-def known(file: str) -> None:
+def catalogued(file: str) -> None:
     """An embedder of the user's catalogue, in the hub's cache."""
     size = Path(file).stat().st_size
     paths.overlay_dir().mkdir(parents=True, exist_ok=True)
@@ -88,7 +89,7 @@ def test_vectors_in_the_order_of_the_texts(file: str, monkeypatch: pytest.Monkey
     assert length(bare.embedding) > 2
 
 
-@pytest.mark.usefixtures("known")
+@pytest.mark.usefixtures("catalogued")
 def test_what_is_installed_is_taken_and_its_facts_are_used() -> None:
     """No model is named. The words for a query stand before the text; a document has none with this model."""
     query, document = (Workspace().embed(["one"], role=role)[0] for role in ("query", "document"))
@@ -102,7 +103,7 @@ def test_what_is_installed_is_taken_and_its_facts_are_used() -> None:
         Workspace().embed(["one"], dimensions=8)
 
 
-@pytest.mark.usefixtures("known")
+@pytest.mark.usefixtures("catalogued")
 def test_a_model_that_wants_to_be_told_is_a_reason_to_warn() -> None:
     heard: list[str] = []
 
@@ -141,11 +142,12 @@ def test_the_best_documents_first(ranker: str, monkeypatch: pytest.MonkeyPatch) 
     assert (seen, best.documents, best.truncated) == ([2, 4], 4, 0)
 
 
-def test_what_a_model_is_not_for(file: str, ranker: str, starter_file: Path) -> None:
+def test_what_a_model_is_not_for(file: str, ranker: str, tmp_path: Path) -> None:
+    writer = write_scripted(tmp_path / "writer.gguf", ["a"])
     with pytest.raises(UnsupportedFileError, match="is no model that makes vectors"):
         Workspace().embed(["a"], model=ranker)
     with pytest.raises(UnsupportedFileError, match="is no model that makes vectors"):
-        Workspace().embed(["a"], model=str(starter_file))
+        Workspace().embed(["a"], model=str(writer))
     with pytest.raises(UnsupportedFileError, match="is no model that scores texts"):
         Workspace().rerank("a", ["b"], model=file)
 
@@ -193,9 +195,10 @@ def test_a_generator_that_is_closed_gives_the_engine_back(file: str) -> None:
     made = vectors(SilentListener(), load(), given, EncoderOptions(file))
     next(made)
     children = psutil.Process().children(recursive=True)
-    assert any("llmctl.engine.llama_cpp.worker" in child.cmdline() for child in children)
+    workers = [child for child in children if "llmctl.engine.llama_cpp.worker" in child.cmdline()]
+    assert workers
     made.close()
-    _, alive = psutil.wait_procs(children, timeout=20)
+    _, alive = psutil.wait_procs(workers, timeout=20)
     assert not alive
 
 

@@ -103,7 +103,7 @@ class PromptCache:
 
     def finish(self, on_disk: OnDisk, limit_bytes: int) -> None:
         """Signs what was written, and makes room for it; write errors are ignored, and so is what exceeds the limit."""
-        unfinished = on_disk.target
+        unfinished, on_disk.target = on_disk.target, None  # nothing is written from here on, if nothing was
         if unfinished is None:
             return
         try:

@@ -62,8 +62,9 @@ class WarmEngine:
         if self._process.is_alive:
             return EngineDiedError("the engine stopped answering", hint=death.DOCTOR)
         was_oom = was_oom_since(Host(), self._oom_kills)
-        end = death.End(None, log.read(self._log), was_oom, model=self.address.model)
-        return death.died(end, self._log, before="the engine died while it answered")
+        return death.died(
+            death.End(None, log.read(self._log), was_oom), self._log, before="the engine died while it answered"
+        )
 
     def stay_for(self, keep_alive_s: float | None) -> None:
         """From now on it ends when it was idle for so long; None for never."""
