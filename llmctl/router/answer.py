@@ -125,7 +125,9 @@ def _local(
         from llmctl.engine import history
 
         speed = receipt.timings
-        history.record(history.run_of(fit, engine, finished, speed.decode_tok_s, speed.prefill_tok_s))
+        # An engine tells no times of what it has computed beside others' answers: that says nothing of the machine.
+        decode_tok_s = None if finished.decode_s is None else speed.decode_tok_s
+        history.record(history.run_of(fit, engine, finished, decode_tok_s, speed.prefill_tok_s))
     return receipt
 
 

@@ -39,6 +39,16 @@ def answered(address: Address, prompt: str, **fields: Any) -> dict[str, Any]:
     return read
 
 
+def answered_by_drafts(address: Address, **fields: Any) -> dict[str, Any]:
+    """A step of this model takes less than a millisecond: while another program has the cores, a batch may seem to cost
+    too much, and nothing is drafted until that is forgotten."""
+    for _ in range(8):
+        answer = answered(address, TEXT, **fields)
+        if answer["timings"]["draft_n_accepted"] > 8:
+            break
+    return answer
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -56,7 +66,8 @@ def answered(address: Address, prompt: str, **fields: Any) -> dict[str, Any]:
 )
 def test_a_copied_text_is_drafted_and_is_the_same(address: Address, fields: dict[str, Any]) -> None:
     plain = answered(address, TEXT, **fields, speculate=False)
-    drafted = answered(address, TEXT, **fields)
+    fields = {**fields, "speculate": True}
+    drafted = answered_by_drafts(address, **fields) if "n" not in fields else answered(address, TEXT, **fields)
     assert drafted["choices"] == plain["choices"]
     usage = [answer["usage"]["completion_tokens"] for answer in (plain, drafted)]
     assert usage[0] == usage[1] > 50
@@ -71,7 +82,7 @@ def test_a_copied_text_is_drafted_and_is_the_same(address: Address, fields: dict
 
 def test_what_was_drafted_last_is_not_in_memory(address: Address) -> None:
     """What follows an answer that was cut in the middle of drafted tokens is read rightly."""
-    cut = answered(address, TEXT, stop=["GgGh"])["choices"][0]["message"]["content"]
+    cut = answered(address, TEXT, stop=["GgGh"], speculate=True)["choices"][0]["message"]["content"]
     assert cut == TEXT.partition("GgGh")[0]
     again = answered(address, TEXT)
     assert again["choices"][0]["message"]["content"] == TEXT
@@ -86,11 +97,19 @@ def test_an_answer_that_repeats_nothing_is_not_drafted(address: Address) -> None
 
 @pytest.mark.parametrize(
     ("fields", "is_drafted"),
-    [({"temperature": 0.2}, True), ({"temperature": 0.2, "seed": 1}, False), ({"temperature": 0, "seed": 1}, True)],
-    ids=["sampled", "seeded", "greedy with a seed"],
+    [
+        ({"temperature": 0.2}, True),
+        ({"temperature": 0.2, "seed": 1}, False),
+        ({"temperature": 0}, False),
+        ({"temperature": 0, "seed": 1, "speculate": True}, True),
+        ({"temperature": 0.2, "speculate": False}, False),
+    ],
+    ids=["sampled", "seeded", "greedy", "asked for", "forbidden"],
 )
-def test_with_a_seed_nothing_is_drafted(address: Address, fields: dict[str, Any], is_drafted: bool) -> None:
-    answer = answered(address, TEXT, **fields)
+def test_nothing_is_drafted_for_who_wants_the_same_answer_again(
+    address: Address, fields: dict[str, Any], is_drafted: bool
+) -> None:
+    answer = answered_by_drafts(address, **fields) if is_drafted else answered(address, TEXT, **fields)
     assert answer["choices"][0]["message"]["content"] == TEXT
     assert (answer["timings"]["draft_n"] > 0) is is_drafted
 

@@ -10,6 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from llmctl import paths
+from llmctl.engine import history
 from llmctl.engine.pool import Pool
 from llmctl.engine.worker_process import Engine
 from llmctl.errors import (
@@ -203,7 +204,21 @@ def test_what_the_engine_cannot_serve_is_the_users_mistake_and_stays_here(words:
     assert office.connections == 0
 
 
-def ask(engine: ChatServer, route: Local) -> Answer:
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_what_was_written_beside_other_answers_teaches_no_speed(is_shared: bool) -> None:
+    last: dict[str, Any] = {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 20}}
+    last["timings"] = {"prompt_n": 9, "predicted_n": 19}
+    if not is_shared:
+        last["timings"] |= {"prompt_ms": 10.0, "predicted_ms": 50.0}
+    reply = stream(event("Hi"), event(" there", finish="stop"), data(last), DONE)
+    with ChatServer(reply) as engine:
+        made = ask(engine, Local(FIT, "it fits"), record=True)
+    assert made.timings.decode_tok_s, "what a person has seen is told all the same"
+    (run,) = history.read()
+    assert (run.measured.decode_tok_s is None) is is_shared
+
+
+def ask(engine: ChatServer, route: Local, *, record: bool = False) -> Answer:
     lent = Engine(cast(Any, NoWorker()), engine.address(), 0.1, True, "none")
     return answer(
         route,
@@ -211,5 +226,5 @@ def ask(engine: ChatServer, route: Local) -> Answer:
         listener=SilentListener(),
         lease=lambda _: lent,
         so_far=PartialAnswer(),
-        record=False,
+        record=record,
     )

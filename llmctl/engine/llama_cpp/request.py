@@ -32,7 +32,7 @@ OWN_VARIABLES = frozenset(
 class WritingRequest(Struct, frozen=True, kw_only=True):
     """How text is to be written, whatever stands before it. ``uses_cache``: whether the prompt may be found in, and
     left for, other requests; on disk as well where beginnings of prompts may take ``prompt_cache_bytes`` there.
-    ``speculates``: whether tokens may be drafted."""
+    ``speculates``: whether tokens may be drafted, None where nothing was said of it."""
 
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
     max_tokens: int | None = None
@@ -41,13 +41,15 @@ class WritingRequest(Struct, frozen=True, kw_only=True):
     streams: bool = False
     uses_cache: bool = True
     prompt_cache_bytes: int = 0
-    speculates: bool = True
+    speculates: bool | None = None
 
     @property
     def may_draft(self) -> bool:
-        """Not for a seed: whoever gives one wants the same answer again, and rows that are computed together are
-        rounded in another way than one by one."""
-        return self.speculates and (self.sampling.seed is None or self.sampling.temperature == 0)
+        """Not for a seed and not at temperature 0, unless that was asked for: whoever sets one wants the same answer
+        again, and rows that are computed together are rounded in another way than one by one."""
+        if self.speculates is not None:
+            return self.speculates
+        return self.sampling.seed is None and self.sampling.temperature != 0
 
 
 class ChatRequest(WritingRequest, frozen=True):
@@ -176,7 +178,7 @@ def writing_options(
         "choices": given.get("n", 1),
         "streams": given.get("stream", False),
         "uses_cache": given.get("prompt_cache", True),
-        "speculates": given.get("speculate", True),
+        "speculates": given.get("speculate"),
         "prompt_cache_bytes": given.get("prompt_cache_bytes", 0),
     }
 
