@@ -35,6 +35,7 @@ VERBS = {
     "ps": "llmctl.cli.ps:ps",
     "stop": "llmctl.cli.stop:stop",
     "bench": "llmctl.cli.bench:bench",
+    "receipts": "llmctl.cli.receipts:receipts",
     "completion": "llmctl.cli.completion:completion",
     "models": "llmctl.cli.models:app",
     "endpoint": "llmctl.cli.endpoint:app",
