@@ -92,13 +92,15 @@ def find(folder: Path, key: str, new: Entry | None, *, sequences: int = 1) -> Wa
         if not paths:
             return None if new is None else entry.create(folder, new)
     for path in paths:
-        if (engine := _adopted(path, begun)) is not None:
+        if (engine := adopted(path, begun)) is not None:
             return engine
     return None if new is None else entry.create(folder, new)
 
 
-def _adopted(path: Path, begun: float) -> WarmEngine | None:
-    """The engine of that entry, once it has loaded; None where it doesn't answer."""
+def adopted(path: Path, begun: float | None = None) -> WarmEngine | None:
+    """The engine of that entry, once it has loaded; None where it doesn't answer. ``begun`` is when it was looked for,
+    of ``time.perf_counter``."""
+    begun = time.perf_counter() if begun is None else begun
     while (about := entry.read(path)) is not None and about.ready is None:
         if _removed(path):
             return None
