@@ -55,6 +55,7 @@ def test_lists_that_are_none(text: str, least: int) -> None:
         bench._numbers(text, "--depths", least=least)
 
 
+@pytest.mark.usefixtures("measured")
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

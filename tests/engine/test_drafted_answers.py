@@ -39,6 +39,16 @@ def answered(address: Address, prompt: str, **fields: Any) -> dict[str, Any]:
     return read
 
 
+def answered_by_drafts(address: Address, **fields: Any) -> dict[str, Any]:
+    """A step of this model takes less than a millisecond: while another program has the cores, a batch may seem to cost
+    too much, and nothing is drafted until that is forgotten."""
+    for _ in range(8):
+        answer = answered(address, TEXT, **fields)
+        if answer["timings"]["draft_n_accepted"] > 8:
+            break
+    return answer
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -56,7 +66,8 @@ def answered(address: Address, prompt: str, **fields: Any) -> dict[str, Any]:
 )
 def test_a_copied_text_is_drafted_and_is_the_same(address: Address, fields: dict[str, Any]) -> None:
     plain = answered(address, TEXT, **fields, speculate=False)
-    drafted = answered(address, TEXT, **fields, speculate=True)
+    fields = {**fields, "speculate": True}
+    drafted = answered_by_drafts(address, **fields) if "n" not in fields else answered(address, TEXT, **fields)
     assert drafted["choices"] == plain["choices"]
     usage = [answer["usage"]["completion_tokens"] for answer in (plain, drafted)]
     assert usage[0] == usage[1] > 50
@@ -98,7 +109,7 @@ def test_an_answer_that_repeats_nothing_is_not_drafted(address: Address) -> None
 def test_nothing_is_drafted_for_who_wants_the_same_answer_again(
     address: Address, fields: dict[str, Any], is_drafted: bool
 ) -> None:
-    answer = answered(address, TEXT, **fields)
+    answer = answered_by_drafts(address, **fields) if is_drafted else answered(address, TEXT, **fields)
     assert answer["choices"][0]["message"]["content"] == TEXT
     assert (answer["timings"]["draft_n"] > 0) is is_drafted
 

@@ -21,7 +21,7 @@ MIB = 1 << 20
 
 
 @pytest.fixture
-def engine() -> EngineInfo:
+def engine(engine_known: None) -> EngineInfo:
     return engines(Host())[0]
 
 

@@ -30,6 +30,7 @@ MACHINE = Machine(Memory(8 * GIB, 4 * GIB), Cpu("a processor", "x86_64", 2, 2, 2
 ENGINE = EngineInfo("llama-cpp-python", "0.3.36", "ggml 0.25.3", ("CPU",), ("AVX2",), usable=True)
 
 
+@pytest.mark.usefixtures("engine_known")
 def test_the_real_kernels() -> None:
     """One thread, so that other tests on the same cores disturb few passes."""
     machine = Machine(Memory(8 * GIB, 1 * GIB), Cpu("a processor", "x86_64", 1, 1, 1))
@@ -65,6 +66,7 @@ def undisturbed(kernels: Kernels) -> Kernels:
 CARD = Accelerator("0000:01:00.0", "a card", "NVIDIA", AcceleratorKind.DISCRETE, 8 * GIB, 4 * GIB, engine_device="CPU")
 
 
+@pytest.mark.usefixtures("engine_known")
 def test_a_device_is_measured_as_ggml_lists_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """ggml lists the processor as a device, too: the way there is that of a GPU."""
     monkeypatch.setattr(kernels, "WEIGHT_TYPES", ("Q4_K", "Q8_0"))
@@ -83,6 +85,7 @@ def test_a_device_is_measured_as_ggml_lists_it(monkeypatch: pytest.MonkeyPatch) 
     assert kernels.cached_device(Host(), replace(CARD, driver="another"), engine) is None
 
 
+@pytest.mark.usefixtures("engine_known")
 def test_a_device_that_can_not_be_measured() -> None:
     (engine,) = engines(Host())
     with pytest.raises(EngineError, match=r"a card can't be measured: the engine .*no device named CUDA7"):

@@ -119,7 +119,7 @@ def test_a_disturbed_batch_is_timed_again(machine: str) -> None:
     for rows in quiet:
         costs.add(rows, 0.01 * (quiet[rows] if rows == 1 else 2 * quiet[rows]))
     disturbed = Timed(TEXT, TEXT, quiet, costs).gain
-    assert disturbed >= 0.9 * Timed(TEXT, TEXT, quiet).gain
+    assert disturbed >= 0.7 * Timed(TEXT, TEXT, quiet).gain
 
 
 def test_nothing_is_drafted_before_a_step_was_timed_nor_behind_the_end() -> None:

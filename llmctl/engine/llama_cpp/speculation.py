@@ -26,7 +26,7 @@ LEAST_GAIN = 1.05  # times as many tokens a second
 LOSS_SHARE, FIRST_LOSS_STEPS = 0.02, 3.0
 # Until a batch has been timed, a row more is taken to cost this share of a step: less than on most CPUs.
 ROW_SHARE = 0.3
-TIMED_BATCHES, TIMED_STEPS = 4, 9  # that are remembered
+TIMED_BATCHES, TIMED_STEPS = 5, 9  # that are remembered
 FORGOTTEN_AFTER_STEPS = 200  # of one row: then the first batch of each size is forgotten, so that it is tried again
 
 # Matches of at least so many tokens, and how often what follows them is taken to come again before anything is known.
@@ -53,8 +53,8 @@ class Acceptance:
 
 
 class StepCosts:
-    """What batches have taken on this engine, beside a step of one row. Disturbances only lengthen them, so the
-    shortest of the last ones counts."""
+    """What batches have taken on this engine, beside a step of one row: the median of the last ones of each, so that
+    other programs disturb both alike."""
 
     def __init__(self) -> None:
         self._steps: deque[float] = deque(maxlen=TIMED_STEPS)
@@ -84,9 +84,9 @@ class StepCosts:
         taken together with what was expected."""
         timed = self._ratios.get(rows, ())
         if len(timed) > 1:
-            return min(timed)
+            return median(timed)
         smaller = max((size for size in self._ratios if size < rows), default=1)
-        ratio = min(self._ratios[smaller]) if smaller > 1 else 1.0
+        ratio = median(self._ratios[smaller]) if smaller > 1 else 1.0
         row_share = ROW_SHARE if smaller == 1 else max(0.0, min(ROW_SHARE, (ratio - 1) / (smaller - 1)))
         expected = ratio + row_share * (rows - smaller)
         return (expected + timed[0]) / 2 if timed else expected
