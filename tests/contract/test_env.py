@@ -13,6 +13,7 @@ from pathlib import Path
 import openai
 import pytest
 import requests
+from openai.types.chat import ChatCompletionMessageParam, ChatCompletionStreamOptionsParam
 
 from llmctl.cli.completion import Shell
 from llmctl.cli.env import lines
@@ -24,7 +25,7 @@ from tests.fakes.scripted_model import write_scripted
 
 pytestmark = pytest.mark.usefixtures("measured")
 
-HI = [{"role": "user", "content": "hi"}]
+HI: list[ChatCompletionMessageParam] = [{"role": "user", "content": "hi"}]
 AWKWARD = 'it\'s $HOME `id` \\ "x" ü'
 
 
@@ -51,17 +52,17 @@ def test_the_openai_client_chats_streams_lists_and_is_refused(model: str) -> Non
     access = given(model)
     name = access["model"]
     with client(access) as asked:
-        answer = asked.chat.completions.create(model=name, messages=HI, max_tokens=5)  # type: ignore[arg-type]
+        answer = asked.chat.completions.create(model=name, messages=HI, max_tokens=5)
         assert answer.choices[0].message.content == "The answer"
         assert answer.usage is not None and answer.usage.completion_tokens == 2
         # As OpenAI's own examples read a stream: with a choice in each chunk.
-        with asked.chat.completions.create(model=name, messages=HI, stream=True) as chunks:  # type: ignore[call-overload]
+        with asked.chat.completions.create(model=name, messages=HI, stream=True) as chunks:
             read = [(chunk.choices[0].delta.content, chunk.choices[0].finish_reason) for chunk in chunks]
         assert "".join(text or "" for text, _ in read) == "The answer" and read[-1][1] == "stop"
-        usage = {"include_usage": True}
-        with asked.chat.completions.create(model=name, messages=HI, stream=True, stream_options=usage) as chunks:  # type: ignore[call-overload]
+        usage: ChatCompletionStreamOptionsParam = {"include_usage": True}
+        with asked.chat.completions.create(model=name, messages=HI, stream=True, stream_options=usage) as chunks:
             *_, last = chunks
-        assert last.choices == [] and last.usage.completion_tokens == 2
+        assert last.choices == [] and last.usage is not None and last.usage.completion_tokens == 2
 
         (listed,) = asked.models.list().data
         assert listed == asked.models.retrieve(name)
@@ -69,7 +70,7 @@ def test_the_openai_client_chats_streams_lists_and_is_refused(model: str) -> Non
         with pytest.raises(openai.NotFoundError):
             asked.models.retrieve("another")
         with pytest.raises(openai.BadRequestError, match=r"temperature must be a number") as refused:
-            asked.chat.completions.create(model=name, messages=HI, temperature=-1)  # type: ignore[arg-type]
+            asked.chat.completions.create(model=name, messages=HI, temperature=-1)
         assert (refused.value.code, refused.value.type) == ("invalid_request", "invalid_request_error")
         with pytest.raises(openai.BadRequestError, match=r"tokens"):
             asked.chat.completions.create(model=name, messages=[{"role": "user", "content": "a b " * 5000}])
@@ -128,7 +129,7 @@ def test_where_no_engine_can_stay(model: str, tmp_path: Path) -> None:
 def test_an_engine_that_answers_a_program_is_in_use(tmp_path: Path, endless_file: Path, home: Path) -> None:
     """Its program holds no lock, and is not cut off by the end of the idle time."""
     access = given(str(endless_file), "--keep-alive", "1s")
-    body = {"messages": HI, "stream": True, "max_tokens": 100_000, "seed": 1}
+    body: dict[str, object] = {"messages": HI, "stream": True, "max_tokens": 100_000, "seed": 1}
     headers = {"Authorization": f"Bearer {access['api_key']}"}
     try:
         with requests.post(
