@@ -69,11 +69,11 @@ def _name(endpoint: Endpoint) -> Iterator[Check]:
         yield Check("name", Status.OK, f"{host} is reached through the proxy {net.host_of(proxy)}")
         return
     try:
-        found = socket.getaddrinfo(host, parts.port or 443, type=socket.SOCK_STREAM)
+        resolved = socket.getaddrinfo(host, parts.port or 443, type=socket.SOCK_STREAM)
     except OSError as error:
         hint = command("llmctl", "endpoint", "show", names=[endpoint.name])
         raise UnreachableError(f"{host} is no name that is known here ({error.strerror})", hint=hint) from error
-    numbers = dict.fromkeys(str(address[0]) for *_, address in found)
+    numbers = dict.fromkeys(str(address[0]) for *_, address in resolved)
     if list(numbers) != [host]:
         yield Check("name", Status.OK, f"{host} is {', '.join(numbers)}")
 

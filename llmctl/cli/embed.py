@@ -42,7 +42,7 @@ def embed(
     npy: Annotated[
         Path | None, typer.Option("--npy", metavar="FILE", help="Write the vectors to a NumPy file instead.")
     ] = None,
-    context: Annotated[int | None, typer.Option("--context", "-c", min=1, help="Tokens of each text at most.")] = None,
+    context: Annotated[int | None, typer.Option("--context", min=1, help="Tokens of each text at most.")] = None,
     threads: Annotated[int | None, typer.Option("--threads", "-t", min=1, help="Threads to compute with.")] = None,
     local: Annotated[bool, typer.Option("--local", help="On this machine, also where a policy wants servers.")] = False,
     keep_alive: Annotated[

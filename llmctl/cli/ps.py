@@ -33,13 +33,13 @@ def ps(json: Annotated[bool, typer.Option("--json", help="One JSON document on s
     from llmctl.workspace import engines
 
     out = Output("ps", as_json=json)
-    there = engines.staying()
-    if there:
-        for line in table([HEADS, *map(_row, there)], "<<>><>><"):
+    staying = engines.staying()
+    if staying:
+        for line in table([HEADS, *map(_row, staying)], "<<>><>><"):
             out.text(line)
     else:
         out.note("No engine stays loaded. One does after: llmctl run --keep-alive 5m …")
-    out.data({"engines": there})
+    out.data({"engines": staying})
 
 
 def _row(engine: StayingEngine) -> tuple[str, ...]:

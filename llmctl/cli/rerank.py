@@ -29,7 +29,7 @@ def rerank(
         bool, typer.Option("--truncate", help="Leave out the end of a document that is too long.")
     ] = False,
     context: Annotated[
-        int | None, typer.Option("--context", "-c", min=1, help="Tokens of query and document at most.")
+        int | None, typer.Option("--context", min=1, help="Tokens of query and document at most.")
     ] = None,
     threads: Annotated[int | None, typer.Option("--threads", "-t", min=1, help="Threads to compute with.")] = None,
     local: Annotated[bool, typer.Option("--local", help="On this machine, also where a policy wants servers.")] = False,

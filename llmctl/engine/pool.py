@@ -80,21 +80,21 @@ class Pool:
         from llmctl.engine.warm.engine import WarmEngine
 
         staying = self._staying(fit, folder) if self._keep_alive_s else None
-        found = reuse.find(
+        warm = reuse.find(
             folder,
             reuse.key_of(fit),
             None if staying is None else self._entry(staying),
             sequences=fit.configuration.sequences,
         )
-        if isinstance(found, WarmEngine):
+        if isinstance(warm, WarmEngine):
             if self._insist:
-                found.stay_for(self._stays_for_s)
-            return _lent(found)
+                warm.stay_for(self._stays_for_s)
+            return _lent(warm)
         reuse.make_room(folder, fit, self._listener)
-        if found is None or staying is None:
+        if warm is None or staying is None:
             return self._alone(fit, tell)
         try:
-            return _lent(self._started(staying, found, tell))
+            return _lent(self._started(staying, warm, tell))
         except EngineError as error:
             if not error.lacked_memory or staying == fit:
                 raise

@@ -8,7 +8,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from llmctl.planner.devices import devices
-from llmctl.planner.judge import Judge, Miss
+from llmctl.planner.judge import Judge
+from llmctl.planner.miss import Miss
 from llmctl.planner.reasons import card_name
 from llmctl.planner.value import value
 from llmctl.types.machine import AcceleratorKind, Machine

@@ -11,9 +11,10 @@ from llmctl import units
 from llmctl.catalogue.knowledge import Knowledge
 from llmctl.errors import UsageError
 from llmctl.planner.changes import changes
-from llmctl.planner.judge import Allocations, Judge, Miss
+from llmctl.planner.judge import Allocations, Judge
 from llmctl.planner.learning import corrections
 from llmctl.planner.limits import FAR
+from llmctl.planner.miss import Miss
 from llmctl.planner.quality import loss
 from llmctl.planner.value import NO_DIFFERENCE, quality, value
 from llmctl.types.grade import GradeBasis

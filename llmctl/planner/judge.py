@@ -17,6 +17,7 @@ from llmctl.planner.cpu_rates import best_threads
 from llmctl.planner.devices import borrowed_bytes, devices
 from llmctl.planner.learning import Corrections, corrections
 from llmctl.planner.memory import margin_bytes, room_bytes
+from llmctl.planner.miss import Miss, miss
 from llmctl.planner.placement import Placement, Placer
 from llmctl.planner.quality import grade, loss, quantized, rounded_loss, weights_of
 from llmctl.planner.reasons import Reasons, kept_bytes, memory_of
@@ -33,7 +34,6 @@ from llmctl.types.plan import (
     Basis,
     Configuration,
     Fit,
-    Rejected,
     RejectionCode,
     Speed,
     Tried,
@@ -54,16 +54,6 @@ STAYS = 0.75
 
 Allocations = Mapping[tuple[Path, Configuration], Allocation]
 """What the engine said of files on this machine, with the settings it was asked for."""
-
-
-class Miss(Struct, frozen=True):
-    """A candidate that can't be chosen. ``gap`` is how far it misses, as a share of what there is or was asked for;
-    ``device``: the one whose memory is short."""
-
-    candidate: Candidate
-    rejected: Rejected
-    gap: float
-    device: str | None = None
 
 
 class Judge(Struct, frozen=True, dict=True):
@@ -122,19 +112,19 @@ class Judge(Struct, frozen=True, dict=True):
         model, artifact = candidate.model, candidate.artifact
         download = limits.download_bytes(candidate, self.task)
         if (broken := limits.broken(candidate, self.want, self.task, self.knowledge.quality)) is not None:
-            return _miss(candidate, broken.code, broken.reason, broken.gap)
+            return miss(candidate, broken.code, broken.reason, broken.gap)
         trained = model.shape.context_train
         if self.want.context is not None and self.want.context > trained:
             reason = f"handles {trained:,} tokens of context, {self.want.context:,} are asked for"
-            return _miss(candidate, RejectionCode.CONTEXT, reason, self.want.context / trained - 1)
+            return miss(candidate, RejectionCode.CONTEXT, reason, self.want.context / trained - 1)
         prompt = self.want.prompt_tokens or 0
         if self.want.context is None and prompt // CERTAINLY_LONGER > trained:
             reason = f"handles {trained:,} tokens of context, the prompt has about {prompt:,}"
-            return _miss(candidate, RejectionCode.CONTEXT, reason, prompt / trained - 1)
+            return miss(candidate, RejectionCode.CONTEXT, reason, prompt / trained - 1)
         if self.want.kv_type not in (None, F16) and not takes_quantized_cache(model.shape):
             needs = "flash attention and heads of whole blocks"
             reason = f"can't keep its KV cache in {self.want.kv_type}: llama.cpp needs {needs} for that"
-            return _miss(candidate, RejectionCode.CONTEXT, reason, 1.0)
+            return miss(candidate, RejectionCode.CONTEXT, reason, 1.0)
         beside = limits.projector_bytes(candidate, self.task) + artifact.projector_compute_bytes
         free, most = self._free_bytes
         if (short := artifact.weights.total_bytes + beside - most) > 0 and not self.want.explicit:
@@ -144,7 +134,7 @@ class Judge(Struct, frozen=True, dict=True):
                 f"needs {units.size(artifact.weights.total_bytes + beside)} for its weights alone, and "
                 f"{units.size(free - most)} must stay free; {units.size(free)} is free: {units.size(short)} short"
             )
-            return _miss(candidate, RejectionCode.MEMORY, reason, short / max(most, 1), short)
+            return miss(candidate, RejectionCode.MEMORY, reason, short / max(most, 1), short)
         placer = Placer(self.machine, model.shape, artifact.weights, beside, self.room_bytes)
 
         def engine(configuration: Configuration) -> Allocation | None:
@@ -169,7 +159,7 @@ class Judge(Struct, frozen=True, dict=True):
             written, floor = units.tok_s(decode_tok_s), units.tok_s(self.floor_tok_s)
             written = f"{decode_tok_s:.2f}" if written == floor else written
             reason = f"fits, but would write {written} tok/s, the floor is {floor}"
-            return _miss(fit.candidate, RejectionCode.SPEED, reason, self.floor_tok_s / decode_tok_s - 1)
+            return miss(fit.candidate, RejectionCode.SPEED, reason, self.floor_tok_s / decode_tok_s - 1)
         if answer_s > self._longest_answer_s(near):
             what = "an answer with its thinking" if fit.thinking else "reading the prompt and answering"
             return self._late(fit, what, answer_s, self.task.max_answer_s)
@@ -183,7 +173,7 @@ class Judge(Struct, frozen=True, dict=True):
         limit, takes = units.seconds(most_s), units.seconds(takes_s)
         takes = f"{takes_s:.1f} s" if takes == limit else takes
         reason = f"fits, but {what} would take {takes}, the limit for {self.task.name} is {limit}"
-        return _miss(fit.candidate, RejectionCode.SPEED, reason, takes_s / most_s - 1)
+        return miss(fit.candidate, RejectionCode.SPEED, reason, takes_s / most_s - 1)
 
     @property
     def _time_factor(self) -> float:
@@ -330,25 +320,13 @@ class Judge(Struct, frozen=True, dict=True):
             f"needs {' '.join([units.size(free + short), 'of', memory_of(row, self.machine), *least])}, "
             f"counting {kept} that must stay free; {units.size(free)} is free: {units.size(short)} short"
         )
-        return _miss(candidate, RejectionCode.MEMORY, reason, short / max(free, 1), short, device)
+        return miss(candidate, RejectionCode.MEMORY, reason, short / max(free, 1), short, device)
 
     def _takes_reserve(self, candidate: Candidate, short: int) -> Miss:
         kept, free = units.size(self.room_bytes), self.machine.memory.available_bytes
         reason = f"fits, but takes {units.size(short)} of the {kept} that is kept for other programs"
-        return _miss(candidate, RejectionCode.ROOM, reason, short / max(free, 1), device=CPU)
+        return miss(candidate, RejectionCode.ROOM, reason, short / max(free, 1), device=CPU)
 
     def _warnings(self, candidate: Candidate) -> Iterator[str]:
         if not candidate.model.tasks:
             yield f"{candidate.model.name} has no chat template: it continues text instead of answering"
-
-
-def _miss(
-    candidate: Candidate,
-    code: RejectionCode,
-    reason: str,
-    gap: float,
-    short_by_bytes: int | None = None,
-    device: str | None = None,
-) -> Miss:
-    model, quant = candidate.model, candidate.artifact.quant
-    return Miss(candidate, Rejected(model.id, quant, code, reason, short_by_bytes, model.name), gap, device)

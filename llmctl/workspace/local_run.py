@@ -64,39 +64,39 @@ def local_run(listener: Listener, loaded: Settings, asked: Asked, *, yes: bool, 
         shelf = situation.shelf(listener, loaded=loaded)
         # Measuring takes seconds: worth it before a download is chosen, not before what is here answers.
         at_hand = any(candidate.path for candidate in shelf.candidates(name))
-        found = situation.look(listener, before=shelf, measure=not at_hand)
-        wanted = runnable(listener, found, asked, asked.want(loaded, named=name is not None))
-        planned = choose.choose(found, name, wanted)
+        looked_at = situation.look(listener, before=shelf, measure=not at_hand)
+        wanted = runnable(listener, looked_at, asked, asked.want(loaded, named=name is not None))
+        planned = choose.choose(looked_at, name, wanted)
         server = first_allowed(loaded.policy, loaded.endpoints, local=local, offline=loaded.offline)
         own = None
         if server is not None and loaded.project is not None and name is None:
-            own = _without_project(found, asked)
+            own = _without_project(looked_at, asked)
         bars = barred(planned, named=named, context=asked.context, project=loaded.project, own=own)
-        steps_down = Below(found, name, wanted)
+        steps_down = Below(looked_at, name, wanted)
         if server is not None and loaded.policy is Policy.PREFER_REMOTE:
             return LocalRun(planned, bars, steps_down)
-        ready = _ready(listener, found, name, planned, wanted, yes=yes)
-        return LocalRun(_with_engine(listener, found, ready), bars, steps_down)
+        ready = _ready(listener, looked_at, name, planned, wanted, yes=yes)
+        return LocalRun(_with_engine(listener, looked_at, ready), bars, steps_down)
 
 
-def _with_engine(listener: Listener, found: Situation, ready: Fit | NoFit) -> Fit | NoFit:
+def _with_engine(listener: Listener, looked_at: Situation, ready: Fit | NoFit) -> Fit | NoFit:
     """``ready`` with the engine that runs it: llama-cpp-python unless the settings or the machine say otherwise."""
     from llmctl.types.plan import NoFit
     from llmctl.workspace.engine import with_server
 
-    return ready if isinstance(ready, NoFit) else with_server(listener, found, ready)
+    return ready if isinstance(ready, NoFit) else with_server(listener, looked_at, ready)
 
 
-def runnable(listener: Listener, found: Situation, asked: Asked, wanted: Want) -> Want:
+def runnable(listener: Listener, looked_at: Situation, asked: Asked, wanted: Want) -> Want:
     """``wanted`` with no more threads than the processor runs at once: thousands stop each other, or the engine. Raises
     UsageError if they were asked for on the command line; a setting may be meant for another machine."""
-    most = found.machine.cpu.logical_cores
+    most = looked_at.machine.cpu.logical_cores
     if wanted.threads is None or not 0 < most < wanted.threads:
         return wanted
     if asked.threads is not None:
         raise UsageError(
             f"--threads is {asked.threads}, this processor runs {most} at once: more wait for each other",
-            hint=f"llmctl run --threads {found.machine.cpu.usable_threads} …",
+            hint=f"llmctl run --threads {looked_at.machine.cpu.usable_threads} …",
         )
     listener.warn(f"the setting threads is {wanted.threads}, this processor runs {most} at once: {most} are used")
     return replace(wanted, threads=most)
@@ -127,19 +127,19 @@ def _naming(where: str | None) -> Iterator[None]:
         raise
 
 
-def _without_project(found: Situation, asked: Asked) -> Fit | NoFit | None:
+def _without_project(looked_at: Situation, asked: Asked) -> Fit | NoFit | None:
     """What would run here if there were no project file; None where that is an error."""
     from llmctl.workspace import choose
 
-    loaded = found.settings.without_project()
+    loaded = looked_at.settings.without_project()
     try:
-        return choose.choose(replace(found, settings=loaded), None, asked.want(loaded, named=False))
+        return choose.choose(replace(looked_at, settings=loaded), None, asked.want(loaded, named=False))
     except LlmctlError:
         return None
 
 
 def _ready(
-    listener: Listener, found: Situation, name: str | None, planned: Fit | NoFit, wanted: Want, *, yes: bool
+    listener: Listener, looked_at: Situation, name: str | None, planned: Fit | NoFit, wanted: Want, *, yes: bool
 ) -> Fit | NoFit:
     """``planned`` with its file on this machine, fetched if need be."""
     from llmctl.types.plan import NoFit
@@ -152,10 +152,10 @@ def _ready(
         listener.note(f"{label} is what suits this machine:" if name is None else f"{label}:")
         for reason in planned.reasons[:3]:
             listener.note(f"  {reason}")
-    fit = choose.obtain(listener, found, planned, wanted, named=name is not None, yes=yes)
+    fit = choose.obtain(listener, looked_at, planned, wanted, named=name is not None, yes=yes)
     for warning in fit.warnings:
         listener.warn(warning)
-    if name is None and (pick := choose.better(found, fit, wanted)) is not None:
+    if name is None and (pick := choose.better(looked_at, fit, wanted)) is not None:
         size = units.size(pick.download_bytes)
         better = command("llmctl", "pull", names=[choose.name_of(pick.candidate)])
         listener.note(f"The starter answers. Better for this machine: {better} ({size})")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,8 @@ class Transcript(Struct, frozen=True):
 
 def _lasting(model: str | None) -> str | None:
     """A name that means the same in every folder."""
-    return str(Path(model).absolute()) if model is not None and Path(model).is_file() else model
+    is_file = model is not None and os.path.isfile(model)  # noqa: PTH113  pathlib's raises on long names
+    return str(Path(model).absolute()) if model is not None and is_file else model
 
 
 def save(file: Path, conversation: Conversation) -> None:

@@ -194,9 +194,9 @@ def plan(
     place = "this machine" if machine is None else Path(machine).name
     changed = [f"{option} {value}" for option, value in (("--ram", ram), ("--gpu", gpu), ("--vram", vram)) if value]
     place += f" with {' '.join(changed)}" if changed else ""
-    known = workspace.tasks[wanted.task]
+    planned_task = workspace.tasks[wanted.task]
     if plot is not None:
-        _draw(plot, answer, known, f"{wanted.task} on {place}")
+        _draw(plot, answer, planned_task, f"{wanted.task} on {place}")
         out.note(f"{plot} is written")
     for warning in asked.without_effect(answer.choice, workspace.machine, wanted):
         out.warn(warning)
@@ -204,9 +204,9 @@ def plan(
     if not json:
         for warning in answer.choice.warnings:
             out.warn(warning)
-        for line in _lines(answer, wanted, known, workspace.machine, place, limit, everything, explain, chart):
+        for line in _lines(answer, wanted, planned_task, workspace.machine, place, limit, everything, explain, chart):
             out.text(line)
-        if explain and planned.drafts is not None and known.writes:
+        if explain and planned.drafts is not None and planned_task.writes:
             for line in drafted(planned.drafts):
                 out.text(line)
 

@@ -80,11 +80,11 @@ def drawn(shown: Sequence[Point], floor: float) -> Iterator[str]:
         quality = best - (best - worst) * number / (ROWS - 1)
         axis = f"{quality:.0f}" if number in (0, ROWS - 1) or number == ROWS // 2 else ""
         yield f" {axis:>4} │{''.join(line).rstrip()}"
-    told = f"{units.tok_s(slowest)} tok/s"
+    scale = f"{units.tok_s(slowest)} tok/s"
     middle = f"quality ↑ · speed →{f' · {FLOOR} floor {units.tok_s(floor)}' if floor else ''}"
     last = f"{units.tok_s(fastest)} tok/s"
     yield f"      └{'─' * COLUMNS}"
-    yield f"       {told}{middle.center(COLUMNS - len(told) - len(last))}{last}"
+    yield f"       {scale}{middle.center(COLUMNS - len(scale) - len(last))}{last}"
 
 
 def picture(title: str, shown: Sequence[Point], floor: float) -> str:

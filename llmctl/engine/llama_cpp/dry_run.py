@@ -67,8 +67,8 @@ def dry_run(
     What was answered for the same header, settings and build is not asked again. Raises IntegrityError and
     UnsupportedFileError for a file that holds no GGUF header.
     """
-    if (known := remembered(host, engine, file, configuration)) is not None:
-        return known, None
+    if (earlier := remembered(host, engine, file, configuration)) is not None:
+        return earlier, None
     answer, reply = _asked(host, file, configuration, deadline_s)
     if answer is None:
         return None, f"{engine.name} {reply.why}"
@@ -117,9 +117,9 @@ def _asked(
 
 def remembered(host: Host, engine: EngineInfo, file: Path, configuration: Configuration) -> Allocation | None:
     """What was answered before for the same file, settings and build; nothing is asked."""
-    known = measured_cache.read(SUBJECT, _key(engine, file, configuration)) if host.live and file.is_file() else None
+    earlier = measured_cache.read(SUBJECT, _key(engine, file, configuration)) if host.live and file.is_file() else None
     try:
-        return None if known is None else decode(Allocation, known, SUBJECT)
+        return None if earlier is None else decode(Allocation, earlier, SUBJECT)
     except FieldError:
         return None  # written by another version of ours
 

@@ -57,7 +57,7 @@ def _more(less: int | None, more: int | None) -> int | None:
 def anonymous_bytes() -> int | None:
     """Anonymous memory of this process; None where there is no /proc that tells of it."""
     try:
-        found = ANONYMOUS.findall(STATUS.read_text("ascii", "replace"))
+        kibibytes = ANONYMOUS.findall(STATUS.read_text("ascii", "replace"))
     except OSError:
         return None
-    return sum(map(int, found)) * 1024 if found else None
+    return sum(map(int, kibibytes)) * 1024 if kibibytes else None

@@ -59,15 +59,15 @@ def _libraries() -> Iterator[tuple[str, int, int]]:
 
 def living(folder: Path) -> list[tuple[Path, Entry]]:
     """The engines that are there, or load. What others have left behind is removed."""
-    found = []
+    engines = []
     for path in entry.listed(folder):
         about = entry.read(path)
         is_alive = about is not None and about.ready is not None and about.ready.process.is_alive
         if not is_alive and _removed(path):
             continue
         if about is not None and (is_alive or about.ready is None):
-            found.append((path, about))
-    return found
+            engines.append((path, about))
+    return engines
 
 
 def _removed(path: Path) -> bool:
@@ -133,13 +133,13 @@ def end_idle(path: Path) -> bool:
 
 def idle(folder: Path) -> list[tuple[Path, Entry]]:
     """The engines that nobody uses, the one that was used least recently first."""
-    found = []
+    engines = []
     for path, about in living(folder):
         unused = entry.take(path)
         if unused is not None:
             unused.close()
-            found.append((path, about))
-    return sorted(found, key=lambda one: -entry.idle_s(one[0]))
+            engines.append((path, about))
+    return sorted(engines, key=lambda one: -entry.idle_s(one[0]))
 
 
 def held_bytes(about: Entry, device: str) -> int:
