@@ -168,20 +168,26 @@ def idle_s(path: Path) -> float:
 def users(path: Path) -> int:
     """How many commands use the engine now. Programs that have no lock count as one, by that of the engine which
     answers them; where the system does not list locks, 1 stands for any number."""
-    try:
-        inode = path.stat().st_ino
-        locks = Path("/proc/locks").read_text("ascii", "replace").splitlines()
-    except OSError:
+    holders = lock_holders(path)
+    if holders is None:
         unused = take(path)
         if unused is not None:
             unused.close()
         return 0 if unused is not None else 1
-    holders = [
-        lock.split()[PID_FIELD] for lock in locks if "FLOCK" in lock and " READ " in lock and f":{inode} " in lock
-    ]
     about = read(path)
-    engine = None if about is None or about.ready is None else str(about.ready.process.pid)
+    engine = None if about is None or about.ready is None else about.ready.process.pid
     return len([pid for pid in holders if pid != engine]) or len(holders)
+
+
+def lock_holders(path: Path) -> list[int] | None:
+    """The processes that hold its lock, shared; None where the system does not list locks, or the file is gone."""
+    try:
+        inode = path.stat().st_ino
+        locks = Path("/proc/locks").read_text("ascii", "replace").splitlines()
+    except OSError:
+        return None
+    held = [lock for lock in locks if "FLOCK" in lock and " READ " in lock and f":{inode} " in lock]
+    return [int(lock.split()[PID_FIELD]) for lock in held]
 
 
 def listed(folder: Path) -> list[Path]:

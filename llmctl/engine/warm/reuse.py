@@ -17,7 +17,7 @@ from llmctl.engine import log
 from llmctl.engine.jobs import job
 from llmctl.engine.warm import entry
 from llmctl.engine.warm.engine import WarmEngine, answers
-from llmctl.engine.warm.entry import Entry, EntryFile
+from llmctl.engine.warm.entry import Entry, EntryFile, Ready
 from llmctl.engine.worker_process import STOP_S, is_stopped
 from llmctl.planner.memory import margin_bytes
 from llmctl.types.listener import Listener
@@ -113,8 +113,18 @@ def adopted(path: Path, begun: float | None = None) -> WarmEngine | None:
         return WarmEngine(file, about, about.ready, load_s=time.perf_counter() - begun)
     file.close()
     if about is not None and about.ready is not None and is_stopped(about.ready.process.pid):
-        end_idle(path)
+        _end_stopped(path, about.ready)
     return None
+
+
+def _end_stopped(path: Path, ready: Ready) -> None:
+    """Ends an engine that is stopped, unless a command uses it: no request of another program will go on."""
+    if entry.lock_holders(path) != [ready.process.pid]:
+        end_idle(path)
+        return
+    path.unlink(missing_ok=True)
+    log.remove(ready.log)
+    ready.process.end(STOP_S)
 
 
 def end_idle(path: Path) -> bool:
