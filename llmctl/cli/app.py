@@ -69,7 +69,7 @@ def llmctl(
 
     \b
     Examples:
-      llmctl setup                      look at this machine, pick a model, ask it something
+      llmctl setup                      be led through it, to the first answer
       llmctl run "Why is the sky blue?" answer on this machine
       llmctl chat                       talk with it
       git diff | llmctl run "Write the commit message"
