@@ -68,10 +68,6 @@ def require_name(option: str, value: str | None, command: str) -> None:
         raise UsageError(f"{option} was given an empty name", hint=f"llmctl {command} --help")
 
 
-def counted_as(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
 @contextmanager
 def counted(out: Output, label: str, total: int) -> Iterator[Callable[[int], None]]:
     """Shows on stderr how many of ``total`` are done: a bar on a terminal, unless the results are shown there, a line

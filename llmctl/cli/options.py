@@ -33,4 +33,9 @@ Server = Annotated[
 Engine = Annotated[
     EngineName | None, typer.Option("--engine", help="What runs the model here; llmctl chooses by itself.")
 ]
+KeepAlive = Annotated[
+    str | None,
+    typer.Option("--keep-alive", help="How long the model stays loaded: 30s, 5m, 1h, 0, or -1 for ever."),
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Yes to every question, downloads included.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Fetch nothing, and ask no server on another machine.")]

@@ -7,21 +7,21 @@ from typing import Annotated
 
 import typer
 
-from llmctl.cli import complete
-from llmctl.cli.encoding import EncoderOutput, counted, counted_as, given_texts, require_name, with_options
+from llmctl.cli import complete, options
+from llmctl.cli.encoding import EncoderOutput, counted, given_texts, require_name, with_options
+from llmctl.units import number_of
 
 
 def rerank(
     query: Annotated[str, typer.Argument(help="What the documents are to answer.")],
-    documents: Annotated[
-        list[str] | None, typer.Argument(metavar="[DOCUMENT]...", help="What to rank; - is stdin.")
-    ] = None,
+    documents: Annotated[list[str] | None, typer.Argument(metavar="DOCUMENT", help="What to rank; - is stdin.")] = None,
     model: Annotated[
         str | None,
         typer.Option("--model", "-m", help="A reranker: NAME[:QUANT] or FILE.gguf.", autocompletion=complete.models),
     ] = None,
     file: Annotated[
-        list[str] | None, typer.Option("--file", "-f", help="JSON Lines with documents; - is stdin. Repeatable.")
+        list[str] | None,
+        typer.Option("--file", "-f", metavar="FILE", help="JSON Lines with documents; - is stdin. Repeatable."),
     ] = None,
     lines: Annotated[bool, typer.Option("--lines", help="Each line of a file or of stdin is a document.")] = False,
     top: Annotated[int | None, typer.Option("--top", "-n", min=1, help="The best so many alone.")] = None,
@@ -29,15 +29,12 @@ def rerank(
         bool, typer.Option("--truncate", help="Leave out the end of a document that is too long.")
     ] = False,
     context: Annotated[
-        int | None, typer.Option("--context", "-c", min=1, help="Tokens of query and document at most.")
+        int | None, typer.Option("--context", min=1, help="Tokens of query and document at most.")
     ] = None,
     threads: Annotated[int | None, typer.Option("--threads", "-t", min=1, help="Threads to compute with.")] = None,
     local: Annotated[bool, typer.Option("--local", help="On this machine, also where a policy wants servers.")] = False,
-    keep_alive: Annotated[
-        str | None,
-        typer.Option("--keep-alive", help="How long the model stays loaded: 30s, 5m, 0, -1 for ever."),
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Yes to every question, downloads included.")] = False,
+    keep_alive: options.KeepAlive = None,
+    yes: options.Yes = False,
     offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the documents.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout, at the end.")] = False,
@@ -72,12 +69,13 @@ def rerank(
     require_name("--model", model, "rerank")
     given = given_texts(documents or (), file or (), plain=lines)
     loaded = with_options(configuration.load(out), "rerank", offline=offline, keep_alive=keep_alive)
-    options = EncoderOptions(model, context, threads, truncate, local, keep_alive is not None, yes)
+    asked = EncoderOptions(model, context, threads, truncate, local, keep_alive is not None, yes)
     with counted(out, "ranking", len(given)) as show:
-        ranked = ranking(out, loaded, utf8(query), given, options, most=top, show=show)
+        ranked = ranking(out, loaded, utf8(query), given, asked, most=top, show=show)
     for result in ranked.results:
         out.text(json_text.dumps(asdict(result)))
     if ranked.truncated:
-        out.warn(f"{ranked.truncated:,} of {ranked.documents:,} documents were too long, and their ends left out")
-    out.note(f"{counted_as(ranked.documents, 'document')} · {ranked.tokens:,} tokens")
+        cut = number_of(ranked.truncated, "document")
+        out.warn(f"{cut} of {ranked.documents:,} cut off at the end: longer than the context")
+    out.note(f"{number_of(ranked.documents, 'document')} · {ranked.tokens:,} tokens")
     out.data(ranked)

@@ -32,10 +32,16 @@ def run(
     system: Annotated[str | None, typer.Option("--system", "-s", help="Instructions before the prompt.")] = None,
     file: Annotated[
         list[str] | None,
-        typer.Option("--file", "-f", help="Text before the prompt: any text, PDF, .docx, .xlsx, .pptx. Repeatable."),
+        typer.Option(
+            "--file",
+            "-f",
+            metavar="FILE",
+            help="Text before the prompt: any text, PDF, .docx, .xlsx, .pptx. Repeatable.",
+        ),
     ] = None,
     image: Annotated[
-        list[str] | None, typer.Option("--image", help="PNG, JPEG, GIF or WebP before the prompt. Repeatable.")
+        list[str] | None,
+        typer.Option("--image", metavar="FILE", help="PNG, JPEG, GIF or WebP before the prompt. Repeatable."),
     ] = None,
     template: Annotated[
         str | None, typer.Option("--template", help="A template around the prompt.", autocompletion=complete.templates)
@@ -48,7 +54,9 @@ def run(
     max_tokens: options.MaxTokens = None,
     temperature: options.Temperature = None,
     seed: options.Seed = None,
-    stop: Annotated[list[str] | None, typer.Option("--stop", help="Ends the answer. Repeatable.")] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option("--stop", metavar="TEXT", help="Ends the answer. Repeatable.")
+    ] = None,
     schema: Annotated[
         str | None, typer.Option("--schema", help="The answer is JSON of this schema: a FILE, or JSON itself.")
     ] = None,
@@ -58,11 +66,8 @@ def run(
     private: options.Private = False,
     endpoint: options.Server = None,
     engine: options.Engine = None,
-    keep_alive: Annotated[
-        str | None,
-        typer.Option("--keep-alive", help="How long the model stays loaded: 30s, 5m, 1h, 0, or -1 for ever."),
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Yes to every question, downloads included.")] = False,
+    keep_alive: options.KeepAlive = None,
+    yes: options.Yes = False,
     no_stdin: Annotated[
         bool, typer.Option("--no-stdin", help="Leave stdin alone, for loops and pipes that nobody closes.")
     ] = False,
@@ -78,7 +83,7 @@ def run(
       llmctl run "Explain mmap in two sentences."
       git diff | llmctl run --task code "Write the commit message" > msg.txt
       llmctl run -m qwen3.5-4b:Q4_K_M --json "Hello"
-      llmctl run -f report.pdf -f notes.md --truncate middle "What do they disagree on?"
+      llmctl run -f report.pdf -f notes.md --truncate middle "What is new?"
       llmctl run --schema person.json "Ada Lovelace, born 1815" | jq .name
       llmctl run -c "And now in one sentence?"
 
