@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 import typer
 
 from llmctl.cli import complete, options
-from llmctl.cli.encoding import EncoderOutput, counted, given_texts, require_name, with_options
+from llmctl.cli.encoding import EncoderOutput, counted, given_texts
 from llmctl.cli.output import Output
 from llmctl.errors import UsageError
 from llmctl.units import number_of
@@ -69,20 +69,19 @@ def embed(
     Without -m the best embedding model on this machine is taken; if there is none, the best for it is offered for
     download (--yes: fetched). No text leaves this machine, whatever the policy is.
 
-    Exit codes: 0 done, 2 a text is too long or is no text, 3 nothing fits or the model is for something else, 4 no such
-    model (or it needs a download and nobody said yes), 8 the engine failed, 11 the policy wants servers alone, 130
-    Ctrl-C.
+    Exit codes: 0 done, 2 a text is too long or is no text, 3 nothing fits or the model is for something else, 4 no
+    such model (or it needs a download and nobody said yes), 5 network, 6 a broken download, 7 disk full, 8 the engine
+    failed, 11 the policy wants servers alone, 130 Ctrl-C.
     """
-    from llmctl.workspace import configuration
     from llmctl.workspace.embed import VectorOptions, vectors
     from llmctl.workspace.encoder import EncoderOptions
 
     out = EncoderOutput("embed", as_json=json, quiet=quiet)
-    require_name("--model", model, "embed")
+    options.require_names("embed", {"--model": model})
     if csv + json + (npy is not None) > 1:
         raise UsageError("only one of --csv, --npy and --json can be had", hint="llmctl embed --help")
     given = given_texts(texts or (), file or (), plain=lines)
-    loaded = with_options(configuration.load(out), "embed", offline=offline, keep_alive=keep_alive)
+    loaded = options.settings_with(out, offline=offline, keep_alive=keep_alive)
     asked = EncoderOptions(model, context, threads, truncate, local, keep_alive is not None, yes)
     made = vectors(out, loaded, given, asked, VectorOptions(role, dimensions, normalise))
     sink: Sink = Csv(out) if csv else NumpyFile(npy) if npy is not None else JsonLines(out)

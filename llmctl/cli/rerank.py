@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from llmctl.cli import complete, options
-from llmctl.cli.encoding import EncoderOutput, counted, given_texts, require_name, with_options
+from llmctl.cli.encoding import EncoderOutput, counted, given_texts
 from llmctl.units import number_of
 
 
@@ -56,19 +56,18 @@ def rerank(
     (--yes: fetched). Nothing leaves this machine, whatever the policy is.
 
     Exit codes: 0 done, 2 a document is too long or is no text, 3 nothing fits or the model is for something else, 4 no
-    such model (or it needs a download and nobody said yes), 8 the engine failed, 11 the policy wants servers alone, 130
-    Ctrl-C.
+    such model (or it needs a download and nobody said yes), 5 network, 6 a broken download, 7 disk full, 8 the engine
+    failed, 11 the policy wants servers alone, 130 Ctrl-C.
     """
     from llmctl.cli.prompt import utf8
     from llmctl.struct import asdict
-    from llmctl.workspace import configuration
     from llmctl.workspace.encoder import EncoderOptions
     from llmctl.workspace.rerank import ranking
 
     out = EncoderOutput("rerank", as_json=json, quiet=quiet)
-    require_name("--model", model, "rerank")
+    options.require_names("rerank", {"--model": model})
     given = given_texts(documents or (), file or (), plain=lines)
-    loaded = with_options(configuration.load(out), "rerank", offline=offline, keep_alive=keep_alive)
+    loaded = options.settings_with(out, offline=offline, keep_alive=keep_alive)
     asked = EncoderOptions(model, context, threads, truncate, local, keep_alive is not None, yes)
     with counted(out, "ranking", len(given)) as show:
         ranked = ranking(out, loaded, utf8(query), given, asked, most=top, show=show)
