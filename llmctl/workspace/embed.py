@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import math
 from array import array
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
@@ -130,12 +130,10 @@ def _require(fit: Fit, facts: Embedding | None, shape: VectorOptions) -> None:
 
 
 def _read(
-    answer: dict[str, object], group: Sequence[GivenText], facts: Embedding, shape: VectorOptions
+    answer: Mapping[str, Any], group: Sequence[GivenText], facts: Embedding, shape: VectorOptions
 ) -> list[Vector]:
     """Raises EngineError for an answer that is none."""
-    rows = answer.get("data")
     try:
-        assert isinstance(rows, list)
         return [
             Vector(
                 text.id,
@@ -143,9 +141,9 @@ def _read(
                 int(row["tokens"]),
                 bool(row.get("truncated", False)),
             )
-            for row, text in zip(rows, group, strict=True)
+            for row, text in zip(answer["data"], group, strict=True)
         ]
-    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise EngineError("the engine's vectors can't be read", hint="llmctl doctor") from error
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
@@ -77,18 +77,16 @@ def ranking(
     return Ranking(model, quant, len(scored), tokens, truncated, tuple(scored[:most]))
 
 
-def _tokens(answer: dict[str, object]) -> int:
+def _tokens(answer: Mapping[str, Any]) -> int:
     usage = answer.get("usage")
     count = usage.get("total_tokens") if isinstance(usage, dict) else None
     return count if isinstance(count, int) else 0
 
 
-def _read(answer: dict[str, object], group: Sequence[GivenText], *, first: int) -> list[Ranked]:
+def _read(answer: Mapping[str, Any], group: Sequence[GivenText], *, first: int) -> list[Ranked]:
     """Raises EngineError for an answer that is none."""
-    rows = answer.get("results")
     try:
-        assert isinstance(rows, list)
-        by_index = {int(row["index"]): row for row in rows}
+        by_index = {int(row["index"]): row for row in answer["results"]}
         return [
             Ranked(
                 document.id,
@@ -99,5 +97,5 @@ def _read(answer: dict[str, object], group: Sequence[GivenText], *, first: int) 
             )
             for at, document in enumerate(group)
         ]
-    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise EngineError("the engine's scores can't be read", hint="llmctl doctor") from error
