@@ -152,7 +152,12 @@ def _usage(out: Output, error: typer.TyperException) -> None:
     if message.startswith("Usage:"):  # no command was given: the help itself is the answer
         sys.stderr.write(f"{message}\n")
     else:
-        out.failed(UsageError(message[:1].lower() + message[1:].rstrip("."), hint=f"{path} --help"))
+        out.failed(UsageError(_in_a_line(message), hint=f"{path} --help"))
+
+
+def _in_a_line(message: str) -> str:
+    """click's message as one of ours: it lists choices one a line."""
+    return " ".join(f"{message[:1].lower()}{message[1:].rstrip('.')}".split())
 
 
 def _command(arguments: Sequence[str]) -> str:
