@@ -117,7 +117,7 @@ def load_knowledge(folder: Path) -> Knowledge:
     """All tables out of the folder ``profiles/``. Raises ConfigError."""
     devices = read_toml(folder / "backends.toml", read_devices)
     return Knowledge(
-        tasks=read_toml(folder / "tasks.toml", _tasks),
+        tasks=read_tasks(folder),
         quality=read_toml(folder / "benchmarks.toml", _quality),
         quants=read_toml(folder / "quants.toml", _quants),
         speed=read_toml(folder / "speed.toml", partial(read_speed, devices=devices)),
@@ -126,7 +126,12 @@ def load_knowledge(folder: Path) -> Knowledge:
 
 def task_names(folder: Path) -> list[str]:
     """The names that ``--task`` takes, in the file's order."""
-    return list(read_toml(folder / "tasks.toml", _tasks))
+    return list(read_tasks(folder))
+
+
+def read_tasks(folder: Path) -> Mapping[str, Task]:
+    """The tasks by name, out of the folder ``profiles/``. Raises ConfigError."""
+    return read_toml(folder / "tasks.toml", _tasks)
 
 
 def _tasks(table: Table) -> Mapping[str, Task]:

@@ -34,6 +34,8 @@ VERBS = {
     "pull": "llmctl.cli.pull:pull",
     "ps": "llmctl.cli.ps:ps",
     "stop": "llmctl.cli.stop:stop",
+    "env": "llmctl.cli.env:env",
+    "launch": "llmctl.cli.launch:app",
     "bench": "llmctl.cli.bench:bench",
     "receipts": "llmctl.cli.receipts:receipts",
     "completion": "llmctl.cli.completion:completion",

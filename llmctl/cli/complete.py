@@ -26,6 +26,11 @@ def tasks(incomplete: str) -> list[str]:
     return _beginning(incomplete, names.tasks())
 
 
+def tools(incomplete: str) -> list[str]:
+    """What `llmctl launch` starts."""
+    return _beginning(incomplete, names.tools())
+
+
 def templates(incomplete: str) -> list[str]:
     from llmctl.workspace import templates
 

@@ -65,7 +65,7 @@ def local_run(listener: Listener, loaded: Settings, asked: Asked, *, yes: bool, 
         # Measuring takes seconds: worth it before a download is chosen, not before what is here answers.
         at_hand = any(candidate.path for candidate in shelf.candidates(name))
         looked_at = situation.look(listener, before=shelf, measure=not at_hand)
-        wanted = _runnable(listener, looked_at, asked, asked.want(loaded, named=name is not None))
+        wanted = runnable(listener, looked_at, asked, asked.want(loaded, named=name is not None))
         planned = choose.choose(looked_at, name, wanted)
         server = first_allowed(loaded.policy, loaded.endpoints, local=local, offline=loaded.offline)
         own = None
@@ -87,7 +87,7 @@ def _with_engine(listener: Listener, looked_at: Situation, ready: Fit | NoFit) -
     return ready if isinstance(ready, NoFit) else with_server(listener, looked_at, ready)
 
 
-def _runnable(listener: Listener, looked_at: Situation, asked: Asked, wanted: Want) -> Want:
+def runnable(listener: Listener, looked_at: Situation, asked: Asked, wanted: Want) -> Want:
     """``wanted`` with no more threads than the processor runs at once: thousands stop each other, or the engine. Raises
     UsageError if they were asked for on the command line; a setting may be meant for another machine."""
     most = looked_at.machine.cpu.logical_cores

@@ -53,6 +53,13 @@ def tasks() -> list[str]:
     return task_names(paths.profiles_dir())
 
 
+def tools() -> list[str]:
+    """The tools that can be launched."""
+    from llmctl.workspace import launch
+
+    return [tool.name for tool in launch.tools().values() if tool.shape is launch.Shape.CHAT]
+
+
 def languages() -> dict[str, str]:
     """English names by code."""
     from llmctl.catalogue.search import LANGUAGES

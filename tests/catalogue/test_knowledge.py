@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
 def test_the_tables_that_ship(folder: Path) -> None:
     knowledge = catalogue.load_knowledge(folder)
     assert list(knowledge.tasks) == [
-        *("chat", "code", "reasoning", "summarise", "translate", "extract", "vision", "embed", "rerank")
+        *("chat", "code", "agent", "reasoning", "summarise", "translate", "extract", "vision", "embed", "rerank")
     ]
     assert catalogue.task_names(folder) == list(knowledge.tasks)
     assert all((task.min_tok_s > 0) == task.writes and task.context >= 2048 for task in knowledge.tasks.values())

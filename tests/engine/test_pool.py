@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import requests
 from msgspec.structs import replace
 
 from llmctl import paths
@@ -224,6 +225,25 @@ def test_one_that_was_killed_is_replaced(fit: Fit) -> None:
     again = stays(fit)
     assert again != pid
     assert len(entries()) == 1
+
+
+def test_one_that_is_stopped_while_it_answers_a_program_is_ended_and_replaced(
+    endless_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmctl.engine.warm.reuse.STOP_S", 0.3)
+    fit = fit_for(endless_file)
+    with Pool(keep_alive_s=60).lease(fit) as engine:
+        pid, address = engine.pid, engine.address
+    body = {"messages": [{"role": "user", "content": "hi"}], "stream": True, "seed": 1}
+    headers = {"Authorization": f"Bearer {address.token}"}
+    with requests.post(
+        f"{address.url}/chat/completions", json=body, headers=headers, stream=True, timeout=60
+    ) as answer:
+        assert next(answer.iter_lines())
+        os.kill(pid, signal.SIGSTOP)
+        with Pool(keep_alive_s=60).lease(fit) as another:
+            assert another.pid != pid
+    assert gone(pid)
 
 
 def test_one_that_is_stopped_is_ended_and_replaced(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:

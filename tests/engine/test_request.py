@@ -63,6 +63,7 @@ def test_what_is_taken() -> None:
         choices=2,
         calls_once=True,
         streams=True,
+        wants_usage=True,
         uses_cache=False,
     )
     assert request() == ChatRequest(HI)

@@ -44,7 +44,9 @@ def test_a_text_goes_on(client: Client) -> None:
     assert made["usage"]["completion_tokens"] == len(SCRIPT)
     chunks = streamed(client)
     assert "".join(choice["text"] for chunk in chunks for choice in chunk["choices"]) == TEXT
-    assert chunks[-2]["choices"][0]["finish_reason"] == "stop" and chunks[-1]["usage"] == made["usage"]
+    assert chunks[-1]["choices"][0]["finish_reason"] == "stop" and chunks[-1]["usage"] == made["usage"]
+    *_, end, usage = streamed(client, stream_options={"include_usage": True})
+    assert end["choices"][0]["finish_reason"] == "stop" and (usage["choices"], usage["usage"]) == ([], made["usage"])
 
 
 def test_a_prompt_of_tokens(client: Client) -> None:

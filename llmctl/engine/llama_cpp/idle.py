@@ -6,13 +6,17 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from msgspec.structs import replace
 
 from llmctl import child
+
+if TYPE_CHECKING:
+    from llmctl.engine.warm.entry import EntryFile
 
 LOOK_S = 0.5
 
@@ -27,6 +31,36 @@ class Stay:
         self._log = log
         self._end = end
         self.has_begun = False
+        self._requests = 0
+        self._held: EntryFile | None = None
+        self._last_use_s = time.monotonic()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """As long as a request is answered, of whatever program: nobody ends the engine meanwhile to make room, and it
+        is idle from the end of the last one on."""
+        self._count(1)
+        try:
+            yield
+        finally:
+            self._count(-1)
+
+    def _count(self, change: int) -> None:
+        """Holds the entry's lock, as a command that uses the engine does, while there are requests."""
+        if self._path is None:
+            return
+        from llmctl.engine.warm import entry
+
+        with self._lock:
+            self._requests += change
+            self._last_use_s = time.monotonic()
+            if self._requests and self._held is None:
+                self._held = entry.use(self._path)
+            elif not self._requests and self._held is not None:
+                entry.touch(self._path)
+                self._held.close()
+                self._held = None
 
     def begin(self, ready: Mapping[str, Any], channel: TextIO) -> None:
         """Called when the model is loaded; the parent goes on when the entry says so.
@@ -56,7 +90,7 @@ class Stay:
     def _watch(self, path: Path, inode: int) -> None:
         from llmctl.engine import log
 
-        _wait_until_unused(path, inode)
+        _wait_until_unused(path, inode, lambda: self._last_use_s)
         self._end()
         log.remove(self._log)
         os._exit(0)
@@ -76,9 +110,9 @@ def _let_go(channel: TextIO) -> None:
     os.close(nothing)
 
 
-def _wait_until_unused(path: Path, inode: int) -> None:
-    """Returns when the engine was idle for too long, or its entry is gone or another's. The clock is one that nobody
-    can set."""
+def _wait_until_unused(path: Path, inode: int, last_use_s: Callable[[], float]) -> None:
+    """Returns when the engine was idle for too long, or its entry is gone or another's. ``last_use_s`` is when it had a
+    request last, by the clock that nobody can set."""
     from llmctl.engine.warm import entry
 
     used_s = time.monotonic()
@@ -95,7 +129,7 @@ def _wait_until_unused(path: Path, inode: int) -> None:
         with unused:
             if unused.inode != inode:
                 return
-            idle_s = time.monotonic() - used_s
+            idle_s = time.monotonic() - max(used_s, last_use_s())
             if about is not None and about.keep_alive_s is not None and idle_s >= about.keep_alive_s:
                 unused.remove()
                 return

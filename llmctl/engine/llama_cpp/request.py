@@ -32,13 +32,15 @@ OWN_VARIABLES = frozenset(
 class WritingRequest(Struct, frozen=True, kw_only=True):
     """How text is to be written, whatever stands before it. ``uses_cache``: whether the prompt may be found in, and
     left for, other requests; on disk as well where beginnings of prompts may take ``prompt_cache_bytes`` there.
-    ``speculates``: whether tokens may be drafted, None where nothing was said of it."""
+    ``speculates``: whether tokens may be drafted, None where nothing was said of it. ``wants_usage``: a stream ends
+    with a chunk that has usage and no choice."""
 
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     choices: int = 1
     streams: bool = False
+    wants_usage: bool = False
     uses_cache: bool = True
     prompt_cache_bytes: int = 0
     speculates: bool | None = None
@@ -177,6 +179,7 @@ def writing_options(
         "stop": tuple(stop) if isinstance(stop, list) else (stop,),
         "choices": given.get("n", 1),
         "streams": given.get("stream", False),
+        "wants_usage": given.get("stream_options", {}).get("include_usage") is True,
         "uses_cache": given.get("prompt_cache", True),
         "speculates": given.get("speculate"),
         "prompt_cache_bytes": given.get("prompt_cache_bytes", 0),

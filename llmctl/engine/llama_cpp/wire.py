@@ -85,6 +85,25 @@ def _said(kind: type[Part], words: Iterable[Any]) -> dict[str, Any]:
     return {"content" if kind is Text else "reasoning_content": "".join(some.text for some in words)}
 
 
+def with_choices(chunks: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """``chunks`` for a client that has not asked for usage, and may look for a choice in each: what has none goes into
+    the end of the choice before it."""
+    end: Mapping[str, Any] | None = None
+    for chunk in chunks:
+        if end is not None and not chunk["choices"]:
+            yield {**chunk, "choices": end["choices"]}
+            end = None
+            continue
+        if end is not None:
+            yield end
+        is_end = any(choice["finish_reason"] for choice in chunk["choices"])
+        end = chunk if is_end else None
+        if not is_end:
+            yield chunk
+    if end is not None:
+        yield end
+
+
 def whole(chunks: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """The one answer that all chunks are."""
     answer: dict[str, Any] = {}

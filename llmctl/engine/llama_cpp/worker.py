@@ -20,10 +20,12 @@ import select
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from llmctl import child
 from llmctl.engine.llama_cpp import embedding, request, rerank, text_completion, tokens
@@ -32,8 +34,9 @@ from llmctl.engine.llama_cpp.completion import ClientGoneError
 from llmctl.engine.llama_cpp.context import DecodeError
 from llmctl.engine.llama_cpp.idle import Stay
 from llmctl.engine.llama_cpp.native_log import NativeLog, tell_crashes
-from llmctl.engine.llama_cpp.refused import RefusedError
-from llmctl.engine.llama_cpp.wire import whole
+from llmctl.engine.llama_cpp.refused import RefusedError, error_body
+from llmctl.engine.llama_cpp.request import WritingRequest
+from llmctl.engine.llama_cpp.wire import whole, with_choices
 
 if TYPE_CHECKING:
     from llmctl.engine.llama_cpp.model import LoadedModel
@@ -58,30 +61,34 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if not self._allowed():
             return
+        model = {"id": self.server.model.name, "object": "model", "created": self.server.created, "owned_by": "llmctl"}
         if self.path == "/v1/models":
-            self._json(200, {"object": "list", "data": [{"id": self.server.model.name, "object": "model"}]})
+            self._json(200, {"object": "list", "data": [model]})
+        elif unquote(self.path) == f"/v1/models/{self.server.model.name}":
+            self._json(200, model)
         else:
-            self._json(404, {"error": {"message": "not found", "code": "not_found"}})
+            self._not_found()
 
     def do_POST(self) -> None:
         if not self._allowed():
             return
         try:
-            self._answer(self.path, self.server.model)
+            with self.server.in_use():
+                self._answer(self.path, self.server.model)
         except RefusedError as error:
             self._json(error.status, error.body)
         except DecodeError as error:
-            self._json(500, {"error": {"message": f"decoding failed: {error}", "code": "decoding"}})
+            self._json(500, error_body(500, "decoding", f"decoding failed: {error}"))
 
     def _answer(self, path: str, model: LoadedModel) -> None:
         """Raises RefusedError, DecodeError."""
         match path:
             case "/v1/chat/completions":
                 asked = request.read(self._body())
-                self._stream(model.stream(asked, self._is_gone), None if asked.streams else whole)
+                self._stream(asked, model.stream(asked, self._is_gone), whole)
             case "/v1/completions":
                 text = text_completion.read(self._body())
-                self._stream(model.go_on(text, self._is_gone), None if text.streams else text_completion.joined)
+                self._stream(text, model.go_on(text, self._is_gone), text_completion.joined)
             case "/v1/embeddings":
                 self._json(200, embedding.answer(embedding.read(self._body()), model.pooled, model.name))
             case "/v1/rerank":
@@ -91,7 +98,10 @@ class Handler(BaseHTTPRequestHandler):
             case "/detokenize":
                 self._json(200, tokens.detokenized(tokens.read_tokens(self._body()), model.vocabulary))
             case _:
-                self._json(404, {"error": {"message": "not found", "code": "not_found"}})
+                self._not_found()
+
+    def _not_found(self) -> None:
+        self._json(404, error_body(404, "not_found", f"there is nothing at {self.path!a:.200}"))
 
     def _body(self) -> bytes:
         """Raises RefusedError for a body of unknown length, or of too much."""
@@ -103,15 +113,15 @@ class Handler(BaseHTTPRequestHandler):
             400, "invalid_request", f"Content-Length must be given, of {BODY_LIMIT_BYTES:,} bytes at most"
         )
 
-    def _stream(self, answer: Generator[dict[str, Any], None, None], join: Join | None) -> None:
-        """Server-sent events; all of them in one document if they are to be joined. The status line waits for the first
-        chunk, so that a refusal has its own."""
+    def _stream(self, asked: WritingRequest, answer: Generator[dict[str, Any], None, None], join: Join) -> None:
+        """Server-sent events, or one document of all of them. The status line waits for the first chunk, so that a
+        refusal has its own."""
         try:
             with closing(answer) as chunks:
-                if join is not None:
+                if not asked.streams:
                     self._json(200, join(chunks))
                     return
-                for chunk in chunks:
+                for chunk in chunks if asked.wants_usage else with_choices(chunks):
                     self._start()
                     self._event(json.dumps(chunk))
             self._event("[DONE]")
@@ -119,13 +129,12 @@ class Handler(BaseHTTPRequestHandler):
         except RefusedError as error:
             self._json(error.status, error.body)
         except BusyError as error:
-            body = {"error": {"message": str(error), "code": "busy"}}
-            self._json(429, body, {"Retry-After": str(error.retry_after_s)})
+            self._json(429, error_body(429, "busy", str(error)), {"Retry-After": str(error.retry_after_s)})
         except (BrokenPipeError, ConnectionResetError, ClientGoneError):
             self.close_connection = True
         except Exception as error:  # noqa: BLE001  # whatever decoding raises is told where the client listens
             self.close_connection = True
-            body = {"error": {"message": f"decoding failed: {error}", "code": "decoding"}}
+            body = error_body(500, "decoding", f"decoding failed: {error}")
             if not self._started:
                 self._json(500, body)
                 return
@@ -163,7 +172,7 @@ class Handler(BaseHTTPRequestHandler):
         if hmac.compare_digest(given.encode(), f"Bearer {self.server.token}".encode()):
             return True
         self.close_connection = True
-        self._json(401, {"error": {"message": "wrong token", "code": "unauthorized"}})
+        self._json(401, error_body(401, "unauthorized", "wrong token"))
         return False
 
     def _json(self, status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> None:
@@ -180,13 +189,16 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """Listens on a port of loopback that the system chooses."""
+    """Listens on a port of loopback that the system chooses. ``in_use`` lasts as long as a request."""
 
     request_queue_size = 128  # connections that may wait to be accepted: with 5, as is the default, some wait a second
 
-    def __init__(self, model: LoadedModel, token: str) -> None:
+    def __init__(
+        self, model: LoadedModel, token: str, in_use: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.model, self.token = model, token
+        self.model, self.token, self.in_use = model, token, in_use
+        self.created = int(time.time())
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Where it happened, without what was asked: the log is on the disk."""
@@ -235,7 +247,7 @@ def main() -> int:
     log.loaded()
     sys.setswitchinterval(SWITCH_S)
     try:
-        server = Server(model, job["token"])
+        server = Server(model, job["token"], stay.in_use)
     except OSError as error:
         say({"no_port": error.strerror or str(error)})
         return 1

@@ -27,6 +27,7 @@ LIMIT_BYTES = 64 << 10
 SUFFIX = ".json"
 OTHERS_MAY = stat.S_IRWXG | stat.S_IRWXO
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+PID_FIELD = 4  # of a line of /proc/locks (proc_locks(5))
 AGAIN_S = 0.02  # the engine itself takes the lock for a moment, to see whether it is used
 
 
@@ -165,16 +166,28 @@ def idle_s(path: Path) -> float:
 
 
 def users(path: Path) -> int:
-    """How many commands use the engine now; where the system does not list locks, 1 stands for any number."""
-    try:
-        inode = path.stat().st_ino
-        locks = Path("/proc/locks").read_text("ascii", "replace").splitlines()
-    except OSError:
+    """How many commands use the engine now. Programs that have no lock count as one, by that of the engine which
+    answers them; where the system does not list locks, 1 stands for any number."""
+    holders = lock_holders(path)
+    if holders is None:
         unused = take(path)
         if unused is not None:
             unused.close()
         return 0 if unused is not None else 1
-    return sum("FLOCK" in lock and " READ " in lock and f":{inode} " in lock for lock in locks)
+    about = read(path)
+    engine = None if about is None or about.ready is None else about.ready.process.pid
+    return len([pid for pid in holders if pid != engine]) or len(holders)
+
+
+def lock_holders(path: Path) -> list[int] | None:
+    """The processes that hold its lock, shared; None where the system does not list locks, or the file is gone."""
+    try:
+        inode = path.stat().st_ino
+        locks = Path("/proc/locks").read_text("ascii", "replace").splitlines()
+    except OSError:
+        return None
+    held = [lock for lock in locks if "FLOCK" in lock and " READ " in lock and f":{inode} " in lock]
+    return [int(lock.split()[PID_FIELD]) for lock in held]
 
 
 def listed(folder: Path) -> list[Path]:

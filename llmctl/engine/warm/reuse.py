@@ -17,7 +17,7 @@ from llmctl.engine import log
 from llmctl.engine.jobs import job
 from llmctl.engine.warm import entry
 from llmctl.engine.warm.engine import WarmEngine, answers
-from llmctl.engine.warm.entry import Entry, EntryFile
+from llmctl.engine.warm.entry import Entry, EntryFile, Ready
 from llmctl.engine.worker_process import STOP_S, is_stopped
 from llmctl.planner.memory import margin_bytes
 from llmctl.types.listener import Listener
@@ -92,13 +92,15 @@ def find(folder: Path, key: str, new: Entry | None, *, sequences: int = 1) -> Wa
         if not paths:
             return None if new is None else entry.create(folder, new)
     for path in paths:
-        if (engine := _adopted(path, begun)) is not None:
+        if (engine := adopted(path, begun)) is not None:
             return engine
     return None if new is None else entry.create(folder, new)
 
 
-def _adopted(path: Path, begun: float) -> WarmEngine | None:
-    """The engine of that entry, once it has loaded; None where it doesn't answer."""
+def adopted(path: Path, begun: float | None = None) -> WarmEngine | None:
+    """The engine of that entry, once it has loaded; None where it doesn't answer. ``begun`` is when it was looked for,
+    of ``time.perf_counter``."""
+    begun = time.perf_counter() if begun is None else begun
     while (about := entry.read(path)) is not None and about.ready is None:
         if _removed(path):
             return None
@@ -111,8 +113,18 @@ def _adopted(path: Path, begun: float) -> WarmEngine | None:
         return WarmEngine(file, about, about.ready, load_s=time.perf_counter() - begun)
     file.close()
     if about is not None and about.ready is not None and is_stopped(about.ready.process.pid):
-        end_idle(path)
+        _end_stopped(path, about.ready)
     return None
+
+
+def _end_stopped(path: Path, ready: Ready) -> None:
+    """Ends an engine that is stopped, unless a command uses it: no request of another program will go on."""
+    if entry.lock_holders(path) != [ready.process.pid]:
+        end_idle(path)
+        return
+    path.unlink(missing_ok=True)
+    log.remove(ready.log)
+    ready.process.end(STOP_S)
 
 
 def end_idle(path: Path) -> bool:

@@ -1,0 +1,203 @@
+"""An engine on this machine for other programs: its address, the key to it, and the model's name there."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from llmctl.errors import NothingFitsError, ResourceError
+from llmctl.shell import command
+from llmctl.types.listener import Listener
+from llmctl.types.plan import Fit, NoFit, RejectionCode, Want
+
+if TYPE_CHECKING:
+    from llmctl.engine.warm.entry import Entry
+    from llmctl.settings import Settings
+    from llmctl.types.engine import LoadedEngine
+    from llmctl.workspace.local_run import Asked
+    from llmctl.workspace.situation import Situation
+
+STAYS_S = 1800.0  # where the settings let no engine stay: whoever asks for an address is about to use it
+PASSAGE_BYTES = 24 << 10  # an embedder's context is made for passages of so many, unless one is asked for
+ENCODERS = ("embed", "rerank")
+
+
+class EngineAccess(Struct, frozen=True):
+    """What a program needs to use an engine by OpenAI's API. ``keep_alive_s``: how long the engine stays without a use,
+    None for ever; ``was_warm``: whether it had been loaded before."""
+
+    base_url: str
+    api_key: str
+    model: str
+    quant: str
+    context: int
+    keep_alive_s: float | None
+    was_warm: bool
+
+    def __repr__(self) -> str:
+        """Without the key."""
+        return f"EngineAccess({self.base_url!r}, {self.model!r}, {self.quant!r})"
+
+    @property
+    def name(self) -> str:
+        return f"{self.model}:{self.quant}"
+
+
+class Planned(Struct, frozen=True):
+    """What would run for a program; ``too_slow`` says which floor or limit of the task it misses."""
+
+    situation: Situation
+    want: Want
+    fit: Fit
+    too_slow: str | None
+
+
+def access(listener: Listener, settings: Settings, asked: Asked, *, insist: bool, yes: bool) -> EngineAccess:
+    """The engine that stays and was used last, of those that are what was asked for; else one that is started, and
+    stays for as long as the settings say, or STAYS_S. ``insist``: the settings' time was asked for by name.
+
+    Raises ResourceError where no engine can stay, NothingFitsError, and what ``choose`` and ``Pool.lease`` raise.
+    """
+    _require_place()
+    if asked.task is None and (warm := _last_used(asked, settings.keep_alive if insist else None)) is not None:
+        return warm
+    keep_alive_s = settings.keep_alive or STAYS_S
+    fit = _encoder(listener, settings, asked, yes=yes)
+    if fit is None:
+        fit = obtained(listener, planned(listener, settings, asked), asked, yes=yes)
+    with lent(listener, fit, keep_alive_s=keep_alive_s, insist=insist) as engine:
+        return engine
+
+
+def planned(listener: Listener, settings: Settings, asked: Asked) -> Planned:
+    """What suits this machine, of what was asked for; where all is too slow for the task, the fastest. Raises
+    NothingFitsError, and what ``choose.choose`` raises."""
+    from llmctl.workspace import choose, situation
+    from llmctl.workspace.local_run import runnable
+
+    name = asked.model or settings.model
+    shelf = situation.shelf(listener, loaded=settings)
+    at_hand = any(candidate.path for candidate in shelf.candidates(name))
+    looked_at = situation.look(listener, before=shelf, measure=not at_hand)
+    wanted = runnable(listener, looked_at, asked, asked.want(settings, named=name is not None))
+    answer = choose.choose(looked_at, name, wanted)
+    if _is_slow(answer):
+        wanted = replace(wanted, explicit=True)
+        answer = choose.choose(looked_at, name, wanted)
+    if isinstance(answer, NoFit):
+        hint = command("llmctl", "plan", "--task", wanted.task, names=[] if name is None else [name])
+        raise NothingFitsError(answer.reason, hint=hint)
+    return Planned(looked_at, wanted, answer, _too_slow(looked_at, wanted, answer))
+
+
+def obtained(listener: Listener, plan: Planned, asked: Asked, *, yes: bool) -> Fit:
+    """What was planned, its file on this machine, fetched with consent if need be. Raises what ``choose.obtain`` and
+    ``with_server`` raise."""
+    from llmctl.workspace import choose
+    from llmctl.workspace.engine import with_server
+
+    named = (asked.model or plan.situation.settings.model) is not None
+    fit = choose.obtain(listener, plan.situation, plan.fit, plan.want, named=named, yes=yes)
+    for warning in fit.warnings:
+        listener.warn(warning)
+    return with_server(listener, plan.situation, fit)
+
+
+@contextmanager
+def lent(listener: Listener, fit: Fit, *, keep_alive_s: float, insist: bool) -> Iterator[EngineAccess]:
+    """An engine that no other command ends while the context lasts. Raises what ``Pool.lease`` raises."""
+    from llmctl.engine.pool import Pool
+
+    pool = Pool(keep_alive_s=keep_alive_s, insist=insist, listener=listener)
+    with pool, pool.lease(fit) as engine:
+        listener.loaded(fit, engine)
+        yield _access(fit, engine)
+
+
+def _access(fit: Fit, engine: LoadedEngine) -> EngineAccess:
+    from llmctl.engine.warm.engine import WarmEngine
+
+    about = engine.file.read() if isinstance(engine, WarmEngine) else None
+    if about is not None:
+        return _of_entry(about, was_warm=engine.was_warm)
+    address, quant = engine.address, fit.candidate.artifact.quant
+    return EngineAccess(address.url, address.token or "", address.model, quant, fit.context, 0.0, was_warm=False)
+
+
+def _of_entry(about: Entry, *, was_warm: bool) -> EngineAccess:
+    return EngineAccess(
+        base_url=about.address or "",
+        api_key=about.token,
+        model=about.model,
+        quant=about.quant,
+        context=about.context,
+        keep_alive_s=about.keep_alive_s,
+        was_warm=was_warm,
+    )
+
+
+def _last_used(asked: Asked, keep_alive_s: float | None) -> EngineAccess | None:
+    """Of the engines that stay; it gets ``keep_alive_s`` if that is given."""
+    from llmctl.engine.warm import entry, reuse
+
+    folder = entry.folder()
+    for path, about in sorted(reuse.living(folder), key=lambda pair: entry.idle_s(pair[0])):
+        engine = reuse.adopted(path) if _is_meant(about, asked) else None
+        if engine is None:
+            continue
+        if keep_alive_s is not None:
+            engine.stay_for(None if math.isinf(keep_alive_s) else keep_alive_s)
+        about = engine.file.read() or about
+        engine.let_go()
+        return _of_entry(about, was_warm=True)
+    return None
+
+
+def _is_meant(about: Entry, asked: Asked) -> bool:
+    if about.context < (asked.context or 0):
+        return False
+    if asked.model is None:
+        return about.ready is not None and about.ready.has_chat_template
+    return asked.model in (about.model, f"{about.model}:{about.quant}")
+
+
+def _encoder(listener: Listener, settings: Settings, asked: Asked, *, yes: bool) -> Fit | None:
+    """The model that was named, or the best for the task, where that writes nothing; None for one that writes."""
+    from llmctl.workspace import encoder, situation
+
+    task = asked.task if asked.task in ENCODERS else None
+    if task is None and asked.model is not None and asked.task is None:
+        candidates = situation.shelf(listener, loaded=settings).candidates(asked.model)
+        tasks = {task for candidate in candidates for task in candidate.model.tasks}
+        task = next((task for task in ENCODERS if task in tasks and "chat" not in tasks), None)
+    if task is None:
+        return None
+    options = encoder.EncoderOptions(asked.model, asked.context, asked.threads, local=True, yes=yes)
+    return encoder.chosen(listener, settings, task, options, PASSAGE_BYTES)
+
+
+def _is_slow(answer: Fit | NoFit) -> bool:
+    return isinstance(answer, NoFit) and answer.nearest is not None and answer.nearest.code is RejectionCode.SPEED
+
+
+def _too_slow(situation: Situation, wanted: Want, fit: Fit) -> str | None:
+    from llmctl.planner.judge import Judge
+
+    knowledge = situation.knowledge
+    miss = Judge(situation.machine, wanted, knowledge.tasks[wanted.task], knowledge).too_slow(fit)
+    return None if miss is None else miss.rejected.reason
+
+
+def _require_place() -> None:
+    """Raises ResourceError where no engine can stay."""
+    if os.name != "posix":
+        raise ResourceError("no engine can stay on this system: it ends with the command that has started it")
+    from llmctl.engine.warm import entry
+
+    entry.folder()
