@@ -99,9 +99,12 @@ def _what_it_means(out: Output, added: Added) -> None:
     """Says when prompts will go to the server that was added, and the next command."""
     import os
 
-    from llmctl.types.endpoint import Policy
+    from llmctl.types.endpoint import KeyVariable, Policy
+    from llmctl.workspace import endpoint_key
 
-    loaded, name = added.settings, added.endpoint.name
+    loaded, name, key = added.settings, added.endpoint.name, added.endpoint.key
+    if isinstance(key, KeyVariable) and not endpoint_key.is_set(key):
+        out.note(f"  {key.name} is not set yet: export {key.name}=…")
     if loaded.policy is Policy.LOCAL_ONLY and os.environ.get("LLMCTL_POLICY"):
         out.note("  next: export LLMCTL_POLICY=prefer-local, or every prompt stays on this machine")
     elif loaded.policy is Policy.LOCAL_ONLY:

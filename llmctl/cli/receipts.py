@@ -8,6 +8,7 @@ import typer
 
 from llmctl.cli.output import Output
 from llmctl.cli.table import table
+from llmctl.units import number_of
 
 if TYPE_CHECKING:
     from llmctl.types.receipt import Receipt
@@ -89,7 +90,7 @@ def _verify(out: Output) -> None:
     if verified.error is not None:
         out.failed(verified.error, data)
         raise typer.Exit(verified.error.exit_code)
-    out.text("1 receipt, unbroken" if verified.lines == 1 else f"{verified.lines:,} receipts, unbroken")
+    out.text(f"{number_of(verified.lines, 'receipt')}, unbroken")
     if verified.lines and not verified.end_checked:
         out.note(f"Whether some are gone from the end can't be told: {use_case.end_file()} is gone.")
     out.data(data)

@@ -436,3 +436,9 @@ def test_help(arguments: tuple[str, ...], endpoint: Any) -> None:
     assert "Usage: llmctl endpoint" in ran.out
     if len(arguments) > 1:
         assert "Exit codes: 0" in ran.out
+
+
+def test_a_variable_that_is_not_set_is_named(endpoint: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "OFFICE_KEY is not set yet: export OFFICE_KEY=…" in endpoint("add", *OFFICE, "--key-env", "OFFICE_KEY").err
+    monkeypatch.setenv("OFFICE_KEY", KEY)
+    assert "not set" not in endpoint("add", *OFFICE, "--key-env", "OFFICE_KEY", "--force").err

@@ -232,7 +232,7 @@ def _lines(
     drawn = list(frontier.drawn(shown, floor)) if len(shown) > 1 else []
     table = lines.index("", lines.index("") + 1) + 1  # after the heading and the table
     yield from lines[:table]
-    if chart or (not everything and _room_for(len(lines) + len(drawn))):
+    if chart or (not everything and _room_for(len(lines) + len(drawn), max(map(len, drawn), default=0))):
         yield from [*drawn, ""] if drawn else []
     yield from lines[table:]
     if explain:
@@ -240,12 +240,13 @@ def _lines(
         yield from explained(answer.choice.tried, answer.choice.configuration, task)
 
 
-def _room_for(lines: int) -> bool:
-    """Whether a terminal shows so many without losing the first, and the prompt below."""
+def _room_for(lines: int, columns: int) -> bool:
+    """Whether a terminal shows so many lines without losing the first, and the prompt below, and is so wide."""
     import shutil
     import sys
 
-    return sys.stdout.isatty() and shutil.get_terminal_size().lines > lines + 2
+    terminal = shutil.get_terminal_size()
+    return sys.stdout.isatty() and terminal.lines > lines + 2 and terminal.columns >= columns
 
 
 def _draw(file: Path, answer: Plan, task: Task, title: str) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from llmctl import units
 from llmctl.cli.models.show import SYMBOLS
-from llmctl.cli.table import table, wrapped
+from llmctl.cli.table import columns_of, table, wrapped
 from llmctl.shell import command
 from llmctl.types.machine import AcceleratorKind
 from llmctl.types.openness import DIMENSIONS
@@ -85,7 +86,7 @@ def _among(fit: Fit, picks: Mapping[str, Fit]) -> bool:
 
 
 def _wrapped(text: str, indent: str = " ") -> list[str]:
-    return wrapped(text, WIDTH, first=indent, indent=indent + "  ").split("\n")
+    return wrapped(text, min(WIDTH, columns_of(sys.stdout)), first=indent, indent=indent + "  ").split("\n")
 
 
 def _rooms(rows: Sequence[DeviceMemory], machine: Machine) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from llmctl import child
 from llmctl.errors import EngineError, IntegrityError
 from llmctl.printable import printable
+from llmctl.shell import command
 from llmctl.types.listener import Listener
 
 if TYPE_CHECKING:
@@ -81,11 +82,11 @@ def _log(file: Path) -> Iterator[int]:
         os.close(handle)
 
 
-def _run(command: Sequence[str], output: int, log: Path, listener: Listener) -> None:
-    """Runs ``command`` to its end, at low priority; with it end those that it has started. Raises EngineError."""
+def _run(words: Sequence[str], output: int, log: Path, listener: Listener) -> None:
+    """Runs a command to its end, at low priority; with it end those that it has started. Raises EngineError."""
     nice = ["nice", "-n", "10"] if shutil.which("nice") else []
     process = subprocess.Popen(
-        [*nice, *command],
+        [*nice, *words],
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT,
@@ -100,7 +101,7 @@ def _run(command: Sequence[str], output: int, log: Path, listener: Listener) -> 
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     if process.returncode != 0:
-        raise EngineError(f"llama-server can't be compiled: {_error(log)}", hint=f"less {log}")
+        raise EngineError(f"llama-server can't be compiled: {_error(log)}", hint=command("less", names=[log]))
 
 
 def _tell(process: subprocess.Popen[bytes], log: Path, listener: Listener) -> None:
