@@ -14,12 +14,11 @@ import typer
 from typer.completion import completion_init  # type: ignore[attr-defined]  # what add_completion=True would call
 
 from llmctl import __version__
-from llmctl.cli import INTERRUPTED, lazy, streams
+from llmctl.cli import INTERRUPTED, PIPE_CLOSED, lazy, streams
 from llmctl.cli.output import Output
 from llmctl.cli.values import spare_conversion
 from llmctl.errors import LlmctlError, NotFoundError, ResourceError, UsageError
 
-PIPE_CLOSED = 141
 PYDANTIC = "Value error, "  # what it puts before typer's own words
 
 spare_conversion()
@@ -38,10 +37,12 @@ VERBS = {
     "env": "llmctl.cli.env:env",
     "launch": "llmctl.cli.launch:app",
     "bench": "llmctl.cli.bench:bench",
+    "receipts": "llmctl.cli.receipts:receipts",
     "completion": "llmctl.cli.completion:completion",
     "models": "llmctl.cli.models:app",
     "endpoint": "llmctl.cli.endpoint:app",
     "engine": "llmctl.cli.engine:app",
+    "mcp": "llmctl.cli.mcp:mcp",
 }
 GROUPS = ("models", "endpoint", "engine")
 

@@ -17,6 +17,7 @@ from llmctl.errors import ContextError, EngineError, LlmctlError, NetworkError
 from llmctl.net import host_of
 from llmctl.router.lending import StepsDown, lent
 from llmctl.router.partial_answer import PartialAnswer
+from llmctl.router.receipts import recorded
 from llmctl.router.room import require_room
 from llmctl.router.route import kept, reason_of, refused_as_private
 from llmctl.types.answer import Answer, Executed, LeftMachine, Predicted, Timings
@@ -158,7 +159,8 @@ def _remote(
         before = 0 if so_far.left is None else so_far.left.bytes
         so_far.left = LeftMachine(host=host, bytes=before + count, tls=address.url.startswith("https:"))
 
-    finished = yield from _kept(chat(address, body, timing=timing_of(endpoint.limits), on_sent=sent), so_far)
+    with recorded(route, so_far, listener):
+        finished = yield from _kept(chat(address, body, timing=timing_of(endpoint.limits), on_sent=sent), so_far)
     executed = Executed(Side.REMOTE, endpoint.name, endpoint.model, None, route.reason, route.why)
     return _receipt(so_far, finished, executed, None)
 

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from llmctl.types.plan import NoFit, Plan
     from llmctl.types.request import Request
     from llmctl.workspace.embed import Vector
+    from llmctl.workspace.examine import Report
     from llmctl.workspace.fetch import Obtained
+    from llmctl.workspace.inventory import Item
+    from llmctl.workspace.models import Matches
     from llmctl.workspace.plan import Planned
     from llmctl.workspace.rerank import Ranked
     from llmctl.workspace.situation import Shelf, Situation
@@ -136,6 +139,24 @@ class Workspace:
     def probe(self) -> Machine:
         """What the machine is. The first time on a machine the engine's kernels are measured, some two seconds."""
         return self.machine
+
+    def doctor(self) -> Report:
+        """What the machine is now, and what to mend. Servers of the user's are asked whether they answer, unless the
+        policy is local-only."""
+        from llmctl.workspace.examine import examine
+
+        return examine(self.listener)
+
+    def models(self) -> list[Item]:
+        """The models on this machine, whoever holds them."""
+        return self.shelf.items()
+
+    def search(self, words: Sequence[str]) -> Matches:
+        """The models of the catalogue that all ``words`` are true of. Raises NotFoundError if none is called that, or
+        nearly that."""
+        from llmctl.workspace.models import search
+
+        return search(self.listener, words)
 
     def plan(self, model: str | None = None, *, task: str | None = None, **wishes: Unpack[Wishes]) -> Plan | NoFit:
         """What would run on the machine, how fast and in how much memory; with ``model`` (a name, a file or a

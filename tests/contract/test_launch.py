@@ -146,7 +146,8 @@ def test_what_is_no_use_as_an_agent_is_not_recommended(
     install(programs, "opencode", 'touch "$HOME/ran"')
     done = llmctl("launch", "opencode", model)
     assert done.returncode == 3
-    assert "error: NOT RECOMMENDED for opencode: scripted F32 fits, but would write" in done.stderr and "or add --yes" in done.stderr
+    assert "error: NOT RECOMMENDED for opencode: scripted F32 fits, but would write" in done.stderr
+    assert "or add --yes" in done.stderr
     assert not (home / "ran").exists()
     assert llmctl("launch", "opencode", model, "--yes").returncode == 0
     assert (home / "ran").exists()

@@ -18,6 +18,8 @@ from llmctl import catalogue, paths
 from llmctl.store.layout import wheel_folder
 from llmctl.types.endpoint import LeaveReason
 from llmctl.types.model import SourceKind
+from llmctl.types.receipt import Outcome
+from llmctl.workspace import receipts
 from tests.fakes.chat_server import DONE, ChatServer, event, status, stream
 from tests.fakes.command import kill_engine_of, ran, spawn
 from tests.fakes.connections import trace
@@ -225,6 +227,9 @@ def left(ran: Ran, place: Place, reason: LeaveReason) -> None:
     assert place.proxy.connections == 0
     assert ran.elsewhere == []
     assert not ran.peers or place.near.host in ran.peers, "what watches from outside must see it"
+    (receipt,) = receipts.read().receipts
+    assert (receipt.endpoint, receipt.left_because, receipt.outcome) == ("near", reason, Outcome.ANSWERED)
+    assert receipt.bytes == ran.data["left_machine"]["bytes"]
 
 
 @pytest.mark.parametrize("reason", LeaveReason)
@@ -352,6 +357,7 @@ def test_it_stays(situation: Stays, place: Place) -> None:
     if "→ near" not in situation.says:
         assert "→" not in ran.err
         assert place.near.connections == 0
+        assert receipts.read().receipts == ()
     assert place.proxy.connections == 0
     assert ran.elsewhere == []
 

@@ -12,6 +12,9 @@ import pytest
 
 from llmctl.cli import main
 from llmctl.errors import LlmctlError
+from llmctl.router import receipts
+from llmctl.types.endpoint import LeaveReason
+from llmctl.types.receipt import Outcome, Sent
 from tests.fakes.command import document, llmctl
 from tests.fakes.encoder import RANK, write_encoder
 
@@ -130,6 +133,8 @@ def test_rerank(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ("ps", []),
         ("stop", ["--all"]),
         ("endpoint list", []),
+        ("receipts", []),
+        ("receipts --verify", []),
         ("engine list", []),
         ("engine use", ["auto"]),
     ],
@@ -146,6 +151,13 @@ def test_an_endpoint(capsys: pytest.CaptureFixture[str]) -> None:
     (listed,) = printed(capsys, "endpoint", "list")["data"]["endpoints"]
     check(listed, expected, "endpoint", set())
     assert set(printed(capsys, "endpoint", "default", "near")["data"]) == {"name", "endpoints", "policy"}
+
+
+def test_receipts(capsys: pytest.CaptureFixture[str]) -> None:
+    reason = LeaveReason.PINNED
+    receipts.append(Sent("2026-01-02T03:04:05Z", "office", "h", "m", 9, True, False, reason, Outcome.ANSWERED))
+    (receipt,) = printed(capsys, "receipts")["data"]["receipts"]
+    check(receipt, documented("receipt"), "receipt", set())
 
 
 def test_engines(capsys: pytest.CaptureFixture[str]) -> None:

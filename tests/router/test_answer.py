@@ -45,7 +45,7 @@ def test_the_memory_of_somebody_elses_machine_is_not_ours() -> None:
         )
     assert made.text == "Hi"
     assert made.measured is None
-    assert not paths.data_dir().exists(), "what ran elsewhere is no run of this machine"
+    assert not (paths.data_dir() / "history.jsonl").exists(), "what ran elsewhere is no run of this machine"
     assert made.route.left_because is LeaveReason.PINNED
 
 
