@@ -83,7 +83,7 @@ def threads(number: int) -> str:
 
 def number_of(number: int, thing: str, things: str | None = None) -> str:
     """ "1 model", "2 models"; ``things`` where that is not ``thing`` with an s: "2 downloads hold"."""
-    return f"{number} {thing if number == 1 else things or thing + 's'}"
+    return f"{number:,} {thing if number == 1 else things or thing + 's'}"
 
 
 def parse_size(text: str) -> int:

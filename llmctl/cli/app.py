@@ -72,7 +72,7 @@ def llmctl(
 
     \b
     Examples:
-      llmctl setup                      look at this machine, pick a model, ask it something
+      llmctl setup                      be led through it, to the first answer
       llmctl run "Why is the sky blue?" answer on this machine
       llmctl chat                       talk with it
       git diff | llmctl run "Write the commit message"
@@ -155,7 +155,12 @@ def _usage(out: Output, error: typer.TyperException) -> None:
     if message.startswith("Usage:"):  # no command was given: the help itself is the answer
         sys.stderr.write(f"{message}\n")
     else:
-        out.failed(UsageError(message[:1].lower() + message[1:].rstrip("."), hint=f"{path} --help"))
+        out.failed(UsageError(_in_a_line(message), hint=f"{path} --help"))
+
+
+def _in_a_line(message: str) -> str:
+    """click's message as one of ours: it lists choices one a line."""
+    return " ".join(f"{message[:1].lower()}{message[1:].rstrip('.')}".split())
 
 
 def _command(arguments: Sequence[str]) -> str:

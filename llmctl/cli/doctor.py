@@ -45,7 +45,9 @@ def doctor(
     ] = False,
     capture: Annotated[
         Path | None,
-        typer.Option("--capture", metavar="DIR", help="Write this machine into a new folder, for a bug report."),
+        typer.Option(
+            "--capture", metavar="DIR", help="Write this machine, without names and serials, into a new folder."
+        ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings fail too, for CI.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Every check, not only what to mend.")] = False,
@@ -56,10 +58,10 @@ def doctor(
     \b
     Examples:
       llmctl doctor
-      llmctl doctor --network                  also the hub, the proxy and the way there
-      llmctl doctor --json > machine.json      a document for --machine
-      llmctl doctor --strict                   for CI
-      llmctl doctor --capture my-machine       a folder for a bug report, without names, serials and uuids
+      llmctl doctor --network               also the hub, and the way there
+      llmctl doctor --json > machine.json   a document for --machine
+      llmctl doctor --strict                for CI
+      llmctl doctor --capture my-machine    a folder for a bug report
 
     The first time, the speed of the engine's usual kernels is measured (some two seconds) and kept in the cache folder;
     --measure measures all of them again (some five).

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
-from llmctl.cli import complete
-from llmctl.cli.encoding import EncoderOutput, counted, counted_as, given_texts, require_name, with_options
+from llmctl.cli import complete, options
+from llmctl.cli.encoding import EncoderOutput, counted, given_texts
 from llmctl.cli.output import Output
 from llmctl.errors import UsageError
+from llmctl.units import number_of
 from llmctl.workspace.embed import Role
 
 if TYPE_CHECKING:
@@ -23,13 +24,14 @@ DIGITS = ".9g"  # tell numbers of single precision apart
 
 
 def embed(
-    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="What to embed; - is stdin.")] = None,
+    texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="What to embed; - is stdin.")] = None,
     model: Annotated[
         str | None,
         typer.Option("--model", "-m", help="An embedder: NAME[:QUANT] or FILE.gguf.", autocompletion=complete.models),
     ] = None,
     file: Annotated[
-        list[str] | None, typer.Option("--file", "-f", help="JSON Lines with texts; - is stdin. Repeatable.")
+        list[str] | None,
+        typer.Option("--file", "-f", metavar="FILE", help="JSON Lines with texts; - is stdin. Repeatable."),
     ] = None,
     lines: Annotated[bool, typer.Option("--lines", help="Each line of a file or of stdin is a text.")] = False,
     role: Annotated[Role | None, typer.Option("--as", help="What the texts are, for models that ask.")] = None,
@@ -45,11 +47,8 @@ def embed(
     context: Annotated[int | None, typer.Option("--context", min=1, help="Tokens of each text at most.")] = None,
     threads: Annotated[int | None, typer.Option("--threads", "-t", min=1, help="Threads to compute with.")] = None,
     local: Annotated[bool, typer.Option("--local", help="On this machine, also where a policy wants servers.")] = False,
-    keep_alive: Annotated[
-        str | None,
-        typer.Option("--keep-alive", help="How long the model stays loaded: 30s, 5m, 0, -1 for ever."),
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Yes to every question, downloads included.")] = False,
+    keep_alive: options.KeepAlive = None,
+    yes: options.Yes = False,
     offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the vectors.")] = False,
     json: Annotated[bool, typer.Option("--json", help="A line of JSON for each vector, then one document.")] = False,
@@ -70,29 +69,28 @@ def embed(
     Without -m the best embedding model on this machine is taken; if there is none, the best for it is offered for
     download (--yes: fetched). No text leaves this machine, whatever the policy is.
 
-    Exit codes: 0 done, 2 a text is too long or is no text, 3 nothing fits or the model is for something else, 4 no such
-    model (or it needs a download and nobody said yes), 8 the engine failed, 11 the policy wants servers alone, 130
-    Ctrl-C.
+    Exit codes: 0 done, 2 a text is too long or is no text, 3 nothing fits or the model is for something else, 4 no
+    such model (or it needs a download and nobody said yes), 5 network, 6 a broken download, 7 disk full, 8 the engine
+    failed, 11 the policy wants servers alone, 130 Ctrl-C.
     """
-    from llmctl.workspace import configuration
     from llmctl.workspace.embed import VectorOptions, vectors
     from llmctl.workspace.encoder import EncoderOptions
 
     out = EncoderOutput("embed", as_json=json, quiet=quiet)
-    require_name("--model", model, "embed")
+    options.require_names("embed", {"--model": model})
     if csv + json + (npy is not None) > 1:
         raise UsageError("only one of --csv, --npy and --json can be had", hint="llmctl embed --help")
     given = given_texts(texts or (), file or (), plain=lines)
-    loaded = with_options(configuration.load(out), "embed", offline=offline, keep_alive=keep_alive)
-    options = EncoderOptions(model, context, threads, truncate, local, keep_alive is not None, yes)
-    made = vectors(out, loaded, given, options, VectorOptions(role, dimensions, normalise))
+    loaded = options.settings_with(out, offline=offline, keep_alive=keep_alive)
+    asked = EncoderOptions(model, context, threads, truncate, local, keep_alive is not None, yes)
+    made = vectors(out, loaded, given, asked, VectorOptions(role, dimensions, normalise))
     sink: Sink = Csv(out) if csv else NumpyFile(npy) if npy is not None else JsonLines(out)
     with closing(made), counted(out, "embedding", len(given)) as show:
         whole = _write_all(made, sink, show)
     sink.end()
     if whole.truncated:
-        out.warn(f"{whole.truncated:,} of {whole.texts:,} texts were too long, and their ends left out")
-    out.note(f"{counted_as(whole.texts, 'text')} · {whole.tokens:,} tokens · {whole.dimensions:,} dimensions")
+        out.warn(f"{number_of(whole.truncated, 'text')} of {whole.texts:,} cut off at the end: longer than the context")
+    out.note(f"{number_of(whole.texts, 'text')} · {whole.tokens:,} tokens · {whole.dimensions:,} dimensions")
     out.data(whole)
 
 

@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING
 
 from llmctl import units
 from llmctl.cli.output import Output, colour
-from llmctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from llmctl.settings import Settings
     from llmctl.types.engine import LoadedEngine
     from llmctl.types.plan import Fit
     from llmctl.workspace.texts import GivenText
@@ -44,32 +42,6 @@ def given_texts(arguments: Sequence[str], files: Sequence[str], *, plain: bool) 
         sys.stdin.buffer if reads_stdin else None,
         plain=plain,
     )
-
-
-def with_options(loaded: Settings, command: str, *, offline: bool, keep_alive: str | None) -> Settings:
-    """Raises UsageError for a duration that is none."""
-    from msgspec.structs import replace
-
-    from llmctl.settings.table import DURATIONS
-
-    loaded = replace(loaded, offline=loaded.offline or offline)
-    if keep_alive is None:
-        return loaded
-    try:
-        return replace(loaded, keep_alive=units.duration_s(keep_alive))
-    except ValueError as error:
-        message = f"--keep-alive is {keep_alive!r}, it must be {DURATIONS}"
-        raise UsageError(message, hint=f"llmctl {command} --help") from error
-
-
-def require_name(option: str, value: str | None, command: str) -> None:
-    """Raises UsageError for an option that was given nothing, as by an empty variable."""
-    if value is not None and not value.strip():
-        raise UsageError(f"{option} was given an empty name", hint=f"llmctl {command} --help")
-
-
-def counted_as(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import typer
 
 from llmctl.cli import complete, lazy
 from llmctl.cli.output import Output
+from llmctl.cli.table import table
 from llmctl.shell import command
 
 if TYPE_CHECKING:
@@ -57,8 +58,8 @@ def add(
 
     \b
     Examples:
-      llmctl endpoint add office https://llm.example.internal --model qwen3-32b --key-env OFFICE_KEY
-      llmctl endpoint add desk https://192.0.2.10:8443 --pin sha256:… --key-cmd 'pass show desk'
+      llmctl endpoint add office https://llm.example.internal --key-env OFFICE_KEY
+      llmctl endpoint add desk https://192.0.2.10 --key-cmd 'pass show desk'
 
     Unless you have set a policy, it is prefer-local from then on: this machine answers whatever it can. A prompt goes
     to the server of the highest priority, of several to the one that was added first, when no model fits, or the one
@@ -121,8 +122,7 @@ def _what_it_means(out: Output, added: Added) -> None:
 
 @app.command(name="list")
 def list_(json: Json = False) -> None:
-    """Show the servers there are, in the order in which they are asked, where each key is, and the policy. Nothing is
-    sent.
+    """Show the servers there are, the one that prompts go to first, where each key is, and the policy. Nothing is sent.
 
     Exit codes: 0, 10 the configuration is broken.
     """
@@ -134,8 +134,10 @@ def list_(json: Json = False) -> None:
     if not loaded.endpoints:
         out.note("No endpoint is configured: every prompt stays on this machine.")
         out.note("  next: llmctl endpoint add NAME URL --model MODEL")
-    for endpoint in loaded.endpoints:
-        out.text(f"{endpoint.name}\t{endpoint.model}\t{endpoint.url}\t{endpoint_key.words(endpoint.key)}")
+    for line in table(
+        [(one.name, one.model, one.url, endpoint_key.words(one.key)) for one in loaded.endpoints], "<<<<"
+    ):
+        out.text(line)
     if loaded.endpoints:
         out.note(f"Policy: {loaded.policy}")
     out.data({"endpoints": [endpoints.row(endpoint) for endpoint in loaded.endpoints], "policy": loaded.policy})
@@ -221,7 +223,7 @@ def default(
     name: Annotated[str, typer.Argument(help="The endpoint's name.", autocompletion=complete.endpoints)],
     json: Json = False,
 ) -> None:
-    """Ask this server before the others from now on.
+    """Let this server be the one that prompts go to; the others are asked by --endpoint alone.
 
     Exit codes: 0, 4 no endpoint of that name, 7 another process keeps the configuration locked, 10 the configuration is
     broken.

@@ -42,10 +42,11 @@ def list_(json: Json = False) -> None:
 
     out = Output("engine list", as_json=json)
     engines = engine.listed(out, load(out))
-    for line in table([HEADS, *map(_row, engines)], "<<<<<<"):
+    for line in table([HEADS, *map(_row, engines)], "<<<<<<", gap=1):
         out.text(line)
     if not any(listed.name is EngineName.LLAMA_SERVER for listed in engines):
-        out.note("There is no llama-server. To compile one: llmctl engine install llama-server")
+        out.note("There is no llama-server.")
+        out.note("  next: llmctl engine install llama-server")
     out.data({"engines": [_document(listed) for listed in engines]})
 
 

@@ -56,14 +56,12 @@ def env(
     Exit codes: 0 done, 3 nothing fits, 4 no such model (or it needs a download and nobody said yes), 7 no engine can
     stay here, 8 the engine failed.
     """
-    from llmctl.cli.encoding import require_name, with_options
-    from llmctl.workspace import configuration
     from llmctl.workspace.local_run import Asked
     from llmctl.workspace.programs import access
 
     out = Output("env", as_json=json, quiet=quiet)
-    require_name("MODEL", model, "env")
-    loaded = with_options(configuration.load(out), "env", offline=offline, keep_alive=keep_alive)
+    options.require_names("env", {"MODEL": model})
+    loaded = options.settings_with(out, offline=offline, keep_alive=keep_alive)
     if keep_alive is not None and not loaded.keep_alive:
         raise UsageError("with --keep-alive 0 the engine ends at once, and has no address", hint="llmctl env --help")
     asked = Asked(model, task, context, None, 0, None)

@@ -72,8 +72,6 @@ def launch(
     Exit codes: those of the tool; before it begins 2 one that speaks no chat completions, 3 nothing fits or nothing is
     fast enough and nobody said yes, 4 no such tool or model, or not installed, 8 the engine failed.
     """
-    from llmctl.cli.encoding import with_options
-    from llmctl.workspace import configuration
     from llmctl.workspace.launch import find, first_prompt_tokens, planned_start, require_program, run
     from llmctl.workspace.local_run import Asked
     from llmctl.workspace.programs import lent, obtained, planned
@@ -84,7 +82,7 @@ def launch(
     row, arguments = find(tool), ctx.meta[TAIL]
     if not dry_run:
         require_program(row)
-    loaded = with_options(configuration.load(out), "launch", offline=offline, keep_alive=keep_alive)
+    loaded = options.settings_with(out, offline=offline, keep_alive=keep_alive)
     asked = Asked(model, row.task, context, None, first_prompt_tokens(row), None)
     plan = planned(out, loaded, asked)
     if dry_run:

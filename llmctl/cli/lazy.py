@@ -11,7 +11,9 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 if TYPE_CHECKING:
-    from typer._click import Command
+    from typer._click import Command, Context, HelpFormatter
+
+SUMMARY_CHARACTERS = 200  # of a command: its whole first sentence
 
 
 class LazyCommands(MutableMapping[str, "Command"]):
@@ -39,10 +41,21 @@ class LazyCommands(MutableMapping[str, "Command"]):
         return len(self._places)
 
 
+class PlainGroup(TyperGroup):
+    """A group whose help has the whole first sentence of each command, on as many lines as it takes."""
+
+    def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, command.get_short_help_str(SUMMARY_CHARACTERS)) for name, command in commands if command]
+            )
+
+
 def application(places: Mapping[str, str], **options: Any) -> typer.Typer:
     """A group with the commands of ``places``, as ``LazyCommands`` has them. ``options`` are those of Typer."""
 
-    class LazyGroup(TyperGroup):
+    class LazyGroup(PlainGroup):
         def __init__(self, **attributes: Any) -> None:
             super().__init__(**attributes)
             self.commands = LazyCommands(places)
@@ -52,6 +65,7 @@ def application(places: Mapping[str, str], **options: Any) -> typer.Typer:
 
 def plain(**options: Any) -> typer.Typer:
     """A Typer as all of llmctl's are."""
+    options.setdefault("cls", PlainGroup)
     return typer.Typer(
         add_completion=False,  # `llmctl completion SHELL` prints scripts that also know about ":" in names
         pretty_exceptions_enable=False,  # a bug of ours shows Python's own traceback, without anybody's data

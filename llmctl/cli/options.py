@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from llmctl.cli import complete
+from llmctl.cli.output import Output
+from llmctl.errors import UsageError
 from llmctl.types.engine import EngineName
+
+if TYPE_CHECKING:
+    from llmctl.settings import Settings
 
 Model = Annotated[
     str | None,
@@ -33,4 +39,39 @@ Server = Annotated[
 Engine = Annotated[
     EngineName | None, typer.Option("--engine", help="What runs the model here; llmctl chooses by itself.")
 ]
+KeepAlive = Annotated[
+    str | None,
+    typer.Option("--keep-alive", help="How long the model stays loaded: 30s, 5m, 1h, 0, or -1 for ever."),
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Yes to every question, downloads included.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Fetch nothing, and ask no server on another machine.")]
+
+
+def require_names(command: str, names: Mapping[str, str | None]) -> None:
+    """Raises UsageError for an option that was given nothing, as by an empty variable: it is not the same as none."""
+    for option, value in names.items():
+        if value is not None and not value.strip():
+            raise UsageError(f"{option} was given an empty name", hint=f"llmctl {command} --help")
+
+
+def settings_with(out: Output, *, offline: bool, keep_alive: str | None, engine: EngineName | None = None) -> Settings:
+    """The settings with what the command line has of them. Raises UsageError, and ConfigError."""
+    from msgspec.structs import replace
+
+    from llmctl.workspace import configuration
+
+    loaded = configuration.load(out)
+    loaded = replace(loaded, offline=loaded.offline or offline, engine=engine or loaded.engine)
+    return loaded if keep_alive is None else replace(loaded, keep_alive=_duration_s(out.command, keep_alive))
+
+
+def _duration_s(command: str, text: str) -> float:
+    """Raises UsageError."""
+    from llmctl import units
+    from llmctl.settings.table import DURATIONS
+
+    try:
+        return units.duration_s(text)
+    except ValueError as error:
+        message = f"--keep-alive is {text!r}, it must be {DURATIONS}"
+        raise UsageError(message, hint=f"llmctl {command} --help") from error

@@ -7,21 +7,21 @@ from typing import Annotated
 
 import typer
 
-from llmctl.cli import complete
-from llmctl.cli.encoding import EncoderOutput, counted, counted_as, given_texts, require_name, with_options
+from llmctl.cli import complete, options
+from llmctl.cli.encoding import EncoderOutput, counted, given_texts
+from llmctl.units import number_of
 
 
 def rerank(
     query: Annotated[str, typer.Argument(help="What the documents are to answer.")],
-    documents: Annotated[
-        list[str] | None, typer.Argument(metavar="[DOCUMENT]...", help="What to rank; - is stdin.")
-    ] = None,
+    documents: Annotated[list[str] | None, typer.Argument(metavar="DOCUMENT", help="What to rank; - is stdin.")] = None,
     model: Annotated[
         str | None,
         typer.Option("--model", "-m", help="A reranker: NAME[:QUANT] or FILE.gguf.", autocompletion=complete.models),
     ] = None,
     file: Annotated[
-        list[str] | None, typer.Option("--file", "-f", help="JSON Lines with documents; - is stdin. Repeatable.")
+        list[str] | None,
+        typer.Option("--file", "-f", metavar="FILE", help="JSON Lines with documents; - is stdin. Repeatable."),
     ] = None,
     lines: Annotated[bool, typer.Option("--lines", help="Each line of a file or of stdin is a document.")] = False,
     top: Annotated[int | None, typer.Option("--top", "-n", min=1, help="The best so many alone.")] = None,
@@ -33,11 +33,8 @@ def rerank(
     ] = None,
     threads: Annotated[int | None, typer.Option("--threads", "-t", min=1, help="Threads to compute with.")] = None,
     local: Annotated[bool, typer.Option("--local", help="On this machine, also where a policy wants servers.")] = False,
-    keep_alive: Annotated[
-        str | None,
-        typer.Option("--keep-alive", help="How long the model stays loaded: 30s, 5m, 0, -1 for ever."),
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Yes to every question, downloads included.")] = False,
+    keep_alive: options.KeepAlive = None,
+    yes: options.Yes = False,
     offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the documents.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout, at the end.")] = False,
@@ -59,25 +56,25 @@ def rerank(
     (--yes: fetched). Nothing leaves this machine, whatever the policy is.
 
     Exit codes: 0 done, 2 a document is too long or is no text, 3 nothing fits or the model is for something else, 4 no
-    such model (or it needs a download and nobody said yes), 8 the engine failed, 11 the policy wants servers alone, 130
-    Ctrl-C.
+    such model (or it needs a download and nobody said yes), 5 network, 6 a broken download, 7 disk full, 8 the engine
+    failed, 11 the policy wants servers alone, 130 Ctrl-C.
     """
     from llmctl.cli.prompt import utf8
     from llmctl.struct import asdict
-    from llmctl.workspace import configuration
     from llmctl.workspace.encoder import EncoderOptions
     from llmctl.workspace.rerank import ranking
 
     out = EncoderOutput("rerank", as_json=json, quiet=quiet)
-    require_name("--model", model, "rerank")
+    options.require_names("rerank", {"--model": model})
     given = given_texts(documents or (), file or (), plain=lines)
-    loaded = with_options(configuration.load(out), "rerank", offline=offline, keep_alive=keep_alive)
-    options = EncoderOptions(model, context, threads, truncate, local, keep_alive is not None, yes)
+    loaded = options.settings_with(out, offline=offline, keep_alive=keep_alive)
+    asked = EncoderOptions(model, context, threads, truncate, local, keep_alive is not None, yes)
     with counted(out, "ranking", len(given)) as show:
-        ranked = ranking(out, loaded, utf8(query), given, options, most=top, show=show)
+        ranked = ranking(out, loaded, utf8(query), given, asked, most=top, show=show)
     for result in ranked.results:
         out.text(json_text.dumps(asdict(result)))
     if ranked.truncated:
-        out.warn(f"{ranked.truncated:,} of {ranked.documents:,} documents were too long, and their ends left out")
-    out.note(f"{counted_as(ranked.documents, 'document')} · {ranked.tokens:,} tokens")
+        cut = number_of(ranked.truncated, "document")
+        out.warn(f"{cut} of {ranked.documents:,} cut off at the end: longer than the context")
+    out.note(f"{number_of(ranked.documents, 'document')} · {ranked.tokens:,} tokens")
     out.data(ranked)

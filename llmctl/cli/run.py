@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmctl import units
 from llmctl.cli import complete, options
 from llmctl.cli.output import Output
 from llmctl.cli.story import Story
 from llmctl.cli.terminal import answer_output, lay_out
 from llmctl.errors import LlmctlError, UsageError
-from llmctl.types.engine import EngineName
 from llmctl.workspace.truncation import Dropped
 
 if TYPE_CHECKING:
@@ -32,10 +30,16 @@ def run(
     system: Annotated[str | None, typer.Option("--system", "-s", help="Instructions before the prompt.")] = None,
     file: Annotated[
         list[str] | None,
-        typer.Option("--file", "-f", help="Text before the prompt: any text, PDF, .docx, .xlsx, .pptx. Repeatable."),
+        typer.Option(
+            "--file",
+            "-f",
+            metavar="FILE",
+            help="Text before the prompt: any text, PDF, .docx, .xlsx, .pptx. Repeatable.",
+        ),
     ] = None,
     image: Annotated[
-        list[str] | None, typer.Option("--image", help="PNG, JPEG, GIF or WebP before the prompt. Repeatable.")
+        list[str] | None,
+        typer.Option("--image", metavar="FILE", help="PNG, JPEG, GIF or WebP before the prompt. Repeatable."),
     ] = None,
     template: Annotated[
         str | None, typer.Option("--template", help="A template around the prompt.", autocompletion=complete.templates)
@@ -48,7 +52,9 @@ def run(
     max_tokens: options.MaxTokens = None,
     temperature: options.Temperature = None,
     seed: options.Seed = None,
-    stop: Annotated[list[str] | None, typer.Option("--stop", help="Ends the answer. Repeatable.")] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option("--stop", metavar="TEXT", help="Ends the answer. Repeatable.")
+    ] = None,
     schema: Annotated[
         str | None, typer.Option("--schema", help="The answer is JSON of this schema: a FILE, or JSON itself.")
     ] = None,
@@ -58,11 +64,8 @@ def run(
     private: options.Private = False,
     endpoint: options.Server = None,
     engine: options.Engine = None,
-    keep_alive: Annotated[
-        str | None,
-        typer.Option("--keep-alive", help="How long the model stays loaded: 30s, 5m, 1h, 0, or -1 for ever."),
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Yes to every question, downloads included.")] = False,
+    keep_alive: options.KeepAlive = None,
+    yes: options.Yes = False,
     no_stdin: Annotated[
         bool, typer.Option("--no-stdin", help="Leave stdin alone, for loops and pipes that nobody closes.")
     ] = False,
@@ -78,7 +81,7 @@ def run(
       llmctl run "Explain mmap in two sentences."
       git diff | llmctl run --task code "Write the commit message" > msg.txt
       llmctl run -m qwen3.5-4b:Q4_K_M --json "Hello"
-      llmctl run -f report.pdf -f notes.md --truncate middle "What do they disagree on?"
+      llmctl run -f report.pdf -f notes.md --truncate middle "What is new?"
       llmctl run --schema person.json "Ada Lovelace, born 1815" | jq .name
       llmctl run -c "And now in one sentence?"
 
@@ -111,9 +114,9 @@ def run(
     out = answer_output("run", as_json=json, quiet=quiet)
     if local and endpoint is not None:
         raise UsageError("--local and --endpoint exclude each other")
-    _require_names({"--model": model, "--endpoint": endpoint, "--task": task, "--template": template})
+    options.require_names("run", {"--model": model, "--endpoint": endpoint, "--task": task, "--template": template})
     form = response_format(schema, json_object=json_object)
-    loaded = _settings(out, offline=offline, keep_alive=keep_alive, engine=engine)
+    loaded = options.settings_with(out, offline=offline, keep_alive=keep_alive, engine=engine)
     lay_out(out, markdown=loaded.markdown, as_written=form is not None)
     kept = last_conversation(out, loaded, endpoint) if going_on else None
     text = whole(out, prompt, no_stdin=no_stdin, files=file or (), template=template)
@@ -150,17 +153,6 @@ def run(
     )
 
 
-def _settings(out: Output, *, offline: bool, keep_alive: str | None, engine: EngineName | None) -> Settings:
-    """The settings with what the command line has of them. Raises UsageError, and ConfigError."""
-    from msgspec.structs import replace
-
-    from llmctl.workspace import configuration
-
-    loaded = configuration.load(out)
-    loaded = replace(loaded, offline=loaded.offline or offline, engine=engine or loaded.engine)
-    return loaded if keep_alive is None else replace(loaded, keep_alive=_duration_s("--keep-alive", keep_alive))
-
-
 def _images(paths: list[str] | None) -> tuple[ImagePart, ...]:
     """Raises what ``images.read`` raises."""
     if not paths:
@@ -174,23 +166,6 @@ def _stops(stop: list[str] | None) -> tuple[str, ...] | None:
     if stop and not all(stop):
         raise UsageError("--stop was given nothing", hint="llmctl run --help")
     return tuple(stop) if stop else None
-
-
-def _require_names(options: Mapping[str, str | None]) -> None:
-    """Raises UsageError for an option that was given nothing, as by an empty variable: it is not the same as none."""
-    for option, value in options.items():
-        if value is not None and not value.strip():
-            raise UsageError(f"{option} was given an empty name", hint="llmctl run --help")
-
-
-def _duration_s(option: str, text: str) -> float:
-    """Raises UsageError."""
-    from llmctl.settings.table import DURATIONS
-
-    try:
-        return units.duration_s(text)
-    except ValueError as error:
-        raise UsageError(f"{option} is {text!r}, it must be {DURATIONS}", hint="llmctl run --help") from error
 
 
 def _nobody_keeps(answer: str, whole: bool, endpoint: str | None) -> None:

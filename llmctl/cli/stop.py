@@ -48,5 +48,6 @@ def stop(
         out.note("No engine stays loaded.")
     forgotten_bytes = engines.forget_prompts() if forget else None
     if forgotten_bytes is not None:
-        out.note(f"Removed what was kept of prompts on disk: {units.size(forgotten_bytes)}.")
+        removed = f"Removed what was kept of prompts on disk: {units.size(forgotten_bytes)}."
+        out.note(removed if forgotten_bytes else "Nothing of prompts was kept on disk.")
     out.data({"stopped": ended, "forgotten_bytes": forgotten_bytes})

@@ -8,7 +8,7 @@ from llmctl.types.endpoint import Endpoint
 
 OPTIONS = {"key_command": "--key-cmd"}  # where it isn't called as the field is
 NO_OPTION = ("url", "plain_http")
-SAID_ONCE = ("key_command",)  # a command may hold a secret
+NOT_REPEATED = ("key_command",)  # a command may hold a secret
 
 
 def add_command(endpoint: Endpoint, *, force: bool = True) -> str:
@@ -16,7 +16,7 @@ def add_command(endpoint: Endpoint, *, force: bool = True) -> str:
     options: list[str] = []
     for field, value in table_of(endpoint).items():
         if value and field not in NO_OPTION:
-            shown = "…" if field in SAID_ONCE else f"{value:g}" if isinstance(value, float) else str(value)
+            shown = "…" if field in NOT_REPEATED else f"{value:g}" if isinstance(value, float) else str(value)
             options += [OPTIONS.get(field, f"--{field.replace('_', '-')}"), shown]
     words = ("llmctl", "endpoint", "add", *(("--force",) if force else ()), *options)
     return command(*words, names=[endpoint.name, endpoint.url])

@@ -113,10 +113,9 @@ class Settings(Struct, frozen=True):
         for endpoint in self.endpoints:
             if endpoint.name == name:
                 return endpoint
-        names = ", ".join(endpoint.name for endpoint in self.endpoints) or "none is configured"
-        raise NotFoundError(
-            f"there is no endpoint named {name} ({names})", hint="llmctl endpoint add NAME URL --model MODEL"
-        )
+        names = ", ".join(endpoint.name for endpoint in self.endpoints)
+        hint = "llmctl endpoint list" if names else "llmctl endpoint add NAME URL --model MODEL"
+        raise NotFoundError(f"there is no endpoint named {name} ({names or 'none is configured'})", hint=hint)
 
 
 def load(project: Path | None = None) -> Settings:

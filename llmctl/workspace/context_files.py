@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePath
+from pathlib import PurePath
 
 from msgspec import Struct
 
 from llmctl.address import without_secrets
-from llmctl.errors import AccessError, NotFoundError, ResourceError, UsageError
+from llmctl.errors import UsageError
 from llmctl.printable import printable
-from llmctl.shell import command
+from llmctl.workspace.given_file import opened
 
 LIMIT_BYTES = 64 << 20  # more than any context takes
 UNPACKED_LIMIT_BYTES = 512 << 20
@@ -59,20 +59,8 @@ def content(path: str, limit_bytes: int, option: str) -> bytes:
             f"{without_secrets(path)} is an address: llmctl fetches no context, since its server would learn of it",
             hint=f"curl -o FILE ADDRESS   then: llmctl run {option} FILE …",
         )
-    try:
-        with Path(path).open("rb") as file:
-            return file.read(limit_bytes + 1)
-    except FileNotFoundError as error:
-        look = command("ls", names=[Path(path).parent])
-        raise NotFoundError(f"{printable(path)} is not there", hint=f"{look}   lists what is there") from error
-    except IsADirectoryError as error:
-        raise UsageError(
-            f"{printable(path)} is a folder, {option} takes files", hint=f"llmctl run {option} FILE {option} FILE …"
-        ) from error
-    except PermissionError as error:
-        raise AccessError(f"{printable(path)} may not be read by this user") from error
-    except (OSError, ValueError) as error:  # ValueError: NUL in the name
-        raise ResourceError(f"{printable(path)} can't be read: {getattr(error, 'strerror', None) or error}") from error
+    with opened(path, option, hint=f"llmctl run {option} FILE {option} FILE …") as file:
+        return file.read(limit_bytes + 1)
 
 
 def _plain_text(path: str, data: bytes) -> str:

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 SHOWN_MODELS = 8
-NAME_A_MODEL = "llmctl endpoint add … --model NAME   adds it without asking"
 
 
 class Added(Struct, frozen=True):
@@ -84,8 +83,12 @@ def add(
     if plain_http and not force:
         raise readable_on_the_way(address, hint="use https, or add --force if the way is private (a VPN, a tunnel)")
     loaded = configuration.load(listener)  # a file with something wrong in it is not written to
-    trust = _confirmed(listener, address, _checked(trust, address), offline=loaded.offline)
-    endpoint = Endpoint(name, address, model or "", key, trust, plain_http, limits, priority, readers or None)
+    endpoint = Endpoint(
+        name, address, model or "", key, _checked(trust, address), plain_http, limits, priority, readers or None
+    )
+    if not force and name in (other.name for other in loaded.endpoints):
+        raise UsageError(f"there is an endpoint named {name} already", hint=f"{add_command(endpoint)}   replaces it")
+    endpoint = replace(endpoint, trust=_confirmed(listener, address, endpoint.trust, offline=loaded.offline))
     if model is None:
         if not is_loopback(address):
             loaded.require_network(f"{name}, which would be asked for its models,")
@@ -145,7 +148,9 @@ def _offered(listener: Listener, endpoint: Endpoint) -> str:
         with keyless(address):
             names = models(address) or ()
     except NetworkError as error:
-        raise type(error)(f"the server can't be asked for its models: {error.message}", hint=NAME_A_MODEL) from error
+        unasked = add_command(replace(endpoint, model="NAME"), force=endpoint.plain_http)
+        hint = f"{unasked}   adds it without asking"
+        raise type(error)(f"the server can't be asked for its models: {error.message}", hint=hint) from error
     if len(names) == 1:
         listener.note(f"  {host_of(endpoint.url)} has one model, {names[0]}")
         return names[0]

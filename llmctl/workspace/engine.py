@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MOST_TRIED = 5  # models that are looked at for one that writes
 TRIAL_CONTEXT = 512
-INSTALL = "llmctl engine install llama-server --yes"
+INSTALL = "llmctl engine install llama-server"
 
 
 class Listed(Struct, frozen=True):
@@ -134,14 +134,14 @@ def install(listener: Listener, settings: Settings, *, yes: bool) -> Path:
 def _require_consent(listener: Listener, version: str, threads: int, *, yes: bool) -> None:
     from llmctl.engine.install import llama_server
 
-    what = (
-        f"Compile llama-server for llama-cpp-python {version}: {units.size(llama_server.SOURCE_BYTES)} to fetch, "
-        f"{llama_server.FILES} files, some {units.seconds(llama_server.seconds(threads))} with "
-        f"{units.number_of(threads, 'thread')}"
+    what = f"llama-server for llama-cpp-python {version}"
+    cost = (
+        f"{units.size(llama_server.SOURCE_BYTES)} to fetch, {llama_server.FILES} files to compile, some "
+        f"{units.seconds(llama_server.seconds(threads))} with {units.number_of(threads, 'thread')}"
     )
     if not (yes or listener.interactive):
-        raise UsageError(f"{what}; nobody said yes", hint=INSTALL)
-    if not listener.confirm(f"{what}?", yes=yes):
+        raise UsageError(f"{what} is not on this machine: {cost}, and nobody said yes", hint=f"{INSTALL} --yes")
+    if not listener.confirm(f"Compile {what}, {cost}?", yes=yes):
         raise UsageError("llama-server was not compiled", hint=INSTALL)
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
 from typing import BinaryIO
 
 from msgspec import Struct
 
-from llmctl.errors import AccessError, NotFoundError, ResourceError, UsageError
+from llmctl.errors import UsageError
 from llmctl.printable import printable
-from llmctl.shell import command
+from llmctl.workspace.given_file import opened
 
 LIMIT_BYTES = 1 << 30  # of all texts, which are held at once
 LONGEST_LINE_BYTES = 64 << 20
@@ -46,30 +44,13 @@ def gathered(
     """
     read = [_Read(None, text, f"text {at}") for at, text in enumerate(arguments, 1)]
     for file in files:
-        with _opened(file) as lines:
+        with opened(file, "-f") as lines:
             read += _texts(lines, printable(file), plain=plain)
     if stdin is not None:
         read += _texts(stdin, "stdin", plain=plain)
     return [
         GivenText(number if text.id is None else text.id, text.text, text.place) for number, text in enumerate(read)
     ]
-
-
-@contextmanager
-def _opened(path: str) -> Iterator[BinaryIO]:
-    name = printable(path)
-    try:
-        with Path(path).open("rb") as file:
-            yield file
-    except FileNotFoundError as error:
-        look = command("ls", names=[Path(path).parent])
-        raise NotFoundError(f"{name} is not there", hint=f"{look}   lists what is there") from error
-    except IsADirectoryError as error:
-        raise UsageError(f"{name} is a folder, -f takes files") from error
-    except PermissionError as error:
-        raise AccessError(f"{name} may not be read by this user") from error
-    except OSError as error:
-        raise ResourceError(f"{name} can't be read: {error.strerror or error}") from error
 
 
 def _texts(stream: BinaryIO, name: str, *, plain: bool) -> Iterator[_Read]:

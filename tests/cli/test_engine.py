@@ -42,8 +42,8 @@ def test_what_there_is_and_what_answers(on_path: FakeServer, capsys: pytest.Capt
     assert main(["engine", "list"]) == 0
     heads, worker, server = capsys.readouterr().out.splitlines()
     assert heads.split() == ["engine", "version", "runs", "on", "state", "where"]
-    assert worker.startswith("▸  llama-cpp-python") and worker.endswith("this Python")
-    assert server.startswith("   llama-server") and "9.8.7 (build 1234, commit abcdef0)" in server
+    assert worker.startswith("▸ llama-cpp-python") and worker.endswith("this Python")
+    assert server.startswith("  llama-server") and "9.8.7 (build 1234, commit abcdef0)" in server
     assert server.endswith(str(on_path.program))
     assert used() == [("llama-cpp", None)]
 

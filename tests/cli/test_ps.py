@@ -82,7 +82,7 @@ def test_what_is_kept_of_prompts_is_forgotten(model: str, monkeypatch: pytest.Mo
     made = document(llmctl("stop", "--forget", "--json"))["data"]
     assert (len(made["stopped"]), made["forgotten_bytes"]) == (1, size)
     assert engines.staying() == [] and not file.exists()
-    assert "Removed what was kept of prompts on disk: 0 B." in llmctl("stop", "--forget").stderr
+    assert "Nothing of prompts was kept on disk." in llmctl("stop", "--forget").stderr
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def test_a_text_that_is_too_long(model: str) -> None:
     assert error["code"] == "context" and error["message"].startswith("text 2 is 102 tokens, from 1 to 64")
     done = llmctl("embed", "-m", model, "--truncate", long)
     assert done.returncode == 0 and rows(done.stdout)[0]["truncated"] is True
-    assert "warning: 1 of 1 texts were too long" in done.stderr
+    assert "warning: 1 text of 1 cut off at the end" in done.stderr
 
 
 def test_an_engine_that_stays(model: str) -> None:

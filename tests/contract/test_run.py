@@ -70,7 +70,8 @@ def test_json(starter_file: Path) -> None:
     }  # fmt: skip
     assert data["route"]["side"] == "local"
     assert data["usage"] == {"prompt_tokens": data["usage"]["prompt_tokens"], "completion_tokens": 12}
-    assert set(data["timings"]) == {"load_s", "first_token_s", "prefill_tok_s", "decode_tok_s", "total_s"}
+    rates = {"load_s", "first_token_s", "prefill_tok_s", "decode_tok_s", "total_s"}
+    assert set(data["timings"]) == rates | {"drafted_tokens", "accepted_tokens"}
     assert all(value > 0 for value in data["timings"].values())
     assert data["predicted"]["decode_tok_s"] > 0
     assert data["predicted"]["must_fit_bytes"] > 0

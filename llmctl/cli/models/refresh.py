@@ -39,7 +39,7 @@ def refresh(
     \b
     Examples:
       llmctl models refresh qwen3.5-4b
-      llmctl models refresh --yes          all models: sizes and sha256, one question a repository
+      llmctl models refresh --yes          all models: sizes and sha256
 
     Asks the hub (HF_ENDPOINT is honoured), fetches no weights. Writes refreshed.toml beside your own model files, where
     what is yours stays as it is; off a terminal, without --yes, it only shows.
