@@ -16,8 +16,8 @@ from llmctl.shell import command, quoted
 if TYPE_CHECKING:
     from typer._click import Context
 
-    from llmctl.workspace.launch import Start, Tool
-    from llmctl.workspace.programs import Planned
+    from llmctl.workspace.launch import LaunchedTool, Start
+    from llmctl.workspace.programs import ProgramPlan
 
 LEAST_STAY_S = 1.0  # an engine that stays answers several requests at once, as memory allows, and `llmctl ps` has it
 TAIL = "llmctl.tail"
@@ -101,13 +101,13 @@ app = plain()
 app.command("launch", cls=CommandWithTail)(launch)
 
 
-def _not_recommended(tool: Tool, plan: Planned) -> str:
+def _not_recommended(tool: LaunchedTool, plan: ProgramPlan) -> str:
     fit = plan.fit
     name = f"{fit.candidate.model.name} {fit.candidate.artifact.quant}"
     return f"NOT RECOMMENDED for {tool.title}: {name} {plan.unsuited}"
 
 
-def _require_consent(out: Output, tool: Tool, plan: Planned, *, yes: bool) -> None:
+def _require_consent(out: Output, tool: LaunchedTool, plan: ProgramPlan, *, yes: bool) -> None:
     """Raises NothingFitsError where machine or model are not up to the tool, and nobody wants it nevertheless."""
     if plan.unsuited is None:
         return
@@ -118,7 +118,7 @@ def _require_consent(out: Output, tool: Tool, plan: Planned, *, yes: bool) -> No
         raise NothingFitsError(message, hint=f"{command('llmctl', 'plan', '--task', tool.task)}   or add --yes")
 
 
-def _show(out: Output, tool: Tool, plan: Planned, start: Start) -> None:
+def _show(out: Output, tool: LaunchedTool, plan: ProgramPlan, start: Start) -> None:
     """What would be started, the key hidden."""
     from llmctl.workspace.launch import program
 
@@ -137,7 +137,7 @@ def _show(out: Output, tool: Tool, plan: Planned, start: Start) -> None:
     out.data(_document(tool, path, plan, start))
 
 
-def _document(tool: Tool, path: str | None, plan: Planned, start: Start) -> dict[str, object]:
+def _document(tool: LaunchedTool, path: str | None, plan: ProgramPlan, start: Start) -> dict[str, object]:
     return {
         "tool": tool.name,
         "program": path,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from llmctl.mcp.call import Call
+from llmctl.mcp.call import CallListener
 from llmctl.mcp.served_tool import Count, Name, ServedTool
 from llmctl.types.answer import Answer, LeftMachine
 from llmctl.types.endpoint import Policy, Side
@@ -54,7 +54,7 @@ class AskResult(Struct, frozen=True):
     warnings: tuple[str, ...]
 
 
-def ask(asked: AskArguments, call: Call) -> AskResult:
+def ask(asked: AskArguments, call: CallListener) -> AskResult:
     """Raises what ``Workspace.ask`` raises, and UsageError once the call is cancelled."""
     workspace = Workspace(call)
     stream = workspace.stream(
@@ -78,7 +78,7 @@ def request_of(asked: AskArguments) -> Request:
     return Request((*instructions, Message.of("user", asked.prompt)), sampling=sampling, private=asked.private)
 
 
-def result_of(answer: Answer, call: Call) -> AskResult:
+def result_of(answer: Answer, call: CallListener) -> AskResult:
     route, usage, timings = answer.route, answer.usage, answer.timings
     return AskResult(
         text=answer.text,

@@ -12,7 +12,7 @@ from llmctl.types.endpoint import Endpoint
 from llmctl.types.listener import SilentListener
 
 
-class Call(SilentListener):
+class CallListener(SilentListener):
     """Collects the warnings for the result. What a client should log goes to stderr; nobody can be asked."""
 
     def __init__(self) -> None:

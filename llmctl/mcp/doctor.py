@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from llmctl.mcp.call import Call
+from llmctl.mcp.call import CallListener
 from llmctl.mcp.served_tool import ServedTool
 from llmctl.types.finding import Check
 from llmctl.types.machine import Accelerator, AcceleratorKind, EngineInfo
@@ -56,7 +56,7 @@ class DoctorResult(Struct, frozen=True):
     warnings: tuple[str, ...]
 
 
-def doctor(asked: DoctorArguments, call: Call) -> DoctorResult:
+def doctor(asked: DoctorArguments, call: CallListener) -> DoctorResult:
     """Raises what ``Workspace.doctor`` raises."""
     report = Workspace(call).doctor()
     machine, error = report.machine, report.error(strict=False)

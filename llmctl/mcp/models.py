@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from llmctl.mcp.call import Call
+from llmctl.mcp.call import CallListener
 from llmctl.mcp.served_tool import ServedTool
 from llmctl.types.model import Model
 from llmctl.workspace.inventory import Item
@@ -72,7 +72,7 @@ class SearchResult(Struct, frozen=True):
     warnings: tuple[str, ...]
 
 
-def models(asked: ModelsArguments, call: Call) -> ModelsResult:
+def models(asked: ModelsArguments, call: CallListener) -> ModelsResult:
     """Raises ResourceError if the store's disk is missing."""
     items = Workspace(call, offline=True).models()
     held = tuple(map(held_model, items))
@@ -83,7 +83,7 @@ def held_model(item: Item) -> HeldModel:
     return HeldModel(item.label, item.bytes, item.owner, item.model is not None, item.projector, item.missing)
 
 
-def search(asked: SearchArguments, call: Call) -> SearchResult:
+def search(asked: SearchArguments, call: CallListener) -> SearchResult:
     """Raises NotFoundError if nothing is called that, or nearly that."""
     matches = Workspace(call, offline=True).search(asked.words.split())
     shown = tuple(map(catalogue_model, matches.models[:MOST_MATCHES]))

@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from llmctl.errors import NotFoundError, OfflineError
-from llmctl.mcp.call import Call
+from llmctl.mcp.call import CallListener
 from llmctl.mcp.served_tool import Count, Name, ServedTool
 from llmctl.shell import command
 from llmctl.types.plan import Fit, NoFit
@@ -66,7 +66,7 @@ class PlanResult(Struct, frozen=True):
     warnings: tuple[str, ...]
 
 
-def plan(asked: PlanArguments, call: Call) -> PlanResult:
+def plan(asked: PlanArguments, call: CallListener) -> PlanResult:
     """Raises what ``Workspace.plan`` raises; NotFoundError for a model that only the hub may have."""
     try:
         planned = Workspace(call, offline=True).planned(

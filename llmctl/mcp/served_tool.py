@@ -9,7 +9,7 @@ import msgspec
 from mcp.types import Tool, ToolAnnotations
 from msgspec import Meta, Struct
 
-from llmctl.mcp.call import Call
+from llmctl.mcp.call import CallListener
 
 Name = Annotated[str, Meta(min_length=1, max_length=4096)]
 Count = Annotated[int, Meta(ge=1, le=(1 << 31) - 1)]  # llama.cpp counts tokens in 32 bits
@@ -24,7 +24,7 @@ class ServedTool(Struct, frozen=True):
     description: str
     arguments: type[Struct]
     result: type[Struct]
-    answer: Callable[[Any, Call], Struct]
+    answer: Callable[[Any, CallListener], Struct]
     computes: bool = False
     asks_servers: bool = False
 

@@ -25,7 +25,7 @@ from msgspec import Struct
 from llmctl import __version__
 from llmctl.errors import LlmctlError, UsageError
 from llmctl.mcp import ask, doctor, models, plan
-from llmctl.mcp.call import Call
+from llmctl.mcp.call import CallListener
 from llmctl.mcp.served_tool import ServedTool
 from llmctl.printable import printable
 
@@ -65,7 +65,7 @@ async def _converse(ended: Ended) -> None:
         return ListToolsResult(tools=[tool.described() for tool in TOOLS.values()])
 
     async def call_tool(context: Any, asked: CallToolRequestParams) -> CallToolResult:
-        tool, call = _named(asked.name), Call()
+        tool, call = _named(asked.name), CallListener()
         try:
             return await to_thread.run_sync(
                 result, tool, asked.arguments or {}, call, abandon_on_cancel=True, limiter=limiter
@@ -92,7 +92,7 @@ def _named(name: str) -> ServedTool:
     return TOOLS[name]
 
 
-def result(tool: ServedTool, given: Mapping[str, Any], call: Call) -> CallToolResult:
+def result(tool: ServedTool, given: Mapping[str, Any], call: CallListener) -> CallToolResult:
     """The result of a call; what was wrong is a result as well, so that a model can read it."""
     try:
         return _succeeded(tool.answer(_arguments(tool, given), call))
@@ -113,7 +113,7 @@ def _succeeded(made: Struct) -> CallToolResult:
     return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=msgspec.json.decode(text))
 
 
-def _failed(error: LlmctlError, call: Call) -> CallToolResult:
+def _failed(error: LlmctlError, call: CallListener) -> CallToolResult:
     """An error as the command line shows it, and its code for programs."""
     lines = [f"error: {error.message}"]
     if error.hint:

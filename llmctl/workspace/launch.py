@@ -33,7 +33,7 @@ UNKNOWN_ADDRESS = "http://127.0.0.1:PORT/v1"
 UNKNOWN_FOLDER = "FOLDER"
 
 
-class Shape(StrEnum):
+class ApiShape(StrEnum):
     """The API that a tool speaks."""
 
     CHAT = "chat"
@@ -41,7 +41,7 @@ class Shape(StrEnum):
     MESSAGES = "messages"
 
 
-class Tool(Struct, frozen=True):
+class LaunchedTool(Struct, frozen=True):
     """A row of ``profiles/tools.toml``, where the fields are explained."""
 
     name: str
@@ -50,7 +50,7 @@ class Tool(Struct, frozen=True):
     install: str
     source: str
     task: str
-    shape: Shape = Shape.CHAT
+    shape: ApiShape = ApiShape.CHAT
     arguments: tuple[str, ...] = ()
     alone: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -66,23 +66,23 @@ class Start(Struct, frozen=True):
     files: Mapping[str, str]
 
 
-def tools() -> Mapping[str, Tool]:
+def tools() -> Mapping[str, LaunchedTool]:
     """By name. Raises ConfigError."""
     return read_toml(
         paths.profiles_dir() / "tools.toml",
-        lambda table: {name: row.fill(Tool, name=name) for name, row in table.named_tables().items()},
+        lambda table: {name: row.fill(LaunchedTool, name=name) for name, row in table.named_tables().items()},
     )
 
 
-def find(name: str) -> Tool:
+def find(name: str) -> LaunchedTool:
     """Raises NotFoundError for a tool that llmctl does not know, and UsageError for one that the engine can't serve."""
     rows = tools()
     tool = rows.get(name.lower())
     if tool is None:
         also = did_you_mean(near(name, rows)) or f", only {', '.join(rows)}"
         raise NotFoundError(f"llmctl knows no tool named {name!r}{also}", hint="llmctl launch --help")
-    if tool.shape is not Shape.CHAT:
-        able = ", ".join(row.name for row in rows.values() if row.shape is Shape.CHAT)
+    if tool.shape is not ApiShape.CHAT:
+        able = ", ".join(row.name for row in rows.values() if row.shape is ApiShape.CHAT)
         raise UsageError(
             f"{tool.title} speaks {WORDS[tool.shape]}, and the engine here chat completions alone",
             hint=f"{command('llmctl', 'launch', 'opencode')}   or another of {able}",
@@ -90,15 +90,18 @@ def find(name: str) -> Tool:
     return tool
 
 
-WORDS: Mapping[Shape, str] = {Shape.RESPONSES: "OpenAI's responses API", Shape.MESSAGES: "Anthropic's messages API"}
+WORDS: Mapping[ApiShape, str] = {
+    ApiShape.RESPONSES: "OpenAI's responses API",
+    ApiShape.MESSAGES: "Anthropic's messages API",
+}
 
 
-def program(tool: Tool) -> str | None:
+def program(tool: LaunchedTool) -> str | None:
     """The path of the tool's program; None where it isn't installed."""
     return shutil.which(tool.program)
 
 
-def require_program(tool: Tool) -> str:
+def require_program(tool: LaunchedTool) -> str:
     """Raises NotFoundError."""
     path = program(tool)
     if path is None:
@@ -106,7 +109,7 @@ def require_program(tool: Tool) -> str:
     return path
 
 
-def start(tool: Tool, access: EngineAccess, arguments: Sequence[str], folder: str) -> Start:
+def start(tool: LaunchedTool, access: EngineAccess, arguments: Sequence[str], folder: str) -> Start:
     """``arguments`` are the user's."""
     values = _values(access, folder)
     filled = (*(_filled(word, values) for word in tool.arguments), *(arguments or tool.alone))
@@ -116,7 +119,7 @@ def start(tool: Tool, access: EngineAccess, arguments: Sequence[str], folder: st
     )
 
 
-def planned_start(tool: Tool, fit: Fit, arguments: Sequence[str]) -> Start:
+def planned_start(tool: LaunchedTool, fit: Fit, arguments: Sequence[str]) -> Start:
     """The start that would come of ``fit``, without what is known then alone: port, key and folder."""
     from llmctl.workspace.programs import EngineAccess
 
@@ -125,7 +128,7 @@ def planned_start(tool: Tool, fit: Fit, arguments: Sequence[str]) -> Start:
     return start(tool, access, arguments, UNKNOWN_FOLDER)
 
 
-def first_prompt_tokens(tool: Tool) -> int:
+def first_prompt_tokens(tool: LaunchedTool) -> int:
     """What the tool sends before its first answer, by its task. Raises ConfigError."""
     from llmctl.catalogue.knowledge import read_tasks
 
@@ -151,7 +154,7 @@ def _filled(text: str, values: Mapping[str, str]) -> str:
     return Template(text).substitute(values)
 
 
-def run(tool: Tool, access: EngineAccess, arguments: Sequence[str]) -> int:
+def run(tool: LaunchedTool, access: EngineAccess, arguments: Sequence[str]) -> int:
     """Starts the tool and waits for its end: its exit code, as a shell has it. Ctrl-C is the tool's alone, and a signal
     that ends llmctl ends the tool. Raises NotFoundError for one that isn't installed."""
     path = require_program(tool)

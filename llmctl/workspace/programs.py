@@ -51,7 +51,7 @@ class EngineAccess(Struct, frozen=True):
         return f"{self.model}:{self.quant}"
 
 
-class Planned(Struct, frozen=True):
+class ProgramPlan(Struct, frozen=True):
     """What would run for a program; ``unsuited`` says which floors or limits of the task it misses, None if none."""
 
     situation: Situation
@@ -77,7 +77,7 @@ def access(listener: Listener, settings: Settings, asked: Asked, *, insist: bool
         return engine
 
 
-def planned(listener: Listener, settings: Settings, asked: Asked) -> Planned:
+def planned(listener: Listener, settings: Settings, asked: Asked) -> ProgramPlan:
     """What suits this machine, of what was asked for; where all is too slow for the task, the best of what is least so.
     Raises NothingFitsError, and what ``choose.choose`` raises."""
     from llmctl.workspace import choose, situation
@@ -96,10 +96,10 @@ def planned(listener: Listener, settings: Settings, asked: Asked) -> Planned:
     if isinstance(answer, NoFit):
         hint = command("llmctl", "plan", "--task", wanted.task, names=[] if name is None else [name])
         raise NothingFitsError(answer.reason, hint=hint)
-    return Planned(looked_at, wanted, answer, _unsuited(looked_at, wanted, answer))
+    return ProgramPlan(looked_at, wanted, answer, _unsuited(looked_at, wanted, answer))
 
 
-def obtained(listener: Listener, plan: Planned, asked: Asked, *, yes: bool) -> Fit:
+def obtained(listener: Listener, plan: ProgramPlan, asked: Asked, *, yes: bool) -> Fit:
     """What was planned, its file on this machine, fetched with consent if need be. Raises what ``choose.obtain`` and
     ``with_server`` raise."""
     from llmctl.workspace import choose

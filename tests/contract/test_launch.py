@@ -24,7 +24,7 @@ from tests.fakes.scripted_model import write_scripted
 pytestmark = pytest.mark.usefixtures("measured")
 
 ACCESS = EngineAccess("http://127.0.0.1:1/v1", "the key", 'a "model"', "Q4_0", 65_536, None, was_warm=True)
-CHAT = [tool for tool in launch.tools().values() if tool.shape is launch.Shape.CHAT]
+CHAT = [tool for tool in launch.tools().values() if tool.shape is launch.ApiShape.CHAT]
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_what_is_no_use_as_an_agent_is_not_recommended(
 
 
 @pytest.mark.parametrize("tool", CHAT, ids=lambda tool: tool.name)
-def test_a_tools_start(tool: launch.Tool) -> None:
+def test_a_tools_start(tool: launch.LaunchedTool) -> None:
     """The key is in variables alone, and what is JSON stays JSON whatever the model is called."""
     made = launch.start(tool, ACCESS, (), "/folder")
     assert made.argv[0] == tool.program

@@ -23,7 +23,7 @@ from mcp.types import CallToolResult, Tool
 
 from llmctl import Workspace, paths
 from llmctl.cli import main
-from llmctl.mcp.call import Call
+from llmctl.mcp.call import CallListener
 from llmctl.mcp.server import TOOLS, result
 from llmctl.net import host_of
 from llmctl.types.endpoint import LeaveReason
@@ -125,12 +125,12 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("name", "arguments", "wanted"), REFUSED.values(), ids=REFUSED)
 def test_what_is_refused(name: str, arguments: dict[str, Any], wanted: str) -> None:
-    assert code(result(TOOLS[name], arguments, Call())) == wanted
+    assert code(result(TOOLS[name], arguments, CallListener())) == wanted
 
 
 def asked(**arguments: Any) -> CallToolResult:
     """The tool itself, without a process around it."""
-    return result(TOOLS["ask"], {"prompt": "hi", **arguments}, Call())
+    return result(TOOLS["ask"], {"prompt": "hi", **arguments}, CallListener())
 
 
 @pytest.mark.parametrize(
