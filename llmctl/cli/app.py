@@ -37,6 +37,7 @@ VERBS = {
     "env": "llmctl.cli.env:env",
     "launch": "llmctl.cli.launch:app",
     "bench": "llmctl.cli.bench:bench",
+    "route": "llmctl.cli.route:route",
     "receipts": "llmctl.cli.receipts:receipts",
     "completion": "llmctl.cli.completion:completion",
     "models": "llmctl.cli.models:app",

@@ -71,6 +71,9 @@ def run(
     ] = False,
     offline: options.Offline = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the answer.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would answer and why; ask nothing, as `llmctl route` does.")
+    ] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Tokens, times and memory of the answer, on stderr.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout, at the end.")] = False,
 ) -> None:
@@ -133,7 +136,15 @@ def run(
     shortening = None if truncate is None else Shortening(out, text, truncate)
 
     def here() -> LocalRun:
-        return local_run(out, loaded, asked, yes=yes, local=begun.local or private)
+        return local_run(out, loaded, asked, yes=yes, local=begun.local or private, dry=dry_run)
+
+    if dry_run:
+        from llmctl.cli.route import show
+        from llmctl.workspace.route import routed
+
+        is_shortened = shortening is not None
+        show(out, routed(loaded, request, here, local=begun.local, endpoint=endpoint, is_shortened=is_shortened))
+        return
 
     def said(answer: str, whole: bool, endpoint: str | None) -> None:
         sent = text.text() if shortening is None else shortening.text

@@ -35,7 +35,7 @@ PATIENCE_S = 10.0  # another process has the lock for as long as a line takes to
 SEALED = re.compile(rb'(\{.*), "sha256": "([0-9a-f]{64})"\}\n?', re.DOTALL)
 
 
-class End(Struct, frozen=True):
+class LastReceipt(Struct, frozen=True):
     """The last receipt: its number, 0 where there is none, and its sha256."""
 
     number: int = 0
@@ -105,9 +105,9 @@ def end_file() -> Path:
     return paths.state_dir() / "receipts.json"
 
 
-def kept_end() -> End | None:
+def kept_end() -> LastReceipt | None:
     """What the state folder has of the last receipt; None where it has nothing that can be read."""
-    return atomic.read_json(end_file(), END_BYTES, End)
+    return atomic.read_json(end_file(), END_BYTES, LastReceipt)
 
 
 def lines() -> Iterator[bytes]:
@@ -128,33 +128,33 @@ def is_as_written(line: bytes) -> bool:
     return sealed is not None and _sha256(sealed[1] + b"}") == sealed[2].decode()
 
 
-def _sealed(sent: Sent, last: End) -> tuple[bytes, End]:
+def _sealed(sent: Sent, last: LastReceipt) -> tuple[bytes, LastReceipt]:
     """The line behind the receipt ``last``, and what is kept of it."""
     number = last.number + 1
     content = json.dumps({**asdict(sent), "number": number, "before": last.sha256}).encode()
     sha256 = _sha256(content)
-    return content[:-1] + f', "sha256": "{sha256}"}}\n'.encode(), End(number, sha256)
+    return content[:-1] + f', "sha256": "{sha256}"}}\n'.encode(), LastReceipt(number, sha256)
 
 
-def _last(place: Path) -> End:
+def _last(place: Path) -> LastReceipt:
     """The receipt that a new one follows: that of the state folder where the last lines of the record are gone, so that
     the gap stays."""
-    line, kept = _last_line(place), kept_end() or End()
+    line, kept = _last_line(place), kept_end() or LastReceipt()
     return line if line.number > kept.number else kept
 
 
-def _last_line(place: Path) -> End:
+def _last_line(place: Path) -> LastReceipt:
     """The last receipt of the record; none where its last line can't be read."""
     try:
         with place.open("rb") as stream:
             stream.seek(max(0, stream.seek(0, os.SEEK_END) - LINE_BYTES))
             written = stream.read().splitlines()
     except FileNotFoundError:
-        return End()
+        return LastReceipt()
     try:
-        return msgspec.json.decode(written[-1], type=End) if written else End()
+        return msgspec.json.decode(written[-1], type=LastReceipt) if written else LastReceipt()
     except msgspec.MsgspecError:
-        return End()
+        return LastReceipt()
 
 
 def _write(place: Path, line: bytes) -> None:

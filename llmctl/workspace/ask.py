@@ -9,7 +9,6 @@ from msgspec.structs import replace
 
 from llmctl.engine.pool import Pool
 from llmctl.errors import ContextError
-from llmctl.router.lending import StepsDown
 from llmctl.router.partial_answer import PartialAnswer
 from llmctl.settings import Settings
 from llmctl.types.answer import Answer
@@ -17,7 +16,6 @@ from llmctl.types.endpoint import LeaveReason, Local, Policy, Route
 from llmctl.types.engine import EngineName
 from llmctl.types.event import Event
 from llmctl.types.listener import Listener
-from llmctl.types.plan import Fit, NoFit
 from llmctl.types.request import Request
 from llmctl.workspace import images
 from llmctl.workspace.local_run import LocalRun
@@ -57,9 +55,8 @@ def answer(
         _prepare(pool, settings, request, local=local, endpoint=endpoint)
         from llmctl.router import answer as router
 
-        decided, steps_down = _route(
-            settings, request, here, local=local, endpoint=endpoint, is_shortened=shorten is not None
-        )
+        run = run_here(settings, request, here, local=local, endpoint=endpoint)
+        decided = route_of(settings, request, run, local=local, endpoint=endpoint, is_shortened=shorten is not None)
         while True:
             try:
                 return router.answer(
@@ -68,7 +65,7 @@ def answer(
                     listener=listener,
                     lease=pool.lease if shorten is None else lambda fit: engine.lend(fit, listener),
                     so_far=so_far,
-                    steps_down=steps_down,
+                    steps_down=None if run is None else run.steps_down,
                     record=settings.history,
                 )
             except ContextError as error:
@@ -94,15 +91,15 @@ def events(
         _prepare(pool, settings, request, local=local, endpoint=endpoint)
         from llmctl.router import answer as router
 
-        decided, steps_down = _route(settings, request, here, local=local, endpoint=endpoint)
+        run = run_here(settings, request, here, local=local, endpoint=endpoint)
         return (
             yield from router.events(
-                decided,
+                route_of(settings, request, run, local=local, endpoint=endpoint),
                 replace(request, speculates=settings.speculate),
                 listener=listener,
                 lease=pool.lease,
                 so_far=PartialAnswer(),
-                steps_down=steps_down,
+                steps_down=None if run is None else run.steps_down,
                 record=settings.history,
             )
         )
@@ -120,40 +117,43 @@ def _prepare(pool: Pool, settings: Settings, request: Request, *, local: bool, e
         pool.prepare()
 
 
-def _route(
+def run_here(
+    settings: Settings, request: Request, here: Callable[[], LocalRun], *, local: bool, endpoint: str | None
+) -> LocalRun | None:
+    """What would answer on this machine; None where nothing here may. Raises what ``here`` raises, NotFoundError for an
+    endpoint that isn't there, and UsageError for images that no server may be sent."""
+    if endpoint is not None:
+        settings.endpoint(endpoint)
+    elif images.has_images(request):
+        images.require_server(settings, local=local or request.private)
+    return here() if _may_answer_here(settings, request, local=local, endpoint=endpoint) else None
+
+
+def route_of(
     settings: Settings,
     request: Request,
-    here: Callable[[], LocalRun],
+    run: LocalRun | None,
     *,
     local: bool,
     endpoint: str | None,
     is_shortened: bool = False,
-) -> tuple[Route, StepsDown | None]:
-    """The route, and what may be tried below what is planned here."""
+) -> Route:
+    """The route of the request, where ``run`` is what would answer here. Raises what ``router.route`` raises."""
     from llmctl.router.route import route
 
-    pinned = None if endpoint is None else settings.endpoint(endpoint)
-    planned: Fit | NoFit | None = None
-    barred: dict[LeaveReason, str] = {}
-    steps_down: StepsDown | None = None
-    if pinned is None and images.has_images(request):
-        images.require_server(settings, local=local or request.private)
-    elif _may_answer_here(settings, request, local=local, endpoint=endpoint):
-        ready = here()
-        planned, barred, steps_down = ready.planned, dict(ready.barred), ready.steps_down
+    barred: dict[LeaveReason, str] = {} if run is None else dict(run.barred)
     if is_shortened:
         barred[LeaveReason.PROMPT_TOO_LONG] = "--truncate makes it shorter"
-    decided = route(
-        planned,
+    return route(
+        None if run is None else run.planned,
         settings.policy,
         settings.endpoints,
-        pinned=pinned,
+        pinned=None if endpoint is None else settings.endpoint(endpoint),
         local=local,
         offline=settings.offline,
         barred=barred,
         private=request.private,
     )
-    return decided, steps_down
 
 
 def estimated_tokens(request: Request) -> int:

@@ -51,8 +51,11 @@ class LocalRun(Struct, frozen=True):
     steps_down: StepsDown | None = None
 
 
-def local_run(listener: Listener, loaded: Settings, asked: Asked, *, yes: bool, local: bool) -> LocalRun:
-    """What would run here, its file fetched if it is to run, and what must not make the prompt leave."""
+def local_run(
+    listener: Listener, loaded: Settings, asked: Asked, *, yes: bool, local: bool, dry: bool = False
+) -> LocalRun:
+    """What would run here, its file fetched if it is to run, and what must not make the prompt leave. ``dry``: nothing
+    is measured and nothing fetched."""
     from llmctl.router.barred import barred
     from llmctl.router.route import first_allowed
     from llmctl.types.endpoint import Policy
@@ -64,7 +67,7 @@ def local_run(listener: Listener, loaded: Settings, asked: Asked, *, yes: bool, 
         shelf = situation.shelf(listener, loaded=loaded)
         # Measuring takes seconds: worth it before a download is chosen, not before what is here answers.
         at_hand = any(candidate.path for candidate in shelf.candidates(name))
-        looked_at = situation.look(listener, before=shelf, measure=not at_hand)
+        looked_at = situation.look(listener, before=shelf, measure=not (at_hand or dry))
         wanted = runnable(listener, looked_at, asked, asked.want(loaded, named=name is not None))
         planned = choose.choose(looked_at, name, wanted)
         server = first_allowed(loaded.policy, loaded.endpoints, local=local, offline=loaded.offline)
@@ -73,7 +76,7 @@ def local_run(listener: Listener, loaded: Settings, asked: Asked, *, yes: bool, 
             own = _without_project(looked_at, asked)
         bars = barred(planned, named=named, context=asked.context, project=loaded.project, own=own)
         steps_down = Below(looked_at, name, wanted)
-        if server is not None and loaded.policy is Policy.PREFER_REMOTE:
+        if dry or (server is not None and loaded.policy is Policy.PREFER_REMOTE):
             return LocalRun(planned, bars, steps_down)
         ready = _ready(listener, looked_at, name, planned, wanted, yes=yes)
         return LocalRun(_with_engine(listener, looked_at, ready), bars, steps_down)

@@ -449,6 +449,10 @@ def test_offline_connects_to_no_other_machine(
         ("doctor",),
         ("bench", "-m", "none.gguf"),
         ("run", SECRET, "-m", "qwen3.5-4b"),
+        ("route", SECRET),
+        ("route", SECRET, "-e", "near"),
+        ("run", SECRET, "--dry-run", "--yes"),
+        ("receipts",),
     ],
     ids=" ".join,
 )

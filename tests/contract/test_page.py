@@ -160,6 +160,15 @@ def test_receipts(capsys: pytest.CaptureFixture[str]) -> None:
     check(receipt, documented("receipt"), "receipt", set())
 
 
+@pytest.mark.usefixtures("measured")
+def test_route(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["endpoint", "add", "near", "http://127.0.0.1:9", "--model", "m"]) == 0
+    capsys.readouterr()
+    data = printed(capsys, "route", "hi")["data"]
+    assert data["answers"]["side"] == "local" and data["fallback"] and data["reasons"]
+    check(data, documented("route"), "route", set())
+
+
 def test_engines(capsys: pytest.CaptureFixture[str]) -> None:
     for engine in printed(capsys, "engine", "list")["data"]["engines"]:
         check(engine, documented("engines"), "engines", set())

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
-from subprocess import PIPE, Popen
+from subprocess import PIPE, Popen, run
 
 import pytest
 import trustme
@@ -63,6 +63,19 @@ def ask(endpoint: Endpoint, request: Request = REQUEST, *, most: int | None = No
     return receipts.read().receipts
 
 
+def sent(endpoint: str = "office", outcome: Outcome = Outcome.ANSWERED) -> Sent:
+    time, reason = "2026-01-02T03:04:05Z", LeaveReason.PINNED
+    return Sent(time, endpoint, "llm.example.internal", "qwen3-32b", 1234, True, False, reason, outcome)
+
+
+@pytest.fixture
+def record() -> Path:
+    """Five receipts."""
+    for number in range(5):
+        written.append(sent(f"server-{number}"))
+    return written.file()
+
+
 # What is written
 
 
@@ -86,7 +99,7 @@ def test_however_it_ends(script: tuple[Reply, ...], most: int | None, outcome: O
     assert (receipt.number, receipt.before) == (1, None)
     assert SECRET not in written.file().read_text()
     assert stat.S_IMODE(written.file().stat().st_mode) == 0o600
-    assert receipts.verify() == receipts.Verified(1, None, True, None)
+    assert receipts.verify() == receipts.CheckedRecord(1, None, True, None)
 
 
 def test_tls_and_a_pin(tmp_path: Path) -> None:
@@ -140,6 +153,31 @@ def test_a_record_that_cannot_be_written() -> None:
     assert warning.startswith(f"no receipt of the {sent} bytes that were sent could be written: ")
 
 
+FILLS = """
+import resource, sys
+from llmctl.errors import ResourceError
+from llmctl.router import receipts
+from llmctl.types.endpoint import LeaveReason
+from llmctl.types.receipt import Outcome, Sent
+most = receipts.file().stat().st_size + 50
+resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+try:
+    receipts.append(Sent("2026-01-02T03:04:05Z", "o", "h", "m", 1, True, False, LeaveReason.PINNED, Outcome.ANSWERED))
+except ResourceError as error:
+    print(error.message)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sets a limit as Unix has it")
+def test_half_a_line_is_taken_back(record: Path) -> None:
+    before = record.read_bytes()
+    done = run([sys.executable, "-c", FILLS], capture_output=True, text=True, timeout=100)
+    assert f"{record} can't be written: " in done.stdout, done.stderr
+    assert record.read_bytes() == before
+    written.append(sent())
+    assert receipts.verify() == receipts.CheckedRecord(6, None, True, None)
+
+
 def test_a_lock_that_somebody_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(written, "PATIENCE_S", 0.1)
     with locked(written.file().with_suffix(".lock"), waiting=lambda: None), pytest.raises(LlmctlError, match="locked"):
@@ -170,23 +208,10 @@ def test_several_processes_at_once() -> None:
     record = receipts.read().receipts
     assert [receipt.number for receipt in record] == list(range(1, processes * each + 1))
     assert sorted(receipt.bytes for receipt in record) == sorted(processes * list(range(each)))
-    assert receipts.verify() == receipts.Verified(processes * each, None, True, None)
+    assert receipts.verify() == receipts.CheckedRecord(processes * each, None, True, None)
 
 
 # What was done to it
-
-
-def sent(endpoint: str = "office", outcome: Outcome = Outcome.ANSWERED) -> Sent:
-    time, reason = "2026-01-02T03:04:05Z", LeaveReason.PINNED
-    return Sent(time, endpoint, "llm.example.internal", "qwen3-32b", 1234, True, False, reason, outcome)
-
-
-@pytest.fixture
-def record() -> Path:
-    """Five receipts."""
-    for number in range(5):
-        written.append(sent(f"server-{number}"))
-    return written.file()
 
 
 def resealed(line: bytes) -> bytes:
@@ -207,14 +232,14 @@ Lines = list[bytes]
         (lambda lines: [*lines[:2], lines[2].replace(b": ", b":", 1), *lines[3:]], 3, "was changed after"),
         (lambda lines: [*lines[:2], resealed(lines[2]), *lines[3:]], 4, "after another receipt 3 than"),
         (lambda lines: [*lines[:4], resealed(lines[4])], 5, "is another receipt 5 than"),
-        (lambda lines: [*lines[:1], *lines[2:]], 2, "comes where receipt 2 is gone"),
-        (lambda lines: lines[2:], 1, "comes where receipts 1 to 2 are gone"),
-        (lambda lines: [lines[0], lines[2], lines[1], *lines[3:]], 2, "comes where receipt 2 is gone"),
+        (lambda lines: [*lines[:1], *lines[2:]], 2, "receipt 2 is gone from before line 2"),
+        (lambda lines: lines[2:], 1, "receipts 1 to 2 are gone from before line 1"),
+        (lambda lines: [lines[0], lines[2], lines[1], *lines[3:]], 2, "receipt 2 is gone from before line 2"),
         (lambda lines: [*lines[:3], *lines[2:]], 4, "is receipt 3 and comes after receipt 3"),
         (lambda lines: [*lines[:2], b"nonsense\n", *lines[2:]], 3, "holds no receipt"),
         (lambda lines: [*lines[:4], lines[4][:50]], 5, "holds no receipt"),
-        (lambda lines: lines[:3], None, "receipts 4 to 5 are gone"),
-        (lambda lines: [], None, "receipts 1 to 5 are gone"),
+        (lambda lines: lines[:3], None, "receipts 4 to 5 are gone from the end"),
+        (lambda lines: [], None, "receipts 1 to 5 are gone from the end"),
     ],
     ids=[
         "changed", "another-spelling", "resealed", "last-resealed", "one-removed", "first-removed", "reordered",
@@ -224,7 +249,7 @@ Lines = list[bytes]
 def test_what_was_done_to_it(
     record: Path, tamper: Callable[[Lines], Lines], broken: int | None, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert receipts.verify() == receipts.Verified(5, None, True, None)
+    assert receipts.verify() == receipts.CheckedRecord(5, None, True, None)
     lines = tamper(record.read_bytes().splitlines(keepends=True))
     record.write_bytes(b"".join(lines))
     assert main(["receipts", "--verify", "--json"]) == 6
@@ -239,7 +264,7 @@ def test_a_record_that_was_removed_with_its_end_begins_anew(record: Path) -> Non
     record.unlink()
     written.end_file().unlink()
     written.append(sent())
-    assert receipts.verify() == receipts.Verified(1, None, True, None)
+    assert receipts.verify() == receipts.CheckedRecord(1, None, True, None)
 
 
 def test_without_what_the_state_folder_has(record: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -250,7 +275,7 @@ def test_without_what_the_state_folder_has(record: Path, capsys: pytest.CaptureF
     assert shown.out == "3 receipts, unbroken\n"
     assert f"can't be told: {written.end_file()} is gone" in shown.err
     written.append(sent())
-    assert receipts.verify() == receipts.Verified(4, None, True, None)
+    assert receipts.verify() == receipts.CheckedRecord(4, None, True, None)
 
 
 def test_a_process_that_ended_between_the_two_files(record: Path) -> None:
@@ -258,9 +283,9 @@ def test_a_process_that_ended_between_the_two_files(record: Path) -> None:
     before = written.end_file().read_bytes()
     written.append(sent())
     written.end_file().write_bytes(before)
-    assert receipts.verify() == receipts.Verified(6, None, True, None)
+    assert receipts.verify() == receipts.CheckedRecord(6, None, True, None)
     written.append(sent())
-    assert receipts.verify() == receipts.Verified(7, None, True, None)
+    assert receipts.verify() == receipts.CheckedRecord(7, None, True, None)
 
 
 # What a person sees

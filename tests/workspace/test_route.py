@@ -1,0 +1,127 @@
+"""What would answer and why: the same that does answer, without loading, fetching or sending anything."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from llmctl.cli import main
+from llmctl.errors import ContextError, LlmctlError, NotFoundError, NothingFitsError, OfflineError, PolicyError
+from llmctl.settings import Settings, load
+from llmctl.types.endpoint import LOCAL_FAILURES, Endpoint, LeaveReason, Policy, Side
+from llmctl.types.plan import Fit, NoFit
+from llmctl.types.request import Request
+from llmctl.workspace.local_run import LocalRun
+from llmctl.workspace.route import Routed, routed
+from tests.fakes.chat_server import DONE, ChatServer, event, stream
+from tests.fakes.fits import fit_for
+
+FIT = fit_for(Path("/models/here.gguf"))
+NOTHING = NoFit("no model fits: 9 GB of 8 GB", (), None)
+OFFICE = Endpoint("office", "https://llm.example.internal/v1", "qwen3-32b")
+NAMED = dict.fromkeys(LOCAL_FAILURES, "-m here names what is to answer")
+TOO_LONG = "word " * (FIT.context + 1)
+
+
+def settings(policy: Policy = Policy.PREFER_LOCAL, *endpoints: Endpoint, offline: bool = False) -> Settings:
+    return replace(load(), policy=policy, endpoints=endpoints, offline=offline)
+
+
+def decided(
+    planned: Fit | NoFit,
+    loaded: Settings,
+    prompt: str = "hi",
+    *,
+    private: bool = False,
+    local: bool = False,
+    endpoint: str | None = None,
+    named: bool = False,
+) -> Routed:
+    run = LocalRun(planned, NAMED if named else {})
+    return routed(loaded, replace(Request.of(prompt), private=private), lambda: run, local=local, endpoint=endpoint)
+
+
+Decides = Callable[[], Routed]
+PREFER_LOCAL, PREFER_REMOTE = Policy.PREFER_LOCAL, Policy.PREFER_REMOTE
+
+
+@pytest.mark.parametrize(
+    ("decides", "why", "fallback", "stays"),
+    [
+        (lambda: decided(FIT, settings(Policy.LOCAL_ONLY)), None, None, "no server was added"),
+        (lambda: decided(FIT, settings(Policy.LOCAL_ONLY, OFFICE)), None, None, "the policy is local-only"),
+        (lambda: decided(FIT, settings(PREFER_LOCAL)), None, None, "no server was added"),
+        (lambda: decided(FIT, settings(PREFER_LOCAL, OFFICE)), None, Side.REMOTE, None),
+        (lambda: decided(FIT, settings(PREFER_LOCAL, OFFICE), named=True), None, None, None),
+        (lambda: decided(FIT, settings(PREFER_LOCAL, OFFICE), local=True), None, None, "--local"),
+        (lambda: decided(FIT, settings(PREFER_LOCAL, OFFICE), private=True), None, None, "the prompt is private"),
+        (
+            lambda: decided(FIT, settings(PREFER_LOCAL, OFFICE, offline=True)), None, None,
+            "llmctl is set to stay offline, and no server is on this machine",
+        ),
+        (lambda: decided(NOTHING, settings(PREFER_LOCAL, OFFICE)), LeaveReason.NOTHING_FITS, None, None),
+        (
+            lambda: decided(FIT, settings(PREFER_LOCAL, OFFICE), TOO_LONG), LeaveReason.PROMPT_TOO_LONG, None, None,
+        ),
+        (lambda: decided(FIT, settings(PREFER_REMOTE, OFFICE)), LeaveReason.PREFER_REMOTE, Side.LOCAL, None),
+        (lambda: decided(FIT, settings(Policy.REMOTE_ONLY, OFFICE)), LeaveReason.REMOTE_ONLY, None, None),
+        (lambda: decided(FIT, settings(PREFER_LOCAL, OFFICE), endpoint="office"), LeaveReason.PINNED, None, None),
+    ],
+)  # fmt: skip
+def test_the_route(decides: Decides, why: LeaveReason | None, fallback: Side | None, stays: str | None) -> None:
+    made = decides()
+    assert made.answers.side is (Side.LOCAL if why is None else Side.REMOTE)
+    assert made.left_because is why
+    assert (None if made.fallback is None else made.fallback.side) is fallback
+    assert made.stays_because == stays
+    assert [reason.left_because for reason in made.reasons] == list(LeaveReason)
+    assert [reason.left_because for reason in made.reasons if reason.holds] == ([] if why is None else [why])
+
+
+@pytest.mark.parametrize(
+    ("decides", "error"),
+    [
+        (lambda: decided(NOTHING, settings(Policy.LOCAL_ONLY)), NothingFitsError),
+        (lambda: decided(FIT, settings(Policy.LOCAL_ONLY, OFFICE), endpoint="office"), PolicyError),
+        (lambda: decided(FIT, settings(PREFER_LOCAL, OFFICE), endpoint="office", private=True), PolicyError),
+        (lambda: decided(FIT, settings(PREFER_LOCAL, OFFICE), endpoint="nowhere"), NotFoundError),
+        (lambda: decided(FIT, settings(Policy.REMOTE_ONLY, OFFICE, offline=True)), OfflineError),
+        (lambda: decided(FIT, settings(PREFER_LOCAL, OFFICE), TOO_LONG, named=True), ContextError),
+        (lambda: decided(FIT, settings(Policy.LOCAL_ONLY), TOO_LONG), ContextError),
+    ],
+)
+def test_what_run_refuses_is_refused(decides: Decides, error: type[LlmctlError]) -> None:
+    with pytest.raises(error):
+        decides()
+
+
+def test_the_figures() -> None:
+    made = {reason.left_because: reason for reason in decided(FIT, settings(PREFER_LOCAL, OFFICE), "hi " * 9).reasons}
+    assert made[LeaveReason.PROMPT_TOO_LONG].says == f"the prompt has about 25 tokens, the context is {FIT.context:,}"
+    assert made[LeaveReason.NOTHING_FITS].says.startswith(f"{FIT.candidate.model.id} fits: ")
+    assert made[LeaveReason.PINNED].says == "no --endpoint is given"
+    named = decided(FIT, settings(PREFER_LOCAL, OFFICE), named=True)
+    assert {reason.left_because for reason in named.reasons if reason.barred} == LOCAL_FAILURES
+
+
+@pytest.mark.usefixtures("measured")
+@pytest.mark.parametrize("command", [("route",), ("run", "--dry-run")], ids=["route", "run"])
+def test_nothing_is_sent(command: tuple[str, ...], capsys: pytest.CaptureFixture[str], home: Path) -> None:
+    with ChatServer(stream(event("Hi", finish="stop"), DONE)) as server:
+        assert main(["endpoint", "add", "office", server.url, "-m", "m"]) == 0
+        capsys.readouterr()
+        assert main([*command, "-e", "office", "--json", "hi"]) == 0
+        data = json.loads(capsys.readouterr().out)["data"]
+        assert data["answers"]["endpoint"] == "office" and data["left_because"] == "pinned"
+        assert main([*command, "-e", "office", "hi"]) == 0
+        shown = capsys.readouterr().out
+        assert shown.splitlines()[:2] == [f"office ({server.host}): m", "  because   you asked for it"]
+        assert main([*command, "--local", "-m", "qwen3.5-4b", "hi"]) == 0
+        shown = capsys.readouterr().out
+        assert shown.startswith("this machine: qwen3.5-4b") and "leaves    never: --local" in shown
+        assert server.connections == 0
+    assert not list(home.rglob("*.gguf")) and not list(home.rglob("receipts*"))
