@@ -27,7 +27,8 @@ class Task(Struct, frozen=True):
     ``max_first_token_s`` the longest until the answer begins, thoughts left out; ``max_answer_s`` the longest a whole
     answer may take, prompt read and thoughts included; one in ``good_answer_s`` is as good as at once;
     ``prompt_tokens``, ``answer_tokens``, ``thinking_tokens`` what is usual; ``think`` whether a model that can choose
-    is told to think; ``sees`` that it needs its projector.
+    is told to think; ``sees`` that it needs its projector; ``min_quality`` the index below which no model is of use for
+    the task, None where any is.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Task(Struct, frozen=True):
     thinking_tokens: int = 0
     think: bool = False
     sees: bool = False
+    min_quality: int | None = None
 
     @property
     def writes(self) -> bool:

@@ -67,10 +67,11 @@ def env(
     asked = Asked(model, task, context, None, 0, None)
     engine = access(out, loaded, asked, insist=keep_alive is not None, yes=yes)
     out.note(_story(engine))
-    for line in lines(variables(engine), shell or _own_shell(os.environ)):
+    shell = shell or _own_shell(os.environ)
+    for line in lines(variables(engine), shell):
         out.text(line)
     if sys.stdout.isatty():
-        out.note('for this shell:  eval "$(llmctl env)"')
+        out.note(f"in this shell:  {TAKEN[shell]}")
     out.data(engine)
 
 
@@ -107,6 +108,16 @@ SYNTAX: Mapping[Shell, Callable[[str, str], str]] = {
     Shell.FISH: _fish,
     Shell.POWERSHELL: _powershell,
 }
+
+
+POSIX = 'eval "$(llmctl env)"'
+TAKEN: Mapping[Shell, str] = {
+    Shell.BASH: POSIX,
+    Shell.ZSH: POSIX,
+    Shell.FISH: "llmctl env | source",
+    Shell.POWERSHELL: "llmctl env | Out-String | Invoke-Expression",
+}
+"""How each shell takes what is printed."""
 
 
 def _own_shell(environ: Mapping[str, str]) -> Shell:

@@ -103,12 +103,13 @@ app.command("launch", cls=CommandWithTail)(launch)
 
 def _not_recommended(tool: Tool, plan: Planned) -> str:
     fit = plan.fit
-    return f"NOT RECOMMENDED: {fit.candidate.model.name} {fit.candidate.artifact.quant} {plan.too_slow} ({tool.title})"
+    name = f"{fit.candidate.model.name} {fit.candidate.artifact.quant}"
+    return f"NOT RECOMMENDED for {tool.title}: {name} {plan.unsuited}"
 
 
 def _require_consent(out: Output, tool: Tool, plan: Planned, *, yes: bool) -> None:
-    """Raises NothingFitsError where this machine is too slow for the tool, and nobody wants it nevertheless."""
-    if plan.too_slow is None:
+    """Raises NothingFitsError where machine or model are not up to the tool, and nobody wants it nevertheless."""
+    if plan.unsuited is None:
         return
     message = _not_recommended(tool, plan)
     if yes:
@@ -121,7 +122,7 @@ def _show(out: Output, tool: Tool, plan: Planned, start: Start) -> None:
     """What would be started, the key hidden."""
     from llmctl.workspace.launch import program
 
-    if plan.too_slow is not None:
+    if plan.unsuited is not None:
         out.warn(_not_recommended(tool, plan))
     path = program(tool)
     if path is None:
@@ -147,6 +148,6 @@ def _document(tool: Tool, path: str | None, plan: Planned, start: Start) -> dict
         "model": plan.fit.candidate.model.id,
         "quant": plan.fit.candidate.artifact.quant,
         "context": plan.fit.context,
-        "recommended": plan.too_slow is None,
-        "why": plan.too_slow,
+        "recommended": plan.unsuited is None,
+        "why": plan.unsuited,
     }

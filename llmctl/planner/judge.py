@@ -113,6 +113,8 @@ class Judge(Struct, frozen=True, dict=True):
         download = limits.download_bytes(candidate, self.task)
         if (broken := limits.broken(candidate, self.want, self.task, self.knowledge.quality)) is not None:
             return miss(candidate, broken.code, broken.reason, broken.gap)
+        if not self.want.explicit and (broken := self._too_weak(candidate)) is not None:
+            return miss(candidate, broken.code, broken.reason, broken.gap)
         trained = model.shape.context_train
         if self.want.context is not None and self.want.context > trained:
             reason = f"handles {trained:,} tokens of context, {self.want.context:,} are asked for"
@@ -149,6 +151,12 @@ class Judge(Struct, frozen=True, dict=True):
         if not fitting:
             return self._short(candidate, min(placements, key=lambda placement: placement.short_bytes))
         return self._fitted(candidate, fitting, download)
+
+    def _too_weak(self, candidate: Candidate) -> limits.Broken | None:
+        """The quality that the task asks for and ``candidate`` does not have; None if it does."""
+        if self.task.min_quality is None:
+            return None
+        return limits.too_weak(self.task, self.grade(candidate.model, candidate.artifact, self.thinks(candidate)))
 
     def too_slow(self, fit: Fit) -> Miss | None:
         """The floor for decoding, or the time limit for the first token or a whole answer, that ``fit`` misses; None if

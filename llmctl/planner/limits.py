@@ -7,6 +7,7 @@ from msgspec import Struct
 from llmctl import units
 from llmctl.catalogue.knowledge import Quality, Task
 from llmctl.catalogue.openness import admits, lacking
+from llmctl.types.grade import Grade
 from llmctl.types.model import Candidate, Model
 from llmctl.types.openness import DIMENSIONS, Level
 from llmctl.types.plan import RejectionCode, Want
@@ -54,6 +55,15 @@ def broken(candidate: Candidate, want: Want, task: Task, quality: Quality) -> Br
         reason = f"is a download of {units.size(size)}, at most {units.size(most)} is allowed"
         return Broken(RejectionCode.DOWNLOAD, reason, size / max(most, 1) - 1)
     return None
+
+
+def too_weak(task: Task, grade: Grade | None) -> Broken | None:
+    """The quality that the task asks for, where a model's ``grade`` is below it or nothing is known of it."""
+    if task.min_quality is None or (grade is not None and grade.index >= task.min_quality):
+        return None
+    quality = "no results that a quality could be told by" if grade is None else f"a quality of {grade.index:.0f}"
+    reason = f"has {quality}; for {task.name} a model is of use from {task.min_quality}"
+    return Broken(RejectionCode.QUALITY, reason)
 
 
 def speaks(model: Model, language: str, quality: Quality) -> bool:

@@ -223,6 +223,7 @@ class RejectionCode(StrEnum):
     of its task that is missed."""
 
     TASK = "task"
+    QUALITY = "quality"
     ENGINE = "engine"
     LANGUAGE = "language"
     OPENNESS = "openness"

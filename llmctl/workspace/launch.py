@@ -142,7 +142,8 @@ def _values(access: EngineAccess, folder: str) -> Mapping[str, str]:
         "folder": folder,
         "json_url": json.dumps(access.base_url),
         "json_model": json.dumps(access.model),
-        "json_provider_model": json.dumps(f"llmctl/{access.model}"),
+        "json_openai_model": json.dumps(f"openai/{access.model}"),
+        "json_llmctl_model": json.dumps(f"llmctl/{access.model}"),
     }
 
 

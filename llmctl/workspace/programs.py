@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from msgspec.structs import replace
 
+from llmctl import units
 from llmctl.errors import NothingFitsError, ResourceError
 from llmctl.shell import command
 from llmctl.types.listener import Listener
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 STAYS_S = 1800.0  # where the settings let no engine stay: whoever asks for an address is about to use it
 PASSAGE_BYTES = 24 << 10  # an embedder's context is made for passages of so many, unless one is asked for
+SLOWER = (2, 4, 8, 16, 32)  # times as slow as the task wants it: tried one after the other
 ENCODERS = ("embed", "rerank")
 
 
@@ -50,12 +52,12 @@ class EngineAccess(Struct, frozen=True):
 
 
 class Planned(Struct, frozen=True):
-    """What would run for a program; ``too_slow`` says which floor or limit of the task it misses."""
+    """What would run for a program; ``unsuited`` says which floors or limits of the task it misses, None if none."""
 
     situation: Situation
     want: Want
     fit: Fit
-    too_slow: str | None
+    unsuited: str | None
 
 
 def access(listener: Listener, settings: Settings, asked: Asked, *, insist: bool, yes: bool) -> EngineAccess:
@@ -76,8 +78,8 @@ def access(listener: Listener, settings: Settings, asked: Asked, *, insist: bool
 
 
 def planned(listener: Listener, settings: Settings, asked: Asked) -> Planned:
-    """What suits this machine, of what was asked for; where all is too slow for the task, the fastest. Raises
-    NothingFitsError, and what ``choose.choose`` raises."""
+    """What suits this machine, of what was asked for; where all is too slow for the task, the best of what is least so.
+    Raises NothingFitsError, and what ``choose.choose`` raises."""
     from llmctl.workspace import choose, situation
     from llmctl.workspace.local_run import runnable
 
@@ -87,13 +89,14 @@ def planned(listener: Listener, settings: Settings, asked: Asked) -> Planned:
     looked_at = situation.look(listener, before=shelf, measure=not at_hand)
     wanted = runnable(listener, looked_at, asked, asked.want(settings, named=name is not None))
     answer = choose.choose(looked_at, name, wanted)
-    if _is_slow(answer):
-        wanted = replace(wanted, explicit=True)
-        answer = choose.choose(looked_at, name, wanted)
+    for slower in SLOWER if name is None else ():
+        if not _is_slow(answer):
+            break
+        answer = choose.choose(looked_at, name, replace(wanted, min_tok_s=_floor_tok_s(looked_at, wanted) / slower))
     if isinstance(answer, NoFit):
         hint = command("llmctl", "plan", "--task", wanted.task, names=[] if name is None else [name])
         raise NothingFitsError(answer.reason, hint=hint)
-    return Planned(looked_at, wanted, answer, _too_slow(looked_at, wanted, answer))
+    return Planned(looked_at, wanted, answer, _unsuited(looked_at, wanted, answer))
 
 
 def obtained(listener: Listener, plan: Planned, asked: Asked, *, yes: bool) -> Fit:
@@ -186,12 +189,26 @@ def _is_slow(answer: Fit | NoFit) -> bool:
     return isinstance(answer, NoFit) and answer.nearest is not None and answer.nearest.code is RejectionCode.SPEED
 
 
-def _too_slow(situation: Situation, wanted: Want, fit: Fit) -> str | None:
+def _floor_tok_s(situation: Situation, wanted: Want) -> float:
+    return wanted.min_tok_s or situation.knowledge.tasks[wanted.task].min_tok_s
+
+
+def _unsuited(situation: Situation, wanted: Want, fit: Fit) -> str | None:
+    from llmctl.planner import limits
     from llmctl.planner.judge import Judge
 
-    knowledge = situation.knowledge
-    miss = Judge(situation.machine, wanted, knowledge.tasks[wanted.task], knowledge).too_slow(fit)
-    return None if miss is None else miss.rejected.reason
+    task = situation.knowledge.tasks[wanted.task]
+    judge = Judge(situation.machine, wanted, task, situation.knowledge)
+    weak = None if fit.grade is None else limits.too_weak(task, fit.grade)  # of the user's own files nothing is known
+    slow = judge.too_slow(fit)
+    reasons = [] if weak is None else [weak.reason]
+    if slow is not None:
+        turn, prompt = units.seconds(judge.answer_s(fit)), units.seconds(fit.speed_model.prefill_s(task.prompt_tokens))
+        reasons.append(
+            f"{slow.rejected.reason}: a first turn would take {turn}, {prompt} of it for a prompt of "
+            f"{task.prompt_tokens:,} tokens"
+        )
+    return "; it ".join(reasons) or None
 
 
 def _require_place() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -118,6 +120,37 @@ def test_too_little_context_for_an_agent(tmp_path: Path, home: Path) -> None:
     done = llmctl("launch", "goose", small, "--dry-run")
     assert done.returncode == 3
     assert "handles 4,096 tokens of context, the prompt has about 24,000" in done.stderr
+
+
+def planned_for_opencode(model: str, monkeypatch: pytest.MonkeyPatch, **settings: str) -> dict[str, Any]:
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    made: dict[str, Any] = document(llmctl("launch", "opencode", model, "--dry-run", "--json"))["data"]
+    return made
+
+
+def test_what_is_no_use_as_an_agent_is_not_recommended(
+    model: str, programs: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert planned_for_opencode(model, monkeypatch)["recommended"]
+    assert re.fullmatch(
+        r"has a quality of -?\d+; for agent a model is of use from 45.*",
+        planned_for_opencode("lfm2.5-350m", monkeypatch)["why"],
+    )
+    slow = planned_for_opencode(model, monkeypatch, LLMCTL_MIN_TOK_S="1000000")["why"]
+    assert re.fullmatch(
+        r"fits, but would write .* tok/s, the floor is 1000000: "
+        r"a first turn would take .*, .* of it for a prompt of 24,000 tokens",
+        slow,
+    )
+    install(programs, "opencode", 'touch "$HOME/ran"')
+    done = llmctl("launch", "opencode", model)
+    assert done.returncode == 3
+    assert "error: NOT RECOMMENDED for opencode: scripted F32 fits, but would write" in done.stderr
+    assert "or add --yes" in done.stderr
+    assert not (home / "ran").exists()
+    assert llmctl("launch", "opencode", model, "--yes").returncode == 0
+    assert (home / "ran").exists()
 
 
 @pytest.mark.parametrize("tool", CHAT, ids=lambda tool: tool.name)

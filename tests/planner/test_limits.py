@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -238,3 +239,19 @@ def test_a_quant_that_another_beats_here_in_quality_and_speed_is_not_offered() -
 def test_a_distillation_says_what_it_is_not() -> None:
     reasons = planned(Want(explicit=True), *of("deepseek-r1-0528-qwen3-8b")).choice.reasons
     assert "a distillation: Qwen/Qwen3-8B-Base trained on what DeepSeek-R1-0528 wrote; it is not that model" in reasons
+
+
+def test_for_agent_what_is_weak_is_no_choice_unless_it_was_named() -> None:
+    known = knowledge()
+    floor = known.tasks["agent"].min_quality
+    assert floor is not None
+    able, weak, untested = made("able", mmlu_pro=95), made("weak", mmlu_pro=15), made("untested", mmlu_pro=None)
+    fast = desktop()
+    answer = plan(fast, [able, weak, untested], Want(task="agent", context=8192), known)
+    assert isinstance(answer, Plan), answer
+    assert answer.choice.candidate.model.id == "able" and (answer.choice.quality or 0) >= floor
+    reasons = {row.model: row.reason for row in answer.rejected if row.code is RejectionCode.QUALITY}
+    assert re.fullmatch(rf"has a quality of -?\d+; for agent a model is of use from {floor}", reasons["weak"])
+    assert reasons["untested"].startswith("has no results that a quality could be told by")
+    assert isinstance(plan(fast, [weak], Want(task="agent", context=8192, explicit=True), known), Plan)
+    assert isinstance(plan(fast, [weak], Want(task="chat"), known), Plan)
