@@ -32,7 +32,7 @@ def env(
     keep_alive: Annotated[
         str | None, typer.Option("--keep-alive", help="How long the model stays loaded: 30s, 5m, 1h, or -1 for ever.")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Yes to every question, downloads included.")] = False,
+    yes: options.Yes = False,
     offline: options.Offline = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the variables.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,

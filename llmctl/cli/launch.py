@@ -49,7 +49,7 @@ def launch(
     keep_alive: Annotated[
         str | None, typer.Option("--keep-alive", help="How long the model stays loaded after the tool's end.")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Yes to every question, downloads included.")] = False,
+    yes: options.Yes = False,
     offline: options.Offline = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing beside the tool.")] = False,
     json: Annotated[bool, typer.Option("--json", help="With --dry-run: one JSON document on stdout.")] = False,

@@ -37,7 +37,7 @@ def route(
     Examples:
       llmctl route "Explain mmap in two sentences."
       llmctl route --task code
-      llmctl run --dry-run -f report.pdf "What is new?"   the same for a prompt with files
+      llmctl run --dry-run -f report.pdf "What is new?"   with files
 
     Nothing is loaded, measured, fetched or sent. Whether a model can be loaded and its engine can answer is known once
     that was tried, so those reasons are shown as "perhaps". On a machine that was never measured (llmctl doctor does)
