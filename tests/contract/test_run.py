@@ -72,7 +72,8 @@ def test_json(starter_file: Path) -> None:
     assert data["usage"] == {"prompt_tokens": data["usage"]["prompt_tokens"], "completion_tokens": 12}
     rates = {"load_s", "first_token_s", "prefill_tok_s", "decode_tok_s", "total_s"}
     assert set(data["timings"]) == rates | {"drafted_tokens", "accepted_tokens"}
-    assert all(value > 0 for value in data["timings"].values())
+    assert all(data["timings"][name] > 0 for name in rates)
+    assert 0 <= data["timings"]["accepted_tokens"] <= data["timings"]["drafted_tokens"]
     assert data["predicted"]["decode_tok_s"] > 0
     assert data["predicted"]["must_fit_bytes"] > 0
     assert 0 < data["measured"]["anonymous_bytes"] <= data["predicted"]["must_fit_bytes"]
