@@ -21,7 +21,8 @@ def quality(fit: Fit) -> float:
 
 
 def value(fit: Fit, judge: Judge) -> float:
-    """In index points. More memory, bandwidth or compute never lower it."""
+    """In index points. More bandwidth or compute never lower it, and more memory by no more than a longer context or a
+    finer cache costs in time."""
     halvings = log2(max(1.0, judge.answer_s(fit) / judge.good_answer_s))
     return quality(fit) - HALVED_WAIT * halvings + _familiar(fit, judge)
 
