@@ -32,7 +32,3 @@ class ServedModel(Struct, frozen=True):
     waiting: int = 0
     pinned: bool = False
     writes: bool = True
-
-    @property
-    def full_name(self) -> str:
-        return f"{self.name}:{self.quant}"

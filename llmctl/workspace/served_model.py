@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from msgspec import Struct
 
-from llmctl.errors import LlmctlError
+from llmctl.errors import DecodingError, LlmctlError
 from llmctl.types.endpoint import Address
 from llmctl.types.plan import Fit
 from llmctl.types.served import ModelState, ServedModel
@@ -19,9 +19,10 @@ from llmctl.workspace.served_room import Held, Memory
 
 
 class PlannedModel(Struct, frozen=True):
-    """A model that may be asked for. ``fit`` is planned for all of its users, its file is on this machine;
-    ``also_named`` are names besides the model's own; ``tasks``: it answers what is asked of ``auto:TASK``."""
+    """A model that may be asked for by ``name``. ``fit`` is planned for all of its users, its file is on this machine;
+    ``also_named`` are other names for it; ``tasks``: it answers what is asked of ``auto:TASK``."""
 
+    name: str
     fit: Fit
     tasks: tuple[str, ...] = ()
     also_named: tuple[str, ...] = ()
@@ -30,16 +31,8 @@ class PlannedModel(Struct, frozen=True):
     writes: bool = True
 
     @property
-    def name(self) -> str:
-        return self.fit.candidate.model.id
-
-    @property
     def quant(self) -> str:
         return self.fit.candidate.artifact.quant
-
-    @property
-    def full_name(self) -> str:
-        return f"{self.name}:{self.quant}"
 
     @property
     def memory(self) -> Memory:
@@ -81,7 +74,7 @@ class ModelInService:
     @property
     def held(self) -> Held:
         return Held(
-            self.plan.full_name,
+            self.plan.name,
             self.plan.memory,
             self.loaded_s,
             self.used_s,
@@ -129,8 +122,11 @@ class Lease:
         self._is_closed = False
 
     def failure(self, error: Exception) -> LlmctlError:
-        """Why the engine's connection broke with ``error``; the next lease loads the model again. Takes seconds at
-        most."""
+        """Why the engine broke off with ``error``, which is ``error`` where it failed and lives; the next lease loads
+        the model again. Takes seconds at most."""
+        if isinstance(error, DecodingError) and self._engine.is_alive:
+            self._engine.end()
+            return error
         return self._engine.death()
 
     def close(self) -> None:

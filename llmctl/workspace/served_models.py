@@ -59,7 +59,7 @@ class Health(Struct, frozen=True):
 
 
 class ServedModels:
-    """``auto`` has the full name of the model for each task, ``task`` is that of plain "auto". ``budget`` is what all
+    """``auto`` has the name of the model for each task, ``task`` is that of plain "auto". ``budget`` is what all
     that is loaded may take; ``queue`` is how many requests may wait for one model. A context manager: leaving it ends
     every engine."""
 
@@ -75,7 +75,7 @@ class ServedModels:
         queue: int,
         timing: Timing | None = None,
     ) -> None:
-        self._models = {plan.full_name: ModelInService(plan) for plan in plans}
+        self._models = {plan.name: ModelInService(plan) for plan in plans}
         self._names = _names(plans)
         self._start, self._listener = start, listener
         self._budget, self._auto, self._task, self._queue = budget, auto, task, queue
@@ -107,14 +107,18 @@ class ServedModels:
         """The model that ``name`` means now: NAME, NAME:QUANT, "auto" or "auto:TASK". Raises NotFoundError."""
         return self._named(name).shown
 
+    def resolved(self, name: str) -> str:
+        """The name that the model is listed by. Raises NotFoundError."""
+        return self._named(name).plan.name
+
     def _named(self, name: str) -> ModelInService:
         word, _, task = name.partition(":")
-        full_name = self._auto.get(task or self._task) if word == AUTO else self._names.get(name)
-        if full_name is None:
+        meant = self._auto.get(task or self._task) if word == AUTO else self._names.get(name)
+        if meant is None:
             known = [*self._names, AUTO, *(f"{AUTO}:{task}" for task in self._auto)]
             also = did_you_mean(near(name, known)) or f", only {', '.join([*self._models, AUTO])}"
             raise NotFoundError(f"no model named {name[:100]!r} is served{also}", hint="GET /v1/models lists them")
-        return self._models[full_name]
+        return self._models[meant]
 
     # Leases
 
@@ -205,7 +209,7 @@ class ServedModels:
         return False
 
     def _tell_death(self, plan: PlannedModel, engine: ServedEngine) -> None:
-        self._listener.warn(f"{plan.full_name}: {engine.death().message}")
+        self._listener.warn(f"{plan.name}: {engine.death().message}")
 
     # Loading and ending
 
@@ -245,14 +249,14 @@ class ServedModels:
         self, model: ModelInService, ending: Sequence[ModelInService], engines: Sequence[ServedEngine | None]
     ) -> None:
         for other, engine in zip(ending, engines, strict=True):
-            self._end(other, engine, f"to make room for {model.plan.full_name}")
+            self._end(other, engine, f"to make room for {model.plan.name}")
         engine, failure = None, None
         try:
             engine = self._start(model.plan.fit)
         except LlmctlError as error:
             failure = error
         except Exception as error:  # noqa: BLE001  # whoever waits for the model has to hear of it
-            failure = EngineError(f"{model.plan.full_name} could not be loaded: {type(error).__name__}")
+            failure = EngineError(f"{model.plan.name} could not be loaded: {type(error).__name__}")
         with self._changed:
             model.engine, model.failure = engine, failure
             model.failures += failure is not None
@@ -260,11 +264,11 @@ class ServedModels:
             model.loaded_s = model.used_s = time.monotonic()
             self._changed.notify_all()
         if engine is not None:
-            self._listener.note(f"{model.plan.full_name} is loaded, in {units.seconds(engine.load_s)}")
+            self._listener.note(f"{model.plan.name} is loaded, in {units.seconds(engine.load_s)}")
             if self._closed.is_set():
                 engine.end()
         elif failure is not None:
-            self._listener.warn(f"{model.plan.full_name} could not be loaded: {failure.message}")
+            self._listener.warn(f"{model.plan.name} could not be loaded: {failure.message}")
 
     def _taken(self, model: ModelInService) -> ServedEngine | None:
         """The engine of a model that is to end: nobody gets it any more, and its memory still counts."""
@@ -278,7 +282,7 @@ class ServedModels:
         with self._changed:
             model.is_ending = False
             self._changed.notify_all()
-        self._listener.note(f"{model.plan.full_name} was ended {why}")
+        self._listener.note(f"{model.plan.name} was ended {why}")
 
     def _watch(self) -> None:
         while not self._closed.wait(self._timing.watch_s):
@@ -323,17 +327,17 @@ class ServedModels:
 
 
 def _names(plans: Sequence[PlannedModel]) -> Mapping[str, str]:
-    """Name -> full name; of several with the same name the first that was given is meant."""
-    names: dict[str, str] = {}
+    """Name -> the name that it is listed by; of several models that are called the same the first is meant."""
+    names = {plan.name: plan.name for plan in plans}
     for plan in plans:
-        for name in (plan.full_name, plan.name, *plan.also_named):
-            names.setdefault(name, plan.full_name)
+        for name in plan.also_named:
+            names.setdefault(name, plan.name)
     return names
 
 
 def _no_room(plan: PlannedModel, room: NoRoom) -> NothingFitsError:
     needs, has = units.size(room.needs_bytes), units.size(room.has_bytes)
     return NothingFitsError(
-        f"{plan.full_name} needs {needs} of {room.device}, and {has} are left beside the models that are pinned",
+        f"{plan.name} needs {needs} of {room.device}, and {has} are left beside the models that are pinned",
         hint="llmctl serve --help   with fewer --pin",
     )

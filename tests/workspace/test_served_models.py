@@ -45,7 +45,12 @@ def planned(file: Path, name: str, *, memory_mib: int = 10, users: int = 1, pinn
     row = DeviceMemory(CPU, size, 0, 0, 0, 0, size, 100 * MIB)
     fit = fit_for(file, name=name, sequences=users)
     return PlannedModel(
-        replace(fit, memory=replace(fit.memory, by_device=(row,))), tasks=("chat",), users=users, pinned=pinned
+        name,
+        replace(fit, memory=replace(fit.memory, by_device=(row,))),
+        tasks=("chat",),
+        also_named=(f"{name}:Q4_1",),
+        users=users,
+        pinned=pinned,
     )
 
 
@@ -63,7 +68,7 @@ class Started:
 def served(
     *plans: PlannedModel, start: Callable[[Fit], ServedEngine], queue: int = 8, timing: Timing = QUICK
 ) -> ServedModels:
-    auto = {"chat": plans[0].full_name}
+    auto = {"chat": plans[0].name}
     return ServedModels(
         plans,
         start=start,
@@ -106,7 +111,7 @@ def test_a_model_is_loaded_on_demand_and_lent_at_once_from_then_on(file: Path) -
         assert models.health().ready
         for name in ("a", "a:Q4_1", "auto", "auto:chat"):
             with models.lease(name) as lease:
-                assert (answer(lease), lease.model.full_name) == ("The answer", "a:Q4_1")
+                assert (answer(lease), lease.model.name) == ("The answer", "a")
         first, second = models.lease_now("a"), models.lease_now("auto")
         assert first is not None and second is not None and models.lease_now("a") is None
         assert (models.in_flight, start.names) == (2, ["a"])
@@ -116,7 +121,7 @@ def test_a_model_is_loaded_on_demand_and_lent_at_once_from_then_on(file: Path) -
 
 @pytest.mark.parametrize("name", ["b", "other", ""])
 def test_an_unknown_model(file: Path, name: str) -> None:
-    with served(planned(file, "a"), start=Started()) as models, pytest.raises(NotFoundError, match="only a:Q4_1, auto"):
+    with served(planned(file, "a"), start=Started()) as models, pytest.raises(NotFoundError, match="only a, auto"):
         models.lease(name)
 
 
@@ -162,7 +167,7 @@ def test_a_pinned_model_stays(file: Path) -> None:
     plans = planned(file, "a", memory_mib=60, pinned=True), planned(file, "b", memory_mib=60)
     with served(*plans, start=Started(), timing=replace(QUICK, idle_s=0.1)) as models:
         models.lease("a").close()
-        with pytest.raises(NothingFitsError, match="b:Q4_1 needs 63 MB of cpu, and 42 MB are left"):
+        with pytest.raises(NothingFitsError, match="b needs 63 MB of cpu, and 42 MB are left"):
             models.lease("b")
         time.sleep(0.3)
         assert states(models)["a"] is ModelState.LOADED
