@@ -44,9 +44,10 @@ VERBS = {
     "endpoint": "llmctl.cli.endpoint:app",
     "engine": "llmctl.cli.engine:app",
     "token": "llmctl.cli.token:app",
+    "config": "llmctl.cli.config:app",
     "mcp": "llmctl.cli.mcp:mcp",
 }
-GROUPS = ("models", "endpoint", "engine", "token")
+GROUPS = ("models", "endpoint", "engine", "token", "config")
 
 app = lazy.application(
     VERBS,
