@@ -39,7 +39,7 @@ VERBS = {
     "bench": "llmctl.cli.bench:bench",
     "route": "llmctl.cli.route:route",
     "receipts": "llmctl.cli.receipts:receipts",
-    "completion": "llmctl.cli.completion:completion",
+    "completion": "llmctl.cli.completion:app",
     "models": "llmctl.cli.models:app",
     "endpoint": "llmctl.cli.endpoint:app",
     "engine": "llmctl.cli.engine:app",
@@ -47,7 +47,7 @@ VERBS = {
     "config": "llmctl.cli.config:app",
     "mcp": "llmctl.cli.mcp:mcp",
 }
-GROUPS = ("models", "endpoint", "engine", "token", "config")
+GROUPS = ("models", "endpoint", "engine", "token", "config", "completion")
 
 app = lazy.application(
     VERBS,
