@@ -80,7 +80,7 @@ def chat(
 def _session(address: Address, timing: Timing, on_sent: Callable[[int], None] | None, own_engine: bool) -> Session:
     if own_engine:
         return net.engine_session(timing=timing, on_sent=on_sent)
-    return net.session(address.url, trust=address.trust, timing=timing, on_sent=on_sent)
+    return net.session(address.url, trust=address.trust, proxy=address.proxy, timing=timing, on_sent=on_sent)
 
 
 class Post(Struct, frozen=True):
