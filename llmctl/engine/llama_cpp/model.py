@@ -86,6 +86,11 @@ class LoadedModel:
         notes = [] if prompt.note is None else [chunks.note(prompt.note)]
         yield from self._chunks(chunks, completion, len(tokens), is_gone, notes)
 
+    def length(self, request: ChatRequest) -> int:
+        """Tokens of the prompt. Raises RefusedError, also for one that is longer than the context."""
+        self._require_writing("messages")
+        return len(self._tokens(self._prompt(request)))
+
     def go_on(
         self, request: TextCompletionRequest, is_gone: Callable[[], bool]
     ) -> Generator[dict[str, Any], None, None]:
@@ -119,7 +124,7 @@ class LoadedModel:
             yield from notes
             notes = ()
             if parts is None:
-                yield chunks.finished(choice.index, choice.answer.finish)
+                yield chunks.finished(choice.index, choice.answer)
             else:
                 yield from chunks.of(choice.index, parts)
         yield chunks.last(self._end(prompt_tokens, completion, preemption.per_s()))
