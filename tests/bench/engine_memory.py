@@ -1,6 +1,6 @@
 """An engine under load for as long as is said: is its memory flat, and are all sequences free afterwards?
 
-    python -m tests.bench.engine_memory FILE.gguf [--minutes 60] [--clients 4] [--sequences 4] [--context 2048] [--pause 0]
+    python -m tests.bench.engine_memory FILE.gguf [--minutes 60] [--clients 4] [--pause 0] [--sequences 4] …
 
 Clients ask, stop at a text, hang up in the middle, and send prompts of all lengths, also such that are too long. The
 engine's own memory (anonymous pages, swap included) is read once a second; the first tenth of the time, in which
