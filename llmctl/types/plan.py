@@ -46,7 +46,8 @@ class Want(Struct, frozen=True):
     ``repack`` and ``flash_attention`` as in ``Configuration``.
     ``language`` by its code (it); ``openness`` a level of ``catalogue.openness``; ``licence`` an SPDX identifier;
     ``installed`` only what is on this machine; ``tight`` that no room need be left for other programs;
-    ``architectures`` those that the installed engine can load, None if that isn't known.
+    ``architectures`` those that the installed engine can load, None if that isn't known; ``sees`` that the prompt has
+    images, whatever the task.
     """
 
     task: str = "chat"
@@ -67,6 +68,7 @@ class Want(Struct, frozen=True):
     installed: bool = False
     tight: bool = False
     architectures: frozenset[str] | None = None
+    sees: bool = False
 
 
 class Configuration(Struct, frozen=True):

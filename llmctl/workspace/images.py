@@ -8,11 +8,8 @@ from pathlib import Path
 from llmctl.errors import UsageError
 from llmctl.files import picture
 from llmctl.printable import printable
-from llmctl.router.route import ADD, first_allowed
-from llmctl.settings import Settings
 from llmctl.shell import command
-from llmctl.types.endpoint import Policy
-from llmctl.types.request import ImagePart, Request
+from llmctl.types.request import ImagePart
 from llmctl.workspace import context_files
 
 LIMIT_BYTES = 20 << 20
@@ -42,22 +39,6 @@ def read(path: str) -> ImagePart:
     raise UsageError(
         f"{printable(path)} is {kind or 'no image'}: PNG, JPEG, GIF and WebP can be sent",
         hint=None if kind is None else command("magick", path, Path(path).stem + ".png"),
-    )
-
-
-def has_images(request: Request) -> bool:
-    return any(isinstance(part, ImagePart) for message in request.messages for part in message.content)
-
-
-def require_server(settings: Settings, *, local: bool) -> None:
-    """Raises UsageError where this machine would be asked first: its engine reads text alone."""
-    server = first_allowed(settings.policy, settings.endpoints, local=local, offline=settings.offline)
-    if settings.policy is Policy.REMOTE_ONLY or (server is not None and settings.policy is Policy.PREFER_REMOTE):
-        return
-    asking = f"{command('llmctl', 'run', '-e', 'NAME' if server is None else server.name)} --image FILE …"
-    raise UsageError(
-        "the engine on this machine reads no images, so no model here can answer",
-        hint=asking if server is not None else f"{ADD}   then: {asking}",
     )
 
 

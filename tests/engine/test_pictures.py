@@ -37,6 +37,7 @@ def language_model(path: Path) -> Path:
     tokens, kinds = metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.token_type"]
     assert isinstance(tokens, list) and isinstance(kinds, list)
     tokens[-3:], kinds[-3:] = MARKS, [Kind(5, "i", 3)] * 3
+    metadata["llama.context_length"] = 4096
     return write(path, metadata, llama_tensors(TINY), fill=Fill.RANDOM)
 
 

@@ -59,10 +59,10 @@ class ChatRequest(WritingRequest, frozen=True):
     """``variables`` are those of the chat template. ``calls_once``: the first call of a tool ends the answer."""
 
     messages: list[dict[str, Any]]
-    pictures: tuple[Picture, ...] = ()
     variables: Mapping[str, Any] = field(default_factory=dict)
     tools: Tools = field(default_factory=Tools)
     calls_once: bool = False
+    pictures: tuple[Picture, ...] = ()
 
 
 Check = Callable[[Any], bool]
