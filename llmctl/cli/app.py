@@ -43,9 +43,10 @@ VERBS = {
     "models": "llmctl.cli.models:app",
     "endpoint": "llmctl.cli.endpoint:app",
     "engine": "llmctl.cli.engine:app",
+    "token": "llmctl.cli.token:app",
     "mcp": "llmctl.cli.mcp:mcp",
 }
-GROUPS = ("models", "endpoint", "engine")
+GROUPS = ("models", "endpoint", "engine", "token")
 
 app = lazy.application(
     VERBS,

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llmctl import net
 from llmctl.endpoint.events import EventParser, ServerEvent, TooLongError
@@ -25,9 +25,6 @@ from llmctl.thoughts.marks import guessed_for, marks_for
 from llmctl.thoughts.splitter import ThoughtSplitter
 from llmctl.types.endpoint import Address
 from llmctl.types.event import EngineNote, Event, Finished, Measured, Reasoning, Text, ThoughtsSoFar, Usage, Words
-
-if TYPE_CHECKING:
-    import requests
 
 READ_BYTES = 64 << 10
 EVENT_LIMIT_BYTES = 4 << 20
@@ -60,7 +57,7 @@ class Clock:
 
 
 def answer_of(
-    response: requests.Response,
+    response: net.Response,
     address: Address,
     timing: ChatTiming,
     *,
@@ -106,7 +103,7 @@ def _broken(error: NetworkError, host: str, timing: ChatTiming, *, has_begun: bo
     return NetworkError(f"{host} did not answer in time: no word of an answer in {timing.first_token_s:g} s")
 
 
-def _documents(response: requests.Response, host: str, clock: Clock) -> Iterator[dict[str, Any] | None]:
+def _documents(response: net.Response, host: str, clock: Clock) -> Iterator[dict[str, Any] | None]:
     """The JSON objects of a stream of events, None for its end mark; or those of a body that is nothing but JSON, as
     servers answer that don't stream. Raises NetworkError."""
     body = _counted(net.decoded(response, _received(response, host, clock), DOING), host, clock)
@@ -119,7 +116,7 @@ def _documents(response: requests.Response, host: str, clock: Clock) -> Iterator
     yield from (_whole if is_json else _streamed)(chain((start,), body), host)
 
 
-def _received(response: requests.Response, host: str, clock: Clock) -> Iterator[bytes]:
+def _received(response: net.Response, host: str, clock: Clock) -> Iterator[bytes]:
     reader = net.Reader(response, DOING)
     while True:
         try:
@@ -300,7 +297,7 @@ class Heard:
                 _whole_number(memory.get("anonymous_bytes")), _whole_number(memory.get("device_bytes"))
             )
 
-    def require_end(self, response: requests.Response) -> None:
+    def require_end(self, response: net.Response) -> None:
         """Raises NetworkError if the stream has ended before the answer has."""
         if self.is_complete or self.finish_reason is not None:
             return

@@ -18,14 +18,13 @@ from llmctl.endpoint.encoding import chat_fields
 from llmctl.endpoint.refusal import Refusal, keyless, refusal_of
 from llmctl.endpoint.timing import ChatTiming
 from llmctl.errors import CertificateError, NetworkError
+from llmctl.net.timing import Timing
 from llmctl.types.endpoint import Address
 from llmctl.types.event import Event
 from llmctl.types.request import Request
 
 if TYPE_CHECKING:
-    import requests
-
-    from llmctl.net.connection import HttpSession
+    from llmctl.net.response import Session
 
 TRIES = 3
 OURS = ("stream_options", "chat_template_kwargs")  # fields that nobody has asked for by name
@@ -68,10 +67,7 @@ def chat(
     """
     timing = timing or ChatTiming()
     transport = replace(timing.transport, answer_s=timing.first_token_s)
-    with (
-        keyless(address),
-        net.session(address.url, trust=address.trust, timing=transport, on_sent=on_sent) as session,
-    ):
+    with keyless(address), _session(address, transport, on_sent, own_engine) as session:
         if address.token:
             session.headers["Authorization"] = f"Bearer {address.token}"
         response, begun_s = _answered(session, address, Post(chat_url(address.url), body), tries, timing, own_engine)
@@ -79,6 +75,12 @@ def chat(
             yield from answer_of(
                 response, address, timing, first_by_s=begun_s + timing.first_token_s, own_engine=own_engine
             )
+
+
+def _session(address: Address, timing: Timing, on_sent: Callable[[int], None] | None, own_engine: bool) -> Session:
+    if own_engine:
+        return net.engine_session(timing=timing, on_sent=on_sent)
+    return net.session(address.url, trust=address.trust, timing=timing, on_sent=on_sent)
 
 
 class Post(Struct, frozen=True):
@@ -109,8 +111,8 @@ class Post(Struct, frozen=True):
 
 
 def _answered(
-    session: HttpSession, address: Address, post: Post, tries: int, timing: ChatTiming, own_engine: bool
-) -> tuple[requests.Response, float]:
+    session: Session, address: Address, post: Post, tries: int, timing: ChatTiming, own_engine: bool
+) -> tuple[net.Response, float]:
     """The server's answer, and when, by the monotonic clock, the try that it answers was begun."""
     wait_s, left_s = timing.back_off_s, timing.waits_s
     while True:
@@ -140,7 +142,7 @@ def _answered(
         wait_s, left_s = 2 * wait_s, left_s - pause_s
 
 
-def _posted(session: HttpSession, post: Post) -> requests.Response:
+def _posted(session: Session, post: Post) -> net.Response:
     with net.translated(post.url, "asking the server", hint="llmctl endpoint list"):
         return session.ask(
             "POST",

@@ -1,4 +1,4 @@
-"""One JSON document posted to an OpenAI-compatible address, one that answers it: embeddings, ranks."""
+"""One JSON document posted to an engine of ours, one that answers it: embeddings, ranks."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ LIMIT_BYTES = 256 << 20  # 2,048 vectors of 8,192 numbers take 90 MB
 
 
 def posted(address: Address, path: str, fields: Mapping[str, Any], *, timing: ChatTiming) -> dict[str, Any]:
-    """The server's answer; ``path`` begins with a slash. It is asked once. Raises NetworkError, AccessError,
+    """The engine's answer; ``path`` begins with a slash. It is asked once. Raises NetworkError, AccessError,
     NotFoundError, ContextError, UsageError, and EngineError for what the server refuses."""
     transport = replace(timing.transport, answer_s=timing.first_token_s)
     url = address.url + path
-    with keyless(address), net.session(address.url, trust=address.trust, timing=transport) as session:
+    with keyless(address), net.engine_session(timing=transport) as session:
         if address.token:
             session.headers["Authorization"] = f"Bearer {address.token}"
         with net.translated(url, DOING):

@@ -27,7 +27,7 @@ ENGINE = ChatTiming(between_s=600.0, after_finish_s=30.0)  # a machine that swap
 
 def prepare() -> None:
     """Begins to import what asking takes, in a thread: an engine that loads is waited for meanwhile."""
-    threading.Thread(target=import_module, args=("llmctl.net.connection",), daemon=True).start()
+    threading.Thread(target=import_module, args=("llmctl.net.loopback",), daemon=True).start()
 
 
 def ask(engine: LoadedEngine, request: Request) -> Generator[Event, None, None]:

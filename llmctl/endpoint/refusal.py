@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from msgspec import Struct
@@ -24,9 +23,6 @@ from llmctl.errors import (
 )
 from llmctl.printable import printable
 from llmctl.types.endpoint import Address
-
-if TYPE_CHECKING:
-    import requests
 
 PAGE_LIMIT_BYTES = 64 << 10
 WORDS_LIMIT = 200
@@ -120,7 +116,7 @@ class Refusal(Struct, frozen=True):
         )
 
 
-def refusal_of(response: requests.Response, address: Address, *, page_s: float, own_engine: bool = False) -> Refusal:
+def refusal_of(response: net.Response, address: Address, *, page_s: float, own_engine: bool = False) -> Refusal:
     """Reads the beginning of the error's page, for ``page_s`` at most. Raises nothing."""
     raw = net.first_bytes(response, limit_bytes=PAGE_LIMIT_BYTES, within_s=page_s)
     page = raw.decode("utf-8", "replace")

@@ -6,15 +6,12 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from llmctl.errors import NetworkError
 from llmctl.net.address import host_of
-from llmctl.net.translate import causes, reason
+from llmctl.net.response import Response, exchange_of
+from llmctl.net.translate import causes, foreign_errors, reason
 from llmctl.printable import printable
-
-if TYPE_CHECKING:
-    import requests
 
 PIECE_BYTES = 1 << 20
 LEAST_PIECE_BYTES = 64 << 10
@@ -29,9 +26,7 @@ class SilentError(NetworkError):
 class Reader:
     """Reads a body as it comes in, undecoded. Its errors say what the program was ``doing``, and name the host."""
 
-    def __init__(self, response: requests.Response, doing: str) -> None:
-        from llmctl.net.connection import exchange_of
-
+    def __init__(self, response: Response, doing: str) -> None:
         self._response, self._doing = response, doing
         self._exchange = exchange_of(response)
         self._connection = getattr(response.raw, "connection", None)
@@ -42,10 +37,6 @@ class Reader:
         Waits for ``within_s`` at most, or ``timing.idle_s``. Raises SilentError then, NetworkError when the body
         breaks off.
         """
-        import http.client
-
-        import urllib3
-
         limit_s = self._exchange.timing.idle_s if within_s is None else within_s
         host = host_of(self._response.url)
         if limit_s <= 0:
@@ -53,7 +44,9 @@ class Reader:
         try:
             with self._exchange.within(limit_s):
                 return bytes(self._response.raw.read1(most_bytes, decode_content=False))
-        except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
+        except Exception as error:
+            if not isinstance(error, foreign_errors()):
+                raise
             if any(isinstance(cause, TimeoutError) for cause in causes(error)):
                 raise SilentError(f"{self._doing}: {host} sent nothing for {limit_s:.0f} s") from error
             raise NetworkError(f"{self._doing}: {host} broke the connection ({reason(error)})") from error
@@ -71,7 +64,7 @@ class Reader:
 
 
 def pieces(
-    response: requests.Response, doing: str, *, at_once_bytes: int = PIECE_BYTES, within_s: float | None = None
+    response: Response, doing: str, *, at_once_bytes: int = PIECE_BYTES, within_s: float | None = None
 ) -> Iterator[bytes]:
     """The body as it comes in, undecoded, in pieces of at most ``at_once_bytes``.
 
@@ -107,7 +100,7 @@ def _left_s(end_s: float | None) -> float | None:
     return None if end_s is None else end_s - time.monotonic()
 
 
-def decoded(response: requests.Response, coming: Iterable[bytes], doing: str) -> Iterator[bytes]:
+def decoded(response: Response, coming: Iterable[bytes], doing: str) -> Iterator[bytes]:
     """``coming`` without its gzip or deflate encoding, INFLATED_BYTES at once. llmctl asks for none, but some
     servers and proxies encode all the same. Raises NetworkError for others, and for what isn't what it says."""
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
@@ -139,11 +132,9 @@ def _inflated(coming: Iterable[bytes]) -> Iterator[bytes]:
                 rest, inflate = inflate.unused_data, None  # another member may follow
 
 
-def whole(response: requests.Response, doing: str, *, limit_bytes: int, within_s: float | None = None) -> bytes:
+def whole(response: Response, doing: str, *, limit_bytes: int, within_s: float | None = None) -> bytes:
     """The body of a small answer, decoded. Raises NetworkError when it breaks off, is longer than ``limit_bytes``, or
     isn't complete ``within_s`` (``timing.small_s``)."""
-    from llmctl.net.connection import exchange_of
-
     limit_s = exchange_of(response).timing.small_s if within_s is None else within_s
     body = bytearray()
     for piece in decoded(response, pieces(response, doing, within_s=limit_s), doing):
@@ -153,7 +144,7 @@ def whole(response: requests.Response, doing: str, *, limit_bytes: int, within_s
     return bytes(body)
 
 
-def first_bytes(response: requests.Response, *, limit_bytes: int, within_s: float) -> bytes:
+def first_bytes(response: Response, *, limit_bytes: int, within_s: float) -> bytes:
     """The first bytes of an error's page, decoded: at most ``limit_bytes``, and what arrives ``within_s``. Raises
     nothing, since the status is what counts."""
     body = bytearray()

@@ -18,19 +18,14 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import ConnectTimeoutError
 
 from llmctl.net.exchange import Exchange, Peer
+from llmctl.net.reporting import Reporting
 
-SHARE_BYTES = 64 << 10  # of a body at once, so that what was sent is counted as it goes
 
+class WatchedConnection(Reporting):
+    """Mixed into a connection class of urllib3's: also connecting has a deadline, and a pin is required."""
 
-class Reporting:
-    """Mixed into a connection class of urllib3's, with the exchange that it reports to."""
-
-    exchange: Exchange
     pin: str | None  # that the key of the other side's certificate must have
     host: str
-    sock: Any
-    timeout: float | None
-    _body_follows = False
 
     def _new_conn(self) -> socket.socket:
         opened = _in_time(super()._new_conn, self, self.exchange.timing.connecting_s)  # type: ignore[misc]
@@ -55,28 +50,6 @@ class Reporting:
         if pin != self.pin:
             raise ssl.SSLCertVerificationError(1, f"the certificate's key is {pin}, not the one that is pinned")
         self.is_verified = True  # by its key: urllib3 needn't warn
-
-    def endheaders(self, *args: Any, **kwargs: Any) -> None:
-        self._body_follows = False
-        super().endheaders(*args, **kwargs)  # type: ignore[misc]
-        self._body_follows = True
-
-    def send(self, data: Any) -> None:
-        """Headers at once; a body share by share, each of which may take as long as the other side takes bytes."""
-        if self.sock is not None:
-            self.sock.settimeout(self.exchange.timing.idle_s)  # by now it was the one for connecting
-        if not self._body_follows or not isinstance(data, bytes):
-            super().send(data)  # type: ignore[misc]
-            return
-        rest = memoryview(data)
-        while rest:
-            count = self.sock.send(rest[:SHARE_BYTES])
-            self.exchange.sent(count)
-            rest = rest[count:]
-
-    def getresponse(self, *args: Any, **kwargs: Any) -> Any:
-        with self.exchange.within(self.exchange.timing.answer_s):
-            return super().getresponse(*args, **kwargs)  # type: ignore[misc]
 
 
 def _in_time(connect: Any, connection: Any, seconds: float) -> socket.socket:
@@ -146,7 +119,7 @@ class Adapter(HTTPAdapter):
 
 
 def _reporting(pool: type[Any], exchange: Exchange, pin: str | None) -> type[Any]:
-    connection = type("ReportingConnection", (Reporting, pool.ConnectionCls), {"exchange": exchange, "pin": pin})
+    connection = type("WatchedConnection", (WatchedConnection, pool.ConnectionCls), {"exchange": exchange, "pin": pin})
     return type(pool.__name__, (pool,), {"ConnectionCls": connection})
 
 
@@ -175,9 +148,3 @@ class HttpSession(requests.Session):
     def close(self) -> None:
         super().close()
         self.exchange.deadline.close()
-
-
-def exchange_of(response: requests.Response) -> Exchange:
-    """What ``response`` is a part of; it was made by ``HttpSession.ask``."""
-    exchange: Exchange = response.exchange  # type: ignore[attr-defined]
-    return exchange

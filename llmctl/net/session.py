@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import ssl
 
     from llmctl.net.connection import HttpSession
+    from llmctl.net.loopback import LoopbackSession
 
 
 def session(
@@ -50,6 +51,13 @@ def session(
         )
     exchange = Exchange(timing or times.TIMING, on_sent)
     return _session(url, exchange, bundle or trust.pin is None, trust.pin)
+
+
+def engine_session(*, timing: Timing | None = None, on_sent: Callable[[int], None] | None = None) -> LoopbackSession:
+    """A session for requests to an engine of ours: no proxy, no certificate, no redirect, and no import of requests."""
+    from llmctl.net.loopback import LoopbackSession
+
+    return LoopbackSession(timing, on_sent)
 
 
 def unverified_peer(url: str, timing: Timing | None = None) -> Peer:

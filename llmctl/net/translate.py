@@ -20,21 +20,28 @@ def translated(url: str, doing: str, *, hint: str | None = None) -> Iterator[Non
     ``doing``: 'fetching x'. Raises NetworkError (UnreachableError, CertificateError), and UsageError for an address
     that can't be one.
     """
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, foreign_errors()):
+            raise
+        raise translation(error, url, doing, hint) from error
+
+
+def foreign_errors() -> tuple[type[Exception], ...]:
+    """All that those libraries raise. Their import waits for the first error, since both are heavy."""
     import http.client
 
     import requests
     import urllib3
 
-    try:
-        yield
-    except (
+    return (
         requests.exceptions.RequestException,
         urllib3.exceptions.HTTPError,
         http.client.HTTPException,
         OSError,
         ValueError,  # of text that can't be an address or a header
-    ) as error:
-        raise translation(error, url, doing, hint) from error
+    )
 
 
 def translation(error: BaseException, url: str, doing: str, hint: str | None = None) -> LlmctlError:
@@ -90,7 +97,7 @@ def _never_connected(error: BaseException) -> bool:
     """Whether nothing was connected: the name isn't known, or no program listens."""
     from urllib3.exceptions import NewConnectionError  # the one for names is its subclass
 
-    return any(isinstance(cause, NewConnectionError) for cause in causes(error))
+    return any(isinstance(cause, NewConnectionError | ConnectionRefusedError) for cause in causes(error))
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

@@ -277,6 +277,7 @@ def want(
     threads: int | None = None,
     min_tok_s: float | None = None,
     explicit: bool = False,
+    users: int = 1,
 ) -> Want:
     """What is asked for: flags above settings above the task's defaults, which the planner knows. ``explicit``: a
     model or file was named."""
@@ -288,4 +289,5 @@ def want(
         threads=threads or loaded.threads,
         min_tok_s=loaded.min_tok_s if min_tok_s is None else min_tok_s,
         explicit=explicit,
+        users=users,
     )

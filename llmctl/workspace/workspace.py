@@ -44,6 +44,7 @@ class Wishes(TypedDict, total=False):
     licence: str | None
     installed: bool
     tight: bool
+    users: int
 
 
 class Asking(TypedDict, total=False):

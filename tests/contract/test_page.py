@@ -135,6 +135,8 @@ def test_rerank(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ("endpoint list", []),
         ("receipts", []),
         ("receipts --verify", []),
+        ("token add", ["ci"]),
+        ("token list", []),
         ("engine list", []),
         ("engine use", ["auto"]),
     ],
@@ -158,6 +160,14 @@ def test_receipts(capsys: pytest.CaptureFixture[str]) -> None:
     receipts.append(Sent("2026-01-02T03:04:05Z", "office", "h", "m", 9, True, False, reason, Outcome.ANSWERED))
     (receipt,) = printed(capsys, "receipts")["data"]["receipts"]
     check(receipt, documented("receipt"), "receipt", set())
+
+
+def test_tokens(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["token", "add", "ci"]) == 0
+    capsys.readouterr()
+    (token,) = printed(capsys, "token", "list")["data"]["tokens"]
+    check(token, documented("token"), "token", set())
+    assert set(printed(capsys, "token", "revoke", "ci")["data"]) == row("token revoke")
 
 
 @pytest.mark.usefixtures("measured")
