@@ -14,7 +14,7 @@ from llmctl.workspace import configuration
 from llmctl.workspace.chat import Chat
 from llmctl.workspace.local_run import Asked
 from tests.engine.test_context import TINY
-from tests.engine.test_pictures import A, language_model
+from tests.engine.test_pictures import A, B, language_model
 from tests.fakes import vision
 from tests.fakes.command import document, llmctl
 
@@ -26,9 +26,10 @@ SEEN = Request((Message("user", (ImagePart(A, "image/png"), TextPart("What is it
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """Beside its projector and a picture."""
+    """Beside its projector and two pictures."""
     vision.write_projector(tmp_path / "mmproj-F16.gguf", text_embd=TINY.n_embd)
-    (tmp_path / "a.png").write_bytes(A)
+    for name, data in (("a.png", A), ("b.png", B)):
+        (tmp_path / name).write_bytes(data)
     return language_model(tmp_path / "tiny-F16.gguf")
 
 
@@ -41,7 +42,7 @@ def answered(model: Path, *pictures: str) -> str:
 
 def test_run_answers_about_a_picture(model: Path) -> None:
     assert answered(model, "a.png") == answered(model, "a.png")
-    assert answered(model, "a.png") != answered(model)
+    assert answered(model, "a.png") != answered(model, "b.png")
 
 
 def test_a_model_without_a_projector(model: Path) -> None:
