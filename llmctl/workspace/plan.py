@@ -56,7 +56,7 @@ def plan_named(situation: Situation, name: str | None, wanted: Want, *, task: st
     if name is None:
         wanted = replace(wanted, task=task or wanted.task)
         return _with_drafts(situation, Planned(situation.pick(candidates, wanted), wanted))
-    candidates = [projectors.with_projector(candidate) for candidate in candidates]
+    candidates = [projectors.with_projector(candidate, situation.store) for candidate in candidates]
     wanted = replace(wanted, task=task or _own_task(candidates) or wanted.task, explicit=True)
     answer = plan(situation, candidates, wanted)
     if isinstance(answer, NoFit) and any(candidate.artifact.projector_bytes for candidate in candidates):

@@ -242,7 +242,7 @@ def main() -> int:
     log = NativeLog()
     log.listen()
     try:
-        model = LoadedModel(job, renderer, lambda share: say({"progress": round(share, 3)}))
+        model = LoadedModel(job, renderer, lambda share: say({"progress": round(share, 3)}), log)
     except Exception as error:  # noqa: BLE001  # whatever llama-cpp-python raises is told, not thrown
         say({"failed": str(error) or type(error).__name__, "log": list(log.errors)})
         return 1
