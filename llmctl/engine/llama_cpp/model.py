@@ -100,7 +100,10 @@ class LoadedModel:
     def length(self, request: ChatRequest) -> int:
         """Tokens of the prompt. Raises RefusedError, also for one that is longer than the context."""
         self._require_writing("messages")
-        return len(self._tokens(self._prompt(request)))
+        if request.pictures and self._projector is None:
+            raise invalid(f"{request.pictures[0].name} is an image, and this engine reads text alone")
+        tokens, _ = self._tokens(self._prompt(request), request.pictures)
+        return len(tokens)
 
     def go_on(
         self, request: TextCompletionRequest, is_gone: Callable[[], bool]
