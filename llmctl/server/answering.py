@@ -157,9 +157,11 @@ class RunningRequest:
             await self._sender.document(document)
             return
         async for piece in answer.pieces:
+            opening = self._sender.opening(writer)
+            said = writer.feed(piece)
             self._has_answered = True
-            await self._sender.event(writer, writer.feed(piece))
-        await self._sender.event(writer, writer.end())
+            await self._sender.event(opening + said)
+        await self._sender.event(writer.end())
         await self._sender.end()
 
 
