@@ -211,7 +211,7 @@ def plan(
         for line in _lines(answer, wanted, planned_task, workspace.machine, place, limit, everything, explain, chart):
             out.text(line)
         if explain and planned.drafts is not None and planned_task.writes:
-            for line in drafted(planned.drafts):
+            for line in drafted(planned.drafts, planned.draft_model):
                 out.text(line)
 
 
