@@ -155,19 +155,22 @@ def route_of(
 ) -> Route:
     """The route of the request, where ``run`` is what would answer here. Raises what ``router.route`` raises."""
     from llmctl.router.route import route
+    from llmctl.workspace.servers import in_turn
 
+    servers = in_turn(settings)
     barred: dict[LeaveReason, str] = {} if run is None else dict(run.barred)
     if is_shortened:
         barred[LeaveReason.PROMPT_TOO_LONG] = "--truncate makes it shorter"
     return route(
         None if run is None else run.planned,
         settings.policy,
-        settings.endpoints,
+        servers.endpoints,
         pinned=None if endpoint is None else settings.endpoint(endpoint),
         local=local,
         offline=settings.offline,
         barred=barred,
         private=request.private,
+        resting=servers.resting,
     )
 
 

@@ -61,17 +61,19 @@ class Chat:
     def route(self) -> Route:
         """Where the next prompt goes. Raises what ``router.route`` raises."""
         from llmctl.router.route import route
+        from llmctl.workspace.servers import in_turn
 
-        settings = self.settings
+        settings, servers = self.settings, in_turn(self.settings)
         return route(
             None if self.run is None else self.run.planned,
             settings.policy,
-            settings.endpoints,
+            servers.endpoints,
             pinned=self._pinned,
             local=self.local,
             offline=settings.offline,
             barred={} if self.run is None else self.run.barred,
             private=self.private,
+            resting=servers.resting,
         )
 
     @property

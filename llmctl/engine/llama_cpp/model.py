@@ -100,6 +100,14 @@ class LoadedModel:
         notes = [] if prompt.note is None else [chunks.note(prompt.note)]
         yield from self._chunks(chunks, completion, len(tokens), is_gone, notes)
 
+    def length(self, request: ChatRequest) -> int:
+        """Tokens of the prompt. Raises RefusedError, also for one that is longer than the context."""
+        self._require_writing("messages")
+        if request.pictures and self._projector is None:
+            raise invalid(f"{request.pictures[0].name} is an image, and this engine reads text alone")
+        tokens, _ = self._tokens(self._prompt(request), request.pictures)
+        return len(tokens)
+
     def go_on(
         self, request: TextCompletionRequest, is_gone: Callable[[], bool]
     ) -> Generator[dict[str, Any], None, None]:
@@ -133,7 +141,7 @@ class LoadedModel:
             yield from notes
             notes = ()
             if parts is None:
-                yield chunks.finished(choice.index, choice.answer.finish)
+                yield chunks.finished(choice.index, choice.answer)
             else:
                 yield from chunks.of(choice.index, parts)
         yield chunks.last(self._end(prompt_tokens, completion, preemption.per_s()))
