@@ -29,7 +29,7 @@ from llmctl.planner.memory import head_bytes, repacked_types
 from llmctl.planner.parts import DeviceShare
 from llmctl.planner.placement import COPIES, Placement
 from llmctl.planner.rates import DeviceRates
-from llmctl.planner.streamed import active_bytes, active_expert_bytes, cell_bytes, cell_flop
+from llmctl.planner.streamed import active_bytes, active_expert_bytes, cell_bytes, cell_flop, fixed_layers
 from llmctl.types.machine import Machine
 from llmctl.types.model import Shape, Weights
 from llmctl.types.plan import Basis, Configuration, Speed
@@ -88,7 +88,9 @@ class Forecaster:
             layer_s = rates.layer_s + (rates.expert_layer_s if shape.n_expert else 0.0)
             streamed = part.dense * rates.streaming_s(dense)
             streamed += part.experts * rates.expert_decode * rates.streaming_s(experts)
-            return streamed + part.layers * (2 * shape.state_bytes / rates.kv_bytes_per_s + shape.n_layer * layer_s)
+            return streamed + part.layers * (
+                2 * shape.state_bytes / rates.kv_bytes_per_s + fixed_layers(shape) * layer_s
+            )
 
         def cell_s(size: float, flop: float) -> float:
             return sum(
