@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from llmctl import units
 from llmctl.types.endpoint import Policy
-from llmctl.types.engine import EngineName
+from llmctl.types.engine_name import EngineName
 
 HUB_URL = "https://huggingface.co"
 ON, OFF = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off", ""})
@@ -84,6 +84,11 @@ class Setting(Struct, frozen=True):
     default: Any = None
     project: bool = False
     also: tuple[str, ...] = ()
+
+    def written(self, value: str) -> str | bool | int | float:
+        """How the configuration has ``value``, which was typed. Raises ValueError, OverflowError."""
+        parsed: Any = self.parse(value)
+        return parsed if self.parse in (_flag, _whole, _number) else value
 
     @property
     def variable(self) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from llmctl.types.load import Load
+
 
 class MatrixRate(Struct, frozen=True):
     """How fast one weight type goes through the engine's matrix kernels here, with so many ``threads`` (0: on a GPU).
@@ -21,6 +23,18 @@ class MatrixRate(Struct, frozen=True):
     threads: int
     decode_bytes_per_s: float
     prefill_flop_per_s: float
+    uncertain: tuple[str, ...] = ()
+
+
+class BatchRate(Struct, frozen=True):
+    """Matrix products with ``columns`` vectors at once, as a step for so many answers makes them: operations per
+    second, with weights that come from memory."""
+
+    weight_type: str
+    repacked: bool
+    columns: int
+    threads: int
+    batch_flop_per_s: float
     uncertain: tuple[str, ...] = ()
 
 
@@ -49,9 +63,12 @@ class NodeRate(Struct, frozen=True):
 
 class Kernels(Struct, frozen=True):
     """What the engine's kernels were measured to do here. ``experts`` are matrix products of which each token uses a
-    few out of many. Any row may be missing: other programs may have disturbed each of its passes."""
+    few out of many. Any row may be missing: other programs may have disturbed each of its passes; ``load`` is what else
+    computed then, None if nothing did or all was measured all the same."""
 
     matrices: tuple[MatrixRate, ...]
     experts: tuple[MatrixRate, ...] = ()
     attention: tuple[AttentionRate, ...] = ()
     overheads: tuple[NodeRate, ...] = ()
+    batches: tuple[BatchRate, ...] = ()
+    load: Load | None = None

@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from llmctl.types.plan import Fit, NoFit, Want
     from llmctl.workspace.situation import Situation
 
+VISION = "vision"  # the task of a prompt with images, unless another is asked for
+
 
 class Asked(Struct, frozen=True):
-    """What was asked for on the command line."""
+    """What was asked for on the command line; ``sees``: the prompt has images."""
 
     model: str | None
     task: str | None
@@ -33,13 +35,15 @@ class Asked(Struct, frozen=True):
     threads: int | None
     prompt_tokens: int
     answer_tokens: int | None
+    sees: bool = False
 
     def want(self, loaded: Settings, *, named: bool) -> Want:
         """What is wanted with these settings; ``named``: a model is."""
         from llmctl.workspace import situation
 
-        wanted = situation.want(loaded, task=self.task, context=self.context, threads=self.threads, explicit=named)
-        return replace(wanted, prompt_tokens=self.prompt_tokens, answer_tokens=self.answer_tokens)
+        task = self.task or (VISION if self.sees else None)
+        wanted = situation.want(loaded, task=task, context=self.context, threads=self.threads, explicit=named)
+        return replace(wanted, prompt_tokens=self.prompt_tokens, answer_tokens=self.answer_tokens, sees=self.sees)
 
 
 class LocalRun(Struct, frozen=True):
@@ -67,7 +71,7 @@ def local_run(
         shelf = situation.shelf(listener, loaded=loaded)
         # Measuring takes seconds: worth it before a download is chosen, not before what is here answers.
         at_hand = any(candidate.path for candidate in shelf.candidates(name))
-        looked_at = situation.look(listener, before=shelf, measure=not (at_hand or dry))
+        looked_at = situation.look(listener, before=shelf, measure=not (at_hand or dry), task=asked.task)
         wanted = runnable(listener, looked_at, asked, asked.want(loaded, named=name is not None))
         planned = choose.choose(looked_at, name, wanted)
         server = first_allowed(loaded.policy, loaded.endpoints, local=local, offline=loaded.offline)
@@ -150,11 +154,7 @@ def _ready(
 
     if isinstance(planned, NoFit):
         return planned
-    if planned.candidate.path is None:
-        label = f"{planned.candidate.model.name} {planned.candidate.artifact.quant}"
-        listener.note(f"{label} is what suits this machine:" if name is None else f"{label}:")
-        for reason in planned.reasons[:3]:
-            listener.note(f"  {reason}")
+    choose.tell_what_is_missing(listener, planned, named=name is not None)
     fit = choose.obtain(listener, looked_at, planned, wanted, named=name is not None, yes=yes)
     for warning in fit.warnings:
         listener.warn(warning)

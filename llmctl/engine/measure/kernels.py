@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from llmctl import units
 from llmctl.errors import EngineError
 from llmctl.files import measured_cache
@@ -16,7 +18,8 @@ from llmctl.types.kernels import Kernels
 from llmctl.types.machine import Accelerator, Cpu, EngineInfo, Machine
 
 SUBJECT = "kernels"
-IDENTITY = frozenset({"weight_type", "repacked", "kv_type", "flash", "threads"})  # fields that tell rows apart
+# Fields that tell rows apart.
+IDENTITY = frozenset({"weight_type", "repacked", "columns", "kv_type", "flash", "threads"})
 METHOD = 2  # version of the method of measuring: rates of an earlier one are not read
 KERNELS = "the engine's kernels"
 USUAL_TYPES = ("Q4_K", "Q6_K", "Q8_0", "Q4_0", "Q5_K", "F16", "Q4_1")  # the last one is the starter's
@@ -51,7 +54,7 @@ def complete(cpu: Cpu, kernels: Kernels | None, weight_types: Sequence[str] = US
     with_all = {rate.weight_type for rate in kernels.matrices if rate.threads == usable}
     rest = all(
         any(rate.threads == usable for rate in rates)
-        for rates in (kernels.experts, kernels.attention, kernels.overheads)
+        for rates in (kernels.experts, kernels.attention, kernels.overheads, kernels.batches)
     )
     return rest and with_all.issuperset(weight_types) and counts <= {rate.threads for rate in kernels.matrices}
 
@@ -104,6 +107,8 @@ def measure(
             f"{KERNELS} can't be measured: other programs keep the processor busy",
             hint="llmctl doctor --measure",
         )
+    is_whole = complete(machine.cpu, together, weight_types)
+    together = replace(together, load=None if is_whole else new.load)
     measured_cache.write(SUBJECT, key_of(machine, engine), asdict(together))
     return together
 
@@ -204,6 +209,8 @@ def _device_key(card: Accelerator, engine: EngineInfo) -> tuple[object, ...]:
 
 
 def key_of(machine: Machine, engine: EngineInfo) -> tuple[object, ...]:
-    """What the rates of this machine are cached by: they change with the processor and with the engine's build."""
-    cpu = machine.cpu
-    return (METHOD, cpu.name, cpu.usable_threads, engine.name, engine.version, engine.build, *engine.features)
+    """What the rates of this machine are cached by: they change with the processor, with what it is supplied with, and
+    with the engine's build."""
+    cpu, power = machine.cpu, machine.power
+    slowed = () if power is None else ("on battery" if power.on_battery else "on mains", power.saving or "")
+    return (METHOD, cpu.name, cpu.usable_threads, engine.name, engine.version, engine.build, *engine.features, *slowed)

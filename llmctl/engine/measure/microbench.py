@@ -15,12 +15,25 @@ from msgspec import Struct
 
 from llmctl import child
 from llmctl.engine.measure.attention import PREFILL_TOKENS, SHARING, attending
-from llmctl.engine.measure.matmul import PREFILL_COLUMNS, WIDTH, products, repacked_layout, routed_products, supported
+from llmctl.engine.measure.matmul import (
+    PREFILL_COLUMNS,
+    WIDTH,
+    products,
+    repacked_layout,
+    routed_products,
+    streamed_product,
+    supported,
+)
 from llmctl.engine.measure.workbench import Buffer, Trial, Workbench
 from llmctl.gguf.quant import TYPE_NUMBERS
+from llmctl.host import Host
+from llmctl.probe import load
+from llmctl.struct import asdict
 
 THREADS_TYPES = ("Q4_K", "Q8_0")  # what other numbers of threads are tried with
 ROUTED_TYPES = ("Q4_K",)
+BATCH_TYPES = ("Q4_K", "Q8_0")
+BATCH_COLUMNS = (2, 4, 8)  # answers that are written at once
 CACHES = (("F16", False), ("F16", True), ("Q8_0", True))  # type, flash attention
 NODES = 256
 PASSES = 4
@@ -48,8 +61,8 @@ class TimedKernel(Struct, frozen=True):
         }
 
 
-def measure(question: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """The rates of the engine's kernels, as the lists of ``Kernels``.
+def measure(question: Mapping[str, Any]) -> dict[str, Any]:
+    """The rates of the engine's kernels, as ``Kernels`` has them.
 
     ``question`` has ``weight_types``, ``threads`` (all numbers to try, the usual one first), ``working_set_bytes``,
     ``budget_s``, ``device`` (by ggml's name, None for the processor) and ``already_measured`` (rows to leave out, by
@@ -59,6 +72,7 @@ def measure(question: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     the rows without an undisturbed pass. Rates that never had one are named in their row's ``uncertain``.
     """
     begun, budget_s = time.perf_counter(), float(question["budget_s"])
+    before = load.moment(Host(), processes=True)
     bench = Workbench(int(question["working_set_bytes"]), question["device"])
     if question["device"] is None:
         made = _rows(bench, question["weight_types"], question["threads"], question.get("already_measured", ()))
@@ -79,8 +93,10 @@ def measure(question: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
         _round(bench, rows, time_left)
     while spent_s() < LONGEST * budget_s and (disturbed := [row for row in rows if not row.certain]):
         _round(bench, disturbed, time_left)
-    groups = ("matrices", "experts", "attention", "overheads")
-    return {group: [row.document() for row in rows if row.group == group] for group in groups}
+    groups = ("matrices", "experts", "attention", "overheads", "batches")
+    disturbed_by = load.load(before, load.moment(Host(), processes=True))
+    measured = {group: [row.document() for row in rows if row.group == group] for group in groups}
+    return {**measured, "load": disturbed_by and asdict(disturbed_by)}
 
 
 def _round(bench: Workbench, rows: Sequence[TimedKernel], time_left: Callable[[], bool]) -> None:
@@ -111,6 +127,10 @@ def _rows(
             fields = {**about, "threads": usual}
             if weight_type in ROUTED_TYPES and wanted("experts", fields):
                 yield _row("experts", fields, *routed_products(bench, scratch, weight_type, layout, usual))
+            for columns in BATCH_COLUMNS if weight_type in BATCH_TYPES else ():
+                if wanted("batches", {**fields, "columns": columns}):
+                    trial = streamed_product(bench, scratch, weight_type, layout, usual, columns)
+                    yield TimedKernel("batches", {**fields, "columns": columns}, {"batch_flop_per_s": trial})
     for kv_type, flash in CACHES:
         fields = {"kv_type": kv_type.lower(), "flash": flash, "threads": usual}
         if wanted("attention", fields):
