@@ -29,8 +29,8 @@ def ps(json: Annotated[bool, typer.Option("--json", help="One JSON document on s
       llmctl ps
 
     Below a gateway stand the engines that it has loaded now, as well. An engine that stays answers up to four requests
-    at once, as memory allows, each in the whole context that is shown. Its address answers only to the token that llmctl
-    keeps beside it. Changes nothing but that what a killed engine or gateway has left behind is removed.
+    at once, as memory allows, each in the whole context that is shown. Its address answers only to the token that
+    llmctl keeps beside it. Changes nothing but that what a killed engine or gateway has left behind is removed.
 
     Exit codes: 0 also when there is none.
     """
@@ -61,7 +61,10 @@ def _document(gateway: Gateway) -> Mapping[str, Any]:
         "address": gateway.address,
         "pid": gateway.pid,
         "since_s": round(gateway.since_s),
-        "models": gateway.models,
+        "models": [
+            {"name": model.name, "quant": model.quant, "context": model.context, "users": model.users}
+            for model in gateway.models
+        ],
         "log": gateway.log,
     }
 

@@ -27,13 +27,15 @@ NAME = "serve"
 
 
 class GatewayModel(Struct, frozen=True):
-    """``tasks``: it answers what is asked of ``auto:TASK``. ``context`` is of each of its ``users``."""
+    """``tasks``: it answers what is asked of ``auto:TASK``. ``context`` is of each of its ``users``; ``also_named`` are
+    other names for it."""
 
     name: str
     quant: str
     context: int
     users: int
     tasks: tuple[str, ...] = ()
+    also_named: tuple[str, ...] = ()
 
 
 class Gateway(Struct, frozen=True):
@@ -56,7 +58,17 @@ class Gateway(Struct, frozen=True):
         return name in (NAME, str(self.pid), self.address, self.address.removesuffix("/v1"))
 
     def serves(self, name: str) -> GatewayModel | None:
-        return next((model for model in self.models if name in (model.name, f"{model.name}:{model.quant}")), None)
+        return next((model for model in self.models if name in (model.name, *model.also_named)), None)
+
+    def model_for(self, usual: str, task: str | None) -> GatewayModel | None:
+        """The model for ``task``; without one that for the ``usual`` task, or else the first."""
+        able = [model for model in self.models if (task or usual) in model.tasks]
+        return next(iter(able or (self.models if task is None else ())), None)
+
+    @property
+    def admits_programs(self) -> bool:
+        """Whether programs of this machine get in with what is known here: they don't know its own certificate."""
+        return self.address.startswith("http:")
 
     @property
     def process(self) -> Process:

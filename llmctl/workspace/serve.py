@@ -85,7 +85,7 @@ def _holder(port: int) -> str | None:
         listening = [
             connection.pid
             for connection in psutil.net_connections("tcp")
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid
+            if connection.status == psutil.CONN_LISTEN and connection.laddr[1:2] == (port,) and connection.pid
         ]
         return f"{psutil.Process(listening[0]).name()} (process {listening[0]})" if listening else None
     except (psutil.Error, OSError):
@@ -108,7 +108,8 @@ def served_models(plan: ServePlan, listener: Listener, *, queue: int, idle_s: fl
 
 def listed(plan: ServePlan) -> tuple[GatewayModel, ...]:
     return tuple(
-        GatewayModel(model.name, model.quant, model.fit.context, model.users, model.tasks) for model in plan.models
+        GatewayModel(model.name, model.quant, model.fit.context, model.users, model.tasks, model.also_named)
+        for model in plan.models
     )
 
 

@@ -32,8 +32,16 @@ def _line(model: PlannedModel) -> str:
         return f"{name}: reads texts of up to {fit.context:,} tokens; {takes}."
     users = units.number_of(model.users, "user")
     each = " each" if model.users > 1 else ""
-    speed = f"about {units.tok_s(fit.speed.decode_tok_s)} tok/s{' for one' if model.users > 1 else ''}"
-    return f"{name}: planned for {users} of {fit.context:,} tokens{each}: {takes}, {speed}."
+    return f"{name}: planned for {users} of {fit.context:,} tokens{each}: {takes}, {_speed(model)}."
+
+
+def _speed(model: PlannedModel) -> str:
+    """ "about 9 tok/s for one, 21 for four together" """
+    speed = model.fit.speed
+    alone = f"about {units.tok_s(speed.decode_tok_s)} tok/s"
+    if speed.together_tok_s is None:
+        return alone
+    return f"{alone} for one, {units.tok_s(speed.together_tok_s)} for {model.users} together"
 
 
 def _of(size_bytes: int, free_bytes: int | None) -> str:
@@ -67,4 +75,5 @@ def _model(model: PlannedModel) -> Mapping[str, Any]:
         "pinned": model.pinned,
         "memory": {row.device: row.total_bytes for row in model.fit.memory.by_device},
         "decode_tok_s": round(speed.decode_tok_s, 2) if model.writes else None,
+        "together_tok_s": None if speed.together_tok_s is None else round(speed.together_tok_s, 2),
     }
