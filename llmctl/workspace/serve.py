@@ -12,11 +12,14 @@ from functools import partial
 from typing import Protocol
 
 from llmctl.errors import LlmctlError, ResourceError, UsageError
+from llmctl.settings import Settings
 from llmctl.types.listener import Listener
+from llmctl.workspace.gateway_hand_over import GatewayHandOver
 from llmctl.workspace.gateways import GatewayModel
 from llmctl.workspace.serve_plan import ServePlan
 from llmctl.workspace.served_engine import start_engine
-from llmctl.workspace.served_models import ServedModels, Timing
+from llmctl.workspace.served_model import Timing
+from llmctl.workspace.served_models import ServedModels
 
 LOCALHOST = "127.0.0.1"
 BACKLOG = 1024
@@ -92,8 +95,10 @@ def _holder(port: int) -> str | None:
         return None
 
 
-def served_models(plan: ServePlan, listener: Listener, *, queue: int, idle_s: float | None) -> ServedModels:
-    """The models of ``plan``, none of them loaded yet."""
+def served_models(
+    plan: ServePlan, settings: Settings, listener: Listener, *, queue: int, idle_s: float | None
+) -> ServedModels:
+    """The models of ``plan``, none of them loaded yet. ``settings`` have the gateway's own policy."""
     return ServedModels(
         plan.models,
         start=partial(start_engine, listener=listener),
@@ -103,6 +108,7 @@ def served_models(plan: ServePlan, listener: Listener, *, queue: int, idle_s: fl
         task=plan.task,
         queue=queue,
         timing=Timing(idle_s=idle_s),
+        hand_over=GatewayHandOver(settings, listener),
     )
 
 

@@ -16,6 +16,7 @@ import pytest
 import requests
 
 from llmctl.workspace import engines, gateways
+from tests.fakes.chat_server import DONE, ChatServer, event, stream
 from tests.fakes.command import document, llmctl, spawn
 from tests.fakes.preloaded import Forked
 from tests.fakes.scripted_model import write_scripted
@@ -53,8 +54,10 @@ def within(seconds: float, holds: Callable[[], bool]) -> bool:
 
 
 def ask(address: str, model: str = "auto", **fields: Any) -> requests.Response:
+    headers = fields.pop("headers", {})
     body = {"model": model, "messages": [{"role": "user", "content": "hi"}], **fields}
-    return requests.post(f"{address}/chat/completions", json=body, stream=fields.get("stream", False), timeout=60)
+    is_streamed = fields.get("stream", False)
+    return requests.post(f"{address}/chat/completions", json=body, stream=is_streamed, headers=headers, timeout=60)
 
 
 def text(response: requests.Response) -> str:
@@ -102,8 +105,8 @@ def test_two_models_behind_one_address(model: str, endless_file: Path, home: Pat
 
 def test_open_answers_finish_and_new_requests_are_refused_while_it_stops(endless_file: Path) -> None:
     with serving(str(endless_file), "--context", "4096") as (process, about):
-        stream = ask(about["address"], stream=True, max_tokens=1500)
-        events = stream.iter_lines()
+        answer = ask(about["address"], stream=True, max_tokens=1500)
+        events = answer.iter_lines()
         next(events)
         os.kill(process.pid, signal.SIGTERM)
         assert within(5, lambda: requests.get(about["address"].replace("/v1", "/health"), timeout=5).status_code == 503)
@@ -117,8 +120,8 @@ def test_open_answers_finish_and_new_requests_are_refused_while_it_stops(endless
 
 def test_a_second_signal_ends_it_at_once(endless_file: Path) -> None:
     with serving(str(endless_file), "--context", "32768") as (process, about):
-        stream = ask(about["address"], stream=True, max_tokens=30_000)
-        events = stream.iter_lines()
+        answer = ask(about["address"], stream=True, max_tokens=30_000)
+        events = answer.iter_lines()
         next(events)
         os.kill(process.pid, signal.SIGINT)
         time.sleep(0.2)
@@ -129,8 +132,8 @@ def test_a_second_signal_ends_it_at_once(endless_file: Path) -> None:
 
 def test_the_engine_is_killed_while_it_answers(endless_file: Path) -> None:
     with serving(str(endless_file), "--context", "4096") as (_, about):
-        stream = ask(about["address"], stream=True, max_tokens=4000)
-        events = stream.iter_lines()
+        answer = ask(about["address"], stream=True, max_tokens=4000)
+        events = answer.iter_lines()
         next(events)
         killed = engine_pid()
         os.kill(killed, signal.SIGKILL)
@@ -142,8 +145,8 @@ def test_the_engine_is_killed_while_it_answers(endless_file: Path) -> None:
 
 def test_the_gateway_is_killed_while_it_answers_and_leaves_no_engine(endless_file: Path) -> None:
     with serving(str(endless_file), "--context", "32768") as (process, about):
-        stream = ask(about["address"], stream=True, max_tokens=30_000)
-        events = stream.iter_lines()
+        answer = ask(about["address"], stream=True, max_tokens=30_000)
+        events = answer.iter_lines()
         next(events)
         engine = psutil.Process(engine_pid())
         os.kill(process.pid, signal.SIGKILL)
@@ -169,6 +172,38 @@ def test_it_goes_on_in_the_background(model: str) -> None:
     stopped = llmctl("stop", "serve")
     assert (stopped.returncode, stopped.stderr) == (0, f"Ended the gateway at {address}.\n")
     assert within(10, lambda: not engines.staying())
+
+
+def test_what_fails_here_goes_on_to_a_server_where_the_policy_says_so(model: str, home: Path) -> None:
+    long = [{"role": "user", "content": "secret " * 400}]
+    with ChatServer(stream(event("from afar"), event(finish="stop"), DONE)) as server:
+        url = server.address().url
+        assert llmctl("endpoint", "add", "office", url, "--model", "big", "--priority", "1").returncode == 0
+        with serving(model, "--context", "256", "--policy", "prefer-local") as (process, about):
+            there = ask(about["address"], messages=long, stream=True)
+            assert b"from afar" in there.content
+            headers = {name: there.headers[f"x-llmctl-{name}"] for name in ("route", "host", "model", "left-because")}
+            assert headers == {
+                "route": "office", "host": server.host, "model": "big", "left-because": "prompt-too-long"
+            }  # fmt: skip
+            (left,) = server.requests
+            assert json.loads(left.body)["model"] == "big"
+            assert int(there.headers["x-llmctl-bytes"]) == len(left.body)
+
+            private = ask(about["address"], messages=long, headers={"x-llmctl-private": "1"})
+            assert (private.status_code, private.json()["error"]["code"]) == (403, "policy")
+            named = ask(about["address"], "tiny", messages=long)
+            assert (named.status_code, named.json()["error"]["code"]) == (400, "context_length_exceeded")
+            os.kill(process.pid, signal.SIGTERM)
+            assert process.wait(timeout=30) == 0
+            assert process.stderr is not None
+            said = process.stderr.read().decode()
+        (receipt,) = document(llmctl("receipts", "--json"))["data"]["receipts"]
+        assert (receipt["endpoint"], receipt["bytes"], receipt["outcome"]) == ("office", len(left.body), "answered")
+        with serving(model, "--context", "256") as (_, about):
+            assert ask(about["address"], messages=long).status_code == 400
+        assert len(server.requests) == 1
+    assert "secret" not in said
 
 
 def test_a_gateway_in_the_background_that_fails_says_why(tmp_path: Path, model: str) -> None:

@@ -11,6 +11,7 @@ from llmctl.cli import complete, options
 from llmctl.cli.lazy import plain
 from llmctl.cli.output import Output
 from llmctl.errors import UsageError
+from llmctl.types.endpoint import Policy
 
 if TYPE_CHECKING:
     from typer._click import Context
@@ -54,6 +55,10 @@ def serve(
         str | None, typer.Option("--idle", help="How long a model stays without a request: 30m, 2h, -1 for ever.")
     ] = None,
     queue: Annotated[int | None, typer.Option("--queue", min=0, help="Requests that may wait for one model.")] = None,
+    policy: Annotated[
+        Policy | None,
+        typer.Option("--policy", help="prefer-local: what fails here goes on to your servers; local-only without."),
+    ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Go on in the background.")] = False,
     yes: options.Yes = False,
     offline: options.Offline = False,
@@ -77,13 +82,20 @@ def serve(
     for "auto", or for "auto:TASK". Requests wait where all users are busy, and are refused (429) where too many wait.
 
     Only programs of this machine reach it. Nothing of what is asked and answered is written anywhere, and nothing
-    leaves this machine. Ctrl-C, SIGTERM and `llmctl stop serve` let open answers finish, for half a minute; a second
-    Ctrl-C doesn't.
+    leaves this machine, also where your policy lets `llmctl run` ask a server. With --policy prefer-local a chat
+    completion for "auto" that is too long, or that the engine fails at, goes on to the first of your servers; headers
+    of the answer (x-llmctl-route, -host, -model, -bytes) and `llmctl receipts` say so. A request with the header
+    x-llmctl-private: 1 never leaves (403).
+
+    Ctrl-C, SIGTERM and `llmctl stop serve` let open answers finish, for half a minute; a second Ctrl-C doesn't.
 
     Exit codes: 0 stopped, 2 the extra is not installed, 3 nothing fits, 4 no such model (or it needs a download and
     nobody said yes), 7 the port is taken, 8 the engine failed, 130 Ctrl-C.
     """
+    from msgspec.structs import replace
+
     from llmctl.cli.serve.session import ServeOptions, detached, run
+    from llmctl.workspace.gateway_hand_over import require_policy
     from llmctl.workspace.serve_detached import Parent
     from llmctl.workspace.serve_plan import ServeAsked
 
@@ -92,6 +104,8 @@ def serve(
     for name in (*names, *tasks):
         options.require_names("serve", {"MODEL or --task": name})
     loaded = options.settings_with(out, offline=offline, keep_alive=None)
+    require_policy(policy or Policy.LOCAL_ONLY)
+    loaded = replace(loaded, policy=policy or Policy.LOCAL_ONLY)
     asked = ServeAsked(names, tasks, users or loaded.serve_users, context, tuple(pin or ()), yes)
     serving = ServeOptions(
         asked,

@@ -22,6 +22,7 @@ from llmctl.types.listener import SilentListener
 if TYPE_CHECKING:
     from llmctl.cli.output import Output
     from llmctl.settings import Settings
+    from llmctl.types.endpoint import Endpoint
     from llmctl.workspace.serve import Stopping
     from llmctl.workspace.serve_detached import Parent
     from llmctl.workspace.serve_plan import ServeAsked, ServePlan
@@ -52,6 +53,9 @@ class TimedLines(SilentListener):
 
     def warn(self, text: str) -> None:
         self._out.note(f"{_now()} warning: {text}")
+
+    def leaving(self, endpoint: Endpoint, host: str, reason: str) -> None:
+        self.note(f"→ {endpoint.name} ({host}, {endpoint.model}): {reason}")
 
 
 def detached(out: Output, loaded: Settings, serving: ServeOptions, arguments: Sequence[str]) -> None:
@@ -87,7 +91,7 @@ def run(out: Output, loaded: Settings, serving: ServeOptions, parent: Parent) ->
         _say(out, plan)
         address = serve.url_of(listening, serving.host, tls=False)
         entry = gateways.this_process(address, serve.listed(plan), log=serving.log, key="")
-        models = serve.served_models(plan, lines, queue=serving.queue, idle_s=serving.idle_s)
+        models = serve.served_models(plan, loaded, lines, queue=serving.queue, idle_s=serving.idle_s)
         with models, gateways.announced(entry):
             gateway = gateway_class(create_app(models), listening)
             stopping = serve.Stopping(gateway, models)
