@@ -16,6 +16,7 @@ import pytest
 import requests
 
 from llmctl.workspace import engines, gateways
+from tests.contract.test_page import check, documented, row
 from tests.fakes.chat_server import DONE, ChatServer, event, stream
 from tests.fakes.command import document, llmctl, spawn
 from tests.fakes.preloaded import Forked
@@ -72,6 +73,7 @@ def engine_pid() -> int:
 
 def test_two_models_behind_one_address(model: str, endless_file: Path, home: Path) -> None:
     with serving(model, str(endless_file), "--users", "2", "--context", "1024") as (process, about):
+        assert set(about) == row("serve")
         address = about["address"]
         assert [(row["name"], row["context"], row["users"]) for row in about["models"]] == [
             ("tiny", 1024, 2),
@@ -85,7 +87,9 @@ def test_two_models_behind_one_address(model: str, endless_file: Path, home: Pat
         assert refused.status_code == 404 and "only tiny, endless-F32, auto" in refused.json()["error"]["message"]
         assert requests.get(f"{address.removesuffix('/v1')}/health", timeout=10).json()["status"] == "ready"
 
+        check(about["models"], documented("served"), "models", set())
         (listed,) = document(llmctl("ps", "--json"))["data"]["gateways"]
+        check(listed, documented("gateway"), "gateways", set())
         assert (listed["address"], listed["pid"], listed["log"]) == (address, process.pid, None)
         assert [row["users"] for row in listed["models"]] == [2, 2]
         assert {row["model"] for row in document(llmctl("ps", "--json"))["data"]["engines"]} == {"tiny", "endless-F32"}
@@ -94,6 +98,12 @@ def test_two_models_behind_one_address(model: str, endless_file: Path, home: Pat
         assert (access["base_url"], access["model"], access["context"]) == (address, "tiny", 1024)
         told = llmctl("env", "endless-F32").stdout
         assert f"ANTHROPIC_BASE_URL={address.removesuffix('/v1')}\n" in told and "OPENAI_MODEL=endless-F32\n" in told
+
+        shown = document(llmctl("launch", "claude", "--context", "1024", "--dry-run", "--json"))["data"]
+        assert shown["environment"]["ANTHROPIC_BASE_URL"] == address.removesuffix("/v1")
+        assert (shown["model"], shown["context"], shown["recommended"]) == ("tiny", 1024, True)
+        codex = document(llmctl("launch", "codex", "endless-F32", "--context", "1024", "--dry-run", "--json"))["data"]
+        assert f'base_url="{address}"' in " ".join(codex["argv"]) and codex["argv"][-1] == "endless-F32"
 
         taken = llmctl("serve", model, "--port", address.split(":")[2].removesuffix("/v1"))
         assert taken.returncode == 7 and f"(process {process.pid})" in taken.stderr
@@ -168,7 +178,8 @@ def test_it_goes_on_in_the_background(model: str) -> None:
     assert text(ask(address)) == "The answer"
     logged = llmctl("logs", "serve")
     assert "tiny is loaded, in" in logged.stdout and "answer" not in logged.stdout.replace("open answers", "")
-    assert document(llmctl("logs", "tiny", "--json"))["data"]["kind"] == "engine"
+    log = document(llmctl("logs", "tiny", "--json"))["data"]
+    assert (set(log), log["kind"]) == (row("logs"), "engine")
     stopped = llmctl("stop", "serve")
     assert (stopped.returncode, stopped.stderr) == (0, f"Ended the gateway at {address}.\n")
     assert within(10, lambda: not engines.staying())
