@@ -12,6 +12,8 @@
     │   └── CertificateError    5  the other side could not prove who it is
     ├── IntegrityError          6  size, sha256 or GGUF structure wrong
     ├── ResourceError           7  disk full, lock held, port taken
+    │   ├── OccupiedError       7  a server of ours has as many requests waiting as may
+    │   └── DrainingError       7  a server of ours is being stopped, and takes no new requests
     ├── EngineError             8  the engine could not be loaded, or refused the work
     │   ├── EngineDiedError     8  the engine's process ended in the middle of it
     │   └── DecodingError       8  the engine took the request and failed to compute the answer
@@ -95,6 +97,23 @@ class ResourceError(LlmctlError):
     code = "resource"
     exit_code = 7
     meaning = "resource: disk full, lock held, port taken"
+
+
+class OccupiedError(ResourceError):
+    """``retry_after_s``: when there may be room."""
+
+    code = "busy"
+
+    def __init__(self, message: str, *, hint: str | None = None, retry_after_s: int = 1) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
+class DrainingError(ResourceError):
+    """``retry_after_s``: when another server may answer at this address."""
+
+    code = "draining"
+    retry_after_s = 5
 
 
 class EngineError(LlmctlError):

@@ -47,17 +47,17 @@ def seconds(value: float | None) -> str:
     return f"{value / 3600:.1f} h"
 
 
-DURATION = re.compile(r"(\d{1,9})([smh]?)")
+DURATION = re.compile(r"(\d{1,9})([smhd]?)")
 
 
 def duration_s(text: str) -> float:
-    """Seconds of "30s", "5m", "1h", "0"; a number alone is seconds, "-1" is for ever. Raises ValueError."""
+    """Seconds of "30s", "5m", "1h", "30d", "0"; a number alone is seconds, "-1" is for ever. Raises ValueError."""
     if text == "-1":
         return math.inf
     made = DURATION.fullmatch(text)
     if made is None:
         raise ValueError
-    return float(made[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[made[2]]
+    return float(made[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}[made[2]]
 
 
 def ago(value: float | None) -> str:

@@ -36,7 +36,8 @@ print(json.dumps({{"cpu_s": took_s, "modules": sorted(set(sys.modules) - before)
 def imported(statement: str) -> Any:
     """What ``statement`` costs in a Python of its own."""
     command = [sys.executable, "-c", MEASURE.format(statement=statement)]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout)
+    written = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    return json.loads(written.splitlines()[-1])
 
 
 @pytest.mark.parametrize(
@@ -47,6 +48,11 @@ def test_importing_is_cheap(statement: str) -> None:
     assert not {name.partition(".")[0] for name in cost["modules"]} & set(HEAVY)
     assert not [name for name in cost["modules"] if name.startswith(("llmctl.engine", "llmctl.net", "llmctl.cli"))]
     assert cost["cpu_s"] < 0.15  # some 10 ms; of the processor's time, so that neighbours do not count
+
+
+def test_help_is_without_data_types() -> None:
+    modules = imported("from llmctl.cli import main; main(['--help'])")["modules"]
+    assert "llmctl.cli.embed" in modules and "msgspec" not in modules
 
 
 def test_a_use_is_what_loads() -> None:

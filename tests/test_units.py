@@ -155,3 +155,14 @@ def test_how_long_ago(seconds: float | None, words: str) -> None:
 )
 def test_a_number_of_things(number: int, things: str | None, expected: str) -> None:
     assert units.number_of(number, "model", things) == expected
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("5m", 300), ("12h", 43_200), ("30d", 2_592_000), ("0", 0)])
+def test_duration(text: str, seconds: float) -> None:
+    assert units.duration_s(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "d", "1w", "1.5h", "-2", " 5m", "1234567890"])
+def test_no_duration(text: str) -> None:
+    with pytest.raises(ValueError):
+        units.duration_s(text)

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from llmctl.catalogue.device_constants import read_devices
 from llmctl.catalogue.speed_constants import SpeedConstants, read_speed
+from llmctl.errors import UsageError
 from llmctl.files.decode import Table, read_toml
 
 Result = TypeVar("Result")
@@ -113,6 +114,12 @@ class Knowledge(Struct, frozen=True):
     quality: Quality
     quants: QuantLoss
     speed: SpeedConstants
+
+    def require_task(self, name: str) -> Task:
+        """The task of that name. Raises UsageError."""
+        if name not in self.tasks:
+            raise UsageError(f"there is no task named {name!r}, only {', '.join(self.tasks)}")
+        return self.tasks[name]
 
 
 def load_knowledge(folder: Path) -> Knowledge:

@@ -55,6 +55,7 @@ class SpeedConstants(Struct, frozen=True):
     attention_decode_share: float
     attention_prefill_share: float
     memory_share: float
+    further_answer: float
     decode_shared: float
     prefill_shared: float
     unknown_device_bytes_per_s: float

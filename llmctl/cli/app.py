@@ -14,7 +14,7 @@ import typer
 from typer.completion import completion_init  # type: ignore[attr-defined]  # what add_completion=True would call
 
 from llmctl import __version__
-from llmctl.cli import INTERRUPTED, PIPE_CLOSED, lazy, streams
+from llmctl.cli import INTERRUPTED, PIPE_CLOSED, lazy, signals, streams
 from llmctl.cli.output import Output
 from llmctl.cli.values import spare_conversion
 from llmctl.errors import LlmctlError, NotFoundError, ResourceError, UsageError
@@ -43,9 +43,10 @@ VERBS = {
     "models": "llmctl.cli.models:app",
     "endpoint": "llmctl.cli.endpoint:app",
     "engine": "llmctl.cli.engine:app",
+    "token": "llmctl.cli.token:app",
     "mcp": "llmctl.cli.mcp:mcp",
 }
-GROUPS = ("models", "endpoint", "engine")
+GROUPS = ("models", "endpoint", "engine", "token")
 
 app = lazy.application(
     VERBS,
@@ -91,28 +92,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     completion_init()
     Output(_command(arguments), as_json="--json" in arguments)  # for errors that come before the command's own
     code = 0
-    try:
-        code = _outcome(arguments)
-        streams.finish()
-    except (OSError, SystemExit):  # typer and rich turn a closed pipe into exit(1)
-        if streams.stdout_error() is None:
-            raise
-        streams.finish()
+    with signals.raised() as received:
+        try:
+            code = _outcome(arguments, received)
+            streams.finish()
+        except (OSError, SystemExit):  # typer and rich turn a closed pipe into exit(1)
+            if streams.stdout_error() is None:
+                raise
+            streams.finish()
+    if received.exit_code is not None:
+        return received.exit_code
     error = streams.stdout_error()
     return code if error is None else _unwritten(error)
 
 
-def _outcome(arguments: Sequence[str]) -> int:
+def _outcome(arguments: Sequence[str], received: signals.Received) -> int:
     """The exit code of the command, its error told. Raises what writing raises."""
     try:
         code = int(app(arguments, prog_name="llmctl", standalone_mode=False) or 0)
-        return _told(Output.latest.interrupted, code) if code == INTERRUPTED else code  # typer makes 130 of Ctrl-C
+        if code == INTERRUPTED:  # what typer makes of KeyboardInterrupt
+            raise KeyboardInterrupt
+        return code
     except LlmctlError as error:
         return _told(partial(Output.latest.failed, error), error.exit_code)
     except typer.TyperException as error:
         return _told(partial(_usage, Output.latest, error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        return _told(Output.latest.interrupted, INTERRUPTED)
+        return _told(partial(Output.latest.interrupted, received.name), INTERRUPTED)
     except FileNotFoundError:
         if _has_working_directory():
             raise

@@ -49,6 +49,11 @@ def endpoints(incomplete: str) -> list[str]:
     return _beginning(incomplete, names.endpoints())
 
 
+def tokens(incomplete: str) -> list[str]:
+    """The names of the gateway's tokens."""
+    return _beginning(incomplete, names.tokens())
+
+
 def staying(incomplete: str) -> list[str]:
     """The models of engines that stay loaded."""
     return _beginning(incomplete, names.staying())

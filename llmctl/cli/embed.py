@@ -14,8 +14,8 @@ from llmctl.cli import complete, options
 from llmctl.cli.encoding import EncoderOutput, counted, given_texts
 from llmctl.cli.output import Output
 from llmctl.errors import UsageError
+from llmctl.types.role import Role
 from llmctl.units import number_of
-from llmctl.workspace.embed import Role
 
 if TYPE_CHECKING:
     from llmctl.workspace.embed import Embedded, Vector

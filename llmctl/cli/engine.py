@@ -11,7 +11,7 @@ from llmctl.cli import lazy
 from llmctl.cli.output import Output
 from llmctl.cli.table import table
 from llmctl.errors import UsageError
-from llmctl.types.engine import EngineName
+from llmctl.types.engine_name import EngineName
 
 if TYPE_CHECKING:
     from llmctl.workspace.engine import Listed

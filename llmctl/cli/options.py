@@ -10,7 +10,7 @@ import typer
 from llmctl.cli import complete
 from llmctl.cli.output import Output
 from llmctl.errors import UsageError
-from llmctl.types.engine import EngineName
+from llmctl.types.engine_name import EngineName
 
 if TYPE_CHECKING:
     from llmctl.settings import Settings

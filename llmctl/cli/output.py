@@ -179,10 +179,10 @@ class Output(SilentListener):
             self.has_written = True
             print(json.dumps(envelope(self.command, data, self.warnings, error)), flush=True)  # noqa: T201
 
-    def interrupted(self) -> None:
-        """Ctrl-C: with --json the document, unless it was written before."""
+    def interrupted(self, by: str = "Ctrl-C") -> None:
+        """Ctrl-C, or the signal of that name: with --json the document, unless it was written before."""
         if self.as_json and not self.has_written:
-            error = {"code": "interrupted", "message": "stopped by Ctrl-C", "hint": None}
+            error = {"code": "interrupted", "message": f"stopped by {by}", "hint": None}
             print(json.dumps({**envelope(self.command, None, self.warnings), "error": error}), flush=True)  # noqa: T201
 
     def json_line(self, event: str, data: Mapping[str, Any]) -> None:

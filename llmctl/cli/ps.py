@@ -13,7 +13,7 @@ from llmctl.cli.table import table
 if TYPE_CHECKING:
     from llmctl.workspace.engines import StayingEngine
 
-HEADS = ("model", "engine", "memory", "users", "context", "idle", "ends in", "address")
+HEADS = ("model", "engine", "memory", "users", "context", "idle", "ends in")
 
 
 def ps(json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False) -> None:
@@ -25,8 +25,8 @@ def ps(json: Annotated[bool, typer.Option("--json", help="One JSON document on s
       llmctl ps
 
     An engine that stays answers up to four requests at once, as memory allows, each in the whole context that is shown.
-    An address answers only to the token that llmctl keeps beside it. Changes nothing but that what a killed engine has
-    left behind is removed.
+    --json has the address of each, which answers only to the token that `llmctl env` shows. Changes nothing but that
+    what a killed engine has left behind is removed.
 
     Exit codes: 0 also when there is none.
     """
@@ -35,7 +35,7 @@ def ps(json: Annotated[bool, typer.Option("--json", help="One JSON document on s
     out = Output("ps", as_json=json)
     staying = engines.staying()
     if staying:
-        for line in table([HEADS, *map(_row, staying)], "<<>><>><"):
+        for line in table([HEADS, *map(_row, staying)], "<<>><>>", gap=1):
             out.text(line)
     else:
         out.note("No engine stays loaded. One does after: llmctl run --keep-alive 5m …")
@@ -51,7 +51,6 @@ def _row(engine: StayingEngine) -> tuple[str, ...]:
         f"{engine.context:,}",
         "in use" if engine.users else units.seconds(engine.idle_s),
         _ends_in(engine),
-        engine.address,
     )
 
 

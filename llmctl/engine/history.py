@@ -8,6 +8,7 @@ one before. So the last 100 to 200 runs are kept, and recording one takes no loc
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +20,7 @@ from msgspec import Struct
 
 from llmctl import paths
 from llmctl.errors import ResourceError
+from llmctl.files import disk
 from llmctl.files.decode import FieldError, decode
 from llmctl.host import Host
 from llmctl.probe import cpu as processor
@@ -202,9 +204,19 @@ def _taught(
 
 
 def record(run: Run) -> None:
-    """Appends a run to the file. Write errors are ignored."""
-    file, line = _file(), json.dumps(asdict(run)).encode() + b"\n"
-    with contextlib.suppress(OSError, ResourceError):
+    """Appends a run to the file. Raises ResourceError where the disk is full; where nothing may be written, nothing is
+    recorded."""
+    file = _file()
+    try:
+        _append(file, json.dumps(asdict(run)).encode() + b"\n")
+    except OSError as error:
+        if error.errno in disk.FULL:
+            raise ResourceError(f"the disk is full: {file} could not be written") from error
+
+
+def _append(file: Path, line: bytes) -> None:
+    """Raises OSError."""
+    with contextlib.suppress(ResourceError):
         file.parent.mkdir(parents=True, exist_ok=True)
         with open(file, "ab+", buffering=0, opener=_private) as out:
             size = out.seek(0, os.SEEK_END)
@@ -212,7 +224,8 @@ def record(run: Run) -> None:
                 out.seek(-1, os.SEEK_END)
                 if out.read(1) != b"\n":  # a writer was stopped in the middle of a line
                     line = b"\n" + line
-            out.write(line)
+            if out.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if size + len(line) >= LIMIT_BYTES:
             _begin_anew(file)
 

@@ -38,16 +38,24 @@ class Pool:
 
     An engine that is started stays for ``keep_alive_s`` after its last use: 0 ends it with its lease, infinity never.
     ``insist``: that was asked for by name, so an engine that had stayed before gets this time, too, and where none can
-    stay, that is an error.
+    stay, that is an error. ``as_planned``: it has as many sequences as were planned, also where memory has room for
+    more.
     """
 
-    def __init__(self, *, keep_alive_s: float = 0.0, insist: bool = False, listener: Listener | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        keep_alive_s: float = 0.0,
+        insist: bool = False,
+        as_planned: bool = False,
+        listener: Listener | None = None,
+    ) -> None:
         self._keep_alive_s = keep_alive_s
         self._insist = insist
         self._listener = listener or SilentListener()
         self._prepared: Worker | None = None
         self._has_warned = False
-        self._has_room_for_more = True  # sequences than were planned
+        self._has_room_for_more = not as_planned  # sequences than were planned
 
     def prepare(self) -> None:
         """Starts a process that imports the engine while its caller still plans, unless an engine has stayed that may
@@ -196,6 +204,15 @@ class Pool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def end_unless_used(engine: LoadedEngine) -> None:
+    """Ends an engine that was given back, and would stay for a while; not where another command uses it."""
+    from llmctl.engine.warm import reuse
+    from llmctl.engine.warm.engine import WarmEngine
+
+    if isinstance(engine, WarmEngine):
+        reuse.end_idle(engine.file.path)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from errno import ELOOP, ENAMETOOLONG, ENOTDIR
+from functools import lru_cache
 from pathlib import Path
 from stat import S_ISREG
 from struct import Struct
@@ -80,8 +81,7 @@ def read_file(path: Path, *, whole: bool = True) -> Header:
         status = path.stat()
         if not S_ISREG(status.st_mode):
             raise NotFoundError(f"{path} is not a file")  # opening a pipe would wait for its other end
-        with path.open("rb", buffering=0) as stream:
-            return read_header(stream, size_bytes=status.st_size if whole else None)
+        return _read_once(path, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns), whole)
     except FileNotFoundError as error:
         raise NotFoundError(f"{path} does not exist") from error
     except PermissionError as error:
@@ -93,6 +93,15 @@ def read_file(path: Path, *, whole: bool = True) -> Header:
         raise kind(f"{path} could not be read: {error.strerror or error}") from error
     except (IntegrityError, UnsupportedFileError) as error:
         raise type(error)(f"{path} {error.message}", hint=error.hint) from error
+
+
+@lru_cache(maxsize=8)
+def _read_once(path: Path, stamp: tuple[int, int, int, int], whole: bool) -> Header:
+    """A command asks three times for its model's header, and a large vocabulary takes 60 ms. ``stamp``: device, inode,
+    size and time of change of the file; another one is read anew."""
+    size_bytes = stamp[2]
+    with path.open("rb", buffering=0) as stream:
+        return read_header(stream, size_bytes=size_bytes if whole else None)
 
 
 def read_header(stream: Stream, *, size_bytes: int | None, limit_bytes: int = MAX_HEADER_BYTES) -> Header:

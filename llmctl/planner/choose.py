@@ -9,7 +9,6 @@ from msgspec.structs import replace
 
 from llmctl import units
 from llmctl.catalogue.knowledge import Knowledge
-from llmctl.errors import UsageError
 from llmctl.planner.changes import changes
 from llmctl.planner.judge import Allocations, Judge
 from llmctl.planner.learning import corrections
@@ -60,9 +59,7 @@ def plan(
     choice's last reason says why.
     Raises UsageError for an unknown task.
     """
-    task = knowledge.tasks.get(want.task)
-    if task is None:
-        raise UsageError(f"there is no task named {want.task!r}, only {', '.join(knowledge.tasks)}")
+    task = knowledge.require_task(want.task)
     judge = Judge(machine, want, task, knowledge, allocations or {}, corrections(past), last)
     fits: list[Fit] = []
     slow: list[tuple[Fit, Miss]] = []

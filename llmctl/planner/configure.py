@@ -13,7 +13,7 @@ The rest gives way in this order, each step only where those before it were not 
 
 Without a GPU, 1 is without flash attention, which a CPU seldom has a use for but with a quantized cache, and 2 and 5
 fall away. A cache in q4_0 loses more than q8_0, and is used on request only. Windows are not cached in full length
-(``swa_full``), and there is one sequence; an encoder has several, since they take no memory.
+(``swa_full``), and there is a sequence for each user; an encoder has several, since they take no memory.
 
 More memory never gives less context or fewer layers on a GPU: with everything there, the context is the wanted one;
 the layers that go there otherwise are as many as it has room for at the wanted context, whatever context the CPU's
@@ -135,6 +135,7 @@ def _settings(shape: Shape, want: Want, context: int, *, flashes: bool, quantize
         flash_attention=flash_attention or want.kv_type not in (None, F16),
         ubatch=UBATCH,
         repack=want.repack is not False,
+        sequences=1 if graph_of(shape).embeds else want.users,
     )
     if shape.architecture in ENCODERS:
         yield replace(first, ubatch=context, sequences=TEXTS_AT_ONCE)

@@ -99,7 +99,22 @@ def _measured(machine: Machine, settings: CpuSettings, constants: SpeedConstants
         expert_prefill=median([expert.prefill_flop_per_s / rate.prefill_flop_per_s for rate, expert in both] or [1.0]),
         estimated=_estimated(chosen, constants),
         estimated_basis=_in_part(machine, figures, constants),
+        batch_steps=_batch_steps(chosen, kernels),
     )
+
+
+def _batch_steps(chosen: Mapping[str, MatrixRate], kernels: Kernels) -> dict[str, dict[int, float]]:
+    """By weight type and number of vectors, how many times as long as with one their product takes, each type in the
+    ``chosen`` layout. More vectors never take less."""
+    steps: dict[str, dict[int, float]] = {}
+    for batch in sorted(kernels.batches, key=lambda batch: batch.columns):
+        one = chosen.get(batch.weight_type)
+        if one is not None and one.repacked == batch.repacked:
+            flop_per_byte = 2 * 8 / bits(batch.weight_type) * batch.columns
+            of_type = steps.setdefault(batch.weight_type, {})
+            fewer = max(of_type.values(), default=1.0)
+            of_type[batch.columns] = max(fewer, one.decode_bytes_per_s * flop_per_byte / batch.batch_flop_per_s)
+    return steps
 
 
 def _in_part(machine: Machine, figures: KernelFigures, constants: SpeedConstants) -> str:

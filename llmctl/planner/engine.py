@@ -18,7 +18,8 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from llmctl.errors import EngineError
-from llmctl.types.engine import EngineName, NativeServer
+from llmctl.types.engine import NativeServer
+from llmctl.types.engine_name import EngineName
 from llmctl.types.machine import Accelerator, EngineInfo
 
 INSTALL = "llmctl engine install llama-server"

@@ -286,7 +286,8 @@ class Judge(Struct, frozen=True, dict=True):
         chosen = best(list(zip(placements, times, enough, strict=True)))
         placement, forecast = placements[chosen], forecasts[chosen]
         size = artifact.source.bytes or artifact.weights.total_bytes
-        speed = forecast.at(prompt, depth, self.corrections.load_s(candidate, size))
+        answers = placement.configuration.sequences if self.task.writes else 1
+        speed = forecast.at(prompt, depth, self.corrections.load_s(candidate, size), answers)
         tried = [
             Tried(placement.configuration, placement.memory.must_fit_bytes, time_s)
             for placement, time_s in zip(placements, times, strict=True)

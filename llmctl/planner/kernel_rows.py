@@ -24,18 +24,20 @@ from typing import Any, NamedTuple
 from llmctl.catalogue.speed_constants import SpeedConstants
 from llmctl.planner.memory import repacked_types
 from llmctl.planner.processor import knows_processor, modelled
-from llmctl.types.kernels import AttentionRate, Kernels, MatrixRate, NodeRate
+from llmctl.types.kernels import AttentionRate, BatchRate, Kernels, MatrixRate, NodeRate
 from llmctl.types.machine import Machine
 
-Row = MatrixRate | AttentionRate | NodeRate
+Row = MatrixRate | BatchRate | AttentionRate | NodeRate
+BATCHES = "batches"
 ROWS: Mapping[str, type[Any]] = {
     "matrices": MatrixRate,
     "experts": MatrixRate,
     "attention": AttentionRate,
     "overheads": NodeRate,
+    BATCHES: BatchRate,
 }
 LIMITED_BY_MEMORY = frozenset({"decode_bytes_per_s", "alone_bytes_per_s", "shared_bytes_per_s"})
-LIMITED_BY_ARITHMETIC = frozenset({"prefill_flop_per_s"})
+LIMITED_BY_ARITHMETIC = frozenset({"prefill_flop_per_s", "batch_flop_per_s"})
 MOST_UNCERTAIN = 0.1  # of the figures with all threads, for the others to be believed
 SLOWER_THAN_ONE = 0.97  # of one thread's rate: what several do less than that with was disturbed
 
@@ -139,8 +141,10 @@ def completed(machine: Machine, constants: SpeedConstants, counts: Iterable[int]
 
 
 def _much_disturbed(own: KernelFigures, kinds: Iterable[tuple[str, tuple[object, ...]]], usable: int) -> bool:
-    wanted = sum(len(rates_of(ROWS[group])) for group, _ in kinds)
-    return sum(figure.threads == usable for figure in own.certain) < (1 - MOST_UNCERTAIN) * wanted
+    """Batches aside: earlier versions didn't measure them."""
+    wanted = sum(len(rates_of(ROWS[group])) for group, _ in kinds if group != BATCHES)
+    certain = sum(figure.threads == usable and figure.group != BATCHES for figure in own.certain)
+    return certain < (1 - MOST_UNCERTAIN) * wanted
 
 
 def scaling(certain: Figures, rate: str, usual: int) -> dict[int, float]:
@@ -251,7 +255,7 @@ def _left_out(machine: Machine, reference: Figures) -> Iterator[tuple[str, tuple
     """The kernels of the reference that the engine has here."""
     repacked = repacked_types(machine)
     for group, kind in dict.fromkeys((figure.group, figure.kind) for figure in reference):
-        if ROWS[group] is not MatrixRate or not kind[1] or kind[0] in repacked:
+        if ROWS[group] not in (MatrixRate, BatchRate) or not kind[1] or kind[0] in repacked:
             yield group, kind
 
 
@@ -267,6 +271,8 @@ def _kind(row: Row) -> tuple[object, ...]:
     match row:
         case MatrixRate():
             return row.weight_type, row.repacked
+        case BatchRate():
+            return row.weight_type, row.repacked, row.columns
         case AttentionRate():
             return row.kv_type, row.flash
     return ()

@@ -85,7 +85,7 @@ class Corrections(Struct, frozen=True):
             prefill_low=max(forecast.range.prefill_low, 1 - prefill_half),
             prefill_high=min(forecast.range.prefill_high, 1 + prefill_half),
         )
-        return Forecast(speed_model, Basis.MEASURED if wrote else forecast.basis, narrower)
+        return Forecast(speed_model, Basis.MEASURED if wrote else forecast.basis, narrower, forecast.together)
 
     def load_s(self, candidate: Candidate, size_bytes: int) -> float | None:
         """Seconds until the engine answers: as for the last runs of this file, else in proportion to those of files

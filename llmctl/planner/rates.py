@@ -10,6 +10,9 @@ from llmctl.planner.memory import bits
 
 UNKNOWN = "unknown"
 COMPLETED = "completed"
+BatchSteps = Mapping[int, float]
+"""By the number of vectors, how many times as long as with one their product takes."""
+NO_BATCHES: Mapping[str, BatchSteps] = {}
 
 
 class DeviceRates(Struct, frozen=True):
@@ -19,7 +22,8 @@ class DeviceRates(Struct, frozen=True):
     take ``expert_decode`` and ``expert_prefill`` times as long as other weights, and a layer that has some
     ``expert_layer_s`` more. In prefill every micro-batch costs all weights as much as ``batch_tokens`` tokens would:
     they are read, and the last tiles of a product are not full. ``basis`` names the range in ``speed.toml``, and
-    ``estimated_basis`` that of the rates of ``estimated`` weight types."""
+    ``estimated_basis`` that of the rates of ``estimated`` weight types. ``batch_steps`` are by weight
+    type, empty where none were measured."""
 
     decode: Mapping[str | None, float]
     prefill: Mapping[str | None, float]
@@ -35,6 +39,7 @@ class DeviceRates(Struct, frozen=True):
     batch_tokens: float = 0.0
     estimated: frozenset[str | None] = frozenset()
     estimated_basis: str = UNKNOWN
+    batch_steps: Mapping[str, BatchSteps] = NO_BATCHES
 
     def basis_of(self, weight_types: Iterable[str]) -> str:
         """The basis of the rates for a model with weights of these types."""

@@ -80,6 +80,8 @@ class Reasons(Struct, frozen=True):
         loads = "" if speed.load_s is None else f", once it is loaded, which takes {units.seconds(speed.load_s)}"
         begins = "the answer to a prompt of {:,} tokens begins after" if self.task.writes else "{:,} tokens are read in"
         yield f"{begins.format(prompt)} {units.seconds(speed.first_token_s)}{loads}"
+        if speed.together_tok_s is not None:
+            yield _together(settings.sequences, speed)
         if thinking:
             yield f"thinks before it answers, usually some {self.task.thinking_tokens:,} tokens, included in its time"
         yield self._basis(placement, speed)
@@ -105,6 +107,14 @@ class Reasons(Struct, frozen=True):
             assumed = f"modelled for the slowest kind, {units.rate(slowest)}"
             return f"the memory's speed isn't known: speed is {assumed}, and may be several times that"
         return f"speed is modelled from the memory's {units.rate(self.machine.memory.bandwidth_bytes_per_s)}"
+
+
+def _together(answers: int, speed: Speed) -> str:
+    """What several answers at once have, together and each."""
+    whole, low, high = speed.together_tok_s or 0.0, speed.together_low_tok_s or 0.0, speed.together_high_tok_s or 0.0
+    span = f"{units.tok_s(low)}–{units.tok_s(high)}"
+    each = units.tok_s(whole / answers)
+    return f"{answers} answers at once have {units.tok_s(whole)} tok/s ({span}) together, {each} each"
 
 
 def kept_bytes(row: DeviceMemory, room_bytes: int) -> int:

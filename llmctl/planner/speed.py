@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct
 
 from llmctl.catalogue.speed_constants import Range, SpeedConstants
+from llmctl.planner.batches import batch_s, routed_batch_s
 from llmctl.planner.compute import flash
 from llmctl.planner.cpu_rates import CpuSettings, cpu_rates
 from llmctl.planner.device_rates import LEAST_BATCH, device_rates, link_bytes_per_s
@@ -40,15 +41,19 @@ Threads = tuple[int, int]
 
 
 class Forecast(Struct, frozen=True):
-    """``speed_model`` on its ``basis``. What is measured should lie within ``range`` of it four times in five."""
+    """``speed_model`` on its ``basis``. What is measured should lie within ``range`` of it four times in five, of
+    several answers together within ``together`` if that is wider."""
 
     speed_model: SpeedModel
     basis: Basis
     range: Range
+    together: Range
 
-    def at(self, prompt_tokens: int, depth: float, load_s: float | None = None) -> Speed:
-        """The speed of prefill and first token for a prompt, and of decoding with ``depth`` tokens before."""
+    def at(self, prompt_tokens: int, depth: float, load_s: float | None = None, answers: int = 1) -> Speed:
+        """The speed of prefill and first token for a prompt, and of decoding with ``depth`` tokens before: of one
+        answer, and of so many together."""
         decode, prefill = self.speed_model.decode_tok_s(depth), self.speed_model.prefill_tok_s(prompt_tokens)
+        together = self.speed_model.together_tok_s(depth, answers) if answers > 1 else None
         return Speed(
             decode_tok_s=decode,
             decode_low_tok_s=decode * self.range.low,
@@ -59,6 +64,9 @@ class Forecast(Struct, frozen=True):
             first_token_s=self.speed_model.prefill_s(prompt_tokens) + self.speed_model.decode_s(prompt_tokens),
             basis=self.basis,
             load_s=load_s,
+            together_tok_s=together,
+            together_low_tok_s=together and together * min(self.range.low, self.together.low),
+            together_high_tok_s=together and together * max(self.range.high, self.together.high),
         )
 
 
@@ -81,14 +89,28 @@ class Forecaster:
         dense = _without(active_bytes(weights, shape), experts)
         body = _less(dense, head_bytes(shape, weights))
         unused = shape.n_expert / shape.n_expert_used if shape.n_expert and shape.n_expert_used else 1.0
+        vocabulary_s = placement.parts[0].dense * (shape.n_vocab or 0) * constants.vocabulary_s
         full_bytes, window_bytes = cell_bytes(shape, settings.kv_type)
         full_flop, window_flop = cell_flop(shape)
 
-        def token_s(rates: DeviceRates, part: DeviceShare) -> float:
+        def fixed_s(rates: DeviceRates, part: DeviceShare, answers: int) -> float:
             layer_s = rates.layer_s + (rates.expert_layer_s if shape.n_expert else 0.0)
+            states_s = answers * 2 * shape.state_bytes / rates.kv_bytes_per_s
+            return part.layers * (states_s + shape.n_layer * layer_s)
+
+        def token_s(rates: DeviceRates, part: DeviceShare) -> float:
             streamed = part.dense * rates.streaming_s(dense)
             streamed += part.experts * rates.expert_decode * rates.streaming_s(experts)
-            return streamed + part.layers * (2 * shape.state_bytes / rates.kv_bytes_per_s + shape.n_layer * layer_s)
+            return streamed + fixed_s(rates, part, 1)
+
+        def step_s(answers: int) -> float:
+            """For a token of each of so many answers, attention left out."""
+            seconds = answers * vocabulary_s
+            for rates, part in parts:
+                routed_s = rates.expert_decode * routed_batch_s(rates, shape, experts, answers, constants)
+                seconds += part.dense * batch_s(rates, dense, answers, constants) + part.experts * routed_s
+                seconds += fixed_s(rates, part, answers)
+            return seconds
 
         def cell_s(size: float, flop: float) -> float:
             return sum(
@@ -110,8 +132,7 @@ class Forecaster:
             return rates.batch_tokens * products + size / copied_bytes_per_s
 
         speed_model = SpeedModel(
-            token_s=placement.parts[0].dense * (shape.n_vocab or 0) * constants.vocabulary_s
-            + sum(token_s(rates, part) for rates, part in parts),
+            token_s=vocabulary_s + sum(token_s(rates, part) for rates, part in parts),
             cell_s=cell_s(full_bytes, full_flop),
             window_cell_s=cell_s(window_bytes, window_flop),
             prompt_s=sum(prompt_s(rates, part) for rates, part, _ in readers),
@@ -122,11 +143,12 @@ class Forecaster:
             ubatch_s=sum(ubatch_s(*reader) for reader in readers),
             ubatch=settings.ubatch,
             turns=1 if _holds(placement.parts[0]) else min(len(parts), COPIES),
+            steps_s=tuple((answers, step_s(answers)) for answers in _numbers(settings.sequences)),
         )
         bases = [rates.basis_of(weights.type_bytes) for rates, _ in parts]
         basis = Basis.CALIBRATED if set(bases) == {Basis.CALIBRATED} else Basis.MODELLED
         widest = min((constants.ranges[name] for name in bases), key=lambda factors: factors.low)
-        return Forecast(speed_model, basis, widest)
+        return Forecast(speed_model, basis, widest, constants.ranges["together"])
 
     def _rates(self, part: DeviceShare, on_cpu: CpuSettings) -> DeviceRates:
         key = part.accelerator.id if part.accelerator else "", on_cpu
@@ -136,6 +158,11 @@ class Forecaster:
             else:
                 self._rates_by_settings[key] = device_rates(part.accelerator, on_cpu.flash_attention, self.constants)
         return self._rates_by_settings[key]
+
+
+def _numbers(answers: int) -> list[int]:
+    """Numbers of answers at once that ``SpeedModel.steps_s`` has: powers of two, and the last."""
+    return sorted({2**power for power in range(1, answers.bit_length()) if 2**power <= answers} | {answers} - {1})
 
 
 def _holds(part: DeviceShare) -> bool:

@@ -13,7 +13,7 @@ from llmctl.endpoint.local import ask, prepare
 from llmctl.endpoint.secrets import address_of
 from llmctl.endpoint.timing import timing_of
 from llmctl.engine.pool import Lease
-from llmctl.errors import ContextError, EngineError, LlmctlError, NetworkError
+from llmctl.errors import ContextError, EngineError, LlmctlError, NetworkError, ResourceError
 from llmctl.net import host_of
 from llmctl.router.lending import StepsDown, lent
 from llmctl.router.partial_answer import PartialAnswer
@@ -128,7 +128,10 @@ def _local(
         speed = receipt.timings
         # An engine tells no times of what it has computed beside others' answers: that says nothing of the machine.
         decode_tok_s = None if finished.decode_s is None else speed.decode_tok_s
-        history.record(history.run_of(fit, engine, finished, decode_tok_s, speed.prefill_tok_s))
+        try:
+            history.record(history.run_of(fit, engine, finished, decode_tok_s, speed.prefill_tok_s))
+        except ResourceError as error:
+            listener.warn(f"what this answer took is not recorded: {error.message}")
     return receipt
 
 

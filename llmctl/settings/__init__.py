@@ -34,7 +34,7 @@ from llmctl.settings.file import (
 from llmctl.settings.table import HUB_URL, SETTINGS, Setting, address, setting_named
 from llmctl.shell import command
 from llmctl.types.endpoint import Endpoint, Policy
-from llmctl.types.engine import EngineName
+from llmctl.types.engine_name import EngineName
 
 __all__ = [
     "HUB_URL",

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from llmctl import units
 from llmctl.types.endpoint import Policy
-from llmctl.types.engine import EngineName
+from llmctl.types.engine_name import EngineName
 
 HUB_URL = "https://huggingface.co"
 ON, OFF = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off", ""})

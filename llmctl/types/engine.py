@@ -12,13 +12,6 @@ if TYPE_CHECKING:
     from llmctl.types.endpoint import Address
 
 
-class EngineName(StrEnum):
-    """What may be asked for by name."""
-
-    LLAMA_CPP = "llama-cpp"
-    LLAMA_SERVER = "llama-server"
-
-
 class ServerSource(StrEnum):
     """How a program of llama-server is known: by the setting, built by llmctl, or found on PATH."""
 

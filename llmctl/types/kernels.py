@@ -24,6 +24,18 @@ class MatrixRate(Struct, frozen=True):
     uncertain: tuple[str, ...] = ()
 
 
+class BatchRate(Struct, frozen=True):
+    """Matrix products with ``columns`` vectors at once, as a step for so many answers makes them: operations per
+    second, with weights that come from memory."""
+
+    weight_type: str
+    repacked: bool
+    columns: int
+    threads: int
+    batch_flop_per_s: float
+    uncertain: tuple[str, ...] = ()
+
+
 class AttentionRate(Struct, frozen=True):
     """Attention with a cache of ``kv_type``. In decoding, bytes of cache per second with one head of queries to each of
     keys and values (``alone``) and with four (``shared``); in prefill, operations per second."""
@@ -55,3 +67,4 @@ class Kernels(Struct, frozen=True):
     experts: tuple[MatrixRate, ...] = ()
     attention: tuple[AttentionRate, ...] = ()
     overheads: tuple[NodeRate, ...] = ()
+    batches: tuple[BatchRate, ...] = ()

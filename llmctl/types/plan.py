@@ -43,7 +43,8 @@ class Want(Struct, frozen=True):
     ``answer_tokens`` what will be written; settings are chosen for both.
     ``explicit`` that the candidates are what the user named: what fits is then taken, a missed floor is a warning.
     ``kv_type`` of KV_TYPES; ``gpu_layers`` as in ``Configuration``, -1 for all; ``threads`` for decoding and prefill;
-    ``repack`` and ``flash_attention`` as in ``Configuration``.
+    ``repack`` and ``flash_attention`` as in ``Configuration``. ``users`` is how many requests are to be answered at
+    once, each with a context of its own.
     ``language`` by its code (it); ``openness`` a level of ``catalogue.openness``; ``licence`` an SPDX identifier;
     ``installed`` only what is on this machine; ``tight`` that no room need be left for other programs;
     ``architectures`` those that the installed engine can load, None if that isn't known.
@@ -67,6 +68,7 @@ class Want(Struct, frozen=True):
     installed: bool = False
     tight: bool = False
     architectures: frozenset[str] | None = None
+    users: int = 1
 
 
 class Configuration(Struct, frozen=True):
@@ -147,7 +149,8 @@ class MemoryPlan(Struct, frozen=True):
 
 class Speed(Struct, frozen=True):
     """Tokens per second with the range that should hold four times in five; ``first_token_s`` for the wanted prompt,
-    once the model is loaded, which takes ``load_s`` (None where nothing tells)."""
+    once the model is loaded, which takes ``load_s`` (None where nothing tells). ``together_tok_s`` is what all answers
+    have together while as many are written as the plan has sequences; None where that is one."""
 
     decode_tok_s: float
     decode_low_tok_s: float
@@ -158,6 +161,9 @@ class Speed(Struct, frozen=True):
     first_token_s: float
     basis: Basis
     load_s: float | None = None
+    together_tok_s: float | None = None
+    together_low_tok_s: float | None = None
+    together_high_tok_s: float | None = None
 
 
 class Tried(Struct, frozen=True):

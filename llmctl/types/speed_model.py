@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -12,7 +14,8 @@ class SpeedModel(Struct, frozen=True):
     and ``pair_s`` or ``window_pair_s`` for each token that it is computed against; llama.cpp without flash attention
     computes every ``batch`` of them against all of it, and throws half away. Each ``ubatch`` tokens of a prompt, or
     less, take ``ubatch_s`` besides. ``turns`` devices, each with its own layers, work at them in turns: when the first
-    has done with one, it begins the next.
+    has done with one, it begins the next. ``steps_s`` are seconds of a step that writes a token of each of so many
+    answers, attention left out, by their number; empty where one at a time is planned for.
     """
 
     token_s: float
@@ -26,13 +29,31 @@ class SpeedModel(Struct, frozen=True):
     ubatch_s: float = 0.0
     ubatch: int = 512
     turns: int = 1
+    steps_s: tuple[tuple[int, float], ...] = ()
 
     def decode_s(self, depth: float) -> float:
         """For one token with ``depth`` before it."""
-        return self.token_s + self.cell_s * depth + self.window_cell_s * min(depth, self.window or depth)
+        return self.token_s + self._attention_s(depth)
+
+    def _attention_s(self, depth: float) -> float:
+        return self.cell_s * depth + self.window_cell_s * min(depth, self.window or depth)
 
     def decode_tok_s(self, depth: float) -> float:
         return 1 / self.decode_s(depth)
+
+    def together_tok_s(self, depth: float, answers: int) -> float:
+        """Tokens per second of so many answers together, each with ``depth`` tokens before."""
+        return answers / (self._step_s(answers) + answers * self._attention_s(depth))
+
+    def _step_s(self, answers: int) -> float:
+        """Without attention: between the numbers of ``steps_s`` in proportion, beyond them as far from the last as that
+        is from none."""
+        points = ((1, self.token_s), *self.steps_s)
+        for (fewer, low_s), (more, high_s) in pairwise(points):
+            if answers <= more:
+                return low_s + (high_s - low_s) * (answers - fewer) / (more - fewer)
+        most, last_s = points[-1]
+        return last_s * answers / most
 
     def answer_s(self, depth: int, tokens: int) -> float:
         """For so many tokens, the first of which has ``depth`` before it."""
@@ -67,6 +88,7 @@ class SpeedModel(Struct, frozen=True):
             pair_s=self.pair_s / prefill,
             window_pair_s=self.window_pair_s / prefill,
             ubatch_s=self.ubatch_s / prefill,
+            steps_s=tuple((answers, step_s / decode) for answers, step_s in self.steps_s),
         )
 
 

@@ -8,15 +8,15 @@ from contextlib import closing
 from msgspec.structs import replace
 
 from llmctl.engine.pool import Pool
-from llmctl.errors import ContextError
+from llmctl.errors import ContextError, UsageError
 from llmctl.router.partial_answer import PartialAnswer
 from llmctl.settings import Settings
 from llmctl.types.answer import Answer
 from llmctl.types.endpoint import LeaveReason, Local, Policy, Route
-from llmctl.types.engine import EngineName
+from llmctl.types.engine_name import EngineName
 from llmctl.types.event import Event
 from llmctl.types.listener import Listener
-from llmctl.types.request import Request
+from llmctl.types.request import JsonSchema, Request
 from llmctl.workspace import images
 from llmctl.workspace.local_run import LocalRun
 from llmctl.workspace.session_engine import SessionEngine
@@ -126,7 +126,25 @@ def run_here(
         settings.endpoint(endpoint)
     elif images.has_images(request):
         images.require_server(settings, local=local or request.private)
-    return here() if _may_answer_here(settings, request, local=local, endpoint=endpoint) else None
+    if not _may_answer_here(settings, request, local=local, endpoint=endpoint):
+        return None
+    if settings.policy is not Policy.PREFER_REMOTE and settings.engine is not EngineName.LLAMA_SERVER:
+        _require_possible(request)
+    return here()
+
+
+def _require_possible(request: Request) -> None:
+    """Raises UsageError for a schema that the engine here can't keep, before anything is loaded."""
+    if not isinstance(request.response_format, JsonSchema):
+        return
+    from llmctl.endpoint.refusal import ANY_OBJECT
+    from llmctl.engine.llama_cpp import schema
+    from llmctl.engine.llama_cpp.refused import RefusedError
+
+    try:
+        schema.gbnf(request.response_format.schema, "schema")
+    except RefusedError as error:
+        raise UsageError(str(error), hint=ANY_OBJECT) from error
 
 
 def route_of(

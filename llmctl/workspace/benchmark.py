@@ -11,13 +11,13 @@ from llmctl import units
 from llmctl.engine import history
 from llmctl.engine.history import Run
 from llmctl.engine.llama_cpp.start import start
-from llmctl.errors import NotFoundError, NothingFitsError, UsageError
+from llmctl.errors import NotFoundError, NothingFitsError, ResourceError, UsageError
 from llmctl.shell import command
 from llmctl.types.listener import Listener
 from llmctl.types.plan import Fit, NoFit, Want
 from llmctl.workspace import choose
 from llmctl.workspace.bench import ANSWER_TOKENS, SAMPLE_WORDS, BenchRow, rounds
-from llmctl.workspace.situation import Situation, look, want
+from llmctl.workspace.situation import Situation, look, shelf, want
 
 __all__ = ["Benchmark", "Result", "Run", "affordable", "measure", "prepare"]
 
@@ -58,7 +58,9 @@ def prepare(
 ) -> Benchmark:
     """For the model ``name``, or the one that would answer a prompt. Raises UsageError for more threads than there
     are, NothingFitsError, and NotFoundError for what is not on this machine."""
-    situation = look(listener)
+    before = shelf(listener)
+    before.require(name)  # kernels are measured for what is there
+    situation = look(listener, before=before)
     most = situation.machine.cpu.logical_cores
     if (count := max(each or 0 for each in threads)) > most > 0:
         raise UsageError(
@@ -86,8 +88,11 @@ def measure(listener: Listener, benchmark: Benchmark) -> Result:
         made, run = _measure(listener, fit, benchmark.depths, benchmark.repetitions)
         rows += made
         runs.append(run)
-    for run in runs if benchmark.records else ():
-        history.record(run)
+    try:
+        for run in runs if benchmark.records else ():
+            history.record(run)
+    except ResourceError as error:
+        listener.warn(f"what was measured is not recorded: {error.message}")
     disturbed, of = sum(row.disturbed for row in rows), benchmark.repetitions * len(rows)
     if disturbed:
         listener.warn(f"other programs took the cores in {disturbed} of {of} measurements: those are too low")

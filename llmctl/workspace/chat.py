@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from llmctl.engine.pool import Pool
 from llmctl.errors import UsageError
 from llmctl.types.endpoint import LeaveReason, Local, Policy, Route
-from llmctl.types.engine import EngineName
+from llmctl.types.engine_name import EngineName
 from llmctl.types.listener import Listener
 from llmctl.types.plan import Fit
 from llmctl.workspace import images

@@ -85,6 +85,17 @@ def _pull(fit: Fit) -> str:
     return command("llmctl", "pull", names=[name_of(fit.candidate)])
 
 
+def tell_what_is_missing(listener: Listener, fit: Fit, *, named: bool) -> None:
+    """Why the model of ``fit`` was chosen, before its download is asked for; nothing where it is here. ``named``: it
+    was asked for."""
+    if fit.candidate.path is not None:
+        return
+    label = f"{fit.candidate.model.name} {fit.candidate.artifact.quant}"
+    listener.note(f"{label}:" if named else f"{label} is what suits this machine:")
+    for reason in fit.reasons[:3]:
+        listener.note(f"  {reason}")
+
+
 def obtain(listener: Listener, situation: Situation, fit: Fit, wanted: Want, *, named: bool, yes: bool) -> Fit:
     """``fit`` with its file on this machine, fetched with the user's consent if need be.
 

@@ -11,6 +11,7 @@ from llmctl.types.model import Evidence, Model, Openness
 from llmctl.types.plan import Configuration, Fit, MemoryPlan
 
 SPEED_DIGITS = 2
+TOGETHER = ("together_tok_s", "together_low_tok_s", "together_high_tok_s")
 DISAGREEMENT_DIGITS = 3
 GRADE_DIGITS = 1
 
@@ -49,6 +50,7 @@ def candidate_document(fit: Fit) -> dict[str, Any]:
             "first_token_s": round(fit.speed.first_token_s, SPEED_DIGITS + 1),
             "load_s": None if fit.speed.load_s is None else round(fit.speed.load_s, SPEED_DIGITS),
             "basis": fit.speed.basis,
+            **{name: _rounded(getattr(fit.speed, name)) for name in TOGETHER},
         },
         "download": {"bytes": fit.download_bytes, "seconds": fit.download_s},
         "quality": {
@@ -60,6 +62,10 @@ def candidate_document(fit: Fit) -> dict[str, Any]:
         "reasons": list(fit.reasons),
         "warnings": list(fit.warnings),
     }
+
+
+def _rounded(rate: float | None) -> float | None:
+    return None if rate is None else round(rate, SPEED_DIGITS)
 
 
 def model_document(model: Model) -> dict[str, Any]:

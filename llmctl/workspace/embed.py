@@ -6,7 +6,6 @@ import base64
 import math
 from array import array
 from collections.abc import Generator, Mapping, Sequence
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -15,6 +14,7 @@ from llmctl.errors import EngineError, UsageError
 from llmctl.types.listener import Listener
 from llmctl.types.model import Embedding
 from llmctl.types.plan import Fit
+from llmctl.types.role import Role
 from llmctl.workspace import encoder
 from llmctl.workspace.encoder import EncoderOptions
 from llmctl.workspace.texts import GivenText
@@ -25,13 +25,6 @@ if TYPE_CHECKING:
 TASK = "embed"
 AS_IT_IS, LENGTH_OF_ONE = -1, 2  # the engine's numbers
 FLOAT = "f"  # of the array module: single precision
-
-
-class Role(StrEnum):
-    """What a text is in a search; a model may want to be told."""
-
-    QUERY = "query"
-    DOCUMENT = "document"
 
 
 class VectorOptions(Struct, frozen=True):

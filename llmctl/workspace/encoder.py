@@ -67,6 +67,7 @@ def chosen(listener: Listener, settings: Settings, task: str, options: EncoderOp
     planned = choose.planned(looked_at, able, wanted)
     if not isinstance(planned, Fit):
         raise NothingFitsError(planned.reason, hint=command("llmctl", "plan", "--task", task))
+    choose.tell_what_is_missing(listener, planned, named=options.model is not None)
     fit = choose.obtain(listener, looked_at, planned, wanted, named=True, yes=options.yes)
     for warning in fit.warnings:
         listener.warn(warning)

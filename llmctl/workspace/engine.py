@@ -12,7 +12,8 @@ from msgspec.structs import replace
 from llmctl import units
 from llmctl.errors import EngineError, UsageError
 from llmctl.settings import Settings, set_values
-from llmctl.types.engine import EngineName, NativeServer
+from llmctl.types.engine import NativeServer
+from llmctl.types.engine_name import EngineName
 from llmctl.types.listener import Listener
 
 if TYPE_CHECKING:

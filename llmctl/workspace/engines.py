@@ -59,8 +59,8 @@ def stop(name: str | None) -> list[StayingEngine]:
     engines = _staying()
     meant = [(path, engine) for path, engine in engines if name is None or engine.answers_to(name)]
     if not meant and name is not None:
-        names = ", ".join(engine.name for _, engine in engines) or "none stays loaded"
-        raise NotFoundError(f"no engine has {name} loaded ({names})", hint="llmctl ps")
+        names = ", ".join(engine.name for _, engine in engines) or "none"
+        raise NotFoundError(f"{name} is not loaded; what is: {names}", hint="llmctl ps")
     for path, engine in meant:
         _end(path, engine)
     return [engine for _, engine in meant]

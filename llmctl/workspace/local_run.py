@@ -67,7 +67,7 @@ def local_run(
         shelf = situation.shelf(listener, loaded=loaded)
         # Measuring takes seconds: worth it before a download is chosen, not before what is here answers.
         at_hand = any(candidate.path for candidate in shelf.candidates(name))
-        looked_at = situation.look(listener, before=shelf, measure=not (at_hand or dry))
+        looked_at = situation.look(listener, before=shelf, measure=not (at_hand or dry), task=asked.task)
         wanted = runnable(listener, looked_at, asked, asked.want(loaded, named=name is not None))
         planned = choose.choose(looked_at, name, wanted)
         server = first_allowed(loaded.policy, loaded.endpoints, local=local, offline=loaded.offline)
@@ -150,11 +150,7 @@ def _ready(
 
     if isinstance(planned, NoFit):
         return planned
-    if planned.candidate.path is None:
-        label = f"{planned.candidate.model.name} {planned.candidate.artifact.quant}"
-        listener.note(f"{label} is what suits this machine:" if name is None else f"{label}:")
-        for reason in planned.reasons[:3]:
-            listener.note(f"  {reason}")
+    choose.tell_what_is_missing(listener, planned, named=name is not None)
     fit = choose.obtain(listener, looked_at, planned, wanted, named=name is not None, yes=yes)
     for warning in fit.warnings:
         listener.warn(warning)

@@ -94,6 +94,17 @@ def endpoints() -> list[str]:
         return []
 
 
+def tokens() -> list[str]:
+    """The names of the gateway's tokens, none where their file can't be read."""
+    from llmctl.errors import LlmctlError
+    from llmctl.workspace import tokens
+
+    try:
+        return [token.name for token in tokens.read()]
+    except LlmctlError:
+        return []
+
+
 def _files(only: str = "") -> dict[str, list[tuple[str, str, str]]]:
     """Quant, repository and file of all that there is by id, or of the file that has the model ``only``."""
     import tomli

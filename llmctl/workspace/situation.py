@@ -104,6 +104,11 @@ class Shelf(Struct, frozen=True):
         self.tell_refused(refused)
         return made
 
+    def require(self, name: str | None) -> None:
+        """Raises NotFoundError, UsageError or IntegrityError where nothing here has that name; the hub may have it."""
+        if name is not None and not isinstance(self.meant(name), HubModel):
+            self.candidates(name)
+
     def tell_refused(self, refused: Sequence[IntegrityError | UnsupportedFileError]) -> None:
         """Files that were passed over beside others: there is nobody to be told."""
 
@@ -223,29 +228,38 @@ def look(
     before: Shelf | None = None,
     measure: bool = True,
     every_kernel: bool = False,
+    knowledge: Knowledge | None = None,
+    task: str | None = None,
 ) -> Situation:
     """This machine, or ``machine`` in its place; ``before`` is the shelf if it was looked at before. With ``measure``
-    the usual kernels are measured if they are not known, all of them with ``every_kernel``. Raises ConfigError for a
-    task that isn't one."""
+    the usual kernels are measured if they are not known, all of them with ``every_kernel``. Raises UsageError for a
+    ``task`` that isn't one, ConfigError where it is that of the settings, both before anything is measured."""
     from llmctl.engine.measure.kernels import WEIGHT_TYPES
     from llmctl.workspace.engines import with_idle_engines_ended
     from llmctl.workspace.machine import this_machine
 
     looked_at = before or shelf(listener)
+    knowledge = knowledge or load_knowledge()
+    if task is not None:
+        knowledge.require_task(task)
+    if looked_at.settings.task not in knowledge.tasks:
+        given = f"the task in LLMCTL_TASK or a configuration file is {looked_at.settings.task!r}"
+        raise ConfigError(f"{given}, it must be one of {', '.join(knowledge.tasks)}")
     elsewhere = machine is not None
     engines: tuple[EngineInfo, ...] = ()
     if machine is None:
         weight_types = WEIGHT_TYPES if every_kernel else ()
         machine, engines = this_machine(listener, measure=measure, weight_types=weight_types)
         machine = with_idle_engines_ended(machine)
-    knowledge = catalogue.load_knowledge(paths.profiles_dir())
-    if looked_at.settings.task not in knowledge.tasks:
-        given = f"the task in LLMCTL_TASK or a configuration file is {looked_at.settings.task!r}"
-        raise ConfigError(f"{given}, it must be one of {', '.join(knowledge.tasks)}")
     past = () if elsewhere or not looked_at.settings.history else _past(machine, engines)
     return Situation(
         looked_at.settings, looked_at.catalogue, looked_at.store, listener, machine, engines, knowledge, elsewhere, past
     )
+
+
+def load_knowledge() -> Knowledge:
+    """The tasks, and what is known of quality and openness. Raises ConfigError."""
+    return catalogue.load_knowledge(paths.profiles_dir())
 
 
 def _past(machine: Machine, engines: tuple[EngineInfo, ...]) -> tuple[PastRun, ...]:
@@ -263,6 +277,7 @@ def want(
     threads: int | None = None,
     min_tok_s: float | None = None,
     explicit: bool = False,
+    users: int = 1,
 ) -> Want:
     """What is asked for: flags above settings above the task's defaults, which the planner knows. ``explicit``: a
     model or file was named."""
@@ -274,4 +289,5 @@ def want(
         threads=threads or loaded.threads,
         min_tok_s=loaded.min_tok_s if min_tok_s is None else min_tok_s,
         explicit=explicit,
+        users=users,
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 from llmctl.types.listener import Listener, SilentListener
 
 if TYPE_CHECKING:
-    from llmctl.catalogue.knowledge import Task
+    from llmctl.catalogue.knowledge import Knowledge, Task
     from llmctl.settings import Settings
     from llmctl.types.answer import Answer
     from llmctl.types.event import Event
@@ -44,6 +44,7 @@ class Wishes(TypedDict, total=False):
     licence: str | None
     installed: bool
     tight: bool
+    users: int
 
 
 class Asking(TypedDict, total=False):
@@ -121,7 +122,14 @@ class Workspace:
         """The shelf and the machine."""
         from llmctl.workspace import situation
 
-        return situation.look(self.listener, machine=self._other_machine(), before=self.shelf)
+        machine = self._other_machine()
+        return situation.look(self.listener, machine=machine, before=self.shelf, knowledge=self._knowledge)
+
+    @cached_property
+    def _knowledge(self) -> Knowledge:
+        from llmctl.workspace import situation
+
+        return situation.load_knowledge()
 
     @property
     def machine(self) -> Machine:
@@ -134,7 +142,7 @@ class Workspace:
     @property
     def tasks(self) -> Mapping[str, Task]:
         """What a model can be chosen for, by name."""
-        return self.situation.knowledge.tasks
+        return self._knowledge.tasks
 
     def probe(self) -> Machine:
         """What the machine is. The first time on a machine the engine's kernels are measured, some two seconds."""
@@ -170,6 +178,9 @@ class Workspace:
         from llmctl.workspace import situation
         from llmctl.workspace.plan import plan_named
 
+        self.shelf.require(model)  # before the machine is looked at, and its kernels are measured
+        if task is not None:
+            self._knowledge.require_task(task)
         wanted = situation.want(
             self.settings,
             context=wishes.pop("context", None),
@@ -257,7 +268,8 @@ class Workspace:
     ) -> list[Vector]:
         """The vector of each text, as ``llmctl embed`` makes it; ``role`` is query or document. No text leaves this
         machine. See ``Reading``."""
-        from llmctl.workspace.embed import Role, VectorOptions, vectors
+        from llmctl.types.role import Role
+        from llmctl.workspace.embed import VectorOptions, vectors
         from llmctl.workspace.encoder import EncoderOptions
         from llmctl.workspace.texts import gathered
 

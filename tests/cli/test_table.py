@@ -48,8 +48,12 @@ def test_the_last_column_goes_on_below_itself(monkeypatch: pytest.MonkeyPatch) -
     assert lines == ["model  chat, code, reasoning, translate,", "       summarise", "x      chat"]
 
 
-def test_where_there_is_no_room_nothing_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert on_a_terminal(monkeypatch, [("m" * 30, "chat, code, reasoning")]) == ["m" * 30 + "  chat, code, reasoning"]
+def test_where_there_is_no_room_lines_end_between_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert on_a_terminal(monkeypatch, [("m" * 30, "", "8 GB", "chat, code"), ("x", "y", "", "z")]) == [
+        "m" * 30 + "  8 GB",
+        "  chat, code",
+        "x  y  z",
+    ]
 
 
 def test_lines() -> None:

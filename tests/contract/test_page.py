@@ -135,6 +135,8 @@ def test_rerank(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ("endpoint list", []),
         ("receipts", []),
         ("receipts --verify", []),
+        ("token add", ["ci"]),
+        ("token list", []),
         ("engine list", []),
         ("engine use", ["auto"]),
     ],
@@ -160,6 +162,14 @@ def test_receipts(capsys: pytest.CaptureFixture[str]) -> None:
     check(receipt, documented("receipt"), "receipt", set())
 
 
+def test_tokens(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["token", "add", "ci"]) == 0
+    capsys.readouterr()
+    (token,) = printed(capsys, "token", "list")["data"]["tokens"]
+    check(token, documented("token"), "token", set())
+    assert set(printed(capsys, "token", "revoke", "ci")["data"]) == row("token revoke")
+
+
 @pytest.mark.usefixtures("measured")
 def test_route(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["endpoint", "add", "near", "http://127.0.0.1:9", "--model", "m"]) == 0
@@ -178,7 +188,8 @@ def test_the_codes_of_errors() -> None:
     documented: dict[str, set[str]] = {}
     for code, row in re.findall(r"^\| (\d+) \| .+ \|(.*) \|$", PAGE, re.MULTILINE):
         documented[code] = set(re.findall(r"`([a-z_0-9]+)`", row))
-    expected: dict[str, set[str]] = {"0": set(), "130": {"interrupted"}, "141": set()}
+    expected: dict[str, set[str]] = {"0": set(), "141": set()}
+    expected |= {code: {"interrupted"} for code in ("129", "130", "143")}
     for kind in kinds(LlmctlError):
         expected.setdefault(str(kind.exit_code), set()).add(kind.code)
     assert documented == expected

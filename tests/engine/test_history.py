@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from llmctl import paths
 from llmctl.engine.history import LEAST_ANSWER, LIMIT_BYTES, MeasuredRun, PredictedRun, Run, past, read, record, run_of
 from llmctl.engine.worker_process import Engine
+from llmctl.errors import ResourceError
 from llmctl.host import Host
 from llmctl.probe import cpu as processor
 from llmctl.struct import asdict
@@ -126,6 +127,13 @@ def test_where_nothing_can_be_written(home: Path) -> None:
     (home / "data").write_text("no folder")
     record(RUN)
     assert read() == ()
+
+
+def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    place().parent.mkdir(parents=True)
+    place().symlink_to("/dev/full")
+    with pytest.raises(ResourceError, match=r"the disk is full: .*history\.jsonl could not be written"):
+        record(RUN)
 
 
 MANY = """

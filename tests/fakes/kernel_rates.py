@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from llmctl.engine.measure.kernels import WEIGHT_TYPES
-from llmctl.engine.measure.microbench import CACHES, THREADS_TYPES
-from llmctl.types.kernels import AttentionRate, Kernels, MatrixRate, NodeRate
+from llmctl.engine.measure.microbench import BATCH_COLUMNS, BATCH_TYPES, CACHES, THREADS_TYPES
+from llmctl.types.kernels import AttentionRate, BatchRate, Kernels, MatrixRate, NodeRate
 
 
 def rates(threads: Sequence[int] = (2, 1)) -> Kernels:
@@ -25,6 +25,9 @@ def rates(threads: Sequence[int] = (2, 1)) -> Kernels:
             for name, flash in CACHES
         ),
         overheads=tuple(NodeRate(count, 1e6, 5e9) for count in threads),
+        batches=tuple(
+            BatchRate(name, False, columns, usual, 1.2e11) for name in BATCH_TYPES for columns in BATCH_COLUMNS
+        ),
     )
 
 
@@ -57,4 +60,5 @@ def scaled(kernels: Kernels, factor: float) -> Kernels:
         replace(one, nodes_per_s=one.nodes_per_s * factor, elements_per_s=one.elements_per_s * factor)
         for one in kernels.overheads
     )
-    return Kernels(matrices, experts, attention, overheads)
+    batches = tuple(replace(one, batch_flop_per_s=one.batch_flop_per_s * factor) for one in kernels.batches)
+    return Kernels(matrices, experts, attention, overheads, batches)

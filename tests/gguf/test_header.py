@@ -397,3 +397,16 @@ def test_damage_in_the_middle_of_a_real_file(tmp_path: Path) -> None:
     overwrite(path, 8, struct.pack("<Q", 60))  # more: the next "name" is weights
     with pytest.raises(IntegrityError, match="tensor 21 of 60"):
         gguf.read_file(path)
+
+
+def test_a_file_that_has_changed_is_read_anew(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(header(LLAMA, TENSORS))
+    first = gguf.read_file(path, whole=False)
+    assert gguf.read_file(path, whole=False) is first
+    other = tmp_path / "other.gguf"
+    other.write_bytes(path.read_bytes().replace(b"llama", b"qwen2"))
+    status = path.stat()
+    os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
+    other.replace(path)
+    assert gguf.read_file(path, whole=False).architecture == "qwen2"

@@ -7,7 +7,8 @@ from msgspec.structs import replace
 
 from llmctl.errors import EngineError
 from llmctl.planner.engine import EngineChoice, choice
-from llmctl.types.engine import EngineName, NativeServer, ServerSource
+from llmctl.types.engine import NativeServer, ServerSource
+from llmctl.types.engine_name import EngineName
 from llmctl.types.machine import Accelerator, AcceleratorKind, EngineInfo
 
 SERVER = NativeServer("/bin/llama-server", ServerSource.PATH, "llama-server 1", 1)

@@ -127,15 +127,16 @@ def test_what_was_not_sent_has_no_receipt() -> None:
     assert not written.file().exists()
 
 
-def test_ctrl_c() -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_command_that_is_stopped(number: int, code: int) -> None:
     with ChatServer(silence) as server:
         assert main(["endpoint", "add", "near", server.url, "-m", "m"]) == 0
         with spawn("run", "-e", "near", SECRET) as process:
             while not server.requests:
                 assert process.poll() is None
-            os.kill(process.pid, signal.SIGINT)
+            os.kill(process.pid, number)
             process.communicate(timeout=60)
-    assert process.wait() == 130
+    assert process.wait() == code
     (receipt,) = receipts.read().receipts
     assert (receipt.outcome, receipt.left_because) == (Outcome.INTERRUPTED, LeaveReason.PINNED)
 

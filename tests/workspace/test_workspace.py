@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import psutil
@@ -9,10 +10,13 @@ import pytest
 from msgspec.structs import replace
 
 from llmctl import Answer, LlmctlError, NoFit, Plan, SilentListener, Workspace, paths
-from llmctl.errors import NotFoundError, OfflineError, PolicyError
-from llmctl.types.endpoint import Endpoint, LeaveReason, Side
+from llmctl.errors import NotFoundError, OfflineError, PolicyError, UsageError
+from llmctl.types.endpoint import Endpoint, LeaveReason, Policy, Side
+from llmctl.types.engine_name import EngineName
 from llmctl.types.event import Text
-from llmctl.types.request import Request, Sampling
+from llmctl.types.request import JsonSchema, Request, Sampling
+from llmctl.workspace.ask import run_here
+from llmctl.workspace.local_run import LocalRun
 from tests.fakes.chat_server import DONE, ChatServer, event, stream
 
 pytestmark = pytest.mark.usefixtures("measured")
@@ -48,6 +52,48 @@ def test_each_is_looked_at_once() -> None:
     paths.config_file().write_text('task = "code"')
     assert workspace.settings is settings and settings.task == "chat"
     assert Workspace().settings.task == "code"
+
+
+@pytest.mark.parametrize(
+    ("model", "task", "words"),
+    [
+        ("no-such-model", None, "no-such-model"),
+        ("./none.gguf", None, "does not exist"),
+        (None, "sing", "no task named"),
+    ],
+)
+def test_what_is_unknown_is_refused_before_the_machine_is_measured(
+    model: str | None, task: str | None, words: str
+) -> None:
+    workspace = Workspace()
+    with pytest.raises(LlmctlError, match=words):
+        workspace.plan(model, task=task)
+    assert "situation" not in vars(workspace)
+
+
+@pytest.mark.parametrize(
+    ("policy", "engine", "is_refused"),
+    [
+        (Policy.PREFER_LOCAL, None, True),
+        (Policy.PREFER_REMOTE, None, False),
+        (Policy.PREFER_LOCAL, EngineName.LLAMA_SERVER, False),
+    ],
+)
+def test_a_schema_that_cannot_be_kept_is_refused_before_anything_is_loaded(
+    policy: Policy, engine: EngineName | None, is_refused: bool
+) -> None:
+    request = Request.of("hi")
+    request = replace(request, response_format=JsonSchema({"type": "object", "patternProperties": {}}))
+    settings = replace(Workspace().settings, policy=policy, engine=engine)
+    planned: list[LocalRun] = []
+
+    def here() -> LocalRun:
+        planned.append(LocalRun(NoFit("too large", (), None)))
+        return planned[-1]
+
+    with pytest.raises(UsageError, match=r"schema\.patternProperties") if is_refused else nullcontext():
+        run_here(settings, request, here, local=False, endpoint=None)
+    assert len(planned) == (not is_refused)
 
 
 def test_a_plan_takes_what_the_command_takes() -> None:

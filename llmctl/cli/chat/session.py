@@ -10,6 +10,7 @@ from llmctl import units
 from llmctl.cli.chat.commands import parse
 from llmctl.cli.chat.echo import unechoed
 from llmctl.cli.chat.story import ChatStory
+from llmctl.cli.signals import Terminated
 from llmctl.cli.terminal import TerminalOutput
 from llmctl.errors import ContextError, LlmctlError
 from llmctl.types.endpoint import Local, Remote
@@ -76,6 +77,8 @@ class Session:
                 return
             except LlmctlError as error:
                 self.out.failed(error)
+            except Terminated:
+                raise
             except (KeyboardInterrupt, typer.Abort):
                 self.out.note("stopped")
 
@@ -83,6 +86,8 @@ class Session:
         draft, self.draft = self.draft, ""
         try:
             line = editor.read(draft)
+        except Terminated:
+            raise
         except KeyboardInterrupt:
             if self._interrupted:
                 raise Leave from None

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from llmctl.types.plan import NoFit, Plan, Want
 
 EXIT_NOTHING_FITS = 3
+MOST_USERS = 64
 
 
 class KvType(StrEnum):
@@ -86,6 +87,7 @@ def plan(
         ),
     ] = None,
     threads: Annotated[int | None, typer.Option("--threads", "-t", min=1, help="Threads to decode with.")] = None,
+    users: Annotated[int, typer.Option("--users", min=1, max=MOST_USERS, help="Requests answered at once.")] = 1,
     gpu_layers: Annotated[
         int | None, typer.Option("--gpu-layers", min=-1, help="Layers on the GPU; -1 for all of them.")
     ] = None,
@@ -124,6 +126,7 @@ def plan(
       llmctl plan org/name:Q4_K_M     a repository on the hub, by its headers
       llmctl plan --machine pi.toml   another machine
       llmctl plan --ram 64GB --gpu "GeForce RTX 5090"   what would be if
+      llmctl plan --users 4           memory and speed for four at once
       llmctl plan --plot frontier.svg
 
     What you ask for (--context, --kv-type, --gpu-layers) is never changed: it fits, or the gap is told. The rest gives
@@ -181,6 +184,7 @@ def plan(
         licence=licence,
         installed=installed,
         tight=tight,
+        users=users,
     )
     answer, wanted = planned.answer, planned.want
     if isinstance(answer, NoFit):

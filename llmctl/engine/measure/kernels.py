@@ -16,7 +16,8 @@ from llmctl.types.kernels import Kernels
 from llmctl.types.machine import Accelerator, Cpu, EngineInfo, Machine
 
 SUBJECT = "kernels"
-IDENTITY = frozenset({"weight_type", "repacked", "kv_type", "flash", "threads"})  # fields that tell rows apart
+# Fields that tell rows apart.
+IDENTITY = frozenset({"weight_type", "repacked", "columns", "kv_type", "flash", "threads"})
 METHOD = 2  # version of the method of measuring: rates of an earlier one are not read
 KERNELS = "the engine's kernels"
 USUAL_TYPES = ("Q4_K", "Q6_K", "Q8_0", "Q4_0", "Q5_K", "F16", "Q4_1")  # the last one is the starter's
@@ -51,7 +52,7 @@ def complete(cpu: Cpu, kernels: Kernels | None, weight_types: Sequence[str] = US
     with_all = {rate.weight_type for rate in kernels.matrices if rate.threads == usable}
     rest = all(
         any(rate.threads == usable for rate in rates)
-        for rates in (kernels.experts, kernels.attention, kernels.overheads)
+        for rates in (kernels.experts, kernels.attention, kernels.overheads, kernels.batches)
     )
     return rest and with_all.issuperset(weight_types) and counts <= {rate.threads for rate in kernels.matrices}
 

@@ -4,14 +4,16 @@ with routed experts."""
 from __future__ import annotations
 
 import ctypes
+from dataclasses import replace
 from typing import Any
 
 from llmctl.engine.measure.workbench import Buffer, Trial, Workbench
-from llmctl.gguf.quant import TYPE_NUMBERS
+from llmctl.gguf.quant import TYPE_NUMBERS, WEIGHT_TYPE_BY_NAME
 
 WIDTH = 2048  # elements in a row: the embedding of a model of one to three billion parameters
 DECODE_ROWS = 8192
 PASSES = 4  # that the working set is streamed in: long enough for their beginning not to count
+BATCH_PASSES = 16  # the same with several vectors, which take longer
 PREFILL_ROWS = 2048
 PREFILL_COLUMNS = 512  # llama.cpp's default micro-batch
 # The shorter pass for busy machines: its rates are within 3 % of the other's, Q6_K's 13 % lower (AMD EPYC, one thread).
@@ -59,29 +61,52 @@ def products(
     busy for longer than it takes to begin, in operations."""
     ggml, place = bench.ggml, bench.weights(layout)
 
-    def product(context: Any, weights: Any, columns: int) -> Any:
-        right = scratch.put(ggml.new_tensor_2d(context, TYPE_NUMBERS["F32"], WIDTH, columns))
-        return scratch.put(ggml.mul_mat(context, weights, right))
-
     def batch(count: int, columns: int) -> Trial:
         context = bench.context()
         matrices = [ggml.new_tensor_2d(context, TYPE_NUMBERS[weight_type], WIDTH, PREFILL_ROWS) for _ in range(count)]
-        results = [product(context, place.put(matrix), columns) for matrix in matrices]
+        results = [_product(bench, scratch, context, place.put(matrix), columns) for matrix in matrices]
         return bench.trial(threads, 2 * WIDTH * PREFILL_ROWS * columns * count, [(context, results)])
 
     prefill = batch(prefill_matrices, PREFILL_COLUMNS)
     prefill.shorter = batch(1, SHORTER_COLUMNS)
+    return _streamed(bench, scratch, weight_type, layout, threads, 1, PASSES), prefill
+
+
+def streamed_product(
+    bench: Workbench, scratch: Buffer, weight_type: str, layout: Any, threads: int, columns: int
+) -> Trial:
+    """So many vectors at once through the working set, as ``products`` does with one, in shorter passes; its amount is
+    operations."""
+    trial = _streamed(bench, scratch, weight_type, layout, threads, columns, BATCH_PASSES)
+    weights = trial.amount * 8 / WEIGHT_TYPE_BY_NAME[weight_type].bits_per_weight
+    return replace(trial, amount=2 * weights * columns)
+
+
+def _streamed(
+    bench: Workbench, scratch: Buffer, weight_type: str, layout: Any, threads: int, columns: int, parts: int
+) -> Trial:
+    """Matrices of DECODE_ROWS one after the other, one of ``parts`` of the working set in each pass; its amount is
+    bytes."""
+    ggml, place = bench.ggml, bench.weights(layout)
+
+    def matrix(context: Any) -> Any:
+        return ggml.new_tensor_2d(context, TYPE_NUMBERS[weight_type], WIDTH, DECODE_ROWS)
+
     context = bench.context()
-    matrix = ggml.new_tensor_2d(context, TYPE_NUMBERS[weight_type], WIDTH, DECODE_ROWS)
-    matrix_bytes = ggml.nbytes(matrix)
+    matrix_bytes = ggml.nbytes(matrix(context))
     ggml.free(context)
-    count = max(1, bench.working_set_bytes // (PASSES * matrix_bytes))  # matrices in a pass
-    decode = []
-    for _ in range(PASSES):
+    count = max(1, bench.working_set_bytes // (parts * matrix_bytes))  # matrices in a pass
+    passes = []
+    for _ in range(parts):
         context = bench.context()
-        matrices = [ggml.new_tensor_2d(context, TYPE_NUMBERS[weight_type], WIDTH, DECODE_ROWS) for _ in range(count)]
-        decode.append((context, [product(context, place.put(weights), 1) for weights in matrices]))
-    return bench.trial(threads, count * matrix_bytes, decode), prefill
+        matrices = [place.put(matrix(context)) for _ in range(count)]
+        passes.append((context, [_product(bench, scratch, context, weights, columns) for weights in matrices]))
+    return bench.trial(threads, count * matrix_bytes, passes)
+
+
+def _product(bench: Workbench, scratch: Buffer, context: Any, weights: Any, columns: int) -> Any:
+    right = scratch.put(bench.ggml.new_tensor_2d(context, TYPE_NUMBERS["F32"], WIDTH, columns))
+    return scratch.put(bench.ggml.mul_mat(context, weights, right))
 
 
 def routed_products(

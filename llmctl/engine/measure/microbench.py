@@ -15,12 +15,22 @@ from msgspec import Struct
 
 from llmctl import child
 from llmctl.engine.measure.attention import PREFILL_TOKENS, SHARING, attending
-from llmctl.engine.measure.matmul import PREFILL_COLUMNS, WIDTH, products, repacked_layout, routed_products, supported
+from llmctl.engine.measure.matmul import (
+    PREFILL_COLUMNS,
+    WIDTH,
+    products,
+    repacked_layout,
+    routed_products,
+    streamed_product,
+    supported,
+)
 from llmctl.engine.measure.workbench import Buffer, Trial, Workbench
 from llmctl.gguf.quant import TYPE_NUMBERS
 
 THREADS_TYPES = ("Q4_K", "Q8_0")  # what other numbers of threads are tried with
 ROUTED_TYPES = ("Q4_K",)
+BATCH_TYPES = ("Q4_K", "Q8_0")
+BATCH_COLUMNS = (2, 4, 8)  # answers that are written at once
 CACHES = (("F16", False), ("F16", True), ("Q8_0", True))  # type, flash attention
 NODES = 256
 PASSES = 4
@@ -79,7 +89,7 @@ def measure(question: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
         _round(bench, rows, time_left)
     while spent_s() < LONGEST * budget_s and (disturbed := [row for row in rows if not row.certain]):
         _round(bench, disturbed, time_left)
-    groups = ("matrices", "experts", "attention", "overheads")
+    groups = ("matrices", "experts", "attention", "overheads", "batches")
     return {group: [row.document() for row in rows if row.group == group] for group in groups}
 
 
@@ -111,6 +121,10 @@ def _rows(
             fields = {**about, "threads": usual}
             if weight_type in ROUTED_TYPES and wanted("experts", fields):
                 yield _row("experts", fields, *routed_products(bench, scratch, weight_type, layout, usual))
+            for columns in BATCH_COLUMNS if weight_type in BATCH_TYPES else ():
+                if wanted("batches", {**fields, "columns": columns}):
+                    trial = streamed_product(bench, scratch, weight_type, layout, usual, columns)
+                    yield TimedKernel("batches", {**fields, "columns": columns}, {"batch_flop_per_s": trial})
     for kv_type, flash in CACHES:
         fields = {"kv_type": kv_type.lower(), "flash": flash, "threads": usual}
         if wanted("attention", fields):

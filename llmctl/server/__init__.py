@@ -1,0 +1,1 @@
+"""The gateway: this machine's models for programs that speak OpenAI's or Anthropic's HTTP API."""

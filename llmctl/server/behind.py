@@ -1,0 +1,90 @@
+"""What stands behind the gateway, as it needs to know it: models that are leased, and the user's own servers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from llmctl.errors import LlmctlError
+from llmctl.types.endpoint import Address
+
+
+class ServedModel(Protocol):
+    """``context`` is in tokens, for each request; ``tasks`` are those of the catalogue that it is good at."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def tasks(self) -> Sequence[str]: ...
+
+    @property
+    def context(self) -> int: ...
+
+    @property
+    def state(self) -> str: ...
+
+
+class Health(Protocol):
+    """``ready``: a request is answered without waiting for a model; ``loading`` names those that are being loaded."""
+
+    @property
+    def ready(self) -> bool: ...
+
+    @property
+    def loading(self) -> Sequence[str]: ...
+
+    @property
+    def draining(self) -> bool: ...
+
+
+class Lease(Protocol):
+    """A loaded model, for one request. ``sampling``: the fields of a chat completion that its publisher recommends."""
+
+    @property
+    def address(self) -> Address: ...
+
+    @property
+    def model(self) -> ServedModel: ...
+
+    @property
+    def sampling(self) -> Mapping[str, Any]: ...
+
+    def failure(self, error: Exception) -> LlmctlError:
+        """Why the engine ended, after the connection to it broke with ``error``. May take seconds."""
+
+    def close(self) -> None: ...
+
+
+class Handover(Protocol):
+    """A server of the user's that takes a request. ``headers`` tell the client where its prompt went."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+    def open(self, path: str, body: bytes) -> tuple[int, Mapping[str, str], Iterator[bytes]]:
+        """Status, headers and body of its answer to ``body``, in OpenAI's shape. Blocks. Raises LlmctlError."""
+
+
+class Models(Protocol):
+    """The models of one gateway. Every method may be called by several threads."""
+
+    def listed(self) -> Sequence[ServedModel]: ...
+
+    def resolved(self, name: str) -> str:
+        """The name of the model that ``name`` means: ``auto`` and ``auto:TASK`` mean one. Raises NotFoundError."""
+
+    def lease_now(self, name: str, client: str = ...) -> Lease | None:
+        """A lease on a model that is loaded and has room, else None. Does not wait. Raises LlmctlError."""
+
+    def lease(self, name: str, is_gone: Callable[[], bool] = ..., client: str = ...) -> Lease:
+        """Waits for room, in turn with other clients, and for the model to be loaded. Raises LlmctlError, also when
+        nobody waits any more."""
+
+    def elsewhere(self, error: LlmctlError, private: bool) -> Handover | None:
+        """Who takes a request that has failed here with ``error``, before anything of its answer was sent."""
+
+    def health(self) -> Health: ...

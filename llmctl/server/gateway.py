@@ -1,0 +1,64 @@
+"""Runs the gateway's application on a socket, until it is stopped."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+
+DRAIN_S = 30  # that open answers have to finish
+IDLE_CONNECTION_S = 75
+
+
+class Gateway:
+    """``listening`` is bound; ``protocol`` is a class of uvicorn's HTTP protocols. Nothing is logged of requests."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        listening: socket.socket,
+        *,
+        tls: ssl.SSLContext | None = None,
+        protocol: Any = "httptools",
+        drain_s: int = DRAIN_S,
+    ) -> None:
+        self._socket = listening
+        config = uvicorn.Config(
+            app,
+            http=protocol,
+            ws="none",
+            log_config=None,
+            log_level="critical",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            lifespan="on",
+            timeout_keep_alive=IDLE_CONNECTION_S,
+            timeout_graceful_shutdown=drain_s,
+            ssl_context_factory=None if tls is None else lambda config, default: tls,
+        )
+        self._server = _Server(config)
+
+    @property
+    def is_listening(self) -> bool:
+        return self._server.started
+
+    def run(self) -> None:
+        """Serves until ``stop``. Blocks."""
+        self._server.run(sockets=[self._socket])
+
+    def stop(self, *, at_once: bool = False) -> None:
+        """By any thread or a signal handler: open answers may finish, unless ``at_once``."""
+        self._server.force_exit = self._server.force_exit or at_once
+        self._server.should_exit = True
+
+
+class _Server(uvicorn.Server):
+    def capture_signals(self) -> Any:
+        """Signals are for whoever runs the gateway."""
+        from contextlib import nullcontext
+
+        return nullcontext()

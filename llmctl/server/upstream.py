@@ -1,0 +1,109 @@
+"""Asks whoever answers: an engine on this machine, or a server of the user's. Both answer in OpenAI's shape."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+
+import aiohttp
+from msgspec import Struct
+
+from llmctl.errors import LlmctlError
+from llmctl.server.behind import Handover, Lease
+from llmctl.server.threads import Threads
+
+ROOT = "/v1"
+Piece = bytes | LlmctlError | None
+"""Of an answer that a thread reads: what has come, why nothing more comes, or its end."""
+
+
+class Answer(Struct, frozen=True):
+    """``pieces`` of the body as they come. Reading them raises LlmctlError when the way to it breaks."""
+
+    status: int
+    headers: Mapping[str, str]
+    pieces: AsyncIterator[bytes]
+
+
+class Upstream:
+    """One for a gateway, made and closed in its event loop."""
+
+    def __init__(self, threads: Threads) -> None:
+        self._threads = threads
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),  # the models' queue limits requests
+            timeout=aiohttp.ClientTimeout(total=None),  # a long prompt on a slow machine takes its time
+            auto_decompress=False,
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
+        )
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    @asynccontextmanager
+    async def ask(self, lease: Lease, path: str, body: bytes) -> AsyncGenerator[Answer, None]:
+        """The engine's answer to ``body``; leaving it before its end closes the connection, which ends the engine's
+        work on it. Raises LlmctlError where the engine has ended."""
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {lease.address.token}"}
+        try:
+            response = await self._session.post(_url(lease.address.url, path), data=body, headers=headers)
+        except (aiohttp.ClientError, OSError) as error:
+            raise await self._threads.run(lease.failure, error) from error
+        try:
+            yield Answer(response.status, response.headers, self._pieces(response, lease))
+        finally:
+            if not response.content.at_eof():
+                response.close()
+            response.release()
+
+    async def _pieces(self, response: aiohttp.ClientResponse, lease: Lease) -> AsyncIterator[bytes]:
+        try:
+            while piece := await response.content.readany():
+                yield piece
+        except (aiohttp.ClientError, OSError) as error:
+            raise await self._threads.run(lease.failure, error) from error
+
+    @asynccontextmanager
+    async def hand_over(self, handover: Handover, path: str, body: bytes) -> AsyncGenerator[Answer, None]:
+        """The answer of a server of the user's. Raises LlmctlError."""
+        status, headers, body_pieces = await self._threads.run(handover.open, path, body)
+        loop, queue, is_gone = asyncio.get_running_loop(), asyncio.Queue[Piece](), threading.Event()
+
+        def put(piece: Piece) -> None:
+            loop.call_soon_threadsafe(queue.put_nowait, piece)
+
+        reading = asyncio.ensure_future(self._threads.run(_read, body_pieces, put, is_gone.is_set))
+        try:
+            yield Answer(status, headers, _taken(queue))
+        finally:
+            is_gone.set()
+            reading.cancel()
+
+
+def _read(pieces: Iterator[bytes], put: Callable[[Piece], None], is_gone: Callable[[], bool]) -> None:
+    """In a thread."""
+    try:
+        for piece in pieces:
+            if is_gone():
+                break
+            put(piece)
+        put(None)
+    except LlmctlError as error:
+        put(error)
+    finally:
+        if (close := getattr(pieces, "close", None)) is not None:
+            close()
+
+
+async def _taken(queue: asyncio.Queue[Piece]) -> AsyncIterator[bytes]:
+    while (piece := await queue.get()) is not None:
+        if isinstance(piece, LlmctlError):
+            raise piece
+        yield piece
+
+
+def _url(base: str, path: str) -> str:
+    """``path`` at the engine whose address is ``base``: what doesn't begin with /v1 lies beside it."""
+    return base + path.removeprefix(ROOT) if path.startswith(f"{ROOT}/") else base.removesuffix(ROOT) + path

@@ -1,0 +1,99 @@
+"""OpenAI's shape through the gateway: a real engine with a scripted model, asked over real sockets."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import requests
+
+from tests.fakes.gateway import Health, Models
+
+HI = {"messages": [{"role": "user", "content": "hi"}]}
+ANSWER = "The answer is 42."
+
+
+def post(url: str, path: str, **fields: Any) -> requests.Response:
+    return requests.post(url + path, json=fields, timeout=30)
+
+
+def test_an_answer(url: str, served: Models) -> None:
+    answer = post(url, "/v1/chat/completions", model="scripted", **HI)
+    assert answer.status_code == 200
+    assert answer.json()["choices"][0]["message"]["content"] == ANSWER
+    assert served.leased == 0
+
+
+def test_a_stream_is_the_engines(url: str) -> None:
+    answer = post(url, "/v1/chat/completions", model="auto:code", stream=True, **HI)
+    assert answer.headers["content-type"] == "text/event-stream"
+    lines = [line.removeprefix("data: ") for line in answer.text.split("\n\n") if line.startswith("data: ")]
+    assert lines.pop() == "[DONE]"
+    chunks = [json.loads(line) for line in lines]
+    assert "".join(choice["delta"].get("content", "") for chunk in chunks for choice in chunk["choices"]) == ANSWER
+    assert {chunk["model"] for chunk in chunks} == {"scripted"}
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "status", "code", "named"),
+    [
+        ("/v1/chat/completions", {"model": "other", **HI}, 404, "not_found", "other"),
+        ("/v1/chat/completions", {"model": 5, **HI}, 400, "invalid_request", "model"),
+        ("/v1/chat/completions", {"stream": "yes", **HI}, 400, "invalid_request", "stream"),
+        ("/v1/chat/completions", {"prompt_cache_bytes": 5, **HI}, 400, "invalid_request", "prompt_cache_bytes"),
+        ("/v1/chat/completions", {"wings": 2, **HI}, 400, "invalid_request", "wings"),
+        (
+            "/v1/chat/completions",
+            {"messages": [{"role": "user", "content": "hi" * 900}]},
+            400,
+            "context_length_exceeded",
+            "512",
+        ),
+        ("/v1/embeddings", {"input": "hi"}, 400, "invalid_request", "input"),
+        ("/v1/other", {}, 404, "not_found", "/v1/other"),
+        ("/v1/models", {}, 405, "method_not_allowed", "POST"),
+    ],
+)
+def test_what_cannot_be_done_is_named(
+    url: str, served: Models, path: str, fields: dict[str, Any], status: int, code: str, named: str
+) -> None:
+    answer = post(url, path, **fields)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (status, code)
+    assert named in error["message"]
+    assert served.leased == 0
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b'"hi"', b"[" * 100_000])
+def test_a_body_that_is_no_object(url: str, body: bytes) -> None:
+    answer = requests.post(f"{url}/v1/chat/completions", data=body, timeout=30)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
+
+
+def test_tokens_and_back(url: str) -> None:
+    tokens = post(url, "/tokenize", content="The answer", model="scripted").json()["tokens"]
+    assert post(url, "/detokenize", tokens=tokens).json()["content"] == "The answer"
+
+
+def test_models(url: str) -> None:
+    listed = requests.get(f"{url}/v1/models", timeout=30).json()
+    assert [model["id"] for model in listed["data"]] == ["scripted"]
+    assert requests.get(f"{url}/v1/models/scripted", timeout=30).json() == listed["data"][0]
+    assert requests.get(f"{url}/v1/models/other", timeout=30).status_code == 404
+    page = requests.get(f"{url}/v1/models", headers={"anthropic-version": "2023-06-01"}, timeout=30).json()
+    assert (page["first_id"], page["has_more"], page["data"][0]["type"]) == ("scripted", False, "model")
+
+
+@pytest.mark.parametrize(
+    ("health", "status", "word"),
+    [
+        (Health(), 200, "ready"),
+        (Health(ready=False, loading=("scripted",)), 503, "loading"),
+        (Health(draining=True), 503, "draining"),
+    ],
+)
+def test_health(url: str, served: Models, health: Health, status: int, word: str) -> None:
+    served.health_now = health
+    answer = requests.get(f"{url}/health", timeout=30)
+    assert (answer.status_code, answer.json()["status"]) == (status, word)
