@@ -70,9 +70,12 @@ class NotFoundError(LlmctlError):
 
 
 class NetworkError(LlmctlError):
+    """``retry_after_s``: the server asks to be left alone for so long."""
+
     code = "network"
     exit_code = 5
     meaning = "network: unreachable, timed out, server error, offline and not cached"
+    retry_after_s: float | None = None
 
 
 class OfflineError(NetworkError):

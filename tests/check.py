@@ -50,8 +50,10 @@ def exit_codes() -> str:
     classes: list[type[LlmctlError]] = [LlmctlError, *LlmctlError.__subclasses__()]
     for one in classes:
         rows[one.exit_code] = one.meaning
+    rows[129] = "SIGHUP (a terminal that is closed)"
     rows[130] = "Ctrl-C"
     rows[141] = "the reader of our output closed it (`llmctl … \\| head -1`)"
+    rows[143] = "SIGTERM"
     lines = [f"| {code} | {meaning} |" for code, meaning in sorted(rows.items())]
     return "\n".join(["| code | meaning |", "| --- | --- |", *lines, ""])
 

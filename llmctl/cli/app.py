@@ -39,14 +39,15 @@ VERBS = {
     "bench": "llmctl.cli.bench:bench",
     "route": "llmctl.cli.route:route",
     "receipts": "llmctl.cli.receipts:receipts",
-    "completion": "llmctl.cli.completion:completion",
+    "completion": "llmctl.cli.completion:app",
     "models": "llmctl.cli.models:app",
     "endpoint": "llmctl.cli.endpoint:app",
     "engine": "llmctl.cli.engine:app",
     "token": "llmctl.cli.token:app",
+    "config": "llmctl.cli.config:app",
     "mcp": "llmctl.cli.mcp:mcp",
 }
-GROUPS = ("models", "endpoint", "engine", "token")
+GROUPS = ("models", "endpoint", "engine", "token", "config", "completion")
 
 app = lazy.application(
     VERBS,

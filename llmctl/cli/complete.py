@@ -54,6 +54,11 @@ def tokens(incomplete: str) -> list[str]:
     return _beginning(incomplete, names.tokens())
 
 
+def settings(incomplete: str) -> list[str]:
+    """The names of settings."""
+    return _beginning(incomplete, names.settings())
+
+
 def staying(incomplete: str) -> list[str]:
     """The models of engines that stay loaded."""
     return _beginning(incomplete, names.staying())

@@ -1,11 +1,19 @@
-"""``llmctl completion SHELL``: the scripts that ``completions/`` holds, for the shell to load."""
+"""``llmctl completion``: the scripts that ``completions/`` holds, for the shell to load."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from llmctl.cli import lazy
+from llmctl.cli.output import Output
+from llmctl.errors import UsageError
+from llmctl.printable import printable
 
 VARIABLE = "_LLMCTL_COMPLETE"
 
@@ -58,16 +66,77 @@ def script(shell: Shell) -> str:
     return made + "\n"
 
 
-def completion(shell: Annotated[Shell, typer.Argument(help="Your shell.")]) -> None:
+app = lazy.plain(help="Completion of commands, options and names by your shell.", no_args_is_help=True)
+
+Which = Annotated[Shell | None, typer.Argument(help="The shell; the one that you are in if left out.")]
+
+
+@app.command()
+def show(shell: Which = None) -> None:
     """Print the completion script for a shell. Changes nothing.
 
     \b
     Examples:
-      llmctl completion bash > ~/.local/share/bash-completion/completions/llmctl
-      llmctl completion zsh > "${fpath[1]}/_llmctl"
-      llmctl completion fish > ~/.config/fish/completions/llmctl.fish
-      llmctl completion powershell >> $PROFILE
-    """
-    from llmctl.cli.output import Output
+      llmctl completion show zsh
+      llmctl completion show powershell >> $PROFILE
 
-    Output("completion").text(script(shell).rstrip("\n"))
+    Exit codes: 0, 2 it can't be told in which shell you are.
+    """
+    Output("completion show").text(script(shell or _own_shell()).rstrip("\n"))
+
+
+@app.command()
+def install(
+    shell: Which = None, json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False
+) -> None:
+    """Write the completion script where your shell looks for it.
+
+    \b
+    Examples:
+      llmctl completion install
+      llmctl completion install fish
+
+    One file is written, and the one of an older llmctl replaced. What your shell reads at its start is not touched:
+    where it needs a line there, that is printed.
+
+    Exit codes: 0, 2 it can't be told in which shell you are, 7 the file can't be written.
+    """
+    from llmctl.workspace import completion_file
+
+    out = Output("completion install", as_json=json)
+    wanted = shell or _own_shell()
+    installed = completion_file.install(wanted.value, script(wanted))
+    out.note(f"Written: {installed.file}")
+    if installed.line is not None:
+        out.note(f"Add this to {installed.start_file}, unless it is there:")
+        out.text(installed.line)
+    out.note(f"It works in the next {wanted.value} that you start.")
+    out.data({"shell": wanted, "file": installed.file, "line": installed.line, "start_file": installed.start_file})
+
+
+def _of(shell: Shell) -> Callable[[], None]:
+    def completion() -> None:
+        Output("completion").text(script(shell).rstrip("\n"))
+
+    return completion
+
+
+for _shell in Shell:  # as it was called before there were two commands
+    app.command(_shell.value, hidden=True, help=f"Print the completion script for {_shell.value}.")(_of(_shell))
+
+
+def _own_shell() -> Shell:
+    """Raises UsageError where the shell can't be told, or is none that there is a script for."""
+    import shellingham  # type: ignore[import-untyped]
+
+    try:
+        name, _ = shellingham.detect_shell()
+    except shellingham.ShellDetectionFailure:
+        name = Path(os.environ.get("SHELL", "")).name
+    name = {"pwsh": "powershell"}.get(name, name)
+    if name not in list(Shell):
+        raise UsageError(
+            f"{printable(name) or 'your shell'} is none that completion is made for",
+            hint=f"llmctl completion install {'|'.join(Shell)}",
+        )
+    return Shell(name)

@@ -39,6 +39,13 @@ def add(
     key_cmd: Annotated[str | None, typer.Option("--key-cmd", help="Command whose first line is the key.")] = None,
     ca_file: Annotated[str | None, typer.Option("--ca-file", help="PEM file of a private CA.")] = None,
     pin: Annotated[str | None, typer.Option("--pin", help="The key of its certificate, sha256:…, as trusted.")] = None,
+    client_cert: Annotated[
+        str | None, typer.Option("--client-cert", help="PEM file of the certificate that it wants of you.")
+    ] = None,
+    client_key: Annotated[
+        str | None, typer.Option("--client-key", help="PEM file of its key, that only you can read.")
+    ] = None,
+    proxy: Annotated[str | None, typer.Option("--proxy", help="The way there, in place of HTTPS_PROXY.")] = None,
     context: Annotated[int | None, typer.Option("--context", min=1, help="Tokens that it takes.")] = None,
     connect_s: Annotated[float | None, typer.Option("--connect-s", min=0.1, help="Seconds to connect.")] = None,
     first_token_s: Annotated[
@@ -47,7 +54,15 @@ def add(
     between_s: Annotated[
         float | None, typer.Option("--between-s", min=0.1, help="Seconds from one word to the next.")
     ] = None,
+    silent_s: Annotated[
+        float | None, typer.Option("--silent-s", min=0.1, help="Seconds without a byte before the first word.")
+    ] = None,
     priority: Annotated[int, typer.Option("--priority", min=0, help="The highest is asked first.")] = 0,
+    price_in: Annotated[float | None, typer.Option("--price-in", min=0, help="Of a million prompt tokens.")] = None,
+    price_out: Annotated[float | None, typer.Option("--price-out", min=0, help="Of a million answer tokens.")] = None,
+    continues: Annotated[
+        bool, typer.Option("--continues", help="It may go on with an answer that broke off elsewhere.")
+    ] = False,
     readers: Annotated[
         str | None, typer.Option("--readers", help="Who can read prompts there: shown whenever one leaves.")
     ] = None,
@@ -67,26 +82,37 @@ def add(
     a line on stderr before anything leaves. What you name with -m answers here or not at all, and --offline keeps
     everything on this machine. A policy that you have set stays; with local-only nothing goes to any server.
 
+    A server that fails before its first word hands over to the next, and rests for a while after two failures; those
+    of the same model and priority share the work. After its first word only one with --continues goes on with the
+    answer (`llmctl endpoint test` says whether it can).
+
     No prompt is sent now. At a terminal the server's certificate is looked at: if no authority vouches for it, you are
     shown its key and asked, as ssh does. Where --model is left out, the server is asked for its models.
 
     Exit codes: 0 added, 2 not usable as given, 5 the server can't be asked or is not trusted, 7 another process keeps
     the configuration locked, 9 the key is missing, 10 the configuration is broken, 11 plain http to another machine.
     """
-    from llmctl.types.endpoint import Limits, Trust
+    from llmctl.errors import UsageError
+    from llmctl.types.endpoint import ClientCertificate, Limits, Price, Trust
     from llmctl.workspace import endpoint_key, endpoints
 
     out = Output("endpoint add", as_json=json)
+    if (client_cert is None) != (client_key is None):
+        raise UsageError("--client-cert and --client-key go together", hint="llmctl endpoint add --help")
+    client = None if client_cert is None or client_key is None else ClientCertificate(client_cert, client_key)
     added = endpoints.add(
         out,
         name,
         url,
         model=model,
         key=endpoint_key.reference(key_env=key_env, key_file=key_file, key_keyring=key_keyring, key_command=key_cmd),
-        trust=Trust(ca_file, pin),
-        limits=Limits(context, connect_s, first_token_s, between_s),
+        trust=Trust(ca_file, pin, client),
+        limits=Limits(context, connect_s, first_token_s, between_s, silent_s),
         priority=priority,
         readers=readers,
+        proxy=proxy,
+        price=None if price_in is None and price_out is None else Price(price_in or 0.0, price_out or 0.0),
+        continues=continues,
         force=force,
     )
     endpoint, policy = added.endpoint, added.settings.policy
@@ -118,7 +144,7 @@ def _what_it_means(out: Output, added: Added) -> None:
             Policy.PREFER_REMOTE: "Every prompt goes first to",
             Policy.REMOTE_ONLY: "Every prompt goes to",
         }[loaded.policy]
-        only = "" if first == name else f"; {name} is asked with --endpoint {name}"
+        only = "" if first == name else f"; {name} comes after it"
         out.note(f"  {when} {first}{only}.")
         out.note(f"  next: {command('llmctl', 'run', '--endpoint', name, 'Hello')}")
 
@@ -175,10 +201,15 @@ def _facts(endpoint: Endpoint, *, is_first: bool) -> list[tuple[str, str]]:
     proofs += [f"the key {trust.pin}"] if trust.pin else []
     https = " and ".join(proofs) or "the system's authorities"
     consent = "nothing: you agreed to plain http" if endpoint.plain_http else "nothing: plain http on this machine"
-    seconds = {"to connect": limits.connect_s, "first word": limits.first_token_s, "between words": limits.between_s}
+    seconds = {
+        "to connect": limits.connect_s,
+        "first word": limits.first_token_s,
+        "between words": limits.between_s,
+        "silent": limits.silent_s,
+    }
     given = [f"{label} {value:g} s" for label, value in seconds.items() if value]
     given += [f"{limits.context:,} tokens of context"] if limits.context else []
-    return [
+    facts = [
         ("name", endpoint.name),
         ("address", endpoint.url),
         ("model", endpoint.model),
@@ -186,8 +217,15 @@ def _facts(endpoint: Endpoint, *, is_first: bool) -> list[tuple[str, str]]:
         ("trusted", https if endpoint.url.startswith("https:") else consent),
         ("limits", ", ".join(given) or "llmctl's own"),
         ("readers", endpoint.readers or "not said"),
-        ("order", "asked first" if is_first else "asked by name only: llmctl run --endpoint"),
+        ("order", "asked first" if is_first else "asked when those before it fail"),
     ]
+    if trust.client is not None:
+        facts.append(("shows", f"the certificate {trust.client.cert_file}"))
+    if endpoint.proxy is not None:
+        facts.append(("proxy", endpoint.proxy))
+    if endpoint.price is not None:
+        facts.append(("price", f"{endpoint.price.prompt:g} in, {endpoint.price.answer:g} out, for a million tokens"))
+    return [*facts, ("continues", "answers that broke off elsewhere" if endpoint.continues else "nothing")]
 
 
 @app.command()
@@ -226,7 +264,7 @@ def default(
     name: Annotated[str, typer.Argument(help="The endpoint's name.", autocompletion=complete.endpoints)],
     json: Json = False,
 ) -> None:
-    """Let this server be the one that prompts go to; the others are asked by --endpoint alone.
+    """Let this server be asked before the others, which are asked when it fails.
 
     Exit codes: 0, 4 no endpoint of that name, 7 another process keeps the configuration locked, 10 the configuration is
     broken.

@@ -90,10 +90,10 @@ def run(
 
     Files stand before what comes in on stdin, and that before the prompt. A prompt that is too long is refused with
     both numbers; with --truncate the head, the middle or the tail of files and stdin is dropped, and stderr says how
-    much. An --image goes to a server of yours: the engine here reads text alone. A template is a text with {{input}} in
-    it: NAME.md in the folder templates beside the configuration, or in .llmctl/templates. With the setting
-    chat_history = true conversations are kept on disk, readable by you alone, and -c goes on with the last one; what is
-    --private is never kept, and `llmctl chat --forget` deletes it all.
+    much. An --image is read by a model with a vision projector, which is fetched with the model if need be. A template
+    is a text with {{input}} in it: NAME.md in the folder templates beside the configuration, or in .llmctl/templates.
+    With the setting chat_history = true conversations are kept on disk, readable by you alone, and -c goes on with the
+    last one; what is --private is never kept, and `llmctl chat --forget` deletes it all.
 
     The answer goes to stdout as it is written, everything else to stderr. Without -m the best model on this machine
     answers; if there is none, the best for it is offered for download (--yes: fetched). When nothing fits or the
@@ -132,7 +132,7 @@ def run(
     from llmctl.workspace.ask import estimated_tokens  # with the router, which takes a while: not before an error
 
     tokens = None if truncate else estimated_tokens(request)  # what will be cut needs no context of its own
-    asked = Asked(begun.model, begun.task, context, threads, tokens or 0, max_tokens)
+    asked = Asked(begun.model, begun.task, context, threads, tokens or 0, max_tokens, sees=request.image_count > 0)
     shortening = None if truncate is None else Shortening(out, text, truncate)
 
     def here() -> LocalRun:

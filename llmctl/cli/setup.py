@@ -138,7 +138,7 @@ def _completion(out: Output, *, yes: bool) -> None:
 
     place = completion_file(os.environ)
     if place is None:
-        out.note("\nCompletion for your shell: llmctl completion bash|zsh|fish|powershell")
+        out.note("\nCompletion in your shell: llmctl completion install")
         return
     out.note("")
     if place.is_there or not out.confirm(f"Put completion for {place.shell} into {place.file}?", yes=yes):

@@ -75,10 +75,21 @@ class Story:
         from llmctl.cli.held import PIPE_S, TERMINAL_S, HeldBack
 
         self.endpoint = endpoint.name
-        self._held = HeldBack(self.out.piece, TERMINAL_S if sys.stdout.isatty() else PIPE_S)
+        if self.so_far.text:
+            self._goes_on()
+        else:
+            self._held = HeldBack(self.out.piece, TERMINAL_S if sys.stdout.isatty() else PIPE_S)
         self.out.must_say(f"→ {endpoint.name} ({host}, {endpoint.model}): {reason}")
         if endpoint.readers:
             self.out.must_say(f"  who can read it there: {endpoint.readers}")
+
+    def _goes_on(self) -> None:
+        """What has come stays, and what follows is written behind it; on a terminal the notice gets its own line."""
+        if self._held is not None:
+            self._held.release()
+        self._held = None
+        if sys.stdout.isatty():
+            self.out.must_say("")
 
     def staying(self, reason: str) -> None:
         self.out.warn(f"{reason}; this machine answers instead")
@@ -199,6 +210,8 @@ def figures(answer: Answer) -> list[str]:
         f"answer  {units.count(usage.completion_tokens)} tokens, written at {units.tok_s(timings.decode_tok_s)} tok/s",
         f"first token after {units.seconds(timings.first_token_s)}, all in {units.seconds(timings.total_s)}",
     ]
+    if answer.cost is not None:
+        lines.append(f"cost    {answer.cost:.6f} by the prices of {where}")
     if timings.drafted_tokens:
         drafted, accepted = units.count(timings.drafted_tokens), units.count(timings.accepted_tokens)
         lines.append(f"guessed {drafted} tokens ahead, {accepted} of them rightly")

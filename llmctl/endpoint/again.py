@@ -15,7 +15,9 @@ def add_command(endpoint: Endpoint, *, force: bool = True) -> str:
     """For a shell. ``force``: it replaces the endpoint, and is consent to plain http where that is the address."""
     options: list[str] = []
     for field, value in table_of(endpoint).items():
-        if value and field not in NO_OPTION:
+        if value is True and field not in NO_OPTION:
+            options.append(f"--{field}")
+        elif value and field not in NO_OPTION:
             shown = "…" if field in NOT_REPEATED else f"{value:g}" if isinstance(value, float) else str(value)
             options += [OPTIONS.get(field, f"--{field.replace('_', '-')}"), shown]
     words = ("llmctl", "endpoint", "add", *(("--force",) if force else ()), *options)

@@ -35,6 +35,7 @@ NUMBER_LIMIT = 1 << 53  # no count of tokens, bytes or milliseconds is larger
 REASON_LIMIT = 40
 END = object()
 DOING = "reading the answer"
+PATIENCE = "llmctl endpoint add … --force --silent-s 600   waits longer"
 NO_ANSWER = "no answer that can be read: is this an OpenAI-compatible address?"
 BLANK = b"\xef\xbb\xbf \t\r\n"
 THOUGHTS = ("reasoning_content", "reasoning", "thinking", "reasoning_details")
@@ -43,9 +44,10 @@ ALIVE = ("ping", "heartbeat", "keepalive", "keep-alive", "keep_alive")  # events
 
 @dataclass
 class Clock:
-    """Until when the next word must have come, and how much may come before it."""
+    """Until when the next word must have come, how much may come before it, and for how long nothing at all."""
 
     end_s: float
+    silent_s: float
     received_bytes: int = 0
 
     @property
@@ -53,7 +55,7 @@ class Clock:
         return self.end_s - time.monotonic()
 
     def restart(self, seconds: float) -> None:
-        self.end_s, self.received_bytes = time.monotonic() + seconds, 0
+        self.end_s, self.silent_s, self.received_bytes = time.monotonic() + seconds, seconds, 0
 
 
 def answer_of(
@@ -70,7 +72,7 @@ def answer_of(
 
     Raises NetworkError for an answer that breaks off or doesn't go on, EngineError for an error that the server tells.
     """
-    host, clock = net.host_of(address.url), Clock(first_by_s)
+    host, clock = net.host_of(address.url), Clock(first_by_s, timing.silent_s)
     heard = Heard(address, own_engine)
     try:
         for event in _documents(response, host, clock):
@@ -88,18 +90,20 @@ def answer_of(
                 clock.restart(timing.after_finish_s)
     except NetworkError as error:
         if heard.finish_reason is None:
-            raise _broken(error, host, timing, has_begun=heard.characters > 0) from error
+            raise _broken(error, host, timing, clock, has_begun=heard.characters > 0) from error
     yield from heard.splitter.end(complete=heard.finish_reason == "stop")
     heard.require_end(response)
     yield from heard.tool_calls.calls
     yield heard.finished
 
 
-def _broken(error: NetworkError, host: str, timing: ChatTiming, *, has_begun: bool) -> NetworkError:
+def _broken(error: NetworkError, host: str, timing: ChatTiming, clock: Clock, *, has_begun: bool) -> NetworkError:
     if not isinstance(error, net.SilentError):
         return error
     if has_begun:
         return NetworkError(f"{host} stopped in the middle of the answer: no word for {timing.between_s:g} s")
+    if clock.left_s > 0:
+        return NetworkError(f"{host} did not answer in time: not a byte in {timing.silent_s:g} s", hint=PATIENCE)
     return NetworkError(f"{host} did not answer in time: no word of an answer in {timing.first_token_s:g} s")
 
 
@@ -120,7 +124,7 @@ def _received(response: net.Response, host: str, clock: Clock) -> Iterator[bytes
     reader = net.Reader(response, DOING)
     while True:
         try:
-            received = reader.read(READ_BYTES, clock.left_s)
+            received = reader.read(READ_BYTES, min(clock.left_s, clock.silent_s))
         except net.SilentError:
             raise
         except NetworkError as error:

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from llmctl import net
 from llmctl.endpoint.address import chat_url, without_version
 from llmctl.endpoint.answer import answer_of
-from llmctl.endpoint.encoding import chat_fields
+from llmctl.endpoint.encoding import CONTINUING, chat_fields
 from llmctl.endpoint.refusal import Refusal, keyless, refusal_of
 from llmctl.endpoint.timing import ChatTiming
 from llmctl.errors import CertificateError, NetworkError
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from llmctl.net.response import Session
 
 TRIES = 3
-OURS = ("stream_options", "chat_template_kwargs")  # fields that nobody has asked for by name
+OURS = ("stream_options", "chat_template_kwargs", *CONTINUING)  # fields that nobody has asked for by name
 UNKNOWN_FIELD = re.compile(
     r"(extra|unknown|unexpected|unrecogni[sz]ed|unsupported|additional|invalid)[\w ]*"
     r"(field|input|argument|parameter|propert|key)",
@@ -66,7 +66,7 @@ def chat(
     that can't be used.
     """
     timing = timing or ChatTiming()
-    transport = replace(timing.transport, answer_s=timing.first_token_s)
+    transport = replace(timing.transport, answer_s=min(timing.first_token_s, timing.silent_s))
     with keyless(address), _session(address, transport, on_sent, own_engine) as session:
         if address.token:
             session.headers["Authorization"] = f"Bearer {address.token}"
@@ -80,7 +80,7 @@ def chat(
 def _session(address: Address, timing: Timing, on_sent: Callable[[int], None] | None, own_engine: bool) -> Session:
     if own_engine:
         return net.engine_session(timing=timing, on_sent=on_sent)
-    return net.session(address.url, trust=address.trust, timing=timing, on_sent=on_sent)
+    return net.session(address.url, trust=address.trust, proxy=address.proxy, timing=timing, on_sent=on_sent)
 
 
 class Post(Struct, frozen=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from typing import Any, assert_never
 
 from llmctl.types.event import ToolCall
@@ -19,6 +20,8 @@ from llmctl.types.request import (
     Tool,
 )
 
+CONTINUING: Mapping[str, bool] = {"continue_final_message": True, "add_generation_prompt": False}
+"""By these vLLM and SGLang go on with the last message; others do so by themselves if it is an assistant's."""
 SAMPLING_FIELDS = tuple(name for name in Sampling.__struct_fields__ if name != "extra")
 
 

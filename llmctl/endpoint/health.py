@@ -56,7 +56,7 @@ def health(endpoint: Endpoint, timing: net.Timing = TIMING) -> Health:
 def models(address: Address, timing: net.Timing = TIMING) -> tuple[str, ...] | None:
     """The names of the server's models, None if it doesn't list them. Raises NetworkError, NotFoundError if there is no
     server at that address, and what a refusal means."""
-    with net.session(address.url, trust=address.trust, timing=timing) as session:
+    with net.session(address.url, trust=address.trust, proxy=address.proxy, timing=timing) as session:
         if address.token:
             session.headers["Authorization"] = f"Bearer {address.token}"
         bases = [base for base in (address.url, without_version(address.url)) if base]

@@ -13,7 +13,7 @@ from typing import assert_never
 from llmctl.errors import AccessError
 from llmctl.printable import printable
 from llmctl.shell import command
-from llmctl.types.endpoint import KeyCommand, KeyFile, KeyReference, KeyringEntry, KeyVariable
+from llmctl.types.endpoint import ClientCertificate, KeyCommand, KeyFile, KeyReference, KeyringEntry, KeyVariable
 
 LIMIT_BYTES = 64 << 10  # of a key, with what may stand around it
 COMMAND_S = 60.0  # a password manager may ask its user for a finger
@@ -36,6 +36,17 @@ def key_of(reference: KeyReference, owner: str) -> str:
             hint=mend(reference, owner),
         )
     return key
+
+
+def require_client(client: ClientCertificate, owner: str) -> None:
+    """Raises AccessError where the certificate's private key can't be read by its owner alone, or is encrypted: nobody
+    could be asked for its password while a prompt waits."""
+    text = _private_text(Path(client.key_file).expanduser(), "the key of the client certificate", owner)
+    if "ENCRYPTED" in text:
+        plain = command("openssl", "pkey", "-in", client.key_file, "-out", "PLAIN.pem")
+        raise AccessError(f"{client.key_file}, the key of {owner}'s client certificate, is encrypted", hint=plain)
+    if not Path(client.cert_file).expanduser().is_file():
+        raise AccessError(f"the client certificate for {owner} should be in {client.cert_file}, which is no file")
 
 
 def is_there(reference: KeyReference) -> bool:
@@ -88,7 +99,7 @@ def _text(reference: KeyReference, owner: str) -> str:
         case KeyVariable(name):
             return os.environ.get(name, "")
         case KeyFile(path):
-            return _of_file(Path(path).expanduser(), reference, owner)
+            return _private_text(Path(path).expanduser(), "the key", owner, hint=mend(reference, owner))
         case KeyringEntry(service, user):
             return _of_keyring(service, user, owner)
         case KeyCommand(line):
@@ -97,22 +108,22 @@ def _text(reference: KeyReference, owner: str) -> str:
             assert_never(reference)
 
 
-def _of_file(file: Path, reference: KeyFile, owner: str) -> str:
+def _private_text(file: Path, what: str, owner: str, *, hint: str | None = None) -> str:
+    """The text of a file that only its owner can read, and that holds ``what`` of the endpoint ``owner``. Raises
+    AccessError."""
     try:
         status = file.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise AccessError(f"the key of {owner} should be in {file}, which is no file", hint=mend(reference, owner))
+            raise AccessError(f"{what} of {owner} should be in {file}, which is no file", hint=hint)
         if os.name == "posix" and status.st_mode & OTHERS:
             raise AccessError(
-                f"{file} with the key of {owner} is open to others (mode {stat.S_IMODE(status.st_mode):04o})",
+                f"{file} with {what} of {owner} is open to others (mode {stat.S_IMODE(status.st_mode):04o})",
                 hint=command("chmod", "600", file),
             )
         with file.open("rb") as stream:
             return stream.read(LIMIT_BYTES).decode("utf-8", "replace")
     except OSError as error:
-        raise AccessError(
-            f"{file} with the key of {owner} can't be read: {error.strerror}", hint=mend(reference, owner)
-        ) from error
+        raise AccessError(f"{file} with {what} of {owner} can't be read: {error.strerror}", hint=hint) from error
 
 
 def _of_keyring(service: str, user: str, owner: str) -> str:

@@ -22,7 +22,8 @@ from llmctl.types.request import Request
 
 DECODING_FAILED = "decoding failed"  # the worker's words for a request that it took and could not compute
 FAILED = re.compile(r" answered 5\d\d\b")  # as the client tells what llama-server says then
-ENGINE = ChatTiming(between_s=600.0, after_finish_s=30.0)  # a machine that swaps takes its time, and is watched
+# A machine that swaps takes its time, and is watched.
+ENGINE = ChatTiming(silent_s=600.0, between_s=600.0, after_finish_s=30.0)
 
 
 def prepare() -> None:

@@ -95,7 +95,9 @@ class Refusal(Struct, frozen=True):
                 f"{host} redirects ({status}), and a prompt goes only where you said", hint="llmctl endpoint list"
             )
         if self.is_transient:
-            return NetworkError(f"{host} answered {status}{says}", hint=self._when)
+            error = NetworkError(f"{host} answered {status}{says}", hint=self._when)
+            error.retry_after_s = self.retry_after_s
+            return error
         if self.is_own_engine and self.kind.startswith("invalid_request"):
             return UsageError(self.words, hint=ANY_OBJECT if "json_schema" in self.words else OPTIONS)
         return EngineError(f"{host} refused the request ({status}){says}")
@@ -204,4 +206,6 @@ def keyless(address: Address) -> Iterator[None]:
         message = without_key(error.message, address.token)
         if message == error.message:
             raise
-        raise type(error)(message, hint=error.hint) from None  # what it came from repeats it
+        error.message, error.args = message, (message,)
+        error.__cause__ = error.__context__ = None  # what it came from repeats it
+        raise

@@ -26,20 +26,20 @@ class Identity(Struct, frozen=True):
     problem: str | None = None
 
 
-def identity(url: str, trust: Trust) -> Identity:
-    """Who answers at ``url`` now. Neither a key nor a prompt is sent. Raises NetworkError where nobody does, and
-    ConfigError for a CA file that isn't there."""
+def identity(url: str, trust: Trust, proxy: str | None = None) -> Identity:
+    """Who answers at ``url`` now. Neither a key nor a prompt is sent. Raises NetworkError where nobody does,
+    AccessError where a certificate of ours is wanted, and ConfigError for a CA file that isn't there."""
     from llmctl.net.certificate import certificate
 
     where, problem = models_url(url), None
     try:
         with (
-            net.session(where, trust=trust, timing=TIMING) as session,
+            net.session(where, trust=trust, proxy=proxy, timing=TIMING) as session,
             net.translated(where, DOING),
             session.ask("HEAD", where),
         ):
             peer = session.exchange.peer
     except CertificateError as error:
-        peer, problem = net.unverified_peer(where, TIMING), error.message.removeprefix(f"{DOING}: ")
+        peer, problem = net.unverified_peer(where, TIMING, proxy=proxy), error.message.removeprefix(f"{DOING}: ")
     assert peer is not None, "it is an https address"
     return Identity(certificate(peer.certificate), peer.version, problem)

@@ -32,15 +32,17 @@ def session(
     url: str,
     *,
     trust: Trust = SYSTEM_TRUST,
+    proxy: str | None = None,
     timing: Timing | None = None,
     on_sent: Callable[[int], None] | None = None,
 ) -> HttpSession:
     """A session for requests to ``url``; another host may need another proxy, so redirects go through ``hops``.
+    ``proxy`` is the way there, in place of what the environment says.
 
     Certificates are checked against the CA file of ``trust`` if given, else SSL_CERT_FILE / REQUESTS_CA_BUNDLE if set,
     else the operating system's trust store (through truststore), as the user's browser would; a pin is enough without
-    any of them. ``on_sent`` is told of every byte of a request's body that leaves. Raises ConfigError if that file is
-    not there.
+    any of them. The client's certificate of ``trust`` is shown to a server that asks for one. ``on_sent`` is told of
+    every byte of a request's body that leaves. Raises ConfigError if that file is not there.
     """
     variables = os.environ.get("SSL_CERT_FILE") or os.environ.get("REQUESTS_CA_BUNDLE")
     bundle = trust.ca_file or (None if trust.pin else variables)
@@ -50,7 +52,10 @@ def session(
             hint="check the endpoint's ca_file, SSL_CERT_FILE, REQUESTS_CA_BUNDLE",
         )
     exchange = Exchange(timing or times.TIMING, on_sent)
-    return _session(url, exchange, bundle or trust.pin is None, trust.pin)
+    made = _session(url, exchange, bundle or trust.pin is None, trust.pin, proxy=proxy)
+    if trust.client is not None:
+        made.cert = (trust.client.cert_file, trust.client.key_file)
+    return made
 
 
 def engine_session(*, timing: Timing | None = None, on_sent: Callable[[int], None] | None = None) -> LoopbackSession:
@@ -60,18 +65,20 @@ def engine_session(*, timing: Timing | None = None, on_sent: Callable[[int], Non
     return LoopbackSession(timing, on_sent)
 
 
-def unverified_peer(url: str, timing: Timing | None = None) -> Peer:
+def unverified_peer(url: str, timing: Timing | None = None, *, proxy: str | None = None) -> Peer:
     """Who answers at the https address ``url``, whatever its certificate is worth. It is asked for nothing but its
     headers, and gets no key. Raises NetworkError, and UsageError for an address that can't be one."""
     exchange = Exchange(timing or times.TIMING)
-    with warnings.catch_warnings(), _session(url, exchange, False) as unverified:
+    with warnings.catch_warnings(), _session(url, exchange, False, proxy=proxy) as unverified:
         warnings.simplefilter("ignore")  # urllib3's, of what is meant here
         with translated(url, "looking at the certificate"), unverified.ask("HEAD", url):
             assert exchange.peer is not None, "it is an https address"
             return exchange.peer
 
 
-def _session(url: str, exchange: Exchange, verify: str | bool, pin: str | None = None) -> HttpSession:
+def _session(
+    url: str, exchange: Exchange, verify: str | bool, pin: str | None = None, *, proxy: str | None = None
+) -> HttpSession:
     """``verify``: by which CA file, or whether by the system's store."""
     from llmctl.net.connection import HttpSession
 
@@ -81,7 +88,7 @@ def _session(url: str, exchange: Exchange, verify: str | bool, pin: str | None =
     new.headers["User-Agent"] = f"llmctl/{__version__}"
     new.headers["Accept-Encoding"] = "identity"  # model files don't compress, and ranges must mean file bytes
     new.trust_env = False  # no netrc; the two things we do want from the environment follow
-    new.proxies.update(_proxies(url))
+    new.proxies.update(_proxies(url) if proxy is None else {urlsplit(url).scheme: proxy})
     return new
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from llmctl.errors import CertificateError, LlmctlError, NetworkError, UnreachableError, UsageError
+from llmctl.errors import AccessError, CertificateError, LlmctlError, NetworkError, UnreachableError, UsageError
 from llmctl.net.address import host_of
 from llmctl.printable import printable
 
 REASON_LIMIT = 160
+ALERT = re.compile(r"alert (certificate|bad certificate|unknown ca|access denied|unsupported certificate)", re.I)
+CLIENT = "llmctl endpoint add … --force --client-cert CERT.pem --client-key KEY.pem   shows one that it has signed"
 SOCKS = "pip install pysocks   in the environment that llmctl runs in, or use an http proxy"
 
 
@@ -17,8 +20,8 @@ SOCKS = "pip install pysocks   in the environment that llmctl runs in, or use an
 def translated(url: str, doing: str, *, hint: str | None = None) -> Iterator[None]:
     """Turns what a request or the reading of an answer raises into an error that names the host of ``url``.
 
-    ``doing``: 'fetching x'. Raises NetworkError (UnreachableError, CertificateError), and UsageError for an address
-    that can't be one.
+    ``doing``: 'fetching x'. Raises NetworkError (UnreachableError, CertificateError), AccessError where the other side
+    wants a certificate of ours, and UsageError for an address that can't be one.
     """
     try:
         yield
@@ -55,6 +58,8 @@ def translation(error: BaseException, url: str, doing: str, hint: str | None = N
         return NetworkError(f"{doing}: the proxy could not be used ({why})", hint=lacking)
     if isinstance(error, UnicodeError | urllib3.exceptions.LocationValueError) or _is_bad_address(error):
         return UsageError(f"{doing}: {host} is not a usable address", hint=hint or "check how it is written")
+    if _refuses_our_certificate(error):
+        return AccessError(f"{doing}: {host} wants a client certificate that it knows ({why})", hint=CLIENT)
     if isinstance(error, foreign.SSLError | urllib3.exceptions.SSLError):
         if "CERTIFICATE" in str(error).upper():
             return CertificateError(
@@ -79,6 +84,14 @@ def _is_of_the_proxy(error: BaseException) -> bool:
     of_urllib3 = below.ProxyError | below.ProxySchemeUnknown | below.ProxySchemeUnsupported
     lacks_socks = isinstance(error, ours.InvalidSchema) and "SOCKS" in str(error)
     return lacks_socks or isinstance(error, ours.InvalidProxyURL | ours.ProxyError | of_urllib3)
+
+
+def _refuses_our_certificate(error: BaseException) -> bool:
+    """Whether the other side has ended the connection with an alert about a certificate: ours, or that there is none.
+    Where it is its own that we don't trust, the alert is ours."""
+    import ssl
+
+    return any(isinstance(cause, ssl.SSLError) and ALERT.search(str(cause)) for cause in causes(error))
 
 
 def _is_bad_address(error: BaseException) -> bool:

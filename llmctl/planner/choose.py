@@ -60,6 +60,7 @@ def plan(
     Raises UsageError for an unknown task.
     """
     task = knowledge.require_task(want.task)
+    task = replace(task, sees=True) if want.sees else task
     judge = Judge(machine, want, task, knowledge, allocations or {}, corrections(past), last)
     fits: list[Fit] = []
     slow: list[tuple[Fit, Miss]] = []

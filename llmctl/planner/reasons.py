@@ -52,7 +52,7 @@ class Reasons(Struct, frozen=True):
         artifact = candidate.artifact
         if seeing := limits.projector_bytes(candidate, self.task):
             size = units.size(seeing + artifact.projector_compute_bytes)
-            yield f"{size} of that for its vision projector, an estimate; llmctl run answers text and does not load it"
+            yield f"{size} of that for its vision projector, an estimate; it is loaded where a prompt has images"
         usual = self.task.context if self.want.context is None else self.want.context
         if settings.context < usual:
             why = "it was trained for no more" if settings.context == shape.context_train else "no more fits"

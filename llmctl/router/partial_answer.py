@@ -14,7 +14,7 @@ from llmctl.types.plan import Fit
 @dataclass
 class PartialAnswer:
     """What has been answered so far. It outlives an error, so that a partial answer is never lost. ``fit`` is what was
-    loaded for it here: not always what was planned."""
+    loaded for it here: not always what was planned; ``cost`` is that of the server which has answered."""
 
     text: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
@@ -24,6 +24,12 @@ class PartialAnswer:
     load_s: float | None = None
     fit: Fit | None = None
     left: LeftMachine | None = None
+    cost: float | None = None
+
+    def sent(self, count: int, host: str, *, tls: bool) -> None:
+        """Notes that ``count`` bytes more have left."""
+        before = self.left
+        self.left = LeftMachine(host, count, tls) if before is None else before.and_sent(count, host, tls=tls)
 
     def add(self, event: Event) -> None:
         match event:

@@ -25,7 +25,7 @@ from llmctl.errors import LlmctlError, ResourceError
 from llmctl.files import atomic
 from llmctl.router.partial_answer import PartialAnswer
 from llmctl.struct import asdict
-from llmctl.types.endpoint import Remote
+from llmctl.types.endpoint import Endpoint, LeaveReason
 from llmctl.types.listener import Listener
 from llmctl.types.receipt import Outcome, Sent
 
@@ -43,9 +43,10 @@ class LastReceipt(Struct, frozen=True):
 
 
 @contextmanager
-def recorded(route: Remote, so_far: PartialAnswer, listener: Listener) -> Iterator[None]:
-    """The prompt is sent by ``route`` meanwhile: however it ends, a receipt of what has left is written, none if
-    nothing has. That it can't be written is a warning."""
+def recorded(endpoint: Endpoint, why: LeaveReason, so_far: PartialAnswer, listener: Listener) -> Iterator[None]:
+    """The prompt is sent to ``endpoint`` meanwhile, for the reason ``why``: however it ends, a receipt of what has left
+    is written, none if nothing has. That it can't be written is a warning."""
+    so_far.cost = None
     begun, bytes_before = datetime.now(UTC), _bytes_sent(so_far)
     outcome = Outcome.FAILED
     try:
@@ -60,7 +61,6 @@ def recorded(route: Remote, so_far: PartialAnswer, listener: Listener) -> Iterat
     finally:
         left, count = so_far.left, _bytes_sent(so_far) - bytes_before
         if left is not None and count:
-            endpoint = route.endpoint
             sent = Sent(
                 time=begun.strftime("%Y-%m-%dT%H:%M:%SZ"),
                 endpoint=endpoint.name,
@@ -69,8 +69,9 @@ def recorded(route: Remote, so_far: PartialAnswer, listener: Listener) -> Iterat
                 bytes=count,
                 tls=left.tls,
                 pin=endpoint.trust.pin is not None,
-                left_because=route.why,
+                left_because=why,
                 outcome=outcome,
+                cost=so_far.cost,
             )
             try:
                 append(sent)
@@ -79,7 +80,7 @@ def recorded(route: Remote, so_far: PartialAnswer, listener: Listener) -> Iterat
 
 
 def _bytes_sent(so_far: PartialAnswer) -> int:
-    return 0 if so_far.left is None else so_far.left.bytes
+    return 0 if so_far.left is None else so_far.left.total_bytes
 
 
 def append(sent: Sent) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from typing import TypeVar
 
 from llmctl.errors import (
@@ -21,9 +22,13 @@ from llmctl.net import host_of, is_loopback
 from llmctl.types.endpoint import Barred, Endpoint, LeaveReason, Local, Policy, Remote, Route
 from llmctl.types.plan import Fit, NoFit
 
+ASKED_FOR = "you asked for it"
 ADD = "llmctl endpoint add NAME URL --model MODEL"
 OFFLINE_HINT = "leave out --offline, unset LLMCTL_OFFLINE and HF_HUB_OFFLINE, or set offline = false"
 NOTHING_BARRED: Barred = {}
+Resting = Mapping[str, str]
+"""The names of endpoints that are left alone for a while, each with the words why."""
+NOTHING_RESTS: Resting = {}
 
 Failure = TypeVar("Failure", bound=LlmctlError)
 
@@ -38,8 +43,11 @@ def route(
     offline: bool = False,
     barred: Barred = NOTHING_BARRED,
     private: bool = False,
+    resting: Resting = NOTHING_RESTS,
 ) -> Route:
     """The route for ``planned``, what would run here; None if that was not looked at, because it can't matter.
+    ``endpoints`` are in the order in which they are asked; those that are ``resting`` after failures are the last of
+    them, and where this machine can answer as well they aren't asked.
 
     ``pinned`` is ``--endpoint NAME``, ``local`` is ``--local``. Local means here or not at all; a pinned endpoint
     means there or not at all, and needs a policy that lets prompts leave. A prompt that is ``private`` is answered here
@@ -57,30 +65,42 @@ def route(
     if pinned is not None:
         return _pinned(pinned, policy, offline=offline)
     local = local or private
-    first = first_allowed(policy, endpoints, local=local, offline=offline)
-    if first is not None and policy in (Policy.PREFER_REMOTE, Policy.REMOTE_ONLY):
-        return _by_policy(first, policy, planned)
+    servers = _awake_first(allowed(policy, endpoints, local=local, offline=offline), resting)
+    first = servers[0] if servers else None
+    if servers and policy in (Policy.PREFER_REMOTE, Policy.REMOTE_ONLY):
+        return _by_policy(servers, policy, planned, resting)
     if policy is Policy.REMOTE_ONLY and not local:
         if endpoints:
             raise _offline(endpoints[0])
         raise NotFoundError(f"the policy is {policy} and no endpoint is configured", hint=ADD)
     assert planned is not None, "only a pinned endpoint and remote-only make the plan irrelevant"
     if isinstance(planned, Fit):
-        return Local(planned, "it fits this machine", first, barred if first else NOTHING_BARRED)
+        return Local(planned, "it fits this machine", first, barred if first else NOTHING_BARRED, servers[1:])
     if first is None:
         raise NothingFitsError(planned.reason, hint=f"llmctl plan --all   or let a server of yours answer: {ADD}")
     if LeaveReason.NOTHING_FITS in barred:
         raise kept(NothingFitsError(planned.reason), barred[LeaveReason.NOTHING_FITS], first)
-    return Remote(first, LeaveReason.NOTHING_FITS, planned.reason)
+    return Remote(first, LeaveReason.NOTHING_FITS, planned.reason, None, servers[1:])
 
 
 def first_allowed(
     policy: Policy, endpoints: tuple[Endpoint, ...], *, local: bool = False, offline: bool = False
 ) -> Endpoint | None:
     """The endpoint that may be asked without being named, None if none may."""
+    return next(iter(allowed(policy, endpoints, local=local, offline=offline)), None)
+
+
+def allowed(
+    policy: Policy, endpoints: tuple[Endpoint, ...], *, local: bool = False, offline: bool = False
+) -> tuple[Endpoint, ...]:
+    """The endpoints that may be asked without being named."""
     if local or policy is Policy.LOCAL_ONLY:
-        return None
-    return next((one for one in endpoints if not offline or is_loopback(one.url)), None)
+        return ()
+    return tuple(endpoint for endpoint in endpoints if not offline or is_loopback(endpoint.url))
+
+
+def _awake_first(endpoints: tuple[Endpoint, ...], resting: Resting) -> tuple[Endpoint, ...]:
+    return tuple(sorted(endpoints, key=lambda endpoint: endpoint.name in resting))
 
 
 def reason_of(error: LlmctlError, *, loaded: bool) -> LeaveReason | None:
@@ -112,14 +132,20 @@ def _pinned(endpoint: Endpoint, policy: Policy, *, offline: bool) -> Remote:
         )
     if offline and not is_loopback(endpoint.url):
         raise _offline(endpoint)
-    return Remote(endpoint, LeaveReason.PINNED, "you asked for it")
+    return Remote(endpoint, LeaveReason.PINNED, ASKED_FOR)
 
 
-def _by_policy(endpoint: Endpoint, policy: Policy, planned: Fit | NoFit | None) -> Remote:
+def _by_policy(servers: tuple[Endpoint, ...], policy: Policy, planned: Fit | NoFit | None, resting: Resting) -> Route:
+    first, others = servers[0], servers[1:]
     if policy is Policy.REMOTE_ONLY:
-        return Remote(endpoint, LeaveReason.REMOTE_ONLY, f"the policy is {policy}")
+        return Remote(first, LeaveReason.REMOTE_ONLY, f"the policy is {policy}", None, others)
     ready = planned if isinstance(planned, Fit) and planned.candidate.path is not None else None
-    return Remote(endpoint, LeaveReason.PREFER_REMOTE, f"the policy is {policy}", ready)
+    if ready is None:
+        return Remote(first, LeaveReason.PREFER_REMOTE, f"the policy is {policy}", None, others)
+    if first.name in resting:
+        return Local(ready, f"{first.name} {resting[first.name]}")
+    awake = tuple(endpoint for endpoint in others if endpoint.name not in resting)
+    return Remote(first, LeaveReason.PREFER_REMOTE, f"the policy is {policy}", ready, awake)
 
 
 def _offline(endpoint: Endpoint) -> OfflineError:

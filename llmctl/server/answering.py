@@ -6,20 +6,20 @@ import asyncio
 import json
 import logging
 import traceback
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, closing
 
 from msgspec import Struct
 from starlette.datastructures import Headers
 
 from llmctl.errors import ContextError, DecodingError, LlmctlError
 from llmctl.server.behind import Models
+from llmctl.server.blocking import BlockingCalls
 from llmctl.server.client import ClientLeftError, Receive, Scope, Send, Sender, read_body, while_connected
 from llmctl.server.errors import UNEXPECTED, Problem, ProblemError, problem_of, speaks_anthropic
 from llmctl.server.exchange import Exchange, exchange_of
-from llmctl.server.threads import Threads
-from llmctl.server.upstream import Answer, Upstream
-from llmctl.server.wire.shape import Asked, Reply
+from llmctl.server.upstream import EngineAnswer, Upstream
+from llmctl.server.wire.shape import AnswerWriter, ModelRequest
 
 LOG = logging.getLogger("llmctl.gateway")
 PING_S = 10.0
@@ -33,14 +33,14 @@ class Behind(Struct, frozen=True):
 
     models: Models
     upstream: Upstream
-    threads: Threads
+    threads: BlockingCalls
     ping_s: float = PING_S
 
 
-class Route:
+class ModelRoute:
     """An ASGI application that answers requests of one kind, which ``read`` reads."""
 
-    def __init__(self, behind: Callable[[], Behind], read: Callable[[bytes], Asked]) -> None:
+    def __init__(self, behind: Callable[[], Behind], read: Callable[[bytes], ModelRequest]) -> None:
         self._behind, self._read = behind, read
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,7 +54,7 @@ class Route:
         except ClientLeftError:
             exchange.status = LEFT
             return
-        answering = Answering(self._behind(), asked, sender, exchange, is_private=_is_private(scope))
+        answering = RunningRequest(self._behind(), asked, sender, exchange, is_private=_is_private(scope))
         if not await while_connected(receive, answering.run()):
             exchange.status = LEFT
 
@@ -63,22 +63,24 @@ def _is_private(scope: Scope) -> bool:
     return Headers(scope=scope).get(PRIVATE, "0") not in ("", "0", "false")
 
 
-class Answering:
+class RunningRequest:
     """One request on its way."""
 
-    def __init__(self, behind: Behind, asked: Asked, sender: Sender, exchange: Exchange, *, is_private: bool) -> None:
+    def __init__(
+        self, behind: Behind, asked: ModelRequest, sender: Sender, exchange: Exchange, *, is_private: bool
+    ) -> None:
         self._behind, self._asked, self._sender, self._exchange = behind, asked, sender, exchange
         self._is_private = is_private
-        self._reply: Reply = asked.reply(asked.model)
+        self._writer: AnswerWriter | None = None
         self._has_answered = False
 
     async def run(self) -> None:
         """Whatever fails is told to the client."""
-        pinging = None
-        if self._asked.streams:
-            pinging = asyncio.ensure_future(self._sender.keep_alive(self._reply, self._behind.ping_s))
         try:
-            await self._answer()
+            name = self._allowed_model()
+            self._writer = writer = self._asked.writer(name)
+            async with self._kept_alive(writer):
+                await self._answer(name, writer)
         except ProblemError as error:
             await self._fail(error.problem)
         except LlmctlError as error:
@@ -87,29 +89,41 @@ class Answering:
             LOG.error("%s\n%s", type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
             await self._fail(UNEXPECTED)
         finally:
-            if pinging is not None:
-                pinging.cancel()
-            usage = self._reply.usage
-            self._exchange.prompt_tokens, self._exchange.completion_tokens = (
-                usage.prompt_tokens,
-                usage.completion_tokens,
-            )
+            if self._writer is not None:
+                usage = self._writer.usage
+                self._exchange.prompt_tokens = usage.prompt_tokens
+                self._exchange.completion_tokens = usage.completion_tokens
 
     async def _fail(self, problem: Problem) -> None:
-        await self._sender.fail(problem, self._reply)
+        await self._sender.fail(problem, self._writer)
 
-    async def _answer(self) -> None:
+    def _allowed_model(self) -> str:
+        """The name of the model that is meant. Raises NotFoundError, ProblemError."""
         name = self._behind.models.resolved(self._asked.model)
         self._exchange.model = name
         if not self._exchange.may_use(name):
             raise ProblemError(Problem(403, "model_not_allowed", f"this token may not use the model {name}", "model"))
+        return name
+
+    @asynccontextmanager
+    async def _kept_alive(self, writer: AnswerWriter) -> AsyncGenerator[None, None]:
+        if not self._asked.streams:
+            yield
+            return
+        pinging = asyncio.ensure_future(self._sender.keep_alive(writer, self._behind.ping_s))
         try:
-            await self._answer_here(name)
+            yield
+        finally:
+            pinging.cancel()
+
+    async def _answer(self, name: str, writer: AnswerWriter) -> None:
+        try:
+            await self._answer_here(name, writer)
         except LlmctlError as error:
-            if self._has_answered or not await self._answered_elsewhere(error):
+            if self._has_answered or not await self._answered_elsewhere(error, writer):
                 raise
 
-    async def _answer_here(self, name: str) -> None:
+    async def _answer_here(self, name: str, writer: AnswerWriter) -> None:
         models, asked = self._behind.models, self._asked
         client = self._exchange.client
         lease = models.lease_now(name, client) or await self._behind.threads.lease(models, name, client)
@@ -117,39 +131,41 @@ class Answering:
             body = asked.body(lease.address.model, lease.sampling)
             async with self._behind.upstream.ask(lease, asked.path, body) as answer:
                 try:
-                    await self._pass_on(answer)
+                    await self._pass_on(answer, writer)
                 except DecodingError as error:
                     raise await self._behind.threads.run(lease.failure, error) from error
 
-    async def _answered_elsewhere(self, error: LlmctlError) -> bool:
+    async def _answered_elsewhere(self, error: LlmctlError, writer: AnswerWriter) -> bool:
         handover = await self._behind.threads.run(self._behind.models.elsewhere, error, self._is_private)
         if handover is None:
             return False
         self._exchange.route = handover.name
         self._sender.headers = handover.headers
-        asked = self._asked
-        async with self._behind.upstream.hand_over(handover, asked.path, asked.body(asked.model, {})) as answer:
-            await self._pass_on(answer)
+        writer.by_another_server()
+        path, body = self._asked.path, self._asked.body(self._asked.model, None)
+        async with self._behind.upstream.hand_over(handover, path, body) as answer:
+            await self._pass_on(answer, writer)
         return True
 
-    async def _pass_on(self, answer: Answer) -> None:
+    async def _pass_on(self, answer: EngineAnswer, writer: AnswerWriter) -> None:
         """Raises LlmctlError and ProblemError."""
         if answer.status != 200:
             raise await _refused(answer)
-        reply, sender = self._reply, self._sender
         if not self._asked.streams:
-            document = reply.whole(b"".join([piece async for piece in answer.pieces]))
+            document = writer.whole(b"".join([piece async for piece in answer.pieces]))
             self._has_answered = True
-            await sender.document(document)
+            await self._sender.document(document)
             return
         async for piece in answer.pieces:
+            opening = self._sender.opening(writer)
+            said = writer.feed(piece)
             self._has_answered = True
-            await sender.event(reply, reply.feed(piece))
-        await sender.event(reply, reply.end())
-        await sender.end()
+            await self._sender.event(opening + said)
+        await self._sender.event(writer.end())
+        await self._sender.end()
 
 
-async def _refused(answer: Answer) -> Exception:
+async def _refused(answer: EngineAnswer) -> Exception:
     """Why an engine gives no answer, from its error in OpenAI's shape."""
     page = bytearray()
     async for piece in answer.pieces:

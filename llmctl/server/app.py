@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
@@ -11,21 +11,23 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute
-from starlette.routing import Route as Path
+from starlette.routing import BaseRoute, Route
 
 from llmctl.server import listing
-from llmctl.server.answering import PING_S, Behind, Route
+from llmctl.server.answering import PING_S, Behind, ModelRoute
 from llmctl.server.behind import Models
+from llmctl.server.blocking import BlockingCalls
 from llmctl.server.errors import refusal
-from llmctl.server.threads import Threads
 from llmctl.server.upstream import Upstream
-from llmctl.server.wire import openai
+from llmctl.server.wire import anthropic_request, openai, responses_request
+from llmctl.server.wire.shape import ModelRequest
 
 PASSED = (
     *(openai.CHAT, openai.COMPLETIONS, openai.EMBEDDINGS, openai.RERANK),
     *(openai.TOKENIZE, openai.DETOKENIZE),
 )
+RESPONSES = "/v1/responses"
+MESSAGES, COUNT_TOKENS = "/v1/messages", "/v1/messages/count_tokens"
 
 
 def create_app(
@@ -40,7 +42,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None, None]:
-        threads = Threads()
+        threads = BlockingCalls()
         upstream = Upstream(threads)
         app.state.behind = Behind(models, upstream, threads, ping_s)
         try:
@@ -53,8 +55,14 @@ def create_app(
         found: Behind = app.state.behind
         return found
 
+    def answered(path: str, read: Callable[[bytes], ModelRequest]) -> Route:
+        return Route(path, ModelRoute(behind, read), methods=["POST"])
+
     paths = [
-        *(_written(path, Route(behind, functools.partial(openai.read, path=path))) for path in PASSED),
+        *(answered(path, functools.partial(openai.read, path=path)) for path in PASSED),
+        answered(RESPONSES, responses_request.read),
+        answered(MESSAGES, anthropic_request.read),
+        answered(COUNT_TOKENS, functools.partial(anthropic_request.read, path=anthropic_request.COUNT)),
         *listing.routes(models),
         *routes,
     ]
@@ -63,10 +71,6 @@ def create_app(
     )
     app.router.redirect_slashes = False
     return app
-
-
-def _written(path: str, route: Route) -> Path:
-    return Path(path, route, methods=["POST"])
 
 
 async def _nothing(request: Request, error: Exception) -> Response:

@@ -25,7 +25,7 @@ class ServedModel(Protocol):
     def state(self) -> str: ...
 
 
-class Health(Protocol):
+class GatewayHealth(Protocol):
     """``ready``: a request is answered without waiting for a model; ``loading`` names those that are being loaded."""
 
     @property
@@ -38,7 +38,7 @@ class Health(Protocol):
     def draining(self) -> bool: ...
 
 
-class Lease(Protocol):
+class ModelLease(Protocol):
     """A loaded model, for one request. ``sampling``: the fields of a chat completion that its publisher recommends."""
 
     @property
@@ -77,14 +77,14 @@ class Models(Protocol):
     def resolved(self, name: str) -> str:
         """The name of the model that ``name`` means: ``auto`` and ``auto:TASK`` mean one. Raises NotFoundError."""
 
-    def lease_now(self, name: str, client: str = ...) -> Lease | None:
+    def lease_now(self, name: str, client: str = ...) -> ModelLease | None:
         """A lease on a model that is loaded and has room, else None. Does not wait. Raises LlmctlError."""
 
-    def lease(self, name: str, is_gone: Callable[[], bool] = ..., client: str = ...) -> Lease:
+    def lease(self, name: str, is_gone: Callable[[], bool] = ..., client: str = ...) -> ModelLease:
         """Waits for room, in turn with other clients, and for the model to be loaded. Raises LlmctlError, also when
         nobody waits any more."""
 
     def elsewhere(self, error: LlmctlError, private: bool) -> Handover | None:
         """Who takes a request that has failed here with ``error``, before anything of its answer was sent."""
 
-    def health(self) -> Health: ...
+    def health(self) -> GatewayHealth: ...

@@ -10,12 +10,12 @@ from typing import Any
 
 from llmctl.server.errors import Problem, ProblemError, response
 from llmctl.server.exchange import Exchange
-from llmctl.server.wire.shape import Reply
+from llmctl.server.wire.shape import AnswerWriter
 
-Message = MutableMapping[str, Any]
+AsgiMessage = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+Receive = Callable[[], Awaitable[AsgiMessage]]
+Send = Callable[[AsgiMessage], Awaitable[None]]
 BODY_LIMIT_BYTES = 64 << 20  # as the engine's
 END_OF_EVENT = b"\n\n"
 EVENTS = {"content-type": "text/event-stream", "cache-control": "no-cache"}
@@ -71,24 +71,32 @@ class Sender:
         self._lock = asyncio.Lock()
         self._begun_s = self._last_s = time.monotonic()
         self._is_between_events = True
+        self._is_opened = False
         self.has_begun = False
         self.headers: Mapping[str, str] = {}
         """Beside those that say what the body is."""
 
-    async def keep_alive(self, reply: Reply, ping_s: float) -> None:
+    async def keep_alive(self, writer: AnswerWriter, ping_s: float) -> None:
         """Until it is cancelled."""
         while True:
             quiet_s = time.monotonic() - self._last_s
             if quiet_s >= ping_s and self._is_between_events:
-                await self._write(self._opening(reply) + reply.ping)
+                await self._write(self.opening(writer) + writer.ping)
             await asyncio.sleep(max(ping_s - quiet_s, ping_s / 8))
 
-    async def event(self, reply: Reply, data: bytes) -> None:
+    def opening(self, writer: AnswerWriter) -> bytes:
+        """What a stream begins with, for the first who asks. It comes before whatever else ``writer`` makes."""
+        if self._is_opened:
+            return b""
+        self._is_opened = True
+        return writer.begin()
+
+    async def event(self, data: bytes) -> None:
         """A part of a stream."""
         if self._exchange.first_s is None:
             self._exchange.first_s = time.monotonic() - self._begun_s
         if data or not self.has_begun:
-            await self._write(self._opening(reply) + data)
+            await self._write(data)
 
     async def document(self, body: bytes, status: int = 200) -> None:
         self._exchange.first_s = time.monotonic() - self._begun_s
@@ -99,18 +107,15 @@ class Sender:
         """Of a stream."""
         await self._send({"type": "http.response.body", "body": b""})
 
-    async def fail(self, problem: Problem, reply: Reply | None = None) -> None:
+    async def fail(self, problem: Problem, writer: AnswerWriter | None = None) -> None:
         """Says why there is no answer, or no more of it."""
         self._exchange.status = problem.status
-        if self.has_begun and reply is not None:
-            await self._write(reply.error(problem))
+        if self.has_begun and writer is not None:
+            await self._write(writer.error(problem))
             await self.end()
         else:
             failed = response(problem, anthropic=self._anthropic, headers=self.headers)
             await failed(self._scope, _no_more, self._send)
-
-    def _opening(self, reply: Reply) -> bytes:
-        return b"" if self.has_begun else reply.begin()
 
     async def _write(self, data: bytes) -> None:
         async with self._lock:
@@ -129,5 +134,5 @@ class Sender:
         await self._send({"type": "http.response.start", "status": status, "headers": shown})
 
 
-async def _no_more() -> Message:
+async def _no_more() -> AsgiMessage:
     raise AssertionError("an error's answer reads nothing")

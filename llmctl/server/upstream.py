@@ -11,15 +11,15 @@ import aiohttp
 from msgspec import Struct
 
 from llmctl.errors import LlmctlError
-from llmctl.server.behind import Handover, Lease
-from llmctl.server.threads import Threads
+from llmctl.server.behind import Handover, ModelLease
+from llmctl.server.blocking import BlockingCalls
 
 ROOT = "/v1"
 Piece = bytes | LlmctlError | None
 """Of an answer that a thread reads: what has come, why nothing more comes, or its end."""
 
 
-class Answer(Struct, frozen=True):
+class EngineAnswer(Struct, frozen=True):
     """``pieces`` of the body as they come. Reading them raises LlmctlError when the way to it breaks."""
 
     status: int
@@ -30,7 +30,7 @@ class Answer(Struct, frozen=True):
 class Upstream:
     """One for a gateway, made and closed in its event loop."""
 
-    def __init__(self, threads: Threads) -> None:
+    def __init__(self, threads: BlockingCalls) -> None:
         self._threads = threads
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),  # the models' queue limits requests
@@ -43,7 +43,7 @@ class Upstream:
         await self._session.close()
 
     @asynccontextmanager
-    async def ask(self, lease: Lease, path: str, body: bytes) -> AsyncGenerator[Answer, None]:
+    async def ask(self, lease: ModelLease, path: str, body: bytes) -> AsyncGenerator[EngineAnswer, None]:
         """The engine's answer to ``body``; leaving it before its end closes the connection, which ends the engine's
         work on it. Raises LlmctlError where the engine has ended."""
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {lease.address.token}"}
@@ -52,13 +52,13 @@ class Upstream:
         except (aiohttp.ClientError, OSError) as error:
             raise await self._threads.run(lease.failure, error) from error
         try:
-            yield Answer(response.status, response.headers, self._pieces(response, lease))
+            yield EngineAnswer(response.status, response.headers, self._pieces(response, lease))
         finally:
             if not response.content.at_eof():
                 response.close()
             response.release()
 
-    async def _pieces(self, response: aiohttp.ClientResponse, lease: Lease) -> AsyncIterator[bytes]:
+    async def _pieces(self, response: aiohttp.ClientResponse, lease: ModelLease) -> AsyncIterator[bytes]:
         try:
             while piece := await response.content.readany():
                 yield piece
@@ -66,7 +66,7 @@ class Upstream:
             raise await self._threads.run(lease.failure, error) from error
 
     @asynccontextmanager
-    async def hand_over(self, handover: Handover, path: str, body: bytes) -> AsyncGenerator[Answer, None]:
+    async def hand_over(self, handover: Handover, path: str, body: bytes) -> AsyncGenerator[EngineAnswer, None]:
         """The answer of a server of the user's. Raises LlmctlError."""
         status, headers, body_pieces = await self._threads.run(handover.open, path, body)
         loop, queue, is_gone = asyncio.get_running_loop(), asyncio.Queue[Piece](), threading.Event()
@@ -76,7 +76,7 @@ class Upstream:
 
         reading = asyncio.ensure_future(self._threads.run(_read, body_pieces, put, is_gone.is_set))
         try:
-            yield Answer(status, headers, _taken(queue))
+            yield EngineAnswer(status, headers, _taken(queue))
         finally:
             is_gone.set()
             reading.cancel()

@@ -7,7 +7,6 @@ the effective values are the project's is kept (``Project``), so that none of th
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +16,6 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from llmctl import paths
-from llmctl.address import without_secrets
 from llmctl.errors import ConfigError, NotFoundError, OfflineError
 from llmctl.files.decode import FieldError
 from llmctl.near import did_you_mean, near
@@ -26,12 +24,16 @@ from llmctl.settings.file import (
     UnreadableFileError,
     add_endpoint,
     locked,
+    parsed,
     read,
     remove_endpoint,
     replace_file,
+    replace_text,
     set_values,
+    text_of,
 )
-from llmctl.settings.table import HUB_URL, SETTINGS, Setting, address, setting_named
+from llmctl.settings.places import Effective, Files, Place, Source, shown, value_of, variables
+from llmctl.settings.table import HUB_URL, SETTINGS, Setting, setting_named
 from llmctl.shell import command
 from llmctl.types.endpoint import Endpoint, Policy
 from llmctl.types.engine_name import EngineName
@@ -40,16 +42,24 @@ __all__ = [
     "HUB_URL",
     "PROJECT_FILE",
     "SETTINGS",
+    "Effective",
+    "Place",
     "Project",
     "Setting",
     "Settings",
+    "Source",
     "add_endpoint",
+    "effective",
     "load",
     "locked",
+    "read",
     "remove_endpoint",
     "replace_file",
+    "replace_text",
+    "require_sound",
     "set_values",
     "setting_named",
+    "text_of",
 ]
 
 PROJECT_FILE = "llmctl.toml"
@@ -66,7 +76,7 @@ class Project(Struct, frozen=True):
 
     def __str__(self) -> str:
         """``llmctl.toml sets context = 512, task = 'code'``"""
-        return f"{self.file} sets " + ", ".join(f"{name} = {_shown(value)}" for name, value in self.values.items())
+        return f"{self.file} sets " + ", ".join(f"{name} = {shown(value)}" for name, value in self.values.items())
 
 
 class Settings(Struct, frozen=True):
@@ -124,9 +134,51 @@ def load(project: Path | None = None) -> Settings:
     A project file that can't be read at all (no permission, a link to nothing) is passed over with a warning: the
     working directory is not always the user's own.
     """
-    user_file = paths.config_file()
-    project_file = (project or Path()) / PROJECT_FILE
-    user = read(user_file)
+    files, warnings = _read_files(project)
+    require_known(files.user, files.user_file)
+    values = {setting.name: value_of(setting, files.places(setting)) for setting in SETTINGS}
+    decided = {name: values[name] for name in files.local if not variables(setting_named(name))}
+    own = {name: value_of(setting_named(name), files.without_project.places(setting_named(name))) for name in decided}
+    endpoints = _endpoints(files.user.get("endpoints", {}), files.user_file)
+    if values["policy"] is None:
+        values["policy"] = Policy.PREFER_LOCAL if endpoints else Policy.LOCAL_ONLY
+    decides = Project(files.local_file, decided, own) if decided else None
+    return Settings(endpoints=endpoints, project=decides, warnings=warnings, **values)
+
+
+def effective(project: Path | None = None) -> tuple[Effective, ...]:
+    """Every setting, with its value and where that comes from. Raises ConfigError, as ``load``."""
+    loaded = load(project)
+    files, _ = _read_files(project)
+    return tuple(
+        Effective(setting, getattr(loaded, setting.name), next(iter(files.places(setting)), None))
+        for setting in SETTINGS
+    )
+
+
+def require_sound(text: str, file: Path) -> None:
+    """Raises ConfigError unless ``text`` could stand in the user's ``file``."""
+    user = parsed(text.encode(), file)
+    require_known(user, file)
+    for setting in SETTINGS:
+        if setting.name in user:
+            value_of(setting, [Place(Source.USER, str(file), user[setting.name])])
+    _endpoints(user.get("endpoints", {}), file)
+
+
+def require_known(user: Mapping[str, Any], file: Path) -> None:
+    """Raises ConfigError for a name in the user's file that is no setting's."""
+    names = [setting.name for setting in SETTINGS]
+    if unknown := sorted(set(user) - {*names, "endpoints"}):
+        raise ConfigError(
+            f"{file}: there is no setting named {unknown[0]}{did_you_mean(near(unknown[0], names))}",
+            hint=f"settings are: {', '.join(names)}",
+        )
+
+
+def _read_files(project: Path | None) -> tuple[Files, tuple[str, ...]]:
+    """The files that hold settings, and warnings about one that was passed over. Raises ConfigError."""
+    user_file, project_file = paths.config_file(), (project or Path()) / PROJECT_FILE
     local, warnings = _read_project(project_file)
     allowed = {setting.name for setting in SETTINGS if setting.project}
     if forbidden := sorted(set(local) - allowed):
@@ -134,46 +186,7 @@ def load(project: Path | None = None) -> Settings:
             f"{project_file}: {forbidden[0]} can't be set by a project file (only {', '.join(sorted(allowed))})",
             hint=f"move it to {command(user_file)}",
         )
-    names = [setting.name for setting in SETTINGS]
-    unknown = sorted(set(user) - {*names, "endpoints"})
-    if unknown:
-        raise ConfigError(
-            f"{user_file}: there is no setting named {unknown[0]}{did_you_mean(near(unknown[0], names))}",
-            hint=f"settings are: {', '.join(names)}",
-        )
-    values = {setting.name: _value(setting, local, project_file, user, user_file) for setting in SETTINGS}
-    decided = {name: values[name] for name in local if not _variables(setting_named(name))}
-    own = {name: _value(setting_named(name), {}, project_file, user, user_file) for name in decided}
-    endpoints = _endpoints(user.get("endpoints", {}), user_file)
-    if values["policy"] is None:
-        values["policy"] = Policy.PREFER_LOCAL if endpoints else Policy.LOCAL_ONLY
-    decides = Project(project_file, decided, own) if decided else None
-    return Settings(endpoints=endpoints, project=decides, warnings=warnings, **values)
-
-
-def _variables(setting: Setting) -> list[tuple[str, str]]:
-    """The environment variables that set it, the one that counts first, with their values."""
-    names = (setting.variable, *setting.also)
-    return [(name, os.environ[name]) for name in names if setting.is_set_by(name, os.environ.get(name, ""))]
-
-
-def _value(
-    setting: Setting, local: Mapping[str, Any], local_file: Path, user: Mapping[str, Any], user_file: Path
-) -> Any:
-    places: list[tuple[str, Any]] = [*_variables(setting)]
-    places += [
-        (f"{file}: {setting.name}", table[setting.name])
-        for table, file in ((local, local_file), (user, user_file))
-        if setting.name in table
-    ]
-    if not places:
-        return setting.default
-    where, raw = places[0]
-    try:
-        return setting.parse(raw)
-    except (ValueError, OverflowError) as error:
-        shown = without_secrets(raw) if setting.parse is address and isinstance(raw, str) else raw
-        raise ConfigError(f"{where} is {_shown(shown)}, it must be {setting.expects}") from error
+    return Files(read(user_file), user_file, local, project_file), warnings
 
 
 def _read_project(file: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -201,10 +214,3 @@ def _endpoints(tables: Any, file: Path) -> tuple[Endpoint, ...]:
     except FieldError as error:
         raise ConfigError(f"{file}: {error}", hint=f"an endpoint has url and model, and may have {OPTIONAL}") from error
     return tuple(sorted(made, key=lambda endpoint: -endpoint.priority))
-
-
-def _shown(raw: Any) -> str:
-    """``repr``, but the length of a long number, which Python refuses to write."""
-    if isinstance(raw, int) and abs(raw) >= 1 << 64:
-        return f"a number of {raw.bit_length():,} bits"
-    return repr(raw)

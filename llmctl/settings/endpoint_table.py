@@ -10,9 +10,11 @@ import math
 import re
 from collections.abc import Mapping
 from typing import Any, assert_never
+from urllib.parse import urlsplit
 
 from llmctl.files.decode import FieldError, Table
 from llmctl.types.endpoint import (
+    ClientCertificate,
     Endpoint,
     KeyCommand,
     KeyFile,
@@ -20,11 +22,14 @@ from llmctl.types.endpoint import (
     KeyringEntry,
     KeyVariable,
     Limits,
+    Price,
     Trust,
 )
 
 KEYRING_SERVICE = "llmctl"
 PIN = re.compile(r"sha256:[0-9a-f]{64}")
+PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
+PROXY_EXPECTED = "an address such as http://proxy.example:3128, without a password: that belongs into HTTPS_PROXY"
 PIN_EXPECTED = "sha256: and 64 hexadecimal digits in lower case"
 FIELD_OF: Mapping[type[KeyReference], str] = {
     KeyVariable: "key_env",
@@ -33,8 +38,13 @@ FIELD_OF: Mapping[type[KeyReference], str] = {
     KeyCommand: "key_command",
 }
 KEYS = tuple(FIELD_OF.values())
-LIMITS_S = ("connect_s", "first_token_s", "between_s")
-FIELDS = ("url", "model", *KEYS, "ca_file", "pin", "plain_http", "context", *LIMITS_S, "priority", "readers")
+LIMITS_S = ("connect_s", "first_token_s", "between_s", "silent_s")
+CLIENT = ("client_cert", "client_key")
+PRICES = ("price_in", "price_out")
+FIELDS = (
+    *("url", "model", *KEYS, "ca_file", "pin", *CLIENT, "proxy", "plain_http", "context", *LIMITS_S),
+    *("priority", *PRICES, "continues", "readers"),
+)
 
 
 def endpoint_of(name: str, value: object) -> Endpoint:
@@ -50,20 +60,41 @@ def endpoint_of(name: str, value: object) -> Endpoint:
         table.text("url"),
         table.text("model"),
         key=next((reference_of(field, text) for field, text in keys.items()), None),
-        trust=Trust(table.text_or_none("ca_file"), pin),
+        trust=Trust(table.text_or_none("ca_file"), pin, _client(table)),
         plain_http=table.flag("plain_http"),
         limits=Limits(table.count_or_none("context"), *(_seconds(table, field) for field in LIMITS_S)),
         priority=table.count_or_none("priority") or 0,
         readers=table.text_or_none("readers"),
+        proxy=_proxy(table),
+        price=_price(table),
+        continues=table.flag("continues"),
     )
     table.end()
     return made
+
+
+def _client(table: Table) -> ClientCertificate | None:
+    cert_file, key_file = map(table.text_or_none, CLIENT)
+    table.check((cert_file is None) == (key_file is None), CLIENT[0], f"given with {CLIENT[1]}, or neither")
+    return None if cert_file is None or key_file is None else ClientCertificate(cert_file, key_file)
+
+
+def _proxy(table: Table) -> str | None:
+    proxy = table.text_or_none("proxy")
+    table.check(proxy is None or is_proxy(proxy), "proxy", PROXY_EXPECTED)
+    return proxy
+
+
+def _price(table: Table) -> Price | None:
+    prices = [_finite(table, field) for field in PRICES]
+    return None if prices == [None, None] else Price(*(price or 0.0 for price in prices))
 
 
 def table_of(endpoint: Endpoint) -> dict[str, Any]:
     """All FIELDS, None where nothing is set."""
     key, trust, limits = endpoint.key, endpoint.trust, endpoint.limits
     keys = {} if key is None else {FIELD_OF[type(key)]: text_of(key)}
+    client, price = trust.client, endpoint.price
     return {
         "url": endpoint.url,
         "model": endpoint.model,
@@ -71,16 +102,31 @@ def table_of(endpoint: Endpoint) -> dict[str, Any]:
         **keys,
         "ca_file": trust.ca_file,
         "pin": trust.pin,
+        "client_cert": None if client is None else client.cert_file,
+        "client_key": None if client is None else client.key_file,
+        "proxy": endpoint.proxy,
         "plain_http": endpoint.plain_http,
         "context": limits.context,
         **{field: getattr(limits, field) for field in LIMITS_S},
         "priority": endpoint.priority,
+        "price_in": None if price is None else price.prompt,
+        "price_out": None if price is None else price.answer,
+        "continues": endpoint.continues,
         "readers": endpoint.readers,
     }
 
 
 def is_pin(text: str) -> bool:
     return PIN.fullmatch(text) is not None
+
+
+def is_proxy(text: str) -> bool:
+    """Whether ``text`` can be a proxy's address that is kept in a file: one with a password can't."""
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in PROXY_SCHEMES and bool(parts.hostname) and parts.port != 0 and "@" not in text
+    except ValueError:  # no number, brackets that don't close
+        return False
 
 
 def reference_of(field: str, text: str) -> KeyReference:
@@ -111,6 +157,10 @@ def text_of(reference: KeyReference) -> str:
 
 
 def _seconds(table: Table, field: str) -> float | None:
+    return _finite(table, field, "a number of seconds")
+
+
+def _finite(table: Table, field: str, expected: str = "a finite number") -> float | None:
     value = table.positive_or_none(field)
-    table.check(value is None or value < math.inf, field, "a number of seconds")
+    table.check(value is None or value < math.inf, field, expected)
     return None if value is None else float(value)

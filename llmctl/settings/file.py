@@ -22,14 +22,15 @@ CACHE_ELSEWHERE = "export XDG_CACHE_HOME=/path   where you may write"
 LOCK_WAIT_S = 10.0  # a change of the file takes milliseconds; who holds the lock for longer is stuck
 
 
+Written = str | bool | int | float  # a setting's value, as TOML has it
+
+
 class UnreadableFileError(ConfigError):
     """The system doesn't let us read the file."""
 
 
 def read(file: Path) -> dict[str, Any]:
     """The TOML in ``file``, empty where there is none. Raises ConfigError, UnreadableFileError."""
-    import tomli
-
     try:
         if not stat.S_ISREG(file.stat().st_mode):  # a checkout can hold a link to a device that never ends
             raise ConfigError(f"{file} is not a file")
@@ -37,13 +38,21 @@ def read(file: Path) -> dict[str, Any]:
             text = stream.read(FILE_LIMIT_BYTES + 1)
         if len(text) > FILE_LIMIT_BYTES:
             raise ConfigError(f"{file} is larger than {FILE_LIMIT_BYTES:,} bytes, which no configuration is")
-        return tomli.loads(text.decode("utf-8"))
+        return parsed(text, file)
     except FileNotFoundError:
         return {}
-    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a number too long, nesting too deep
-        raise ConfigError(f"{file} is not valid TOML: {error}") from error
     except OSError as error:
         raise UnreadableFileError(f"{file} can't be read: {error.strerror}") from error
+
+
+def parsed(text: bytes, file: Path) -> dict[str, Any]:
+    """The TOML in ``text``, which is that of ``file``. Raises ConfigError."""
+    import tomli
+
+    try:
+        return tomli.loads(text.decode("utf-8"))
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a number too long, nesting too deep
+        raise ConfigError(f"{file} is not valid TOML: {error}") from error
 
 
 def add_endpoint(endpoint: Endpoint, *, replacing: bool = True) -> Path:
@@ -83,7 +92,7 @@ def remove_endpoint(name: str) -> Path:
     return _edit(name, None, removed)
 
 
-def set_values(values: Mapping[str, str | None]) -> Path:
+def set_values(values: Mapping[str, Written | None]) -> Path:
     """Writes settings into the user's file, keeping what stands there, comments too; None takes one out. Returns the
     file. Raises ConfigError, ResourceError."""
     import tomlkit
@@ -101,6 +110,27 @@ def set_values(values: Mapping[str, str | None]) -> Path:
         _require_same(file, text, {name: value for name, value in wanted.items() if value is not None})
         replace_file(file, text)
     return file
+
+
+def replace_text(before: str, after: str) -> Path:
+    """Puts ``after`` into the user's file, which somebody has edited from ``before``. Returns the file. Raises
+    ConfigError where it has been changed meanwhile, ResourceError."""
+    file = Path(os.path.realpath(paths.config_file()))
+    with locked(file):
+        if text_of(file) != before:
+            raise ConfigError(f"{file} was changed by another program meanwhile", hint="llmctl config edit")
+        replace_file(file, after)
+    return file
+
+
+def text_of(file: Path) -> str:
+    """What stands in ``file``, nothing where there is none. Raises UnreadableFileError."""
+    try:
+        return file.read_text("utf-8")
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError) as error:
+        raise UnreadableFileError(f"{file} can't be read: {error}") from error
 
 
 def _require_same(file: Path, text: str, wanted: Mapping[str, Any]) -> None:

@@ -85,6 +85,11 @@ class Setting(Struct, frozen=True):
     project: bool = False
     also: tuple[str, ...] = ()
 
+    def written(self, value: str) -> str | bool | int | float:
+        """How the configuration has ``value``, which was typed. Raises ValueError, OverflowError."""
+        parsed: Any = self.parse(value)
+        return parsed if self.parse in (_flag, _whole, _number) else value
+
     @property
     def variable(self) -> str:
         return f"LLMCTL_{self.name.upper()}"

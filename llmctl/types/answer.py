@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from llmctl.types.endpoint import LeaveReason, Side
 from llmctl.types.event import Measured, Usage
@@ -35,11 +36,22 @@ class Timings(Struct, frozen=True):
 
 class LeftMachine(Struct, frozen=True):
     """What left: to whom, how many bytes of request bodies were handed to the system for sending (those of every try,
-    without headers), and whether the way was encrypted."""
+    without headers), and whether the way was encrypted. ``earlier`` is what servers had got that were asked before."""
 
     host: str
     bytes: int
     tls: bool
+    earlier: tuple[LeftMachine, ...] = ()
+
+    @property
+    def total_bytes(self) -> int:
+        return self.bytes + sum(left.bytes for left in self.earlier)
+
+    def and_sent(self, count: int, host: str, *, tls: bool) -> LeftMachine:
+        """This, and ``count`` bytes more."""
+        if (host, tls) == (self.host, self.tls):
+            return replace(self, bytes=self.bytes + count)
+        return LeftMachine(host, count, tls, (*self.earlier, replace(self, earlier=())))
 
 
 class Predicted(Struct, frozen=True):
@@ -49,6 +61,8 @@ class Predicted(Struct, frozen=True):
 
 
 class Answer(Struct, frozen=True):
+    """``cost`` is what a server's tokens cost by the price that the user has given."""
+
     text: str
     reasoning: str | None
     route: Executed
@@ -58,3 +72,4 @@ class Answer(Struct, frozen=True):
     left_machine: LeftMachine | None
     finish_reason: str | None
     measured: Measured | None = None
+    cost: float | None = None

@@ -43,13 +43,17 @@ ADDED = "you, by adding a server (policy `prefer-local`)"
 LEAVES = {
     LeaveReason.PINNED: ("You name the server for this prompt.", "you, by `--endpoint NAME`"),
     LeaveReason.PREFER_REMOTE: (
-        "Your policy asks the server first; a model on this machine answers when it can't be reached.",
+        "Your policy asks the server first; a model on this machine answers when no server does.",
         'you, by `policy = "prefer-remote"`',
     ),
     LeaveReason.REMOTE_ONLY: ("Your policy asks the server and nothing else.", 'you, by `policy = "remote-only"`'),
     LeaveReason.NOTHING_FITS: ("No model fits this machine and is fast enough for the task.", ADDED),
     LeaveReason.NOT_LOADED: ("The model that llmctl has chosen can't be loaded.", ADDED),
-    LeaveReason.ENGINE_FAILED: ("The engine dies, stalls or can't decode before its first token.", ADDED),
+    LeaveReason.ENGINE_FAILED: (
+        "The engine dies, stalls or can't decode before its first token; after it, where the server may go on with "
+        "the answer (`continues = true`).",
+        ADDED,
+    ),
     LeaveReason.PROMPT_TOO_LONG: ("The prompt is longer than the context that llmctl has chosen.", ADDED),
 }
 LOCAL_FAILURES = frozenset(
@@ -93,23 +97,44 @@ KeyReference = KeyVariable | KeyFile | KeyringEntry | KeyCommand
 """Where a key is, never the key."""
 
 
+class ClientCertificate(Struct, frozen=True):
+    """What proves to a server that this is one of its clients: PEM files of a certificate and its private key."""
+
+    cert_file: str
+    key_file: str
+
+
 class Trust(Struct, frozen=True):
     """What proves that the other side is the user's server: a certificate that the system's authorities, or those in
     ``ca_file``, have signed; or the key of its certificate: ``pin`` is ``sha256:`` and the digest of its
-    SubjectPublicKeyInfo in hexadecimal. A pin alone is enough, as with SSH; beside a ``ca_file`` both must hold."""
+    SubjectPublicKeyInfo in hexadecimal. A pin alone is enough, as with SSH; beside a ``ca_file`` both must hold.
+    ``client`` is shown to a server that asks who wants to talk to it."""
 
     ca_file: str | None = None
     pin: str | None = None
+    client: ClientCertificate | None = None
 
 
 class Limits(Struct, frozen=True):
     """None is llmctl's own limit, or none. ``context``: tokens that the server takes. Seconds: ``connect_s`` to
-    connect, ``first_token_s`` to the first word of an answer, ``between_s`` from one word to the next."""
+    connect, ``first_token_s`` to the first word of an answer, ``between_s`` from one word to the next, ``silent_s``
+    without a byte before the first word (keep-alives are bytes, and no words)."""
 
     context: int | None = None
     connect_s: float | None = None
     first_token_s: float | None = None
     between_s: float | None = None
+    silent_s: float | None = None
+
+
+class Price(Struct, frozen=True):
+    """What a million tokens cost, in the user's own currency: those of prompts, and those of answers."""
+
+    prompt: float
+    answer: float
+
+    def cost(self, prompt_tokens: int, answer_tokens: int) -> float:
+        return (prompt_tokens * self.prompt + answer_tokens * self.answer) / 1e6
 
 
 SYSTEM_TRUST = Trust()
@@ -120,8 +145,10 @@ class Endpoint(Struct, frozen=True):
     """A private server the user has added.
 
     ``plain_http`` is the user's consent to send prompts to another machine unencrypted. The endpoint with the highest
-    ``priority`` is asked first, of several the one that was added first. ``readers`` says who can read prompts there,
-    in the user's own words.
+    ``priority`` is asked first, of several the one that was added first; those that serve the same model at the same
+    priority share the work. ``readers`` says who can read prompts there, in the user's own words. ``proxy`` is the way
+    there, in place of the environment's. ``continues``: the server goes on with an answer that was begun elsewhere, and
+    the user lets it.
     """
 
     name: str
@@ -133,6 +160,9 @@ class Endpoint(Struct, frozen=True):
     limits: Limits = NO_LIMITS
     priority: int = 0
     readers: str | None = None
+    proxy: str | None = None
+    price: Price | None = None
+    continues: bool = False
 
 
 class Address(Struct, frozen=True):
@@ -142,6 +172,7 @@ class Address(Struct, frozen=True):
     model: str
     token: str | None = None
     trust: Trust = SYSTEM_TRUST
+    proxy: str | None = None
 
     def __repr__(self) -> str:
         return f"Address(url={self.url!r}, model={self.model!r}, trust={self.trust!r})"
@@ -149,22 +180,24 @@ class Address(Struct, frozen=True):
 
 class Local(Struct, frozen=True):
     """Run ``fit`` here; ``fallback`` may take over if that fails before the first token, but not for what is
-    ``barred``."""
+    ``barred``, and after it the ``others`` in their order."""
 
     fit: Fit
     reason: str
     fallback: Endpoint | None = None
     barred: Barred = field(default_factory=dict)
+    others: tuple[Endpoint, ...] = ()
 
 
 class Remote(Struct, frozen=True):
-    """Hand the prompt to ``endpoint``, for the reason ``why``, told in the words ``reason``; ``fallback`` may run here
-    if it can't be reached."""
+    """Hand the prompt to ``endpoint``, for the reason ``why``, told in the words ``reason``; where it fails before the
+    first token, to the ``others`` in their order; ``fallback`` may run here if all of them do."""
 
     endpoint: Endpoint
     why: LeaveReason
     reason: str
     fallback: Fit | None = None
+    others: tuple[Endpoint, ...] = ()
 
 
 Route = Local | Remote

@@ -275,8 +275,10 @@ class Model(Struct, frozen=True):
 
 
 class Candidate(Struct, frozen=True):
-    """A model with one of its artifacts, and the verified file if this machine already has it."""
+    """A model with one of its artifacts, and the verified file if this machine already has it. ``projector`` is the
+    file of the vision projector that is to be loaded with it."""
 
     model: Model
     artifact: Artifact
     path: Path | None = None
+    projector: Path | None = None

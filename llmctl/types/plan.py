@@ -47,7 +47,8 @@ class Want(Struct, frozen=True):
     once, each with a context of its own.
     ``language`` by its code (it); ``openness`` a level of ``catalogue.openness``; ``licence`` an SPDX identifier;
     ``installed`` only what is on this machine; ``tight`` that no room need be left for other programs;
-    ``architectures`` those that the installed engine can load, None if that isn't known.
+    ``architectures`` those that the installed engine can load, None if that isn't known; ``sees`` that the prompt has
+    images, whatever the task.
     """
 
     task: str = "chat"
@@ -68,6 +69,7 @@ class Want(Struct, frozen=True):
     installed: bool = False
     tight: bool = False
     architectures: frozenset[str] | None = None
+    sees: bool = False
     users: int = 1
 
 

@@ -21,7 +21,8 @@ class Outcome(StrEnum):
 
 class Sent(Struct, frozen=True):
     """What one prompt has sent. ``time`` is UTC in ISO 8601, when it was about to leave; ``bytes`` are those of request
-    bodies, of every try; ``pin``: the certificate's key was held against the one that the endpoint's table has."""
+    bodies, of every try; ``pin``: the certificate's key was held against the one that the endpoint's table has;
+    ``cost`` is by the price of that table, None without one."""
 
     time: str
     endpoint: str
@@ -32,9 +33,10 @@ class Sent(Struct, frozen=True):
     pin: bool
     left_because: LeaveReason
     outcome: Outcome
+    cost: float | None = None
 
 
-class Receipt(Sent, frozen=True):
+class Receipt(Sent, frozen=True, kw_only=True):
     """A line of the record. ``number`` counts from 1; ``before`` is the sha256 of the receipt before, None for the
     first; ``sha256`` is that of the line without itself."""
 

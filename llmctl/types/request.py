@@ -96,6 +96,10 @@ class Request(Struct, frozen=True):
     prompt_cache_bytes: int = 0
     speculates: bool = True
 
+    @property
+    def image_count(self) -> int:
+        return sum(isinstance(part, ImagePart) for message in self.messages for part in message.content)
+
     @classmethod
     def of(cls, prompt: str, sampling: Sampling | None = None) -> Request:
         """A user's prompt and nothing else."""

@@ -17,7 +17,6 @@ from llmctl.types.engine_name import EngineName
 from llmctl.types.event import Event
 from llmctl.types.listener import Listener
 from llmctl.types.request import JsonSchema, Request
-from llmctl.workspace import images
 from llmctl.workspace.local_run import LocalRun
 from llmctl.workspace.session_engine import SessionEngine
 
@@ -25,6 +24,7 @@ __all__ = ["PartialAnswer", "Shorten", "answer", "estimated_tokens", "events"]
 
 BYTES_PER_TOKEN = 3  # of UTF-8: English has four to five, source code some three
 FRAME_TOKENS = 16  # what a chat template puts around the messages
+IMAGE_TOKENS = 1024  # of an image; models take 64 to some 4,000
 Shorten = Callable[[Request, ContextError], Request]
 """Makes less of a request that is longer than the context."""
 
@@ -52,7 +52,7 @@ def answer(
     request = replace(request, prompt_cache_bytes=settings.prompt_cache, speculates=settings.speculate)
     pool = Pool(keep_alive_s=settings.keep_alive, insist=insist, listener=listener)
     with pool, closing(SessionEngine(pool)) as engine:
-        _prepare(pool, settings, request, local=local, endpoint=endpoint)
+        _prepare(pool, settings, local=local, endpoint=endpoint)
         from llmctl.router import answer as router
 
         run = run_here(settings, request, here, local=local, endpoint=endpoint)
@@ -88,7 +88,7 @@ def events(
     """As ``answer``, but the bits of it are yielded, and closing it gives the engine back, or hangs up."""
     request = replace(request, prompt_cache_bytes=settings.prompt_cache)
     with Pool(keep_alive_s=settings.keep_alive, listener=listener) as pool:
-        _prepare(pool, settings, request, local=local, endpoint=endpoint)
+        _prepare(pool, settings, local=local, endpoint=endpoint)
         from llmctl.router import answer as router
 
         run = run_here(settings, request, here, local=local, endpoint=endpoint)
@@ -105,15 +105,14 @@ def events(
         )
 
 
-def _may_answer_here(settings: Settings, request: Request, *, local: bool, endpoint: str | None) -> bool:
-    is_local = settings.policy is not Policy.REMOTE_ONLY or local
-    return endpoint is None and is_local and not images.has_images(request)
+def _may_answer_here(settings: Settings, *, local: bool, endpoint: str | None) -> bool:
+    return endpoint is None and (settings.policy is not Policy.REMOTE_ONLY or local)
 
 
-def _prepare(pool: Pool, settings: Settings, request: Request, *, local: bool, endpoint: str | None) -> None:
+def _prepare(pool: Pool, settings: Settings, *, local: bool, endpoint: str | None) -> None:
     """Lets the engine be imported while this process imports the router, and plans. llama-server needs no import."""
     is_imported = settings.engine is not EngineName.LLAMA_SERVER
-    if is_imported and _may_answer_here(settings, request, local=local, endpoint=endpoint):
+    if is_imported and _may_answer_here(settings, local=local, endpoint=endpoint):
         pool.prepare()
 
 
@@ -121,12 +120,10 @@ def run_here(
     settings: Settings, request: Request, here: Callable[[], LocalRun], *, local: bool, endpoint: str | None
 ) -> LocalRun | None:
     """What would answer on this machine; None where nothing here may. Raises what ``here`` raises, NotFoundError for an
-    endpoint that isn't there, and UsageError for images that no server may be sent."""
+    endpoint that isn't there, and UsageError for a schema that can't be kept."""
     if endpoint is not None:
         settings.endpoint(endpoint)
-    elif images.has_images(request):
-        images.require_server(settings, local=local or request.private)
-    if not _may_answer_here(settings, request, local=local, endpoint=endpoint):
+    if not _may_answer_here(settings, local=local, endpoint=endpoint):
         return None
     if settings.policy is not Policy.PREFER_REMOTE and settings.engine is not EngineName.LLAMA_SERVER:
         _require_possible(request)
@@ -158,23 +155,27 @@ def route_of(
 ) -> Route:
     """The route of the request, where ``run`` is what would answer here. Raises what ``router.route`` raises."""
     from llmctl.router.route import route
+    from llmctl.workspace.servers import in_turn
 
+    servers = in_turn(settings)
     barred: dict[LeaveReason, str] = {} if run is None else dict(run.barred)
     if is_shortened:
         barred[LeaveReason.PROMPT_TOO_LONG] = "--truncate makes it shorter"
     return route(
         None if run is None else run.planned,
         settings.policy,
-        settings.endpoints,
+        servers.endpoints,
         pinned=None if endpoint is None else settings.endpoint(endpoint),
         local=local,
         offline=settings.offline,
         barred=barred,
         private=request.private,
+        resting=servers.resting,
     )
 
 
 def estimated_tokens(request: Request) -> int:
     """Tokens of a request before a tokenizer has seen it, rather too many than too few. The exact number is the
     engine's; it decides whether the request fits."""
-    return sum(len(message.text.encode()) for message in request.messages) // BYTES_PER_TOKEN + FRAME_TOKENS
+    text = sum(len(message.text.encode()) for message in request.messages) // BYTES_PER_TOKEN
+    return text + request.image_count * IMAGE_TOKENS + FRAME_TOKENS

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Self
 from msgspec.structs import replace
 
 from llmctl.engine.pool import Pool
-from llmctl.errors import UsageError
+from llmctl.errors import LlmctlError, UsageError
 from llmctl.types.endpoint import LeaveReason, Local, Policy, Route
 from llmctl.types.engine_name import EngineName
 from llmctl.types.listener import Listener
 from llmctl.types.plan import Fit
-from llmctl.workspace import images
+from llmctl.workspace import choose
 from llmctl.workspace.local_run import Asked, LocalRun, local_run
 from llmctl.workspace.session_engine import SessionEngine
 
@@ -61,17 +61,19 @@ class Chat:
     def route(self) -> Route:
         """Where the next prompt goes. Raises what ``router.route`` raises."""
         from llmctl.router.route import route
+        from llmctl.workspace.servers import in_turn
 
-        settings = self.settings
+        settings, servers = self.settings, in_turn(self.settings)
         return route(
             None if self.run is None else self.run.planned,
             settings.policy,
-            settings.endpoints,
+            servers.endpoints,
             pinned=self._pinned,
             local=self.local,
             offline=settings.offline,
             barred={} if self.run is None else self.run.barred,
             private=self.private,
+            resting=servers.resting,
         )
 
     @property
@@ -112,18 +114,15 @@ class Chat:
             self._engine.load(self.fit)
 
     def answer(self, request: Request, listener: Listener, so_far: PartialAnswer) -> Answer:
-        """Raises what ``router.answer`` raises; ``so_far`` then holds what was written. A request with images is never
-        answered here: raises UsageError where it would be."""
+        """Raises what ``router.answer`` raises; ``so_far`` then holds what was written. For the first one with
+        images the model is loaded again, with its vision projector: raises what ``plan`` raises where it has none."""
         from llmctl.router.answer import answer
 
-        route = self.route
-        if images.has_images(request):
-            if self._pinned is None:
-                images.require_server(self.settings, local=self.local or self.private)
-            route = replace(route, fallback=None)
+        if request.image_count:
+            self._see()
         try:
             return answer(
-                route,
+                self.route,
                 replace(request, prompt_cache_bytes=self.settings.prompt_cache, speculates=self.settings.speculate),
                 listener=listener,
                 lease=lambda fit: self._engine.lend(fit, listener),
@@ -134,6 +133,18 @@ class Chat:
         finally:
             if self.run is not None and so_far.fit is not None:  # it may take less than was planned
                 self.run = replace(self.run, planned=so_far.fit)
+
+    def _see(self) -> None:
+        if self.asked.sees or self.fit is None:
+            return
+        model = self.asked.model or choose.name_of(self.fit.candidate)
+        asked = replace(self.asked, model=model, sees=True)
+        try:
+            run = self.plan(asked)
+        except LlmctlError:
+            self.keep()
+            raise
+        self.take(asked, run)
 
     def __enter__(self) -> Self:
         return self

@@ -13,11 +13,12 @@ from llmctl.errors import NetworkError, NotFoundError, OfflineError, Unsupported
 from llmctl.gguf.kind import CHOOSE_HINT
 from llmctl.shell import command
 from llmctl.types.listener import Listener
-from llmctl.types.model import Candidate, SourceKind
+from llmctl.types.model import Candidate, Source, SourceKind
 from llmctl.types.plan import Fit, NoFit, Plan, Want
-from llmctl.workspace import plan
+from llmctl.workspace import plan, projectors
 from llmctl.workspace.situation import Situation
 
+VISION = command("llmctl", "plan", "--task", "vision")
 WITHOUT_WORDS: Mapping[str, str] = {"embed": "makes vectors", "rerank": "scores texts"}
 """task -> what a model for it does, which is no answer."""
 
@@ -34,17 +35,32 @@ def choose(situation: Situation, name: str | None, wanted: Want) -> Fit | NoFit:
     candidates = situation.candidates(name, ask_hub=False)
     if name is not None:
         _require_writing(candidates)
+    if wanted.sees:
+        candidates = _seeing(situation, candidates)
+        if name is not None and not candidates:
+            raise UsageError(f"{name} has no vision projector, so it reads no images", hint=f"{VISION}   names some")
     return planned(situation, candidates, wanted)
+
+
+def _seeing(situation: Situation, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Those with a vision projector, here or to be fetched."""
+    made = [projectors.with_projector(candidate, situation.store) for candidate in candidates]
+    return [candidate for candidate in made if candidate.projector or candidate.model.projector]
 
 
 def planned(situation: Situation, candidates: Sequence[Candidate], wanted: Want) -> Fit | NoFit:
     """The best of those of the ``candidates`` that are on this machine if any fits, else of all. Raises what
     ``plan.plan`` raises."""
-    on_disk = [candidate for candidate in candidates if candidate.path is not None]
+    on_disk = [candidate for candidate in candidates if _is_whole(candidate, wanted)]
     if on_disk and isinstance(answer := plan.plan(situation, on_disk, wanted, ask=False), Plan):
         return answer.choice
     answer = situation.pick(candidates, wanted)
     return answer.choice if isinstance(answer, Plan) else answer
+
+
+def _is_whole(candidate: Candidate, wanted: Want) -> bool:
+    """Whether all that is to be loaded is on this machine."""
+    return candidate.path is not None and (candidate.projector is not None or not wanted.sees)
 
 
 def _require_writing(candidates: Sequence[Candidate]) -> None:
@@ -103,9 +119,9 @@ def obtain(listener: Listener, situation: Situation, fit: Fit, wanted: Want, *, 
     starter takes its place and stderr says so. Raises NotFoundError when nobody may be asked, and what the store
     raises.
     """
-    if is_here(fit):
+    if is_here(fit) and _is_whole(fit.candidate, wanted):
         return fit
-    source, size_bytes = fit.candidate.artifact.source, fit.candidate.artifact.bytes
+    source, size_bytes = fit.candidate.artifact.source, sum(missing.bytes or 0 for missing in _missing(fit, wanted))
     label = f"{fit.candidate.model.name} {fit.candidate.artifact.quant}"
     situation.settings.require_network(label)
     if not (yes or listener.interactive):  # nobody is asked before somebody said yes, not even for the hub's address
@@ -116,22 +132,36 @@ def obtain(listener: Listener, situation: Situation, fit: Fit, wanted: Want, *, 
     if not listener.confirm(f"Download {label}, {cost(size_bytes)}?", yes=yes):
         raise NotFoundError(f"{label} is not on this machine", hint=_pull(fit))
     try:
-        return fetch(listener, situation, fit)
+        return fetch(listener, situation, fit, wanted)
     except NetworkError as error:
-        starter = _starter(situation, wanted)
-        if named or isinstance(error, OfflineError) or source.kind is not SourceKind.HUB or starter is None:
+        starter = None if named or wanted.sees else _starter(situation, wanted)
+        if isinstance(error, OfflineError) or source.kind is not SourceKind.HUB or starter is None:
             raise
         return _instead(listener, situation, starter, error, yes=yes)
 
 
-def fetch(listener: Listener, situation: Situation, fit: Fit) -> Fit:
-    """Downloads the file of ``fit`` with progress on stderr."""
+def _missing(fit: Fit, wanted: Want) -> list[Source]:
+    """The files that would have to be fetched."""
+    candidate = fit.candidate
+    sources = [replace(candidate.artifact.source, bytes=candidate.artifact.bytes)] if candidate.path is None else []
+    if wanted.sees and candidate.projector is None and candidate.model.projector is not None:
+        sources.append(candidate.model.projector)
+    return sources
+
+
+def fetch(listener: Listener, situation: Situation, fit: Fit, wanted: Want) -> Fit:
+    """Downloads the files of ``fit`` that aren't here, with progress on stderr."""
     from llmctl.workspace.fetcher import Fetcher
 
-    source = fit.candidate.artifact.source
-    with listener.progress(fit.candidate.model.name) as progress:
-        path = Fetcher(situation.store, situation.settings).add(source, progress)
-    return replace(fit, candidate=replace(fit.candidate, path=path))
+    fetcher, candidate = Fetcher(situation.store, situation.settings), fit.candidate
+    for source in _missing(fit, wanted):
+        with listener.progress(candidate.model.name) as progress:
+            path = fetcher.add(source, progress)
+        if source == candidate.model.projector:
+            candidate = replace(candidate, projector=path)
+        else:
+            candidate = replace(candidate, path=path)
+    return replace(fit, candidate=candidate)
 
 
 def cost(size_bytes: int | None, limit_bytes_per_s: float | None = None) -> str:
@@ -161,4 +191,4 @@ def _instead(listener: Listener, situation: Situation, starter: Fit, error: Netw
         return starter
     if not listener.confirm("Fetch the starter?", yes=yes):
         raise error
-    return fetch(listener, situation, starter)
+    return fetch(listener, situation, starter, Want())

@@ -14,16 +14,18 @@ from llmctl import settings
 from llmctl.endpoint.address import normal_url
 from llmctl.endpoint.again import add_command
 from llmctl.endpoint.secrets import address_of, is_private, readable_on_the_way
-from llmctl.errors import CertificateError, LlmctlError, NetworkError, UsageError
+from llmctl.errors import AccessError, CertificateError, LlmctlError, NetworkError, UsageError
 from llmctl.net import host_of, is_loopback
 from llmctl.settings import Settings
-from llmctl.settings.endpoint_table import PIN_EXPECTED, is_pin, table_of
+from llmctl.settings.endpoint_table import PIN_EXPECTED, PROXY_EXPECTED, is_pin, is_proxy, table_of
 from llmctl.types.endpoint import (
     NO_LIMITS,
     SYSTEM_TRUST,
+    ClientCertificate,
     Endpoint,
     KeyReference,
     Limits,
+    Price,
     Trust,
 )
 from llmctl.types.listener import Listener
@@ -63,6 +65,9 @@ def add(
     limits: Limits = NO_LIMITS,
     priority: int = 0,
     readers: str | None = None,
+    proxy: str | None = None,
+    price: Price | None = None,
+    continues: bool = False,
     force: bool = False,
 ) -> Added:
     """Adds a server, which is the consent to send prompts there. ``force`` allows plain http to another machine, and
@@ -84,11 +89,22 @@ def add(
         raise readable_on_the_way(address, hint="use https, or add --force if the way is private (a VPN, a tunnel)")
     loaded = configuration.load(listener)  # a file with something wrong in it is not written to
     endpoint = Endpoint(
-        name, address, model or "", key, _checked(trust, address), plain_http, limits, priority, readers or None
+        name,
+        address,
+        model or "",
+        key=key,
+        trust=_checked(trust, address),
+        plain_http=plain_http,
+        limits=limits,
+        priority=priority,
+        readers=readers or None,
+        proxy=_checked_proxy(proxy, address),
+        price=price,
+        continues=continues,
     )
     if not force and name in (other.name for other in loaded.endpoints):
         raise UsageError(f"there is an endpoint named {name} already", hint=f"{add_command(endpoint)}   replaces it")
-    endpoint = replace(endpoint, trust=_confirmed(listener, address, endpoint.trust, offline=loaded.offline))
+    endpoint = replace(endpoint, trust=_confirmed(listener, endpoint, offline=loaded.offline))
     if model is None:
         if not is_loopback(address):
             loaded.require_network(f"{name}, which would be asked for its models,")
@@ -104,24 +120,43 @@ def _checked(trust: Trust, url: str) -> Trust:
         raise UsageError(f"--pin must be {PIN_EXPECTED}", hint="llmctl endpoint test NAME   shows a server's")
     if trust.pin is not None and not url.startswith("https:"):
         raise UsageError("--pin is of a certificate, and the address is not https")
-    if trust.ca_file is None:
-        return trust
-    if not Path(trust.ca_file).is_file():
-        raise UsageError(f"there is no file {trust.ca_file}")
-    return replace(trust, ca_file=str(Path(trust.ca_file).resolve()))
+    client = trust.client
+    if client is not None and not url.startswith("https:"):
+        raise UsageError("--client-cert is for https, and the address is not")
+    if client is not None:
+        client = ClientCertificate(_found(client.cert_file), _found(client.key_file))
+    return Trust(None if trust.ca_file is None else _found(trust.ca_file), trust.pin, client)
 
 
-def _confirmed(listener: Listener, url: str, trust: Trust, *, offline: bool) -> Trust:
+def _found(file: str) -> str:
+    """The path as it means the same from every folder. Raises UsageError."""
+    if not Path(file).expanduser().is_file():
+        raise UsageError(f"there is no file {file}")
+    return str(Path(file).expanduser().resolve())
+
+
+def _checked_proxy(proxy: str | None, url: str) -> str | None:
+    """Raises UsageError for what can be no proxy, or for one on the way to this machine; it is not repeated, it may
+    hold a password."""
+    if proxy is not None and not is_proxy(proxy):
+        raise UsageError(f"--proxy must be {PROXY_EXPECTED}", hint="export HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT")
+    if proxy is not None and is_loopback(url):
+        raise UsageError("--proxy is a way to another machine, and the address is on this one")
+    return proxy
+
+
+def _confirmed(listener: Listener, endpoint: Endpoint, *, offline: bool) -> Trust:
     """Trust on first use, as SSH has it: a person is shown the key of a certificate that no authority vouches for, and
     it is pinned if that person says so. Raises CertificateError if not."""
     from llmctl.endpoint.trust import identity
 
+    url, trust = endpoint.url, endpoint.trust
     may_ask = listener.interactive and not (offline and not is_loopback(url))
-    if not may_ask or trust != SYSTEM_TRUST or not url.startswith("https:"):
+    if not may_ask or trust.ca_file or trust.pin or not url.startswith("https:"):
         return trust
     try:
-        seen = identity(url, trust)
-    except NetworkError as error:
+        seen = identity(url, trust, endpoint.proxy)
+    except (NetworkError, AccessError) as error:
         listener.note(f"  its certificate was not looked at: {error.message}")
         return trust
     if seen.problem is None:
@@ -133,7 +168,7 @@ def _confirmed(listener: Listener, url: str, trust: Trust, *, offline: bool) -> 
     listener.note(f"  by   {shown.issuer}")
     listener.note(f"  ends {shown.ends:%Y-%m-%d}")
     if listener.confirm("Is that your server's key? It is trusted from now on", yes=False, by_default=False):
-        return Trust(pin=shown.pin)
+        return replace(trust, pin=shown.pin)
     hint = f"llmctl endpoint add … --pin {shown.pin}   once its owner has confirmed it"
     raise CertificateError(f"the key of {host} was not confirmed, so nothing was added", hint=hint)
 

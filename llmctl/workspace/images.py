@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from llmctl.errors import UsageError
+from llmctl.files import picture
 from llmctl.printable import printable
-from llmctl.router.route import ADD, first_allowed
-from llmctl.settings import Settings
 from llmctl.shell import command
-from llmctl.types.endpoint import Policy
-from llmctl.types.request import ImagePart, Request
+from llmctl.types.request import ImagePart
 from llmctl.workspace import context_files
 
 LIMIT_BYTES = 20 << 20
@@ -27,7 +24,6 @@ OTHER_KINDS: Mapping[bytes, str] = {
     b"%PDF": "PDF",
     b"<svg": "SVG",
 }
-Size = tuple[int, int]
 
 
 def read(path: str) -> ImagePart:
@@ -36,10 +32,9 @@ def read(path: str) -> ImagePart:
     data = context_files.content(path, LIMIT_BYTES, "--image")
     if len(data) > LIMIT_BYTES:
         raise UsageError(f"{printable(path)} has more than {LIMIT_BYTES:,} bytes, which is the most that is sent")
-    for magic, (media_type, size) in KINDS.items():
-        if data.startswith(magic):
-            _require_bounded(path, data, size)
-            return ImagePart(data, media_type)
+    if (media_type := picture.media_type(data)) is not None:
+        _require_bounded(path, data)
+        return ImagePart(data, media_type)
     kind = _other_kind(data)
     raise UsageError(
         f"{printable(path)} is {kind or 'no image'}: PNG, JPEG, GIF and WebP can be sent",
@@ -47,26 +42,10 @@ def read(path: str) -> ImagePart:
     )
 
 
-def has_images(request: Request) -> bool:
-    return any(isinstance(part, ImagePart) for message in request.messages for part in message.content)
-
-
-def require_server(settings: Settings, *, local: bool) -> None:
-    """Raises UsageError where this machine would be asked first: its engine reads text alone."""
-    server = first_allowed(settings.policy, settings.endpoints, local=local, offline=settings.offline)
-    if settings.policy is Policy.REMOTE_ONLY or (server is not None and settings.policy is Policy.PREFER_REMOTE):
-        return
-    asking = f"{command('llmctl', 'run', '-e', 'NAME' if server is None else server.name)} --image FILE …"
-    raise UsageError(
-        "the engine on this machine reads no images, so no model here can answer",
-        hint=asking if server is not None else f"{ADD}   then: {asking}",
-    )
-
-
-def _require_bounded(path: str, data: bytes, size: Callable[[bytes], Size]) -> None:
+def _require_bounded(path: str, data: bytes) -> None:
     try:
-        width, height = size(data)
-    except (struct.error, IndexError, ValueError) as error:
+        width, height = picture.size(data)
+    except ValueError as error:
         raise UsageError(f"{printable(path)} is a broken image: it ends before its width and height") from error
     if width * height > MOST_PIXELS:
         pixels = f"{width:,} x {height:,} pixels"
@@ -79,48 +58,3 @@ def _other_kind(data: bytes) -> str | None:
     """What a file is that can be made an image of the kinds that can be sent; None for anything else."""
     start = data[:16].lstrip()
     return next((name for magic, name in OTHER_KINDS.items() if magic in start), None)
-
-
-def _png(data: bytes) -> Size:
-    width, height = struct.unpack_from(">II", data, 16)
-    return width, height
-
-
-def _gif(data: bytes) -> Size:
-    width, height = struct.unpack_from("<HH", data, 6)
-    return width, height
-
-
-def _jpeg(data: bytes) -> Size:
-    """By the first frame header, behind the other segments."""
-    at = 2
-    while True:
-        while data[at] == 0xFF:  # fill bytes before the marker's code
-            at += 1
-        code, (length,) = data[at], struct.unpack_from(">H", data, at + 1)
-        if code in range(0xC0, 0xD0) and code not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack_from(">HH", data, at + 4)
-            return width, height
-        at += 1 + length
-
-
-def _webp(data: bytes) -> Size:
-    if data[8:12] != b"WEBP":
-        raise ValueError("RIFF, but no WebP")
-    if data[12:16] == b"VP8X":
-        low, high, low_height, high_height = struct.unpack_from("<HBHB", data, 24)
-        return 1 + (low | high << 16), 1 + (low_height | high_height << 16)
-    if data[12:16] == b"VP8L":
-        (bits,) = struct.unpack_from("<I", data, 21)
-        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-    width, height = struct.unpack_from("<HH", data, 26)
-    return width & 0x3FFF, height & 0x3FFF
-
-
-KINDS: Mapping[bytes, tuple[str, Callable[[bytes], Size]]] = {
-    b"\x89PNG\r\n\x1a\n": ("image/png", _png),
-    b"\xff\xd8\xff": ("image/jpeg", _jpeg),
-    b"GIF87a": ("image/gif", _gif),
-    b"GIF89a": ("image/gif", _gif),
-    b"RIFF": ("image/webp", _webp),
-}

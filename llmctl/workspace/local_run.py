@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from llmctl.types.plan import Fit, NoFit, Want
     from llmctl.workspace.situation import Situation
 
+VISION = "vision"  # the task of a prompt with images, unless another is asked for
+
 
 class Asked(Struct, frozen=True):
-    """What was asked for on the command line."""
+    """What was asked for on the command line; ``sees``: the prompt has images."""
 
     model: str | None
     task: str | None
@@ -33,13 +35,15 @@ class Asked(Struct, frozen=True):
     threads: int | None
     prompt_tokens: int
     answer_tokens: int | None
+    sees: bool = False
 
     def want(self, loaded: Settings, *, named: bool) -> Want:
         """What is wanted with these settings; ``named``: a model is."""
         from llmctl.workspace import situation
 
-        wanted = situation.want(loaded, task=self.task, context=self.context, threads=self.threads, explicit=named)
-        return replace(wanted, prompt_tokens=self.prompt_tokens, answer_tokens=self.answer_tokens)
+        task = self.task or (VISION if self.sees else None)
+        wanted = situation.want(loaded, task=task, context=self.context, threads=self.threads, explicit=named)
+        return replace(wanted, prompt_tokens=self.prompt_tokens, answer_tokens=self.answer_tokens, sees=self.sees)
 
 
 class LocalRun(Struct, frozen=True):

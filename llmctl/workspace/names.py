@@ -85,13 +85,19 @@ def machines() -> list[str]:
 
 def endpoints() -> list[str]:
     """The user's servers, none where the configuration can't be read."""
-    from llmctl import settings
     from llmctl.errors import LlmctlError
+    from llmctl.settings import load
 
     try:
-        return [endpoint.name for endpoint in settings.load().endpoints]
+        return [endpoint.name for endpoint in load().endpoints]
     except LlmctlError:
         return []
+
+
+def settings() -> list[str]:
+    from llmctl.settings import SETTINGS
+
+    return [setting.name for setting in SETTINGS]
 
 
 def tokens() -> list[str]:

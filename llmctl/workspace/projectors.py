@@ -12,18 +12,25 @@ from llmctl.gguf.header import read_file
 from llmctl.gguf.projector import Projector, projector
 from llmctl.gguf.shards import SHARD
 from llmctl.settings import Settings
+from llmctl.store import Store
 from llmctl.types.model import Candidate, Source, SourceKind
 
 
-def with_projector(candidate: Candidate) -> Candidate:
-    """A model whose file is here, with what the projector beside it takes. Where a folder has more models than one, it
-    is the projector that is called like this one; one that can't be read counts as none."""
-    if candidate.path is None or (file := _beside(candidate.path)) is None:
+def with_projector(candidate: Candidate, store: Store) -> Candidate:
+    """A model whose file is here, with the projector beside it, or the one that the catalogue names, and what that
+    takes. Where a folder has more models than one, it is the projector that is called like this one; one that can't be
+    read counts as none."""
+    if candidate.path is None or (file := _beside(candidate.path) or _named(candidate, store)) is None:
         return candidate
     try:
-        return counted(candidate, projector(read_file(file, whole=False)))
+        return replace(counted(candidate, projector(read_file(file, whole=False))), projector=file)
     except LlmctlError:
         return candidate
+
+
+def _named(candidate: Candidate, store: Store) -> Path | None:
+    source = candidate.model.projector
+    return None if source is None else store.find(source)
 
 
 def of_hub(source: Source, settings: Settings) -> Projector | None:
@@ -37,8 +44,8 @@ def of_hub(source: Source, settings: Settings) -> Projector | None:
 
 
 def without(candidate: Candidate) -> Candidate:
-    """The model for text alone, which is all that ``llmctl run`` loads."""
-    return counted(candidate, Projector(0, 0))
+    """The model for text alone, as it is loaded where a prompt has no images."""
+    return replace(counted(candidate, Projector(0, 0)), projector=None)
 
 
 def counted(candidate: Candidate, projector: Projector) -> Candidate:

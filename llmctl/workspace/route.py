@@ -88,7 +88,7 @@ def _with_room(route: Local, request: Request) -> Route:
     try:
         require_room(request, route.fit.context)
     except ContextError as error:
-        return handed_over(route, error, PartialAnswer())
+        return handed_over(route, error, PartialAnswer(), request)
     return route
 
 

@@ -244,7 +244,8 @@ class Workspace:
             sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed)
             prompt = Request((*instructions, Message.of("user", prompt)), sampling=sampling)
         request = prompt
-        asked = Asked(model, task, context, threads, ask.estimated_tokens(request), request.sampling.max_tokens)
+        tokens, most = ask.estimated_tokens(request), request.sampling.max_tokens
+        asked = Asked(model, task, context, threads, tokens, most, sees=request.image_count > 0)
         here = local or request.private
         yield (
             yield from ask.events(

@@ -78,7 +78,7 @@ JOBS = (
     ),
     Job(
         "ask about an image",
-        "llmctl run -e desk --image cat.png 'What is it?'",
+        "llmctl run --image cat.png 'What is it?'",
         "llm -a cat.png 'What is it?'",
         "ollama run gemma3 'What is it? ./cat.png'",
         is_timed=False,

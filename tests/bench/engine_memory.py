@@ -1,6 +1,6 @@
 """An engine under load for as long as is said: is its memory flat, and are all sequences free afterwards?
 
-    python -m tests.bench.engine_memory FILE.gguf [--minutes 60] [--clients 4] [--sequences 4] [--context 2048]
+    python -m tests.bench.engine_memory FILE.gguf [--minutes 60] [--clients 4] [--pause 0] [--sequences 4] …
 
 Clients ask, stop at a text, hang up in the middle, and send prompts of all lengths, also such that are too long. The
 engine's own memory (anonymous pages, swap included) is read once a second; the first tenth of the time, in which
@@ -36,8 +36,8 @@ FREE_WITHIN_S = 60.0
 class Load:
     """Clients that ask until they are told to stop. ``asked`` and ``left`` count what they did."""
 
-    def __init__(self, engine: LoadedEngine, context: int, seed: int) -> None:
-        self._engine, self._context = engine, context
+    def __init__(self, engine: LoadedEngine, context: int, seed: int, pause_s: float) -> None:
+        self._engine, self._context, self._pause_s = engine, context, pause_s
         self._seed = seed
         self.is_over = threading.Event()
         self.asked = self.left = self.refused = 0
@@ -49,6 +49,7 @@ class Load:
                 self._ask(source)
             except LlmctlError:
                 self.refused += 1
+            self.is_over.wait(self._pause_s)
 
     def _ask(self, source: random.Random) -> None:
         length = min(self._context // 2, round(source.paretovariate(1) * 10))
@@ -102,10 +103,11 @@ def main() -> int:
     options.add_argument("--clients", type=int, default=4)
     options.add_argument("--sequences", type=int, default=4)
     options.add_argument("--context", type=int, default=2048)
+    options.add_argument("--pause", type=float, default=0.0, help="seconds that a client waits between two questions")
     options.add_argument("--seed", type=int, default=1)
     given = options.parse_args()
     with start(fit_for(given.file, context=given.context, sequences=given.sequences)) as engine:
-        load = Load(engine, given.context, given.seed)
+        load = Load(engine, given.context, given.seed, given.pause)
         threads = [threading.Thread(target=load.client, args=(number,), daemon=True) for number in range(given.clients)]
         for thread in threads:
             thread.start()

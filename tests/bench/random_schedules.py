@@ -25,8 +25,9 @@ from typing import Any
 import llama_cpp
 import numpy as np
 
-from llmctl.engine.llama_cpp.batching import Generation, Scheduler
+from llmctl.engine.llama_cpp.batching import Scheduler
 from llmctl.engine.llama_cpp.context import Context, Row
+from llmctl.engine.llama_cpp.generation import Generation
 from llmctl.engine.llama_cpp.sampling import Sampler, SamplingOptions
 from tests.engine.test_context import context_of, plain, recurrent, windowed
 

@@ -247,3 +247,67 @@ def test_silence_when_the_configuration_is_broken(home: Path) -> None:
     (home / "llmctl.toml").write_text("model = ")
     assert complete.endpoints("") == []
     assert completions("llmctl run -e ") == []
+
+
+@pytest.mark.parametrize(
+    ("shell", "place", "line"),
+    [
+        (Shell.BASH, "data/bash-completion/completions/llmctl", None),
+        (Shell.ZSH, ".zfunc/_llmctl", "compinit"),
+        (Shell.FISH, "config/fish/completions/llmctl.fish", None),
+        (Shell.POWERSHELL, "data/llmctl/llmctl.ps1", ". '"),
+    ],
+)
+def test_installing(
+    shell: Shell,
+    place: str,
+    line: str | None,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("llmctl.workspace.completion_file.BASH_COMPLETION", (str(home),))  # as if it were installed
+    assert main(["completion", "install", shell.value]) == 0
+    captured = capsys.readouterr()
+    assert (home / place).read_text("utf-8") == script(shell)
+    assert f"Written: {home / place}" in captured.err
+    assert line in captured.out if line else captured.out == ""
+
+
+def test_bash_without_what_loads_completions(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("llmctl.workspace.completion_file.BASH_COMPLETION", ())
+    assert main(["completion", "install", "bash"]) == 0
+    assert capsys.readouterr().out == f". {home}/data/bash-completion/completions/llmctl\n"
+
+
+@pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
+def test_it_is_what_the_shell_then_uses(name: str, home: Path, shell_path: Path) -> None:
+    """A shell that starts in this home, in which it was installed without its name."""
+    shell = shutil.which(name)
+    if shell is None:
+        pytest.skip(f"{name} is not installed")
+    done = subprocess.run(
+        [shell, "-c", f"{sys.executable} -m llmctl completion install; true"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    asks = {
+        "bash": f"{done.stdout}\ntype -t _llmctl_completion",
+        "zsh": f"{done.stdout}\nprint -r -- $_comps[llmctl]",
+        "fish": "complete -C 'llmctl run -m sm'",
+    }[name]
+    if name == "bash" and not done.stdout:
+        asks = f". {home}/data/bash-completion/completions/llmctl; type -t _llmctl_completion"
+    environment = {**os.environ, "PATH": f"{shell_path}:{os.environ['PATH']}"}
+    used = subprocess.run([shell, "-c", asks], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert {"bash": "function", "zsh": "_llmctl", "fish": "smollm2-135m"}[name] in used.stdout, used.stderr
+
+
+def test_a_shell_that_nothing_is_made_for(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("shellingham.detect_shell", lambda: ("tcsh", "/bin/tcsh"))
+    assert main(["completion", "install"]) == 2
+    assert "tcsh is none that completion is made for" in capsys.readouterr().err

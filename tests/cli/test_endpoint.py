@@ -83,7 +83,8 @@ def test_add_json(endpoint: Any) -> None:
     assert ran.err == ""
     assert ran.document["command"] == "endpoint add"
     assert ran.document["error"] is None
-    unset = ("key_env", "key_file", "key_keyring", "key_command", "key_set", "ca_file", "pin", "context")
+    unset = ["key_env", "key_file", "key_keyring", "key_command", "key_set", "ca_file", "pin", "context"]
+    unset += ["client_cert", "client_key", "proxy", "silent_s", "price_in", "price_out"]
     assert ran.document["data"] == {
         "name": "office",
         "url": "https://llm.example.internal/v1",
@@ -91,6 +92,7 @@ def test_add_json(endpoint: Any) -> None:
         **dict.fromkeys((*unset, "connect_s", "first_token_s", "between_s", "readers")),
         "plain_http": False,
         "priority": 0,
+        "continues": False,
         "policy": "prefer-local",
     }
 
@@ -277,7 +279,7 @@ def test_adding_says_what_it_means(
 
 def test_the_second_one_is_asked_by_name_only(endpoint: Any) -> None:
     endpoint("add", *OFFICE)
-    assert "goes to office; lab is asked with --endpoint lab." in endpoint("add", "lab", "https://lab", "-m", "m").err
+    assert "goes to office; lab comes after it." in endpoint("add", "lab", "https://lab", "-m", "m").err
 
 
 @pytest.mark.parametrize(

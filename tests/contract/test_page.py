@@ -162,6 +162,14 @@ def test_receipts(capsys: pytest.CaptureFixture[str]) -> None:
     check(receipt, documented("receipt"), "receipt", set())
 
 
+def test_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    data = printed(capsys, "config", "list")["data"]
+    assert set(data) == row("config list")
+    for setting in data["settings"]:
+        check(setting, documented("setting"), "setting", set())
+    assert set(printed(capsys, "config", "path")["data"]) == row("config path")
+
+
 def test_tokens(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["token", "add", "ci"]) == 0
     capsys.readouterr()

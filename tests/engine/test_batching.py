@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmctl.engine.llama_cpp.batching import BusyError, Generation, Scheduler
+from llmctl.engine.llama_cpp.batching import BusyError, Scheduler
 from llmctl.engine.llama_cpp.chunks import ARRIVING_S, LEAST, UNMEASURED, WRITING_S
 from llmctl.engine.llama_cpp.context import Context, DecodeError
+from llmctl.engine.llama_cpp.generation import Generation
 from llmctl.engine.llama_cpp.sampling import Sampler
 from llmctl.engine.llama_cpp.slots import LEAST_FRESH
 from tests.fakes.memory import Likeliest, Memory, following

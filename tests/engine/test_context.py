@@ -12,8 +12,9 @@ import llama_cpp
 import numpy as np
 import pytest
 
-from llmctl.engine.llama_cpp.batching import Generation, Scheduler
+from llmctl.engine.llama_cpp.batching import Scheduler
 from llmctl.engine.llama_cpp.context import Context, DecodeError, Row
+from llmctl.engine.llama_cpp.generation import Generation
 from llmctl.engine.llama_cpp.loading import load
 from llmctl.engine.llama_cpp.sampling import Sampler, SamplingOptions
 from llmctl.struct import asdict

@@ -234,15 +234,6 @@ def test_bodies_that_are_no_request(body: bytes, words: str) -> None:
         read(body)
 
 
-def test_an_image_is_called_one() -> None:
-    parts = [
-        {"type": "text", "text": "what is it?"},
-        {"type": "image_url", "image_url": {"url": "data:image/png;base64,"}},
-    ]
-    with pytest.raises(RefusedError, match=r"messages\[0\].content\[1\] is an image, and this engine reads text alone"):
-        request(messages=[{"role": "user", "content": parts}])
-
-
 def test_half_a_surrogate_pair_in_a_name_can_be_told() -> None:
     with pytest.raises(RefusedError) as refused:
         read(b'{"messages": [{"role": "user", "content": "x"}], "\\ud800": 1}')

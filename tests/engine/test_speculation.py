@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmctl.engine.llama_cpp.batching import Generation, Scheduler
+from llmctl.engine.llama_cpp.batching import Scheduler
 from llmctl.engine.llama_cpp.context import Context, DecodeError
+from llmctl.engine.llama_cpp.generation import Generation
 from llmctl.engine.llama_cpp.prompt_lookup import LONGEST, Match, PromptLookup
 from llmctl.engine.llama_cpp.sampling import Sampler
 from llmctl.engine.llama_cpp.speculation import MOST_BESIDE_OTHERS, MOST_DRAFTED, PromptDrafter, StepCosts

@@ -21,6 +21,11 @@ WIDTH, FEED_FORWARD, HEADS = 256, 256, 4
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6
 END = 2  # </s>
 TEMPLATE = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}{% endfor %}<|assistant|>"
+WITH_TOOLS = (
+    "{% for tool in tools or [] %}{{ tool['function']['name'] }}{% endfor %}{% for m in messages %}<|{{ m['role'] }}|>"
+    "{{ m['content'] }}{% for call in m['tool_calls'] or [] %}<tool_call>{{ call['function']['name'] }}"
+    "{{ call['function']['arguments'] | tojson }}</tool_call>{% endfor %}{% endfor %}<|assistant|>"
+)
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,!?▁"
 
 

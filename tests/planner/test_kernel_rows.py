@@ -17,7 +17,7 @@ from msgspec.structs import fields, replace
 from llmctl.files.decode import decode
 from llmctl.planner import plan
 from llmctl.planner.cpu_rates import CpuSettings, best_threads, cpu_rates
-from llmctl.planner.kernel_rows import ROWS, completed, joined, measured
+from llmctl.planner.kernel_rows import ROWS, completed, joined, measured, of_groups
 from llmctl.planner.rates import DeviceRates
 from llmctl.types.kernels import Kernels, MatrixRate
 from llmctl.types.machine import Machine
@@ -169,7 +169,7 @@ def part_of(rows: Iterable[tuple[str, Any]], disturbed: Iterable[tuple[int, floa
         name = rates[nth % len(rates)]
         lower = {name: getattr(row, name) * factor, "uncertain": (name,)} if factor < 1 else {}
         groups[group].append(replace(row, **lower))
-    return Kernels(**{group: tuple(made) for group, made in groups.items()})
+    return of_groups(groups)
 
 
 PARTS = st.builds(

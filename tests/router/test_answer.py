@@ -55,7 +55,7 @@ DIED = EngineDiedError("the engine died: signal 9", hint="llmctl doctor")
 
 
 def test_a_failure_before_the_first_token_goes_to_the_fallback() -> None:
-    made = handed_over(Local(FIT, "it fits", OFFICE), DIED, PartialAnswer())
+    made = handed_over(Local(FIT, "it fits", OFFICE), DIED, PartialAnswer(), Request.of("hi"))
     assert made == Remote(OFFICE, LeaveReason.ENGINE_FAILED, DIED.message)
 
 
@@ -76,7 +76,7 @@ def test_a_failure_before_the_first_token_goes_to_the_fallback() -> None:
 )
 def test_a_failure_that_goes_nowhere(route: Local, error: EngineError, so_far: PartialAnswer, says: str) -> None:
     with pytest.raises(type(error)) as caught:
-        handed_over(route, error, so_far)
+        handed_over(route, error, so_far, Request.of("hi"))
     assert caught.value.message == says
 
 

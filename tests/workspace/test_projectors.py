@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from llmctl import catalogue
+from llmctl.store import Store
 from llmctl.workspace.projectors import with_projector, without
 from tests.fakes import gguf_file, projector
 
@@ -35,13 +36,14 @@ CASES = {
 def test_it_is_found_beside_its_model(files: list[str], found: bool, tmp_path: Path) -> None:
     path, *_ = [lay(tmp_path, name) for name in files]
     alone = catalogue.from_file(path)
-    seeing = with_projector(alone)
+    seeing = with_projector(alone, Store())
     assert bool(seeing.artifact.projector_bytes) is found
     assert bool(seeing.artifact.projector_compute_bytes) is found
+    assert (seeing.projector is not None and seeing.projector.name == files[-1]) is found
     assert without(seeing).artifact == alone.artifact
 
 
 def test_one_that_cannot_be_read_counts_as_none(tmp_path: Path) -> None:
     alone = catalogue.from_file(lay(tmp_path, "tiny-Q4_0.gguf"))
     (tmp_path / "mmproj-F16.gguf").write_bytes(b"GGUF, but no more")
-    assert with_projector(alone) == alone
+    assert with_projector(alone, Store()) == alone

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from llmctl.catalogue.knowledge import Task
     from llmctl.types.machine import Machine
     from llmctl.types.plan import NoFit, Plan, Want
+    from llmctl.workspace.plan import Planned
 
 EXIT_NOTHING_FITS = 3
 MOST_USERS = 64
@@ -193,7 +194,7 @@ def plan(
             for line in rejections(answer.rejected[1:], len(answer.rejected) if everything else limit or 0):
                 out.note(line)
             raise error
-        out.data(document(answer, wanted, limit), error)
+        out.data({**document(answer, wanted, limit), "present": None}, error)
         raise typer.Exit(EXIT_NOTHING_FITS)
     place = "this machine" if machine is None else Path(machine).name
     changed = [f"{option} {value}" for option, value in (("--ram", ram), ("--gpu", gpu), ("--vram", vram)) if value]
@@ -204,11 +205,12 @@ def plan(
         out.note(f"{plot} is written")
     for warning in asked.without_effect(answer.choice, workspace.machine, wanted):
         out.warn(warning)
-    out.data(document(answer, wanted, limit))
+    out.data({**document(answer, wanted, limit), "present": planned.present})
     if not json:
         for warning in answer.choice.warnings:
             out.warn(warning)
-        for line in _lines(answer, wanted, planned_task, workspace.machine, place, limit, everything, explain, chart):
+        drawing = place, limit, everything, explain, chart
+        for line in _lines(planned, planned_task, workspace.machine, *drawing):
             out.text(line)
         if explain and planned.drafts is not None and planned_task.writes:
             for line in drafted(planned.drafts):
@@ -216,8 +218,7 @@ def plan(
 
 
 def _lines(
-    answer: Plan,
-    wanted: Want,
+    planned: Planned,
     task: Task,
     machine: Machine,
     place: str,
@@ -229,8 +230,11 @@ def _lines(
     """The screen, with the chart before its last part where it was asked for or there is room for it."""
     from llmctl.cli.plan import frontier
     from llmctl.cli.plan.screen import explained, screen
+    from llmctl.types.plan import NoFit
 
-    lines = list(screen(answer, wanted, task, machine, place=place, limit=limit, everything=everything))
+    answer, wanted, present = planned.answer, planned.want, planned.present
+    assert not isinstance(answer, NoFit), "that is an error"
+    lines = list(screen(answer, wanted, task, machine, present, place=place, limit=limit, everything=everything))
     shown = frontier.points(answer, writes=task.writes)
     floor = task.min_tok_s if wanted.min_tok_s is None else wanted.min_tok_s
     drawn = list(frontier.drawn(shown, floor)) if len(shown) > 1 else []

@@ -29,6 +29,7 @@ class SampledAnswer:
     is_literal: bool = False
     tokens: list[int] = field(default_factory=list)
     finish: str | None = None
+    stopped_at: str | None = None  # the text of ``stop`` that ended it
 
     def __post_init__(self) -> None:
         rows = self.vocabulary.rows
@@ -132,9 +133,9 @@ class SampledAnswer:
         if self._stopped:
             return ""
         text, self._held = self._held + text, ""
-        at = min((at for at in map(text.find, self.stop) if at >= 0), default=-1)
+        at, stop = min(((at, stop) for stop in self.stop if (at := text.find(stop)) >= 0), default=(-1, None))
         if at >= 0:
-            self.finish, self._stopped = "stop", True
+            self.finish, self._stopped, self.stopped_at = "stop", True, stop
             return text[:at]
         certain, self._held = keep(text, self.stop)
         return certain

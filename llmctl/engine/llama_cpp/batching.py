@@ -5,6 +5,8 @@ being read, the same share of each, as take half a second by the speed that was 
 reads an answer waits longer than that for its next token, however long the prompts of others are. While nobody's answer
 is being written, a step reads for two seconds at most: whoever comes is begun after it. Exceptions: a machine that
 reads fewer than 32 tokens a second reads 16 at least, and what is measured follows the speed by a step or two.
+A part of a picture is computed by itself between two steps, all of it at once, as its model needs it: 64 to 256 tokens
+for most, up to some thousands for those that see pictures in their own size.
 While no prompt is being read, a step computes what was drafted for answers, too (``speculation``): beside other answers
 that is little, and nothing that would make all of them together slower.
 """
@@ -15,18 +17,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from llmctl.engine.llama_cpp.chunks import ChunkSize
 from llmctl.engine.llama_cpp.context import Context, DecodeError, Row
-from llmctl.engine.llama_cpp.prompt_cache import Beginning, OnDisk
-from llmctl.engine.llama_cpp.sampling import Sampler
+from llmctl.engine.llama_cpp.generation import Generation
+from llmctl.engine.llama_cpp.prompt_cache import Beginning
 from llmctl.engine.llama_cpp.slots import Place, Slot, Slots
-from llmctl.engine.llama_cpp.speculation import Drafter
-from llmctl.engine.llama_cpp.work import Work
 
 WAITING_LIMIT = 32  # generations that wait for a sequence; more are refused
 LONGEST_RETRY_S = 60
@@ -39,42 +38,6 @@ class BusyError(Exception):
     def __init__(self, waiting: int, retry_after_s: int) -> None:
         super().__init__(f"{waiting} requests are waiting already, as many as may")
         self.retry_after_s = retry_after_s
-
-
-@dataclass(eq=False)
-class Generation:
-    """One answer to a prompt.
-
-    ``take`` is given each token that was sampled, and says whether another one is wanted; ``end`` is called once, with
-    None or the error that ended it. Both are called by the thread that computes and must not wait for anybody.
-    """
-
-    prompt: Sequence[int]
-    sampler: Sampler
-    take: Callable[[int], bool]
-    end: Callable[[Exception | None], None]
-    uses_cache: bool = True
-    on_disk: OnDisk = field(default_factory=OnDisk)
-    drafter: Drafter | None = None
-    work: Work = field(default_factory=Work)
-    slot: Slot | None = None
-    last: int | None = None  # the token that was sampled last; it isn't computed yet
-    is_cancelled: bool = False
-
-    @property
-    def is_writing(self) -> bool:
-        return self.last is not None
-
-    @property
-    def left(self) -> int:
-        """Tokens of the prompt that are still to be read."""
-        return 0 if self.slot is None else max(0, len(self.prompt) - len(self.slot.tokens))
-
-    @property
-    def left_at_once(self) -> int:
-        """Of those, the ones before the place at which the beginning is to be written to disk."""
-        held = 0 if self.slot is None else len(self.slot.tokens)
-        return self.on_disk.write_at - held if held < self.on_disk.write_at else self.left
 
 
 class _Share(Struct, frozen=True):
@@ -95,7 +58,7 @@ class _Share(Struct, frozen=True):
 
     @property
     def rows(self) -> Iterable[Row]:
-        first, last = len(self.slot.tokens), len(self.tokens) - 1
+        first, last = self.generation.pictures.position(len(self.slot.tokens)), len(self.tokens) - 1
         for at, token in enumerate((*self.tokens, *self.drafted)):
             yield Row(token, first + at, self.slot.number, at >= last and self.wants_next)
 
@@ -173,6 +136,22 @@ class Scheduler:
             self._write(generation)
         if shares := self._shares():
             self._compute(shares)
+        self._show_picture()
+
+    def _show_picture(self) -> None:
+        """Computes the next part of a picture for the one who has waited longest for it."""
+        generation = next((generation for generation in self._active if generation.picture is not None), None)
+        if generation is None or generation.slot is None or (rows := generation.picture) is None:
+            return
+        slot, begun = generation.slot, self._clock()
+        try:
+            rows.encoded.compute(self._context, generation.pictures.position(rows.begin), slot.number)
+        except DecodeError as error:
+            self._end(generation, error, is_sound=False)
+            return
+        slot.tokens.extend(generation.prompt[rows.begin : rows.end])
+        generation.work.was_alone &= len(self._active) == 1
+        generation.work.add_prefill(rows.encoded.rows, self._clock() - begun)
 
     def _admit(self) -> None:
         with self._changed:
@@ -190,7 +169,8 @@ class Scheduler:
         slot = place.slot
         if place.source is not slot:
             self._context.copy(place.source.number, slot.number)
-        kept = place.shared if self._context.keep(slot.number, place.shared) else 0
+        kept = generation.pictures.without_part(place.shared)
+        kept = kept if self._context.keep(slot.number, kept) else 0
         kept = self._read(slot, generation.on_disk.source, kept)
         self.slots.take(slot, generation.prompt, kept, is_private=not generation.uses_cache)
         generation.slot, generation.work.cached_tokens = slot, kept

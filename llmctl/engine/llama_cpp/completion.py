@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from llmctl.engine.llama_cpp.answer import SampledAnswer
-from llmctl.engine.llama_cpp.batching import BusyError, Generation, Scheduler
+from llmctl.engine.llama_cpp.batching import BusyError, Scheduler
+from llmctl.engine.llama_cpp.generation import Generation
+from llmctl.engine.llama_cpp.mixed_prompt import NO_PICTURES, PromptPictures
 from llmctl.engine.llama_cpp.prompt_cache import OnDisk, PromptCache
 from llmctl.engine.llama_cpp.repetition import repeats
 from llmctl.engine.llama_cpp.sampling import Sampler
@@ -86,13 +88,15 @@ class Completion:
         max_tokens: int | None,
         uses_cache: bool,
         costs: StepCosts | None,
+        pictures: PromptPictures = NO_PICTURES,
         prompt_cache: PromptCache | None = None,
         prompt_cache_bytes: int = 0,
     ) -> None:
         """``room``: tokens that the context has for an answer. With a limit of ``prompt_cache_bytes`` the beginning of
-        the prompt is looked for in ``prompt_cache``, and left there."""
+        the prompt is looked for in ``prompt_cache``, and left there, unless it has ``pictures``."""
+        uses_cache = uses_cache and pictures.keep_positions  # memory is cut by the number of tokens
         self._prompt = prompt
-        self._prompt_cache = prompt_cache if prompt_cache_bytes and uses_cache else None
+        self._prompt_cache = prompt_cache if prompt_cache_bytes and uses_cache and not pictures else None
         self._prompt_cache_bytes = prompt_cache_bytes
         self._outbox: queue.SimpleQueue[tuple[Choice, list[Part] | None] | Exception] = queue.SimpleQueue()
         most = min(max_tokens or room, room)
@@ -107,7 +111,8 @@ class Completion:
                 choice.take,
                 choice.end,
                 uses_cache,
-                drafter=None if costs is None else PromptDrafter(prompt, most, costs),
+                drafter=None if costs is None or pictures else PromptDrafter(prompt, most, costs),
+                pictures=pictures,
             )
             for choice in self.choices
         ]

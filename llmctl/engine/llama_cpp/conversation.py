@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from llmctl.engine.llama_cpp.pictures import MARKER, is_picture
 from llmctl.engine.llama_cpp.refused import invalid
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -49,7 +50,7 @@ class Tools(Struct, frozen=True):
 
 
 def read_messages(value: Any) -> list[dict[str, Any]]:
-    """Raises RefusedError."""
+    """Their contents as texts, in which MARKER stands for a picture. Raises RefusedError."""
     if not isinstance(value, list) or not value:
         raise invalid("messages must be a list of objects that isn't empty")
     return [_message(message, f"messages[{at}]") for at, message in enumerate(value)]
@@ -84,11 +85,11 @@ def _content(value: Any, name: str, *, calls: bool) -> str:
     if not isinstance(value, list):
         raise invalid(f"{name} must be a text or a list of parts")
     for at, part in enumerate(value):
-        if isinstance(part, dict) and part.get("type") == "image_url":
-            raise invalid(f"{name}[{at}] is an image, and this engine reads text alone")
+        if is_picture(part):
+            continue
         if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
-            raise invalid(f"{name}[{at}] must be a part with a text: this engine reads nothing else")
-    return "".join(part["text"] for part in value)
+            raise invalid(f"{name}[{at}] must be a part with a text or an image: this engine reads nothing else")
+    return "".join(MARKER if is_picture(part) else part["text"] for part in value)
 
 
 def _text(value: Any, name: str) -> str:

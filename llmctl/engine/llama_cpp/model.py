@@ -15,7 +15,11 @@ from llmctl.engine.llama_cpp.context import Context
 from llmctl.engine.llama_cpp.conversation import Choose, Tools
 from llmctl.engine.llama_cpp.loading import load
 from llmctl.engine.llama_cpp.metadata import text_of
+from llmctl.engine.llama_cpp.mixed_prompt import NO_PICTURES, PromptPictures
+from llmctl.engine.llama_cpp.native_log import NativeLog
+from llmctl.engine.llama_cpp.pictures import MARKER, Picture
 from llmctl.engine.llama_cpp.pooling import pooled
+from llmctl.engine.llama_cpp.projector import Projector
 from llmctl.engine.llama_cpp.prompt_cache import PromptCache, identity_of
 from llmctl.engine.llama_cpp.refused import RefusedError, invalid
 from llmctl.engine.llama_cpp.rendering import RenderedPrompt, TemplateError, plain
@@ -37,8 +41,10 @@ CHAT_TEMPLATE, RERANK_TEMPLATE = b"tokenizer.chat_template", b"tokenizer.chat_te
 class LoadedModel:
     """One loaded model, and the thread that computes for all requests."""
 
-    def __init__(self, job: Mapping[str, Any], renderer: Renderer, tell: Callable[[float], None]) -> None:
-        """``tell`` hears how much is loaded."""
+    def __init__(
+        self, job: Mapping[str, Any], renderer: Renderer, tell: Callable[[float], None], log: NativeLog
+    ) -> None:
+        """``tell`` hears how much is loaded, ``log`` the projector's lines."""
         import llama_cpp
 
         from llmctl.engine.llama_cpp.footprint import Footprint
@@ -59,6 +65,7 @@ class LoadedModel:
         self.reranker: Reranker | None = None
         if self.pooled is not None and self.pooled.ranks:
             self.reranker = Reranker(self.pooled, self.vocabulary, text_of(model, RERANK_TEMPLATE))
+        self._projector = None if job.get("projector") is None else Projector(job, model, log)
         self._uses_cache = bool(job.get("prompt_cache", True))
         self._costs = StepCosts()
         self._prompt_cache = PromptCache(identity_of(job, self.build), can_cut=self._context.can_cut_saved)
@@ -75,16 +82,24 @@ class LoadedModel:
 
         self._require_writing("messages")
         prompt = self._prompt(request)
-        tokens = self._tokens(prompt)
+        tokens, pictures = self._tokens(prompt, request.pictures)
         opened = self._opened(prompt, request)
         answers = [
             SampledAnswer(self.vocabulary, opened, request.stop, self._tool_parser(request.tools), request.calls_once)
             for _ in range(request.choices)
         ]
-        completion = self._completion(request, self._sampling(request), tokens, answers, is_free=opened is not None)
+        completion = self._completion(
+            request, self._sampling(request), tokens, answers, is_free=opened is not None, pictures=pictures
+        )
         chunks = Chunks(self.name, self.vocabulary.bytes_of)
         notes = [] if prompt.note is None else [chunks.note(prompt.note)]
         yield from self._chunks(chunks, completion, len(tokens), is_gone, notes)
+
+    def length(self, request: ChatRequest) -> int:
+        """Tokens of the prompt. Raises RefusedError, also for one that is longer than the context."""
+        self._require_writing("messages")
+        tokens, _ = self._tokens(self._prompt(request), request.pictures)
+        return len(tokens)
 
     def go_on(
         self, request: TextCompletionRequest, is_gone: Callable[[], bool]
@@ -119,7 +134,7 @@ class LoadedModel:
             yield from notes
             notes = ()
             if parts is None:
-                yield chunks.finished(choice.index, choice.answer.finish)
+                yield chunks.finished(choice.index, choice.answer)
             else:
                 yield from chunks.of(choice.index, parts)
         yield chunks.last(self._end(prompt_tokens, completion, preemption.per_s()))
@@ -143,9 +158,19 @@ class LoadedModel:
         except TemplateError as error:
             raise RefusedError(400, "template", f"the model's chat template {error}") from error
 
-    def _tokens(self, prompt: RenderedPrompt) -> list[int]:
+    def _tokens(self, prompt: RenderedPrompt, pictures: Sequence[Picture]) -> tuple[list[int], PromptPictures]:
         add_bos = prompt.is_plain or prompt.note is not None  # a template writes it by itself
-        return self._fitting(prompt.text, add_bos=add_bos, special=not prompt.is_plain)
+        if pictures and self._projector is None:
+            raise invalid(f"{pictures[0].name} is an image, and this engine reads text alone")
+        if not pictures or self._projector is None:
+            return self._fitting(prompt.text, add_bos=add_bos, special=not prompt.is_plain), NO_PICTURES
+        if prompt.text.count(MARKER) != len(pictures):
+            raise RefusedError(400, "template", "the model's chat template takes no images")
+        text = f"{prompt.text}\n" if prompt.text.endswith(MARKER) else prompt.text  # an answer goes on from a text
+        self._require_short(text.encode("utf-8", "replace"))
+        tokens, rows = self._projector.tokens(text, pictures, add_special=add_bos, parse_special=not prompt.is_plain)
+        self._require_room(tokens)
+        return tokens, rows
 
     def _text_tokens(self, prompt: str | Sequence[int]) -> list[int]:
         if isinstance(prompt, str):
@@ -154,20 +179,26 @@ class LoadedModel:
                 raise invalid("prompt must not be empty: this model has no token that begins a text")
             return tokens
         self.vocabulary.require(prompt, "prompt")
-        if len(prompt) >= self._context.length:
-            raise _too_long(f"{len(prompt):,}", self._context.length)
+        self._require_room(prompt)
         return list(prompt)
 
     def _fitting(self, prompt: str, *, add_bos: bool, special: bool) -> list[int]:
         """Raises RefusedError for a prompt that is longer than the context."""
-        context = self._context.length
         text = prompt.encode("utf-8", "replace")
-        if len(text) > context * LONGEST_TOKEN_BYTES:  # tokenizing it would take long, to the same end
-            raise _too_long(f"more than {context:,}", context)
+        self._require_short(text)
         tokens = self.vocabulary.tokens(text, add_bos=add_bos, special=special)
-        if len(tokens) >= context:
-            raise _too_long(f"{len(tokens):,}", context)
+        self._require_room(tokens)
         return tokens
+
+    def _require_short(self, text: bytes) -> None:
+        """Raises RefusedError for a text that would take long to tokenize, and surely not fit."""
+        if len(text) > self._context.length * LONGEST_TOKEN_BYTES:
+            raise _too_long(f"more than {self._context.length:,}", self._context.length)
+
+    def _require_room(self, tokens: Sequence[int]) -> None:
+        """Raises RefusedError."""
+        if len(tokens) >= self._context.length:
+            raise _too_long(f"{len(tokens):,}", self._context.length)
 
     def _opened(self, prompt: RenderedPrompt, request: ChatRequest) -> Marks | None:
         """The marks with which the prompt has opened a thought."""
@@ -184,6 +215,7 @@ class LoadedModel:
         answers: Sequence[SampledAnswer],
         *,
         is_free: bool = False,
+        pictures: PromptPictures = NO_PICTURES,
     ) -> Completion:
         samplers = [Sampler(self.vocabulary.pointer, options.for_choice(index)) for index in range(request.choices)]
         for sampler in samplers:
@@ -196,6 +228,7 @@ class LoadedModel:
             max_tokens=request.max_tokens,
             uses_cache=self._uses_cache and request.uses_cache,
             costs=self._costs if request.may_draft else None,
+            pictures=pictures,
             prompt_cache=self._prompt_cache,
             prompt_cache_bytes=request.prompt_cache_bytes,
         )

@@ -34,9 +34,22 @@ class NativeLog:
 
         llama_cpp.llama_log_set(self._callback, ctypes.c_void_p(0))
 
+    def listen_to_mtmd(self) -> None:
+        """The library of vision projectors has a log of its own, which by default shows prompts."""
+        from llama_cpp import mtmd_cpp
+
+        mtmd_cpp.mtmd_log_set(self._callback, ctypes.c_void_p(0))
+        mtmd_cpp.mtmd_helper_log_set(self._callback, ctypes.c_void_p(0))
+
     def loaded(self) -> None:
         """From now on only errors are written."""
         self._least = ERROR
+
+    def taken(self) -> str:
+        """The first error, which is told by whoever takes it; then there is none."""
+        words = self.errors[0] if self.errors else "llama.cpp gives no reason"
+        self.errors.clear()
+        return words
 
     def _hear(self, level: int, text: bytes, _: object) -> None:
         if level == ERROR:

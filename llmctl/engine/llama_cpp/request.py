@@ -12,6 +12,7 @@ from msgspec import Struct, field
 
 from llmctl.engine.llama_cpp import schema
 from llmctl.engine.llama_cpp.conversation import Choose, Tools, read_messages, read_tools
+from llmctl.engine.llama_cpp.pictures import Picture, pictures_of
 from llmctl.engine.llama_cpp.refused import invalid
 from llmctl.engine.llama_cpp.sampling import LOGIT_BIAS_LIMIT, SEED_BITS, SamplingOptions
 
@@ -61,6 +62,7 @@ class ChatRequest(WritingRequest, frozen=True):
     variables: Mapping[str, Any] = field(default_factory=dict)
     tools: Tools = field(default_factory=Tools)
     calls_once: bool = False
+    pictures: tuple[Picture, ...] = ()
 
 
 Check = Callable[[Any], bool]
@@ -156,6 +158,7 @@ def read(body: bytes) -> ChatRequest:
         raise invalid("tools can't be had together with response_format or grammar: set tool_choice to none")
     return ChatRequest(
         messages=read_messages(given.get("messages")),
+        pictures=pictures_of(given["messages"]),
         variables=_variables(given.get("chat_template_kwargs", {})),
         tools=tools,
         calls_once=not given.get("parallel_tool_calls", True),

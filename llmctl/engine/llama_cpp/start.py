@@ -44,11 +44,13 @@ def started(worker: Worker, job: Mapping[str, Any], tell: TellShare | None = Non
 def job(fit: Fit) -> dict[str, Any]:
     """What a worker has to know, but the token."""
     assert fit.candidate.path is not None, "a plan is started after its file was fetched"
+    projector = fit.candidate.projector
     return {
         "file": str(fit.candidate.path),
         "model": fit.candidate.model.id,
         "threads": fit.threads,
         "prefill_threads": fit.prefill_threads,
+        **({} if projector is None else {"projector": str(projector)}),
         **asdict(fit.configuration),
     }
 

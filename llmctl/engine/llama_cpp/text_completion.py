@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmctl.engine.llama_cpp.refused import invalid
 from llmctl.engine.llama_cpp.request import (
@@ -21,6 +21,9 @@ from llmctl.engine.llama_cpp.request import (
 from llmctl.engine.llama_cpp.sampling import Logprobs
 from llmctl.engine.llama_cpp.wire import Part
 from llmctl.types.event import Text
+
+if TYPE_CHECKING:
+    from llmctl.engine.llama_cpp.answer import SampledAnswer
 
 CHAT_ONLY = ("parallel_tool_calls", "max_completion_tokens", "top_logprobs")
 FIELDS: Options = {
@@ -75,8 +78,8 @@ class TextChunks:
         text = "".join(part.text for part in parts if isinstance(part, Text))
         yield self._chunk(choice, text, [part for part in parts if isinstance(part, Logprobs)])
 
-    def finished(self, choice: int, reason: str | None) -> dict[str, Any]:
-        return self._chunk(choice, "", finish=reason)
+    def finished(self, choice: int, answer: SampledAnswer) -> dict[str, Any]:
+        return self._chunk(choice, "", finish=answer.finish)
 
     def last(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Usage and whatever else is known at the end."""

@@ -6,10 +6,13 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmctl.engine.llama_cpp.sampling import Logprobs
 from llmctl.types.event import Text, ThoughtsSoFar, ToolCall, Words
+
+if TYPE_CHECKING:
+    from llmctl.engine.llama_cpp.answer import SampledAnswer
 
 Part = Words | ToolCall | Logprobs
 
@@ -47,8 +50,12 @@ class Chunks:
         """``text`` is for a person."""
         return {**self._chunk(0, {}), "notes": [text]}
 
-    def finished(self, choice: int, reason: str | None) -> dict[str, Any]:
-        return self._chunk(choice, {}, finish=reason)
+    def finished(self, choice: int, answer: SampledAnswer) -> dict[str, Any]:
+        """``stop_reason``, as vLLM calls it: the client's text to stop at that has ended the answer."""
+        end = self._chunk(choice, {}, finish=answer.finish)
+        if answer.stopped_at is not None:
+            end["choices"][0]["stop_reason"] = answer.stopped_at
+        return end
 
     def last(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Usage and whatever else is known at the end."""
@@ -127,6 +134,7 @@ class _Choice:
         self._calls: list[dict[str, Any]] = []
         self._logprobs: list[Any] | None = None
         self._finish: str | None = None
+        self._stop_reason: dict[str, str] = {}
 
     def all_was_thought(self) -> None:
         self._thoughts, self._text = self._thoughts + self._text, ""
@@ -139,6 +147,8 @@ class _Choice:
         if "logprobs" in shown:
             self._logprobs = [*(self._logprobs or []), *shown["logprobs"]["content"]]
         self._finish = shown["finish_reason"] or self._finish
+        if "stop_reason" in shown:
+            self._stop_reason = {"stop_reason": shown["stop_reason"]}
 
     def shown(self, index: int) -> dict[str, Any]:
         message: dict[str, Any] = {"role": "assistant", "content": self._text or (None if self._calls else "")}
@@ -147,4 +157,5 @@ class _Choice:
         if self._calls:
             message["tool_calls"] = self._calls
         logprobs = None if self._logprobs is None else {"content": self._logprobs}
-        return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": self._finish}
+        end = {"finish_reason": self._finish, **self._stop_reason}
+        return {"index": index, "message": message, "logprobs": logprobs, **end}

@@ -86,6 +86,8 @@ class Handler(BaseHTTPRequestHandler):
             case "/v1/chat/completions":
                 asked = request.read(self._body())
                 self._stream(asked, model.stream(asked, self._is_gone), whole)
+            case "/v1/chat/completions/input_tokens":
+                self._json(200, {"input_tokens": model.length(request.read(self._body()))})
             case "/v1/completions":
                 text = text_completion.read(self._body())
                 self._stream(text, model.go_on(text, self._is_gone), text_completion.joined)
@@ -240,7 +242,7 @@ def main() -> int:
     log = NativeLog()
     log.listen()
     try:
-        model = LoadedModel(job, renderer, lambda share: say({"progress": round(share, 3)}))
+        model = LoadedModel(job, renderer, lambda share: say({"progress": round(share, 3)}), log)
     except Exception as error:  # noqa: BLE001  # whatever llama-cpp-python raises is told, not thrown
         say({"failed": str(error) or type(error).__name__, "log": list(log.errors)})
         return 1

@@ -28,7 +28,6 @@ PRIVATE = (
 AS_PLANNED = (
     "--no-context-shift",  # a prompt that is too long is an error, not cut
     "--no-kv-unified",  # each sequence has its own context
-    "--no-mmproj",
     "--no-warmup",
     "--jinja",
 )
@@ -44,6 +43,7 @@ def options(fit: Fit, *, has_chat_template: bool) -> list[str]:
         *_context(configuration),
         *_placement(configuration, places_itself=bool(fit.server and fit.server.gpus)),
         *AS_PLANNED,
+        *(("--no-mmproj",) if fit.candidate.projector is None else ("--mmproj", str(fit.candidate.projector))),
         *template,
         *PRIVATE,
     ]

@@ -36,12 +36,17 @@ def key_of(fit: Fit) -> str:
     environment."""
     file = fit.candidate.path
     assert file is not None, "a plan is started after its file was fetched"
-    about = file.stat()
     settings = {name: value for name, value in job(fit).items() if name not in NOT_IN_KEY}
     environment = child.environment(os.environ)
-    parts: list[Any] = [str(file.resolve()), about.st_size, about.st_mtime_ns, settings, __version__, sys.executable]
+    parts: list[Any] = [str(file.resolve()), *_version(file), settings, __version__, sys.executable]
     parts += [list(_libraries()), {name: environment[name] for name in sorted(environment) if _matters(name)}]
+    parts += [] if fit.candidate.projector is None else _version(fit.candidate.projector)
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _version(file: Path) -> list[int]:
+    about = file.stat()
+    return [about.st_size, about.st_mtime_ns]
 
 
 def _matters(variable: str) -> bool:

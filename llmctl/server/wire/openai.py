@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 from msgspec import Struct
@@ -21,7 +21,7 @@ KEPT_AT_HOME = "prompt_cache_bytes"  # writes a prompt's beginning to this machi
 VARIABLES = "chat_template_kwargs"
 LAST_PIECES = 3  # of a stream: usage is in one of them
 NO_USAGE = Usage(None, None)
-Fields = Mapping[str, msgspec.Raw]
+RawFields = Mapping[str, msgspec.Raw]
 
 
 class _Usage(Struct):
@@ -36,20 +36,20 @@ class _WithUsage(Struct):
 class Passed(Struct, frozen=True):
     """A request that goes on with the ``fields`` that it came with."""
 
-    fields: Fields
+    fields: RawFields
     path: str
     model: str
     streams: bool
 
-    def body(self, model: str, sampling: Mapping[str, Any]) -> bytes:
+    def body(self, model: str, sampling: Mapping[str, Any] | None) -> bytes:
         fields: dict[str, Any] = dict(self.fields)
         fields.pop("model", None)
         if self.path not in NAMELESS:
             fields["model"] = model
-        return msgspec.json.encode(_completed(fields, sampling) if self.path == CHAT else fields)
+        return msgspec.json.encode(_completed(fields, sampling or {}) if self.path == CHAT else fields)
 
-    def reply(self, model: str) -> PassedReply:
-        return PassedReply()
+    def writer(self, model: str) -> PassedAnswer:
+        return PassedAnswer()
 
 
 def read(body: bytes, path: str) -> Passed:
@@ -71,7 +71,7 @@ def fields_of(body: bytes) -> dict[str, msgspec.Raw]:
         raise invalid("the body", "is nested too deeply") from error
 
 
-def _value(fields: Fields, name: str, kind: Any) -> Any:
+def _value(fields: RawFields, name: str, kind: Any) -> Any:
     try:
         return msgspec.json.decode(fields.get(name, b"null"), type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -87,14 +87,17 @@ def _completed(fields: dict[str, Any], sampling: Mapping[str, Any]) -> dict[str,
     return completed
 
 
-class PassedReply:
+class PassedAnswer:
     """An answer that goes on as it comes. ``usage`` is known at its end."""
 
-    ping = b": still at work\n\n"
+    ping: ClassVar[bytes] = b": still at work\n\n"
 
     def __init__(self) -> None:
         self._last: deque[bytes] = deque(maxlen=LAST_PIECES)
         self.usage = NO_USAGE
+
+    def by_another_server(self) -> None:
+        """It is passed on all the same."""
 
     def begin(self) -> bytes:
         return b""

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from llmctl.server.errors import Problem
 from llmctl.types.event import Usage
 
 
-class Reply(Protocol):
+class AnswerWriter(Protocol):
     """How one answer is written, from that of an engine in OpenAI's shape."""
 
-    usage: Usage
-    ping: bytes
+    ping: ClassVar[bytes]
     """What says in a stream that the answer is still being made."""
+
+    @property
+    def usage(self) -> Usage: ...
+
+    def by_another_server(self) -> None:
+        """The answer comes from a server that isn't this machine's engine."""
 
     def begin(self) -> bytes:
         """What a stream begins with, before the engine has said a word."""
@@ -32,7 +37,7 @@ class Reply(Protocol):
         """What ends a stream that has begun and can't go on."""
 
 
-class Asked(Protocol):
+class ModelRequest(Protocol):
     """A request that was read. ``model`` as its client names it; ``path`` is where the engine is asked."""
 
     @property
@@ -44,7 +49,7 @@ class Asked(Protocol):
     @property
     def streams(self) -> bool: ...
 
-    def body(self, model: str, sampling: Mapping[str, Any]) -> bytes:
-        """For the engine. ``sampling``: fields that hold where the client has set none."""
+    def body(self, model: str, sampling: Mapping[str, Any] | None) -> bytes:
+        """For the engine. ``sampling``: fields that hold where the client has set none; None for other servers."""
 
-    def reply(self, model: str) -> Reply: ...
+    def writer(self, model: str) -> AnswerWriter: ...

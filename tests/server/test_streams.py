@@ -1,0 +1,142 @@
+"""Streams while nothing comes, and when somebody goes away: the client, the engine, the model's room."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from llmctl.engine.llama_cpp.start import start
+from llmctl.engine.worker_process import Engine
+from llmctl.errors import NothingFitsError
+from tests.fakes import gateway
+from tests.fakes.fits import fit_for
+from tests.fakes.gateway import Model, Models
+
+HI = {"messages": [{"role": "user", "content": "hi"}]}
+CHAT = "/v1/chat/completions"
+PING = b": still at work"
+
+
+def begin(url: str, **fields: Any) -> requests.Response:
+    return requests.post(url + CHAT, json={"stream": True, **HI, **fields}, stream=True, timeout=30)
+
+
+def lines(answer: requests.Response) -> Iterator[bytes]:
+    return (line for line in answer.iter_lines() if line)
+
+
+def wait_until(is_true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not is_true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def endless(endless_file: Path) -> Iterator[Engine]:
+    with start(fit_for(endless_file, context=30_000, threads=1, name="endless")) as engine:
+        yield engine
+
+
+@pytest.fixture
+def waiting(served: Models) -> Iterator[threading.Event]:
+    """No model is leased while it is set."""
+    served.must_wait.set()
+    yield served.must_wait
+    served.must_wait.clear()
+    served.raises = None
+
+
+def test_a_stream_says_that_it_waits_for_its_model(url: str, waiting: threading.Event) -> None:
+    said = lines(begin(url))
+    assert next(said) == PING
+    waiting.clear()
+    assert json.loads(next(line for line in said if line != PING).removeprefix(b"data: "))["choices"]
+
+
+def test_what_fails_after_that_is_an_event(url: str, served: Models, waiting: threading.Event) -> None:
+    said = lines(begin(url))
+    assert next(said) == PING
+    served.raises = NothingFitsError("it needs 9 of 8 GB")
+    waiting.clear()
+    (told,) = (line for line in said if line != PING)
+    assert json.loads(told.removeprefix(b"data: "))["error"]["message"] == "it needs 9 of 8 GB"
+    assert served.leased == 0
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_whoever_leaves_while_waiting_takes_no_model(
+    url: str, served: Models, waiting: threading.Event, streams: bool
+) -> None:
+    with pytest.raises(requests.Timeout):
+        requests.post(url + CHAT, json={"stream": streams, **HI}, timeout=0.05)
+    time.sleep(0.05)
+    waiting.clear()
+    assert begin(url, stream=False).status_code == 200
+    wait_until(lambda: served.leased == 0)
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_whoever_leaves_makes_room(endless: Engine, streams: bool) -> None:
+    """The engine has one sequence: who comes next is served when who came first has left."""
+    models = Models(Model(endless.address, "endless"))
+    with gateway.serving(models) as url:
+        leaving = threading.Thread(target=_ask_and_leave, args=(url, streams))
+        leaving.start()
+        wait_until(lambda: models.leased == 1)
+        assert begin(url, stream=False, max_tokens=2).json()["usage"]["completion_tokens"] == 2
+        leaving.join()
+        wait_until(lambda: models.leased == 0)
+
+
+def _ask_and_leave(url: str, streams: bool) -> None:
+    body = {"stream": streams, "max_tokens": 20_000, **HI}
+    with suppress(requests.Timeout), requests.post(url + CHAT, json=body, stream=True, timeout=0.2) as answer:
+        next(answer.iter_content(1))
+
+
+def test_an_engine_that_is_killed(endless_file: Path) -> None:
+    fit = fit_for(endless_file, context=30_000, threads=1, name="endless")
+    with start(fit) as engine, gateway.serving(Models(Model(engine.address, "endless"))) as url:
+        said = lines(begin(url, max_tokens=20_000))
+        next(said)
+        os.kill(engine.pid, signal.SIGKILL)
+        told = json.loads(list(said)[-1].removeprefix(b"data: "))
+        assert told["error"]["code"] == "engine_died"
+        again = begin(url)
+        assert (again.status_code, again.json()["error"]["code"]) == (502, "engine_died")
+
+
+@dataclass
+class Elsewhere:
+    """A server of the user's that takes every request."""
+
+    name: str = "lab"
+    headers: Mapping[str, str] = field(default_factory=lambda: {"x-llmctl-route": "lab"})
+    bodies: list[bytes] = field(default_factory=list)
+
+    def open(self, path: str, body: bytes) -> tuple[int, Mapping[str, str], Iterator[bytes]]:
+        self.bodies.append(body)
+        return 200, {}, iter([b"data: {}\n\n", b"data: [DONE]\n\n"])
+
+
+def test_what_does_not_fit_goes_elsewhere_unless_it_is_private(url: str, served: Models) -> None:
+    served.other = elsewhere = Elsewhere()
+    long = {"messages": [{"role": "user", "content": "long " * 900}], "stream": True}
+    answer = requests.post(url + CHAT, json=long, timeout=30)
+    assert (answer.content, answer.headers["x-llmctl-route"]) == (b"data: {}\n\ndata: [DONE]\n\n", "lab")
+    assert json.loads(elsewhere.bodies[0])["messages"] == long["messages"]
+    kept = requests.post(url + CHAT, json=long, headers={"x-llmctl-private": "1"}, timeout=30)
+    assert (kept.status_code, kept.json()["error"]["code"]) == (400, "context_length_exceeded")
+    assert len(elsewhere.bodies) == 1
