@@ -12,7 +12,6 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-import hypothesis
 import pytest
 from filelock import FileLock
 
@@ -25,12 +24,12 @@ from llmctl.engine.measure import kernels
 from llmctl.files import measured_cache as cache
 from llmctl.host import Host
 from llmctl.struct import asdict
+from tests import properties
 from tests.fakes import shipped_catalogue
 from tests.fakes.kernel_rates import rates
 from tests.fakes.scripted_model import write_scripted
 
-hypothesis.settings.register_profile("here", database=None)  # nothing is written into the checkout
-hypothesis.settings.load_profile("here")
+properties.register()
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start jobs in the background: children inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)

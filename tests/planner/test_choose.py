@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -26,6 +26,7 @@ from llmctl.types.model import Candidate, Source, Thinking
 from llmctl.types.plan import CPU, Fit, NoFit, Plan, RejectionCode, Want
 from tests.fakes.kernel_rates import scaled
 from tests.planner.machines import EPYC, EPYC_KERNELS, GIB, LAPTOP, desktop, everything, knowledge, mac, made, of
+from tests.properties import examples
 
 TASKS = list(knowledge().tasks)
 ROUNDING = 1e-6
@@ -407,7 +408,7 @@ def best_value(machine: Machine, task: str) -> float:
     return max((value(fit, judge) for fit in fits), default=-math.inf)
 
 
-@settings(max_examples=20, deadline=None)
+@examples(40)
 @example(with_memory(replace(LAPTOP, memory=replace(LAPTOP.memory, bandwidth_bytes_per_s=8e9)), GIB), "code", 2.0)
 @given(MACHINES, st.sampled_from(TASKS), st.floats(1, 4))
 def test_more_memory_or_bandwidth_never_lowers_the_value(machine: Machine, task: str, factor: float) -> None:
@@ -423,7 +424,7 @@ def test_more_memory_or_bandwidth_never_lowers_the_value(machine: Machine, task:
     assert best_value(faster, task) >= before - ROUNDING
 
 
-@settings(max_examples=20, deadline=None)
+@examples(40)
 @given(MACHINES, st.floats(1, 4))
 def test_more_device_memory_never_lowers_the_value(machine: Machine, factor: float) -> None:
     before = best_value(machine, "chat")
@@ -433,7 +434,7 @@ def test_more_device_memory_never_lowers_the_value(machine: Machine, factor: flo
     assert best_value(replace(machine, accelerators=cards), "chat") >= before - NO_DIFFERENCE
 
 
-@settings(max_examples=20, deadline=None)
+@examples(40)
 @given(MACHINES, st.sampled_from(TASKS))
 def test_whatever_is_offered_leaves_the_margin_and_meets_every_limit(machine: Machine, task: str) -> None:
     want = Want(task=task, max_download_bytes=10 * GIB)
@@ -454,7 +455,7 @@ def test_whatever_is_offered_leaves_the_margin_and_meets_every_limit(machine: Ma
         assert fit.speed.decode_low_tok_s <= fit.speed.decode_tok_s <= fit.speed.decode_high_tok_s
 
 
-@settings(max_examples=10, deadline=None)
+@examples(20)
 @given(MACHINES, st.randoms(use_true_random=False))
 def test_the_order_of_candidates_changes_nothing(machine: Machine, shuffler: random.Random) -> None:
     candidates = list(everything())
