@@ -30,6 +30,15 @@ MaxTokens = Annotated[int | None, typer.Option("--max-tokens", "-n", min=1, help
 Temperature = Annotated[float | None, typer.Option("--temperature", min=0, max=2, help="Sampling.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="For an answer that can be repeated.")]
 Threads = Annotated[int | None, typer.Option("--threads", "-t", min=1, help="Threads to decode with.")]
+DraftModel = Annotated[
+    str | None,
+    typer.Option(
+        "--draft",
+        metavar="MODEL",
+        help="A smaller model that guesses ahead for the one that answers.",
+        autocompletion=complete.models,
+    ),
+]
 LocalOnly = Annotated[bool, typer.Option("--local", help="On this machine or not at all.")]
 Private = Annotated[bool, typer.Option("--private", help="Never leaves this machine, whatever the policy says.")]
 Server = Annotated[

@@ -60,6 +60,7 @@ def run(
     ] = None,
     json_object: Annotated[bool, typer.Option("--json-object", help="The answer is a JSON object.")] = False,
     threads: options.Threads = None,
+    draft: options.DraftModel = None,
     local: options.LocalOnly = False,
     private: options.Private = False,
     endpoint: options.Server = None,
@@ -117,7 +118,9 @@ def run(
     out = answer_output("run", as_json=json, quiet=quiet)
     if local and endpoint is not None:
         raise UsageError("--local and --endpoint exclude each other")
-    options.require_names("run", {"--model": model, "--endpoint": endpoint, "--task": task, "--template": template})
+    options.require_names(
+        "run", {"--model": model, "--draft": draft, "--endpoint": endpoint, "--task": task, "--template": template}
+    )
     form = response_format(schema, json_object=json_object)
     loaded = options.settings_with(out, offline=offline, keep_alive=keep_alive, engine=engine)
     lay_out(out, markdown=loaded.markdown, as_written=form is not None)
@@ -132,7 +135,8 @@ def run(
     from llmctl.workspace.ask import estimated_tokens  # with the router, which takes a while: not before an error
 
     tokens = None if truncate else estimated_tokens(request)  # what will be cut needs no context of its own
-    asked = Asked(begun.model, begun.task, context, threads, tokens or 0, max_tokens, sees=request.image_count > 0)
+    sees = request.image_count > 0
+    asked = Asked(begun.model, begun.task, context, threads, tokens or 0, max_tokens, sees=sees, draft=draft)
     shortening = None if truncate is None else Shortening(out, text, truncate)
 
     def here() -> LocalRun:

@@ -372,9 +372,10 @@ class TestPlacement:
         assert not [reason for reason in choice.reasons if reason.startswith(":")]
 
     def test_a_floor_that_is_missed_by_little_is_told_by_two_numbers(self) -> None:
-        reasons = [
-            rejected.reason for rejected in planned(mac()).rejected if "the limit for chat is " in rejected.reason
-        ]
+        (gpu,) = mac().accelerators
+        macs = [replace(mac(), accelerators=(replace(gpu, bandwidth_bytes_per_s=rate),)) for rate in (120e9, 200e9)]
+        rejected = [one for machine in macs for one in planned(machine).rejected]
+        reasons = [one.reason for one in rejected if "the limit for chat is " in one.reason]
         assert reasons and all(
             reason.split(" take ")[1].split(",")[0] != reason.split(" is ")[-1] for reason in reasons
         )

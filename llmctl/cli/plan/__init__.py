@@ -213,7 +213,7 @@ def plan(
         for line in _lines(planned, planned_task, workspace.machine, *drawing):
             out.text(line)
         if explain and planned.drafts is not None and planned_task.writes:
-            for line in drafted(planned.drafts):
+            for line in drafted(planned.drafts, planned.draft_model):
                 out.text(line)
 
 

@@ -291,6 +291,8 @@ class Scheduler:
 
     def _close(self, generation: Generation, error: Exception | None) -> None:
         generation.sampler.close()
+        if generation.drafter is not None:
+            generation.drafter.end()
         generation.end(error)
 
 
@@ -315,4 +317,6 @@ def _begin_anew(generation: Generation) -> None:
     assert generation.slot is not None and generation.last is not None
     generation.prompt = [*generation.slot.tokens, generation.last]
     generation.slot.tokens = []
+    if generation.drafter is not None:
+        generation.drafter.end()
     generation.last = generation.drafter = None
