@@ -47,9 +47,11 @@ def most_of_project(files: Files) -> Policy:
 
 def private_paths(files: Files, own: tuple[str, ...]) -> tuple[Path, ...]:
     """The user's ``own``, and those of the project, from its folder on. Raises ConfigError."""
-    projects = _of_project(files, "private_paths") if "private_paths" in files.local else ()
+    places = tuple(map(paths.expanded, own))
+    if "private_paths" not in files.local:
+        return places
     folder = files.local_file.parent.absolute()
-    return (*map(paths.expanded, own), *(folder / paths.expanded(place) for place in projects))
+    return (*places, *(folder / paths.expanded(place) for place in _of_project(files, "private_paths")))
 
 
 def policies(files: Files) -> Mapping[str, Policy]:
