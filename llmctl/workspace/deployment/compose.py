@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from llmctl.workspace.deployment.comment import comment
 from llmctl.workspace.deployment.container import DATA, HEALTH, IMAGE, PORT, arguments, reasons
 from llmctl.workspace.deployment.service import DRAIN_S, GatewayService
 
@@ -17,32 +18,32 @@ def project(service: GatewayService) -> str:
     ]
     reservations = ["        reservations:", *gpu] if service.uses_gpu else []
     lines = [
-        *(f"# {line}" for line in reasons(service)),
+        *comment(reasons(service)),
         "name: llmctl",
         "services:",
         "  serve:",
         f"    image: {IMAGE}",
-        f"    command: {json.dumps(arguments(service))}",
-        "    restart: on-failure:5",
-        "    read_only: true",
-        "    tmpfs: [/tmp]",
-        "    cap_drop: [ALL]",
-        "    security_opt: ['no-new-privileges:true']",
-        f"    stop_grace_period: {DRAIN_S}s",
-        "    ulimits:",
-        "      core: 0",
+        "    volumes:",
+        f"      - models:{DATA}",
         "    ports:",
         f"      - '127.0.0.1:{PORT}:{PORT}'  # of this machine alone; leave out the address for others",
-        "    volumes:",
-        f"      - 'models:{DATA}'",
+        f"    command: {json.dumps(arguments(service))}",
+        "    restart: on-failure:5",
+        "    healthcheck:",
+        f"      test: {json.dumps(['CMD', 'python3', '-c', HEALTH])}",
+        "      start_period: 300s",
+        "    cap_drop: [ALL]",
         "    deploy:",
         "      resources:",
         "        limits:",
         f"          memory: {service.memory_mi}M",
         *reservations,
-        "    healthcheck:",
-        f"      test: {json.dumps(['CMD', 'python3', '-c', HEALTH])}",
-        "      start_period: 300s",
+        "    read_only: true",
+        "    security_opt: ['no-new-privileges:true']",
+        f"    stop_grace_period: {DRAIN_S}s",
+        "    tmpfs: [/tmp]",
+        "    ulimits:",
+        "      core: 0",
         "volumes:",
         "  models: {}",
     ]

@@ -18,7 +18,8 @@ HEALTH = (  # the certificate is the container's own: what matters is that it an
 
 def arguments(service: GatewayService) -> list[str]:
     """Of llmctl in the container, where it listens to all: so with TLS and a token, as it insists on."""
-    return ["serve", *without_address(service.arguments), "--host", "0.0.0.0", "--port", str(PORT)]  # noqa: S104
+    given = [argument for argument in without_address(service.arguments) if argument not in ("--yes", "-y")]
+    return ["serve", *given, "--yes", "--host", "0.0.0.0", "--port", str(PORT)]  # noqa: S104
 
 
 def without_address(arguments: tuple[str, ...]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from llmctl.workspace.deployment.comment import comment
 from llmctl.workspace.deployment.container import DATA, IMAGE, PORT, arguments, reasons
 from llmctl.workspace.deployment.service import DRAIN_S, GatewayService
 
@@ -20,7 +21,7 @@ def objects(service: GatewayService) -> str:
         "              scheme: HTTPS",
     ]
     lines = [
-        *(f"# {line}" for line in reasons(service)),
+        *comment(reasons(service)),
         "apiVersion: v1",
         "kind: PersistentVolumeClaim",
         "metadata:",

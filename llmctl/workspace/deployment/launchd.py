@@ -6,7 +6,8 @@ import plistlib
 from pathlib import Path
 
 from llmctl import paths
-from llmctl.workspace.deployment.service import DRAIN_S, LABEL, GatewayService
+from llmctl.workspace.deployment.comment import comment
+from llmctl.workspace.deployment.service import DRAIN_S, FETCHES_NOTHING, LABEL, GatewayService
 
 
 def agent(service: GatewayService) -> str:
@@ -30,8 +31,8 @@ def agent(service: GatewayService) -> str:
     ).decode()
     head, _, rest = made.partition("\n")
     usage = f"~/Library/LaunchAgents/{LABEL}.plist, then: launchctl bootstrap gui/$(id -u) FILE"
-    comment = "\n".join([*(line.replace("--", "- -") for line in service.reasons()), usage])
-    return f"{head}\n<!--\n{comment}\n-->\n{rest}"
+    said = "\n".join(comment((line.replace("--", "- -") for line in (*service.reasons(), FETCHES_NOTHING, usage)), ""))
+    return f"{head}\n<!--\n{said}\n-->\n{rest}"
 
 
 def _path(service: GatewayService) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llmctl.workspace.deployment.comment import comment
 from llmctl.workspace.deployment.container import DATA, HEALTH, IMAGE, PORT, arguments, reasons
 from llmctl.workspace.deployment.service import DRAIN_S, GatewayService
 from llmctl.workspace.deployment.systemd import quoted
@@ -10,7 +11,7 @@ from llmctl.workspace.deployment.systemd import quoted
 def container(service: GatewayService) -> str:
     gpu = ["AddDevice=nvidia.com/gpu=all"] if service.uses_gpu else []
     lines = [
-        *(f"# {line}" for line in reasons(service)),
+        *comment(reasons(service)),
         "# ~/.config/containers/systemd/llmctl.container, then:",
         "#   systemctl --user daemon-reload; systemctl --user start llmctl",
         "[Unit]",

@@ -18,6 +18,7 @@ from llmctl.workspace.serve_plan import ServePlan
 GATEWAY_BYTES = 512 << 20  # of the gateway and each engine's Python, generously: what was seen is a fifth of it
 DRAIN_S = 40  # `llmctl serve` lets open answers finish for half a minute
 LABEL = "llmctl-serve"
+FETCHES_NOTHING = "Nothing is fetched: the models of the plan are on this machine."
 
 
 class GatewayService(Struct, frozen=True):
@@ -56,9 +57,9 @@ class GatewayService(Struct, frozen=True):
         yield from (f"  {line}" for line in self.models)
         yield (
             f"Memory: {units.size(self.memory_bytes)}: weights, caches and buffers of what is loaded at once, and "
-            f"{units.size(GATEWAY_BYTES)} for the gateway. With less, the system would read the weights again and again."
+            f"{units.size(GATEWAY_BYTES)} for the gateway. With less, weights are read again and again."
         )
-        yield "Nothing is fetched: the models of the plan are there. Core dumps would hold prompts: there are none."
+        yield "A core dump would hold prompts: there are none."
 
 
 def gateway_service(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from llmctl.workspace.deployment.service import DRAIN_S, LABEL, GatewayService
+from llmctl.workspace.deployment.comment import comment
+from llmctl.workspace.deployment.service import DRAIN_S, FETCHES_NOTHING, LABEL, GatewayService
 
 
 def unit(service: GatewayService) -> str:
     network = ["IPAddressDeny=any", "IPAddressAllow=localhost"] if service.is_loopback else []
     devices = [] if service.uses_gpu else ["PrivateDevices=yes"]
     lines = [
-        *(f"# {line}" for line in service.reasons()),
+        *comment((*service.reasons(), FETCHES_NOTHING)),
         f"# /etc/systemd/system/{LABEL}.service, then: systemctl daemon-reload; systemctl enable --now {LABEL}",
         "[Unit]",
         "Description=Local language models for other programs (llmctl serve)",
@@ -38,7 +39,7 @@ def unit(service: GatewayService) -> str:
         "NoNewPrivileges=yes",
         "ProtectSystem=strict",
         "ProtectHome=read-only",
-        *(f"ReadWritePaths=-{escaped(str(folder))}" for folder in service.folders),
+        *(f"ReadWritePaths={quoted([f'-{folder}'])}" for folder in service.folders),
         "PrivateTmp=yes",
         *devices,
         "ProtectKernelTunables=yes",
