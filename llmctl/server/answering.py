@@ -17,7 +17,7 @@ from llmctl.server.behind import Models
 from llmctl.server.blocking import BlockingCalls
 from llmctl.server.client import ClientLeftError, Receive, Scope, Send, Sender, read_body, while_connected
 from llmctl.server.errors import UNEXPECTED, Problem, ProblemError, problem_of, speaks_anthropic
-from llmctl.server.exchange import Exchange, exchange_of
+from llmctl.server.exchange import GatewayExchange, exchange_of
 from llmctl.server.upstream import EngineAnswer, Upstream
 from llmctl.server.wire.shape import AnswerWriter, ModelRequest
 
@@ -67,7 +67,7 @@ class RunningRequest:
     """One request on its way."""
 
     def __init__(
-        self, behind: Behind, asked: ModelRequest, sender: Sender, exchange: Exchange, *, is_private: bool
+        self, behind: Behind, asked: ModelRequest, sender: Sender, exchange: GatewayExchange, *, is_private: bool
     ) -> None:
         self._behind, self._asked, self._sender, self._exchange = behind, asked, sender, exchange
         self._is_private = is_private
@@ -86,7 +86,8 @@ class RunningRequest:
         except LlmctlError as error:
             await self._fail(problem_of(error))
         except Exception as error:  # noqa: BLE001  # a bug of ours must not end in silence, nor tell a prompt
-            LOG.error("%s\n%s", type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
+            where = "".join(traceback.format_tb(error.__traceback__))
+            LOG.error("%s: %s\n%s", self._sender.request_id, type(error).__name__, where)
             await self._fail(UNEXPECTED)
         finally:
             if self._writer is not None:
