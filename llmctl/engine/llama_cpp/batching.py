@@ -170,7 +170,7 @@ class Scheduler:
         if place.source is not slot:
             self._context.copy(place.source.number, slot.number)
         kept = generation.pictures.without_part(place.shared)
-        kept = kept if self._context.keep(slot.number, kept) else 0
+        kept = kept if self._context.keep(slot.number, generation.pictures.position(kept)) else 0
         kept = self._read(slot, generation.on_disk.source, kept)
         self.slots.take(slot, generation.prompt, kept, is_private=not generation.uses_cache)
         generation.slot, generation.work.cached_tokens = slot, kept
@@ -227,7 +227,7 @@ class Scheduler:
                 self._end(shares[0].generation, error, is_sound=False)
                 return
             for share in shares:
-                held = len(share.slot.tokens)
+                held = share.generation.pictures.position(len(share.slot.tokens))
                 if self._context.keep(share.slot.number, held):
                     self._compute([replace(share, drafted=())])
                 else:
