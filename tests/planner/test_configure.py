@@ -65,6 +65,10 @@ class TestOnTheCpu:
         actual = (settings.context, settings.kv_type, settings.flash_attention, settings.ubatch)
         assert actual == (context, kv_type, flash, ubatch)
 
+    def test_a_picture_is_computed_at_once(self) -> None:
+        settings, _ = chosen(epyc(5.72), Want(sees=True))
+        assert (settings.context, settings.ubatch) == (4096, 256)
+
     def test_what_does_not_fit_tells_the_shortest_gap(self) -> None:
         placer = Placer(epyc(4.0), LLAMA, LLAMA_FILE)
         nearest = configure(placer, Want(), CONTEXTS, lambda _: None)
