@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 
 from msgspec import Struct
 
@@ -12,11 +13,12 @@ from llmctl.types.machine import Accelerator
 
 class DeviceFactors(Struct, frozen=True):
     """Factors on the rates of some devices of a backend: those whose compute capability, architecture, kind or vendor
-    is one of ``these``, or whose name has one of them in it."""
+    is one of ``these``, or whose name has one of them in it. ``bytes_per_flop``: on the most that decoding streams."""
 
     these: tuple[str, ...]
-    decode: float
-    prefill: float
+    decode: float = 1.0
+    prefill: float = 1.0
+    bytes_per_flop: float = 1.0
 
     def has(self, device: Accelerator) -> bool:
         exact = (device.compute_capability, device.architecture, device.vendor, device.kind.value)
@@ -26,18 +28,24 @@ class DeviceFactors(Struct, frozen=True):
 class Backend(Struct, frozen=True):
     """How fast one backend of the engine is on a device.
 
-    Decoding streams at ``share`` of the specified bandwidth and takes ``layer_s`` for each layer besides. Prefill
-    computes at the least of ``peak_share`` of the specified rate and the geometric mean of that and
-    ``prefill_flop_per_s``, as large devices are not filled; where no rate is specified, at ``prefill_flop_per_byte`` of
-    bandwidth. Flash attention reaches ``flash_prefill_share`` of that.
+    Decoding streams at ``share`` of the specified bandwidth, but no more than ``bytes_per_flop`` for each operation
+    that is specified, and takes ``layer_s`` for each layer besides. Prefill computes at the least of ``peak_share`` of
+    the specified rate and the geometric mean of that and ``prefill_flop_per_s``, as large devices are not filled; where
+    no rate is specified, at ``prefill_flop_per_byte`` of bandwidth. Flash attention reaches ``flash_prefill_share`` of
+    that in prefill and ``flash_decode_share`` in decoding. Without it each head reads its keys and values for itself:
+    ``plain_decode_share`` is what that reaches of bandwidth. ``vendors``: those whose own backend this is.
     """
 
+    vendors: tuple[str, ...]
     share: float
     layer_s: float
     prefill_flop_per_s: float
     prefill_flop_per_byte: float
     flash_prefill_share: float
+    flash_decode_share: float
+    plain_decode_share: float
     factors: tuple[DeviceFactors, ...]
+    bytes_per_flop: float = inf
 
 
 class DeviceConstants(Struct, frozen=True):
@@ -51,7 +59,6 @@ class DeviceConstants(Struct, frozen=True):
     expert_layer_s: float
     batch_tokens: float
     activation_bytes: float
-    attention_decode_share: float
     attention_prefill_share: float
     types: Mapping[str, float]
     backends: Mapping[str, Backend]

@@ -16,6 +16,7 @@ from llmctl.endpoint.again import add_command
 from llmctl.endpoint.client import chat, request_body
 from llmctl.endpoint.health import models
 from llmctl.endpoint.keys import key_of, place
+from llmctl.endpoint.privacy import privacy
 from llmctl.endpoint.secrets import address_of
 from llmctl.endpoint.timing import timing_of
 from llmctl.endpoint.trust import identity
@@ -165,6 +166,17 @@ def _schema(endpoint: Endpoint) -> Iterator[Check]:
     yield Check("schema", Status.OK if keeps else Status.WARN, says)
 
 
+def _privacy(endpoint: Endpoint) -> Iterator[Check]:
+    said = privacy(address_of(endpoint))
+    if said is None:
+        return
+    if exceptions := "; ".join(said.exceptions()):
+        yield Check("privacy", Status.WARN, f"it says that {exceptions}")
+        return
+    says = "it says that nothing of prompts and answers is logged or kept, and that its engine has no network"
+    yield Check("privacy", Status.OK, says)
+
+
 def _asked(endpoint: Endpoint, request: Request) -> Iterator[Event]:
     address = address_of(endpoint)
     yield from chat(address, request_body(address, request), timing=timing_of(endpoint.limits))
@@ -178,4 +190,5 @@ STEPS = (
     EndpointStep("answer", _answer),
     EndpointStep("tools", _tools, is_needed=False),
     EndpointStep("schema", _schema, is_needed=False),
+    EndpointStep("privacy", _privacy, is_needed=False),
 )

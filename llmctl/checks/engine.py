@@ -18,6 +18,7 @@ from llmctl.engine.install import (
 )
 from llmctl.engine.measure.kernels import complete, figures, uncertain_figures
 from llmctl.types.finding import Check, Status
+from llmctl.types.kernels import Kernels
 from llmctl.types.machine import Accelerator, EngineInfo, Machine
 
 # Features whose absence from a build costs most, as the CPU and the build spell them.
@@ -99,6 +100,13 @@ def _needing(message: str, remedy: Remedy | None) -> str:
     return f"{message}; the command needs {remedy.needs}" if remedy is not None and remedy.needs else message
 
 
+def _disturbance(kernels: Kernels) -> str:
+    """What disturbed the measurement, in the past: "other programs (cc1plus) used 1.3 cores"."""
+    if kernels.load is None:
+        return "other programs kept the processor busy"
+    return str(kernels.load).replace(" use ", " used ").replace(" is hot and slows ", " was hot and slowed ")
+
+
 def _kernels(machine: Machine) -> Check:
     kernels = machine.kernels
     if kernels is None:
@@ -106,8 +114,8 @@ def _kernels(machine: Machine) -> Check:
         return Check("kernels", Status.WARN, message, MEASURE)
     if uncertain := uncertain_figures(kernels):
         message = (
-            f"other programs kept the processor busy while the engine's kernels were measured: {uncertain} of "
-            f"{figures(kernels)} figures are estimates, with a wide range"
+            f"{_disturbance(kernels)} while the engine's kernels were measured: {uncertain} of {figures(kernels)} "
+            "figures are estimates, with a wide range, until a command finds the machine quiet and measures them again"
         )
         return Check("kernels", Status.WARN, message, MEASURE_WHEN_QUIET)
     if not complete(machine.cpu, kernels):

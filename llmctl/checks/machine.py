@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from llmctl import units
 from llmctl.types.finding import Check, Status
 from llmctl.types.machine import Machine
@@ -17,7 +19,7 @@ MAKE_SWAP = (
 
 def checks(machine: Machine, threads: int | None = None) -> tuple[Check, ...]:
     """The checks that make sense for any machine, described or real. ``threads`` is the user's setting."""
-    return (*_notes(machine), _memory(machine), _threads(machine, threads), _swap(machine))
+    return (*_notes(machine), _memory(machine), _threads(machine, threads), *_power(machine), _swap(machine))
 
 
 def _notes(machine: Machine) -> tuple[Check, ...]:
@@ -51,7 +53,18 @@ def _threads(machine: Machine, threads: int | None) -> Check:
         used, why = threads, "that is the setting threads"
     if used < cpu.physical_cores:
         return Check("threads", Status.OK, f"{units.number_of(used, 'thread is', 'threads are')} used: {why}")
+    if cpu.quota is not None and cpu.quota < used:
+        message = f"all {cpu.physical_cores} cores may be used, for the time of {cpu.quota:.2g} of them"
+        return Check("threads", Status.OK, f"{message}: the container's CPU quota")
     return Check("threads", Status.OK, f"all {cpu.physical_cores} cores may be used")
+
+
+def _power(machine: Machine) -> Iterator[Check]:
+    power = machine.power
+    if power is not None and power.saving is not None:
+        yield Check("power", Status.WARN, f"{power.saving} keeps the processor slow: speeds are those it has so")
+    elif power is not None:
+        yield Check("power", Status.OK, "it runs on its battery: speeds are measured apart from those on mains")
 
 
 def _swap(machine: Machine) -> Check:

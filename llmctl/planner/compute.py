@@ -131,6 +131,8 @@ def _logit_rows(shape: Shape, configuration: Configuration) -> int:
     """The logits beside the last norm and what it is made of. A quantized cache has one row more, where the mask leaves
     room for it."""
     graph, mask = graph_of(shape), _mask_rows(shape, configuration)
+    if graph.clamped_logits:
+        return 2 * (shape.n_vocab or 0) + graph.clamped_logits + mask
     rows = (shape.n_vocab or 0) + (2 + graph.beside) * shape.n_embd + _waiting_rows(shape)
     match graph.mask_stays:
         case MaskStays.ALWAYS:

@@ -14,7 +14,7 @@ from llmctl.planner.memory import bits
 from llmctl.planner.processor import figures_basis, modelled
 from llmctl.planner.rates import COMPLETED, DeviceRates
 from llmctl.types.kernels import AttentionRate, Kernels, MatrixRate
-from llmctl.types.machine import Machine
+from llmctl.types.machine import Cpu, Machine
 from llmctl.types.plan import Basis
 
 Kind = str | None
@@ -37,15 +37,17 @@ def cpu_rates(machine: Machine, settings: CpuSettings, constants: SpeedConstants
     cores."""
     if machine.kernels is not None:
         return _measured(machine, settings, constants)
+    decoding, reading = (quota_share(machine.cpu, count) for count in (settings.threads, settings.prefill_threads))
     stream, _ = modelled(machine, settings.threads, constants)
     _, flop = modelled(machine, settings.prefill_threads, constants)
+    stream, flop = stream * decoding, flop * reading
     return DeviceRates(
         {None: stream},
         {None: flop},
         kv_bytes_per_s=stream * constants.kv_share,
         attention_decode_flop_per_s=flop * constants.attention_decode_share,
         attention_prefill_flop_per_s=flop * constants.attention_prefill_share,
-        layer_s=constants.layer_nodes / constants.nodes_per_s,
+        layer_s=constants.layer_nodes / constants.nodes_per_s * max(1.0, settings.threads / constants.together_threads),
         basis=figures_basis(machine, constants),
         activation_s=constants.layer_passes / constants.elements_per_s,
     )
@@ -56,15 +58,24 @@ def best_threads(machine: Machine) -> tuple[int, int]:
     undisturbed passes, else all usable cores."""
     usable = machine.cpu.usable_threads
     certain = measured(machine.kernels).certain if machine.kernels is not None else {}
-    decode, prefill = (scaling(certain, rate, usable) for rate in ("decode_bytes_per_s", "prefill_flop_per_s"))
-    return _fastest(decode, usable), _fastest(prefill, usable)
+    decode, prefill = (
+        {count: share * quota_share(machine.cpu, count) for count, share in scaling(certain, rate, usable).items()}
+        for rate in ("decode_bytes_per_s", "prefill_flop_per_s")
+    )
+    return _fastest(decode, usable, machine.cpu), _fastest(prefill, usable, machine.cpu)
 
 
-def _fastest(shares: Mapping[int, float], usable: int) -> int:
+def quota_share(cpu: Cpu, threads: int) -> float:
+    """The share of the time that so many threads may compute: a container that has used up its quota stands still
+    until the next tenth of a second. Measured rates are those of the time between."""
+    return 1.0 if cpu.quota is None else min(1.0, cpu.quota / threads)
+
+
+def _fastest(shares: Mapping[int, float], usable: int, cpu: Cpu) -> int:
     """The number of threads with the highest share of the rate with all ``usable`` ones; ``usable`` unless it is
     faster by WORTH_FEWER."""
     count = max((n for n in shares if n <= usable), key=lambda n: shares[n], default=usable)
-    return count if shares.get(count, 0.0) > WORTH_FEWER else usable
+    return count if shares.get(count, 0.0) > WORTH_FEWER * quota_share(cpu, usable) else usable
 
 
 def _measured(machine: Machine, settings: CpuSettings, constants: SpeedConstants) -> DeviceRates:
@@ -74,7 +85,9 @@ def _measured(machine: Machine, settings: CpuSettings, constants: SpeedConstants
     decode_scaling, prefill_scaling = (
         {usable: 1.0} | scaling(figures.certain, rate, usable) for rate in ("decode_bytes_per_s", "prefill_flop_per_s")
     )
-    slower, slower_prefill = at(decode_scaling, settings.threads), at(prefill_scaling, settings.prefill_threads)
+    decoding, reading = (quota_share(machine.cpu, count) for count in (settings.threads, settings.prefill_threads))
+    slower = decoding * at(decode_scaling, settings.threads)
+    slower_prefill = reading * at(prefill_scaling, settings.prefill_threads)
     chosen = _layouts(kernels.matrices, settings.repack)
     decode: dict[Kind, float] = {name: rate.decode_bytes_per_s * slower for name, rate in chosen.items()}
     prefill: dict[Kind, float] = {name: rate.prefill_flop_per_s * slower_prefill for name, rate in chosen.items()}
@@ -92,9 +105,9 @@ def _measured(machine: Machine, settings: CpuSettings, constants: SpeedConstants
         kv_bytes_per_s=slower / read_s if read_s else float("inf"),
         attention_decode_flop_per_s=slower / compute_s if compute_s else float("inf"),
         attention_prefill_flop_per_s=attention.prefill_flop_per_s * slower_prefill,
-        layer_s=constants.layer_nodes / node.nodes_per_s,
+        layer_s=constants.layer_nodes / (decoding * node.nodes_per_s),
         basis=Basis.CALIBRATED if certain else _in_part(machine, figures, constants),
-        activation_s=constants.layer_passes / batch.elements_per_s,
+        activation_s=constants.layer_passes / (reading * batch.elements_per_s),
         expert_decode=median([expert.decode_bytes_per_s / rate.decode_bytes_per_s for rate, expert in both] or [1.0]),
         expert_prefill=median([expert.prefill_flop_per_s / rate.prefill_flop_per_s for rate, expert in both] or [1.0]),
         estimated=_estimated(chosen, constants),

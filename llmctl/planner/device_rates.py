@@ -12,12 +12,13 @@ from llmctl.types.machine import Accelerator, AcceleratorKind
 from llmctl.types.plan import Basis
 
 LEAST_BATCH = 32  # tokens, from which on weights in the CPU's memory are copied to a device (ggml's op_offload)
+BEND = 4  # how sharply the lower of two limits on streaming takes over from the other
 LANE_BYTES_PER_S = {1: 0.25e9, 2: 0.5e9, 3: 0.985e9, 4: 1.969e9, 5: 3.938e9, 6: 7.563e9}  # by generation of PCI Express
 
 
 def device_rates(device: Accelerator, flash_attention: bool, constants: SpeedConstants) -> DeviceRates:
-    """The rates of a device: of matrix products as measured, if they were; all others from its figures. A backend
-    without constants is taken for the slowest, an unknown bandwidth for the lowest in use."""
+    """The rates of a device: of matrix products as measured, if they were; all others from its figures. An
+    unknown bandwidth is taken for the lowest in use."""
     of_devices = constants.devices
     backend = backend_of(device, of_devices)
     kinds = [kind for kind in backend.factors if kind.has(device)]
@@ -25,6 +26,8 @@ def device_rates(device: Accelerator, flash_attention: bool, constants: SpeedCon
     stream = backend.share * flow * prod(kind.decode for kind in kinds)
     flop = backend.prefill_flop_per_byte * flow
     if specified := device.compute_flop_per_s:
+        most = specified * backend.bytes_per_flop * prod(kind.bytes_per_flop for kind in kinds)
+        stream = (stream**-BEND + most**-BEND) ** (-1 / BEND)
         filled = sqrt(specified * backend.prefill_flop_per_s) * prod(kind.prefill for kind in kinds)
         flop = min(of_devices.peak_share * specified, filled)
     decode: dict[str | None, float] = {
@@ -40,11 +43,13 @@ def device_rates(device: Accelerator, flash_attention: bool, constants: SpeedCon
         decode |= {row.weight_type: row.decode_bytes_per_s for row in measured}
         prefill |= {row.weight_type: row.prefill_flop_per_s for row in measured}
     attending = backend.flash_prefill_share if flash_attention else of_devices.attention_prefill_share
+    # Without flash attention two operations per 16-bit element, which every head reads for itself: a byte for each.
+    attending_once = flop * backend.flash_decode_share if flash_attention else flow * backend.plain_decode_share
     return DeviceRates(
         decode,
         prefill,
         kv_bytes_per_s=stream,
-        attention_decode_flop_per_s=flop * of_devices.attention_decode_share,
+        attention_decode_flop_per_s=attending_once,
         attention_prefill_flop_per_s=flop * attending,
         layer_s=backend.layer_s,
         basis=Basis.CALIBRATED if measured else "device" if device.bandwidth_bytes_per_s else UNKNOWN,
@@ -56,9 +61,12 @@ def device_rates(device: Accelerator, flash_attention: bool, constants: SpeedCon
 
 
 def backend_of(device: Accelerator, constants: DeviceConstants) -> Backend:
-    """The constants of the device's backend, or of the slowest one."""
-    slowest = min(constants.backends.values(), key=lambda backend: backend.share)
-    return constants.backends.get((device.engine_backend or "").lower(), slowest)
+    """The constants of the device's backend, where that isn't known of its vendor's own; else of the slowest one."""
+    backends = constants.backends.values()
+    slowest = min(backends, key=lambda backend: backend.share)
+    if device.engine_backend is None:
+        return next((backend for backend in backends if device.vendor in backend.vendors), slowest)
+    return constants.backends.get(device.engine_backend.lower(), slowest)
 
 
 def link_bytes_per_s(device: Accelerator, constants: DeviceConstants) -> float:

@@ -27,7 +27,8 @@ class Graph(Struct, frozen=True):
     network has one row, not three; ``widths`` rows of the embedding's width are beside it. With ``two_masks`` a model
     that keeps no cache has one for its windows, too. ``flash``: whether llama.cpp has flash attention for it. What only
     ``embeds`` attends to the tokens of a batch alone, though it has a cache, and makes no logits. With a ``bias`` for
-    each pair of tokens (T5) there are three rows of scores at once, and no flash attention.
+    each pair of tokens (T5) there are three rows of scores at once, and no flash attention. So many ``clamped_logits``
+    are put into a second row of all logits (those of the tokens that stand for images).
     """
 
     beside: int = 2
@@ -39,6 +40,7 @@ class Graph(Struct, frozen=True):
     flash: bool = True
     embeds: bool = False
     bias: bool = False
+    clamped_logits: int = 0
 
 
 LEAN = Graph(0, MaskStays.NEVER)
@@ -47,27 +49,31 @@ GRAPHS: Mapping[str, Graph] = {
         (
             *("arcee", "baichuan", "chatglm", "cohere2", "command-r", "dbrx", "deci", "dream", "exaone", "exaone4"),
             *("gemma", "gemma2", "gemma3", "glm4", "granite", "granite_swa", "granitemoe", "grovemoe"),
-            *("hunyuan-dense", "internlm2", "llada", "llada-moe", "llama", "maple", "mimo2", "minicpm", "minimax-m2"),
+            *("hunyuan-dense", "hunyuan_vl", "internlm2", "llada", "llada-moe", "llama", "maple", "mimo2"),
+            *("minicpm", "minimax-m2"),
             *("mistral3", "olmo2", "olmoe", "pangu-embedded", "phimoe", "qwen2", "qwen2vl", "qwen3", "qwen3moe"),
-            *("rnd1", "rwkv6", "seed_oss", "smallthinker", "smollm3", "spark2_5", "xverse"),
+            *("refact", "rnd1", "rwkv6", "seed_oss", "smallthinker", "smollm3", "spark2_5", "xverse"),
         ),
         LEAN,
     ),
     **dict.fromkeys(("apertus", "falcon", "gptneox", "nomic-bert-moe", "phi2"), Graph(0, MaskStays.NEVER, gated=False)),
     **dict.fromkeys(
         (
-            *("hrm_text", "jais", "mamba", "mamba2", "minicpm3", "muse-glimmer", "olmo", "orion", "qwen", "rwkv7"),
+            *("arwkv7", "hrm_text", "jais", "jais2", "mamba", "mamba2", "minicpm3", "muse-glimmer", "olmo"),
+            *("orion", "qwen", "rwkv7"),
             "stablelm",
         ),
         Graph(1, MaskStays.NEVER),
     ),
     **dict.fromkeys(
-        ("bloom", "gpt2", "mpt", "nemotron", "starcoder", "starcoder2"), Graph(1, MaskStays.NEVER, gated=False)
+        ("bloom", "codeshell", "gpt2", "mpt", "nemotron", "starcoder", "starcoder2"),
+        Graph(1, MaskStays.NEVER, gated=False),
     ),
     **dict.fromkeys(("minimax-01", "qwen3vlmoe", "qwen4exp"), Graph(4, MaskStays.NEVER)),
     **dict.fromkeys(("mellum", "plamo2", "plamo3"), Graph(0, MaskStays.IF_SMALL)),
     **dict.fromkeys(
-        ("falcon-h1", "gemma3n", "gpt-oss", "lfm2", "lfm2moe", "nemotron_h", "talkie"), Graph(1, MaskStays.IF_SMALL)
+        ("falcon-h1", "gemma3n", "gpt-oss", "lfm2", "lfm2moe", "maincoder", "nemotron_h", "talkie"),
+        Graph(1, MaskStays.IF_SMALL),
     ),
     **dict.fromkeys(
         (
@@ -78,16 +84,18 @@ GRAPHS: Mapping[str, Graph] = {
     ),
     **dict.fromkeys(("bitnet", "llama4"), Graph(3, MaskStays.IF_SMALL)),
     "nemotron_h_moe": Graph(3, MaskStays.IF_SMALL, gated=False),
-    **dict.fromkeys(("arctic", "ernie4_5"), Graph(4, MaskStays.IF_SMALL)),
+    **dict.fromkeys(("arctic", "ernie4_5", "paddleocr"), Graph(4, MaskStays.IF_SMALL)),
     **dict.fromkeys(
         (
-            *("afmoe", "bailingmoe", "deepseek", "deepseek2", "dots3note", "ernie4_5-moe", "hunyuan-moe", "mistral4"),
+            *("afmoe", "bailingmoe", "deepseek", "deepseek2", "deepseek2-ocr", "dots3note", "ernie4_5-moe"),
+            *("hunyuan-moe", "mistral4"),
             "qwen2moe",
         ),
         Graph(2, MaskStays.IF_SMALL, experts_stay=True),
     ),
     "minimax-m3": Graph(experts_stay=True),
-    "bert": Graph(0, MaskStays.NEVER, gated=False, widths=3),
+    **dict.fromkeys(("bert", "jina-bert-v3"), Graph(0, MaskStays.NEVER, gated=False, widths=3)),
+    "chameleon": Graph(clamped_logits=8192),
     "nomic-bert": Graph(1, widths=2),
     "gemma-embedding": Graph(0, widths=3, two_masks=True),
     **dict.fromkeys(("gemma4", "openelm", "qwen35", "qwen3next"), Graph(1)),

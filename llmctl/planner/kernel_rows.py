@@ -74,7 +74,13 @@ class KernelFigures(NamedTuple):
             values = {rate: self.certain.get(figure, self.bounds.get(figure, 0.0)) for rate, figure in figures.items()}
             uncertain = tuple(rate for rate, figure in figures.items() if figure not in self.certain)
             rows[group][kind, threads] = ROWS[group](*kind, threads=threads, **values, uncertain=uncertain)
-        return Kernels(**{group: tuple(made.values()) for group, made in rows.items()})
+        return of_groups({group: made.values() for group, made in rows.items()})
+
+
+def of_groups(rows: Mapping[str, Iterable[Any]]) -> Kernels:
+    """The ``Kernels`` with these rows, by group."""
+    groups: dict[str, Any] = {group: tuple(of_group) for group, of_group in rows.items()}
+    return Kernels(**groups)
 
 
 def joined(old: Kernels, new: Kernels) -> Kernels:
@@ -137,7 +143,7 @@ def completed(machine: Machine, constants: SpeedConstants, counts: Iterable[int]
     for group, kind in kinds:
         for threads in dict.fromkeys((usable, *(counts if group == "overheads" else ()))):
             rows[group].append(_row(group, kind, threads, estimates))
-    return Kernels(**{group: tuple(made) for group, made in rows.items()})
+    return of_groups(rows)
 
 
 def _much_disturbed(own: KernelFigures, kinds: Iterable[tuple[str, tuple[object, ...]]], usable: int) -> bool:

@@ -30,7 +30,7 @@ from llmctl.planner.memory import head_bytes, repacked_types
 from llmctl.planner.parts import DeviceShare
 from llmctl.planner.placement import COPIES, Placement
 from llmctl.planner.rates import DeviceRates
-from llmctl.planner.streamed import active_bytes, active_expert_bytes, cell_bytes, cell_flop
+from llmctl.planner.streamed import active_bytes, active_expert_bytes, cell_bytes, cell_flop, fixed_layers
 from llmctl.types.machine import Machine
 from llmctl.types.model import Shape, Weights
 from llmctl.types.plan import Basis, Configuration, Speed
@@ -96,7 +96,7 @@ class Forecaster:
         def fixed_s(rates: DeviceRates, part: DeviceShare, answers: int) -> float:
             layer_s = rates.layer_s + (rates.expert_layer_s if shape.n_expert else 0.0)
             states_s = answers * 2 * shape.state_bytes / rates.kv_bytes_per_s
-            return part.layers * (states_s + shape.n_layer * layer_s)
+            return part.layers * (states_s + fixed_layers(shape) * layer_s)
 
         def token_s(rates: DeviceRates, part: DeviceShare) -> float:
             streamed = part.dense * rates.streaming_s(dense)

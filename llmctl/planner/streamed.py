@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from llmctl.gguf.layers import FEED_FORWARD_LAYERS
 from llmctl.planner.memory import element_bytes, head_bytes
 from llmctl.types.model import Shape, Weights
 
@@ -54,3 +55,9 @@ def cell_flop(shape: Shape) -> tuple[float, float]:
     cached = shape.kv_width + shape.kv_window_width
     share = shape.kv_window_width / cached if cached else 0.0
     return flop * attending * (1 - share), flop * attending * share
+
+
+def fixed_layers(shape: Shape) -> float:
+    """Layers that a fixed time is taken for: of architectures whose layers either mix tokens or feed forward, two make
+    one of the others."""
+    return shape.n_layer / 2 if shape.architecture in FEED_FORWARD_LAYERS else shape.n_layer

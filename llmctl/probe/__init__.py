@@ -19,7 +19,7 @@ def probe(host: Host, *, store: Path, watch: Stopwatch | None = None) -> Machine
 
     What only the engine knows (which GPUs it can use, how fast its kernels are) is added by ``engine.devices.machine``.
     """
-    from llmctl.probe import cpu, disk, memory, system
+    from llmctl.probe import cpu, disk, memory, power, system
     from llmctl.probe.described import table
     from llmctl.probe.gpu import amd, apple, intel, merge, nvidia
 
@@ -32,6 +32,7 @@ def probe(host: Host, *, store: Path, watch: Stopwatch | None = None) -> Machine
         room, disk_notes = disk.disk(host, store)
     with watch.part("system"):
         place = system.system(host)
+        saving = power.power(host)
     cards: tuple[Accelerator, ...] = ()
     notes = cpu_notes + memory_notes + disk_notes
     for vendor, cards_of in (
@@ -62,4 +63,5 @@ def probe(host: Host, *, store: Path, watch: Stopwatch | None = None) -> Machine
         board=place.board,
         virtual_machine=place.virtual_machine,
         notes=notes + more,
+        power=saving,
     )

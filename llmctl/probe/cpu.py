@@ -106,7 +106,8 @@ def cpu(host: Host) -> tuple[Cpu, tuple[Note, ...]]:
     first_cpu = cpuinfo(text)
     cores, unknown = _cores(host, numbers, text)
     allowed = cpu_list(pairs(host.read("/proc/self/status"), ":").get("Cpus_allowed_list"))
-    usable, reason = _usable(len(cores), _permitted(cores, allowed, numbers), cgroup.cpu_quota(host))
+    quota = cgroup.cpu_quota(host)
+    usable, reason = _usable(len(cores), _permitted(cores, allowed, numbers), quota)
     cpu_name = _name(host, text)
     notes = [] if cpu_name != "unknown" else [NAMELESS]
     if unknown and "siblings" in first_cpu and _threads(first_cpu) > 1:
@@ -122,6 +123,7 @@ def cpu(host: Host) -> tuple[Cpu, tuple[Note, ...]]:
         performance_cores=_performance_cores(host, cores),
         usable_threads_reason=reason,
         caches=_caches(host, cores),
+        quota=quota if quota is not None and quota < len(numbers) else None,
     ), tuple(notes)
 
 

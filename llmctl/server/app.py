@@ -13,19 +13,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from llmctl.server import listing
+from llmctl.server import listing, openapi
 from llmctl.server.answering import PING_S, Behind, ModelRoute
 from llmctl.server.behind import Models
 from llmctl.server.blocking import BlockingCalls
 from llmctl.server.errors import refusal
 from llmctl.server.upstream import Upstream
-from llmctl.server.wire import anthropic_request, openai
+from llmctl.server.wire import anthropic_request, openai, responses_request
 from llmctl.server.wire.shape import ModelRequest
 
 PASSED = (
     *(openai.CHAT, openai.COMPLETIONS, openai.EMBEDDINGS, openai.RERANK),
     *(openai.TOKENIZE, openai.DETOKENIZE),
 )
+RESPONSES = "/v1/responses"
 MESSAGES, COUNT_TOKENS = "/v1/messages", "/v1/messages/count_tokens"
 
 
@@ -59,9 +60,11 @@ def create_app(
 
     paths = [
         *(answered(path, functools.partial(openai.read, path=path)) for path in PASSED),
+        answered(RESPONSES, responses_request.read),
         answered(MESSAGES, anthropic_request.read),
         answered(COUNT_TOKENS, functools.partial(anthropic_request.read, path=anthropic_request.COUNT)),
         *listing.routes(models),
+        openapi.route(),
         *routes,
     ]
     app = Starlette(

@@ -71,6 +71,7 @@ class Sender:
         self._lock = asyncio.Lock()
         self._begun_s = self._last_s = time.monotonic()
         self._is_between_events = True
+        self._is_opened = False
         self.has_begun = False
         self.headers: Mapping[str, str] = {}
         """Beside those that say what the body is."""
@@ -80,15 +81,22 @@ class Sender:
         while True:
             quiet_s = time.monotonic() - self._last_s
             if quiet_s >= ping_s and self._is_between_events:
-                await self._write(self._opening(writer) + writer.ping)
+                await self._write(self.opening(writer) + writer.ping)
             await asyncio.sleep(max(ping_s - quiet_s, ping_s / 8))
 
-    async def event(self, writer: AnswerWriter, data: bytes) -> None:
+    def opening(self, writer: AnswerWriter) -> bytes:
+        """What a stream begins with, for the first who asks. It comes before whatever else ``writer`` makes."""
+        if self._is_opened:
+            return b""
+        self._is_opened = True
+        return writer.begin()
+
+    async def event(self, data: bytes) -> None:
         """A part of a stream."""
         if self._exchange.first_s is None:
             self._exchange.first_s = time.monotonic() - self._begun_s
         if data or not self.has_begun:
-            await self._write(self._opening(writer) + data)
+            await self._write(data)
 
     async def document(self, body: bytes, status: int = 200) -> None:
         self._exchange.first_s = time.monotonic() - self._begun_s
@@ -108,9 +116,6 @@ class Sender:
         else:
             failed = response(problem, anthropic=self._anthropic, headers=self.headers)
             await failed(self._scope, _no_more, self._send)
-
-    def _opening(self, writer: AnswerWriter) -> bytes:
-        return b"" if self.has_begun else writer.begin()
 
     async def _write(self, data: bytes) -> None:
         async with self._lock:

@@ -105,6 +105,10 @@ class Settings(Struct, frozen=True):
     warnings: tuple[str, ...] = ()
     engine: EngineName | None = None
     llama_server: Path | None = None
+    serve_port: int = 8484
+    serve_users: int | None = None
+    serve_idle: float = 1800.0
+    serve_queue: int = 32
 
     def without_project(self) -> Settings:
         """The same settings as they would be without the project file."""

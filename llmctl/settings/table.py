@@ -17,6 +17,7 @@ from llmctl.types.engine_name import EngineName
 HUB_URL = "https://huggingface.co"
 ON, OFF = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off", ""})
 DURATIONS = "30s, 5m, 1h, 0 for not at all, or -1 for ever"
+LAST_PORT = (1 << 16) - 1
 MOST = (1 << 31) - 1  # llama.cpp counts tokens and threads in 32 bits
 
 
@@ -24,6 +25,12 @@ def _whole(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | str) or not 1 <= int(value) <= MOST:
         raise ValueError
     return int(value)
+
+
+def _port(value: Any) -> int:
+    if (port := _whole(value)) > LAST_PORT:
+        raise ValueError
+    return port
 
 
 def _number(value: Any) -> float:
@@ -142,6 +149,12 @@ SETTINGS = (
         "draft tokens from what stood in the prompt, where it makes an answer faster",
         default=True,
     ),
+    Setting("serve_port", _port, "a port, 1 to 65,535", "where serve listens", default=8484),
+    Setting("serve_users", _whole, "a whole number", "requests that serve plans to answer at once"),
+    Setting(
+        "serve_idle", _duration, DURATIONS, "how long a model of serve stays loaded without a request", default=1800.0
+    ),
+    Setting("serve_queue", _whole, "a whole number", "requests that may wait for one model of serve", default=32),
     Setting("chat_history", _flag, "true or false", "keep conversations on disk, for -c and the Up key", default=False),
     Setting("markdown", _flag, "true or false", "show the Markdown of answers in a terminal's styles", default=True),
 )

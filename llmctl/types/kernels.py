@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from llmctl.types.load import Load
+
 
 class MatrixRate(Struct, frozen=True):
     """How fast one weight type goes through the engine's matrix kernels here, with so many ``threads`` (0: on a GPU).
@@ -61,10 +63,12 @@ class NodeRate(Struct, frozen=True):
 
 class Kernels(Struct, frozen=True):
     """What the engine's kernels were measured to do here. ``experts`` are matrix products of which each token uses a
-    few out of many. Any row may be missing: other programs may have disturbed each of its passes."""
+    few out of many. Any row may be missing: other programs may have disturbed each of its passes; ``load`` is what else
+    computed then, None if nothing did or all was measured all the same."""
 
     matrices: tuple[MatrixRate, ...]
     experts: tuple[MatrixRate, ...] = ()
     attention: tuple[AttentionRate, ...] = ()
     overheads: tuple[NodeRate, ...] = ()
     batches: tuple[BatchRate, ...] = ()
+    load: Load | None = None

@@ -28,7 +28,7 @@ class Cpu(Struct, frozen=True):
 
     ``usable_threads`` = min(physical cores, affinity, ceil of the container's CPU quota), ``usable_threads_reason``
     which of them it was. ``performance_cores`` is how many of the physical cores are the fast ones, None where all
-    are alike.
+    are alike. ``quota`` is how many CPUs' worth of time a container may use, None where that isn't limited.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Cpu(Struct, frozen=True):
     performance_cores: int | None = None
     usable_threads_reason: str | None = None
     caches: tuple[Cache, ...] = ()
+    quota: float | None = None
 
     @property
     def last_cache_bytes(self) -> int | None:
@@ -58,6 +59,14 @@ class Memory(Struct, frozen=True):
     swap_bytes: int = 0
     bandwidth_bytes_per_s: float | None = None
     bandwidth_basis: str | None = None
+
+
+class Power(Struct, frozen=True):
+    """What the processor's speed depends on beside itself. ``saving`` names what keeps it slow ("the power profile
+    low-power"), None where nothing does."""
+
+    on_battery: bool = False
+    saving: str | None = None
 
 
 class Accelerator(Struct, frozen=True):
@@ -152,6 +161,7 @@ class Machine(Struct, frozen=True):
     """The whole machine. ``kernels`` is None until they were measured here; ``notes`` say what was not learnt.
 
     ``board`` names what is not a plain computer (Raspberry Pi 5, Jetson); ``virtual_machine`` the hypervisor below.
+    ``power`` is None where nothing slows the processor down, or nothing tells.
     """
 
     memory: Memory
@@ -165,3 +175,4 @@ class Machine(Struct, frozen=True):
     virtual_machine: str | None = None
     kernels: Kernels | None = None
     notes: tuple[Note, ...] = ()
+    power: Power | None = None

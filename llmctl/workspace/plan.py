@@ -32,6 +32,7 @@ from llmctl.types.plan import (
 )
 from llmctl.types.speed_model import DraftForecast
 from llmctl.workspace import draft, projectors
+from llmctl.workspace.present import Present, present
 from llmctl.workspace.situation import Situation
 
 MOST_QUESTIONS = 3  # where the engine takes more than the formulas say, other settings are chosen, and asked about
@@ -40,11 +41,13 @@ TASKS_WITHOUT_WORDS = ("embed", "rerank")
 
 class Planned(Struct, frozen=True):
     """``want`` is what was planned for: the task is the model's own where none was asked for. ``drafts``: what drafted
-    tokens would bring, ``draft_model`` the model here that would draft them; None where there are none."""
+    tokens would bring, ``draft_model`` the model here that would draft them; None where there are none. ``present`` is
+    how fast the choice would be just now, where the machine is busy."""
 
     answer: Plan | NoFit
     want: Want
     drafts: DraftForecast | None = None
+    present: Present | None = None
     draft_model: Draft | None = None
 
 
@@ -57,7 +60,7 @@ def plan_named(situation: Situation, name: str | None, wanted: Want, *, task: st
     candidates = situation.candidates(name)
     if name is None:
         wanted = replace(wanted, task=task or wanted.task)
-        return _with_drafts(situation, Planned(situation.pick(candidates, wanted), wanted))
+        return _completed(situation, Planned(situation.pick(candidates, wanted), wanted))
     candidates = [projectors.with_projector(candidate, situation.store) for candidate in candidates]
     wanted = replace(wanted, task=task or _own_task(candidates) or wanted.task, explicit=True)
     answer = plan(situation, candidates, wanted)
@@ -72,7 +75,11 @@ def plan_named(situation: Situation, name: str | None, wanted: Want, *, task: st
         needs, model = situation.knowledge.tasks[wanted.task].needs, answer.choice.candidate.model
         if needs not in model.tasks:
             situation.listener.warn(f"{model.name} is not for {needs}, by its publisher")
-    return _with_drafts(situation, Planned(answer, wanted))
+    return _completed(situation, Planned(answer, wanted))
+
+
+def _completed(situation: Situation, planned: Planned) -> Planned:
+    return replace(_with_drafts(situation, planned), present=present(situation, planned.answer))
 
 
 def _with_drafts(situation: Situation, planned: Planned) -> Planned:

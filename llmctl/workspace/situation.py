@@ -26,6 +26,7 @@ from llmctl.workspace.reference import CatalogueName, HubModel, LocalFile, Refer
 if TYPE_CHECKING:
     from llmctl.catalogue import Knowledge
     from llmctl.planner import Allocations
+    from llmctl.probe.load import Moment
     from llmctl.types.machine import EngineInfo, Machine
     from llmctl.types.past import PastRun
     from llmctl.types.plan import NoFit, Plan, Want
@@ -115,7 +116,7 @@ class Shelf(Struct, frozen=True):
 
 class Situation(Shelf, frozen=True):
     """``elsewhere``: the machine is not this one, so what is stored here is not stored there. ``past`` is what ran here
-    and teaches how fast the next will be."""
+    and teaches how fast the next will be. ``begun`` has the kernel's counters of when this machine was looked at."""
 
     listener: Listener
     machine: Machine
@@ -123,6 +124,7 @@ class Situation(Shelf, frozen=True):
     knowledge: Knowledge
     elsewhere: bool = False
     past: tuple[PastRun, ...] = ()
+    begun: Moment | None = None
 
     def candidates(self, name: str | None, *, ask_hub: bool = True) -> list[Candidate]:
         """With ``ask_hub``, org/name is all that the hub has in that repository, and org/name:QUANT what it has by that
@@ -235,6 +237,8 @@ def look(
     the usual kernels are measured if they are not known, all of them with ``every_kernel``. Raises UsageError for a
     ``task`` that isn't one, ConfigError where it is that of the settings, both before anything is measured."""
     from llmctl.engine.measure.kernels import WEIGHT_TYPES
+    from llmctl.host import Host
+    from llmctl.probe.load import moment
     from llmctl.workspace.engines import with_idle_engines_ended
     from llmctl.workspace.machine import this_machine
 
@@ -246,6 +250,7 @@ def look(
         given = f"the task in LLMCTL_TASK or a configuration file is {looked_at.settings.task!r}"
         raise ConfigError(f"{given}, it must be one of {', '.join(knowledge.tasks)}")
     elsewhere = machine is not None
+    begun = None if elsewhere else moment(Host())
     engines: tuple[EngineInfo, ...] = ()
     if machine is None:
         weight_types = WEIGHT_TYPES if every_kernel else ()
@@ -253,7 +258,16 @@ def look(
         machine = with_idle_engines_ended(machine)
     past = () if elsewhere or not looked_at.settings.history else _past(machine, engines)
     return Situation(
-        looked_at.settings, looked_at.catalogue, looked_at.store, listener, machine, engines, knowledge, elsewhere, past
+        looked_at.settings,
+        looked_at.catalogue,
+        looked_at.store,
+        listener,
+        machine,
+        engines,
+        knowledge,
+        elsewhere,
+        past,
+        begun,
     )
 
 

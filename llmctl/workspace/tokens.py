@@ -23,10 +23,9 @@ from llmctl.files import atomic
 from llmctl.near import did_you_mean, near
 from llmctl.shell import command
 from llmctl.struct import asdict
-from llmctl.types.access_token import TIME, AccessToken
+from llmctl.types.access_token import PREFIX, TIME, AccessToken
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-PREFIX = "llmctl-"  # by which people, and programs that look for secrets in texts, know what it is
 RANDOM_BYTES = 32
 LONGEST_S = 100 * 365 * 86_400  # until a token expires
 FILE_BYTES = 1 << 20

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from llmctl.types.machine import EngineInfo, Machine
     from llmctl.types.plan import NoFit, Plan
     from llmctl.types.request import Request
+    from llmctl.workspace.capacity import Capacity
     from llmctl.workspace.embed import Vector
     from llmctl.workspace.examine import Report
     from llmctl.workspace.fetch import Obtained
@@ -188,6 +189,14 @@ class Workspace:
             min_tok_s=wishes.pop("min_tok_s", None),
         )
         return plan_named(self.situation, model, replace(wanted, **wishes), task=task)
+
+    def capacity(self, planned: Planned, machines: int, *, users: int) -> Capacity:
+        """How many of ``users`` so many machines serve with the plan's choice, which there must be."""
+        from llmctl.types.plan import Plan
+        from llmctl.workspace.capacity import capacity
+
+        assert isinstance(planned.answer, Plan), "there is a choice"
+        return capacity(self.situation, planned.answer, planned.want, machines, users=users)
 
     def pull(
         self,

@@ -24,6 +24,7 @@ from tests.bench.fit_device_speed import (
     DECODE,
     PREFILL,
     SHALLOW,
+    SMALL_STEPS,
     alone,
     before,
     decoding,
@@ -35,6 +36,7 @@ from tests.bench.fit_device_speed import (
 from tests.bench.measured_speed import Case, Measured, case, read
 
 FORMULA_SHARE = 0.55
+DEPTHS = ((SHALLOW + 1, 8192), (8193, 16384), (16385, 40000))
 DECODE_MEDIAN, DECODE_MOST, PREFILL_MEDIAN, RANGE = 0.08, 0.25, 0.25, (0.75, 0.90)  # the targets
 Errors = Mapping[int, float]
 """By the place of the row: the logarithm of measured over predicted."""
@@ -53,7 +55,7 @@ def held_out(cases: Sequence[Case], constants: SpeedConstants) -> tuple[Errors, 
         others = constants
         for which, (some, all_of_them) in enumerate(((decode, DECODE), (prefill, PREFILL))):
             kept = [one for one in some if one.measured.name != device]
-            values = fit(kept, others, all_of_them, firsts[which])
+            values = fit(kept, others, all_of_them, firsts[which], SMALL_STEPS)
             others = with_values(others, values)
             for one in some:
                 if one.measured.name == device:
@@ -120,7 +122,7 @@ def beyond(cases: Sequence[Case], constants: SpeedConstants) -> None:
     one_device = {id(one) for one in alone(cases)}
     print("\nBeyond, with the constants that ship")
     for test, what in (("tg", "decode"), ("pp", "prefill")):
-        for low, high in ((SHALLOW + 1, 8192), (8193, 16384), (16385, 40000)):
+        for low, high in DEPTHS:
             told(
                 f"{what} at {low:,} to {high:,}",
                 lambda one, test=test, low=low, high=high: (  # type: ignore[misc]
@@ -160,7 +162,12 @@ def main() -> None:
     cases = [case(row) for row in rows]
     constants = catalogue.load_knowledge(paths.profiles_dir()).speed
     decode, prefill = held_out(cases, constants)
+    deep_decode = {at: error for at, error in decode.items() if before(cases[at]) > SHALLOW}
+    decode = {at: error for at, error in decode.items() if before(cases[at]) <= SHALLOW}
     table("Decoding, at most 512 tokens before, each device left out of the fit", cases, decode, True)
+    for low, high in DEPTHS:
+        at_depth = [error for at, error in deep_decode.items() if low <= before(cases[at]) <= high]
+        print(line(f"  with {low:,} to {high:,} before", at_depth))
     shallow = {at: error for at, error in prefill.items() if before(cases[at]) <= SHALLOW}
     table("Prefill, at most 512 tokens before, each device left out of the fit", cases, shallow, False)
     deep = [error for at, error in prefill.items() if at not in shallow]

@@ -5,8 +5,7 @@
 The planner's own formulas are asked (``planner.speed.forecast``), with ``profiles/backends.toml`` as it is for what is
 not fitted. The sum of absolute logarithmic errors is made small one constant after the other, each row weighted by one
 over the root of its device's count, and each constant held near what is usual for all backends: most of them were
-measured on two or three devices only. Decoding is fitted on rows with at most 512 tokens before, prefill on all. Prints
-the tables of that file. ``device_speed.py`` validates them.
+measured on two or three devices only. Prints the tables of that file. ``device_speed.py`` validates them.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ from tests.bench.measured_speed import Case, case, read
 SHALLOW = 512
 SMALL = 0.02  # errors below it count by their square: they are noise
 STEPS = (0.2, 0.07, 0.025, 0.01)
+SMALL_STEPS = (0.07, 0.02)  # from where the fit to all rows has ended
 ROUNDS = 3
 Values = Mapping[str, float]
 
@@ -47,8 +47,10 @@ FITTED = ("cuda", "metal", "rocm", "vulkan")  # of SYCL there is one row
 DECODE: Mapping[str, Parameter] = {
     **{f"{name}.share": Parameter(0.88, 0.06, name) for name in FITTED},
     **{f"{name}.layer_s": Parameter(70e-6, 0.4, name) for name in FITTED},
-    "cuda.0.decode": Parameter(0.6, 0.2, "cuda"),
-    "cuda.1.decode": Parameter(0.94, 0.06, "cuda"),
+    **{f"{name}.flash_decode_share": Parameter(0.3, 0.7, name) for name in FITTED},
+    **{f"{name}.plain_decode_share": Parameter(1.0, 0.5, name) for name in ("cuda", "metal")},  # of others no row tells
+    "cuda.bytes_per_flop": Parameter(0.0051, 0.15, "cuda"),
+    "unified.decode": Parameter(0.95, 0.06),
     "metal.generation": Parameter(1.05, 0.04, "metal"),
     "k": Parameter(0.94, 0.06),
     "low": Parameter(0.7, 0.3),
@@ -65,7 +67,10 @@ PREFILL: Mapping[str, Parameter] = {
     "attention_prefill_share": Parameter(0.25, 0.5),
     **{f"{name}.flash_prefill_share": Parameter(0.5, 0.7, name) for name in FITTED},
 }
-FIELDS = ("share", "layer_s", "prefill_flop_per_s", "prefill_flop_per_byte", "flash_prefill_share")
+FIELDS = (
+    *("share", "bytes_per_flop", "layer_s", "prefill_flop_per_s", "prefill_flop_per_byte"),
+    *("flash_prefill_share", "flash_decode_share", "plain_decode_share"),
+)
 GENERATIONS = {0: -2, 1: -1, 2: 1, 3: 2}  # the kinds of Metal, from M1 on, by their distance from M3
 
 
@@ -89,7 +94,7 @@ def _backend(name: str, backend: Backend, values: Values) -> Backend:
             decode = values["metal.generation"] ** GENERATIONS[number]
         prefill = values.get(f"{name}.{number}.prefill", kind.prefill)
         if "unified" in kind.these:
-            prefill = values.get("unified.prefill", prefill)
+            decode, prefill = values.get("unified.decode", decode), values.get("unified.prefill", prefill)
         kinds.append(replace(kind, decode=decode, prefill=prefill))
     own = {field: values[f"{name}.{field}"] for field in FIELDS if f"{name}.{field}" in values}
     return replace(backend, factors=tuple(kinds), **own)
@@ -100,7 +105,11 @@ def start(constants: SpeedConstants, parameters: Mapping[str, Parameter]) -> dic
 
 
 def fit(
-    cases: Sequence[Case], constants: SpeedConstants, parameters: Mapping[str, Parameter], first: Values
+    cases: Sequence[Case],
+    constants: SpeedConstants,
+    parameters: Mapping[str, Parameter],
+    first: Values,
+    steps: Sequence[float] = STEPS,
 ) -> dict[str, float]:
     """Values of ``parameters`` with the least misfit, found from ``first`` on, one after the other."""
     counts = Counter((one.measured.name, one.measured.backend) for one in cases)
@@ -120,7 +129,7 @@ def fit(
         for name, one in parameters.items()
     }
     known = errors(values, range(len(cases)))
-    for step in STEPS:
+    for step in steps:
         for _ in range(ROUNDS):
             moved = False
             for name in parameters:
@@ -139,7 +148,7 @@ def fit(
 
 
 def decoding(cases: Iterable[Case]) -> list[Case]:
-    return [one for one in alone(cases) if one.measured.row["test"] == "tg" and before(one) <= SHALLOW]
+    return [one for one in alone(cases) if one.measured.row["test"] == "tg"]
 
 
 def prefilling(cases: Iterable[Case]) -> list[Case]:
@@ -170,10 +179,13 @@ def toml(devices: DeviceConstants) -> Iterator[str]:
         yield f"\n[[types]]\nthese = {json.dumps(names)}\nshare = {share:.3g}"
     for name, backend in devices.backends.items():
         yield f"\n[backend.{name}]"
-        yield from (f"{field} = {getattr(backend, field):.3g}" for field in FIELDS)
+        yield f"vendors = {json.dumps(list(backend.vendors))}"
+        figures = ((field, getattr(backend, field)) for field in FIELDS)
+        yield from (f"{field} = {value:.3g}" for field, value in figures if value < math.inf)
         for kind in backend.factors:
             yield f"[[backend.{name}.kind]]\nthese = {json.dumps(list(kind.these))}"
-            yield f"decode = {kind.decode:.3g}\nprefill = {kind.prefill:.3g}"
+            factors = ((field, getattr(kind, field)) for field in ("decode", "prefill", "bytes_per_flop"))
+            yield from (f"{field} = {value:.3g}" for field, value in factors if value != 1)
 
 
 def main() -> None:

@@ -130,6 +130,12 @@ CPU = Cpu("not said", "x86_64", 8, 16, 8, ("AVX2",))
 CPU_BYTES_PER_S = 89.6e9
 THREADS = 8
 FIRST_VULKAN = "2024-06"
+FIRST_FLASH = "2025-09"  # since then llama.cpp has flash attention on where nothing is said of it
+# Source: https://github.com/ggml-org/Llama-macOS/issues/67, https://github.com/ggml-org/llama.cpp/pull/20244
+DELTA_NET, FUSED_DELTA_NET = re.compile(r"qwen3\.5|qwen3-(next|coder-next)"), "2026-04"
+GUESSED_DEPTH = 512
+UNKNOWN = "not given"  # of a backend
+MOSTLY_TABLES = ("gemma4-e2b", "gemma4-e4b")
 GIB = 1 << 30
 Row = dict[str, Any]
 
@@ -179,8 +185,6 @@ def _devices() -> tuple[Device, ...]:
 
 
 def _measured(row: Row, sizes: _Sizes) -> Measured | str:
-    if not row["backend"]:
-        return "backend not given"
     if row["backend"] == "cpu":
         return "CPU only"
     if row.get("split_mode") in ("row", "tensor"):
@@ -191,6 +195,8 @@ def _measured(row: Row, sizes: _Sizes) -> Measured | str:
         return "with the first builds of the Vulkan backend"
     if row["test"] == "pp" and row["device"].startswith("Radeon 8060S") and row["date"] < "2026":
         return "prefill in the first months of this chip's drivers, up to five times slower than later"
+    if row["backend"] == "metal" and DELTA_NET.match(row["model"].lower()) and row["date"] < FUSED_DELTA_NET:
+        return "Qwen3.5 on Metal before llama.cpp b8333, which computes its delta net up to a quarter faster"
     device = device_of(row["device"])
     if device is not None and device.note:
         return f"which of several kinds it is isn't said: {row['device']}"
@@ -200,12 +206,18 @@ def _measured(row: Row, sizes: _Sizes) -> Measured | str:
     size = sizes.bytes_of(row, name)
     if size is None:
         return "neither the file's size nor the model's shape is known"
+    if size > (row["mem_gb"] or math.inf) * GIB * row["n_devices"] and not row.get("n_gpu_layers"):
+        return "larger than the device's memory: some of it was elsewhere"
+    if name is None and row["test"] == "tg" and (row.get("depth") or 0) > GUESSED_DEPTH:
+        return "decoding at depth, with a model of which no cache is known"
+    if not row["model_bytes"] and name in MOSTLY_TABLES:
+        return "the file's size isn't given, and most of it is tables that are looked up"
     shape, weights = described({**row, "params_b": sizes.params_of(row, name)}, name, size)
     answer = row.get("n_gen") or 0
     return Measured(
         row,
         device,
-        row["backend"],
+        row["backend"] or UNKNOWN,
         shape,
         weights,
         name is not None,
@@ -376,12 +388,17 @@ def case(one: Measured) -> Case:
     layers = one.row.get("n_gpu_layers") or placer.height
     settings = Configuration(
         max(512, one.depth + one.prompt_tokens),
-        flash_attention=bool(one.row.get("flash_attn")),
+        flash_attention=_flash(one.row),
         ubatch=one.row.get("n_ubatch") or UBATCH,
         gpu_layers=min(layers, placer.height),
         cpu_expert_layers=one.row.get("n_cpu_moe") or 0,
     )
     return Case(one, machine, placer.place(settings))
+
+
+def _flash(row: Row) -> bool:
+    said = row.get("flash_attn")
+    return row["date"] >= FIRST_FLASH if said is None else bool(said)
 
 
 def _card(one: Measured, number: int) -> Accelerator:
@@ -397,7 +414,7 @@ def _card(one: Measured, number: int) -> Accelerator:
         compute_capability=device.compute_capability,
         architecture=device.architecture,
         compute_flop_per_s=device.flop_per_s,
-        engine_backend=one.backend,
+        engine_backend=None if one.backend == UNKNOWN else one.backend,
         usable=True,
         pcie=one.row.get("pcie"),
     )

@@ -84,8 +84,8 @@ def test_a_healthy_machine_without_a_gpu() -> None:
         ),
         ({"kernels": None}, "kernels", "not measured", "llmctl doctor --measure"),
         ({"kernels": without_with_all(rates((8, 6, 4)))}, "kernels", "measured in part", "llmctl doctor --measure"),
-        ({"kernels": disturbed(rates((8, 6, 4)))}, "kernels", "2 of 59 figures are estimates", "when nothing else"),
-        ({"kernels": slower_with_all(rates((8, 1)))}, "kernels", "1 of 53 figures are est", "when nothing else"),
+        ({"kernels": disturbed(rates((8, 6, 4)))}, "kernels", "2 of 65 figures are estimates", "when nothing else"),
+        ({"kernels": slower_with_all(rates((8, 1)))}, "kernels", "1 of 59 figures are est", "when nothing else"),
         ({"notes": (Note("NVIDIA: it crashed"),)}, "probe", "NVIDIA: it crashed", None),
         ({"notes": (Note("NVIDIA: it slept", "wake it"),)}, "probe", "NVIDIA: it slept", "wake it"),
         (

@@ -6,6 +6,7 @@ import json
 import ssl
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -82,6 +83,40 @@ def test_what_may_be_missing(reply: Reply, id: str, says: str) -> None:
     assert error is None
     assert statuses(findings) == {**FINE, id: "warn"}
     assert says in findings[id].message
+
+
+def private(**different: Any) -> Reply:
+    """A server like llmctl's own gateway, but for what is ``different``."""
+    off = {"off": True, "why_not": None}
+    engine = {"model": "m", "core_dumps": off, "network": off, "memory_on_disk": off, **different.pop("engine", {})}
+    promises = dict.fromkeys(("prompts_logged", "answers_logged", "prompts_kept", "answers_kept"), False)
+    said = {"object": "privacy", **promises, "hands_over_to": [], "engines": [engine], **different}
+
+    def reply(handler: Handler) -> None:
+        (status(200, said) if handler.path == "/v1/privacy" else able())(handler)
+
+    return reply
+
+
+@pytest.mark.parametrize(
+    ("different", "status_", "says"),
+    [
+        ({}, "ok", "it says that nothing of prompts and answers is logged or kept, and that its engine has no network"),
+        ({"prompts_logged": True, "answers_kept": True}, "warn", "it says that prompts are logged; answers are kept"),
+        ({"hands_over_to": ["desk"]}, "warn", "it says that prompts may go on to desk"),
+        (
+            {"engine": {"network": {"off": False, "why_not": "other \x1b[31mprocessor"}}},
+            "warn",
+            "it says that the engine of m may make connections (other processor)",
+        ),
+    ],
+)
+def test_what_a_server_says_of_privacy(different: dict[str, Any], status_: str, says: str) -> None:
+    with ChatServer(private(**different)) as server:
+        findings, error = examined(Endpoint("office", server.url, "m"))
+    assert error is None
+    assert statuses(findings) == {**FINE, "privacy": status_}
+    assert findings["privacy"].message == says
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ MEMORY = {
     "bandwidth_basis",
 }
 ENGINE = {"name", "version", "build", "backends", "devices", "usable"}
-ALSO = {"kernels", "notes", "board", "virtual_machine"}  # beyond the contract
+ALSO = {"kernels", "notes", "board", "virtual_machine", "power"}  # beyond the contract
 
 
 @pytest.fixture(autouse=True)

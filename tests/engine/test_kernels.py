@@ -60,7 +60,8 @@ def test_the_real_kernels() -> None:
 
 
 def undisturbed(kernels: Kernels) -> Kernels:
-    return Kernels(*(tuple(row for row in getattr(kernels, name) if not row.uncertain) for name in kernel_rows.ROWS))
+    groups = {name: getattr(kernels, name) for name in kernel_rows.ROWS}
+    return kernel_rows.of_groups({name: (row for row in rows if not row.uncertain) for name, rows in groups.items()})
 
 
 CARD = Accelerator("0000:01:00.0", "a card", "NVIDIA", AcceleratorKind.DISCRETE, 8 * GIB, 4 * GIB, engine_device="CPU")

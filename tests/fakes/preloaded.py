@@ -32,6 +32,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from tests.fakes import shipped_catalogue
+
 ROOT = Path(__file__).parents[2]
 NUMBER = struct.Struct("!q")
 # None of our children: tests look whether they have left any.
@@ -222,6 +224,7 @@ def _import_all() -> None:
     for module in pkgutil.walk_packages(llmctl.__path__, "llmctl."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
+    shipped_catalogue.read_once()
 
 
 def _clear_up() -> None:

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from llmctl.planner.device_rates import device_rates, link_bytes_per_s
+from llmctl.planner.device_rates import BEND, device_rates, link_bytes_per_s
 from llmctl.planner.parts import DeviceShare
 from llmctl.planner.placement import Placer
 from llmctl.planner.speed import Forecast, Forecaster
+from llmctl.planner.streamed import fixed_layers
 from llmctl.types.kernels import Kernels, MatrixRate
 from llmctl.types.machine import Accelerator, AcceleratorKind, Machine
 from llmctl.types.model import Shape, Weights
@@ -65,7 +66,9 @@ def test_a_token_costs_its_bytes_and_its_layers() -> None:
         shape, weights, placer.place(Configuration(512, gpu_layers=11)), (8, 8)
     )
     cuda = DEVICES.backends["cuda"]
-    stream = cuda.share * 1008e9
+    of_memory, of_cores = cuda.share * 1008e9, cuda.bytes_per_flop * 2 * 165e12  # GeForce: the table has half its rate
+    stream = (of_memory**-BEND + of_cores**-BEND) ** (-1 / BEND)
+    assert 0.97 * of_memory < stream < of_memory
     expected = 1e9 / (stream * DEVICES.types["Q4_K"]) + 0.5e9 / stream + 10 * cuda.layer_s
     assert made.speed_model.token_s == pytest.approx(expected)
 
@@ -81,7 +84,15 @@ def test_prefill_is_told_by_compute_and_large_devices_are_not_filled() -> None:
     assert unknown == pytest.approx(cuda.prefill_flop_per_byte * 1008e9)
 
 
-@pytest.mark.parametrize(("capability", "slower"), [("8.0", True), ("8.6", True), ("12.0", False), (None, False)])
+def test_layers_that_only_mix_or_only_feed_are_half_of_others() -> None:
+    whole = Shape("llama", 52, 2688, 32, None, 0, 8192, kv_width=0)
+    assert fixed_layers(whole) == 52
+    assert fixed_layers(replace(whole, architecture="nemotron_h_moe")) == 26
+
+
+@pytest.mark.parametrize(
+    ("capability", "slower"), [("8.0", True), ("9.0", True), ("8.6", False), ("12.0", False), (None, False)]
+)
 def test_some_kinds_stream_at_less(capability: str | None, slower: bool) -> None:
     assert (streamed(replace(CARD, compute_capability=capability)) < streamed(CARD)) == slower
 
@@ -92,9 +103,33 @@ def test_a_chip_is_known_by_a_whole_word_of_its_name() -> None:
     assert first < third == other
 
 
-def test_a_backend_without_constants_is_taken_for_the_slowest() -> None:
-    shares = {name: streamed(replace(CARD, engine_backend=name)) for name in (*DEVICES.backends, "new", None)}
-    assert shares["new"] == shares[None] == min(shares.values())
+def test_cores_limit_what_is_streamed_from_memory_that_is_fast_enough() -> None:
+    """The A100 with 2,039 GB/s has the same cores as the one with 1,935, and answers no faster; the H100 has more."""
+    plain = replace(CARD, name="A100", compute_capability="8.0", compute_flop_per_s=312e12)
+    slower, faster = (streamed(replace(plain, bandwidth_bytes_per_s=rate)) for rate in (1935e9, 2039e9))
+    newer = replace(plain, compute_capability="9.0", compute_flop_per_s=756e12, bandwidth_bytes_per_s=2039e9)
+    assert slower < faster < 1.01 * slower < streamed(newer)
+    assert faster < 0.5 * 2039e9
+
+
+def test_a_backend_without_constants_is_taken_for_the_slowest_and_an_unknown_one_for_the_vendors_own() -> None:
+    shares = {name: streamed(replace(CARD, engine_backend=name)) for name in (*DEVICES.backends, "new")}
+    assert shares["new"] == min(shares.values())
+    for vendor, backend in (("NVIDIA", "cuda"), ("AMD", "rocm"), ("Apple", "metal"), ("Intel", "sycl")):
+        card = replace(CARD, vendor=vendor)
+        assert streamed(replace(card, engine_backend=None)) == streamed(replace(card, engine_backend=backend))
+    nobodys = replace(CARD, vendor="new", engine_backend=None)
+    assert streamed(nobodys) == streamed(replace(nobodys, engine_backend="new"))
+
+
+def test_without_flash_attention_each_head_reads_its_keys_for_itself() -> None:
+    """Llama 3.2 3B has three heads to one of keys: 7 GB are read instead of 2.3 with 20,000 tokens."""
+    flash, plain = (
+        forecast(with_cards(CARD), "llama-3.2-3b-instruct", flash_attention=on).speed_model for on in (True, False)
+    )
+    assert flash.decode_s(0) == plain.decode_s(0)
+    gained, lost = flash.decode_s(20_000) - flash.decode_s(0), plain.decode_s(20_000) - plain.decode_s(0)
+    assert lost > 2 * gained
 
 
 def test_a_device_of_unknown_bandwidth_is_told_for_the_slowest_with_a_wide_range() -> None:

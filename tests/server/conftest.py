@@ -11,7 +11,7 @@ from llmctl.types.endpoint import Address
 from tests.fakes import gateway
 from tests.fakes.fits import fit_for
 from tests.fakes.gateway import Model, Models
-from tests.fakes.scripted_model import WITH_TOOLS, write_scripted
+from tests.fakes.scripted_model import WITH_TOOLS, Token, control, write_scripted
 
 SCRIPT = ("The", " answer", " is", " 42", ".")
 
@@ -32,3 +32,13 @@ def served(address: Address) -> Models:
 def url(served: Models) -> Iterator[str]:
     with gateway.serving(served, ping_s=0.1) as url:
         yield url
+
+
+@pytest.fixture(scope="module")
+def calling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
+    """Of a model that thinks, then calls a tool."""
+    call = ['<tool_call>{"name":', ' "weather",', ' "arguments":', ' {"at":', ' "Oslo"}}', "</tool_call>"]
+    script: list[str | Token] = [control("<think>"), "Look", " it", " up", control("</think>"), *call]
+    file = write_scripted(tmp_path_factory.mktemp("calling") / "calling-F32.gguf", script, template=WITH_TOOLS)
+    with start(fit_for(file, context=2048, threads=1, name="calling")) as engine:
+        yield engine.address

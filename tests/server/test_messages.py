@@ -10,11 +10,9 @@ import anthropic
 import pytest
 import requests
 
-from llmctl.engine.llama_cpp.start import start
+from llmctl.types.endpoint import Address
 from tests.fakes import gateway
-from tests.fakes.fits import fit_for
 from tests.fakes.gateway import Model, Models
-from tests.fakes.scripted_model import WITH_TOOLS, Token, control, write_scripted
 
 ANSWER = "The answer is 42."
 HI: Any = [{"role": "user", "content": "hi"}]
@@ -37,15 +35,9 @@ def client(url: str) -> Iterator[anthropic.Anthropic]:
 
 
 @pytest.fixture(scope="module")
-def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[anthropic.Anthropic]:
-    """Of a model that thinks, then calls a tool."""
-    call = ['<tool_call>{"name":', ' "weather",', ' "arguments":', ' {"at":', ' "Oslo"}}', "</tool_call>"]
-    script: list[str | Token] = [control("<think>"), "Look", " it", " up", control("</think>"), *call]
-    file = write_scripted(tmp_path_factory.mktemp("calling") / "calling-F32.gguf", script, template=WITH_TOOLS)
-    with start(fit_for(file, threads=1, name="calling")) as engine:
-        models = Models(Model(engine.address, "calling"))
-        with gateway.serving(models) as url, client_of(url) as client:
-            yield client
+def caller(calling: Address) -> Iterator[anthropic.Anthropic]:
+    with gateway.serving(Models(Model(calling, "calling"))) as url, client_of(url) as client:
+        yield client
 
 
 def test_a_message(client: anthropic.Anthropic) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from llmctl.types.model import Openness
     from llmctl.types.plan import Configuration, DeviceMemory, Draft, Fit, MemoryPlan, Plan, Rejected, Tried, Want
     from llmctl.types.speed_model import DraftForecast
+    from llmctl.workspace.present import Present
 
 WIDTH = 80
 FEW = 3  # what is not picked, unless --limit or --all
@@ -36,6 +37,7 @@ def screen(
     wanted: Want,
     task: Task,
     machine: Machine,
+    present: Present | None,
     *,
     place: str,
     limit: int | None = None,
@@ -73,12 +75,20 @@ def screen(
     yield from rejections(rejected, len(rejected) if everything else FEW if limit is None else limit)
     yield from _wrapped(f"{_open(model.openness)} licence {(model.licence or 'unknown').removeprefix('LicenseRef-')}")
     yield from () if named else _wrapped(f"{choice.reasons[-1]}.")
+    yield from _busy(present) if present is not None and task.writes else ()
     yield ""
     yield from () if named else (f" {command('llmctl', 'models', 'show', names=[model.id])}",)
     artifact = choice.candidate.artifact
     name = artifact.source.file if artifact.source.repo is None else f"{model.id}:{artifact.quant}"
     runs = task.writes and not task.sees
     yield f' {command("llmctl", "run", "-m", name)} "…"' if runs else f" {command('llmctl', 'pull', names=[name])}"
+
+
+def _busy(present: Present) -> Iterator[str]:
+    """That the machine is busy just now, and what that leaves."""
+    yield from _wrapped(
+        f"This machine is busy now: {present.load}. At present about {units.tok_s(present.decode_tok_s)} tok/s."
+    )
 
 
 def _among(fit: Fit, picks: Mapping[str, Fit]) -> bool:

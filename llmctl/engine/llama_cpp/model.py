@@ -84,8 +84,6 @@ class LoadedModel:
         has left. Raises RefusedError, BusyError, ClientGoneError, and whatever ends an answer."""
 
         self._require_writing("messages")
-        if request.pictures and self._projector is None:
-            raise invalid(f"{request.pictures[0].name} is an image, and this engine reads text alone")
         prompt = self._prompt(request)
         tokens, pictures = self._tokens(prompt, request.pictures)
         opened = self._opened(prompt, request)
@@ -103,8 +101,6 @@ class LoadedModel:
     def length(self, request: ChatRequest) -> int:
         """Tokens of the prompt. Raises RefusedError, also for one that is longer than the context."""
         self._require_writing("messages")
-        if request.pictures and self._projector is None:
-            raise invalid(f"{request.pictures[0].name} is an image, and this engine reads text alone")
         tokens, _ = self._tokens(self._prompt(request), request.pictures)
         return len(tokens)
 
@@ -167,6 +163,8 @@ class LoadedModel:
 
     def _tokens(self, prompt: RenderedPrompt, pictures: Sequence[Picture]) -> tuple[list[int], PromptPictures]:
         add_bos = prompt.is_plain or prompt.note is not None  # a template writes it by itself
+        if pictures and self._projector is None:
+            raise invalid(f"{pictures[0].name} is an image, and this engine reads text alone")
         if not pictures or self._projector is None:
             return self._fitting(prompt.text, add_bos=add_bos, special=not prompt.is_plain), NO_PICTURES
         if prompt.text.count(MARKER) != len(pictures):

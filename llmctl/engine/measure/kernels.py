@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from llmctl import units
 from llmctl.errors import EngineError
 from llmctl.files import measured_cache
@@ -105,6 +107,8 @@ def measure(
             f"{KERNELS} can't be measured: other programs keep the processor busy",
             hint="llmctl doctor --measure",
         )
+    is_whole = complete(machine.cpu, together, weight_types)
+    together = replace(together, load=None if is_whole else new.load)
     measured_cache.write(SUBJECT, key_of(machine, engine), asdict(together))
     return together
 
@@ -205,6 +209,8 @@ def _device_key(card: Accelerator, engine: EngineInfo) -> tuple[object, ...]:
 
 
 def key_of(machine: Machine, engine: EngineInfo) -> tuple[object, ...]:
-    """What the rates of this machine are cached by: they change with the processor and with the engine's build."""
-    cpu = machine.cpu
-    return (METHOD, cpu.name, cpu.usable_threads, engine.name, engine.version, engine.build, *engine.features)
+    """What the rates of this machine are cached by: they change with the processor, with what it is supplied with, and
+    with the engine's build."""
+    cpu, power = machine.cpu, machine.power
+    slowed = () if power is None else ("on battery" if power.on_battery else "on mains", power.saving or "")
+    return (METHOD, cpu.name, cpu.usable_threads, engine.name, engine.version, engine.build, *engine.features, *slowed)

@@ -26,6 +26,9 @@ from llmctl.engine.measure.matmul import (
 )
 from llmctl.engine.measure.workbench import Buffer, Trial, Workbench
 from llmctl.gguf.quant import TYPE_NUMBERS
+from llmctl.host import Host
+from llmctl.probe import load
+from llmctl.struct import asdict
 
 THREADS_TYPES = ("Q4_K", "Q8_0")  # what other numbers of threads are tried with
 ROUTED_TYPES = ("Q4_K",)
@@ -58,8 +61,8 @@ class TimedKernel(Struct, frozen=True):
         }
 
 
-def measure(question: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """The rates of the engine's kernels, as the lists of ``Kernels``.
+def measure(question: Mapping[str, Any]) -> dict[str, Any]:
+    """The rates of the engine's kernels, as ``Kernels`` has them.
 
     ``question`` has ``weight_types``, ``threads`` (all numbers to try, the usual one first), ``working_set_bytes``,
     ``budget_s``, ``device`` (by ggml's name, None for the processor) and ``already_measured`` (rows to leave out, by
@@ -69,6 +72,7 @@ def measure(question: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     the rows without an undisturbed pass. Rates that never had one are named in their row's ``uncertain``.
     """
     begun, budget_s = time.perf_counter(), float(question["budget_s"])
+    before = load.moment(Host(), processes=True)
     bench = Workbench(int(question["working_set_bytes"]), question["device"])
     if question["device"] is None:
         made = _rows(bench, question["weight_types"], question["threads"], question.get("already_measured", ()))
@@ -90,7 +94,9 @@ def measure(question: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     while spent_s() < LONGEST * budget_s and (disturbed := [row for row in rows if not row.certain]):
         _round(bench, disturbed, time_left)
     groups = ("matrices", "experts", "attention", "overheads", "batches")
-    return {group: [row.document() for row in rows if row.group == group] for group in groups}
+    disturbed_by = load.load(before, load.moment(Host(), processes=True))
+    measured = {group: [row.document() for row in rows if row.group == group] for group in groups}
+    return {**measured, "load": disturbed_by and asdict(disturbed_by)}
 
 
 def _round(bench: Workbench, rows: Sequence[TimedKernel], time_left: Callable[[], bool]) -> None:

@@ -12,7 +12,6 @@ from llmctl.server.errors import ProblemError, invalid
 
 T = TypeVar("T")
 PLACE = re.compile(r"^(?P<why>.*?)(?: - at `\$(?P<place>.*)`)?$", re.DOTALL)
-FIELD = re.compile(r"(?:field|value|tag) `?'?(?P<name>[\w.-]{1,80})")
 
 
 def read(body: bytes, kind: type[T], *, ignored: Collection[str]) -> T:
@@ -33,11 +32,11 @@ def read(body: bytes, kind: type[T], *, ignored: Collection[str]) -> T:
         raise invalid("the body", "is nested too deeply") from error
 
 
-def unreadable(error: Exception) -> ProblemError:
-    """msgspec's words, behind the field's name."""
+def unreadable(error: Exception, inside: str = "") -> ProblemError:
+    """msgspec's words, behind the field's name, which lies ``inside`` another."""
     matched = PLACE.match(str(error))
     assert matched is not None
-    place, why = (matched["place"] or "").lstrip("."), matched["why"]
+    place, why = (inside + (matched["place"] or "")).lstrip("."), matched["why"]
     return invalid(place or "the body", f"can't be read: {why[:1].lower()}{why[1:]}")
 
 
