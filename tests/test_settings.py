@@ -56,6 +56,7 @@ VALUES: dict[str, tuple[Any, list[str], list[Any]]] = {
         ['"prefer-remote"', '"remote-only"', '"prefer-local"'],
         [Policy.PREFER_REMOTE, Policy.REMOTE_ONLY, Policy.PREFER_LOCAL],
     ),
+    "private_paths": ((), ['["/a"]', "", "/c"], [(Path("/a"),), (), (Path("/c"),)]),
     "hub_url": (
         "https://huggingface.co",
         ['"https://a"', '"http://127.0.0.1:1"', '"https://c/d"'],

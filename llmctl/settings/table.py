@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,13 @@ def _absolute(value: Any) -> Path:
     return path
 
 
+def _places(value: Any) -> tuple[str, ...]:
+    listed = value.split(os.pathsep) if isinstance(value, str) else value
+    if not isinstance(listed, list):
+        raise ValueError
+    return tuple(map(text, listed))
+
+
 class Setting(Struct, frozen=True):
     """``expects`` completes "must be …". ``project`` says whether a project file may set it."""
 
@@ -119,7 +127,14 @@ SETTINGS = (
         "policy",
         Policy,
         "one of " + ", ".join(Policy),
-        "where prompts may go; prefer-local once an endpoint is added",
+        "where prompts may go; prefer-local once an endpoint is added. A project file can make it stricter",
+    ),
+    Setting(
+        "private_paths",
+        _places,
+        "a list of files and folders",
+        "what stays on this machine whatever the policy, given with -f or --image; a project file can add to it",
+        default=(),
     ),
     Setting("hub_url", address, "an http or https address", "the model hub", default=HUB_URL, also=("HF_ENDPOINT",)),
     Setting("offline", _flag, "true or false", "never use the network", default=False, also=("HF_HUB_OFFLINE",)),
