@@ -67,7 +67,6 @@ class TestOnTheCpu:
         assert actual == (context, kv_type, flash, ubatch)
 
     def test_a_picture_is_computed_at_once(self) -> None:
-        settings, _ = chosen(epyc(5.72), Want(sees=True))
         assert min(chosen(epyc(free_gib), Want(sees=True))[0].ubatch for free_gib in (5.85, 5.72, 5.45, 5.33)) == 256
 
     def test_what_does_not_fit_tells_the_shortest_gap(self) -> None:
