@@ -103,7 +103,7 @@ def private(**different: Any) -> Reply:
     said = {"object": "privacy", **promises, "hands_over_to": [], "engines": [engine], **different}
 
     def reply(handler: Handler) -> None:
-        (status(200, said) if handler.path == "/v1/privacy" else able())(handler)
+        (answers(200, said) if handler.path == "/v1/privacy" else able())(handler)
 
     return reply
 
