@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import ipaddress
 import socket
 import threading
 import time
@@ -31,16 +30,6 @@ class Stoppable(Protocol):
     """A gateway that runs."""
 
     def stop(self, *, at_once: bool = False) -> None: ...
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only programs of this machine reach it there."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def bound(host: str, port: int) -> socket.socket:
@@ -96,12 +85,18 @@ def _holder(port: int) -> str | None:
 
 
 def served_models(
-    plan: ServePlan, settings: Settings, listener: Listener, *, queue: int, idle_s: float | None
+    plan: ServePlan,
+    settings: Settings,
+    listener: Listener,
+    *,
+    queue: int,
+    idle_s: float | None,
+    lock_memory: bool = False,
 ) -> ServedModels:
     """The models of ``plan``, none of them loaded yet. ``settings`` have the gateway's own policy."""
     return ServedModels(
         plan.models,
-        start=partial(start_engine, listener=listener),
+        start=partial(start_engine, listener=listener, lock_memory=lock_memory),
         listener=listener,
         budget=plan.budget,
         auto=plan.auto,
@@ -110,6 +105,12 @@ def served_models(
         timing=Timing(idle_s=idle_s),
         hand_over=GatewayHandOver(settings, listener),
     )
+
+
+def hands_over_to(settings: Settings, listener: Listener) -> tuple[str, ...]:
+    """The names of the servers that a request may go on to."""
+    server = GatewayHandOver(settings, listener).server
+    return () if server is None else (server.name,)
 
 
 def listed(plan: ServePlan) -> tuple[GatewayModel, ...]:

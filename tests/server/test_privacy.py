@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import platform
+import socket
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,10 @@ import requests
 
 from llmctl.confinement import CALLS, NOT_ASKED, Confinement
 from llmctl.engine.llama_cpp.start import start
-from llmctl.server.guards import guards
+from llmctl.server.guards import Guard, guarded_gateway
 from llmctl.server.host_check import allowed_hosts
-from llmctl.server.metrics import Metrics
-from llmctl.server.privacy import Privacy
 from llmctl.workspace import tokens
-from tests.fakes import gateway
+from tests.fakes import guarded
 from tests.fakes.fits import fit_for
 from tests.fakes.gateway import Model, Models
 from tests.fakes.scripted_model import write_scripted
@@ -64,16 +64,14 @@ def running(home: Path, tmp_path: Path) -> Iterator[Running]:
     root.addHandler(records)
     root.setLevel(logging.DEBUG)
     file = write_scripted(tmp_path / "scripted-F32.gguf", ["The", " answer", "-of", "-the", "-search"])
-    metrics = Metrics()
-    stack = guards(
-        allowed=allowed_hosts("127.0.0.1"), token_of=tokens.KnownTokens().of, token_required=False, metrics=metrics
-    )
     try:
-        with start(fit_for(file, threads=1, name="scripted")) as engine:
+        with start(fit_for(file, threads=1, name="scripted")) as engine, ExitStack() as stack:
             models = Models(Model(engine.address, "scripted"))
-            routes = [metrics.route(), Privacy(models, GATEWAY, hands_over_to=["office"]).route()]
-            with gateway.serving(models, middleware=stack, routes=routes) as url:
-                yield Running(url, records.lines)
+            allowed = allowed_hosts("127.0.0.1")
+            guard = Guard(allowed, tokens.KnownTokens().of, False, GATEWAY, hands_over_to=("office",))
+            bound = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            with guarded.running(guarded_gateway(models, bound, guard)):
+                yield Running(f"http://127.0.0.1:{bound.getsockname()[1]}", records.lines)
     finally:
         root.removeHandler(records)
         root.setLevel(level)

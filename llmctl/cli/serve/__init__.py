@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from llmctl.settings import Settings
 
-EXTRA = 'pip install "llmctl[serve]"'
 ARGUMENTS = "llmctl.arguments"
 ALONE = ("--detach", "--json")  # for the command that starts a gateway, not for the gateway
 
@@ -46,6 +45,17 @@ def serve(
         typer.Option("--task", help="Serve the best model for it; may be repeated.", autocompletion=complete.tasks),
     ] = None,
     host: Annotated[str, typer.Option("--host", help="Address to listen at.")] = "127.0.0.1",
+    allow_host: Annotated[
+        list[str] | None, typer.Option("--allow-host", help="Another name that it is called by; may be repeated.")
+    ] = None,
+    tls_cert: Annotated[str | None, typer.Option("--tls-cert", help="PEM file with a certificate.")] = None,
+    tls_key: Annotated[str | None, typer.Option("--tls-key", help="PEM file with its key.")] = None,
+    require_token: Annotated[
+        bool, typer.Option("--require-token", help="Also on this machine nobody gets in without a token.")
+    ] = False,
+    lock_memory: Annotated[
+        bool, typer.Option("--lock-memory", help="Never let the system move memory to the disk, if it allows that.")
+    ] = False,
     port: Annotated[int | None, typer.Option("--port", min=0, max=65_535, help="Port; 0 for a free one.")] = None,
     pin: Annotated[list[str] | None, typer.Option("--pin", help="A model that is never unloaded.")] = None,
     preload: Annotated[
@@ -81,7 +91,12 @@ def serve(
     together, the one that was used least recently ends, never one that answers. Programs ask for a model by its name,
     for "auto", or for "auto:TASK". Requests wait where all users are busy, and are refused (429) where too many wait.
 
-    Only programs of this machine reach it. Nothing of what is asked and answered is written anywhere, and nothing
+    Only programs of this machine reach it, without a token. With a --host that other machines reach, it speaks TLS and
+    asks for a token (llmctl token): where there is none, a first token and a certificate are made, and the line that
+    adds it on another machine is shown. --tls-cert and --tls-key take a certificate of your own; it is read again when
+    the files change. Web pages of others get nothing here: a request must call for a name of this machine's.
+
+    Nothing of what is asked and answered is written anywhere, and nothing
     leaves this machine, also where your policy lets `llmctl run` ask a server. With --policy prefer-local a chat
     completion for "auto" that is too long, or that the engine fails at, goes on to the first of your servers; headers
     of the answer (x-llmctl-route, -host, -model, -bytes) and `llmctl receipts` say so. A request with the header
@@ -89,11 +104,13 @@ def serve(
 
     Ctrl-C, SIGTERM and `llmctl stop serve` let open answers finish, for half a minute; a second Ctrl-C doesn't.
 
-    Exit codes: 0 stopped, 2 the extra is not installed, 3 nothing fits, 4 no such model (or it needs a download and
-    nobody said yes), 7 the port is taken, 8 the engine failed, 130 Ctrl-C.
+    Exit codes: 0 stopped, 2 the extra is not installed, or a certificate's key not given, 3 nothing fits, 4 no such
+    model (or it needs a download and nobody said yes), 7 the port is taken, 8 the engine failed, 10 a certificate or
+    the file of tokens can't be read, 130 Ctrl-C.
     """
     from msgspec.structs import replace
 
+    from llmctl.cli.serve.front import FrontOptions
     from llmctl.cli.serve.session import ServeOptions, detached, run
     from llmctl.workspace.gateway_hand_over import require_policy
     from llmctl.workspace.serve_detached import Parent
@@ -109,7 +126,7 @@ def serve(
     asked = ServeAsked(names, tasks, users or loaded.serve_users, context, tuple(pin or ()), yes)
     serving = ServeOptions(
         asked,
-        host,
+        FrontOptions(host, tuple(allow_host or ()), tls_cert, tls_key, require_token, lock_memory),
         loaded.serve_port if port is None else port,
         tuple(preload or ()),
         loaded.serve_queue if queue is None else queue,

@@ -9,14 +9,16 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import typer
 from msgspec import Struct
 
 from llmctl.cli import INTERRUPTED
-from llmctl.cli.serve import EXTRA, screen
-from llmctl.errors import LlmctlError, UsageError
+from llmctl.cli.serve import front, screen
+from llmctl.cli.serve.front import FrontOptions, require_server
+from llmctl.errors import LlmctlError
 from llmctl.types.listener import SilentListener
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ class ServeOptions(Struct, frozen=True):
     """``idle_s`` None: a model stays for ever; ``log``: the file that the gateway's output goes to, None for none."""
 
     asked: ServeAsked
-    host: str
+    front: FrontOptions
     port: int
     preload: tuple[str, ...]
     queue: int
@@ -64,16 +66,19 @@ def detached(out: Output, loaded: Settings, serving: ServeOptions, arguments: Se
     from llmctl.workspace.serve import bound
     from llmctl.workspace.serve_plan import planned
 
-    _require_loopback(serving.host)
-    _server()
-    with bound(serving.host, serving.port):
+    require_server()
+    with bound(serving.front.host, serving.port) as listening:
         plan = planned(out, loaded, serving.asked)
+        access = front.access(serving.front, listening)
     _say(out, plan)
     gateway = serve_detached.start(["serve", *arguments])
     out.text(gateway.address)
     out.note("It goes on in the background: `llmctl ps` shows it, `llmctl logs` its log, `llmctl stop serve` ends it.")
+    port = urlsplit(gateway.address).port or serving.port
+    front.say(out, access, serving.front.host, port)
     log = None if gateway.log is None else str(gateway.log)
-    out.data(screen.document(plan, gateway.address, pid=gateway.pid, log=log, is_detached=True))
+    document = screen.document(plan, gateway.address, pid=gateway.pid, log=log, is_detached=True)
+    out.data({**document, **front.document(access, serving.front.host, port)})
 
 
 def run(out: Output, loaded: Settings, serving: ServeOptions, parent: Parent) -> None:
@@ -82,18 +87,27 @@ def run(out: Output, loaded: Settings, serving: ServeOptions, parent: Parent) ->
     from llmctl.workspace import gateways, serve
     from llmctl.workspace.serve_plan import planned
 
-    _require_loopback(serving.host)
-    create_app, gateway_class = _server()
+    require_server()
     lines = TimedLines(out)
     _log_to(lines)
-    with serve.bound(serving.host, serving.port) as listening:
+    host = serving.front.host
+    with serve.bound(host, serving.port) as listening:
         plan = planned(out, loaded, serving.asked)
+        access = front.access(serving.front, listening)
+        guard = front.guard(serving.front, access, serve.hands_over_to(loaded, lines))
         _say(out, plan)
-        address = serve.url_of(listening, serving.host, tls=False)
-        entry = gateways.this_process(address, serve.listed(plan), log=serving.log, key="")
-        models = serve.served_models(plan, loaded, lines, queue=serving.queue, idle_s=serving.idle_s)
+        address = serve.url_of(listening, host, tls=access.certificate is not None)
+        entry = gateways.this_process(address, serve.listed(plan), log=serving.log, key=guard.own_key)
+        models = serve.served_models(
+            plan,
+            loaded,
+            lines,
+            queue=serving.queue,
+            idle_s=serving.idle_s,
+            lock_memory=serving.front.lock_memory,
+        )
         with models, gateways.announced(entry):
-            gateway = gateway_class(create_app(models), listening)
+            gateway = guard.gateway(models, listening)
             stopping = serve.Stopping(gateway, models)
             failures: list[LlmctlError] = []
 
@@ -103,7 +117,10 @@ def run(out: Output, loaded: Settings, serving: ServeOptions, parent: Parent) ->
 
             listening.listen(serve.BACKLOG)
             out.text(address)
-            out.data(screen.document(plan, address, pid=os.getpid(), log=serving.log, is_detached=False))
+            port = listening.getsockname()[1]
+            front.say(out, access, host, port)
+            document = screen.document(plan, address, pid=os.getpid(), log=serving.log, is_detached=False)
+            out.data({**document, **front.document(access, host, port)})
             names = _loaded_first(plan, serving.preload)
             serve.preload(models, names, loaded=lambda: parent.tell(address), failed=failed)
             with _signals(stopping, lines) as received:
@@ -123,25 +140,6 @@ def _loaded_first(plan: ServePlan, preload: Sequence[str]) -> list[str]:
 def _say(out: Output, plan: ServePlan) -> None:
     for line in screen.lines(plan):
         out.note(line)
-
-
-def _server() -> tuple[Any, Any]:
-    """What makes the application, and what runs it. Raises UsageError where the extra is not installed."""
-    try:
-        from llmctl.server.app import create_app
-        from llmctl.server.gateway import Gateway
-    except ImportError as error:
-        if error.name is None or error.name.startswith("llmctl"):
-            raise
-        raise UsageError(f"the gateway needs {error.name}, which is not installed", hint=EXTRA) from error
-    return create_app, Gateway
-
-
-def _require_loopback(host: str) -> None:
-    from llmctl.workspace.serve import is_loopback
-
-    if not is_loopback(host):
-        raise UsageError(f"--host {host}: only this machine's own addresses can be served", hint="llmctl serve")
 
 
 @contextmanager
