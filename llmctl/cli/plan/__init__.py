@@ -146,7 +146,7 @@ def plan(
     is close to f16 now, and q4_0 loses far less than older advice says, small models most. llmctl takes q8_0 where f16
     doesn't fit, and q4_0 only when you ask for it.
 
-    A vision projector beside the model is counted, with what it computes an image in; llmctl run doesn't load it.
+    A vision projector beside the model is counted, with what it computes an image in; llmctl run loads it for images.
 
     Fetches headers only, loads nothing. The first time, the engine's kernels are measured, which takes some seconds.
     Exit codes: 0, 2 usage, 3 nothing fits, 4 no such model or file, 6 not a sound GGUF file, 10 a broken profile.
