@@ -63,6 +63,7 @@ def run(
     draft: options.DraftModel = None,
     local: options.LocalOnly = False,
     private: options.Private = False,
+    remote: options.Remote = False,
     endpoint: options.Server = None,
     engine: options.Engine = None,
     keep_alive: options.KeepAlive = None,
@@ -116,8 +117,7 @@ def run(
     from llmctl.workspace.local_run import Asked, local_run
 
     out = answer_output("run", as_json=json, quiet=quiet)
-    if local and endpoint is not None:
-        raise UsageError("--local and --endpoint exclude each other")
+    options.require_one_side(local=local, remote=remote, endpoint=endpoint)
     options.require_names(
         "run", {"--model": model, "--draft": draft, "--endpoint": endpoint, "--task": task, "--template": template}
     )
@@ -127,6 +127,8 @@ def run(
     kept = last_conversation(out, loaded, endpoint) if going_on else None
     text = whole(out, prompt, no_stdin=no_stdin, files=file or (), template=template)
     conversation, begun = begin(kept, model, task, utf8(system) if system else None, local=local)
+    loaded = options.for_call(loaded, task=begun.task, remote=remote)
+    private = private or _is_private(out, loaded, [*(file or ()), *(image or ())], no_stdin=no_stdin)
     keeping = Keeping(out, loaded, private=private, kept=kept)
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed, stop=_stops(stop))
     images = _images(image)
@@ -166,6 +168,16 @@ def run(
         stats=stats,
         said=said,
     )
+
+
+def _is_private(out: Output, loaded: Settings, files: list[str], *, no_stdin: bool) -> bool:
+    """Whether one of the files that the prompt is made of lies under ``private_paths``, the one that is stdin too."""
+    if not loaded.private_paths:
+        return False
+    from llmctl.workspace import private_paths
+
+    read = files if no_stdin else [*files, *private_paths.redirected_stdin()]
+    return private_paths.is_private(out, loaded, read)
 
 
 def _images(paths: list[str] | None) -> tuple[ImagePart, ...]:

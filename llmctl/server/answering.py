@@ -136,14 +136,15 @@ class RunningRequest:
                     raise await self._behind.threads.run(lease.failure, error) from error
 
     async def _answered_elsewhere(self, error: LlmctlError, writer: AnswerWriter) -> bool:
-        handover = await self._behind.threads.run(self._behind.models.elsewhere, error, self._is_private)
+        name, run = self._asked.model, self._behind.threads.run
+        handover = await run(self._behind.models.elsewhere, error, self._is_private, name)
         if handover is None:
             return False
         self._exchange.route = handover.name
-        self._sender.headers = handover.headers
         writer.by_another_server()
         path, body = self._asked.path, self._asked.body(self._asked.model, None)
         async with self._behind.upstream.hand_over(handover, path, body) as answer:
+            self._sender.headers = handover.headers
             await self._pass_on(answer, writer)
         return True
 

@@ -51,7 +51,8 @@ class Metrics:
         if exchange.first_s is not None:
             self._first_token_s.labels(model).observe(exchange.first_s)
         for kind, tokens in (("prompt", exchange.prompt_tokens), ("completion", exchange.completion_tokens)):
-            self._tokens.labels(model, kind).inc(tokens or 0)
+            if tokens is not None:
+                self._tokens.labels(model, kind).inc(tokens)
 
     def route(self) -> Route:
         async def metrics(_: Request) -> Response:

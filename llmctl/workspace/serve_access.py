@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import re
+import socket
 from collections.abc import Iterable
 from itertools import count
 from pathlib import Path
@@ -10,10 +12,13 @@ from pathlib import Path
 from msgspec import Struct
 
 from llmctl.errors import UsageError
+from llmctl.shell import command
 from llmctl.workspace import own_certificate, tokens
 from llmctl.workspace.own_certificate import CertificateFiles
 
-FIRST_TOKEN = "first"  # noqa: S105  # a name
+SOMEWHERE = ("192.0.2.1", 9)  # of a network that is nobody's (RFC 5737)
+KEY_FILE = "~/gateway.token"
+TOKEN_NAME = "first"  # noqa: S105
 
 
 class ServeAccess(Struct, frozen=True):
@@ -23,6 +28,10 @@ class ServeAccess(Struct, frozen=True):
     certificate: CertificateFiles | None
     token_required: bool
     new_token: str | None = None
+
+    def __repr__(self) -> str:
+        """Without the token."""
+        return f"ServeAccess({self.certificate!r}, {self.token_required})"
 
 
 def prepared(
@@ -63,6 +72,28 @@ def _first_token() -> str | None:
     if not all(token.has_expired() for token in kept):
         return None
     taken = {token.name for token in kept}
-    names = (FIRST_TOKEN if number == 1 else f"{FIRST_TOKEN}-{number}" for number in count(1))
+    names = (TOKEN_NAME if number == 1 else f"{TOKEN_NAME}-{number}" for number in count(1))
     _, token = tokens.add(next(name for name in names if name not in taken))
     return token
+
+
+def reached_at(bound: str) -> str:
+    """The address by which other machines reach what listens at ``bound``: of all of this machine's, the one that it
+    uses itself. Nothing is sent to find that out."""
+    if not ipaddress.ip_address(bound).is_unspecified:
+        return bound
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(SOMEWHERE)
+        except OSError:  # no network at all
+            return socket.gethostname()
+        return str(probe.getsockname()[0])
+
+
+def add_command(access: ServeAccess, bound: str, port: int) -> str:
+    """What to type on another machine, where the token is in KEY_FILE."""
+    host = reached_at(bound)
+    url = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+    name = re.sub(r"[^A-Za-z0-9_-]", "", socket.gethostname().partition(".")[0])[:64] or "gateway"
+    pin = () if access.certificate is None else ("--pin", access.certificate.pin)
+    return command("llmctl", "endpoint", "add", name, url, *pin, "--key-file", KEY_FILE)

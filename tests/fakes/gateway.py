@@ -92,7 +92,7 @@ class Models:
             raise ResourceError("nobody waits any more")
         return lease
 
-    def elsewhere(self, error: LlmctlError, private: bool) -> Handover | None:
+    def elsewhere(self, error: LlmctlError, private: bool, name: str) -> Handover | None:
         return None if private else self.other
 
     def health(self) -> Health:

@@ -20,14 +20,18 @@ LOOK_S = 0.005
 @contextmanager
 def listening(app: ASGIApp, *, tls: ssl.SSLContext | None = None, **given: Any) -> Iterator[int]:
     """The port on 127.0.0.1."""
-    with socket.create_server(("127.0.0.1", 0)) as bound:
-        gateway = Gateway(app, bound, tls=tls, **given)
-        thread = threading.Thread(target=gateway.run)
-        thread.start()
-        try:
-            while not gateway.is_listening:
-                time.sleep(LOOK_S)
-            yield bound.getsockname()[1]
-        finally:
-            gateway.stop(at_once=True)
-            thread.join(timeout=10)
+    with socket.create_server(("127.0.0.1", 0)) as bound, running(Gateway(app, bound, tls=tls, **given)):
+        yield bound.getsockname()[1]
+
+
+@contextmanager
+def running(gateway: Gateway) -> Iterator[None]:
+    thread = threading.Thread(target=gateway.run)
+    thread.start()
+    try:
+        while not gateway.is_listening:
+            time.sleep(LOOK_S)
+        yield
+    finally:
+        gateway.stop(at_once=True)
+        thread.join(timeout=10)

@@ -12,8 +12,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from llmctl.confinement import NOT_ASKED, Confinement
 from llmctl.server.exchange import exchange_of
-from llmctl.server.guards import guards
+from llmctl.server.guards import Guard, guards
 from llmctl.server.host_check import allowed_hosts, host_name
 from llmctl.server.metrics import Metrics
 from llmctl.workspace import tokens
@@ -31,12 +32,8 @@ async def answer(request: Request) -> Response:
 
 def application(*, token_required: bool) -> Starlette:
     metrics = Metrics()
-    stack = guards(
-        allowed=allowed_hosts("127.0.0.1", ["box.lan"]),
-        token_of=tokens.KnownTokens().of,
-        token_required=token_required,
-        metrics=metrics,
-    )
+    allowed, nothing = allowed_hosts("127.0.0.1", ["box.lan"]), Confinement(NOT_ASKED, NOT_ASKED, NOT_ASKED)
+    stack = guards(Guard(allowed, tokens.KnownTokens().of, token_required, nothing), metrics)
     paths = [Route(path, answer, methods=["GET", "POST", "OPTIONS"]) for path in ("/v1/x", "/v1/messages", "/health")]
     return Starlette(routes=[*paths, metrics.route()], middleware=stack)
 
