@@ -118,7 +118,7 @@ def chosen(machine: Machine) -> Fit:
     st.integers(1, 200),
     st.sampled_from([features for kinds in INSTRUCTIONS for features in kinds]),
     st.none() | st.integers(1, 8),
-    st.none() | st.floats(0.01, 300),
+    st.none() | st.floats(0.5, 300),
 )
 def test_every_kind_of_processor_has_a_plan(
     name: str, cores: int, features: tuple[str, ...], fast: int | None, quota: float | None
