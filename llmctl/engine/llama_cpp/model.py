@@ -265,6 +265,7 @@ class LoadedModel:
             "predicted_n": sum(work.decode_tokens for work in works),
             "draft_n": sum(work.drafted_tokens for work in works),
             "draft_n_accepted": sum(work.accepted_tokens for work in works),
+            "draft_n_compared": sum(work.compared_tokens for work in works),
         }
         if all(work.was_alone for work in works):
             timings["prompt_ms"] = sum(work.prefill_s for work in works) * 1000

@@ -22,7 +22,7 @@ from llmctl.errors import LlmctlError
 from llmctl.gguf.header import read_file
 from llmctl.gguf.projector import most_tokens
 
-KEPT_BYTES = 64 << 20  # of pictures that were encoded: the next turn of a conversation has them again
+KEPT_BYTES = 32 << 20  # of pictures that were encoded: the next turn of a conversation has them again
 FLOAT_BYTES = 4
 
 
