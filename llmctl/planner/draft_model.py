@@ -64,7 +64,7 @@ def best(fit: Fit, drafting: Fit, depth: int, right: float) -> tuple[int, float]
 
 def _gain(fit: Fit, drafting: Fit, depth: int, count: int, right: float) -> float:
     step_s = fit.speed_model.decode_s(depth)
-    batch_s = max(step_s, fit.speed_model.prefill_s(count + 1, depth))
+    batch_s = fit.speed_model.batch_s(count + 1, depth)
     draft_s = count * drafting.speed_model.decode_s(depth)
     expected = sum(right**number for number in range(count + 1))
     return expected * step_s / (batch_s + draft_s)

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from llmctl.errors import LlmctlError
 from llmctl.server.errors import problem_of, refusal, response, speaks_anthropic
-from llmctl.server.exchange import Exchange, exchange_of
+from llmctl.server.exchange import GatewayExchange, exchange_of
 from llmctl.server.rate import MinuteLimit
 from llmctl.types.access_token import PREFIX, AccessToken
 
@@ -104,7 +104,7 @@ class _Used:
         if self._requests is not None:
             self._requests.add(now_s, 1)
 
-    def end(self, now_s: float, exchange: Exchange) -> None:
+    def end(self, now_s: float, exchange: GatewayExchange) -> None:
         if self._tokens is not None:
             self._tokens.add(now_s, (exchange.prompt_tokens or 0) + (exchange.completion_tokens or 0))
 

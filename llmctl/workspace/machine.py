@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from llmctl import paths
 from llmctl.engine.devices import machine as devices
 from llmctl.engine.devices import startable
@@ -12,6 +14,7 @@ from llmctl.engine.measure import kernels
 from llmctl.errors import EngineError
 from llmctl.host import Host
 from llmctl.planner.present import share_left
+from llmctl.probe import read_rate
 from llmctl.probe.load import Moment, load, moment
 from llmctl.probe.stopwatch import Stopwatch
 from llmctl.types.kernels import Kernels
@@ -39,6 +42,7 @@ def this_machine(
     """
     host, watch, before = Host(), watch or Stopwatch(), moment(Host())
     machine, engines = devices.seen(host, store=paths.hub_cache(), watch=watch)
+    machine = _with_read_rate(machine)
     engine = startable(engines)
     if engine is None:
         return devices.with_kernels(machine, None), engines
@@ -56,7 +60,17 @@ def this_machine(
             if again:
                 raise
             listener.warn(error.message)
+        with watch.part("disk"):
+            read_rate.measure(paths.hub_cache())
+            machine = _with_read_rate(machine)
     return devices.with_kernels(machine, rates, devices.of_cards(host, machine, engine)), engines
+
+
+def _with_read_rate(machine: Machine) -> Machine:
+    """With what was measured of the disk."""
+    if machine.disk is None:
+        return machine
+    return replace(machine, disk=replace(machine.disk, read_bytes_per_s=read_rate.cached(paths.hub_cache())))
 
 
 def _is_busy(cpu: Cpu, before: Moment | None) -> bool:

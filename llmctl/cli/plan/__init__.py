@@ -204,7 +204,7 @@ def plan(
             for line in rejections(answer.rejected[1:], len(answer.rejected) if everything else limit or 0):
                 out.note(line)
             raise error
-        out.data({**document(answer, wanted, limit), "present": None, "capacity": None}, error)
+        out.data({**document(answer, wanted, limit), "present": None, "drafts": None, "capacity": None}, error)
         raise typer.Exit(EXIT_NOTHING_FITS)
     place = "this machine" if machine is None else Path(machine).name
     changed = [f"{option} {value}" for option, value in (("--ram", ram), ("--gpu", gpu), ("--vram", vram)) if value]
@@ -216,7 +216,8 @@ def plan(
     for warning in asked.without_effect(answer.choice, workspace.machine, wanted):
         out.warn(warning)
     served = None if count is None else workspace.capacity(planned, count, users=users)
-    out.data({**document(answer, wanted, limit), "present": planned.present, "capacity": served})
+    now = {"present": planned.present, "drafts": planned.drafts, "capacity": served}
+    out.data({**document(answer, wanted, limit), **now})
     if not json:
         for warning in answer.choice.warnings:
             out.warn(warning)
