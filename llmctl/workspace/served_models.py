@@ -96,8 +96,8 @@ class ServedModels:
         word, _, task = name.partition(":")
         meant = self._auto.get(task or self._task) if word == AUTO else self._names.get(name)
         if meant is None:
-            known = [*self._names, AUTO, *(f"{AUTO}:{task}" for task in self._auto)]
-            also = did_you_mean(near(name, known)) or f", only {', '.join([*self._models, AUTO])}"
+            served = [*self._names, AUTO, *(f"{AUTO}:{task}" for task in self._auto)]
+            also = did_you_mean(near(name, served)) or f", only {', '.join([*self._models, AUTO])}"
             raise NotFoundError(f"no model named {name[:100]!r} is served{also}", hint="GET /v1/models lists them")
         return self._models[meant]
 
@@ -135,8 +135,9 @@ class ServedModels:
 
     @contextmanager
     def _waiting(self, model: ModelInService, client: str) -> Iterator[Turn]:
-        if len(model.turns) >= self._queue and not self._has_room(model):
-            waiting = units.number_of(len(model.turns), "request")
+        free = model.plan.users - len(model.clients)  # some who wait may be about to have that
+        if len(model.turns) >= self._queue + free:
+            waiting = units.number_of(self._queue, "request")
             message = f"{waiting} for {model.plan.name} are waiting already, as many as may"
             raise OccupiedError(message, retry_after_s=self._timing.retry_s)
         turn = Turn(next(self._numbers), client, model.failures)

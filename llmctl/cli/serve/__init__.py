@@ -166,7 +166,7 @@ def serve(
         detached(out, loaded, serving, [word for word in ctx.meta[ARGUMENTS] if word not in ALONE])
         return
     parent = Parent(ready_fd)
-    with parent.told_of_errors():
+    with parent.hearing_errors():
         run(out, loaded, serving, parent)
 
 
