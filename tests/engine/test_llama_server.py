@@ -32,7 +32,7 @@ from llmctl.errors import DecodingError, EngineDiedError, EngineError
 from llmctl.types.engine import LoadedEngine, ServerSource
 from llmctl.types.event import Text
 from llmctl.types.machine import EngineDevice, EngineInfo
-from llmctl.types.plan import Configuration
+from llmctl.types.plan import Configuration, Draft, Fit
 from llmctl.types.request import Message, Request
 from tests.fakes.fits import fit_for
 from tests.fakes.llama_server import Behaviour, FakeServer, fake_server
@@ -98,6 +98,31 @@ def test_the_settings_of_the_plan_are_its_options(settings: dict[str, Any], expe
     fit = replace(fit_for(Path("/m.gguf"), threads=3), configuration=Configuration(**settings))
     line = " ".join(options(fit, has_chat_template=True))
     assert [part for part in expected if f" {part} " not in f" {line} "] == []
+
+
+def drafting(path: str) -> Draft:
+    return Draft(replace(fit_for(None).candidate, path=Path(path)), Configuration(256, gpu_layers=5), 3, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("fit", "expected"),
+    [
+        (fit_for(Path("/m.gguf")), ["--no-mmproj"]),
+        (replace(fit_for(None), candidate=replace(fit_for(None).candidate, projector=Path("/p.gguf"))), ["--mmproj"]),
+        (replace(fit_for(Path("/m.gguf")), drafts_itself=True), ["--no-mmproj", "--spec-type draft-mtp"]),
+        (
+            replace(fit_for(Path("/m.gguf")), draft=drafting("/d.gguf"), drafts_itself=True),
+            ["--spec-type draft-simple", "--spec-draft-model /d.gguf", "--spec-draft-ngl 5"],
+        ),
+    ],
+    ids=["alone", "with a projector", "with heads for drafting", "with a draft model"],
+)
+def test_what_is_loaded_beside_the_model(fit: Fit, expected: list[str]) -> None:
+    line = " ".join(options(fit, has_chat_template=True))
+    beside = ("--mmproj", "--no-mmproj", "--spec-type", "--spec-draft-model", "--spec-draft-ngl")
+    assert [part for part in expected if f" {part} " not in f" {line} "] == []
+    names = {part.partition(" ")[0] for part in expected}
+    assert {name for name in beside if name in line.split()} - {"--no-mmproj"} == names - {"--no-mmproj"}
 
 
 def test_what_it_alone_sees_it_places_layers_on_by_itself(tmp_path: Path) -> None:
