@@ -18,7 +18,7 @@ from llmctl.engine.llama_cpp.loading import load
 from llmctl.engine.llama_cpp.metadata import text_of
 from llmctl.engine.llama_cpp.mixed_prompt import NO_PICTURES, PromptPictures
 from llmctl.engine.llama_cpp.native_log import NativeLog
-from llmctl.engine.llama_cpp.pictures import MARKER, Picture
+from llmctl.engine.llama_cpp.pictures import MARKER
 from llmctl.engine.llama_cpp.pooling import pooled
 from llmctl.engine.llama_cpp.projector import Projector
 from llmctl.engine.llama_cpp.prompt_cache import PromptCache, identity_of
@@ -85,7 +85,7 @@ class LoadedModel:
 
         self._require_writing("messages")
         prompt = self._prompt(request)
-        tokens, pictures = self._tokens(prompt, request.pictures)
+        tokens, pictures = self._tokens(prompt, request)
         opened = self._opened(prompt, request)
         answers = [
             SampledAnswer(self.vocabulary, opened, request.stop, self._tool_parser(request.tools), request.calls_once)
@@ -161,7 +161,8 @@ class LoadedModel:
         except TemplateError as error:
             raise RefusedError(400, "template", f"the model's chat template {error}") from error
 
-    def _tokens(self, prompt: RenderedPrompt, pictures: Sequence[Picture]) -> tuple[list[int], PromptPictures]:
+    def _tokens(self, prompt: RenderedPrompt, request: ChatRequest) -> tuple[list[int], PromptPictures]:
+        pictures = request.pictures
         add_bos = prompt.is_plain or prompt.note is not None  # a template writes it by itself
         if pictures and self._projector is None:
             raise invalid(f"{pictures[0].name} is an image, and this engine reads text alone")
@@ -171,9 +172,9 @@ class LoadedModel:
             raise RefusedError(400, "template", "the model's chat template takes no images")
         text = f"{prompt.text}\n" if prompt.text.endswith(MARKER) else prompt.text  # an answer goes on from a text
         self._require_short(text.encode("utf-8", "replace"))
-        tokens, rows = self._projector.tokens(text, pictures, add_special=add_bos, parse_special=not prompt.is_plain)
+        tokens, parts = self._projector.cut(text, pictures, add_special=add_bos, parse_special=not prompt.is_plain)
         self._require_room(tokens)
-        return tokens, rows
+        return tokens, self._projector.encoded(parts, keeps=self._uses_cache and request.uses_cache)
 
     def _text_tokens(self, prompt: str | Sequence[int]) -> list[int]:
         if isinstance(prompt, str):
