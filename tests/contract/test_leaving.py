@@ -423,6 +423,7 @@ def test_the_engine_is_killed_in_the_middle_of_an_answer(continues: bool, place:
     if continues:
         place.user_file.write_text(place.user_file.read_text() + "continues = true\n")
     with spawn("run", "Count.") as process:
+        assert process.stdout is not None
         read = process.stdout.read(8)
         kill_engine_of(process, after_s=0.0)
         out, err = process.communicate(timeout=100)
