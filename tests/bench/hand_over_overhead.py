@@ -3,10 +3,10 @@
 usage: python -m tests.bench.hand_over_overhead [--pairs 50] [--tokens 2000] [--processes 5] [--rate 200]
 
 Both ask the same server on loopback, whose answer comes as fast as they take it, or ``--rate`` tokens a second. In this
-process: the router's way, with notice, receipt and all, against ``requests.post(stream=True)`` with the events parsed by
-``json``; printed are the medians of the differences to the first token, and of the ratios of tokens a second over the
-whole answer. Then whole processes, ``llmctl run --endpoint`` against ``python -c`` with the same lines of requests, timed
-from their start.
+process: the router's way, with notice, receipt and all, against ``requests.post(stream=True)`` with the events parsed
+by ``json``; printed are the medians of the differences to the first token, and of the ratios of tokens a second over
+the whole answer. Then whole processes, ``llmctl run --endpoint`` against ``python -c`` with the same lines of requests,
+timed from their start.
 """
 
 from __future__ import annotations
