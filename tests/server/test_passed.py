@@ -71,9 +71,13 @@ def test_what_cannot_be_done_is_named(
     assert served.leased == 0
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b'"hi"', b"[" * 100_000])
-def test_a_body_that_is_no_object(url: str, body: bytes) -> None:
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b"\xff", b'"hi"', b"[" * 100_000, b'{"chat_template_kwargs": {"a": "\xff"}}']
+)
+def test_a_body_that_is_no_object(url: str, served: Models, body: bytes) -> None:
+    served.sampling = {"chat_template_kwargs": {"enable_thinking": False}}
     answer = requests.post(f"{url}/v1/chat/completions", data=body, timeout=30)
+    served.sampling = {}
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
 
 
