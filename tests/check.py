@@ -132,7 +132,7 @@ def main() -> int:
         ("generated files", check_generated),
     ]
     if not asked.quick:
-        steps.append(("pytest", command("pytest", "-q", "-n", "auto", "--dist", "worksteal")))
+        steps.append(("pytest", command("pytest", "-q")))
     failed = []
     for name, step in steps:
         begun = time.perf_counter()

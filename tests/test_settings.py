@@ -56,6 +56,7 @@ VALUES: dict[str, tuple[Any, list[str], list[Any]]] = {
         ['"prefer-remote"', '"remote-only"', '"prefer-local"'],
         [Policy.PREFER_REMOTE, Policy.REMOTE_ONLY, Policy.PREFER_LOCAL],
     ),
+    "private_paths": ((), ['["/a"]', "", "/c"], [(Path("/a"),), (), (Path("/c"),)]),
     "hub_url": (
         "https://huggingface.co",
         ['"https://a"', '"http://127.0.0.1:1"', '"https://c/d"'],
@@ -73,6 +74,10 @@ VALUES: dict[str, tuple[Any, list[str], list[Any]]] = {
     "prompt_cache": (0, ['"2GB"', '"500M"', "0"], [2_000_000_000, 500_000_000, 0]),
     "chat_history": (False, ["true", "true", "true"], [True, True, True]),
     "markdown": (True, ["false", "false", "false"], [False, False, False]),
+    "serve_port": (8484, ["1", "80", "65535"], [1, 80, 65535]),
+    "serve_users": (None, ["1", "4", "16"], [1, 4, 16]),
+    "serve_idle": (1800.0, ['"30s"', '"5m"', '"1h"'], [30.0, 300.0, 3600.0]),
+    "serve_queue": (32, ["1", "4", "16"], [1, 4, 16]),
     "speculate": (True, ["false", "false", "false"], [False, False, False]),
 }
 ALL = pytest.mark.parametrize("setting", SETTINGS, ids=lambda one: one.name)

@@ -13,6 +13,7 @@ from typing import TypeVar
 from msgspec import Struct
 
 from llmctl.catalogue.device_constants import read_devices
+from llmctl.catalogue.processors import read_processors
 from llmctl.catalogue.speed_constants import SpeedConstants, read_speed
 from llmctl.errors import UsageError
 from llmctl.files.decode import Table, read_toml
@@ -125,11 +126,12 @@ class Knowledge(Struct, frozen=True):
 def load_knowledge(folder: Path) -> Knowledge:
     """All tables out of the folder ``profiles/``. Raises ConfigError."""
     devices = read_toml(folder / "backends.toml", read_devices)
+    families = read_toml(folder / "processors.toml", read_processors)
     return Knowledge(
         tasks=read_tasks(folder),
         quality=read_toml(folder / "benchmarks.toml", _quality),
         quants=read_toml(folder / "quants.toml", _quants),
-        speed=read_toml(folder / "speed.toml", partial(read_speed, devices=devices)),
+        speed=read_toml(folder / "speed.toml", partial(read_speed, devices=devices, families=families)),
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from llmctl.catalogue.device_constants import DeviceConstants
+from llmctl.catalogue.processors import ProcessorFamily
 from llmctl.files.decode import Table
 from llmctl.types.kernels import Kernels
 
@@ -59,15 +60,18 @@ class SpeedConstants(Struct, frozen=True):
     decode_shared: float
     prefill_shared: float
     unknown_device_bytes_per_s: float
+    slow_core_share: float
+    together_threads: int
     cores: tuple[Core, ...]
     reference: Kernels
     likeness: Mapping[str, Likeness]
     devices: DeviceConstants
+    families: tuple[ProcessorFamily, ...]
     ranges: Mapping[str, Range]
 
 
-def read_speed(table: Table, devices: DeviceConstants) -> SpeedConstants:
-    """The tables out of the file, with those of ``devices``. Raises FieldError."""
+def read_speed(table: Table, devices: DeviceConstants, families: tuple[ProcessorFamily, ...]) -> SpeedConstants:
+    """The tables out of the file, with those of ``devices`` and processors' ``families``. Raises FieldError."""
     cpu = table.table("cpu")
     return cpu.fill(
         SpeedConstants,
@@ -78,5 +82,6 @@ def read_speed(table: Table, devices: DeviceConstants) -> SpeedConstants:
         reference=table.table("reference").fill(Kernels),
         likeness=table.named_structs("like", Likeness),
         devices=devices,
+        families=families,
         ranges=table.named_structs("range", Range),
     )

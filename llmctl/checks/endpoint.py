@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -14,8 +15,10 @@ from msgspec.structs import replace
 from llmctl import net, units
 from llmctl.endpoint.again import add_command
 from llmctl.endpoint.client import chat, request_body
-from llmctl.endpoint.health import models
+from llmctl.endpoint.encoding import CONTINUING
+from llmctl.endpoint.health import offer
 from llmctl.endpoint.keys import key_of, place
+from llmctl.endpoint.privacy import privacy
 from llmctl.endpoint.secrets import address_of
 from llmctl.endpoint.timing import timing_of
 from llmctl.endpoint.trust import identity
@@ -25,7 +28,7 @@ from llmctl.shell import command
 from llmctl.types.endpoint import Endpoint
 from llmctl.types.event import Event, Finished, Reasoning, Text, ToolCall
 from llmctl.types.finding import Check, Status
-from llmctl.types.request import JsonSchema, Request, Sampling, Tool
+from llmctl.types.request import JsonSchema, Message, Request, Sampling, Tool
 
 ENDS_SOON_DAYS = 14
 QUESTION = Request.of("Count from 1 to 10.", Sampling(max_tokens=32))
@@ -36,7 +39,11 @@ SCHEMA = {
     "required": ["ok"],
     "additionalProperties": False,
 }
-FORMED_TOKENS = 256  # room for a model that thinks before it calls a tool
+FORMED = Sampling(  # a slow server writes as many in a minute, if they don't go into thoughts
+    max_tokens=64, extra={"chat_template_kwargs": {"enable_thinking": False}}
+)
+BEGUN = "1, 2, 3, 4,"
+GOES_ON = re.compile(r"\W*5\b")
 
 
 class EndpointStep(Struct, frozen=True):
@@ -65,7 +72,7 @@ def examine(endpoint: Endpoint, tell: Callable[[Check], None]) -> LlmctlError | 
 def _name(endpoint: Endpoint) -> Iterator[Check]:
     parts = urlsplit(endpoint.url)
     host = parts.hostname or ""
-    if (proxy := net.proxy_of(endpoint.url)) is not None:
+    if (proxy := endpoint.proxy or net.proxy_of(endpoint.url)) is not None:
         yield Check("name", Status.OK, f"{host} is reached through the proxy {net.host_of(proxy)}")
         return
     try:
@@ -84,7 +91,8 @@ def _tls(endpoint: Endpoint) -> Iterator[Check]:
         says = "it is on this machine" if private else "plain http: prompts can be read by anyone on the way"
         yield Check("tls", Status.OK if private else Status.WARN, says)
         return
-    seen = identity(endpoint.url, endpoint.trust)
+    address = address_of(replace(endpoint, key=None))
+    seen = identity(address.url, address.trust, address.proxy)
     shown = seen.certificate
     if seen.problem is not None:
         add = add_command(replace(endpoint, trust=replace(endpoint.trust, pin=shown.pin)))
@@ -94,7 +102,8 @@ def _tls(endpoint: Endpoint) -> Iterator[Check]:
     by = by if trust.pin is None else f"the pinned key, {by}" if trust.ca_file else "the pinned key"
     days = shown.days_left
     ends = f"certificate ends in {units.number_of(days, 'day')}" if days >= 0 else "certificate has ended"
-    yield Check("tls", Status.OK if days >= ENDS_SOON_DAYS else Status.WARN, f"{seen.tls}, {by}, {ends}")
+    client = "" if trust.client is None else f", shown {trust.client.cert_file}"
+    yield Check("tls", Status.OK if days >= ENDS_SOON_DAYS else Status.WARN, f"{seen.tls}, {by}, {ends}{client}")
 
 
 def _key(endpoint: Endpoint) -> Iterator[Check]:
@@ -107,7 +116,8 @@ def _key(endpoint: Endpoint) -> Iterator[Check]:
 
 def _models(endpoint: Endpoint) -> Iterator[Check]:
     begun_s = time.perf_counter()
-    offers = models(address_of(endpoint))
+    offered = offer(address_of(endpoint))
+    offers = offered.models
     took = f"{(time.perf_counter() - begun_s) * 1000:.0f} ms"
     if offers is None:
         yield Check("models", Status.OK, f"it answers in {took}, and lists no models")
@@ -119,6 +129,20 @@ def _models(endpoint: Endpoint) -> Iterator[Check]:
             f"it has no model {printable(endpoint.model)} (it has: {names})",
             hint=add_command(replace(endpoint, model=next(iter(offers), "NAME"))),
         )
+    if offered.software is not None:
+        yield Check("software", Status.OK, f"it is {offered.software.name}", offered.software.advice)
+    if offered.context is not None:
+        yield _context(endpoint, offered.context)
+
+
+def _context(endpoint: Endpoint, offered: int) -> Check:
+    kept, says = endpoint.limits.context, f"it takes {offered:,} tokens of context"
+    again = add_command(replace(endpoint, limits=replace(endpoint.limits, context=offered)))
+    if kept is None:
+        return Check("context", Status.OK, says, f"{again}   keeps longer prompts from leaving")
+    if kept > offered:
+        return Check("context", Status.WARN, f"{says}, the endpoint's table says {kept:,}", again)
+    return Check("context", Status.OK, says)
 
 
 def _answer(endpoint: Endpoint) -> Iterator[Check]:
@@ -144,7 +168,7 @@ def _answer(endpoint: Endpoint) -> Iterator[Check]:
 
 
 def _tools(endpoint: Endpoint) -> Iterator[Check]:
-    request = replace(Request.of("Use the tool: add 2.", Sampling(max_tokens=FORMED_TOKENS)), tools=(TOOL,))
+    request = replace(Request.of("Use the tool: add 2.", FORMED), tools=(TOOL,))
     if any(isinstance(event, ToolCall) for event in _asked(endpoint, request)):
         yield Check("tools", Status.OK, "it calls tools")
     else:
@@ -153,7 +177,7 @@ def _tools(endpoint: Endpoint) -> Iterator[Check]:
 
 def _schema(endpoint: Endpoint) -> Iterator[Check]:
     request = replace(
-        Request.of("Is water wet? Answer in JSON.", Sampling(max_tokens=FORMED_TOKENS)),
+        Request.of("Is water wet? Answer in JSON.", FORMED),
         response_format=JsonSchema(SCHEMA),
     )
     text = "".join(event.text for event in _asked(endpoint, request) if isinstance(event, Text))
@@ -163,6 +187,32 @@ def _schema(endpoint: Endpoint) -> Iterator[Check]:
         keeps = False
     says = "its answer keeps to a JSON schema" if keeps else "its answer does not keep to a JSON schema"
     yield Check("schema", Status.OK if keeps else Status.WARN, says)
+
+
+def _privacy(endpoint: Endpoint) -> Iterator[Check]:
+    said = privacy(address_of(endpoint))
+    if said is None:
+        return
+    if exceptions := "; ".join(said.exceptions()):
+        yield Check("privacy", Status.WARN, f"it says that {exceptions}")
+        return
+    says = "it says that nothing of prompts and answers is logged or kept, and that its engine has no network"
+    yield Check("privacy", Status.OK, says)
+
+
+def _continues(endpoint: Endpoint) -> Iterator[Check]:
+    begun = Message.of("assistant", BEGUN)
+    extra = {**(FORMED.extra or {}), **CONTINUING}
+    request = Request((*QUESTION.messages, begun), sampling=Sampling(max_tokens=8, extra=extra))
+    text = "".join(event.text for event in _asked(endpoint, request) if isinstance(event, Text))
+    if GOES_ON.match(text):
+        says = "it goes on with an answer that was begun elsewhere"
+        allow = f"{add_command(replace(endpoint, continues=True))}   lets it"
+        yield Check("continues", Status.OK, says, None if endpoint.continues else allow)
+    else:
+        says = "it begins anew where it should go on with an answer"
+        forbid = add_command(replace(endpoint, continues=False))
+        yield Check("continues", *((Status.WARN, says, forbid) if endpoint.continues else (Status.OK, says)))
 
 
 def _asked(endpoint: Endpoint, request: Request) -> Iterator[Event]:
@@ -178,4 +228,6 @@ STEPS = (
     EndpointStep("answer", _answer),
     EndpointStep("tools", _tools, is_needed=False),
     EndpointStep("schema", _schema, is_needed=False),
+    EndpointStep("privacy", _privacy, is_needed=False),
+    EndpointStep("continues", _continues, is_needed=False),
 )

@@ -45,6 +45,8 @@ VERBS = {
     "engine": "llmctl.cli.engine:app",
     "token": "llmctl.cli.token:app",
     "config": "llmctl.cli.config:app",
+    "logs": "llmctl.cli.logs:logs",
+    "serve": "llmctl.cli.serve:app",
     "mcp": "llmctl.cli.mcp:mcp",
 }
 GROUPS = ("models", "endpoint", "engine", "token", "config", "completion")

@@ -87,7 +87,8 @@ def add(
     answer (`llmctl endpoint test` says whether it can).
 
     No prompt is sent now. At a terminal the server's certificate is looked at: if no authority vouches for it, you are
-    shown its key and asked, as ssh does. Where --model is left out, the server is asked for its models.
+    shown its key and asked, as ssh does. There, and where --model is left out, the server is asked for its models,
+    by which vLLM, SGLang, llm-d, Ray Serve, LiteLLM, ollama and others are recognised.
 
     Exit codes: 0 added, 2 not usable as given, 5 the server can't be asked or is not trusted, 7 another process keeps
     the configuration locked, 9 the key is missing, 10 the configuration is broken, 11 plain http to another machine.
@@ -233,8 +234,9 @@ def test(
     name: Annotated[str, typer.Argument(help="The endpoint's name.", autocompletion=complete.endpoints)],
     json: Json = False,
 ) -> None:
-    """Look at a server: its name, certificate, key, models, a short answer, tools, JSON schemas. Sends a few words of
-    llmctl's own, none of yours.
+    """Look at a server: its name, certificate, key, models, program, context, a short answer, tools, JSON schemas,
+    and whether it goes on with an answer that was begun. Sends a few words of llmctl's own, none of yours, and asks for
+    64 tokens at most each time.
 
     Exit codes: 0 it can be used, 2 to 11 as the first thing that fails, which is the last line.
     """

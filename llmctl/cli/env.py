@@ -1,4 +1,4 @@
-"""``llmctl env``: the address of a warm engine, for other programs."""
+"""``llmctl env``: the address of a gateway or a warm engine, for other programs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def env(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the variables.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
-    """Print address, key and model of the warm engine, for programs that speak OpenAI's API.
+    """Print address, key and model of the gateway or warm engine, for programs that speak OpenAI's API.
 
     \b
     Examples:
@@ -47,11 +47,13 @@ def env(
       llmctl env --shell powershell | Out-String | Invoke-Expression
       llmctl env --json | jq -r .data.base_url
 
-    OPENAI_BASE_URL, OPENAI_API_KEY and OPENAI_MODEL are what most programs read. Of the engines that stay loaded the
-    one that was used last is meant, or the one with MODEL and at least the context that is asked for; where there is
-    none, it is started. It stays while programs use it, and after that for as long as the setting keep_alive says, half
-    an hour where that is 0; `llmctl stop` ends it. Only programs of this machine reach the address, and only with the
-    key, which is a new one for each engine. An embedding model answers /v1/embeddings.
+    OPENAI_BASE_URL, OPENAI_API_KEY and OPENAI_MODEL are what most programs read. Where `llmctl serve` runs here and has
+    the model, its address is meant, and ANTHROPIC_BASE_URL, ANTHROPIC_AUTH_TOKEN and ANTHROPIC_MODEL are set as well.
+    Of the engines that stay loaded the one that was used last is meant, or the one with MODEL and at least the context
+    that is asked for; where there is none, it is started. It stays while programs use it, and after that for as long as
+    the setting keep_alive says, half an hour where that is 0; `llmctl stop` ends it. Only programs of this machine
+    reach the address, and only with the key, which is a new one for each engine. An embedding model answers
+    /v1/embeddings.
 
     Exit codes: 0 done, 3 nothing fits, 4 no such model (or it needs a download and nobody said yes), 7 no engine can
     stay here, 8 the engine failed.
@@ -76,10 +78,17 @@ def env(
 
 
 def variables(engine: EngineAccess) -> Mapping[str, str]:
-    return {
+    values = {
         "OPENAI_BASE_URL": engine.base_url,
         "OPENAI_API_KEY": engine.api_key,
         "OPENAI_MODEL": engine.model,
+    }
+    if engine.anthropic_base_url is None:
+        return values
+    return values | {
+        "ANTHROPIC_BASE_URL": engine.anthropic_base_url,
+        "ANTHROPIC_AUTH_TOKEN": engine.api_key,
+        "ANTHROPIC_MODEL": engine.model,
     }
 
 
@@ -129,6 +138,9 @@ def _own_shell(environ: Mapping[str, str]) -> Shell:
 
 
 def _story(engine: EngineAccess) -> str:
+    if engine.anthropic_base_url is not None:
+        ends = command("llmctl", "stop", "serve")
+        return f"{engine.model} {engine.quant} · {engine.context:,} tokens · by the gateway that runs ({ends} ends it)"
     stays = "for ever" if engine.keep_alive_s is None else f"for {units.seconds(engine.keep_alive_s)} without a use"
     ends = command("llmctl", "stop", names=[engine.name])
     return f"{engine.model} {engine.quant} · {engine.context:,} tokens · stays {stays} ({ends} ends it)"

@@ -75,6 +75,10 @@ class Keeping:
             self._out.warn(f"the conversation is no longer kept: {error.message}")
             self._keeper = None
 
+    def stop(self) -> None:
+        """From now on nothing is kept: something private has come into the conversation."""
+        self._keeper = None
+
     def begin_anew(self) -> None:
         """What is kept from now on is another conversation."""
         if self._keeper is not None:

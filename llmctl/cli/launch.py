@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,8 +17,8 @@ from llmctl.shell import command, quoted
 if TYPE_CHECKING:
     from typer._click import Context
 
-    from llmctl.workspace.launch import LaunchedTool, Start
-    from llmctl.workspace.programs import ProgramPlan
+    from llmctl.workspace.launch import LaunchedTool, Start, Subject
+    from llmctl.workspace.programs import EngineAccess, ProgramPlan
 
 LEAST_STAY_S = 1.0  # an engine that stays answers several requests at once, as memory allows, and `llmctl ps` has it
 TAIL = "llmctl.tail"
@@ -38,7 +39,8 @@ class CommandWithTail(TyperCommand):
 def launch(
     ctx: typer.Context,
     tool: Annotated[
-        str, typer.Argument(help="aider, opencode, goose, llm, open-webui.", autocompletion=complete.tools)
+        str,
+        typer.Argument(help="aider, opencode, goose, llm, open-webui, codex, claude.", autocompletion=complete.tools),
     ],
     model: Annotated[
         str | None,
@@ -62,17 +64,28 @@ def launch(
       llmctl launch opencode qwen3.5-9b
       llmctl launch goose --dry-run
       llmctl launch llm -- "Why is the sky blue?"
+      llmctl serve qwen3.5-9b --context 65536 --detach; llmctl launch claude
 
     The tool gets the engine's address, key and model by environment and arguments, which --dry-run shows: its own
     configuration is neither read nor written. Model and context are planned for what the tool does: an agent reads some
     24,000 tokens before its first answer, and needs 64k of context. Where this machine is too slow for that, llmctl
     says so, with the seconds, and asks before it goes on. While the tool runs the engine stays; Ctrl-C is the tool's.
-    Prompts that the tool sends to the engine stay on this machine; what else it sends is its own affair.
+    Where `llmctl serve` runs here with a model for the tool, the tool has that; Claude Code and Codex need it: they
+    speak APIs that a gateway answers and an engine alone doesn't. Prompts that the tool sends to the engine stay on
+    this machine; what else it sends is its own affair.
 
-    Exit codes: those of the tool; before it begins 2 one that speaks no chat completions, 3 nothing fits or nothing is
+    Exit codes: those of the tool; before it begins 2 one that needs a gateway, 3 nothing fits or nothing is
     fast enough and nobody said yes, 4 no such tool or model, or not installed, 8 the engine failed.
     """
-    from llmctl.workspace.launch import find, first_prompt_tokens, planned_start, require_program, run
+    from llmctl.workspace.launch import (
+        Subject,
+        find,
+        first_prompt_tokens,
+        gateway_for,
+        planned_start,
+        require_program,
+        run,
+    )
     from llmctl.workspace.local_run import Asked
     from llmctl.workspace.programs import lent, obtained, planned
 
@@ -84,9 +97,17 @@ def launch(
         require_program(row)
     loaded = options.settings_with(out, offline=offline, keep_alive=keep_alive)
     asked = Asked(model, row.task, context, None, first_prompt_tokens(row), None)
+    if (gateway := gateway_for(row, asked)) is not None:
+        _with_gateway(out, row, gateway, arguments, dry_run=dry_run)
+        return
     plan = planned(out, loaded, asked)
     if dry_run:
-        _show(out, row, plan, planned_start(row, plan.fit, arguments))
+        if plan.unsuited is not None:
+            out.warn(_not_recommended(row, plan))
+        about, candidate = plan.fit, plan.fit.candidate
+        out.note(f"{candidate.model.name} {candidate.artifact.quant} · {about.context:,} tokens of context")
+        subject = Subject(candidate.model.id, candidate.artifact.quant, about.context, plan.unsuited)
+        _show(out, row, subject, planned_start(row, plan.fit, arguments))
         return
     _require_consent(out, row, plan, yes=yes)
     fit = obtained(out, plan, asked, yes=yes)
@@ -99,6 +120,22 @@ def launch(
 
 app = plain()
 app.command("launch", cls=CommandWithTail)(launch)
+
+
+def _with_gateway(
+    out: Output, tool: LaunchedTool, gateway: EngineAccess, arguments: Sequence[str], *, dry_run: bool
+) -> None:
+    """The tool with the models of a gateway that runs."""
+    from msgspec.structs import replace
+
+    from llmctl.workspace.launch import HIDDEN, UNKNOWN_FOLDER, Subject, run, start
+
+    has = f"{gateway.model} {gateway.quant} with {gateway.context:,} tokens of context, by the gateway that runs"
+    out.note(f"{tool.title} has {has}")
+    if not dry_run:
+        raise typer.Exit(run(tool, gateway, arguments))
+    shown = start(tool, replace(gateway, api_key=HIDDEN), arguments, UNKNOWN_FOLDER)
+    _show(out, tool, Subject(gateway.model, gateway.quant, gateway.context), shown)
 
 
 def _not_recommended(tool: LaunchedTool, plan: ProgramPlan) -> str:
@@ -118,26 +155,22 @@ def _require_consent(out: Output, tool: LaunchedTool, plan: ProgramPlan, *, yes:
         raise NothingFitsError(message, hint=f"{command('llmctl', 'plan', '--task', tool.task)}   or add --yes")
 
 
-def _show(out: Output, tool: LaunchedTool, plan: ProgramPlan, start: Start) -> None:
+def _show(out: Output, tool: LaunchedTool, subject: Subject, start: Start) -> None:
     """What would be started, the key hidden."""
     from llmctl.workspace.launch import program
 
-    if plan.unsuited is not None:
-        out.warn(_not_recommended(tool, plan))
     path = program(tool)
     if path is None:
         out.warn(f"{tool.title} is not installed: {tool.install}")
-    fit = plan.fit
-    out.note(f"{fit.candidate.model.name} {fit.candidate.artifact.quant} · {fit.context:,} tokens of context")
     for name, text in start.files.items():
         out.note(f"in a folder of its own, {name}: {text}")
     for name, value in start.environment.items():
         out.text(f"{name}={quoted(value)} \\")
     out.text(command(*start.argv))
-    out.data(_document(tool, path, plan, start))
+    out.data(_document(tool, path, subject, start))
 
 
-def _document(tool: LaunchedTool, path: str | None, plan: ProgramPlan, start: Start) -> dict[str, object]:
+def _document(tool: LaunchedTool, path: str | None, subject: Subject, start: Start) -> dict[str, object]:
     return {
         "tool": tool.name,
         "program": path,
@@ -145,9 +178,9 @@ def _document(tool: LaunchedTool, path: str | None, plan: ProgramPlan, start: St
         "argv": start.argv,
         "environment": start.environment,
         "files": start.files,
-        "model": plan.fit.candidate.model.id,
-        "quant": plan.fit.candidate.artifact.quant,
-        "context": plan.fit.context,
-        "recommended": plan.unsuited is None,
-        "why": plan.unsuited,
+        "model": subject.name,
+        "quant": subject.quant,
+        "context": subject.context,
+        "recommended": subject.why is None,
+        "why": subject.why,
     }

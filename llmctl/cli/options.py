@@ -30,12 +30,22 @@ MaxTokens = Annotated[int | None, typer.Option("--max-tokens", "-n", min=1, help
 Temperature = Annotated[float | None, typer.Option("--temperature", min=0, max=2, help="Sampling.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="For an answer that can be repeated.")]
 Threads = Annotated[int | None, typer.Option("--threads", "-t", min=1, help="Threads to decode with.")]
+DraftModel = Annotated[
+    str | None,
+    typer.Option(
+        "--draft",
+        metavar="MODEL",
+        help="A smaller model that guesses ahead for the one that answers.",
+        autocompletion=complete.models,
+    ),
+]
 LocalOnly = Annotated[bool, typer.Option("--local", help="On this machine or not at all.")]
 Private = Annotated[bool, typer.Option("--private", help="Never leaves this machine, whatever the policy says.")]
 Server = Annotated[
     str | None,
     typer.Option("--endpoint", "-e", help="On this server or not at all.", autocompletion=complete.endpoints),
 ]
+Remote = Annotated[bool, typer.Option("--remote", help="On a server of yours or not at all.")]
 Engine = Annotated[
     EngineName | None, typer.Option("--engine", help="What runs the model here; llmctl chooses by itself.")
 ]
@@ -52,6 +62,20 @@ def require_names(command: str, names: Mapping[str, str | None]) -> None:
     for option, value in names.items():
         if value is not None and not value.strip():
             raise UsageError(f"{option} was given an empty name", hint=f"llmctl {command} --help")
+
+
+def for_call(loaded: Settings, *, task: str | None, remote: bool) -> Settings:
+    """The settings with the policy of this call: that of its task, or that of ``--remote``. Raises PolicyError."""
+    loaded = loaded.for_task(task)
+    return loaded.for_remote() if remote else loaded
+
+
+def require_one_side(*, local: bool, remote: bool, endpoint: str | None) -> None:
+    """Raises UsageError where it was said twice what is to answer."""
+    given = {"--local": local, "--remote": remote, "--endpoint": endpoint is not None}
+    names = [name for name, is_given in given.items() if is_given]
+    if len(names) > 1:
+        raise UsageError(f"{names[0]} and {names[1]} exclude each other")
 
 
 def settings_with(out: Output, *, offline: bool, keep_alive: str | None, engine: EngineName | None = None) -> Settings:

@@ -1,8 +1,10 @@
-"""``llmctl ps``: the engines that stay loaded."""
+"""``llmctl ps``: the engines that stay loaded, and the gateways that run."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,34 +14,59 @@ from llmctl.cli.table import table
 
 if TYPE_CHECKING:
     from llmctl.workspace.engines import StayingEngine
+    from llmctl.workspace.gateways import Gateway
 
+GATEWAY_HEADS = ("serve", "since", "models")
 HEADS = ("model", "engine", "memory", "users", "context", "idle", "ends in")
 
 
 def ps(json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False) -> None:
-    """List the engines that stay loaded after an answer, with their memory and when they end.
+    """List the engines that are loaded, with their memory and when they end, and the gateways of `llmctl serve`.
 
     \b
     Example:
       llmctl run --keep-alive 5m "Why is the sky blue?"
       llmctl ps
 
-    An engine that stays answers up to four requests at once, as memory allows, each in the whole context that is shown.
-    --json has the address of each, which answers only to the token that `llmctl env` shows. Changes nothing but that
-    what a killed engine has left behind is removed.
+    Below a gateway stand the engines that it has loaded now, as well. An engine that stays answers up to four requests
+    at once, as memory allows, each in the whole context that is shown. Its address answers only to the token that
+    llmctl keeps beside it. Changes nothing but that what a killed engine or gateway has left behind is removed.
 
     Exit codes: 0 also when there is none.
     """
-    from llmctl.workspace import engines
+    from llmctl.workspace import engines, gateways
 
     out = Output("ps", as_json=json)
-    staying = engines.staying()
+    staying, running = engines.staying(), gateways.running()
+    if running:
+        for line in table([GATEWAY_HEADS, *map(_gateway_row, running)], "<><"):
+            out.text(line)
     if staying:
         for line in table([HEADS, *map(_row, staying)], "<<>><>>", gap=1):
             out.text(line)
-    else:
+    elif not running:
         out.note("No engine stays loaded. One does after: llmctl run --keep-alive 5m …")
-    out.data({"engines": staying})
+    out.data({"engines": staying, "gateways": [_document(gateway) for gateway in running]})
+
+
+def _gateway_row(gateway: Gateway) -> tuple[str, ...]:
+    since = units.ago(time.time() - gateway.since_s)
+    models = ", ".join(f"{model.name} ({units.number_of(model.users, 'user')})" for model in gateway.models)
+    return gateway.address, since, models
+
+
+def _document(gateway: Gateway) -> Mapping[str, Any]:
+    """Without the key."""
+    return {
+        "address": gateway.address,
+        "pid": gateway.pid,
+        "since_s": round(gateway.since_s),
+        "models": [
+            {"name": model.name, "quant": model.quant, "context": model.context, "users": model.users}
+            for model in gateway.models
+        ],
+        "log": gateway.log,
+    }
 
 
 def _row(engine: StayingEngine) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ def route(
     threads: options.Threads = None,
     local: options.LocalOnly = False,
     private: options.Private = False,
+    remote: options.Remote = False,
     endpoint: options.Server = None,
     offline: options.Offline = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
@@ -49,18 +50,16 @@ def route(
     from msgspec.structs import replace
 
     from llmctl.cli.prompt import utf8
-    from llmctl.errors import UsageError
     from llmctl.types.request import Request, Sampling
     from llmctl.workspace import configuration
     from llmctl.workspace.ask import estimated_tokens
     from llmctl.workspace.local_run import Asked, LocalRun, local_run
     from llmctl.workspace.route import routed
 
-    if local and endpoint is not None:
-        raise UsageError("--local and --endpoint exclude each other")
+    options.require_one_side(local=local, remote=remote, endpoint=endpoint)
     out = Output("route", as_json=json)
     loaded = configuration.load(out)
-    loaded = replace(loaded, offline=loaded.offline or offline)
+    loaded = options.for_call(replace(loaded, offline=loaded.offline or offline), task=task, remote=remote)
     plain = Request.of(utf8(prompt or ""))
     request = replace(plain, sampling=Sampling(max_tokens=max_tokens), private=private)
     asked = Asked(model, task, context, threads, estimated_tokens(request) if prompt else 0, max_tokens)

@@ -60,8 +60,10 @@ def run(
     ] = None,
     json_object: Annotated[bool, typer.Option("--json-object", help="The answer is a JSON object.")] = False,
     threads: options.Threads = None,
+    draft: options.DraftModel = None,
     local: options.LocalOnly = False,
     private: options.Private = False,
+    remote: options.Remote = False,
     endpoint: options.Server = None,
     engine: options.Engine = None,
     keep_alive: options.KeepAlive = None,
@@ -115,15 +117,18 @@ def run(
     from llmctl.workspace.local_run import Asked, local_run
 
     out = answer_output("run", as_json=json, quiet=quiet)
-    if local and endpoint is not None:
-        raise UsageError("--local and --endpoint exclude each other")
-    options.require_names("run", {"--model": model, "--endpoint": endpoint, "--task": task, "--template": template})
+    options.require_one_side(local=local, remote=remote, endpoint=endpoint)
+    options.require_names(
+        "run", {"--model": model, "--draft": draft, "--endpoint": endpoint, "--task": task, "--template": template}
+    )
     form = response_format(schema, json_object=json_object)
     loaded = options.settings_with(out, offline=offline, keep_alive=keep_alive, engine=engine)
     lay_out(out, markdown=loaded.markdown, as_written=form is not None)
     kept = last_conversation(out, loaded, endpoint) if going_on else None
     text = whole(out, prompt, no_stdin=no_stdin, files=file or (), template=template)
     conversation, begun = begin(kept, model, task, utf8(system) if system else None, local=local)
+    loaded = options.for_call(loaded, task=begun.task, remote=remote)
+    private = private or _is_private(out, loaded, [*(file or ()), *(image or ())], no_stdin=no_stdin)
     keeping = Keeping(out, loaded, private=private, kept=kept)
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed, stop=_stops(stop))
     images = _images(image)
@@ -132,7 +137,8 @@ def run(
     from llmctl.workspace.ask import estimated_tokens  # with the router, which takes a while: not before an error
 
     tokens = None if truncate else estimated_tokens(request)  # what will be cut needs no context of its own
-    asked = Asked(begun.model, begun.task, context, threads, tokens or 0, max_tokens, sees=request.image_count > 0)
+    sees = request.image_count > 0
+    asked = Asked(begun.model, begun.task, context, threads, tokens or 0, max_tokens, sees=sees, draft=draft)
     shortening = None if truncate is None else Shortening(out, text, truncate)
 
     def here() -> LocalRun:
@@ -162,6 +168,16 @@ def run(
         stats=stats,
         said=said,
     )
+
+
+def _is_private(out: Output, loaded: Settings, files: list[str], *, no_stdin: bool) -> bool:
+    """Whether one of the files that the prompt is made of lies under ``private_paths``, the one that is stdin too."""
+    if not loaded.private_paths:
+        return False
+    from llmctl.workspace import private_paths
+
+    read = files if no_stdin else [*files, *private_paths.redirected_stdin()]
+    return private_paths.is_private(out, loaded, read)
 
 
 def _images(paths: list[str] | None) -> tuple[ImagePart, ...]:

@@ -12,6 +12,7 @@ from llmctl import net
 from llmctl.endpoint.address import chat_url, models_url, without_version
 from llmctl.endpoint.refusal import OTHER_ADDRESS, keyless, refusal_of, shown
 from llmctl.endpoint.secrets import address_of
+from llmctl.endpoint.software import Software, context_of, software_of
 from llmctl.errors import LlmctlError, NotFoundError
 from llmctl.types.endpoint import Address, Endpoint
 
@@ -25,6 +26,15 @@ PAGE_S = 1.0
 LIMIT_BYTES = 4 << 20
 MOST_MODELS = 1000
 DOING, HINT = "asking the server", "llmctl endpoint list"
+
+
+class Offer(Struct, frozen=True):
+    """The names of a server's models, None if it doesn't list them; the program that it is, and the context of the
+    model that is asked for, where it tells."""
+
+    models: tuple[str, ...] | None
+    software: Software | None = None
+    context: int | None = None
 
 
 class Health(Struct, frozen=True):
@@ -54,8 +64,13 @@ def health(endpoint: Endpoint, timing: net.Timing = TIMING) -> Health:
 
 
 def models(address: Address, timing: net.Timing = TIMING) -> tuple[str, ...] | None:
-    """The names of the server's models, None if it doesn't list them. Raises NetworkError, NotFoundError if there is no
-    server at that address, and what a refusal means."""
+    """The names of the server's models, None if it doesn't list them. Raises what ``offer`` raises."""
+    return offer(address, timing).models
+
+
+def offer(address: Address, timing: net.Timing = TIMING) -> Offer:
+    """What the server says of itself. Raises NetworkError, NotFoundError if there is no server at that address, and
+    what a refusal means."""
     with net.session(address.url, trust=address.trust, proxy=address.proxy, timing=timing) as session:
         if address.token:
             session.headers["Authorization"] = f"Bearer {address.token}"
@@ -63,13 +78,13 @@ def models(address: Address, timing: net.Timing = TIMING) -> tuple[str, ...] | N
         for base in bases:
             with _asked(session, models_url(base)) as response:
                 if response.status_code == 200:
-                    return _names(net.whole(response, DOING, limit_bytes=LIMIT_BYTES), address)
+                    return _offer(response, net.whole(response, DOING, limit_bytes=LIMIT_BYTES), address)
                 if response.status_code not in (404, 405):
                     raise refusal_of(response, address, page_s=PAGE_S).error
         for base in bases:
             with _asked(session, chat_url(base)) as response:  # takes a POST only, and says so, if it is there
                 if response.status_code != 404:
-                    return None
+                    return Offer(None)
     host = net.host_of(address.url)
     raise NotFoundError(f"{host} has neither models nor a chat at this address (404)", hint=OTHER_ADDRESS)
 
@@ -79,9 +94,10 @@ def _asked(session: HttpSession, url: str) -> requests.Response:
         return session.ask("GET", url)
 
 
-def _names(raw: bytes, address: Address) -> tuple[str, ...] | None:
+def _offer(response: requests.Response, raw: bytes, address: Address) -> Offer:
     try:
-        listed = json.loads(raw)["data"]
-        return tuple(shown(str(entry["id"]), address) for entry in listed[:MOST_MODELS])
+        document = json.loads(raw)
+        names = tuple(shown(str(entry["id"]), address) for entry in document["data"][:MOST_MODELS])
     except (ValueError, TypeError, KeyError, RecursionError):
-        return None
+        return Offer(None)
+    return Offer(names, software_of(response.headers, document), context_of(document, address.model))

@@ -19,6 +19,7 @@ from llmctl.errors import ConfigError
 KEPT = 20
 KEPT_S = 7 * 86_400
 SUFFIX = ".log"
+ENGINES, GATEWAYS = "engines", "gateways"  # folders of the state folder
 READ_BYTES = 64 << 10  # from the end; the engine stops writing before (``llama_cpp.native_log``)
 ASSERTION = "GGML_ASSERT"  # ggml's own words before it aborts
 FATAL = "Fatal Python error: "  # as faulthandler begins: the signal by its name
@@ -27,11 +28,11 @@ EXCEPTION = re.compile(r"^terminate called after throwing an instance of |^ +wha
 
 
 class EngineLog:
-    """The log of one engine that is started. ``path`` is None where the state folder can't be written to: then it is
-    kept until the engine ends, in a file without a name."""
+    """The log of one engine that is started, or of a gateway, in a ``folder`` for its kind. ``path`` is None where the
+    state folder can't be written to: then it is kept until the engine ends, in a file without a name."""
 
-    def __init__(self) -> None:
-        self.path, self.file = _created()
+    def __init__(self, folder: str = ENGINES) -> None:
+        self.path, self.file = _created(folder)
 
     def text(self) -> str:
         """What it says; empty after ``close``."""
@@ -75,9 +76,16 @@ def remove(path: str | Path | None) -> None:
             Path(path).unlink()
 
 
-def _created() -> tuple[Path | None, BinaryIO]:
+def kept(folder: str) -> list[Path]:
+    """The logs of that kind, the last one first."""
     with suppress(OSError, ConfigError):
-        folder = paths.state_dir() / "engines"
+        return sorted((paths.state_dir() / folder).glob(f"*{SUFFIX}"), reverse=True)
+    return []
+
+
+def _created(kind: str) -> tuple[Path | None, BinaryIO]:
+    with suppress(OSError, ConfigError):
+        folder = paths.state_dir() / kind
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _remove_old(folder)
         path = folder / f"{time.strftime('%Y-%m-%d-%H%M%S', time.gmtime())}-{os.urandom(4).hex()}{SUFFIX}"

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from llmctl import units
 from llmctl.engine.failures import counted
@@ -39,7 +39,7 @@ class Pool:
     An engine that is started stays for ``keep_alive_s`` after its last use: 0 ends it with its lease, infinity never.
     ``insist``: that was asked for by name, so an engine that had stayed before gets this time, too, and where none can
     stay, that is an error. ``as_planned``: it has as many sequences as were planned, also where memory has room for
-    more.
+    more. ``lock_memory``: an engine that is started keeps its memory off the disk, where the system allows that.
     """
 
     def __init__(
@@ -48,12 +48,14 @@ class Pool:
         keep_alive_s: float = 0.0,
         insist: bool = False,
         as_planned: bool = False,
+        lock_memory: bool = False,
         listener: Listener | None = None,
     ) -> None:
         self._keep_alive_s = keep_alive_s
         self._insist = insist
         self._listener = listener or SilentListener()
         self._prepared: Worker | None = None
+        self._lock_memory = lock_memory
         self._has_warned = False
         self._has_room_for_more = not as_planned  # sequences than were planned
 
@@ -162,7 +164,7 @@ class Pool:
     def _alone(self, fit: Fit, tell: TellShare) -> Engine:
         """An engine that ends with its lease. Raises as ``lease``."""
         with _supervised(fit):
-            return started(self._worker(fit), job(fit), tell)
+            return started(self._worker(fit), self._job(fit), tell)
 
     def _started(self, fit: Fit, file: EntryFile, tell: TellShare) -> WarmEngine:
         """An engine that will stay. Raises as ``lease``."""
@@ -174,7 +176,7 @@ class Pool:
             with _supervised(fit):
                 entry, worker = file.read(), self._worker(fit)
                 assert entry is not None, "it was just written"
-                load(worker, {**job(fit), "token": entry.token, "entry_file": str(file.path)}, tell)
+                load(worker, {**self._job(fit), "token": entry.token, "entry_file": str(file.path)}, tell)
                 while (entry := file.read()) is None or entry.ready is None:  # it lets go of us, then it says so
                     if process.started(worker.pid) is None:
                         raise worker.death()
@@ -184,6 +186,9 @@ class Pool:
             file.close()
             raise
         return WarmEngine(file, entry, entry.ready, load_s=time.perf_counter() - begun, worker=worker)
+
+    def _job(self, fit: Fit) -> dict[str, Any]:
+        return {**job(fit), "lock_memory": self._lock_memory}
 
     def _worker(self, fit: Fit) -> Worker:
         module = module_for(fit)

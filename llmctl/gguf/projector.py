@@ -38,9 +38,19 @@ def projector(header: Header) -> Projector:
     return Projector(sum(tensor.nbytes for tensor in header.tensors), rows * FLOAT_BYTES * _patches(figures, header))
 
 
-def _patches(figures: Figures, header: Header) -> int:
+def most_tokens(header: Header) -> int | None:
+    """Tokens that the largest picture may take which memory was planned for; None where the projector's pictures are of
+    one size, or cut into parts of one."""
+    return QWEN_PATCHES // 4 if _is_of_qwen(header) else None
+
+
+def _is_of_qwen(header: Header) -> bool:
     kinds = {header.metadata.get(f"{ARCHITECTURE}.{key}") for key in ("projector_type", "vision.projector_type")}
-    if kinds.intersection(QWEN):
+    return bool(kinds.intersection(QWEN))
+
+
+def _patches(figures: Figures, header: Header) -> int:
+    if _is_of_qwen(header):
         return QWEN_PATCHES
     side = figures.number("vision.image_size", 0) // max(1, figures.number("vision.patch_size", 1))
     return min(side, MAX_PATCHES_A_SIDE) ** 2

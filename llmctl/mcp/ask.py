@@ -62,7 +62,7 @@ def ask(asked: AskArguments, call: CallListener) -> AskResult:
         model=asked.model,
         task=asked.task,
         context=asked.context,
-        local=not asked.private and workspace.settings.policy not in LEAVES,
+        local=not asked.private and workspace.settings.for_task(asked.task).policy not in LEAVES,
     )
     with closing(stream):
         for event in stream:

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from llmctl.catalogue.processors import ProcessorFamily
 from llmctl.catalogue.speed_constants import Core, SpeedConstants
 from llmctl.planner.rates import UNKNOWN
-from llmctl.types.machine import Machine
+from llmctl.types.machine import Cpu, Machine
 
 
 def modelled(machine: Machine, threads: int, constants: SpeedConstants) -> tuple[float, float]:
     """Bytes of weights streamed in decoding and operations done in prefill per second, from what is known of such a
     processor and of the memory."""
-    core = core_of(machine, constants)
-    memory = constants.memory_share * (_specified(machine) or core.memory_bytes_per_s)
-    return min(core.decode_bytes_per_s * threads, memory), core.prefill_flop_per_s * threads
+    core, family = core_of(machine, constants), family_of(machine, constants)
+    of_kind = core.memory_bytes_per_s if family is None else family.bandwidth_bytes_per_s
+    memory = constants.memory_share * (_specified(machine) or of_kind)
+    work = _fast_cores(machine.cpu, threads, constants)
+    return min(core.decode_bytes_per_s * work, memory), core.prefill_flop_per_s * work
+
+
+def _fast_cores(cpu: Cpu, threads: int, constants: SpeedConstants) -> float:
+    """How many fast cores do the work of so many threads."""
+    fast = min(threads, cpu.performance_cores or threads)
+    return fast + constants.slow_core_share * (threads - fast)
+
+
+def family_of(machine: Machine, constants: SpeedConstants) -> ProcessorFamily | None:
+    """The processor's family, None where it isn't in the table."""
+    return next((family for family in constants.families if family.has(machine.cpu.name)), None)
 
 
 def _specified(machine: Machine) -> float | None:
@@ -38,5 +52,8 @@ def knows_processor(machine: Machine, constants: SpeedConstants) -> bool:
 
 def figures_basis(machine: Machine, constants: SpeedConstants) -> str:
     """The name of the range of ``modelled`` in ``speed.toml``."""
-    certain = _specified(machine) or knows_processor(machine, constants)
-    return "cpu" if certain else UNKNOWN
+    if _specified(machine):
+        return "cpu"
+    if family_of(machine, constants) is not None:
+        return "family"
+    return "cpu" if knows_processor(machine, constants) else UNKNOWN

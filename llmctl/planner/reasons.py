@@ -14,7 +14,7 @@ from llmctl.planner import limits
 from llmctl.planner.devices import shares_memory
 from llmctl.planner.memory import margin_bytes
 from llmctl.planner.placement import Placement
-from llmctl.planner.processor import core_of, knows_processor
+from llmctl.planner.processor import core_of, family_of, knows_processor
 from llmctl.types.grade import Grade, GradeBasis
 from llmctl.types.machine import Machine
 from llmctl.types.model import Candidate, Model
@@ -100,6 +100,13 @@ class Reasons(Struct, frozen=True):
             return f"speed is modelled from the device's {units.rate(bandwidth)}"
         if placement.accelerator is None and knows_processor(self.machine, self.constants):
             return "speed is modelled from measurements of two cores of such a processor"
+        family = family_of(self.machine, self.constants)
+        if placement.accelerator is None and family is not None and not self.machine.memory.bandwidth_bytes_per_s:
+            channels = units.number_of(family.channels, "channel")
+            return (
+                f"speed is modelled for {family.memory} in {channels}, which such processors have at least where all "
+                "are filled"
+            )
         if placement.accelerator is not None or not self.machine.memory.bandwidth_bytes_per_s:
             slowest = core_of(self.machine, self.constants).memory_bytes_per_s
             if placement.accelerator is not None:

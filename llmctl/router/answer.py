@@ -147,10 +147,12 @@ def _local(
 
 
 def local_sampling(fit: Fit, sampling: Sampling, *, speculates: bool = True) -> Sampling:
-    """The model's published defaults below what was asked for, and thinking as the plan has counted on; without
-    ``speculates`` the engine is asked not to draft tokens."""
+    """The model's published defaults below what was asked for, and thinking as the plan has counted on. With a draft
+    model that was named, tokens are drafted whatever the sampling is; without ``speculates`` none are."""
     defaults, asked = dict(fit.candidate.model.sampling or {}), dict(sampling.extra or {})
-    if not speculates:
+    if fit.draft is not None and fit.draft.is_asked_for:
+        defaults["speculate"] = True
+    elif not speculates:
         defaults["speculate"] = False
     template = {"enable_thinking": fit.thinking, **(asked.get("chat_template_kwargs") or {})}
     return replace(sampling, extra={**defaults, **asked, "chat_template_kwargs": template})

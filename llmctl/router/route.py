@@ -22,6 +22,7 @@ from llmctl.net import host_of, is_loopback
 from llmctl.types.endpoint import Barred, Endpoint, LeaveReason, Local, Policy, Remote, Route
 from llmctl.types.plan import Fit, NoFit
 
+STAYS = "llmctl run --local …   or leave out --private, and files under private_paths"
 ASKED_FOR = "you asked for it"
 ADD = "llmctl endpoint add NAME URL --model MODEL"
 OFFLINE_HINT = "leave out --offline, unset LLMCTL_OFFLINE and HF_HUB_OFFLINE, or set offline = false"
@@ -115,7 +116,7 @@ def reason_of(error: LlmctlError, *, loaded: bool) -> LeaveReason | None:
 
 def refused_as_private(so: str) -> PolicyError:
     """The error for a prompt that is private and was to leave."""
-    return PolicyError(f"the prompt is private: {so}", hint="llmctl run --local …   or leave out --private")
+    return PolicyError(f"the prompt is private: {so}", hint=STAYS)
 
 
 def kept(error: Failure, why: str, endpoint: Endpoint) -> Failure:

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from llmctl.server import listing
+from llmctl.server import listing, openapi
 from llmctl.server.answering import PING_S, Behind, ModelRoute
 from llmctl.server.behind import Models
 from llmctl.server.blocking import BlockingCalls
@@ -64,6 +64,7 @@ def create_app(
         answered(MESSAGES, anthropic_request.read),
         answered(COUNT_TOKENS, functools.partial(anthropic_request.read, path=anthropic_request.COUNT)),
         *listing.routes(models),
+        openapi.route(),
         *routes,
     ]
     app = Starlette(

@@ -57,7 +57,8 @@ class ModelLease(Protocol):
 
 
 class Handover(Protocol):
-    """A server of the user's that takes a request. ``headers`` tell the client where its prompt went."""
+    """A server of the user's that takes a request. ``headers`` tell the client where its prompt went, and are complete
+    once it was opened."""
 
     @property
     def name(self) -> str: ...
@@ -84,7 +85,8 @@ class Models(Protocol):
         """Waits for room, in turn with other clients, and for the model to be loaded. Raises LlmctlError, also when
         nobody waits any more."""
 
-    def elsewhere(self, error: LlmctlError, private: bool) -> Handover | None:
-        """Who takes a request that has failed here with ``error``, before anything of its answer was sent."""
+    def elsewhere(self, error: LlmctlError, private: bool, name: str) -> Handover | None:
+        """Who takes a request for the model ``name``, as the client called it, that has failed here with ``error``,
+        before anything of its answer was sent. Raises PolicyError for a private one that would leave."""
 
     def health(self) -> GatewayHealth: ...

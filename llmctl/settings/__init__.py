@@ -1,8 +1,9 @@
 """One table of settings. Precedence: flag > LLMCTL_* > project file > user file > default.
 
 The project file (``llmctl.toml`` in the working directory) comes with whatever was checked out there, so it may
-choose a model or a task but never where a prompt goes: endpoints and the policy are the user's own file's, and which of
-the effective values are the project's is kept (``Project``), so that none of them makes a prompt leave.
+choose a model or a task but never where a prompt goes: endpoints are the user's own file's, the policy is the stricter
+of both, and which of the effective values are the project's is kept (``Project``), so that none of them makes a prompt
+leave.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from llmctl import paths
-from llmctl.errors import ConfigError, NotFoundError, OfflineError
+from llmctl.errors import ConfigError, NotFoundError, OfflineError, PolicyError
 from llmctl.files.decode import FieldError
 from llmctl.near import did_you_mean, near
 from llmctl.settings.endpoint_table import FIELDS, endpoint_of
@@ -33,6 +34,16 @@ from llmctl.settings.file import (
     text_of,
 )
 from llmctl.settings.places import Effective, Files, Place, Source, shown, value_of, variables
+from llmctl.settings.strictness import (
+    POLICIES,
+    STRICTER,
+    most_of_project,
+    policies,
+    private_paths,
+    strictest,
+    table_of_policies,
+    without_stricter,
+)
 from llmctl.settings.table import HUB_URL, SETTINGS, Setting, setting_named
 from llmctl.shell import command
 from llmctl.types.endpoint import Endpoint, Policy
@@ -82,8 +93,9 @@ class Project(Struct, frozen=True):
 class Settings(Struct, frozen=True):
     """Every setting with its effective value, and the endpoints the user has added.
 
-    ``project`` is what a project file has decided, None where it decides nothing. ``warnings`` say which file was
-    passed over, and why.
+    ``policies`` are those of tasks. ``project`` is what a project file has decided, None where it decides nothing; that
+    it has made the policy stricter, or more paths private, is no decision by which anything leaves. ``warnings`` say
+    which file was passed over, and why.
     """
 
     model: str | None
@@ -101,14 +113,39 @@ class Settings(Struct, frozen=True):
     chat_history: bool
     markdown: bool
     endpoints: tuple[Endpoint, ...]
+    private_paths: tuple[Path, ...] = ()
+    policies: Mapping[str, Policy] = field(default_factory=dict)
     project: Project | None = None
     warnings: tuple[str, ...] = ()
     engine: EngineName | None = None
     llama_server: Path | None = None
+    serve_port: int = 8484
+    serve_users: int | None = None
+    serve_idle: float = 1800.0
+    serve_queue: int = 32
 
     def without_project(self) -> Settings:
         """The same settings as they would be without the project file."""
         return self if self.project is None else replace(self, project=None, **self.project.own)
+
+    def for_task(self, task: str | None) -> Settings:
+        """The settings for a prompt of that ``task``, None where the settings say which: its own policy is the one that
+        counts. A task that a project file has chosen makes the policy stricter only."""
+        own = self.policies.get(task or self.task)
+        if own is None:
+            return self
+        is_projects = task is None and self.project is not None and "task" in self.project.values
+        return replace(self, policy=strictest(own, self.policy) if is_projects else own)
+
+    def for_remote(self) -> Settings:
+        """The settings for a prompt that is to go to a server, or to be answered by none. Raises PolicyError where the
+        policy lets nothing leave."""
+        if self.policy is Policy.LOCAL_ONLY:
+            raise PolicyError(
+                f"the policy is {self.policy}, so no prompt may go to a server",
+                hint='leave out --remote   or set policy = "prefer-local" in the configuration',
+            )
+        return replace(self, policy=Policy.REMOTE_ONLY, policies={})
 
     def require_network(self, what: str) -> None:
         """Raises OfflineError, for ``what``, which isn't on this machine, if the network may not be used."""
@@ -136,24 +173,35 @@ def load(project: Path | None = None) -> Settings:
     """
     files, warnings = _read_files(project)
     require_known(files.user, files.user_file)
-    values = {setting.name: value_of(setting, files.places(setting)) for setting in SETTINGS}
-    decided = {name: values[name] for name in files.local if not variables(setting_named(name))}
+    most, deciding = most_of_project(files), without_stricter(files)
+    values = {setting.name: value_of(setting, deciding.places(setting)) for setting in SETTINGS}
+    decided = {name: values[name] for name in deciding.local if not variables(setting_named(name))}
     own = {name: value_of(setting_named(name), files.without_project.places(setting_named(name))) for name in decided}
     endpoints = _endpoints(files.user.get("endpoints", {}), files.user_file)
     if values["policy"] is None:
         values["policy"] = Policy.PREFER_LOCAL if endpoints else Policy.LOCAL_ONLY
-    decides = Project(files.local_file, decided, own) if decided else None
-    return Settings(endpoints=endpoints, project=decides, warnings=warnings, **values)
+    values["policy"] = strictest(values["policy"], most)
+    values["private_paths"] = private_paths(files, values["private_paths"])
+    return Settings(
+        endpoints=endpoints,
+        policies={task: strictest(policy, most) for task, policy in policies(files).items()},
+        project=Project(files.local_file, decided, own) if decided else None,
+        warnings=warnings,
+        **values,
+    )
 
 
 def effective(project: Path | None = None) -> tuple[Effective, ...]:
     """Every setting, with its value and where that comes from. Raises ConfigError, as ``load``."""
     loaded = load(project)
     files, _ = _read_files(project)
-    return tuple(
-        Effective(setting, getattr(loaded, setting.name), next(iter(files.places(setting)), None))
-        for setting in SETTINGS
-    )
+    return tuple(_effective(setting, getattr(loaded, setting.name), files.places(setting)) for setting in SETTINGS)
+
+
+def _effective(setting: Setting, value: Any, places: list[Place]) -> Effective:
+    """The place that decides is the first, but where a project would only make it stricter."""
+    deciding = [place for place in places if value_of(setting, [place]) == value]
+    return Effective(setting, value, next(iter([*deciding, *places]), None))
 
 
 def require_sound(text: str, file: Path) -> None:
@@ -163,13 +211,14 @@ def require_sound(text: str, file: Path) -> None:
     for setting in SETTINGS:
         if setting.name in user:
             value_of(setting, [Place(Source.USER, str(file), user[setting.name])])
+    table_of_policies(user, file)
     _endpoints(user.get("endpoints", {}), file)
 
 
 def require_known(user: Mapping[str, Any], file: Path) -> None:
     """Raises ConfigError for a name in the user's file that is no setting's."""
     names = [setting.name for setting in SETTINGS]
-    if unknown := sorted(set(user) - {*names, "endpoints"}):
+    if unknown := sorted(set(user) - {*names, "endpoints", POLICIES}):
         raise ConfigError(
             f"{file}: there is no setting named {unknown[0]}{did_you_mean(near(unknown[0], names))}",
             hint=f"settings are: {', '.join(names)}",
@@ -180,7 +229,7 @@ def _read_files(project: Path | None) -> tuple[Files, tuple[str, ...]]:
     """The files that hold settings, and warnings about one that was passed over. Raises ConfigError."""
     user_file, project_file = paths.config_file(), (project or Path()) / PROJECT_FILE
     local, warnings = _read_project(project_file)
-    allowed = {setting.name for setting in SETTINGS if setting.project}
+    allowed = {*STRICTER, *(setting.name for setting in SETTINGS if setting.project)}
     if forbidden := sorted(set(local) - allowed):
         raise ConfigError(
             f"{project_file}: {forbidden[0]} can't be set by a project file (only {', '.join(sorted(allowed))})",

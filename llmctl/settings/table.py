@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from llmctl.types.engine_name import EngineName
 HUB_URL = "https://huggingface.co"
 ON, OFF = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off", ""})
 DURATIONS = "30s, 5m, 1h, 0 for not at all, or -1 for ever"
+LAST_PORT = (1 << 16) - 1
 MOST = (1 << 31) - 1  # llama.cpp counts tokens and threads in 32 bits
 
 
@@ -24,6 +26,12 @@ def _whole(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | str) or not 1 <= int(value) <= MOST:
         raise ValueError
     return int(value)
+
+
+def _port(value: Any) -> int:
+    if (port := _whole(value)) > LAST_PORT:
+        raise ValueError
+    return port
 
 
 def _number(value: Any) -> float:
@@ -74,6 +82,13 @@ def _absolute(value: Any) -> Path:
     return path
 
 
+def _places(value: Any) -> tuple[str, ...]:
+    listed = value.split(os.pathsep) if isinstance(value, str) else value
+    if not isinstance(listed, list):
+        raise ValueError
+    return tuple(map(text, listed))
+
+
 class Setting(Struct, frozen=True):
     """``expects`` completes "must be …". ``project`` says whether a project file may set it."""
 
@@ -112,7 +127,14 @@ SETTINGS = (
         "policy",
         Policy,
         "one of " + ", ".join(Policy),
-        "where prompts may go; prefer-local once an endpoint is added",
+        "where prompts may go; prefer-local once an endpoint is added. A project file can make it stricter",
+    ),
+    Setting(
+        "private_paths",
+        _places,
+        "a list of files and folders",
+        "what stays on this machine whatever the policy, given with -f or --image; a project file can add to it",
+        default=(),
     ),
     Setting("hub_url", address, "an http or https address", "the model hub", default=HUB_URL, also=("HF_ENDPOINT",)),
     Setting("offline", _flag, "true or false", "never use the network", default=False, also=("HF_HUB_OFFLINE",)),
@@ -142,6 +164,12 @@ SETTINGS = (
         "draft tokens from what stood in the prompt, where it makes an answer faster",
         default=True,
     ),
+    Setting("serve_port", _port, "a port, 1 to 65,535", "where serve listens", default=8484),
+    Setting("serve_users", _whole, "a whole number", "requests that serve plans to answer at once"),
+    Setting(
+        "serve_idle", _duration, DURATIONS, "how long a model of serve stays loaded without a request", default=1800.0
+    ),
+    Setting("serve_queue", _whole, "a whole number", "requests that may wait for one model of serve", default=32),
     Setting("chat_history", _flag, "true or false", "keep conversations on disk, for -c and the Up key", default=False),
     Setting("markdown", _flag, "true or false", "show the Markdown of answers in a terminal's styles", default=True),
 )

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from msgspec import Struct
 
+PREFIX = "llmctl-"  # by which people, and programs that look for secrets in texts, know what it is
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 

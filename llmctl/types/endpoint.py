@@ -46,7 +46,10 @@ LEAVES = {
         "Your policy asks the server first; a model on this machine answers when no server does.",
         'you, by `policy = "prefer-remote"`',
     ),
-    LeaveReason.REMOTE_ONLY: ("Your policy asks the server and nothing else.", 'you, by `policy = "remote-only"`'),
+    LeaveReason.REMOTE_ONLY: (
+        "Your policy asks the server and nothing else.",
+        'you, by `policy = "remote-only"` or `--remote`',
+    ),
     LeaveReason.NOTHING_FITS: ("No model fits this machine and is fast enough for the task.", ADDED),
     LeaveReason.NOT_LOADED: ("The model that llmctl has chosen can't be loaded.", ADDED),
     LeaveReason.ENGINE_FAILED: (

@@ -176,6 +176,18 @@ class Tried(Struct, frozen=True):
     task_s: float
 
 
+class Draft(Struct, frozen=True):
+    """A smaller model that guesses how the one that answers goes on (``engine.llama_cpp.draft_model``), with the
+    settings of its one sequence. ``gain`` is how many times as fast an answer is expected to be written then, with
+    drafts of ``count`` tokens. ``is_asked_for``: by its name, so that it drafts whatever the sampling is."""
+
+    candidate: Candidate
+    configuration: Configuration
+    count: int
+    gain: float
+    is_asked_for: bool = False
+
+
 class Fit(Struct, frozen=True):
     """A candidate that fits, with the settings it is to be run with.
 
@@ -186,7 +198,8 @@ class Fit(Struct, frozen=True):
     ``thinking``: the chat template is to be told so (``enable_thinking``), quality and speed count on it.
     ``grade`` is how good it is said to be after the loss by quantization, None where nothing was published;
     ``quantization_loss`` is that loss alone, known of every file; ``warnings`` what an explicit wish costs (a floor
-    that is missed). ``server`` is the llama-server that answers in place of the worker with llama-cpp-python.
+    that is missed). ``server`` is the llama-server that answers in place of the worker with llama-cpp-python. ``draft``
+    is loaded with it; ``memory`` counts it.
     """
 
     candidate: Candidate
@@ -207,6 +220,7 @@ class Fit(Struct, frozen=True):
     tried: tuple[Tried, ...] = ()
     modelled: bool = False
     server: NativeServer | None = None
+    draft: Draft | None = None
 
     @property
     def quality(self) -> float | None:

@@ -32,3 +32,11 @@ class ServedModel(Struct, frozen=True):
     waiting: int = 0
     pinned: bool = False
     writes: bool = True
+
+
+class Health(Struct, frozen=True):
+    """``ready``: requests are answered, or loaded for; ``loading`` are names."""
+
+    ready: bool
+    loading: tuple[str, ...]
+    draining: bool

@@ -50,7 +50,8 @@ class Chat:
     @property
     def is_remote_alone(self) -> bool:
         """Whether nothing on this machine may answer, so that nothing has to be planned."""
-        return self._pinned is not None or (self.settings.policy is Policy.REMOTE_ONLY and not self.local)
+        policy = self.settings.for_task(self.asked.task).policy
+        return self._pinned is not None or (policy is Policy.REMOTE_ONLY and not self.local)
 
     @property
     def fit(self) -> Fit | None:
@@ -63,7 +64,7 @@ class Chat:
         from llmctl.router.route import route
         from llmctl.workspace.servers import in_turn
 
-        settings, servers = self.settings, in_turn(self.settings)
+        settings, servers = self.settings.for_task(self.asked.task), in_turn(self.settings)
         return route(
             None if self.run is None else self.run.planned,
             settings.policy,
@@ -101,6 +102,7 @@ class Chat:
         self._engine.release()
         is_by_task = asked != self.asked and asked.model is None  # a model that is set is for the task before
         settings = replace(self.settings, model=None) if is_by_task else self.settings
+        settings = settings.for_task(asked.task)
         return local_run(self._listener, settings, asked, yes=yes, local=self.local or self.private)
 
     def take(self, asked: Asked, run: LocalRun) -> None:

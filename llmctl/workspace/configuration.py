@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from llmctl import settings
+from llmctl import paths, settings
+from llmctl.near import did_you_mean, near
 from llmctl.settings import Settings
 from llmctl.types.listener import Listener
 
@@ -12,4 +13,16 @@ def load(listener: Listener) -> Settings:
     loaded = settings.load()
     for warning in loaded.warnings:
         listener.warn(warning)
+    if loaded.policies:
+        _warn_of_tasks(listener, loaded)
     return loaded
+
+
+def _warn_of_tasks(listener: Listener, loaded: Settings) -> None:
+    """A policy for a task that is spelt wrongly would protect nothing."""
+    from llmctl.workspace import names
+
+    known = names.tasks()
+    for task in sorted(set(loaded.policies) - set(known)):
+        meant = did_you_mean(near(task, known))
+        listener.warn(f"{paths.config_file()}: policies names a task that there is not, {task}{meant}")

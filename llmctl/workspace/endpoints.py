@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ from llmctl.types.listener import Listener
 from llmctl.workspace import configuration, endpoint_key
 
 if TYPE_CHECKING:
+    from llmctl.endpoint.health import Offer
     from llmctl.types.finding import Check
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -74,9 +76,9 @@ def add(
     replaces the one of that name.
 
     No prompt is sent. The server is asked for its models where ``model`` is None; and where a person can be asked, for
-    its certificate, which may be one that only that person can vouch for. Raises UsageError, PolicyError,
-    CertificateError for a server that the person doesn't trust, what asking for models raises (OfflineError, too),
-    ResourceError and ConfigError.
+    them (which program it is), and for its certificate, which may be one that only that person can vouch for. Raises
+    UsageError, PolicyError, CertificateError for a server that the person doesn't trust, what asking for models raises
+    (OfflineError, too), ResourceError and ConfigError.
     """
     if not NAME.fullmatch(name):
         raise UsageError(f"{name!r} can't be a name: letters, digits, dot, dash and underscore, at most 64")
@@ -109,6 +111,8 @@ def add(
         if not is_loopback(address):
             loaded.require_network(f"{name}, which would be asked for its models,")
         endpoint = replace(endpoint, model=_offered(listener, endpoint))
+    elif listener.interactive and not (loaded.offline and not is_loopback(address)):
+        _recognise(listener, endpoint)
     file = settings.add_endpoint(endpoint, replacing=force)
     loaded = settings.load()
     return Added(loaded.endpoint(name), loaded, file)
@@ -175,17 +179,19 @@ def _confirmed(listener: Listener, endpoint: Endpoint, *, offline: bool) -> Trus
 
 def _offered(listener: Listener, endpoint: Endpoint) -> str:
     """The server's only model. Raises UsageError that lists them where there are several."""
-    from llmctl.endpoint.health import models
+    from llmctl.endpoint.health import offer
     from llmctl.endpoint.refusal import keyless
 
     address = address_of(endpoint)
     try:
         with keyless(address):
-            names = models(address) or ()
+            offered = offer(address)
     except NetworkError as error:
         unasked = add_command(replace(endpoint, model="NAME"), force=endpoint.plain_http)
         hint = f"{unasked}   adds it without asking"
         raise type(error)(f"the server can't be asked for its models: {error.message}", hint=hint) from error
+    names = offered.models or ()
+    _tell_software(listener, offered)
     if len(names) == 1:
         listener.note(f"  {host_of(endpoint.url)} has one model, {names[0]}")
         return names[0]
@@ -194,6 +200,20 @@ def _offered(listener: Listener, endpoint: Endpoint) -> str:
     listed = ", ".join(names[:SHOWN_MODELS]) + (", …" if len(names) > SHOWN_MODELS else "")
     again = add_command(replace(endpoint, model=names[0]), force=endpoint.plain_http)
     raise UsageError(f"the server has {len(names)} models, --model names the one to ask: {listed}", hint=again)
+
+
+def _recognise(listener: Listener, endpoint: Endpoint) -> None:
+    """Says which program the server is, if it tells; that it can't be asked now is no error."""
+    from llmctl.endpoint.health import offer
+
+    with suppress(LlmctlError):
+        _tell_software(listener, offer(address_of(endpoint)))
+
+
+def _tell_software(listener: Listener, offered: Offer) -> None:
+    if offered.software is not None:
+        advice = offered.software.advice
+        listener.note(f"  it is {offered.software.name}{'' if advice is None else f': {advice}'}")
 
 
 def remove(listener: Listener, name: str) -> Settings:
@@ -229,4 +249,9 @@ def try_out(listener: Listener, name: str, tell: Callable[[Check], None]) -> Llm
     endpoint = loaded.endpoint(name)
     if not is_loopback(endpoint.url):
         loaded.require_network(name)
-    return examine(endpoint, tell)
+    error = examine(endpoint, tell)
+    if error is None:
+        from llmctl.router.kept_availability import forget
+
+        forget(endpoint)
+    return error

@@ -51,6 +51,17 @@ def staying() -> list[StayingEngine]:
     return [engine for _, engine in _staying()]
 
 
+def logs() -> list[tuple[str, Path]]:
+    """Names and logs of the engines that stay, as far as they have one."""
+    from pathlib import Path
+
+    from llmctl.engine.warm import entry
+
+    read = [(engine.name, entry.read(path)) for path, engine in _staying()]
+    ready = [(name, about.ready) for name, about in read if about is not None]
+    return [(name, Path(answers.log)) for name, answers in ready if answers is not None and answers.log is not None]
+
+
 def stop(name: str | None) -> list[StayingEngine]:
     """Ends the engines of that model (NAME, NAME:QUANT or the process's number), also while they answer; None: all.
 

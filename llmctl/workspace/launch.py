@@ -17,6 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from llmctl import paths
 from llmctl.errors import NotFoundError, UsageError
@@ -25,7 +26,9 @@ from llmctl.near import did_you_mean, near
 from llmctl.shell import command
 
 if TYPE_CHECKING:
+    from llmctl.catalogue.knowledge import Task
     from llmctl.types.plan import Fit
+    from llmctl.workspace.local_run import Asked
     from llmctl.workspace.programs import EngineAccess
 
 HIDDEN = "***"  # stands for the key where a start is only shown
@@ -75,19 +78,30 @@ def tools() -> Mapping[str, LaunchedTool]:
 
 
 def find(name: str) -> LaunchedTool:
-    """Raises NotFoundError for a tool that llmctl does not know, and UsageError for one that the engine can't serve."""
+    """Raises NotFoundError for a tool that llmctl does not know."""
     rows = tools()
     tool = rows.get(name.lower())
     if tool is None:
         also = did_you_mean(near(name, rows)) or f", only {', '.join(rows)}"
         raise NotFoundError(f"llmctl knows no tool named {name!r}{also}", hint="llmctl launch --help")
-    if tool.shape is not ApiShape.CHAT:
-        able = ", ".join(row.name for row in rows.values() if row.shape is ApiShape.CHAT)
-        raise UsageError(
-            f"{tool.title} speaks {WORDS[tool.shape]}, and the engine here chat completions alone",
-            hint=f"{command('llmctl', 'launch', 'opencode')}   or another of {able}",
-        )
     return tool
+
+
+def gateway_for(tool: LaunchedTool, asked: Asked) -> EngineAccess | None:
+    """The gateway that runs, where it has a model for the tool, with the context that the tool needs or that was asked
+    for. Raises UsageError for a tool that an engine alone can't serve, where no gateway can either."""
+    from llmctl.workspace.programs import of_gateway
+
+    context = asked.context or _task_of(tool).context
+    access = of_gateway(replace(asked, context=context), tool.task)
+    if access is None and tool.shape is not ApiShape.CHAT:
+        names = [] if asked.model is None else [asked.model]
+        raise UsageError(
+            f"{tool.title} speaks {WORDS[tool.shape]}, which a gateway answers, and none runs with so much context "
+            f"({context:,} tokens)",
+            hint=command("llmctl", "serve", "--detach", "--context", str(context), names=names),
+        )
+    return access
 
 
 WORDS: Mapping[ApiShape, str] = {
@@ -119,6 +133,15 @@ def start(tool: LaunchedTool, access: EngineAccess, arguments: Sequence[str], fo
     )
 
 
+class Subject(Struct, frozen=True):
+    """The model that a tool would have. ``why``: why it is not recommended for the tool, None where it is."""
+
+    name: str
+    quant: str
+    context: int
+    why: str | None = None
+
+
 def planned_start(tool: LaunchedTool, fit: Fit, arguments: Sequence[str]) -> Start:
     """The start that would come of ``fit``, without what is known then alone: port, key and folder."""
     from llmctl.workspace.programs import EngineAccess
@@ -130,9 +153,13 @@ def planned_start(tool: LaunchedTool, fit: Fit, arguments: Sequence[str]) -> Sta
 
 def first_prompt_tokens(tool: LaunchedTool) -> int:
     """What the tool sends before its first answer, by its task. Raises ConfigError."""
+    return _task_of(tool).prompt_tokens
+
+
+def _task_of(tool: LaunchedTool) -> Task:
     from llmctl.catalogue.knowledge import read_tasks
 
-    return read_tasks(paths.profiles_dir())[tool.task].prompt_tokens
+    return read_tasks(paths.profiles_dir())[tool.task]
 
 
 def _values(access: EngineAccess, folder: str) -> Mapping[str, str]:

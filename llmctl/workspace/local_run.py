@@ -27,7 +27,8 @@ VISION = "vision"  # the task of a prompt with images, unless another is asked f
 
 
 class Asked(Struct, frozen=True):
-    """What was asked for on the command line; ``sees``: the prompt has images."""
+    """What was asked for on the command line; ``sees``: the prompt has images; ``draft`` names the
+    model that is to draft for the one that answers."""
 
     model: str | None
     task: str | None
@@ -36,6 +37,7 @@ class Asked(Struct, frozen=True):
     prompt_tokens: int
     answer_tokens: int | None
     sees: bool = False
+    draft: str | None = None
 
     def want(self, loaded: Settings, *, named: bool) -> Want:
         """What is wanted with these settings; ``named``: a model is."""
@@ -83,7 +85,22 @@ def local_run(
         if dry or (server is not None and loaded.policy is Policy.PREFER_REMOTE):
             return LocalRun(planned, bars, steps_down)
         ready = _ready(listener, looked_at, name, planned, wanted, yes=yes)
-        return LocalRun(_with_engine(listener, looked_at, ready), bars, steps_down)
+        drafting = _with_draft(looked_at, asked, _with_engine(listener, looked_at, ready), wanted)
+        return LocalRun(drafting, bars, steps_down)
+
+
+def _with_draft(looked_at: Situation, asked: Asked, ready: Fit | NoFit, wanted: Want) -> Fit | NoFit:
+    """``ready`` with a smaller model that drafts for it, where one was named, or one that is here makes it faster."""
+    from llmctl.types.plan import NoFit
+    from llmctl.workspace import draft
+
+    if isinstance(ready, NoFit):
+        return ready
+    if asked.draft is not None:
+        return draft.with_named(looked_at, ready, asked.draft, wanted)
+    if not looked_at.settings.speculate or ready.server is not None:
+        return ready
+    return draft.with_best(looked_at, ready, wanted)
 
 
 def _with_engine(listener: Listener, looked_at: Situation, ready: Fit | NoFit) -> Fit | NoFit:

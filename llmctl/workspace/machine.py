@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+
+from msgspec.structs import replace
 
 from llmctl import paths
 from llmctl.engine.devices import machine as devices
@@ -10,10 +13,16 @@ from llmctl.engine.devices import startable
 from llmctl.engine.measure import kernels
 from llmctl.errors import EngineError
 from llmctl.host import Host
+from llmctl.planner.present import share_left
+from llmctl.probe import read_rate
+from llmctl.probe.load import Moment, load, moment
 from llmctl.probe.stopwatch import Stopwatch
 from llmctl.types.kernels import Kernels
 from llmctl.types.listener import Listener
-from llmctl.types.machine import EngineInfo, Machine
+from llmctl.types.machine import Cpu, EngineInfo, Machine
+
+WATCHED_S = 0.1  # at least, to find out whether the machine is busy
+WORTH_TRYING = 0.67  # of its usual speed: with less there is hardly a pass of a kernel that nothing disturbs
 
 
 def this_machine(
@@ -27,17 +36,20 @@ def this_machine(
     """This machine and its engines, with the speed of the engine's kernels as far as it is known.
 
     ``measure``: the usual kernels, or those of ``weight_types``, are measured unless all of them are known and were not
-    disturbed; the listener is told before. ``again``: every kernel is measured, those of GPUs as well. ``watch`` takes
-    the times. Raises EngineError where measuring ``again`` fails; otherwise that is a warning.
+    disturbed, or the machine is busy and some were tried before; the listener is told before. ``again``: every kernel
+    is measured, those of GPUs as well. ``watch`` takes the times. Raises EngineError where measuring ``again`` fails;
+    otherwise that is a warning.
     """
-    host, watch = Host(), watch or Stopwatch()
+    host, watch, before = Host(), watch or Stopwatch(), moment(Host())
     machine, engines = devices.seen(host, store=paths.hub_cache(), watch=watch)
+    machine = _with_read_rate(machine)
     engine = startable(engines)
     if engine is None:
         return devices.with_kernels(machine, None), engines
     rates = kernels.cached(host, machine, engine)
     types = kernels.WEIGHT_TYPES if again else weight_types or kernels.USUAL_TYPES
-    if measure and (again or not kernels.complete(machine.cpu, rates, types)):
+    incomplete = not kernels.complete(machine.cpu, rates, types)
+    if measure and (again or (incomplete and (rates is None or not _is_busy(machine.cpu, before)))):
         listener.note(_measuring(rates, types, again))
         try:
             with watch.part("kernels"):
@@ -48,7 +60,26 @@ def this_machine(
             if again:
                 raise
             listener.warn(error.message)
+        with watch.part("disk"):
+            read_rate.measure(paths.hub_cache())
+            machine = _with_read_rate(machine)
     return devices.with_kernels(machine, rates, devices.of_cards(host, machine, engine)), engines
+
+
+def _with_read_rate(machine: Machine) -> Machine:
+    """With what was measured of the disk."""
+    if machine.disk is None:
+        return machine
+    return replace(machine, disk=replace(machine.disk, read_bytes_per_s=read_rate.cached(paths.hub_cache())))
+
+
+def _is_busy(cpu: Cpu, before: Moment | None) -> bool:
+    """Whether other programs would disturb most of a measurement now."""
+    if before is None:
+        return False
+    time.sleep(max(0.0, before.at_s + WATCHED_S - time.monotonic()))
+    busy = load(before, moment(Host()))
+    return busy is not None and share_left(cpu, busy) < WORTH_TRYING
 
 
 def _measure_cards(host: Host, machine: Machine, engine: EngineInfo, again: bool) -> None:

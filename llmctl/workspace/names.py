@@ -57,7 +57,7 @@ def tools() -> list[str]:
     """The tools that can be launched."""
     from llmctl.workspace import launch
 
-    return [tool.name for tool in launch.tools().values() if tool.shape is launch.ApiShape.CHAT]
+    return list(launch.tools())
 
 
 def languages() -> dict[str, str]:

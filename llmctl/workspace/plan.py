@@ -24,6 +24,7 @@ from llmctl.types.plan import (
     Allocation,
     Configuration,
     DeviceMemory,
+    Draft,
     MemoryBasis,
     NoFit,
     Plan,
@@ -32,7 +33,7 @@ from llmctl.types.plan import (
     Want,
 )
 from llmctl.types.speed_model import DraftForecast
-from llmctl.workspace import projectors
+from llmctl.workspace import draft, projectors
 from llmctl.workspace.present import Present, present
 from llmctl.workspace.situation import Situation
 
@@ -42,13 +43,14 @@ TASKS_WITHOUT_WORDS = ("embed", "rerank")
 
 class Planned(Struct, frozen=True):
     """``want`` is what was planned for: the task is the model's own where none was asked for. ``drafts``: what drafted
-    tokens would bring; None where there are none. ``present`` is how fast the choice would be just now, where the
-    machine is busy."""
+    tokens would bring, ``draft_model`` the model here that would draft them; None where there are none. ``present`` is
+    how fast the choice would be just now, where the machine is busy."""
 
     answer: Plan | NoFit
     want: Want
     drafts: DraftForecast | None = None
     present: Present | None = None
+    draft_model: Draft | None = None
 
 
 def plan_named(situation: Situation, name: str | None, wanted: Want, *, task: str | None = None) -> Planned:
@@ -88,7 +90,10 @@ def _with_drafts(situation: Situation, planned: Planned) -> Planned:
     if isinstance(planned.answer, NoFit) or not situation.settings.speculate:
         return planned
     depth = situation.knowledge.tasks[planned.want.task].prompt_tokens
-    return replace(planned, drafts=draft_forecast(planned.answer.choice, depth, situation.past))
+    choice = planned.answer.choice
+    drafting = draft.with_best(situation, choice, planned.want) if choice.candidate.path is not None else choice
+    forecast = draft_forecast(choice, depth, situation.past, situation.knowledge.speed.ranges["together"])
+    return replace(planned, drafts=forecast, draft_model=drafting.draft)
 
 
 def _own_task(candidates: Sequence[Candidate]) -> str | None:

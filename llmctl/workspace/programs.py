@@ -28,11 +28,13 @@ STAYS_S = 1800.0  # where the settings let no engine stay: whoever asks for an a
 PASSAGE_BYTES = 24 << 10  # an embedder's context is made for passages of so many, unless one is asked for
 SLOWER = (2, 4, 8, 16, 32)  # times as slow as the task wants it: tried one after the other
 ENCODERS = ("embed", "rerank")
+NO_KEY = "none"  # where a gateway asks for none, and a program has to send one
 
 
 class EngineAccess(Struct, frozen=True):
     """What a program needs to use an engine by OpenAI's API. ``keep_alive_s``: how long the engine stays without a use,
-    None for ever; ``was_warm``: whether it had been loaded before."""
+    None for ever; ``was_warm``: whether it had been loaded before. ``anthropic_base_url`` is where Anthropic's API is
+    spoken, too: by a gateway of `llmctl serve`, not by an engine."""
 
     base_url: str
     api_key: str
@@ -41,6 +43,7 @@ class EngineAccess(Struct, frozen=True):
     context: int
     keep_alive_s: float | None
     was_warm: bool
+    anthropic_base_url: str | None = None
 
     def __repr__(self) -> str:
         """Without the key."""
@@ -61,12 +64,15 @@ class ProgramPlan(Struct, frozen=True):
 
 
 def access(listener: Listener, settings: Settings, asked: Asked, *, insist: bool, yes: bool) -> EngineAccess:
-    """The engine that stays and was used last, of those that are what was asked for; else one that is started, and
-    stays for as long as the settings say, or STAYS_S. ``insist``: the settings' time was asked for by name.
+    """A gateway that runs, or the engine that stays and was used last, of those that are what was asked for; else one
+    that is started, and stays for as long as the settings say, or STAYS_S. ``insist``: the settings' time was asked for
+    by name.
 
     Raises ResourceError where no engine can stay, NothingFitsError, and what ``choose`` and ``Pool.lease`` raise.
     """
     _require_place()
+    if (gateway := of_gateway(asked, settings.task)) is not None:
+        return gateway
     if asked.task is None and (warm := _last_used(asked, settings.keep_alive if insist else None)) is not None:
         return warm
     keep_alive_s = settings.keep_alive or STAYS_S
@@ -75,6 +81,21 @@ def access(listener: Listener, settings: Settings, asked: Asked, *, insist: bool
         fit = obtained(listener, planned(listener, settings, asked), asked, yes=yes)
     with lent(listener, fit, keep_alive_s=keep_alive_s, insist=insist) as engine:
         return engine
+
+
+def of_gateway(asked: Asked, task: str) -> EngineAccess | None:
+    """A gateway of this user that runs, serves what was asked for and lets this user's programs in; None where there is
+    none. Without a model it is the gateway's for ``task``, or its first."""
+    from llmctl.workspace import gateways
+
+    for gateway in gateways.running():
+        model = gateway.serves(asked.model) if asked.model is not None else gateway.model_for(task, asked.task)
+        if model is None or model.context < (asked.context or 0) or not gateway.admits_programs:
+            continue
+        url, key = gateway.address, gateway.key or NO_KEY
+        host = url.removesuffix("/v1")
+        return EngineAccess(url, key, model.name, model.quant, model.context, None, True, anthropic_base_url=host)
+    return None
 
 
 def planned(listener: Listener, settings: Settings, asked: Asked) -> ProgramPlan:

@@ -104,56 +104,76 @@ def _planned(
     from llmctl.workspace.engine import with_server
 
     wanted = situation.want(looked_at.settings, task=task, context=asked.context, explicit=name is not None)
-    answer = choose.planned(looked_at, _able(candidates, looked_at, task), wanted)
-    if isinstance(answer, NoFit):
-        hint = command("llmctl", "plan", "--task", task, names=[] if name is None else [name])
-        raise NothingFitsError(answer.reason, hint=hint)
-    fit = choose.obtain(listener, looked_at, answer, wanted, named=name is not None, yes=asked.yes)
+    wanted = replace(wanted, sees=looked_at.knowledge.tasks[task].sees)
+    able, writes = _able(candidates, looked_at, task), looked_at.knowledge.tasks[task].writes
+    choice = _with_projector(listener, looked_at, able, wanted, asked.users if writes else 1, name)
+    fit = choose.obtain(listener, looked_at, choice, wanted, named=name is not None, yes=asked.yes)
     for warning in fit.warnings:
         listener.warn(warning)
-    writes = looked_at.knowledge.tasks[task].writes
-    users = asked.users or USUAL_USERS
     if writes:
-        fit = for_users(with_server(listener, looked_at, fit), asked.users, wanted)
-        users = fit.configuration.sequences
-    model = fit.candidate.model.id
+        fit = with_server(listener, looked_at, fit)
+    model, users = fit.candidate.model.id, fit.configuration.sequences if writes else asked.users or USUAL_USERS
     return PlannedModel(model, fit, also_named=(model, choose.name_of(fit.candidate)), users=users, writes=writes)
+
+
+def _with_projector(
+    listener: Listener,
+    looked_at: Situation,
+    candidates: Sequence[Candidate],
+    wanted: Want,
+    users: int | None,
+    name: str | None,
+) -> Fit:
+    """As ``_for_users``, with the vision projectors that are here; without them where they don't fit, unless the task
+    needs one."""
+    from llmctl.workspace import projectors
+
+    seeing = [projectors.with_projector(candidate, looked_at.store) for candidate in candidates]
+    try:
+        return _for_users(looked_at, seeing, wanted, users, name)
+    except NothingFitsError as error:
+        if wanted.sees or not any(candidate.projector for candidate in seeing):
+            raise
+        listener.warn(f"with its vision projector it doesn't fit ({error.message}); it reads no images")
+        return _for_users(looked_at, candidates, wanted, users, name)
+
+
+def _for_users(
+    looked_at: Situation, candidates: Sequence[Candidate], wanted: Want, users: int | None, name: str | None
+) -> Fit:
+    """What answers so many requests at once, each in the whole context; as many as there is room for, USUAL_USERS at
+    most, where ``users`` is None. Raises NothingFitsError."""
+    from llmctl.workspace import choose
+
+    for count in range(USUAL_USERS, 1, -1) if users is None else ():
+        answer = choose.planned(looked_at, candidates, replace(wanted, users=count))
+        if isinstance(answer, Fit):
+            return answer
+    answer = choose.planned(looked_at, candidates, replace(wanted, users=users or 1))
+    if isinstance(answer, Fit):
+        return answer
+    if users is not None and users > 1:
+        raise _too_many(looked_at, candidates, wanted, users, answer)
+    hint = command("llmctl", "plan", "--task", wanted.task, names=[] if name is None else [name])
+    raise NothingFitsError(answer.reason, hint=hint)
+
+
+def _too_many(
+    looked_at: Situation, candidates: Sequence[Candidate], wanted: Want, users: int, answer: NoFit
+) -> NothingFitsError:
+    """With how many users there is room, if with any."""
+    fewer = users
+    while fewer := fewer // 2:
+        if not isinstance(looked_at.plan(candidates, replace(wanted, users=fewer)), NoFit):
+            fits = command("llmctl", "serve", "--users", str(fewer))
+            return NothingFitsError(f"for {users} users at once: {answer.reason}", hint=f"{fits} …   fits")
+    return NothingFitsError(answer.reason, hint=command("llmctl", "plan", "--task", wanted.task))
 
 
 def _able(candidates: Sequence[Candidate], looked_at: Situation, task: str) -> list[Candidate]:
     """Those that are for the task, all of them where none says so."""
     needs = looked_at.knowledge.tasks[task].needs
     return [candidate for candidate in candidates if needs in candidate.model.tasks] or list(candidates)
-
-
-def for_users(fit: Fit, users: int | None, wanted: Want) -> Fit:
-    """``fit`` for so many requests at once, each in the whole context; for as many as there is room for, USUAL_USERS at
-    most, where ``users`` is None. Raises NothingFitsError."""
-    from llmctl.planner.sequences import sequences_with_room, with_sequences
-
-    if users is None:
-        return with_sequences(fit, max(sequences_with_room(fit, {}), fit.configuration.sequences))
-    served = with_sequences(fit, users)
-    if users == 1 or _fits(served):
-        return served
-    most = max((count for count in range(1, users) if _fits(with_sequences(fit, count))), default=1)
-    needs, has = _largest_gap(served)
-    raise NothingFitsError(
-        f"{fit.candidate.model.name} for {users} users of {fit.context:,} tokens each needs {units.size(needs)}, and "
-        f"{units.size(has)} are free",
-        hint=f"{command('llmctl', 'serve', '--users', str(most), '--context', str(fit.context))} …   fits",
-    )
-
-
-def _fits(fit: Fit) -> bool:
-    needs, has = _largest_gap(fit)
-    return needs <= has
-
-
-def _largest_gap(fit: Fit) -> tuple[int, int]:
-    """What it needs of the device where most is missing, or least is left, and what is free there."""
-    rows = [(row.total_bytes, _free_bytes(row.available_bytes)) for row in fit.memory.by_device]
-    return max(rows, key=lambda row: row[0] - row[1], default=(0, 0))
 
 
 def _free_bytes(available_bytes: int) -> int:
@@ -169,13 +189,16 @@ def _own_task(candidates: Iterable[Candidate]) -> str | None:
 
 
 def _with_names(models: Sequence[PlannedModel]) -> list[PlannedModel]:
-    """Each model once; where several are called the same, by NAME:QUANT."""
-    different = {model.fit.candidate.path: model for model in models}
-    names = [model.name for model in different.values()]
-    return [
-        replace(model, name=f"{model.name}:{model.quant}") if names.count(model.name) > 1 else model
-        for model in different.values()
-    ]
+    """Each model once; those that are called the same by NAME:QUANT, and with a number where that is the same, too."""
+    different = list({model.fit.candidate.path: model for model in models}.values())
+    names = _distinct([model.name for model in different], [f"{model.name}:{model.quant}" for model in different])
+    numbered = [f"{name}-{names[: at + 1].count(name)}" for at, name in enumerate(names)]
+    return [replace(model, name=name) for model, name in zip(different, _distinct(names, numbered), strict=True)]
+
+
+def _distinct(names: Sequence[str], longer: Sequence[str]) -> list[str]:
+    """The longer name for those that aren't the only ones of their name."""
+    return [long if names.count(name) > 1 else name for name, long in zip(names, longer, strict=True)]
 
 
 def _pinned(models: Sequence[PlannedModel], names: Sequence[str]) -> list[PlannedModel]:
@@ -221,7 +244,7 @@ def _auto(looked_at: Situation, models: Sequence[PlannedModel]) -> dict[str, str
     for name, task in looked_at.knowledge.tasks.items():
         able = [model for model in models if task.needs in model.fit.candidate.model.tasks]
         if task.sees:
-            able = [model for model in able if model.fit.candidate.artifact.projector_bytes]
+            able = [model for model in able if model.fit.candidate.projector is not None]
         if able:
             chosen[name] = able[0].name if len(able) == 1 else _best(looked_at, able, name)
     return chosen

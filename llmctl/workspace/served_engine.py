@@ -76,10 +76,12 @@ class ServedEngine:
 StartEngine = Callable[[Fit], ServedEngine]
 
 
-def start_engine(fit: Fit, listener: Listener) -> ServedEngine:
+def start_engine(fit: Fit, listener: Listener, *, lock_memory: bool = False) -> ServedEngine:
     """Loads the file of ``fit``, which is on this machine, for as many requests as it says. Raises what ``Pool.lease``
     raises."""
     with ExitStack() as leases:
-        pool = leases.enter_context(Pool(keep_alive_s=STAYS_S, as_planned=True, listener=listener))
+        pool = leases.enter_context(
+            Pool(keep_alive_s=STAYS_S, as_planned=True, lock_memory=lock_memory, listener=listener)
+        )
         engine = leases.enter_context(pool.lease(fit))
         return ServedEngine(engine, leases.pop_all())

@@ -15,7 +15,20 @@ from llmctl.types.endpoint import Address
 from llmctl.types.plan import Fit
 from llmctl.types.served import ModelState, ServedModel
 from llmctl.workspace.served_engine import ServedEngine
-from llmctl.workspace.served_room import Held, Memory
+from llmctl.workspace.served_room import LEAST_STAY_S, Held, Memory
+
+
+class Timing(Struct, frozen=True):
+    """Seconds. ``look_s``: how often one that waits looks whether its client is still there; ``watch_s``: how often it
+    is looked for engines that were idle for too long, or have died; ``idle_s``: for how long a model stays without a
+    request, None for ever; ``least_stay_s`` as in ``served_room``; ``retry_s``: when one that was refused may ask
+    again."""
+
+    look_s: float = 0.2
+    watch_s: float = 1.0
+    idle_s: float | None = None
+    least_stay_s: float = LEAST_STAY_S
+    retry_s: int = 5
 
 
 class PlannedModel(Struct, frozen=True):

@@ -13,19 +13,16 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import count
 from types import TracebackType
-from typing import Self
-
-from msgspec import Struct
+from typing import TYPE_CHECKING, Self
 
 from llmctl import units
 from llmctl.errors import DrainingError, EngineError, LlmctlError, NotFoundError, NothingFitsError, OccupiedError
 from llmctl.near import did_you_mean, near
 from llmctl.types.listener import Listener
-from llmctl.types.served import ModelState, ServedModel
+from llmctl.types.served import Health, ModelState, ServedModel
 from llmctl.workspace.served_engine import ServedEngine, StartEngine
-from llmctl.workspace.served_model import Lease, ModelInService, PlannedModel, Turn
+from llmctl.workspace.served_model import Lease, ModelInService, PlannedModel, Timing, Turn
 from llmctl.workspace.served_room import (
-    LEAST_STAY_S,
     Load,
     Memory,
     NoRoom,
@@ -34,34 +31,16 @@ from llmctl.workspace.served_room import (
     must_give_way,
 )
 
+if TYPE_CHECKING:
+    from llmctl.workspace.gateway_hand_over import GatewayHandOver, HandedOver
+
 AUTO = "auto"
-
-
-class Timing(Struct, frozen=True):
-    """Seconds. ``look_s``: how often one that waits looks whether its client is still there; ``watch_s``: how often it
-    is looked for engines that were idle for too long, or have died; ``idle_s``: for how long a model stays without a
-    request, None for ever; ``least_stay_s`` as in ``served_room``; ``retry_s``: when one that was refused may ask
-    again."""
-
-    look_s: float = 0.2
-    watch_s: float = 1.0
-    idle_s: float | None = None
-    least_stay_s: float = LEAST_STAY_S
-    retry_s: int = 5
-
-
-class Health(Struct, frozen=True):
-    """``ready``: requests are answered, or loaded for; ``loading`` are names."""
-
-    ready: bool
-    loading: tuple[str, ...]
-    draining: bool
 
 
 class ServedModels:
     """``auto`` has the name of the model for each task, ``task`` is that of plain "auto". ``budget`` is what all
-    that is loaded may take; ``queue`` is how many requests may wait for one model. A context manager: leaving it ends
-    every engine."""
+    that is loaded may take; ``queue`` is how many requests may wait for one model; ``hand_over`` decides what
+    goes on to the user's own servers. A context manager: leaving it ends every engine."""
 
     def __init__(
         self,
@@ -74,12 +53,14 @@ class ServedModels:
         task: str,
         queue: int,
         timing: Timing | None = None,
+        hand_over: GatewayHandOver | None = None,
     ) -> None:
         self._models = {plan.name: ModelInService(plan) for plan in plans}
         self._names = _names(plans)
         self._start, self._listener = start, listener
         self._budget, self._auto, self._task, self._queue = budget, auto, task, queue
         self._timing = timing or Timing()
+        self._hand_over = hand_over
         self._changed = threading.Condition()
         self._numbers = count()
         self._behind: tuple[str, ...] = ()  # models that the oldest request for an unloaded one waits for
@@ -296,6 +277,12 @@ class ServedModels:
         if self._timing.idle_s is None or model.plan.pinned or model.clients or model.turns:
             return False
         return time.monotonic() - model.used_s >= self._timing.idle_s
+
+    # The user's own servers
+
+    def elsewhere(self, error: LlmctlError, private: bool, name: str) -> HandedOver | None:
+        """What takes a request for ``name`` that has failed here. Raises PolicyError."""
+        return None if self._hand_over is None else self._hand_over.to_server(error, private=private, name=name)
 
     # The end
 

@@ -23,11 +23,11 @@ from llmctl.files import atomic
 from llmctl.near import did_you_mean, near
 from llmctl.shell import command
 from llmctl.struct import asdict
-from llmctl.types.access_token import TIME, AccessToken
+from llmctl.types.access_token import PREFIX, TIME, AccessToken
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-PREFIX = "llmctl-"  # by which people, and programs that look for secrets in texts, know what it is
 RANDOM_BYTES = 32
+OWN_NAME = "llmctl on this machine"  # which none in the file can have
 LONGEST_S = 100 * 365 * 86_400  # until a token expires
 FILE_BYTES = 1 << 20
 PATIENCE_S = 10.0  # another process has the lock for as long as the file takes to write
@@ -54,7 +54,7 @@ def add(
         raise UsageError(f"{name!r} can't be a name: letters, digits, dot, dash and underscore, at most 64")
     if expires_s is not None and expires_s > LONGEST_S:
         raise UsageError("a token expires within 100 years: without --expires it doesn't", hint="llmctl token add -h")
-    token = PREFIX + secrets.token_urlsafe(RANDOM_BYTES)
+    token = new_token()
     now = datetime.now(UTC)
     expires = None if expires_s is None else (now + timedelta(seconds=expires_s)).strftime(TIME)
     kept = AccessToken(
@@ -71,6 +71,10 @@ def add(
 
     _change(added)
     return kept, token
+
+
+def new_token() -> str:
+    return PREFIX + secrets.token_urlsafe(RANDOM_BYTES)
 
 
 def revoke(name: str) -> AccessToken:
@@ -107,9 +111,11 @@ def read() -> tuple[AccessToken, ...]:
 
 
 class KnownTokens:
-    """The tokens of the file as it is now: what is added or revoked counts from the next request on."""
+    """The tokens of the file as it is now: what is added or revoked counts from the next request on. ``own`` is a token
+    beside them, for programs that llmctl starts on this machine; none where it is empty."""
 
-    def __init__(self) -> None:
+    def __init__(self, own: str = "") -> None:
+        self._own = AccessToken(OWN_NAME, _sha256(own), "") if own else None
         self._version: Version | None = None
         self._tokens: tuple[tuple[bytes, AccessToken], ...] = ()
 
@@ -118,8 +124,10 @@ class KnownTokens:
         much of it is right. Raises ConfigError, and then no token is known."""
         self._read_again()
         given = _sha256(secret).encode()
-        same = [token for digest, token in self._tokens if hmac.compare_digest(digest, given)]
-        return same[0] if same else None
+        known = [token for digest, token in self._tokens if hmac.compare_digest(digest, given)]
+        if self._own is not None and hmac.compare_digest(self._own.sha256.encode(), given):
+            known.append(self._own)
+        return known[0] if known else None
 
     def _read_again(self) -> None:
         version = _version(file())

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from llmctl.types.machine import EngineInfo, Machine
     from llmctl.types.plan import NoFit, Plan
     from llmctl.types.request import Request
+    from llmctl.workspace.capacity import Capacity
     from llmctl.workspace.embed import Vector
     from llmctl.workspace.examine import Report
     from llmctl.workspace.fetch import Obtained
@@ -189,6 +190,14 @@ class Workspace:
         )
         return plan_named(self.situation, model, replace(wanted, **wishes), task=task)
 
+    def capacity(self, planned: Planned, machines: int, *, users: int) -> Capacity:
+        """How many of ``users`` so many machines serve with the plan's choice, which there must be."""
+        from llmctl.types.plan import Plan
+        from llmctl.workspace.capacity import capacity
+
+        assert isinstance(planned.answer, Plan), "there is a choice"
+        return capacity(self.situation, planned.answer, planned.want, machines, users=users)
+
     def pull(
         self,
         model: str,
@@ -246,13 +255,13 @@ class Workspace:
         request = prompt
         tokens, most = ask.estimated_tokens(request), request.sampling.max_tokens
         asked = Asked(model, task, context, threads, tokens, most, sees=request.image_count > 0)
-        here = local or request.private
+        here, settings = local or request.private, self.settings.for_task(task)
         yield (
             yield from ask.events(
                 self.listener,
-                self.settings,
+                settings,
                 request,
-                lambda: local_run(self.listener, self.settings, asked, yes=yes, local=here),
+                lambda: local_run(self.listener, settings, asked, yes=yes, local=here),
                 local=local,
                 endpoint=endpoint,
             )

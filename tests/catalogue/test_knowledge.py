@@ -14,7 +14,7 @@ from llmctl.catalogue.speed_constants import SpeedConstants
 from llmctl.errors import ConfigError
 from llmctl.gguf.quant import WEIGHT_TYPE_BY_NAME
 
-TABLES = ("tasks", "benchmarks", "quants", "speed", "backends")
+TABLES = ("tasks", "benchmarks", "quants", "speed", "backends", "processors")
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_the_catalogues_labels_and_benchmarks_are_known(folder: Path) -> None:
 def test_speed_constants_make_sense(folder: Path) -> None:
     speed: SpeedConstants = catalogue.load_knowledge(folder).speed
     assert speed.cores[-1].feature == ""
-    assert set(speed.ranges) == {"calibrated", "completed", "cpu", "device", "unknown"}
+    assert set(speed.ranges) == {"calibrated", "completed", "together", "cpu", "family", "device", "unknown"}
     assert all(factors.low < 1 < factors.high for factors in speed.ranges.values())
     devices = speed.devices
     assert set(devices.backends) == {"cuda", "metal", "rocm", "vulkan", "sycl"}

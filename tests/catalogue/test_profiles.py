@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -104,10 +105,12 @@ class TestShipped:
         shape = catalogue.find(shipped, "gemma-3-270m-it").shape
         assert (shape.kv_width, shape.kv_window_width, shape.window) == (1536, 7680, 512)
 
-    def test_loading_takes_milliseconds(self) -> None:
+    def test_loading_takes_milliseconds(self, tmp_path: Path) -> None:
+        copied = shutil.copytree(SHIPPED, tmp_path / "models")
+
         def once() -> float:
             begun = time.perf_counter()
-            catalogue.load(SHIPPED)
+            catalogue.load(copied)
             return time.perf_counter() - begun
 
         assert min(once() for _ in range(5)) < 0.2  # 0.04 on the machine this was written on

@@ -6,6 +6,7 @@ import json
 import ssl
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -13,10 +14,11 @@ import trustme
 from llmctl.checks.endpoint import examine
 from llmctl.cli import main
 from llmctl.errors import AccessError, CertificateError, LlmctlError, NetworkError, NotFoundError, UnreachableError
-from llmctl.settings import add_endpoint
-from llmctl.types.endpoint import Endpoint, KeyVariable, Trust
+from llmctl.settings import add_endpoint, load
+from llmctl.types.endpoint import Endpoint, KeyVariable, Limits, Trust
 from llmctl.types.finding import Check
-from tests.fakes.chat_server import DONE, ChatServer, Handler, Reply, data, event, status, stream
+from tests.fakes.chat_server import DONE, ChatServer, Handler, Reply, data, event, stream
+from tests.fakes.chat_server import status as answers
 
 KEY = "sk-Secret-of-the-office-0123456789"
 USED = data({"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 20}})
@@ -24,19 +26,28 @@ COUNTED = stream(*(event(f"{number} ") for number in range(1, 11)), event(finish
 CALL = {"tool_calls": [{"index": 0, "id": "1", "function": {"name": "add", "arguments": '{"a": 2}'}}]}
 CALLED = stream(event(**CALL), event(finish="tool_calls"), DONE)
 FORMED = stream(event('{"ok": true}', finish="stop"), DONE)
-REFUSED = status(400, {"error": {"message": "no such field"}})
+GONE_ON = stream(event(" 5, 6,", finish="length"), DONE)
+REFUSED = answers(400, {"error": {"message": "no such field"}})
 
 
 def able(
-    *, models: Reply | None = None, counts: Reply = COUNTED, calls: Reply = CALLED, forms: Reply = FORMED
+    *,
+    models: Reply | None = None,
+    counts: Reply = COUNTED,
+    calls: Reply = CALLED,
+    forms: Reply = FORMED,
+    goes_on: Reply = GONE_ON,
 ) -> Reply:
     """A server that does each thing in one way."""
-    listed = models or status(200, {"data": [{"id": "m"}]})
+    listed = models or answers(200, {"data": [{"id": "m"}]})
 
     def reply(handler: Handler) -> None:
         body = handler.server.received[-1].body  # type: ignore[attr-defined]
         asked = json.loads(body) if body else {}
+        assert asked.get("max_tokens", 1) <= 64, "a slow server would be asked for minutes"
         chosen = listed if not body else calls if "tools" in asked else forms if "response_format" in asked else counts
+        if body and asked["messages"][-1]["role"] == "assistant":
+            chosen = goes_on
         chosen(handler)
 
     return reply
@@ -53,7 +64,7 @@ def statuses(findings: dict[str, Check]) -> dict[str, str]:
     return {id: str(check.status) for id, check in findings.items()}
 
 
-FINE = dict.fromkeys(("tls", "key", "models", "answer", "stream", "tools", "schema"), "ok")
+FINE = dict.fromkeys(("tls", "key", "models", "answer", "stream", "tools", "schema", "continues"), "ok")
 
 
 def test_a_server_that_can_do_all() -> None:
@@ -84,19 +95,92 @@ def test_what_may_be_missing(reply: Reply, id: str, says: str) -> None:
     assert says in findings[id].message
 
 
+def private(**different: Any) -> Reply:
+    """A server like llmctl's own gateway, but for what is ``different``."""
+    off = {"off": True, "why_not": None}
+    engine = {"model": "m", "core_dumps": off, "network": off, "memory_on_disk": off, **different.pop("engine", {})}
+    promises = dict.fromkeys(("prompts_logged", "answers_logged", "prompts_kept", "answers_kept"), False)
+    said = {"object": "privacy", **promises, "hands_over_to": [], "engines": [engine], **different}
+
+    def reply(handler: Handler) -> None:
+        (answers(200, said) if handler.path == "/v1/privacy" else able())(handler)
+
+    return reply
+
+
+@pytest.mark.parametrize(
+    ("different", "status_", "says"),
+    [
+        ({}, "ok", "it says that nothing of prompts and answers is logged or kept, and that its engine has no network"),
+        ({"prompts_logged": True, "answers_kept": True}, "warn", "it says that prompts are logged; answers are kept"),
+        ({"hands_over_to": ["desk"]}, "warn", "it says that prompts may go on to desk"),
+        (
+            {"engine": {"network": {"off": False, "why_not": "other \x1b[31mprocessor"}}},
+            "warn",
+            "it says that the engine of m may make connections (other processor)",
+        ),
+    ],
+)
+def test_what_a_server_says_of_privacy(different: dict[str, Any], status_: str, says: str) -> None:
+    with ChatServer(private(**different)) as server:
+        findings, error = examined(Endpoint("office", server.url, "m"))
+    assert error is None
+    assert statuses(findings) == {**FINE, "privacy": status_}
+    assert findings["privacy"].message == says
+
+
+@pytest.mark.parametrize(
+    ("goes_on", "continues", "status", "says", "remedy"),
+    [
+        (GONE_ON, False, "ok", "it goes on with an answer", "--continues"),
+        (GONE_ON, True, "ok", "it goes on with an answer", None),
+        (COUNTED, False, "ok", "it begins anew", None),
+        (COUNTED, True, "warn", "it begins anew", "llmctl endpoint add --force --model m office"),
+        (REFUSED, True, "warn", "refused the request (400)", None),
+    ],
+)
+def test_whether_it_goes_on(goes_on: Reply, continues: bool, status: str, says: str, remedy: str | None) -> None:
+    with ChatServer(able(goes_on=goes_on)) as server:
+        findings, error = examined(Endpoint("office", server.url, "m", continues=continues))
+    found = findings["continues"]
+    assert error is None and found.status == status and says in found.message
+    assert (remedy is None) or remedy in (found.remedy or "")
+    assert continues or found.remedy is None or add_again(found.remedy).continues
+
+
+def add_again(remedy: str) -> Endpoint:
+    """What the command in a finding adds."""
+    assert main(remedy.partition("   ")[0].split()[1:]) == 0
+    return load().endpoint("office")
+
+
+@pytest.mark.parametrize(
+    ("limit", "status", "added"), [(None, "ok", 32768), (16384, "ok", None), (65536, "warn", 32768)]
+)
+def test_the_program_and_its_context(limit: int | None, status: str, added: int | None) -> None:
+    listed = {"data": [{"id": "m", "owned_by": "vllm", "max_model_len": 32768}]}
+    with ChatServer(able(models=answers(200, listed))) as server:
+        findings, error = examined(Endpoint("office", server.url, "m", limits=Limits(context=limit)))
+        assert error is None
+        assert findings["software"].message == "it is vLLM"
+        assert findings["context"].status == status and "32,768 tokens" in findings["context"].message
+        remedy = findings["context"].remedy
+        assert (None if remedy is None else add_again(remedy).limits.context) == added
+
+
 @pytest.mark.parametrize(
     ("reply", "id", "kind", "says", "hint"),
     [
-        (able(models=status(401)), "models", AccessError, "wants a key (401)", "--key-env"),
-        (able(models=status(404)), "models", NotFoundError, "neither models nor a chat", "/chat/completions"),
+        (able(models=answers(401)), "models", AccessError, "wants a key (401)", "--key-env"),
+        (able(models=answers(404)), "models", NotFoundError, "neither models nor a chat", "/chat/completions"),
         (
-            able(models=status(200, {"data": [{"id": "other"}]})),
+            able(models=answers(200, {"data": [{"id": "other"}]})),
             "models",
             NotFoundError,
             "it has no model m (it has: other)",
             "llmctl endpoint add --force --model other office http://127.0.0.1:",
         ),
-        (able(counts=status(503)), "answer", NetworkError, "answered 503", "try again"),
+        (able(counts=answers(503)), "answer", NetworkError, "answered 503", "try again"),
         (able(counts=stream(event(finish="stop"), DONE)), "answer", LlmctlError, "without a word", "llmctl run"),
     ],
 )
@@ -161,7 +245,7 @@ def test_tls(authority: Callable[[], tuple[ssl.SSLContext, Path]], capsys: pytes
 
 def test_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OFFICE_KEY", KEY)
-    with ChatServer(able(), able(), able(models=status(500, {"error": KEY}))) as server:
+    with ChatServer(able(), able(), able(models=answers(500, {"error": KEY}))) as server:
         add_endpoint(Endpoint("office", server.url, "m", KeyVariable("OFFICE_KEY")))
         assert main(["endpoint", "test", "office", "--json"]) == 0
         document = json.loads(capsys.readouterr().out)

@@ -17,7 +17,9 @@ from llmctl.engine.measure import kernels
 from llmctl.errors import EngineError
 from llmctl.host import Host
 from llmctl.types.kernels import Kernels
+from llmctl.types.load import Load
 from llmctl.types.machine import Machine
+from llmctl.workspace import machine as machines
 from tests.fakes.kernel_rates import rates
 
 # contract.md, "data of llmctl doctor --json"
@@ -67,7 +69,7 @@ def test_json_is_the_contracts_document(capsys: pytest.CaptureFixture[str]) -> N
     assert set(machine) == FIELDS | ALSO
     assert set(machine["cpu"]) >= CPU
     assert set(machine["memory"]) == MEMORY
-    assert set(machine["disk"]) == {"path", "free_bytes", "filesystem"}
+    assert set(machine["disk"]) == {"path", "free_bytes", "filesystem", "read_bytes_per_s"}
     assert set(machine["network"]) == {"hub_reachable", "download_bytes_per_s"}
     assert machine["memory"]["bandwidth_basis"] == "measured (engine kernels)"
     (engine,) = data["engines"]
@@ -134,13 +136,38 @@ def disturbed(machine: Machine) -> Kernels:
     )
 
 
-def test_what_was_disturbed_is_measured_again_by_the_next_command(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, measured: list[int]
+@pytest.mark.parametrize(("busy", "times"), [(None, 1), (Load(0.0), 1), (Load(64.0), 0)])
+def test_what_was_disturbed_is_measured_again_by_the_next_command_on_a_quiet_machine(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    measured: list[int],
+    busy: Load | None,
+    times: int,
 ) -> None:
     monkeypatch.setattr(kernels, "cached", lambda _, machine, __: disturbed(machine))
+    monkeypatch.setattr(machines, "load", lambda *_: busy)
+    assert main(["doctor"]) == 0
+    assert measured == [1] * times
+    assert capsys.readouterr().err.startswith("Measuring again what other programs disturbed") == bool(times)
+
+
+def test_the_first_time_kernels_are_measured_on_a_busy_machine_too(
+    monkeypatch: pytest.MonkeyPatch, measured: list[int]
+) -> None:
+    monkeypatch.setattr(kernels, "cached", lambda *_: None)
+    monkeypatch.setattr(machines, "load", lambda *_: Load(64.0))
     assert main(["doctor"]) == 0
     assert measured == [1]
-    assert capsys.readouterr().err.startswith("Measuring again what other programs disturbed")
+
+
+def test_what_disturbed_a_measurement_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = Load(1.3, program="cc1plus")
+    monkeypatch.setattr(kernels, "measure", lambda _, machine, *__, **___: replace(disturbed(machine), load=busy))
+    assert main(["doctor"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "other programs (cc1plus) used 1.3 cores while the engine's kernels were measured: 1 of " in said
 
 
 def test_a_disturbed_measurement_is_a_warning_and_its_bandwidth_no_measured_one(

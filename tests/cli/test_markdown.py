@@ -6,10 +6,11 @@ import re
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llmctl.cli.markdown import Markdown
+from tests.properties import examples
 
 SEQUENCE = re.compile(r"\x1b\[([0-9;]*)m(.*?)\x1b\[0m", re.DOTALL)
 NAMES = {"1": "bold", "2": "dim", "3": "italic", "4": "link", "9": "struck", "36": "code", "1;4": "title"}
@@ -108,7 +109,7 @@ def test_a_word_is_written_when_its_end_has_come_and_what_is_marked_when_its_mar
 
 
 @given(text=st.text("ab *_`~[]#>-|1.\n\\!:é漢", max_size=80), size=st.integers(1, 9))
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_no_letter_is_lost_however_it_is_cut(text: str, size: int) -> None:
     once = SEQUENCE.sub(r"\2", written(text, columns=1000))
     assert SEQUENCE.sub(r"\2", written(text, size=size, columns=1000)) == once

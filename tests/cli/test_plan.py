@@ -52,7 +52,18 @@ def screen(capsys: pytest.CaptureFixture[str], *argv: str) -> list[str]:
 
 def test_the_whole_catalogue(capsys: pytest.CaptureFixture[str], laptop: str) -> None:
     data = document(capsys, "--machine", laptop)["data"]
-    assert set(data) == {"task", "choice", "picks", "alternatives", "rejected", "no_fit", "changes", "present"}
+    assert set(data) == {
+        "task",
+        "choice",
+        "picks",
+        "alternatives",
+        "rejected",
+        "no_fit",
+        "changes",
+        "present",
+        "drafts",
+        "capacity",
+    }
     assert data["no_fit"] is None and data["present"] is None
     assert data["picks"]["best"] == {"model": data["choice"]["model"], "quant": data["choice"]["quant"]}
     known = catalogue.load(paths.profiles_dir() / "models").models

@@ -97,8 +97,9 @@ def test_a_dry_run_shows_it_all_but_the_key_and_starts_nothing(model: str, progr
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (("claude",), 2, "Claude Code speaks Anthropic's messages API, and the engine here chat completions alone"),
-        (("codex",), 2, "Codex speaks OpenAI's responses API"),
+        (("claude",), 4, "Claude Code is not installed"),
+        (("claude", "--dry-run"), 2, "Claude Code speaks Anthropic's messages API, which a gateway answers, and none"),
+        (("codex", "m", "--dry-run"), 2, "next: llmctl serve --detach --context 65536 m"),
         (("aidr",), 4, "llmctl knows no tool named 'aidr'; did you mean aider?"),
         (
             ("open-webui",),

@@ -263,6 +263,8 @@ LOCAL_ONLY, REMOTE_ONLY = 'policy = "local-only"', 'policy = "remote-only"'
 PREFER_REMOTE = 'policy = "prefer-remote"'
 NOTHING_SENT = "so nothing was sent to near"
 OFFLINE = "is on another machine, and llmctl is set to stay offline"
+FILE, ALL_PRIVATE = ("-f", "llmctl.toml", SECRET), 'private_paths = ["."]'
+CODE_STAYS = 'policies = {code = "local-only"}'
 STAY = (
     # a project file
     Stays("project floor", 3, ("llmctl.toml sets min_tok_s = 1000000000.0", NOTHING_SENT), project="min_tok_s = 1e9"),
@@ -333,6 +335,15 @@ STAY = (
     Stays("--private, remote-only", 11, ("the prompt is private",), ("--private", SECRET), user=REMOTE_ONLY),
     Stays("--private, prefer-remote", 0, ("· local ·",), ("--private", "-n", "4", SECRET), user=PREFER_REMOTE),
     Stays("--private --local", 0, ("· local ·",), ("--private", "--local", "-n", "4", SECRET), user=REMOTE_ONLY),
+    # files under private_paths, and policies of a project, a task and a call
+    Stays("a private file", 11, ("under private_paths", "is private"), FILE, user=REMOTE_ONLY, project=ALL_PRIVATE),
+    Stays("a private file, pinned", 11, ("is private",), (*FILE, "-e", "near"), project=ALL_PRIVATE),
+    Stays("a private file, --remote", 11, ("is private",), (*FILE, "--remote"), project=ALL_PRIVATE),
+    Stays("--remote, local-only", 11, ("the policy is local-only",), ("--remote", SECRET), user=LOCAL_ONLY),
+    Stays("--remote --private", 11, ("the prompt is private",), ("--remote", "--private", SECRET)),
+    Stays("--remote --local", 2, ("exclude each other",), ("--remote", "--local", SECRET)),
+    Stays("project policy", 11, ("the policy is local-only",), ("-e", "near", SECRET), project=LOCAL_ONLY),
+    Stays("task policy", 11, ("the policy is local-only",), ("-e", "near", "--task", "code", SECRET), user=CODE_STAYS),
     # before anybody said yes
     Stays("not here", 4, ("nobody said yes",), ("-m", "qwen3.5-4b", SECRET), user=LOCAL_ONLY),
     Stays("not here, with an endpoint", 4, ("nobody said yes",), ("-m", "qwen3.5-4b", SECRET)),

@@ -13,7 +13,7 @@ from llmctl.engine.llama_cpp.refused import RefusedError
 from llmctl.engine.llama_cpp.sampling import Sampler, SamplingOptions
 
 PROMPT = b"The capital of France is"
-TOKENS = 12
+TOKENS = 8
 
 
 @pytest.fixture(scope="module")

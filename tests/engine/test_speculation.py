@@ -169,8 +169,9 @@ class Scripted:
     def add(self, token: int) -> None:
         self._text.append(token)
 
-    def took(self, rows: int, tokens: int, seconds: float) -> None:
-        pass
+    def took(self, rows: int, tokens: int, seconds: float) -> None: ...
+
+    def end(self) -> None: ...
 
 
 class Stubborn(Memory):

@@ -11,9 +11,11 @@ own, and a client reads no further than to the end of a chunk at once: so the bo
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -73,12 +75,25 @@ class _Server(ThreadingHTTPServer):
         self.script = script
         self.received: list[Received] = []
         self.connections = 0
+        self._open: set[socket.socket] = set()
         self.hung_up = threading.Event()
         super().__init__(("127.0.0.1", port), Handler)
 
     def get_request(self) -> tuple[Any, Any]:
         self.connections += 1
-        return super().get_request()
+        connection, address = super().get_request()
+        self._open.add(connection)
+        return connection, address
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def read_no_more(self) -> None:
+        """A handler that waits for what a client says next need not be waited for."""
+        for connection in list(self._open):
+            with suppress(OSError):
+                socket.socket.shutdown(connection, socket.SHUT_RD)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that hangs up or does not trust us is what is being tested."""
@@ -135,6 +150,7 @@ class ChatServer:
     ) -> None:
         self._server.shutdown()
         self._thread.join()
+        self._server.read_no_more()
         self._server.server_close()
 
 
@@ -213,5 +229,6 @@ def drop(handler: Handler) -> None:
 
 def silence(handler: Handler) -> None:
     """The prompt was taken, and nothing comes until the client has lost patience."""
-    handler.rfile.read(1)
+    if not handler.rfile.read(1):
+        handler.server.hung_up.set()  # type: ignore[attr-defined]
     handler.close_connection = True

@@ -32,6 +32,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from tests.fakes import shipped_catalogue
+
 ROOT = Path(__file__).parents[2]
 NUMBER = struct.Struct("!q")
 # None of our children: tests look whether they have left any.
@@ -201,17 +203,38 @@ def _number(channel: socket.socket) -> int:
 
 
 def serve(channel: socket.socket) -> None:
-    """Runs every job that comes, in a child of its own; another child waits for that one and reports how it ended."""
+    """Runs every job that comes, in a child of its own, and reports its number and how it ended."""
     _import_all()
     gc.freeze()  # what a garbage collection would copy
-    signal.signal(signal.SIGCHLD, lambda *_: _clear_up())
+    running: dict[int, socket.socket] = {}
+    signal.signal(signal.SIGCHLD, lambda *_: _report_ended(running))
     while (received := _receive(channel)) is not None:
-        job, streams = received
-        if os.fork() == 0:
-            channel.close()
-            _run_and_report(job, streams)
+        job, (*streams, reports) = received
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])  # until it is known whom to report to
+        child = os.fork()
+        if child == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+            for number in (channel.fileno(), reports, *(each.fileno() for each in running.values())):
+                os.close(number)
+            os._exit(_run(job, streams))
+        running[child] = socket.socket(fileno=reports)
+        _report(running[child], child)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
         for stream in streams:
             os.close(stream)
+
+
+def _report_ended(running: dict[int, socket.socket]) -> None:
+    with suppress(ChildProcessError):  # none is left
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            with running.pop(ended[0]) as reports:
+                _report(reports, os.waitstatus_to_exitcode(ended[1]))
+
+
+def _report(reports: socket.socket, number: int) -> None:
+    with suppress(BrokenPipeError):
+        reports.sendall(NUMBER.pack(number))
 
 
 def _import_all() -> None:
@@ -222,27 +245,7 @@ def _import_all() -> None:
     for module in pkgutil.walk_packages(llmctl.__path__, "llmctl."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-
-
-def _clear_up() -> None:
-    with suppress(ChildProcessError):  # none is left
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-
-
-def _run_and_report(job: Mapping[str, Any], streams: list[int]) -> None:
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    *streams, reports = streams
-    child = os.fork()
-    if child == 0:
-        os.close(reports)
-        os._exit(_run(job, streams))
-    for stream in streams:
-        os.close(stream)
-    with socket.socket(fileno=reports) as telling, suppress(BrokenPipeError):
-        telling.sendall(NUMBER.pack(child))
-        telling.sendall(NUMBER.pack(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])))
-    os._exit(0)
+    shipped_catalogue.read_once()
 
 
 def _run(job: Mapping[str, Any], streams: list[int]) -> int:

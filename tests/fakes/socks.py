@@ -57,4 +57,5 @@ def copied(source: socket.socket, to: socket.socket) -> None:
     with suppress(OSError):
         while piece := source.recv(1 << 16):
             to.sendall(piece)
+    with suppress(OSError):  # also where the source was reset: the other side would wait for more
         to.shutdown(socket.SHUT_WR)

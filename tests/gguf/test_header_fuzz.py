@@ -8,7 +8,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -22,6 +22,7 @@ from llmctl.types.header import Header, Scalar
 from llmctl.types.plan import Want
 from tests.fakes.gguf_file import TensorSpec, Value, header
 from tests.planner.machines import EPYC, desktop, knowledge, made
+from tests.properties import examples
 
 TENSORS = [
     TensorSpec("token_embd.weight", (64, 10), "Q8_0"),
@@ -68,7 +69,7 @@ def mutated(draw: st.DrawFn) -> bytes:
     return bytes(raw)
 
 
-@settings(max_examples=600, deadline=1000, suppress_health_check=[HealthCheck.too_slow])
+@examples(600, deadline=1000, suppress_health_check=[HealthCheck.too_slow])
 @given(raw=mutated(), sized=st.booleans())
 def test_no_mutation_does_worse_than_an_integrity_error(raw: bytes, sized: bool) -> None:
     try:
@@ -99,7 +100,7 @@ def make_sense(parsed: Header) -> None:
         plan(machine, [candidate], Want(explicit=True), knowledge())
 
 
-@settings(max_examples=300, deadline=1000)
+@examples(300, deadline=1000)
 @given(raw=st.binary(max_size=200))
 def test_no_bytes_after_the_magic_do_worse_either(raw: bytes) -> None:
     with pytest.raises((IntegrityError, UnsupportedFileError)):
@@ -163,7 +164,7 @@ NEEDED = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=600, deadline=1000)
+@examples(600, deadline=1000)
 @given(architecture=ARCHITECTURES, needed=NEEDED, figures=st.dictionaries(st.sampled_from(KEYS), ANY_VALUE, max_size=6))
 def test_no_figures_make_a_shape_fail_otherwise(
     architecture: str, needed: dict[str, int], figures: dict[str, Scalar | tuple[int | float | bool, ...]]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -26,6 +26,7 @@ from llmctl.types.model import Candidate, Source, Thinking
 from llmctl.types.plan import CPU, Fit, NoFit, Plan, RejectionCode, Want
 from tests.fakes.kernel_rates import scaled
 from tests.planner.machines import EPYC, EPYC_KERNELS, GIB, LAPTOP, desktop, everything, knowledge, mac, made, of
+from tests.properties import examples
 
 TASKS = list(knowledge().tasks)
 ROUNDING = 1e-6
@@ -400,19 +401,29 @@ MACHINES = st.builds(
 )
 
 
-def best_value(machine: Machine, task: str) -> float:
+OFFERED = st.integers(0, 3).map(lambda first: everything()[first::4])
+
+
+def best_value(machine: Machine, task: str, offered: Sequence[Candidate]) -> float:
     """The highest value of all that is offered."""
-    answer = plan(machine, everything(), Want(task=task), knowledge())
+    answer = plan(machine, offered, Want(task=task), knowledge())
     judge = Judge(machine, Want(task=task), knowledge().tasks[task], knowledge())
     fits = () if isinstance(answer, NoFit) else (answer.choice, *answer.alternatives)
     return max((value(fit, judge) for fit in fits), default=-math.inf)
 
 
-@settings(max_examples=20, deadline=None)
-@example(with_memory(replace(LAPTOP, memory=replace(LAPTOP.memory, bandwidth_bytes_per_s=8e9)), GIB), "code", 2.0)
-@given(MACHINES, st.sampled_from(TASKS), st.floats(1, 4))
-def test_more_memory_or_bandwidth_never_lowers_the_value(machine: Machine, task: str, factor: float) -> None:
-    before = best_value(machine, task)
+@examples(80)
+@example(
+    with_memory(replace(LAPTOP, memory=replace(LAPTOP.memory, bandwidth_bytes_per_s=8e9)), GIB),
+    "code",
+    2.0,
+    everything(),
+)
+@given(MACHINES, st.sampled_from(TASKS), st.floats(1, 4), OFFERED)
+def test_more_memory_or_bandwidth_never_lowers_the_value(
+    machine: Machine, task: str, factor: float, offered: Sequence[Candidate]
+) -> None:
+    before = best_value(machine, task, offered)
     memory = machine.memory
     roomier = with_memory(machine, round(memory.available_bytes * factor))
     faster = replace(
@@ -420,25 +431,31 @@ def test_more_memory_or_bandwidth_never_lowers_the_value(machine: Machine, task:
         memory=replace(memory, bandwidth_bytes_per_s=(memory.bandwidth_bytes_per_s or 0) * factor),
         kernels=machine.kernels and scaled(machine.kernels, factor),
     )
-    assert best_value(roomier, task) >= before - NO_DIFFERENCE, "room for a longer context or a finer cache is taken"
-    assert best_value(faster, task) >= before - ROUNDING
+    assert best_value(roomier, task, offered) >= before - NO_DIFFERENCE, (
+        "room for a longer context or a finer cache is taken"
+    )
+    assert best_value(faster, task, offered) >= before - ROUNDING
 
 
-@settings(max_examples=20, deadline=None)
-@given(MACHINES, st.floats(1, 4))
-def test_more_device_memory_never_lowers_the_value(machine: Machine, factor: float) -> None:
-    before = best_value(machine, "chat")
+@examples(80)
+@given(MACHINES, st.floats(1, 4), OFFERED)
+def test_more_device_memory_never_lowers_the_value(
+    machine: Machine, factor: float, offered: Sequence[Candidate]
+) -> None:
+    before = best_value(machine, "chat", offered)
     cards = tuple(
         replace(card, memory_free_bytes=round((card.memory_free_bytes or 0) * factor)) for card in machine.accelerators
     )
-    assert best_value(replace(machine, accelerators=cards), "chat") >= before - NO_DIFFERENCE
+    assert best_value(replace(machine, accelerators=cards), "chat", offered) >= before - NO_DIFFERENCE
 
 
-@settings(max_examples=20, deadline=None)
-@given(MACHINES, st.sampled_from(TASKS))
-def test_whatever_is_offered_leaves_the_margin_and_meets_every_limit(machine: Machine, task: str) -> None:
+@examples(80)
+@given(MACHINES, st.sampled_from(TASKS), OFFERED)
+def test_whatever_is_offered_leaves_the_margin_and_meets_every_limit(
+    machine: Machine, task: str, offered: Sequence[Candidate]
+) -> None:
     want = Want(task=task, max_download_bytes=10 * GIB)
-    answer = plan(machine, everything(), want, knowledge())
+    answer = plan(machine, offered, want, knowledge())
     if isinstance(answer, NoFit):
         assert all(rejected.reason for rejected in answer.rejected)
         return
@@ -455,10 +472,12 @@ def test_whatever_is_offered_leaves_the_margin_and_meets_every_limit(machine: Ma
         assert fit.speed.decode_low_tok_s <= fit.speed.decode_tok_s <= fit.speed.decode_high_tok_s
 
 
-@settings(max_examples=10, deadline=None)
-@given(MACHINES, st.randoms(use_true_random=False))
-def test_the_order_of_candidates_changes_nothing(machine: Machine, shuffler: random.Random) -> None:
-    candidates = list(everything())
+@examples(40)
+@given(MACHINES, st.randoms(use_true_random=False), OFFERED)
+def test_the_order_of_candidates_changes_nothing(
+    machine: Machine, shuffler: random.Random, offered: Sequence[Candidate]
+) -> None:
+    candidates = list(offered)
     first = plan(machine, candidates, Want(), knowledge())
     shuffler.shuffle(candidates)
     assert plan(machine, candidates, Want(), knowledge()) == first

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -27,6 +27,7 @@ from tests.planner.machines import (
     placed,
     with_cards,
 )
+from tests.properties import examples
 
 MIB = 1 << 20
 LLAMA = shape_of("llama-3.1-8b")
@@ -64,6 +65,9 @@ class TestOnTheCpu:
         assert fits
         actual = (settings.context, settings.kv_type, settings.flash_attention, settings.ubatch)
         assert actual == (context, kv_type, flash, ubatch)
+
+    def test_a_picture_is_computed_at_once(self) -> None:
+        assert min(chosen(epyc(free_gib), Want(sees=True))[0].ubatch for free_gib in (5.85, 5.72, 5.45, 5.33)) == 256
 
     def test_what_does_not_fit_tells_the_shortest_gap(self) -> None:
         placer = Placer(epyc(4.0), LLAMA, LLAMA_FILE)
@@ -270,7 +274,7 @@ def kept_free(memory: MemoryPlan, *, shared: bool) -> bool:
     return all(need <= room for need, room in zip(needs, rooms, strict=True))
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(KINDS, st.sampled_from(FILES), MEMORIES, ADDED, WISHES)
 def test_more_memory_never_gives_less_context_or_fewer_layers(
     kind: str, file: tuple[Shape, Weights], sizes: tuple[int, ...], more: tuple[int, ...], want: Want
@@ -303,7 +307,7 @@ SETTINGS = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(KINDS, st.sampled_from(FILES), MEMORIES, ADDED, SETTINGS)
 def test_with_any_settings_more_memory_takes_no_fewer_layers_and_is_no_shorter(
     kind: str, file: tuple[Shape, Weights], sizes: tuple[int, ...], more: tuple[int, ...], wanted: Configuration
@@ -319,7 +323,7 @@ def test_with_any_settings_more_memory_takes_no_fewer_layers_and_is_no_shorter(
         assert bool(before.shortages) >= bool(after.shortages)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(
     st.sampled_from([made("long", gib=1.2), *of("qwen3.5-9b"), *of("gpt-oss-20b")[:1]]),
     st.integers(min_value=1 * GIB, max_value=30 * GIB),
@@ -342,7 +346,7 @@ def fits_of(answer: Plan | NoFit) -> list[Fit]:
     return [] if isinstance(answer, NoFit) else [answer.choice, *answer.alternatives]
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(KINDS, MEMORIES, st.sampled_from(["chat", "code"]), WISHES)
 def test_what_fits_leaves_the_margin_free_on_every_device(
     kind: str, sizes: tuple[int, ...], task: str, wish: Want
@@ -354,7 +358,7 @@ def test_what_fits_leaves_the_margin_free_on_every_device(
         assert sum(on_devices) == (fit.gpu_layers if on_devices else 0)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(SIZES, MORE)
 def test_more_of_one_card_is_never_less(free: int, more: int) -> None:
     nine: Candidate = of("qwen3.5-9b")[0]

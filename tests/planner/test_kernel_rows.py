@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import fields, replace
 
@@ -24,6 +24,7 @@ from llmctl.types.machine import Machine
 from llmctl.types.plan import Basis, Plan, Want
 from tests.fakes.kernel_rates import scaled
 from tests.planner.machines import EPYC, EPYC_KERNELS, everything, knowledge, of
+from tests.properties import examples
 
 RECORDED = Path(__file__).parents[1] / "fixtures" / "kernels"
 CONSTANTS = knowledge().speed
@@ -196,7 +197,7 @@ def figures(rates: DeviceRates) -> dict[str, float]:
     return one_by_one | {f"prefill {name}": rate for name, rate in rates.prefill.items()}
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(PARTS, SETTINGS)
 def test_any_part_of_a_measurement_gives_rates_near_those_of_the_whole(part: Kernels, asked: CpuSettings) -> None:
     machine = recorded("complete")
@@ -208,7 +209,7 @@ def test_any_part_of_a_measurement_gives_rates_near_those_of_the_whole(part: Ker
     assert all(math.isfinite(ratio) and 1 / FACTOR < ratio < FACTOR for ratio in off.values()), off
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(PARTS, st.sampled_from(["chat", "code", "summarise"]))
 def test_any_part_of_a_measurement_gives_a_plan(part: Kernels, task: str) -> None:
     machine = replace(recorded("complete"), kernels=part)
@@ -223,7 +224,7 @@ def test_any_part_of_a_measurement_gives_a_plan(part: Kernels, task: str) -> Non
     assert again == answer
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(PARTS)
 def test_completing_what_is_complete_changes_nothing(part: Kernels) -> None:
     once = replace(recorded("complete"), kernels=part)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from llmctl.host import Host, Ran
@@ -16,6 +16,7 @@ from llmctl.probe.gpu import amd, apple, intel
 from llmctl.probe.recorded.recording import Recorded, RecordedReply, Recording
 from llmctl.probe.text import cpu_list
 from llmctl.types.machine import AcceleratorKind
+from tests.properties import examples
 
 FILES = (
     "proc/cpuinfo",
@@ -126,7 +127,7 @@ CONTENTS = st.one_of(
 )
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(100, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from(FILES), CONTENTS, max_size=len(FILES)))
 def test_no_probe_raises(contents: dict[str, bytes]) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -205,7 +206,7 @@ class Talking(Recorded):
         return None if self.printed is None else Ran(0, self.printed, "")
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(200, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(["darwin", "darwin", "win32"]), PRINTED, ANSWERS)
 def test_no_probe_raises_whatever_programs_print(system: str, printed: str | None, answer: object) -> None:
     told = Recording(system, {}, asked=(RecordedReply("llmctl.probe.portable", answer),))
@@ -296,7 +297,7 @@ GPU_TREES = st.fixed_dictionaries(
 VISIBLE = st.one_of(st.sampled_from([None, "0", "1,0", "-1", "", "GPU-00000", "9" * 5000]), st.text(max_size=20))
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(100, suppress_health_check=[HealthCheck.too_slow])
 @given(
     GPU_TREES,
     st.dictionaries(st.sampled_from(["ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"]), VISIBLE),

@@ -6,7 +6,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from llmctl.files.decode import decode
@@ -15,6 +15,7 @@ from llmctl.probe import cpu, memory, system
 from llmctl.struct import asdict
 from llmctl.types.machine import Machine
 from tests.probe.test_any_bytes import CONTENTS
+from tests.properties import examples
 
 PROCESSOR = (
     "processor\t: {0}\nmodel name\t: A CPU\nphysical id\t: 0\nsiblings\t: 4\ncore id\t\t: {1}\ncpu cores\t: 2\n"
@@ -71,7 +72,7 @@ PLACES = st.fixed_dictionaries({}, optional={name: spoilt(text) for name, text i
 ENVIRONMENTS = st.sampled_from([{}, {"container": "lxc"}, {"container": "\x1b"}])
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(100, suppress_health_check=[HealthCheck.too_slow])
 @given(PLACES, ENVIRONMENTS)
 def test_a_place_is_sound_whatever_its_files_hold(contents: dict[str, bytes], environ: dict[str, str]) -> None:
     with tempfile.TemporaryDirectory() as folder:

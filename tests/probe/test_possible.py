@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from llmctl import catalogue
@@ -28,6 +28,7 @@ from llmctl.types.model import Candidate
 from llmctl.types.plan import Plan, Want
 from llmctl.workspace.document import candidate_document
 from tests.fakes.kernel_rates import RATES
+from tests.properties import examples
 
 GIB = 1 << 30
 CARD = Accelerator(
@@ -121,7 +122,7 @@ def refused_or_planned(folder: Path, path: Sequence[str | int], value: object) -
         assert_finite(answer if isinstance(answer, tuple) else jsonable(answer))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+@examples(150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(path=st.sampled_from(PATHS), value=st.sampled_from(NO_NUMBERS) | st.floats() | st.integers())
 def test_every_number_is_refused_by_name_or_planned_with(
     tmp_path: Path, path: tuple[str | int, ...], value: float

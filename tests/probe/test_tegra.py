@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from llmctl.host import Host
@@ -15,6 +15,7 @@ from llmctl.probe.gpu import nvidia, tegra
 from llmctl.probe.recorded.recording import Recorded, RecordedReply, Recording
 from llmctl.types.machine import AcceleratorKind, Memory, Note
 from tests.fakes.nvml.computer import DRIVER, GIB, MEMORY, Computer, Untouched, put
+from tests.properties import examples
 
 Computers = Callable[..., Computer]
 
@@ -133,7 +134,7 @@ ANSWER = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(answer=ANSWER, choice=WORDS, board=st.booleans())
 def test_no_answer_is_too_strange(tmp_path: Path, answer: object, choice: str | None, board: bool) -> None:
     folder = tmp_path / str(board)

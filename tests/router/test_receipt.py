@@ -8,14 +8,17 @@ from pathlib import Path
 
 import pytest
 import trustme
+from msgspec.structs import replace
 
 from llmctl.endpoint.client import request_body
+from llmctl.endpoint.timing import ChatTiming, timing_of
 from llmctl.engine.pool import Pool
 from llmctl.errors import LlmctlError
+from llmctl.router import servers
 from llmctl.router.answer import answer
 from llmctl.router.partial_answer import PartialAnswer
 from llmctl.types.answer import LeftMachine
-from llmctl.types.endpoint import Address, Endpoint, LeaveReason, Remote, Trust
+from llmctl.types.endpoint import Address, Endpoint, LeaveReason, Limits, Remote, Trust
 from llmctl.types.listener import SilentListener
 from llmctl.types.request import Request
 from tests.fakes.chat_server import DONE, ChatServer, Reply, drop, event, status, stream
@@ -23,6 +26,14 @@ from tests.fakes.chat_server import DONE, ChatServer, Reply, drop, event, status
 REQUEST = Request.of("hi " * 1000)
 BODY_BYTES = len(request_body(Address("http://x/v1", "m"), REQUEST))
 HELLO = stream(event("Hello", finish="stop"), DONE)
+
+
+@pytest.fixture(autouse=True)
+def tried_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    def soon(limits: Limits) -> ChatTiming:
+        return replace(timing_of(limits), back_off_s=0.01)
+
+    monkeypatch.setattr(servers, "timing_of", soon)
 
 
 def left(endpoint: Endpoint) -> LeftMachine | None:

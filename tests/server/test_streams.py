@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +20,8 @@ import requests
 from llmctl.engine.llama_cpp.start import start
 from llmctl.engine.worker_process import Engine
 from llmctl.errors import NothingFitsError
+from llmctl.server.app import create_app
+from llmctl.server.gateway import Gateway
 from tests.fakes import gateway
 from tests.fakes.fits import fit_for
 from tests.fakes.gateway import Model, Models
@@ -140,3 +143,20 @@ def test_what_does_not_fit_goes_elsewhere_unless_it_is_private(url: str, served:
     kept = requests.post(url + CHAT, json=long, headers={"x-llmctl-private": "1"}, timeout=30)
     assert (kept.status_code, kept.json()["error"]["code"]) == (400, "context_length_exceeded")
     assert len(elsewhere.bodies) == 1
+
+
+def test_a_piece_does_not_wait_for_the_one_before_it_to_be_acknowledged() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        Gateway(create_app(Models()), listening)
+        with socket.create_connection(listening.getsockname()), listening.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_a_bug_is_told_to_nobody_but_the_log(url: str, served: Models, caplog: pytest.LogCaptureFixture) -> None:
+    """Where it is, by the request's own name; not what it says, which may be somebody's prompt."""
+    served.sampling = {"temperature": object()}
+    answer = begin(url, messages=[{"role": "user", "content": "a secret"}])
+    served.sampling = {}
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")
+    assert answer.headers["x-request-id"] in caplog.text and "answering.py" in caplog.text
+    assert "secret" not in caplog.text + answer.text

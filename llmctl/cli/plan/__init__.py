@@ -88,7 +88,10 @@ def plan(
         ),
     ] = None,
     threads: Annotated[int | None, typer.Option("--threads", "-t", min=1, help="Threads to decode with.")] = None,
-    users: Annotated[int, typer.Option("--users", min=1, max=MOST_USERS, help="Requests answered at once.")] = 1,
+    users: Annotated[int, typer.Option("--users", min=1, help="Requests answered at once.")] = 1,
+    count: Annotated[
+        int | None, typer.Option("--count", min=1, help="Of how many such machines: whether they serve --users.")
+    ] = None,
     gpu_layers: Annotated[
         int | None, typer.Option("--gpu-layers", min=-1, help="Layers on the GPU; -1 for all of them.")
     ] = None,
@@ -128,6 +131,7 @@ def plan(
       llmctl plan --machine pi.toml   another machine
       llmctl plan --ram 64GB --gpu "GeForce RTX 5090"   what would be if
       llmctl plan --users 4           memory and speed for four at once
+      llmctl plan --users 40 --count 3 --machine desktop-rtx-4090   how many users three of them serve
       llmctl plan --plot frontier.svg
 
     What you ask for (--context, --kv-type, --gpu-layers) is never changed: it fits, or the gap is told. The rest gives
@@ -142,14 +146,15 @@ def plan(
     is close to f16 now, and q4_0 loses far less than older advice says, small models most. llmctl takes q8_0 where f16
     doesn't fit, and q4_0 only when you ask for it.
 
-    A vision projector beside the model is counted, with what it computes an image in; llmctl run doesn't load it.
+    A vision projector beside the model is counted, with what it computes an image in; llmctl run loads it for images.
 
     Fetches headers only, loads nothing. The first time, the engine's kernels are measured, which takes some seconds.
     Exit codes: 0, 2 usage, 3 nothing fits, 4 no such model or file, 6 not a sound GGUF file, 10 a broken profile.
     """
     from llmctl.cli.plan import asked
+    from llmctl.cli.plan.capacity import capacity_lines
     from llmctl.cli.plan.screen import drafted, rejections
-    from llmctl.errors import NothingFitsError
+    from llmctl.errors import NothingFitsError, UsageError
     from llmctl.types.plan import NoFit
     from llmctl.workspace.workspace import Workspace
 
@@ -160,6 +165,11 @@ def plan(
         asked.check_language(lang)
     if plot is not None:
         asked.check_picture(plot)
+    if count is None and users > MOST_USERS:
+        raise UsageError(
+            f"one machine answers {MOST_USERS} at once at most, not {users:,}",
+            hint="llmctl plan --count K   of several",
+        )
     workspace = Workspace(
         out,
         machine=machine,
@@ -185,7 +195,7 @@ def plan(
         licence=licence,
         installed=installed,
         tight=tight,
-        users=users,
+        users=1 if count is not None else users,  # of many machines each answers a share of them
     )
     answer, wanted = planned.answer, planned.want
     if isinstance(answer, NoFit):
@@ -194,7 +204,7 @@ def plan(
             for line in rejections(answer.rejected[1:], len(answer.rejected) if everything else limit or 0):
                 out.note(line)
             raise error
-        out.data({**document(answer, wanted, limit), "present": None}, error)
+        out.data({**document(answer, wanted, limit), "present": None, "drafts": None, "capacity": None}, error)
         raise typer.Exit(EXIT_NOTHING_FITS)
     place = "this machine" if machine is None else Path(machine).name
     changed = [f"{option} {value}" for option, value in (("--ram", ram), ("--gpu", gpu), ("--vram", vram)) if value]
@@ -205,7 +215,9 @@ def plan(
         out.note(f"{plot} is written")
     for warning in asked.without_effect(answer.choice, workspace.machine, wanted):
         out.warn(warning)
-    out.data({**document(answer, wanted, limit), "present": planned.present})
+    served = None if count is None else workspace.capacity(planned, count, users=users)
+    now = {"present": planned.present, "drafts": planned.drafts, "capacity": served}
+    out.data({**document(answer, wanted, limit), **now})
     if not json:
         for warning in answer.choice.warnings:
             out.warn(warning)
@@ -213,7 +225,10 @@ def plan(
         for line in _lines(planned, planned_task, workspace.machine, *drawing):
             out.text(line)
         if explain and planned.drafts is not None and planned_task.writes:
-            for line in drafted(planned.drafts):
+            for line in drafted(planned.drafts, planned.draft_model):
+                out.text(line)
+        if served is not None:
+            for line in capacity_lines(served, answer.choice, workspace.machine, users):
                 out.text(line)
 
 

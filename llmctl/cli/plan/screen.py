@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from llmctl.catalogue.knowledge import Task
     from llmctl.types.machine import Machine
     from llmctl.types.model import Openness
-    from llmctl.types.plan import Configuration, DeviceMemory, Fit, MemoryPlan, Plan, Rejected, Tried, Want
+    from llmctl.types.plan import Configuration, DeviceMemory, Draft, Fit, MemoryPlan, Plan, Rejected, Tried, Want
     from llmctl.types.speed_model import DraftForecast
     from llmctl.workspace.present import Present
 
@@ -134,16 +134,21 @@ def explained(tried: Sequence[Tried], chosen: Configuration, task: Task) -> Iter
     yield from table(cells, "<" * len(cells[0]), gap=1, indent=3)
 
 
-def drafted(forecast: DraftForecast) -> Iterator[str]:
-    """What an answer gains that copies from its prompt, and what this rests on."""
+def drafted(forecast: DraftForecast, model: Draft | None = None) -> Iterator[str]:
+    """What an answer gains that copies from its prompt, or any by a draft ``model``, and what this rests on."""
     yield ""
     yield from _wrapped(
         f"Drafts: {forecast.rows} tokens computed at once take as long as some {forecast.steps:.1f} one by one, so what"
-        f" an answer copies from its prompt is written up to {forecast.gain:.1f} times as fast."
+        f" an answer copies from its prompt is written up to {forecast.gain:.1f} times as fast"
+        f" ({forecast.rows / forecast.most_steps:.1f}–{forecast.rows / forecast.fewest_steps:.1f})."
     )
     if forecast.drafted_tokens:
         accepted, drafts = units.count(forecast.accepted_tokens), units.count(forecast.drafted_tokens)
         yield from _wrapped(f"Of {drafts} tokens that were drafted here so far, {accepted} were right.")
+    if model is not None:
+        name = f"{model.candidate.model.name} {model.candidate.artifact.quant}"
+        tokens = units.number_of(model.count, "token")
+        yield from _wrapped(f"{name} drafts {tokens} at a time: answers come about {model.gain:.1f} times as fast.")
 
 
 def _pace(fit: Fit, *, writes: bool) -> str:

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 
 from llmctl.engine.llama_cpp.answer import SampledAnswer
 from llmctl.engine.llama_cpp.batching import BusyError, Scheduler
+from llmctl.engine.llama_cpp.draft_model import DraftModel, ModelDrafter
 from llmctl.engine.llama_cpp.generation import Generation
 from llmctl.engine.llama_cpp.mixed_prompt import NO_PICTURES, PromptPictures
 from llmctl.engine.llama_cpp.prompt_cache import OnDisk, PromptCache
 from llmctl.engine.llama_cpp.repetition import repeats
 from llmctl.engine.llama_cpp.sampling import Sampler
-from llmctl.engine.llama_cpp.speculation import PromptDrafter, StepCosts
+from llmctl.engine.llama_cpp.speculation import Drafter, PromptDrafter, StepCosts
 from llmctl.engine.llama_cpp.wire import Part
 
 # Tokens that come faster than this go out together: nobody reads faster, and each time the reader wakes up it takes a
@@ -74,9 +75,14 @@ class Choice:
         self._pieces, self._sent = [], now
 
 
+def _drafter(prompt: Sequence[int], most: int, costs: StepCosts, model: DraftModel | None) -> Drafter:
+    return PromptDrafter(prompt, most, costs) if model is None else ModelDrafter(prompt, most, costs, model)
+
+
 class Completion:
     """What a request's choices write. ``samplers``: one for each choice; they are closed by the scheduler. ``costs``:
-    of batches on this engine, by which tokens are drafted; None: they aren't."""
+    of batches on this engine, by which tokens are drafted, out of the prompt or by ``draft_model``; None: they
+    aren't."""
 
     def __init__(
         self,
@@ -88,13 +94,13 @@ class Completion:
         max_tokens: int | None,
         uses_cache: bool,
         costs: StepCosts | None,
+        draft_model: DraftModel | None = None,
         pictures: PromptPictures = NO_PICTURES,
         prompt_cache: PromptCache | None = None,
         prompt_cache_bytes: int = 0,
     ) -> None:
         """``room``: tokens that the context has for an answer. With a limit of ``prompt_cache_bytes`` the beginning of
         the prompt is looked for in ``prompt_cache``, and left there, unless it has ``pictures``."""
-        uses_cache = uses_cache and pictures.keep_positions  # memory is cut by the number of tokens
         self._prompt = prompt
         self._prompt_cache = prompt_cache if prompt_cache_bytes and uses_cache and not pictures else None
         self._prompt_cache_bytes = prompt_cache_bytes
@@ -111,7 +117,7 @@ class Completion:
                 choice.take,
                 choice.end,
                 uses_cache,
-                drafter=None if costs is None or pictures else PromptDrafter(prompt, most, costs),
+                drafter=None if costs is None or pictures else _drafter(prompt, most, costs, draft_model),
                 pictures=pictures,
             )
             for choice in self.choices

@@ -13,6 +13,7 @@ from llmctl.engine.llama_cpp.batching import Scheduler
 from llmctl.engine.llama_cpp.completion import Completion
 from llmctl.engine.llama_cpp.context import Context
 from llmctl.engine.llama_cpp.conversation import Choose, Tools
+from llmctl.engine.llama_cpp.draft_model import DraftModel
 from llmctl.engine.llama_cpp.loading import load
 from llmctl.engine.llama_cpp.metadata import text_of
 from llmctl.engine.llama_cpp.mixed_prompt import NO_PICTURES, PromptPictures
@@ -66,6 +67,8 @@ class LoadedModel:
         if self.pooled is not None and self.pooled.ranks:
             self.reranker = Reranker(self.pooled, self.vocabulary, text_of(model, RERANK_TEMPLATE))
         self._projector = None if job.get("projector") is None else Projector(job, model, log)
+        draft = job.get("draft")
+        self._draft_model = None if draft is None else DraftModel(draft, self.vocabulary, str(job["file"]))
         self._uses_cache = bool(job.get("prompt_cache", True))
         self._costs = StepCosts()
         self._prompt_cache = PromptCache(identity_of(job, self.build), can_cut=self._context.can_cut_saved)
@@ -228,6 +231,7 @@ class LoadedModel:
             max_tokens=request.max_tokens,
             uses_cache=self._uses_cache and request.uses_cache,
             costs=self._costs if request.may_draft else None,
+            draft_model=self._draft_model,
             pictures=pictures,
             prompt_cache=self._prompt_cache,
             prompt_cache_bytes=request.prompt_cache_bytes,
@@ -261,6 +265,7 @@ class LoadedModel:
             "predicted_n": sum(work.decode_tokens for work in works),
             "draft_n": sum(work.drafted_tokens for work in works),
             "draft_n_accepted": sum(work.accepted_tokens for work in works),
+            "draft_n_compared": sum(work.compared_tokens for work in works),
         }
         if all(work.was_alone for work in works):
             timings["prompt_ms"] = sum(work.prefill_s for work in works) * 1000

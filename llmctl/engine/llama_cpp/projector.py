@@ -10,6 +10,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from llmctl.engine.llama_cpp.context import Context, DecodeError
@@ -17,8 +18,11 @@ from llmctl.engine.llama_cpp.mixed_prompt import PictureRows, PromptPictures, pi
 from llmctl.engine.llama_cpp.native_log import NativeLog
 from llmctl.engine.llama_cpp.pictures import MARKER, Picture
 from llmctl.engine.llama_cpp.refused import invalid
+from llmctl.errors import LlmctlError
+from llmctl.gguf.header import read_file
+from llmctl.gguf.projector import most_tokens
 
-KEPT_BYTES = 64 << 20  # of pictures that were encoded: the next turn of a conversation has them again
+KEPT_BYTES = 32 << 20  # of pictures that were encoded: the next turn of a conversation has them again
 FLOAT_BYTES = 4
 
 
@@ -45,6 +49,14 @@ class Part:
         self.projector.compute(self, context, position, sequence)
 
 
+def _most_tokens(file: Path) -> int:
+    """Of a picture, for a model that takes pictures in their own size; -1 leaves it to the projector."""
+    try:
+        return most_tokens(read_file(file, whole=False)) or -1
+    except LlmctlError:
+        return -1  # llama.cpp says what is wrong with it
+
+
 class Projector:
     """The projector in the file that ``job`` names, for ``model``. Raises RuntimeError where it can't be loaded."""
 
@@ -59,6 +71,7 @@ class Projector:
         params.print_timings = params.warmup = False
         params.n_threads = job["prefill_threads"]
         params.media_marker = MARKER.encode()
+        params.image_max_tokens = _most_tokens(Path(job["projector"]))
         self._context = mtmd_cpp.mtmd_init_from_file(os.fsencode(job["projector"]), model, params)
         if not self._context:
             raise RuntimeError(f"its vision projector {job['projector']} can't be loaded: {log.taken()}")

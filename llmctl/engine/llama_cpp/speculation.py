@@ -105,6 +105,9 @@ class Drafter(Protocol):
     def took(self, rows: int, tokens: int, seconds: float) -> None:
         """A step for this answer alone has computed so many rows and brought so many tokens."""
 
+    def end(self) -> None:
+        """Nothing is drafted for the answer any more."""
+
 
 class PromptDrafter:
     """Drafts what stood behind the same words before, for one answer of at most ``most`` tokens on an engine with
@@ -142,6 +145,8 @@ class PromptDrafter:
         steps = self._costs.ratio(rows) if rows > 1 else 1.0
         self._steps += steps
         self._saved_steps += tokens - steps
+
+    def end(self) -> None: ...
 
     def _count(self, length: int, others: int) -> int:
         """How many tokens to draft behind a match of ``length``: as many as bring the most tokens a second."""

@@ -11,7 +11,7 @@ from llmctl.engine.worker_process import Engine, Worker, new_token
 from llmctl.struct import asdict
 from llmctl.types.endpoint import Address
 from llmctl.types.listener import TellShare
-from llmctl.types.plan import Fit
+from llmctl.types.plan import Draft, Fit
 
 LOAD_FLOOR_S = 120.0
 SLOWEST_DISK_BYTES_PER_S = 20e6  # an SD card or a busy network drive; slower than this is stuck
@@ -51,7 +51,18 @@ def job(fit: Fit) -> dict[str, Any]:
         "threads": fit.threads,
         "prefill_threads": fit.prefill_threads,
         **({} if projector is None else {"projector": str(projector)}),
+        **({} if fit.draft is None else {"draft": _draft_job(fit, fit.draft)}),
         **asdict(fit.configuration),
+    }
+
+
+def _draft_job(fit: Fit, draft: Draft) -> dict[str, Any]:
+    return {
+        "file": str(draft.candidate.path),
+        "model": draft.candidate.model.id,
+        "threads": fit.threads,
+        "prefill_threads": fit.prefill_threads,
+        **asdict(draft.configuration),
     }
 
 

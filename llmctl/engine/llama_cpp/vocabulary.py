@@ -20,6 +20,7 @@ class Vocabulary:
         import llama_cpp
 
         self.pointer = pointer
+        self.size: int = llama_cpp.llama_vocab_n_tokens(pointer)
         self.rows = marks_for(name)
         self.lone = [row for row in self.rows if row.stands_in(template) or self._is_token(row.close[0])]
         self.bos = self.text(llama_cpp.llama_vocab_bos(pointer))
@@ -55,11 +56,8 @@ class Vocabulary:
 
     def require(self, tokens: Sequence[int], field: str) -> None:
         """Raises RefusedError, which names the ``field``, for a token that the model doesn't have."""
-        import llama_cpp
-
-        size = llama_cpp.llama_vocab_n_tokens(self.pointer)
-        if unknown := [token for token in tokens if not 0 <= token < size]:
-            raise invalid(f"{field}: {unknown[0]} is no token of this model, which has {size:,}")
+        if unknown := [token for token in tokens if not 0 <= token < self.size]:
+            raise invalid(f"{field}: {unknown[0]} is no token of this model, which has {self.size:,}")
 
     def ends(self, token: int) -> bool:
         import llama_cpp

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from llmctl import child
+from llmctl.confinement import Confinement, confine
 from llmctl.engine.llama_cpp import embedding, request, rerank, text_completion, tokens
 from llmctl.engine.llama_cpp.batching import BusyError
 from llmctl.engine.llama_cpp.completion import ClientGoneError
@@ -37,6 +38,7 @@ from llmctl.engine.llama_cpp.native_log import NativeLog, tell_crashes
 from llmctl.engine.llama_cpp.refused import RefusedError, error_body
 from llmctl.engine.llama_cpp.request import WritingRequest
 from llmctl.engine.llama_cpp.wire import whole, with_choices
+from llmctl.struct import asdict
 
 if TYPE_CHECKING:
     from llmctl.engine.llama_cpp.model import LoadedModel
@@ -64,6 +66,8 @@ class Handler(BaseHTTPRequestHandler):
         model = {"id": self.server.model.name, "object": "model", "created": self.server.created, "owned_by": "llmctl"}
         if self.path == "/v1/models":
             self._json(200, {"object": "list", "data": [model]})
+        elif self.path == "/v1/privacy":
+            self._json(200, asdict(self.server.confinement))
         elif unquote(self.path) == f"/v1/models/{self.server.model.name}":
             self._json(200, model)
         else:
@@ -193,6 +197,8 @@ class Handler(BaseHTTPRequestHandler):
 class Server(ThreadingHTTPServer):
     """Listens on a port of loopback that the system chooses. ``in_use`` lasts as long as a request."""
 
+    confinement: Confinement
+
     request_queue_size = 128  # connections that may wait to be accepted: with 5, as is the default, some wait a second
 
     def __init__(
@@ -253,6 +259,8 @@ def main() -> int:
     except OSError as error:
         say({"no_port": error.strerror or str(error)})
         return 1
+    # Here, where the engine has what it needs of the system and has heard nothing yet.
+    server.confinement = confine(network=True, lock_memory=job.get("lock_memory", False))
     ready = {"port": server.server_address[1], "chat_template": model.has_chat_template, "build": model.build}
     say({"ready": ready})
     stay.begin(ready, channel)

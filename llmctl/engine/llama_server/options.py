@@ -43,6 +43,7 @@ def options(fit: Fit, *, has_chat_template: bool) -> list[str]:
         *_context(configuration),
         *_placement(configuration, places_itself=bool(fit.server and fit.server.gpus)),
         *AS_PLANNED,
+        *_speculation(fit),
         *(("--no-mmproj",) if fit.candidate.projector is None else ("--mmproj", str(fit.candidate.projector))),
         *template,
         *PRIVATE,
@@ -60,6 +61,15 @@ def _context(configuration: Configuration) -> Iterator[str]:
     yield from ("--flash-attn", "on" if configuration.flash_attention else "off")
     if configuration.swa_full:
         yield "--swa-full"
+
+
+def _speculation(fit: Fit) -> Iterator[str]:
+    """A draft model where one was planned, else the heads for drafting that the file itself has."""
+    if fit.draft is not None:
+        yield from ("--spec-type", "draft-simple", "--spec-draft-model", str(fit.draft.candidate.path))
+        yield from ("--spec-draft-ngl", str(fit.draft.configuration.gpu_layers))
+    elif fit.candidate.model.shape.n_draft:
+        yield from ("--spec-type", "draft-mtp")
 
 
 def _placement(configuration: Configuration, *, places_itself: bool) -> Iterator[str]:

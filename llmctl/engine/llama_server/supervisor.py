@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from typing import IO, Any, TextIO
 
 from llmctl import child
+from llmctl.confinement import confine
 from llmctl.engine.llama_cpp.idle import Stay
 from llmctl.engine.llama_cpp.native_log import tell_crashes
 from llmctl.engine.llama_server.environment import environment
@@ -133,6 +134,7 @@ def why(program: str, options: list[str], token: str) -> str:
 def main() -> int:
     child.end_with_parent(int(sys.argv[1]))
     tell_crashes()
+    confine(network=False)  # of which llama-server inherits that no file is written of its memory
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     line = sys.stdin.readline()

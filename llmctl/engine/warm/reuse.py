@@ -40,7 +40,8 @@ def key_of(fit: Fit) -> str:
     environment = child.environment(os.environ)
     parts: list[Any] = [str(file.resolve()), *_version(file), settings, __version__, sys.executable]
     parts += [list(_libraries()), {name: environment[name] for name in sorted(environment) if _matters(name)}]
-    parts += [] if fit.candidate.projector is None else _version(fit.candidate.projector)
+    beside = (fit.candidate.projector, None if fit.draft is None else fit.draft.candidate.path)
+    parts += [_version(other) for other in beside if other is not None]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode("utf-8", "surrogateescape")).hexdigest()
 
 

@@ -1,0 +1,119 @@
+"""Where a gateway is reached and by whom: its certificate, its tokens, and what is said of them."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from llmctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from llmctl.cli.output import Output
+    from llmctl.server.gateway import Gateway
+    from llmctl.server.guards import Guard
+    from llmctl.workspace.serve_access import ServeAccess
+    from llmctl.workspace.served_models import ServedModels
+
+EXTRA = 'pip install "llmctl[serve]"'
+
+
+class FrontOptions(Struct, frozen=True):
+    """As ``llmctl serve`` takes them."""
+
+    host: str
+    allow_hosts: tuple[str, ...] = ()
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    require_token: bool = False
+    lock_memory: bool = False
+
+
+class Front(Struct, frozen=True):
+    """``own_key`` lets programs of this user in, empty where none is needed."""
+
+    guard: Guard
+    own_key: str
+
+    def gateway(self, models: ServedModels, listening: socket.socket) -> Gateway:
+        from llmctl.server.guards import guarded_gateway
+
+        return guarded_gateway(models, listening, self.guard)
+
+
+def require_server() -> None:
+    """Raises UsageError where the extra is not installed."""
+    try:
+        import llmctl.server.guards  # noqa: F401
+    except ImportError as error:
+        if error.name is None or error.name.startswith("llmctl"):
+            raise
+        raise UsageError(f"the gateway needs {error.name}, which is not installed", hint=EXTRA) from error
+
+
+def access(options: FrontOptions, bound: socket.socket) -> ServeAccess:
+    """What is needed where the gateway listens; what is missing is made. Raises UsageError, ConfigError,
+    ResourceError."""
+    from llmctl.workspace import serve_access
+
+    address = bound.getsockname()[0]
+    return serve_access.prepared(
+        address,
+        hosts=[options.host, serve_access.reached_at(address), *options.allow_hosts],
+        tls_cert=options.tls_cert,
+        tls_key=options.tls_key,
+        require_token=options.require_token,
+    )
+
+
+def guard(options: FrontOptions, access: ServeAccess, hands_over_to: tuple[str, ...]) -> Front:
+    """From here on this process writes no dump of its memory, and none of it to the disk where it is to be locked."""
+    from llmctl.confinement import confine
+    from llmctl.server.guards import Guard
+    from llmctl.server.host_check import allowed_hosts
+    from llmctl.workspace import tokens
+
+    own_key = tokens.new_token() if access.token_required else ""
+    files = access.certificate
+    made = Guard(
+        allowed_hosts(options.host, options.allow_hosts),
+        tokens.KnownTokens(own_key).of,
+        access.token_required,
+        confine(network=False, lock_memory=options.lock_memory),
+        None if files is None else (files.certificate, files.key),
+        hands_over_to,
+    )
+    return Front(made, own_key)
+
+
+def say(out: Output, access: ServeAccess, host: str, port: int) -> None:
+    """How it is reached from another machine; a token that was made is shown this once, whatever is quiet."""
+    from llmctl.workspace.serve_access import KEY_FILE, TOKEN_NAME
+
+    if access.new_token is not None and not out.as_json:
+        out.must_say(f"Its token, shown this once (llmctl token revoke {TOKEN_NAME} ends it):")
+        out.must_say(f"  {access.new_token}")
+    if (add := _add_command(access, host, port)) is not None:
+        out.note(f"On another machine, with a token in {KEY_FILE} that only you can read (umask 077):")
+        out.note(f"  {add}")
+
+
+def document(access: ServeAccess, host: str, port: int) -> Mapping[str, Any]:
+    certificate = access.certificate
+    return {
+        "pin": None if certificate is None else certificate.pin,
+        "token_required": access.token_required,
+        "token": access.new_token,
+        "endpoint_add": _add_command(access, host, port),
+    }
+
+
+def _add_command(access: ServeAccess, host: str, port: int) -> str | None:
+    """None where no other machine reaches it."""
+    from llmctl.workspace import serve_access
+
+    if serve_access.is_loopback(host):
+        return None
+    return serve_access.add_command(access, host, port)

@@ -1,0 +1,53 @@
+"""A gateway with what stands before its routes, in the order in which a request passes it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from msgspec import Struct
+from starlette.middleware import Middleware
+
+from llmctl.confinement import Confinement
+from llmctl.server.access import Access
+from llmctl.server.app import create_app
+from llmctl.server.behind import Models
+from llmctl.server.gateway import Gateway
+from llmctl.server.host_check import AllowedHosts, HostCheck
+from llmctl.server.limits import LimitedProtocol
+from llmctl.server.metrics import CountRequests, Metrics
+from llmctl.server.privacy import Privacy
+from llmctl.server.tls import LiveCertificate
+from llmctl.types.access_token import AccessToken
+
+
+class Guard(Struct, frozen=True):
+    """Who may use a gateway, and what it says of itself. ``token_of`` finds what is kept of a token; ``certificate``
+    has the files of certificate and key, None for plain http; ``hands_over_to`` names the servers that a request may go
+    on to."""
+
+    allowed: AllowedHosts
+    token_of: Callable[[str], AccessToken | None]
+    token_required: bool
+    given_up: Confinement
+    certificate: tuple[Path, Path] | None = None
+    hands_over_to: tuple[str, ...] = ()
+
+
+def guarded_gateway(models: Models, listening: socket.socket, guard: Guard) -> Gateway:
+    """Raises ConfigError for a certificate that can't be used."""
+    metrics = Metrics()
+    privacy = Privacy(models, guard.given_up, hands_over_to=guard.hands_over_to)
+    app = create_app(models, middleware=guards(guard, metrics), routes=[metrics.route(), privacy.route()])
+    tls = None if guard.certificate is None else LiveCertificate(*guard.certificate).context
+    return Gateway(app, listening, tls=tls, protocol=LimitedProtocol)
+
+
+def guards(guard: Guard, metrics: Metrics) -> list[Middleware]:
+    """The outermost first, as ``create_app`` takes them."""
+    return [
+        Middleware(HostCheck, allowed=guard.allowed),
+        Middleware(Access, token_of=guard.token_of, required=guard.token_required),
+        Middleware(CountRequests, metrics=metrics),
+    ]

@@ -1,0 +1,1 @@
+"""Deployments for other programs: what a plan says, in the form that they read."""

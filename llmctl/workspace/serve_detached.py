@@ -1,0 +1,101 @@
+"""A gateway that goes on when the command that has started it ends: in a session of its own, its output in a log."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from llmctl.errors import LlmctlError, ResourceError
+
+MESSAGE_BYTES = 64 << 10
+LOGS = "llmctl logs serve"
+
+
+class Started(Struct, frozen=True):
+    """What a detached gateway says when it answers, or why it doesn't: ``code`` is that of an error."""
+
+    pid: int
+    address: str = ""
+    code: str | None = None
+    message: str = ""
+    hint: str | None = None
+
+
+class DetachedGateway(Struct, frozen=True):
+    pid: int
+    address: str
+    log: Path | None
+
+
+def start(arguments: Sequence[str]) -> DetachedGateway:
+    """Runs ``llmctl`` with those arguments, and returns when the gateway has loaded its first model. Raises what ended
+    it, and ResourceError where it has ended without a word."""
+    from llmctl.engine.log import GATEWAYS, EngineLog
+
+    log = EngineLog(GATEWAYS)
+    reading, writing = os.pipe()
+    command = [sys.executable, "-P", "-m", "llmctl", *arguments, "--ready-fd", str(writing)]
+    command += [] if log.path is None else ["--log-file", str(log.path)]
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=log.file,
+        stderr=log.file,
+        start_new_session=True,
+        pass_fds=(writing,),
+    )
+    os.close(writing)
+    log.close()
+    with os.fdopen(reading, "rb") as answer:
+        return _outcome(answer.read(MESSAGE_BYTES), process.pid, log.path)
+
+
+def _outcome(message: bytes, pid: int, log: Path | None) -> DetachedGateway:
+    try:
+        started = msgspec.json.decode(message, type=Started)
+    except msgspec.MsgspecError:
+        raise ResourceError("the gateway has ended before it answered", hint=LOGS) from None
+    if started.code is not None:
+        kind = _classes().get(started.code, LlmctlError)
+        raise kind(started.message, hint=started.hint)
+    return DetachedGateway(pid, started.address, log)
+
+
+def _classes(kind: type[LlmctlError] = LlmctlError) -> dict[str, type[LlmctlError]]:
+    """The classes of errors by their codes."""
+    below = {code: made for child in kind.__subclasses__() for code, made in _classes(child).items()}
+    return {kind.code: kind, **below}
+
+
+class Parent:
+    """The command that has started this gateway and waits at the other end of a pipe; ``handle`` None: nobody waits."""
+
+    def __init__(self, handle: int | None) -> None:
+        self._handle = handle
+
+    def tell(self, address: str) -> None:
+        """It answers."""
+        self._send(Started(os.getpid(), address))
+
+    @contextmanager
+    def told_of_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except LlmctlError as error:
+            self._send(Started(os.getpid(), "", error.code, error.message, error.hint))
+            raise
+
+    def _send(self, started: Started) -> None:
+        handle, self._handle = self._handle, None
+        if handle is None:
+            return
+        with suppress(OSError):  # it doesn't wait any more
+            os.write(handle, msgspec.json.encode(started))
+        os.close(handle)
