@@ -191,6 +191,7 @@ def past(runs: Iterable[Run], build: str) -> tuple[PastRun, ...]:
             accepted_tokens=run.accepted_tokens or 0,
             compared_tokens=run.compared_tokens or 0,
             draft=run.draft,
+            date=run.date,
         )
         for run in runs
         if run.engine == build and run.processor == processor_name

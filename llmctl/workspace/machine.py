@@ -21,6 +21,7 @@ from llmctl.types.kernels import Kernels
 from llmctl.types.listener import Listener
 from llmctl.types.machine import Cpu, EngineInfo, Machine
 
+CHANGED = "The last answers had another speed than the measured kernels tell: measuring them again, some two seconds …"
 WATCHED_S = 0.1  # at least, to find out whether the machine is busy
 WORTH_TRYING = 0.67  # of its usual speed: with less there is hardly a pass of a kernel that nothing disturbs
 
@@ -31,14 +32,16 @@ def this_machine(
     measure: bool = True,
     weight_types: Sequence[str] = (),
     again: bool = False,
+    has_changed: bool = False,
     watch: Stopwatch | None = None,
 ) -> tuple[Machine, tuple[EngineInfo, ...]]:
     """This machine and its engines, with the speed of the engine's kernels as far as it is known.
 
     ``measure``: the usual kernels, or those of ``weight_types``, are measured unless all of them are known and were not
     disturbed, or the machine is busy and some were tried before; the listener is told before. ``again``: every kernel
-    is measured, those of GPUs as well. ``watch`` takes the times. Raises EngineError where measuring ``again`` fails;
-    otherwise that is a warning.
+    is measured, those of GPUs as well; ``has_changed``: those that are known may be another machine's, so the usual
+    ones are measured again on a quiet machine. ``watch`` takes the times. Raises EngineError where measuring ``again``
+    fails; otherwise that is a warning.
     """
     host, watch, before = Host(), watch or Stopwatch(), moment(Host())
     machine, engines = devices.seen(host, store=paths.hub_cache(), watch=watch)
@@ -48,12 +51,12 @@ def this_machine(
         return devices.with_kernels(machine, None), engines
     rates = kernels.cached(host, machine, engine)
     types = kernels.WEIGHT_TYPES if again else weight_types or kernels.USUAL_TYPES
-    incomplete = not kernels.complete(machine.cpu, rates, types)
+    incomplete = has_changed or not kernels.complete(machine.cpu, rates, types)
     if measure and (again or (incomplete and (rates is None or not _is_busy(machine.cpu, before)))):
-        listener.note(_measuring(rates, types, again))
+        listener.note(CHANGED if has_changed else _measuring(rates, types, again))
         try:
             with watch.part("kernels"):
-                rates = kernels.measure(host, machine, engine, weight_types=types, again=again)
+                rates = kernels.measure(host, machine, engine, weight_types=types, again=again or has_changed)
                 if types == kernels.WEIGHT_TYPES:
                     _measure_cards(host, machine, engine, again)
         except EngineError as error:

@@ -156,9 +156,11 @@ def test_what_is_no_picture(url: str | None, words: str) -> None:
 
 def test_pictures_are_read_in_their_order() -> None:
     assert "17 images" in refused(*[picture(A)] * (MOST_PICTURES + 1))
+    large = A[:16] + bytes([0, 0, 16, 0] * 2) + A[24:]
+    assert "33,554,432 pixels in all" in refused(picture(large), picture(large))
     content = [picture(A), QUESTION, picture(B)]
     made = pictures_of([{"role": "system", "content": "x"}, {"role": "user", "content": content}])
-    assert made == (Picture("messages[1].content[0]", A), Picture("messages[1].content[2]", B))
+    assert made == (Picture("messages[1].content[0]", A, 8000), Picture("messages[1].content[2]", B, 4096))
 
 
 def test_a_file_that_ends_too_early_is_refused(engine: Engine) -> None:

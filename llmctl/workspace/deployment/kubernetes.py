@@ -12,16 +12,12 @@ MODELS_GI = 20  # beside the models themselves: the cache, and another model
 
 
 def objects(service: GatewayService) -> str:
-    memory = f"{service.memory_mi}Mi"
-    gpu = ['              nvidia.com/gpu: "1"'] if service.uses_gpu else []
-    probe = [
-        "            httpGet:",
-        "              path: /health",
-        f"              port: {PORT}",
-        "              scheme: HTTPS",
-    ]
-    lines = [
-        *comment(reasons(service)),
+    parts = ([*comment(reasons(service)), *_claim(service)], _deployment(service), _address())
+    return "\n---\n".join("\n".join(lines) for lines in parts) + "\n"
+
+
+def _claim(service: GatewayService) -> list[str]:
+    return [
         "apiVersion: v1",
         "kind: PersistentVolumeClaim",
         "metadata:",
@@ -31,7 +27,11 @@ def objects(service: GatewayService) -> str:
         "  resources:",
         "    requests:",
         f"      storage: {-(-service.memory_bytes // 2**30) + MODELS_GI}Gi",
-        "---",
+    ]
+
+
+def _deployment(service: GatewayService) -> list[str]:
+    return [
         "apiVersion: apps/v1",
         "kind: Deployment",
         "metadata:",
@@ -57,6 +57,26 @@ def objects(service: GatewayService) -> str:
         "        seccompProfile:",
         "          type: RuntimeDefault",
         "      containers:",
+        *_container(service),
+        "      volumes:",
+        "        - name: models",
+        "          persistentVolumeClaim:",
+        "            claimName: llmctl-models",
+        "        - name: tmp",
+        "          emptyDir: {}",
+    ]
+
+
+def _container(service: GatewayService) -> list[str]:
+    memory = f"              memory: {service.memory_mi}Mi"
+    gpu = ['              nvidia.com/gpu: "1"'] if service.uses_gpu else []
+    probe = [
+        "            httpGet:",
+        "              path: /health",
+        f"              port: {PORT}",
+        "              scheme: HTTPS",
+    ]
+    return [
         "        - name: serve",
         f"          image: {IMAGE}",
         f"          args: {json.dumps(arguments(service))}",
@@ -65,9 +85,9 @@ def objects(service: GatewayService) -> str:
         "              name: https",
         "          resources:",
         "            requests:",
-        f"              memory: {memory}",
+        memory,
         "            limits:",
-        f"              memory: {memory}",
+        memory,
         *gpu,
         "          startupProbe:  # 503 while the first model is loaded, or fetched",
         *probe,
@@ -87,13 +107,11 @@ def objects(service: GatewayService) -> str:
         f"              mountPath: {DATA}",
         "            - name: tmp",
         "              mountPath: /tmp",
-        "      volumes:",
-        "        - name: models",
-        "          persistentVolumeClaim:",
-        "            claimName: llmctl-models",
-        "        - name: tmp",
-        "          emptyDir: {}",
-        "---",
+    ]
+
+
+def _address() -> list[str]:
+    return [
         "apiVersion: v1",
         "kind: Service",
         "metadata:",
@@ -106,4 +124,3 @@ def objects(service: GatewayService) -> str:
         f"      targetPort: {PORT}",
         "      name: https",
     ]
-    return "\n".join(lines) + "\n"
