@@ -99,7 +99,9 @@ def test_products_for_several_are_as_measured() -> None:
 
 def test_answers_choose_experts_of_their_own() -> None:
     shape = Shape("qwen3moe", 1, 64, 1, None, 0, 8192, kv_width=0, n_expert=8, n_expert_used=2)
-    rates = cpu_rates(EPYC, USUAL, CONSTANTS)
+    on_processor = cpu_rates(EPYC, USUAL, CONSTANTS)
+    assert routed_batch_s(on_processor, shape, {"Q4_K": 1e9}, 4, CONSTANTS) == pytest.approx(4e9 / 43.6e9)
+    rates = replace(on_processor, batch_steps={})
     one, two, many = (routed_batch_s(rates, shape, {"Q4_K": 1e9}, count, CONSTANTS) for count in (1, 2, 1000))
     assert one < two < 2 * batch_s(rates, {"Q4_K": 1e9}, 2, CONSTANTS)
     assert many == pytest.approx(4 * batch_s(rates, {"Q4_K": 1e9}, 250, CONSTANTS), rel=1e-3)
