@@ -59,7 +59,8 @@ def test_more_answers_at_once_have_more_together_and_less_each(machine: Machine,
         together.append(speed.together_tok_s)
         assert speed.together_tok_s / users < 1.01 * speed.decode_tok_s
     assert together[0] > 0.95 * alone
-    assert all(more > 0.9 * fewer for fewer, more in pairwise(together))
+    # their contexts may leave no room on a card for some experts
+    assert all(more > 0.85 * fewer for fewer, more in pairwise(together))
 
 
 def test_a_plan_says_what_all_have() -> None:
