@@ -54,7 +54,7 @@ def main() -> int:
             if file.parent == Path(folder):
                 file.unlink()
     several = [abs(off) for users, errors in offs.items() for off in errors if users > 1]
-    for what, errors in (("one answer", map(abs, offs[1])), ("several answers", several)):
+    for what, errors in (("one answer", [abs(off) for off in offs[1]]), ("several answers", several)):
         print(f"{what}: median {median(errors):.1%}")
     return int(median(several) > TARGET)
 
@@ -63,7 +63,7 @@ def compared(name: str, file: Path, users: int) -> float:
     """Prints a line, and gives how far the prediction is off."""
     fit = fitted(catalogue.from_file(file), Want(context=CONTEXT, explicit=True, min_tok_s=0, users=users))
     settings = {**asdict(fit.configuration), "threads": fit.threads, "prefill_threads": fit.prefill_threads}
-    rate = asked(__file__, {"file": str(file), **settings})
+    rate = float(asked(__file__, {"file": str(file), **settings}))
     depth = DEPTH + STEPS / 2
     told = fit.speed_model.decode_tok_s(depth) if users == 1 else fit.speed_model.together_tok_s(depth, users)
     speed = fit.speed
@@ -72,7 +72,7 @@ def compared(name: str, file: Path, users: int) -> float:
     if speed.together_tok_s and speed.together_low_tok_s and speed.together_high_tok_s:
         low, high = speed.together_low_tok_s / speed.together_tok_s, speed.together_high_tok_s / speed.together_tok_s
     inside = " " if low * told <= rate <= high * told else "*"
-    off = told / rate - 1
+    off: float = told / rate - 1
     print(
         f"{Path(name).name:24}{users:6}{rate:10.1f}{told:8.1f}{off:+7.0%} {low * told:7.1f}-{high * told:.1f}{inside}",
         flush=True,
