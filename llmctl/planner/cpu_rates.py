@@ -50,6 +50,7 @@ def cpu_rates(machine: Machine, settings: CpuSettings, constants: SpeedConstants
         layer_s=constants.layer_nodes / constants.nodes_per_s,
         basis=figures_basis(machine, constants),
         activation_s=constants.layer_passes / constants.elements_per_s,
+        batch_steps=_batch_steps(_layouts(constants.reference.matrices, settings.repack), constants.reference),
     )
 
 

@@ -20,6 +20,7 @@ from llmctl.engine.measure.workbench import Cores, Trial
 from llmctl.errors import EngineError
 from llmctl.host import Host
 from llmctl.planner import kernel_rows
+from llmctl.planner.memory import bits
 from llmctl.struct import asdict
 from llmctl.types.kernels import Kernels, MatrixRate
 from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, EngineInfo, Machine, Memory
@@ -55,6 +56,21 @@ def test_the_real_kernels() -> None:
     for attention in kernels_here.attention:
         # a byte of cache that four heads of queries look at takes longer than one that a single head looks at
         assert attention.shared_bytes_per_s < 1.1 * attention.alone_bytes_per_s
+    assert {(batch.weight_type, batch.columns) for batch in whole.batches} == {
+        (name, columns) for name in microbench.BATCH_TYPES for columns in microbench.BATCH_COLUMNS
+    }
+    for batch in kernels_here.batches:
+        one = next(
+            (
+                rate
+                for rate in kernels_here.matrices
+                if (rate.weight_type, rate.repacked) == (batch.weight_type, batch.repacked)
+            ),
+            None,
+        )
+        # several vectors at once are no slower than one after the other, give or take what disturbed one of both
+        flop_per_byte = 2 * 8 / bits(batch.weight_type)
+        assert one is None or batch.batch_flop_per_s > 0.5 * one.decode_bytes_per_s * flop_per_byte
     for node in kernels_here.overheads:
         assert node.threads == 1
         assert node.elements_per_s > 100 * node.nodes_per_s

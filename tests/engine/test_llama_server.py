@@ -4,6 +4,7 @@ where this machine has it."""
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ import requests
 from msgspec.structs import replace
 
 from llmctl import paths
+from llmctl.confinement import CALLS
 from llmctl.endpoint.local import ask
 from llmctl.engine.llama_server import programs
 from llmctl.engine.llama_server.options import PLAIN_TEMPLATE, options
@@ -364,6 +366,18 @@ def test_nothing_of_the_working_directory_is_run(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(fake_server(tmp_path / "checkout").program.parent)
     monkeypatch.setenv("PATH", ".:")
     assert list(programs.programs(None)) == []
+
+
+@pytest.mark.skipif(platform.machine() not in CALLS or sys.platform != "linux", reason="what Linux offers for it")
+@pytest.mark.parametrize("gpu_layers", [0, 1])
+def test_it_has_no_network_unless_a_gpu_is_used(tmp_path: Path, model: Path, gpu_layers: int) -> None:
+    server = fake_server(tmp_path / "bin")
+    fit = fit_for(model)
+    fit = replace(fit, server=server.native, configuration=replace(fit.configuration, gpu_layers=gpu_layers))
+    with start(fit) as engine:
+        (program,) = psutil.Process(engine.pid).children()
+        status = Path(f"/proc/{program.pid}/status").read_text("ascii")
+    assert ("\nSeccomp:\t2\n" in status) is (gpu_layers == 0)
 
 
 @pytest.mark.skipif(REAL is None, reason="no llama-server is here: llmctl engine install llama-server")

@@ -131,7 +131,7 @@ def plan(
       llmctl plan --machine pi.toml   another machine
       llmctl plan --ram 64GB --gpu "GeForce RTX 5090"   what would be if
       llmctl plan --users 4           memory and speed for four at once
-      llmctl plan --users 40 --count 3 --machine desktop-rtx-4090   how many users three of them serve
+      llmctl plan --users 40 --count 3 --machine desktop-rtx-4090
       llmctl plan --plot frontier.svg
 
     What you ask for (--context, --kv-type, --gpu-layers) is never changed: it fits, or the gap is told. The rest gives

@@ -102,7 +102,7 @@ def serve(
       llmctl serve qwen3.5-9b bge-m3 --pin bge-m3
       llmctl serve --task code --task embed --detach
       llmctl serve qwen3.5-9b --users 4 --print systemd
-      llmctl serve qwen3-32b --users 50 --print ray --machine server.toml --count 2
+      llmctl serve qwen3-32b --users 50 --print ray --machine a.toml --count 2
 
     Plans for so many users at once, each with the whole context, and says what that takes and how fast it is. The first
     model, and what is pinned, is loaded at once, the others when they are asked for; where they don't fit in memory
@@ -166,7 +166,7 @@ def serve(
         detached(out, loaded, serving, [word for word in ctx.meta[ARGUMENTS] if word not in ALONE])
         return
     parent = Parent(ready_fd)
-    with parent.told_of_errors():
+    with parent.hearing_errors():
         run(out, loaded, serving, parent)
 
 
