@@ -15,6 +15,7 @@ import platform
 import struct
 import sys
 from collections.abc import Callable
+from enum import StrEnum
 from typing import Any
 
 from msgspec import Struct
@@ -24,9 +25,11 @@ MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT = 1, 2, 4  # mlockall(2)
 CAP_IPC_LOCK = 14  # capabilities(7)
 SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC = 1, 1  # seccomp(2)
 RET_ALLOW, RET_REFUSE = 0x7FFF0000, 0x00050000 | errno.EPERM
-LOAD, JUMP_EQUAL, JUMP_LEAST, JUMP_BITS, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # classic BPF: words, constants
+LOAD, AND, RETURN = 0x20, 0x54, 0x06  # classic BPF: words, constants
+JUMP_EQUAL, JUMP_LEAST, JUMP_BITS = 0x15, 0x35, 0x45
 NUMBER, ARCHITECTURE, ARGUMENTS = 0, 4, 16  # offsets in what a filter sees of a call (struct seccomp_data)
 MSG_FASTOPEN = 0x20000000  # connects by sending
+SOCK_STREAM, SOCK_TYPE_MASK = 1, 0xF  # socket(2)
 X32 = 0x40000000  # from here on the numbers are those of x86-64's calls once more
 IO_URING_SETUP = 425  # what it offers is done without calls
 ONLY_LINUX = "this operating system offers nothing for it that llmctl uses"
@@ -50,6 +53,14 @@ CALLS = {
 }
 
 
+class Network(StrEnum):
+    """What is left to a process: all, sockets that others connect to, or those alone that it has."""
+
+    ALL = "all"
+    LISTEN = "listen"
+    NOTHING_NEW = "nothing new"
+
+
 class Confinement(Struct, frozen=True):
     """Why a process did not give something up: None where it did."""
 
@@ -61,14 +72,20 @@ class Confinement(Struct, frozen=True):
 NOT_ASKED = "not asked for"
 
 
-def confine(*, network: bool, lock_memory: bool = False) -> Confinement:
-    """Gives up dumps, new connections where ``network`` is to go, and the memory's way to the disk where it is to be
-    locked. What the system refuses is said, and the process goes on."""
+def confine(*, network: Network, lock_memory: bool = False) -> Confinement:
+    """Gives up dumps, connections of its own making as ``network`` says, and the memory's way to the disk where it is
+    to be locked. What the system refuses is said, and the process goes on."""
     return Confinement(
         core_dumps=_tried(_forbid_core_dumps),
         memory_on_disk=_tried(_lock_memory) if lock_memory else NOT_ASKED,
-        network=_tried(_forbid_connections) if network else NOT_ASKED,
+        network=NOT_ASKED if network is Network.ALL else forbid_connections(may_listen=network is Network.LISTEN),
     )
+
+
+def forbid_connections(*, may_listen: bool) -> str | None:
+    """Why a filter can't be set that holds for this process, all its threads and whatever it starts, None where it is;
+    ``may_listen``: a program that is about to be started makes its sockets itself."""
+    return _tried(lambda system: _filter_calls(system, may_listen=may_listen))
 
 
 def _tried(give_up: Callable[[Any], str | None]) -> str | None:
@@ -108,7 +125,7 @@ def _may_lock() -> bool:
     return bool(int(held, 16) >> CAP_IPC_LOCK & 1)
 
 
-def _forbid_connections(system: Any) -> str | None:
+def _filter_calls(system: Any, *, may_listen: bool) -> str | None:
     import ctypes
 
     calls = CALLS.get(platform.machine())
@@ -116,7 +133,7 @@ def _forbid_connections(system: Any) -> str | None:
         return f"the system calls of {platform.machine()} are not known"
     if (why := _outcome(system.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))) is not None:
         return why
-    code = connection_filter(calls)
+    code = connection_filter(calls, may_listen=may_listen)
     instructions = ctypes.create_string_buffer(code, len(code))
     program = struct.pack("@HP", len(code) // 8, ctypes.addressof(instructions))
     refused = system.syscall(calls.seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, program)
@@ -129,34 +146,45 @@ def _outcome(code: int) -> str | None:
     return None if code == 0 else os.strerror(ctypes.get_errno())
 
 
-def connection_filter(calls: SystemCalls) -> bytes:
+def connection_filter(calls: SystemCalls, *, may_listen: bool) -> bytes:
     """A program of the kernel's packet filter, which refuses (EPERM) whatever makes a connection: sockets that are
-    there go on taking those of others. Calls of another architecture, which a process can make too, are refused."""
+    there go on taking those of others, and with ``may_listen`` there may be more that can. Calls of another
+    architecture, which a process can make too, are refused."""
     tests = [
         (LOAD, ARCHITECTURE, None, None),
         (JUMP_EQUAL, calls.audit, None, "refuse"),
         (LOAD, NUMBER, None, None),
         (JUMP_LEAST, X32, "refuse", None),
-        *((JUMP_EQUAL, number, "refuse", None) for number in (calls.socket, calls.connect, IO_URING_SETUP)),
+        *((JUMP_EQUAL, number, "refuse", None) for number in (calls.connect, IO_URING_SETUP)),
+        (JUMP_EQUAL, calls.socket, "kind of socket" if may_listen else "refuse", None),
         (JUMP_EQUAL, calls.sendto, "flags of sendto", None),
         (JUMP_EQUAL, calls.sendmmsg, "flags of sendto", None),
         (JUMP_EQUAL, calls.sendmsg, "flags of sendmsg", "allow"),
     ]
-    flags = [
+    arguments = [
         (LOAD, ARGUMENTS + 2 * 8, None, None),
         (JUMP_BITS, MSG_FASTOPEN, "refuse", "allow"),
         (LOAD, ARGUMENTS + 3 * 8, None, None),
         (JUMP_BITS, MSG_FASTOPEN, "refuse", "allow"),
+        (LOAD, ARGUMENTS + 1 * 8, None, None),
+        (AND, SOCK_TYPE_MASK, None, None),
+        (JUMP_EQUAL, SOCK_STREAM, "allow", "refuse"),  # others send without a connection
         (RETURN, RET_ALLOW, None, None),
         (RETURN, RET_REFUSE, None, None),
     ]
     first = len(tests)
-    places = {"flags of sendmsg": first, "flags of sendto": first + 2, "allow": first + 4, "refuse": first + 5}
+    places = {
+        "flags of sendmsg": first,
+        "flags of sendto": first + 2,
+        "kind of socket": first + 4,
+        "allow": first + 7,
+        "refuse": first + 8,
+    }
 
     def distance(at: int, to: str | None) -> int:
         return 0 if to is None else places[to] - at - 1
 
     return b"".join(
         struct.pack("@HBBI", code, distance(at, yes), distance(at, no), value)
-        for at, (code, value, yes, no) in enumerate([*tests, *flags])
+        for at, (code, value, yes, no) in enumerate([*tests, *arguments])
     )

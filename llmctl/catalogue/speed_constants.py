@@ -61,7 +61,6 @@ class SpeedConstants(Struct, frozen=True):
     prefill_shared: float
     unknown_device_bytes_per_s: float
     slow_core_share: float
-    together_threads: int
     cores: tuple[Core, ...]
     reference: Kernels
     likeness: Mapping[str, Likeness]

@@ -38,14 +38,15 @@ def stop(
     its model again. An answer that is cut off by this goes to no server. What an engine remembers of prompts ends with
     it; with the setting prompt_cache there are files of it, too, which --forget removes.
 
-    Exit codes: 0 ended (with --all also when there was none), 4 no such engine or gateway, 7 it does not end.
+    Exit codes: 0 ended (with --all also when there was none), 2 several gateways run, 4 no such engine or gateway, 7 it
+    does not end.
     """
     from llmctl.workspace import engines, gateways
 
     if (name is None) != (every or forget):
         raise UsageError("which engine: NAME, --all or --forget, one of them", hint="llmctl ps")
     out = Output("stop", as_json=json)
-    meant = [gateway for gateway in gateways.running() if name is None or gateway.answers_to(name)]
+    meant = gateways.meant(name)
     gateways.stop(meant)
     for gateway in meant:
         out.note(f"Ended the gateway at {gateway.address}.")
@@ -58,5 +59,5 @@ def stop(
     if forgotten_bytes is not None:
         removed = f"Removed what was kept of prompts on disk: {units.size(forgotten_bytes)}."
         out.note(removed if forgotten_bytes else "Nothing of prompts was kept on disk.")
-    addresses = [gateway.address for gateway in meant]
-    out.data({"stopped": ended, "forgotten_bytes": forgotten_bytes, "gateways": addresses})
+    gone = [gateway.address for gateway in meant]
+    out.data({"stopped": ended, "forgotten_bytes": forgotten_bytes, "gateways": gone})

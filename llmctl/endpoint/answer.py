@@ -322,6 +322,7 @@ class Heard:
             preempted_per_s=_amount(self.timings.get("preempted_per_s")),
             drafted_tokens=_whole_number(self.timings.get("draft_n")),
             accepted_tokens=_whole_number(self.timings.get("draft_n_accepted")),
+            compared_tokens=_whole_number(self.timings.get("draft_n_compared")),
             plain_tokens=_whole_number(self.timings.get("plain_n")),
             plain_s=_seconds(self.timings.get("plain_ms")),
         )

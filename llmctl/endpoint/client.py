@@ -24,7 +24,7 @@ from llmctl.types.event import Event
 from llmctl.types.request import Request
 
 if TYPE_CHECKING:
-    from llmctl.net.response import Session
+    from llmctl.net.response import AskingSession
 
 TRIES = 3
 OURS = ("stream_options", "chat_template_kwargs", *CONTINUING)  # fields that nobody has asked for by name
@@ -77,7 +77,9 @@ def chat(
             )
 
 
-def _session(address: Address, timing: Timing, on_sent: Callable[[int], None] | None, own_engine: bool) -> Session:
+def _session(
+    address: Address, timing: Timing, on_sent: Callable[[int], None] | None, own_engine: bool
+) -> AskingSession:
     if own_engine:
         return net.engine_session(timing=timing, on_sent=on_sent)
     return net.session(address.url, trust=address.trust, proxy=address.proxy, timing=timing, on_sent=on_sent)
@@ -111,7 +113,7 @@ class Post(Struct, frozen=True):
 
 
 def _answered(
-    session: Session, address: Address, post: Post, tries: int, timing: ChatTiming, own_engine: bool
+    session: AskingSession, address: Address, post: Post, tries: int, timing: ChatTiming, own_engine: bool
 ) -> tuple[net.Response, float]:
     """The server's answer, and when, by the monotonic clock, the try that it answers was begun."""
     wait_s, left_s = timing.back_off_s, timing.waits_s
@@ -142,7 +144,7 @@ def _answered(
         wait_s, left_s = 2 * wait_s, left_s - pause_s
 
 
-def _posted(session: Session, post: Post) -> net.Response:
+def _posted(session: AskingSession, post: Post) -> net.Response:
     with net.translated(post.url, "asking the server", hint="llmctl endpoint list"):
         return session.ask(
             "POST",

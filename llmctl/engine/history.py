@@ -73,7 +73,8 @@ class Run(Struct, frozen=True):
     """One run. ``date`` is UTC in ISO 8601. The file is identified by its size and its sha256 (None where it is not
     known), never by its path. ``engine`` names the exact build. ``load_s`` is the time until it answered, 0 where
     the engine had stayed loaded. ``prefill_tokens`` are those of the prompt that were computed; ``accepted_tokens`` of
-    ``drafted_tokens`` were guessed rightly."""
+    ``drafted_tokens`` were guessed rightly, ``compared_tokens`` are those up to the first wrong one of each draft, and
+    ``draft`` the model that drafted them."""
 
     date: str
     model: str
@@ -97,6 +98,8 @@ class Run(Struct, frozen=True):
     measured: MeasuredRun
     drafted_tokens: int | None = None
     accepted_tokens: int | None = None
+    compared_tokens: int | None = None
+    draft: str | None = None
 
 
 def run_of(
@@ -143,6 +146,8 @@ def run_of(
         ),
         drafted_tokens=finished.drafted_tokens,
         accepted_tokens=finished.accepted_tokens,
+        compared_tokens=finished.compared_tokens,
+        draft=None if fit.draft is None else fit.draft.candidate.model.id,
     )
 
 
@@ -184,6 +189,9 @@ def past(runs: Iterable[Run], build: str) -> tuple[PastRun, ...]:
             modelled=run.predicted.modelled,
             drafted_tokens=run.drafted_tokens or 0,
             accepted_tokens=run.accepted_tokens or 0,
+            compared_tokens=run.compared_tokens or 0,
+            draft=run.draft,
+            date=run.date,
         )
         for run in runs
         if run.engine == build and run.processor == processor_name

@@ -30,7 +30,7 @@ class Response(Protocol):
     ) -> None: ...
 
 
-class Session(Protocol):
+class AskingSession(Protocol):
     """What asking an engine takes of a session: ``ask`` sends one request and returns its answer."""
 
     exchange: Exchange

@@ -60,7 +60,8 @@ def plan(
     Raises UsageError for an unknown task.
     """
     task = knowledge.require_task(want.task)
-    task = replace(task, sees=True) if want.sees else task
+    if task.sees or want.sees:
+        task, want = replace(task, sees=True), replace(want, sees=True)
     judge = Judge(machine, want, task, knowledge, allocations or {}, corrections(past), last)
     fits: list[Fit] = []
     slow: list[tuple[Fit, Miss]] = []

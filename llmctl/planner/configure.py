@@ -35,6 +35,7 @@ from llmctl.types.model import Shape
 from llmctl.types.plan import F16, Q8_0, UBATCH, Allocation, Configuration, Want
 
 SMALLER_UBATCHES = (256, 128)
+PICTURE_TOKENS = 256  # of Gemma's pictures, which have to be computed at once
 TEXTS_AT_ONCE = 16  # of an encoder, which keeps nothing of any: they cost no memory
 
 
@@ -145,7 +146,8 @@ def _settings(shape: Shape, want: Want, context: int, *, flashes: bool, quantize
         first = replace(first, kv_type=Q8_0, flash_attention=True)
         yield first
     for ubatch in SMALLER_UBATCHES:
-        yield replace(first, ubatch=ubatch)
+        if ubatch >= PICTURE_TOKENS or not want.sees:
+            yield replace(first, ubatch=ubatch)
 
 
 def takes_quantized_cache(shape: Shape) -> bool:

@@ -47,9 +47,10 @@ def cpu_rates(machine: Machine, settings: CpuSettings, constants: SpeedConstants
         kv_bytes_per_s=stream * constants.kv_share,
         attention_decode_flop_per_s=flop * constants.attention_decode_share,
         attention_prefill_flop_per_s=flop * constants.attention_prefill_share,
-        layer_s=constants.layer_nodes / constants.nodes_per_s * max(1.0, settings.threads / constants.together_threads),
+        layer_s=constants.layer_nodes / constants.nodes_per_s,
         basis=figures_basis(machine, constants),
         activation_s=constants.layer_passes / constants.elements_per_s,
+        batch_steps=_batch_steps(_layouts(constants.reference.matrices, settings.repack), constants.reference),
     )
 
 

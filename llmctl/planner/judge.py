@@ -15,7 +15,7 @@ from llmctl.planner.compute import padded_cells
 from llmctl.planner.configure import configure, takes_quantized_cache
 from llmctl.planner.cpu_rates import best_threads
 from llmctl.planner.devices import borrowed_bytes, devices
-from llmctl.planner.learning import Corrections, corrections
+from llmctl.planner.learning import Corrections, corrections, first_load_s
 from llmctl.planner.memory import margin_bytes, room_bytes
 from llmctl.planner.miss import Miss, miss
 from llmctl.planner.placement import Placement, Placer
@@ -287,7 +287,8 @@ class Judge(Struct, frozen=True, dict=True):
         placement, forecast = placements[chosen], forecasts[chosen]
         size = artifact.source.bytes or artifact.weights.total_bytes
         answers = placement.configuration.sequences if self.task.writes else 1
-        speed = forecast.at(prompt, depth, self.corrections.load_s(candidate, size), answers)
+        load_s = self.corrections.load_s(candidate, size) or first_load_s(self.machine.disk, size)
+        speed = forecast.at(prompt, depth, load_s, answers)
         tried = [
             Tried(placement.configuration, placement.memory.must_fit_bytes, time_s)
             for placement, time_s in zip(placements, times, strict=True)

@@ -38,6 +38,8 @@ ROWS: Mapping[str, type[Any]] = {
 }
 LIMITED_BY_MEMORY = frozenset({"decode_bytes_per_s", "alone_bytes_per_s", "shared_bytes_per_s"})
 LIMITED_BY_ARITHMETIC = frozenset({"prefill_flop_per_s", "batch_flop_per_s"})
+NO_LIMIT: frozenset[str] = frozenset()
+LIMITS = {rate: rates for rates in (LIMITED_BY_MEMORY, LIMITED_BY_ARITHMETIC) for rate in rates}
 MOST_UNCERTAIN = 0.1  # of the figures with all threads, for the others to be believed
 SLOWER_THAN_ONE = 0.97  # of one thread's rate: what several do less than that with was disturbed
 
@@ -53,7 +55,7 @@ class Figure(NamedTuple):
     @property
     def limit(self) -> frozenset[str]:
         """The rates that the same thing limits."""
-        return next((rates for rates in (LIMITED_BY_MEMORY, LIMITED_BY_ARITHMETIC) if self.rate in rates), frozenset())
+        return LIMITS.get(self.rate, NO_LIMIT)
 
 
 Figures = Mapping[Figure, float]

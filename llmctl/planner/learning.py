@@ -22,6 +22,7 @@ from msgspec import Struct
 
 from llmctl.catalogue.speed_constants import Range
 from llmctl.planner.speed import Forecast, Threads
+from llmctl.types.machine import Disk
 from llmctl.types.model import Candidate
 from llmctl.types.past import PastRun
 from llmctl.types.plan import Basis, Configuration
@@ -35,6 +36,7 @@ LEAST_APART = 0.05
 ONCE_APART = 0.10  # the same with a single run, of which nobody knows how far the next will be; assumed too
 # A load time is scaled to files up to so many times larger: with a much smaller one, most is the engine's own start.
 LIKE_SIZE = 4
+START_S = 0.5  # of the engine, with a small file from the system's cache: two cores of an AMD EPYC
 # A run speaks for depths, and for lengths of prompts, up to so many times its own. Where fewer than SHALLOW tokens are
 # held or read, weights are nearly all there is to go through, so all such runs are alike.
 LIKE_DEPTH = 4
@@ -106,6 +108,14 @@ class Corrections(Struct, frozen=True):
         if source.sha256 is None:
             return list(named)
         return [*(run for run in named if run.sha256 is None), *self.by_sum.get(source.sha256, ())]
+
+
+def first_load_s(disk: Disk | None, size_bytes: int) -> float | None:
+    """Seconds until the engine answers where nothing was loaded here before: it starts, and reads the file once, none
+    of it from the system's cache. None where the disk wasn't measured."""
+    if disk is None or not disk.read_bytes_per_s:
+        return None
+    return START_S + size_bytes / disk.read_bytes_per_s
 
 
 def corrections(past: Sequence[PastRun]) -> Corrections:

@@ -36,6 +36,7 @@ from llmctl.types.model import Shape, Weights
 from llmctl.types.plan import Basis, Configuration, Speed
 from llmctl.types.speed_model import SpeedModel
 
+DRAFT_ROWS = 16  # tokens that are drafted and computed at once: on CPUs kernels are far from their best with fewer
 Threads = tuple[int, int]
 """Those of decoding and those of prefill."""
 
@@ -161,8 +162,10 @@ class Forecaster:
 
 
 def _numbers(answers: int) -> list[int]:
-    """Numbers of answers at once that ``SpeedModel.steps_s`` has: powers of two, and the last."""
-    return sorted({2**power for power in range(1, answers.bit_length()) if 2**power <= answers} | {answers} - {1})
+    """Numbers of tokens at once that ``SpeedModel.steps_s`` has, for so many answers: powers of two, the last, and a
+    draft's."""
+    powers = {2**power for power in range(1, answers.bit_length())}
+    return sorted(powers | {answers, DRAFT_ROWS} - {1})
 
 
 def _holds(part: DeviceShare) -> bool:

@@ -20,7 +20,8 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 # /proc/stat's columns, proc_stat(5); guests' time is in user and nice already.
 USER, NICE, SYSTEM, IRQ, SOFTIRQ, STEAL = 0, 1, 2, 5, 6, 7
 # /proc/PID/stat's, after the name in brackets, which may hold blanks.
-UTIME, STIME = 11, 12
+PARENT, UTIME, STIME = 1, 11, 12
+KERNEL = "2"  # kthreadd, the parent of the kernel's own threads
 
 
 class ProcessTime(NamedTuple):
@@ -89,7 +90,7 @@ def _most_busy(before: Mapping[int, ProcessTime], now: Mapping[int, ProcessTime]
 
 
 def _processes(host: Host) -> dict[int, ProcessTime]:
-    """Of all that can be seen but this process."""
+    """Of all that can be seen but this process and the kernel's threads."""
     processes: dict[int, ProcessTime] = {}
     try:
         numbers = [int(entry.name) for entry in os.scandir(host.path("/proc")) if entry.name.isdigit()]
@@ -98,7 +99,7 @@ def _processes(host: Host) -> dict[int, ProcessTime]:
     for pid in numbers:
         before, _, after = (host.read(f"/proc/{pid}/stat") or "").rpartition(")")
         fields = after.split()
-        if pid != os.getpid() and len(fields) > STIME:
+        if pid != os.getpid() and len(fields) > STIME and fields[PARENT] != KERNEL:
             ticks = (whole(fields[UTIME]) or 0) + (whole(fields[STIME]) or 0)
             processes[pid] = ProcessTime(line(before.partition("(")[2]), _is_ours(host, pid), ticks)
     return processes

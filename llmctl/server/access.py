@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -11,14 +12,16 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from llmctl.errors import LlmctlError
-from llmctl.server.errors import problem_of, refusal, response, speaks_anthropic
-from llmctl.server.exchange import Exchange, exchange_of
+from llmctl.server.errors import refusal
+from llmctl.server.exchange import GatewayExchange, exchange_of
 from llmctl.server.rate import MinuteLimit
 from llmctl.types.access_token import PREFIX, AccessToken
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+LOG = logging.getLogger("llmctl.gateway")
+UNREADABLE = "the gateway can't read its tokens: its log says why"  # which is no business of whoever has none
 OPEN_PATHS = frozenset({"/health"})  # for what starts and ends services: it has no token, and learns nothing of use
 HOW = "send one as 'Authorization: Bearer TOKEN' or 'x-api-key: TOKEN'; `llmctl token add NAME` makes it"
 
@@ -37,6 +40,7 @@ class Access:
     ) -> None:
         self._app, self._token_of, self._required, self._now_s = app, token_of, required, now_s
         self._used: dict[str, _Used] = {}
+        self._logged = ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
@@ -45,7 +49,8 @@ class Access:
         try:
             token, why_not = self._token(_brought(scope))
         except LlmctlError as error:
-            await response(problem_of(error), anthropic=speaks_anthropic(scope))(scope, receive, send)
+            self._log(error)
+            await refusal(scope, 503, "unavailable", UNREADABLE)(scope, receive, send)
             return
         if why_not is not None:
             await _unauthorized(scope, why_not)(scope, receive, send)
@@ -71,6 +76,12 @@ class Access:
             await self._app(scope, receive, send)
         finally:
             used.end(self._now_s(), exchange)
+
+    def _log(self, error: LlmctlError) -> None:
+        """Once, however many requests come."""
+        if error.message != self._logged:
+            self._logged = error.message
+            LOG.error("nobody gets in: %s", error.message)
 
     def _token(self, brought: Sequence[str]) -> tuple[AccessToken | None, str | None]:
         """The token that a request brings, and why it isn't let in; neither where it needs none. Raises ConfigError."""
@@ -104,7 +115,7 @@ class _Used:
         if self._requests is not None:
             self._requests.add(now_s, 1)
 
-    def end(self, now_s: float, exchange: Exchange) -> None:
+    def end(self, now_s: float, exchange: GatewayExchange) -> None:
         if self._tokens is not None:
             self._tokens.add(now_s, (exchange.prompt_tokens or 0) + (exchange.completion_tokens or 0))
 

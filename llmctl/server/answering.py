@@ -17,7 +17,7 @@ from llmctl.server.behind import Models
 from llmctl.server.blocking import BlockingCalls
 from llmctl.server.client import ClientLeftError, Receive, Scope, Send, Sender, read_body, while_connected
 from llmctl.server.errors import UNEXPECTED, Problem, ProblemError, problem_of, speaks_anthropic
-from llmctl.server.exchange import Exchange, exchange_of
+from llmctl.server.exchange import GatewayExchange, exchange_of
 from llmctl.server.upstream import EngineAnswer, Upstream
 from llmctl.server.wire.shape import AnswerWriter, ModelRequest
 
@@ -25,6 +25,7 @@ LOG = logging.getLogger("llmctl.gateway")
 PING_S = 10.0
 PAGE_LIMIT_BYTES = 64 << 10
 PRIVATE = "x-llmctl-private"
+ANY = "auto"  # the model that is meant where none is named
 LEFT = 499  # the status, for those who count, of a request whose client went away
 
 
@@ -67,10 +68,11 @@ class RunningRequest:
     """One request on its way."""
 
     def __init__(
-        self, behind: Behind, asked: ModelRequest, sender: Sender, exchange: Exchange, *, is_private: bool
+        self, behind: Behind, asked: ModelRequest, sender: Sender, exchange: GatewayExchange, *, is_private: bool
     ) -> None:
         self._behind, self._asked, self._sender, self._exchange = behind, asked, sender, exchange
         self._is_private = is_private
+        self._wanted = asked.model or ANY  # as the client calls it
         self._writer: AnswerWriter | None = None
         self._has_answered = False
 
@@ -86,7 +88,8 @@ class RunningRequest:
         except LlmctlError as error:
             await self._fail(problem_of(error))
         except Exception as error:  # noqa: BLE001  # a bug of ours must not end in silence, nor tell a prompt
-            LOG.error("%s\n%s", type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
+            where = "".join(traceback.format_tb(error.__traceback__))
+            LOG.error("%s: %s\n%s", self._sender.request_id, type(error).__name__, where)
             await self._fail(UNEXPECTED)
         finally:
             if self._writer is not None:
@@ -99,7 +102,7 @@ class RunningRequest:
 
     def _allowed_model(self) -> str:
         """The name of the model that is meant. Raises NotFoundError, ProblemError."""
-        name = self._behind.models.resolved(self._asked.model)
+        name = self._behind.models.resolved(self._wanted)
         self._exchange.model = name
         if not self._exchange.may_use(name):
             raise ProblemError(Problem(403, "model_not_allowed", f"this token may not use the model {name}", "model"))
@@ -136,13 +139,13 @@ class RunningRequest:
                     raise await self._behind.threads.run(lease.failure, error) from error
 
     async def _answered_elsewhere(self, error: LlmctlError, writer: AnswerWriter) -> bool:
-        name, run = self._asked.model, self._behind.threads.run
+        name, run = self._wanted, self._behind.threads.run
         handover = await run(self._behind.models.elsewhere, error, self._is_private, name)
         if handover is None:
             return False
         self._exchange.route = handover.name
         writer.by_another_server()
-        path, body = self._asked.path, self._asked.body(self._asked.model, None)
+        path, body = self._asked.path, self._asked.body(self._wanted, None)
         async with self._behind.upstream.hand_over(handover, path, body) as answer:
             self._sender.headers = handover.headers
             await self._pass_on(answer, writer)

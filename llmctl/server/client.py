@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import suppress
 from typing import Any
 
 from llmctl.server.errors import Problem, ProblemError, response
-from llmctl.server.exchange import Exchange
+from llmctl.server.exchange import GatewayExchange
 from llmctl.server.wire.shape import AnswerWriter
 
 AsgiMessage = MutableMapping[str, Any]
@@ -64,11 +65,13 @@ async def _left(receive: Receive) -> None:
 
 class Sender:
     """Sends one answer: a stream of events, or one document. Where nothing else is sent for ``ping_s``, a stream is
-    kept alive, and begun if it hasn't."""
+    kept alive, and begun if it hasn't. ``request_id`` is what the client and the log call the request."""
 
-    def __init__(self, send: Send, scope: Scope, exchange: Exchange, *, anthropic: bool) -> None:
+    def __init__(self, send: Send, scope: Scope, exchange: GatewayExchange, *, anthropic: bool) -> None:
         self._send, self._scope, self._exchange, self._anthropic = send, scope, exchange, anthropic
         self._lock = asyncio.Lock()
+        self.request_id = f"req_{secrets.token_hex(12)}"
+        self._named = {"request-id" if anthropic else "x-request-id": self.request_id}
         self._begun_s = self._last_s = time.monotonic()
         self._is_between_events = True
         self._is_opened = False
@@ -114,7 +117,7 @@ class Sender:
             await self._write(writer.error(problem))
             await self.end()
         else:
-            failed = response(problem, anthropic=self._anthropic, headers=self.headers)
+            failed = response(problem, anthropic=self._anthropic, headers={**self._named, **self.headers})
             await failed(self._scope, _no_more, self._send)
 
     async def _write(self, data: bytes) -> None:
@@ -128,9 +131,8 @@ class Sender:
     async def _start(self, status: int, headers: Mapping[str, str]) -> None:
         self.has_begun = True
         self._exchange.status = status
-        shown = [
-            (name.encode(), value.encode("latin-1", "replace")) for name, value in {**headers, **self.headers}.items()
-        ]
+        all_headers = {**headers, **self._named, **self.headers}
+        shown = [(name.encode(), value.encode("latin-1", "replace")) for name, value in all_headers.items()]
         await self._send({"type": "http.response.start", "status": status, "headers": shown})
 
 

@@ -10,7 +10,7 @@ KEY = "llmctl.exchange"
 
 
 @dataclass(eq=False)
-class Exchange:
+class GatewayExchange:
     """``client`` is the name of the access token, empty where none is needed; ``may_use`` says which models it allows.
     ``first_s``: from the request to the first byte of an answer. ``route``: ``local``, or the name of a server of the
     user's. Numbers of tokens are None where nobody told them."""
@@ -25,7 +25,7 @@ class Exchange:
     completion_tokens: int | None = None
 
 
-def exchange_of(scope: MutableMapping[str, Any]) -> Exchange:
+def exchange_of(scope: MutableMapping[str, Any]) -> GatewayExchange:
     """The one of the request with this ASGI scope."""
-    exchange: Exchange = scope.setdefault("state", {}).setdefault(KEY, Exchange())
+    exchange: GatewayExchange = scope.setdefault("state", {}).setdefault(KEY, GatewayExchange())
     return exchange

@@ -15,7 +15,7 @@ from llmctl.server.app import create_app
 from llmctl.server.behind import Models
 from llmctl.server.gateway import Gateway
 from llmctl.server.host_check import AllowedHosts, HostCheck
-from llmctl.server.limits import LimitedProtocol
+from llmctl.server.limits import LimitedProtocol, allow_open_files
 from llmctl.server.metrics import CountRequests, Metrics
 from llmctl.server.privacy import Privacy
 from llmctl.server.tls import LiveCertificate
@@ -37,6 +37,7 @@ class Guard(Struct, frozen=True):
 
 def guarded_gateway(models: Models, listening: socket.socket, guard: Guard) -> Gateway:
     """Raises ConfigError for a certificate that can't be used."""
+    allow_open_files()
     metrics = Metrics()
     privacy = Privacy(models, guard.given_up, hands_over_to=guard.hands_over_to)
     app = create_app(models, middleware=guards(guard, metrics), routes=[metrics.route(), privacy.route()])

@@ -7,11 +7,13 @@ doesn't read. Whatever goes beyond one costs that connection and nobody else.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 
 from msgspec import Struct
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+OPEN_FILES = 4096
 BODY_BYTES = 64 << 20  # as the engine takes them
 SYSTEM_BUFFER_BYTES = 256 << 10  # of what was sent to one client: the system would keep megabytes of it
 
@@ -31,6 +33,17 @@ class Limits(Struct, frozen=True):
     read_bytes: int = 32 << 10
     connections: int = 512
     look_s: float = 1.0
+
+
+def allow_open_files() -> None:
+    """As many as the system lets this process have: a request takes one for its client, and one for its engine."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class LimitedProtocol(HttpToolsProtocol):

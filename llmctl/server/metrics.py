@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from starlette.responses import Response
 from starlette.routing import Route
 
-from llmctl.server.exchange import Exchange, exchange_of
+from llmctl.server.exchange import GatewayExchange, exchange_of
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -36,13 +36,13 @@ class Metrics:
         self._tokens = Counter("llmctl_tokens", "Tokens of those.", ["model", "kind"], registry=self.registry)
         self._first_token_s = _histogram("llmctl_first_token_seconds", "To an answer's begin.", FIRST_TOKEN_S, self)
         self._whole_s = _histogram("llmctl_request_seconds", "To an answer's end.", WHOLE_S, self)
-        self._under_way: set[Exchange] = set()
+        self._under_way: set[GatewayExchange] = set()
         self.registry.register(_UnderWay(self._under_way))
 
-    def begin(self, exchange: Exchange) -> None:
+    def begin(self, exchange: GatewayExchange) -> None:
         self._under_way.add(exchange)
 
-    def end(self, exchange: Exchange, status: int | None, seconds: float) -> None:
+    def end(self, exchange: GatewayExchange, status: int | None, seconds: float) -> None:
         """``status`` is None where nothing was answered."""
         self._under_way.discard(exchange)
         model = exchange.model or ""
@@ -68,7 +68,7 @@ def _histogram(name: str, about: str, buckets_s: tuple[float, ...], metrics: Met
 class _UnderWay(Collector):
     """Requests that have no answer yet, waiting for room, a model or its first token; and those that are answered."""
 
-    def __init__(self, under_way: set[Exchange]) -> None:
+    def __init__(self, under_way: set[GatewayExchange]) -> None:
         self._under_way = under_way
 
     def collect(self) -> Iterator[Metric]:

@@ -33,7 +33,7 @@ from llmctl.settings.file import (
     set_values,
     text_of,
 )
-from llmctl.settings.places import Effective, Files, Place, Source, shown, value_of, variables
+from llmctl.settings.places import Effective, Files, SettingPlace, SettingSource, shown, value_of, variables
 from llmctl.settings.strictness import (
     POLICIES,
     STRICTER,
@@ -54,11 +54,11 @@ __all__ = [
     "PROJECT_FILE",
     "SETTINGS",
     "Effective",
-    "Place",
     "Project",
     "Setting",
+    "SettingPlace",
+    "SettingSource",
     "Settings",
-    "Source",
     "add_endpoint",
     "effective",
     "load",
@@ -198,7 +198,7 @@ def effective(project: Path | None = None) -> tuple[Effective, ...]:
     return tuple(_effective(setting, getattr(loaded, setting.name), files.places(setting)) for setting in SETTINGS)
 
 
-def _effective(setting: Setting, value: Any, places: list[Place]) -> Effective:
+def _effective(setting: Setting, value: Any, places: list[SettingPlace]) -> Effective:
     """The place that decides is the first, but where a project would only make it stricter."""
     deciding = [place for place in places if value_of(setting, [place]) == value]
     return Effective(setting, value, next(iter([*deciding, *places]), None))
@@ -210,7 +210,7 @@ def require_sound(text: str, file: Path) -> None:
     require_known(user, file)
     for setting in SETTINGS:
         if setting.name in user:
-            value_of(setting, [Place(Source.USER, str(file), user[setting.name])])
+            value_of(setting, [SettingPlace(SettingSource.USER, str(file), user[setting.name])])
     table_of_policies(user, file)
     _endpoints(user.get("endpoints", {}), file)
 

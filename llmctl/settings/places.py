@@ -16,22 +16,22 @@ from llmctl.errors import ConfigError
 from llmctl.settings.table import Setting, address
 
 
-class Source(StrEnum):
+class SettingSource(StrEnum):
     VARIABLE = "variable"
     PROJECT = "project"
     USER = "user"
     DEFAULT = "default"
 
 
-class Place(Struct, frozen=True):
+class SettingPlace(Struct, frozen=True):
     """A value as it stands there. ``at``: the variable's name, or the file."""
 
-    source: Source
+    source: SettingSource
     at: str
     raw: Any
 
     def named(self, setting: Setting) -> str:
-        return self.at if self.source is Source.VARIABLE else f"{self.at}: {setting.name}"
+        return self.at if self.source is SettingSource.VARIABLE else f"{self.at}: {setting.name}"
 
 
 class Effective(Struct, frozen=True):
@@ -39,11 +39,11 @@ class Effective(Struct, frozen=True):
 
     setting: Setting
     value: Any
-    place: Place | None
+    place: SettingPlace | None
 
     @property
-    def source(self) -> Source:
-        return Source.DEFAULT if self.place is None else self.place.source
+    def source(self) -> SettingSource:
+        return SettingSource.DEFAULT if self.place is None else self.place.source
 
 
 class Files(Struct, frozen=True):
@@ -58,15 +58,19 @@ class Files(Struct, frozen=True):
     def without_project(self) -> Files:
         return replace(self, local={})
 
-    def places(self, setting: Setting) -> list[Place]:
+    def places(self, setting: Setting) -> list[SettingPlace]:
         """Where it is set, the one that counts first."""
         tables = (
-            (Source.PROJECT, self.local, self.local_file),
-            (Source.USER, self.user, self.user_file),
+            (SettingSource.PROJECT, self.local, self.local_file),
+            (SettingSource.USER, self.user, self.user_file),
         )
         return [
-            *(Place(Source.VARIABLE, name, value) for name, value in variables(setting)),
-            *(Place(source, str(file), table[setting.name]) for source, table, file in tables if setting.name in table),
+            *(SettingPlace(SettingSource.VARIABLE, name, value) for name, value in variables(setting)),
+            *(
+                SettingPlace(source, str(file), table[setting.name])
+                for source, table, file in tables
+                if setting.name in table
+            ),
         ]
 
 
@@ -76,7 +80,7 @@ def variables(setting: Setting) -> list[tuple[str, str]]:
     return [(name, os.environ[name]) for name in names if setting.is_set_by(name, os.environ.get(name, ""))]
 
 
-def value_of(setting: Setting, places: Sequence[Place]) -> Any:
+def value_of(setting: Setting, places: Sequence[SettingPlace]) -> Any:
     """The value at the first of ``places``, or the default. Raises ConfigError that names the place."""
     if not places:
         return setting.default

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from llmctl import paths
 from llmctl.errors import ConfigError
-from llmctl.settings.places import Files, Place, Source, value_of, variables
+from llmctl.settings.places import Files, SettingPlace, SettingSource, value_of, variables
 from llmctl.settings.table import setting_named
 from llmctl.shell import command
 from llmctl.types.endpoint import Policy
@@ -72,5 +72,5 @@ def table_of_policies(user: Mapping[str, Any], file: Path) -> Mapping[str, Polic
 
 
 def _of_project(files: Files, name: str) -> Any:
-    place = Place(Source.PROJECT, str(files.local_file), files.local[name])
+    place = SettingPlace(SettingSource.PROJECT, str(files.local_file), files.local[name])
     return value_of(setting_named(name), [place])

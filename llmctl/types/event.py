@@ -58,8 +58,8 @@ class Finished(Struct, frozen=True):
     """The last event of a stream. What prefill and decode took is known only where the server reports it, as
     llama.cpp's do; what memory, only of the engine here. ``prefill_tokens`` leaves out what the cache still held;
     ``preempted_per_s`` is how often another program took a core from the engine, for each second that one computed.
-    ``accepted_tokens`` of ``drafted_tokens`` were guessed rightly; ``plain_tokens`` took ``plain_s`` in steps without
-    such guesses."""
+    ``accepted_tokens`` of ``drafted_tokens`` were guessed rightly, ``compared_tokens`` are those up to the first wrong
+    one of each draft; ``plain_tokens`` took ``plain_s`` in steps without such guesses."""
 
     finish_reason: str | None
     usage: Usage
@@ -72,6 +72,7 @@ class Finished(Struct, frozen=True):
     accepted_tokens: int | None = None
     plain_tokens: int | None = None
     plain_s: float | None = None
+    compared_tokens: int | None = None
 
 
 Words = Text | Reasoning | ThoughtsSoFar

@@ -64,7 +64,8 @@ class NodeRate(Struct, frozen=True):
 class Kernels(Struct, frozen=True):
     """What the engine's kernels were measured to do here. ``experts`` are matrix products of which each token uses a
     few out of many. Any row may be missing: other programs may have disturbed each of its passes; ``load`` is what else
-    computed then, None if nothing did or all was measured all the same."""
+    computed then, None if nothing did or all was measured all the same; ``date`` is when they were measured, UTC in ISO
+    8601."""
 
     matrices: tuple[MatrixRate, ...]
     experts: tuple[MatrixRate, ...] = ()
@@ -72,3 +73,4 @@ class Kernels(Struct, frozen=True):
     overheads: tuple[NodeRate, ...] = ()
     batches: tuple[BatchRate, ...] = ()
     load: Load | None = None
+    date: str | None = None

@@ -110,11 +110,13 @@ class Accelerator(Struct, frozen=True):
 
 
 class Disk(Struct, frozen=True):
-    """``filesystem`` is the system's own word for its kind: ext4, apfs, nfs4."""
+    """``filesystem`` is the system's own word for its kind: ext4, apfs, nfs4. ``read_bytes_per_s`` is how fast a file
+    is read that isn't in the system's cache, None until that was measured."""
 
     path: str
     free_bytes: int
     filesystem: str | None = None
+    read_bytes_per_s: float | None = None
 
 
 class Network(Struct, frozen=True):

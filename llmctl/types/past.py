@@ -19,7 +19,8 @@ class PastRun(Struct, frozen=True):
     that nobody had measured here. ``load_s`` is the time until the engine
     answered. The file is identified by its size and its sha256 (None where it is not known).
     The settings are those of ``Configuration`` and ``Fit`` that change the speed. ``accepted_tokens`` of
-    ``drafted_tokens`` were right.
+    ``drafted_tokens`` were right, ``compared_tokens`` are those up to the first wrong one of each draft; ``draft`` is
+    the model that drafted them, None where they were copied from the prompt. ``date`` is UTC in ISO 8601.
     """
 
     model: str
@@ -40,6 +41,9 @@ class PastRun(Struct, frozen=True):
     modelled: bool
     drafted_tokens: int = 0
     accepted_tokens: int = 0
+    compared_tokens: int = 0
+    draft: str | None = None
+    date: str = ""
 
 
 class LastPick(Struct, frozen=True):

@@ -199,7 +199,7 @@ class Fit(Struct, frozen=True):
     ``grade`` is how good it is said to be after the loss by quantization, None where nothing was published;
     ``quantization_loss`` is that loss alone, known of every file; ``warnings`` what an explicit wish costs (a floor
     that is missed). ``server`` is the llama-server that answers in place of the worker with llama-cpp-python. ``draft``
-    is loaded with it; ``memory`` counts it.
+    is loaded with it; ``memory`` counts it. ``drafts_itself``: by the heads that its file has for that.
     """
 
     candidate: Candidate
@@ -221,6 +221,7 @@ class Fit(Struct, frozen=True):
     modelled: bool = False
     server: NativeServer | None = None
     draft: Draft | None = None
+    drafts_itself: bool = False
 
     @property
     def quality(self) -> float | None:

@@ -14,8 +14,8 @@ class SpeedModel(Struct, frozen=True):
     and ``pair_s`` or ``window_pair_s`` for each token that it is computed against; llama.cpp without flash attention
     computes every ``batch`` of them against all of it, and throws half away. Each ``ubatch`` tokens of a prompt, or
     less, take ``ubatch_s`` besides. ``turns`` devices, each with its own layers, work at them in turns: when the first
-    has done with one, it begins the next. ``steps_s`` are seconds of a step that writes a token of each of so many
-    answers, attention left out, by their number; empty where one at a time is planned for.
+    has done with one, it begins the next. ``steps_s`` are seconds of a step that computes so many tokens at
+    once, attention left out, by their number; where it is empty they take as long as a prompt of so many.
     """
 
     token_s: float
@@ -43,7 +43,13 @@ class SpeedModel(Struct, frozen=True):
 
     def together_tok_s(self, depth: float, answers: int) -> float:
         """Tokens per second of so many answers together, each with ``depth`` tokens before."""
-        return answers / (self._step_s(answers) + answers * self._attention_s(depth))
+        return answers / self.batch_s(answers, depth)
+
+    def batch_s(self, rows: int, depth: float) -> float:
+        """For so many tokens at once, each with ``depth`` before it: one of each of several answers, or of a draft."""
+        if not self.steps_s:
+            return max(self.decode_s(depth), self.prefill_s(rows, int(depth)))
+        return self._step_s(rows) + rows * self._attention_s(depth)
 
     def _step_s(self, answers: int) -> float:
         """Without attention: between the numbers of ``steps_s`` in proportion, beyond them as far from the last as that
@@ -93,11 +99,13 @@ class SpeedModel(Struct, frozen=True):
 
 
 class DraftForecast(Struct, frozen=True):
-    """``rows`` tokens that are computed at once take as long as ``steps`` one by one. Of ``drafted_tokens`` so far,
-    ``accepted_tokens`` were right."""
+    """``rows`` tokens that are computed at once take as long as ``steps`` one by one, four times in five
+    ``fewest_steps`` to ``most_steps``. Of ``drafted_tokens`` so far, ``accepted_tokens`` were right."""
 
     rows: int
     steps: float
+    fewest_steps: float
+    most_steps: float
     drafted_tokens: int
     accepted_tokens: int
 

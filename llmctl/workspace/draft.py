@@ -33,33 +33,36 @@ def with_named(situation: Situation, fit: Fit, name: str, want: Want) -> Fit:
     drafting = _planned(situation, fit, min(alike, key=lambda candidate: candidate.artifact.bytes), want)
     if drafting is None:
         raise NothingFitsError(f"{name} doesn't fit beside {fit.candidate.model.name}", hint="llmctl run …")
-    return draft_model.with_draft(fit, drafting, _depth(situation, want), is_asked_for=True)
+    return draft_model.with_draft(fit, drafting, _depth(situation, want), situation.past, is_asked_for=True)
 
 
 def with_best(situation: Situation, fit: Fit, want: Want) -> Fit:
     """``fit`` with the model that is here and makes its answers fastest; as it is where none makes them faster."""
-    depth, made = _depth(situation, want), [fit]
-    for candidate in _candidates(situation, fit):
-        drafting = _planned(situation, fit, candidate, want)
-        if drafting is not None and draft_model.best(fit, drafting, depth)[1] >= draft_model.LEAST_GAIN:
-            made.append(draft_model.with_draft(fit, drafting, depth, is_asked_for=False))
-    return max(made, key=lambda each: 1.0 if each.draft is None else each.draft.gain)
+    planned = (_planned(situation, fit, candidate, want) for candidate in _candidates(situation, fit))
+    made = [
+        draft_model.with_draft(fit, drafting, _depth(situation, want), situation.past, is_asked_for=False)
+        for drafting in planned
+        if drafting is not None
+    ]
+    best = max(made, key=_gain, default=fit)
+    return best if _gain(best) >= draft_model.LEAST_GAIN else fit
+
+
+def _gain(fit: Fit) -> float:
+    return 1.0 if fit.draft is None else fit.draft.gain
 
 
 def _candidates(situation: Situation, fit: Fit) -> Iterator[Candidate]:
-    """Smaller ones of the same architecture and tokens that are on this machine."""
-    model = fit.candidate.model
+    """Smaller ones of the catalogue with the same architecture and tokens that are on this machine."""
+    model, most_bytes = fit.candidate.model, fit.candidate.artifact.bytes // SMALLER
     if fit.candidate.path is None or fit.candidate.projector is not None or model.shape.state_bytes:
         return
-    smaller = [
-        candidate
-        for candidate in situation.candidates(None)
-        if candidate.path is not None
-        and candidate.model.shape.architecture == model.shape.architecture
-        and SMALLER * candidate.artifact.bytes <= fit.candidate.artifact.bytes
-    ]
-    answering = _header(fit.candidate) if smaller else None
-    yield from (candidate for candidate in smaller if answering and _has_tokens_of(_header(candidate), answering))
+    alike = [known for known in situation.catalogue.models if known.shape.architecture == model.shape.architecture]
+    smaller = [known for known in alike if min(artifact.bytes for artifact in known.artifacts) <= most_bytes]
+    offered = [candidate for known in smaller for candidate in situation.candidates(known.id)]
+    here = [candidate for candidate in offered if candidate.path is not None and candidate.artifact.bytes <= most_bytes]
+    answering = _header(fit.candidate) if here else None
+    yield from (candidate for candidate in here if answering and _has_tokens_of(_header(candidate), answering))
 
 
 def _planned(situation: Situation, fit: Fit, candidate: Candidate, want: Want) -> Fit | None:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
-from llmctl.errors import ResourceError
+from llmctl.errors import NotFoundError, ResourceError, UsageError
 from llmctl.files import atomic
+from llmctl.shell import command
 
 if TYPE_CHECKING:
     from llmctl.engine.warm.process import Process
@@ -113,6 +114,19 @@ def running() -> list[Gateway]:
             with suppress(OSError):
                 path.unlink()
     return sorted(gateways, key=lambda gateway: -gateway.since_s)
+
+
+def meant(name: str | None) -> list[Gateway]:
+    """The gateway that ``name`` means, if it means one; all without a name. Raises UsageError where several could be
+    meant, and NotFoundError where it can only be a gateway's and there is none."""
+    gateways = [gateway for gateway in running() if name is None or gateway.answers_to(name)]
+    if name == NAME and not gateways:
+        raise NotFoundError("no gateway runs", hint="llmctl ps")
+    if name is not None and len(gateways) > 1:
+        addresses = " and ".join(gateway.address for gateway in gateways)
+        hint = f"{command('llmctl', 'stop', names=[gateways[0].address])}   or --all"
+        raise UsageError(f"{len(gateways)} gateways run: {addresses}", hint=hint)
+    return gateways
 
 
 def stop(gateways: Sequence[Gateway], within_s: float = END_S) -> None:

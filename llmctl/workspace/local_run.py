@@ -98,8 +98,10 @@ def _with_draft(looked_at: Situation, asked: Asked, ready: Fit | NoFit, wanted: 
         return ready
     if asked.draft is not None:
         return draft.with_named(looked_at, ready, asked.draft, wanted)
-    if not looked_at.settings.speculate or ready.server is not None:
+    if not looked_at.settings.speculate:
         return ready
+    if ready.server is not None:  # which alone uses a file's own heads for drafting
+        return replace(ready, drafts_itself=ready.candidate.model.shape.n_draft > 0)
     return draft.with_best(looked_at, ready, wanted)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from llmctl import paths
 from llmctl.engine.devices import machine as devices
 from llmctl.engine.devices import startable
@@ -12,12 +14,14 @@ from llmctl.engine.measure import kernels
 from llmctl.errors import EngineError
 from llmctl.host import Host
 from llmctl.planner.present import share_left
+from llmctl.probe import read_rate
 from llmctl.probe.load import Moment, load, moment
 from llmctl.probe.stopwatch import Stopwatch
 from llmctl.types.kernels import Kernels
 from llmctl.types.listener import Listener
 from llmctl.types.machine import Cpu, EngineInfo, Machine
 
+CHANGED = "The last answers had another speed than the measured kernels tell: measuring them again, some two seconds …"
 WATCHED_S = 0.1  # at least, to find out whether the machine is busy
 WORTH_TRYING = 0.67  # of its usual speed: with less there is hardly a pass of a kernel that nothing disturbs
 
@@ -28,35 +32,48 @@ def this_machine(
     measure: bool = True,
     weight_types: Sequence[str] = (),
     again: bool = False,
+    has_changed: bool = False,
     watch: Stopwatch | None = None,
 ) -> tuple[Machine, tuple[EngineInfo, ...]]:
     """This machine and its engines, with the speed of the engine's kernels as far as it is known.
 
     ``measure``: the usual kernels, or those of ``weight_types``, are measured unless all of them are known and were not
     disturbed, or the machine is busy and some were tried before; the listener is told before. ``again``: every kernel
-    is measured, those of GPUs as well. ``watch`` takes the times. Raises EngineError where measuring ``again`` fails;
-    otherwise that is a warning.
+    is measured, those of GPUs as well; ``has_changed``: those that are known may be another machine's, so the usual
+    ones are measured again on a quiet machine. ``watch`` takes the times. Raises EngineError where measuring ``again``
+    fails; otherwise that is a warning.
     """
     host, watch, before = Host(), watch or Stopwatch(), moment(Host())
     machine, engines = devices.seen(host, store=paths.hub_cache(), watch=watch)
+    machine = _with_read_rate(machine)
     engine = startable(engines)
     if engine is None:
         return devices.with_kernels(machine, None), engines
     rates = kernels.cached(host, machine, engine)
     types = kernels.WEIGHT_TYPES if again else weight_types or kernels.USUAL_TYPES
-    incomplete = not kernels.complete(machine.cpu, rates, types)
+    incomplete = has_changed or not kernels.complete(machine.cpu, rates, types)
     if measure and (again or (incomplete and (rates is None or not _is_busy(machine.cpu, before)))):
-        listener.note(_measuring(rates, types, again))
+        listener.note(CHANGED if has_changed else _measuring(rates, types, again))
         try:
             with watch.part("kernels"):
-                rates = kernels.measure(host, machine, engine, weight_types=types, again=again)
+                rates = kernels.measure(host, machine, engine, weight_types=types, again=again or has_changed)
                 if types == kernels.WEIGHT_TYPES:
                     _measure_cards(host, machine, engine, again)
         except EngineError as error:
             if again:
                 raise
             listener.warn(error.message)
+        with watch.part("disk"):
+            read_rate.measure(paths.hub_cache())
+            machine = _with_read_rate(machine)
     return devices.with_kernels(machine, rates, devices.of_cards(host, machine, engine)), engines
+
+
+def _with_read_rate(machine: Machine) -> Machine:
+    """With what was measured of the disk."""
+    if machine.disk is None:
+        return machine
+    return replace(machine, disk=replace(machine.disk, read_bytes_per_s=read_rate.cached(paths.hub_cache())))
 
 
 def _is_busy(cpu: Cpu, before: Moment | None) -> bool:

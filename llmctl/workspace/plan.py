@@ -90,7 +90,8 @@ def _with_drafts(situation: Situation, planned: Planned) -> Planned:
     depth = situation.knowledge.tasks[planned.want.task].prompt_tokens
     choice = planned.answer.choice
     drafting = draft.with_best(situation, choice, planned.want) if choice.candidate.path is not None else choice
-    return replace(planned, drafts=draft_forecast(choice, depth, situation.past), draft_model=drafting.draft)
+    forecast = draft_forecast(choice, depth, situation.past, situation.knowledge.speed.ranges["together"])
+    return replace(planned, drafts=forecast, draft_model=drafting.draft)
 
 
 def _own_task(candidates: Sequence[Candidate]) -> str | None:

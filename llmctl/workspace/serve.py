@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
-from llmctl.errors import LlmctlError, ResourceError, UsageError
+from llmctl.errors import DrainingError, LlmctlError, ResourceError, UsageError
 from llmctl.settings import Settings
 from llmctl.types.listener import Listener
 from llmctl.workspace.gateway_hand_over import GatewayHandOver
@@ -124,12 +124,14 @@ def preload(
     models: ServedModels, names: Sequence[str], *, loaded: Callable[[], None], failed: Callable[[LlmctlError], None]
 ) -> None:
     """Loads them one after the other, in a thread. ``loaded`` is called when all are, ``failed`` with the error of the
-    first that can't be."""
+    first that can't be, neither where the gateway is stopped before."""
 
     def load() -> None:
         try:
             for name in names:
                 models.lease(name).close()
+        except DrainingError:
+            return
         except LlmctlError as error:
             failed(error)
         else:

@@ -85,7 +85,7 @@ class Parent:
         self._send(Started(os.getpid(), address))
 
     @contextmanager
-    def told_of_errors(self) -> Iterator[None]:
+    def hearing_errors(self) -> Iterator[None]:
         try:
             yield
         except LlmctlError as error:

@@ -104,8 +104,9 @@ def _planned(
     from llmctl.workspace.engine import with_server
 
     wanted = situation.want(looked_at.settings, task=task, context=asked.context, explicit=name is not None)
+    wanted = replace(wanted, sees=looked_at.knowledge.tasks[task].sees)
     able, writes = _able(candidates, looked_at, task), looked_at.knowledge.tasks[task].writes
-    choice = _for_users(looked_at, able, wanted, asked.users if writes else 1, name)
+    choice = _with_projector(listener, looked_at, able, wanted, asked.users if writes else 1, name)
     fit = choose.obtain(listener, looked_at, choice, wanted, named=name is not None, yes=asked.yes)
     for warning in fit.warnings:
         listener.warn(warning)
@@ -113,6 +114,28 @@ def _planned(
         fit = with_server(listener, looked_at, fit)
     model, users = fit.candidate.model.id, fit.configuration.sequences if writes else asked.users or USUAL_USERS
     return PlannedModel(model, fit, also_named=(model, choose.name_of(fit.candidate)), users=users, writes=writes)
+
+
+def _with_projector(
+    listener: Listener,
+    looked_at: Situation,
+    candidates: Sequence[Candidate],
+    wanted: Want,
+    users: int | None,
+    name: str | None,
+) -> Fit:
+    """As ``_for_users``, with the vision projectors that are here; without them where they don't fit, unless the task
+    needs one."""
+    from llmctl.workspace import projectors
+
+    seeing = [projectors.with_projector(candidate, looked_at.store) for candidate in candidates]
+    try:
+        return _for_users(looked_at, seeing, wanted, users, name)
+    except NothingFitsError as error:
+        if wanted.sees or not any(candidate.projector for candidate in seeing):
+            raise
+        listener.warn(f"with its vision projector it doesn't fit ({error.message}); it reads no images")
+        return _for_users(looked_at, candidates, wanted, users, name)
 
 
 def _for_users(
@@ -166,13 +189,16 @@ def _own_task(candidates: Iterable[Candidate]) -> str | None:
 
 
 def _with_names(models: Sequence[PlannedModel]) -> list[PlannedModel]:
-    """Each model once; where several are called the same, by NAME:QUANT."""
-    different = {model.fit.candidate.path: model for model in models}
-    names = [model.name for model in different.values()]
-    return [
-        replace(model, name=f"{model.name}:{model.quant}") if names.count(model.name) > 1 else model
-        for model in different.values()
-    ]
+    """Each model once; those that are called the same by NAME:QUANT, and with a number where that is the same, too."""
+    different = list({model.fit.candidate.path: model for model in models}.values())
+    names = _distinct([model.name for model in different], [f"{model.name}:{model.quant}" for model in different])
+    numbered = [f"{name}-{names[: at + 1].count(name)}" for at, name in enumerate(names)]
+    return [replace(model, name=name) for model, name in zip(different, _distinct(names, numbered), strict=True)]
+
+
+def _distinct(names: Sequence[str], longer: Sequence[str]) -> list[str]:
+    """The longer name for those that aren't the only ones of their name."""
+    return [long if names.count(name) > 1 else name for name, long in zip(names, longer, strict=True)]
 
 
 def _pinned(models: Sequence[PlannedModel], names: Sequence[str]) -> list[PlannedModel]:
@@ -218,7 +244,7 @@ def _auto(looked_at: Situation, models: Sequence[PlannedModel]) -> dict[str, str
     for name, task in looked_at.knowledge.tasks.items():
         able = [model for model in models if task.needs in model.fit.candidate.model.tasks]
         if task.sees:
-            able = [model for model in able if model.fit.candidate.artifact.projector_bytes]
+            able = [model for model in able if model.fit.candidate.projector is not None]
         if able:
             chosen[name] = able[0].name if len(able) == 1 else _best(looked_at, able, name)
     return chosen

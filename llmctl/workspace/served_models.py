@@ -96,8 +96,8 @@ class ServedModels:
         word, _, task = name.partition(":")
         meant = self._auto.get(task or self._task) if word == AUTO else self._names.get(name)
         if meant is None:
-            known = [*self._names, AUTO, *(f"{AUTO}:{task}" for task in self._auto)]
-            also = did_you_mean(near(name, known)) or f", only {', '.join([*self._models, AUTO])}"
+            served = [*self._names, AUTO, *(f"{AUTO}:{task}" for task in self._auto)]
+            also = did_you_mean(near(name, served)) or f", only {', '.join([*self._models, AUTO])}"
             raise NotFoundError(f"no model named {name[:100]!r} is served{also}", hint="GET /v1/models lists them")
         return self._models[meant]
 
@@ -135,8 +135,9 @@ class ServedModels:
 
     @contextmanager
     def _waiting(self, model: ModelInService, client: str) -> Iterator[Turn]:
-        if len(model.turns) >= self._queue and not self._has_room(model):
-            waiting = units.number_of(len(model.turns), "request")
+        free = model.plan.users - len(model.clients)  # some who wait may be about to have that
+        if len(model.turns) >= self._queue + free:
+            waiting = units.number_of(self._queue, "request")
             message = f"{waiting} for {model.plan.name} are waiting already, as many as may"
             raise OccupiedError(message, retry_after_s=self._timing.retry_s)
         turn = Turn(next(self._numbers), client, model.failures)
@@ -231,13 +232,9 @@ class ServedModels:
     ) -> None:
         for other, engine in zip(ending, engines, strict=True):
             self._end(other, engine, f"to make room for {model.plan.name}")
-        engine, failure = None, None
-        try:
-            engine = self._start(model.plan.fit)
-        except LlmctlError as error:
-            failure = error
-        except Exception as error:  # noqa: BLE001  # whoever waits for the model has to hear of it
-            failure = EngineError(f"{model.plan.name} could not be loaded: {type(error).__name__}")
+        engine, failure = self._started(model)
+        if isinstance(failure, EngineError) and failure.lacked_memory and self._end_all_idle(model):
+            engine, failure = self._started(model)
         with self._changed:
             model.engine, model.failure = engine, failure
             model.failures += failure is not None
@@ -250,6 +247,25 @@ class ServedModels:
                 engine.end()
         elif failure is not None:
             self._listener.warn(f"{model.plan.name} could not be loaded: {failure.message}")
+
+    def _started(self, model: ModelInService) -> tuple[ServedEngine | None, LlmctlError | None]:
+        """Its engine, or why there is none."""
+        try:
+            return self._start(model.plan.fit), None
+        except LlmctlError as error:
+            return None, error
+        except Exception as error:  # noqa: BLE001  # whoever waits for the model has to hear of it
+            return None, EngineError(f"{model.plan.name} could not be loaded: {type(error).__name__}")
+
+    def _end_all_idle(self, model: ModelInService) -> bool:
+        """Memory did not suffice, as other programs hold some: what is idle ends for the ``model``. Whether any did."""
+        with self._changed:
+            held = [other for other in self._models.values() if other is not model and other.engine is not None]
+            idle = [other for other in held if not other.held.is_busy and not other.plan.pinned]
+            engines = [self._taken(other) for other in idle]
+        for other, engine in zip(idle, engines, strict=True):
+            self._end(other, engine, f"as memory did not suffice for {model.plan.name}")
+        return bool(idle)
 
     def _taken(self, model: ModelInService) -> ServedEngine | None:
         """The engine of a model that is to end: nobody gets it any more, and its memory still counts."""

@@ -236,7 +236,7 @@ def look(
     """This machine, or ``machine`` in its place; ``before`` is the shelf if it was looked at before. With ``measure``
     the usual kernels are measured if they are not known, all of them with ``every_kernel``. Raises UsageError for a
     ``task`` that isn't one, ConfigError where it is that of the settings, both before anything is measured."""
-    from llmctl.engine.measure.kernels import WEIGHT_TYPES
+    from llmctl.engine.measure.kernels import WEIGHT_TYPES, changed
     from llmctl.host import Host
     from llmctl.probe.load import moment
     from llmctl.workspace.engines import with_idle_engines_ended
@@ -257,6 +257,9 @@ def look(
         machine, engines = this_machine(listener, measure=measure, weight_types=weight_types)
         machine = with_idle_engines_ended(machine)
     past = () if elsewhere or not looked_at.settings.history else _past(machine, engines)
+    if measure and changed(machine.kernels, past) is not None:
+        machine, engines = this_machine(listener, has_changed=True)
+        machine = with_idle_engines_ended(machine)
     return Situation(
         looked_at.settings,
         looked_at.catalogue,

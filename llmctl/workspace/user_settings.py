@@ -10,7 +10,7 @@ from msgspec import Struct
 from llmctl import paths, settings
 from llmctl.errors import UsageError
 from llmctl.near import did_you_mean, near
-from llmctl.settings import SETTINGS, Effective, Setting, Source
+from llmctl.settings import SETTINGS, Effective, Setting, SettingSource
 from llmctl.settings.places import without_password
 
 
@@ -90,7 +90,7 @@ def _changed(name: str, value: str | bool | int | float | None) -> Changed:
     was_set = name in settings.read(paths.config_file())
     changed = settings.set_values({name: value}) if value is not None or was_set else paths.config_file()
     deciding = next((each.place for each in _sound() if each.setting.name == name), None)
-    other = None if deciding is None or deciding.source is Source.USER else deciding.at
+    other = None if deciding is None or deciding.source is SettingSource.USER else deciding.at
     return Changed(changed, was_set, other)
 
 

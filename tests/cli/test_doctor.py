@@ -69,7 +69,7 @@ def test_json_is_the_contracts_document(capsys: pytest.CaptureFixture[str]) -> N
     assert set(machine) == FIELDS | ALSO
     assert set(machine["cpu"]) >= CPU
     assert set(machine["memory"]) == MEMORY
-    assert set(machine["disk"]) == {"path", "free_bytes", "filesystem"}
+    assert set(machine["disk"]) == {"path", "free_bytes", "filesystem", "read_bytes_per_s"}
     assert set(machine["network"]) == {"hub_reachable", "download_bytes_per_s"}
     assert machine["memory"]["bandwidth_basis"] == "measured (engine kernels)"
     (engine,) = data["engines"]

@@ -61,6 +61,7 @@ def test_the_whole_catalogue(capsys: pytest.CaptureFixture[str], laptop: str) ->
         "no_fit",
         "changes",
         "present",
+        "drafts",
         "capacity",
     }
     assert data["no_fit"] is None and data["present"] is None

@@ -180,9 +180,15 @@ def test_it_goes_on_in_the_background(model: str) -> None:
     assert "tiny is loaded, in" in logged.stdout and "answer" not in logged.stdout.replace("open answers", "")
     log = document(llmctl("logs", "tiny", "--json"))["data"]
     assert (set(log), log["kind"]) == (row("logs"), "engine")
+    with serving(model) as (process, about):
+        several = llmctl("stop", "serve")
+        assert several.returncode == 2 and f"2 gateways run: {about['address']} and {address}" in several.stderr
+        assert llmctl("stop", about["address"]).returncode == 0
+        assert process.wait(timeout=20) == 0
     stopped = llmctl("stop", "serve")
     assert (stopped.returncode, stopped.stderr) == (0, f"Ended the gateway at {address}.\n")
     assert within(10, lambda: not engines.staying())
+    assert llmctl("stop", "serve").returncode == 4
 
 
 def test_what_fails_here_goes_on_to_a_server_where_the_policy_says_so(model: str, home: Path) -> None:

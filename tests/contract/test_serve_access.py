@@ -69,6 +69,10 @@ def test_another_machine(served: dict[str, Any], home: Path) -> None:
     assert status(address, token) == 401
     new = llmctl("token", "add", "laptop", "--models", "other").stdout.strip()
     assert status(address, new) == 200
+    asked = {"messages": [{"role": "user", "content": "hi"}], "model": "auto"}
+    bearer = {"Authorization": f"Bearer {new}"}
+    other = requests.post(f"{address}/chat/completions", json=asked, headers=bearer, verify=False, timeout=20)  # noqa: S501
+    assert (other.status_code, other.json()["error"]["code"]) == (403, "model_not_allowed")
     written = [file for file in home.rglob("*") if file.is_file() and file != key_file]
     assert not [file for file in written if token.encode() in file.read_bytes() or new.encode() in file.read_bytes()]
 

@@ -160,6 +160,7 @@ def test_the_engine_says_the_same_with_a_draft_model(answers: Any) -> None:
     with_drafts = answered(answers, "hi", speculate=True)
     assert with_drafts["choices"] == plain["choices"]
     assert plain["timings"]["draft_n"] == 0 < with_drafts["timings"]["draft_n_accepted"]
+    assert with_drafts["timings"]["draft_n_compared"] >= with_drafts["timings"]["draft_n_accepted"]
     assert answered(answers, "hello", speculate=True)["choices"] == plain["choices"]
 
 

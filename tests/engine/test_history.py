@@ -253,5 +253,5 @@ def test_it_has_no_place_for_text() -> None:
     """Whoever adds a field adds it here, and has thought of what it tells of its user."""
     annotations: dict[str, Any] = Run.__annotations__
     assert {name for name, kind in annotations.items() if "str" in kind} == {
-        "date", "model", "quant", "sha256", "kv_type", "engine", "processor",
+        "date", "model", "quant", "sha256", "kv_type", "engine", "processor", "draft",
     }  # fmt: skip

@@ -20,9 +20,11 @@ from llmctl.engine.measure.workbench import Cores, Trial
 from llmctl.errors import EngineError
 from llmctl.host import Host
 from llmctl.planner import kernel_rows
+from llmctl.planner.memory import bits
 from llmctl.struct import asdict
 from llmctl.types.kernels import Kernels, MatrixRate
 from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, EngineInfo, Machine, Memory
+from llmctl.types.past import PastRun
 from tests.fakes.kernel_rates import RATES, scaled
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -54,6 +56,21 @@ def test_the_real_kernels() -> None:
     for attention in kernels_here.attention:
         # a byte of cache that four heads of queries look at takes longer than one that a single head looks at
         assert attention.shared_bytes_per_s < 1.1 * attention.alone_bytes_per_s
+    assert {(batch.weight_type, batch.columns) for batch in whole.batches} == {
+        (name, columns) for name in microbench.BATCH_TYPES for columns in microbench.BATCH_COLUMNS
+    }
+    for batch in kernels_here.batches:
+        one = next(
+            (
+                rate
+                for rate in kernels_here.matrices
+                if (rate.weight_type, rate.repacked) == (batch.weight_type, batch.repacked)
+            ),
+            None,
+        )
+        # several vectors at once are no slower than one after the other, give or take what disturbed one of both
+        flop_per_byte = 2 * 8 / bits(batch.weight_type)
+        assert one is None or batch.batch_flop_per_s > 0.5 * one.decode_bytes_per_s * flop_per_byte
     for node in kernels_here.overheads:
         assert node.threads == 1
         assert node.elements_per_s > 100 * node.nodes_per_s
@@ -103,9 +120,10 @@ def test_a_complete_result_is_remembered_for_this_machine_and_build(monkeypatch:
     host = Host()
     assert cached(host, MACHINE, ENGINE) is None
     answer(monkeypatch, child.Reply(asdict(RATES)))
-    assert measure(host, MACHINE, ENGINE) == RATES
-    assert cached(host, MACHINE, ENGINE) == RATES
-    assert cached(host, replace(MACHINE, memory=Memory(GIB, GIB)), ENGINE) == RATES
+    measured = measure(host, MACHINE, ENGINE)
+    assert measured == replace(RATES, date=measured.date) and measured.date is not None
+    assert cached(host, MACHINE, ENGINE) == measured
+    assert cached(host, replace(MACHINE, memory=Memory(GIB, GIB)), ENGINE) == measured
     assert cached(host, replace(MACHINE, cpu=replace(MACHINE.cpu, usable_threads=1)), ENGINE) is None
     assert cached(host, MACHINE, replace(ENGINE, features=("AVX512",))) is None
     assert cached(host, MACHINE, replace(ENGINE, build="ggml 0.26.0")) is None
@@ -342,3 +360,35 @@ def test_too_little_memory_to_measure(available: int, last_cache: int | None) ->
 
 def test_a_recorded_machine_has_no_kernels(tmp_path: Any) -> None:
     assert cached(Host(root=tmp_path), MACHINE, ENGINE) is None
+
+
+def runs(*factors: float, date: str = "2026-11-30T12:00:00Z", modelled: bool = False) -> list[PastRun]:
+    settings: dict[str, Any] = {"model": "m", "quant": "Q4_0", "file_bytes": 1, "sha256": None, "kv_type": "f16"}
+    settings |= {"gpu_layers": 0, "repack": True, "flash_attention": False, "threads": 2, "prefill_threads": 2}
+    lengths: dict[str, Any] = {"load_s": 1.0, "depth": 100.0, "read_tokens": 100}
+    return [
+        PastRun(**settings, **lengths, decode=factor, prefill=None, modelled=modelled, date=date) for factor in factors
+    ]
+
+
+DATED = replace(RATES, date="2026-11-30T10:00:00Z")
+
+
+@pytest.mark.parametrize(
+    ("measured", "past", "factor"),
+    [
+        (DATED, runs(0.5, 0.6, 0.5, 0.55, 0.6), 0.55),
+        (DATED, runs(1.5, 1.6, 2.0, 1.4, 1.5), 1.5),
+        (DATED, runs(0.5, 0.6, 0.5, 0.6), None),
+        (DATED, runs(0.5, 0.6, 0.9, 0.6, 0.5), None),
+        (DATED, runs(1.0, 0.5, 0.6, 0.5, 0.6, 0.5), 0.5),
+        (DATED, runs(*[0.5] * 5, date="2026-11-30T09:00:00Z"), None),
+        (DATED, runs(*[0.5] * 5, modelled=True), None),
+        (RATES, runs(*[0.5] * 5), None),
+        (None, runs(*[0.5] * 5), None),
+    ],
+)
+def test_runs_that_agree_that_the_machine_has_changed(
+    measured: Kernels | None, past: list[PastRun], factor: float | None
+) -> None:
+    assert kernels.changed(measured, past) == (None if factor is None else pytest.approx(factor))

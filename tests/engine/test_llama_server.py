@@ -4,6 +4,7 @@ where this machine has it."""
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ import requests
 from msgspec.structs import replace
 
 from llmctl import paths
+from llmctl.confinement import CALLS
 from llmctl.endpoint.local import ask
 from llmctl.engine.llama_server import programs
 from llmctl.engine.llama_server.options import PLAIN_TEMPLATE, options
@@ -30,7 +32,7 @@ from llmctl.errors import DecodingError, EngineDiedError, EngineError
 from llmctl.types.engine import LoadedEngine, ServerSource
 from llmctl.types.event import Text
 from llmctl.types.machine import EngineDevice, EngineInfo
-from llmctl.types.plan import Configuration
+from llmctl.types.plan import Configuration, Draft, Fit
 from llmctl.types.request import Message, Request
 from tests.fakes.fits import fit_for
 from tests.fakes.llama_server import Behaviour, FakeServer, fake_server
@@ -96,6 +98,31 @@ def test_the_settings_of_the_plan_are_its_options(settings: dict[str, Any], expe
     fit = replace(fit_for(Path("/m.gguf"), threads=3), configuration=Configuration(**settings))
     line = " ".join(options(fit, has_chat_template=True))
     assert [part for part in expected if f" {part} " not in f" {line} "] == []
+
+
+def drafting(path: str) -> Draft:
+    return Draft(replace(fit_for(None).candidate, path=Path(path)), Configuration(256, gpu_layers=5), 3, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("fit", "expected"),
+    [
+        (fit_for(Path("/m.gguf")), ["--no-mmproj"]),
+        (replace(fit_for(None), candidate=replace(fit_for(None).candidate, projector=Path("/p.gguf"))), ["--mmproj"]),
+        (replace(fit_for(Path("/m.gguf")), drafts_itself=True), ["--no-mmproj", "--spec-type draft-mtp"]),
+        (
+            replace(fit_for(Path("/m.gguf")), draft=drafting("/d.gguf"), drafts_itself=True),
+            ["--spec-type draft-simple", "--spec-draft-model /d.gguf", "--spec-draft-ngl 5"],
+        ),
+    ],
+    ids=["alone", "with a projector", "with heads for drafting", "with a draft model"],
+)
+def test_what_is_loaded_beside_the_model(fit: Fit, expected: list[str]) -> None:
+    line = " ".join(options(fit, has_chat_template=True))
+    beside = ("--mmproj", "--no-mmproj", "--spec-type", "--spec-draft-model", "--spec-draft-ngl")
+    assert [part for part in expected if f" {part} " not in f" {line} "] == []
+    names = {part.partition(" ")[0] for part in expected}
+    assert {name for name in beside if name in line.split()} - {"--no-mmproj"} == names - {"--no-mmproj"}
 
 
 def test_what_it_alone_sees_it_places_layers_on_by_itself(tmp_path: Path) -> None:
@@ -339,6 +366,18 @@ def test_nothing_of_the_working_directory_is_run(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(fake_server(tmp_path / "checkout").program.parent)
     monkeypatch.setenv("PATH", ".:")
     assert list(programs.programs(None)) == []
+
+
+@pytest.mark.skipif(platform.machine() not in CALLS or sys.platform != "linux", reason="what Linux offers for it")
+@pytest.mark.parametrize("gpu_layers", [0, 1])
+def test_it_has_no_network_unless_a_gpu_is_used(tmp_path: Path, model: Path, gpu_layers: int) -> None:
+    server = fake_server(tmp_path / "bin")
+    fit = fit_for(model)
+    fit = replace(fit, server=server.native, configuration=replace(fit.configuration, gpu_layers=gpu_layers))
+    with start(fit) as engine:
+        (program,) = psutil.Process(engine.pid).children()
+        status = Path(f"/proc/{program.pid}/status").read_text("ascii")
+    assert ("\nSeccomp:\t2\n" in status) is (gpu_layers == 0)
 
 
 @pytest.mark.skipif(REAL is None, reason="no llama-server is here: llmctl engine install llama-server")

@@ -19,10 +19,10 @@ from llmctl.engine.llama_cpp.refused import RefusedError
 from llmctl.engine.llama_cpp.start import start
 from llmctl.engine.worker_process import Engine
 from llmctl.errors import EngineError
-from tests.engine.test_context import TINY
+from tests.engine.test_context import TINY, WIDTH, figures, save
 from tests.fakes import vision
 from tests.fakes.fits import fit_for
-from tests.fakes.gguf_file import Fill, Kind, llama_metadata, llama_tensors, write
+from tests.fakes.gguf_file import Fill, Kind, Value, llama_metadata, llama_tensors, write
 
 A, B = vision.png(100, 80, seed=1), vision.png(64, 64, seed=2)
 ANSWER = {"max_tokens": 8, "temperature": 0, "logprobs": True, "top_logprobs": 5}
@@ -51,9 +51,21 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return language_model(tmp_path_factory.mktemp("language") / "model.gguf")
 
 
-@pytest.fixture(scope="module", params=["idefics3", "gemma3"])
+def qwen(path: Path) -> Path:
+    """A model for which a picture's tokens have a row and a column, and few positions of the text."""
+    own: dict[str, Value] = {"feed_forward_length": WIDTH, "attention__head_count": 4, "attention__head_count_kv": 4}
+    own |= {"rope__dimension_sections": [2, 3, 3, 0]}
+    block: dict[str, tuple[int, ...]] = {"attn_norm.weight": (WIDTH,), "ffn_norm.weight": (WIDTH,)}
+    block |= {f"attn_{name}.bias": (WIDTH,) for name in ("q", "k", "v")}
+    matrices = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
+    return save(path, figures("qwen2vl", **own), block | {f"{name}.weight": (WIDTH, WIDTH) for name in matrices})
+
+
+@pytest.fixture(scope="module", params=["idefics3", "gemma3", "qwen2vl_merger"])
 def engine(request: pytest.FixtureRequest, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    file = tmp_path_factory.mktemp("vision") / "mmproj.gguf"
+    folder = tmp_path_factory.mktemp("vision")
+    file = folder / "mmproj.gguf"
+    model = qwen(folder / "qwen.gguf") if request.param.startswith("qwen") else model
     with loaded(model, vision.write_projector(file, text_embd=TINY.n_embd, kind=request.param), sequences=2) as engine:
         yield engine
 
@@ -144,9 +156,11 @@ def test_what_is_no_picture(url: str | None, words: str) -> None:
 
 def test_pictures_are_read_in_their_order() -> None:
     assert "17 images" in refused(*[picture(A)] * (MOST_PICTURES + 1))
+    large = A[:16] + bytes([0, 0, 16, 0] * 2) + A[24:]
+    assert "33,554,432 pixels in all" in refused(picture(large), picture(large))
     content = [picture(A), QUESTION, picture(B)]
     made = pictures_of([{"role": "system", "content": "x"}, {"role": "user", "content": content}])
-    assert made == (Picture("messages[1].content[0]", A), Picture("messages[1].content[2]", B))
+    assert made == (Picture("messages[1].content[0]", A, 8000), Picture("messages[1].content[2]", B, 4096))
 
 
 def test_a_file_that_ends_too_early_is_refused(engine: Engine) -> None:

@@ -70,7 +70,7 @@ class Models:
         return tuple(self.models.values())
 
     def resolved(self, name: str) -> str:
-        if name in ("", "auto", "auto:code"):
+        if name in ("auto", "auto:code"):
             return next(iter(self.models))
         if name not in self.models:
             raise NotFoundError(f"there is no model {name!a:.80}", hint="llmctl models")

@@ -1,5 +1,5 @@
-"""A small vision projector with random weights, in the shape of SmolVLM's or Gemma 3's, which llama.cpp loads and
-computes pictures with."""
+"""A small vision projector with random weights, in the shape of SmolVLM's, Gemma 3's or Qwen's, which llama.cpp loads
+and computes pictures with."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ TOKENS = (SIDE // MERGE) ** 2
 
 
 def write_projector(path: Path, *, text_embd: int, kind: str = "idefics3", seed: int = 0) -> Path:
-    """For a language model of width ``text_embd``. ``kind``: idefics3, whose pictures are read like text, or gemma3,
-    in whose pictures each token sees all."""
+    """For a language model of width ``text_embd``. ``kind``: idefics3, whose pictures are read like text, gemma3, in
+    whose pictures each token sees all, or qwen2vl_merger, whose pictures keep their size and take few positions."""
     shapes = _shapes(kind, text_embd)
     metadata: dict[str, Value] = {
         "general.architecture": "clip",
@@ -68,6 +68,11 @@ def _shapes(kind: str, text_embd: int) -> dict[str, tuple[int, ...]]:
             shapes[f"v.blk.{layer}.{name}.bias"] = shape[:1]
         for name in ("ln1", "ln2"):
             shapes |= {f"v.blk.{layer}.{name}.weight": (EMBD,), f"v.blk.{layer}.{name}.bias": (EMBD,)}
+    if kind == "qwen2vl_merger":
+        del shapes["v.patch_embd.bias"], shapes["v.position_embd.weight"]
+        shapes |= {"v.patch_embd.weight.1": (EMBD, 3, PATCH, PATCH)}
+        shapes |= {"mm.0.weight": (EMBD * 4, EMBD * 4), "mm.0.bias": (EMBD * 4,)}
+        return shapes | {"mm.2.weight": (text_embd, EMBD * 4), "mm.2.bias": (text_embd,)}
     if kind == "gemma3":
         return shapes | {"mm.input_projection.weight": (EMBD, text_embd), "mm.soft_emb_norm.weight": (EMBD,)}
     return shapes | {"mm.model.fc.weight": (text_embd, EMBD * MERGE * MERGE)}

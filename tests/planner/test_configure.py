@@ -66,6 +66,9 @@ class TestOnTheCpu:
         actual = (settings.context, settings.kv_type, settings.flash_attention, settings.ubatch)
         assert actual == (context, kv_type, flash, ubatch)
 
+    def test_a_picture_is_computed_at_once(self) -> None:
+        assert min(chosen(epyc(free_gib), Want(sees=True))[0].ubatch for free_gib in (5.85, 5.72, 5.45, 5.33)) == 256
+
     def test_what_does_not_fit_tells_the_shortest_gap(self) -> None:
         placer = Placer(epyc(4.0), LLAMA, LLAMA_FILE)
         nearest = configure(placer, Want(), CONTEXTS, lambda _: None)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from llmctl.planner.draft_model import LEAST_GAIN, best, machine_beside, with_draft
+from llmctl.planner.draft_model import EXPECTED_RIGHT, LEAST_GAIN, best, machine_beside, right_share, with_draft
 from llmctl.types.plan import CPU, DeviceMemory, Fit, MemoryPlan
 from llmctl.types.speed_model import SpeedModel
 from tests.fakes.fits import fit_for
 from tests.planner.machines import desktop
+from tests.planner.test_drafts import RUN
 
 GIB = 1 << 30
 
@@ -36,10 +37,18 @@ def row(device: str, total: int) -> DeviceMemory:
     ],
 )
 def test_the_best_draft_by_the_speed_of_both(prompt_s: float, draft_s: float, count: int, gain: float) -> None:
-    tokens, faster = best(fit(0.1, prompt_s), fit(draft_s, 0.001), 100)
+    tokens, faster = best(fit(0.1, prompt_s), fit(draft_s, 0.001), 100, EXPECTED_RIGHT)
     assert tokens == count
     assert faster == pytest.approx(gain, abs=1e-3)
     assert (faster >= LEAST_GAIN) is (gain > 1.15)
+
+
+def test_what_came_of_drafts_so_far_counts() -> None:
+    name = fit(0.1, 0.01).candidate.model.id
+    runs = [replace(RUN, model=name, draft=name, accepted_tokens=90, compared_tokens=300, drafted_tokens=900)]
+    others = [replace(runs[0], draft=None), replace(runs[0], model="another"), replace(runs[0], draft="another")]
+    assert right_share(fit(0.1, 0.01), fit(0.01, 0.001), others) == pytest.approx(EXPECTED_RIGHT)
+    assert right_share(fit(0.1, 0.01), fit(0.01, 0.001), [*runs, *others]) == pytest.approx((140 + 90) / 500)
 
 
 def test_both_take_memory() -> None:
@@ -49,7 +58,7 @@ def test_both_take_memory() -> None:
     beside = machine_beside(machine, one)
     assert beside.memory.available_bytes == machine.memory.available_bytes - 3 * GIB
     assert (beside.accelerators[0].memory_free_bytes or 0) == (card.memory_free_bytes or 0) - 4 * GIB
-    made = with_draft(one, other, 100, is_asked_for=True)
+    made = with_draft(one, other, 100, (), is_asked_for=True)
     assert made.draft is not None and made.draft.is_asked_for and made.draft.candidate == other.candidate
     assert [part.total_bytes for part in made.memory.by_device] == [4 * GIB, 4 * GIB]
     assert (made.memory.must_fit_bytes, made.memory.mapped_bytes, made.memory.touched_bytes) == (4 * GIB, 10, 14)

@@ -8,7 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from llmctl.planner import plan
-from llmctl.planner.learning import LEAST_APART, ONCE_APART
+from llmctl.planner.learning import LEAST_APART, ONCE_APART, START_S
+from llmctl.types.machine import Disk
 from llmctl.types.past import PastRun
 from llmctl.types.plan import Basis, Fit, Plan, Want
 from llmctl.types.speed_model import SpeedModel
@@ -170,3 +171,17 @@ def test_settings_are_not_chosen_by_what_ran_with_one_of_them() -> None:
 )
 def test_how_long_it_loads(runs: list[PastRun], expected: float | None) -> None:
     assert fit(*runs).speed.load_s == (None if expected is None else pytest.approx(expected))
+
+
+def test_the_first_load_is_told_by_the_disk() -> None:
+    size = SOURCE.bytes or 0
+    disk = Disk("/models", 10**12, read_bytes_per_s=size / 4)
+
+    def load_s(*past: PastRun, disk: Disk | None) -> float | None:
+        answer = plan(replace(EPYC, disk=disk), [CANDIDATE], WANT, knowledge(), past=past)
+        assert isinstance(answer, Plan)
+        return answer.choice.speed.load_s
+
+    assert load_s(disk=disk) == pytest.approx(4 + START_S)
+    assert load_s(disk=None) is load_s(disk=Disk("/models", 10**12)) is None
+    assert load_s(ran(load_s=3), disk=disk) == 3, "as it was the last time"

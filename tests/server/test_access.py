@@ -137,11 +137,17 @@ def test_health_needs_no_token_and_metrics_do(port: int) -> None:
     assert requests.get(f"http://127.0.0.1:{port}/metrics", timeout=10).status_code == 401
 
 
-def test_a_broken_file_of_tokens_lets_nobody_in(port: int) -> None:
+def test_a_broken_file_of_tokens_lets_nobody_in(port: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Those outside aren't told where it is."""
     _, token = tokens.add("ci")
     tokens.file().write_text("{")
-    refused = ask(port, token=token)
-    assert refused.status_code == 503 and "does not hold tokens" in refused.json()["error"]["message"]
+    for _ in range(2):
+        refused = ask(port, token=token)
+        assert refused.status_code == 503
+        assert refused.json()["error"]["message"] == "the gateway can't read its tokens: its log says why"
+    assert [record.getMessage() for record in caplog.records if record.name == "llmctl.gateway"] == [
+        f"nobody gets in: {tokens.file()} does not hold tokens as llmctl writes them"
+    ]
 
 
 OWN_HOSTS = ("127.0.0.1", "localhost:{port}", "LOCALHOST", "[::1]:{port}", "box.lan", "box.lan.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from contextlib import ExitStack, closing
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from llmctl.server.limits import LimitedProtocol, Limits
+from llmctl.server.limits import OPEN_FILES, LimitedProtocol, Limits, allow_open_files
 from tests.fakes import guarded
 
 SMALL = Limits(
@@ -266,6 +267,16 @@ def test_the_number_of_connections(port: int) -> None:
         with connected(port) as one_more:
             assert rest(one_more) == b""
     wait_until(lambda: works(port))
+
+
+def test_as_many_files_as_may_be() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, before[1]), before[1]))
+        allow_open_files()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (min(OPEN_FILES, before[1]), before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:

@@ -24,10 +24,9 @@ from llmctl.workspace import tokens
 from tests.fakes import guarded
 from tests.fakes.fits import fit_for
 from tests.fakes.gateway import Model, Models
+from tests.fakes.marked_requests import MARK_END, marked
 from tests.fakes.scripted_model import write_scripted
 
-MARK = "Marked-{number}-of-the-search"
-MARK_BYTES = b"-of-the-search"
 PROMPTS = 100
 GATEWAY = Confinement(None, NOT_ASKED, NOT_ASKED)
 
@@ -104,38 +103,16 @@ def test_what_was_given_up(running: Running) -> None:
         assert process.rlimit(psutil.RLIMIT_CORE) == (0, 0)
 
 
-def requests_of(mark: str) -> list[tuple[str, Any, dict[str, str]]]:
-    """Ways in which ``mark`` can come, those that fail among them."""
-    messages = {"messages": [{"role": "user", "content": mark}]}
-    claude = {"model": "scripted", "max_tokens": 4, **messages}
-    return [
-        ("/v1/chat/completions", messages, {}),
-        ("/v1/chat/completions", {**messages, "stream": True}, {}),
-        ("/v1/messages", {**claude, "stream": True}, {"x-api-key": mark}),
-        ("/v1/responses", {"input": mark}, {"Authorization": f"Bearer {mark}"}),
-        ("/v1/completions", {"prompt": mark}, {}),
-        ("/v1/chat/completions", {"messages": [{"role": "user", "content": mark * 900}]}, {}),
-        ("/v1/chat/completions", {**messages, "model": mark}, {}),
-        ("/v1/chat/completions", {**messages, mark: 1}, {}),
-        ("/v1/chat/completions", {**messages, "response_format": {"type": "json_schema", "json_schema": mark}}, {}),
-        ("/v1/chat/completions", f'{{"messages": "{mark}'.encode(), {}),
-        (f"/v1/{mark}", messages, {"User-Agent": mark, "X-Request-Id": mark}),
-        (f"/v1/models/{mark}?{mark}", messages, {"Host": mark}),
-        ("/tokenize", {"content": mark}, {"Origin": f"https://{mark}"}),
-    ]
-
-
 def test_no_word_of_a_prompt_is_anywhere(running: Running, home: Path, capfd: pytest.CaptureFixture[str]) -> None:
     statuses = set()
     for number in range(PROMPTS):
-        ways = requests_of(MARK.format(number=number))
-        path, body, headers = ways[number % len(ways)]
+        path, body, headers = marked(number)
         statuses.add(running.post(path, body, **headers).status_code)
     assert {200, 400, 403, 404, 421} <= statuses and 500 not in statuses
     pages = [running.get(path).text for path in ("/metrics", "/v1/privacy", "/v1/models", "/health")]
     assert 'llmctl_tokens_total{kind="prompt",model="scripted"}' in pages[0]
     assert running.records
     for text in (*pages, *running.records, *capfd.readouterr()):
-        assert MARK_BYTES.decode() not in text
+        assert MARK_END not in text
     files = [file for file in home.rglob("*") if file.is_file()]
-    assert [file for file in files if MARK_BYTES in file.read_bytes()] == []
+    assert [file for file in files if MARK_END.encode() in file.read_bytes()] == []

@@ -150,3 +150,13 @@ def test_a_piece_does_not_wait_for_the_one_before_it_to_be_acknowledged() -> Non
         Gateway(create_app(Models()), listening)
         with socket.create_connection(listening.getsockname()), listening.accept()[0] as accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_a_bug_is_told_to_nobody_but_the_log(url: str, served: Models, caplog: pytest.LogCaptureFixture) -> None:
+    """Where it is, by the request's own name; not what it says, which may be somebody's prompt."""
+    served.sampling = {"temperature": object()}
+    answer = begin(url, messages=[{"role": "user", "content": "a secret"}])
+    served.sampling = {}
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")
+    assert answer.headers["x-request-id"] in caplog.text and "answering.py" in caplog.text
+    assert "secret" not in caplog.text + answer.text

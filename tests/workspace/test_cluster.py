@@ -10,9 +10,10 @@ import pytest
 import yaml
 
 from llmctl.errors import LlmctlError, NothingFitsError, UsageError
+from llmctl.types.deployment import DeploymentForm
 from llmctl.types.listener import SilentListener
 from llmctl.workspace.deployment import cluster
-from llmctl.workspace.deployment.cluster import ClusterAsked, ClusterProgram
+from llmctl.workspace.deployment.cluster import ClusterAsked
 
 OPTIONS = (Path(__file__).parent.parent / "fixtures" / "vllm" / "0.32.0.txt").read_text("utf-8").split("\n")[1:]
 MODEL, REPO = "qwen3-8b", "Qwen/Qwen3-8B"
@@ -38,13 +39,13 @@ def two_cards(tmp_path: Path) -> str:
     return str(file)
 
 
-def text(program: ClusterProgram, machine: str, **asked: Any) -> str:
+def text(program: DeploymentForm, machine: str, **asked: Any) -> str:
     given = {"model": MODEL, "users": 4, "machine": machine, **asked}
     return cluster.text(SilentListener(), program, ClusterAsked(**given))
 
 
 def test_vllm(two_cards: str) -> None:
-    script = text(ClusterProgram.VLLM, two_cards)
+    script = text(DeploymentForm.VLLM, two_cards)
     command = shlex.split(script[script.index("exec vllm") :].replace("\\\n", ""))
     assert command[:4] == ["exec", "vllm", "serve", REPO]
     options = {name[2:]: value for name, _, value in (option.partition("=") for option in command[4:])}
@@ -55,7 +56,7 @@ def test_vllm(two_cards: str) -> None:
 
 
 def test_ray_serve(two_cards: str) -> None:
-    (application,) = yaml.safe_load(text(ClusterProgram.RAY, two_cards, count=3, users=64))["applications"]
+    (application,) = yaml.safe_load(text(DeploymentForm.RAY, two_cards, count=3, users=64))["applications"]
     (config,) = application["args"]["llm_configs"]
     assert application["import_path"] == "ray.serve.llm:build_openai_app"
     assert config["model_loading_config"] == {"model_id": MODEL, "model_source": REPO}
@@ -65,7 +66,7 @@ def test_ray_serve(two_cards: str) -> None:
 
 
 def test_llm_d(two_cards: str) -> None:
-    values = yaml.safe_load(text(ClusterProgram.LLM_D, two_cards))
+    values = yaml.safe_load(text(DeploymentForm.LLM_D, two_cards))
     decode = values["decode"]
     (container,) = decode["containers"]
     assert values["modelArtifacts"]["uri"] == f"hf://{REPO}"
@@ -73,8 +74,8 @@ def test_llm_d(two_cards: str) -> None:
     assert not {argument[2:].split("=")[0].replace("-", "_") for argument in container["args"]} - set(OPTIONS)
 
 
-@pytest.mark.parametrize("program", ClusterProgram)
-def test_every_value_has_its_reason(program: ClusterProgram, two_cards: str) -> None:
+@pytest.mark.parametrize("program", [form for form in DeploymentForm if form.is_of_cluster])
+def test_every_value_has_its_reason(program: DeploymentForm, two_cards: str) -> None:
     written = text(program, two_cards)
     comment = " ".join(line for line in written.splitlines() if line.startswith("#"))
     for name in ("tensor_parallel_size", "pipeline_parallel_size", "max_model_len", "max_num_seqs"):
@@ -92,11 +93,11 @@ def test_every_value_has_its_reason(program: ClusterProgram, two_cards: str) -> 
 )
 def test_what_can_not_be(asked: dict[str, Any], kind: type[LlmctlError], words: str, two_cards: str) -> None:
     with pytest.raises(kind, match=words):
-        text(ClusterProgram.VLLM, **{"machine": two_cards, **asked})
+        text(DeploymentForm.VLLM, **{"machine": two_cards, **asked})
 
 
 def test_more_than_one_machine_is_not_for_vllm_alone(two_cards: str) -> None:
     asked = {"model": "qwen3-32b", "count": 4, "users": 1}
     with pytest.raises(NothingFitsError, match=r"takes \d machines"):
-        text(ClusterProgram.VLLM, two_cards, **asked)
-    assert "pipeline_parallel_size: " in text(ClusterProgram.RAY, two_cards, **asked)
+        text(DeploymentForm.VLLM, two_cards, **asked)
+    assert "pipeline_parallel_size: " in text(DeploymentForm.RAY, two_cards, **asked)

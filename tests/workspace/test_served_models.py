@@ -241,6 +241,24 @@ def test_a_model_that_cannot_be_loaded_says_so_and_is_tried_again(tmp_path: Path
         assert models.health().ready
 
 
+def test_where_memory_did_not_suffice_idle_models_end_for_another_try(file: Path) -> None:
+    start, failures = Started(), ["b"]
+
+    def short_of_memory(fit: Fit) -> ServedEngine:
+        if fit.candidate.model.id in failures:
+            failures.pop()
+            error = EngineError("the engine could not get its memory")
+            error.lacked_memory = True
+            raise error
+        return start(fit)
+
+    with served(planned(file, "a"), planned(file, "b"), start=short_of_memory) as models:
+        models.lease("a").close()
+        models.lease("b").close()
+        assert states(models) == {"a": ModelState.UNLOADED, "b": ModelState.LOADED}
+        assert start.names == ["a", "b"]
+
+
 def test_what_is_answered_goes_on_while_it_drains(file: Path) -> None:
     with served(planned(file, "a"), start=Started()) as models, ThreadPoolExecutor() as pool:
         lease = models.lease("a")

@@ -28,6 +28,7 @@ def chat(
     temperature: options.Temperature = None,
     seed: options.Seed = None,
     threads: options.Threads = None,
+    draft: options.DraftModel = None,
     local: options.LocalOnly = False,
     private: options.Private = False,
     remote: options.Remote = False,
@@ -80,7 +81,7 @@ def chat(
     kept = last_conversation(out, loaded, endpoint) if going_on else None
     loaded = loaded.for_remote() if remote else loaded
     conversation, begun = begin(kept, model, task, system, local=local)
-    asked = Asked(begun.model, begun.task, context, threads, prompt_tokens=0, answer_tokens=max_tokens)
+    asked = Asked(begun.model, begun.task, context, threads, prompt_tokens=0, answer_tokens=max_tokens, draft=draft)
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed)
     with Chat(out, loaded, asked, local=begun.local, private=private, endpoint=endpoint) as talk:
         talk.begin(yes=yes)

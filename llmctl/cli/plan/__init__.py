@@ -131,7 +131,7 @@ def plan(
       llmctl plan --machine pi.toml   another machine
       llmctl plan --ram 64GB --gpu "GeForce RTX 5090"   what would be if
       llmctl plan --users 4           memory and speed for four at once
-      llmctl plan --users 40 --count 3 --machine desktop-rtx-4090   how many users three of them serve
+      llmctl plan --users 40 --count 3 --machine desktop-rtx-4090
       llmctl plan --plot frontier.svg
 
     What you ask for (--context, --kv-type, --gpu-layers) is never changed: it fits, or the gap is told. The rest gives
@@ -146,7 +146,7 @@ def plan(
     is close to f16 now, and q4_0 loses far less than older advice says, small models most. llmctl takes q8_0 where f16
     doesn't fit, and q4_0 only when you ask for it.
 
-    A vision projector beside the model is counted, with what it computes an image in; llmctl run doesn't load it.
+    A vision projector beside the model is counted, with what it computes an image in; llmctl run loads it for images.
 
     Fetches headers only, loads nothing. The first time, the engine's kernels are measured, which takes some seconds.
     Exit codes: 0, 2 usage, 3 nothing fits, 4 no such model or file, 6 not a sound GGUF file, 10 a broken profile.
@@ -204,7 +204,7 @@ def plan(
             for line in rejections(answer.rejected[1:], len(answer.rejected) if everything else limit or 0):
                 out.note(line)
             raise error
-        out.data({**document(answer, wanted, limit), "present": None, "capacity": None}, error)
+        out.data({**document(answer, wanted, limit), "present": None, "drafts": None, "capacity": None}, error)
         raise typer.Exit(EXIT_NOTHING_FITS)
     place = "this machine" if machine is None else Path(machine).name
     changed = [f"{option} {value}" for option, value in (("--ram", ram), ("--gpu", gpu), ("--vram", vram)) if value]
@@ -216,7 +216,8 @@ def plan(
     for warning in asked.without_effect(answer.choice, workspace.machine, wanted):
         out.warn(warning)
     served = None if count is None else workspace.capacity(planned, count, users=users)
-    out.data({**document(answer, wanted, limit), "present": planned.present, "capacity": served})
+    now = {"present": planned.present, "drafts": planned.drafts, "capacity": served}
+    out.data({**document(answer, wanted, limit), **now})
     if not json:
         for warning in answer.choice.warnings:
             out.warn(warning)

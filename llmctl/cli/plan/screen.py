@@ -139,7 +139,8 @@ def drafted(forecast: DraftForecast, model: Draft | None = None) -> Iterator[str
     yield ""
     yield from _wrapped(
         f"Drafts: {forecast.rows} tokens computed at once take as long as some {forecast.steps:.1f} one by one, so what"
-        f" an answer copies from its prompt is written up to {forecast.gain:.1f} times as fast."
+        f" an answer copies from its prompt is written up to {forecast.gain:.1f} times as fast"
+        f" ({forecast.rows / forecast.most_steps:.1f}–{forecast.rows / forecast.fewest_steps:.1f})."
     )
     if forecast.drafted_tokens:
         accepted, drafts = units.count(forecast.accepted_tokens), units.count(forecast.drafted_tokens)

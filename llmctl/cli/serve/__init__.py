@@ -11,9 +11,12 @@ from llmctl.cli import complete, options
 from llmctl.cli.lazy import plain
 from llmctl.cli.output import Output
 from llmctl.errors import UsageError
+from llmctl.types.deployment import DeploymentForm
 from llmctl.types.endpoint import Policy
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from typer._click import Context
 
     from llmctl.settings import Settings
@@ -69,6 +72,19 @@ def serve(
         Policy | None,
         typer.Option("--policy", help="prefer-local: what fails here goes on to your servers; local-only without."),
     ] = None,
+    print_: Annotated[
+        DeploymentForm | None,
+        typer.Option("--print", help="Print a file for what starts services, and serve nothing."),
+    ] = None,
+    machine: Annotated[
+        str | None,
+        typer.Option(
+            "--machine", help="With --print vllm, ray or llm-d: another machine.", autocompletion=complete.machines
+        ),
+    ] = None,
+    count: Annotated[
+        int, typer.Option("--count", min=1, help="With --print ray or llm-d: how many of those machines.")
+    ] = 1,
     detach: Annotated[bool, typer.Option("--detach", help="Go on in the background.")] = False,
     yes: options.Yes = False,
     offline: options.Offline = False,
@@ -85,6 +101,8 @@ def serve(
       llmctl serve qwen3.5-9b --users 4 --context 16384
       llmctl serve qwen3.5-9b bge-m3 --pin bge-m3
       llmctl serve --task code --task embed --detach
+      llmctl serve qwen3.5-9b --users 4 --print systemd
+      llmctl serve qwen3-32b --users 50 --print ray --machine a.toml --count 2
 
     Plans for so many users at once, each with the whole context, and says what that takes and how fast it is. The first
     model, and what is pinned, is loaded at once, the others when they are asked for; where they don't fit in memory
@@ -101,6 +119,10 @@ def serve(
     completion for "auto" that is too long, or that the engine fails at, goes on to the first of your servers; headers
     of the answer (x-llmctl-route, -host, -model, -bytes) and `llmctl receipts` say so. A request with the header
     x-llmctl-private: 1 never leaves (403).
+
+    --print writes what systemd, launchd, Docker Compose, Podman (quadlet) or Kubernetes start at boot, with the memory
+    of the plan. --print vllm, ray and llm-d are for a model's original weights on GPUs of one or several machines: how
+    many of them it takes, and why, is in the file. Nothing of it is run.
 
     Ctrl-C, SIGTERM and `llmctl stop serve` let open answers finish, for half a minute; a second Ctrl-C doesn't.
 
@@ -120,6 +142,8 @@ def serve(
     names, tasks = tuple(models or ()), tuple(task or ())
     for name in (*names, *tasks):
         options.require_names("serve", {"MODEL or --task": name})
+    if not (print_ and print_.is_of_cluster) and (machine is not None or count != 1):
+        raise UsageError("--machine and --count are for --print vllm, ray or llm-d", hint="llmctl plan --machine NAME")
     loaded = options.settings_with(out, offline=offline, keep_alive=None)
     require_policy(policy or Policy.LOCAL_ONLY)
     loaded = replace(loaded, policy=policy or Policy.LOCAL_ONLY)
@@ -133,16 +157,30 @@ def serve(
         _idle_s(loaded, idle),
         log_file,
     )
+    if print_ is not None:
+        from llmctl.cli.serve.printing import printed
+
+        printed(out, loaded, serving, print_, _without_print(ctx.meta[ARGUMENTS]), machine=machine, count=count)
+        return
     if detach:
         detached(out, loaded, serving, [word for word in ctx.meta[ARGUMENTS] if word not in ALONE])
         return
     parent = Parent(ready_fd)
-    with parent.told_of_errors():
+    with parent.hearing_errors():
         run(out, loaded, serving, parent)
 
 
 app = plain()
 app.command("serve", cls=CommandWithArguments)(serve)
+
+
+def _without_print(arguments: Sequence[str]) -> list[str]:
+    """``arguments`` as the service is to have them."""
+    kept = list(arguments)
+    if "--print" in kept:
+        at = kept.index("--print")
+        del kept[at : at + 2]
+    return [word for word in kept if not word.startswith("--print=") and word not in ALONE]
 
 
 def _idle_s(loaded: Settings, idle: str | None) -> float | None:

@@ -115,15 +115,15 @@ def run(out: Output, loaded: Settings, serving: ServeOptions, parent: Parent) ->
                 failures.append(error)
                 stopping(at_once=True)
 
-            listening.listen(serve.BACKLOG)
-            out.text(address)
-            port = listening.getsockname()[1]
-            front.say(out, access, host, port)
-            document = screen.document(plan, address, pid=os.getpid(), log=serving.log, is_detached=False)
-            out.data({**document, **front.document(access, host, port)})
-            names = _loaded_first(plan, serving.preload)
-            serve.preload(models, names, loaded=lambda: parent.tell(address), failed=failed)
             with _signals(stopping, lines) as received:
+                listening.listen(serve.BACKLOG)
+                out.text(address)
+                port = listening.getsockname()[1]
+                front.say(out, access, host, port)
+                document = screen.document(plan, address, pid=os.getpid(), log=serving.log, is_detached=False)
+                out.data({**document, **front.document(access, host, port)})
+                names = _loaded_first(plan, serving.preload)
+                serve.preload(models, names, loaded=lambda: parent.tell(address), failed=failed)
                 gateway.run()
     if failures:
         raise failures[0]

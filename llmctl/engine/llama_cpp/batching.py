@@ -41,12 +41,13 @@ class BusyError(Exception):
 
 
 class _Share(Struct, frozen=True):
-    """What a step computes for one generation: ``tokens`` and, behind them, those that were drafted."""
+    """What a step computes for one generation: ``tokens`` and, behind them, those that were drafted in ``draft_s``."""
 
     generation: Generation
     slot: Slot
     tokens: Sequence[int]
     drafted: Sequence[int] = ()
+    draft_s: float = 0.0
 
     @property
     def reads(self) -> bool:
@@ -170,7 +171,7 @@ class Scheduler:
         if place.source is not slot:
             self._context.copy(place.source.number, slot.number)
         kept = generation.pictures.without_part(place.shared)
-        kept = kept if self._context.keep(slot.number, kept) else 0
+        kept = kept if self._context.keep(slot.number, generation.pictures.position(kept)) else 0
         kept = self._read(slot, generation.on_disk.source, kept)
         self.slots.take(slot, generation.prompt, kept, is_private=not generation.uses_cache)
         generation.slot, generation.work.cached_tokens = slot, kept
@@ -201,7 +202,7 @@ class Scheduler:
         reading = [generation for generation in self._active if not generation.is_writing]
         others = len(self._active) - 1
         shares = [
-            _Share(generation, generation.slot, (generation.last,), () if reading else _draft(generation, others))
+            _Share(generation, generation.slot, (generation.last,), *self._draft(generation, others, reading))
             for generation in self._active
             if generation.slot is not None and generation.last is not None
         ]
@@ -215,6 +216,13 @@ class Scheduler:
                 shares.append(_Share(generation, generation.slot, generation.prompt[begin : begin + count]))
         return sorted(shares, key=lambda share: share.slot.number)
 
+    def _draft(self, generation: Generation, others: int, reading: Sequence[Generation]) -> tuple[Sequence[int], float]:
+        """The tokens that are drafted for an answer, and the seconds that this took."""
+        if reading or generation.drafter is None:
+            return (), 0.0
+        begun = self._clock()
+        return generation.drafter.draft(others), self._clock() - begun
+
     def _compute(self, shares: Sequence[_Share]) -> None:
         """If it can't be done together, each is tried by itself without what was drafted, and only those end that
         fail."""
@@ -227,7 +235,7 @@ class Scheduler:
                 self._end(shares[0].generation, error, is_sound=False)
                 return
             for share in shares:
-                held = len(share.slot.tokens)
+                held = share.generation.pictures.position(len(share.slot.tokens))
                 if self._context.keep(share.slot.number, held):
                     self._compute([replace(share, drafted=())])
                 else:
@@ -296,10 +304,6 @@ class Scheduler:
         generation.end(error)
 
 
-def _draft(generation: Generation, others: int) -> Sequence[int]:
-    return () if generation.drafter is None else generation.drafter.draft(others)
-
-
 def _account(share: _Share, accepted: int, seconds: float, *, is_alone: bool, is_decoding: bool) -> None:
     """Adds a step to what was computed; ``accepted`` of the drafted tokens came."""
     work, drafter, drafted = share.generation.work, share.generation.drafter, len(share.drafted)
@@ -307,7 +311,7 @@ def _account(share: _Share, accepted: int, seconds: float, *, is_alone: bool, is
     if not is_decoding:
         work.add_prefill(len(share.tokens), seconds)
         return
-    work.add_decoding(drafted, accepted, seconds)
+    work.add_decoding(drafted, accepted, seconds, share.draft_s)
     if drafter is not None and is_alone:
         drafter.took(1 + drafted, 1 + accepted, seconds)
 

@@ -101,7 +101,6 @@ class Completion:
     ) -> None:
         """``room``: tokens that the context has for an answer. With a limit of ``prompt_cache_bytes`` the beginning of
         the prompt is looked for in ``prompt_cache``, and left there, unless it has ``pictures``."""
-        uses_cache = uses_cache and pictures.keep_positions  # memory is cut by the number of tokens
         self._prompt = prompt
         self._prompt_cache = prompt_cache if prompt_cache_bytes and uses_cache and not pictures else None
         self._prompt_cache_bytes = prompt_cache_bytes

@@ -50,11 +50,6 @@ class PromptPictures:
     def __bool__(self) -> bool:
         return bool(self.all)
 
-    @property
-    def keep_positions(self) -> bool:
-        """Whether each token is at the position of its place in the prompt."""
-        return all(rows.encoded.positions == rows.encoded.rows for rows in self.all)
-
     def at(self, held: int) -> PictureRows | None:
         """The picture that is to be computed behind the first ``held`` tokens."""
         return next((rows for rows in self.all if rows.begin == held), None)

@@ -20,7 +20,7 @@ from llmctl.engine.llama_cpp.mixed_prompt import NO_PICTURES, PromptPictures
 from llmctl.engine.llama_cpp.native_log import NativeLog
 from llmctl.engine.llama_cpp.pictures import MARKER, Picture
 from llmctl.engine.llama_cpp.pooling import pooled
-from llmctl.engine.llama_cpp.projector import Projector
+from llmctl.engine.llama_cpp.projector import CutPart, Projector
 from llmctl.engine.llama_cpp.prompt_cache import PromptCache, identity_of
 from llmctl.engine.llama_cpp.refused import RefusedError, invalid
 from llmctl.engine.llama_cpp.rendering import RenderedPrompt, TemplateError, plain
@@ -85,14 +85,19 @@ class LoadedModel:
 
         self._require_writing("messages")
         prompt = self._prompt(request)
-        tokens, pictures = self._tokens(prompt, request.pictures)
+        tokens, parts = self._tokens(prompt, request.pictures)
         opened = self._opened(prompt, request)
         answers = [
             SampledAnswer(self.vocabulary, opened, request.stop, self._tool_parser(request.tools), request.calls_once)
             for _ in range(request.choices)
         ]
         completion = self._completion(
-            request, self._sampling(request), tokens, answers, is_free=opened is not None, pictures=pictures
+            request,
+            self._sampling(request),
+            tokens,
+            answers,
+            is_free=opened is not None,
+            pictures=self._encoded(parts, request),
         )
         chunks = Chunks(self.name, self.vocabulary.bytes_of)
         notes = [] if prompt.note is None else [chunks.note(prompt.note)]
@@ -161,19 +166,26 @@ class LoadedModel:
         except TemplateError as error:
             raise RefusedError(400, "template", f"the model's chat template {error}") from error
 
-    def _tokens(self, prompt: RenderedPrompt, pictures: Sequence[Picture]) -> tuple[list[int], PromptPictures]:
+    def _tokens(self, prompt: RenderedPrompt, pictures: Sequence[Picture]) -> tuple[list[int], list[CutPart]]:
+        """Those of the prompt, and which of them are parts of pictures. Raises RefusedError."""
         add_bos = prompt.is_plain or prompt.note is not None  # a template writes it by itself
         if pictures and self._projector is None:
             raise invalid(f"{pictures[0].name} is an image, and this engine reads text alone")
         if not pictures or self._projector is None:
-            return self._fitting(prompt.text, add_bos=add_bos, special=not prompt.is_plain), NO_PICTURES
+            return self._fitting(prompt.text, add_bos=add_bos, special=not prompt.is_plain), []
         if prompt.text.count(MARKER) != len(pictures):
             raise RefusedError(400, "template", "the model's chat template takes no images")
         text = f"{prompt.text}\n" if prompt.text.endswith(MARKER) else prompt.text  # an answer goes on from a text
         self._require_short(text.encode("utf-8", "replace"))
-        tokens, rows = self._projector.tokens(text, pictures, add_special=add_bos, parse_special=not prompt.is_plain)
+        tokens, parts = self._projector.cut(text, pictures, add_special=add_bos, parse_special=not prompt.is_plain)
         self._require_room(tokens)
-        return tokens, rows
+        return tokens, parts
+
+    def _encoded(self, parts: Sequence[CutPart], request: ChatRequest) -> PromptPictures:
+        """Raises RefusedError."""
+        if self._projector is None or not parts:
+            return NO_PICTURES
+        return self._projector.encoded(parts, keeps=self._uses_cache and request.uses_cache)
 
     def _text_tokens(self, prompt: str | Sequence[int]) -> list[int]:
         if isinstance(prompt, str):
@@ -265,6 +277,7 @@ class LoadedModel:
             "predicted_n": sum(work.decode_tokens for work in works),
             "draft_n": sum(work.drafted_tokens for work in works),
             "draft_n_accepted": sum(work.accepted_tokens for work in works),
+            "draft_n_compared": sum(work.compared_tokens for work in works),
         }
         if all(work.was_alone for work in works):
             timings["prompt_ms"] = sum(work.prefill_s for work in works) * 1000

@@ -16,7 +16,7 @@ from llmctl.files import picture
 
 MOST_PICTURES = 16
 LIMIT_BYTES = 20 << 20
-MOST_PIXELS = 25_000_000  # three bytes each, while it is made smaller
+MOST_PIXELS = 25_000_000  # of all pictures of a request, three bytes each, while they are made smaller
 MEDIA_TYPES = ("image/png", "image/jpeg", "image/gif")
 """What llama.cpp decodes."""
 MARKER = f"<__picture_{secrets.token_hex(8)}__>"
@@ -29,6 +29,7 @@ class Picture(Struct, frozen=True):
 
     name: str
     data: bytes
+    pixels: int
 
 
 def is_picture(part: Any) -> bool:
@@ -40,6 +41,8 @@ def pictures_of(messages: list[Mapping[str, Any]]) -> tuple[Picture, ...]:
     pictures = tuple(_pictures(messages))
     if len(pictures) > MOST_PICTURES:
         raise invalid(f"messages: {len(pictures):,} images, at most {MOST_PICTURES} are possible")
+    if (pixels := sum(each.pixels for each in pictures)) > MOST_PIXELS:
+        raise invalid(f"messages: the images have {pixels:,} pixels in all, {MOST_PIXELS:,} are the most that is read")
     return pictures
 
 
@@ -63,12 +66,11 @@ def _picture(part: Mapping[str, Any], name: str) -> Picture:
         data = base64.b64decode(address[match.end() :], validate=True)
     except (binascii.Error, ValueError) as error:
         raise invalid(f"{name}.image_url.url is not base64") from error
-    _require_bounded(data, name)
-    return Picture(name, data)
+    return Picture(name, data, _pixels(data, name))
 
 
-def _require_bounded(data: bytes, name: str) -> None:
-    """Raises RefusedError."""
+def _pixels(data: bytes, name: str) -> int:
+    """How many there are. Raises RefusedError for too many, and for what is no picture."""
     if picture.media_type(data) not in MEDIA_TYPES:
         raise invalid(f"{name} is no PNG, JPEG or GIF, which are all that this engine reads")
     try:
@@ -77,3 +79,4 @@ def _require_bounded(data: bytes, name: str) -> None:
         raise invalid(f"{name} is a broken image: {error}") from error
     if not 0 < width * height <= MOST_PIXELS:
         raise invalid(f"{name} has {width:,} x {height:,} pixels, {MOST_PIXELS:,} in all are the most that is read")
+    return width * height

@@ -22,7 +22,7 @@ from llmctl.errors import LlmctlError
 from llmctl.gguf.header import read_file
 from llmctl.gguf.projector import most_tokens
 
-KEPT_BYTES = 64 << 20  # of pictures that were encoded: the next turn of a conversation has them again
+KEPT_BYTES = 32 << 20  # of pictures that were encoded: the next turn of a conversation has them again
 FLOAT_BYTES = 4
 
 
@@ -32,6 +32,18 @@ class Chunks:
     def __init__(self, mtmd: Any) -> None:
         self.pointer = mtmd.mtmd_input_chunks_init()
         weakref.finalize(self, mtmd.mtmd_input_chunks_free, self.pointer)
+
+
+@dataclass(frozen=True)
+class CutPart:
+    """A part of a picture in a prompt, from its token ``begin`` on, whose tokens are ``numbers``; ``name`` is the field
+    that the picture was in."""
+
+    begin: int
+    numbers: Sequence[int]
+    name: str
+    chunks: Chunks
+    pointer: Any
 
 
 @dataclass(eq=False)
@@ -82,28 +94,35 @@ class Projector:
         self._encoding = threading.Lock()
         self._kept: OrderedDict[int, Any] = OrderedDict()
 
-    def tokens(
+    def cut(
         self, text: str, pictures: Sequence[Picture], *, add_special: bool, parse_special: bool
-    ) -> tuple[list[int], PromptPictures]:
-        """The tokens of a prompt in which MARKER stands for each picture. The pictures are encoded, which takes as long
-        as it takes: nothing else waits for it. Raises RefusedError."""
+    ) -> tuple[list[int], list[CutPart]]:
+        """The tokens of a prompt in which MARKER stands for each picture, and which of them are parts of pictures.
+        Raises RefusedError."""
         chunks = self._chunks(text, pictures, add_special=add_special, parse_special=parse_special)
         tokens: list[int] = []
-        rows: list[PictureRows] = []
+        parts: list[CutPart] = []
         whose = self._whose(chunks, pictures)
         for pointer in self._each(chunks):
             if self._mtmd.mtmd_input_chunk_get_type(pointer) == self._mtmd.MTMD_INPUT_CHUNK_TYPE_TEXT:
                 tokens += self._text(pointer)
                 continue
-            picture, part = next(whose)
-            count = self._mtmd.mtmd_input_chunk_get_n_tokens(pointer)
-            numbers = picture_tokens(picture.data, part, count)
-            self._require_computable(pointer, picture, count)
-            positions = self._mtmd.mtmd_input_chunk_get_n_pos(pointer)
-            embedding = self._embedding(pointer, picture, numbers)
-            rows.append(PictureRows(len(tokens), Part(self, chunks, pointer, count, positions, embedding)))
+            picture, number = next(whose)
+            numbers = picture_tokens(picture.data, number, self._mtmd.mtmd_input_chunk_get_n_tokens(pointer))
+            self._require_computable(pointer, picture, len(numbers))
+            parts.append(CutPart(len(tokens), numbers, picture.name, chunks, pointer))
             tokens += numbers
-        return tokens, PromptPictures(tuple(rows))
+        return tokens, parts
+
+    def encoded(self, parts: Sequence[CutPart], *, keeps: bool) -> PromptPictures:
+        """The parts as they are computed in the place of tokens. This takes as long as it takes: nothing else waits for
+        it. ``keeps``: for the next prompt with the same picture. Raises RefusedError."""
+        return PromptPictures(tuple(PictureRows(part.begin, self._encoded(part, keeps=keeps)) for part in parts))
+
+    def _encoded(self, part: CutPart, *, keeps: bool) -> Part:
+        positions = self._mtmd.mtmd_input_chunk_get_n_pos(part.pointer)
+        embedding = self._embedding(part, keeps=keeps)
+        return Part(self, part.chunks, part.pointer, len(part.numbers), positions, embedding)
 
     def compute(self, part: Part, context: Context, position: int, sequence: int) -> None:
         """Raises DecodeError."""
@@ -169,20 +188,21 @@ class Projector:
         if rows > self._ubatch and self._mtmd.mtmd_decode_use_non_causal(self._context, pointer):
             raise invalid(f"{picture.name} takes {rows:,} tokens at once, this engine computes {self._ubatch:,}")
 
-    def _embedding(self, pointer: Any, picture: Picture, numbers: Sequence[int]) -> Any:
-        """The rows of a part of a picture, whose tokens are ``numbers``. Raises RefusedError."""
-        key = numbers[0]
+    def _embedding(self, part: CutPart, *, keeps: bool) -> Any:
+        """The rows of a part of a picture. Raises RefusedError."""
+        key = part.numbers[0]
         with self._encoding:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-            code = self._mtmd.mtmd_encode_chunk(self._context, pointer)
+            code = self._mtmd.mtmd_encode_chunk(self._context, part.pointer)
             if code != 0:
-                raise invalid(f"{picture.name} could not be encoded (mtmd returned {code})")
-            count = len(numbers) * self._width
+                raise invalid(f"{part.name} could not be encoded (mtmd returned {code})")
+            count = len(part.numbers) * self._width
             made = (ctypes.c_float * count)()
             ctypes.memmove(made, self._mtmd.mtmd_get_output_embd(self._context), count * FLOAT_BYTES)
-            self._keep(key, made)
+            if keeps:
+                self._keep(key, made)
             return made
 
     def _keep(self, key: int, embedding: Any) -> None:

@@ -68,7 +68,7 @@ def _speculation(fit: Fit) -> Iterator[str]:
     if fit.draft is not None:
         yield from ("--spec-type", "draft-simple", "--spec-draft-model", str(fit.draft.candidate.path))
         yield from ("--spec-draft-ngl", str(fit.draft.configuration.gpu_layers))
-    elif fit.candidate.model.shape.n_draft:
+    elif fit.drafts_itself:
         yield from ("--spec-type", "draft-mtp")
 
 

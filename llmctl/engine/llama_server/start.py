@@ -33,5 +33,7 @@ def job(fit: Fit) -> dict[str, Any]:
         "build": fit.server.build,
         "chat_template": has_chat_template,
         "sequences": fit.configuration.sequences,
+        # The drivers of GPUs may start helpers with rights of their own, which nothing may do behind such a filter.
+        "has_no_network": not fit.server.gpus and not fit.configuration.gpu_layers,
         "options": options(fit, has_chat_template=has_chat_template),
     }

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from typing import IO, Any, TextIO
 
 from llmctl import child
-from llmctl.confinement import confine
+from llmctl.confinement import Network, confine, forbid_connections
 from llmctl.engine.llama_cpp.idle import Stay
 from llmctl.engine.llama_cpp.native_log import tell_crashes
 from llmctl.engine.llama_server.environment import environment
@@ -38,10 +38,10 @@ class LlamaServer:
     """llama-server, started with ``options``; its stderr is read, and dropped but for what it says while it loads, when
     nobody has asked it anything, and before it aborts."""
 
-    def __init__(self, program: str, options: list[str], token: str) -> None:
-        """Raises OSError."""
+    def __init__(self, program: str, options: list[str], token: str, has_no_network: bool) -> None:
+        """``has_no_network``: it can make no connection, only take those of others. Raises OSError."""
         with _key_file(token) as (name, handle):
-            self._process = _started([program, *options, "--api-key-file", name], handle)
+            self._process = _started([program, *options, "--api-key-file", name], handle, has_no_network)
         self.pid = self._process.pid
         self.is_loading = True
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
@@ -106,9 +106,15 @@ def _key_file(token: str) -> Iterator[tuple[str, int]]:
         os.close(source)
 
 
-def _started(argv: list[str], handle: int) -> subprocess.Popen[bytes]:
+def _started(argv: list[str], handle: int, has_no_network: bool) -> subprocess.Popen[bytes]:
     """Called by the main thread: the kernel ends llama-server with it, and it lives as long as the process."""
     parent = os.getpid()
+
+    def begin() -> None:
+        child.end_with_parent(parent)
+        if has_no_network:
+            forbid_connections(may_listen=True)
+
     return subprocess.Popen(
         argv,
         stdin=subprocess.DEVNULL,
@@ -116,14 +122,14 @@ def _started(argv: list[str], handle: int) -> subprocess.Popen[bytes]:
         stderr=subprocess.PIPE,
         env=environment(),
         pass_fds=(handle,),
-        preexec_fn=lambda: child.end_with_parent(parent),
+        preexec_fn=begin,
     )
 
 
-def why(program: str, options: list[str], token: str) -> str:
+def why(program: str, options: list[str], token: str, has_no_network: bool) -> str:
     """Why the model can't be loaded, which llama-server says only with its log on: so it tries once more. Nobody asks
     it anything meanwhile."""
-    server = LlamaServer(program, [option for option in options if option != "--log-disable"], token)
+    server = LlamaServer(program, [option for option in options if option != "--log-disable"], token, has_no_network)
     deadline = time.monotonic() + WHY_S
     while server.ended_within(LOOK_LOADING_S) is None and port_of(server.pid) is None and time.monotonic() < deadline:
         pass
@@ -134,7 +140,7 @@ def why(program: str, options: list[str], token: str) -> str:
 def main() -> int:
     child.end_with_parent(int(sys.argv[1]))
     tell_crashes()
-    confine(network=False)  # of which llama-server inherits that no file is written of its memory
+    confine(network=Network.ALL)  # of which llama-server inherits that no file is written of its memory
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     line = sys.stdin.readline()
@@ -145,7 +151,7 @@ def main() -> int:
 
 def supervise(job: Mapping[str, Any], channel: TextIO) -> int:
     """Starts llama-server for ``job`` and returns, or dies, when it has ended, as it did."""
-    given = (job["program"], job["options"], job["token"])
+    given = (job["program"], job["options"], job["token"], job["has_no_network"])
     try:
         server = LlamaServer(*given)
     except OSError as error:

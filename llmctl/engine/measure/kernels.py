@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from statistics import median
 from typing import Any
 
 from msgspec.structs import replace
@@ -16,6 +18,7 @@ from llmctl.planner import kernel_rows
 from llmctl.struct import asdict
 from llmctl.types.kernels import Kernels
 from llmctl.types.machine import Accelerator, Cpu, EngineInfo, Machine
+from llmctl.types.past import PastRun
 
 SUBJECT = "kernels"
 # Fields that tell rows apart.
@@ -30,6 +33,8 @@ QUICK_S = 1.6  # for the usual types; twice that while other programs disturb it
 BUDGET_S = 4.0  # for all of them, likewise
 COMPLETING_S = 0.8  # at most, for what was disturbed the last time: every command tries until it is measured
 DEADLINE_S = 30.0  # a small board takes its time to import the engine and to fill the working set
+AGREEING_RUNS = 5  # undisturbed ones, for it to be said that the machine has changed
+SLOWER = 0.75  # than was predicted, or faster by as much: no kind of model is that far off
 WORKING_SET_BYTES = 256 << 20
 LARGEST_SET_BYTES = 2 << 30
 SMALLEST_SET_BYTES = 64 << 20  # holds a matrix of every type
@@ -108,9 +113,27 @@ def measure(
             hint="llmctl doctor --measure",
         )
     is_whole = complete(machine.cpu, together, weight_types)
-    together = replace(together, load=None if is_whole else new.load)
+    date = _now() if instead or earlier is None else earlier.date
+    together = replace(together, load=None if is_whole else new.load, date=date)
     measured_cache.write(SUBJECT, key_of(machine, engine), asdict(together))
     return together
+
+
+def changed(kernels: Kernels | None, past: Sequence[PastRun]) -> float | None:
+    """How many times as fast as ``kernels`` tell the last runs were, where all of them say that the machine isn't the
+    one that was measured any more: another host under the virtual machine, another power limit. None where they
+    don't."""
+    if kernels is None or kernels.date is None:
+        return None
+    since = [run for run in past if run.date > kernels.date and not run.modelled and not run.gpu_layers]
+    factors = [run.decode for run in since if run.decode is not None][-AGREEING_RUNS:]
+    if len(factors) < AGREEING_RUNS or not (max(factors) < SLOWER or min(factors) > 1 / SLOWER):
+        return None
+    return median(factors)
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _budget_s(weight_types: Sequence[str], certain: Sequence[object]) -> float:

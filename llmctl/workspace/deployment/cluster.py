@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 from msgspec import Struct
 
 from llmctl import units
 from llmctl.errors import NothingFitsError, UsageError
 from llmctl.planner.parallel import Cluster, TooFewGpus, spread
+from llmctl.types.deployment import DeploymentForm
 from llmctl.types.listener import Listener
 from llmctl.types.machine import AcceleratorKind, Machine
 from llmctl.types.model import Model
@@ -17,12 +16,6 @@ from llmctl.workspace.deployment.program import ClusterDeployment
 
 HUB = "https://huggingface.co/"
 MOST_CONTEXT = 8192  # where none is asked for: as the planner's usual one
-
-
-class ClusterProgram(StrEnum):
-    VLLM = "vllm"
-    RAY = "ray"
-    LLM_D = "llm-d"
 
 
 class ClusterAsked(Struct, frozen=True):
@@ -36,17 +29,17 @@ class ClusterAsked(Struct, frozen=True):
     count: int = 1
 
 
-def text(listener: Listener, program: ClusterProgram, asked: ClusterAsked) -> str:
-    """The deployment of ``program``. Raises NotFoundError, UsageError, and NothingFitsError for too few GPUs."""
+def text(listener: Listener, form: DeploymentForm, asked: ClusterAsked) -> str:
+    """The deployment of ``form``. Raises NotFoundError, UsageError, and NothingFitsError for too few GPUs."""
     made = planned(listener, asked)
-    if program is ClusterProgram.VLLM:
+    if form is DeploymentForm.VLLM:
         if made.spread.pipeline > 1:
             raise NothingFitsError(
                 f"{made.model} takes {made.spread.pipeline} machines, {made.cluster.gpus} GPUs of one don't hold it",
                 hint="llmctl serve MODEL --print ray …   or --print llm-d",
             )
         return vllm.script(made)
-    return ray_serve.configuration(made) if program is ClusterProgram.RAY else llm_d.values(made)
+    return ray_serve.configuration(made) if form is DeploymentForm.RAY else llm_d.values(made)
 
 
 def planned(listener: Listener, asked: ClusterAsked) -> ClusterDeployment:

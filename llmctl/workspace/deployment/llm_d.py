@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llmctl.workspace.deployment.comment import comment
 from llmctl.workspace.deployment.program import ClusterDeployment
 
 ALREADY_SET = ("tensor_parallel_size",)  # the chart passes it on by itself, from parallelism.tensor
@@ -11,7 +12,7 @@ def values(deployment: ClusterDeployment) -> str:
     arguments = {name: value for name, value in deployment.engine_arguments.items() if name not in ALREADY_SET}
     gpus = deployment.spread.tensor
     lines = [
-        *(f"# {line}" for line in deployment.reasons("vLLM on llm-d")),
+        *comment(deployment.reasons("vLLM on llm-d")),
         "# Where llm-d's gateway and scheduler are: helm install NAME llm-d-modelservice/llm-d-modelservice -f FILE",
         "modelArtifacts:",
         f"  name: {deployment.model}",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from llmctl.workspace.deployment.comment import comment
 from llmctl.workspace.deployment.program import ClusterDeployment
 
 
 def configuration(deployment: ClusterDeployment) -> str:
     engine = [f"        {name}: {value}" for name, value in deployment.engine_arguments.items()]
     lines = [
-        *(f"# {line}" for line in deployment.reasons("vLLM on Ray Serve")),
+        *comment(deployment.reasons("vLLM on Ray Serve")),
         "# First machine: ray start --head; the others: ray start --address=FIRST:6379; then: serve deploy FILE",
         "proxy_location: HeadOnly",
         "http_options:",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from llmctl.shell import command
+from llmctl.workspace.deployment.comment import comment
 from llmctl.workspace.deployment.program import ClusterDeployment
 
 
@@ -18,7 +19,7 @@ def script(deployment: ClusterDeployment) -> str:
     ]
     lines = [
         "#!/bin/sh",
-        *(f"# {line}" for line in deployment.reasons("vLLM")),
+        *comment(deployment.reasons("vLLM")),
         "# It listens to this machine alone; for others: --host with --ssl-certfile and --ssl-keyfile, or a proxy.",
         "# Clients need the key; it is read from the environment and stands in no file:",
         ': "${VLLM_API_KEY:?export VLLM_API_KEY=… first}"',
