@@ -49,7 +49,7 @@ def serve(
     ] = None,
     host: Annotated[str, typer.Option("--host", help="Address to listen at.")] = "127.0.0.1",
     allow_host: Annotated[
-        list[str] | None, typer.Option("--allow-host", help="Another name that it is called by; may be repeated.")
+        list[str] | None, typer.Option("--allow-host", help="Another name of it; .NAME for all below; repeatable.")
     ] = None,
     tls_cert: Annotated[str | None, typer.Option("--tls-cert", help="PEM file with a certificate.")] = None,
     tls_key: Annotated[str | None, typer.Option("--tls-key", help="PEM file with its key.")] = None,

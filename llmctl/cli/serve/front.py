@@ -61,11 +61,15 @@ def access(options: FrontOptions, bound: socket.socket) -> ServeAccess:
     address = bound.getsockname()[0]
     return serve_access.prepared(
         address,
-        hosts=[options.host, serve_access.reached_at(address), *options.allow_hosts],
+        hosts=[options.host, serve_access.reached_at(address), *_whole_names(options.allow_hosts)],
         tls_cert=options.tls_cert,
         tls_key=options.tls_key,
         require_token=options.require_token,
     )
+
+
+def _whole_names(hosts: tuple[str, ...]) -> list[str]:
+    return [host for host in hosts if not host.startswith(".")]
 
 
 def guard(options: FrontOptions, access: ServeAccess, hands_over_to: tuple[str, ...]) -> Front:
