@@ -79,6 +79,9 @@ ENCODERS = frozenset(
 )
 """Encoders: they read a text once, and have no cache and no output head."""
 
+ENCODERS_WITH_HEAD = frozenset({"gemma-embedding"})
+"""Encoders for which the token table is loaded as an output head as well, though nothing is multiplied with it."""
+
 DIFFUSION = frozenset({"dream", "llada", "llada-moe", "rnd1"})
 """Diffusion models: they rewrite the whole text at every step, and have no cache either."""
 

@@ -11,6 +11,7 @@ from llmctl.gguf.caches import COMPRESSED, caching_layers, compressed_width, com
 from llmctl.gguf.kind import tasks
 from llmctl.gguf.layers import (
     ENCODERS,
+    ENCODERS_WITH_HEAD,
     MAX_FIGURE,
     MAX_LAYERS,
     SHARED_TABLE,
@@ -128,7 +129,8 @@ def weights(header: Header) -> Weights:
     used = [tensor for tensor in header.tensors if _block(tensor) < n_layer]
     loaded = used + drafting
     looked_up = LOOKED_UP
-    tied = header.architecture not in ENCODERS and all(tensor.name != OUTPUT_HEAD for tensor in used)
+    headless = header.architecture in ENCODERS - ENCODERS_WITH_HEAD
+    tied = not headless and all(tensor.name != OUTPUT_HEAD for tensor in used)
     shared = tied and header.architecture in SHARED_TABLE
     if not tied:
         looked_up |= {TOKEN_TABLE}

@@ -36,12 +36,14 @@ class Copied(Struct, frozen=True):
     A mask is copied where it is first needed, into the place behind what was copied before it in the same part of the
     graph (ggml_backend_sched_split_graph), and stays until the last layer. What is larger than the hole of
     ``before_mask_bytes`` in front of it comes behind it: the scores, and the next weights, if some are copied
-    ``after_mask``, since rows lie in the hole by then. 0 is: no weights are copied before.
+    ``after_mask``, since rows lie in the hole by then. 0 is: no weights are copied before. ``from_first``: the first
+    layer has some of them.
     """
 
     bytes: int = 0
     before_mask_bytes: int = 0
     after_mask: bool = False
+    from_first: bool = False
 
 
 NOTHING_COPIED = Copied()
@@ -62,7 +64,7 @@ def compute_bytes(
     row_bytes = _batch(configuration) * FLOAT_BYTES
     attention = row_bytes * scores
     hole, again = copied.before_mask_bytes, 0
-    if hole and not _small_masks(shape, configuration):
+    if hole and not (copied.from_first and _small_masks(shape, configuration)):
         attention += hole if attention > hole else 0
         again = row_bytes * _routed_rows(shape, configuration) + hole + copied.bytes if copied.after_mask else 0
     return max(attention, row_bytes * last, row_bytes * feed_forward + copied.bytes, again)
@@ -187,7 +189,7 @@ def _feed_forward_rows(shape: Shape) -> int:
 
 
 def _small_masks(shape: Shape, configuration: Configuration) -> bool:
-    """Whether the masks of a model with windows find room in front of copied weights."""
+    """Whether masks of a model with windows find room in front of weights copied from the first layer on."""
     return shape.window is not None and _mask_rows(shape, configuration) <= shape.n_embd
 
 

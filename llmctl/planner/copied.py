@@ -22,7 +22,8 @@ def copied_weights(shape: Shape, weights: Weights, model: Stack, configuration: 
     before = first < min(mask, stay) and shape.architecture not in EXPERT_BIASES
     largest = _copied_bytes(shape, weights, model, configuration)
     rest = model.largest_experts_bytes - largest  # another of the same layer: less, where gate and up are one matrix
-    return Copied(largest, min(largest, rest) if before and rest > 0 else 0, after_mask=stay > mask)
+    hole = min(largest, rest) if before and rest > 0 else 0
+    return Copied(largest, hole, after_mask=stay > mask, from_first=first == 0)
 
 
 def _copied_bytes(shape: Shape, weights: Weights, model: Stack, configuration: Configuration) -> int:

@@ -13,7 +13,9 @@ from llmctl.engine import devices
 from llmctl.engine.llama_cpp.dry_run import dry_run, refusal, remembered
 from llmctl.engine.llama_cpp.refusal import FileRefusal
 from llmctl.errors import IntegrityError, LlmctlError, UnsupportedFileError
+from llmctl.gguf import tensor_list
 from llmctl.gguf.kind import CHOOSE_HINT
+from llmctl.gguf.shards import read_model
 from llmctl.gguf.sound import HINT
 from llmctl.host import Host
 from llmctl.types.machine import EngineInfo
@@ -163,12 +165,20 @@ def _in_question(situation: Situation, answer: Plan | NoFit, candidates: Sequenc
 
 
 def _refusal(situation: Situation, candidate: Candidate, *, ask: bool) -> FileRefusal | None:
-    """Why the engine here can't load a file that is here. A file that was named is always asked about."""
-    engine = _engine(situation)
-    if engine is None or candidate.path is None:
+    """Why the engine here can't load a file that is here. A file that was named is always asked about; without an
+    engine its header is held against what its architecture needs."""
+    if candidate.path is None:
         return None
-    named = candidate.artifact.source.kind is SourceKind.LOCAL
+    named, engine = candidate.artifact.source.kind is SourceKind.LOCAL, _engine(situation)
+    if engine is None:
+        return _by_its_tensors(candidate.path) if named else None
     return refusal(Host(), engine, candidate.path, ask=ask or named)
+
+
+def _by_its_tensors(file: Path) -> FileRefusal | None:
+    _, header = read_model(file)
+    meaning = tensor_list.problem(header)
+    return None if meaning is None else FileRefusal(meaning, "", broken=True)
 
 
 def _engine(situation: Situation) -> EngineInfo | None:

@@ -1,11 +1,14 @@
 """What is planned for one and two cards beside what llama.cpp does with it, on devices that compute nothing.
 
-    python tests/bench/placement_against_engine.py [NAME ...]
+    python tests/bench/placement_against_engine.py [--every] [NAME ...]
 
 Each model of the tests, as a file of weights that are a hole, is planned for a card that holds all of it, one that
-doesn't, two that share it and two that are too small; llama.cpp is then given the same settings and devices. Prints
-every row that is not the same to the layer or is off by more than 2 % of its bytes, then a summary. Ends with 1 if a
-layer lies elsewhere, or a device is planned with too little by more than that.
+doesn't, two that share it and two that are too small; llama.cpp is then given the same settings and devices. With
+``--every`` one model of each architecture, as a file of nine layers in 16 bits, whose tensors the engine itself asks
+for (``tensor_lists.py``). Prints every row that is not the same to the layer or is off by more than 2 % of its bytes,
+then a summary. Ends with 1 if a layer lies elsewhere, or a device is planned with too little by more than that.
+
+What pools texts is planned with more on the CPU: the buffer of its output grows with the first text, after this.
 """
 
 from __future__ import annotations
@@ -21,8 +24,10 @@ from llmctl.gguf.header import read_file
 from llmctl.gguf.shape import shape, weights
 from llmctl.planner.placement import Placement
 from llmctl.types.machine import Machine
+from tests.bench import tensor_lists
+from tests.bench.children import asked
 from tests.fakes.devices import Placed, build, placements
-from tests.fakes.gguf_file import Fill, write
+from tests.fakes.gguf_file import Fill, TensorSpec, write
 from tests.fakes.real_shapes import models
 from tests.fakes.real_tensors import LAYERS, tensors
 from tests.planner.machines import GIB, placed, with_cards
@@ -32,6 +37,11 @@ QUANT = "Q4_K_M"
 CLOSE = 0.02
 SLACK_BYTES = 32 << 20  # what is less than that is no matter on a device with little
 CONTEXT = 8192
+IN_FULL = (
+    *(".bias", "ffn_gate_inp.", "conv.", "conv1d.", "position_embd.", "_x.", "ssm_", "rope_", "altup", "hc_"),
+    "time_mix",
+)
+"""Parts of the names of tensors that are in 32 bits in any file."""
 NO_TENSORS = ("gemma4-e4b", "gemma4-e2b")  # theirs are not written down in real_tensors
 
 
@@ -61,13 +71,14 @@ class Row:
 
 
 def main() -> int:
-    known = [name for name, metadata in models().items() if metadata["general.architecture"] in LAYERS]
-    known = [name for name in known if name not in NO_TENSORS]
+    every = sys.argv[1:2] == ["--every"]
+    names = sys.argv[1 + every :] or (of_each_architecture() if every else with_tensors())
+    compare = compared_short if every else compared
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         library = build(Path(folder))
-        for name in sys.argv[1:] or known:
-            found = list(compared(name, library, Path(folder)))
+        for name in names:
+            found = list(compare(name, library, Path(folder)))
             rows += found
             for row in found:
                 if row.misplaced or abs(row.off) > CLOSE:
@@ -81,9 +92,40 @@ def main() -> int:
     return 1 if wrong or short else 0
 
 
+def with_tensors() -> list[str]:
+    known = [name for name, metadata in models().items() if metadata["general.architecture"] in LAYERS]
+    return [name for name in known if name not in NO_TENSORS]
+
+
+def of_each_architecture() -> list[str]:
+    """The first model of each."""
+    first = {metadata["general.architecture"]: name for name, metadata in reversed(models().items())}
+    return sorted(first.values())
+
+
 def compared(name: str, library: Path, folder: Path) -> Iterator[Row]:
     """All placements of one model, device by device."""
     file = write(folder / f"{name}.gguf", models()[name], tensors(name, QUANT), fill=Fill.SPARSE)
+    yield from _compared(name, file, library)
+
+
+def compared_short(name: str, library: Path, folder: Path) -> Iterator[Row]:
+    """The same of a few layers; nothing where the engine doesn't tell which tensors they need."""
+    metadata = tensor_lists.shortened(models()[name])
+    try:
+        shapes = asked(tensor_lists.__file__, metadata)
+    except SystemExit as error:
+        print(f"{name} left out: {str(error).strip().splitlines()[-1][:150]}", file=sys.stderr)
+        return
+    specs = [TensorSpec(part, tuple(shape), _short_type(part, shape)) for part, shape in shapes.items()]
+    yield from _compared(name, write(folder / f"{name}.gguf", metadata, specs, fill=Fill.SPARSE), library)
+
+
+def _short_type(name: str, shape: Sequence[int]) -> str:
+    return "F32" if len(shape) == 1 or any(part in name for part in IN_FULL) else "F16"
+
+
+def _compared(name: str, file: Path, library: Path) -> Iterator[Row]:
     header = read_file(file)
     figures, of_file = shape(header), weights(header)
     size = of_file.total_bytes / GIB

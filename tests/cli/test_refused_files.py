@@ -192,6 +192,25 @@ def test_the_engines_refusal_is_the_answer(name: str, tmp_path: Path, found: Sit
     assert time.perf_counter() - begin < 1  # remembered
 
 
+# What the header alone tells, where no engine is here to be asked.
+WITHOUT_ENGINE = {
+    "matrix missing": "it has no tensor blk.1.ffn_up.weight",
+    "norm missing": "it has no tensor output_norm.weight",
+    "table missing": "it has no tensor token_embd.weight",
+    "matrix shape": "its tensor blk.1.ffn_up.weight makes vectors of 64 elements, its header says 128",
+    "norm shape": "its tensor blk.0.attn_norm.weight has 32 elements, its header says 64",
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_ENGINE)
+def test_without_an_engine_the_tensors_are_looked_at(name: str, tmp_path: Path, found: Situation) -> None:
+    changed, tensors, _ = REFUSED[name]
+    file = lie(tmp_path / "lie.gguf", changed, tensors)
+    with pytest.raises(IntegrityError) as caught:
+        plan.plan(replace(found, engines=()), [catalogue.from_file(file)], NAMED)
+    assert caught.value.message == f"{file} can't be loaded: {WITHOUT_ENGINE[name]}"
+
+
 @pytest.mark.parametrize("verb", [["plan"], ["run", "-m"]])
 def test_the_refusal_of_a_file_ends_the_command(
     verb: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

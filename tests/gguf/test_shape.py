@@ -209,6 +209,12 @@ def test_the_table_of_an_encoder_is_looked_up_and_no_head() -> None:
     assert (made.embedding_bytes, made.type_bytes) == (1000, {"Q4_0": 100})
 
 
+def test_the_table_of_gemma_embedding_is_loaded_as_a_head_too() -> None:
+    """By llama.cpp's own sums on a device that computes nothing: 384 MiB on the CPU, and the same on the device."""
+    made = weights(header(LLAMA, TABLE, BLOCK[1], architecture="gemma-embedding"))
+    assert (made.embedding_bytes, made.tied_bytes, made.total_bytes) == (0, 1000, 1100)
+
+
 def test_one_tensor_per_expert_counts_as_experts_too() -> None:
     made = weights(header(LLAMA, tensor("blk.0.ffn_gate.3.weight", 50), tensor("blk.0.ffn_gate.weight", 7)))
     assert (made.expert_bytes, made.expert_type_bytes) == (50, {"Q4_0": 50})

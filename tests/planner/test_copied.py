@@ -7,9 +7,11 @@ from functools import cache
 import pytest
 
 from llmctl.gguf.shape import shape, weights
+from llmctl.planner.compute import Copied, compute_bytes
 from llmctl.planner.placement import Placer
 from llmctl.types.model import Shape, Weights
 from llmctl.types.plan import Configuration
+from tests.fakes.real_shapes import shape_of
 from tests.fakes.real_tensors import header
 from tests.planner.machines import with_cards
 
@@ -64,3 +66,14 @@ def test_it_is_what_llama_cpp_allocates(
 def _file(name: str, quant: str) -> tuple[Shape, Weights]:
     table = header(name, quant)
     return shape(table), weights(table)
+
+
+@pytest.mark.parametrize(("flash", "mib"), [(True, 6205), (False, 6218)])
+def test_small_masks_find_no_room_where_the_first_layer_has_no_experts(flash: bool, mib: int) -> None:
+    """EXAONE MoE in 16 bits, matrices of 3 GiB, experts of more layers on the CPU than before the first full one."""
+    settings = Configuration(4096, flash_attention=flash)
+    matrix = 3072 * MIB
+    planned = compute_bytes(shape_of("exaone-moe"), settings, copied=Copied(matrix, matrix, after_mask=True))
+    assert mib * 0.99 <= planned / MIB <= mib * 1.01
+    from_first = Copied(matrix, matrix, after_mask=True, from_first=True)
+    assert compute_bytes(shape_of("exaone-moe"), settings, copied=from_first) < 0.6 * planned

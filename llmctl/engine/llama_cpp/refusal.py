@@ -12,8 +12,9 @@ SHOWN_CHARACTERS = 200
 
 
 class FileRefusal(Struct, frozen=True):
-    """``meaning`` is what llama.cpp's words, ``said``, mean; empty where that isn't known. ``broken``: the file is;
-    else it is sound, and this engine can't do it: then ``meaning`` goes on from the file's name."""
+    """``meaning`` is what llama.cpp's words, ``said``, mean; empty where that isn't known. ``said`` is empty where the
+    header tells it without an engine. ``broken``: the file is; else it is sound, and this engine can't do it: then
+    ``meaning`` goes on from the file's name."""
 
     meaning: str
     said: str
@@ -23,7 +24,7 @@ class FileRefusal(Struct, frozen=True):
     def reason(self) -> str:
         """To go on from the file's name."""
         words = f"can't be loaded{self.meaning and ': '}{self.meaning}" if self.broken else self.meaning
-        return f"{words} (llama.cpp: {self.said})"
+        return f"{words} (llama.cpp: {self.said})" if self.said else words
 
     @property
     def why(self) -> str:
