@@ -128,10 +128,11 @@ class Elsewhere:
     name: str = "lab"
     headers: Mapping[str, str] = field(default_factory=lambda: {"x-llmctl-route": "lab"})
     bodies: list[bytes] = field(default_factory=list)
+    status: int = 200
 
     def open(self, path: str, body: bytes) -> tuple[int, Mapping[str, str], Iterator[bytes]]:
         self.bodies.append(body)
-        return 200, {}, iter([b"data: {}\n\n", b"data: [DONE]\n\n"])
+        return self.status, {}, iter([b"data: {}\n\n", b"data: [DONE]\n\n"])
 
 
 def test_what_does_not_fit_goes_elsewhere_unless_it_is_private(url: str, served: Models) -> None:
@@ -142,7 +143,21 @@ def test_what_does_not_fit_goes_elsewhere_unless_it_is_private(url: str, served:
     assert json.loads(elsewhere.bodies[0])["messages"] == long["messages"]
     kept = requests.post(url + CHAT, json=long, headers={"x-llmctl-private": "1"}, timeout=30)
     assert (kept.status_code, kept.json()["error"]["code"]) == (400, "context_length_exceeded")
+    served.other = None
     assert len(elsewhere.bodies) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "shown", "code"), [(401, 502, "access"), (429, 429, "engine"), (500, 500, "engine")]
+)
+def test_what_the_other_server_refuses(url: str, served: Models, status: int, shown: int, code: str) -> None:
+    """A key that it doesn't take is the gateway's: its client's token is good."""
+    served.other = Elsewhere(status=status)
+    long = {"messages": [{"role": "user", "content": "long " * 900}], "stream": True}
+    answer = requests.post(url + CHAT, json=long, timeout=30)
+    served.other = None
+    assert (answer.status_code, answer.json()["error"]["code"]) == (shown, code)
+    assert answer.headers["x-llmctl-route"] == "lab"
 
 
 def test_a_piece_does_not_wait_for_the_one_before_it_to_be_acknowledged() -> None:
