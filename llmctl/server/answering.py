@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, closing
 from msgspec import Struct
 from starlette.datastructures import Headers
 
-from llmctl.errors import ContextError, DecodingError, LlmctlError
+from llmctl.errors import AccessError, ContextError, DecodingError, LlmctlError
 from llmctl.server.behind import Models
 from llmctl.server.blocking import BlockingCalls
 from llmctl.server.client import ClientLeftError, Receive, Scope, Send, Sender, read_body, while_connected
@@ -26,6 +26,7 @@ PING_S = 10.0
 PAGE_LIMIT_BYTES = 64 << 10
 PRIVATE = "x-llmctl-private"
 ANY = "auto"  # the model that is meant where none is named
+KEY_REFUSED = (401, 402, 403)
 LEFT = 499  # the status, for those who count, of a request whose client went away
 
 
@@ -148,6 +149,8 @@ class RunningRequest:
         path, body = self._asked.path, self._asked.body(self._wanted, None)
         async with self._behind.upstream.hand_over(handover, path, body) as answer:
             self._sender.headers = handover.headers
+            if answer.status in KEY_REFUSED:  # the gateway's own key, not its client's token
+                raise AccessError(f"{handover.name} refused the key ({answer.status})", hint="llmctl endpoint list")
             await self._pass_on(answer, writer)
         return True
 

@@ -11,6 +11,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from llmctl.errors import (
+    AccessError,
     ConfigError,
     ContextError,
     EngineError,
@@ -35,6 +36,7 @@ STATUS: Mapping[type[LlmctlError], int] = {
     IntegrityError: 503,
     ResourceError: 503,
     EngineError: 502,
+    AccessError: 502,
     ConfigError: 503,
     PolicyError: 403,
 }

@@ -128,21 +128,36 @@ class Elsewhere:
     name: str = "lab"
     headers: Mapping[str, str] = field(default_factory=lambda: {"x-llmctl-route": "lab"})
     bodies: list[bytes] = field(default_factory=list)
+    status: int = 200
 
     def open(self, path: str, body: bytes) -> tuple[int, Mapping[str, str], Iterator[bytes]]:
         self.bodies.append(body)
-        return 200, {}, iter([b"data: {}\n\n", b"data: [DONE]\n\n"])
+        return self.status, {}, iter([b"data: {}\n\n", b"data: [DONE]\n\n"])
 
 
 def test_what_does_not_fit_goes_elsewhere_unless_it_is_private(url: str, served: Models) -> None:
     served.other = elsewhere = Elsewhere()
-    long = {"messages": [{"role": "user", "content": "long " * 900}], "stream": True}
+    long = {"messages": [{"role": "user", "content": "long " * 900}]}
     answer = requests.post(url + CHAT, json=long, timeout=30)
     assert (answer.content, answer.headers["x-llmctl-route"]) == (b"data: {}\n\ndata: [DONE]\n\n", "lab")
     assert json.loads(elsewhere.bodies[0])["messages"] == long["messages"]
     kept = requests.post(url + CHAT, json=long, headers={"x-llmctl-private": "1"}, timeout=30)
     assert (kept.status_code, kept.json()["error"]["code"]) == (400, "context_length_exceeded")
+    served.other = None
     assert len(elsewhere.bodies) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "shown", "code"), [(401, 502, "access"), (429, 429, "engine"), (500, 500, "engine")]
+)
+def test_what_the_other_server_refuses(url: str, served: Models, status: int, shown: int, code: str) -> None:
+    """A key that it doesn't take is the gateway's: its client's token is good."""
+    served.other = Elsewhere(status=status)
+    long = {"messages": [{"role": "user", "content": "long " * 900}]}
+    answer = requests.post(url + CHAT, json=long, timeout=30)
+    served.other = None
+    assert (answer.status_code, answer.json()["error"]["code"]) == (shown, code)
+    assert answer.headers["x-llmctl-route"] == "lab"
 
 
 def test_a_piece_does_not_wait_for_the_one_before_it_to_be_acknowledged() -> None:
@@ -155,7 +170,7 @@ def test_a_piece_does_not_wait_for_the_one_before_it_to_be_acknowledged() -> Non
 def test_a_bug_is_told_to_nobody_but_the_log(url: str, served: Models, caplog: pytest.LogCaptureFixture) -> None:
     """Where it is, by the request's own name; not what it says, which may be somebody's prompt."""
     served.sampling = {"temperature": object()}
-    answer = begin(url, messages=[{"role": "user", "content": "a secret"}])
+    answer = begin(url, stream=False, messages=[{"role": "user", "content": "a secret"}])
     served.sampling = {}
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")
     assert answer.headers["x-request-id"] in caplog.text and "answering.py" in caplog.text
