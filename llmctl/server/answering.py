@@ -145,6 +145,7 @@ class RunningRequest:
         if handover is None:
             return False
         self._exchange.route = handover.name
+        self._sender.headers = handover.headers  # a ping may have to send them before the server has answered
         writer.by_another_server()
         path, body = self._asked.path, self._asked.body(self._wanted, None)
         async with self._behind.upstream.hand_over(handover, path, body) as answer:

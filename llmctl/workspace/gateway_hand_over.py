@@ -77,13 +77,13 @@ class HandedOver:
     def headers(self) -> Mapping[str, str]:
         """What the receipts say: who answers, how many bytes have left in all, and why."""
         left = self._so_far.left
-        return {
+        who = {
             "x-llmctl-route": self.name,
             "x-llmctl-host": host_of(self._server.url),
             "x-llmctl-model": self._server.model,
             "x-llmctl-left-because": self._why.value,
-            "x-llmctl-bytes": str(0 if left is None else left.total_bytes),
         }
+        return who if left is None else {**who, "x-llmctl-bytes": str(left.total_bytes)}
 
     def open(self, path: str, body: bytes) -> tuple[int, Mapping[str, str], Iterator[bytes]]:
         """Status, headers and body of the answer; a server that fails before its first byte leads to the next one.

@@ -17,7 +17,7 @@ import requests
 
 from llmctl.workspace import engines, gateways
 from tests.contract.test_page import check, documented, row
-from tests.fakes.chat_server import DONE, ChatServer, event, stream
+from tests.fakes.chat_server import ChatServer, status
 from tests.fakes.command import document, llmctl, spawn
 from tests.fakes.preloaded import Forked
 from tests.fakes.scripted_model import write_scripted
@@ -193,14 +193,16 @@ def test_it_goes_on_in_the_background(model: str) -> None:
 
 def test_what_fails_here_goes_on_to_a_server_where_the_policy_says_so(model: str, home: Path) -> None:
     long = [{"role": "user", "content": "secret " * 400}]
-    with ChatServer(stream(event("from afar"), event(finish="stop"), DONE)) as server:
+    message = {"role": "assistant", "content": "from afar"}
+    reply = {"object": "chat.completion", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+    with ChatServer(status(200, reply)) as server:
         url = server.address().url
         down = ("down", "http://127.0.0.1:1", "--model", "m", "--priority", "2")
         for added in (("office", url, "--model", "big", "--priority", "1"), down):
             assert llmctl("endpoint", "add", *added).returncode == 0
         with serving(model, "--context", "256", "--policy", "prefer-local") as (process, about):
-            there = ask(about["address"], messages=long, stream=True)
-            assert b"from afar" in there.content
+            there = ask(about["address"], messages=long)
+            assert text(there) == "from afar"
             headers = {name: there.headers[f"x-llmctl-{name}"] for name in ("route", "host", "model", "left-because")}
             assert headers == {
                 "route": "office", "host": server.host, "model": "big", "left-because": "prompt-too-long"
