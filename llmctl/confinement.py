@@ -53,7 +53,7 @@ CALLS = {
 }
 
 
-class Network(StrEnum):
+class NetworkAccess(StrEnum):
     """What is left to a process: all, sockets that others connect to, or those alone that it has."""
 
     ALL = "all"
@@ -72,13 +72,15 @@ class Confinement(Struct, frozen=True):
 NOT_ASKED = "not asked for"
 
 
-def confine(*, network: Network, lock_memory: bool = False) -> Confinement:
+def confine(*, network: NetworkAccess, lock_memory: bool = False) -> Confinement:
     """Gives up dumps, connections of its own making as ``network`` says, and the memory's way to the disk where it is
     to be locked. What the system refuses is said, and the process goes on."""
     return Confinement(
         core_dumps=_tried(_forbid_core_dumps),
         memory_on_disk=_tried(_lock_memory) if lock_memory else NOT_ASKED,
-        network=NOT_ASKED if network is Network.ALL else forbid_connections(may_listen=network is Network.LISTEN),
+        network=NOT_ASKED
+        if network is NetworkAccess.ALL
+        else forbid_connections(may_listen=network is NetworkAccess.LISTEN),
     )
 
 

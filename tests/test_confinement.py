@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from llmctl import confinement
-from llmctl.confinement import CALLS, NOT_ASKED, Confinement, Network, confine
+from llmctl.confinement import CALLS, NOT_ASKED, Confinement, NetworkAccess, confine
 
 PR_GET_DUMPABLE = 3  # prctl(2)
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what Linux offers for it")
@@ -84,7 +84,7 @@ def test_no_thread_can_make_a_connection(
 
         thread = threading.Thread(target=later)
         thread.start()
-        given_up = confine(network=Network.NOTHING_NEW)
+        given_up = confine(network=NetworkAccess.NOTHING_NEW)
         go.set()
         thread.join()
         theirs.sendall(b"still here")
@@ -104,7 +104,7 @@ def test_a_socket_that_listens_goes_on(listening: socket.socket) -> None:
     with socket.create_connection(listening.getsockname()) as client:
 
         def work() -> Any:
-            confine(network=Network.NOTHING_NEW)
+            confine(network=NetworkAccess.NOTHING_NEW)
             accepted, _ = listening.accept()
             accepted.sendall(b"hello")
             return "answered"
@@ -120,7 +120,7 @@ def test_a_program_that_makes_its_socket_itself(connected: tuple[socket.socket, 
     script = f"import socket; socket.create_server(('127.0.0.1', 0)); socket.create_connection({address!r})"
 
     def work() -> Any:
-        why_not = confine(network=Network.LISTEN).network
+        why_not = confine(network=NetworkAccess.LISTEN).network
         with socket.create_server(("127.0.0.1", 0)) as own:
             is_listening = own.getsockname()[1] > 0
         attempts: list[Callable[[], Any]] = [
@@ -139,7 +139,7 @@ def test_a_program_that_makes_its_socket_itself(connected: tuple[socket.socket, 
 
 def test_no_dumps() -> None:
     def work() -> Any:
-        why_not = confine(network=Network.ALL).core_dumps
+        why_not = confine(network=NetworkAccess.ALL).core_dumps
         return why_not, resource.getrlimit(resource.RLIMIT_CORE), ctypes.CDLL(None).prctl(PR_GET_DUMPABLE)
 
     assert in_a_child(work) == [None, [0, 0], 0]
@@ -147,7 +147,7 @@ def test_no_dumps() -> None:
 
 def test_memory_is_locked_or_it_is_said_why_not() -> None:
     def work() -> Any:
-        why_not = confine(network=Network.ALL, lock_memory=True).memory_on_disk
+        why_not = confine(network=NetworkAccess.ALL, lock_memory=True).memory_on_disk
         with open("/proc/self/status") as lines:
             locked = next(line.split()[1] for line in lines if line.startswith("VmLck"))
         return why_not, int(locked)
@@ -159,10 +159,10 @@ def test_memory_is_locked_or_it_is_said_why_not() -> None:
 
 def test_what_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert confine(network=Network.ALL) == Confinement(confinement.ONLY_LINUX, NOT_ASKED, NOT_ASKED)
+    assert confine(network=NetworkAccess.ALL) == Confinement(confinement.ONLY_LINUX, NOT_ASKED, NOT_ASKED)
 
 
 def test_an_unknown_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "s390x")
-    given_up = in_a_child(lambda: confine(network=Network.NOTHING_NEW).network)
+    given_up = in_a_child(lambda: confine(network=NetworkAccess.NOTHING_NEW).network)
     assert given_up == "the system calls of s390x are not known"

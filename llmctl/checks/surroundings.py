@@ -10,7 +10,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from llmctl import net, paths, settings
-from llmctl.endpoint.health import Health, health
+from llmctl.endpoint.health import EndpointHealth, health
 from llmctl.engine import history
 from llmctl.engine.history import Run
 from llmctl.engine.install import Installed, installed
@@ -42,7 +42,7 @@ class Surroundings(Struct, frozen=True):
     token_mode: int | None = None
     threads: int | None = None
     unfinished: tuple[Unfinished, ...] = ()
-    endpoints: tuple[Health, ...] = ()
+    endpoints: tuple[EndpointHealth, ...] = ()
     reach: Reach | None = None
     installed: Installed = UNKNOWN
     runs: tuple[Run, ...] | None = None
@@ -88,10 +88,10 @@ def _askable(loaded: Settings) -> tuple[Endpoint, ...]:
     return tuple(endpoint for endpoint in loaded.endpoints if not loaded.offline or net.is_loopback(endpoint.url))
 
 
-def _healths(endpoints: Sequence[Endpoint]) -> tuple[Health, ...]:
+def _healths(endpoints: Sequence[Endpoint]) -> tuple[EndpointHealth, ...]:
     """Asks all servers at the same time, so that one time-out covers all that don't answer. The threads are daemons:
     Ctrl-C doesn't wait for them."""
-    states: dict[int, Health] = {}
+    states: dict[int, EndpointHealth] = {}
 
     def ask(index: int) -> None:
         states[index] = health(endpoints[index])

@@ -14,7 +14,7 @@ from llmctl.cli.table import table
 
 if TYPE_CHECKING:
     from llmctl.workspace.engines import StayingEngine
-    from llmctl.workspace.gateways import Gateway
+    from llmctl.workspace.gateways import RunningGateway
 
 GATEWAY_HEADS = ("serve", "since", "models")
 HEADS = ("model", "engine", "memory", "users", "context", "idle", "ends in")
@@ -49,13 +49,13 @@ def ps(json: Annotated[bool, typer.Option("--json", help="One JSON document on s
     out.data({"engines": staying, "gateways": [_document(gateway) for gateway in running]})
 
 
-def _gateway_row(gateway: Gateway) -> tuple[str, ...]:
+def _gateway_row(gateway: RunningGateway) -> tuple[str, ...]:
     since = units.ago(time.time() - gateway.since_s)
     models = ", ".join(f"{model.name} ({units.number_of(model.users, 'user')})" for model in gateway.models)
     return gateway.address, since, models
 
 
-def _document(gateway: Gateway) -> Mapping[str, Any]:
+def _document(gateway: RunningGateway) -> Mapping[str, Any]:
     """Without the key."""
     return {
         "address": gateway.address,

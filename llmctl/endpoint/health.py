@@ -28,7 +28,7 @@ MOST_MODELS = 1000
 DOING, HINT = "asking the server", "llmctl endpoint list"
 
 
-class Offer(Struct, frozen=True):
+class ServerOffer(Struct, frozen=True):
     """The names of a server's models, None if it doesn't list them; the program that it is, and the context of the
     model that is asked for, where it tells."""
 
@@ -37,7 +37,7 @@ class Offer(Struct, frozen=True):
     context: int | None = None
 
 
-class Health(Struct, frozen=True):
+class EndpointHealth(Struct, frozen=True):
     """``wrong`` says why the server can't be used, None if it can. ``offers`` are its models' names, None where it
     doesn't tell; ``took_s`` is the time it took to answer."""
 
@@ -50,7 +50,7 @@ class Health(Struct, frozen=True):
     hint: str | None = None
 
 
-def health(endpoint: Endpoint, timing: net.Timing = TIMING) -> Health:
+def health(endpoint: Endpoint, timing: net.Timing = TIMING) -> EndpointHealth:
     """Asks for its list of models, as every OpenAI-compatible server has it. Takes some ``timing``, raises nothing."""
     host = net.host_of(endpoint.url)
     begun = time.perf_counter()
@@ -59,8 +59,8 @@ def health(endpoint: Endpoint, timing: net.Timing = TIMING) -> Health:
         with keyless(address):
             offers = models(address, timing)
     except LlmctlError as error:
-        return Health(endpoint.name, endpoint.model, host, wrong=error.message, hint=error.hint)
-    return Health(endpoint.name, endpoint.model, host, time.perf_counter() - begun, offers)
+        return EndpointHealth(endpoint.name, endpoint.model, host, wrong=error.message, hint=error.hint)
+    return EndpointHealth(endpoint.name, endpoint.model, host, time.perf_counter() - begun, offers)
 
 
 def models(address: Address, timing: net.Timing = TIMING) -> tuple[str, ...] | None:
@@ -68,7 +68,7 @@ def models(address: Address, timing: net.Timing = TIMING) -> tuple[str, ...] | N
     return offer(address, timing).models
 
 
-def offer(address: Address, timing: net.Timing = TIMING) -> Offer:
+def offer(address: Address, timing: net.Timing = TIMING) -> ServerOffer:
     """What the server says of itself. Raises NetworkError, NotFoundError if there is no server at that address, and
     what a refusal means."""
     with net.session(address.url, trust=address.trust, proxy=address.proxy, timing=timing) as session:
@@ -84,7 +84,7 @@ def offer(address: Address, timing: net.Timing = TIMING) -> Offer:
         for base in bases:
             with _asked(session, chat_url(base)) as response:  # takes a POST only, and says so, if it is there
                 if response.status_code != 404:
-                    return Offer(None)
+                    return ServerOffer(None)
     host = net.host_of(address.url)
     raise NotFoundError(f"{host} has neither models nor a chat at this address (404)", hint=OTHER_ADDRESS)
 
@@ -94,10 +94,10 @@ def _asked(session: HttpSession, url: str) -> requests.Response:
         return session.ask("GET", url)
 
 
-def _offer(response: requests.Response, raw: bytes, address: Address) -> Offer:
+def _offer(response: requests.Response, raw: bytes, address: Address) -> ServerOffer:
     try:
         document = json.loads(raw)
         names = tuple(shown(str(entry["id"]), address) for entry in document["data"][:MOST_MODELS])
     except (ValueError, TypeError, KeyError, RecursionError):
-        return Offer(None)
-    return Offer(names, software_of(response.headers, document), context_of(document, address.model))
+        return ServerOffer(None)
+    return ServerOffer(names, software_of(response.headers, document), context_of(document, address.model))

@@ -35,7 +35,7 @@ class EnginePrivacy(Struct, frozen=True):
                 yield f"the engine of {printable(self.model)} may make {thing} ({why})"
 
 
-class Privacy(Struct, frozen=True):
+class PrivacyStatement(Struct, frozen=True):
     """``hands_over_to`` names the servers that a prompt may go on to."""
 
     prompts_logged: bool
@@ -60,7 +60,7 @@ class Privacy(Struct, frozen=True):
             yield from engine.exceptions()
 
 
-def privacy(address: Address) -> Privacy | None:
+def privacy(address: Address) -> PrivacyStatement | None:
     """None where the server doesn't say. Raises NetworkError."""
     url = f"{address.url.rstrip('/')}/privacy"
     with net.session(url, trust=address.trust, proxy=address.proxy, timing=TIMING) as session:
@@ -71,6 +71,6 @@ def privacy(address: Address) -> Privacy | None:
                 return None
             page = net.whole(response, DOING, limit_bytes=LIMIT_BYTES)
     try:
-        return msgspec.json.decode(page, type=Privacy)
+        return msgspec.json.decode(page, type=PrivacyStatement)
     except msgspec.MsgspecError:
         return None

@@ -34,7 +34,7 @@ class PlanArguments(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     installed: Annotated[bool, Meta(description="Only what is on this machine")] = False
 
 
-class PlannedModel(Struct, frozen=True):
+class PlannedChoice(Struct, frozen=True):
     """A model in one quantization as it would run here. Speeds are tokens per second, with the range that holds four
     times in five; ``quality`` is an index of published results, null where there are none."""
 
@@ -60,8 +60,8 @@ class PlanResult(Struct, frozen=True):
     """``choice`` is null where nothing fits, and ``no_fit`` then says why."""
 
     task: str
-    choice: PlannedModel | None
-    alternatives: tuple[PlannedModel, ...]
+    choice: PlannedChoice | None
+    alternatives: tuple[PlannedChoice, ...]
     no_fit: str | None
     warnings: tuple[str, ...]
 
@@ -90,9 +90,9 @@ def plan(asked: PlanArguments, call: CallListener) -> PlanResult:
     return PlanResult(task, planned_model(answer.choice), alternatives, None, warnings)
 
 
-def planned_model(fit: Fit) -> PlannedModel:
+def planned_model(fit: Fit) -> PlannedChoice:
     model, speed = fit.candidate.model, fit.speed
-    return PlannedModel(
+    return PlannedChoice(
         model=model.id,
         quant=fit.candidate.artifact.quant,
         name=model.name,

@@ -15,7 +15,7 @@ from llmctl.planner.streamed import active_bytes, active_expert_bytes, fixed_lay
 from llmctl.types.model import Shape, Weights
 
 
-class Work(Struct, frozen=True):
+class DeviceWork(Struct, frozen=True):
     """Bytes by weight type that a token goes through: ``experts`` are the routed ones that it uses, ``dense`` all
     others, ``body`` those without the head. Attention is left out of all times."""
 
@@ -59,10 +59,10 @@ class Work(Struct, frozen=True):
         return rates.batch_tokens * products + size / copied_bytes_per_s
 
 
-def work_of(shape: Shape, weights: Weights, constants: SpeedConstants) -> Work:
+def work_of(shape: Shape, weights: Weights, constants: SpeedConstants) -> DeviceWork:
     experts = active_expert_bytes(weights, shape)
     dense = _without(active_bytes(weights, shape), experts)
-    return Work(shape, constants, dense, experts, _less(dense, head_bytes(shape, weights)))
+    return DeviceWork(shape, constants, dense, experts, _less(dense, head_bytes(shape, weights)))
 
 
 def _less(all_bytes: Mapping[str, float], size: float) -> dict[str, float]:

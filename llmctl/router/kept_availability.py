@@ -27,7 +27,7 @@ LONGEST_S = 3600.0  # a prompt that was begun before that is answered or forgott
 MOST_LOOKS = 8  # at a lock that others hold for milliseconds
 
 
-class Asking(Struct, frozen=True):
+class AskedServer(Struct, frozen=True):
     """A prompt that a process has sent and that is not answered yet."""
 
     process: Process
@@ -38,21 +38,21 @@ class Asking(Struct, frozen=True):
         return 0 <= time.time() - self.begun_s < LONGEST_S and self.process.is_alive
 
 
-class Kept(Struct, frozen=True):
+class KeptAvailability(Struct, frozen=True):
     """What is kept of one endpoint; the fields are those of ``Availability``."""
 
     failures: int = 0
     why: str = ""
     rests_until_s: float = 0.0
     probed_until_s: float = 0.0
-    asking: tuple[Asking, ...] = ()
+    asking: tuple[AskedServer, ...] = ()
 
     @property
     def availability(self) -> Availability:
         going_on = sum(asking.goes_on for asking in self.asking)
         return Availability(self.failures, self.why, self.rests_until_s, self.probed_until_s, going_on)
 
-    def with_(self, seen: Availability) -> Kept:
+    def with_(self, seen: Availability) -> KeptAvailability:
         return replace(
             self,
             failures=seen.failures,
@@ -62,7 +62,7 @@ class Kept(Struct, frozen=True):
         )
 
 
-NOTHING = Kept()
+NOTHING = KeptAvailability()
 
 
 def look(endpoints: tuple[Endpoint, ...]) -> Availabilities:
@@ -81,7 +81,7 @@ def forget(endpoint: Endpoint) -> None:
 def noted(endpoint: Endpoint, among: tuple[Endpoint, ...]) -> Iterator[None]:
     """The endpoint, one of ``among``, is asked meanwhile: that is counted where others share its work, and how it ends
     is kept. What it refuses says that it is there; what the user ends, nothing."""
-    asking = Asking(_own_process(), time.time()) if is_pooled(endpoint, among) else None
+    asking = AskedServer(_own_process(), time.time()) if is_pooled(endpoint, among) else None
     was_bad = look((endpoint,)).get(endpoint.name, Availability()).failures > 0
     if asking is not None or was_bad:
         _change(endpoint, lambda kept: _begun(kept, asking))
@@ -109,19 +109,19 @@ def _own_process() -> Process:
     return Process(os.getpid(), started(os.getpid()) or "")
 
 
-def _begun(kept: Kept, asking: Asking | None) -> Kept:
+def _begun(kept: KeptAvailability, asking: AskedServer | None) -> KeptAvailability:
     going_on = tuple(other for other in kept.asking if other.goes_on)
     return replace(
         kept.with_(kept.availability.probed(time.time())), asking=going_on if asking is None else (*going_on, asking)
     )
 
 
-def _failed(kept: Kept, error: NetworkError) -> Kept:
+def _failed(kept: KeptAvailability, error: NetworkError) -> KeptAvailability:
     why = "it can't be reached" if isinstance(error, UnreachableError) else "it does not answer as it should"
     return kept.with_(kept.availability.failed(why, time.time(), error.retry_after_s))
 
 
-def _change(endpoint: Endpoint, change: Callable[[Kept], Kept]) -> None:
+def _change(endpoint: Endpoint, change: Callable[[KeptAvailability], KeptAvailability]) -> None:
     """Replaces what is kept of an endpoint, as the only process that does so now."""
     from llmctl.files.lock import locked
 
@@ -141,8 +141,8 @@ def _impatient() -> Callable[[], None]:
     return waiting
 
 
-def _read() -> dict[str, Kept]:
-    return atomic.read_json(file(), LIMIT_BYTES, dict[str, Kept]) or {}
+def _read() -> dict[str, KeptAvailability]:
+    return atomic.read_json(file(), LIMIT_BYTES, dict[str, KeptAvailability]) or {}
 
 
 def file() -> Path:

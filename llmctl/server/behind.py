@@ -9,7 +9,7 @@ from llmctl.errors import LlmctlError
 from llmctl.types.endpoint import Address
 
 
-class ServedModel(Protocol):
+class ListedModel(Protocol):
     """``context`` is in tokens, for each request; ``tasks`` are those of the catalogue that it is good at."""
 
     @property
@@ -45,7 +45,7 @@ class ModelLease(Protocol):
     def address(self) -> Address: ...
 
     @property
-    def model(self) -> ServedModel: ...
+    def model(self) -> ListedModel: ...
 
     @property
     def sampling(self) -> Mapping[str, Any]: ...
@@ -73,7 +73,7 @@ class Handover(Protocol):
 class Models(Protocol):
     """The models of one gateway. Every method may be called by several threads."""
 
-    def listed(self) -> Sequence[ServedModel]: ...
+    def listed(self) -> Sequence[ListedModel]: ...
 
     def resolved(self, name: str) -> str:
         """The name of the model that ``name`` means: ``auto`` and ``auto:TASK`` mean one. Raises NotFoundError."""

@@ -18,7 +18,7 @@ BODY_BYTES = 64 << 20  # as the engine takes them
 SYSTEM_BUFFER_BYTES = 256 << 10  # of what was sent to one client: the system would keep megabytes of it
 
 
-class Limits(Struct, frozen=True):
+class RequestLimits(Struct, frozen=True):
     """``head_s``: from the first byte of a request, or the connection, to the end of its headers. A body may take
     ``body_s`` and as long again as ``body_bytes_per_s`` take for it. ``unread_s``: so long a client may
     take for the next ``read_bytes`` of what was sent to it, or all there is. Beyond ``connections`` new ones are closed
@@ -49,7 +49,7 @@ def allow_open_files() -> None:
 class LimitedProtocol(HttpToolsProtocol):
     """One connection. ``limits`` are those of all."""
 
-    limits = Limits()
+    limits = RequestLimits()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)

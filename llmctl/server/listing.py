@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from llmctl.server.behind import Models, ServedModel
+from llmctl.server.behind import ListedModel, Models
 from llmctl.server.errors import refusal, speaks_anthropic
 from llmctl.server.exchange import exchange_of
 
@@ -19,7 +19,7 @@ from llmctl.server.exchange import exchange_of
 def routes(models: Models) -> Sequence[Route]:
     started = int(time.time())
 
-    def allowed(request: Request) -> Sequence[ServedModel]:
+    def allowed(request: Request) -> Sequence[ListedModel]:
         may_use = exchange_of(request.scope).may_use
         return [model for model in models.listed() if may_use(model.name)]
 
@@ -52,7 +52,7 @@ def routes(models: Models) -> Sequence[Route]:
     )
 
 
-def _shown(model: ServedModel, request: Request, started: int) -> dict[str, Any]:
+def _shown(model: ListedModel, request: Request, started: int) -> dict[str, Any]:
     if speaks_anthropic(request.scope):
         created = datetime.fromtimestamp(started, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return {"type": "model", "id": model.name, "display_name": model.name, "created_at": created}

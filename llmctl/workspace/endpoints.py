@@ -33,7 +33,7 @@ from llmctl.types.listener import Listener
 from llmctl.workspace import configuration, endpoint_key
 
 if TYPE_CHECKING:
-    from llmctl.endpoint.health import Offer
+    from llmctl.endpoint.health import ServerOffer
     from llmctl.types.finding import Check
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -210,7 +210,7 @@ def _recognise(listener: Listener, endpoint: Endpoint) -> None:
         _tell_software(listener, offer(address_of(endpoint)))
 
 
-def _tell_software(listener: Listener, offered: Offer) -> None:
+def _tell_software(listener: Listener, offered: ServerOffer) -> None:
     if offered.software is not None:
         advice = offered.software.advice
         listener.note(f"  it is {offered.software.name}{'' if advice is None else f': {advice}'}")

@@ -40,7 +40,7 @@ class GatewayModel(Struct, frozen=True):
     also_named: tuple[str, ...] = ()
 
 
-class Gateway(Struct, frozen=True):
+class RunningGateway(Struct, frozen=True):
     """A gateway that runs. ``key`` is what lets programs of this user in, empty where none is needed; it never shows.
     ``log`` is None where it writes to the terminal that it was started at; ``since_s`` counts from 1970."""
 
@@ -79,14 +79,14 @@ class Gateway(Struct, frozen=True):
         return Process(self.pid, self.started)
 
 
-def this_process(address: str, models: Sequence[GatewayModel], *, log: str | None, key: str) -> Gateway:
+def this_process(address: str, models: Sequence[GatewayModel], *, log: str | None, key: str) -> RunningGateway:
     from llmctl.engine.warm.process import started
 
-    return Gateway(os.getpid(), started(os.getpid()) or "", address, tuple(models), time.time(), log, key)
+    return RunningGateway(os.getpid(), started(os.getpid()) or "", address, tuple(models), time.time(), log, key)
 
 
 @contextmanager
-def announced(gateway: Gateway, listener: Listener) -> Iterator[None]:
+def announced(gateway: RunningGateway, listener: Listener) -> Iterator[None]:
     """Other commands find the gateway while the context lasts; the listener is warned where that can't be."""
     path = None
     try:
@@ -100,7 +100,7 @@ def announced(gateway: Gateway, listener: Listener) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def _written(gateway: Gateway) -> Path:
+def _written(gateway: RunningGateway) -> Path:
     """Raises ResourceError where there is no runtime folder that is this user's alone."""
     folder = _folder(make=True)
     assert folder is not None
@@ -112,12 +112,12 @@ def _written(gateway: Gateway) -> Path:
     return path
 
 
-def running() -> list[Gateway]:
+def running() -> list[RunningGateway]:
     """The one that was started last comes first. What others have left behind is removed."""
     folder = _folder()
     gateways = []
     for path in sorted(folder.glob(f"*{SUFFIX}")) if folder is not None else ():
-        gateway = atomic.read_json(path, LIMIT_BYTES, Gateway)
+        gateway = atomic.read_json(path, LIMIT_BYTES, RunningGateway)
         if gateway is not None and gateway.process.is_alive:
             gateways.append(gateway)
         else:
@@ -126,7 +126,7 @@ def running() -> list[Gateway]:
     return sorted(gateways, key=lambda gateway: -gateway.since_s)
 
 
-def meant(name: str | None) -> list[Gateway]:
+def meant(name: str | None) -> list[RunningGateway]:
     """The gateway that ``name`` means, if it means one; all without a name. Raises UsageError where several could be
     meant, and NotFoundError where it can only be a gateway's and there is none."""
     gateways = [gateway for gateway in running() if name is None or gateway.answers_to(name)]
@@ -139,7 +139,7 @@ def meant(name: str | None) -> list[Gateway]:
     return gateways
 
 
-def stop(gateways: Sequence[Gateway], within_s: float = END_S) -> None:
+def stop(gateways: Sequence[RunningGateway], within_s: float = END_S) -> None:
     """Ends them in order: open answers may finish. Raises ResourceError for one that can't be ended."""
     for gateway in gateways:
         gateway.process.signal(signal.SIGTERM)

@@ -17,7 +17,7 @@ from llmctl.workspace.gateway_hand_over import GatewayHandOver
 from llmctl.workspace.gateways import GatewayModel
 from llmctl.workspace.serve_plan import ServePlan
 from llmctl.workspace.served_engine import start_engine
-from llmctl.workspace.served_model import Timing
+from llmctl.workspace.served_model import ServingTiming
 from llmctl.workspace.served_models import ServedModels
 
 LOCALHOST = "127.0.0.1"
@@ -102,7 +102,7 @@ def served_models(
         auto=plan.auto,
         task=plan.task,
         queue=queue,
-        timing=Timing(idle_s=idle_s),
+        timing=ServingTiming(idle_s=idle_s),
         hand_over=GatewayHandOver(settings, listener),
     )
 

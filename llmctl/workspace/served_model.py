@@ -18,7 +18,7 @@ from llmctl.workspace.served_engine import ServedEngine
 from llmctl.workspace.served_room import LEAST_STAY_S, Held, Memory
 
 
-class Timing(Struct, frozen=True):
+class ServingTiming(Struct, frozen=True):
     """Seconds. ``look_s``: how often one that waits looks whether its client is still there; ``watch_s``: how often it
     is looked for engines that were idle for too long, or have died; ``idle_s``: for how long a model stays without a
     request, None for ever; ``least_stay_s`` as in ``served_room``; ``retry_s``: when one that was refused may ask
@@ -53,7 +53,7 @@ class PlannedModel(Struct, frozen=True):
 
 
 @dataclass(eq=False)
-class Turn:
+class WaitingTurn:
     """A request that waits."""
 
     number: int
@@ -73,7 +73,7 @@ class ModelInService:
     engine: ServedEngine | None = None
     is_ending: bool = False
     clients: list[str] = field(default_factory=list)
-    turns: list[Turn] = field(default_factory=list)
+    turns: list[WaitingTurn] = field(default_factory=list)
     lent_s: dict[str, float] = field(default_factory=dict)
     loaded_s: float = 0.0
     used_s: float = 0.0
@@ -96,12 +96,12 @@ class ModelInService:
         )
 
     @property
-    def next_turn(self) -> Turn | None:
+    def next_turn(self) -> WaitingTurn | None:
         """That of the client that has the fewest requests answered now, then of the one that was lent the model longest
         ago, then the one that came first."""
         return min(self.turns, key=self._order, default=None)
 
-    def _order(self, turn: Turn) -> tuple[int, float, int]:
+    def _order(self, turn: WaitingTurn) -> tuple[int, float, int]:
         return self.clients.count(turn.client), self.lent_s.get(turn.client, 0.0), turn.number
 
     @property

@@ -21,9 +21,9 @@ from llmctl.near import did_you_mean, near
 from llmctl.types.listener import Listener
 from llmctl.types.served import Health, ModelState, ServedModel
 from llmctl.workspace.served_engine import ServedEngine, StartEngine
-from llmctl.workspace.served_model import Lease, ModelInService, PlannedModel, Timing, Turn
+from llmctl.workspace.served_model import Lease, ModelInService, PlannedModel, ServingTiming, WaitingTurn
 from llmctl.workspace.served_room import (
-    Load,
+    LoadNow,
     Memory,
     NoRoom,
     WaitForRoom,
@@ -52,14 +52,14 @@ class ServedModels:
         auto: Mapping[str, str],
         task: str,
         queue: int,
-        timing: Timing | None = None,
+        timing: ServingTiming | None = None,
         hand_over: GatewayHandOver | None = None,
     ) -> None:
         self._models = {plan.name: ModelInService(plan) for plan in plans}
         self._names = _names(plans)
         self._start, self._listener = start, listener
         self._budget, self._auto, self._task, self._queue = budget, auto, task, queue
-        self._timing = timing or Timing()
+        self._timing = timing or ServingTiming()
         self._hand_over = hand_over
         self._changed = threading.Condition()
         self._numbers = count()
@@ -134,13 +134,13 @@ class ServedModels:
                     raise OccupiedError("the client has left")
 
     @contextmanager
-    def _waiting(self, model: ModelInService, client: str) -> Iterator[Turn]:
+    def _waiting(self, model: ModelInService, client: str) -> Iterator[WaitingTurn]:
         free = model.plan.users - len(model.clients)  # some who wait may be about to have that
         if len(model.turns) >= self._queue + free:
             waiting = units.number_of(self._queue, "request")
             message = f"{waiting} for {model.plan.name} are waiting already, as many as may"
             raise OccupiedError(message, retry_after_s=self._timing.retry_s)
-        turn = Turn(next(self._numbers), client, model.failures)
+        turn = WaitingTurn(next(self._numbers), client, model.failures)
         model.turns.append(turn)
         try:
             yield turn
@@ -150,7 +150,7 @@ class ServedModels:
                 self._behind = ()
             self._changed.notify_all()
 
-    def _granted(self, model: ModelInService, turn: Turn) -> Lease | None:
+    def _granted(self, model: ModelInService, turn: WaitingTurn) -> Lease | None:
         """A lease, None where it has to be waited for. Raises what ended the loading of the model."""
         if model.failure is not None and model.failures > turn.failures:
             raise model.failure
@@ -202,7 +202,7 @@ class ServedModels:
             if not model.holds_memory:
                 self._make_room(model)
 
-    def _oldest_for_room(self) -> Turn | None:
+    def _oldest_for_room(self) -> WaitingTurn | None:
         """Of the requests for models that aren't loaded."""
         waiting = [turn for model in self._models.values() if not model.holds_memory for turn in model.turns]
         return min(waiting, key=lambda turn: turn.number, default=None)
@@ -220,7 +220,7 @@ class ServedModels:
             return
         self._load(model, decision)
 
-    def _load(self, model: ModelInService, decision: Load) -> None:
+    def _load(self, model: ModelInService, decision: LoadNow) -> None:
         self._behind = ()
         ending = [self._models[name] for name in decision.ending]
         engines = [self._taken(other) for other in ending]

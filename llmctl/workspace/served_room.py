@@ -29,7 +29,7 @@ class Held(Struct, frozen=True):
     is_pinned: bool = False
 
 
-class Load(Struct, frozen=True):
+class LoadNow(Struct, frozen=True):
     """It can be loaded once ``ending`` have ended."""
 
     ending: tuple[str, ...] = ()
@@ -51,7 +51,7 @@ class NoRoom(Struct, frozen=True):
     has_bytes: int
 
 
-Decision = Load | WaitForRoom | NoRoom
+Decision = LoadNow | WaitForRoom | NoRoom
 
 
 def decide(
@@ -67,7 +67,7 @@ def decide(
     idle = [model for model in ready if now_s - model.loaded_s >= least_stay_s]
     ending = _least_used(needs, held, idle, budget)
     if ending is not None:
-        return Load(tuple(model.name for model in ending))
+        return LoadNow(tuple(model.name for model in ending))
     young = _least_used(needs, held, ready, budget)
     if young is not None:
         return WaitForRoom(_names(young), max(0.0, max(least_stay_s - now_s + model.loaded_s for model in young)))

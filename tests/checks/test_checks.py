@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from llmctl.checks import Check, Status, Surroundings, blocking, checks, machine_checks
-from llmctl.endpoint.health import Health
+from llmctl.endpoint.health import EndpointHealth
 from llmctl.engine.install import Installed, rebuild
 from llmctl.errors import ConfigError
 from llmctl.hub.reachability import Reach
@@ -28,7 +28,7 @@ MACHINE = Machine(
 ENGINE = EngineInfo("llama-cpp-python", "0.3.36", "ggml", ("CPU",), ("AVX2", "AVX512"), usable=True)
 BROKEN = EngineInfo("llama-cpp-python", None, None, why="this build is for another CPU")
 AROUND = Surroundings(Path("/models"), True, Path("/home/u/.config/llmctl/config.toml"), 0o600)
-WELL = Health("office", "m", "llm.example", 0.012, ("m",))
+WELL = EndpointHealth("office", "m", "llm.example", 0.012, ("m",))
 GOOD = Reach("hub.example", "the system's trust store", file_host="cdn.example", bytes_per_s=23e6)
 NVIDIA = Accelerator(
     "0000:01:00.0",

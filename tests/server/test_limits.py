@@ -12,10 +12,10 @@ from contextlib import ExitStack, closing
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from llmctl.server.limits import OPEN_FILES, LimitedProtocol, Limits, allow_open_files
+from llmctl.server.limits import OPEN_FILES, LimitedProtocol, RequestLimits, allow_open_files
 from tests.fakes import guarded
 
-SMALL = Limits(
+SMALL = RequestLimits(
     head_bytes=4096,
     head_s=0.4,
     body_bytes=1 << 20,

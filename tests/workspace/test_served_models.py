@@ -20,12 +20,12 @@ from llmctl.types.plan import CPU, DeviceMemory, Fit
 from llmctl.types.served import ModelState
 from llmctl.workspace import engines
 from llmctl.workspace.served_engine import ServedEngine, start_engine
-from llmctl.workspace.served_model import Lease, PlannedModel, Timing
+from llmctl.workspace.served_model import Lease, PlannedModel, ServingTiming
 from llmctl.workspace.served_models import ServedModels
 from tests.fakes.fits import fit_for
 from tests.fakes.scripted_model import write_scripted
 
-QUICK = Timing(look_s=0.02, watch_s=0.05, least_stay_s=0.0)
+QUICK = ServingTiming(look_s=0.02, watch_s=0.05, least_stay_s=0.0)
 MIB = 1 << 20
 
 
@@ -66,7 +66,7 @@ class Started:
 
 
 def served(
-    *plans: PlannedModel, start: Callable[[Fit], ServedEngine], queue: int = 8, timing: Timing = QUICK
+    *plans: PlannedModel, start: Callable[[Fit], ServedEngine], queue: int = 8, timing: ServingTiming = QUICK
 ) -> ServedModels:
     auto = {"chat": plans[0].name}
     return ServedModels(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmctl.workspace.served_room import Decision, Held, Load, NoRoom, WaitForRoom, decide, must_give_way
+from llmctl.workspace.served_room import Decision, Held, LoadNow, NoRoom, WaitForRoom, decide, must_give_way
 
 NOW_S, STAY_S = 1000.0, 20.0
 BUDGET = {"cpu": 100, "CUDA0": 50}
@@ -19,26 +19,29 @@ def held(name: str, cpu: int, *, device: int = 0, loaded_s: float = 0.0, used_s:
 @pytest.mark.parametrize(
     ("needs", "models", "decision"),
     [
-        pytest.param({"cpu": 100}, [], Load(), id="alone"),
-        pytest.param({"cpu": 40}, [held("a", 60)], Load(), id="beside another"),
-        pytest.param({"cpu": 41}, [held("a", 60)], Load(("a",)), id="an idle one ends"),
+        pytest.param({"cpu": 100}, [], LoadNow(), id="alone"),
+        pytest.param({"cpu": 40}, [held("a", 60)], LoadNow(), id="beside another"),
+        pytest.param({"cpu": 41}, [held("a", 60)], LoadNow(("a",)), id="an idle one ends"),
         pytest.param(
-            {"cpu": 41}, [held("a", 30, used_s=9), held("b", 30, used_s=3)], Load(("b",)), id="the least recently used"
+            {"cpu": 41},
+            [held("a", 30, used_s=9), held("b", 30, used_s=3)],
+            LoadNow(("b",)),
+            id="the least recently used",
         ),
         pytest.param(
             {"cpu": 55},
             [held("small", 5, used_s=1), held("large", 50, used_s=2), held("new", 40, used_s=3)],
-            Load(("large",)),
+            LoadNow(("large",)),
             id="one that frees too little stays",
         ),
         pytest.param(
-            {"cpu": 90}, [held("a", 30, used_s=9), held("b", 30, used_s=3)], Load(("b", "a")), id="both have to end"
+            {"cpu": 90}, [held("a", 30, used_s=9), held("b", 30, used_s=3)], LoadNow(("b", "a")), id="both have to end"
         ),
         pytest.param({"cpu": 41}, [held("a", 60, is_busy=True)], WaitForRoom(("a",)), id="a busy one never ends"),
         pytest.param(
             {"cpu": 41},
             [held("a", 50, is_busy=True, used_s=1), held("b", 50, used_s=2)],
-            Load(("b",)),
+            LoadNow(("b",)),
             id="an idle one rather than a busy one",
         ),
         pytest.param({"cpu": 41}, [held("a", 60, is_pinned=True)], NoRoom("cpu", 41, 40), id="a pinned one never ends"),
@@ -49,11 +52,11 @@ def held(name: str, cpu: int, *, device: int = 0, loaded_s: float = 0.0, used_s:
         pytest.param(
             {"cpu": 10, "CUDA0": 30},
             [held("a", 50, used_s=1), held("b", 5, device=40, used_s=2)],
-            Load(("b",)),
+            LoadNow(("b",)),
             id="only what holds the memory that is short",
         ),
         pytest.param({"cpu": 10, "CUDA0": 51}, [], NoRoom("CUDA0", 51, 50), id="a card that is too small"),
-        pytest.param({"cpu": 10, "other": 99}, [], Load(), id="a device that is not counted"),
+        pytest.param({"cpu": 10, "other": 99}, [], LoadNow(), id="a device that is not counted"),
     ],
 )
 def test_what_is_decided(needs: dict[str, int], models: list[Held], decision: Decision) -> None:
@@ -92,7 +95,7 @@ MODELS = st.lists(
 def test_what_is_loaded_fits_and_nobody_is_cut_off(cpu: int, device: int, models: list[Held]) -> None:
     needs = {"cpu": cpu, "CUDA0": device}
     decision = decide(needs, models, BUDGET, now_s=NOW_S, least_stay_s=STAY_S)
-    if not isinstance(decision, Load):
+    if not isinstance(decision, LoadNow):
         return
     ended = [model for model in models if model.name in decision.ending]
     assert not any(model.is_busy or model.is_pinned or NOW_S - model.loaded_s < STAY_S for model in ended)

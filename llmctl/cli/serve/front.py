@@ -74,7 +74,7 @@ def _whole_names(hosts: tuple[str, ...]) -> list[str]:
 
 def guard(options: FrontOptions, access: ServeAccess, hands_over_to: tuple[str, ...]) -> Front:
     """From here on this process writes no dump of its memory, and none of it to the disk where it is to be locked."""
-    from llmctl.confinement import Network, confine
+    from llmctl.confinement import NetworkAccess, confine
     from llmctl.server.guards import Guard
     from llmctl.server.host_check import allowed_hosts
     from llmctl.workspace import tokens
@@ -85,7 +85,7 @@ def guard(options: FrontOptions, access: ServeAccess, hands_over_to: tuple[str, 
         allowed_hosts(options.host, options.allow_hosts),
         tokens.KnownTokens(own_key).of,
         access.token_required,
-        confine(network=Network.ALL, lock_memory=options.lock_memory),
+        confine(network=NetworkAccess.ALL, lock_memory=options.lock_memory),
         None if files is None else (files.certificate, files.key),
         hands_over_to,
     )

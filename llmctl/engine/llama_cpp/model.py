@@ -20,7 +20,7 @@ from llmctl.engine.llama_cpp.mixed_prompt import NO_PICTURES, PromptPictures
 from llmctl.engine.llama_cpp.native_log import NativeLog
 from llmctl.engine.llama_cpp.pictures import MARKER, Picture
 from llmctl.engine.llama_cpp.pooling import pooled
-from llmctl.engine.llama_cpp.projector import CutPart, Projector
+from llmctl.engine.llama_cpp.projector import CutPart, VisionProjector
 from llmctl.engine.llama_cpp.prompt_cache import PromptCache, identity_of
 from llmctl.engine.llama_cpp.refused import RefusedError, invalid
 from llmctl.engine.llama_cpp.rendering import RenderedPrompt, TemplateError, plain
@@ -66,7 +66,7 @@ class LoadedModel:
         self.reranker: Reranker | None = None
         if self.pooled is not None and self.pooled.ranks:
             self.reranker = Reranker(self.pooled, self.vocabulary, text_of(model, RERANK_TEMPLATE))
-        self._projector = None if job.get("projector") is None else Projector(job, model, log)
+        self._projector = None if job.get("projector") is None else VisionProjector(job, model, log)
         draft = job.get("draft")
         self._draft_model = None if draft is None else DraftModel(draft, self.vocabulary, str(job["file"]))
         self._uses_cache = bool(job.get("prompt_cache", True))

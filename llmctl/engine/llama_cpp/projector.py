@@ -26,7 +26,7 @@ KEPT_BYTES = 32 << 20  # of pictures that were encoded: the next turn of a conve
 FLOAT_BYTES = 4
 
 
-class Chunks:
+class MixedChunks:
     """A prompt as mtmd has cut it: pieces of text and parts of pictures. Lives as long as one of its parts does."""
 
     def __init__(self, mtmd: Any) -> None:
@@ -42,7 +42,7 @@ class CutPart:
     begin: int
     numbers: Sequence[int]
     name: str
-    chunks: Chunks
+    chunks: MixedChunks
     pointer: Any
 
 
@@ -50,8 +50,8 @@ class CutPart:
 class Part:
     """A part of a picture, encoded. What ``mixed_prompt.Encoded`` is."""
 
-    projector: Projector
-    chunks: Chunks
+    projector: VisionProjector
+    chunks: MixedChunks
     pointer: Any
     rows: int
     positions: int
@@ -69,7 +69,7 @@ def _most_tokens(file: Path) -> int:
         return -1  # llama.cpp says what is wrong with it
 
 
-class Projector:
+class VisionProjector:
     """The projector in the file that ``job`` names, for ``model``. Raises RuntimeError where it can't be loaded."""
 
     def __init__(self, job: Mapping[str, Any], model: Any, log: NativeLog) -> None:
@@ -137,7 +137,7 @@ class Projector:
             raise DecodeError(f"a picture could not be computed: mtmd returned {code}")
         llama_cpp.llama_synchronize(context.pointer)
 
-    def _chunks(self, text: str, pictures: Sequence[Picture], *, add_special: bool, parse_special: bool) -> Chunks:
+    def _chunks(self, text: str, pictures: Sequence[Picture], *, add_special: bool, parse_special: bool) -> MixedChunks:
         encoded = text.encode("utf-8", "replace")
         given = self._mtmd.mtmd_input_text(encoded, len(encoded), add_special, parse_special)
         bitmaps = [self._bitmap(picture) for picture in pictures]
@@ -145,7 +145,7 @@ class Projector:
             for at, bitmap in enumerate(bitmaps):
                 self._mtmd.mtmd_bitmap_set_id(bitmap, str(at).encode())
             array = (self._mtmd.mtmd_bitmap_p_ctypes * len(bitmaps))(*bitmaps)
-            chunks = Chunks(self._mtmd)
+            chunks = MixedChunks(self._mtmd)
             code = self._mtmd.mtmd_tokenize(self._context, chunks.pointer, ctypes.byref(given), array, len(bitmaps))
         finally:
             for bitmap in bitmaps:
@@ -161,11 +161,11 @@ class Projector:
             raise invalid(f"{picture.name} is a broken image")
         return bitmap
 
-    def _each(self, chunks: Chunks) -> Iterator[Any]:
+    def _each(self, chunks: MixedChunks) -> Iterator[Any]:
         for at in range(self._mtmd.mtmd_input_chunks_size(chunks.pointer)):
             yield self._mtmd.mtmd_input_chunks_get(chunks.pointer, at)
 
-    def _whose(self, chunks: Chunks, pictures: Sequence[Picture]) -> Iterator[tuple[Picture, int]]:
+    def _whose(self, chunks: MixedChunks, pictures: Sequence[Picture]) -> Iterator[tuple[Picture, int]]:
         """For each part of a picture: which picture, and the number of the part among the picture's."""
         counts = [0] * len(pictures)
         for pointer in self._each(chunks):

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from llmctl import child
-from llmctl.confinement import Network, confine
+from llmctl.confinement import NetworkAccess, confine
 from llmctl.engine.llama_cpp.rendering import Messages, RenderedPrompt, TemplateError, compiled, written
 from llmctl.struct import asdict
 
@@ -164,7 +164,7 @@ def _receive(pipe: BinaryIO) -> dict[str, Any] | None:
 def serve(source: BinaryIO, to: BinaryIO) -> None:
     """The process's own side: answers until the other end is closed."""
     _limit_memory()
-    confine(network=Network.NOTHING_NEW)
+    confine(network=NetworkAccess.NOTHING_NEW)
     while (asked := _receive(source)) is not None:
         try:
             if "messages" not in asked:

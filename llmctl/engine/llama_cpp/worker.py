@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from llmctl import child
-from llmctl.confinement import Confinement, Network, confine
+from llmctl.confinement import Confinement, NetworkAccess, confine
 from llmctl.engine.llama_cpp import embedding, request, rerank, text_completion, tokens
 from llmctl.engine.llama_cpp.batching import BusyError
 from llmctl.engine.llama_cpp.completion import ClientGoneError
@@ -260,7 +260,7 @@ def main() -> int:
         say({"no_port": error.strerror or str(error)})
         return 1
     # Here, where the engine has what it needs of the system and has heard nothing yet.
-    server.confinement = confine(network=Network.NOTHING_NEW, lock_memory=job.get("lock_memory", False))
+    server.confinement = confine(network=NetworkAccess.NOTHING_NEW, lock_memory=job.get("lock_memory", False))
     ready = {"port": server.server_address[1], "chat_template": model.has_chat_template, "build": model.build}
     say({"ready": ready})
     stay.begin(ready, channel)

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from typing import IO, Any, TextIO
 
 from llmctl import child
-from llmctl.confinement import Network, confine, forbid_connections
+from llmctl.confinement import NetworkAccess, confine, forbid_connections
 from llmctl.engine.llama_cpp.idle import Stay
 from llmctl.engine.llama_cpp.native_log import tell_crashes
 from llmctl.engine.llama_server.environment import environment
@@ -140,7 +140,7 @@ def why(program: str, options: list[str], token: str, has_no_network: bool) -> s
 def main() -> int:
     child.end_with_parent(int(sys.argv[1]))
     tell_crashes()
-    confine(network=Network.ALL)  # of which llama-server inherits that no file is written of its memory
+    confine(network=NetworkAccess.ALL)  # of which llama-server inherits that no file is written of its memory
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     line = sys.stdin.readline()
