@@ -35,6 +35,7 @@ class LoopbackSession:
             connection.putheader(name, value)
         connection.endheaders()
         connection.send(data)
+        connection.sock.settimeout(None)  # from here on the exchange's deadline ends what takes too long
         return LoopbackResponse(url, connection.getresponse(), self.exchange)
 
     def close(self) -> None:

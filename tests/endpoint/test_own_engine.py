@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 
 import pytest
+from msgspec.structs import replace
 
 from llmctl.endpoint.client import chat
 from llmctl.endpoint.document import posted
 from llmctl.errors import LlmctlError, NetworkError, UnreachableError
+from llmctl.net import Timing
 from llmctl.types.endpoint import Address
 from llmctl.types.event import Event, Finished, Text
-from tests.fakes.chat_server import DONE, ChatServer, Reply, broken_off, drop, event, silence, status, stream
+from tests.fakes.chat_server import DONE, ChatServer, Handler, Reply, broken_off, drop, event, silence, status, stream
 from tests.fakes.listening import BODY, KEY, SOON
 
 ANSWERS = """
@@ -61,6 +64,17 @@ def test_the_request_and_what_was_sent_of_it() -> None:
 def test_what_fails(reply: Reply, kind: type[LlmctlError], words: str) -> None:
     with ChatServer(reply) as server, pytest.raises(kind, match=words):
         asked(server.address(token=KEY))
+
+
+def test_an_engine_may_read_for_longer_than_a_server_may_be_silent() -> None:
+    def slow(handler: Handler) -> None:
+        time.sleep(0.4)
+        stream(event("Hi"), event(finish="stop"), DONE)(handler)
+
+    patient = replace(SOON, first_token_s=5.0, transport=Timing(idle_s=0.1))
+    with ChatServer(slow) as server:
+        first, _ = chat(server.address(), BODY, tries=1, timing=patient, own_engine=True)
+    assert first == Text("Hi")
 
 
 def test_nobody_listens() -> None:
