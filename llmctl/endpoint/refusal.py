@@ -149,7 +149,8 @@ def _page_words(page: str) -> str:
     """The title of a page, or a text without tags."""
     if title := TITLE.search(page):
         return title[1]
-    return "" if page.lstrip("\ufeff \r\n\t").startswith(("<", "{", "[")) else page
+    text = page.strip("\ufeff \r\n\t")
+    return "" if text.startswith(("<", "{", "[")) or text == "null" else page
 
 
 def words_of(said: object, nested: int = NESTED) -> str:

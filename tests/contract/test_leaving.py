@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from llmctl.workspace import receipts
 from tests.fakes.chat_server import DONE, ChatServer, event, status, stream
 from tests.fakes.command import kill_engine_of, ran, spawn
 from tests.fakes.connections import trace
+from tests.fakes.faults import FAULTS, Certificates, served
 from tests.fakes.gguf_file import Fill, llama_metadata, llama_tensors, model_shape, write, write_model
 from tests.fakes.other_tools import in_hub_cache
 from tests.fakes.preloaded import Preloaded
@@ -371,6 +373,69 @@ def test_it_stays(situation: Stays, place: Place) -> None:
         assert receipts.read().receipts == ()
     assert place.proxy.connections == 0
     assert ran.elsewhere == []
+
+
+@pytest.mark.parametrize(
+    ("policy", "arguments", "code"),
+    [
+        (LOCAL_ONLY, (), 8),
+        (LOCAL_ONLY, ("-e", "f3"), 11),
+        ('policy = "prefer-local"', ("--private",), 8),
+        (REMOTE_ONLY, ("--private",), 11),
+    ],
+)
+def test_it_stays_whatever_the_servers_are_like(
+    policy: str, arguments: tuple[str, ...], code: int, place: Place, tmp_path: Path
+) -> None:
+    """Every server of the table of faults stands there at once, and the model here can't be loaded."""
+    place.keep(without_its_last_norm)
+    certificates = Certificates.made(tmp_path)
+    with ExitStack() as open_servers:
+        offices = [open_servers.enter_context(served(fault, certificates, place.near.url)) for fault in FAULTS]
+        tables = [office.table.replace("office", f"f{number}", 1) for number, office in enumerate(offices)]
+        place.user_file.write_text("\n".join((policy, *tables, FAR_AWAY)))
+        ran = place.run(*arguments, SECRET)
+        assert (ran.code, "→" in ran.err) == (code, False), ran.err
+        assert not any(office.server.connections for office in offices if office.server is not None)
+    assert (place.near.connections, place.proxy.connections, ran.elsewhere) == (0, 0, [])
+    assert receipts.read().receipts == ()
+
+
+FAR_AWAY = '[endpoints.away]\nurl = "https://192.0.2.1/v1"\nmodel = "m"\nconnect_s = 0.1\n'
+
+
+def test_a_connection_to_another_machine_is_seen(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What counts connections from outside the process sees one, where there is one."""
+    monkeypatch.setenv("NO_PROXY", "192.0.2.1")
+    place.user_file.write_text(FAR_AWAY)
+    ran = place.run("-e", "away", SECRET)
+    assert ran.code == 5, ran.err
+    if not ran.peers and not ran.elsewhere:
+        pytest.skip("no strace here")
+    assert ran.elsewhere and set(ran.elsewhere) == {"192.0.2.1:443"}
+
+
+@pytest.mark.parametrize("continues", [True, False])
+def test_the_engine_is_killed_in_the_middle_of_an_answer(continues: bool, place: Place, endless_file: Path) -> None:
+    """Where the user lets the server go on with it, it does; else the answer ends, and what there is of it stays."""
+    place.keep(lambda file: Path(shutil.copy(endless_file, file)))
+    place.configure("near")
+    if continues:
+        place.user_file.write_text(place.user_file.read_text() + "continues = true\n")
+    with spawn("run", "Count.") as process:
+        assert process.stdout is not None
+        read = process.stdout.read(8)
+        kill_engine_of(process, after_s=0.0)
+        out, err = process.communicate(timeout=100)
+    text = (read + out).decode()
+    assert "Traceback" not in err.decode() and text.startswith(" w0 w1")
+    if continues:
+        assert process.wait() == 0, err
+        sent = json.loads(place.near.requests[0].body)["messages"][-1]
+        assert sent["role"] == "assistant" and text == f"{sent['content']}Hello\n"
+        assert f"→ near ({place.near.host}, m): the engine" in err.decode()
+    else:
+        assert process.wait() == 8 and place.near.connections == 0
 
 
 def test_a_path_that_is_not_utf8(place: Place) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
-import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -22,9 +20,9 @@ from llmctl.endpoint.trust import identity
 from llmctl.errors import CertificateError, ConfigError, NetworkError
 from llmctl.net.certificate import certificate
 from llmctl.types.endpoint import SYSTEM_TRUST, Address, Endpoint, Trust
-from tests.fakes.chat_server import ChatServer, Handler, Reply, status
+from tests.fakes.chat_server import ChatServer, status
 from tests.fakes.listening import HELLO, KEY, SOON, listen
-from tests.fakes.socks import SocksProxy, copied
+from tests.fakes.socks import SocksProxy, tunnel
 
 OTHER_PIN = "sha256:" + "0" * 64
 
@@ -117,21 +115,6 @@ def test_beside_a_ca_file_both_must_hold(
             with pytest.raises(CertificateError):
                 listen(address)
     assert len(server.requests) == is_trusted
-
-
-def tunnel(port: int) -> Reply:
-    """What an HTTP proxy does with CONNECT."""
-
-    def reply(handler: Handler) -> None:
-        with socket.create_connection(("127.0.0.1", port)) as server:
-            handler.head(200)
-            back = threading.Thread(target=copied, args=(server, handler.connection))
-            back.start()
-            copied(handler.connection, server)
-            back.join()
-        handler.close_connection = True
-
-    return reply
 
 
 @pytest.mark.parametrize("kind", ["http", "socks5h"])

@@ -71,13 +71,14 @@ class Handler(BaseHTTPRequestHandler):
 class _Server(ThreadingHTTPServer):
     daemon_threads = False  # closing waits for them: what they do after a test would be the next test's trouble
 
-    def __init__(self, port: int, script: tuple[Reply, ...]) -> None:
+    def __init__(self, host: str, port: int, script: tuple[Reply, ...]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.script = script
         self.received: list[Received] = []
         self.connections = 0
         self._open: set[socket.socket] = set()
         self.hung_up = threading.Event()
-        super().__init__(("127.0.0.1", port), Handler)
+        super().__init__((host, port), Handler)
 
     def get_request(self) -> tuple[Any, Any]:
         self.connections += 1
@@ -101,10 +102,14 @@ class _Server(ThreadingHTTPServer):
 
 
 class ChatServer:
-    """``port`` 0 takes a free one. With ``tls`` it speaks https as the name that the context's certificate holds."""
+    """``port`` 0 takes a free one, ``host`` is a number. With ``tls`` it speaks https as the name that the context's
+    certificate holds."""
 
-    def __init__(self, *script: Reply, tls: ssl.SSLContext | None = None, port: int = 0) -> None:
-        self._server = _Server(port, script)
+    def __init__(
+        self, *script: Reply, tls: ssl.SSLContext | None = None, port: int = 0, host: str = "127.0.0.1"
+    ) -> None:
+        self._server = _Server(host, port, script)
+        self._host = f"[{host}]" if ":" in host else host
         self._scheme = "http"
         if tls is not None:
             self._scheme = "https"
@@ -119,7 +124,7 @@ class ChatServer:
 
     @property
     def host(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self._host}:{self.port}"
 
     @property
     def url(self) -> str:

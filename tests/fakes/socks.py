@@ -1,4 +1,5 @@
-"""A SOCKS5 proxy on loopback (RFC 1928, without a password), which says where its clients wanted to go."""
+"""Proxies on loopback: SOCKS5 (RFC 1928, without a password), which says where its clients wanted to go, and a
+tunnel by HTTP."""
 
 from __future__ import annotations
 
@@ -8,6 +9,8 @@ import threading
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
+
+from tests.fakes.chat_server import Handler, Reply
 
 IPV4, NAME, IPV6 = 1, 3, 4
 
@@ -59,3 +62,18 @@ def copied(source: socket.socket, to: socket.socket) -> None:
             to.sendall(piece)
     with suppress(OSError):  # also where the source was reset: the other side would wait for more
         to.shutdown(socket.SHUT_WR)
+
+
+def tunnel(port: int) -> Reply:
+    """What an HTTP proxy does with CONNECT."""
+
+    def reply(handler: Handler) -> None:
+        with socket.create_connection(("127.0.0.1", port)) as server:
+            handler.head(200)
+            back = threading.Thread(target=copied, args=(server, handler.connection))
+            back.start()
+            copied(handler.connection, server)
+            back.join()
+        handler.close_connection = True
+
+    return reply
