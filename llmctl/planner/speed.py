@@ -90,6 +90,7 @@ class Forecaster:
         dense = _without(active_bytes(weights, shape), experts)
         body = _less(dense, head_bytes(shape, weights))
         unused = shape.n_expert / shape.n_expert_used if shape.n_expert and shape.n_expert_used else 1.0
+        split_s = _split_layers(shape, placement.parts[0]) * constants.devices.split_s
         vocabulary_s = placement.parts[0].dense * (shape.n_vocab or 0) * constants.vocabulary_s
         full_bytes, window_bytes = cell_bytes(shape, settings.kv_type)
         full_flop, window_flop = cell_flop(shape)
@@ -106,7 +107,7 @@ class Forecaster:
 
         def step_s(answers: int) -> float:
             """For a token of each of so many answers, attention left out."""
-            seconds = answers * vocabulary_s
+            seconds = split_s + answers * vocabulary_s
             for rates, part in parts:
                 routed_s = rates.expert_decode * routed_batch_s(rates, shape, experts, answers, constants)
                 seconds += part.dense * batch_s(rates, dense, answers, constants) + part.experts * routed_s
@@ -133,7 +134,7 @@ class Forecaster:
             return rates.batch_tokens * products + size / copied_bytes_per_s
 
         speed_model = SpeedModel(
-            token_s=vocabulary_s + sum(token_s(rates, part) for rates, part in parts),
+            token_s=split_s + vocabulary_s + sum(token_s(rates, part) for rates, part in parts),
             cell_s=cell_s(full_bytes, full_flop),
             window_cell_s=cell_s(window_bytes, window_flop),
             prompt_s=sum(prompt_s(rates, part) for rates, part, _ in readers),
@@ -170,6 +171,11 @@ def _numbers(answers: int) -> list[int]:
 
 def _holds(part: DeviceShare) -> bool:
     return part.dense > 1e-9 or part.experts > 1e-9 or part.layers > 1e-9
+
+
+def _split_layers(shape: Shape, on_cpu: DeviceShare) -> float:
+    """Layers that a device computes but for their experts, which the CPU does."""
+    return shape.n_layer * max(0.0, on_cpu.experts - on_cpu.layers)
 
 
 def _readers(
