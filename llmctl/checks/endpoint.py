@@ -42,6 +42,8 @@ SCHEMA = {
 FORMED = Sampling(  # a slow server writes as many in a minute, if they don't go into thoughts
     max_tokens=64, extra={"chat_template_kwargs": {"enable_thinking": False}}
 )
+TOOLS_NEED = "vLLM wants --enable-auto-tool-choice and --tool-call-parser, llama-server --jinja; not every model can"
+SCHEMAS_NEED = "llmctl run --schema FILE -m NAME …   keeps to it with a model here"
 BEGUN = "1, 2, 3, 4,"
 GOES_ON = re.compile(r"\W*5\b")
 
@@ -162,7 +164,8 @@ def _answer(endpoint: Endpoint) -> Iterator[Check]:
         words += f", {units.tok_s((tokens - 1) / writing_s)} tok/s"
     yield Check("answer", Status.OK, words)
     if len(times) == 1:
-        yield Check("stream", Status.WARN, "the answer came in one piece: it may not stream")
+        streams_need = "a proxy that buffers may stand before it: proxy_buffering off, in nginx"
+        yield Check("stream", Status.WARN, "the answer came in one piece: it may not stream", streams_need)
     else:
         yield Check("stream", Status.OK, "the answer is streamed")
 
@@ -172,7 +175,7 @@ def _tools(endpoint: Endpoint) -> Iterator[Check]:
     if any(isinstance(event, ToolCall) for event in _asked(endpoint, request)):
         yield Check("tools", Status.OK, "it calls tools")
     else:
-        yield Check("tools", Status.WARN, "it called no tool, though one was offered")
+        yield Check("tools", Status.WARN, "it called no tool, though one was offered", TOOLS_NEED)
 
 
 def _schema(endpoint: Endpoint) -> Iterator[Check]:
@@ -186,7 +189,7 @@ def _schema(endpoint: Endpoint) -> Iterator[Check]:
     except (ValueError, TypeError, KeyError, RecursionError):
         keeps = False
     says = "its answer keeps to a JSON schema" if keeps else "its answer does not keep to a JSON schema"
-    yield Check("schema", Status.OK if keeps else Status.WARN, says)
+    yield Check("schema", *((Status.OK, says) if keeps else (Status.WARN, says, SCHEMAS_NEED)))
 
 
 def _privacy(endpoint: Endpoint) -> Iterator[Check]:

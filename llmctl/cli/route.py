@@ -76,8 +76,8 @@ def show(out: Output, decided: Routed) -> None:
     out.text(f"  because   {decided.reason}")
     if decided.answers.download_bytes:
         out.text(f"  first     a download of {units.size(decided.answers.download_bytes)}, if you agree")
-    if decided.fallback is not None:
-        out.text(f"  if not    {_words(decided.fallback)}")
+    for answering in _then(decided):
+        out.text(f"  if not    {_words(answering)}")
     if decided.stays_because is not None:
         out.text(f"  leaves    never: {decided.stays_because}")
     else:
@@ -86,6 +86,13 @@ def show(out: Output, decided: Routed) -> None:
             out.text(line)
     out.note(f"  next: {_next(decided)}")
     out.data(decided)
+
+
+def _then(decided: Routed) -> tuple[Answering, ...]:
+    """Who answers where the first one fails, in the order in which they are asked."""
+    fallback = () if decided.fallback is None else (decided.fallback,)
+    is_here = decided.fallback is not None and decided.fallback.endpoint is None
+    return (*decided.others, *fallback) if is_here else (*fallback, *decided.others)
 
 
 def _words(answering: Answering) -> str:

@@ -38,15 +38,15 @@ class Reader:
         breaks off.
         """
         limit_s = self._exchange.timing.idle_s if within_s is None else within_s
-        host = host_of(self._response.url)
         if limit_s <= 0:
-            raise SilentError(f"{self._doing}: {host} did not finish in time")
+            raise SilentError(f"{self._doing}: {host_of(self._response.url)} did not finish in time")
         try:
             with self._exchange.within(limit_s):
                 return bytes(self._response.raw.read1(most_bytes, decode_content=False))
         except Exception as error:
             if not isinstance(error, foreign_errors()):
                 raise
+            host = host_of(self._response.url)
             if any(isinstance(cause, TimeoutError) for cause in causes(error)):
                 raise SilentError(f"{self._doing}: {host} sent nothing for {limit_s:.0f} s") from error
             raise NetworkError(f"{self._doing}: {host} broke the connection ({reason(error)})") from error

@@ -45,8 +45,10 @@ def _steps_like(rates: DeviceRates, weight_type: str) -> BatchSteps:
 def routed_batch_s(
     rates: DeviceRates, shape: Shape, type_bytes: Mapping[str, float], answers: int, constants: SpeedConstants
 ) -> float:
-    """The same for routed experts, ``type_bytes`` of which one token uses: each answer's token chooses its own, so more
-    of them are read, each for fewer vectors."""
+    """The same for routed experts, ``type_bytes`` of which one token uses. Each answer's token chooses its own, so more
+    of them are read, each for fewer vectors; on processors each token's products are computed for themselves."""
+    if rates.batch_steps:
+        return answers * rates.streaming_s(type_bytes)
     if not shape.n_expert or not shape.n_expert_used:
         return batch_s(rates, type_bytes, answers, constants)
     share = shape.n_expert_used / shape.n_expert

@@ -17,20 +17,20 @@ What no kernel was measured for stands in ``profiles/speed.toml``, with where it
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from msgspec import Struct
 
 from llmctl.catalogue.speed_constants import Range, SpeedConstants
-from llmctl.planner.batches import batch_s, routed_batch_s
 from llmctl.planner.compute import flash
 from llmctl.planner.cpu_rates import CpuSettings, cpu_rates
 from llmctl.planner.device_rates import LEAST_BATCH, device_rates, link_bytes_per_s
-from llmctl.planner.memory import head_bytes, repacked_types
+from llmctl.planner.memory import repacked_types
 from llmctl.planner.parts import DeviceShare
 from llmctl.planner.placement import COPIES, Placement
 from llmctl.planner.rates import DeviceRates
-from llmctl.planner.streamed import active_bytes, active_expert_bytes, cell_bytes, cell_flop, fixed_layers
+from llmctl.planner.streamed import cell_bytes, cell_flop
+from llmctl.planner.work import work_of
 from llmctl.types.machine import Machine
 from llmctl.types.model import Shape, Weights
 from llmctl.types.plan import Basis, Configuration, Speed
@@ -86,33 +86,14 @@ class Forecaster:
         on_cpu = CpuSettings(*threads, settings.repack and self._repacks, flashes, settings.kv_type)
         parts = [(self._rates(part, on_cpu), part) for part in placement.parts if _holds(part)]
         readers = _readers(parts, settings, constants)
-        experts = active_expert_bytes(weights, shape)
-        dense = _without(active_bytes(weights, shape), experts)
-        body = _less(dense, head_bytes(shape, weights))
-        unused = shape.n_expert / shape.n_expert_used if shape.n_expert and shape.n_expert_used else 1.0
+        work = work_of(shape, weights, constants)
         split_s = _split_layers(shape, placement.parts[0]) * constants.devices.split_s
         vocabulary_s = placement.parts[0].dense * (shape.n_vocab or 0) * constants.vocabulary_s
         full_bytes, window_bytes = cell_bytes(shape, settings.kv_type)
         full_flop, window_flop = cell_flop(shape)
 
-        def fixed_s(rates: DeviceRates, part: DeviceShare, answers: int) -> float:
-            layer_s = rates.layer_s + (rates.expert_layer_s if shape.n_expert else 0.0)
-            states_s = answers * 2 * shape.state_bytes / rates.kv_bytes_per_s
-            return part.layers * (states_s + fixed_layers(shape) * layer_s)
-
-        def token_s(rates: DeviceRates, part: DeviceShare) -> float:
-            streamed = part.dense * rates.streaming_s(dense)
-            streamed += part.experts * rates.expert_decode * rates.streaming_s(experts)
-            return streamed + fixed_s(rates, part, 1)
-
         def step_s(answers: int) -> float:
-            """For a token of each of so many answers, attention left out."""
-            seconds = split_s + answers * vocabulary_s
-            for rates, part in parts:
-                routed_s = rates.expert_decode * routed_batch_s(rates, shape, experts, answers, constants)
-                seconds += part.dense * batch_s(rates, dense, answers, constants) + part.experts * routed_s
-                seconds += fixed_s(rates, part, answers)
-            return seconds
+            return split_s + answers * vocabulary_s + sum(work.step_s(rates, part, answers) for rates, part in parts)
 
         def cell_s(size: float, flop: float) -> float:
             return sum(
@@ -123,26 +104,16 @@ class Forecaster:
         def pair_s(flop: float) -> float:
             return sum(part.layers * flop / rates.attention_prefill_flop_per_s for rates, part, _ in readers)
 
-        def prompt_s(rates: DeviceRates, part: DeviceShare) -> float:
-            products = part.dense * rates.product_s(body)
-            products += part.experts * rates.expert_prefill * rates.product_s(experts)
-            return products + part.layers * shape.n_layer * shape.n_embd * rates.activation_s
-
-        def ubatch_s(rates: DeviceRates, part: DeviceShare, copied_bytes_per_s: float) -> float:
-            products = part.dense * rates.product_s(body) + part.experts * unused * rates.product_s(experts)
-            size = part.dense * sum(body.values()) + part.experts * unused * sum(experts.values())
-            return rates.batch_tokens * products + size / copied_bytes_per_s
-
         speed_model = SpeedModel(
-            token_s=split_s + vocabulary_s + sum(token_s(rates, part) for rates, part in parts),
+            token_s=split_s + vocabulary_s + sum(work.token_s(rates, part) for rates, part in parts),
             cell_s=cell_s(full_bytes, full_flop),
             window_cell_s=cell_s(window_bytes, window_flop),
-            prompt_s=sum(prompt_s(rates, part) for rates, part, _ in readers),
+            prompt_s=sum(work.prompt_s(rates, part) for rates, part, _ in readers),
             pair_s=pair_s(full_flop),
             window_pair_s=pair_s(window_flop),
             window=shape.window,
             batch=0 if flashes else settings.ubatch,
-            ubatch_s=sum(ubatch_s(*reader) for reader in readers),
+            ubatch_s=sum(work.ubatch_s(*reader) for reader in readers),
             ubatch=settings.ubatch,
             turns=1 if _holds(placement.parts[0]) else min(len(parts), COPIES),
             steps_s=tuple((answers, step_s(answers)) for answers in _numbers(settings.sequences)),
@@ -182,8 +153,8 @@ def _readers(
     parts: Sequence[tuple[DeviceRates, DeviceShare]], settings: Configuration, constants: SpeedConstants
 ) -> list[tuple[DeviceRates, DeviceShare, float]]:
     """For each part, the rates of the device that computes prompts with its weights, and bytes per second of copying
-    them there. What the CPU holds
-    is computed by the first device, to which it is copied for each micro-batch (offload_op in ggml-backend.cpp)."""
+    them there. What the CPU holds is computed by the first device, to which it is copied for each micro-batch
+    (offload_op in ggml-backend.cpp)."""
     devices = [(rates, part.accelerator) for rates, part in parts if part.accelerator is not None]
     readers = []
     for rates, part in parts:
@@ -192,13 +163,3 @@ def _readers(
             rates, copied = devices[0][0], link_bytes_per_s(devices[0][1], constants.devices)
         readers.append((rates, part, copied))
     return readers
-
-
-def _less(all_bytes: Mapping[str, float], size: float) -> dict[str, float]:
-    """``all_bytes`` by type, less ``size`` in proportion: logits are made for the last token of a prompt only."""
-    share = max(0.0, 1 - size / max(1.0, sum(all_bytes.values())))
-    return {name: share * size_of_type for name, size_of_type in all_bytes.items()}
-
-
-def _without(all_bytes: Mapping[str, float], some: Mapping[str, float]) -> dict[str, float]:
-    return {name: max(0.0, size - some.get(name, 0.0)) for name, size in all_bytes.items()}

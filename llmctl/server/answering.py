@@ -74,7 +74,7 @@ class RunningRequest:
         self._is_private = is_private
         self._wanted = asked.model or ANY  # as the client calls it
         self._writer: AnswerWriter | None = None
-        self._has_answered = False
+        self._pieces = 0  # of a stream, that were passed on: an answer that is broken off had as many tokens at least
 
     async def run(self) -> None:
         """Whatever fails is told to the client."""
@@ -95,7 +95,7 @@ class RunningRequest:
             if self._writer is not None:
                 usage = self._writer.usage
                 self._exchange.prompt_tokens = usage.prompt_tokens
-                self._exchange.completion_tokens = usage.completion_tokens
+                self._exchange.completion_tokens = usage.completion_tokens or self._pieces or None
 
     async def _fail(self, problem: Problem) -> None:
         await self._sender.fail(problem, self._writer)
@@ -123,7 +123,7 @@ class RunningRequest:
         try:
             await self._answer_here(name, writer)
         except LlmctlError as error:
-            if self._has_answered or not await self._answered_elsewhere(error, writer):
+            if self._pieces or not await self._answered_elsewhere(error, writer):
                 raise
 
     async def _answer_here(self, name: str, writer: AnswerWriter) -> None:
@@ -157,14 +157,13 @@ class RunningRequest:
             raise await _refused(answer)
         if not self._asked.streams:
             document = writer.whole(b"".join([piece async for piece in answer.pieces]))
-            self._has_answered = True
             await self._sender.document(document)
             return
         async for piece in answer.pieces:
-            opening = self._sender.opening(writer)
+            self._sender.open(writer)
             said = writer.feed(piece)
-            self._has_answered = True
-            await self._sender.event(opening + said)
+            self._pieces += 1
+            await self._sender.event(said)
         await self._sender.event(writer.end())
         await self._sender.end()
 

@@ -75,6 +75,7 @@ class Sender:
         self._begun_s = self._last_s = time.monotonic()
         self._is_between_events = True
         self._is_opened = False
+        self._unsent = b""
         self.has_begun = False
         self.headers: Mapping[str, str] = {}
         """Beside those that say what the body is."""
@@ -84,15 +85,15 @@ class Sender:
         while True:
             quiet_s = time.monotonic() - self._last_s
             if quiet_s >= ping_s and self._is_between_events:
-                await self._write(self.opening(writer) + writer.ping)
+                self.open(writer)
+                await self._write(writer.ping)
             await asyncio.sleep(max(ping_s - quiet_s, ping_s / 8))
 
-    def opening(self, writer: AnswerWriter) -> bytes:
-        """What a stream begins with, for the first who asks. It comes before whatever else ``writer`` makes."""
-        if self._is_opened:
-            return b""
-        self._is_opened = True
-        return writer.begin()
+    def open(self, writer: AnswerWriter) -> None:
+        """What a stream begins with goes in front of what is sent next. To be called before ``writer`` makes that."""
+        if not self._is_opened:
+            self._is_opened = True
+            self._unsent = writer.begin()
 
     async def event(self, data: bytes) -> None:
         """A part of a stream."""
@@ -122,6 +123,7 @@ class Sender:
 
     async def _write(self, data: bytes) -> None:
         async with self._lock:
+            data, self._unsent = self._unsent + data, b""
             if not self.has_begun:
                 await self._start(200, EVENTS)
             self._is_between_events = data.endswith(END_OF_EVENT) if data else self._is_between_events

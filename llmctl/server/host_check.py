@@ -25,13 +25,18 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class AllowedHosts(Struct, frozen=True):
-    """``any_address``: any IP address, as no page's name is one."""
+    """Of ``names`` one that begins with a dot stands for all below it. ``any_address``: any IP address, as no page's
+    name is one."""
 
     names: frozenset[str]
     any_address: bool = False
 
     def __contains__(self, host: str) -> bool:
-        return host in self.names or (self.any_address and _is_address(host))
+        below = (host[at:] for at, letter in enumerate(host) if letter == ".")
+        return host in self.names or any(name in self.names for name in below) or self._is_any_address(host)
+
+    def _is_any_address(self, host: str) -> bool:
+        return self.any_address and _is_address(host)
 
 
 def allowed_hosts(bound: str, extra: Iterable[str] = ()) -> AllowedHosts:

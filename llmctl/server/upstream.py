@@ -10,12 +10,11 @@ from contextlib import asynccontextmanager
 import aiohttp
 from msgspec import Struct
 
-from llmctl.errors import LlmctlError
 from llmctl.server.behind import Handover, ModelLease
 from llmctl.server.blocking import BlockingCalls
 
 ROOT = "/v1"
-Piece = bytes | LlmctlError | None
+Piece = bytes | Exception | None
 """Of an answer that a thread reads: what has come, why nothing more comes, or its end."""
 
 
@@ -90,7 +89,7 @@ def _read(pieces: Iterator[bytes], put: Callable[[Piece], None], is_gone: Callab
                 break
             put(piece)
         put(None)
-    except LlmctlError as error:
+    except Exception as error:  # noqa: BLE001  # raised again by who waits for the pieces
         put(error)
     finally:
         if (close := getattr(pieces, "close", None)) is not None:
@@ -99,7 +98,7 @@ def _read(pieces: Iterator[bytes], put: Callable[[Piece], None], is_gone: Callab
 
 async def _taken(queue: asyncio.Queue[Piece]) -> AsyncIterator[bytes]:
     while (piece := await queue.get()) is not None:
-        if isinstance(piece, LlmctlError):
+        if isinstance(piece, Exception):
             raise piece
         yield piece
 

@@ -9,16 +9,19 @@ from contextlib import closing
 from llmctl.endpoint.forwarding import CHAT_PATH, ForwardedAnswer, forwarded, with_model
 from llmctl.endpoint.secrets import address_of
 from llmctl.endpoint.timing import timing_of
-from llmctl.errors import LlmctlError, UsageError
+from llmctl.errors import LlmctlError, NetworkError, UsageError
 from llmctl.net import host_of
+from llmctl.router.kept_availability import noted
 from llmctl.router.partial_answer import PartialAnswer
 from llmctl.router.receipts import recorded
-from llmctl.router.route import first_allowed, reason_of, refused_as_private
+from llmctl.router.route import allowed, reason_of, refused_as_private
 from llmctl.settings import Settings
 from llmctl.types.endpoint import Endpoint, LeaveReason, Policy
 from llmctl.types.listener import Listener
 from llmctl.workspace.served_models import AUTO
+from llmctl.workspace.servers import in_turn
 
+FAILED = 500  # the lowest status of a server that has failed
 POLICIES = (Policy.LOCAL_ONLY, Policy.PREFER_LOCAL)
 
 
@@ -39,27 +42,31 @@ class GatewayHandOver:
         self._settings, self._listener = settings, listener
 
     @property
-    def server(self) -> Endpoint | None:
-        """The one that may be asked, if any may."""
-        settings = self._settings
-        return first_allowed(settings.policy, settings.endpoints, offline=settings.offline)
+    def servers(self) -> tuple[Endpoint, ...]:
+        """Those that may be asked now, in the order in which they are; what has failed lately comes last."""
+        settings, now = self._settings, in_turn(self._settings)
+        may = allowed(settings.policy, now.endpoints, offline=settings.offline)
+        return tuple(sorted(may, key=lambda server: server.name in now.resting))
 
     def to_server(self, error: LlmctlError, *, private: bool, name: str) -> HandedOver | None:
         """What takes the request for the model ``name``, which has failed here with ``error``. A model that was asked
         for by its own name answers, or nothing does. Raises PolicyError for a private one that would leave."""
-        why, server = reason_of(error, loaded=False), self.server
-        if why is None or server is None or name.partition(":")[0] != AUTO:
+        why = reason_of(error, loaded=False)
+        servers = () if why is None or name.partition(":")[0] != AUTO else self.servers
+        if why is None or not servers:
             return None
         if private:
-            raise refused_as_private(f"{error.message}, and it may not go to {server.name}")
-        return HandedOver(server, why, error.message, self._listener)
+            raise refused_as_private(f"{error.message}, and it may not go to {servers[0].name}")
+        return HandedOver(servers, why, error.message, self._listener)
 
 
 class HandedOver:
-    """One request on its way to ``server``. ``headers`` are complete once it was opened."""
+    """One request on its way to the first of ``servers`` that answers. ``name`` and ``headers`` are those of the one
+    that was asked last, and complete once it was opened."""
 
-    def __init__(self, server: Endpoint, why: LeaveReason, reason: str, listener: Listener) -> None:
-        self._server, self._why, self._reason, self._listener = server, why, reason, listener
+    def __init__(self, servers: tuple[Endpoint, ...], why: LeaveReason, reason: str, listener: Listener) -> None:
+        self._servers, self._server = servers, servers[0]
+        self._why, self._reason, self._listener = why, reason, listener
         self._so_far = PartialAnswer()
 
     @property
@@ -68,7 +75,7 @@ class HandedOver:
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """What the receipt says: who has got how many bytes, and why."""
+        """What the receipts say: who answers, how many bytes have left in all, and why."""
         left = self._so_far.left
         return {
             "x-llmctl-route": self.name,
@@ -79,30 +86,43 @@ class HandedOver:
         }
 
     def open(self, path: str, body: bytes) -> tuple[int, Mapping[str, str], Iterator[bytes]]:
-        """Status, headers and body of the server's answer. Raises UsageError for what only this machine answers, and
-        what ``endpoint.forwarding`` raises."""
+        """Status, headers and body of the answer; a server that fails before its first byte leads to the next one.
+        Raises UsageError for what only this machine answers, and what ``endpoint.forwarding`` raises."""
         if path != CHAT_PATH:
             raise UsageError(f"{self._reason}; {self.name} is asked for chat completions alone")
-        answer = self._answer(with_model(body, self._server.model))
-        head = next(answer)
-        assert isinstance(head, ForwardedAnswer), "the head comes first"
-        return head.status, head.headers, _body(answer)
+        reason = self._reason
+        for server in self._servers:
+            self._server = server
+            answer = self._answer(with_model(body, server.model), reason)
+            try:
+                head = next(answer)
+            except LlmctlError as error:
+                if server is self._servers[-1]:
+                    raise
+                reason = f"{server.name} failed: {error.message}"
+            else:
+                assert isinstance(head, ForwardedAnswer), "the head comes first"
+                return head.status, head.headers, _body(answer)
+        raise AssertionError("the last one has answered or failed")
 
-    def _answer(self, body: bytes) -> Generator[ForwardedAnswer | bytes, None, None]:
+    def _answer(self, body: bytes, reason: str) -> Generator[ForwardedAnswer | bytes, None, None]:
         """The head of the answer, then the pieces of its body; closing it hangs up. Its receipt is written at its
         end."""
         server, so_far = self._server, self._so_far
-        address = address_of(server)
+        address, timing = address_of(server), timing_of(server.limits)
         host, tls = host_of(server.url), server.url.startswith("https:")
-        self._listener.leaving(server, host, self._reason)
+        self._listener.leaving(server, host, reason)
 
         def sent(count: int) -> None:
             so_far.sent(count, host, tls=tls)
 
         with (
             recorded(server, self._why, so_far, self._listener),
-            forwarded(address, body, timing=timing_of(server.limits), on_sent=sent) as answer,
+            noted(server, self._servers),
+            forwarded(address, body, timing=timing, on_sent=sent) as answer,
         ):
+            if answer.status >= FAILED:
+                raise NetworkError(f"{host} answered with status {answer.status}")
             yield answer
             for piece in answer.pieces:
                 so_far.first_token = so_far.first_token or time.perf_counter()

@@ -16,6 +16,7 @@ from msgspec import Struct
 from llmctl.errors import NotFoundError, ResourceError, UsageError
 from llmctl.files import atomic
 from llmctl.shell import command
+from llmctl.types.listener import Listener
 
 if TYPE_CHECKING:
     from llmctl.engine.warm.process import Process
@@ -85,9 +86,22 @@ def this_process(address: str, models: Sequence[GatewayModel], *, log: str | Non
 
 
 @contextmanager
-def announced(gateway: Gateway) -> Iterator[None]:
-    """Other commands find the gateway while the context lasts. Raises ResourceError where there is no runtime folder
-    that is this user's alone."""
+def announced(gateway: Gateway, listener: Listener) -> Iterator[None]:
+    """Other commands find the gateway while the context lasts; the listener is warned where that can't be."""
+    path = None
+    try:
+        path = _written(gateway)
+    except ResourceError as error:
+        listener.warn(f"ps, stop, env and launch don't find this gateway: {error.message}")
+    try:
+        yield
+    finally:
+        if path is not None:
+            path.unlink(missing_ok=True)
+
+
+def _written(gateway: Gateway) -> Path:
+    """Raises ResourceError where there is no runtime folder that is this user's alone."""
     folder = _folder(make=True)
     assert folder is not None
     path = folder / f"{gateway.pid}{SUFFIX}"
@@ -95,11 +109,7 @@ def announced(gateway: Gateway) -> Iterator[None]:
         atomic.write(path, msgspec.json.encode(gateway))
     except OSError as error:
         raise ResourceError(f"{path} can't be written: {error.strerror or error}") from error
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            path.unlink()
+    return path
 
 
 def running() -> list[Gateway]:
@@ -147,7 +157,7 @@ def _folder(*, make: bool = False) -> Path | None:
     if os.name != "posix":
         if not make:
             return None
-        raise ResourceError("a gateway can't be found by other commands on this system")
+        raise ResourceError("there is no place for its address on this system")
     from llmctl.engine.warm import entry
 
     folder = entry.folder() if make else entry.existing_folder()

@@ -47,7 +47,8 @@ class Reason(Struct, frozen=True):
 
 
 class Routed(Struct, frozen=True):
-    """``fallback`` answers where the first fails before its first word, unless the reason that this would be is barred.
+    """``fallback`` answers where the first fails before its first word, unless the reason that this would be is barred;
+    ``others`` are the servers that are asked where a server before them fails, in their order.
     ``stays_because``: why no server may be asked at all; None where one may."""
 
     answers: Answering
@@ -56,6 +57,7 @@ class Routed(Struct, frozen=True):
     fallback: Answering | None
     stays_because: str | None
     reasons: tuple[Reason, ...]
+    others: tuple[Answering, ...] = ()
 
 
 def routed(
@@ -80,6 +82,7 @@ def routed(
         fallback=_fallback(route),
         stays_because=None if isinstance(route, Remote) else _stays_because(settings, request, local=local),
         reasons=tuple(_reason(why, settings, request, run, route, endpoint) for why in LeaveReason),
+        others=tuple(map(_server, route.others)) if isinstance(route, Remote) or _fallback(route) else (),
     )
 
 

@@ -109,8 +109,7 @@ def served_models(
 
 def hands_over_to(settings: Settings, listener: Listener) -> tuple[str, ...]:
     """The names of the servers that a request may go on to."""
-    server = GatewayHandOver(settings, listener).server
-    return () if server is None else (server.name,)
+    return tuple(server.name for server in GatewayHandOver(settings, listener).servers)
 
 
 def listed(plan: ServePlan) -> tuple[GatewayModel, ...]:

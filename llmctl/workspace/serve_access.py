@@ -22,11 +22,12 @@ TOKEN_NAME = "first"  # noqa: S105
 
 
 class ServeAccess(Struct, frozen=True):
-    """``certificate`` is None for plain http. ``new_token`` was made since nobody had one that is good: to be shown
-    once."""
+    """``certificate`` is None for plain http. ``new_token``, of the name ``token_name``, was made since nobody had one
+    that is good: to be shown once."""
 
     certificate: CertificateFiles | None
     token_required: bool
+    token_name: str | None = None
     new_token: str | None = None
 
     def __repr__(self) -> str:
@@ -55,7 +56,8 @@ def prepared(
     elif is_off:
         certificate = own_certificate.own([bound, *hosts])
     token_required = is_off or require_token
-    return ServeAccess(certificate, token_required, _first_token() if token_required else None)
+    name, token = _first_token() if token_required else (None, None)
+    return ServeAccess(certificate, token_required, name, token)
 
 
 def is_loopback(address: str) -> bool:
@@ -66,15 +68,15 @@ def is_loopback(address: str) -> bool:
         return address == "localhost"
 
 
-def _first_token() -> str | None:
-    """A token, where there is none that is good."""
+def _first_token() -> tuple[str | None, str | None]:
+    """A name and its token, where there is none that is good."""
     kept = tokens.read()
     if not all(token.has_expired() for token in kept):
-        return None
+        return None, None
     taken = {token.name for token in kept}
     names = (TOKEN_NAME if number == 1 else f"{TOKEN_NAME}-{number}" for number in count(1))
-    _, token = tokens.add(next(name for name in names if name not in taken))
-    return token
+    made, token = tokens.add(next(name for name in names if name not in taken))
+    return made.name, token
 
 
 def reached_at(bound: str) -> str:

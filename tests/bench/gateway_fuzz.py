@@ -56,12 +56,13 @@ def operations(url: str) -> int:
     return sum(len(methods) for methods in paths.values())
 
 
-def fuzz(program: str, url: str, number: int, seed: int) -> int:
-    """The exit code of schemathesis, which has asked each operation ``number`` times or so."""
+def fuzz(program: str, url: str, number: int, seed: int, folder: Path) -> int:
+    """The exit code of schemathesis, which has asked each operation ``number`` times or so. It keeps notes in
+    ``folder``."""
     command = [program, "run", f"{url}/openapi.json", "--url", url, "--header", f"Authorization: Bearer {TOKEN}"]
     command += ["--phases", "examples,coverage,fuzzing", "--checks", CHECKS, "--max-examples", str(number)]
     command += ["--seed", str(seed), "--continue-on-failure", "--workers", "2", "--suppress-health-check", "all"]
-    return subprocess.run(command, check=False).returncode
+    return subprocess.run(command, check=False, cwd=folder).returncode
 
 
 def main() -> int:
@@ -83,7 +84,7 @@ def main() -> int:
         begun, seed, codes = time.perf_counter(), given.seed, set[int]()
         while (done := statuses(url)).total() < given.requests:
             left = given.requests - done.total()
-            codes.add(fuzz(given.schemathesis, url, max(10, left // operations(url)), seed))
+            codes.add(fuzz(given.schemathesis, url, max(10, left // operations(url)), seed, folder))
             seed += 1
         answer = requests.post(
             f"{url}/v1/chat/completions",

@@ -89,29 +89,36 @@ def found() -> Situation:
     return situation.look(Output("test"), measure=False)
 
 
+@pytest.fixture(scope="module")
+def odd_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("odd")
+
+
 def unpacked(name: str, folder: Path) -> Path:
+    """The same file for every test: whether the engine refuses it is asked once."""
     file = folder / name
-    file.write_bytes(gzip.decompress((FIXTURES / f"{name}.gz").read_bytes()))
+    if not file.exists():
+        file.write_bytes(gzip.decompress((FIXTURES / f"{name}.gz").read_bytes()))
     return file
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_odd_headers(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_odd_headers(name: str, odd_files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, words = CASES[name]
     (tmp_path / "machine.toml").write_text(MACHINE)
-    assert main(["plan", str(unpacked(name, tmp_path)), "--machine", str(tmp_path / "machine.toml")]) == code
+    assert main(["plan", str(unpacked(name, odd_files)), "--machine", str(tmp_path / "machine.toml")]) == code
     told = capsys.readouterr()
     assert words in told.out + told.err
     assert "\x1b" not in told.out + told.err
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_odd_headers_with_the_engines_own_figures(name: str, tmp_path: Path, found: Situation) -> None:
+def test_odd_headers_with_the_engines_own_figures(name: str, odd_files: Path, found: Situation) -> None:
     code, _ = CASES[name]
     memory = replace(found.machine.memory, available_bytes=30_000_000_000)
     roomy = replace(found, machine=replace(found.machine, memory=memory, accelerators=()))
     try:
-        answer = plan.plan(roomy, [catalogue.from_file(unpacked(name, tmp_path))], NAMED)
+        answer = plan.plan(roomy, [catalogue.from_file(unpacked(name, odd_files))], NAMED)
     except LlmctlError as error:
         assert error.exit_code == code
         return

@@ -31,7 +31,7 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server(starter_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(endless_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
     ca = trustme.CA()
     certificate = ca.issue_cert("127.0.0.1", "localhost")
@@ -41,7 +41,7 @@ def server(starter_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "llama_cpp.server", "--model", str(starter_file), "--n_ctx", "8192"]
+    command = [sys.executable, "-m", "llama_cpp.server", "--model", str(endless_file), "--n_ctx", "8192"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--model_alias", "office-model", "--api_key", KEY]
     command += [
         "--ssl_keyfile",
@@ -123,9 +123,9 @@ def test_quiet_does_not_hide_that_a_prompt_leaves(office: Server) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_what_fits_stays_here(office: Server, starter_file: Path) -> None:
+def test_what_fits_stays_here(office: Server, endless_file: Path) -> None:
     before = chats(office)
-    done = llmctl("run", "-m", str(starter_file), "-n", "4", "--json", "Hi")
+    done = llmctl("run", "-m", str(endless_file), "-n", "4", "--json", "Hi")
     assert done.returncode == 0, done.stderr
     data = document(done)["data"]
     assert data["route"]["side"] == "local"
@@ -133,9 +133,9 @@ def test_what_fits_stays_here(office: Server, starter_file: Path) -> None:
     assert chats(office) == before
 
 
-def test_a_prompt_longer_than_the_context_of_a_named_model_stays(office: Server, starter_file: Path) -> None:
+def test_a_prompt_longer_than_the_context_of_a_named_model_stays(office: Server, endless_file: Path) -> None:
     before = chats(office)
-    done = llmctl("run", "-m", str(starter_file), "--context", "512", "-n", "4", "--json", stdin="word " * 900)
+    done = llmctl("run", "-m", str(endless_file), "--context", "512", "-n", "4", "--json", stdin="word " * 900)
     assert done.returncode == 2, done.stderr
     error = document(done)["error"]
     assert error["code"] == "context"
@@ -166,9 +166,9 @@ def test_what_does_not_fit_goes_to_the_server(office: Server) -> None:
     assert "→ office (" in done.stderr
 
 
-def test_local_pins(office: Server, starter_file: Path) -> None:
+def test_local_pins(office: Server, endless_file: Path) -> None:
     before = chats(office)
-    done = llmctl("run", "-m", str(starter_file), "--context", "512", "-n", "4", "--local", stdin="word " * 900)
+    done = llmctl("run", "-m", str(endless_file), "--context", "512", "-n", "4", "--local", stdin="word " * 900)
     assert done.returncode == 2
     assert "the context is 512" in done.stderr or "local context is 512" in done.stderr
     assert chats(office) == before

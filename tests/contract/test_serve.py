@@ -195,7 +195,9 @@ def test_what_fails_here_goes_on_to_a_server_where_the_policy_says_so(model: str
     long = [{"role": "user", "content": "secret " * 400}]
     with ChatServer(stream(event("from afar"), event(finish="stop"), DONE)) as server:
         url = server.address().url
-        assert llmctl("endpoint", "add", "office", url, "--model", "big", "--priority", "1").returncode == 0
+        down = ("down", "http://127.0.0.1:1", "--model", "m", "--priority", "2")
+        for added in (("office", url, "--model", "big", "--priority", "1"), down):
+            assert llmctl("endpoint", "add", *added).returncode == 0
         with serving(model, "--context", "256", "--policy", "prefer-local") as (process, about):
             there = ask(about["address"], messages=long, stream=True)
             assert b"from afar" in there.content
@@ -220,7 +222,17 @@ def test_what_fails_here_goes_on_to_a_server_where_the_policy_says_so(model: str
         with serving(model, "--context", "256") as (_, about):
             assert ask(about["address"], messages=long).status_code == 400
         assert len(server.requests) == 1
-    assert "secret" not in said
+    assert "secret" not in said and "down failed" in said
+
+
+def test_it_serves_where_nobody_can_find_it(model: str, home: Path) -> None:
+    with spawn("serve", model, "--port", "0", XDG_RUNTIME_DIR="/proc/nothing") as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert text(ask(process.stdout.readline().decode().strip())) == "The answer"
+        assert gateways.running() == []
+        os.kill(process.pid, signal.SIGHUP)
+        assert process.wait(timeout=30) == 0
+        assert b"ps, stop, env and launch don't find this gateway" in process.stderr.read()
 
 
 def test_a_gateway_in_the_background_that_fails_says_why(tmp_path: Path, model: str) -> None:

@@ -283,6 +283,7 @@ def test_disturbed_passes_are_told_as_such_and_do_not_go_on_for_ever(
     monkeypatch.setattr(microbench, "Workbench", Bench)
     monkeypatch.setattr(microbench, "_rows", trials)
     monkeypatch.setattr(Bench, "disturbed", never_quiet)
+    monkeypatch.setattr("llmctl.probe.load.moment", lambda *_, **__: None)
     question = {
         "weight_types": ["Q4_0", "Q8_0"],
         "threads": [1],

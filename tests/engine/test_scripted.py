@@ -240,6 +240,7 @@ engine = start(fit_for(Path(sys.argv[1])))
 print(engine.pid, flush=True)
 sys.stdin.readline()
 list(ask(engine, Request.of("hi")))
+sys.stdin.read()
 """
 
 

@@ -59,7 +59,8 @@ def test_more_answers_at_once_have_more_together_and_less_each(machine: Machine,
         together.append(speed.together_tok_s)
         assert speed.together_tok_s / users < 1.01 * speed.decode_tok_s
     assert together[0] > 0.95 * alone
-    assert all(more > 0.9 * fewer for fewer, more in pairwise(together))
+    # their contexts may leave no room on a card for some experts
+    assert all(more > 0.85 * fewer for fewer, more in pairwise(together))
 
 
 def test_a_plan_says_what_all_have() -> None:
@@ -99,7 +100,9 @@ def test_products_for_several_are_as_measured() -> None:
 
 def test_answers_choose_experts_of_their_own() -> None:
     shape = Shape("qwen3moe", 1, 64, 1, None, 0, 8192, kv_width=0, n_expert=8, n_expert_used=2)
-    rates = cpu_rates(EPYC, USUAL, CONSTANTS)
+    on_processor = cpu_rates(EPYC, USUAL, CONSTANTS)
+    assert routed_batch_s(on_processor, shape, {"Q4_K": 1e9}, 4, CONSTANTS) == pytest.approx(4e9 / 43.6e9)
+    rates = replace(on_processor, batch_steps={})
     one, two, many = (routed_batch_s(rates, shape, {"Q4_K": 1e9}, count, CONSTANTS) for count in (1, 2, 1000))
     assert one < two < 2 * batch_s(rates, {"Q4_K": 1e9}, 2, CONSTANTS)
     assert many == pytest.approx(4 * batch_s(rates, {"Q4_K": 1e9}, 250, CONSTANTS), rel=1e-3)

@@ -298,3 +298,34 @@ def test_the_reason_of_a_failure(error: LlmctlError, loaded: bool, expected: Lea
 def test_every_reason_has_words(reason: LeaveReason) -> None:
     assert reason.when.endswith(".")
     assert reason.decided_by.startswith("you, by ")
+
+
+# Servers that rest after failures
+
+WHY = "failed 2 times in a row"
+BOTH = {"a": WHY, "b": WHY}
+
+
+@pytest.mark.parametrize(
+    ("planned", "policy", "resting", "expected"),
+    [
+        (FITS, PREFER_LOCAL, {"a": WHY}, replace(HERE, fallback=B, others=(A,))),
+        (FITS, PREFER_LOCAL, BOTH, replace(HERE, fallback=A, others=(B,))),
+        (NO_FIT, PREFER_LOCAL, {"a": WHY}, replace(HANDED_OVER, endpoint=B, others=(A,))),
+        (FITS, REMOTE_ONLY, {"a": WHY}, replace(REMOTE_ALONE, endpoint=B, others=(A,))),
+        (FITS, REMOTE_ONLY, BOTH, replace(REMOTE_ALONE, others=(B,))),
+        (FITS, PREFER_REMOTE, {"a": WHY}, replace(REMOTE_FIRST, endpoint=B, fallback=FITS)),
+        (FITS, PREFER_REMOTE, {"b": WHY}, replace(REMOTE_FIRST, fallback=FITS)),
+        (FITS, PREFER_REMOTE, BOTH, Local(FITS, f"a {WHY}")),
+        (TO_FETCH, PREFER_REMOTE, BOTH, replace(REMOTE_FIRST, others=(B,))),
+        (NO_FIT, PREFER_REMOTE, {"a": WHY}, replace(REMOTE_FIRST, endpoint=B, others=(A,))),
+        (FITS, LOCAL_ONLY, BOTH, HERE),
+    ],
+)
+def test_a_server_that_rests_comes_last_or_not_at_all(
+    planned: Planned, policy: Policy, resting: dict[str, str], expected: Route
+) -> None:
+    assert route(planned, policy, (A, B), resting=resting) == expected
+    assert route(planned, Policy.PREFER_LOCAL, (A, B), pinned=A, resting=resting) == Remote(
+        A, LeaveReason.PINNED, "you asked for it"
+    ), "what is named is asked"

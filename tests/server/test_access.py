@@ -176,12 +176,16 @@ def test_hosts(open_port: int, host: str, is_allowed: bool) -> None:
         ("192.0.2.7", "192.0.2.7", True),
         ("192.0.2.7", "192.0.2.8", False),
         ("box", "box", True),
+        ("box", "llmctl.models.svc.cluster.local", True),
+        ("box", "svc.cluster.local", False),
+        ("box", "x.notsvc.cluster.local", False),
     ],
 )
 def test_the_bound_address(bound: str, host: str, is_allowed: bool) -> None:
     """A page's name is never an address, so any will do where the gateway listens at all of them."""
-    assert (host in allowed_hosts(bound)) == is_allowed
-    assert "localhost" in allowed_hosts(bound)
+    allowed = allowed_hosts(bound, [".svc.cluster.local"])
+    assert (host in allowed) == is_allowed
+    assert "localhost" in allowed
 
 
 @pytest.mark.parametrize(("header", "name"), [("[::1]:8", "::1"), ("A.b:80", "a.b"), (":80", None), ("a b", "a b")])

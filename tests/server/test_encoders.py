@@ -1,4 +1,4 @@
-"""Vectors and ranks through the gateway, of real engines with tiny models, beside a model that writes."""
+"""Vectors and ranks through the gateway, of real engines with tiny models."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 import requests
 
 from llmctl.engine.llama_cpp.start import start
-from llmctl.types.endpoint import Address
 from tests.fakes import gateway
 from tests.fakes.encoder import CONTEXT, RANK, WIDTH, write_encoder
 from tests.fakes.fits import fit_for
@@ -18,12 +17,12 @@ from tests.fakes.gateway import Model, Models
 
 
 @pytest.fixture(scope="module")
-def url(address: Address, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("encoders")
     encoder = fit_for(write_encoder(folder / "encoder.gguf"), context=CONTEXT, threads=1, name="encoder")
     reranker = fit_for(write_encoder(folder / "reranker.gguf", pooling=RANK), context=CONTEXT, threads=1, name="ranker")
     with start(encoder) as vectors, start(reranker) as ranks:
-        models = Models(Model(address, "scripted"), Model(vectors.address, "encoder"), Model(ranks.address, "ranker"))
+        models = Models(Model(vectors.address, "encoder"), Model(ranks.address, "ranker"))
         with gateway.serving(models) as url:
             yield url
 
@@ -52,11 +51,3 @@ def test_a_model_that_does_something_else_says_so(url: str, path: str, fields: A
     answer = requests.post(url + path, json=fields, timeout=30)
     assert answer.status_code == 400
     assert "answers none" in answer.json()["error"]["message"]
-
-
-def test_a_text_goes_on(url: str) -> None:
-    with openai.OpenAI(base_url=f"{url}/v1", api_key="a key", max_retries=0) as client:
-        asked: Any = {"model": "scripted", "prompt": "hi<|assistant|>"}
-        whole = client.completions.create(**asked).choices[0].text
-        pieces = client.completions.create(**asked, stream=True)
-        assert "".join(piece.choices[0].text for piece in pieces if piece.choices) == whole == "The answer is 42."

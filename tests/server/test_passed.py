@@ -1,16 +1,22 @@
-"""OpenAI's shape through the gateway: a real engine with a scripted model, asked over real sockets."""
+"""OpenAI's shape through the gateway, and what it says of itself: a real engine with a scripted model, real sockets."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
+import jsonschema
 import pytest
 import requests
+from starlette.routing import Route
 
+from llmctl.server.app import create_app
+from llmctl.server.openapi import description
 from tests.fakes.gateway import Health, Models
 
-HI = {"messages": [{"role": "user", "content": "hi"}]}
+MESSAGE = {"role": "user", "content": "hi"}
+HI = {"messages": [MESSAGE]}
 ANSWER = "The answer is 42."
 
 
@@ -65,9 +71,13 @@ def test_what_cannot_be_done_is_named(
     assert served.leased == 0
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b'"hi"', b"[" * 100_000])
-def test_a_body_that_is_no_object(url: str, body: bytes) -> None:
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b"\xff", b'"hi"', b"[" * 100_000, b'{"chat_template_kwargs": {"a": "\xff"}}']
+)
+def test_a_body_that_is_no_object(url: str, served: Models, body: bytes) -> None:
+    served.sampling = {"chat_template_kwargs": {"enable_thinking": False}}
     answer = requests.post(f"{url}/v1/chat/completions", data=body, timeout=30)
+    served.sampling = {}
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
 
 
@@ -97,3 +107,46 @@ def test_health(url: str, served: Models, health: Health, status: int, word: str
     served.health_now = health
     answer = requests.get(f"{url}/health", timeout=30)
     assert (answer.status_code, answer.json()["status"]) == (status, word)
+
+
+@pytest.fixture(scope="module")
+def described(url: str) -> Any:
+    answer = requests.get(f"{url}/openapi.json", timeout=30)
+    assert answer.content == description()
+    return answer.json()
+
+
+def operations(described: Any) -> Iterator[tuple[str, str]]:
+    return ((path, method.upper()) for path, item in described["paths"].items() for method in item)
+
+
+def test_every_route_is_described(described: Any, served: Models) -> None:
+    app = create_app(served)
+    routes = {
+        (route.path.replace(":path", ""), method)
+        for route in app.routes
+        if isinstance(route, Route)
+        for method in (route.methods or set()) - {"HEAD"}
+    }
+    assert routes == set(operations(described))
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/v1/chat/completions", {"messages": [MESSAGE], "stop": ["x"], "temperature": 0, "stream": True}),
+        ("/v1/completions", {"prompt": "hi", "max_tokens": 2}),
+        ("/v1/responses", {"input": [MESSAGE], "reasoning": {"effort": "low"}}),
+        ("/v1/messages", {"messages": [MESSAGE], "max_tokens": 5, "system": [{"type": "text", "text": "Be brief."}]}),
+        ("/v1/messages/count_tokens", {"messages": [MESSAGE]}),
+        ("/tokenize", {"content": "hi", "with_pieces": True}),
+        ("/detokenize", {"tokens": [5]}),
+    ],
+)
+def test_what_is_described_is_taken(url: str, described: Any, path: str, fields: Any) -> None:
+    schema = described["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    jsonschema.validate(fields, {**schema, "components": described["components"]})
+    answer = requests.post(url + path, json=fields, timeout=30)
+    kinds = described["paths"][path]["post"]["responses"]["200"]["content"]
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] in kinds

@@ -1,8 +1,12 @@
-"""OpenAI's official client asks the gateway: Responses, chat, embeddings and what it makes of errors."""
+"""OpenAI's official clients ask the gateway, those of Python and npm: Responses, chat, texts, and errors."""
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -13,7 +17,6 @@ from tests.fakes import gateway
 from tests.fakes.gateway import Model, Models
 
 ANSWER = "The answer is 42."
-LIMIT = 64
 WEATHER: Any = {
     "type": "function",
     "name": "weather",
@@ -21,6 +24,27 @@ WEATHER: Any = {
     "parameters": {"type": "object", "properties": {"at": {"type": "string"}}, "required": ["at"]},
     "strict": False,
 }
+
+
+PACKAGE = "openai@7"
+ASKS = """
+import OpenAI from "openai";
+const client = new OpenAI({ baseURL: process.argv[2] + "/v1", apiKey: "a key", maxRetries: 0 });
+const messages = [{ role: "user", content: "hi" }];
+const chat = await client.chat.completions.create({ model: "scripted", messages });
+let streamed = "";
+for await (const chunk of await client.chat.completions.create({ model: "scripted", messages, stream: true })) {
+  streamed += chunk.choices[0]?.delta?.content ?? "";
+}
+const stream = client.responses.stream({ model: "scripted", input: "hi" });
+const response = await stream.finalResponse();
+const models = (await client.models.list()).data.map((model) => model.id);
+const error = await client.responses.create({ model: "scripted", input: "hi", store: true }).catch((error) => error);
+console.log(JSON.stringify({
+  chat: chat.choices[0].message.content, streamed, response: response.output_text, models,
+  status: error.status, message: error.message,
+}));
+"""
 
 
 @pytest.fixture
@@ -174,3 +198,34 @@ def test_an_embedding_is_refused_by_a_model_that_writes(client: openai.OpenAI) -
 def test_models(client: openai.OpenAI) -> None:
     assert [model.id for model in client.models.list()] == ["scripted"]
     assert client.models.retrieve("scripted").owned_by == "llmctl"
+
+
+def test_a_text_goes_on(client: openai.OpenAI) -> None:
+    asked: Any = {"model": "scripted", "prompt": "hi<|assistant|>"}
+    whole = client.completions.create(**asked).choices[0].text
+    pieces = client.completions.create(**asked, stream=True)
+    assert "".join(piece.choices[0].text for piece in pieces if piece.choices) == whole == "The answer is 42."
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    npm = shutil.which("npm")
+    if npm is None or shutil.which("node") is None:
+        pytest.skip("npm and node are not installed")
+    folder = tmp_path_factory.mktemp("npm")
+    install = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", PACKAGE]
+    installed = subprocess.run(install, cwd=folder, capture_output=True, text=True, timeout=120)
+    if installed.returncode:
+        pytest.skip(f"npm can't install {PACKAGE} here: {installed.stderr[:200]}")
+    program = folder / "ask.mjs"
+    program.write_text(ASKS)
+    return program
+
+
+def test_the_npm_client(url: str, program: Path) -> None:
+    argv = ["node", str(program), url]
+    asked = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
+    answer = json.loads(asked.stdout)
+    assert [answer[name] for name in ("chat", "streamed", "response")] == ["The answer is 42."] * 3
+    assert (answer["models"], answer["status"]) == (["scripted"], 400)
+    assert "store" in answer["message"]

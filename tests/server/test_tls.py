@@ -199,7 +199,7 @@ def test_what_an_address_needs(bound: str, has_certificate: bool, needs_token: b
 def test_a_first_token_where_all_have_expired() -> None:
     tokens.add("first", expires_s=0.001)
     needed = serve_access.prepared("127.0.0.1", require_token=True)
-    assert needed.certificate is None and needed.new_token is not None
+    assert needed.certificate is None and needed.new_token is not None and needed.token_name == "first-2"
     assert [token.name for token in tokens.read()] == ["first", "first-2"]
 
 

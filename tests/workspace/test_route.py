@@ -10,6 +10,8 @@ import pytest
 from msgspec.structs import replace
 
 from llmctl.cli import main
+from llmctl.cli.output import Output
+from llmctl.cli.route import show
 from llmctl.errors import ContextError, LlmctlError, NotFoundError, NothingFitsError, OfflineError, PolicyError
 from llmctl.settings import Settings, load
 from llmctl.types.endpoint import LOCAL_FAILURES, Endpoint, LeaveReason, Policy, Side
@@ -125,3 +127,24 @@ def test_nothing_is_sent(command: tuple[str, ...], capsys: pytest.CaptureFixture
         assert shown.startswith("this machine: qwen3.5-4b") and "leaves    never: --local" in shown
         assert server.connections == 0
     assert not list(home.rglob("*.gguf")) and not list(home.rglob("receipts*"))
+
+
+LAB = Endpoint("lab", "https://lab.example.internal/v1", "m")
+
+
+@pytest.mark.parametrize(
+    ("planned", "policy", "shown"),
+    [
+        (FIT, PREFER_LOCAL, ["this machine", "office", "lab"]),
+        (NOTHING, PREFER_LOCAL, ["office", "lab"]),
+        (FIT, PREFER_REMOTE, ["office", "lab", "this machine"]),
+        (FIT, Policy.LOCAL_ONLY, ["this machine"]),
+    ],
+)
+def test_who_comes_next(
+    planned: Fit | NoFit, policy: Policy, shown: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    show(Output("route", as_json=False), decided(planned, settings(policy, OFFICE, LAB)))
+    first, *lines = capsys.readouterr().out.splitlines()
+    then = [line.removeprefix("  if not    ") for line in lines if line.startswith("  if not")]
+    assert [line.partition(":")[0].partition(" (")[0] for line in (first, *then)] == shown

@@ -162,15 +162,15 @@ def test_offline_fetches_nothing() -> None:
         Workspace(offline=True).pull("qwen3.5-4b:Q4_K_M")
 
 
-def test_a_file_of_ones_own_answers(starter_file: Path) -> None:
-    answer = Workspace().ask("Name a colour.", model=str(starter_file), max_tokens=4, context=512)
+def test_a_file_of_ones_own_answers(endless_file: Path) -> None:
+    answer = Workspace().ask("Name a colour.", model=str(endless_file), max_tokens=4, context=512)
     assert answer.text and answer.left_machine is None
     assert answer.usage.completion_tokens is not None and answer.usage.completion_tokens <= 4
     assert answer.predicted is not None and answer.measured is not None
 
 
-def test_a_stream_that_is_closed_ends_the_engine(starter_file: Path) -> None:
-    stream = Workspace().stream("Count to one thousand.", model=str(starter_file), context=512)
+def test_a_stream_that_is_closed_ends_the_engine(endless_file: Path) -> None:
+    stream = Workspace().stream("Count to one thousand.", model=str(endless_file), context=512)
     assert isinstance(next(stream), Text)
     before = engines()
     assert before
@@ -184,9 +184,9 @@ def engines() -> list[psutil.Process]:
     return [child for child in children if "llmctl.engine.llama_cpp.worker" in " ".join(child.cmdline())]
 
 
-def test_a_request_with_parts_of_its_own(starter_file: Path) -> None:
+def test_a_request_with_parts_of_its_own(endless_file: Path) -> None:
     request = Request.of("Name a colour.", Sampling(max_tokens=3, temperature=0.0))
-    *pieces, answer = Workspace().stream(request, model=str(starter_file), context=512)
+    *pieces, answer = Workspace().stream(request, model=str(endless_file), context=512)
     assert isinstance(answer, Answer)
     assert "".join(piece.text for piece in pieces if isinstance(piece, Text)).strip() == answer.text.strip()
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from llmctl.settings import Settings
 
 ARGUMENTS = "llmctl.arguments"
-ALONE = ("--detach", "--json")  # for the command that starts a gateway, not for the gateway
+ALONE = ("--detach", "--json", "--quiet", "-q")  # for the command that starts a gateway, not for the gateway
 
 
 class CommandWithArguments(TyperCommand):
@@ -49,7 +49,7 @@ def serve(
     ] = None,
     host: Annotated[str, typer.Option("--host", help="Address to listen at.")] = "127.0.0.1",
     allow_host: Annotated[
-        list[str] | None, typer.Option("--allow-host", help="Another name that it is called by; may be repeated.")
+        list[str] | None, typer.Option("--allow-host", help="Another name of it; .NAME for all below; repeatable.")
     ] = None,
     tls_cert: Annotated[str | None, typer.Option("--tls-cert", help="PEM file with a certificate.")] = None,
     tls_key: Annotated[str | None, typer.Option("--tls-key", help="PEM file with its key.")] = None,
@@ -114,11 +114,11 @@ def serve(
     adds it on another machine is shown. --tls-cert and --tls-key take a certificate of your own; it is read again when
     the files change. Web pages of others get nothing here: a request must call for a name of this machine's.
 
-    Nothing of what is asked and answered is written anywhere, and nothing
-    leaves this machine, also where your policy lets `llmctl run` ask a server. With --policy prefer-local a chat
-    completion for "auto" that is too long, or that the engine fails at, goes on to the first of your servers; headers
-    of the answer (x-llmctl-route, -host, -model, -bytes) and `llmctl receipts` say so. A request with the header
-    x-llmctl-private: 1 never leaves (403).
+    Nothing of what is asked and answered is written anywhere, and nothing leaves this machine, also where your policy
+    lets `llmctl run` ask a server. With --policy prefer-local a chat completion for "auto" that is too long, or that
+    the engine fails at, goes on to the first of your servers that answers; headers of the answer (x-llmctl-route,
+    -host, -model, -bytes) and `llmctl receipts` say so. A request with the header x-llmctl-private: 1 never leaves
+    (403).
 
     --print writes what systemd, launchd, Docker Compose, Podman (quadlet) or Kubernetes start at boot, with the memory
     of the plan. --print vllm, ray and llm-d are for a model's original weights on GPUs of one or several machines: how

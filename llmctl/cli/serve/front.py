@@ -61,11 +61,15 @@ def access(options: FrontOptions, bound: socket.socket) -> ServeAccess:
     address = bound.getsockname()[0]
     return serve_access.prepared(
         address,
-        hosts=[options.host, serve_access.reached_at(address), *options.allow_hosts],
+        hosts=[options.host, serve_access.reached_at(address), *_whole_names(options.allow_hosts)],
         tls_cert=options.tls_cert,
         tls_key=options.tls_key,
         require_token=options.require_token,
     )
+
+
+def _whole_names(hosts: tuple[str, ...]) -> list[str]:
+    return [host for host in hosts if not host.startswith(".")]
 
 
 def guard(options: FrontOptions, access: ServeAccess, hands_over_to: tuple[str, ...]) -> Front:
@@ -90,10 +94,10 @@ def guard(options: FrontOptions, access: ServeAccess, hands_over_to: tuple[str, 
 
 def say(out: Output, access: ServeAccess, host: str, port: int) -> None:
     """How it is reached from another machine; a token that was made is shown this once, whatever is quiet."""
-    from llmctl.workspace.serve_access import KEY_FILE, TOKEN_NAME
+    from llmctl.workspace.serve_access import KEY_FILE
 
     if access.new_token is not None and not out.as_json:
-        out.must_say(f"Its token, shown this once (llmctl token revoke {TOKEN_NAME} ends it):")
+        out.must_say(f"Its token, shown this once (llmctl token revoke {access.token_name} ends it):")
         out.must_say(f"  {access.new_token}")
     if (add := _add_command(access, host, port)) is not None:
         out.note(f"On another machine, with a token in {KEY_FILE} that only you can read (umask 077):")

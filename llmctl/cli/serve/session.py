@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from llmctl.workspace.serve_plan import ServeAsked, ServePlan
 
 LOGGER = "llmctl.gateway"
+STOPPING = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 
 class ServeOptions(Struct, frozen=True):
@@ -57,7 +58,7 @@ class TimedLines(SilentListener):
         self._out.note(f"{_now()} warning: {text}")
 
     def leaving(self, endpoint: Endpoint, host: str, reason: str) -> None:
-        self.note(f"→ {endpoint.name} ({host}, {endpoint.model}): {reason}")
+        self._out.must_say(f"{_now()} → {endpoint.name} ({host}, {endpoint.model}): {reason}")
 
 
 def detached(out: Output, loaded: Settings, serving: ServeOptions, arguments: Sequence[str]) -> None:
@@ -106,7 +107,7 @@ def run(out: Output, loaded: Settings, serving: ServeOptions, parent: Parent) ->
             idle_s=serving.idle_s,
             lock_memory=serving.front.lock_memory,
         )
-        with models, gateways.announced(entry):
+        with models, gateways.announced(entry, lines):
             gateway = guard.gateway(models, listening)
             stopping = serve.Stopping(gateway, models)
             failures: list[LlmctlError] = []
@@ -144,7 +145,8 @@ def _say(out: Output, plan: ServePlan) -> None:
 
 @contextmanager
 def _signals(stopping: Stopping, lines: TimedLines) -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM stop the gateway while the context lasts; it yields those that came."""
+    """Ctrl-C, SIGTERM and the end of the terminal stop the gateway while the context lasts; it yields those that
+    came."""
     received: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -153,7 +155,7 @@ def _signals(stopping: Stopping, lines: TimedLines) -> Iterator[list[int]]:
             lines.note("stopping: open answers may finish; Ctrl-C ends them at once")
         stopping()
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, stop) for number in STOPPING}
     try:
         yield received
     finally:

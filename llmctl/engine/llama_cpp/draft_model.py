@@ -175,9 +175,9 @@ class ModelDrafter:
         best, most_gain, expected = 0, LEAST_GAIN, 1.0
         for count in range(1, min(COUNTS[-1], self._left - 1) + 1):
             expected += self._model.chance**count
-            gain = expected / (self._costs.ratio(1 + count) + own * count)
-            if count in COUNTS and gain > most_gain:
-                best, most_gain = count, gain
+            if count in COUNTS:
+                gain = expected / (self._costs.ratio(1 + count) + own * count)
+                best, most_gain = max((best, most_gain), (count, gain), key=lambda pair: pair[1])
         return best
 
 

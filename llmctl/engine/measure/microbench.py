@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 from msgspec import Struct
@@ -71,15 +72,13 @@ def measure(question: Mapping[str, Any]) -> dict[str, Any]:
     Measures every row again and again until the budget is used, the best pass counts; then, for as long again at most,
     the rows without an undisturbed pass. Rates that never had one are named in their row's ``uncertain``.
     """
-    begun, budget_s = time.perf_counter(), float(question["budget_s"])
     before = load.moment(Host(), processes=True)
+    begun, budget_s = time.perf_counter(), float(question["budget_s"])
     bench = Workbench(int(question["working_set_bytes"]), question["device"])
     if question["device"] is None:
         made = _rows(bench, question["weight_types"], question["threads"], question.get("already_measured", ()))
     else:
         made = _device_rows(bench, question["weight_types"])
-    # On a busy machine passes with fewer threads are the ones that find a free core.
-    rows = sorted(made, key=lambda row: int(row.fields["threads"]))
 
     def spent_s() -> float:
         return time.perf_counter() - begun
@@ -88,6 +87,9 @@ def measure(question: Mapping[str, Any]) -> dict[str, Any]:
         """A device has no rounds cut short: its rates are not filled in."""
         return question["device"] is not None or spent_s() < LONGEST * budget_s
 
+    # Where making a row takes long already, none would be measured. And on a busy machine passes with fewer threads are
+    # the ones that find a free core.
+    rows = sorted(takewhile(lambda _: time_left(), made), key=lambda row: int(row.fields["threads"]))
     _round(bench, rows, time_left)
     while spent_s() < budget_s:
         _round(bench, rows, time_left)

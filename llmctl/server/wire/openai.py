@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import msgspec
@@ -82,8 +83,9 @@ def _completed(fields: dict[str, Any], sampling: Mapping[str, Any]) -> dict[str,
     """``fields``, and those of ``sampling`` that aren't among them."""
     completed = {**sampling, **fields}
     if VARIABLES in sampling and VARIABLES in fields:
-        given = msgspec.json.decode(fields[VARIABLES])
-        completed[VARIABLES] = {**sampling[VARIABLES], **given} if isinstance(given, dict) else given
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # the engine says what is wrong
+            given = msgspec.json.decode(fields[VARIABLES], type=dict[str, msgspec.Raw])
+            completed[VARIABLES] = {**sampling[VARIABLES], **given}
     return completed
 
 

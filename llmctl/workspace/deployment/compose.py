@@ -27,7 +27,7 @@ def project(service: GatewayService) -> str:
         f"      - models:{DATA}",
         "    ports:",
         f"      - '127.0.0.1:{PORT}:{PORT}'  # of this machine alone; leave out the address for others",
-        f"    command: {json.dumps(arguments(service))}",
+        f"    command: {json.dumps(arguments(service, ['serve']))}",
         "    restart: on-failure:5",
         "    healthcheck:",
         f"      test: {json.dumps(['CMD', 'python3', '-c', HEALTH])}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from llmctl import __version__
 from llmctl.workspace.deployment.service import GatewayService
@@ -16,10 +16,12 @@ HEALTH = (  # the certificate is the container's own: what matters is that it an
 )
 
 
-def arguments(service: GatewayService) -> list[str]:
-    """Of llmctl in the container, where it listens to all: so with TLS and a token, as it insists on."""
+def arguments(service: GatewayService, names: Sequence[str]) -> list[str]:
+    """Of llmctl in the container, where it listens to all: so with TLS and a token, as it insists on. Others there call
+    it by ``names``."""
     given = [argument for argument in without_address(service.arguments) if argument not in ("--yes", "-y")]
-    return ["serve", *given, "--yes", "--host", "0.0.0.0", "--port", str(PORT)]  # noqa: S104
+    allowed = [word for name in names for word in ("--allow-host", name)]
+    return ["serve", *given, "--yes", "--host", "0.0.0.0", "--port", str(PORT), *allowed]  # noqa: S104
 
 
 def without_address(arguments: tuple[str, ...]) -> list[str]:

@@ -8,6 +8,7 @@ from llmctl.workspace.deployment.comment import comment
 from llmctl.workspace.deployment.container import DATA, IMAGE, PORT, arguments, reasons
 from llmctl.workspace.deployment.service import DRAIN_S, GatewayService
 
+NAMES = ("llmctl", ".svc", ".svc.cluster.local")  # of its service: a page outside can have none of them
 MODELS_GI = 20  # beside the models themselves: the cache, and another model
 
 
@@ -79,7 +80,7 @@ def _container(service: GatewayService) -> list[str]:
     return [
         "        - name: serve",
         f"          image: {IMAGE}",
-        f"          args: {json.dumps(arguments(service))}",
+        f"          args: {json.dumps(arguments(service, NAMES))}",
         "          ports:",
         f"            - containerPort: {PORT}",
         "              name: https",

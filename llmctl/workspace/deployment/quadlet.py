@@ -19,7 +19,7 @@ def container(service: GatewayService) -> str:
         "",
         "[Container]",
         f"Image={IMAGE}",
-        f"Exec={quoted(arguments(service))}",
+        f"Exec={quoted(arguments(service, ['llmctl']))}",
         f"PublishPort=127.0.0.1:{PORT}:{PORT}",
         f"Volume=llmctl-models:{DATA}",
         *gpu,
