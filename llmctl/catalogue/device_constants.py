@@ -50,13 +50,15 @@ class Backend(Struct, frozen=True):
 
 class DeviceConstants(Struct, frozen=True):
     """``types``: factors on the share by weight type, 1 where a type isn't there. ``experts``: that of routed experts.
-    ``expert_layer_s``: what a layer with experts takes besides. The others as in ``planner.rates`` and the file."""
+    ``expert_layer_s``: what a layer with experts takes besides; ``split_s``: and one whose experts stay on the CPU. The
+    others as in ``planner.rates`` and the file."""
 
     unknown_link_bytes_per_s: float
     link_share: float
     peak_share: float
     expert_share: float
     expert_layer_s: float
+    split_s: float
     batch_tokens: float
     activation_bytes: float
     attention_prefill_share: float

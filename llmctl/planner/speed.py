@@ -87,12 +87,13 @@ class Forecaster:
         parts = [(self._rates(part, on_cpu), part) for part in placement.parts if _holds(part)]
         readers = _readers(parts, settings, constants)
         work = work_of(shape, weights, constants)
+        split_s = _split_layers(shape, placement.parts[0]) * constants.devices.split_s
         vocabulary_s = placement.parts[0].dense * (shape.n_vocab or 0) * constants.vocabulary_s
         full_bytes, window_bytes = cell_bytes(shape, settings.kv_type)
         full_flop, window_flop = cell_flop(shape)
 
         def step_s(answers: int) -> float:
-            return answers * vocabulary_s + sum(work.step_s(rates, part, answers) for rates, part in parts)
+            return split_s + answers * vocabulary_s + sum(work.step_s(rates, part, answers) for rates, part in parts)
 
         def cell_s(size: float, flop: float) -> float:
             return sum(
@@ -104,7 +105,7 @@ class Forecaster:
             return sum(part.layers * flop / rates.attention_prefill_flop_per_s for rates, part, _ in readers)
 
         speed_model = SpeedModel(
-            token_s=vocabulary_s + sum(work.token_s(rates, part) for rates, part in parts),
+            token_s=split_s + vocabulary_s + sum(work.token_s(rates, part) for rates, part in parts),
             cell_s=cell_s(full_bytes, full_flop),
             window_cell_s=cell_s(window_bytes, window_flop),
             prompt_s=sum(work.prompt_s(rates, part) for rates, part, _ in readers),
@@ -141,6 +142,11 @@ def _numbers(answers: int) -> list[int]:
 
 def _holds(part: DeviceShare) -> bool:
     return part.dense > 1e-9 or part.experts > 1e-9 or part.layers > 1e-9
+
+
+def _split_layers(shape: Shape, on_cpu: DeviceShare) -> float:
+    """Layers that a device computes but for their experts, which the CPU does."""
+    return shape.n_layer * max(0.0, on_cpu.experts - on_cpu.layers)
 
 
 def _readers(

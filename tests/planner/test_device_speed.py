@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from llmctl.catalogue.speed_constants import SpeedConstants
 from llmctl.planner.device_rates import BEND, device_rates, link_bytes_per_s
 from llmctl.planner.parts import DeviceShare
 from llmctl.planner.placement import Placer
@@ -215,6 +216,21 @@ def test_experts_on_the_cpu_cost_its_memory_in_decoding_and_the_link_in_prefill(
         assert speed_model.ubatch_s - whole.ubatch_s == pytest.approx(size / link, rel=0.01)
     large = forecast(with_cards(CARD), EXPERTS, cpu_expert_layers=24, ubatch=2048).speed_model
     assert large.prefill_tok_s(4096) > kept.prefill_tok_s(4096)  # fewer copies
+
+
+def test_a_layer_with_its_experts_on_the_cpu_goes_there_and_back() -> None:
+    candidate = of(EXPERTS)[0]
+    placer = Placer(with_cards(CARD), candidate.model.shape, candidate.artifact.weights)
+    free = replace(CONSTANTS, devices=replace(DEVICES, split_s=1e-12))
+
+    def token_s(constants: SpeedConstants, **settings: Any) -> float:
+        placement = placer.place(Configuration(8192, **{"gpu_layers": placer.height, **settings}))
+        forecaster = Forecaster(placer.machine, constants)
+        return forecaster.forecast(placer.shape, placer.weights, placement, (8, 8)).speed_model.token_s
+
+    for places, layers in (({"cpu_expert_layers": 10}, 10), ({}, 0), ({"gpu_layers": 0}, 0)):
+        added = token_s(CONSTANTS, **places) - token_s(free, **places)
+        assert added == pytest.approx(layers * DEVICES.split_s, abs=1e-9)
 
 
 @pytest.mark.parametrize(
