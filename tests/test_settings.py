@@ -19,8 +19,9 @@ from msgspec.structs import replace
 from llmctl import paths, settings
 from llmctl.errors import ConfigError, NotFoundError, ResourceError, UsageError
 from llmctl.settings import SETTINGS, Setting, add_endpoint, load, remove_endpoint, set_values
-from llmctl.types.endpoint import Endpoint, KeyVariable, Policy, Trust
+from llmctl.types.endpoint import Endpoint, KeyVariable, Trust
 from llmctl.types.engine_name import EngineName
+from llmctl.types.policy import Policy
 from tests.fakes.command import preloaded
 from tests.fakes.preloaded import Forked
 

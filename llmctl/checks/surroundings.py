@@ -19,7 +19,8 @@ from llmctl.host import Host
 from llmctl.hub.reachability import Reach
 from llmctl.settings import Settings
 from llmctl.store import Store, Unfinished
-from llmctl.types.endpoint import Endpoint, Policy
+from llmctl.types.endpoint import Endpoint
+from llmctl.types.policy import Policy
 
 UNKNOWN = Installed()
 

@@ -126,7 +126,8 @@ def _what_it_means(out: Output, added: Added) -> None:
     """Says when prompts will go to the server that was added, and the next command."""
     import os
 
-    from llmctl.types.endpoint import KeyVariable, Policy
+    from llmctl.types.endpoint import KeyVariable
+    from llmctl.types.policy import Policy
     from llmctl.workspace import endpoint_key
 
     loaded, name, key = added.settings, added.endpoint.name, added.endpoint.key

@@ -10,7 +10,8 @@ from msgspec import Meta, Struct
 from llmctl.mcp.call import CallListener
 from llmctl.mcp.served_tool import Count, Name, ServedTool
 from llmctl.types.answer import Answer, LeftMachine
-from llmctl.types.endpoint import Policy, Side
+from llmctl.types.endpoint import Side
+from llmctl.types.policy import Policy
 from llmctl.types.request import Message, Request, Sampling
 from llmctl.workspace.workspace import Workspace
 

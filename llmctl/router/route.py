@@ -19,8 +19,9 @@ from llmctl.errors import (
     UsageError,
 )
 from llmctl.net import host_of, is_loopback
-from llmctl.types.endpoint import Barred, Endpoint, LeaveReason, Local, Policy, Remote, Route
+from llmctl.types.endpoint import Barred, Endpoint, LeaveReason, Local, Remote, Route
 from llmctl.types.plan import Fit, NoFit
+from llmctl.types.policy import Policy
 
 STAYS = "llmctl run --local …   or leave out --private, and files under private_paths"
 ASKED_FOR = "you asked for it"

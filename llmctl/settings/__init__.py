@@ -46,8 +46,9 @@ from llmctl.settings.strictness import (
 )
 from llmctl.settings.table import HUB_URL, SETTINGS, Setting, setting_named
 from llmctl.shell import command
-from llmctl.types.endpoint import Endpoint, Policy
+from llmctl.types.endpoint import Endpoint
 from llmctl.types.engine_name import EngineName
+from llmctl.types.policy import Policy
 
 __all__ = [
     "HUB_URL",

@@ -14,7 +14,7 @@ from llmctl.errors import ConfigError
 from llmctl.settings.places import Files, SettingPlace, SettingSource, value_of, variables
 from llmctl.settings.table import setting_named
 from llmctl.shell import command
-from llmctl.types.endpoint import Policy
+from llmctl.types.policy import Policy
 
 STRICTER = ("policy", "private_paths")
 POLICIES = "policies"

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from llmctl import units
-from llmctl.types.endpoint import Policy
 from llmctl.types.engine_name import EngineName
+from llmctl.types.policy import Policy
 
 HUB_URL = "https://huggingface.co"
 ON, OFF = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off", ""})

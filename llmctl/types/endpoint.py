@@ -10,13 +10,6 @@ from msgspec import Struct, field
 from llmctl.types.plan import Fit
 
 
-class Policy(StrEnum):
-    LOCAL_ONLY = "local-only"
-    PREFER_LOCAL = "prefer-local"
-    PREFER_REMOTE = "prefer-remote"
-    REMOTE_ONLY = "remote-only"
-
-
 class LeaveReason(StrEnum):
     """Every reason for which a prompt may leave this machine. A ``Remote`` route can't be made without one."""
 

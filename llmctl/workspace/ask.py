@@ -12,10 +12,11 @@ from llmctl.errors import ContextError, UsageError
 from llmctl.router.partial_answer import PartialAnswer
 from llmctl.settings import Settings
 from llmctl.types.answer import Answer
-from llmctl.types.endpoint import LeaveReason, Local, Policy, Route
+from llmctl.types.endpoint import LeaveReason, Local, Route
 from llmctl.types.engine_name import EngineName
 from llmctl.types.event import Event
 from llmctl.types.listener import Listener
+from llmctl.types.policy import Policy
 from llmctl.types.request import JsonSchema, Request
 from llmctl.workspace.local_run import LocalRun
 from llmctl.workspace.session_engine import SessionEngine

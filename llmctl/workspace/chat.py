@@ -9,10 +9,11 @@ from msgspec.structs import replace
 
 from llmctl.engine.pool import Pool
 from llmctl.errors import LlmctlError, UsageError
-from llmctl.types.endpoint import LeaveReason, Local, Policy, Route
+from llmctl.types.endpoint import LeaveReason, Local, Route
 from llmctl.types.engine_name import EngineName
 from llmctl.types.listener import Listener
 from llmctl.types.plan import Fit
+from llmctl.types.policy import Policy
 from llmctl.workspace import choose
 from llmctl.workspace.local_run import Asked, LocalRun, local_run
 from llmctl.workspace.session_engine import SessionEngine

@@ -75,7 +75,7 @@ def chosen(listener: Listener, settings: Settings, task: str, options: EncoderOp
 
 
 def _require_local(settings: Settings, task: str, options: EncoderOptions) -> None:
-    from llmctl.types.endpoint import Policy
+    from llmctl.types.policy import Policy
 
     if settings.policy is Policy.REMOTE_ONLY and not options.local:
         raise PolicyError(

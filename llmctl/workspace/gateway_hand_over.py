@@ -16,8 +16,9 @@ from llmctl.router.partial_answer import PartialAnswer
 from llmctl.router.receipts import recorded
 from llmctl.router.route import allowed, reason_of, refused_as_private
 from llmctl.settings import Settings
-from llmctl.types.endpoint import Endpoint, LeaveReason, Policy
+from llmctl.types.endpoint import Endpoint, LeaveReason
 from llmctl.types.listener import Listener
+from llmctl.types.policy import Policy
 from llmctl.workspace.served_models import AUTO
 from llmctl.workspace.servers import in_turn
 

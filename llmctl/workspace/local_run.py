@@ -64,7 +64,7 @@ def local_run(
     is measured and nothing fetched."""
     from llmctl.router.barred import barred
     from llmctl.router.route import first_allowed
-    from llmctl.types.endpoint import Policy
+    from llmctl.types.policy import Policy
     from llmctl.workspace import choose, situation
     from llmctl.workspace.step_down import Below
 

@@ -14,8 +14,9 @@ from llmctl.router.partial_answer import PartialAnswer
 from llmctl.router.room import require_room
 from llmctl.router.route import first_allowed
 from llmctl.settings import Settings
-from llmctl.types.endpoint import LOCAL_FAILURES, Endpoint, LeaveReason, Local, Policy, Remote, Route, Side
+from llmctl.types.endpoint import LOCAL_FAILURES, Endpoint, LeaveReason, Local, Remote, Route, Side
 from llmctl.types.plan import Fit, NoFit
+from llmctl.types.policy import Policy
 from llmctl.types.request import Request
 from llmctl.workspace.ask import estimated_tokens, route_of, run_here
 from llmctl.workspace.local_run import LocalRun

@@ -16,17 +16,8 @@ from llmctl.cli import main
 from llmctl.endpoint.again import add_command
 from llmctl.endpoint.secrets import address_of
 from llmctl.errors import PolicyError
-from llmctl.types.endpoint import (
-    Endpoint,
-    KeyCommand,
-    KeyFile,
-    KeyReference,
-    KeyringEntry,
-    KeyVariable,
-    Limits,
-    Policy,
-    Trust,
-)
+from llmctl.types.endpoint import Endpoint, KeyCommand, KeyFile, KeyReference, KeyringEntry, KeyVariable, Limits, Trust
+from llmctl.types.policy import Policy
 from tests.fakes.chat_server import ChatServer, Reply, status
 
 KEY = "sk-Secret-of-the-office-0123456789"

@@ -17,13 +17,14 @@ from msgspec import Struct
 from llmctl.cli.output import PIPE_WIDTH, Output, colour, envelope, jsonable
 from llmctl.errors import NetworkError, PolicyError
 from llmctl.types.answer import Answer, Executed, LeftMachine, Predicted, Timings
-from llmctl.types.endpoint import Endpoint, LeaveReason, Local, Policy, Remote, Side
+from llmctl.types.endpoint import Endpoint, LeaveReason, Local, Remote, Side
 from llmctl.types.event import Usage
 from llmctl.types.header import Header, Tensor
 from llmctl.types.kernels import Kernels, MatrixRate
 from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, Disk, EngineDevice, EngineInfo, Machine, Memory
 from llmctl.types.model import Evidence, Openness
 from llmctl.types.plan import Basis, NoFit, Plan, Rejected, RejectionCode
+from llmctl.types.policy import Policy
 from tests.fakes.fits import fit_for
 
 

@@ -24,8 +24,9 @@ from llmctl.errors import (
 from llmctl.router.barred import barred
 from llmctl.router.route import reason_of, route
 from llmctl.settings import Project
-from llmctl.types.endpoint import LOCAL_FAILURES, Barred, Endpoint, LeaveReason, Local, Policy, Remote, Route
+from llmctl.types.endpoint import LOCAL_FAILURES, Barred, Endpoint, LeaveReason, Local, Remote, Route
 from llmctl.types.plan import Fit, NoFit
+from llmctl.types.policy import Policy
 from tests.fakes.fits import fit_for
 
 FITS = fit_for(Path("/models/here.gguf"))

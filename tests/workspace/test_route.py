@@ -14,8 +14,9 @@ from llmctl.cli.output import Output
 from llmctl.cli.route import show
 from llmctl.errors import ContextError, LlmctlError, NotFoundError, NothingFitsError, OfflineError, PolicyError
 from llmctl.settings import Settings, load
-from llmctl.types.endpoint import LOCAL_FAILURES, Endpoint, LeaveReason, Policy, Side
+from llmctl.types.endpoint import LOCAL_FAILURES, Endpoint, LeaveReason, Side
 from llmctl.types.plan import Fit, NoFit
+from llmctl.types.policy import Policy
 from llmctl.types.request import Request
 from llmctl.workspace.local_run import LocalRun
 from llmctl.workspace.route import Routed, routed

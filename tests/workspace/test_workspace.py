@@ -11,9 +11,10 @@ from msgspec.structs import replace
 
 from llmctl import Answer, LlmctlError, NoFit, Plan, SilentListener, Workspace, paths
 from llmctl.errors import NotFoundError, OfflineError, PolicyError, UsageError
-from llmctl.types.endpoint import Endpoint, LeaveReason, Policy, Side
+from llmctl.types.endpoint import Endpoint, LeaveReason, Side
 from llmctl.types.engine_name import EngineName
 from llmctl.types.event import Text
+from llmctl.types.policy import Policy
 from llmctl.types.request import JsonSchema, Request, Sampling
 from llmctl.workspace.ask import run_here
 from llmctl.workspace.local_run import LocalRun

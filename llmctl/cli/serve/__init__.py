@@ -12,7 +12,7 @@ from llmctl.cli.lazy import plain
 from llmctl.cli.output import Output
 from llmctl.errors import UsageError
 from llmctl.types.deployment import DeploymentForm
-from llmctl.types.endpoint import Policy
+from llmctl.types.policy import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
