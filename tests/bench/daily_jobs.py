@@ -12,6 +12,7 @@ its first byte is the first character. ollama's column is what its documentation
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import shlex
@@ -141,9 +142,13 @@ def theirs(job: Job, llm: str, tokens: int) -> str:
     return job.llm.replace("llm ", f"{shlex.quote(llm)} prompt -m warm -o max_tokens {tokens} ", 1)
 
 
+def write_notes(folder: Path, number: int) -> None:
+    """Another text each time, from its first word on: nobody is to find in the engine what the one before has read."""
+    (folder / "notes.md").write_text(f"{number}. " + "The plums ripen in August, the pears in September. " * 20)
+
+
 def write_files(folder: Path, environment: Mapping[str, str]) -> None:
-    notes = "The plums ripen in August, the pears in September. " * 20
-    (folder / "notes.md").write_text(notes)
+    write_notes(folder, 0)
     schema = {"type": "object", "properties": {"name": {"type": "string"}, "age": {"type": "integer"}}}
     (folder / "person.json").write_text(json.dumps(schema))
     templates = Path(environment["XDG_CONFIG_HOME"]) / "llmctl" / "templates"
@@ -173,7 +178,7 @@ def measured(model: Path, llm: str | None, rounds: int, tokens: int) -> Iterator
         environment |= {"XDG_RUNTIME_DIR": str(folder / "run"), "LLM_USER_PATH": str(folder / "llm")}
         environment |= {"LLMCTL_CHAT_HISTORY": "1"}
         write_files(folder, environment)
-        stay = ("--keep-alive", "10m")
+        stay, numbers = ("--keep-alive", "10m"), itertools.count(1)
         try:
             first_character_s(ours(JOBS[0], model, tokens, *stay), environment, folder)
             if llm is not None:
@@ -184,6 +189,7 @@ def measured(model: Path, llm: str | None, rounds: int, tokens: int) -> Iterator
                     commands["llm, loaded"] = theirs(job, llm, tokens)
                 commands["llmctl"] = ours(job, model, tokens, "--keep-alive", "0", "--context", "1024")
                 for who, command in commands.items():
+                    write_notes(folder, next(numbers))
                     yield job.name, who, first_character_s(command, environment, folder)
         finally:
             subprocess.run(
