@@ -47,7 +47,7 @@ from tests.fakes.real_tensors import Figures, tensors
 
 FILES = (
     *("gpt2:Q8_0", "ernie4_5-0.3b:Q4_0", "stablelm-1.6b:Q8_0", "llama-3.2-3b:Q4_K_M", "granite4-3b:Q5_K_M"),
-    *("smollm3-3b:Q4_0", "ministral3-3b:Q4_K_M", "granitemoe-3b:Q4_K_M", "gemma2-2b:Q4_K_M", "lfm2-2.6b:Q4_0"),
+    *("smollm3-3b:Q4_0", "ministral3-3b:Q4_K_M", "granitemoe-3b:Q4_K_M", "gemma3-1b:Q4_K_M", "lfm2-2.6b:Q4_0"),
 )
 DEPTHS = (128, 512)
 FIRST_RUN = (300,)
