@@ -15,7 +15,6 @@ from llmctl.cli import complete, lazy
 from llmctl.cli.output import Output
 from llmctl.cli.table import table
 from llmctl.errors import ConfigError, NotFoundError, UsageError
-from llmctl.shell import command
 
 if TYPE_CHECKING:
     from llmctl.settings import Effective
@@ -72,7 +71,7 @@ def get(name: Name, json: Json = False) -> None:
     out.data(_document(each))
 
 
-@app.command(name="set")
+@app.command(name="set", context_settings={"ignore_unknown_options": True})  # -1 is a value
 def set_(
     name: Name, value: Annotated[str, typer.Argument(help="Its value, as the variable takes it.")], json: Json = False
 ) -> None:
@@ -145,7 +144,8 @@ def edit() -> None:
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
     if not out.interactive or not editor:
         missing = "an editor takes a terminal" if editor else "neither VISUAL nor EDITOR names your editor"
-        raise UsageError(missing, hint=f"the file is {command(user_settings.file())}")
+        hint = "llmctl config set NAME VALUE" if editor else "EDITOR=nano llmctl config edit"
+        raise UsageError(f"{missing}; the file is {user_settings.file()}", hint=hint)
     before = user_settings.text()
     after = _edited(out, shlex.split(editor), before)
     if after == before:

@@ -50,6 +50,7 @@ def test_each_setting_and_where_it_comes_from(
     ("name", "value", "line"),
     [
         ("keep_alive", "10m", 'keep_alive = "10m"'),
+        ("keep_alive", "-1", 'keep_alive = "-1"'),
         ("context", "4096", "context = 4096"),
         ("offline", "yes", "offline = true"),
         ("min_tok_s", "7.5", "min_tok_s = 7.5"),
@@ -81,6 +82,7 @@ def test_it_is_written_beside_what_stands_there(
             ("set", "context", "many"),
             "context can't be 'many', it must be a whole number of tokens",
         ),
+        (("set", "context", "-5"), "context can't be '-5', it must be a whole number of tokens"),
         (("set", "hub_url", "ftp://me:secret@h"), "it must be an http or https address"),
         (("unset", "endpoints"), "endpoints are servers of yours"),
     ],

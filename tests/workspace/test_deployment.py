@@ -23,7 +23,7 @@ from llmctl.workspace.deployment.quadlet import container
 from llmctl.workspace.deployment.service import GatewayService
 from llmctl.workspace.deployment.systemd import quoted, unit
 
-AWKWARD = 'a b%c"$d\\e'
+AWKWARD = 'a b%c"$d\\e\nf'
 
 
 @pytest.fixture
@@ -37,7 +37,6 @@ def service(tmp_path: Path) -> GatewayService:
         7 * 2**30 + 1,
         True,
         "127.0.0.1",
-        8080,
         (str(program),),
         "root",
         (tmp_path / "data folder",),
@@ -65,7 +64,7 @@ def test_a_gateway_that_others_reach_has_the_network(service: GatewayService) ->
 
 
 def test_words_of_systemd() -> None:
-    assert quoted(["/bin/x", "--a=b", AWKWARD]) == '/bin/x --a=b "a b%%c\\"$$d\\\\e"'
+    assert quoted(["/bin/x", "--a=b", AWKWARD]) == '/bin/x --a=b "a b%%c\\"$$d\\\\e\\nf"'
 
 
 def test_launchd(service: GatewayService) -> None:

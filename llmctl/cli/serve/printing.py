@@ -57,5 +57,5 @@ def _of_service(
         raise UsageError(f"{files[0]} is a file of this machine, and the container has none", hint="llmctl models list")
     plan = planned(out, loaded, serving.asked)
     absolute = [str(Path(word).resolve()) if word in files else word for word in arguments]
-    service = gateway_service(plan, screen.lines(plan), absolute, serving.front.host, serving.port)
+    service = gateway_service(plan, screen.lines(plan), absolute, serving.front.host)
     return MAKERS[form](service)

@@ -30,7 +30,6 @@ class GatewayService(Struct, frozen=True):
     memory_bytes: int
     uses_gpu: bool
     host: str
-    port: int
     program: tuple[str, ...]
     user: str
     folders: tuple[Path, ...]
@@ -42,10 +41,6 @@ class GatewayService(Struct, frozen=True):
     @property
     def is_loopback(self) -> bool:
         return is_loopback(self.host)
-
-    @property
-    def scheme(self) -> str:
-        return "http" if self.is_loopback else "https"
 
     @property
     def memory_mi(self) -> int:
@@ -62,9 +57,7 @@ class GatewayService(Struct, frozen=True):
         yield "A core dump would hold prompts: there are none."
 
 
-def gateway_service(
-    plan: ServePlan, lines: Sequence[str], arguments: Sequence[str], host: str, port: int
-) -> GatewayService:
+def gateway_service(plan: ServePlan, lines: Sequence[str], arguments: Sequence[str], host: str) -> GatewayService:
     """For this user and this installation. ``lines``: the plan in words; ``arguments``: those of ``llmctl serve``."""
     names = [f"{model.name}:{model.quant}" for model in plan.models]
     own = [model.memory.get(CPU, 0) for model in plan.models]
@@ -77,7 +70,6 @@ def gateway_service(
         together + GATEWAY_BYTES,
         gpu,
         host,
-        port,
         (program,) if program else (sys.executable, "-m", "llmctl"),
         getpass.getuser(),
         (paths.config_file().parent, paths.data_dir(), paths.cache_dir(), paths.state_dir()),

@@ -63,12 +63,14 @@ def unit(service: GatewayService) -> str:
 
 def quoted(words: Iterable[str]) -> str:
     """As ExecStart= has words (systemd.service(5), "COMMAND LINES"): in quotes, its own signs doubled."""
-    return " ".join(word if _is_plain(word) else f'"{escaped(word, quote=True)}"' for word in words)
+    return " ".join(word if _is_plain(word) else f'"{escaped(word)}"' for word in words)
 
 
-def escaped(text: str, *, quote: bool = False) -> str:
-    text = text.replace("\\", "\\\\").replace("%", "%%")
-    return text.replace('"', '\\"').replace("$", "$$") if quote else text
+def escaped(text: str) -> str:
+    """``text`` as it stands between quotes."""
+    for sign, written in (("\\", "\\\\"), ("%", "%%"), ("\n", "\\n"), ('"', '\\"'), ("$", "$$")):
+        text = text.replace(sign, written)
+    return text
 
 
 def _is_plain(word: str) -> bool:
