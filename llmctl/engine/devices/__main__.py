@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from llmctl import child
+from llmctl.engine import binding
 from llmctl.engine.devices import NAME
 from llmctl.engine.measure import ggml, matmul
 from llmctl.struct import asdict
@@ -17,6 +18,7 @@ LONGEST_WHY = 500  # a path of the loader, and behind it what is missing
 def listed(_: Any) -> dict[str, Any]:
     """Everything that EngineInfo holds."""
     try:
+        binding.functions_only()
         from llama_cpp import __version__
 
         library = ggml.Ggml()

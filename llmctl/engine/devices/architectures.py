@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from llmctl import child
-from llmctl.engine import devices
+from llmctl.engine import binding, devices
 from llmctl.files import measured_cache
 from llmctl.host import Host
 
@@ -71,6 +71,7 @@ def _key() -> tuple[object, ...] | None:
 
 def _ask(names: Sequence[str]) -> dict[str, bool]:
     """In the child: loads a file of each name, and reads the log."""
+    binding.functions_only()
     import llama_cpp
 
     log: list[str] = []

@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from llmctl import child
 from llmctl.child import Reply
+from llmctl.engine import binding
 from llmctl.engine.llama_cpp import header_copy
 from llmctl.engine.llama_cpp.loading import adjusted, context_params
 from llmctl.engine.llama_cpp.refusal import FileRefusal, explained, is_about_file
@@ -160,6 +161,7 @@ class _Log:
 
 def _tell(question: Mapping[str, Any]) -> dict[str, Any]:
     """In the child: what is allocated with the settings; where that fails, whether the plainest ones do better."""
+    binding.functions_only()
     import llama_cpp
 
     log = _Log(llama_cpp)

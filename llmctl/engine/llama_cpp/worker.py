@@ -29,6 +29,7 @@ from urllib.parse import unquote
 
 from llmctl import child
 from llmctl.confinement import Confinement, NetworkAccess, confine
+from llmctl.engine import binding
 from llmctl.engine.llama_cpp import embedding, request, rerank, text_completion, tokens
 from llmctl.engine.llama_cpp.batching import BusyError
 from llmctl.engine.llama_cpp.completion import ClientGoneError
@@ -225,7 +226,7 @@ def main() -> int:
         channel.flush()
 
     try:
-        import llama_cpp  # noqa: F401  # before the job comes: the parent is still planning
+        binding.functions_only()  # before the job comes: the parent is still planning
 
         from llmctl.engine.llama_cpp.model import LoadedModel
         from llmctl.engine.llama_cpp.template import Renderer

@@ -15,6 +15,7 @@ from typing import Any
 from msgspec import Struct
 
 from llmctl import child
+from llmctl.engine import binding
 from llmctl.engine.measure.attention import PREFILL_TOKENS, SHARING, attending
 from llmctl.engine.measure.matmul import (
     PREFILL_COLUMNS,
@@ -182,4 +183,5 @@ def _additions(bench: Workbench, scratch: Buffer, threads: int, *, tokens: int, 
 
 
 if __name__ == "__main__":
+    binding.functions_only()
     sys.exit(child.answer(measure))
