@@ -93,6 +93,35 @@ def test_a_broken_template_is_replaced_and_that_is_said(renderer: Renderer, temp
     assert not made.is_plain and made.note is not None and "ChatML" in made.note
 
 
+BEGUN = [*HI, {"role": "assistant", "content": "one, two "}]
+PARTS = "{% for m in messages %}<{{ m.role }}>{{ m.content[0].text | trim }}{% endfor %}<assistant>"
+
+
+@pytest.mark.parametrize(
+    ("template", "prompt"),
+    [
+        (LOOP, "<|user|>hi<|assistant|>one, two "),
+        (LOOP.replace("{% endfor %}", "<|end|>\n{% endfor %}"), "<|user|>hi<|end|>\n<|assistant|>one, two "),
+        (PARTS, "<user>hi<assistant>one, two "),
+        ("{{- if .System }}", "hi" + "one, two "),
+    ],
+    ids=["as-it-is", "without-its-end", "trimmed-parts", "broken"],
+)
+def test_an_answer_that_was_begun_stands_at_the_end(renderer: Renderer, template: str, prompt: str) -> None:
+    assert renderer.render(template, BEGUN, {}, has_chatml=False, continues=True).text == prompt
+
+
+def test_a_begun_answer_without_a_template(renderer: Renderer) -> None:
+    made = renderer.render("{{- if .System }}", BEGUN, {}, has_chatml=True, continues=True)
+    assert made.text == "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\none, two "
+
+
+def test_a_template_that_leaves_out_what_was_begun(renderer: Renderer) -> None:
+    users = "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"
+    with pytest.raises(TemplateError, match="leaves out the answer that is to be gone on with"):
+        renderer.render(users, BEGUN, {}, has_chatml=False, continues=True)
+
+
 def test_what_a_template_itself_says_against_the_messages(renderer: Renderer) -> None:
     with pytest.raises(TemplateError, match=r"^refused: no more than\s+one word$"):
         render(renderer, "{{ raise_exception('no more than one word\\nat all') }}", HI)

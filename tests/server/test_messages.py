@@ -24,6 +24,9 @@ WEATHER: Any = {
 }
 
 
+USE: Any = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"at": "Oslo"}}
+
+
 def client_of(url: str) -> anthropic.Anthropic:
     return anthropic.Anthropic(base_url=url, api_key="a key", max_retries=0, timeout=30)
 
@@ -100,10 +103,9 @@ def test_thoughts_and_a_call(caller: anthropic.Anthropic, streams: bool, thinks:
 
 def test_a_conversation_with_a_result(client: anthropic.Anthropic) -> None:
     """The model is scripted, so what is shown is that every block is taken, and that the prompt grows by its words."""
-    use = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"at": "Oslo"}}
     messages: Any = [
         {"role": "user", "content": [{"type": "text", "text": "hi", "cache_control": {"type": "ephemeral"}}]},
-        {"role": "assistant", "content": [{"type": "thinking", "thinking": "hm", "signature": ""}, use]},
+        {"role": "assistant", "content": [{"type": "thinking", "thinking": "hm", "signature": ""}, USE]},
         {
             "role": "user",
             "content": [
@@ -124,7 +126,8 @@ def test_a_conversation_with_a_result(client: anthropic.Anthropic) -> None:
     [
         ({"model": "other"}, anthropic.NotFoundError, "other"),
         ({"messages": [{"role": "robot", "content": "hi"}]}, anthropic.BadRequestError, "messages[0].role"),
-        ({"messages": [{"role": "assistant", "content": "hi"}]}, anthropic.BadRequestError, "messages[0].role"),
+        ({"messages": [*HI, {"role": "assistant", "content": [USE]}]}, anthropic.BadRequestError, "messages[1]"),
+        ({"messages": [{"role": "assistant", "content": " "}]}, anthropic.BadRequestError, "messages[0]"),
         (
             {"messages": [{"role": "user", "content": [{"type": "video"}]}]},
             anthropic.BadRequestError,

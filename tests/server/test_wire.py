@@ -143,6 +143,15 @@ def test_messages(messages: Any, chat: Any) -> None:
             },
         ),
         ({"stream": True}, {"stream": True, "stream_options": {"include_usage": True}}),
+        (
+            {"messages": [HI, {"role": "assistant", "content": "One,"}]},
+            {
+                "messages": [HI, {"role": "assistant", "content": "One,"}],
+                "continue_final_message": True,
+                "add_generation_prompt": False,
+            },
+        ),
+        ({}, {"continue_final_message": None}),
     ],
 )
 def test_fields_of_messages(fields: Any, chat: Any) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 REASON_LENGTH = 120
 NEEDLE = "needle"
+GOES_ON = "\ue000"  # a character for private use, which no template takes for a blank or a letter
 SYSTEM = ("system", "developer")
 SAID = (*SYSTEM, "user", "tool")
 SYSTEM_MOVED = "the model's chat template takes no system message: it stands in front of the first message instead"
@@ -38,9 +39,11 @@ class RenderedPrompt(Struct, frozen=True):
     note: str | None = None
 
 
-def plain(messages: Messages) -> str:
-    """A base model continues text; dressing its prompt in another family's template only confuses it."""
-    return "\n\n".join(str(message["content"]) for message in messages)
+def plain(messages: Messages, *, continues: bool = False) -> str:
+    """A base model continues text; dressing its prompt in another family's template only confuses it. What it has
+    written itself, the last message where it ``continues``, stands right behind the others."""
+    *before, last = (str(message["content"]) for message in messages)
+    return "\n\n".join(before) + last if continues else "\n\n".join((*before, last))
 
 
 def chatml(messages: Messages) -> str:
@@ -49,14 +52,20 @@ def chatml(messages: Messages) -> str:
     return f"{said}<|im_start|>assistant\n"
 
 
+CHATML_END = "<|im_end|>\n<|im_start|>assistant\n"
+"""What stands in ``chatml`` behind the text of the last message."""
+
+
 class _RefusalError(Exception):
     """What the template itself says against the messages."""
 
 
 def written(asked: Mapping[str, Any]) -> RenderedPrompt:
-    """The first way of writing the messages that the template takes, and with which it leaves nothing out. Raises
-    TemplateError, MemoryError."""
+    """The first way of writing the messages that the template takes, and with which it leaves nothing out; up to the
+    end of the last message's text where that is to be gone on with. Raises TemplateError, MemoryError."""
     messages, tools, refusal, reason = asked["messages"], asked["tools"] or None, None, "it leaves the prompt out"
+    if asked["continues"]:
+        messages = [*messages[:-1], {**messages[-1], "content": messages[-1]["content"] + GOES_ON}]
     for variant, note in _variants(messages):
         try:
             template = compiled(asked["template"])
@@ -72,12 +81,20 @@ def written(asked: Mapping[str, Any]) -> RenderedPrompt:
                 raise TemplateError("takes no tools")
             _require_calls(text, variant)
             if _is_complete(template, text, variant, asked["variables"]):
-                return RenderedPrompt(text, note=note)
+                return RenderedPrompt(_begun(text) if asked["continues"] else text, note=note)
     if refusal is not None:
         raise TemplateError(f"refused: {refusal}")
     if tools is not None or any(_is_of_tools(message) for message in messages):
         raise TemplateError(f"can't be used with tools ({reason})")
     return _replaced(asked, reason)
+
+
+def _begun(text: str) -> str:
+    """The prompt up to the place at which the last message goes on. Raises TemplateError."""
+    begun, mark, _ = text.rpartition(GOES_ON)
+    if not mark:
+        raise TemplateError("leaves out the answer that is to be gone on with")
+    return begun
 
 
 def _is_of_tools(message: Mapping[str, Any]) -> bool:
@@ -104,9 +121,11 @@ def _replaced(asked: Mapping[str, Any], reason: str) -> RenderedPrompt:
     """The messages without their template, which is broken."""
     form = "ChatML" if asked["has_chatml"] else "plain text"
     note = f"its chat template can't be used ({reason}); the prompt is written as {form} instead"
+    messages, continues = asked["messages"], asked["continues"]
     if not asked["has_chatml"]:
-        return RenderedPrompt(plain(asked["messages"]), is_plain=True, note=note)
-    return RenderedPrompt(chatml(asked["messages"]), note=note)
+        return RenderedPrompt(plain(messages, continues=continues), is_plain=True, note=note)
+    text = chatml(messages)
+    return RenderedPrompt(text.removesuffix(CHATML_END) if continues else text, note=note)
 
 
 def _variants(messages: Messages) -> Iterator[tuple[Messages, str | None]]:
