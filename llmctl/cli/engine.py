@@ -11,7 +11,7 @@ from llmctl.cli import lazy
 from llmctl.cli.output import Output
 from llmctl.cli.table import table
 from llmctl.errors import UsageError
-from llmctl.types.engine_name import EngineName
+from llmctl.types.engine_name import BuildName, EngineName
 
 if TYPE_CHECKING:
     from llmctl.workspace.engine import Listed
@@ -31,9 +31,9 @@ def list_(json: Json = False) -> None:
     Example:
       llmctl engine list
 
-    llama-cpp-python is installed with llmctl and answers unless you say otherwise. A llama-server is known by the
-    setting llama_server, was compiled by `llmctl engine install`, or is on PATH: each is asked for its version and its
-    devices.
+    llama-cpp-python is installed with llmctl and answers unless you say otherwise; builds of it for other hardware
+    are those of `llmctl engine install`. A llama-server is known by the setting llama_server, was compiled by `llmctl
+    engine install`, or is on PATH. Each is asked for its version and its devices.
 
     Exit codes: 0, 10 the configuration is broken.
     """
@@ -55,7 +55,8 @@ def _row(listed: Listed) -> tuple[str, ...]:
     version = " ".join(filter(None, (about.version, f"({about.build})" if about.build else None)))
     state = "usable" if about.usable else f"not usable: {about.why}"
     mark = "▸" if listed.is_used else ""
-    return (mark, about.name, version or "?", ", ".join(about.backends) or "?", state, listed.path or "this Python")
+    name = about.name if listed.build_name is None else f"{about.name} ({listed.build_name})"
+    return (mark, name, version or "?", ", ".join(about.backends) or "?", state, listed.path or "this Python")
 
 
 def _document(listed: Listed) -> dict[str, Any]:
@@ -67,69 +68,108 @@ def _document(listed: Listed) -> dict[str, Any]:
         "backends": about.backends,
     }
     shown |= {"usable": about.usable, "why": about.why, "path": listed.path, "source": listed.source}
-    return shown | {"stale": listed.is_stale, "used": listed.is_used}
+    return shown | {"stale": listed.is_stale, "used": listed.is_used, "build_name": listed.build_name}
+
+
+def _installable(incomplete: str) -> list[str]:
+    return [name for name in (EngineName.LLAMA_SERVER, *BuildName) if name.startswith(incomplete)]
+
+
+def _usable(incomplete: str) -> list[str]:
+    from llmctl.workspace.engine import BUILDS
+
+    return [name for name in (AUTO, *EngineName, *BUILDS) if name.startswith(incomplete)]
 
 
 @app.command()
 def install(
-    name: Annotated[str, typer.Argument(help="llama-server.", autocompletion=lambda: ["llama-server"])],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A build of llama-cpp-python (cpu, cuda, rocm, vulkan, metal), or llama-server.",
+            autocompletion=_installable,
+        ),
+    ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Yes to fetching and compiling it.")] = False,
     json: Json = False,
 ) -> None:
-    """Compile llama-server from the sources that llama-cpp-python ships, for the libraries that are installed here.
+    """Install a build of llama-cpp-python for this machine's hardware, or compile llama-server.
 
     \b
-    Example:
+    Examples:
+      llmctl engine install vulkan
       llmctl engine install llama-server
 
-    Fetches the source distribution with pip, compiles llama.cpp's server (it is said before how long that takes), tries
-    it with the smallest model on this machine, and puts it into the data folder. Nothing is left of what fails or is
-    stopped but a log. An update of llama-cpp-python makes it unusable: then run this again. Needs cmake and a C++
-    compiler. It answers when you ask for it: llmctl run --engine llama-server, llmctl engine use llama-server.
+    A build comes as a wheel from the index of llama-cpp-python where there is one for this machine; else it is
+    compiled, which takes minutes: it is said before how long, and why. It lies beside the build in use, has to compute
+    and to answer with the smallest model on this machine, and answers for good after `llmctl engine use NAME`.
 
-    Exit codes: 0 there is one, 2 nobody said yes, 5 network, 6 a broken download, 7 disk full, or it is being compiled
-    by another process, 8 it can't be compiled, or doesn't answer.
+    llama-server is compiled from the sources that llama-cpp-python ships, for the libraries that are installed here. An
+    update of llama-cpp-python makes it unusable: then run this again. It answers when you ask for it: llmctl run
+    --engine llama-server, llmctl engine use llama-server.
+
+    What is compiled needs a C++ compiler, llama-server also cmake. Nothing is left of what fails or is stopped but a
+    log, and what was there before stays until the new one has answered.
+
+    Exit codes: 0 there is one, 2 nobody said yes, or no hardware for it, 5 network, 6 a broken download, 7 disk full,
+    or it is being installed by another process, 8 it can't be compiled, or doesn't answer.
     """
+    from llmctl.near import did_you_mean, near
     from llmctl.workspace import engine
     from llmctl.workspace.configuration import load
 
-    if name != EngineName.LLAMA_SERVER:
-        hint = "llmctl engine install llama-server"
-        raise UsageError(f"{name!r} can't be installed by llmctl, only llama-server", hint=hint)
+    names = [EngineName.LLAMA_SERVER, *BuildName]
+    if name not in names:
+        only = f"only {', '.join(names)}{did_you_mean(near(name, names))}"
+        raise UsageError(f"{name!r} can't be installed by llmctl, {only}", hint="llmctl engine install --help")
     out = Output("engine install", as_json=json)
-    program = engine.install(out, load(out), yes=yes)
-    out.note(f"llama-server is {program}.")
-    out.note("  next: llmctl run --engine llama-server …   or for every run: llmctl engine use llama-server")
-    out.data({"name": name, "path": str(program)})
+    if name == EngineName.LLAMA_SERVER:
+        path = engine.install(out, load(out), yes=yes)
+        out.note(f"llama-server is {path}.")
+        out.note("  next: llmctl run --engine llama-server …   or for every run: llmctl engine use llama-server")
+    else:
+        path = engine.install_build(out, load(out), BuildName(name), yes=yes)
+        out.note(f"The build for {name} is in {path}.")
+        out.note(f"  next: llmctl engine use {name}   (back: llmctl engine use installed)")
+    out.data({"name": name, "path": str(path)})
 
 
 @app.command()
 def use(
     name: Annotated[
         str,
-        typer.Argument(help="llama-cpp, llama-server or auto.", autocompletion=lambda: [AUTO, *EngineName]),
+        typer.Argument(
+            help="auto, llama-cpp, llama-server, or a build: installed, cpu, cuda, rocm, vulkan, metal.",
+            autocompletion=_usable,
+        ),
     ],
     path: Annotated[Path | None, typer.Option("--path", metavar="FILE", help="A llama-server of your own.")] = None,
     json: Json = False,
 ) -> None:
-    """Set which engine answers on this machine from now on.
+    """Set which engine, or which build of it, answers on this machine from now on.
 
     \b
     Examples:
-      llmctl engine use llama-server
+      llmctl engine use vulkan
+      llmctl engine use installed
       llmctl engine use llama-server --path /opt/llama.cpp/bin/llama-server
       llmctl engine use auto
 
-    Writes the settings engine and llama_server into your configuration file. With auto, llmctl chooses:
-    llama-cpp-python where it can be used, else a llama-server. For one answer alone: llmctl run --engine NAME.
+    A build of llama-cpp-python is used once it has computed something; "installed" is the one that was installed with
+    llmctl, which always stays. The other names are written into your configuration file, as the settings engine and
+    llama_server. With auto, llmctl chooses: llama-cpp-python where it can be used, else a llama-server. For one answer
+    alone: llmctl run --engine NAME.
 
-    Exit codes: 0, 2 no such engine, 7 another process keeps the configuration locked, 8 there is no llama-server that
-    can be used, 10 the configuration is broken.
+    Exit codes: 0, 2 no such engine, 4 no such build is here, 7 another process keeps the configuration locked, 8 it
+    can't be used, 10 the configuration is broken.
     """
     from llmctl.workspace import engine
     from llmctl.workspace.configuration import load
 
     out = Output("engine use", as_json=json)
     file = engine.use(name, path, load(out))
-    out.note(f"Set in {file}: engine = {name}.")
-    out.data({"engine": None if name == AUTO else name, "file": str(file)})
+    if name in engine.BUILDS:
+        out.note(f"llama-cpp-python ({name}) answers from now on.")
+    else:
+        out.note(f"Set in {file}: engine = {name}.")
+    out.data({"engine": None if name in (AUTO, *engine.BUILDS) else name, "file": str(file)})

@@ -10,3 +10,17 @@ class EngineName(StrEnum):
 
     LLAMA_CPP = "llama-cpp"
     LLAMA_SERVER = "llama-server"
+
+
+class BuildName(StrEnum):
+    """What a build of llama-cpp-python computes on."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+    ROCM = "rocm"
+    VULKAN = "vulkan"
+    METAL = "metal"
+
+
+INSTALLED = "installed"
+"""The name of the build that was installed with llmctl, for this Python."""

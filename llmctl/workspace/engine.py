@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,12 +10,13 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from msgspec.structs import replace
 
-from llmctl import units
+from llmctl import paths, units
 from llmctl.errors import EngineError, UsageError
 from llmctl.settings import Settings, set_values
 from llmctl.types.engine import NativeServer
-from llmctl.types.engine_name import EngineName
+from llmctl.types.engine_name import INSTALLED, BuildName, EngineName
 from llmctl.types.listener import Listener
+from llmctl.workspace import engine_builds
 
 if TYPE_CHECKING:
     from llmctl.engine.llama_server.programs import Program
@@ -24,11 +26,13 @@ if TYPE_CHECKING:
 
 MOST_TRIED = 5  # models that are looked at for one that writes
 TRIAL_CONTEXT = 512
+BUILDS = (INSTALLED, *BuildName)
 INSTALL = "llmctl engine install llama-server"
 
 
 class Listed(Struct, frozen=True):
-    """An engine as it is shown. ``path`` is its program, None for llama-cpp-python; ``source`` how that is known;
+    """An engine as it is shown. ``path`` is its program, or the folder of a build of llama-cpp-python, None for the one
+    of this Python; ``source`` how a program is known; ``build_name`` that of a build of llama-cpp-python;
     ``is_stale``: built for libraries that pip has replaced; ``is_used``: it answers when nothing else is asked for."""
 
     name: EngineName
@@ -37,6 +41,7 @@ class Listed(Struct, frozen=True):
     source: str | None = None
     is_stale: bool = False
     is_used: bool = False
+    build_name: str | None = None
 
 
 def summary() -> str:
@@ -60,8 +65,14 @@ def listed(listener: Listener, settings: Settings) -> list[Listed]:
         path = None if used.server is None else used.server.path
     except EngineError:
         path = ""
-    rows = [Listed(EngineName.LLAMA_CPP, worker, is_used=path is None)]
-    return rows + [_row(program, about, path) for program, about in servers]
+    return [*_builds(worker, is_used=path is None), *(_row(program, about, path) for program, about in servers)]
+
+
+def _builds(worker: EngineInfo, *, is_used: bool) -> Iterator[Listed]:
+    for build in engine_builds.listed(worker):
+        path = None if build.folder is None else str(build.folder)
+        used = is_used and build.is_chosen
+        yield Listed(EngineName.LLAMA_CPP, build.about, path, is_used=used, build_name=build.name)
 
 
 def _row(program: Program, about: EngineInfo, used: str | None) -> Listed:
@@ -96,9 +107,12 @@ def use(name: str, path: Path | None, settings: Settings) -> Path:
 
     Returns the file of settings. Raises UsageError, and EngineError for a llama-server that can't be used.
     """
-    names = ["auto", *EngineName]
+    names = ["auto", *EngineName, *BUILDS]
     if name not in names:
         raise UsageError(f"there is no engine named {name!r}, only {', '.join(names)}", hint="llmctl engine list")
+    if name in BUILDS and path is None:
+        engine_builds.use(name, settings)
+        return paths.config_file()
     if path is not None and name != EngineName.LLAMA_SERVER:
         raise UsageError("--path names a llama-server", hint="llmctl engine use llama-server --path FILE")
     values: dict[str, str | None] = {"engine": None if name == "auto" else name}
@@ -110,6 +124,18 @@ def use(name: str, path: Path | None, settings: Settings) -> Path:
             where = "on this machine" if path is None else f"at {path}"
             raise EngineError(f"there is no llama-server {where} that can be used", hint=INSTALL)
     return set_values(values)
+
+
+def install_build(listener: Listener, settings: Settings, name: BuildName, *, yes: bool) -> Path:
+    """As ``engine_builds.install``; the smallest model on this machine answers. Returns the build's folder. Raises
+    OfflineError, too."""
+    settings.require_network(f"llama-cpp-python for {name}")
+
+    def model_file() -> Path | None:
+        fit = _smallest_here(listener, settings)
+        return None if fit is None else fit.candidate.path
+
+    return engine_builds.install(listener, name, yes=yes, model_file=model_file).folder
 
 
 def install(listener: Listener, settings: Settings, *, yes: bool) -> Path:

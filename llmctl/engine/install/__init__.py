@@ -26,6 +26,7 @@ from llmctl.types.machine import Accelerator, AcceleratorKind, Machine
 
 PACKAGE = "llama-cpp-python"
 REQUIREMENT = f"{PACKAGE}>=0.3.36"  # as in pyproject.toml
+NO_WHEEL = "--no-binary"
 INDEX = "https://abetlen.github.io/llama-cpp-python/whl"
 
 WHEEL_MACHINES = ("x86_64", "amd64")  # GPU wheels are built for no other processor, Metal's apart
@@ -88,6 +89,11 @@ class Remedy(Struct, frozen=True):
     command: str
     needs: str | None = None
     backend: str | None = None
+
+    @property
+    def compiles(self) -> bool:
+        """Whether it builds from source, which takes minutes, in place of fetching a wheel."""
+        return NO_WHEEL in self.command
 
 
 def installed(host: Host) -> Installed:
@@ -280,7 +286,7 @@ def _wheel(machine: Machine, toolchain: Installed, index: str) -> str:
 
 
 def source(machine: Machine, toolchain: Installed, flags: str = "") -> str:
-    command = _pip(machine, toolchain, "--no-binary", PACKAGE)
+    command = _pip(machine, toolchain, NO_WHEEL, PACKAGE)
     if not flags:
         return command
     return f'$env:CMAKE_ARGS = "{flags}"; {command}' if is_windows(machine) else f'CMAKE_ARGS="{flags}" {command}'

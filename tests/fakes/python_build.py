@@ -1,0 +1,56 @@
+"""A source distribution of llama-cpp-python that has nothing to compile: what it installs is the real one by another
+path, or a package that can't be loaded."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+VERSION = version("llama-cpp-python")
+NAME = f"llama_cpp_python-{VERSION}"
+METADATA = f"Metadata-Version: 2.1\nName: llama-cpp-python\nVersion: {VERSION}\n"
+BACKEND = f"""
+import pathlib, zipfile
+INFO = "{NAME}.dist-info"
+METADATA = {METADATA!r}
+def prepare_metadata_for_build_wheel(folder, config_settings=None):
+    info = pathlib.Path(folder) / INFO
+    info.mkdir()
+    (info / "METADATA").write_text(METADATA)
+    return INFO
+def get_requires_for_build_wheel(config_settings=None): return []
+def build_wheel(folder, *rest):
+    name = "{NAME}-py3-none-any.whl"
+    with zipfile.ZipFile(pathlib.Path(folder) / name, "w") as wheel:
+        wheel.writestr("llama_cpp/__init__.py", pathlib.Path("package.py").read_text())
+        wheel.writestr(f"{{INFO}}/METADATA", METADATA)
+        wheel.writestr(f"{{INFO}}/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        wheel.writestr(f"{{INFO}}/RECORD", "")
+    return name
+"""
+BROKEN = 'raise ImportError("libnothing.so.1 is not there")\n'
+
+
+def working() -> str:
+    """The package whose modules are those of the one that is installed."""
+    spec = find_spec("llama_cpp")
+    assert spec is not None and spec.origin is not None
+    real = Path(spec.origin)
+    return f"import pathlib\n__path__ = [{str(real.parent)!r}]\nexec(pathlib.Path({str(real)!r}).read_text())\n"
+
+
+def distribution(folder: Path, package: str) -> Path:
+    """In ``folder``; what it installs is ``package``, the text of the package's one module."""
+    folder.mkdir(exist_ok=True)
+    archive = folder / f"{NAME}.tar.gz"
+    project = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    files = {"PKG-INFO": METADATA, "pyproject.toml": project, "backend.py": BACKEND, "package.py": package}
+    with tarfile.open(archive, "w:gz") as packed:
+        for name, text in files.items():
+            member = tarfile.TarInfo(f"{NAME}/{name}")
+            member.size = len(text.encode())
+            packed.addfile(member, io.BytesIO(text.encode()))
+    return archive
