@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -10,10 +11,13 @@ from contextlib import asynccontextmanager
 import aiohttp
 from msgspec import Struct
 
+from llmctl.errors import ContextError, DecodingError
 from llmctl.server.behind import Handover, ModelLease
 from llmctl.server.blocking import BlockingCalls
+from llmctl.server.errors import Problem, ProblemError
 
 ROOT = "/v1"
+PAGE_LIMIT_BYTES = 64 << 10
 Piece = bytes | Exception | None
 """Of an answer that a thread reads: what has come, why nothing more comes, or its end."""
 
@@ -106,3 +110,21 @@ async def _taken(queue: asyncio.Queue[Piece]) -> AsyncIterator[bytes]:
 def _url(base: str, path: str) -> str:
     """``path`` at the engine whose address is ``base``: what doesn't begin with /v1 lies beside it."""
     return base + path.removeprefix(ROOT) if path.startswith(f"{ROOT}/") else base.removesuffix(ROOT) + path
+
+
+async def refused(answer: EngineAnswer) -> Exception:
+    """Why an engine gives no answer, from its error in OpenAI's shape."""
+    page = bytearray()
+    async for piece in answer.pieces:
+        page += piece[: PAGE_LIMIT_BYTES - len(page)]
+    try:
+        said = json.loads(page)["error"]
+        code, message, param = str(said["code"]), str(said["message"]), said.get("param")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        code, message, param = "engine", f"the engine answered {answer.status}", None
+    if code == "context_length_exceeded":
+        return ContextError(message)
+    if code == "decoding":
+        return DecodingError(message)
+    again = answer.headers.get("Retry-After", "")
+    return ProblemError(Problem(answer.status, code, message, param, float(again) if again.isdecimal() else None))
