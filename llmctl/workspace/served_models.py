@@ -16,7 +16,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from llmctl import units
-from llmctl.errors import DrainingError, EngineError, LlmctlError, NotFoundError, NothingFitsError, OccupiedError
+from llmctl.errors import (
+    DrainingError,
+    EngineError,
+    LlmctlError,
+    NotFoundError,
+    NothingFitsError,
+    OccupiedError,
+    ResourceError,
+)
 from llmctl.near import did_you_mean, near
 from llmctl.types.listener import Listener
 from llmctl.types.served import Health, ModelState, ServedModel
@@ -254,6 +262,9 @@ class ServedModels:
             return self._start(model.plan.fit), None
         except LlmctlError as error:
             return None, error
+        except OSError as error:
+            place = f"{error.filename}: " if error.filename else ""
+            return None, ResourceError(f"{model.plan.name} could not be loaded: {place}{error.strerror or error}")
         except Exception as error:  # noqa: BLE001  # whoever waits for the model has to hear of it
             return None, EngineError(f"{model.plan.name} could not be loaded: {type(error).__name__}")
 
