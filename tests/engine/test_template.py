@@ -68,6 +68,29 @@ def test_a_system_message_that_is_taken_stays(renderer: Renderer) -> None:
     assert render(renderer, LOOP, BRIEF) == RenderedPrompt("<|system|>be brief<|user|>hi<|assistant|>")
 
 
+LATER = [*BRIEF, {"role": "system", "content": "now"}, {"role": "assistant", "content": "yes"}]
+LATER += [{"role": "developer", "content": "then"}, {"role": "user", "content": "go on"}]
+FIRST_ONLY = "{% for m in messages %}{% if m.role in ('system', 'developer') and not loop.first %}"
+FIRST_ONLY += "{{ raise_exception('System message must be at the beginning.') }}{% endif %}{% endfor %}" + LOOP
+NONE = "{% for m in messages %}{% if (m.role == 'user') != loop.index0 is even %}"
+NONE += "{{ raise_exception('Roles must alternate') }}{% endif %}{% endfor %}" + LOOP
+
+
+@pytest.mark.parametrize(
+    ("template", "prompt"),
+    [
+        (FIRST_ONLY, "<|system|>be brief<|user|>hi\n\nnow<|assistant|>yes<|user|>then\n\ngo on<|assistant|>"),
+        (NONE, "<|user|>be brief\n\nhi\n\nnow<|assistant|>yes<|user|>then\n\ngo on<|assistant|>"),
+    ],
+)
+def test_a_system_message_in_the_middle_that_is_refused_is_said_by_the_user(
+    renderer: Renderer, template: str, prompt: str
+) -> None:
+    """As coding agents send them; what stands before each stays as it was, or nothing read before could be used."""
+    made = render(renderer, template, LATER)
+    assert made.text == prompt and made.note is not None
+
+
 @pytest.mark.parametrize(
     ("template", "reason"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -142,6 +143,13 @@ def test_a_conversation_with_a_result(client: openai.OpenAI) -> None:
         ),
         ({"input": []}, openai.BadRequestError, "input"),
         ({"tools": [{"type": "mcp"}]}, openai.BadRequestError, "tools[0].type"),
+        ({"tools": [{"type": "function"}]}, openai.BadRequestError, "tools[0].name"),
+        ({"tools": [{"type": "namespace", "name": "a"}]}, openai.BadRequestError, "tools[0].tools"),
+        (
+            {"tools": [{"type": "namespace", "name": "a", "tools": [{"type": "custom"}]}]},
+            openai.BadRequestError,
+            "tools[0].tools[0].type",
+        ),
         ({"text": {"format": {"type": "wings"}}}, openai.BadRequestError, "response_format"),
         ({"extra_body": {"wings": 2}}, openai.BadRequestError, "wings"),
         ({"input": "long " * 900}, openai.BadRequestError, "512"),
@@ -150,7 +158,7 @@ def test_a_conversation_with_a_result(client: openai.OpenAI) -> None:
 def test_what_cannot_be_done_is_named(
     client: openai.OpenAI, fields: dict[str, Any], error: type[openai.APIStatusError], named: str
 ) -> None:
-    with pytest.raises(error, match=named.replace("[", r"\[")):
+    with pytest.raises(error, match=re.escape(named)):
         client.responses.create(**{"model": "scripted", "input": "hi", **fields})
 
 

@@ -1,8 +1,8 @@
 """Writes messages and tools as a model's chat template does, which is a program of the file.
 
-What a template can't do is mended where it can be: a system message that it refuses or leaves out goes in front of the
-first message of the user, and one that is broken is replaced, with a note for a person. What it leaves out of tools and
-their answers can't be mended.
+What a template can't do is mended where it can be: a system message in the middle that it refuses or leaves out is
+said by the user, one at the beginning stands in front of the user's first message, and a template that is broken is
+replaced, with a note for a person. What it leaves out of tools and their answers can't be mended.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ GOES_ON = "\ue000"  # a character for private use, which no template takes for a
 SYSTEM = ("system", "developer")
 SAID = (*SYSTEM, "user", "tool")
 SYSTEM_MOVED = "the model's chat template takes no system message: it stands in front of the first message instead"
+SYSTEM_SAID = "the model's chat template takes a system message at the beginning only: the user says the others"
 
 Messages = Sequence[Mapping[str, Any]]
 
@@ -129,13 +130,39 @@ def _replaced(asked: Mapping[str, Any], reason: str) -> RenderedPrompt:
 
 
 def _variants(messages: Messages) -> Iterator[tuple[Messages, str | None]]:
-    """The messages as they are, without a message of the system, and both as lists of parts; with a note for each."""
+    """The messages as they are, with those of the system at the beginning alone, without any, and all of these as lists
+    of parts; with a note for each."""
     ways: list[tuple[Messages, str | None]] = [(messages, None)]
-    if any(message["role"] in SYSTEM for message in messages):
-        ways.append((_without_system(messages), SYSTEM_MOVED))
+    at_beginning = _system_first(messages)
+    if any(message["role"] in SYSTEM for message in messages[_leading(messages) :]):
+        ways.append((at_beginning, SYSTEM_SAID))
+    if any(message["role"] in SYSTEM for message in at_beginning):
+        ways.append((_without_system(at_beginning), SYSTEM_MOVED))
     yield from ways
     for way, note in ways:
         yield [{**message, "content": [{"type": "text", "text": message["content"]}]} for message in way], note
+
+
+def _leading(messages: Messages) -> int:
+    """How many of the system they begin with."""
+    return next((at for at, message in enumerate(messages) if message["role"] not in SYSTEM), len(messages))
+
+
+def _system_first(messages: Messages) -> Messages:
+    """Those of the system behind the first of another role are the user's, in one with what the user says before or
+    behind. Where they stand they stay: what was read of the conversation before is the beginning of this one."""
+    leading = _leading(messages)
+    turns = [dict(message) for message in messages[:leading]]
+    was_system = False
+    for message in messages[leading:]:
+        is_system = message["role"] in SYSTEM
+        role = "user" if is_system else message["role"]
+        if turns and turns[-1]["role"] == role == "user" and (is_system or was_system):
+            turns[-1]["content"] = f"{turns[-1]['content']}\n\n{message['content']}"
+        else:
+            turns.append({**message, "role": role})
+        was_system = is_system
+    return turns
 
 
 def _without_system(messages: Messages) -> Messages:
