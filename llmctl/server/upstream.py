@@ -15,6 +15,7 @@ from llmctl.errors import ContextError, DecodingError
 from llmctl.server.behind import Handover, ModelLease
 from llmctl.server.blocking import BlockingCalls
 from llmctl.server.errors import Problem, ProblemError
+from llmctl.types.endpoint import Address
 
 ROOT = "/v1"
 PAGE_LIMIT_BYTES = 64 << 10
@@ -35,23 +36,30 @@ class Upstream:
 
     def __init__(self, threads: BlockingCalls) -> None:
         self._threads = threads
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),  # the models' queue limits requests
-            timeout=aiohttp.ClientTimeout(total=None),  # a long prompt on a slow machine takes its time
-            auto_decompress=False,
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
-        )
+        self._tcp = _session(aiohttp.TCPConnector(limit=0))  # the models' queue limits requests
+        self._by_socket: dict[str, aiohttp.ClientSession] = {}
 
     async def close(self) -> None:
-        await self._session.close()
+        for session in (self._tcp, *self._by_socket.values()):
+            await session.close()
+
+    def _session_for(self, address: Address) -> aiohttp.ClientSession:
+        path = address.socket
+        if path is None:
+            return self._tcp
+        if path not in self._by_socket:
+            self._by_socket[path] = _session(aiohttp.UnixConnector(path, limit=0))
+        return self._by_socket[path]
 
     @asynccontextmanager
     async def ask(self, lease: ModelLease, path: str, body: bytes) -> AsyncGenerator[EngineAnswer, None]:
         """The engine's answer to ``body``; leaving it before its end closes the connection, which ends the engine's
         work on it. Raises LlmctlError where the engine has ended."""
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {lease.address.token}"}
+        address = lease.address
+        headers = {"Content-Type": "application/json"}
+        headers |= {} if address.token is None else {"Authorization": f"Bearer {address.token}"}
         try:
-            response = await self._session.post(_url(lease.address.url, path), data=body, headers=headers)
+            response = await self._session_for(address).post(_url(address.url, path), data=body, headers=headers)
         except (aiohttp.ClientError, OSError) as error:
             raise await self._threads.run(lease.failure, error) from error
         try:
@@ -83,6 +91,15 @@ class Upstream:
         finally:
             is_gone.set()
             reading.cancel()
+
+
+def _session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=connector,
+        timeout=aiohttp.ClientTimeout(total=None),  # a long prompt on a slow machine takes its time
+        auto_decompress=False,
+        skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
+    )
 
 
 def _read(pieces: Iterator[bytes], put: Callable[[Piece], None], is_gone: Callable[[], bool]) -> None:

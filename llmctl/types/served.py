@@ -7,6 +7,13 @@ from enum import StrEnum
 from msgspec import Struct
 
 
+class ServeEngine(StrEnum):
+    """What runs the models behind a gateway: llama.cpp's GGUF files, or vLLM a model's original weights."""
+
+    LLAMA_CPP = "llama.cpp"
+    VLLM = "vllm"
+
+
 class ModelState(StrEnum):
     """``FAILED``: it could not be loaded the last time; the next request tries again."""
 

@@ -28,8 +28,8 @@ from llmctl.errors import (
 from llmctl.near import did_you_mean, near
 from llmctl.types.listener import Listener
 from llmctl.types.served import Health, ModelState, ServedModel
-from llmctl.workspace.served_engine import ServedEngine, StartEngine
-from llmctl.workspace.served_model import Lease, ModelInService, PlannedModel, ServingTiming, WaitingTurn
+from llmctl.workspace.served_engine import RunningEngine
+from llmctl.workspace.served_model import Lease, ModelInService, ServableModel, ServingTiming, StartEngine, WaitingTurn
 from llmctl.workspace.served_room import (
     LoadNow,
     Memory,
@@ -52,7 +52,7 @@ class ServedModels:
 
     def __init__(
         self,
-        plans: Sequence[PlannedModel],
+        plans: Sequence[ServableModel],
         *,
         start: StartEngine,
         listener: Listener,
@@ -198,7 +198,7 @@ class ServedModels:
         threading.Thread(target=self._tell_death, args=(model.plan, engine), daemon=True).start()
         return False
 
-    def _tell_death(self, plan: PlannedModel, engine: ServedEngine) -> None:
+    def _tell_death(self, plan: ServableModel, engine: RunningEngine) -> None:
         self._listener.warn(f"{plan.name}: {engine.death().message}")
 
     # Loading and ending
@@ -236,7 +236,7 @@ class ServedModels:
         threading.Thread(target=self._loaded, args=(model, ending, engines), daemon=True).start()
 
     def _loaded(
-        self, model: ModelInService, ending: Sequence[ModelInService], engines: Sequence[ServedEngine | None]
+        self, model: ModelInService, ending: Sequence[ModelInService], engines: Sequence[RunningEngine | None]
     ) -> None:
         for other, engine in zip(ending, engines, strict=True):
             self._end(other, engine, f"to make room for {model.plan.name}")
@@ -256,10 +256,10 @@ class ServedModels:
         elif failure is not None:
             self._listener.warn(f"{model.plan.name} could not be loaded: {failure.message}")
 
-    def _started(self, model: ModelInService) -> tuple[ServedEngine | None, LlmctlError | None]:
+    def _started(self, model: ModelInService) -> tuple[RunningEngine | None, LlmctlError | None]:
         """Its engine, or why there is none."""
         try:
-            return self._start(model.plan.fit), None
+            return self._start(model.plan), None
         except LlmctlError as error:
             return None, error
         except OSError as error:
@@ -278,13 +278,13 @@ class ServedModels:
             self._end(other, engine, f"as memory did not suffice for {model.plan.name}")
         return bool(idle)
 
-    def _taken(self, model: ModelInService) -> ServedEngine | None:
+    def _taken(self, model: ModelInService) -> RunningEngine | None:
         """The engine of a model that is to end: nobody gets it any more, and its memory still counts."""
         engine, model.engine = model.engine, None
         model.state, model.is_ending = ModelState.UNLOADED, True
         return engine
 
-    def _end(self, model: ModelInService, engine: ServedEngine | None, why: str) -> None:
+    def _end(self, model: ModelInService, engine: RunningEngine | None, why: str) -> None:
         if engine is not None:
             engine.end()
         with self._changed:
@@ -340,7 +340,7 @@ class ServedModels:
         self.close()
 
 
-def _names(plans: Sequence[PlannedModel]) -> Mapping[str, str]:
+def _names(plans: Sequence[ServableModel]) -> Mapping[str, str]:
     """Name -> the name that it is listed by; of several models that are called the same the first is meant."""
     names = {plan.name: plan.name for plan in plans}
     for plan in plans:
@@ -349,7 +349,7 @@ def _names(plans: Sequence[PlannedModel]) -> Mapping[str, str]:
     return names
 
 
-def _no_room(plan: PlannedModel, room: NoRoom) -> NothingFitsError:
+def _no_room(plan: ServableModel, room: NoRoom) -> NothingFitsError:
     needs, has = units.size(room.needs_bytes), units.size(room.has_bytes)
     return NothingFitsError(
         f"{plan.name} needs {needs} of {room.device}, and {has} are left beside the models that are pinned",

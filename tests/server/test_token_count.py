@@ -40,12 +40,16 @@ def refused(body: Any) -> Answer:
     return 400, {"error": {"code": 400, "message": "the template says no", "type": "invalid_request_error"}}
 
 
+def unknown(body: Any) -> Answer:
+    return 404, {"error": {"message": "no such path"}}
+
+
 @contextmanager
 def engine(paths: Paths) -> Iterator[Address]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            status, answer = paths.get(self.path, lambda _: (404, {"error": {"message": "no such path"}}))(body)
+            status, answer = paths.get(self.path, unknown)(body)
             page = json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(page)))

@@ -13,6 +13,7 @@ from llmctl.cli.output import Output
 from llmctl.errors import UsageError
 from llmctl.types.deployment import DeploymentForm
 from llmctl.types.policy import Policy
+from llmctl.types.served import ServeEngine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,6 +77,9 @@ def serve(
         DeploymentForm | None,
         typer.Option("--print", help="Print a file for what starts services, and serve nothing."),
     ] = None,
+    engine: Annotated[
+        ServeEngine, typer.Option("--engine", help="vllm: the original weights on GPUs, where vLLM is installed.")
+    ] = ServeEngine.LLAMA_CPP,
     machine: Annotated[
         str | None,
         typer.Option(
@@ -120,6 +124,9 @@ def serve(
     -host, -model, -bytes) and `llmctl receipts` say so. A request with the header x-llmctl-private: 1 never leaves
     (403).
 
+    --engine vllm runs a model's original weights on all GPUs of this machine, behind the same gateway. vLLM must be on
+    PATH and the weights in the hub cache; it reaches no network.
+
     --print writes what systemd, launchd, Docker Compose, Podman (quadlet) or Kubernetes start at boot, with the memory
     of the plan. --print vllm, ray and llm-d are for a model's original weights on GPUs of one or several machines: how
     many of them it takes, and why, is in the file. Nothing of it is run.
@@ -144,10 +151,14 @@ def serve(
         options.require_names("serve", {"MODEL or --task": name})
     if not (print_ and print_.is_of_cluster) and (machine is not None or count != 1):
         raise UsageError("--machine and --count are for --print vllm, ray or llm-d", hint="llmctl plan --machine NAME")
+    if print_ is not None and engine is ServeEngine.VLLM:
+        raise UsageError(
+            "--engine vllm isn't printed; --print vllm writes a script", hint="llmctl serve MODEL --print vllm"
+        )
     loaded = options.settings_with(out, offline=offline, keep_alive=None)
     require_policy(policy or Policy.LOCAL_ONLY)
     loaded = replace(loaded, policy=policy or Policy.LOCAL_ONLY)
-    asked = ServeAsked(names, tasks, users or loaded.serve_users, context, tuple(pin or ()), yes)
+    asked = ServeAsked(names, tasks, users or loaded.serve_users, context, tuple(pin or ()), yes, engine)
     serving = ServeOptions(
         asked,
         FrontOptions(host, tuple(allow_host or ()), tls_cert, tls_key, require_token, lock_memory),
