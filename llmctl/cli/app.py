@@ -29,6 +29,8 @@ VERBS = {
     "chat": "llmctl.cli.chat:chat",
     "embed": "llmctl.cli.embed:embed",
     "rerank": "llmctl.cli.rerank:rerank",
+    "search": "llmctl.cli.search:search",
+    "index": "llmctl.cli.index:app",
     "plan": "llmctl.cli.plan:plan",
     "doctor": "llmctl.cli.doctor:doctor",
     "pull": "llmctl.cli.pull:pull",
@@ -49,7 +51,7 @@ VERBS = {
     "serve": "llmctl.cli.serve:app",
     "mcp": "llmctl.cli.mcp:mcp",
 }
-GROUPS = ("models", "endpoint", "engine", "token", "config", "completion")
+GROUPS = ("index", "models", "endpoint", "engine", "token", "config", "completion")
 
 app = lazy.application(
     VERBS,

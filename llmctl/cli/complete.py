@@ -49,6 +49,11 @@ def endpoints(incomplete: str) -> list[str]:
     return _beginning(incomplete, names.endpoints())
 
 
+def indexes(incomplete: str) -> list[str]:
+    """The names of the indexes of own texts."""
+    return _beginning(incomplete, names.indexes())
+
+
 def tokens(incomplete: str) -> list[str]:
     """The names of the gateway's tokens."""
     return _beginning(incomplete, names.tokens())

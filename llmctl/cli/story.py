@@ -72,16 +72,24 @@ class Story:
             self.out.warn("this is a base model without a chat template: it continues your text")
 
     def leaving(self, endpoint: Endpoint, host: str, reason: str) -> None:
-        from llmctl.cli.held import PIPE_S, TERMINAL_S, HeldBack
-
         self.endpoint = endpoint.name
         if self.so_far.text:
             self._goes_on()
         else:
-            self._held = HeldBack(self.out.piece, TERMINAL_S if sys.stdout.isatty() else PIPE_S)
+            self._held = self._hold(endpoint)
         self.out.must_say(f"→ {endpoint.name} ({host}, {endpoint.model}): {reason}")
         if endpoint.readers:
             self.out.must_say(f"  who can read it there: {endpoint.readers}")
+
+    def _hold(self, endpoint: Endpoint) -> HeldBack | None:
+        from llmctl.workspace.servers import may_begin_with_thoughts
+
+        may_think = may_begin_with_thoughts(endpoint)
+        if may_think is False:
+            return None
+        from llmctl.cli.held import PIPE_S, SOON_S, HeldBack
+
+        return HeldBack(self.out.piece, PIPE_S if may_think and not sys.stdout.isatty() else SOON_S)
 
     def _goes_on(self) -> None:
         """What has come stays, and what follows is written behind it; on a terminal the notice gets its own line."""

@@ -70,11 +70,14 @@ def _may_go_on(error: LlmctlError, so_far: PartialAnswer) -> bool:
 
 
 def continued(request: Request, so_far: PartialAnswer) -> Request:
-    """``request`` with the part of the answer that is there as its last message, which the server is to go on with."""
+    """``request`` with the part of the answer that is there as its last message, which the server is to go on with. It
+    need not think once more."""
     begun = Message.of("assistant", "".join(so_far.text))
     sampling = request.sampling
     left = None if sampling.max_tokens is None else max(1, sampling.max_tokens - len(so_far.text))
-    more = replace(sampling, max_tokens=left, extra={**(sampling.extra or {}), **CONTINUING})
+    extra = dict(sampling.extra or {})
+    template = {**extra.get("chat_template_kwargs", {}), "enable_thinking": False}
+    more = replace(sampling, max_tokens=left, extra={**extra, **CONTINUING, "chat_template_kwargs": template})
     return replace(request, messages=(*request.messages, begun), sampling=more)
 
 

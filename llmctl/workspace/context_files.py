@@ -9,7 +9,7 @@ from pathlib import PurePath
 from msgspec import Struct
 
 from llmctl.address import without_secrets
-from llmctl.errors import UsageError
+from llmctl.errors import ContextError, UsageError
 from llmctl.printable import printable
 from llmctl.workspace.given_file import opened
 
@@ -34,7 +34,7 @@ def read(path: str) -> ContextFile:
     data = content(path, LIMIT_BYTES, "-f")
     if len(data) > LIMIT_BYTES and b"\0" not in data[:LOOKED_AT_BYTES]:
         raise UsageError(f"{printable(path)} has more than {LIMIT_BYTES:,} bytes, which no context takes")
-    kind = _document_kind(path, data)
+    kind = document_kind(path, data)
     text = _plain_text(path, data) if kind is None else _document_text(path, data, kind)
     return ContextFile(_name(path), text)
 
@@ -86,7 +86,8 @@ def _binary(path: str, position: int) -> UsageError:
     )
 
 
-def _document_kind(path: str, data: bytes) -> str | None:
+def document_kind(path: str, data: bytes) -> str | None:
+    """What kind of document it is, by the endings that READERS has; None for plain text."""
     if data.startswith(b"%PDF-"):
         return ".pdf"
     suffix = PurePath(path).suffix.lower()
@@ -95,14 +96,14 @@ def _document_kind(path: str, data: bytes) -> str | None:
 
 def _document_text(path: str, data: bytes, kind: str) -> str:
     try:
-        _require_bounded(path, data, kind)
+        require_bounded(data, kind)
         text = "\n\n".join(part for part in READERS[kind](io.BytesIO(data)) if part.strip())
     except ImportError as error:
         raise UsageError(
             f"{printable(path)}: text of a {kind} file is read by {error.name}, which is not installed", hint=EXTRA
         ) from error
-    except UsageError:
-        raise
+    except ContextError as error:
+        raise UsageError(f"{printable(path)} {error.message}") from error
     except Exception as error:  # what a broken document makes of its library: anything
         raise UsageError(f"{printable(path)} can't be read as a {kind} file: {printable(str(error))}") from error
     if not text:
@@ -110,7 +111,8 @@ def _document_text(path: str, data: bytes, kind: str) -> str:
     return text
 
 
-def _require_bounded(path: str, data: bytes, kind: str) -> None:
+def require_bounded(data: bytes, kind: str) -> None:
+    """Raises ContextError for a document that unpacks to too much."""
     if kind == ".pdf":
         return
     import zipfile
@@ -118,7 +120,7 @@ def _require_bounded(path: str, data: bytes, kind: str) -> None:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         size_bytes = sum(member.file_size for member in archive.infolist())
     if size_bytes > UNPACKED_LIMIT_BYTES:
-        raise UsageError(f"{printable(path)} unpacks to {size_bytes:,} bytes, which no context takes")
+        raise ContextError(f"unpacks to {size_bytes:,} bytes, which no context takes")
 
 
 def _pdf(file: io.BytesIO) -> Iterator[str]:

@@ -111,6 +111,17 @@ def tokens() -> list[str]:
         return []
 
 
+def indexes() -> list[str]:
+    """The names of the indexes of own texts, none where they can't be read."""
+    from llmctl.errors import LlmctlError
+    from llmctl.workspace import indexes
+
+    try:
+        return [index.name for index in indexes.readable()[0]]
+    except LlmctlError:
+        return []
+
+
 def _files(only: str = "") -> dict[str, list[tuple[str, str, str]]]:
     """Quant, repository and file of all that there is by id, or of the file that has the model ``only``."""
     import tomli

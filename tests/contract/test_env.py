@@ -9,11 +9,11 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import openai
 import pytest
 import requests
-from openai.types.chat import ChatCompletionMessageParam, ChatCompletionStreamOptionsParam
 
 from llmctl.cli.completion import Shell
 from llmctl.cli.env import lines
@@ -22,6 +22,9 @@ from tests.contract.test_page import documented
 from tests.fakes.command import document, llmctl
 from tests.fakes.encoder import WIDTH, write_encoder
 from tests.fakes.scripted_model import write_scripted
+
+if TYPE_CHECKING:
+    from openai.types.chat import ChatCompletionMessageParam, ChatCompletionStreamOptionsParam
 
 pytestmark = pytest.mark.usefixtures("measured")
 

@@ -122,6 +122,22 @@ def test_rerank(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     check(data["results"], documented("result"), "result", set())
 
 
+def test_own_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/a.md").write_text("Plums are ripe.")
+    check(printed(capsys, "index", "add", str(tmp_path / "notes"))["data"], documented("update"), "update", set())
+    updated = printed(capsys, "index", "update")["data"]
+    assert set(updated) == row("index update")
+    check(updated["indexes"], documented("update"), "update", set())
+    listed = printed(capsys, "index", "list")["data"]
+    assert set(listed) == row("index list")
+    check(listed["indexes"], documented("index"), "index", set())
+    data = printed(capsys, "search", "notes", "plums")["data"]
+    assert set(data) == row("search") and data["results"]
+    check(data["results"], documented("hit"), "hit", set())
+    assert set(printed(capsys, "index", "remove", "notes")["data"]) == row("index remove")
+
+
 @pytest.mark.parametrize(
     ("command", "arguments"),
     [

@@ -109,6 +109,50 @@ def test_a_form_of_the_answer_is_a_grammar(form: object) -> None:
     assert grammar is not None and grammar.startswith("root ::= ")
 
 
+BEGUN = [*HI, {"role": "assistant", "content": "one,"}]
+CALLED = [*HI, {"role": "assistant", "content": "one,", "tool_calls": [{"function": {"name": "look"}}]}]
+OBJECT = {"type": "json_object"}
+
+
+@pytest.mark.parametrize(
+    ("messages", "fields", "continues"),
+    [
+        (BEGUN, {}, True),
+        (BEGUN, {"continue_final_message": True}, True),
+        (BEGUN, {"continue_final_message": True, "add_generation_prompt": False}, True),
+        (BEGUN, {"add_generation_prompt": False}, True),
+        (BEGUN, {"continue_final_message": False}, False),
+        (BEGUN, {"continue_final_message": False, "add_generation_prompt": True}, False),
+        (BEGUN, {"add_generation_prompt": True}, False),
+        (BEGUN, {"response_format": OBJECT}, False),
+        (BEGUN, {"tools": [TOOL], "tool_choice": "required"}, False),
+        (BEGUN, {"tools": [TOOL]}, True),
+        (HI, {}, False),
+        (HI, {"add_generation_prompt": True}, False),
+        (CALLED, {}, False),
+        ([*HI, {"role": "assistant", "content": " \n"}], {}, False),
+    ],
+)
+def test_whether_the_last_message_is_gone_on_with(messages: Any, fields: dict[str, Any], continues: bool) -> None:
+    assert request(messages=messages, **fields).continues is continues
+
+
+@pytest.mark.parametrize(
+    ("messages", "fields", "words"),
+    [
+        (BEGUN, {"continue_final_message": True, "add_generation_prompt": True}, "must be the opposite"),
+        (BEGUN, {"continue_final_message": False, "add_generation_prompt": False}, "must be the opposite"),
+        (HI, {"continue_final_message": True}, "needs a last message of the role assistant with a text"),
+        (HI, {"add_generation_prompt": False}, "needs a last message of the role assistant"),
+        (CALLED, {"continue_final_message": True}, "needs a last message of the role assistant"),
+        (BEGUN, {"continue_final_message": True, "response_format": OBJECT}, "can't be had together"),
+    ],
+)
+def test_what_can_not_be_gone_on_with(messages: Any, fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(RefusedError, match=words):
+        request(messages=messages, **fields)
+
+
 def test_the_text_of_parts() -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
     assert request(messages=[{"role": "user", "content": parts}]).messages == [{"role": "user", "content": "ab"}]

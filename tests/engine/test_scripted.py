@@ -104,6 +104,25 @@ def test_an_answer_stays_whole(tmp_path: Path, script: list[str | Token], templa
 
 
 @pytest.mark.parametrize(
+    ("begun", "template", "goes_on"),
+    [
+        ("ans", TEMPLATE, ("", "wer")),
+        ("ans", TEMPLATE.replace("{% endfor %}", "</s>{% endfor %}"), ("", "wer")),
+        ("ans", None, ("", "wer")),
+        ("<think>pl", TEMPLATE, ("o", "answer")),
+    ],
+    ids=["as-it-is", "behind-its-end", "no-template", "a-thought"],
+)
+def test_an_answer_that_was_begun_goes_on(
+    tmp_path: Path, begun: str, template: str | None, goes_on: tuple[str, str]
+) -> None:
+    script = [control("<think>"), *"plo", control("</think>"), *"answer"]  # letters are found again in a prompt
+    file = write_scripted(tmp_path / "model.gguf", script, template=template)
+    with start(fit_for(file)) as engine:
+        assert answered(engine, (*HI, Message.of("assistant", begun)))[:2] == goes_on
+
+
+@pytest.mark.parametrize(
     ("stop", "text"), [(["42"], "The answer is "), (["is 4"], "The answer "), (["nowhere"], "The answer is 42.")]
 )
 def test_texts_to_stop_at(tmp_path: Path, stop: list[str], text: str) -> None:

@@ -68,6 +68,29 @@ def test_a_system_message_that_is_taken_stays(renderer: Renderer) -> None:
     assert render(renderer, LOOP, BRIEF) == RenderedPrompt("<|system|>be brief<|user|>hi<|assistant|>")
 
 
+LATER = [*BRIEF, {"role": "system", "content": "now"}, {"role": "assistant", "content": "yes"}]
+LATER += [{"role": "developer", "content": "then"}, {"role": "user", "content": "go on"}]
+FIRST_ONLY = "{% for m in messages %}{% if m.role in ('system', 'developer') and not loop.first %}"
+FIRST_ONLY += "{{ raise_exception('System message must be at the beginning.') }}{% endif %}{% endfor %}" + LOOP
+NONE = "{% for m in messages %}{% if (m.role == 'user') != loop.index0 is even %}"
+NONE += "{{ raise_exception('Roles must alternate') }}{% endif %}{% endfor %}" + LOOP
+
+
+@pytest.mark.parametrize(
+    ("template", "prompt"),
+    [
+        (FIRST_ONLY, "<|system|>be brief<|user|>hi\n\nnow<|assistant|>yes<|user|>then\n\ngo on<|assistant|>"),
+        (NONE, "<|user|>be brief\n\nhi\n\nnow<|assistant|>yes<|user|>then\n\ngo on<|assistant|>"),
+    ],
+)
+def test_a_system_message_in_the_middle_that_is_refused_is_said_by_the_user(
+    renderer: Renderer, template: str, prompt: str
+) -> None:
+    """As coding agents send them; what stands before each stays as it was, or nothing read before could be used."""
+    made = render(renderer, template, LATER)
+    assert made.text == prompt and made.note is not None
+
+
 @pytest.mark.parametrize(
     ("template", "reason"),
     [
@@ -91,6 +114,35 @@ def test_a_broken_template_is_replaced_and_that_is_said(renderer: Renderer, temp
         "<|im_start|>system\nbe brief<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
     )
     assert not made.is_plain and made.note is not None and "ChatML" in made.note
+
+
+BEGUN = [*HI, {"role": "assistant", "content": "one, two "}]
+PARTS = "{% for m in messages %}<{{ m.role }}>{{ m.content[0].text | trim }}{% endfor %}<assistant>"
+
+
+@pytest.mark.parametrize(
+    ("template", "prompt"),
+    [
+        (LOOP, "<|user|>hi<|assistant|>one, two "),
+        (LOOP.replace("{% endfor %}", "<|end|>\n{% endfor %}"), "<|user|>hi<|end|>\n<|assistant|>one, two "),
+        (PARTS, "<user>hi<assistant>one, two "),
+        ("{{- if .System }}", "hi" + "one, two "),
+    ],
+    ids=["as-it-is", "without-its-end", "trimmed-parts", "broken"],
+)
+def test_an_answer_that_was_begun_stands_at_the_end(renderer: Renderer, template: str, prompt: str) -> None:
+    assert renderer.render(template, BEGUN, {}, has_chatml=False, continues=True).text == prompt
+
+
+def test_a_begun_answer_without_a_template(renderer: Renderer) -> None:
+    made = renderer.render("{{- if .System }}", BEGUN, {}, has_chatml=True, continues=True)
+    assert made.text == "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\none, two "
+
+
+def test_a_template_that_leaves_out_what_was_begun(renderer: Renderer) -> None:
+    users = "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"
+    with pytest.raises(TemplateError, match="leaves out the answer that is to be gone on with"):
+        renderer.render(users, BEGUN, {}, has_chatml=False, continues=True)
 
 
 def test_what_a_template_itself_says_against_the_messages(renderer: Renderer) -> None:

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+from string import ascii_letters, digits
 from typing import Any, cast
 
 import pytest
 from msgspec.structs import replace
 
+from llmctl.engine.llama_cpp.start import start
 from llmctl.engine.pool import Pool
 from llmctl.engine.worker_process import Engine
 from llmctl.errors import AccessError, EngineError, LlmctlError, NetworkError
 from llmctl.router.answer import answer
 from llmctl.router.partial_answer import PartialAnswer
 from llmctl.types.answer import Answer
-from llmctl.types.endpoint import Endpoint, KeyVariable, LeaveReason, Limits, Local, Price, Remote
+from llmctl.types.endpoint import Endpoint, KeyFile, KeyVariable, LeaveReason, Limits, Local, Price, Remote
+from llmctl.types.event import Event
 from llmctl.types.listener import SilentListener
 from llmctl.types.receipt import Outcome
 from llmctl.types.request import JsonObject, Request, Sampling, Tool
 from llmctl.workspace import receipts
 from tests.fakes.chat_server import DONE, ChatServer, Reply, broken_off, data, drop, event, status, stream
 from tests.fakes.fits import fit_for
+from tests.fakes.scripted_model import write_scripted
 
 HELLO = stream(event("Hello"), event(finish="stop"), DONE)
 HALF = broken_off(event("One, "), event("two,"))
@@ -211,6 +218,44 @@ def test_the_engine_here_dies_in_the_middle(continues: bool, barred: bool) -> No
         assert asked.error is not None and asked.error.exit_code == 8
         assert ("nothing was sent to desk" in asked.error.message) is barred
         assert "".join(asked.so_far.text) == "One, two," and desk.connections == 0
+
+
+class Killing(Hearing):
+    """Kills an engine when the first part of its answer has come."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__()
+        self._pid: int | None = engine.pid
+
+    def event(self, event: Event) -> None:
+        if self._pid is not None:
+            os.kill(self._pid, signal.SIGKILL)
+            self._pid = None
+
+
+def at_engine(name: str, engine: Engine, folder: Path) -> Endpoint:
+    key = folder / name
+    key.write_text(engine.address.token or "")
+    key.chmod(0o600)
+    return Endpoint(name, engine.address.url, "m", key=KeyFile(str(key)), continues=True)
+
+
+def test_a_worker_goes_on_with_what_another_had_begun(tmp_path: Path) -> None:
+    letters = ascii_letters + digits  # tokens that are found again in a prompt
+    file = write_scripted(tmp_path / "letters.gguf", letters, repeats=True)
+    fit, counted = fit_for(file, context=4096, threads=1), Sampling(max_tokens=2000, temperature=0.0)
+    with start(fit) as office, start(fit) as lab:
+        listener, so_far = Killing(office), PartialAnswer()
+        made = answer(
+            to(at_engine("office", office, tmp_path), at_engine("lab", lab, tmp_path)),
+            Request.of("count", counted),
+            listener=listener,
+            lease=Pool().lease,
+            so_far=so_far,
+        )
+    assert made.text == (letters * len(made.text))[: len(made.text)], "as if one had written it all"
+    assert made.route.endpoint == "lab"
+    assert [receipt.outcome for receipt in receipts.read().receipts] == [Outcome.PARTIAL, Outcome.ANSWERED]
 
 
 def test_what_it_costs() -> None:

@@ -40,5 +40,5 @@ def calling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
     call = ['<tool_call>{"name":', ' "weather",', ' "arguments":', ' {"at":', ' "Oslo"}}', "</tool_call>"]
     script: list[str | Token] = [control("<think>"), "Look", " it", " up", control("</think>"), *call]
     file = write_scripted(tmp_path_factory.mktemp("calling") / "calling-F32.gguf", script, template=WITH_TOOLS)
-    with start(fit_for(file, context=2048, threads=1, name="calling")) as engine:
+    with start(fit_for(file, context=4096, threads=1, name="calling")) as engine:
         yield engine.address

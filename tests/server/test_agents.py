@@ -1,5 +1,5 @@
-"""Requests as coding agents send them, one after the other: each is answered in its agent's shape. They rest on what is
-public of those agents (see ``source`` in each file), and not on recordings."""
+"""Requests that were recorded of coding agents (see ``source`` in each file), one after the other: each is answered in
+its agent's shape."""
 
 from __future__ import annotations
 

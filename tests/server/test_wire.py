@@ -143,6 +143,15 @@ def test_messages(messages: Any, chat: Any) -> None:
             },
         ),
         ({"stream": True}, {"stream": True, "stream_options": {"include_usage": True}}),
+        (
+            {"messages": [HI, {"role": "assistant", "content": "One,"}]},
+            {
+                "messages": [HI, {"role": "assistant", "content": "One,"}],
+                "continue_final_message": True,
+                "add_generation_prompt": False,
+            },
+        ),
+        ({}, {"continue_final_message": None}),
     ],
 )
 def test_fields_of_messages(fields: Any, chat: Any) -> None:
@@ -217,6 +226,30 @@ def test_items(items: Any, chat: Any) -> None:
     assert chat_of("responses", {"input": items})["messages"] == chat
 
 
+CRM = {
+    "type": "namespace",
+    "name": "crm",
+    "description": "Customers",
+    "tools": [{"type": "function", "name": "look", "parameters": {"type": "object"}, "strict": False}],
+}
+
+
+def test_a_tool_in_a_namespace() -> None:
+    """A chat completion has none, so the model sees both names as one, and its caller gets them apart."""
+    called = {"type": "function_call", "call_id": "a", "name": "look", "namespace": "crm", "arguments": "{}"}
+    asked: Any = {"input": [HI, called], "tools": [CRM, {"type": "function", "name": "look"}]}
+    chat = chat_of("responses", asked)
+    assert [tool["function"]["name"] for tool in chat["tools"]] == ["crm__look", "look"]
+    assert chat["messages"][-1]["tool_calls"][0]["function"]["name"] == "crm__look"
+    for name, namespace in (("crm__look", "crm"), ("look", None)):
+        call = {"id": "a", "type": "function", "function": {"name": name, "arguments": "{}"}}
+        message = {"role": "assistant", "content": None, "tool_calls": [call]}
+        answer = {"choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]}
+        writer = responses_request.read(json.dumps(asked).encode()).writer("served")
+        (item,) = json.loads(writer.whole(json.dumps(answer).encode()))["output"]
+        assert (item["name"], item.get("namespace")) == ("look", namespace)
+
+
 def sent(*chunks: Mapping[str, Any]) -> bytes:
     return b"".join(b"data: %b\n\n" % json.dumps(chunk).encode() for chunk in chunks) + b"data: [DONE]\n\n"
 
@@ -227,7 +260,7 @@ def chunk(delta: Mapping[str, Any], finish: str | None = None, **fields: Any) ->
 
 WRITERS: Mapping[str, Callable[[], AnswerWriter]] = {
     "messages": lambda: MessageWriter("served", shows_thoughts=True),
-    "responses": lambda: ResponseWriter("served", {}),
+    "responses": lambda: ResponseWriter("served", {}, {}),
 }
 
 

@@ -56,6 +56,24 @@ def read_messages(value: Any) -> list[dict[str, Any]]:
     return [_message(message, f"messages[{at}]") for at, message in enumerate(value)]
 
 
+def goes_on(
+    messages: Sequence[Mapping[str, Any]], *, continues: bool | None, adds_prompt: bool | None, has_form: bool
+) -> bool:
+    """Whether the answer goes on with the last message, an assistant's that has a text: unless the request says
+    otherwise, as llama-server does. ``continues`` and ``adds_prompt`` are what vLLM calls ``continue_final_message``
+    and ``add_generation_prompt``; ``has_form``: the answer has a form to keep, which would begin anew. Raises
+    RefusedError."""
+    if continues is not None and continues == adds_prompt:
+        raise invalid("add_generation_prompt must be the opposite of continue_final_message")
+    asked, last = continues if adds_prompt is None else not adds_prompt, messages[-1]
+    is_begun = last["role"] == "assistant" and bool(last["content"].strip()) and "tool_calls" not in last
+    if asked and not is_begun:
+        raise invalid("continue_final_message needs a last message of the role assistant with a text")
+    if asked and has_form:
+        raise invalid("continue_final_message can't be had together with response_format, grammar or a required tool")
+    return is_begun and not has_form and asked is not False
+
+
 def _message(message: Any, name: str) -> dict[str, Any]:
     if not isinstance(message, dict):
         raise invalid(f"{name} must be an object")

@@ -152,7 +152,7 @@ class LoadedModel:
         if self._template is None:
             if tools or any("tool_calls" in message or message["role"] == "tool" for message in request.messages):
                 raise invalid("tools: this model has no chat template, so it takes none")
-            return RenderedPrompt(plain(request.messages), is_plain=True)
+            return RenderedPrompt(plain(request.messages, continues=request.continues), is_plain=True)
         variables = dict(request.variables)
         if "enable_thinking" in variables:
             variables.setdefault("thinking", variables["enable_thinking"])  # DeepSeek's and Granite's name for it
@@ -161,7 +161,12 @@ class LoadedModel:
         try:
             with self._rendering:
                 return self._renderer.render(
-                    self._template, request.messages, variables, has_chatml=has_chatml, tools=tools
+                    self._template,
+                    request.messages,
+                    variables,
+                    has_chatml=has_chatml,
+                    tools=tools,
+                    continues=request.continues,
                 )
         except TemplateError as error:
             raise RefusedError(400, "template", f"the model's chat template {error}") from error
@@ -219,8 +224,12 @@ class LoadedModel:
         """The marks with which the prompt has opened a thought."""
         if prompt.is_plain:
             return None
-        end = behind_the_last_message(prompt.text, request.messages, self.vocabulary.rows)
-        return opened_at_the_end(end, self.vocabulary.rows)
+        rows = self.vocabulary.rows
+        if not request.continues:
+            return opened_at_the_end(behind_the_last_message(prompt.text, request.messages, rows), rows)
+        begun = request.messages[-1]["content"].lstrip()
+        opened = opened_at_the_end(begun, rows)
+        return opened if opened is not None and begun.startswith(opened.open) else None  # else it writes about marks
 
     def _completion(
         self,

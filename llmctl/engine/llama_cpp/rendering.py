@@ -1,8 +1,8 @@
 """Writes messages and tools as a model's chat template does, which is a program of the file.
 
-What a template can't do is mended where it can be: a system message that it refuses or leaves out goes in front of the
-first message of the user, and one that is broken is replaced, with a note for a person. What it leaves out of tools and
-their answers can't be mended.
+What a template can't do is mended where it can be: a system message in the middle that it refuses or leaves out is
+said by the user, one at the beginning stands in front of the user's first message, and a template that is broken is
+replaced, with a note for a person. What it leaves out of tools and their answers can't be mended.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 
 REASON_LENGTH = 120
 NEEDLE = "needle"
+GOES_ON = "\ue000"  # a character for private use, which no template takes for a blank or a letter
 SYSTEM = ("system", "developer")
 SAID = (*SYSTEM, "user", "tool")
 SYSTEM_MOVED = "the model's chat template takes no system message: it stands in front of the first message instead"
+SYSTEM_SAID = "the model's chat template takes a system message at the beginning only: the user says the others"
 
 Messages = Sequence[Mapping[str, Any]]
 
@@ -38,9 +40,11 @@ class RenderedPrompt(Struct, frozen=True):
     note: str | None = None
 
 
-def plain(messages: Messages) -> str:
-    """A base model continues text; dressing its prompt in another family's template only confuses it."""
-    return "\n\n".join(str(message["content"]) for message in messages)
+def plain(messages: Messages, *, continues: bool = False) -> str:
+    """A base model continues text; dressing its prompt in another family's template only confuses it. What it has
+    written itself, the last message where it ``continues``, stands right behind the others."""
+    *before, last = (str(message["content"]) for message in messages)
+    return "\n\n".join(before) + last if continues else "\n\n".join((*before, last))
 
 
 def chatml(messages: Messages) -> str:
@@ -49,14 +53,20 @@ def chatml(messages: Messages) -> str:
     return f"{said}<|im_start|>assistant\n"
 
 
+CHATML_END = "<|im_end|>\n<|im_start|>assistant\n"
+"""What stands in ``chatml`` behind the text of the last message."""
+
+
 class _RefusalError(Exception):
     """What the template itself says against the messages."""
 
 
 def written(asked: Mapping[str, Any]) -> RenderedPrompt:
-    """The first way of writing the messages that the template takes, and with which it leaves nothing out. Raises
-    TemplateError, MemoryError."""
+    """The first way of writing the messages that the template takes, and with which it leaves nothing out; up to the
+    end of the last message's text where that is to be gone on with. Raises TemplateError, MemoryError."""
     messages, tools, refusal, reason = asked["messages"], asked["tools"] or None, None, "it leaves the prompt out"
+    if asked["continues"]:
+        messages = [*messages[:-1], {**messages[-1], "content": messages[-1]["content"] + GOES_ON}]
     for variant, note in _variants(messages):
         try:
             template = compiled(asked["template"])
@@ -72,12 +82,20 @@ def written(asked: Mapping[str, Any]) -> RenderedPrompt:
                 raise TemplateError("takes no tools")
             _require_calls(text, variant)
             if _is_complete(template, text, variant, asked["variables"]):
-                return RenderedPrompt(text, note=note)
+                return RenderedPrompt(_begun(text) if asked["continues"] else text, note=note)
     if refusal is not None:
         raise TemplateError(f"refused: {refusal}")
     if tools is not None or any(_is_of_tools(message) for message in messages):
         raise TemplateError(f"can't be used with tools ({reason})")
     return _replaced(asked, reason)
+
+
+def _begun(text: str) -> str:
+    """The prompt up to the place at which the last message goes on. Raises TemplateError."""
+    begun, mark, _ = text.rpartition(GOES_ON)
+    if not mark:
+        raise TemplateError("leaves out the answer that is to be gone on with")
+    return begun
 
 
 def _is_of_tools(message: Mapping[str, Any]) -> bool:
@@ -104,19 +122,47 @@ def _replaced(asked: Mapping[str, Any], reason: str) -> RenderedPrompt:
     """The messages without their template, which is broken."""
     form = "ChatML" if asked["has_chatml"] else "plain text"
     note = f"its chat template can't be used ({reason}); the prompt is written as {form} instead"
+    messages, continues = asked["messages"], asked["continues"]
     if not asked["has_chatml"]:
-        return RenderedPrompt(plain(asked["messages"]), is_plain=True, note=note)
-    return RenderedPrompt(chatml(asked["messages"]), note=note)
+        return RenderedPrompt(plain(messages, continues=continues), is_plain=True, note=note)
+    text = chatml(messages)
+    return RenderedPrompt(text.removesuffix(CHATML_END) if continues else text, note=note)
 
 
 def _variants(messages: Messages) -> Iterator[tuple[Messages, str | None]]:
-    """The messages as they are, without a message of the system, and both as lists of parts; with a note for each."""
+    """The messages as they are, with those of the system at the beginning alone, without any, and all of these as lists
+    of parts; with a note for each."""
     ways: list[tuple[Messages, str | None]] = [(messages, None)]
-    if any(message["role"] in SYSTEM for message in messages):
-        ways.append((_without_system(messages), SYSTEM_MOVED))
+    at_beginning = _system_first(messages)
+    if any(message["role"] in SYSTEM for message in messages[_leading(messages) :]):
+        ways.append((at_beginning, SYSTEM_SAID))
+    if any(message["role"] in SYSTEM for message in at_beginning):
+        ways.append((_without_system(at_beginning), SYSTEM_MOVED))
     yield from ways
     for way, note in ways:
         yield [{**message, "content": [{"type": "text", "text": message["content"]}]} for message in way], note
+
+
+def _leading(messages: Messages) -> int:
+    """How many of the system they begin with."""
+    return next((at for at, message in enumerate(messages) if message["role"] not in SYSTEM), len(messages))
+
+
+def _system_first(messages: Messages) -> Messages:
+    """Those of the system behind the first of another role are the user's, in one with what the user says before or
+    behind. Where they stand they stay: what was read of the conversation before is the beginning of this one."""
+    leading = _leading(messages)
+    turns = [dict(message) for message in messages[:leading]]
+    was_system = False
+    for message in messages[leading:]:
+        is_system = message["role"] in SYSTEM
+        role = "user" if is_system else message["role"]
+        if turns and turns[-1]["role"] == role == "user" and (is_system or was_system):
+            turns[-1]["content"] = f"{turns[-1]['content']}\n\n{message['content']}"
+        else:
+            turns.append({**message, "role": role})
+        was_system = is_system
+    return turns
 
 
 def _without_system(messages: Messages) -> Messages:

@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from llmctl.engine.llama_cpp import schema
-from llmctl.engine.llama_cpp.conversation import Choose, Tools, read_messages, read_tools
+from llmctl.engine.llama_cpp.conversation import Choose, Tools, goes_on, read_messages, read_tools
 from llmctl.engine.llama_cpp.pictures import Picture, pictures_of
 from llmctl.engine.llama_cpp.refused import invalid
 from llmctl.engine.llama_cpp.sampling import LOGIT_BIAS_LIMIT, SEED_BITS, SamplingOptions
@@ -56,12 +56,14 @@ class WritingRequest(Struct, frozen=True, kw_only=True):
 
 
 class ChatRequest(WritingRequest, frozen=True):
-    """``variables`` are those of the chat template. ``calls_once``: the first call of a tool ends the answer."""
+    """``variables`` are those of the chat template. ``calls_once``: the first call of a tool ends the answer.
+    ``continues``: the answer goes on with the last message."""
 
     messages: list[dict[str, Any]]
     variables: Mapping[str, Any] = field(default_factory=dict)
     tools: Tools = field(default_factory=Tools)
     calls_once: bool = False
+    continues: bool = False
     pictures: tuple[Picture, ...] = ()
 
 
@@ -110,6 +112,8 @@ OPTIONS: Options = {
     "speculate": (kind_of(bool), "true or false"),
     "prompt_cache_bytes": (whole_number(0, 1 << 50), "a whole number of bytes"),
     "parallel_tool_calls": (kind_of(bool), "true or false"),
+    "continue_final_message": (kind_of(bool), "true or false"),
+    "add_generation_prompt": (kind_of(bool), "true or false"),
     "max_tokens": (whole_number(1, 1 << 31), "a whole number from 1"),
     "max_completion_tokens": (whole_number(1, 1 << 31), "a whole number from 1"),
     "n": (whole_number(1, MOST_CHOICES), f"a whole number from 1 to {MOST_CHOICES}"),
@@ -156,12 +160,19 @@ def read(body: bytes) -> ChatRequest:
     grammar = _grammar(given)
     if grammar is not None and tools.choose is not Choose.NONE:
         raise invalid("tools can't be had together with response_format or grammar: set tool_choice to none")
+    messages = read_messages(given.get("messages"))
     return ChatRequest(
-        messages=read_messages(given.get("messages")),
+        messages=messages,
         pictures=pictures_of(given["messages"]),
         variables=_variables(given.get("chat_template_kwargs", {})),
         tools=tools,
         calls_once=not given.get("parallel_tool_calls", True),
+        continues=goes_on(
+            messages,
+            continues=given.get("continue_final_message"),
+            adds_prompt=given.get("add_generation_prompt"),
+            has_form=grammar is not None or tools.choose is Choose.REQUIRED,
+        ),
         **writing_options(given, grammar=grammar, top_logprobs=_top_logprobs(given), limit=_max_tokens(given)),
     )
 

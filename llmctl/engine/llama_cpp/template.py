@@ -50,11 +50,12 @@ class Renderer:
         *,
         has_chatml: bool,
         tools: Sequence[Mapping[str, Any]] = (),
+        continues: bool = False,
     ) -> RenderedPrompt:
-        """The prompt. ``has_chatml``: what takes the place of a broken template may be ChatML, its marks are tokens of
-        the model. Raises TemplateError."""
+        """The prompt; with ``continues`` it ends with the words of the last message. ``has_chatml``: what takes the
+        place of a broken template may be ChatML, its marks are tokens of the model. Raises TemplateError."""
         asked = {"template": template, "messages": messages, "variables": variables, "has_chatml": has_chatml}
-        asked["tools"] = list(tools)
+        asked |= {"tools": list(tools), "continues": continues}
         process = self._process or _spawned()
         answer = process.ask(asked)
         if answer is None or process is not self._process:

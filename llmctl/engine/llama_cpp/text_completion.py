@@ -25,7 +25,10 @@ from llmctl.types.event import Text
 if TYPE_CHECKING:
     from llmctl.engine.llama_cpp.answer import SampledAnswer
 
-CHAT_ONLY = ("parallel_tool_calls", "max_completion_tokens", "top_logprobs")
+CHAT_ONLY = (
+    *("parallel_tool_calls", "max_completion_tokens", "top_logprobs"),
+    *("continue_final_message", "add_generation_prompt"),
+)
 FIELDS: Options = {
     **{name: option for name, option in OPTIONS.items() if name not in CHAT_ONLY},
     "logprobs": (whole_number(0, MOST_TOP_LOGPROBS), f"a whole number from 0 to {MOST_TOP_LOGPROBS}"),

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from llmctl.endpoint.encoding import CONTINUING
 from llmctl.server.errors import invalid
 from llmctl.server.wire import fields
 from llmctl.server.wire.anthropic_answer import CountWriter, MessageWriter
@@ -179,6 +180,8 @@ def _chat(request: MessagesRequest) -> dict[str, Any]:
     for name in ("max_tokens", "temperature", "top_p", "top_k"):
         if (value := getattr(request, name)) is not None:
             chat[name] = value
+    if chat["messages"][-1]["role"] == "assistant":
+        chat |= CONTINUING
     if request.stop_sequences:
         chat["stop"] = request.stop_sequences
     if request.stream:
@@ -215,13 +218,19 @@ def _messages(request: MessagesRequest) -> list[dict[str, Any]]:
     said = "\n\n".join(block.text for block in system if block.text and not block.text.startswith(BILLING))
     messages: list[dict[str, Any]] = [{"role": "system", "content": said}] if said else []
     turns = list(_turns(request.messages))
-    if turns[-1][0] == "assistant":
+    if turns[-1][0] == "assistant" and not _is_begun(turns[-1][1]):
         raise invalid(
-            f"messages[{len(request.messages) - 1}].role", "can't be assistant in the last one: it is not gone on with"
+            f"messages[{len(request.messages) - 1}]", "can't be gone on with: the role is assistant, and it is no text"
         )
     for role, blocks in turns:
         messages += _assistant(blocks) if role == "assistant" else _user(role, blocks)
     return messages
+
+
+def _is_begun(blocks: Sequence[Block]) -> bool:
+    """Whether an answer goes on with an assistant's turn of these blocks: it has a text and calls nothing."""
+    texts = [block.text for block in blocks if isinstance(block, TextBlock)]
+    return bool("".join(texts).strip()) and not any(isinstance(block, ToolUseBlock) for block in blocks)
 
 
 def _turns(messages: Sequence[AnthropicMessage]) -> Iterator[tuple[str, list[Block]]]:

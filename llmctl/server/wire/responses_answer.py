@@ -11,6 +11,7 @@ import msgspec
 
 from llmctl.server.errors import Problem
 from llmctl.server.wire.engine_events import EngineEvents
+from llmctl.server.wire.responses_tools import ToolName
 from llmctl.types.event import EngineNote, Event, Finished, Reasoning, Text, ThoughtsSoFar, ToolCall, Usage
 
 CUT = ("length", "repetition")
@@ -21,12 +22,14 @@ WRITTEN = {MESSAGE: ("output_text", "response.output_text"), REASONING: ("reason
 
 
 class ResponseWriter:
-    """One response by ``model``, with the fields of its request that it repeats."""
+    """One response by ``model``, with the fields of its request that it repeats. ``tools`` are those in namespaces, by
+    what the model calls them."""
 
     ping: ClassVar[bytes] = b": still at work\n\n"
 
-    def __init__(self, model: str, echoed: Mapping[str, Any]) -> None:
+    def __init__(self, model: str, echoed: Mapping[str, Any], tools: Mapping[str, ToolName]) -> None:
         self._events = EngineEvents(model)
+        self._tools = tools
         self._head = {
             "id": f"resp_{secrets.token_hex(24)}",
             "object": "response",
@@ -120,11 +123,13 @@ class ResponseWriter:
         return done + self._done({**item, "content": [_part(kind, text)]})
 
     def _called(self, call: ToolCall) -> bytes:
-        item = {"type": CALL, "call_id": call.id, "name": call.name}
+        tool = self._tools.get(call.name, ToolName(call.name))
+        item = {"type": CALL, "call_id": call.id, "name": tool.name}
+        item |= {"namespace": tool.namespace} if tool.namespace else {}
         opening = self._add({**item, "arguments": ""})
         about = {"item_id": self._output[-1]["id"], "output_index": len(self._output) - 1}
         delta = self._event("response.function_call_arguments.delta", **about, delta=call.arguments)
-        done = self._event("response.function_call_arguments.done", **about, name=call.name, arguments=call.arguments)
+        done = self._event("response.function_call_arguments.done", **about, name=tool.name, arguments=call.arguments)
         return opening + delta + done + self._done({**self._output[-1], "arguments": call.arguments})
 
     def _add(self, item: dict[str, Any]) -> bytes:

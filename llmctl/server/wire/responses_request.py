@@ -10,9 +10,10 @@ import msgspec
 from msgspec import Meta, Struct
 
 from llmctl.server.errors import invalid
-from llmctl.server.wire import fields
+from llmctl.server.wire import fields, responses_tools
 from llmctl.server.wire.openai import CHAT, VARIABLES
 from llmctl.server.wire.responses_answer import ResponseWriter
+from llmctl.server.wire.responses_tools import ToolName
 from llmctl.server.wire.shape import AnswerWriter
 
 IGNORED = frozenset(
@@ -23,8 +24,6 @@ IGNORED = frozenset(
     }
 )
 KEPT_NOTHING = "can't be had: nothing is kept from one request to the next, so input must bring the whole conversation"
-NOT_WANTED = ("web_search", "web_search_preview", "image_generation", "file_search", "code_interpreter")
-"""Tools that OpenAI's own servers run. A model need not call a tool, so these are left out."""
 INCLUDED = ("reasoning.encrypted_content",)
 """What may be wanted beside an answer. Thoughts come as they are, in no need of a key."""
 WITHOUT_THOUGHTS = ("none", "minimal")
@@ -58,6 +57,7 @@ class CallItem(Struct, tag="function_call", tag_field="type"):
     call_id: str
     name: str
     arguments: str
+    namespace: str | None = None
 
 
 class CallOutputItem(Struct, tag="function_call_output", tag_field="type"):
@@ -132,7 +132,7 @@ class AskedResponse(Struct, frozen=True):
         return msgspec.json.encode(chat)
 
     def writer(self, model: str) -> AnswerWriter:
-        return ResponseWriter(model, _echoed(self.request))
+        return ResponseWriter(model, _echoed(self.request), responses_tools.names(self.request.tools))
 
 
 def _echoed(request: ResponsesRequest) -> dict[str, Any]:
@@ -181,20 +181,12 @@ def _chat(request: ResponsesRequest) -> dict[str, Any]:
     chat |= {name: value for name, value in limits.items() if value is not None}
     if request.stream:
         chat |= {"stream": True, "stream_options": {"include_usage": True}}
-    tools = [_tool(tool, at) for at, tool in enumerate(request.tools) if tool.get("type") not in NOT_WANTED]
-    if tools:
+    if tools := responses_tools.chat_tools(request.tools):
         chat |= {"tools": tools, "tool_choice": _choice(request.tool_choice)}
         chat |= {} if request.parallel_tool_calls else {"parallel_tool_calls": False}
     if request.text is not None and request.text.format is not None:
         chat["response_format"] = _format(request.text.format)
     return chat
-
-
-def _tool(tool: Mapping[str, Any], at: int) -> dict[str, Any]:
-    if tool.get("type") != "function":
-        raise invalid(f"tools[{at}].type", f"must be function, not {tool.get('type')!a:.80}")
-    named = ("name", "description", "parameters")
-    return {"type": "function", "function": {name: tool[name] for name in named if tool.get(name) is not None}}
 
 
 def _choice(choice: str | Mapping[str, Any]) -> str | Mapping[str, Any]:
@@ -258,8 +250,9 @@ def _add(turn: dict[str, Any], item: InputItem) -> None:
             thought = "".join(part.text for part in content or summary)
             if thought:
                 turn["reasoning_content"] = turn.get("reasoning_content", "") + thought
-        case CallItem(call_id, name, arguments):
-            call = {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+        case CallItem(call_id, name, arguments, namespace):
+            function = {"name": ToolName(name, namespace or "").in_chat, "arguments": arguments}
+            call = {"id": call_id, "type": "function", "function": function}
             turn.setdefault("tool_calls", []).append(call)
 
 
