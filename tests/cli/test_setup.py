@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,7 +54,7 @@ class Scripted:
 
 
 def session(asker: Any, **changes: Any) -> Session:
-    options: dict[str, Any] = {"offer": None, "shell": "bash", "can_index": False, "given": {}, **changes}
+    options: dict[str, Any] = {"offer": None, "shell": "bash", "given": {}, **changes}
     here: Situation = options.pop("here", None) or situation.look(SilentListener(), measure=False)
     return Session(Output("setup"), here, asker, options.pop("given"), **options)
 
@@ -61,10 +62,10 @@ def session(asker: Any, **changes: Any) -> Session:
 @pytest.fixture(scope="module")
 def replies() -> list[str]:
     """To the last question, without a download."""
-    return ["code", "it", "patient", "skip", "skip", "none"]
+    return ["code", "it", "patient", "skip", "skip", "skip", "none"]
 
 
-@pytest.mark.parametrize("count", range(6))
+@pytest.mark.parametrize("count", range(7))
 def test_ctrl_c_at_each_question_leaves_what_was_done(count: int, replies: list[str]) -> None:
     asker = Scripted(*replies[:count])
     going = session(asker)
@@ -82,7 +83,7 @@ def test_it_comes_to_its_end_and_says_how_it_goes_without_questions(replies: lis
     asker = Scripted(*replies)
     going = session(asker)
     going.go()
-    assert asker.asked == [Step.TASK, Step.LANGUAGE, Step.LIMITS, Step.MODEL, Step.SERVER, Step.EXTRAS]
+    assert asker.asked == [Step.TASK, Step.LANGUAGE, Step.LIMITS, Step.MODEL, Step.SERVER, Step.TEXTS, Step.EXTRAS]
     assert going.as_one_command == "llmctl setup --yes --task code --lang it --limits patient --extras none"
 
 
@@ -98,10 +99,10 @@ def test_going_back_and_asking_why_and_answers_that_can_not_be(capsys: pytest.Ca
 
 
 def test_where_nothing_fits_a_server_is_what_is_left() -> None:
-    asker = Scripted("chat", "", "1kB", "skip", "none")
+    asker = Scripted("chat", "", "1kB", "skip", "skip", "none")
     with pytest.raises(NothingFitsError, match="1 kB") as caught:
         session(asker).go()
-    assert asker.asked == [Step.TASK, Step.LANGUAGE, Step.LIMITS, Step.SERVER, Step.EXTRAS]
+    assert asker.asked == [Step.TASK, Step.LANGUAGE, Step.LIMITS, Step.SERVER, Step.TEXTS, Step.EXTRAS]
     assert caught.value.hint is not None and "llmctl endpoint add" in caught.value.hint
 
 
@@ -147,7 +148,7 @@ def server(handler: Handler) -> None:
 @pytest.mark.parametrize("policy", [Policy.PREFER_LOCAL, Policy.LOCAL_ONLY])
 def test_a_server_is_tried_and_added_with_its_policy(policy: Policy) -> None:
     with ChatServer(server) as there:
-        asker = Scripted("skip", "skip", "skip", "skip", there.url, "", policy, "none")
+        asker = Scripted("skip", "skip", "skip", "skip", there.url, "", policy, "skip", "none")
         going = session(asker)
         going.go()
     loaded = settings.load()
@@ -192,11 +193,22 @@ def test_without_a_person_what_is_wrong_with_the_server_ends_it(
 
 def test_the_second_time_only_what_is_left_is_offered() -> None:
     settings.set_values({"keep_alive": "5m"})
-    asker = Scripted("skip", "skip", "skip", "skip", "skip", "completion")
+    asker = Scripted(*["skip"] * 6, "completion")
     session(asker).go()
-    again = Scripted("skip", "skip", "skip", "skip", "skip")
+    again = Scripted(*["skip"] * 6)
     session(again).go()
     assert asker.asked[-1] is Step.EXTRAS and Step.EXTRAS not in again.asked
+
+
+def test_own_texts_are_indexed(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    (notes / "oven.md").write_text("The oven takes 12 minutes.", "utf-8")
+    asker = Scripted(*["skip"] * 5, str(tmp_path / "nothing"), str(notes), "none")
+    going = session(asker)
+    going.go()
+    assert asker.asked[-3:] == [Step.TEXTS, Step.TEXTS, Step.EXTRAS], "a folder that is not there is asked for again"
+    assert going.done == [f"llmctl index add {notes}"]
 
 
 OFFER = BuildOffer(BuildName.CUDA, "GeForce RTX 4060", "pip install …", "NVIDIA's driver", None)

@@ -59,6 +59,8 @@ def test_setup_with_a_person(home: Path) -> None:
         terminal.see("can't be reached")
         terminal.see("A server of your own")
         terminal.send("skip\r")
+        terminal.see("Own texts")
+        terminal.send("\r")
         terminal.see("What else")
         terminal.send("none\r")
         terminal.see("llmctl setup --yes --task chat --limits usual --pick starter")

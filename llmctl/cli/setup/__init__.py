@@ -119,7 +119,6 @@ def _check(given: Mapping[Step, str]) -> None:
 
 
 def _set_up(out: Output, given: Mapping[Step, str], *, yes: bool) -> None:
-    from llmctl.cli.app import VERBS
     from llmctl.cli.completion import shell_in_use
     from llmctl.cli.setup.asking import Defaults, Person
     from llmctl.cli.setup.session import Session
@@ -136,7 +135,6 @@ def _set_up(out: Output, given: Mapping[Step, str], *, yes: bool) -> None:
         given,
         offer=offer(situation.machine),
         shell=shell_in_use(),
-        can_index="index" in VERBS,
     )
     try:
         session.go()

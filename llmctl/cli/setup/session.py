@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -58,12 +59,11 @@ class Session:
         *,
         offer: BuildOffer | None,
         shell: str | None,
-        can_index: bool,
     ) -> None:
         self._out, self._situation, self._asker, self._given = out, situation, asker, dict(given)
         self._offer, self._shell = offer, shell
         self._extras = work.extras(situation, shell)
-        self._course = steps.begun(work.possible_steps(offer, self._extras, can_index=can_index))
+        self._course = steps.begun(work.possible_steps(offer, self._extras))
         self._picks: list[Pick] = []
         self._wanted = Want()
         self._starter: Fit | None = None
@@ -300,11 +300,14 @@ class Session:
         return policy
 
     def _index(self, reply: str) -> str:
-        from llmctl.cli.app import app
+        from llmctl.cli import index
 
-        app(["index", reply], prog_name="llmctl", standalone_mode=False)
-        self.done.append(command("llmctl", "index", names=[reply]))
-        return reply
+        folder = Path(reply).expanduser().absolute()
+        index.add(folder)
+        self._out.note("  Ask it:")
+        self._out.to_paste(command("llmctl", "run", "--files", folder, names=["What do my notes say of …?"]))
+        self.done.append(command("llmctl", "index", "add", names=[folder]))
+        return str(folder)
 
     def _switch_on(self, reply: str) -> str:
         from llmctl.cli.completion import Shell, script

@@ -11,7 +11,7 @@
 | server | always | the address of a server of the user's own |
 | key | a server was named | where its key is |
 | policy | a server was named | when prompts may go there, which is the consent |
-| texts | llmctl can index texts | a folder of own texts |
+| texts | always | a folder of own texts |
 | extras | something is left to switch on | keeping the model loaded, completion |
 """
 

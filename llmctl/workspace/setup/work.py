@@ -73,9 +73,9 @@ def tasks(situation: Situation) -> list[TaskChoice]:
     return [TaskChoice(task.name, task.because) for task in every if task.writes and not task.sees]
 
 
-def possible_steps(offer: BuildOffer | None, extras: Sequence[str], *, can_index: bool) -> frozenset[Step]:
+def possible_steps(offer: BuildOffer | None, extras: Sequence[str]) -> frozenset[Step]:
     """Those that make sense on this machine."""
-    left_out = {Step.BUILD: offer is None, Step.EXTRAS: not extras, Step.TEXTS: not can_index}
+    left_out = {Step.BUILD: offer is None, Step.EXTRAS: not extras}
     return frozenset(step for step in Step if not left_out.get(step, False))
 
 
