@@ -19,7 +19,7 @@ from llmctl.endpoint.parts import first, flat, part_of, text_of
 from llmctl.endpoint.refusal import shown, words_of
 from llmctl.endpoint.timing import ChatTiming
 from llmctl.endpoint.tool_calls import MOST_CALLS, ToolCallCollector, TooManyCallsError
-from llmctl.errors import EngineError, NetworkError
+from llmctl.errors import EngineError, NetworkError, SealError
 from llmctl.printable import printable
 from llmctl.thoughts.marks import guessed_for, marks_for
 from llmctl.thoughts.splitter import ThoughtSplitter
@@ -125,7 +125,7 @@ def _received(response: net.Response, host: str, clock: Clock) -> Iterator[bytes
     while True:
         try:
             received = reader.read(READ_BYTES, min(clock.left_s, clock.silent_s))
-        except net.SilentError:
+        except (net.SilentError, SealError):
             raise
         except NetworkError as error:
             raise NetworkError(f"{host} broke off in the middle of the answer") from error

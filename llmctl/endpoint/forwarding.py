@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from llmctl import net
 from llmctl.endpoint.address import chat_url
 from llmctl.endpoint.refusal import keyless
+from llmctl.endpoint.session import session_to
 from llmctl.endpoint.timing import ChatTiming
 from llmctl.net.body import decoded, pieces
 from llmctl.types.endpoint import Address
@@ -43,8 +44,7 @@ def forwarded(
     ``client.chat`` has it. Raises NetworkError (CertificateError), AccessError, ConfigError."""
     url = chat_url(address.url)
     transport = replace(timing.transport, answer_s=min(timing.first_token_s, timing.silent_s))
-    made = net.session(address.url, trust=address.trust, proxy=address.proxy, timing=transport, on_sent=on_sent)
-    with keyless(address), made as session:
+    with keyless(address), session_to(address, transport, on_sent) as session:
         if address.token:
             session.headers["Authorization"] = f"Bearer {address.token}"
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream", "Connection": "close"}

@@ -8,6 +8,7 @@ from contextlib import closing
 
 from llmctl.endpoint.forwarding import CHAT_PATH, ForwardedAnswer, forwarded, with_model
 from llmctl.endpoint.secrets import address_of
+from llmctl.endpoint.session import sealed_for
 from llmctl.endpoint.timing import timing_of
 from llmctl.errors import LlmctlError, NetworkError, UsageError
 from llmctl.net import host_of
@@ -114,8 +115,10 @@ class HandedOver:
         host, tls = host_of(server.url), server.url.startswith("https:")
         self._listener.leaving(server, host, reason)
 
+        sealed = sealed_for(address)
+
         def sent(count: int) -> None:
-            so_far.sent(count, host, tls=tls)
+            so_far.sent(count, host, tls=tls, sealed=sealed)
 
         with (
             recorded(server, self._why, so_far, self._listener),
