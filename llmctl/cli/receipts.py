@@ -71,7 +71,7 @@ def _row(receipt: Receipt) -> tuple[str, ...]:
     return (
         receipt.time.replace("T", " ").removesuffix("Z"),
         f"{receipt.bytes:,} B",
-        way if receipt.sealed is None else f"{way}, sealed",
+        way if receipt.sealed is None else f"{way}, sealed for {receipt.sealed[7:19]}",
         receipt.outcome,
         f"{receipt.endpoint} ({receipt.host}, {receipt.model}): {receipt.left_because}",
     )
