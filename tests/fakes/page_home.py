@@ -1,7 +1,7 @@
 """What the commands of the pages find: a few files, a repository of git, and a hub where the models that pages name are
 tiny ones.
 
-    with page_home(folder) as environment: ...
+    with page_home(home, folder) as environment: ...
 """
 
 from __future__ import annotations
@@ -18,15 +18,13 @@ from tests.fakes.scripted_model import write_scripted
 
 REPO = "maker/tiny-GGUF"
 ANSWER = ("The", " answer", " is", " 42", ".")
-CHATTING = ("qwen3.5-4b", "qwen3.5-9b")
-ENCODING = ("bge-m3", "qwen3-embedding-0.6b")
-RANKING = ("qwen3-reranker-0.6b",)
+MODELS = ("qwen3.5-4b", "qwen3.5-9b")
 ENTRY = """
 [[model]]
 id = "{id}"
 name = "{id}"
 context = 4096
-tasks = {tasks}
+tasks = ["chat"]
 [model.sources]
 facts = "https://model.example/card"
 shape = "https://model.example/config.json"
@@ -55,17 +53,15 @@ TEXTS = {
 
 @contextmanager
 def page_home(home: Path, folder: Path) -> Iterator[dict[str, str]]:
-    """Fills ``home``; ``folder`` gets the models. Yields variables for the commands; {server} of a page is theirs."""
+    """Fills ``home``; ``folder`` gets the models. Yields variables for the commands: the hub, and in SERVER the address
+    of a server that answers with its model ``under-test``."""
     for name, text in TEXTS.items():
         (home / name).write_text(text)
     _repository(home)
-    files = {f"{id}-Q4_K_M.gguf": write_scripted(folder / f"{id}.gguf", ANSWER) for id in CHATTING}
+    files = {f"{id}-Q4_K_M.gguf": write_scripted(folder / f"{id}.gguf", ANSWER) for id in MODELS}
     entries = home / "config/llmctl/models"
     entries.mkdir(parents=True)
-    text = "".join(
-        ENTRY.format(id=id, tasks='["chat"]', repo=REPO, bytes=files[f"{id}-Q4_K_M.gguf"].stat().st_size)
-        for id in CHATTING
-    )
+    text = "".join(ENTRY.format(id=id, repo=REPO, bytes=files[f"{id}-Q4_K_M.gguf"].stat().st_size) for id in MODELS)
     (entries / "tiny.toml").write_text(text)
     with FakeHub({REPO: files}) as hub, ChatServer(stream(event("Yes."), DONE)) as server:
         yield {"HF_ENDPOINT": hub.url, "SERVER": server.url}
