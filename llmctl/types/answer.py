@@ -62,8 +62,19 @@ class Predicted(Struct, frozen=True):
     basis: Basis
 
 
+class CitedSource(Struct, frozen=True):
+    """An excerpt of the user's own texts that stood before the question. ``file`` is its path from the index's folder;
+    lines count from 1; ``score``, 0 to 1, is to be compared within one answer."""
+
+    file: str
+    from_line: int
+    to_line: int
+    score: float
+
+
 class Answer(Struct, frozen=True):
-    """``cost`` is what a server's tokens cost by the price that the user has given."""
+    """``cost`` is what a server's tokens cost by the price that the user has given; ``sources`` are numbered from 1
+    where the answer names them."""
 
     text: str
     reasoning: str | None
@@ -75,3 +86,4 @@ class Answer(Struct, frozen=True):
     finish_reason: str | None
     measured: Measured | None = None
     cost: float | None = None
+    sources: tuple[CitedSource, ...] = ()
