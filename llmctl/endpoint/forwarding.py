@@ -15,6 +15,7 @@ from llmctl import net
 from llmctl.endpoint.address import chat_url
 from llmctl.endpoint.answer import Heard
 from llmctl.endpoint.refusal import keyless, refusal_of
+from llmctl.endpoint.session import session_to
 from llmctl.endpoint.stream import Clock, broken, documents, received
 from llmctl.endpoint.timing import ChatTiming
 from llmctl.errors import NetworkError
@@ -65,8 +66,7 @@ def forwarded(
     place of the first word, means."""
     url = chat_url(address.url)
     transport = replace(timing.transport, answer_s=min(timing.first_token_s, timing.silent_s))
-    made = net.session(address.url, trust=address.trust, proxy=address.proxy, timing=transport, on_sent=on_sent)
-    with keyless(address), made as session:
+    with keyless(address), session_to(address, transport, on_sent) as session:
         if address.token:
             session.headers["Authorization"] = f"Bearer {address.token}"
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream", "Connection": "close"}

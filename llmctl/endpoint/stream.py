@@ -15,7 +15,7 @@ from typing import Any
 from llmctl import net
 from llmctl.endpoint.events import EventParser, ServerEvent, TooLongError
 from llmctl.endpoint.timing import ChatTiming
-from llmctl.errors import NetworkError
+from llmctl.errors import NetworkError, SealError
 
 READ_BYTES = 64 << 10
 EVENT_LIMIT_BYTES = 4 << 20
@@ -79,7 +79,7 @@ def _read(response: net.Response, host: str, clock: Clock) -> Iterator[bytes]:
     while True:
         try:
             piece = reader.read(READ_BYTES, min(clock.left_s, clock.silent_s))
-        except net.SilentError:
+        except (net.SilentError, SealError):
             raise
         except NetworkError as error:
             raise NetworkError(f"{host} broke off in the middle of the answer") from error

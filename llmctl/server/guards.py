@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from starlette.middleware import Middleware
@@ -21,11 +22,14 @@ from llmctl.server.privacy import Privacy
 from llmctl.server.tls import LiveCertificate
 from llmctl.types.access_token import AccessToken
 
+if TYPE_CHECKING:
+    from llmctl.server.sealed import Sealing
+
 
 class Guard(Struct, frozen=True):
     """Who may use a gateway, and what it says of itself. ``token_of`` finds what is kept of a token; ``certificate``
     has the files of certificate and key, None for plain http; ``hands_over_to`` names the servers that a request may go
-    on to."""
+    on to; ``sealing`` is None where no sealed requests are taken."""
 
     allowed: AllowedHosts
     token_of: Callable[[str], AccessToken | None]
@@ -33,6 +37,7 @@ class Guard(Struct, frozen=True):
     given_up: Confinement
     certificate: tuple[Path, Path] | None = None
     hands_over_to: tuple[str, ...] = ()
+    sealing: Sealing | None = None
 
 
 def guarded_gateway(models: Models, listening: socket.socket, guard: Guard) -> Gateway:
@@ -49,6 +54,16 @@ def guards(guard: Guard, metrics: Metrics) -> list[Middleware]:
     """The outermost first, as ``create_app`` takes them."""
     return [
         Middleware(HostCheck, allowed=guard.allowed),
+        *_sealed(guard.sealing),
         Middleware(Access, token_of=guard.token_of, required=guard.token_required),
         Middleware(CountRequests, metrics=metrics),
     ]
+
+
+def _sealed(sealing: Sealing | None) -> list[Middleware]:
+    """What a request is opened by before its token is looked at, which is sealed, too."""
+    if sealing is None:
+        return []
+    from llmctl.server.sealed import SealedRequests
+
+    return [Middleware(SealedRequests, sealing=sealing)]

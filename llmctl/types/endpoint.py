@@ -133,6 +133,14 @@ class Price(Struct, frozen=True):
         return (prompt_tokens * self.prompt + answer_tokens * self.answer) / 1e6
 
 
+class Seal(Struct, frozen=True):
+    """What requests are sealed for: ``key`` is the line ``llmctl-key:…`` of a gateway of llmctl's; they are padded to a
+    multiple of ``pad_bytes``."""
+
+    key: str
+    pad_bytes: int = 256
+
+
 SYSTEM_TRUST = Trust()
 NO_LIMITS = Limits()
 
@@ -144,7 +152,7 @@ class Endpoint(Struct, frozen=True):
     ``priority`` is asked first, of several the one that was added first; those that serve the same model at the same
     priority share the work. ``readers`` says who can read prompts there, in the user's own words. ``proxy`` is the way
     there, in place of the environment's. ``continues``: the server goes on with an answer that was begun elsewhere, and
-    the user lets it.
+    the user lets it. ``seal``: nothing is sent that isn't sealed.
     """
 
     name: str
@@ -159,6 +167,7 @@ class Endpoint(Struct, frozen=True):
     proxy: str | None = None
     price: Price | None = None
     continues: bool = False
+    seal: Seal | None = None
 
 
 class Address(Struct, frozen=True):
@@ -169,6 +178,7 @@ class Address(Struct, frozen=True):
     token: str | None = None
     trust: Trust = SYSTEM_TRUST
     proxy: str | None = None
+    seal: Seal | None = None
 
     def __repr__(self) -> str:
         return f"Address(url={self.url!r}, model={self.model!r}, trust={self.trust!r})"

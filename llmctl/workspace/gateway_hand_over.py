@@ -8,6 +8,7 @@ from contextlib import closing, suppress
 
 from llmctl.endpoint.forwarding import CHAT_PATH, ForwardedAnswer, forwarded, texts, with_model
 from llmctl.endpoint.secrets import address_of
+from llmctl.endpoint.session import sealed_for
 from llmctl.endpoint.timing import timing_of
 from llmctl.errors import EngineError, LlmctlError, UsageError
 from llmctl.net import host_of
@@ -124,8 +125,10 @@ class HandedOver:
         host, tls = host_of(server.url), server.url.startswith("https:")
         self._listener.leaving(server, host, reason)
 
+        sealed = sealed_for(address)
+
         def sent(count: int) -> None:
-            so_far.sent(count, host, tls=tls)
+            so_far.sent(count, host, tls=tls, sealed=sealed)
 
         def passes_on(status: int) -> bool:
             return is_last and REFUSED <= status < FAILED and status != TOO_MANY

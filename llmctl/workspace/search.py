@@ -39,6 +39,11 @@ class FolderSearch(Struct, frozen=True):
     results: tuple[SearchHit, ...]
 
 
+def is_index(name: str) -> bool:
+    """Whether there is an index of that name, or of that folder."""
+    return indexes.find(name) is not None
+
+
 def current(listener: Listener, name: str, *, update: bool = True) -> NamedIndex:
     """The index of that name or folder, as its folder is now if ``update``; that of a folder which has none is begun.
     Raises what ``index.add`` and ``index.update`` raise, and NotFoundError."""
@@ -49,7 +54,7 @@ def current(listener: Listener, name: str, *, update: bool = True) -> NamedIndex
         listener.note(f"{index.root} gets an index: llmctl index remove {index.name}   takes it away")
     if update or is_new:
         done = own_indexes.update(listener, index)
-        if done.has_changed:
+        if done.has_changed and not is_new:
             changed = done.new + done.changed + done.renamed + done.removed
             listener.note(f"{index.name}: {number_of(changed, 'file')} new, changed or gone since the last time")
     return index

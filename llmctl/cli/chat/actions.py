@@ -104,6 +104,19 @@ def _file(session: Session, path: str) -> None:
     session.out.note(f"{file.name}, about {tokens:,} tokens, goes before the next prompt")
 
 
+def _files(session: Session, name: str) -> None:
+    """From now on excerpts of that folder or index go before each prompt."""
+    from llmctl.workspace import search
+
+    if name == "off":
+        session.index = None
+    elif name:
+        session.index = search.current(session.out, name if search.is_index(name) else str(_path(name)))
+        session.chat.settings = replace(session.chat.settings, prompt_cache=0)  # excerpts are kept in their index alone
+    index = session.index
+    session.out.note("no excerpts go before prompts" if index is None else f"excerpts of {index.name} go before each")
+
+
 def _keep_private(session: Session, path: str) -> None:
     """With a file under ``private_paths`` the conversation is private from now on."""
     chat = session.chat
@@ -219,6 +232,7 @@ ACTIONS: Mapping[str, Callable[[Session, str], None]] = {
     "task": _task,
     "system": _system,
     "file": _file,
+    "files": _files,
     "image": _image,
     "retry": _retry,
     "edit": _edit,

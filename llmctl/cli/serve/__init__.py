@@ -56,6 +56,12 @@ def serve(
     require_token: Annotated[
         bool, typer.Option("--require-token", help="Also on this machine nobody gets in without a token.")
     ] = False,
+    sealed: Annotated[
+        bool, typer.Option("--sealed", help="Take sealed requests as well, and show the key for them.")
+    ] = False,
+    pad: Annotated[
+        int | None, typer.Option("--pad", min=1, max=1 << 14, help="Sealed answers come in multiples of so many bytes.")
+    ] = None,
     lock_memory: Annotated[
         bool, typer.Option("--lock-memory", help="Never let the system move memory to the disk, if it allows that.")
     ] = False,
@@ -114,6 +120,11 @@ def serve(
     adds it on another machine is shown. --tls-cert and --tls-key take a certificate of your own; it is read again when
     the files change. Web pages of others get nothing here: a request must call for a name of this machine's.
 
+    --sealed (with the extra llmctl[sealed]) is for a way on which somebody ends TLS: a reverse proxy, a tunnel. The
+    line llmctl-key:… that follows the address is for `llmctl endpoint add --seal-key` on the other machine: prompts,
+    answers, tokens and paths are opened by this gateway alone. The key changes every week, and clients follow. --pad
+    hides lengths (256 bytes; 1 for none). Behind a proxy, say by which name it is called: --allow-host.
+
     Nothing of what is asked and answered is written anywhere, and nothing leaves this machine, also where your policy
     lets `llmctl run` ask a server. With --policy prefer-local a chat completion for "auto" that is too long, or that
     the engine fails at, goes on to the first of your servers that answers; headers of the answer (x-llmctl-route,
@@ -144,13 +155,15 @@ def serve(
         options.require_names("serve", {"MODEL or --task": name})
     if not (print_ and print_.is_of_cluster) and (machine is not None or count != 1):
         raise UsageError("--machine and --count are for --print vllm, ray or llm-d", hint="llmctl plan --machine NAME")
+    if pad is not None and not sealed:
+        raise UsageError("--pad is for sealed answers: it needs --sealed", hint="llmctl serve --sealed --pad 512")
     loaded = options.settings_with(out, offline=offline, keep_alive=None)
     require_policy(policy or Policy.LOCAL_ONLY)
     loaded = replace(loaded, policy=policy or Policy.LOCAL_ONLY)
     asked = ServeAsked(names, tasks, users or loaded.serve_users, context, tuple(pin or ()), yes)
     serving = ServeOptions(
         asked,
-        FrontOptions(host, tuple(allow_host or ()), tls_cert, tls_key, require_token, lock_memory),
+        FrontOptions(host, tuple(allow_host or ()), tls_cert, tls_key, require_token, lock_memory, sealed, pad),
         loaded.serve_port if port is None else port,
         tuple(preload or ()),
         loaded.serve_queue if queue is None else queue,

@@ -67,19 +67,20 @@ def detached(out: Output, loaded: Settings, serving: ServeOptions, arguments: Se
     from llmctl.workspace.serve import bound
     from llmctl.workspace.serve_plan import planned
 
-    require_server()
+    require_server(serving.front)
     with bound(serving.front.host, serving.port) as listening:
         plan = planned(out, loaded, serving.asked)
         access = front.access(serving.front, listening)
+    seal_key = front.seal_line(serving.front)
     _say(out, plan)
     gateway = serve_detached.start(["serve", *arguments])
-    out.text(gateway.address)
+    _tell_address(out, gateway.address, seal_key)
     out.note("It goes on in the background: `llmctl ps` shows it, `llmctl logs` its log, `llmctl stop serve` ends it.")
     port = urlsplit(gateway.address).port or serving.port
-    front.say(out, access, serving.front.host, port)
+    front.say(out, access, serving.front.host, port, seal_key)
     log = None if gateway.log is None else str(gateway.log)
     document = screen.document(plan, gateway.address, pid=gateway.pid, log=log, is_detached=True)
-    out.data({**document, **front.document(access, serving.front.host, port)})
+    out.data({**document, **front.document(access, serving.front.host, port, seal_key)})
 
 
 def run(out: Output, loaded: Settings, serving: ServeOptions, parent: Parent) -> None:
@@ -88,14 +89,14 @@ def run(out: Output, loaded: Settings, serving: ServeOptions, parent: Parent) ->
     from llmctl.workspace import gateways, serve
     from llmctl.workspace.serve_plan import planned
 
-    require_server()
+    require_server(serving.front)
     lines = TimedLines(out)
     _log_to(lines)
     host = serving.front.host
-    with serve.bound(host, serving.port) as listening:
+    with serve.bound(host, serving.port) as listening, front.sealing(serving.front) as sealing:
         plan = planned(out, loaded, serving.asked)
         access = front.access(serving.front, listening)
-        guard = front.guard(serving.front, access, serve.hands_over_to(loaded, lines))
+        guard = front.guard(serving.front, access, serve.hands_over_to(loaded, lines), sealing)
         _say(out, plan)
         address = serve.url_of(listening, host, tls=access.certificate is not None)
         entry = gateways.this_process(address, serve.listed(plan), log=serving.log, key=guard.own_key)
@@ -118,11 +119,12 @@ def run(out: Output, loaded: Settings, serving: ServeOptions, parent: Parent) ->
 
             with _signals(stopping, lines) as received:
                 listening.listen(serve.BACKLOG)
-                out.text(address)
+                seal_key = None if sealing is None else sealing.keys.newest.line
+                _tell_address(out, address, seal_key)
                 port = listening.getsockname()[1]
-                front.say(out, access, host, port)
+                front.say(out, access, host, port, seal_key)
                 document = screen.document(plan, address, pid=os.getpid(), log=serving.log, is_detached=False)
-                out.data({**document, **front.document(access, host, port)})
+                out.data({**document, **front.document(access, host, port, seal_key)})
                 names = _loaded_first(plan, serving.preload)
                 serve.preload(models, names, loaded=lambda: parent.tell(address), failed=failed)
                 gateway.run()
@@ -136,6 +138,13 @@ def _loaded_first(plan: ServePlan, preload: Sequence[str]) -> list[str]:
     """The first model, and those that are pinned or were asked for, each once."""
     names = [plan.models[0].name, *(model.name for model in plan.models if model.pinned), *preload]
     return list(dict.fromkeys(names))
+
+
+def _tell_address(out: Output, address: str, seal_key: str | None) -> None:
+    """On stdout: the address, and the line of the key that is sealed for."""
+    out.text(address)
+    if seal_key is not None:
+        out.text(seal_key)
 
 
 def _say(out: Output, plan: ServePlan) -> None:
