@@ -1,8 +1,8 @@
-"""The package installed in fresh environments: with the oldest and the newest versions that it allows, and by each tool.
+"""The package in fresh environments: with the oldest and the newest versions that it allows, and by each tool.
 
-    python tests/bench/dependencies.py lowest [TEST …]      the tests with the oldest allowed version of every dependency
-    python tests/bench/dependencies.py highest [TEST …]     and with the newest
-    python tests/bench/dependencies.py install              sdist and wheel, by pip, pipx and uv; each is asked for a plan
+    python tests/bench/dependencies.py lowest [TEST …]    the tests, with the oldest version of every dependency
+    python tests/bench/dependencies.py highest [TEST …]   and with the newest
+    python tests/bench/dependencies.py install            sdist and wheel by pip, pipx and uv; each is asked for a plan
 
 Needs uv, pipx and build in the environment that runs it (or on PATH), and one compiled wheel of llama-cpp-python, which
 pip keeps: it is never compiled twice. ``--python 3.13`` takes another interpreter, one that is installed.
@@ -89,7 +89,8 @@ def install(python: str, folder: Path) -> int:
     (wheel,) = (folder / "dist").glob("*.whl")
     (sdist,) = (folder / "dist").glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
-        print(f"sdist {sdist.stat().st_size:,} bytes, {len(archive.getnames())} files; wheel {wheel.stat().st_size:,} bytes")
+        files = len(archive.getnames())
+    print(f"sdist {sdist.stat().st_size:,} bytes, {files} files; wheel {wheel.stat().st_size:,} bytes")
     wheels = engine_wheel(folder / "wheels")
     by: dict[str, Callable[[], Path]] = {
         "pip, wheel": lambda: by_pip(python, wheel, folder / "pip", wheels),
@@ -103,7 +104,7 @@ def install(python: str, folder: Path) -> int:
         took_s = time.perf_counter() - begun
         said = [run(command, *words).splitlines()[0] for words in ASKED]
         missing = [file for file in IN_WHEEL if not (command.resolve().parent.parent / file).exists()]
-        print(f"{name}: {took_s:.0f} s · {said[0]} · {said[1]} · missing: {', '.join(missing) or 'nothing'}", flush=True)
+        print(f"{name}: {took_s:.0f} s · {' · '.join(said)} · missing: {', '.join(missing) or 'nothing'}", flush=True)
     return 0
 
 
