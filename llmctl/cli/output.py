@@ -98,6 +98,11 @@ class Output(SilentListener):
         if not self.quiet and not self.as_json:
             _line(text)
 
+    def to_paste(self, text: str) -> None:
+        """A command in the story: its line is never broken."""
+        if not self.quiet and not self.as_json:
+            print(harmless(f"  {text}"), file=sys.stderr, flush=True)  # noqa: T201
+
     def warn(self, text: str) -> None:
         """Something that should be known: a line for a person, an entry of ``warnings`` in JSON."""
         self.warnings.append(text)

@@ -134,7 +134,7 @@ def obtain(listener: Listener, situation: Situation, fit: Fit, wanted: Want, *, 
     try:
         return fetch(listener, situation, fit, wanted)
     except NetworkError as error:
-        starter = None if named or wanted.sees else _starter(situation, wanted)
+        starter = None if named or wanted.sees else starter_for(situation, wanted)
         if isinstance(error, OfflineError) or source.kind is not SourceKind.HUB or starter is None:
             raise
         return _instead(listener, situation, starter, error, yes=yes)
@@ -174,7 +174,8 @@ def cost(size_bytes: int | None, limit_bytes_per_s: float | None = None) -> str:
     return f"{units.size(size_bytes)}, ~{units.seconds(size_bytes / bytes_per_s)}"
 
 
-def _starter(situation: Situation, wanted: Want) -> Fit | None:
+def starter_for(situation: Situation, wanted: Want) -> Fit | None:
+    """What runs the starter, the small model that the Python package index has; None where not even that fits."""
     starters = [candidate for candidate in situation.candidates(None) if candidate.model.starter]
     planned = situation.plan(starters, replace(wanted, explicit=True)) if starters else None  # slow beats nothing
     return planned.choice if isinstance(planned, Plan) else None
