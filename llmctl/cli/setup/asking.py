@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from llmctl.cli.output import Output
 from llmctl.cli.setup.questions import BACK, KEYS, SKIP, Question, lines
 from llmctl.cli.table import columns_of
-from llmctl.workspace.setup.steps import Step
+from llmctl.workspace.setup.steps import Stage
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from prompt_toolkit.document import Document
 
 MOST_COLUMNS = 80
-SHOWN = (Step.BUILD, Step.MODEL)  # what is offered there is worth reading without a question, too
+SHOWN = (Stage.BUILD, Stage.MODEL)  # what is offered there is worth reading without a question, too
 
 
 def columns() -> int:
