@@ -143,7 +143,7 @@ def _set_up(out: Output, given: Mapping[Stage, str], *, yes: bool) -> None:
         _done(out, "Done so far:", session.done)
         raise
     out.note("\nReady.  The same without questions:")
-    out.to_paste(session.as_one_command)
+    out.unbroken(f"  {session.as_one_command}")
     _done(out, "Or step by step:", session.done)
     out.note(f"Next:  {NEXT}")
 
@@ -152,7 +152,7 @@ def _done(out: Output, heading: str, commands: list[str]) -> None:
     if commands:
         out.note(heading)
     for line in dict.fromkeys(commands):
-        out.to_paste(line)
+        out.unbroken(f"  {line}")
 
 
 def _machine(out: Output, situation: Situation) -> None:

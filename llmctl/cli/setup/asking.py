@@ -46,7 +46,7 @@ class Defaults:
 
     def ask(self, question: Question, heading: str, *, again: bool) -> str:
         for line in question.before if question.step in SHOWN else ():
-            self._out.note(line)
+            self._out.unbroken(line)
         self._out.note(f"{question.title}: {question.default or 'skipped'} (--yes)")
         return question.default
 
@@ -67,7 +67,7 @@ class Person:
 
     def ask(self, question: Question, heading: str, *, again: bool) -> str:
         for line in () if again else lines(question, columns(), heading):
-            self._out.note(line)
+            self._out.unbroken(line)
         shown = f" [{question.default}]" if question.default else ""
         try:
             typed = self._session.prompt(f"{shown} › ".lstrip(), completer=_completer([*question.names, BACK, SKIP]))

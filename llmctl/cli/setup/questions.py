@@ -64,8 +64,8 @@ class AnswerChoice(Struct, frozen=True):
 
 
 class Question(Struct, frozen=True):
-    """``before`` are lines above the question. Without ``choices`` any text may be typed. ``default`` is what Enter
-    means, empty for skipping."""
+    """``before`` are lines above the question, broken between words where they don't begin with blanks. Without
+    ``choices`` any text may be typed. ``default`` is what Enter means, empty for skipping."""
 
     step: Stage
     title: str
@@ -84,8 +84,9 @@ def build(offer: BuildOffer) -> Question:
         how = f"It is compiled here, 5 to 15 minutes and more, because {offer.why_compiled}."
     before = (
         f"{offer.card} can't be used by the engine that is installed. The build that can:",
-        f"  {offer.install}",
-        f"which lets pip do: {offer.command}",
+        f"    {offer.install}",
+        "which lets pip do:",
+        f"    {offer.command}",
         how,
         *([f"It needs {offer.needs}."] if offer.needs else []),
     )

@@ -254,7 +254,7 @@ class SetupSession:
         self.done.append(command("llmctl", "pull", names=[label]))
         if not work.is_what_run_takes(self._situation, self._fit):
             self._out.note("  `llmctl run` takes another model that is here; this one:")
-            self._out.to_paste(command("llmctl", "run", "-m", label))
+            self._out.unbroken(f"  {command('llmctl', 'run', '-m', label)}")
         return name
 
     def _ask(self, reply: str) -> str:
@@ -305,7 +305,8 @@ class SetupSession:
         folder = Path(reply).expanduser().absolute()
         index.add(folder)
         self._out.note("  Ask it:")
-        self._out.to_paste(command("llmctl", "run", "--files", folder, names=["What do my notes say of …?"]))
+        asking = command("llmctl", "run", "--files", folder, names=["What do my notes say of …?"])
+        self._out.unbroken(f"  {asking}")
         self.done.append(command("llmctl", "index", "add", names=[folder]))
         return str(folder)
 
@@ -322,7 +323,7 @@ class SetupSession:
             self._out.note(f"  {installed.file} is written; it works from the next {self._shell} on.")
             if installed.line is not None:
                 self._out.note(f"  {installed.start_file} needs this line:")
-                self._out.to_paste(installed.line)
+                self._out.unbroken(f"  {installed.line}")
             self.done.append(f"llmctl completion install {self._shell}")
         return chosen
 
