@@ -51,8 +51,10 @@ VERBS = {
     "logs": "llmctl.cli.logs:logs",
     "serve": "llmctl.cli.serve:app",
     "mcp": "llmctl.cli.mcp:mcp",
+    "score": "llmctl.cli.score:app",
+    "he": "llmctl.cli.he:app",
 }
-GROUPS = ("index", "models", "endpoint", "engine", "token", "config", "completion")
+GROUPS = ("index", "models", "endpoint", "engine", "token", "config", "completion", "score", "he")
 
 app = lazy.application(
     VERBS,
