@@ -111,7 +111,8 @@ def _files(session: Session, name: str) -> None:
     if name == "off":
         session.index = None
     elif name:
-        session.index = search.current(session.out, name if search.is_index(name) else str(_path(name)))
+        place = name if search.is_index(name) else str(_path(name))
+        session.index = search.current(session.out, session.chat.settings, place)
         session.chat.settings = replace(session.chat.settings, prompt_cache=0)  # excerpts are kept in their index alone
     index = session.index
     session.out.note("no excerpts go before prompts" if index is None else f"excerpts of {index.name} go before each")

@@ -158,7 +158,8 @@ class Session:
         from llmctl.cli.own_texts import excerpts_for
         from llmctl.workspace import own_texts
 
-        excerpts = excerpts_for(self.out, self.index, prompt)
+        stays = self.chat.private or self.chat.local
+        excerpts = excerpts_for(self.out, self.chat.settings, self.index, prompt, private=stays)
         room = own_texts.MOST_TOKENS
         if self.context is not None:
             taken = self.estimate.tokens(self.conversation.messages(text))
