@@ -49,6 +49,7 @@ VERBS = {
     "config": "llmctl.cli.config:app",
     "logs": "llmctl.cli.logs:logs",
     "serve": "llmctl.cli.serve:app",
+    "web": "llmctl.cli.web:web",
     "mcp": "llmctl.cli.mcp:mcp",
 }
 GROUPS = ("index", "models", "endpoint", "engine", "token", "config", "completion")
