@@ -88,12 +88,13 @@ def _serve(
     from llmctl.workspace.serve_detached import Parent
     from llmctl.workspace.serve_plan import ServeAsked
 
-    require_server()
+    front = FrontOptions(LOCALHOST, page=PageAccess.LINK)
+    require_server(front)
     loaded = replace(loaded, policy=Policy.LOCAL_ONLY)
     names = names or web.models_here(out, loaded)
     serving = ServeOptions(
         ServeAsked(names, (), USERS, context, (), yes),
-        FrontOptions(LOCALHOST, page=PageAccess.LINK),
+        front,
         web.free_port(PORT) if port is None else port,
         (),
         loaded.serve_queue,
@@ -106,12 +107,12 @@ def _serve(
 def _export(out: Output, loaded: Settings, folder: Path, names: tuple[str, ...], *, yes: bool) -> None:
     """Raises UsageError for a folder that holds something, or more than one model."""
     from llmctl import units
-    from llmctl.cli.serve.front import require_server
+    from llmctl.cli.serve.front import FrontOptions, require_server
     from llmctl.errors import UsageError
     from llmctl.shell import command
     from llmctl.workspace import tab_models
 
-    require_server()
+    require_server(FrontOptions(""))
     from llmctl.server import web_export
 
     if len(names) > 1:

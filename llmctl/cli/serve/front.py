@@ -28,7 +28,7 @@ EXTRA = 'pip install "llmctl[serve]"'
 
 
 class FrontOptions(Struct, frozen=True):
-    """As ``llmctl serve`` takes them. ``page``: people get the page, with PageAccess.LINK by a link or a token alone."""
+    """As ``llmctl serve`` takes them. ``page``: people get one, with PageAccess.LINK by a link alone."""
 
     host: str
     allow_hosts: tuple[str, ...] = ()
