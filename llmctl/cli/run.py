@@ -76,6 +76,8 @@ def run(
     private: options.Private = False,
     remote: options.Remote = False,
     endpoint: options.Server = None,
+    max_first_token: options.MaxFirstToken = None,
+    max_download: options.MaxDownload = None,
     engine: options.Engine = None,
     keep_alive: options.KeepAlive = None,
     yes: options.Yes = False,
@@ -139,6 +141,7 @@ def run(
     )
     form = response_format(schema, json_object=json_object)
     loaded = options.settings_with(out, offline=offline, keep_alive=keep_alive, engine=engine)
+    loaded = options.with_limits(loaded, "run", max_first_token, max_download)
     lay_out(out, markdown=loaded.markdown, as_written=form is not None)
     if files is not None:
         _require_alone(files, truncate)
@@ -159,7 +162,7 @@ def run(
 
     tokens = None if truncate or cited else estimated_tokens(request)  # what will be cut needs no context of its own
     sees = request.image_count > 0
-    asked = Asked(begun.model, begun.task, context, threads, tokens or 0, max_tokens, sees=sees, draft=draft)
+    asked = Asked(begun.model, begun.task, context, threads, tokens or 0, max_tokens, sees=sees, draft=draft, once=True)
     shortening = None if truncate is None else Shortening(out, text, truncate)
     shorter = cited or shortening
 

@@ -20,6 +20,8 @@ class LeaveReason(StrEnum):
     NOT_LOADED = "not-loaded"
     ENGINE_FAILED = "engine-failed"
     PROMPT_TOO_LONG = "prompt-too-long"
+    LIMIT_MISSED = "limit-missed"
+    DOWNLOADING = "downloading"
 
     @property
     def when(self) -> str:
@@ -51,9 +53,20 @@ LEAVES = {
         ADDED,
     ),
     LeaveReason.PROMPT_TOO_LONG: ("The prompt is longer than the context that llmctl has chosen.", ADDED),
+    LeaveReason.LIMIT_MISSED: (
+        "This machine would take longer to the first token, or a larger download, than you allow.",
+        "you, by `max_first_token` or `max_download`, in the settings or as options",
+    ),
+    LeaveReason.DOWNLOADING: (
+        "The model that is to answer here is being fetched.",
+        "you, by `server_meanwhile = true`, or by saying yes to that question",
+    ),
 }
 LOCAL_FAILURES = frozenset(
-    {LeaveReason.NOTHING_FITS, LeaveReason.NOT_LOADED, LeaveReason.ENGINE_FAILED, LeaveReason.PROMPT_TOO_LONG}
+    {
+        *(LeaveReason.NOTHING_FITS, LeaveReason.NOT_LOADED, LeaveReason.ENGINE_FAILED, LeaveReason.PROMPT_TOO_LONG),
+        *(LeaveReason.LIMIT_MISSED, LeaveReason.DOWNLOADING),
+    }
 )
 Barred = Mapping[LeaveReason, str]
 """The reasons for which this one prompt may not leave, each with the words why."""
