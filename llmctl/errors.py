@@ -9,7 +9,8 @@
     ├── NetworkError            5  unreachable, timed out, server error
     │   ├── OfflineError        5  offline, and not on this machine
     │   ├── UnreachableError    5  no connection was made, so nothing was sent
-    │   └── CertificateError    5  the other side could not prove who it is
+    │   ├── CertificateError    5  the other side could not prove who it is
+    │   └── SealError           5  what came sealed can't be opened, or what was sealed isn't taken
     ├── IntegrityError          6  size, sha256 or GGUF structure wrong
     ├── ResourceError           7  disk full, lock held, port taken
     │   ├── OccupiedError       7  a server of ours has as many requests waiting as may
@@ -88,6 +89,10 @@ class UnreachableError(NetworkError):
 
 class CertificateError(NetworkError):
     code = "certificate"
+
+
+class SealError(NetworkError):
+    code = "seal"
 
 
 class IntegrityError(LlmctlError):

@@ -10,8 +10,10 @@ import argparse
 import ast
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,13 +28,26 @@ def generated() -> Iterable[tuple[Path, str]]:
     for shell, name in names.items():
         yield ROOT / "completions" / name, script(shell)
     from tests import picks
+    from tests.pages import manual, options, setup_screens, tables, troubleshooting
 
     yield ROOT / "profiles" / "PICKS.md", picks.text()
+    yield ROOT / "docs" / "llmctl.1", manual.text()
+    yield ROOT / "docs" / "options.md", options.text()
     reference = (ROOT / "docs" / "reference.md").read_text("utf-8")
-    reference = between(reference, "exit codes", exit_codes())
-    yield ROOT / "docs" / "reference.md", between(reference, "settings", settings_table())
+    reference = between(reference, "exit codes", tables.exit_codes_table())
+    yield ROOT / "docs" / "reference.md", between(reference, "settings", tables.settings_table())
+    chat = (ROOT / "docs" / "chat.md").read_text("utf-8")
+    yield ROOT / "docs" / "chat.md", between(chat, "commands of a chat", tables.chat_commands())
+    trouble = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
+    for id in troubleshooting.check_ids():
+        trouble = between(trouble, f"examples of {id}", troubleshooting.examples(id))
+    yield ROOT / "docs" / "troubleshooting.md", trouble
+    setup = (ROOT / "docs" / "setup.md").read_text("utf-8")
+    for name, screen in setup_screens.screens():
+        setup = between(setup, f"screen {name}", f"```text\n{screen}\n```\n")
+    yield ROOT / "docs" / "setup.md", setup
     privacy = (ROOT / "docs" / "privacy.md").read_text("utf-8")
-    yield ROOT / "docs" / "privacy.md", between(privacy, "reasons a prompt may leave", reasons_to_leave())
+    yield ROOT / "docs" / "privacy.md", between(privacy, "reasons a prompt may leave", tables.reasons_to_leave())
 
 
 def between(text: str, mark: str, inner: str) -> str:
@@ -41,41 +56,6 @@ def between(text: str, mark: str, inner: str) -> str:
     if not found:
         raise SystemExit(f"a page has lost its mark for {mark}")
     return head + begin + "\n" + inner + "\n" + end + rest.partition(end)[2]
-
-
-def exit_codes() -> str:
-    from llmctl.errors import LlmctlError
-
-    rows = {0: "done, also when a private server answered (stderr says so)"}
-    classes: list[type[LlmctlError]] = [LlmctlError, *LlmctlError.__subclasses__()]
-    for one in classes:
-        rows[one.exit_code] = one.meaning
-    rows[129] = "SIGHUP (a terminal that is closed)"
-    rows[130] = "Ctrl-C"
-    rows[141] = "the reader of our output closed it (`llmctl … \\| head -1`)"
-    rows[143] = "SIGTERM"
-    lines = [f"| {code} | {meaning} |" for code, meaning in sorted(rows.items())]
-    return "\n".join(["| code | meaning |", "| --- | --- |", *lines, ""])
-
-
-def settings_table() -> str:
-    from llmctl.settings import SETTINGS
-
-    lines = [
-        f"| `{one.name}` | {' '.join(f'`{name}`' for name in (one.variable, *one.also))} | {one.help} "
-        f"| {'' if one.default in (None, False) else 'true' if one.default is True else one.default} "
-        f"| {'yes' if one.project else 'no'} |"
-        for one in SETTINGS
-    ]
-    head = ["| setting | variable | what it does | default | in a project file |", "| --- | --- | --- | --- | --- |"]
-    return "\n".join([*head, *lines, ""])
-
-
-def reasons_to_leave() -> str:
-    from llmctl.types.endpoint import LeaveReason
-
-    lines = [f"| {reason.when} | {reason.decided_by} | `{reason}` |" for reason in LeaveReason]
-    return "\n".join(["| when it leaves | who decided that | `left_because` |", "| --- | --- | --- |", *lines, ""])
 
 
 def check_generated() -> bool:
@@ -114,6 +94,18 @@ def check_class_names() -> bool:
     return not doubled
 
 
+def check_site() -> bool:
+    """The pages as a site, every warning an error. Where Sphinx is not installed it is not built, and that is said."""
+    if find_spec("sphinx") is None or find_spec("myst_parser") is None:
+        print("the site was not built: pip install -e '.[docs]'")
+        return True
+    with tempfile.TemporaryDirectory() as folder:
+        build = command(
+            "sphinx", "-q", "-W", "--keep-going", "-b", "html", "-d", f"{folder}/read", "docs", f"{folder}/site"
+        )
+        return build()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Everything that must hold before a change lands.")
     parser.add_argument("--fix", action="store_true", help="regenerate what is generated, format, sort imports")
@@ -130,6 +122,7 @@ def main() -> int:
         ("layers", lint_imports),
         ("class names", check_class_names),
         ("generated files", check_generated),
+        ("site", check_site),
     ]
     if not asked.quick:
         steps.append(("pytest", command("pytest", "-q")))

@@ -58,6 +58,9 @@ VALUES: dict[str, tuple[Any, list[str], list[Any]]] = {
         [Policy.PREFER_REMOTE, Policy.REMOTE_ONLY, Policy.PREFER_LOCAL],
     ),
     "private_paths": ((), ['["/a"]', "", "/c"], [(Path("/a"),), (), (Path("/c"),)]),
+    "max_first_token": (None, ['"10s"', "5", '"1m"'], [10.0, 5.0, 60.0]),
+    "max_download": (None, ['"2GB"', '"500M"', "0"], [2_000_000_000, 500_000_000, 0]),
+    "server_meanwhile": (False, ["true", "true", "true"], [True, True, True]),
     "hub_url": (
         "https://huggingface.co",
         ['"https://a"', '"http://127.0.0.1:1"', '"https://c/d"'],

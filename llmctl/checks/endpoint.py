@@ -19,6 +19,8 @@ from llmctl.endpoint.encoding import CONTINUING
 from llmctl.endpoint.health import offer
 from llmctl.endpoint.keys import key_of, place
 from llmctl.endpoint.privacy import privacy
+from llmctl.endpoint.seal_pins import pin_of
+from llmctl.endpoint.sealed_keys import opened_by
 from llmctl.endpoint.secrets import address_of
 from llmctl.endpoint.timing import timing_of
 from llmctl.endpoint.trust import identity
@@ -44,6 +46,8 @@ FORMED = Sampling(  # a slow server writes as many in a minute, if they don't go
 )
 TOOLS_NEED = "vLLM wants --enable-auto-tool-choice and --tool-call-parser, llama-server --jinja; not every model can"
 SCHEMAS_NEED = "llmctl run --schema FILE -m NAME …   keeps to it with a model here"
+MEASURABLE_S = 0.1
+HEEDS = "nginx: proxy_buffering off, or no proxy_ignore_headers X-Accel-Buffering, by which llmctl's gateway says so"
 BEGUN = "1, 2, 3, 4,"
 GOES_ON = re.compile(r"\W*5\b")
 
@@ -108,6 +112,13 @@ def _tls(endpoint: Endpoint) -> Iterator[Check]:
     yield Check("tls", Status.OK if days >= ENDS_SOON_DAYS else Status.WARN, f"{seen.tls}, {by}, {ends}{client}")
 
 
+def _sealed(endpoint: Endpoint) -> Iterator[Check]:
+    if endpoint.seal is not None:
+        key = opened_by(address_of(replace(endpoint, key=None)), endpoint.seal)
+        pinned = "the pinned key" if key == pin_of(endpoint.seal) else "the key that the pinned one vouches for"
+        yield Check("sealed", Status.OK, f"it opens what is sealed for {pinned}, {key.fingerprint}")
+
+
 def _key(endpoint: Endpoint) -> Iterator[Check]:
     if endpoint.key is None:
         yield Check("key", Status.OK, "no key is sent")
@@ -163,11 +174,18 @@ def _answer(endpoint: Endpoint) -> Iterator[Check]:
     if tokens and tokens > 1 and writing_s > 0:
         words += f", {units.tok_s((tokens - 1) / writing_s)} tok/s"
     yield Check("answer", Status.OK, words)
-    if len(times) == 1:
+    yield _stream(len(times), writing_s, finished.decode_s)
+
+
+def _stream(pieces: int, came_in_s: float, written_in_s: float | None) -> Check:
+    """``written_in_s`` is what the server says, None where it says nothing."""
+    if pieces == 1:
         streams_need = "a proxy that buffers may stand before it: proxy_buffering off, in nginx"
-        yield Check("stream", Status.WARN, "the answer came in one piece: it may not stream", streams_need)
-    else:
-        yield Check("stream", Status.OK, "the answer is streamed")
+        return Check("stream", Status.WARN, "the answer came in one piece: it may not stream", streams_need)
+    if written_in_s is not None and written_in_s >= MEASURABLE_S and came_in_s < written_in_s / 4:
+        took = f"the answer was written in {units.seconds(written_in_s)} and came in {units.seconds(came_in_s)}"
+        return Check("stream", Status.WARN, f"{took}: a proxy on the way keeps it back", HEEDS)
+    return Check("stream", Status.OK, "the answer is streamed")
 
 
 def _tools(endpoint: Endpoint) -> Iterator[Check]:
@@ -226,6 +244,7 @@ def _asked(endpoint: Endpoint, request: Request) -> Iterator[Event]:
 STEPS = (
     EndpointStep("name", _name),
     EndpointStep("tls", _tls),
+    EndpointStep("sealed", _sealed),
     EndpointStep("key", _key),
     EndpointStep("models", _models),
     EndpointStep("answer", _answer),

@@ -125,6 +125,14 @@ for _shell in Shell:  # as it was called before there were two commands
     app.command(_shell.value, hidden=True, help=f"Print the completion script for {_shell.value}.")(_of(_shell))
 
 
+def shell_in_use() -> str | None:
+    """The shell in which the command runs; None where completion can't be made for it."""
+    try:
+        return _own_shell().value
+    except UsageError:
+        return None
+
+
 def _own_shell() -> Shell:
     """Raises UsageError where the shell can't be told, or is none that there is a script for."""
     import shellingham  # type: ignore[import-untyped]

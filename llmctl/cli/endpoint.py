@@ -66,6 +66,13 @@ def add(
     readers: Annotated[
         str | None, typer.Option("--readers", help="Who can read prompts there: shown whenever one leaves.")
     ] = None,
+    seal_key: Annotated[
+        str | None, typer.Option("--seal-key", help="llmctl-key:…: send nothing that isn't sealed for this key.")
+    ] = None,
+    pad: Annotated[
+        int | None,
+        typer.Option("--pad", min=1, help="Sealed requests are multiples of so many bytes."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Allow plain http to another machine; replace.")] = False,
     json: Json = False,
 ) -> None:
@@ -75,6 +82,7 @@ def add(
     Examples:
       llmctl endpoint add office https://llm.example.internal --key-env OFFICE_KEY
       llmctl endpoint add desk https://192.0.2.10 --key-cmd 'pass show desk'
+      llmctl endpoint add desk https://llm.example.internal --seal-key llmctl-key:AQAgOd…
 
     Unless you have set a policy, it is prefer-local from then on: this machine answers whatever it can. A prompt goes
     to the server of the highest priority, of several to the one that was added first, when no model fits, or the one
@@ -85,6 +93,9 @@ def add(
     A server that fails before its first word hands over to the next, and rests for a while after two failures; those
     of the same model and priority share the work. After its first word only one with --continues goes on with the
     answer (`llmctl endpoint test` says whether it can).
+
+    With --seal-key (the line that `llmctl serve --sealed` shows; it takes the extra llmctl[sealed]) a proxy on the way
+    reads neither prompt nor answer, key or path. A key that the server doesn't have is an error: nothing goes in clear.
 
     No prompt is sent now. At a terminal the server's certificate is looked at: if no authority vouches for it, you are
     shown its key and asked, as ssh does. There, and where --model is left out, the server is asked for its models,
@@ -114,6 +125,7 @@ def add(
         proxy=proxy,
         price=None if price_in is None and price_out is None else Price(price_in or 0.0, price_out or 0.0),
         continues=continues,
+        seal=endpoints.seal(seal_key, pad),
         force=force,
     )
     endpoint, policy = added.endpoint, added.settings.policy
@@ -196,7 +208,7 @@ def show(
 
 
 def _facts(endpoint: Endpoint, *, is_first: bool) -> list[tuple[str, str]]:
-    from llmctl.workspace import endpoint_key
+    from llmctl.workspace import endpoint_key, endpoints
 
     trust, limits = endpoint.trust, endpoint.limits
     proofs = [f"certificates of {trust.ca_file}"] if trust.ca_file else []
@@ -225,6 +237,8 @@ def _facts(endpoint: Endpoint, *, is_first: bool) -> list[tuple[str, str]]:
         facts.append(("shows", f"the certificate {trust.client.cert_file}"))
     if endpoint.proxy is not None:
         facts.append(("proxy", endpoint.proxy))
+    if endpoint.seal is not None:
+        facts.append(("sealed", endpoints.seal_words(endpoint.seal)))
     if endpoint.price is not None:
         facts.append(("price", f"{endpoint.price.prompt:g} in, {endpoint.price.answer:g} out, for a million tokens"))
     return [*facts, ("continues", "answers that broke off elsewhere" if endpoint.continues else "nothing")]

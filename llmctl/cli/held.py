@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-TERMINAL_S = 0.5  # somebody waits for the first word
+SOON_S = 0.5  # on a terminal, where somebody waits for the first word, and for a model of which nothing is known
 PIPE_S = 2.0
 
 

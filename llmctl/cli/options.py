@@ -45,6 +45,14 @@ Server = Annotated[
     str | None,
     typer.Option("--endpoint", "-e", help="On this server or not at all.", autocompletion=complete.endpoints),
 ]
+MaxFirstToken = Annotated[
+    str | None,
+    typer.Option("--max-first-token", metavar="TIME", help="A server answers if this machine takes longer: 10s."),
+]
+MaxDownload = Annotated[
+    str | None,
+    typer.Option("--max-download", metavar="SIZE", help="A server answers if more has to be fetched: 2GB."),
+]
 Remote = Annotated[bool, typer.Option("--remote", help="On a server of yours or not at all.")]
 Engine = Annotated[
     EngineName | None, typer.Option("--engine", help="What runs the model here; llmctl chooses by itself.")
@@ -68,6 +76,27 @@ def for_call(loaded: Settings, *, task: str | None, remote: bool) -> Settings:
     """The settings with the policy of this call: that of its task, or that of ``--remote``. Raises PolicyError."""
     loaded = loaded.for_task(task)
     return loaded.for_remote() if remote else loaded
+
+
+def with_limits(loaded: Settings, command: str, first_token: str | None, download: str | None) -> Settings:
+    """The settings with the limits of this call, beyond which a server answers. Raises UsageError."""
+    from msgspec.structs import replace
+
+    given = {"max_first_token": first_token, "max_download": download}
+    return replace(loaded, **{name: _parsed(command, name, text) for name, text in given.items() if text is not None})
+
+
+def _parsed(command: str, name: str, text: str) -> object:
+    """The value of the option that stands for the setting ``name``. Raises UsageError."""
+    from llmctl.settings import setting_named
+
+    setting = setting_named(name)
+    try:
+        return setting.parse(text)
+    except ValueError as error:
+        option = f"--{name.replace('_', '-')}"
+        message = f"{option} is {text!r}, it must be {setting.expects}"
+        raise UsageError(message, hint=f"llmctl {command} --help") from error
 
 
 def require_one_side(*, local: bool, remote: bool, endpoint: str | None) -> None:

@@ -67,10 +67,11 @@ def _list(out: Output, last: int | None) -> None:
 
 def _row(receipt: Receipt) -> tuple[str, ...]:
     way = "TLS" if receipt.tls else "plain http"
+    way = f"{way}, pin" if receipt.pin else way
     return (
         receipt.time.replace("T", " ").removesuffix("Z"),
         f"{receipt.bytes:,} B",
-        f"{way}, pin" if receipt.pin else way,
+        way if receipt.sealed is None else f"{way}, sealed for {receipt.sealed[7:19]}",
         receipt.outcome,
         f"{receipt.endpoint} ({receipt.host}, {receipt.model}): {receipt.left_because}",
     )

@@ -29,6 +29,8 @@ def route(
     private: options.Private = False,
     remote: options.Remote = False,
     endpoint: options.Server = None,
+    max_first_token: options.MaxFirstToken = None,
+    max_download: options.MaxDownload = None,
     offline: options.Offline = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
@@ -60,9 +62,10 @@ def route(
     out = Output("route", as_json=json)
     loaded = configuration.load(out)
     loaded = options.for_call(replace(loaded, offline=loaded.offline or offline), task=task, remote=remote)
+    loaded = options.with_limits(loaded, "route", max_first_token, max_download)
     plain = Request.of(utf8(prompt or ""))
     request = replace(plain, sampling=Sampling(max_tokens=max_tokens), private=private)
-    asked = Asked(model, task, context, threads, estimated_tokens(request) if prompt else 0, max_tokens)
+    asked = Asked(model, task, context, threads, estimated_tokens(request) if prompt else 0, max_tokens, once=True)
 
     def here() -> LocalRun:
         return local_run(out, loaded, asked, yes=False, local=local or private, dry=True)

@@ -15,6 +15,7 @@ from llmctl.errors import LlmctlError, UsageError
 from llmctl.workspace.truncation import Dropped
 
 if TYPE_CHECKING:
+    from llmctl.cli.own_texts import CitingPrompt
     from llmctl.settings import Settings
     from llmctl.types.request import ImagePart, Request
     from llmctl.workspace.ask import Shorten
@@ -35,6 +36,15 @@ def run(
             "-f",
             metavar="FILE",
             help="Text before the prompt: any text, PDF, .docx, .xlsx, .pptx. Repeatable.",
+        ),
+    ] = None,
+    files: Annotated[
+        str | None,
+        typer.Option(
+            "--files",
+            metavar="FOLDER | INDEX",
+            help="Answer from your own texts: see `llmctl index`.",
+            autocompletion=complete.indexes,
         ),
     ] = None,
     image: Annotated[
@@ -65,6 +75,8 @@ def run(
     private: options.Private = False,
     remote: options.Remote = False,
     endpoint: options.Server = None,
+    max_first_token: options.MaxFirstToken = None,
+    max_download: options.MaxDownload = None,
     engine: options.Engine = None,
     keep_alive: options.KeepAlive = None,
     yes: options.Yes = False,
@@ -87,13 +99,16 @@ def run(
       git diff | llmctl run --task code "Write the commit message" > msg.txt
       llmctl run -m qwen3.5-4b:Q4_K_M --json "Hello"
       llmctl run -f report.pdf -f notes.md --truncate middle "What is new?"
+      llmctl run --files ~/notes "What was the deposit for the flat?"
       llmctl run --schema person.json "Ada Lovelace, born 1815" | jq .name
       llmctl run -c "And now in one sentence?"
 
     Files stand before what comes in on stdin, and that before the prompt. A prompt that is too long is refused with
     both numbers; with --truncate the head, the middle or the tail of files and stdin is dropped, and stderr says how
-    much. An --image is read by a model with a vision projector, which is fetched with the model if need be. A template
-    is a text with {{input}} in it: NAME.md in the folder templates beside the configuration, or in .llmctl/templates.
+    much. With --files the passages of a folder that suit the question best stand before it, and stderr names files and
+    lines; before they leave for a server of yours, you are asked once for each index, whatever --yes says. An --image
+    is read by a model with a vision projector, which is fetched with the model if need be. A template is a text with
+    {{input}} in it: NAME.md in the folder templates beside the configuration, or in .llmctl/templates.
     With the setting chat_history = true conversations are kept on disk, readable by you alone, and -c goes on with the
     last one; what is --private is never kept, and `llmctl chat --forget` deletes it all.
 
@@ -107,6 +122,8 @@ def run(
     Exit codes: 0 answered, 3 nothing fits, 4 no such model (or it needs a download and nobody said yes), 5 network,
     6 a broken file, 7 disk full, 8 the engine failed, 9 access, 10 configuration, 11 policy, 130 Ctrl-C.
     """
+    from msgspec.structs import replace
+
     from llmctl.cli.answer_form import response_format
     from llmctl.cli.keeping import Keeping, begin, last_conversation
     from llmctl.cli.prompt import prompt as whole
@@ -123,23 +140,35 @@ def run(
     )
     form = response_format(schema, json_object=json_object)
     loaded = options.settings_with(out, offline=offline, keep_alive=keep_alive, engine=engine)
+    loaded = options.with_limits(loaded, "run", max_first_token, max_download)
     lay_out(out, markdown=loaded.markdown, as_written=form is not None)
+    if files is not None:
+        _require_alone(files, truncate)
+        loaded = replace(loaded, prompt_cache=0)  # excerpts are kept in their index alone
     kept = last_conversation(out, loaded, endpoint) if going_on else None
     text = whole(out, prompt, no_stdin=no_stdin, files=file or (), template=template)
     conversation, begun = begin(kept, model, task, utf8(system) if system else None, local=local)
     loaded = options.for_call(loaded, task=begun.task, remote=remote)
     private = private or _is_private(out, loaded, [*(file or ()), *(image or ())], no_stdin=no_stdin)
+    cited = None
+    if files is not None:
+        from llmctl.cli.own_texts import citing  # with the database, which takes a while
+
+        stays = private or local
+        cited = citing(out, loaded, text, files, context=context, max_tokens=max_tokens, private=stays)
+    private = private or (cited is not None and cited.is_private(loaded))
     keeping = Keeping(out, loaded, private=private, kept=kept)
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed, stop=_stops(stop))
     images = _images(image)
-    messages = tuple(conversation.messages(text.text(), images))
+    messages = tuple(conversation.messages(text.text() if cited is None else cited.text, images))
     request = Request(messages, response_format=form, sampling=sampling, private=private)
     from llmctl.workspace.ask import estimated_tokens  # with the router, which takes a while: not before an error
 
-    tokens = None if truncate else estimated_tokens(request)  # what will be cut needs no context of its own
+    tokens = None if truncate or cited else estimated_tokens(request)  # what will be cut needs no context of its own
     sees = request.image_count > 0
-    asked = Asked(begun.model, begun.task, context, threads, tokens or 0, max_tokens, sees=sees, draft=draft)
+    asked = Asked(begun.model, begun.task, context, threads, tokens or 0, max_tokens, sees=sees, draft=draft, once=True)
     shortening = None if truncate is None else Shortening(out, text, truncate)
+    shorter = cited or shortening
 
     def here() -> LocalRun:
         return local_run(out, loaded, asked, yes=yes, local=begun.local or private, dry=dry_run)
@@ -148,7 +177,9 @@ def run(
         from llmctl.cli.route import show
         from llmctl.workspace.route import routed
 
-        is_shortened = shortening is not None
+        is_shortened = shorter is not None
+        if cited is not None:
+            out.note(f"with {cited.excerpts.summary}")
         show(out, routed(loaded, request, here, local=begun.local, endpoint=endpoint, is_shortened=is_shortened))
         return
 
@@ -164,9 +195,10 @@ def run(
         begun.local,
         endpoint,
         insist=keep_alive is not None,
-        shorten=None if shortening is None else shortening.shortened,
+        shorten=None if shorter is None else shorter.shortened,
         stats=stats,
         said=said,
+        cited=cited,
     )
 
 
@@ -178,6 +210,13 @@ def _is_private(out: Output, loaded: Settings, files: list[str], *, no_stdin: bo
 
     read = files if no_stdin else [*files, *private_paths.redirected_stdin()]
     return private_paths.is_private(out, loaded, read)
+
+
+def _require_alone(files: str, truncate: Dropped | None) -> None:
+    """Raises UsageError for what --files doesn't go with."""
+    options.require_names("run", {"--files": files})
+    if truncate is not None:
+        raise UsageError("--files and --truncate exclude each other", hint="--files takes as many excerpts as fit")
 
 
 def _images(paths: list[str] | None) -> tuple[ImagePart, ...]:
@@ -211,16 +250,21 @@ def ask(
     shorten: Shorten | None = None,
     stats: bool = False,
     said: Callable[[str, bool, str | None], None] = _nobody_keeps,
+    cited: CitingPrompt | None = None,
 ) -> None:
     """Streams the answer to stdout and the story to stderr. What was written before an error stays written.
 
     The arguments are those of ``workspace.ask.answer``, and so is what it raises. ``stats``: all figures are shown;
-    ``said`` is told the answer, whether it is whole, and the server that gave it.
+    ``said`` is told the answer, whether it is whole, and the server that gave it; ``cited`` has the excerpts that stand
+    before the question.
     """
+    from msgspec.structs import replace
+
     from llmctl.cli.answer_form import is_json
     from llmctl.workspace.ask import answer
 
-    story = Story(out, limited=request.sampling.max_tokens is not None, stats=stats)
+    limited, before_leaving = request.sampling.max_tokens is not None, None if cited is None else cited.leaving
+    story = Story(out, limited=limited, stats=stats, before_leaving=before_leaving)
     try:
         answered = answer(
             story,
@@ -247,4 +291,6 @@ def ask(
     if request.response_format is not None and not is_json(answered.text):
         out.warn("the answer is not JSON, which was asked for")
     said(answered.text, True, answered.route.endpoint)
-    story.finished(answered)
+    story.finished(answered if cited is None else replace(answered, sources=cited.excerpts.sources))
+    if cited is not None:
+        cited.show()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, assert_never
 
@@ -19,19 +20,24 @@ if TYPE_CHECKING:
     from llmctl.types.plan import Fit
 
 WHOLE_ENDS = (None, "stop", "end_turn", "eos", "stop_sequence", "tool_calls", "function_call")
+BeforeLeaving = Callable[["Endpoint", str], None]
+"""Called with the server that a prompt is about to leave for, and its host. Raises PolicyError where it may not."""
 
 
 class Story:
     """The Listener of one answer: what a person is told goes to stderr, the answer's text to stdout."""
 
-    def __init__(self, out: Output, *, limited: bool, stats: bool = False) -> None:
+    def __init__(
+        self, out: Output, *, limited: bool, stats: bool = False, before_leaving: BeforeLeaving | None = None
+    ) -> None:
         """``limited``: the user asked for an answer of a certain length, so that its end is no surprise. ``stats``:
-        all figures are shown at the end."""
+        all figures are shown at the end. ``before_leaving`` is asked first where the prompt is about to leave."""
         from llmctl.workspace.ask import PartialAnswer
 
         self.out = out
         self._limited = limited
         self._stats = stats
+        self._before_leaving = before_leaving
         self._is_named = False
         self.so_far = PartialAnswer()
         self._thinking = False
@@ -72,16 +78,26 @@ class Story:
             self.out.warn("this is a base model without a chat template: it continues your text")
 
     def leaving(self, endpoint: Endpoint, host: str, reason: str) -> None:
-        from llmctl.cli.held import PIPE_S, TERMINAL_S, HeldBack
-
+        if self._before_leaving is not None:
+            self._before_leaving(endpoint, host)
         self.endpoint = endpoint.name
         if self.so_far.text:
             self._goes_on()
         else:
-            self._held = HeldBack(self.out.piece, TERMINAL_S if sys.stdout.isatty() else PIPE_S)
+            self._held = self._hold(endpoint)
         self.out.must_say(f"→ {endpoint.name} ({host}, {endpoint.model}): {reason}")
         if endpoint.readers:
             self.out.must_say(f"  who can read it there: {endpoint.readers}")
+
+    def _hold(self, endpoint: Endpoint) -> HeldBack | None:
+        from llmctl.workspace.servers import may_begin_with_thoughts
+
+        may_think = may_begin_with_thoughts(endpoint)
+        if may_think is False:
+            return None
+        from llmctl.cli.held import PIPE_S, SOON_S, HeldBack
+
+        return HeldBack(self.out.piece, PIPE_S if may_think and not sys.stdout.isatty() else SOON_S)
 
     def _goes_on(self) -> None:
         """What has come stays, and what follows is written behind it; on a terminal the notice gets its own line."""

@@ -6,7 +6,7 @@ from llmctl.settings.endpoint_table import table_of
 from llmctl.shell import command
 from llmctl.types.endpoint import Endpoint
 
-OPTIONS = {"key_command": "--key-cmd"}  # where it isn't called as the field is
+OPTIONS = {"key_command": "--key-cmd", "seal_pad": "--pad"}  # where it isn't called as the field is
 NO_OPTION = ("url", "plain_http")
 NOT_REPEATED = ("key_command",)  # a command may hold a secret
 

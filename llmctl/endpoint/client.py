@@ -16,8 +16,9 @@ from llmctl.endpoint.address import chat_url, without_version
 from llmctl.endpoint.answer import answer_of
 from llmctl.endpoint.encoding import CONTINUING, chat_fields
 from llmctl.endpoint.refusal import Refusal, keyless, refusal_of
+from llmctl.endpoint.session import session_to
 from llmctl.endpoint.timing import ChatTiming
-from llmctl.errors import CertificateError, NetworkError
+from llmctl.errors import CertificateError, NetworkError, SealError
 from llmctl.net.timing import Timing
 from llmctl.types.endpoint import Address
 from llmctl.types.event import Event
@@ -82,7 +83,7 @@ def _session(
 ) -> AskingSession:
     if own_engine:
         return net.engine_session(timing=timing, on_sent=on_sent)
-    return net.session(address.url, trust=address.trust, proxy=address.proxy, timing=timing, on_sent=on_sent)
+    return session_to(address, timing, on_sent)
 
 
 class Post(Struct, frozen=True):
@@ -123,6 +124,8 @@ def _answered(
         pause_s = wait_s
         try:
             response = _posted(session, post)
+        except SealError:
+            raise
         except CertificateError as error:  # trying again won't make it trustworthy
             raise CertificateError(error.message, hint=OTHER_KEY if address.trust.pin else OWN_CA) from error
         except NetworkError:

@@ -12,13 +12,13 @@ from llmctl import net
 from llmctl.endpoint.address import chat_url, models_url, without_version
 from llmctl.endpoint.refusal import OTHER_ADDRESS, keyless, refusal_of, shown
 from llmctl.endpoint.secrets import address_of
+from llmctl.endpoint.session import session_to
 from llmctl.endpoint.software import Software, context_of, software_of
 from llmctl.errors import LlmctlError, NotFoundError
 from llmctl.types.endpoint import Address, Endpoint
 
 if TYPE_CHECKING:
-    import requests
-
+    from llmctl.endpoint.sealed_session import SealedSession
     from llmctl.net.connection import HttpSession
 
 TIMING = net.Timing(connect_s=2.0, idle_s=2.0, answer_s=3.0, small_s=3.0)
@@ -71,7 +71,7 @@ def models(address: Address, timing: net.Timing = TIMING) -> tuple[str, ...] | N
 def offer(address: Address, timing: net.Timing = TIMING) -> ServerOffer:
     """What the server says of itself. Raises NetworkError, NotFoundError if there is no server at that address, and
     what a refusal means."""
-    with net.session(address.url, trust=address.trust, proxy=address.proxy, timing=timing) as session:
+    with session_to(address, timing) as session:
         if address.token:
             session.headers["Authorization"] = f"Bearer {address.token}"
         bases = [base for base in (address.url, without_version(address.url)) if base]
@@ -89,12 +89,12 @@ def offer(address: Address, timing: net.Timing = TIMING) -> ServerOffer:
     raise NotFoundError(f"{host} has neither models nor a chat at this address (404)", hint=OTHER_ADDRESS)
 
 
-def _asked(session: HttpSession, url: str) -> requests.Response:
+def _asked(session: HttpSession | SealedSession, url: str) -> net.Response:
     with net.translated(url, DOING, hint=HINT):
         return session.ask("GET", url)
 
 
-def _offer(response: requests.Response, raw: bytes, address: Address) -> ServerOffer:
+def _offer(response: net.Response, raw: bytes, address: Address) -> ServerOffer:
     try:
         document = json.loads(raw)
         names = tuple(shown(str(entry["id"]), address) for entry in document["data"][:MOST_MODELS])

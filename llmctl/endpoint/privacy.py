@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from llmctl import net
+from llmctl.endpoint.session import session_to
 from llmctl.printable import printable
 from llmctl.types.endpoint import Address
 
@@ -63,7 +64,7 @@ class PrivacyStatement(Struct, frozen=True):
 def privacy(address: Address) -> PrivacyStatement | None:
     """None where the server doesn't say. Raises NetworkError."""
     url = f"{address.url.rstrip('/')}/privacy"
-    with net.session(url, trust=address.trust, proxy=address.proxy, timing=TIMING) as session:
+    with session_to(address, TIMING) as session:
         if address.token:
             session.headers["Authorization"] = f"Bearer {address.token}"
         with net.translated(url, DOING), session.ask("GET", url) as response:

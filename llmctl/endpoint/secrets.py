@@ -36,7 +36,7 @@ def address_of(endpoint: Endpoint) -> Address:
     if endpoint.trust.client is not None:
         require_client(endpoint.trust.client, endpoint.name)
     token = None if endpoint.key is None else key_of(endpoint.key, endpoint.name)
-    return Address(url, endpoint.model, token, endpoint.trust, endpoint.proxy)
+    return Address(url, endpoint.model, token, endpoint.trust, endpoint.proxy, endpoint.seal)
 
 
 def is_private(url: str) -> bool:

@@ -4,7 +4,7 @@ from llmctl.net.address import host_of, is_host, is_loopback, require_address, s
 from llmctl.net.body import PIECE_BYTES, Reader, SilentError, decoded, first_bytes, pieces, whole
 from llmctl.net.headers import content_range, retry_after_s, whole_number
 from llmctl.net.hops import hops, redirect_target
-from llmctl.net.response import Response
+from llmctl.net.response import Response, exchange_of
 from llmctl.net.session import Sessions, engine_session, proxy_of, session, unverified_peer
 from llmctl.net.timing import Timing
 from llmctl.net.translate import translated
@@ -19,6 +19,7 @@ __all__ = [
     "content_range",
     "decoded",
     "engine_session",
+    "exchange_of",
     "first_bytes",
     "hops",
     "host_of",

@@ -12,7 +12,8 @@ from llmctl.retrieval.words import quoted, stem, words_of
 
 NAME_WEIGHT = 1.5  # of a word in the file's name, beside one in its text
 MOST_WEIGHT = 2.2  # of a word that a passage has again and again: BM25's k1 + 1
-COMMON_SHARE = 0.2  # a word in more of the passages than that says little, where others are rarer
+COMMON_SHARE = 0.2  # a word in more of many passages than that says little where others are rarer, and takes time
+MANY_PASSAGES = 1000
 LEAST_IDF = 1e-6  # as SQLite has it
 FORMS = 40  # of one word that are counted
 
@@ -68,7 +69,8 @@ def _passages_with(index: TextIndex, word: str) -> int:
 
 def _telling(found_in: Mapping[str, int], passages: int) -> list[str]:
     """The words that tell passages apart; all where none does."""
-    telling = [word for word, number in found_in.items() if number <= max(COMMON_SHARE * passages, 1)]
+    most = COMMON_SHARE * passages if passages > MANY_PASSAGES else passages
+    telling = [word for word, number in found_in.items() if number <= most]
     return telling or list(found_in)
 
 

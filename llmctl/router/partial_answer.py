@@ -26,10 +26,10 @@ class PartialAnswer:
     left: LeftMachine | None = None
     cost: float | None = None
 
-    def sent(self, count: int, host: str, *, tls: bool) -> None:
-        """Notes that ``count`` bytes more have left."""
-        before = self.left
-        self.left = LeftMachine(host, count, tls) if before is None else before.and_sent(count, host, tls=tls)
+    def sent(self, count: int, host: str, *, tls: bool, sealed: str | None = None) -> None:
+        """Notes that ``count`` bytes more have left; ``sealed`` as ``LeftMachine`` has it."""
+        more = LeftMachine(host, count, tls, sealed=sealed)
+        self.left = more if self.left is None else self.left.and_sent(more)
 
     def add(self, event: Event) -> None:
         match event:

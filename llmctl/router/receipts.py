@@ -72,6 +72,7 @@ def recorded(endpoint: Endpoint, why: LeaveReason, so_far: PartialAnswer, listen
                 left_because=why,
                 outcome=outcome,
                 cost=so_far.cost,
+                sealed=left.sealed,
             )
             try:
                 append(sent)

@@ -19,6 +19,7 @@ from llmctl.errors import (
     UsageError,
 )
 from llmctl.net import host_of, is_loopback
+from llmctl.router.limits import NO_LIMITS, WaitLimits, leaves
 from llmctl.types.endpoint import Barred, Endpoint, LeaveReason, Local, Remote, Route
 from llmctl.types.plan import Fit, NoFit
 from llmctl.types.policy import Policy
@@ -46,6 +47,8 @@ def route(
     barred: Barred = NOTHING_BARRED,
     private: bool = False,
     resting: Resting = NOTHING_RESTS,
+    limits: WaitLimits = NO_LIMITS,
+    fetched: Fit | None = None,
 ) -> Route:
     """The route for ``planned``, what would run here; None if that was not looked at, because it can't matter.
     ``endpoints`` are in the order in which they are asked; those that are ``resting`` after failures are the last of
@@ -54,7 +57,8 @@ def route(
     ``pinned`` is ``--endpoint NAME``, ``local`` is ``--local``. Local means here or not at all; a pinned endpoint
     means there or not at all, and needs a policy that lets prompts leave. A prompt that is ``private`` is answered here
     or not at all, and what asks for a server is refused. ``offline``: only an endpoint on this machine may be asked.
-    ``barred`` are the reasons for which this prompt may not leave. Raises NothingFitsError (3), NotFoundError (4, a
+    ``barred`` are the reasons for which this prompt may not leave; ``limits`` and ``fetched`` as ``limits.leaves``
+    has them. Raises NothingFitsError (3), NotFoundError (4, a
     policy that wants an endpoint where none is configured), OfflineError (5, the endpoint that must answer is on
     another machine), PolicyError (11), or UsageError (2) for both pins at once.
     """
@@ -77,6 +81,11 @@ def route(
         raise NotFoundError(f"the policy is {policy} and no endpoint is configured", hint=ADD)
     assert planned is not None, "only a pinned endpoint and remote-only make the plan irrelevant"
     if isinstance(planned, Fit):
+        reason = None if first is None else leaves(planned, limits, fetched=fetched)
+        if first is not None and reason is not None and reason[0] not in barred:
+            ready = planned if planned.candidate.path is not None else None
+            if ready is None or first.name not in resting:
+                return Remote(first, *reason, ready, servers[1:])
         return Local(planned, "it fits this machine", first, barred if first else NOTHING_BARRED, servers[1:])
     if first is None:
         raise NothingFitsError(planned.reason, hint=f"llmctl plan --all   or let a server of yours answer: {ADD}")

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from llmctl.endpoint.client import TRIES, chat, request_body
 from llmctl.endpoint.encoding import CONTINUING
 from llmctl.endpoint.secrets import address_of
+from llmctl.endpoint.session import sealed_for
 from llmctl.endpoint.timing import timing_of
 from llmctl.errors import EngineError, LlmctlError, NetworkError
 from llmctl.net import host_of
@@ -104,8 +105,10 @@ class HandingOver:
         body, host = request_body(address, request), host_of(address.url)
         self.listener.leaving(endpoint, host, reason)
 
+        sealed, tls = sealed_for(address), address.url.startswith("https:")
+
         def sent(count: int) -> None:
-            so_far.sent(count, host, tls=address.url.startswith("https:"))
+            so_far.sent(count, host, tls=tls, sealed=sealed)
 
         with recorded(endpoint, self.route.why, so_far, self.listener), noted(endpoint, self.servers):
             answering = chat(address, body, tries=tries, timing=timing_of(endpoint.limits), on_sent=sent)

@@ -19,7 +19,11 @@ Receive = Callable[[], Awaitable[AsgiMessage]]
 Send = Callable[[AsgiMessage], Awaitable[None]]
 BODY_LIMIT_BYTES = 64 << 20  # as the engine's
 END_OF_EVENT = b"\n\n"
-EVENTS = {"content-type": "text/event-stream", "cache-control": "no-cache"}
+EVENTS = {
+    "content-type": "text/event-stream",
+    "cache-control": "no-cache",
+    "x-accel-buffering": "no",  # nginx passes each event on at once
+}
 
 
 class ClientLeftError(Exception):

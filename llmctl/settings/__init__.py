@@ -124,6 +124,9 @@ class Settings(Struct, frozen=True):
     serve_users: int | None = None
     serve_idle: float = 1800.0
     serve_queue: int = 32
+    max_first_token: float | None = None
+    max_download: int | None = None
+    server_meanwhile: bool = False
 
     def without_project(self) -> Settings:
         """The same settings as they would be without the project file."""

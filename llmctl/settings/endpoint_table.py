@@ -23,6 +23,7 @@ from llmctl.types.endpoint import (
     KeyVariable,
     Limits,
     Price,
+    Seal,
     Trust,
 )
 
@@ -30,6 +31,9 @@ KEYRING_SERVICE = "llmctl"
 PIN = re.compile(r"sha256:[0-9a-f]{64}")
 PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
 PROXY_EXPECTED = "an address such as http://proxy.example:3128, without a password: that belongs into HTTPS_PROXY"
+MOST_PAD_BYTES = 1 << 20
+SEAL_EXPECTED = "the line llmctl-key:… that `llmctl serve --sealed` shows"
+PAD_EXPECTED = f"a number of bytes from 1 (no padding) to {MOST_PAD_BYTES:,}"
 PIN_EXPECTED = "sha256: and 64 hexadecimal digits in lower case"
 FIELD_OF: Mapping[type[KeyReference], str] = {
     KeyVariable: "key_env",
@@ -41,9 +45,10 @@ KEYS = tuple(FIELD_OF.values())
 LIMITS_S = ("connect_s", "first_token_s", "between_s", "silent_s")
 CLIENT = ("client_cert", "client_key")
 PRICES = ("price_in", "price_out")
+SEAL = ("seal_key", "seal_pad")
 FIELDS = (
     *("url", "model", *KEYS, "ca_file", "pin", *CLIENT, "proxy", "plain_http", "context", *LIMITS_S),
-    *("priority", *PRICES, "continues", "readers"),
+    *("priority", *PRICES, "continues", "readers", *SEAL),
 )
 
 
@@ -68,6 +73,7 @@ def endpoint_of(name: str, value: object) -> Endpoint:
         proxy=_proxy(table),
         price=_price(table),
         continues=table.flag("continues"),
+        seal=_seal(table),
     )
     table.end()
     return made
@@ -88,6 +94,32 @@ def _proxy(table: Table) -> str | None:
 def _price(table: Table) -> Price | None:
     prices = [_finite(table, field) for field in PRICES]
     return None if prices == [None, None] else Price(*(price or 0.0 for price in prices))
+
+
+def _seal(table: Table) -> Seal | None:
+    key, pad_bytes = table.text_or_none("seal_key"), table.count_or_none("seal_pad")
+    if key is None:
+        table.check(pad_bytes is None, "seal_pad", "given with seal_key, or neither")
+        return None
+    table.check(why_no_key(key) is None, "seal_key", SEAL_EXPECTED)
+    table.check(pad_bytes is None or is_pad(pad_bytes), "seal_pad", PAD_EXPECTED)
+    return Seal(key) if pad_bytes is None else Seal(key, pad_bytes)
+
+
+def why_no_key(line: str) -> str | None:
+    """What is wrong with a gateway's line, None where nothing is."""
+    from llmctl.sealed.key_configuration import KeyConfiguration
+    from llmctl.sealed.message_error import SealedMessageError
+
+    try:
+        KeyConfiguration.of_line(line)
+    except SealedMessageError as error:
+        return str(error)
+    return None
+
+
+def is_pad(pad_bytes: int) -> bool:
+    return 1 <= pad_bytes <= MOST_PAD_BYTES
 
 
 def table_of(endpoint: Endpoint) -> dict[str, Any]:
@@ -113,6 +145,8 @@ def table_of(endpoint: Endpoint) -> dict[str, Any]:
         "price_out": None if price is None else price.answer,
         "continues": endpoint.continues,
         "readers": endpoint.readers,
+        "seal_key": None if endpoint.seal is None else endpoint.seal.key,
+        "seal_pad": None if endpoint.seal is None else endpoint.seal.pad_bytes,
     }
 
 

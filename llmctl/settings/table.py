@@ -69,6 +69,12 @@ def _duration(value: Any) -> float:
     return units.duration_s(str(value))
 
 
+def _seconds(value: Any) -> float:
+    if (seconds := _duration(value)) < 0:
+        raise ValueError
+    return seconds
+
+
 def _size(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise ValueError
@@ -135,6 +141,25 @@ SETTINGS = (
         "a list of files and folders",
         "what stays on this machine whatever the policy, given with -f or --image; a project file can add to it",
         default=(),
+    ),
+    Setting(
+        "max_first_token",
+        _seconds,
+        'a time, such as "10s"',
+        "where this machine would take longer to its first token, a server of yours answers",
+    ),
+    Setting(
+        "max_download",
+        _size,
+        'a size, such as "2GB"',
+        "where this machine would have to fetch more first, a server of yours answers",
+    ),
+    Setting(
+        "server_meanwhile",
+        _flag,
+        "true or false",
+        "let a server of yours answer while the model that is to answer here is fetched",
+        default=False,
     ),
     Setting("hub_url", address, "an http or https address", "the model hub", default=HUB_URL, also=("HF_ENDPOINT",)),
     Setting("offline", _flag, "true or false", "never use the network", default=False, also=("HF_HUB_OFFLINE",)),

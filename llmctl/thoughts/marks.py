@@ -25,6 +25,7 @@ class Marks(Struct, frozen=True):
     control: bool = False
     lone_close: bool = True
     opened_for: tuple[str, ...] = ()
+    may_open_for: tuple[str, ...] = ()
     only_for: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
 
@@ -46,9 +47,12 @@ class Marks(Struct, frozen=True):
 @cache
 def table() -> tuple[Marks, ...]:
     """All ways of marking thoughts."""
-    text = (paths.profiles_dir() / "thinking.toml").read_text("utf-8")
-    rows = tomllib.loads(text)["thoughts"]
-    return tuple(_marks(row) for row in rows)
+    return tuple(_marks(row) for row in _profile()["thoughts"])
+
+
+@cache
+def _profile() -> Mapping[str, Any]:
+    return tomllib.loads((paths.profiles_dir() / "thinking.toml").read_text("utf-8"))
 
 
 def _marks(row: Mapping[str, Any]) -> Marks:
@@ -77,6 +81,15 @@ def marks_for(model: str) -> tuple[Marks, ...]:
 def guessed_for(model: str) -> Marks | None:
     """The marks with which the template of the served model of this name probably opens a thought."""
     return next((row for row in table() if row.opened_by_template_of(model)), None)
+
+
+def may_be_opened_for(model: str) -> bool | None:
+    """Whether an answer of the served model of this name may turn out to have begun with a thought that its template
+    has opened; None for a name that says nothing."""
+    name = f"{model.lower()}-"
+    if any(part in name for row in table() for part in row.may_open_for):
+        return True
+    return False if any(part in name for part in _profile()["never_for"]) else None
 
 
 def opened_at_the_end(prompt: str, rows: tuple[Marks, ...]) -> Marks | None:

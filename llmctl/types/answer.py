@@ -36,22 +36,24 @@ class Timings(Struct, frozen=True):
 
 class LeftMachine(Struct, frozen=True):
     """What left: to whom, how many bytes of request bodies were handed to the system for sending (those of every try,
-    without headers), and whether the way was encrypted. ``earlier`` is what servers had got that were asked before."""
+    without headers), and whether the way was encrypted. ``earlier`` is what servers had got that were asked before.
+    ``sealed`` is the fingerprint of the key that it was sealed for, None where it wasn't."""
 
     host: str
     bytes: int
     tls: bool
     earlier: tuple[LeftMachine, ...] = ()
+    sealed: str | None = None
 
     @property
     def total_bytes(self) -> int:
         return self.bytes + sum(left.bytes for left in self.earlier)
 
-    def and_sent(self, count: int, host: str, *, tls: bool) -> LeftMachine:
-        """This, and ``count`` bytes more."""
-        if (host, tls) == (self.host, self.tls):
-            return replace(self, bytes=self.bytes + count)
-        return LeftMachine(host, count, tls, (*self.earlier, replace(self, earlier=())))
+    def and_sent(self, more: LeftMachine) -> LeftMachine:
+        """This, and ``more``."""
+        if (more.host, more.tls, more.sealed) == (self.host, self.tls, self.sealed):
+            return replace(self, bytes=self.bytes + more.bytes)
+        return replace(more, earlier=(*self.earlier, replace(self, earlier=())))
 
 
 class Predicted(Struct, frozen=True):
@@ -60,8 +62,19 @@ class Predicted(Struct, frozen=True):
     basis: Basis
 
 
+class CitedSource(Struct, frozen=True):
+    """An excerpt of the user's own texts that stood before the question. ``file`` is its path from the index's folder;
+    lines count from 1; ``score``, 0 to 1, is to be compared within one answer."""
+
+    file: str
+    from_line: int
+    to_line: int
+    score: float
+
+
 class Answer(Struct, frozen=True):
-    """``cost`` is what a server's tokens cost by the price that the user has given."""
+    """``cost`` is what a server's tokens cost by the price that the user has given; ``sources`` are numbered from 1
+    where the answer names them."""
 
     text: str
     reasoning: str | None
@@ -73,3 +86,4 @@ class Answer(Struct, frozen=True):
     finish_reason: str | None
     measured: Measured | None = None
     cost: float | None = None
+    sources: tuple[CitedSource, ...] = ()

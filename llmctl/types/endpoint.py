@@ -20,6 +20,8 @@ class LeaveReason(StrEnum):
     NOT_LOADED = "not-loaded"
     ENGINE_FAILED = "engine-failed"
     PROMPT_TOO_LONG = "prompt-too-long"
+    LIMIT_MISSED = "limit-missed"
+    DOWNLOADING = "downloading"
 
     @property
     def when(self) -> str:
@@ -51,9 +53,20 @@ LEAVES = {
         ADDED,
     ),
     LeaveReason.PROMPT_TOO_LONG: ("The prompt is longer than the context that llmctl has chosen.", ADDED),
+    LeaveReason.LIMIT_MISSED: (
+        "This machine would take longer to the first token, or a larger download, than you allow.",
+        "you, by `max_first_token` or `max_download`, in the settings or as options",
+    ),
+    LeaveReason.DOWNLOADING: (
+        "The model that is to answer here is being fetched.",
+        "you, by `server_meanwhile = true`, or by saying yes to that question",
+    ),
 }
 LOCAL_FAILURES = frozenset(
-    {LeaveReason.NOTHING_FITS, LeaveReason.NOT_LOADED, LeaveReason.ENGINE_FAILED, LeaveReason.PROMPT_TOO_LONG}
+    {
+        *(LeaveReason.NOTHING_FITS, LeaveReason.NOT_LOADED, LeaveReason.ENGINE_FAILED, LeaveReason.PROMPT_TOO_LONG),
+        *(LeaveReason.LIMIT_MISSED, LeaveReason.DOWNLOADING),
+    }
 )
 Barred = Mapping[LeaveReason, str]
 """The reasons for which this one prompt may not leave, each with the words why."""
@@ -133,6 +146,14 @@ class Price(Struct, frozen=True):
         return (prompt_tokens * self.prompt + answer_tokens * self.answer) / 1e6
 
 
+class Seal(Struct, frozen=True):
+    """What requests are sealed for: ``key`` is the line ``llmctl-key:…`` of a gateway of llmctl's; they are padded to a
+    multiple of ``pad_bytes``."""
+
+    key: str
+    pad_bytes: int = 256
+
+
 SYSTEM_TRUST = Trust()
 NO_LIMITS = Limits()
 
@@ -144,7 +165,7 @@ class Endpoint(Struct, frozen=True):
     ``priority`` is asked first, of several the one that was added first; those that serve the same model at the same
     priority share the work. ``readers`` says who can read prompts there, in the user's own words. ``proxy`` is the way
     there, in place of the environment's. ``continues``: the server goes on with an answer that was begun elsewhere, and
-    the user lets it.
+    the user lets it. ``seal``: nothing is sent that isn't sealed.
     """
 
     name: str
@@ -159,6 +180,7 @@ class Endpoint(Struct, frozen=True):
     proxy: str | None = None
     price: Price | None = None
     continues: bool = False
+    seal: Seal | None = None
 
 
 class Address(Struct, frozen=True):
@@ -170,6 +192,7 @@ class Address(Struct, frozen=True):
     token: str | None = None
     trust: Trust = SYSTEM_TRUST
     proxy: str | None = None
+    seal: Seal | None = None
     socket: str | None = None
 
     def __repr__(self) -> str:

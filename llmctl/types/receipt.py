@@ -22,6 +22,7 @@ class Outcome(StrEnum):
 class Sent(Struct, frozen=True):
     """What one prompt has sent. ``time`` is UTC in ISO 8601, when it was about to leave; ``bytes`` are those of request
     bodies, of every try; ``pin``: the certificate's key was held against the one that the endpoint's table has;
+    ``sealed`` is the fingerprint of the key that it was sealed for, None where it wasn't;
     ``cost`` is by the price of that table, None without one."""
 
     time: str
@@ -34,6 +35,7 @@ class Sent(Struct, frozen=True):
     left_because: LeaveReason
     outcome: Outcome
     cost: float | None = None
+    sealed: str | None = None
 
 
 class Receipt(Sent, frozen=True, kw_only=True):

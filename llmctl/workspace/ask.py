@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -20,6 +21,9 @@ from llmctl.types.policy import Policy
 from llmctl.types.request import JsonSchema, Request
 from llmctl.workspace.local_run import LocalRun
 from llmctl.workspace.session_engine import SessionEngine
+
+if TYPE_CHECKING:
+    from llmctl.router.limits import WaitLimits
 
 __all__ = ["PartialAnswer", "Shorten", "answer", "estimated_tokens", "events"]
 
@@ -172,7 +176,16 @@ def route_of(
         barred=barred,
         private=request.private,
         resting=servers.resting,
+        limits=wait_limits(settings),
+        fetched=None if run is None else run.fetched,
     )
+
+
+def wait_limits(settings: Settings) -> WaitLimits:
+    """How long the user waits for this machine where a server may answer."""
+    from llmctl.router.limits import WaitLimits
+
+    return WaitLimits(settings.max_first_token, settings.max_download, counts_load=not settings.keep_alive)
 
 
 def estimated_tokens(request: Request) -> int:

@@ -121,7 +121,21 @@ def obtain(listener: Listener, situation: Situation, fit: Fit, wanted: Want, *, 
     """
     if is_here(fit) and _is_whole(fit.candidate, wanted):
         return fit
-    source, size_bytes = fit.candidate.artifact.source, sum(missing.bytes or 0 for missing in _missing(fit, wanted))
+    agree(listener, situation, fit, wanted, yes=yes)
+    source = fit.candidate.artifact.source
+    try:
+        return fetch(listener, situation, fit, wanted)
+    except NetworkError as error:
+        starter = None if named or wanted.sees else starter_for(situation, wanted)
+        if isinstance(error, OfflineError) or source.kind is not SourceKind.HUB or starter is None:
+            raise
+        return _instead(listener, situation, starter, error, yes=yes)
+
+
+def agree(listener: Listener, situation: Situation, fit: Fit, wanted: Want, *, yes: bool) -> None:
+    """Asks whether what ``fit`` lacks may be fetched. Raises NotFoundError if not, or when nobody may be asked, and
+    OfflineError."""
+    size_bytes = sum(missing.bytes or 0 for missing in _missing(fit, wanted))
     label = f"{fit.candidate.model.name} {fit.candidate.artifact.quant}"
     situation.settings.require_network(label)
     if not (yes or listener.interactive):  # nobody is asked before somebody said yes, not even for the hub's address
@@ -131,13 +145,6 @@ def obtain(listener: Listener, situation: Situation, fit: Fit, wanted: Want, *, 
         )
     if not listener.confirm(f"Download {label}, {cost(size_bytes)}?", yes=yes):
         raise NotFoundError(f"{label} is not on this machine", hint=_pull(fit))
-    try:
-        return fetch(listener, situation, fit, wanted)
-    except NetworkError as error:
-        starter = None if named or wanted.sees else _starter(situation, wanted)
-        if isinstance(error, OfflineError) or source.kind is not SourceKind.HUB or starter is None:
-            raise
-        return _instead(listener, situation, starter, error, yes=yes)
 
 
 def _missing(fit: Fit, wanted: Want) -> list[Source]:
@@ -174,7 +181,8 @@ def cost(size_bytes: int | None, limit_bytes_per_s: float | None = None) -> str:
     return f"{units.size(size_bytes)}, ~{units.seconds(size_bytes / bytes_per_s)}"
 
 
-def _starter(situation: Situation, wanted: Want) -> Fit | None:
+def starter_for(situation: Situation, wanted: Want) -> Fit | None:
+    """What runs the starter, the small model that the Python package index has; None where not even that fits."""
     starters = [candidate for candidate in situation.candidates(None) if candidate.model.starter]
     planned = situation.plan(starters, replace(wanted, explicit=True)) if starters else None  # slow beats nothing
     return planned.choice if isinstance(planned, Plan) else None

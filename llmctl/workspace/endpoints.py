@@ -15,10 +15,20 @@ from llmctl import settings
 from llmctl.endpoint.address import normal_url
 from llmctl.endpoint.again import add_command
 from llmctl.endpoint.secrets import address_of, is_private, readable_on_the_way
+from llmctl.endpoint.session import require_sealing as require_sealing
 from llmctl.errors import AccessError, CertificateError, LlmctlError, NetworkError, UsageError
 from llmctl.net import host_of, is_loopback
 from llmctl.settings import Settings
-from llmctl.settings.endpoint_table import PIN_EXPECTED, PROXY_EXPECTED, is_pin, is_proxy, table_of
+from llmctl.settings.endpoint_table import (
+    PAD_EXPECTED,
+    PIN_EXPECTED,
+    PROXY_EXPECTED,
+    is_pad,
+    is_pin,
+    is_proxy,
+    table_of,
+    why_no_key,
+)
 from llmctl.types.endpoint import (
     NO_LIMITS,
     SYSTEM_TRUST,
@@ -27,6 +37,7 @@ from llmctl.types.endpoint import (
     KeyReference,
     Limits,
     Price,
+    Seal,
     Trust,
 )
 from llmctl.types.listener import Listener
@@ -38,6 +49,7 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 SHOWN_MODELS = 8
+SEAL_HINT = "llmctl serve --sealed   shows the line llmctl-key:… on the other machine"
 
 
 class Added(Struct, frozen=True):
@@ -70,6 +82,7 @@ def add(
     proxy: str | None = None,
     price: Price | None = None,
     continues: bool = False,
+    seal: Seal | None = None,
     force: bool = False,
 ) -> Added:
     """Adds a server, which is the consent to send prompts there. ``force`` allows plain http to another machine, and
@@ -103,6 +116,7 @@ def add(
         proxy=_checked_proxy(proxy, address),
         price=price,
         continues=continues,
+        seal=seal,
     )
     if not force and name in (other.name for other in loaded.endpoints):
         raise UsageError(f"there is an endpoint named {name} already", hint=f"{add_command(endpoint)}   replaces it")
@@ -116,6 +130,30 @@ def add(
     file = settings.add_endpoint(endpoint, replacing=force)
     loaded = settings.load()
     return Added(loaded.endpoint(name), loaded, file)
+
+
+def seal(key: str | None, pad_bytes: int | None) -> Seal | None:
+    """What requests are sealed for. Raises UsageError for a line that holds no key, and where sealing is not
+    installed."""
+    if key is None:
+        if pad_bytes is not None:
+            raise UsageError("--pad is for sealed requests: it needs --seal-key", hint=SEAL_HINT)
+        return None
+    if (why := why_no_key(key)) is not None:
+        raise UsageError(f"--seal-key holds no key: {why}", hint=SEAL_HINT)
+    if pad_bytes is not None and not is_pad(pad_bytes):
+        raise UsageError(f"--pad must be {PAD_EXPECTED}")
+    require_sealing()
+    return Seal(key) if pad_bytes is None else Seal(key, pad_bytes)
+
+
+def seal_words(seal: Seal) -> str:
+    """For a person, with the fingerprint of the key that is used now."""
+    from llmctl.endpoint.seal_pins import current, pin_of
+
+    key = current(seal)
+    pinned = "as pinned" if key == pin_of(seal) else "which the pinned key vouches for"
+    return f"for the key {key.fingerprint}, {pinned}; in multiples of {seal.pad_bytes:,} bytes"
 
 
 def _checked(trust: Trust, url: str) -> Trust:

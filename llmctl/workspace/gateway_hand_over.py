@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 
-from llmctl.endpoint.forwarding import CHAT_PATH, ForwardedAnswer, forwarded, with_model
+from llmctl.endpoint.forwarding import CHAT_PATH, ForwardedAnswer, forwarded, texts, with_model
 from llmctl.endpoint.secrets import address_of
+from llmctl.endpoint.session import sealed_for
 from llmctl.endpoint.timing import timing_of
-from llmctl.errors import LlmctlError, NetworkError, UsageError
+from llmctl.errors import EngineError, LlmctlError, UsageError
 from llmctl.net import host_of
 from llmctl.router.kept_availability import noted
 from llmctl.router.partial_answer import PartialAnswer
 from llmctl.router.receipts import recorded
+from llmctl.router.room import require_room_for
 from llmctl.router.route import allowed, reason_of, refused_as_private
 from llmctl.settings import Settings
 from llmctl.types.endpoint import Endpoint, LeaveReason
@@ -22,7 +24,8 @@ from llmctl.types.policy import Policy
 from llmctl.workspace.served_models import AUTO
 from llmctl.workspace.servers import in_turn
 
-FAILED = 500  # the lowest status of a server that has failed
+REFUSED, FAILED = 400, 500  # the lowest statuses of a server that doesn't take the request, and of one that has failed
+TOO_MANY = 429
 POLICIES = (Policy.LOCAL_ONLY, Policy.PREFER_LOCAL)
 
 
@@ -61,6 +64,10 @@ class GatewayHandOver:
         return HandedOver(servers, why, error.message, self._listener)
 
 
+class _RefusedError(EngineError):
+    """A refusal was passed on as the answer: the receipt tells it from one."""
+
+
 class HandedOver:
     """One request on its way to the first of ``servers`` that answers. ``name`` and ``headers`` are those of the one
     that was asked last, and complete once it was opened."""
@@ -87,8 +94,10 @@ class HandedOver:
         return who if left is None else {**who, "x-llmctl-bytes": str(left.total_bytes)}
 
     def open(self, path: str, body: bytes) -> tuple[int, Mapping[str, str], Iterator[bytes]]:
-        """Status, headers and body of the answer; a server that fails before its first byte leads to the next one.
-        Raises UsageError for what only this machine answers, and what ``endpoint.forwarding`` raises."""
+        """Status, headers and body of the answer; a server that refuses it, or fails before its first word, leads to
+        the next one. The last one's refusal is the answer, unless it has failed. Raises UsageError for what only this
+        machine answers, ContextError, and what ``endpoint.forwarding`` raises. None is asked twice: who asks a gateway
+        is a program, which does that by itself."""
         if path != CHAT_PATH:
             raise UsageError(f"{self._reason}; {self.name} is asked for chat completions alone")
         reason = self._reason
@@ -109,22 +118,31 @@ class HandedOver:
     def _answer(self, body: bytes, reason: str) -> Generator[ForwardedAnswer | bytes, None, None]:
         """The head of the answer, then the pieces of its body; closing it hangs up. Its receipt is written at its
         end."""
-        server, so_far = self._server, self._so_far
+        server, so_far, is_last = self._server, self._so_far, self._server is self._servers[-1]
+        if server.limits.context is not None:
+            require_room_for(texts(body), server.limits.context, f"the context of {server.name}")
         address, timing = address_of(server), timing_of(server.limits)
         host, tls = host_of(server.url), server.url.startswith("https:")
         self._listener.leaving(server, host, reason)
 
+        sealed = sealed_for(address)
+
         def sent(count: int) -> None:
-            so_far.sent(count, host, tls=tls)
+            so_far.sent(count, host, tls=tls, sealed=sealed)
+
+        def passes_on(status: int) -> bool:
+            return is_last and REFUSED <= status < FAILED and status != TOO_MANY
 
         with (
+            suppress(_RefusedError),
             recorded(server, self._why, so_far, self._listener),
             noted(server, self._servers),
-            forwarded(address, body, timing=timing, on_sent=sent) as answer,
+            forwarded(address, body, timing=timing, on_sent=sent, passes_on=passes_on) as answer,
         ):
-            if answer.status >= FAILED:
-                raise NetworkError(f"{host} answered with status {answer.status}")
             yield answer
+            if answer.status >= REFUSED:
+                yield from answer.pieces
+                raise _RefusedError(f"{host} refused the request ({answer.status})")
             for piece in answer.pieces:
                 so_far.first_token = so_far.first_token or time.perf_counter()
                 yield piece

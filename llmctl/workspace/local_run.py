@@ -19,7 +19,7 @@ from llmctl.types.listener import Listener
 if TYPE_CHECKING:
     from llmctl.router.lending import StepsDown
     from llmctl.settings import Settings
-    from llmctl.types.endpoint import Barred
+    from llmctl.types.endpoint import Barred, Endpoint
     from llmctl.types.plan import Fit, NoFit, Want
     from llmctl.workspace.situation import Situation
 
@@ -27,8 +27,9 @@ VISION = "vision"  # the task of a prompt with images, unless another is asked f
 
 
 class Asked(Struct, frozen=True):
-    """What was asked for on the command line; ``sees``: the prompt has images; ``draft`` names the
-    model that is to draft for the one that answers."""
+    """What was asked for on the command line; ``sees``: the prompt has images; ``draft`` names the model that is to
+    draft for the one that answers; ``once``: one prompt, which a server may answer in place of a machine that is slower
+    than the user allows."""
 
     model: str | None
     task: str | None
@@ -38,6 +39,7 @@ class Asked(Struct, frozen=True):
     answer_tokens: int | None
     sees: bool = False
     draft: str | None = None
+    once: bool = False
 
     def want(self, loaded: Settings, *, named: bool) -> Want:
         """What is wanted with these settings; ``named``: a model is."""
@@ -50,11 +52,13 @@ class Asked(Struct, frozen=True):
 
 class LocalRun(Struct, frozen=True):
     """What would run on this machine, for which of its failures the prompt may not leave, and what is tried where it
-    doesn't get the memory that was planned."""
+    doesn't get the memory that was planned. ``fetched`` is what is to run once it is fetched, where a server may
+    answer meanwhile."""
 
     planned: Fit | NoFit
     barred: Barred = field(default_factory=dict)
     steps_down: StepsDown | None = None
+    fetched: Fit | None = None
 
 
 def local_run(
@@ -82,11 +86,50 @@ def local_run(
             own = _without_project(looked_at, asked)
         bars = barred(planned, named=named, context=asked.context, project=loaded.project, own=own)
         steps_down = Below(looked_at, name, wanted)
+        run = LocalRun(planned, bars, steps_down)
+        if server is not None and asked.once and loaded.policy is Policy.PREFER_LOCAL:
+            waits = _while_it_waits(listener, looked_at, run, wanted, server, yes=yes, dry=dry)
+            if dry or waits.is_left:
+                return waits.run
+            run = waits.run
         if dry or (server is not None and loaded.policy is Policy.PREFER_REMOTE):
-            return LocalRun(planned, bars, steps_down)
+            return run
         ready = _ready(listener, looked_at, name, planned, wanted, yes=yes)
         drafting = _with_draft(looked_at, asked, _with_engine(listener, looked_at, ready), wanted)
-        return LocalRun(drafting, bars, steps_down)
+        return replace(run, planned=drafting)
+
+
+class _Waits(Struct, frozen=True):
+    """``is_left``: a server answers, so that nothing is fetched or loaded for this prompt."""
+
+    run: LocalRun
+    is_left: bool = False
+
+
+def _while_it_waits(
+    listener: Listener, looked_at: Situation, run: LocalRun, wanted: Want, server: Endpoint, *, yes: bool, dry: bool
+) -> _Waits:
+    """``run``, and whether ``server`` answers because it would have to be waited for. ``dry``: nobody is asked. Raises
+    what ``meanwhile.answers_meanwhile`` raises."""
+    from llmctl.router.limits import leaves
+    from llmctl.types.endpoint import LeaveReason
+    from llmctl.types.plan import NoFit
+    from llmctl.workspace import meanwhile
+    from llmctl.workspace.ask import wait_limits
+
+    fit, settings, may_wait = run.planned, looked_at.settings, LeaveReason.DOWNLOADING not in run.barred
+    if isinstance(fit, NoFit):
+        return _Waits(run)
+    if fit.candidate.path is not None:
+        fetched = meanwhile.better_that_is_fetched(looked_at, fit, wanted) if may_wait else None
+        return _Waits(replace(run, fetched=fetched))
+    if LeaveReason.LIMIT_MISSED not in run.barred and leaves(fit, wait_limits(settings)) is not None:
+        return _Waits(run, is_left=True)
+    if dry:
+        return _Waits(replace(run, fetched=fit) if may_wait and settings.server_meanwhile else run)
+    if may_wait and meanwhile.answers_meanwhile(listener, looked_at, fit, wanted, server, yes=yes):
+        return _Waits(replace(run, fetched=fit), is_left=True)
+    return _Waits(run)
 
 
 def _with_draft(looked_at: Situation, asked: Asked, ready: Fit | NoFit, wanted: Want) -> Fit | NoFit:

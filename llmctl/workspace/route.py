@@ -10,6 +10,7 @@ from llmctl import units
 from llmctl.errors import ContextError
 from llmctl.net import host_of
 from llmctl.router.answer import handed_over
+from llmctl.router.limits import first_token_s, leaves
 from llmctl.router.partial_answer import PartialAnswer
 from llmctl.router.room import require_room
 from llmctl.router.route import first_allowed
@@ -18,7 +19,7 @@ from llmctl.types.endpoint import LOCAL_FAILURES, Endpoint, LeaveReason, Local, 
 from llmctl.types.plan import Fit, NoFit
 from llmctl.types.policy import Policy
 from llmctl.types.request import Request
-from llmctl.workspace.ask import estimated_tokens, route_of, run_here
+from llmctl.workspace.ask import estimated_tokens, route_of, run_here, wait_limits
 from llmctl.workspace.local_run import LocalRun
 
 NO_SERVER = "no server was added"
@@ -172,4 +173,25 @@ def _state(
             False if surely_fits else None,
             f"the prompt has about {tokens:,} tokens, the context is {planned.context:,}",
         )
+    if why is LeaveReason.LIMIT_MISSED:
+        return _missed_limit(settings, planned)
+    if why is LeaveReason.DOWNLOADING:
+        return False, _downloads(settings, planned)
     return None, "only loading tells" if why is LeaveReason.NOT_LOADED else "only answering tells"
+
+
+def _missed_limit(settings: Settings, fit: Fit) -> tuple[bool, str]:
+    """Whether ``fit`` takes longer, or a larger download, than the user allows."""
+    limits = wait_limits(settings)
+    first = f"first token after about {units.seconds(first_token_s(fit, limits))}"
+    of_first = "" if limits.first_token_s is None else f" (limit: {units.seconds(limits.first_token_s)})"
+    fetched = "nothing to fetch" if fit.candidate.path is not None else f"{units.size(fit.download_bytes)} to fetch"
+    of_fetched = "" if limits.download_bytes is None else f" (limit: {units.size(limits.download_bytes)})"
+    set_ = "" if of_first or of_fetched else "; max_first_token and max_download would limit that"
+    return leaves(fit, limits) is not None, f"{first}{of_first}, {fetched}{of_fetched}{set_}"
+
+
+def _downloads(settings: Settings, fit: Fit) -> str:
+    if fit.candidate.path is not None:
+        return "the model is here"
+    return "the model has to be fetched first" + ("" if settings.server_meanwhile else "; server_meanwhile is false")

@@ -92,10 +92,11 @@ def reached_at(bound: str) -> str:
         return str(probe.getsockname()[0])
 
 
-def add_command(access: ServeAccess, bound: str, port: int) -> str:
+def add_command(access: ServeAccess, bound: str, port: int, seal_key: str | None = None) -> str:
     """What to type on another machine, where the token is in KEY_FILE."""
     host = reached_at(bound)
     url = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
     name = re.sub(r"[^A-Za-z0-9_-]", "", socket.gethostname().partition(".")[0])[:64] or "gateway"
     pin = () if access.certificate is None else ("--pin", access.certificate.pin)
-    return command("llmctl", "endpoint", "add", name, url, *pin, "--key-file", KEY_FILE)
+    seal = () if seal_key is None else ("--seal-key", seal_key)
+    return command("llmctl", "endpoint", "add", name, url, *pin, *seal, "--key-file", KEY_FILE)

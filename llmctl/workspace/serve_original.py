@@ -14,6 +14,7 @@ from llmctl.errors import NotFoundError, NothingFitsError, UsageError
 from llmctl.shell import command
 from llmctl.store.layout import Repository
 from llmctl.types.listener import Listener
+from llmctl.types.model import Model
 from llmctl.workspace.deployment.cluster import ClusterAsked
 from llmctl.workspace.deployment.program import ClusterDeployment
 from llmctl.workspace.served_room import Memory
@@ -34,8 +35,8 @@ class OriginalModel(Struct, frozen=True):
 
     deployment: ClusterDeployment
     program: str
+    model: Model
     tasks: tuple[str, ...]
-    sampling: Mapping[str, float]
     pinned: bool = False
     writes: bool = True
 
@@ -71,7 +72,15 @@ class OriginalModel(Struct, frozen=True):
 
     @property
     def defaults(self) -> Mapping[str, Any]:
-        return self.sampling
+        return self.model.sampling or {}
+
+    @property
+    def size_bytes(self) -> int:
+        return self.deployment.parameters * BYTES_PER_PARAMETER
+
+    @property
+    def decode_tok_s(self) -> None:
+        """Nobody has measured it here."""
 
     @property
     def gpus(self) -> int:
@@ -101,7 +110,7 @@ def planned(listener: Listener, settings: Settings, asked: ServeAsked) -> ServeP
     model = situation.shelf(listener, loaded=settings).candidates(deployment.model)[0].model
     tasks = situation.load_knowledge().tasks
     able = [name for name, task in tasks.items() if task.needs in model.tasks and not task.sees]
-    original = OriginalModel(deployment, program, tuple(able), dict(model.sampling or {}))
+    original = OriginalModel(deployment, program, model, tuple(able))
     return ServePlan((original,), dict.fromkeys((*able, settings.task), original.name), settings.task, {}, True)
 
 

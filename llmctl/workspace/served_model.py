@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from msgspec import Struct
 
+from llmctl.catalogue import openness
 from llmctl.errors import DecodingError, LlmctlError
 from llmctl.types.endpoint import Address
+from llmctl.types.model import Model
 from llmctl.types.plan import Fit
 from llmctl.types.served import ModelState, ServedModel
 from llmctl.workspace.served_engine import RunningEngine
@@ -32,8 +34,9 @@ class ServingTiming(Struct, frozen=True):
 
 
 class ServableModel(Protocol):
-    """A model that a gateway may load, by whatever engine. ``memory`` counts beside that of the gateway's others;
-    ``defaults`` is asked of the engine unless the client says otherwise."""
+    """A model that a gateway may load, by whatever engine: ``model`` as the catalogue has it, ``size_bytes`` of its
+    files, ``decode_tok_s`` as planned. ``memory`` counts beside that of the gateway's others; ``defaults`` is asked of
+    the engine unless the client says otherwise."""
 
     @property
     def name(self) -> str: ...
@@ -55,6 +58,12 @@ class ServableModel(Protocol):
     def memory(self) -> Memory: ...
     @property
     def memory_bytes(self) -> int: ...
+    @property
+    def model(self) -> Model: ...
+    @property
+    def size_bytes(self) -> int: ...
+    @property
+    def decode_tok_s(self) -> float | None: ...
     @property
     def defaults(self) -> Mapping[str, Any]: ...
 
@@ -92,11 +101,23 @@ class PlannedModel(Struct, frozen=True):
         return self.fit.memory.must_fit_bytes
 
     @property
+    def model(self) -> Model:
+        return self.fit.candidate.model
+
+    @property
+    def size_bytes(self) -> int:
+        return self.fit.candidate.artifact.bytes
+
+    @property
+    def decode_tok_s(self) -> float | None:
+        return round(self.fit.speed.decode_tok_s, 2) if self.writes else None
+
+    @property
     def defaults(self) -> Mapping[str, Any]:
         """What the publisher recommends, and thinking as the plan has counted on."""
         if not self.writes:
             return {}
-        recommended = dict(self.fit.candidate.model.sampling or {})
+        recommended = dict(self.model.sampling or {})
         return {**recommended, "chat_template_kwargs": {"enable_thinking": self.fit.thinking}}
 
 
@@ -167,6 +188,10 @@ class ModelInService:
             waiting=len(self.turns),
             pinned=plan.pinned,
             writes=plan.writes,
+            size_bytes=plan.size_bytes,
+            decode_tok_s=plan.decode_tok_s,
+            openness=openness.highest(plan.model),
+            licence=plan.model.licence,
         )
 
 
@@ -203,3 +228,12 @@ class Lease:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def names_of(plans: Sequence[ServableModel]) -> Mapping[str, str]:
+    """Name -> the name that it is listed by; of several models that are called the same the first is meant."""
+    names = {plan.name: plan.name for plan in plans}
+    for plan in plans:
+        for name in plan.also_named:
+            names.setdefault(name, plan.name)
+    return names

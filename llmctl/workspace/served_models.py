@@ -21,7 +21,6 @@ from llmctl.errors import (
     EngineError,
     LlmctlError,
     NotFoundError,
-    NothingFitsError,
     OccupiedError,
     ResourceError,
 )
@@ -29,7 +28,15 @@ from llmctl.near import did_you_mean, near
 from llmctl.types.listener import Listener
 from llmctl.types.served import Health, ModelState, ServedModel
 from llmctl.workspace.served_engine import RunningEngine
-from llmctl.workspace.served_model import Lease, ModelInService, ServableModel, ServingTiming, StartEngine, WaitingTurn
+from llmctl.workspace.served_model import (
+    Lease,
+    ModelInService,
+    ServableModel,
+    ServingTiming,
+    StartEngine,
+    WaitingTurn,
+    names_of,
+)
 from llmctl.workspace.served_room import (
     LoadNow,
     Memory,
@@ -37,6 +44,7 @@ from llmctl.workspace.served_room import (
     WaitForRoom,
     decide,
     must_give_way,
+    no_room,
 )
 
 if TYPE_CHECKING:
@@ -64,7 +72,7 @@ class ServedModels:
         hand_over: GatewayHandOver | None = None,
     ) -> None:
         self._models = {plan.name: ModelInService(plan) for plan in plans}
-        self._names = _names(plans)
+        self._names = names_of(plans)
         self._start, self._listener = start, listener
         self._budget, self._auto, self._task, self._queue = budget, auto, task, queue
         self._timing = timing or ServingTiming()
@@ -222,7 +230,7 @@ class ServedModels:
         needs = {device: min(size, self._budget.get(device, size)) for device, size in model.plan.memory.items()}
         decision = decide(needs, held, self._budget, now_s=now_s, least_stay_s=stay_s)
         if isinstance(decision, NoRoom):
-            raise _no_room(model.plan, decision)
+            raise no_room(model.plan.name, decision)
         if isinstance(decision, WaitForRoom):
             self._behind = decision.behind
             return
@@ -338,20 +346,3 @@ class ServedModels:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _names(plans: Sequence[ServableModel]) -> Mapping[str, str]:
-    """Name -> the name that it is listed by; of several models that are called the same the first is meant."""
-    names = {plan.name: plan.name for plan in plans}
-    for plan in plans:
-        for name in plan.also_named:
-            names.setdefault(name, plan.name)
-    return names
-
-
-def _no_room(plan: ServableModel, room: NoRoom) -> NothingFitsError:
-    needs, has = units.size(room.needs_bytes), units.size(room.has_bytes)
-    return NothingFitsError(
-        f"{plan.name} needs {needs} of {room.device}, and {has} are left beside the models that are pinned",
-        hint="llmctl serve --help   with fewer --pin",
-    )

@@ -19,6 +19,14 @@ class InTurn(Struct, frozen=True):
     resting: Mapping[str, str]
 
 
+def may_begin_with_thoughts(endpoint: Endpoint) -> bool | None:
+    """Whether the beginning of an answer may turn out to be thoughts that nothing has announced; None where the model's
+    name doesn't tell."""
+    from llmctl.thoughts.marks import may_be_opened_for
+
+    return may_be_opened_for(endpoint.model)
+
+
 def in_turn(settings: Settings) -> InTurn:
     """The servers of these settings."""
     if not settings.endpoints:

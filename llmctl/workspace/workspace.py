@@ -254,7 +254,7 @@ class Workspace:
             prompt = Request((*instructions, Message.of("user", prompt)), sampling=sampling)
         request = prompt
         tokens, most = ask.estimated_tokens(request), request.sampling.max_tokens
-        asked = Asked(model, task, context, threads, tokens, most, sees=request.image_count > 0)
+        asked = Asked(model, task, context, threads, tokens, most, sees=request.image_count > 0, once=True)
         here, settings = local or request.private, self.settings.for_task(task)
         yield (
             yield from ask.events(

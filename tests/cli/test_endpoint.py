@@ -75,7 +75,7 @@ def test_add_json(endpoint: Any) -> None:
     assert ran.document["command"] == "endpoint add"
     assert ran.document["error"] is None
     unset = ["key_env", "key_file", "key_keyring", "key_command", "key_set", "ca_file", "pin", "context"]
-    unset += ["client_cert", "client_key", "proxy", "silent_s", "price_in", "price_out"]
+    unset += ["client_cert", "client_key", "proxy", "silent_s", "price_in", "price_out", "seal_key", "seal_pad"]
     assert ran.document["data"] == {
         "name": "office",
         "url": "https://llm.example.internal/v1",

@@ -7,6 +7,10 @@ import time
 import pytest
 
 from llmctl.cli.held import HeldBack
+from llmctl.cli.output import Output
+from llmctl.cli.story import Story
+from llmctl.types.endpoint import Endpoint
+from llmctl.types.event import Text
 
 
 def test_it_is_written_after_the_time_although_nothing_else_comes() -> None:
@@ -53,3 +57,17 @@ def test_what_can_not_be_written_later_is_told_to_the_command() -> None:
         while time.monotonic() < deadline:
             time.sleep(0.02)
             held.add("more")
+
+
+@pytest.mark.parametrize(
+    ("model", "at_once"), [("smollm2-135m", "Hello"), ("office-model", ""), ("Qwen/Qwen3.5-9B", "")]
+)
+def test_a_model_that_does_not_think_is_not_waited_for(
+    model: str, at_once: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    story = Story(Output("run"), limited=False)
+    story.leaving(Endpoint("office", "http://127.0.0.1:1/v1", model), "127.0.0.1:1", "you asked for it")
+    story.event(Text("Hello"))
+    assert capsys.readouterr().out == at_once
+    story.end_line()
+    assert capsys.readouterr().out.startswith("Hello"[len(at_once) :])

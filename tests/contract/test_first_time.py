@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pty
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,8 @@ import pytest
 from msgspec.structs import replace
 
 from llmctl.engine import history
-from tests.fakes.command import document, llmctl, preloaded
+from tests.fakes.command import document, llmctl
+from tests.fakes.terminal import Terminal
 
 pytestmark = pytest.mark.usefixtures("measured")
 
@@ -25,27 +24,6 @@ def sources(starter_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHELL", "/bin/bash")
 
 
-def at_a_terminal(*arguments: str, typed: str) -> tuple[int, str]:
-    """Exit code and everything on the screen of a command that a person answers with ``typed``."""
-    ours, theirs = pty.openpty()
-    streams = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
-    with preloaded().start(*arguments, streams=streams, new_session=True) as process:
-        os.close(theirs)
-        os.write(ours, typed.encode())
-        screen = b""
-        while True:
-            try:
-                data = os.read(ours, 4096)
-            except OSError:  # the terminal is closed when the last process on it has gone
-                break
-            if not data:
-                break
-            screen += data
-        os.close(ours)
-        code = process.wait()
-    return code, screen.decode("utf-8", "replace")
-
-
 def test_setup_with_yes(home: Path) -> None:
     done = llmctl("setup", "--yes", timeout=100)
     assert done.returncode == 0, done.stderr
@@ -57,17 +35,50 @@ def test_setup_with_yes(home: Path) -> None:
     assert (home / "data" / "bash-completion" / "completions" / "llmctl").read_text().startswith("_llmctl_completion")
 
 
-def test_setup_with_a_person_who_presses_enter(home: Path) -> None:
-    answers = ["", "", "", "Say hello.", "y", "office", "https://llm.example.internal", "big", "OFFICE_KEY", "n"]
-    code, screen = at_a_terminal("setup", typed="\n".join(answers) + "\n")
-    assert code == 0, screen
-    assert "Which one [1]" in screen
-    assert "Fetch the starter?" in screen
-    assert "Added office: big at llm.example.internal" in screen
+def test_setup_with_a_person(home: Path) -> None:
+    """The hub can't be reached: the starter is offered, and answers. Then a server that can't be reached either."""
+    with Terminal("setup", "--limits", "usual") as terminal:
+        terminal.see("What is the model for")
+        terminal.send("\r")
+        terminal.see("Which language beside English")
+        terminal.send("\r")
+        terminal.see("Which one is fetched")
+        terminal.send("\r")
+        terminal.see("can't be reached")
+        terminal.see("starter  SmolLM2")
+        terminal.send("starter\r")
+        terminal.see("Ask it something")
+        terminal.send("Say hello.\r")
+        terminal.see(r"(Promised|Guessed) were [\d.]+ to [\d.]+ tok/s, measured")
+        terminal.see("A server of your own")
+        terminal.send("http://127.0.0.1:9 big\r")
+        terminal.see("Where is its key")
+        terminal.send("\r")
+        terminal.see("When may prompts go there")
+        terminal.send("\r")
+        terminal.see("can't be reached")
+        terminal.see("A server of your own")
+        terminal.send("skip\r")
+        terminal.see("Own texts")
+        terminal.send("\r")
+        terminal.see("What else")
+        terminal.send("none\r")
+        terminal.see("llmctl setup --yes --task chat --limits usual --pick starter")
+        assert terminal.ended() == 0
     listed = document(llmctl("endpoint", "list", "--json"))["data"]
-    assert listed["policy"] == "prefer-local"
-    assert listed["endpoints"][0]["url"] == "https://llm.example.internal/v1"
-    assert not (home / "data" / "bash-completion").exists(), "the answer was no"
+    assert (listed["policy"], listed["endpoints"]) == ("local-only", []), "what can't be reached is not kept"
+    assert not (home / "data" / "bash-completion").exists(), "the answer was none"
+
+
+def test_ctrl_c_leaves_setup_and_says_what_stays() -> None:
+    with Terminal("setup") as terminal:
+        terminal.see("What is the model for")
+        terminal.send("code\r")
+        terminal.see("Which language")
+        terminal.send("\x03")
+        terminal.see("Stopped. What was done stays")
+        terminal.see("llmctl config set task code")
+        assert terminal.ended() == 130
 
 
 def test_setup_without_a_terminal_or_yes_asks_nothing() -> None:

@@ -206,6 +206,17 @@ def engine_failed(place: Place) -> Ran:
     return Ran(process.wait(), out.decode(), err.decode())
 
 
+def limit_missed(place: Place) -> Ran:
+    return place.run("--json", "--max-first-token", "0", SECRET)
+
+
+def downloading(place: Place) -> Ran:
+    """Nothing is here, and nothing answers where it would be fetched from."""
+    shutil.rmtree(paths.hub_cache())
+    hub = {"HF_ENDPOINT": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1"}
+    return place.run("--json", "--yes", SECRET, LLMCTL_SERVER_MEANWHILE="true", **hub)
+
+
 LEAVES: Mapping[LeaveReason, Callable[[Place], Ran]] = {
     LeaveReason.PINNED: pinned,
     LeaveReason.PREFER_REMOTE: prefer_remote,
@@ -214,6 +225,8 @@ LEAVES: Mapping[LeaveReason, Callable[[Place], Ran]] = {
     LeaveReason.NOT_LOADED: not_loaded,
     LeaveReason.ENGINE_FAILED: engine_failed,
     LeaveReason.PROMPT_TOO_LONG: prompt_too_long,
+    LeaveReason.LIMIT_MISSED: limit_missed,
+    LeaveReason.DOWNLOADING: downloading,
 }
 
 
@@ -346,6 +359,15 @@ STAY = (
     Stays("--remote --local", 2, ("exclude each other",), ("--remote", "--local", SECRET)),
     Stays("project policy", 11, ("the policy is local-only",), ("-e", "near", SECRET), project=LOCAL_ONLY),
     Stays("task policy", 11, ("the policy is local-only",), ("-e", "near", "--task", "code", SECRET), user=CODE_STAYS),
+    # limits of the user's own
+    Stays("limit, --local", 0, ("· local ·",), ("--local", "--max-first-token", "0", "-n", "4", SECRET)),
+    Stays("limit, --private", 0, ("· local ·",), ("--private", "--max-first-token", "0", "-n", "4", SECRET)),
+    Stays("limit, -m", 0, ("· local ·",), ("-m", "tiny", "--max-first-token", "0", "-n", "4", SECRET)),
+    Stays(
+        "limit, local-only", 0, ("· local ·",), ("-n", "4", SECRET), user=f'max_first_token = 0\n{LOCAL_ONLY}'
+    ),
+    Stays("limit of a project", 10, ("max_first_token can't be set",), project='max_first_token = 0'),
+    Stays("limit that is none", 2, ("--max-download is 'much'",), ("--max-download", "much", SECRET)),
     # before anybody said yes
     Stays("not here", 4, ("nobody said yes",), ("-m", "qwen3.5-4b", SECRET), user=LOCAL_ONLY),
     Stays("not here, with an endpoint", 4, ("nobody said yes",), ("-m", "qwen3.5-4b", SECRET)),

@@ -147,13 +147,14 @@ class Preloaded:
         streams: Mapping[str, int] | None = None,
         new_session: bool = False,
         environment: Mapping[str, str] | None = None,
+        folder: str | None = None,
     ) -> Forked:
-        """Starts a command in the working directory. ``environment`` comes on top of ours; ``streams`` are files by
-        name instead of pipes; a new session has a terminal that is its stdin for its own."""
+        """Starts a command in ``folder``, without one in the working directory. ``environment`` comes on top of ours;
+        ``streams`` are files by name instead of pipes; a new session has a terminal that is its stdin for its own."""
         job = {
             "arguments": arguments,
             "environment": {**os.environ, **(environment or {})},
-            "folder": os.getcwd(),
+            "folder": folder or os.getcwd(),
             "new_session": new_session,
         }
         with self._starting:

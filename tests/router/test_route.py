@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -22,6 +23,7 @@ from llmctl.errors import (
     UsageError,
 )
 from llmctl.router.barred import barred
+from llmctl.router.limits import WaitLimits
 from llmctl.router.route import reason_of, route
 from llmctl.settings import Project
 from llmctl.types.endpoint import LOCAL_FAILURES, Barred, Endpoint, LeaveReason, Local, Remote, Route
@@ -70,6 +72,52 @@ CASES: list[tuple[Planned, Policy, tuple[Endpoint, ...], object, object, object]
     (None, REMOTE_ONLY, (), NotFoundError, AssertionError, ASKED),
     (None, REMOTE_ONLY, (A, B), replace(REMOTE_ALONE, others=(B,)), AssertionError, ASKED),
 ]  # fmt: skip
+
+
+WAITS = WaitLimits(first_token_s=5.0, download_bytes=10**9)
+SLOW = replace(FITS, speed=replace(FITS.speed, first_token_s=4.0, load_s=2.0))
+LARGE = replace(TO_FETCH, download_bytes=2 * 10**9)
+QUICK = replace(FITS, speed=replace(FITS.speed, first_token_s=4.0, load_s=None))
+SLOW_WORDS = "under-test Q4_1 would write its first token after 6.0 s, your limit is 5.0 s"
+LARGE_WORDS = "under-test Q4_1 is a download of 2.0 GB, your limit is 1.0 GB"
+MISSED, DOWNLOADING = LeaveReason.LIMIT_MISSED, LeaveReason.DOWNLOADING
+STAYS: Barred = dict.fromkeys(LOCAL_FAILURES, "-m here names what is to answer")
+
+
+@pytest.mark.parametrize(
+    ("planned", "given", "made"),
+    [
+        (SLOW, {"limits": WAITS}, Remote(A, MISSED, SLOW_WORDS, SLOW, (B,))),
+        (SLOW, {"limits": replace(WAITS, counts_load=False)}, Local(SLOW, "it fits this machine", A, {}, (B,))),
+        (SLOW, {}, Local(SLOW, "it fits this machine", A, {}, (B,))),
+        (SLOW, {"limits": WAITS, "barred": STAYS}, Local(SLOW, "it fits this machine", A, STAYS, (B,))),
+        (SLOW, {"limits": WAITS, "local": True}, Local(SLOW, "it fits this machine")),
+        (SLOW, {"limits": WAITS, "private": True}, Local(SLOW, "it fits this machine")),
+        (SLOW, {"limits": WAITS, "policy": LOCAL_ONLY}, Local(SLOW, "it fits this machine")),
+        (SLOW, {"limits": WAITS, "resting": {"a": "", "b": ""}}, Local(SLOW, "it fits this machine", A, {}, (B,))),
+        (SLOW, {"limits": WAITS, "resting": {"a": ""}}, Remote(B, MISSED, SLOW_WORDS, SLOW, (A,))),
+        (QUICK, {"limits": WAITS}, Local(QUICK, "it fits this machine", A, {}, (B,))),
+        (LARGE, {"limits": WAITS}, Remote(A, MISSED, LARGE_WORDS, None, (B,))),
+        (LARGE, {"limits": WAITS, "resting": {"a": "", "b": ""}}, Remote(A, MISSED, LARGE_WORDS, None, (B,))),
+        (LARGE, {}, Local(LARGE, "it fits this machine", A, {}, (B,))),
+        (replace(LARGE, candidate=FITS.candidate), {"limits": WAITS}, None),
+        (
+            LARGE,
+            {"fetched": LARGE},
+            Remote(A, DOWNLOADING, "under-test Q4_1 has to be fetched first (2.0 GB)", None, (B,)),
+        ),
+        (
+            FITS,
+            {"fetched": LARGE},
+            Remote(A, DOWNLOADING, "under-test Q4_1 has to be fetched first (2.0 GB)", FITS, (B,)),
+        ),
+        (LARGE, {"fetched": LARGE, "barred": STAYS}, Local(LARGE, "it fits this machine", A, STAYS, (B,))),
+        (LARGE, {"fetched": LARGE, "local": True}, Local(LARGE, "it fits this machine")),
+    ],
+)
+def test_the_users_own_limits(planned: Fit, given: dict[str, Any], made: Route | None) -> None:
+    routed = route(planned, **{"policy": PREFER_LOCAL, "endpoints": (A, B), **given})
+    assert routed == made if made is not None else isinstance(routed, Local)
 
 
 def outcome(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from llmctl.thoughts.marks import Marks, guessed_for, marks_for, opened_at_the_end, table
+from llmctl.thoughts.marks import Marks, guessed_for, marks_for, may_be_opened_for, opened_at_the_end, table
 from llmctl.thoughts.splitter import ThoughtSplitter
 from llmctl.types.event import Reasoning, Text, ThoughtsSoFar, Words
 
@@ -272,6 +272,24 @@ def test_a_model_whose_template_probably_opens_the_thought(
 )
 def test_whose_template_opens_thoughts(model: str, guessed: bool) -> None:
     assert (guessed_for(model) is not None) == guessed
+
+
+@pytest.mark.parametrize(
+    ("model", "may"),
+    [
+        ("Qwen/Qwen3.5-9B", True),
+        ("deepseek-v3.2", True),
+        ("nvidia/NVIDIA-Nemotron-Nano-9B-v2", True),
+        ("phi-4-reasoning-plus", True),
+        ("smollm2-135m-instruct", False),
+        ("meta-llama/Llama-3.3-70B-Instruct", False),
+        ("deepseek-r1-distill-llama-3-8b", True),
+        ("office-model", None),
+        ("gpt-oss-20b", None),
+    ],
+)
+def test_whose_template_may_open_thoughts(model: str, may: bool | None) -> None:
+    assert may_be_opened_for(model) is may
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -109,6 +110,29 @@ def test_the_figures() -> None:
     assert made[LeaveReason.PINNED].says == "no --endpoint is given"
     named = decided(FIT, settings(PREFER_LOCAL, OFFICE), named=True)
     assert {reason.left_because for reason in named.reasons if reason.barred} == LOCAL_FAILURES
+
+
+TO_FETCH = replace(FIT, candidate=replace(FIT.candidate, path=None), download_bytes=3 * 10**9)
+
+
+@pytest.mark.parametrize(
+    ("planned", "own", "holds", "says"),
+    [
+        (FIT, {}, False, "nothing to fetch; max_first_token and max_download would limit that"),
+        (FIT, {"max_first_token": 0.0}, True, " (limit: 0.0 s), nothing to fetch"),
+        (FIT, {"max_first_token": 1e6}, False, "nothing to fetch"),
+        (TO_FETCH, {"max_download": 10**9}, True, "3.0 GB to fetch (limit: 1.0 GB)"),
+        (TO_FETCH, {"max_download": 10**10}, False, "3.0 GB to fetch (limit: 10.0 GB)"),
+    ],
+)
+def test_limits_of_the_users_own(planned: Fit, own: dict[str, Any], holds: bool, says: str) -> None:
+    made = decided(planned, replace(settings(PREFER_LOCAL, OFFICE), **own))
+    assert (made.left_because is LeaveReason.LIMIT_MISSED) is holds
+    reasons = {reason.left_because: reason for reason in made.reasons}
+    limit = reasons[LeaveReason.LIMIT_MISSED]
+    assert limit.holds is holds and says in limit.says
+    wanting = "" if planned is FIT else "the model has to be fetched first; server_meanwhile is false"
+    assert reasons[LeaveReason.DOWNLOADING].says == (wanting or "the model is here")
 
 
 @pytest.mark.usefixtures("measured")

@@ -22,7 +22,7 @@ from llmctl.errors import EngineDiedError, NotFoundError, NothingFitsError, Usag
 from llmctl.settings import load
 from llmctl.types.listener import SilentListener
 from llmctl.types.served import ServeEngine
-from llmctl.workspace import serve, serve_original
+from llmctl.workspace import serve, serve_original, situation
 from llmctl.workspace.deployment import cluster
 from llmctl.workspace.deployment.cluster import ClusterAsked
 from llmctl.workspace.deployment.program import ClusterDeployment
@@ -45,7 +45,8 @@ def deployment(tmp_path: Path) -> ClusterDeployment:
 
 
 def model(deployment: ClusterDeployment, program: Path) -> OriginalModel:
-    return OriginalModel(deployment, str(program), ("chat",), {"temperature": 0.6})
+    about = situation.shelf(SilentListener(), loaded=load()).candidates(MODEL)[0].model
+    return OriginalModel(deployment, str(program), about, ("chat",))
 
 
 @contextmanager

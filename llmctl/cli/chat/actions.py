@@ -20,7 +20,6 @@ from llmctl.types.endpoint import Local
 from llmctl.types.plan import Fit
 from llmctl.units import number_of
 from llmctl.workspace import context_files, images, private_paths, transcript
-from llmctl.workspace.conversation import Conversation
 
 if TYPE_CHECKING:
     from llmctl.cli.chat.session import Session
@@ -104,6 +103,20 @@ def _file(session: Session, path: str) -> None:
     session.out.note(f"{file.name}, about {tokens:,} tokens, goes before the next prompt")
 
 
+def _files(session: Session, name: str) -> None:
+    """From now on excerpts of that folder or index go before each prompt."""
+    from llmctl.workspace import search
+
+    if name == "off":
+        session.index = None
+    elif name:
+        place = name if search.is_index(name) else str(_path(name))
+        session.index = search.current(session.out, session.chat.settings, place)
+        session.chat.settings = replace(session.chat.settings, prompt_cache=0)  # excerpts are kept in their index alone
+    index = session.index
+    session.out.note("no excerpts go before prompts" if index is None else f"excerpts of {index.name} go before each")
+
+
 def _keep_private(session: Session, path: str) -> None:
     """With a file under ``private_paths`` the conversation is private from now on."""
     chat = session.chat
@@ -153,7 +166,7 @@ def _context(session: Session, argument: str) -> None:
     if (summary := session.conversation.summary) is not None:
         session.out.note(f"  summary of what was dropped: {_shown(summary)}")
     for position, turn in enumerate(session.conversation.turns, 1):
-        tokens = session.estimate.tokens(Conversation(turns=(turn,)).messages())
+        tokens = session.tokens_of(turn)
         state = "  (dropped)" if position <= session.conversation.dropped else ""
         session.out.note(f"  {position:3}  about {tokens:6,} tokens  {_shown(turn.prompt)}{state}")
 
@@ -219,6 +232,7 @@ ACTIONS: Mapping[str, Callable[[Session, str], None]] = {
     "task": _task,
     "system": _system,
     "file": _file,
+    "files": _files,
     "image": _image,
     "retry": _retry,
     "edit": _edit,

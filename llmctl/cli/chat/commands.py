@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "task": ("[TASK]", "go on with the model that suits a task, as code"),
     "system": ("[TEXT | off]", "show, set or take away the system message"),
     "file": ("PATH", "put a file before the next prompt"),
+    "files": ("INDEX | off", "excerpts of a folder or index before prompts"),
     "image": ("PATH", "put an image before the next prompt"),
     "retry": ("", "ask the last prompt again"),
     "edit": ("", "take the last turn back, and change its prompt"),

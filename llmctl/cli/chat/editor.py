@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
 PROMPT, CONTINUED = "you › ", "    … "
-TAKES_MODEL, TAKES_TASK, TAKES_FILE = ("model",), ("task",), ("file", "image", "save", "load")
+TAKES_MODEL, TAKES_TASK, TAKES_FILE = ("model",), ("task",), ("file", "files", "image", "save", "load")
 
 
 class Editor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import typer
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from llmctl.types.plan import Fit
     from llmctl.workspace.chat import Chat
     from llmctl.workspace.context_files import ContextFile
+    from llmctl.workspace.indexes import NamedIndex
+    from llmctl.workspace.own_texts import Excerpts
 
 
 class Leave(Exception):
@@ -37,8 +40,8 @@ class Leave(Exception):
 
 
 class Session:
-    """``conversation`` is what was said; ``files`` and ``images`` go with the next prompt; ``draft`` stands in the next
-    line."""
+    """``conversation`` is what was said; ``files`` and ``images`` go with the next prompt, excerpts of ``index`` with
+    each; ``draft`` stands in the next line."""
 
     def __init__(
         self, out: TerminalOutput, chat: Chat, conversation: Conversation, sampling: Sampling, keeping: Keeping
@@ -50,6 +53,7 @@ class Session:
         self.keeping = keeping
         self.files: list[ContextFile] = []
         self.images: list[ImagePart] = []
+        self.index: NamedIndex | None = None
         self.draft = ""
         self.estimate = TokenEstimate()
         self.last: Answer | None = None
@@ -111,12 +115,15 @@ class Session:
     def ask(self, prompt: str) -> None:
         """Answers ``prompt`` with the files before it, and adds the turn. An answer that is stopped is kept as far as
         it came; after an error the prompt comes back."""
-        text = context_files.before(self.files, prompt)
+        text = sent = context_files.before(self.files, prompt)
         self.draft = prompt
-        while self._has_room(text):
-            story = self._story(self.sampling)
+        excerpts = self._excerpts(text, prompt)
+        if excerpts is not None:  # they go with this prompt alone, and are no part of the turn that is kept
+            sent = context_files.before(self.files, excerpts.before(prompt))
+        while self._has_room(sent):
+            story = self._story(self.sampling, excerpts)
             try:
-                answer = self._answer(self.conversation.messages(text, self.images), self.sampling, story)
+                answer = self._answer(self.conversation.messages(sent, self.images), self.sampling, story)
             except ContextError as error:
                 story.end_line()
                 if not self._may_drop():
@@ -128,7 +135,8 @@ class Session:
                 self._keep_partial(text, story)
                 raise
             else:
-                self._answered(text, answer, story)
+                self._answered(text, sent, answer, story)
+                self._show_sources(excerpts)
                 return
 
     def answered(self, messages: Sequence[Message], sampling: Sampling) -> Answer:
@@ -142,8 +150,40 @@ class Session:
         story.ended(answer)
         return answer
 
-    def _story(self, sampling: Sampling) -> ChatStory:
-        return ChatStory(self.out, limited=sampling.max_tokens is not None)
+    def _excerpts(self, text: str, prompt: str) -> Excerpts | None:
+        """Those that go with ``prompt``, as many as there is room for. Raises NotFoundError where nothing is about it,
+        and what the search raises."""
+        if self.index is None:
+            return None
+        from llmctl.cli.own_texts import excerpts_for
+        from llmctl.workspace import own_texts
+
+        stays = self.chat.private or self.chat.local
+        excerpts = excerpts_for(self.out, self.chat.settings, self.index, prompt, private=stays)
+        room = own_texts.MOST_TOKENS
+        if self.context is not None:
+            taken = self.estimate.tokens(self.conversation.messages(text))
+            room = min(room, room_for_prompt(self.context, self.sampling.max_tokens) - taken)
+        excerpts = excerpts.within(room)
+        if not self.chat.private and own_texts.is_private(self.out, self.chat.settings, excerpts):
+            self.chat.private = True
+            self.keeping.stop()
+        return excerpts
+
+    def _show_sources(self, excerpts: Excerpts | None) -> None:
+        if excerpts is not None:
+            from llmctl.cli.own_texts import source_lines
+
+            for line in source_lines(excerpts.sources):
+                self.out.note(line)
+
+    def _story(self, sampling: Sampling, excerpts: Excerpts | None = None) -> ChatStory:
+        asks = None
+        if excerpts is not None:
+            from llmctl.workspace.own_texts import require_consent
+
+            asks = partial(require_consent, self.out, excerpts)
+        return ChatStory(self.out, limited=sampling.max_tokens is not None, before_leaving=asks)
 
     def _answer(self, messages: Sequence[Message], sampling: Sampling, story: ChatStory) -> Answer:
         request = Request(tuple(messages), sampling=sampling, private=self.chat.private)
@@ -154,10 +194,11 @@ class Session:
         """Another conversation, or another part of it, is what the next prompt goes with."""
         self.conversation, self._counted = conversation, None
 
-    def _answered(self, text: str, answer: Answer, story: ChatStory) -> None:
+    def _answered(self, text: str, sent: str, answer: Answer, story: ChatStory) -> None:
+        """``text`` is what is kept of what was ``sent``."""
         if (counted := answer.usage.prompt_tokens) is not None:
-            self.estimate = TokenEstimate.measured(self.conversation.messages(text), counted)
-            self._counted = counted + (answer.usage.completion_tokens or 0)
+            self.estimate = TokenEstimate.measured(self.conversation.messages(sent), counted)
+            self._counted = counted + (answer.usage.completion_tokens or 0) if sent == text else None
         turn = Turn(text, answer.text, True, answer.route.endpoint, tuple(self.images))
         self.conversation = self.conversation.with_turn(turn)
         self.files, self.images, self.draft, self.last = [], [], "", answer
@@ -192,10 +233,18 @@ class Session:
             about = "about " if tokens else ""
         return f"{about}{tokens:,} tokens" if self.context is None else f"{about}{tokens:,} of {self.context:,} tokens"
 
+    def tokens_of(self, turn: Turn) -> int:
+        """About how many tokens a turn takes: its share of those that were counted, if they were."""
+        tokens = self.estimate.tokens(Conversation(turns=(turn,)).messages())
+        if self._counted is None:
+            return tokens
+        return round(tokens * self._counted / max(self.estimate.tokens(self.conversation.messages()), 1))
+
     def toolbar(self) -> str:
         """How full the context is, then what answers, which a narrow screen may cut."""
         number = len(self.files) + len(self.images)
         files = [f"{number} of your files before the next prompt"] if number else []
+        files += [] if self.index is None else [f"excerpts of {self.index.name} before each"]
         return " · ".join([self.used, *files, self.answering, "/help"])
 
     @property

@@ -12,6 +12,7 @@ from llmctl.cli.lazy import plain
 from llmctl.cli.output import Output
 from llmctl.errors import UsageError
 from llmctl.types.deployment import DeploymentForm
+from llmctl.types.page_access import PageAccess
 from llmctl.types.policy import Policy
 from llmctl.types.served import ServeEngine
 
@@ -57,6 +58,12 @@ def serve(
     require_token: Annotated[
         bool, typer.Option("--require-token", help="Also on this machine nobody gets in without a token.")
     ] = False,
+    sealed: Annotated[
+        bool, typer.Option("--sealed", help="Take sealed requests as well, and show the key for them.")
+    ] = False,
+    pad: Annotated[
+        int | None, typer.Option("--pad", min=1, max=1 << 14, help="Sealed answers come in multiples of so many bytes.")
+    ] = None,
     lock_memory: Annotated[
         bool, typer.Option("--lock-memory", help="Never let the system move memory to the disk, if it allows that.")
     ] = False,
@@ -69,6 +76,9 @@ def serve(
         str | None, typer.Option("--idle", help="How long a model stays without a request: 30m, 2h, -1 for ever.")
     ] = None,
     queue: Annotated[int | None, typer.Option("--queue", min=0, help="Requests that may wait for one model.")] = None,
+    web: Annotated[
+        bool, typer.Option("--web", help="Also a page to chat on, for the people of those programs.")
+    ] = False,
     policy: Annotated[
         Policy | None,
         typer.Option("--policy", help="prefer-local: what fails here goes on to your servers; local-only without."),
@@ -118,6 +128,11 @@ def serve(
     adds it on another machine is shown. --tls-cert and --tls-key take a certificate of your own; it is read again when
     the files change. Web pages of others get nothing here: a request must call for a name of this machine's.
 
+    --sealed (with the extra llmctl[sealed]) is for a way on which somebody ends TLS: a reverse proxy, a tunnel. The
+    line llmctl-key:… that follows the address is for `llmctl endpoint add --seal-key` on the other machine: prompts,
+    answers, tokens and paths are opened by this gateway alone. The key changes every week, and clients follow. --pad
+    hides lengths (256 bytes; 1 for none). Behind a proxy, say by which name it is called: --allow-host.
+
     Nothing of what is asked and answered is written anywhere, and nothing leaves this machine, also where your policy
     lets `llmctl run` ask a server. With --policy prefer-local a chat completion for "auto" that is too long, or that
     the engine fails at, goes on to the first of your servers that answers; headers of the answer (x-llmctl-route,
@@ -126,6 +141,8 @@ def serve(
 
     --engine vllm runs a model's original weights on all GPUs of this machine, behind the same gateway. vLLM must be on
     PATH and the weights in the hub cache; it reaches no network.
+
+    --web adds a page to chat on, at /web/, behind the same tokens; `llmctl web` is for you alone.
 
     --print writes what systemd, launchd, Docker Compose, Podman (quadlet) or Kubernetes start at boot, with the memory
     of the plan. --print vllm, ray and llm-d are for a model's original weights on GPUs of one or several machines: how
@@ -155,13 +172,25 @@ def serve(
         raise UsageError(
             "--engine vllm isn't printed; --print vllm writes a script", hint="llmctl serve MODEL --print vllm"
         )
+    if pad is not None and not sealed:
+        raise UsageError("--pad is for sealed answers: it needs --sealed", hint="llmctl serve --sealed --pad 512")
     loaded = options.settings_with(out, offline=offline, keep_alive=None)
     require_policy(policy or Policy.LOCAL_ONLY)
     loaded = replace(loaded, policy=policy or Policy.LOCAL_ONLY)
     asked = ServeAsked(names, tasks, users or loaded.serve_users, context, tuple(pin or ()), yes, engine)
     serving = ServeOptions(
         asked,
-        FrontOptions(host, tuple(allow_host or ()), tls_cert, tls_key, require_token, lock_memory),
+        FrontOptions(
+            host,
+            tuple(allow_host or ()),
+            tls_cert,
+            tls_key,
+            require_token,
+            lock_memory,
+            sealed,
+            pad,
+            PageAccess.TOKEN if web else None,
+        ),
         loaded.serve_port if port is None else port,
         tuple(preload or ()),
         loaded.serve_queue if queue is None else queue,

@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from llmctl.endpoint.answer import EVENT_LIMIT_BYTES, Heard
+from llmctl.endpoint.answer import Heard
 from llmctl.endpoint.events import EventParser, ServerEvent, TooLongError
 from llmctl.endpoint.parts import first
+from llmctl.endpoint.stream import EVENT_LIMIT_BYTES
 from llmctl.errors import EngineError, NetworkError
 from llmctl.types.endpoint import Address
 from llmctl.types.event import EngineNote, Event, Usage, Words

@@ -12,7 +12,7 @@ from typer.main import get_command
 from llmctl.cli.app import app
 from tests.bench.daily_jobs import JOBS, Job, table
 
-PAGE = (Path(__file__).parents[1] / "docs" / "daily.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "daily.md").read_text("utf-8")
 
 
 def test_the_table_is_the_one_of_the_bench() -> None:

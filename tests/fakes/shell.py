@@ -1,0 +1,93 @@
+"""bash with llmctl on its PATH, each command of it forked from the interpreter that has imported llmctl.
+
+with Shell(folder) as shell:
+    done = shell.run("llmctl run 'hi' | wc -c")
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.fakes.command import preloaded
+
+# Hands its arguments, folder, environment and streams over, and ends with the exit code of the command.
+CLIENT = """\
+#!{python} -IS
+import json, os, socket, sys
+channel = socket.socket(socket.AF_UNIX)
+channel.connect({address!r})
+job = {{"arguments": sys.argv[1:], "folder": os.getcwd(), "environment": dict(os.environ)}}
+socket.send_fds(channel, [json.dumps(job).encode() + b"\\n"], [0, 1, 2])
+sys.exit(int(channel.recv(16) or b"1"))
+"""
+MOST_BYTES = 1 << 20
+
+
+class Shell:
+    """``folder`` is empty: llmctl's stand-in and its socket get there."""
+
+    def __init__(self, folder: Path) -> None:
+        address = str(folder / "s")
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(address)
+        self._listening.listen()
+        command = folder / "llmctl"
+        command.write_text(CLIENT.format(python=sys.executable, address=address), "utf-8")
+        command.chmod(0o755)
+        self._path = f"{folder}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def run(self, script: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """Runs ``script``, which ends with its first failure. What a command writes to stderr comes in stdout."""
+        return subprocess.run(
+            ["bash", "--norc", "-euo", "pipefail", "-c", script],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=150,
+            env={**os.environ, **(environment or {}), "PATH": self._path},
+        )
+
+    def _serve(self) -> None:
+        with suppress(OSError):  # closed
+            while True:
+                channel, _ = self._listening.accept()
+                threading.Thread(target=_answer, args=(channel,), daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._listening.close()
+
+
+def _answer(channel: socket.socket) -> None:
+    """Runs the command that has called, with its streams, and sends its exit code."""
+    with channel:
+        data, numbers, *_ = socket.recv_fds(channel, MOST_BYTES, 3)
+        while not data.endswith(b"\n"):
+            data += channel.recv(MOST_BYTES)
+        job: Mapping[str, dict[str, str]] = json.loads(data)
+        streams = dict(zip(("stdin", "stdout", "stderr"), numbers, strict=True))
+        process = preloaded().start(
+            *job["arguments"], streams=streams, environment=job["environment"], folder=str(job["folder"])
+        )
+        for number in numbers:
+            os.close(number)
+        with process:
+            code = process.wait()
+        channel.sendall(str(code if code >= 0 else 128 - code).encode())
