@@ -37,6 +37,14 @@ def test_a_block_says_what_it_is() -> None:
     assert [(block.page.name, block.text) for block in unknown] == []
 
 
+def test_the_two_commands_of_the_readme() -> None:
+    """Each is "install && use": CI runs the two parts of both."""
+    (block,) = [block for block in EACH if block.mark == COMMANDS]
+    first, second = block.text.splitlines()
+    assert first.startswith("pip install . && llmctl run ")
+    assert second == "pip install -e '.[dev]' && python -m pytest"
+
+
 def test_blocks_that_no_test_runs_are_counted() -> None:
     counted: dict[str, int] = {}
     for block in EACH:
