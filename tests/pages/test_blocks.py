@@ -23,6 +23,7 @@ NOT_RUN_ON = {
     "install.md": 3,
     "private-server.md": 2,
     "serve.md": 2,
+    "setup.md": 1,
 }
 KINDS = {"sh", "console", "python", "text", "json", "keys"}
 EACH = [block for page in PAGES for block in blocks(page)]
