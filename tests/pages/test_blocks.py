@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import json
 import re
+import shutil
 import socket
 from pathlib import Path
 
@@ -26,6 +27,7 @@ NOT_RUN_ON = {
     "setup.md": 1,
 }
 KINDS = {"sh", "console", "python", "text", "json", "keys"}
+PROGRAMS = ("bash", "curl", "git", "jq")
 EACH = [block for page in PAGES for block in blocks(page)]
 
 
@@ -63,6 +65,9 @@ def test_data_is_well_formed(block: Block) -> None:
 @pytest.mark.parametrize("page", [page for page in PAGES if any(each.is_run for each in blocks(page))], ids=named)
 def test_commands(page: Path, home: Path, tmp_path: Path) -> None:
     """One after the other, in one home that has a model: what the first has made, the next finds."""
+    missing = [program for program in PROGRAMS if shutil.which(program) is None]
+    if missing and any(program in block.text for program in missing for block in blocks(page)):
+        pytest.skip(f"the commands of this page use {', '.join(missing)}")
     for name in ("m", "b"):
         (tmp_path / name).mkdir()
     with page_home(home, tmp_path / "m") as environment, Shell(tmp_path / "b") as shell:
