@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from llmctl.server.sealed import Sealing
     from llmctl.workspace.serve_access import ServeAccess
     from llmctl.workspace.served_models import ServedModels
+    from llmctl.workspace.served_texts import ServedTexts
 
 PAD_BYTES = 256
 EXTRA = 'pip install "llmctl[serve]"'
@@ -105,7 +106,11 @@ def seal_line(options: FrontOptions) -> str | None:
 
 
 def guard(
-    options: FrontOptions, access: ServeAccess, hands_over_to: tuple[str, ...], sealing: Sealing | None = None
+    options: FrontOptions,
+    access: ServeAccess,
+    hands_over_to: tuple[str, ...],
+    sealing: Sealing | None = None,
+    texts: ServedTexts | None = None,
 ) -> Front:
     """From here on this process writes no dump of its memory, and none of it to the disk where it is to be locked."""
     from llmctl.confinement import NetworkAccess, confine
@@ -123,6 +128,7 @@ def guard(
         None if files is None else (files.certificate, files.key),
         hands_over_to,
         sealing,
+        texts,
     )
     return Front(made, own_key)
 
