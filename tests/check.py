@@ -28,7 +28,7 @@ def generated() -> Iterable[tuple[Path, str]]:
     for shell, name in names.items():
         yield ROOT / "completions" / name, script(shell)
     from tests import picks
-    from tests.pages import manual, options, tables, troubleshooting
+    from tests.pages import manual, options, setup_screens, tables, troubleshooting
 
     yield ROOT / "profiles" / "PICKS.md", picks.text()
     yield ROOT / "docs" / "llmctl.1", manual.text()
@@ -42,6 +42,10 @@ def generated() -> Iterable[tuple[Path, str]]:
     for id in troubleshooting.check_ids():
         trouble = between(trouble, f"examples of {id}", troubleshooting.examples(id))
     yield ROOT / "docs" / "troubleshooting.md", trouble
+    setup = (ROOT / "docs" / "setup.md").read_text("utf-8")
+    for name, screen in setup_screens.screens():
+        setup = between(setup, f"screen {name}", f"```text\n{screen}\n```\n")
+    yield ROOT / "docs" / "setup.md", setup
     privacy = (ROOT / "docs" / "privacy.md").read_text("utf-8")
     yield ROOT / "docs" / "privacy.md", between(privacy, "reasons a prompt may leave", tables.reasons_to_leave())
 

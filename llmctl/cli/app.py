@@ -33,6 +33,7 @@ VERBS = {
     "index": "llmctl.cli.index:app",
     "plan": "llmctl.cli.plan:plan",
     "doctor": "llmctl.cli.doctor:doctor",
+    "bugreport": "llmctl.cli.bugreport:bugreport",
     "pull": "llmctl.cli.pull:pull",
     "ps": "llmctl.cli.ps:ps",
     "stop": "llmctl.cli.stop:stop",
@@ -51,8 +52,10 @@ VERBS = {
     "serve": "llmctl.cli.serve:app",
     "web": "llmctl.cli.web:web",
     "mcp": "llmctl.cli.mcp:mcp",
+    "score": "llmctl.cli.score:app",
+    "he": "llmctl.cli.he:app",
 }
-GROUPS = ("index", "models", "endpoint", "engine", "token", "config", "completion")
+GROUPS = ("index", "models", "endpoint", "engine", "token", "config", "completion", "score", "he")
 
 app = lazy.application(
     VERBS,
@@ -66,7 +69,8 @@ def _version(wanted: bool) -> None:
     if wanted:
         from llmctl.workspace.engine import summary
 
-        print(f"llmctl {__version__} · {summary()}")  # noqa: T201
+        first, *others = summary()
+        print("\n".join([f"llmctl {__version__} · {first}", *others]))  # noqa: T201
         raise typer.Exit
 
 

@@ -98,10 +98,10 @@ class Output(SilentListener):
         if not self.quiet and not self.as_json:
             _line(text)
 
-    def to_paste(self, text: str) -> None:
-        """A command in the story: its line is never broken."""
+    def unbroken(self, text: str) -> None:
+        """A line of the story that is never broken: a command to be pasted, or what is laid out already."""
         if not self.quiet and not self.as_json:
-            print(harmless(f"  {text}"), file=sys.stderr, flush=True)  # noqa: T201
+            print(harmless(text), file=sys.stderr, flush=True)  # noqa: T201
 
     def warn(self, text: str) -> None:
         """Something that should be known: a line for a person, an entry of ``warnings`` in JSON."""

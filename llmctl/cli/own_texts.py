@@ -13,6 +13,7 @@ from llmctl.types.request import Message, Request
 from llmctl.units import number_of
 from llmctl.workspace import own_texts
 from llmctl.workspace import search as use_case
+from llmctl.workspace.search import SearchOptions
 from llmctl.workspace.truncation import room_for_prompt
 
 if TYPE_CHECKING:
@@ -60,19 +61,30 @@ class CitingPrompt:
             self._out.note(line)
 
 
-def citing(out: Output, prompt: Prompt, name: str, context: int | None, max_tokens: int | None) -> CitingPrompt:
+def citing(
+    out: Output,
+    settings: Settings,
+    prompt: Prompt,
+    name: str,
+    *,
+    context: int | None,
+    max_tokens: int | None,
+    private: bool,
+) -> CitingPrompt:
     """``prompt`` with the best excerpts of the index or folder ``name`` that a ``context`` of so many tokens has room
     for. Raises NotFoundError where nothing there is about it, and what the search raises."""
-    index = use_case.current(out, name)
-    excerpts = excerpts_for(out, index, prompt.question if prompt.question.strip() else prompt.context)
+    index = use_case.current(out, settings, name)
+    question = prompt.question if prompt.question.strip() else prompt.context
+    excerpts = excerpts_for(out, settings, index, question, private=private)
     rest = len(prompt.text().encode("utf-8", "replace")) // own_texts.BYTES_PER_TOKEN
     room = own_texts.MOST_TOKENS if context is None else room_for_prompt(context, max_tokens) - rest
     return CitingPrompt(out, prompt, excerpts.within(min(room, own_texts.MOST_TOKENS)))
 
 
-def excerpts_for(out: Output, index: NamedIndex, question: str) -> Excerpts:
+def excerpts_for(out: Output, settings: Settings, index: NamedIndex, question: str, *, private: bool) -> Excerpts:
     """Raises NotFoundError where nothing is about the question, and what the search raises."""
-    answer = use_case.search(index, question, most=own_texts.MOST_EXCERPTS)
+    options = SearchOptions(own_texts.MOST_EXCERPTS, private=private)
+    answer = use_case.search(out, settings, index, question, options)
     out.note(f"{index.name}: {number_of(len(answer.results), 'excerpt')} of {number_of(answer.searched, 'passage')}")
     return own_texts.excerpts(index, answer.results, answer.searched, is_about=answer.is_about)
 

@@ -16,7 +16,6 @@ from llmctl.workspace.truncation import Dropped
 
 if TYPE_CHECKING:
     from llmctl.cli.own_texts import CitingPrompt
-    from llmctl.cli.prompt import Prompt
     from llmctl.settings import Settings
     from llmctl.types.request import ImagePart, Request
     from llmctl.workspace.ask import Shorten
@@ -151,7 +150,12 @@ def run(
     conversation, begun = begin(kept, model, task, utf8(system) if system else None, local=local)
     loaded = options.for_call(loaded, task=begun.task, remote=remote)
     private = private or _is_private(out, loaded, [*(file or ()), *(image or ())], no_stdin=no_stdin)
-    cited = None if files is None else _citing(out, text, files, context, max_tokens)
+    cited = None
+    if files is not None:
+        from llmctl.cli.own_texts import citing  # with the database, which takes a while
+
+        stays = private or local
+        cited = citing(out, loaded, text, files, context=context, max_tokens=max_tokens, private=stays)
     private = private or (cited is not None and cited.is_private(loaded))
     keeping = Keeping(out, loaded, private=private, kept=kept)
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed, stop=_stops(stop))
@@ -213,12 +217,6 @@ def _require_alone(files: str, truncate: Dropped | None) -> None:
     options.require_names("run", {"--files": files})
     if truncate is not None:
         raise UsageError("--files and --truncate exclude each other", hint="--files takes as many excerpts as fit")
-
-
-def _citing(out: Output, text: Prompt, files: str, context: int | None, max_tokens: int | None) -> CitingPrompt:
-    from llmctl.cli.own_texts import citing  # with the database, which takes a while
-
-    return citing(out, text, files, context, max_tokens)
 
 
 def _images(paths: list[str] | None) -> tuple[ImagePart, ...]:

@@ -23,7 +23,7 @@ VARIABLE = "LLAMA_CPP_PYTHON_BUILD"  # a build's folder, used instead: children 
 MODULE = "llama_cpp"
 
 
-class Build(Struct, frozen=True):
+class PythonBuild(Struct, frozen=True):
     """A build in its ``folder``."""
 
     name: BuildName
@@ -35,13 +35,13 @@ def place() -> Path:
     return paths.data_dir() / "engines" / "llama-cpp-python"
 
 
-def builds() -> list[Build]:
+def builds() -> list[PythonBuild]:
     """Those that are here."""
-    every = [Build(name, place() / name) for name in BuildName]
+    every = [PythonBuild(name, place() / name) for name in BuildName]
     return [build for build in every if (build.folder / MODULE).is_dir()]
 
 
-def chosen() -> Build | None:
+def chosen() -> PythonBuild | None:
     """The build in use; None for the one of this Python."""
     with suppress(OSError, ValueError, ConfigError):
         name = BuildName((place() / CHOSEN).read_text("utf-8").strip())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from array import array
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -21,6 +21,7 @@ from llmctl.workspace.texts import GivenText
 
 if TYPE_CHECKING:
     from llmctl.settings import Settings
+    from llmctl.types.engine import LoadedEngine
 
 TASK = "embed"
 AS_IT_IS, LENGTH_OF_ONE = -1, 2  # the engine's numbers
@@ -82,23 +83,31 @@ def vectors(
     _require(fit, facts, shape)
     if shape.role is None and facts is not None and (facts.query or facts.document):
         listener.warn(f"{fit.candidate.model.name} reads texts that say what they are: --as query, --as document")
-    worded = encoder.prefixed(texts, _prefix(facts, shape.role))
     count = tokens = truncated = width = 0
     with encoder.lent(listener, settings, fit, insist=options.insist) as engine:
-        for group in encoder.groups(worded):
-            fields = {
-                "input": [text.text for text in group],
-                "encoding_format": "base64",
-                "embd_normalize": LENGTH_OF_ONE if shape.normalise else AS_IT_IS,
-                "truncate": options.truncate,
-            }
-            answer = encoder.asked(engine, fit, TASK, "/embeddings", fields, group)
-            for vector in _read(answer, group, facts or Embedding(), shape):
-                yield vector
-                count, tokens, truncated = count + 1, tokens + vector.tokens, truncated + vector.truncated
-                width = vector.dimensions
+        for vector in of_texts(engine, fit, texts, shape, truncate=options.truncate):
+            yield vector
+            count, tokens, truncated = count + 1, tokens + vector.tokens, truncated + vector.truncated
+            width = vector.dimensions
     model, quant = fit.candidate.model.id, fit.candidate.artifact.quant
     return Embedded(model, quant, width, shape.normalise, count, tokens, truncated)
+
+
+def of_texts(
+    engine: LoadedEngine, fit: Fit, texts: Sequence[GivenText], shape: VectorOptions, *, truncate: bool
+) -> Iterator[Vector]:
+    """The vector of each text by the engine that has loaded ``fit``, in their order, as they are made. Raises what
+    ``encoder.asked`` raises."""
+    facts = fit.candidate.model.embedding
+    for group in encoder.groups(encoder.prefixed(texts, _prefix(facts, shape.role))):
+        fields = {
+            "input": [text.text for text in group],
+            "encoding_format": "base64",
+            "embd_normalize": LENGTH_OF_ONE if shape.normalise else AS_IT_IS,
+            "truncate": truncate,
+        }
+        answer = encoder.asked(engine, fit, TASK, "/embeddings", fields, group)
+        yield from _read(answer, group, facts or Embedding(), shape)
 
 
 def _prefix(facts: Embedding | None, role: Role | None) -> str:

@@ -44,11 +44,28 @@ class Listed(Struct, frozen=True):
     build_name: str | None = None
 
 
-def summary() -> str:
-    """ "llama-cpp-python 0.3.36 (ggml 0.25.3 d25f87b; CPU)"."""
-    from llmctl.engine.devices import engine_summary
+def summary() -> list[str]:
+    """A line for each engine and build, the one in use first: "llama-cpp-python 0.3.36 (ggml 0.25.3 d25f87b; CPU)"."""
+    from llmctl import settings
+    from llmctl.engine import devices
+    from llmctl.engine.llama_server import programs
+    from llmctl.errors import ConfigError
+    from llmctl.host import Host
 
-    return engine_summary()
+    worker = devices.engines(Host())[0]
+    builds = sorted(engine_builds.listed(worker), key=lambda build: not build.is_chosen)
+    lines = [_in_a_line(build.about, build.name if len(builds) > 1 else None) for build in builds]
+    try:
+        setting = settings.load().llama_server
+    except ConfigError:  # which every other command says
+        setting = None
+    return lines + [_in_a_line(programs.asked(program), str(program.path)) for program in programs.programs(setting)]
+
+
+def _in_a_line(about: EngineInfo, label: str | None) -> str:
+    from llmctl.engine.devices import summary as engine_summary
+
+    return engine_summary(about) + ("" if label is None else f" · {label}")
 
 
 def listed(listener: Listener, settings: Settings) -> list[Listed]:

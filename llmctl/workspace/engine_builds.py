@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from llmctl.engine.builds import Build
+from llmctl.engine.builds import PythonBuild
 from llmctl.errors import EngineError, NotFoundError, UsageError
 from llmctl.types.engine_name import INSTALLED, BuildName
 from llmctl.types.listener import Listener
@@ -82,14 +82,14 @@ def listed(worker: EngineInfo) -> list[ListedBuild]:
 def _asked(folder: Path) -> EngineInfo:
     from llmctl.engine.install.python_build import asked
 
-    return asked(Build(BuildName.CPU, folder))
+    return asked(PythonBuild(BuildName.CPU, folder))
 
 
 def _site_packages() -> Path:
     return Path(sysconfig.get_path("purelib"))
 
 
-def install(listener: Listener, name: BuildName, *, yes: bool, model_file: Callable[[], Path | None]) -> Build:
+def install(listener: Listener, name: BuildName, *, yes: bool, model_file: Callable[[], Path | None]) -> PythonBuild:
     """Installs the build with the user's consent, and lets it compute and answer before it takes the place of an older
     one of its name. The one in use stays. ``model_file`` names the model that is to answer.
 
@@ -110,7 +110,7 @@ def install(listener: Listener, name: BuildName, *, yes: bool, model_file: Calla
         raise UsageError("nothing was installed", hint=f"llmctl engine install {name}")
     with python_build.install(name, remedy, listener=listener) as made:
         _try(listener, made, remedy.backend, model_file())
-    return Build(name, made.folder.parents[1] / name)
+    return PythonBuild(name, made.folder.parents[1] / name)
 
 
 def _remedy(listener: Listener, name: BuildName) -> tuple[Remedy, str]:
@@ -129,7 +129,7 @@ def _remedy(listener: Listener, name: BuildName) -> tuple[Remedy, str]:
     return remedy, f"compiled here, {MINUTES}, because {why_compiled(name, machine, toolchain)}"
 
 
-def _try(listener: Listener, build: Build, backend: str | None, file: Path | None) -> None:
+def _try(listener: Listener, build: PythonBuild, backend: str | None, file: Path | None) -> None:
     """Raises EngineError for a build that can't compute, lacks its backend, or doesn't answer."""
     from llmctl.engine.install.python_build import asked
 
@@ -148,7 +148,7 @@ def _try(listener: Listener, build: Build, backend: str | None, file: Path | Non
     listener.note(f"It has answered with {file.name}.")
 
 
-def _answer(build: Build, file: Path) -> None:
+def _answer(build: PythonBuild, file: Path) -> None:
     """A few words from a model, by a whole `llmctl run` with that build. Raises EngineError."""
     from llmctl import child
     from llmctl.engine.builds import VARIABLE

@@ -12,17 +12,21 @@ from llmctl.retrieval.text_index import TextIndex, parts
 from llmctl.types.listener import Listener
 from llmctl.workspace import indexes
 from llmctl.workspace.index_update import LIMIT, UPDATED, Updated, updated
+from llmctl.workspace.index_vectors import EMBEDDER
 from llmctl.workspace.indexes import NamedIndex
 
 
 class ListedIndex(Struct, frozen=True):
-    """``updated`` in seconds since 1970, None where that was never finished."""
+    """``embedder`` made the vectors of ``with_vector`` passages, None where it is searched by words alone; ``updated``
+    in seconds since 1970, None where that was never finished."""
 
     name: str
     folder: str
     files: int
     skipped: int
     passages: int
+    with_vector: int
+    embedder: str | None
     bytes: int
     updated: int | None
 
@@ -56,6 +60,8 @@ def _listed(index: NamedIndex, opened: TextIndex) -> ListedIndex:
         files=size.files,
         skipped=size.skipped,
         passages=size.passages,
+        with_vector=size.with_vector,
+        embedder=opened.about(EMBEDDER),
         bytes=size.bytes,
         updated=None if when is None else int(when),
     )

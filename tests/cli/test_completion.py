@@ -195,6 +195,19 @@ def test_bash_at_a_terminal(shell_path: Path, tmp_path: Path) -> None:
     assert "qwen3.5-4b:qwen3.5-4b" not in shown
 
 
+@pytest.mark.skipif(shutil.which("pwsh") is None, reason="PowerShell is not installed")
+def test_powershell(shell_path: Path, tmp_path: Path) -> None:
+    """What its Tab key would put in."""
+    file = tmp_path / "llmctl.ps1"
+    file.write_text(script(Shell.POWERSHELL), "utf-8")
+    line = "llmctl run -m sm"
+    asks = f". {file}; (TabExpansion2 '{line}' {len(line)}).CompletionMatches.CompletionText"
+    environment = {**os.environ, "PATH": f"{shell_path}:{os.environ['PATH']}"}
+    command = ["pwsh", "-NoProfile", "-NonInteractive", "-Command", asks]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == ["smollm2-135m"]
+
+
 # What is completed
 
 

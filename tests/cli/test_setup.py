@@ -16,7 +16,7 @@ from llmctl.cli.output import Output
 from llmctl.cli.setup import questions
 from llmctl.cli.setup.meaning import meaning
 from llmctl.cli.setup.questions import Question
-from llmctl.cli.setup.session import Session
+from llmctl.cli.setup.session import SetupSession
 from llmctl.errors import AccessError, NothingFitsError, UnreachableError
 from llmctl.types.engine_name import BuildName
 from llmctl.types.listener import SilentListener
@@ -24,7 +24,7 @@ from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, EngineInfo, 
 from llmctl.types.policy import Policy
 from llmctl.workspace import situation
 from llmctl.workspace.engine_builds import BuildOffer
-from llmctl.workspace.setup.steps import Step
+from llmctl.workspace.setup.steps import Stage
 from llmctl.workspace.situation import Situation
 from tests.fakes.chat_server import DONE, ChatServer, Handler, data, event, status, stream
 
@@ -44,7 +44,7 @@ class Scripted:
 
     def __init__(self, *replies: str) -> None:
         self.replies = list(replies)
-        self.asked: list[Step] = []
+        self.asked: list[Stage] = []
 
     def ask(self, question: Question, heading: str, *, again: bool) -> str:
         self.asked.append(question.step)
@@ -53,10 +53,10 @@ class Scripted:
         return self.replies.pop(0)
 
 
-def session(asker: Any, **changes: Any) -> Session:
+def session(asker: Any, **changes: Any) -> SetupSession:
     options: dict[str, Any] = {"offer": None, "shell": "bash", "given": {}, **changes}
     here: Situation = options.pop("here", None) or situation.look(SilentListener(), measure=False)
-    return Session(Output("setup"), here, asker, options.pop("given"), **options)
+    return SetupSession(Output("setup"), here, asker, options.pop("given"), **options)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,15 @@ def test_it_comes_to_its_end_and_says_how_it_goes_without_questions(replies: lis
     asker = Scripted(*replies)
     going = session(asker)
     going.go()
-    assert asker.asked == [Step.TASK, Step.LANGUAGE, Step.LIMITS, Step.MODEL, Step.SERVER, Step.TEXTS, Step.EXTRAS]
+    assert asker.asked == [
+        Stage.TASK,
+        Stage.LANGUAGE,
+        Stage.LIMITS,
+        Stage.MODEL,
+        Stage.SERVER,
+        Stage.TEXTS,
+        Stage.EXTRAS,
+    ]
     assert going.as_one_command == "llmctl setup --yes --task code --lang it --limits patient --extras none"
 
 
@@ -92,7 +100,12 @@ def test_going_back_and_asking_why_and_answers_that_can_not_be(capsys: pytest.Ca
     going = session(asker)
     with pytest.raises(KeyboardInterrupt):
         going.go()
-    assert asker.asked == [Step.TASK] * 3 + [Step.LANGUAGE, Step.TASK, Step.LANGUAGE, Step.LANGUAGE]
+    assert asker.asked == [Stage.TASK] * 3 + [
+        Stage.LANGUAGE,
+        Stage.TASK,
+        Stage.LANGUAGE,
+        Stage.LANGUAGE,
+    ]
     said = capsys.readouterr().err
     assert "did you mean code?" in said and "Models differ in what they are good at" in said
     assert settings.load().task == "chat"
@@ -102,7 +115,14 @@ def test_where_nothing_fits_a_server_is_what_is_left() -> None:
     asker = Scripted("chat", "", "1kB", "skip", "skip", "none")
     with pytest.raises(NothingFitsError, match="1 kB") as caught:
         session(asker).go()
-    assert asker.asked == [Step.TASK, Step.LANGUAGE, Step.LIMITS, Step.SERVER, Step.TEXTS, Step.EXTRAS]
+    assert asker.asked == [
+        Stage.TASK,
+        Stage.LANGUAGE,
+        Stage.LIMITS,
+        Stage.SERVER,
+        Stage.TEXTS,
+        Stage.EXTRAS,
+    ]
     assert caught.value.hint is not None and "llmctl endpoint add" in caught.value.hint
 
 
@@ -110,7 +130,7 @@ def test_another_limit_lets_models_be_offered_again() -> None:
     asker = Scripted("chat", "", "1kB", "back", "usual")
     with pytest.raises(KeyboardInterrupt):
         session(asker).go()
-    assert asker.asked[-1] is Step.MODEL
+    assert asker.asked[-1] is Stage.MODEL
 
 
 def test_without_a_network_the_starter_is_offered(capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,7 +138,7 @@ def test_without_a_network_the_starter_is_offered(capsys: pytest.CaptureFixture[
 
     class Watching(Scripted):
         def ask(self, question: Question, heading: str, *, again: bool) -> str:
-            if question.step is Step.MODEL:
+            if question.step is Stage.MODEL:
                 offered.append(question.names)
             return super().ask(question, heading, again=again)
 
@@ -165,7 +185,7 @@ def test_a_server_that_refuses_the_key_is_not_kept(
         asker = Scripted("skip", "skip", "skip", "skip", f"{there.url} m", "OFFICE_KEY", "prefer-local")
         with pytest.raises(KeyboardInterrupt):
             session(asker).go()
-    assert asker.asked[-1] is Step.SERVER, "the address or the key is what is wrong"
+    assert asker.asked[-1] is Stage.SERVER, "the address or the key is what is wrong"
     said = capsys.readouterr()
     assert "refuses the key" in said.err + said.out or "401" in said.err + said.out
     assert "sk-wrong" not in said.err + said.out
@@ -182,12 +202,12 @@ def test_without_a_person_what_is_wrong_with_the_server_ends_it(
         is_person = False
 
         def ask(self, question: Question, heading: str, *, again: bool) -> str:
-            return "" if question.step is Step.MODEL else question.default
+            return "" if question.step is Stage.MODEL else question.default
 
     with ChatServer(reply) as there:
         address = there.url if error is AccessError else "http://127.0.0.1:9"
         with pytest.raises(error):
-            session(Defaults(), given={Step.SERVER: address}).go()
+            session(Defaults(), given={Stage.SERVER: address}).go()
     assert settings.load().endpoints == ()
 
 
@@ -197,7 +217,7 @@ def test_the_second_time_only_what_is_left_is_offered() -> None:
     session(asker).go()
     again = Scripted(*["skip"] * 6)
     session(again).go()
-    assert asker.asked[-1] is Step.EXTRAS and Step.EXTRAS not in again.asked
+    assert asker.asked[-1] is Stage.EXTRAS and Stage.EXTRAS not in again.asked
 
 
 def test_own_texts_are_indexed(tmp_path: Path) -> None:
@@ -207,7 +227,7 @@ def test_own_texts_are_indexed(tmp_path: Path) -> None:
     asker = Scripted(*["skip"] * 5, str(tmp_path / "nothing"), str(notes), "none")
     going = session(asker)
     going.go()
-    assert asker.asked[-3:] == [Step.TEXTS, Step.TEXTS, Step.EXTRAS], "a folder that is not there is asked for again"
+    assert asker.asked[-3:] == [Stage.TEXTS, Stage.TEXTS, Stage.EXTRAS], "a folder that is not there is asked for again"
     assert going.done == [f"llmctl index add {notes}"]
 
 
@@ -229,7 +249,7 @@ def test_the_build_for_the_card_is_shown_and_not_run(offer: BuildOffer, words: l
     asker = Scripted("later")
     with pytest.raises(KeyboardInterrupt):
         session(asker, offer=offer).go()
-    assert asker.asked == [Step.BUILD, Step.TASK]
+    assert asker.asked == [Stage.BUILD, Stage.TASK]
 
 
 GIB = 1 << 30

@@ -23,6 +23,7 @@ NOT_RUN_ON = {
     "install.md": 3,
     "private-server.md": 2,
     "serve.md": 2,
+    "setup.md": 1,
 }
 KINDS = {"sh", "console", "python", "text", "json", "keys"}
 EACH = [block for page in PAGES for block in blocks(page)]
@@ -57,7 +58,7 @@ def test_commands(page: Path, home: Path, tmp_path: Path) -> None:
     for name in ("m", "b"):
         (tmp_path / name).mkdir()
     with page_home(home, tmp_path / "m") as environment, Shell(tmp_path / "b") as shell:
-        environment["LLMCTL_SERVE_PORT"] = str(free_port())
+        environment |= {"LLMCTL_SERVE_PORT": str(free_port()), "LLMCTL_KEEP_ALIVE": "1m"}  # one engine for the page
         try:
             assert shell.run("llmctl pull --quiet qwen3.5-4b", environment).returncode == 0
             for block in blocks(page):

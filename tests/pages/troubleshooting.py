@@ -5,11 +5,14 @@ from __future__ import annotations
 import ast
 import functools
 import json
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 MOST_EXAMPLES = 2
+WIDTH = 80
+OF_RECORDINGS = "was not recorded"
 OWN_INDEX = "--index-url"  # such a command is long and depends on the card: doctor prints the whole of it
 
 
@@ -34,7 +37,11 @@ def _ids(tree: ast.Module) -> Iterator[str]:
 def examples(id: str) -> str:
     """A block with what the check ``id`` said on recorded machines where not all was well; empty where none has it."""
     said = list(_warnings().get(id, {}).items())[:MOST_EXAMPLES]
-    lines = [line for message, remedy in said for line in (message, *([f"  → {remedy}"] if remedy else []))]
+    lines = [
+        line
+        for message, remedy in said
+        for line in (*textwrap.wrap(message, WIDTH), *([f"  → {remedy}"] if remedy else []))
+    ]
     return "\n".join(["```text", *lines, "```", ""]) if lines else ""
 
 
@@ -46,6 +53,6 @@ def _warnings() -> dict[str, dict[str, str | None]]:
         for check in json.loads(file.read_text("utf-8"))["checks"]:
             remedy = check.get("remedy")
             shown = "the command that doctor prints" if remedy and OWN_INDEX in remedy else remedy
-            if check["status"] != "ok":
+            if check["status"] != "ok" and OF_RECORDINGS not in check["message"]:
                 warnings.setdefault(check["id"], {}).setdefault(check["message"], shown)
     return warnings

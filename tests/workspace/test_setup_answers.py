@@ -9,23 +9,23 @@ import pytest
 from llmctl.errors import UsageError
 from llmctl.workspace.names import languages
 from llmctl.workspace.setup import answers
-from llmctl.workspace.setup.answers import Limits
+from llmctl.workspace.setup.answers import SetupLimits
 
 
 @pytest.mark.parametrize(
     ("text", "meant"),
     [
-        ("usual", Limits()),
-        ("1", Limits()),
-        ("Small", Limits(2_000_000_000)),
-        ("3", Limits(is_patient=True)),
-        ("5GB", Limits(5_000_000_000)),
-        ("800 MB", Limits(800_000_000)),
+        ("usual", SetupLimits()),
+        ("1", SetupLimits()),
+        ("Small", SetupLimits(2_000_000_000)),
+        ("3", SetupLimits(is_patient=True)),
+        ("5GB", SetupLimits(5_000_000_000)),
+        ("800 MB", SetupLimits(800_000_000)),
         ("0", None),
         ("much", None),
     ],
 )
-def test_limits(text: str, meant: Limits | None) -> None:
+def test_limits(text: str, meant: SetupLimits | None) -> None:
     if meant is None:
         with pytest.raises(UsageError):
             answers.limits(text)

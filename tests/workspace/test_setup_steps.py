@@ -7,12 +7,12 @@ from itertools import combinations
 import pytest
 
 from llmctl.workspace.setup import steps
-from llmctl.workspace.setup.steps import MOST_QUESTIONS, Course, Step
+from llmctl.workspace.setup.steps import MOST_QUESTIONS, Course, Stage
 
-EVERY = frozenset(Step)
+EVERY = frozenset(Stage)
 
 
-def gone_through(course: Course, *, answer: str = "y") -> list[Step]:
+def gone_through(course: Course, *, answer: str = "y") -> list[Stage]:
     asked = []
     while course.step is not None:
         asked.append(course.step)
@@ -21,49 +21,49 @@ def gone_through(course: Course, *, answer: str = "y") -> list[Step]:
 
 
 def test_everything_is_asked_once_in_order_and_that_is_ten_questions() -> None:
-    assert gone_through(steps.begun(EVERY)) == list(Step)
+    assert gone_through(steps.begun(EVERY)) == list(Stage)
     assert steps.begun(EVERY).most == MOST_QUESTIONS
 
 
 def test_what_depends_on_a_skipped_step_is_not_asked() -> None:
     assert gone_through(steps.begun(EVERY), answer="") == [
-        step for step in Step if step not in (Step.KEY, Step.POLICY, Step.PROMPT)
+        step for step in Stage if step not in (Stage.KEY, Stage.POLICY, Stage.PROMPT)
     ]
 
 
 @pytest.mark.parametrize(
-    "left_out", [frozenset(each) for each in combinations([Step.BUILD, Step.TEXTS, Step.EXTRAS], 2)]
+    "left_out", [frozenset(each) for each in combinations([Stage.BUILD, Stage.TEXTS, Stage.EXTRAS], 2)]
 )
-def test_what_makes_no_sense_here_is_not_asked(left_out: frozenset[Step]) -> None:
+def test_what_makes_no_sense_here_is_not_asked(left_out: frozenset[Stage]) -> None:
     asked = gone_through(steps.begun(EVERY - left_out))
-    assert not left_out & set(asked) and len(asked) == len(Step) - 2
+    assert not left_out & set(asked) and len(asked) == len(Stage) - 2
 
 
 def test_going_back_asks_again_and_the_new_answer_counts() -> None:
     course = steps.answered(steps.answered(steps.begun(EVERY), "n"), "code")
-    assert course.step is Step.LANGUAGE and course.number == 3
+    assert course.step is Stage.LANGUAGE and course.number == 3
     again = steps.back(course)
-    assert again.step is Step.TASK and again.number == 2
-    assert steps.answered(again, "chat").answers[Step.TASK] == "chat"
-    assert Step.TASK not in steps.skipped(again).answers
-    assert steps.back(steps.back(again)).step is Step.BUILD, "the first one stays"
+    assert again.step is Stage.TASK and again.number == 2
+    assert steps.answered(again, "chat").answers[Stage.TASK] == "chat"
+    assert Stage.TASK not in steps.skipped(again).answers
+    assert steps.back(steps.back(again)).step is Stage.BUILD, "the first one stays"
 
 
 def test_going_back_to_a_step_of_long_ago() -> None:
     course = steps.begun(EVERY)
-    while course.step is not Step.POLICY:
+    while course.step is not Stage.POLICY:
         course = steps.answered(course, "x")
-    assert steps.back_to(course, Step.SERVER).step is Step.SERVER
+    assert steps.back_to(course, Stage.SERVER).step is Stage.SERVER
 
 
 def test_a_step_that_turns_out_to_make_no_sense() -> None:
-    course = steps.begun(frozenset({Step.TASK, Step.MODEL, Step.PROMPT, Step.SERVER}))
+    course = steps.begun(frozenset({Stage.TASK, Stage.MODEL, Stage.PROMPT, Stage.SERVER}))
     at_server = steps.passed_over(steps.answered(course, "chat"))
-    assert at_server.step is Step.SERVER
-    assert steps.back(at_server).step is Step.TASK
-    assert steps.answered(steps.back(at_server), "code").step is Step.MODEL, "with another task it may make sense"
+    assert at_server.step is Stage.SERVER
+    assert steps.back(at_server).step is Stage.TASK
+    assert steps.answered(steps.back(at_server), "code").step is Stage.MODEL, "with another task it may make sense"
 
 
-@pytest.mark.parametrize("possible", [*combinations(Step, 1), *combinations(Step, 2), *combinations(Step, 10)])
-def test_it_always_comes_to_an_end(possible: tuple[Step, ...]) -> None:
+@pytest.mark.parametrize("possible", [*combinations(Stage, 1), *combinations(Stage, 2), *combinations(Stage, 10)])
+def test_it_always_comes_to_an_end(possible: tuple[Stage, ...]) -> None:
     assert set(gone_through(steps.begun(frozenset(possible)))) <= set(possible)

@@ -158,7 +158,8 @@ class Session:
         from llmctl.cli.own_texts import excerpts_for
         from llmctl.workspace import own_texts
 
-        excerpts = excerpts_for(self.out, self.index, prompt)
+        stays = self.chat.private or self.chat.local
+        excerpts = excerpts_for(self.out, self.chat.settings, self.index, prompt, private=stays)
         room = own_texts.MOST_TOKENS
         if self.context is not None:
             taken = self.estimate.tokens(self.conversation.messages(text))
@@ -231,6 +232,13 @@ class Session:
             tokens = self.estimate.tokens(self.conversation.messages())
             about = "about " if tokens else ""
         return f"{about}{tokens:,} tokens" if self.context is None else f"{about}{tokens:,} of {self.context:,} tokens"
+
+    def tokens_of(self, turn: Turn) -> int:
+        """About how many tokens a turn takes: its share of those that were counted, if they were."""
+        tokens = self.estimate.tokens(Conversation(turns=(turn,)).messages())
+        if self._counted is None:
+            return tokens
+        return round(tokens * self._counted / max(self.estimate.tokens(self.conversation.messages()), 1))
 
     def toolbar(self) -> str:
         """How full the context is, then what answers, which a narrow screen may cut."""

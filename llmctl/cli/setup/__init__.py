@@ -13,7 +13,7 @@ from llmctl.errors import UsageError
 from llmctl.types.policy import Policy
 
 if TYPE_CHECKING:
-    from llmctl.workspace.setup.steps import Step
+    from llmctl.workspace.setup.steps import Stage
     from llmctl.workspace.situation import Situation
 
 NEXT = 'llmctl chat     llmctl run "…"     llmctl plan     llmctl doctor'
@@ -73,21 +73,21 @@ def setup(
     Exit codes: 0 ready, 2 no terminal and no --yes, 3 nothing fits and no server was added, 5 network, 6 a broken
     download, 7 disk full, 8 the engine failed, 9 the server refused the key, 130 Ctrl-C.
     """
-    from llmctl.workspace.setup.steps import Step
+    from llmctl.workspace.setup.steps import Stage
 
     out = Output("setup")
     given = {
-        Step.BUILD: build,
-        Step.TASK: task,
-        Step.LANGUAGE: lang,
-        Step.LIMITS: limits,
-        Step.MODEL: pick,
-        Step.PROMPT: prompt,
-        Step.SERVER: server,
-        Step.KEY: key,
-        Step.POLICY: policy,
-        Step.TEXTS: texts,
-        Step.EXTRAS: extras,
+        Stage.BUILD: build,
+        Stage.TASK: task,
+        Stage.LANGUAGE: lang,
+        Stage.LIMITS: limits,
+        Stage.MODEL: pick,
+        Stage.PROMPT: prompt,
+        Stage.SERVER: server,
+        Stage.KEY: key,
+        Stage.POLICY: policy,
+        Stage.TEXTS: texts,
+        Stage.EXTRAS: extras,
     }
     answered = {step: text for step, text in given.items() if text is not None}
     _check(answered)
@@ -99,36 +99,36 @@ def setup(
         raise UsageError("setup asks questions and there is no terminal", hint="llmctl setup --yes")
 
 
-def _check(given: Mapping[Step, str]) -> None:
+def _check(given: Mapping[Stage, str]) -> None:
     """Raises UsageError for what can't be an answer, before anything is looked at."""
     from llmctl.workspace.names import languages, tasks
     from llmctl.workspace.setup import answers
-    from llmctl.workspace.setup.steps import Step
+    from llmctl.workspace.setup.steps import Stage
 
-    if Step.TASK in given:
-        answers.option(given[Step.TASK], tasks())
-    if Step.LANGUAGE in given:
-        answers.language(given[Step.LANGUAGE], languages())
-    if Step.LIMITS in given:
-        answers.limits(given[Step.LIMITS])
-    if Step.SERVER in given:
-        answers.server(given[Step.SERVER])
-    for step in (Step.KEY, Step.POLICY):
-        if step in given and Step.SERVER not in given:
+    if Stage.TASK in given:
+        answers.option(given[Stage.TASK], tasks())
+    if Stage.LANGUAGE in given:
+        answers.language(given[Stage.LANGUAGE], languages())
+    if Stage.LIMITS in given:
+        answers.limits(given[Stage.LIMITS])
+    if Stage.SERVER in given:
+        answers.server(given[Stage.SERVER])
+    for step in (Stage.KEY, Stage.POLICY):
+        if step in given and Stage.SERVER not in given:
             raise UsageError(f"--{step} is for a server, and --server names none", hint="llmctl setup --help")
 
 
-def _set_up(out: Output, given: Mapping[Step, str], *, yes: bool) -> None:
+def _set_up(out: Output, given: Mapping[Stage, str], *, yes: bool) -> None:
     from llmctl.cli.completion import shell_in_use
     from llmctl.cli.setup.asking import Defaults, Person
-    from llmctl.cli.setup.session import Session
+    from llmctl.cli.setup.session import SetupSession
     from llmctl.workspace.engine_builds import offer
     from llmctl.workspace.situation import look
 
     out.note("Looking at this machine, and measuring how fast its memory feeds the engine (some seconds once).")
     situation = look(out, every_kernel=True)
     _machine(out, situation)
-    session = Session(
+    session = SetupSession(
         out,
         situation,
         Defaults(out) if yes else Person(out),
@@ -143,7 +143,7 @@ def _set_up(out: Output, given: Mapping[Step, str], *, yes: bool) -> None:
         _done(out, "Done so far:", session.done)
         raise
     out.note("\nReady.  The same without questions:")
-    out.to_paste(session.as_one_command)
+    out.unbroken(f"  {session.as_one_command}")
     _done(out, "Or step by step:", session.done)
     out.note(f"Next:  {NEXT}")
 
@@ -152,7 +152,7 @@ def _done(out: Output, heading: str, commands: list[str]) -> None:
     if commands:
         out.note(heading)
     for line in dict.fromkeys(commands):
-        out.to_paste(line)
+        out.unbroken(f"  {line}")
 
 
 def _machine(out: Output, situation: Situation) -> None:
@@ -167,23 +167,23 @@ def _machine(out: Output, situation: Situation) -> None:
         out.note(wrapped(sentence, columns(), first="  ", indent="  "))
 
 
-def _described(out: Output, name: str, given: Mapping[Step, str]) -> None:
+def _described(out: Output, name: str, given: Mapping[Stage, str]) -> None:
     """What would be said and offered on a described machine. Nothing is fetched or set."""
     from llmctl.cli.setup.asking import columns
     from llmctl.cli.setup.columns import side_by_side
     from llmctl.workspace.machine import described
     from llmctl.workspace.names import languages
     from llmctl.workspace.setup import answers, picks, work
-    from llmctl.workspace.setup.steps import Step
+    from llmctl.workspace.setup.steps import Stage
     from llmctl.workspace.situation import look
 
     situation = look(out, machine=described(out, name, ram_bytes=None, vram_bytes=None, gpu=None))
     _machine(out, situation)
-    said = given.get(Step.LANGUAGE)
-    wishes = work.Wishes(
-        given.get(Step.TASK, situation.settings.task),
+    said = given.get(Stage.LANGUAGE)
+    wishes = work.SetupWishes(
+        given.get(Stage.TASK, situation.settings.task),
         None if said is None else answers.language(said, languages()),
-        answers.limits(given.get(Step.LIMITS, answers.USUAL)),
+        answers.limits(given.get(Stage.LIMITS, answers.USUAL)),
     )
     plan = work.offered(situation, wishes).plan
     out.note("")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from llmctl.cli.output import Output
 from llmctl.cli.setup.questions import BACK, KEYS, SKIP, Question, lines
 from llmctl.cli.table import columns_of
-from llmctl.workspace.setup.steps import Step
+from llmctl.workspace.setup.steps import Stage
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from prompt_toolkit.document import Document
 
 MOST_COLUMNS = 80
-SHOWN = (Step.BUILD, Step.MODEL)  # what is offered there is worth reading without a question, too
+SHOWN = (Stage.BUILD, Stage.MODEL)  # what is offered there is worth reading without a question, too
 
 
 def columns() -> int:
@@ -46,7 +46,7 @@ class Defaults:
 
     def ask(self, question: Question, heading: str, *, again: bool) -> str:
         for line in question.before if question.step in SHOWN else ():
-            self._out.note(line)
+            self._out.unbroken(line)
         self._out.note(f"{question.title}: {question.default or 'skipped'} (--yes)")
         return question.default
 
@@ -67,7 +67,7 @@ class Person:
 
     def ask(self, question: Question, heading: str, *, again: bool) -> str:
         for line in () if again else lines(question, columns(), heading):
-            self._out.note(line)
+            self._out.unbroken(line)
         shown = f" [{question.default}]" if question.default else ""
         try:
             typed = self._session.prompt(f"{shown} › ".lstrip(), completer=_completer([*question.names, BACK, SKIP]))

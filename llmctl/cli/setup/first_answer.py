@@ -13,7 +13,7 @@ from llmctl.types.request import Request, Sampling
 from llmctl.workspace import choose
 from llmctl.workspace.local_run import LocalRun
 from llmctl.workspace.setup import work
-from llmctl.workspace.setup.work import Verdict
+from llmctl.workspace.setup.work import SpeedVerdict
 
 if TYPE_CHECKING:
     from llmctl.workspace.situation import Situation
@@ -47,4 +47,4 @@ def compared(fit: Fit, measured_tok_s: float) -> str:
     told = "Guessed" if fit.speed.basis is Basis.MODELLED else "Promised"
     verdict = work.verdict(fit, measured_tok_s)
     said = f"  {told} were {low} to {high} tok/s, measured {units.tok_s(measured_tok_s)}: {verdict}."
-    return f"{said} Something else may be computing: llmctl doctor" if verdict is Verdict.SLOWER else said
+    return f"{said} Something else may be computing: llmctl doctor" if verdict is SpeedVerdict.SLOWER else said

@@ -11,7 +11,7 @@ from llmctl import units
 from llmctl.cli.table import wrapped
 from llmctl.types.policy import Policy
 from llmctl.workspace.setup import answers
-from llmctl.workspace.setup.steps import Step
+from llmctl.workspace.setup.steps import Stage
 
 if TYPE_CHECKING:
     from llmctl.types.plan import Fit
@@ -34,43 +34,43 @@ TASKS = {
 }
 
 WHY_ASKED = {
-    Step.BUILD: "llama.cpp is built for one kind of hardware. The build that was installed can't use the card here; "
+    Stage.BUILD: "llama.cpp is built for one kind of hardware. The build that was installed can't use the card here; "
     "another one lies beside it and is used once it has answered. `llmctl engine use installed` goes back.",
-    Step.TASK: "Models differ in what they are good at, and tasks in what they need: an answer to talk to has to come "
+    Stage.TASK: "Models differ in what they are good at, and tasks in what they need: an answer to talk to has to come "
     "as fast as you read, a summary may take a minute. It becomes the setting task.",
-    Step.LANGUAGE: "Most models know English best. With another language, those come into question that know it by "
+    Stage.LANGUAGE: "Most models know English best. With another language, those come into question that know it by "
     "their publisher's word or by a test.",
-    Step.LIMITS: "A better model is a larger file, and writes more slowly. `patient` also offers models that write at "
+    Stage.LIMITS: "A better model is a larger file, and writes more slowly. `patient` also offers models that write at "
     "a quarter of the speed that is usual for the task, and becomes the setting min_tok_s.",
-    Step.MODEL: "`best` has the highest quality that is fast enough, `fastest` writes fastest, `balanced` lies "
+    Stage.MODEL: "`best` has the highest quality that is fast enough, `fastest` writes fastest, `balanced` lies "
     "between. How the numbers are made: `llmctl plan --explain`, and the page on numbers.",
-    Step.PROMPT: "The first answer shows whether the speed is what was promised. Nothing of it leaves this machine.",
-    Step.SERVER: "A machine of yours (your desktop, your company's server) can answer what is too large for this one. "
+    Stage.PROMPT: "The first answer shows whether the speed is what was promised. Nothing of it leaves this machine.",
+    Stage.SERVER: "A machine of yours (your desktop, your company's server) can answer what is too large for this one. "
     "Any server that speaks OpenAI's protocol will do. Without one, no prompt ever leaves this machine.",
-    Step.KEY: "llmctl keeps where the key is, never the key: the name of a variable, or the path of a file that only "
+    Stage.KEY: "llmctl keeps where the key is, never the key: the name of a variable, or the path of a file that only "
     "you can read.",
-    Step.POLICY: "This is your consent. Before a prompt leaves, a line says where it goes and why; `llmctl receipts` "
+    Stage.POLICY: "This is your consent. Before a prompt leaves, a line says where it goes and why; `llmctl receipts` "
     "lists what has left. What you name with -m, and all with --local, stays here whatever you choose.",
-    Step.TEXTS: "llmctl reads the folder once and keeps an index on this machine; questions are then answered from "
+    Stage.TEXTS: "llmctl reads the folder once and keeps an index on this machine; questions are then answered from "
     "your texts, with the place where it stands. Nothing leaves this machine.",
-    Step.EXTRAS: "A model that stays loaded answers at once, and holds its memory meanwhile. Completion is one file, "
+    Stage.EXTRAS: "A model that stays loaded answers at once, and holds its memory meanwhile. Completion is one file, "
     "from which your shell knows llmctl's commands, options and models.",
 }
 
 
-class Choice(Struct, frozen=True):
+class AnswerChoice(Struct, frozen=True):
     name: str
     words: str
 
 
 class Question(Struct, frozen=True):
-    """``before`` are lines above the question. Without ``choices`` any text may be typed. ``default`` is what Enter
-    means, empty for skipping."""
+    """``before`` are lines above the question, broken between words where they don't begin with blanks. Without
+    ``choices`` any text may be typed. ``default`` is what Enter means, empty for skipping."""
 
-    step: Step
+    step: Stage
     title: str
     before: tuple[str, ...] = ()
-    choices: tuple[Choice, ...] = ()
+    choices: tuple[AnswerChoice, ...] = ()
     default: str = ""
 
     @property
@@ -84,49 +84,50 @@ def build(offer: BuildOffer) -> Question:
         how = f"It is compiled here, 5 to 15 minutes and more, because {offer.why_compiled}."
     before = (
         f"{offer.card} can't be used by the engine that is installed. The build that can:",
-        f"  {offer.install}",
-        f"which lets pip do: {offer.command}",
+        f"    {offer.install}",
+        "which lets pip do:",
+        f"    {offer.command}",
         how,
         *([f"It needs {offer.needs}."] if offer.needs else []),
     )
-    choices = (Choice(LATER, "go on with the processor"), Choice(NOW, "install it now"))
-    return Question(Step.BUILD, "Use the graphics card", before, choices, LATER)
+    choices = (AnswerChoice(LATER, "go on with the processor"), AnswerChoice(NOW, "install it now"))
+    return Question(Stage.BUILD, "Use the graphics card", before, choices, LATER)
 
 
 def task(tasks: Sequence[TaskChoice], current: str) -> Question:
-    choices = tuple(Choice(each.name, TASKS.get(each.name, each.because)) for each in tasks)
-    return Question(Step.TASK, "What is the model for", choices=choices, default=current)
+    choices = tuple(AnswerChoice(each.name, TASKS.get(each.name, each.because)) for each in tasks)
+    return Question(Stage.TASK, "What is the model for", choices=choices, default=current)
 
 
 def language(suggested: str | None) -> Question:
     before = ("A code or a name, as it or Italian; for English alone just skip.",)
-    return Question(Step.LANGUAGE, "Which language beside English", before, default=suggested or "")
+    return Question(Stage.LANGUAGE, "Which language beside English", before, default=suggested or "")
 
 
 def limits(free_bytes: int | None, floor_tok_s: float) -> Question:
     room = "" if free_bytes is None else f"; {units.size(free_bytes)} is free"
     slow = units.tok_s(floor_tok_s * answers.PATIENT_SHARE)
     choices = (
-        Choice(answers.USUAL, f"whatever fits{room}, writing at {units.tok_s(floor_tok_s)} tok/s or faster"),
-        Choice(answers.SMALL, f"downloads of at most {units.size(answers.SMALL_BYTES)}"),
-        Choice(answers.PATIENT, f"better answers, even at {slow} tok/s"),
+        AnswerChoice(answers.USUAL, f"whatever fits{room}, writing at {units.tok_s(floor_tok_s)} tok/s or faster"),
+        AnswerChoice(answers.SMALL, f"downloads of at most {units.size(answers.SMALL_BYTES)}"),
+        AnswerChoice(answers.PATIENT, f"better answers, even at {slow} tok/s"),
     )
     before = ("A size, as 5GB, bounds the download.",)
-    return Question(Step.LIMITS, "How much disk and patience", before, choices, answers.USUAL)
+    return Question(Stage.LIMITS, "How much disk and patience", before, choices, answers.USUAL)
 
 
-def model(before: Sequence[str], choices: Sequence[Choice]) -> Question:
-    return Question(Step.MODEL, "Which one is fetched", tuple(before), tuple(choices), choices[0].name)
+def model(before: Sequence[str], choices: Sequence[AnswerChoice]) -> Question:
+    return Question(Stage.MODEL, "Which one is fetched", tuple(before), tuple(choices), choices[0].name)
 
 
-def file(name: str, fit: Fit, also: str = "") -> Choice:
+def file(name: str, fit: Fit, also: str = "") -> AnswerChoice:
     """A model that may be fetched."""
     size = "is here" if fit.candidate.path is not None else units.size(fit.download_bytes)
-    return Choice(name, f"{fit.candidate.model.name} {fit.candidate.artifact.quant}, {size}{also}")
+    return AnswerChoice(name, f"{fit.candidate.model.name} {fit.candidate.artifact.quant}, {size}{also}")
 
 
 def prompt() -> Question:
-    return Question(Step.PROMPT, "Ask it something", default=FIRST_PROMPT)
+    return Question(Stage.PROMPT, "Ask it something", default=FIRST_PROMPT)
 
 
 def server(names: Sequence[str], default: str = "") -> Question:
@@ -136,26 +137,26 @@ def server(names: Sequence[str], default: str = "") -> Question:
         f"it is asked when. Without one every prompt stays here.{there}",
         "Its address, as https://llm.example.internal, and a model's name behind it if it has several.",
     )
-    return Question(Step.SERVER, "A server of your own", before, default=default)
+    return Question(Stage.SERVER, "A server of your own", before, default=default)
 
 
 def key() -> Question:
     before = ("The name of the environment variable that holds it, as OFFICE_KEY, or a file's path. None: skip.",)
-    return Question(Step.KEY, "Where is its key", before)
+    return Question(Stage.KEY, "Where is its key", before)
 
 
 def policy() -> Question:
     choices = (
-        Choice(Policy.PREFER_LOCAL, "when no model fits here, or the one that llmctl chose fails"),
-        Choice(Policy.PREFER_REMOTE, "always, and this machine answers when the server can't be reached"),
-        Choice(Policy.LOCAL_ONLY, "never, until you say otherwise"),
+        AnswerChoice(Policy.PREFER_LOCAL, "when no model fits here, or the one that llmctl chose fails"),
+        AnswerChoice(Policy.PREFER_REMOTE, "always, and this machine answers when the server can't be reached"),
+        AnswerChoice(Policy.LOCAL_ONLY, "never, until you say otherwise"),
     )
-    return Question(Step.POLICY, "When may prompts go there", choices=choices, default=Policy.PREFER_LOCAL)
+    return Question(Stage.POLICY, "When may prompts go there", choices=choices, default=Policy.PREFER_LOCAL)
 
 
 def texts() -> Question:
     before = ("A folder of your notes, documents or programs, to ask questions about. None: skip.",)
-    return Question(Step.TEXTS, "Own texts", before)
+    return Question(Stage.TEXTS, "Own texts", before)
 
 
 def extras(offered: Sequence[str], memory_bytes: int | None, shell: str | None) -> Question:
@@ -167,9 +168,9 @@ def extras(offered: Sequence[str], memory_bytes: int | None, shell: str | None) 
         answers.NONE: "neither" if len(offered) > 1 else "no",
     }
     names = [*([answers.BOTH] if len(offered) > 1 else []), *offered, answers.NONE]
-    choices = tuple(Choice(name, words[name]) for name in names)
+    choices = tuple(AnswerChoice(name, words[name]) for name in names)
     default = answers.COMPLETION if answers.COMPLETION in offered else answers.NONE  # which takes no memory
-    return Question(Step.EXTRAS, "What else", choices=choices, default=default)
+    return Question(Stage.EXTRAS, "What else", choices=choices, default=default)
 
 
 def lines(question: Question, columns: int, heading: str) -> Iterator[str]:

@@ -20,8 +20,8 @@ from llmctl.types.plan import Fit, Want
 from llmctl.types.policy import Policy
 from llmctl.workspace import choose, configuration, endpoint_key, user_settings
 from llmctl.workspace.setup import answers, picks, steps, work
-from llmctl.workspace.setup.steps import Step
-from llmctl.workspace.setup.work import Wishes
+from llmctl.workspace.setup.steps import Stage
+from llmctl.workspace.setup.work import SetupWishes
 
 if TYPE_CHECKING:
     from llmctl.types.finding import Check
@@ -31,23 +31,23 @@ if TYPE_CHECKING:
 
 FIRST_ANSWER_TOKENS = 200  # enough to see that it works and how fast
 STARTER = "starter"
-OPTIONS: Mapping[Step, str] = {
-    Step.BUILD: "--build",
-    Step.TASK: "--task",
-    Step.LANGUAGE: "--lang",
-    Step.LIMITS: "--limits",
-    Step.MODEL: "--pick",
-    Step.PROMPT: "--prompt",
-    Step.SERVER: "--server",
-    Step.KEY: "--key",
-    Step.POLICY: "--policy",
-    Step.TEXTS: "--texts",
-    Step.EXTRAS: "--extras",
+OPTIONS: Mapping[Stage, str] = {
+    Stage.BUILD: "--build",
+    Stage.TASK: "--task",
+    Stage.LANGUAGE: "--lang",
+    Stage.LIMITS: "--limits",
+    Stage.MODEL: "--pick",
+    Stage.PROMPT: "--prompt",
+    Stage.SERVER: "--server",
+    Stage.KEY: "--key",
+    Stage.POLICY: "--policy",
+    Stage.TEXTS: "--texts",
+    Stage.EXTRAS: "--extras",
 }
 """The option that answers a step's question."""
 
 
-class Session:
+class SetupSession:
     """``given`` are answers by options. ``done`` are the commands that would do what was done."""
 
     def __init__(
@@ -55,7 +55,7 @@ class Session:
         out: Output,
         situation: Situation,
         asker: Asker,
-        given: Mapping[Step, str],
+        given: Mapping[Stage, str],
         *,
         offer: BuildOffer | None,
         shell: str | None,
@@ -90,17 +90,17 @@ class Session:
                 self._nothing_fits(error)
                 continue
             self._take(step, self._reply(step, question))
-        if self._unfit is not None and Step.POLICY not in self._course.answers:
+        if self._unfit is not None and Stage.POLICY not in self._course.answers:
             raise self._unfit
 
-    def _reply(self, step: Step, question: Question) -> str:
+    def _reply(self, step: Stage, question: Question) -> str:
         if step in self._given:
             self._out.note(f"\n{question.title}: {self._given[step]} ({OPTIONS[step]})")
             return self._given[step]
         heading = "" if step in steps.NOT_COUNTED else f"{self._course.number}/{self._course.most}  "
         return self._asker.ask(question, heading, again=self._is_on_screen)
 
-    def _take(self, step: Step, reply: str) -> None:
+    def _take(self, step: Stage, reply: str) -> None:
         """Does what was answered; after an error the same question comes again, if somebody can be asked."""
         self._is_on_screen = reply == questions.WHY
         match reply.casefold():
@@ -113,22 +113,22 @@ class Session:
             case _:
                 self._carry_out(step, reply)
 
-    def _carry_out(self, step: Step, reply: str) -> None:
+    def _carry_out(self, step: Stage, reply: str) -> None:
         try:
             meant = self._effect(step)(reply)
         except LlmctlError as error:
             self._given.pop(step, None)
             if not self._asker.is_person:
                 raise
-            self._is_on_screen = isinstance(error, UsageError) and step is not Step.POLICY
+            self._is_on_screen = isinstance(error, UsageError) and step is not Stage.POLICY
             if self._is_on_screen:
                 self._out.note(f"  {error.message}")
             else:
                 self._out.failed(error)
-            if step is Step.MODEL and isinstance(error, NetworkError) and not isinstance(error, OfflineError):
+            if step is Stage.MODEL and isinstance(error, NetworkError) and not isinstance(error, OfflineError):
                 self._starter = choose.starter_for(self._situation, self._wanted)
-            if step is Step.POLICY:  # what is wrong is the address or the key
-                self._course = steps.back_to(self._course, Step.SERVER)
+            if step is Stage.POLICY:  # what is wrong is the address or the key
+                self._course = steps.back_to(self._course, Stage.SERVER)
         else:
             self._course = steps.answered(self._course, meant)
 
@@ -140,58 +140,58 @@ class Session:
         self._unfit = error
         self._course = steps.passed_over(self._course)
 
-    def _question(self, step: Step) -> Question:
+    def _question(self, step: Stage) -> Question:
         """Raises NothingFitsError where there is no model to offer."""
         settings, situation = self._situation.settings, self._situation
         match step:
-            case Step.BUILD:
+            case Stage.BUILD:
                 assert self._offer is not None, "only then is it asked"
                 return questions.build(self._offer)
-            case Step.TASK:
+            case Stage.TASK:
                 return questions.task(work.tasks(situation), settings.task)
-            case Step.LANGUAGE:
+            case Stage.LANGUAGE:
                 return questions.language(answers.language_of_locale(os.environ))
-            case Step.LIMITS:
+            case Stage.LIMITS:
                 disk = situation.machine.disk
                 floor = work.floor_tok_s(situation, self._task)
                 return questions.limits(None if disk is None else disk.free_bytes, floor)
-            case Step.MODEL:
+            case Stage.MODEL:
                 return self._models()
-            case Step.PROMPT:
+            case Stage.PROMPT:
                 return questions.prompt()
-            case Step.SERVER:
+            case Stage.SERVER:
                 names = [endpoint.name for endpoint in settings.endpoints]
-                return questions.server(names, self._course.answers.get(Step.SERVER, ""))
-            case Step.KEY:
+                return questions.server(names, self._course.answers.get(Stage.SERVER, ""))
+            case Stage.KEY:
                 return questions.key()
-            case Step.POLICY:
+            case Stage.POLICY:
                 return questions.policy()
-            case Step.TEXTS:
+            case Stage.TEXTS:
                 return questions.texts()
-            case Step.EXTRAS:
+            case Stage.EXTRAS:
                 held = None if self._fit is None else self._fit.memory.must_fit_bytes
                 return questions.extras(self._extras, held, self._shell)
 
-    def _effect(self, step: Step) -> Callable[[str], str]:
+    def _effect(self, step: Stage) -> Callable[[str], str]:
         """What carries an answer out, and returns it as it was meant."""
-        effects: Mapping[Step, Callable[[str], str]] = {
-            Step.BUILD: self._install_build,
-            Step.TASK: self._set_task,
-            Step.LANGUAGE: self._set_language,
-            Step.LIMITS: self._set_limits,
-            Step.MODEL: self._fetch,
-            Step.PROMPT: self._ask,
-            Step.SERVER: self._check_server,
-            Step.KEY: self._check_key,
-            Step.POLICY: self._add_server,
-            Step.TEXTS: self._index,
-            Step.EXTRAS: self._switch_on,
+        effects: Mapping[Stage, Callable[[str], str]] = {
+            Stage.BUILD: self._install_build,
+            Stage.TASK: self._set_task,
+            Stage.LANGUAGE: self._set_language,
+            Stage.LIMITS: self._set_limits,
+            Stage.MODEL: self._fetch,
+            Stage.PROMPT: self._ask,
+            Stage.SERVER: self._check_server,
+            Stage.KEY: self._check_key,
+            Stage.POLICY: self._add_server,
+            Stage.TEXTS: self._index,
+            Stage.EXTRAS: self._switch_on,
         }
         return effects[step]
 
     @property
     def _task(self) -> str:
-        return self._course.answers.get(Step.TASK, self._situation.settings.task)
+        return self._course.answers.get(Stage.TASK, self._situation.settings.task)
 
     def _install_build(self, reply: str) -> str:
         from llmctl.workspace import engine, situation
@@ -228,8 +228,8 @@ class Session:
         from llmctl.cli.setup.columns import side_by_side
 
         said = self._course.answers
-        limits = answers.limits(said.get(Step.LIMITS, answers.USUAL))
-        made = work.offered(self._situation, Wishes(self._task, said.get(Step.LANGUAGE), limits))
+        limits = answers.limits(said.get(Stage.LIMITS, answers.USUAL))
+        made = work.offered(self._situation, SetupWishes(self._task, said.get(Stage.LANGUAGE), limits))
         self._unfit, self._wanted, self._picks = None, made.wanted, picks.picks(made.plan)
         before = ["", *(f"  {line}" for line in side_by_side(self._picks, columns() - 2))]
         if made.present is not None:
@@ -254,7 +254,7 @@ class Session:
         self.done.append(command("llmctl", "pull", names=[label]))
         if not work.is_what_run_takes(self._situation, self._fit):
             self._out.note("  `llmctl run` takes another model that is here; this one:")
-            self._out.to_paste(command("llmctl", "run", "-m", label))
+            self._out.unbroken(f"  {command('llmctl', 'run', '-m', label)}")
         return name
 
     def _ask(self, reply: str) -> str:
@@ -280,8 +280,8 @@ class Session:
         from llmctl.cli.doctor import finding
 
         policy = Policy(answers.option(reply, questions.policy().names))
-        address, model = answers.server(self._course.answers[Step.SERVER])
-        said = self._course.answers.get(Step.KEY)
+        address, model = answers.server(self._course.answers[Stage.SERVER])
+        said = self._course.answers.get(Stage.KEY)
         fields = {} if said is None else answers.key_fields(said)
         name = answers.server_name(address, [endpoint.name for endpoint in self._situation.settings.endpoints])
 
@@ -305,7 +305,8 @@ class Session:
         folder = Path(reply).expanduser().absolute()
         index.add(folder)
         self._out.note("  Ask it:")
-        self._out.to_paste(command("llmctl", "run", "--files", folder, names=["What do my notes say of …?"]))
+        asking = command("llmctl", "run", "--files", folder, names=["What do my notes say of …?"])
+        self._out.unbroken(f"  {asking}")
         self.done.append(command("llmctl", "index", "add", names=[folder]))
         return str(folder)
 
@@ -322,7 +323,7 @@ class Session:
             self._out.note(f"  {installed.file} is written; it works from the next {self._shell} on.")
             if installed.line is not None:
                 self._out.note(f"  {installed.start_file} needs this line:")
-                self._out.to_paste(installed.line)
+                self._out.unbroken(f"  {installed.line}")
             self.done.append(f"llmctl completion install {self._shell}")
         return chosen
 

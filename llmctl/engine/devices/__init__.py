@@ -83,12 +83,8 @@ def build(engine: EngineInfo) -> str:
     return ", ".join(filter(None, (f"{engine.name} {engine.version}", engine.build)))
 
 
-def engine_summary() -> str:
-    """One line for --version: "llama-cpp-python 0.3.36 (ggml 0.25.3 d25f87b; CPU)"."""
-    return ", ".join(summary(engine) for engine in engines(Host()))
-
-
 def summary(engine: EngineInfo) -> str:
+    """An engine for --version: "llama-cpp-python 0.3.36 (ggml 0.25.3 d25f87b; CPU)"."""
     if not engine.usable:
         return f"{engine.name} not usable: {engine.why}"
     about = "; ".join(part for part in (engine.build, " ".join(engine.backends)) if part)

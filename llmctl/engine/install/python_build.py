@@ -10,7 +10,7 @@ from pathlib import Path
 
 from llmctl import child, paths
 from llmctl.engine import builds, devices
-from llmctl.engine.builds import Build
+from llmctl.engine.builds import PythonBuild
 from llmctl.engine.install import Remedy
 from llmctl.engine.install.logged_run import opened_log, run
 from llmctl.errors import EngineError, NetworkError
@@ -31,7 +31,7 @@ def log_file() -> Path:
 
 
 @contextmanager
-def install(name: BuildName, remedy: Remedy, *, listener: Listener) -> Iterator[Build]:
+def install(name: BuildName, remedy: Remedy, *, listener: Listener) -> Iterator[PythonBuild]:
     """The new build, at a place of its own until the context ends: then it takes the place of an older one of its
     name, unless an error was raised. Nothing is left of what fails or is interrupted but the log.
 
@@ -46,7 +46,7 @@ def install(name: BuildName, remedy: Remedy, *, listener: Listener) -> Iterator[
         with temporary_folder(working):
             made = working / name
             _run_pip(remedy, made, listener)
-            yield Build(name, made)
+            yield PythonBuild(name, made)
             _put_in_place(made, place / name)
 
 
@@ -76,7 +76,7 @@ def _put_in_place(made: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def asked(build: Build) -> EngineInfo:
+def asked(build: PythonBuild) -> EngineInfo:
     """What a build says of itself after it has computed something, or why it can't be used. Raises nothing."""
     environ = {**child.environment(os.environ), builds.VARIABLE: str(build.folder)}
     return devices.ask(Host(environ=environ))

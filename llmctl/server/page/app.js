@@ -181,7 +181,7 @@ function stopEditing() {
 function retry(turn) {
   if (running) return;
   cutFrom(conversation.turns.indexOf(turn) + 1);
-  Object.assign(turn, { answer: '', whole: false, thoughts: '', facts: undefined });
+  Object.assign(turn, { answer: '', whole: false, thoughts: '' });
   answer(turn);
 }
 
@@ -203,6 +203,7 @@ async function answer(turn) {
   const view = views.get(turn);
   const timing = new Timing();
   setRunning(new AbortController());
+  turn.facts = ''; // nothing is said of it until it has ended
   let drawn_ms = 0;
   try {
     const events = engine === 'tab' ? await fromTab(model, running.signal) : here.answer(request(model), running.signal);

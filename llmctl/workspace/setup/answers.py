@@ -20,7 +20,7 @@ LOCALE = re.compile(r"([a-z]{2,3})(?:[_.@]|$)")
 HINT = "llmctl setup --help"
 
 
-class Limits(Struct, frozen=True):
+class SetupLimits(Struct, frozen=True):
     """``max_download_bytes`` is the largest download, None for whatever the disk has room for; ``is_patient``: a slow
     answer is accepted where it is a better one."""
 
@@ -42,22 +42,22 @@ def option(text: str, names: Sequence[str]) -> str:
     )
 
 
-def limits(text: str) -> Limits:
+def limits(text: str) -> SetupLimits:
     """Of usual, small, patient, or a size like 5GB."""
     match text.strip().casefold():
         case "usual" | "1":
-            return Limits()
+            return SetupLimits()
         case "small" | "2":
-            return Limits(SMALL_BYTES)
+            return SetupLimits(SMALL_BYTES)
         case "patient" | "3":
-            return Limits(is_patient=True)
+            return SetupLimits(is_patient=True)
     try:
         size_bytes = units.parse_size(text)
     except ValueError as error:
         raise UsageError(f"{text!r} is none of usual, small, patient, nor a size like 5GB", hint=HINT) from error
     if size_bytes < 1:
         raise UsageError(f"a download of {text!r} holds no model", hint=HINT)
-    return Limits(size_bytes)
+    return SetupLimits(size_bytes)
 
 
 def language(text: str, names: Mapping[str, str]) -> str:

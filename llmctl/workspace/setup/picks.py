@@ -48,8 +48,9 @@ def _three(plan: Plan) -> dict[str, Fit]:
     smaller = [fit for fit in plan.alternatives if fit.download_bytes * CLEARLY <= smallest]
     for name, fits in (("faster", faster), ("smaller", smaller)):
         models = {fit.candidate.model.id for fit in three.values()}
+        files = {(fit.candidate.model.id, fit.candidate.artifact.quant) for fit in three.values()}
         others = [fit for fit in fits if fit.quality is not None and fit.candidate.model.id not in models]
-        if others and len(models) < MOST and not (name == "faster" and "fastest" in three):
+        if others and len(files) < MOST and not (name == "faster" and "fastest" in three):
             three[name] = max(others, key=lambda fit: fit.quality or 0)
     return three
 

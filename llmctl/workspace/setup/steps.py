@@ -26,7 +26,9 @@ from msgspec.structs import replace
 MOST_QUESTIONS = 10
 
 
-class Step(StrEnum):
+class Stage(StrEnum):
+    """A step of a set-up."""
+
     BUILD = "build"
     TASK = "task"
     LANGUAGE = "language"
@@ -40,8 +42,12 @@ class Step(StrEnum):
     EXTRAS = "extras"
 
 
-NOT_COUNTED = frozenset({Step.PROMPT})
-NEEDS: Mapping[Step, Step] = {Step.KEY: Step.SERVER, Step.POLICY: Step.SERVER, Step.PROMPT: Step.MODEL}
+NOT_COUNTED = frozenset({Stage.PROMPT})
+NEEDS: Mapping[Stage, Stage] = {
+    Stage.KEY: Stage.SERVER,
+    Stage.POLICY: Stage.SERVER,
+    Stage.PROMPT: Stage.MODEL,
+}
 """step -> the step that must have been answered, and not been skipped, for it to be asked."""
 
 
@@ -50,10 +56,10 @@ class Course(Struct, frozen=True):
     skipped has none. ``behind`` are the steps that were gone through, the last one last. ``possible`` are those that
     make sense on this machine."""
 
-    possible: frozenset[Step]
-    step: Step | None = None
-    answers: Mapping[Step, str] = field(default_factory=dict)
-    behind: tuple[Step, ...] = ()
+    possible: frozenset[Stage]
+    step: Stage | None = None
+    answers: Mapping[Stage, str] = field(default_factory=dict)
+    behind: tuple[Stage, ...] = ()
 
     @property
     def number(self) -> int:
@@ -66,7 +72,7 @@ class Course(Struct, frozen=True):
         return len(self.possible - NOT_COUNTED)
 
 
-def begun(possible: frozenset[Step]) -> Course:
+def begun(possible: frozenset[Stage]) -> Course:
     """The first step."""
     return _at_next(Course(possible), after=None)
 
@@ -91,7 +97,7 @@ def back(course: Course) -> Course:
     return replace(course, step=course.behind[-1], behind=course.behind[:-1])
 
 
-def back_to(course: Course, step: Step) -> Course:
+def back_to(course: Course, step: Stage) -> Course:
     """That step again, which was gone through."""
     while course.step is not step and course.behind:
         course = back(course)
@@ -106,7 +112,7 @@ def passed_over(course: Course) -> Course:
     return _at_next(replace(course, answers=answers), after=now)
 
 
-def _now(course: Course) -> Step:
+def _now(course: Course) -> Stage:
     assert course.step is not None, "nothing is asked at the end"
     return course.step
 
@@ -116,11 +122,11 @@ def _onward(course: Course) -> Course:
     return _at_next(replace(course, behind=(*course.behind, now)), after=now)
 
 
-def _at_next(course: Course, *, after: Step | None) -> Course:
-    order = list(Step)
+def _at_next(course: Course, *, after: Stage | None) -> Course:
+    order = list(Stage)
     ahead = order if after is None else order[order.index(after) + 1 :]
     return replace(course, step=next((step for step in ahead if _is_asked(step, course)), None))
 
 
-def _is_asked(step: Step, course: Course) -> bool:
+def _is_asked(step: Stage, course: Course) -> bool:
     return step in course.possible and (step not in NEEDS or NEEDS[step] in course.answers)

@@ -18,8 +18,8 @@ from llmctl.workspace import choose, completion_file, endpoints, user_settings
 from llmctl.workspace import plan as planning
 from llmctl.workspace.present import Present
 from llmctl.workspace.setup import answers
-from llmctl.workspace.setup.answers import Limits
-from llmctl.workspace.setup.steps import Step
+from llmctl.workspace.setup.answers import SetupLimits
+from llmctl.workspace.setup.steps import Stage
 from llmctl.workspace.situation import Situation, want
 
 if TYPE_CHECKING:
@@ -31,12 +31,12 @@ ADD = "llmctl endpoint add NAME URL --model MODEL   a server of yours"
 TERMUX = "com.termux"  # in the folders of an app of Android that is a terminal
 
 
-class Wishes(Struct, frozen=True):
+class SetupWishes(Struct, frozen=True):
     """What was asked for before models are offered."""
 
     task: str
     language: str | None = None
-    limits: Limits = Limits()
+    limits: SetupLimits = SetupLimits()
 
 
 class TaskChoice(Struct, frozen=True):
@@ -55,7 +55,7 @@ class Offered(Struct, frozen=True):
     present: Present | None
 
 
-class Verdict(StrEnum):
+class SpeedVerdict(StrEnum):
     """A measured speed beside the range that was promised."""
 
     WITHIN = "as it should be"
@@ -73,10 +73,10 @@ def tasks(situation: Situation) -> list[TaskChoice]:
     return [TaskChoice(task.name, task.because) for task in every if task.writes and not task.sees]
 
 
-def possible_steps(offer: BuildOffer | None, extras: Sequence[str]) -> frozenset[Step]:
+def possible_steps(offer: BuildOffer | None, extras: Sequence[str]) -> frozenset[Stage]:
     """Those that make sense on this machine."""
-    left_out = {Step.BUILD: offer is None, Step.EXTRAS: not extras}
-    return frozenset(step for step in Step if not left_out.get(step, False))
+    left_out = {Stage.BUILD: offer is None, Stage.EXTRAS: not extras}
+    return frozenset(step for step in Stage if not left_out.get(step, False))
 
 
 def extras(situation: Situation, shell: str | None) -> list[str]:
@@ -92,7 +92,7 @@ def floor_tok_s(situation: Situation, task: str) -> float:
     return situation.knowledge.tasks[task].min_tok_s
 
 
-def offered(situation: Situation, wishes: Wishes) -> Offered:
+def offered(situation: Situation, wishes: SetupWishes) -> Offered:
     """What suits the machine for those wishes. Raises NothingFitsError."""
     floor = floor_tok_s(situation, wishes.task) * answers.PATIENT_SHARE if wishes.limits.is_patient else None
     wanted = replace(
@@ -124,10 +124,10 @@ def is_what_run_takes(situation: Situation, fit: Fit) -> bool:
     return isinstance(taken, Fit) and taken.candidate.model.id == fit.candidate.model.id
 
 
-def verdict(fit: Fit, measured_tok_s: float) -> Verdict:
+def verdict(fit: Fit, measured_tok_s: float) -> SpeedVerdict:
     if measured_tok_s < fit.speed.decode_low_tok_s:
-        return Verdict.SLOWER
-    return Verdict.FASTER if measured_tok_s > fit.speed.decode_high_tok_s else Verdict.WITHIN
+        return SpeedVerdict.SLOWER
+    return SpeedVerdict.FASTER if measured_tok_s > fit.speed.decode_high_tok_s else SpeedVerdict.WITHIN
 
 
 def add_server(
