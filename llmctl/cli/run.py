@@ -75,6 +75,7 @@ def run(
     private: options.Private = False,
     remote: options.Remote = False,
     endpoint: options.Server = None,
+    min_tok_s: options.MinTokS = None,
     max_first_token: options.MaxFirstToken = None,
     max_download: options.MaxDownload = None,
     engine: options.Engine = None,
@@ -140,7 +141,8 @@ def run(
     )
     form = response_format(schema, json_object=json_object)
     loaded = options.settings_with(out, offline=offline, keep_alive=keep_alive, engine=engine)
-    loaded = options.with_limits(loaded, "run", max_first_token, max_download)
+    limits = {"min_tok_s": min_tok_s, "max_first_token": max_first_token, "max_download": max_download}
+    loaded = options.with_limits(loaded, "run", **limits)
     lay_out(out, markdown=loaded.markdown, as_written=form is not None)
     if files is not None:
         _require_alone(files, truncate)
