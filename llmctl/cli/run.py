@@ -114,11 +114,11 @@ def run(
     last one; what is --private is never kept, and `llmctl chat --forget` deletes it all.
 
     The answer goes to stdout as it is written, everything else to stderr. Without -m the best model on this machine
-    answers; if there is none, the best for it is offered for download (--yes: fetched). When nothing fits or the
-    engine fails, and you have added a server with `llmctl endpoint add`, it answers instead, and stderr says so
-    before anything is sent. A model that you name answers or nothing does, and no project file makes a prompt
-    leave. Otherwise nothing leaves this machine. What an answer took of memory and time is kept for `llmctl
-    doctor`, without a word of it.
+    answers; if there is none, the best for it is offered for download (--yes: fetched). When nothing fits, the
+    engine fails, or this machine is slower than --min-tok-s or --max-first-token allow, and you have added a server
+    with `llmctl endpoint add`, it answers instead, and stderr says so before anything is sent. A model that you name
+    answers or nothing does, and no project file makes a prompt leave. Otherwise nothing leaves this machine. What an
+    answer took of memory and time is kept for `llmctl doctor`, without a word of it.
 
     Exit codes: 0 answered, 3 nothing fits, 4 no such model (or it needs a download and nobody said yes), 5 network,
     6 a broken file, 7 disk full, 8 the engine failed, 9 access, 10 configuration, 11 policy, 130 Ctrl-C.
