@@ -45,6 +45,9 @@ Server = Annotated[
     str | None,
     typer.Option("--endpoint", "-e", help="On this server or not at all.", autocompletion=complete.endpoints),
 ]
+MinTokS = Annotated[
+    float | None, typer.Option("--min-tok-s", min=0, help="A server answers if nothing here writes as fast.")
+]
 MaxFirstToken = Annotated[
     str | None,
     typer.Option("--max-first-token", metavar="TIME", help="A server answers if this machine takes longer: 10s."),
@@ -78,15 +81,16 @@ def for_call(loaded: Settings, *, task: str | None, remote: bool) -> Settings:
     return loaded.for_remote() if remote else loaded
 
 
-def with_limits(loaded: Settings, command: str, first_token: str | None, download: str | None) -> Settings:
+def with_limits(loaded: Settings, command: str, **given: str | float | None) -> Settings:
     """The settings with the limits of this call, beyond which a server answers. Raises UsageError."""
     from msgspec.structs import replace
 
-    given = {"max_first_token": first_token, "max_download": download}
-    return replace(loaded, **{name: _parsed(command, name, text) for name, text in given.items() if text is not None})
+    return replace(
+        loaded, **{name: _parsed(command, name, value) for name, value in given.items() if value is not None}
+    )
 
 
-def _parsed(command: str, name: str, text: str) -> object:
+def _parsed(command: str, name: str, text: str | float) -> object:
     """The value of the option that stands for the setting ``name``. Raises UsageError."""
     from llmctl.settings import setting_named
 
