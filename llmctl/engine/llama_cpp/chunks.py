@@ -20,6 +20,11 @@ class ChunkSize:
         self._is_shared = is_shared
         self._rows_per_s: float | None = None
 
+    @property
+    def fixed(self) -> int:
+        """How many to read of a prompt that is always to be cut in the same way."""
+        return min(self._most, UNMEASURED) if self._is_shared else self._most
+
     def tokens(self, *, answers: int) -> int:
         """How many to read beside so many ``answers``, of each of which a token is computed. Powers of two only, so
         that the same prompt is mostly cut in the same way, and rounded in the same way."""
