@@ -28,7 +28,9 @@ GoOn = Annotated[bool, typer.Option("--continue", "-c", help="Go on with the las
 Context = Annotated[int | None, typer.Option("--context", min=256, help="Tokens of context.")]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", "-n", min=1, help="Longest answer.")]
 Temperature = Annotated[float | None, typer.Option("--temperature", min=0, max=2, help="Sampling.")]
-Seed = Annotated[int | None, typer.Option("--seed", help="For an answer that can be repeated.")]
+Seed = Annotated[
+    int | None, typer.Option("--seed", help="For an answer that can be repeated; its prompt is read anew.")
+]
 Threads = Annotated[int | None, typer.Option("--threads", "-t", min=1, help="Threads to decode with.")]
 DraftModel = Annotated[
     str | None,
