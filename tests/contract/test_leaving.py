@@ -360,8 +360,6 @@ STAY = (
     Stays("project policy", 11, ("the policy is local-only",), ("-e", "near", SECRET), project=LOCAL_ONLY),
     Stays("task policy", 11, ("the policy is local-only",), ("-e", "near", "--task", "code", SECRET), user=CODE_STAYS),
     # limits of the user's own
-    Stays("limit, --local", 0, ("· local ·",), ("--local", "--max-first-token", "0", "-n", "4", SECRET)),
-    Stays("limit, --private", 0, ("· local ·",), ("--private", "--max-first-token", "0", "-n", "4", SECRET)),
     Stays("limit, -m", 0, ("· local ·",), ("-m", "tiny", "--max-first-token", "0", "-n", "4", SECRET)),
     Stays(
         "limit, local-only", 0, ("· local ·",), ("-n", "4", SECRET), user=f'max_first_token = 0\n{LOCAL_ONLY}'
