@@ -25,6 +25,7 @@ from llmctl.types.model import Candidate
 from llmctl.types.plan import Fit, NoFit, Want
 from llmctl.workspace import choose, situation
 from llmctl.workspace.serve_plan import ServePlan
+from llmctl.workspace.served_model import PlannedModel
 from llmctl.workspace.situation import Situation
 
 CONTEXT = 4096  # of a conversation in a tab, unless a person takes more
@@ -55,7 +56,8 @@ def of_plan(plan: ServePlan) -> Callable[[], Sequence[TabModel]]:
     @cache
     def models() -> Sequence[TabModel]:
         looked_at = in_tab(situation.look(SilentListener(), measure=False))
-        return [tab_model(looked_at, model.name, model.fit.candidate) for model in plan.models if model.writes]
+        files = [model for model in plan.models if isinstance(model, PlannedModel) and model.writes]
+        return [tab_model(looked_at, model.name, model.fit.candidate) for model in files]
 
     return models
 
