@@ -19,8 +19,9 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
+from llmctl.errors import LlmctlError
 from llmctl.gguf.pieces import Piece
-from llmctl.server.errors import refusal
+from llmctl.server.errors import problem_of, refusal, response
 from llmctl.server.exchange import exchange_of
 from llmctl.types.page_access import PageAccess
 
@@ -81,7 +82,8 @@ class OneTimeLink:
 
 
 class WebPage(Struct, frozen=True):
-    """``models`` lists what the tab may load; it may take seconds, and is called by a thread that may wait."""
+    """``models`` lists what the tab may load. It may take seconds, is called by a thread that may wait, and raises
+    LlmctlError."""
 
     access: PageAccess
     models: Callable[[], Sequence[ModelForTab]]
@@ -115,7 +117,10 @@ def routes(page: WebPage) -> Sequence[BaseRoute]:
         return JSONResponse(site(page.access), headers=HEADERS)
 
     def list_models(request: Request) -> Response:
-        shown = [listed(model, number) for number, model in _allowed(page, request)]
+        try:
+            shown = [listed(model, number) for number, model in _allowed(page, request)]
+        except LlmctlError as error:  # the machine can't be looked at: the engine here answers all the same
+            return response(problem_of(error), anthropic=False, headers=HEADERS)
         return JSONResponse({"models": shown}, headers=HEADERS)
 
     def part(request: Request) -> Response:

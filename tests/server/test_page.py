@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import requests
 
 from llmctl.confinement import NOT_ASKED, Confinement
+from llmctl.errors import ConfigError
 from llmctl.gguf.pieces import Piece, Span
 from llmctl.gguf.shards import read_model
 from llmctl.gguf.split import pieces
@@ -125,6 +126,15 @@ def test_a_token_sees_its_own_models(port: int, home: Path) -> None:
 def test_ranges(port: int, asked: str | None, status: int, body: bytes, described: str | None) -> None:
     answer = get(port, "/web/models/0/0.gguf", **({} if asked is None else {"range": asked}))
     assert (answer.status_code, answer.content, answer.headers.get("content-range")) == (status, body, described)
+
+
+def test_models_that_cannot_be_listed() -> None:
+    def models() -> Sequence[TabModel]:
+        raise ConfigError("browser.toml is broken")
+
+    with guarded.listening(create_app(Models(), routes=web.routes(WebPage(PageAccess.NONE, models)))) as port:
+        answer = get(port, "/web/models.json")
+    assert (answer.status_code, answer.json()["error"]["message"]) == (503, "browser.toml is broken")
 
 
 def test_no_such_part(port: int) -> None:

@@ -4,7 +4,8 @@ import { ask, problem } from './access.js';
 
 const CHAT = 'llmctl conversation';
 const CHOICES = 'llmctl kept';
-const MODELS = 'models';
+const MODELS = 'llmctl models';
+const CACHE = 'llmctl page'; // as offline.js calls it
 const PIECE_BYTES = 32 << 20;
 
 export function keptChoices() {
@@ -37,9 +38,10 @@ export async function keepPage() {
   await navigator.serviceWorker?.ready;
 }
 
+/** Of this page alone: others may be served from the same host. */
 async function forgetPage() {
-  for (const worker of await navigator.serviceWorker?.getRegistrations() ?? []) await worker.unregister();
-  for (const name of await self.caches?.keys() ?? []) await caches.delete(name);
+  await (await navigator.serviceWorker?.getRegistration('./'))?.unregister();
+  await self.caches?.delete(CACHE);
   const folder = await modelsFolder();
   if (folder) await folder.remove({ recursive: true });
 }
