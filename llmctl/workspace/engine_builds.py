@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from llmctl.types.listener import Listener
 from llmctl.types.machine import EngineInfo, Machine
 
 if TYPE_CHECKING:
-    from llmctl.engine.install import Remedy
+    from llmctl.engine.install import Installed, Remedy
     from llmctl.settings import Settings
 
 TRIAL_S = 300.0
@@ -26,11 +26,11 @@ MINUTES = "5 to 15 minutes on most machines, and several times that for CUDA and
 
 
 class BuildOffer(Struct, frozen=True):
-    """A build that would use a GPU which the one in use can't. ``command`` is what pip is told, ``needs`` what has to
-    be on the machine; ``why_compiled`` is None where there is a wheel."""
+    """A build that does what the one in use can't, which ``lack`` says. ``command`` is what pip is told, ``needs`` what
+    has to be on the machine; ``why_compiled`` is None where there is a wheel."""
 
     name: BuildName
-    card: str
+    lack: str
     command: str
     needs: str | None
     why_compiled: str | None
@@ -49,21 +49,35 @@ class ListedBuild(Struct, frozen=True):
     is_chosen: bool
 
 
-def offer(machine: Machine) -> BuildOffer | None:
-    """The build for the machine's main card; None where it is used already, or no build can use it."""
+def offer(machine: Machine, engines: Sequence[EngineInfo]) -> BuildOffer | None:
+    """The build for this processor where no engine can be used, else the one for the machine's main card; None where
+    that is used already, or no build can use it."""
+    from llmctl.engine.devices import startable
     from llmctl.engine.install import build_for, driver_too_old, installed, main_card
-    from llmctl.engine.install.named import BACKENDS, why_compiled
+    from llmctl.engine.install.named import BACKENDS, remedy_named
     from llmctl.host import Host
 
-    card, toolchain = main_card(machine), installed(Host())
+    toolchain = installed(Host())
+    if startable(engines) is None:
+        why = next((engine.why for engine in engines if engine.why), "none is installed")
+        cpu = remedy_named(BuildName.CPU, machine, toolchain)
+        lack = f"The engine that is installed can't run here: {why}."
+        return None if cpu is None else _offer(BuildName.CPU, lack, cpu, machine, toolchain)
+    card = main_card(machine)
     if card is None or any(each.usable for each in machine.accelerators) or driver_too_old(card, machine):
         return None
     remedy = build_for(card, machine, toolchain)
     name = None if remedy is None else BACKENDS.get(remedy.backend or "")
     if remedy is None or name is None:
         return None
+    return _offer(name, f"{card.name} can't be used by the engine that is installed.", remedy, machine, toolchain)
+
+
+def _offer(name: BuildName, lack: str, remedy: Remedy, machine: Machine, toolchain: Installed) -> BuildOffer:
+    from llmctl.engine.install.named import why_compiled
+
     why = why_compiled(name, machine, toolchain) if remedy.compiles else None
-    return BuildOffer(name, card.name, remedy.command, remedy.needs, why)
+    return BuildOffer(name, lack, remedy.command, remedy.needs, why)
 
 
 def listed(worker: EngineInfo) -> list[ListedBuild]:
