@@ -65,8 +65,8 @@ def setup(
       llmctl setup --machine raspberry-pi-5-8gb
 
     At most ten questions: the engine's build where another fits better, what the model is for, which language, how much
-    disk and patience, which of three models, a server of your own with its key and the policy, own texts, and what stays
-    switched on. Each can be skipped, gone back to and asked why; an option answers its question. Ctrl-C leaves at any
+    disk and patience, which of three models, a server of your own with its key and the policy, own texts, and what
+    stays switched on. Each can be skipped, gone back to and asked why; an option answers its question. Ctrl-C leaves at any
     time, and what was done stays: running it again starts from there. Without a terminal it needs --yes, which adds no
     server unless --server names one. At the end stand the commands that do the same.
 
