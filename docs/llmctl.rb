@@ -3,8 +3,6 @@
 #   HOMEBREW_LLMCTL_SDIST="$PWD/dist/llmctl-VERSION.tar.gz" brew install --formula docs/llmctl.rb
 # llama.cpp is compiled for this Mac, with Metal, which takes some minutes.
 class Llmctl < Formula
-  include Language::Python::Virtualenv
-
   SDIST = Pathname.new(ENV.fetch("HOMEBREW_LLMCTL_SDIST"))
 
   desc "From a bare machine to a private language model that is right for it"
@@ -16,8 +14,8 @@ class Llmctl < Formula
   depends_on "python@3.13"
 
   def install
-    venv = virtualenv_create(libexec, "python3.13")
-    system "python3.13", "-m", "pip", "--python=#{venv.root}/bin/python", "install", "#{buildpath}[documents,serve]"
+    system "python3.13", "-m", "venv", libexec
+    system libexec/"bin/python", "-m", "pip", "install", "#{buildpath}[documents,serve]"
     bin.install_symlink libexec/"bin/llmctl"
     man1.install "docs/llmctl.1"
     bash_completion.install "completions/llmctl.bash" => "llmctl"

@@ -35,6 +35,11 @@ def lacking(model: Model, level: Level) -> Mapping[str, str | None]:
     return {name: grades.get(name) for name in DIMENSIONS if name in NEEDED[level] and grades.get(name) != "open"}
 
 
+def highest(model: Model) -> Level | None:
+    """The most open level that ``model`` is of; None where it is of none, or was not graded."""
+    return next((level for level in reversed(Level) if not lacking(model, level)), None)
+
+
 def admits(model: Model, *, level: Level | None = None, licence: str | None = None) -> bool:
     """Whether a model is as open as ``level`` and under ``licence``: an SPDX identifier in any case, a LicenseRef with
     or without that word. None asks for nothing."""

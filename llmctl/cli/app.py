@@ -50,6 +50,7 @@ VERBS = {
     "config": "llmctl.cli.config:app",
     "logs": "llmctl.cli.logs:logs",
     "serve": "llmctl.cli.serve:app",
+    "web": "llmctl.cli.web:web",
     "mcp": "llmctl.cli.mcp:mcp",
     "score": "llmctl.cli.score:app",
     "he": "llmctl.cli.he:app",

@@ -28,7 +28,7 @@ HOW = "send one as 'Authorization: Bearer TOKEN' or 'x-api-key: TOKEN'; `llmctl 
 
 class Access:
     """Lets a request through that brings a token, or any where none is ``required``; but never what is, or was, a token
-    of llmctl's that no longer opens anything. ``token_of`` finds what is kept of a token."""
+    of llmctl's that no longer opens anything. ``token_of`` finds what is kept of a token; ``open_paths`` need none."""
 
     def __init__(
         self,
@@ -36,14 +36,16 @@ class Access:
         *,
         token_of: Callable[[str], AccessToken | None],
         required: bool,
+        open_paths: frozenset[str] = OPEN_PATHS,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._app, self._token_of, self._required, self._now_s = app, token_of, required, now_s
+        self._open_paths = open_paths
         self._used: dict[str, _Used] = {}
         self._logged = ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
+        if scope["type"] != "http" or scope["path"] in self._open_paths:
             await self._app(scope, receive, send)
             return
         try:

@@ -10,7 +10,9 @@ from llmctl.types.endpoint import Address
 
 
 class ListedModel(Protocol):
-    """``context`` is in tokens, for each request; ``tasks`` are those of the catalogue that it is good at."""
+    """``context`` is in tokens, for each request; ``tasks`` are those of the catalogue that it is good at. The rest is
+    for people who choose: ``size_bytes`` of its file, how fast it is expected to write, how open it is (a ``Level`` of
+    ``types.openness``). ``writes``: it answers in words."""
 
     @property
     def name(self) -> str: ...
@@ -23,6 +25,21 @@ class ListedModel(Protocol):
 
     @property
     def state(self) -> str: ...
+
+    @property
+    def writes(self) -> bool: ...
+
+    @property
+    def size_bytes(self) -> int: ...
+
+    @property
+    def decode_tok_s(self) -> float | None: ...
+
+    @property
+    def openness(self) -> str | None: ...
+
+    @property
+    def licence(self) -> str | None: ...
 
 
 class GatewayHealth(Protocol):

@@ -11,7 +11,8 @@ from msgspec import Struct
 from starlette.middleware import Middleware
 
 from llmctl.confinement import Confinement
-from llmctl.server.access import Access
+from llmctl.server import web
+from llmctl.server.access import OPEN_PATHS, Access
 from llmctl.server.app import create_app
 from llmctl.server.behind import Models
 from llmctl.server.gateway import Gateway
@@ -20,6 +21,7 @@ from llmctl.server.limits import LimitedProtocol, allow_open_files
 from llmctl.server.metrics import CountRequests, Metrics
 from llmctl.server.privacy import Privacy
 from llmctl.server.tls import LiveCertificate
+from llmctl.server.web import WebPage
 from llmctl.types.access_token import AccessToken
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 class Guard(Struct, frozen=True):
     """Who may use a gateway, and what it says of itself. ``token_of`` finds what is kept of a token; ``certificate``
     has the files of certificate and key, None for plain http; ``hands_over_to`` names the servers that a request may go
-    on to; ``sealing`` is None where no sealed requests are taken."""
+    on to; ``sealing`` is None where no sealed requests are taken; ``page`` is for people, None for none."""
 
     allowed: AllowedHosts
     token_of: Callable[[str], AccessToken | None]
@@ -38,6 +40,7 @@ class Guard(Struct, frozen=True):
     certificate: tuple[Path, Path] | None = None
     hands_over_to: tuple[str, ...] = ()
     sealing: Sealing | None = None
+    page: WebPage | None = None
 
 
 def guarded_gateway(models: Models, listening: socket.socket, guard: Guard) -> Gateway:
@@ -45,17 +48,19 @@ def guarded_gateway(models: Models, listening: socket.socket, guard: Guard) -> G
     allow_open_files()
     metrics = Metrics()
     privacy = Privacy(models, guard.given_up, hands_over_to=guard.hands_over_to)
-    app = create_app(models, middleware=guards(guard, metrics), routes=[metrics.route(), privacy.route()])
+    routes = [metrics.route(), privacy.route(), *(() if guard.page is None else web.routes(guard.page))]
+    app = create_app(models, middleware=guards(guard, metrics), routes=routes)
     tls = None if guard.certificate is None else LiveCertificate(*guard.certificate).context
     return Gateway(app, listening, tls=tls, protocol=LimitedProtocol)
 
 
 def guards(guard: Guard, metrics: Metrics) -> list[Middleware]:
     """The outermost first, as ``create_app`` takes them."""
+    open_paths = OPEN_PATHS if guard.page is None else OPEN_PATHS | web.open_paths()
     return [
         Middleware(HostCheck, allowed=guard.allowed),
         *_sealed(guard.sealing),
-        Middleware(Access, token_of=guard.token_of, required=guard.token_required),
+        Middleware(Access, token_of=guard.token_of, required=guard.token_required, open_paths=open_paths),
         Middleware(CountRequests, metrics=metrics),
     ]
 

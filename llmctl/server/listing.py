@@ -64,6 +64,11 @@ def _shown(model: ListedModel, request: Request, started: int) -> dict[str, Any]
         "context_length": model.context,
         "tasks": list(model.tasks),
         "state": str(model.state),
+        "writes": model.writes,
+        "size_bytes": model.size_bytes,
+        "decode_tok_s": model.decode_tok_s,
+        "openness": model.openness,
+        "licence": model.licence,
     }
 
 

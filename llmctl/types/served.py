@@ -6,6 +6,8 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from llmctl.types.openness import Level
+
 
 class ModelState(StrEnum):
     """``FAILED``: it could not be loaded the last time; the next request tries again."""
@@ -19,7 +21,8 @@ class ModelState(StrEnum):
 class ServedModel(Struct, frozen=True):
     """A model that may be asked for by ``name``. ``tasks`` are those it is asked for by ``auto:TASK``; ``users``: how
     many requests it answers at once, each of ``context`` tokens; ``memory_bytes`` as planned; ``in_use`` and
-    ``waiting`` count requests. ``pinned``: it is never unloaded."""
+    ``waiting`` count requests. ``pinned``: it is never unloaded. ``size_bytes`` are those of its file; ``decode_tok_s``
+    is how fast it is expected to answer one request; ``openness``: None where nobody has graded it, or it is none."""
 
     name: str
     quant: str
@@ -32,6 +35,10 @@ class ServedModel(Struct, frozen=True):
     waiting: int = 0
     pinned: bool = False
     writes: bool = True
+    size_bytes: int = 0
+    decode_tok_s: float | None = None
+    openness: Level | None = None
+    licence: str | None = None
 
 
 class Health(Struct, frozen=True):

@@ -184,9 +184,9 @@ def _missed_limit(settings: Settings, fit: Fit) -> tuple[bool, str]:
     """Whether ``fit`` takes longer, or a larger download, than the user allows."""
     limits = wait_limits(settings)
     first = f"first token after about {units.seconds(first_token_s(fit, limits))}"
-    of_first = "" if limits.first_token_s is None else f" of {units.seconds(limits.first_token_s)}"
+    of_first = "" if limits.first_token_s is None else f" (limit: {units.seconds(limits.first_token_s)})"
     fetched = "nothing to fetch" if fit.candidate.path is not None else f"{units.size(fit.download_bytes)} to fetch"
-    of_fetched = "" if limits.download_bytes is None else f" of {units.size(limits.download_bytes)}"
+    of_fetched = "" if limits.download_bytes is None else f" (limit: {units.size(limits.download_bytes)})"
     set_ = "" if of_first or of_fetched else "; max_first_token and max_download would limit that"
     return leaves(fit, limits) is not None, f"{first}{of_first}, {fetched}{of_fetched}{set_}"
 

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from msgspec import Struct
 
+from llmctl.catalogue import openness
 from llmctl.errors import DecodingError, LlmctlError
 from llmctl.types.endpoint import Address
 from llmctl.types.plan import Fit
@@ -119,6 +120,10 @@ class ModelInService:
             waiting=len(self.turns),
             pinned=plan.pinned,
             writes=plan.writes,
+            size_bytes=plan.fit.candidate.artifact.bytes,
+            decode_tok_s=round(plan.fit.speed.decode_tok_s, 2) if plan.writes else None,
+            openness=openness.highest(plan.fit.candidate.model),
+            licence=plan.fit.candidate.model.licence,
         )
 
 

@@ -262,3 +262,13 @@ def test_offline_asks_no_other_machine(capsys: pytest.CaptureFixture[str], monke
     add_endpoint(Endpoint("office", "https://llm.example.internal/v1", "m"))
     assert main(["endpoint", "test", "office"]) == 5
     assert "stay offline" in capsys.readouterr().err
+
+
+def test_a_proxy_that_keeps_a_stream_back() -> None:
+    """The server has written for two seconds, and all of it comes at once."""
+    times = data({"choices": [], "timings": {"predicted_ms": 2000.0, "predicted_n": 10}})
+    kept_back = stream(*(event(f"{number} ") for number in range(1, 11)), times, event(finish="stop"), DONE)
+    with ChatServer(able(counts=kept_back)) as server:
+        checks, error = examined(Endpoint("desk", server.url, "m"))
+    assert error is None
+    assert (checks["stream"].status, "a proxy on the way keeps it back" in checks["stream"].message) == ("warn", True)

@@ -26,6 +26,7 @@ from tests.contract.test_page import row
 from tests.fakes.encoder import write_encoder
 
 DIMENSIONS = 48
+KEY_LINE = "llmctl-key:AQAgZo6yGqzhWYA5dKTGfwi0FS0pvtEHNf0I-YzN1v4JVwgABAABAAE"
 SERVER = """
 import sys
 from pathlib import Path
@@ -179,3 +180,20 @@ def test_the_demonstration_measures_what_it_tells(
     assert set(data) == row("he demo")
     assert data["products_per_token"] == pytest.approx(12 * 12 + 50257 / 768)
     assert data["token_s"] == pytest.approx(data["products_per_token"] * data["product"]["server_s"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "package", "extra"),
+    [
+        (["score", "ask", "hi"], "tenseal", "llmctl[he]"),
+        (["he", "demo"], "tenseal", "llmctl[he]"),
+        (["endpoint", "add", "desk", "http://127.0.0.1:9", "--seal-key", KEY_LINE], "pyhpke", "llmctl[sealed]"),
+    ],
+)
+def test_without_its_extra_a_command_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], package: str, extra: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    assert main(arguments) == 2
+    told = capsys.readouterr().err
+    assert "is not installed" in told and f'pip install "{extra}"' in told

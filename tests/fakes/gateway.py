@@ -28,6 +28,11 @@ class Model:
     tasks: tuple[str, ...] = ("chat",)
     context: int = 512
     state: str = "loaded"
+    writes: bool = True
+    size_bytes: int = 1_000_000
+    decode_tok_s: float | None = 12.5
+    openness: str | None = "weights"
+    licence: str | None = "Apache-2.0"
 
 
 @dataclass

@@ -7,6 +7,7 @@ tiny ones.
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,7 +58,8 @@ def page_home(home: Path, folder: Path) -> Iterator[dict[str, str]]:
     of a server that answers with its model ``under-test``."""
     for name, text in TEXTS.items():
         (home / name).write_text(text)
-    _repository(home)
+    if shutil.which("git"):
+        _repository(home)
     files = {f"{id}-Q4_K_M.gguf": write_scripted(folder / f"{id}.gguf", ANSWER) for id in MODELS}
     entries = home / "config/llmctl/models"
     entries.mkdir(parents=True)

@@ -34,6 +34,7 @@ def text() -> str:
         ".B llmctl",
         _plain(root.usage),
         ".SH DESCRIPTION",
+        _plain(root.summary),
         *_paragraphs(root.text),
         ".SH OPTIONS",
         *_parameters(root.options),

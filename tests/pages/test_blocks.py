@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import json
 import re
+import shutil
 import socket
 from pathlib import Path
 
@@ -26,6 +27,7 @@ NOT_RUN_ON = {
     "setup.md": 1,
 }
 KINDS = {"sh", "console", "python", "text", "json", "keys"}
+PROGRAMS = ("bash", "curl", "git", "jq")
 EACH = [block for page in PAGES for block in blocks(page)]
 
 
@@ -36,6 +38,14 @@ def named(page: Path) -> str:
 def test_a_block_says_what_it_is() -> None:
     unknown = [block for block in EACH if block.kind.partition(" ")[0] not in KINDS and block.mark != COMMANDS]
     assert [(block.page.name, block.text) for block in unknown] == []
+
+
+def test_the_two_commands_of_the_readme() -> None:
+    """Each is "install && use": CI runs the two parts of both."""
+    (block,) = [block for block in EACH if block.mark == COMMANDS]
+    first, second = block.text.splitlines()
+    assert first.startswith("pip install . && llmctl run ")
+    assert second == "pip install -e '.[dev]' && python -m pytest"
 
 
 def test_blocks_that_no_test_runs_are_counted() -> None:
@@ -55,6 +65,9 @@ def test_data_is_well_formed(block: Block) -> None:
 @pytest.mark.parametrize("page", [page for page in PAGES if any(each.is_run for each in blocks(page))], ids=named)
 def test_commands(page: Path, home: Path, tmp_path: Path) -> None:
     """One after the other, in one home that has a model: what the first has made, the next finds."""
+    missing = [program for program in PROGRAMS if shutil.which(program) is None]
+    if missing and any(program in block.text for program in missing for block in blocks(page)):
+        pytest.skip(f"the commands of this page use {', '.join(missing)}")
     for name in ("m", "b"):
         (tmp_path / name).mkdir()
     with page_home(home, tmp_path / "m") as environment, Shell(tmp_path / "b") as shell:

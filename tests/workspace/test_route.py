@@ -119,10 +119,10 @@ TO_FETCH = replace(FIT, candidate=replace(FIT.candidate, path=None), download_by
     ("planned", "own", "holds", "says"),
     [
         (FIT, {}, False, "nothing to fetch; max_first_token and max_download would limit that"),
-        (FIT, {"max_first_token": 0.0}, True, " of 0.0 s, nothing to fetch"),
+        (FIT, {"max_first_token": 0.0}, True, " (limit: 0.0 s), nothing to fetch"),
         (FIT, {"max_first_token": 1e6}, False, "nothing to fetch"),
-        (TO_FETCH, {"max_download": 10**9}, True, "3.0 GB to fetch of 1.0 GB"),
-        (TO_FETCH, {"max_download": 10**10}, False, "3.0 GB to fetch of 10.0 GB"),
+        (TO_FETCH, {"max_download": 10**9}, True, "3.0 GB to fetch (limit: 1.0 GB)"),
+        (TO_FETCH, {"max_download": 10**10}, False, "3.0 GB to fetch (limit: 10.0 GB)"),
     ],
 )
 def test_limits_of_the_users_own(planned: Fit, own: dict[str, Any], holds: bool, says: str) -> None:

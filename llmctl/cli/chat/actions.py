@@ -20,7 +20,6 @@ from llmctl.types.endpoint import Local
 from llmctl.types.plan import Fit
 from llmctl.units import number_of
 from llmctl.workspace import context_files, images, private_paths, transcript
-from llmctl.workspace.conversation import Conversation
 
 if TYPE_CHECKING:
     from llmctl.cli.chat.session import Session
@@ -167,7 +166,7 @@ def _context(session: Session, argument: str) -> None:
     if (summary := session.conversation.summary) is not None:
         session.out.note(f"  summary of what was dropped: {_shown(summary)}")
     for position, turn in enumerate(session.conversation.turns, 1):
-        tokens = session.estimate.tokens(Conversation(turns=(turn,)).messages())
+        tokens = session.tokens_of(turn)
         state = "  (dropped)" if position <= session.conversation.dropped else ""
         session.out.note(f"  {position:3}  about {tokens:6,} tokens  {_shown(turn.prompt)}{state}")
 

@@ -233,6 +233,13 @@ class Session:
             about = "about " if tokens else ""
         return f"{about}{tokens:,} tokens" if self.context is None else f"{about}{tokens:,} of {self.context:,} tokens"
 
+    def tokens_of(self, turn: Turn) -> int:
+        """About how many tokens a turn takes: its share of those that were counted, if they were."""
+        tokens = self.estimate.tokens(Conversation(turns=(turn,)).messages())
+        if self._counted is None:
+            return tokens
+        return round(tokens * self._counted / max(self.estimate.tokens(self.conversation.messages()), 1))
+
     def toolbar(self) -> str:
         """How full the context is, then what answers, which a narrow screen may cut."""
         number = len(self.files) + len(self.images)

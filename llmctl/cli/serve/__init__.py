@@ -12,6 +12,7 @@ from llmctl.cli.lazy import plain
 from llmctl.cli.output import Output
 from llmctl.errors import UsageError
 from llmctl.types.deployment import DeploymentForm
+from llmctl.types.page_access import PageAccess
 from llmctl.types.policy import Policy
 
 if TYPE_CHECKING:
@@ -74,6 +75,9 @@ def serve(
         str | None, typer.Option("--idle", help="How long a model stays without a request: 30m, 2h, -1 for ever.")
     ] = None,
     queue: Annotated[int | None, typer.Option("--queue", min=0, help="Requests that may wait for one model.")] = None,
+    web: Annotated[
+        bool, typer.Option("--web", help="Also a page to chat on, for the people of those programs.")
+    ] = False,
     policy: Annotated[
         Policy | None,
         typer.Option("--policy", help="prefer-local: what fails here goes on to your servers; local-only without."),
@@ -131,6 +135,8 @@ def serve(
     -host, -model, -bytes) and `llmctl receipts` say so. A request with the header x-llmctl-private: 1 never leaves
     (403).
 
+    --web adds a page to chat on, at /web/, behind the same tokens; `llmctl web` is for you alone.
+
     --print writes what systemd, launchd, Docker Compose, Podman (quadlet) or Kubernetes start at boot, with the memory
     of the plan. --print vllm, ray and llm-d are for a model's original weights on GPUs of one or several machines: how
     many of them it takes, and why, is in the file. Nothing of it is run.
@@ -163,7 +169,17 @@ def serve(
     asked = ServeAsked(names, tasks, users or loaded.serve_users, context, tuple(pin or ()), yes)
     serving = ServeOptions(
         asked,
-        FrontOptions(host, tuple(allow_host or ()), tls_cert, tls_key, require_token, lock_memory, sealed, pad),
+        FrontOptions(
+            host,
+            tuple(allow_host or ()),
+            tls_cert,
+            tls_key,
+            require_token,
+            lock_memory,
+            sealed,
+            pad,
+            PageAccess.TOKEN if web else None,
+        ),
         loaded.serve_port if port is None else port,
         tuple(preload or ()),
         loaded.serve_queue if queue is None else queue,

@@ -10,21 +10,25 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from llmctl.errors import UsageError
+from llmctl.types.page_access import PageAccess
 
 if TYPE_CHECKING:
     from llmctl.cli.output import Output
     from llmctl.server.gateway import Gateway
     from llmctl.server.guards import Guard
     from llmctl.server.sealed import Sealing
+    from llmctl.server.web import WebPage
     from llmctl.workspace.serve_access import ServeAccess
+    from llmctl.workspace.serve_plan import ServePlan
     from llmctl.workspace.served_models import ServedModels
 
 PAD_BYTES = 256
+PAGE_PATH = "/web/"
 EXTRA = 'pip install "llmctl[serve]"'
 
 
 class FrontOptions(Struct, frozen=True):
-    """As ``llmctl serve`` takes them."""
+    """As ``llmctl serve`` takes them. ``page``: people get one, with PageAccess.LINK by a link alone."""
 
     host: str
     allow_hosts: tuple[str, ...] = ()
@@ -34,6 +38,7 @@ class FrontOptions(Struct, frozen=True):
     lock_memory: bool = False
     sealed: bool = False
     pad_bytes: int | None = None
+    page: PageAccess | None = None
 
 
 class Front(Struct, frozen=True):
@@ -41,6 +46,14 @@ class Front(Struct, frozen=True):
 
     guard: Guard
     own_key: str
+
+    def page_url(self, address: str) -> str | None:
+        """The page of the gateway at ``address``, None for none. One that has a link's secret lets in once."""
+        page = self.guard.page
+        if page is None:
+            return None
+        secret = "" if page.link is None else f"#{page.link.secret}"
+        return f"{address.removesuffix('/v1')}{PAGE_PATH}{secret}"
 
     def gateway(self, models: ServedModels, listening: socket.socket) -> Gateway:
         from llmctl.server.guards import guarded_gateway
@@ -66,7 +79,10 @@ def access(options: FrontOptions, bound: socket.socket) -> ServeAccess:
     """What is needed where the gateway listens; what is missing is made. Raises UsageError, ConfigError,
     ResourceError."""
     from llmctl.workspace import serve_access
+    from llmctl.workspace.serve_access import ServeAccess
 
+    if options.page is PageAccess.LINK:  # the key that the link gives is enough: no token is made
+        return ServeAccess(None, True)
     address = bound.getsockname()[0]
     return serve_access.prepared(
         address,
@@ -105,7 +121,11 @@ def seal_line(options: FrontOptions) -> str | None:
 
 
 def guard(
-    options: FrontOptions, access: ServeAccess, hands_over_to: tuple[str, ...], sealing: Sealing | None = None
+    options: FrontOptions,
+    access: ServeAccess,
+    hands_over_to: tuple[str, ...],
+    plan: ServePlan,
+    sealing: Sealing | None = None,
 ) -> Front:
     """From here on this process writes no dump of its memory, and none of it to the disk where it is to be locked."""
     from llmctl.confinement import NetworkAccess, confine
@@ -123,8 +143,20 @@ def guard(
         None if files is None else (files.certificate, files.key),
         hands_over_to,
         sealing,
+        _page(options, own_key, plan),
     )
     return Front(made, own_key)
+
+
+def _page(options: FrontOptions, own_key: str, plan: ServePlan) -> WebPage | None:
+    from llmctl.server.web import OneTimeLink, WebPage
+    from llmctl.workspace import tab_models
+
+    if options.page is None:
+        return None
+    if options.page is PageAccess.LINK:
+        return WebPage(PageAccess.LINK, tab_models.of_plan(plan), OneTimeLink(own_key))
+    return WebPage(PageAccess.TOKEN if own_key else PageAccess.NONE, tab_models.of_plan(plan))
 
 
 def say(out: Output, access: ServeAccess, host: str, port: int, seal_key: str | None = None) -> None:

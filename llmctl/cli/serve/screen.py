@@ -51,9 +51,12 @@ def _of(size_bytes: int, free_bytes: int | None) -> str:
     return f"{number if free.endswith(f' {unit}') else needs} of {free}"
 
 
-def document(plan: ServePlan, address: str, *, pid: int, log: str | None, is_detached: bool) -> Mapping[str, Any]:
+def document(
+    plan: ServePlan, address: str, *, pid: int, log: str | None, is_detached: bool, page: str | None
+) -> Mapping[str, Any]:
     return {
         "address": address,
+        "page": page,
         "pid": pid,
         "detached": is_detached,
         "log": log,

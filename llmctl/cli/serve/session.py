@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import FrameType
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -34,7 +34,8 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, 
 
 
 class ServeOptions(Struct, frozen=True):
-    """``idle_s`` None: a model stays for ever; ``log``: the file that the gateway's output goes to, None for none."""
+    """``idle_s`` None: a model stays for ever; ``log``: the file that the gateway's output goes to, None for none.
+    ``opens``: the page is opened in a browser."""
 
     asked: ServeAsked
     front: FrontOptions
@@ -43,6 +44,7 @@ class ServeOptions(Struct, frozen=True):
     queue: int
     idle_s: float | None
     log: str | None = None
+    opens: bool = False
 
 
 class TimedLines(SilentListener):
@@ -74,12 +76,13 @@ def detached(out: Output, loaded: Settings, serving: ServeOptions, arguments: Se
     seal_key = front.seal_line(serving.front)
     _say(out, plan)
     gateway = serve_detached.start(["serve", *arguments])
-    _tell_address(out, gateway.address, seal_key)
+    page = None if serving.front.page is None else gateway.address.removesuffix("/v1") + front.PAGE_PATH
+    _tell_address(out, gateway.address, page, seal_key)
     out.note("It goes on in the background: `llmctl ps` shows it, `llmctl logs` its log, `llmctl stop serve` ends it.")
     port = urlsplit(gateway.address).port or serving.port
     front.say(out, access, serving.front.host, port, seal_key)
     log = None if gateway.log is None else str(gateway.log)
-    document = screen.document(plan, gateway.address, pid=gateway.pid, log=log, is_detached=True)
+    document = screen.document(plan, gateway.address, pid=gateway.pid, log=log, is_detached=True, page=page)
     out.data({**document, **front.document(access, serving.front.host, port, seal_key)})
 
 
@@ -88,6 +91,7 @@ def run(out: Output, loaded: Settings, serving: ServeOptions, parent: Parent) ->
     Ctrl-C."""
     from llmctl.workspace import gateways, serve
     from llmctl.workspace.serve_plan import planned
+    from llmctl.workspace.web_browser import opened
 
     require_server(serving.front)
     lines = TimedLines(out)
@@ -96,7 +100,7 @@ def run(out: Output, loaded: Settings, serving: ServeOptions, parent: Parent) ->
     with serve.bound(host, serving.port) as listening, front.sealing(serving.front) as sealing:
         plan = planned(out, loaded, serving.asked)
         access = front.access(serving.front, listening)
-        guard = front.guard(serving.front, access, serve.hands_over_to(loaded, lines), sealing)
+        guard = front.guard(serving.front, access, serve.hands_over_to(loaded, lines), plan, sealing)
         _say(out, plan)
         address = serve.url_of(listening, host, tls=access.certificate is not None)
         entry = gateways.this_process(address, serve.listed(plan), log=serving.log, key=guard.own_key)
@@ -119,15 +123,18 @@ def run(out: Output, loaded: Settings, serving: ServeOptions, parent: Parent) ->
 
             with _signals(stopping, lines) as received:
                 listening.listen(serve.BACKLOG)
-                seal_key = None if sealing is None else sealing.keys.newest.line
-                _tell_address(out, address, seal_key)
+                page, seal_key = guard.page_url(address), None if sealing is None else sealing.keys.newest.line
+                _tell_address(out, address, page, seal_key)
                 port = listening.getsockname()[1]
                 front.say(out, access, host, port, seal_key)
-                document = screen.document(plan, address, pid=os.getpid(), log=serving.log, is_detached=False)
+                document = screen.document(
+                    plan, address, pid=os.getpid(), log=serving.log, is_detached=False, page=page
+                )
                 out.data({**document, **front.document(access, host, port, seal_key)})
                 names = _loaded_first(plan, serving.preload)
                 serve.preload(models, names, loaded=lambda: parent.tell(address), failed=failed)
-                gateway.run()
+                with opened(page, lines) if page is not None and serving.opens else nullcontext():
+                    gateway.run()
     if failures:
         raise failures[0]
     if signal.SIGINT in received:
@@ -140,9 +147,13 @@ def _loaded_first(plan: ServePlan, preload: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _tell_address(out: Output, address: str, seal_key: str | None) -> None:
-    """On stdout: the address, and the line of the key that is sealed for."""
-    out.text(address)
+def _tell_address(out: Output, address: str, page: str | None, seal_key: str | None) -> None:
+    """On stdout: the address that is to be opened, the page's by its link, else the API's; and the line of the key that
+    is sealed for."""
+    has_link = page is not None and "#" in page
+    out.text(page if page is not None and has_link else address)
+    if page is not None and not has_link:
+        out.note(f"The page for people: {page}")
     if seal_key is not None:
         out.text(seal_key)
 
