@@ -66,9 +66,9 @@ def setup(
 
     At most ten questions: the engine's build where another fits better, what the model is for, which language, how much
     disk and patience, which of three models, a server of your own with its key and the policy, own texts, and what
-    stays switched on. Each can be skipped, gone back to and asked why; an option answers its question. Ctrl-C leaves at any
-    time, and what was done stays: running it again starts from there. Without a terminal it needs --yes, which adds no
-    server unless --server names one. At the end stand the commands that do the same.
+    stays switched on. Each can be skipped, gone back to and asked why; an option answers its question. Ctrl-C leaves at
+    any time, and what was done stays: running it again starts from there. Without a terminal it needs --yes, which adds
+    no server unless --server names one. At the end stand the commands that do the same.
 
     Exit codes: 0 ready, 2 no terminal and no --yes, 3 nothing fits and no server was added, 5 network, 6 a broken
     download, 7 disk full, 8 the engine failed, 9 the server refused the key, 130 Ctrl-C.
