@@ -96,7 +96,7 @@ def listed(worker: EngineInfo) -> list[ListedBuild]:
 def _asked(folder: Path) -> EngineInfo:
     from llmctl.engine.install.python_build import asked
 
-    return asked(PythonBuild(BuildName.CPU, folder))
+    return asked(folder)
 
 
 def _site_packages() -> Path:
@@ -109,6 +109,7 @@ def install(listener: Listener, name: BuildName, *, yes: bool, model_file: Calla
 
     Raises UsageError where the machine has no GPU for it or nobody says yes, NetworkError, ResourceError, EngineError.
     """
+    from llmctl.engine import builds
     from llmctl.engine.install import python_build
 
     remedy, cost = _remedy(listener, name)
@@ -124,7 +125,7 @@ def install(listener: Listener, name: BuildName, *, yes: bool, model_file: Calla
         raise UsageError("nothing was installed", hint=f"llmctl engine install {name}")
     with python_build.install(name, remedy, listener=listener) as made:
         _try(listener, made, remedy.backend, model_file())
-    return PythonBuild(name, made.folder.parents[1] / name)
+    return PythonBuild(name, builds.place() / name)
 
 
 def _remedy(listener: Listener, name: BuildName) -> tuple[Remedy, str]:
@@ -145,9 +146,7 @@ def _remedy(listener: Listener, name: BuildName) -> tuple[Remedy, str]:
 
 def _try(listener: Listener, build: PythonBuild, backend: str | None, file: Path | None) -> None:
     """Raises EngineError for a build that can't compute, lacks its backend, or doesn't answer."""
-    from llmctl.engine.install.python_build import asked
-
-    about = asked(build)
+    about = _asked(build.folder)
     if not about.usable:
         raise EngineError(f"the new build can't be used: {about.why}", hint="llmctl doctor")
     if backend is not None and backend not in about.backends:
@@ -182,8 +181,8 @@ def _answer(build: PythonBuild, file: Path) -> None:
 
 
 def use(name: str, settings: Settings) -> None:
-    """Makes that build the one in use, once it has computed something. Raises NotFoundError where it isn't here,
-    EngineError where it can't be used, ResourceError."""
+    """Makes that build the one in use, once it has computed something; one can always go back to the installed one.
+    Raises NotFoundError where it isn't here, EngineError where it can't be used, ResourceError."""
     from llmctl.engine import builds
     from llmctl.files import disk
     from llmctl.settings import set_values
@@ -193,8 +192,8 @@ def use(name: str, settings: Settings) -> None:
     build = next((each for each in builds.builds() if each.name is chosen), None)
     if chosen is not None and build is None:
         raise NotFoundError(f"there is no build for {name} here", hint=f"llmctl engine install {name}")
-    about = _asked(_site_packages() if build is None else build.folder)
-    if not about.usable:
+    about = None if build is None else _asked(build.folder)
+    if about is not None and not about.usable:
         raise EngineError(f"that build can't be used, the one in use stays: {about.why}", hint="llmctl engine list")
     with disk.writing(builds.place(), "the choice of a build"):
         builds.choose(chosen)
