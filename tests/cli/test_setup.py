@@ -193,6 +193,15 @@ def test_a_server_that_refuses_the_key_is_not_kept(
     assert settings.load().endpoints == () and settings.load().policy is Policy.LOCAL_ONLY
 
 
+def test_what_an_option_said_is_asked_after_an_error_and_after_going_back() -> None:
+    options = {Stage.TASK: "code", Stage.SERVER: "http://127.0.0.1:9 m"}
+    asker = Scripted("back", "chat", "skip", "skip", "skip", "", "prefer-local")
+    with pytest.raises(KeyboardInterrupt):
+        session(asker, given=options).go()
+    assert asker.asked[:3] == [Stage.LANGUAGE, Stage.TASK, Stage.LANGUAGE]
+    assert asker.asked[-3:] == [Stage.KEY, Stage.POLICY, Stage.SERVER]
+
+
 @pytest.mark.parametrize(
     ("reply", "error"), [(status(401), AccessError), (status(200, ABLE), UnreachableError)], ids=["key", "gone"]
 )

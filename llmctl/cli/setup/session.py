@@ -106,6 +106,7 @@ class SetupSession:
         match reply.casefold():
             case questions.BACK:
                 self._course = steps.back(self._course)
+                self._ask_again(self._course.step)
             case "" | questions.SKIP:
                 self._course = steps.skipped(self._course)
             case questions.WHY:
@@ -117,9 +118,9 @@ class SetupSession:
         try:
             meant = self._effect(step)(reply)
         except LlmctlError as error:
-            self._given.pop(step, None)
             if not self._asker.is_person:
                 raise
+            self._ask_again(step)
             self._is_on_screen = isinstance(error, UsageError) and step is not Stage.POLICY
             if self._is_on_screen:
                 self._out.note(f"  {error.message}")
@@ -129,8 +130,13 @@ class SetupSession:
                 self._starter = choose.starter_for(self._situation, self._wanted)
             if step is Stage.POLICY:  # what is wrong is the address or the key
                 self._course = steps.back_to(self._course, Stage.SERVER)
+                self._ask_again(Stage.SERVER, Stage.KEY)
         else:
             self._course = steps.answered(self._course, meant)
+
+    def _ask_again(self, *asked: Stage | None) -> None:
+        """What options said of these steps counts no longer."""
+        self._given = {step: text for step, text in self._given.items() if step not in asked}
 
     def _pass_over(self, error: NothingFitsError | EngineError) -> None:
         """Goes on without an answer of this machine's: a server may give one."""
