@@ -82,7 +82,7 @@ def add(
     Examples:
       llmctl endpoint add office https://llm.example.internal --key-env OFFICE_KEY
       llmctl endpoint add desk https://192.0.2.10 --key-cmd 'pass show desk'
-      llmctl endpoint add desk https://llm.example.internal --seal-key llmctl-key:AQAgOd…
+      llmctl endpoint add desk https://192.0.2.10 --seal-key llmctl-key:AQAgOd…
 
     Unless you have set a policy, it is prefer-local from then on: this machine answers whatever it can. A prompt goes
     to the server of the highest priority, of several to the one that was added first, when no model fits, or the one

@@ -28,7 +28,9 @@ GoOn = Annotated[bool, typer.Option("--continue", "-c", help="Go on with the las
 Context = Annotated[int | None, typer.Option("--context", min=256, help="Tokens of context.")]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", "-n", min=1, help="Longest answer.")]
 Temperature = Annotated[float | None, typer.Option("--temperature", min=0, max=2, help="Sampling.")]
-Seed = Annotated[int | None, typer.Option("--seed", help="For an answer that can be repeated.")]
+Seed = Annotated[
+    int | None, typer.Option("--seed", help="For an answer that can be repeated; its prompt is read anew.")
+]
 Threads = Annotated[int | None, typer.Option("--threads", "-t", min=1, help="Threads to decode with.")]
 DraftModel = Annotated[
     str | None,
@@ -44,6 +46,9 @@ Private = Annotated[bool, typer.Option("--private", help="Never leaves this mach
 Server = Annotated[
     str | None,
     typer.Option("--endpoint", "-e", help="On this server or not at all.", autocompletion=complete.endpoints),
+]
+MinTokS = Annotated[
+    float | None, typer.Option("--min-tok-s", min=0, help="A server answers if nothing here writes as fast.")
 ]
 MaxFirstToken = Annotated[
     str | None,
@@ -78,15 +83,16 @@ def for_call(loaded: Settings, *, task: str | None, remote: bool) -> Settings:
     return loaded.for_remote() if remote else loaded
 
 
-def with_limits(loaded: Settings, command: str, first_token: str | None, download: str | None) -> Settings:
+def with_limits(loaded: Settings, command: str, **given: str | float | None) -> Settings:
     """The settings with the limits of this call, beyond which a server answers. Raises UsageError."""
     from msgspec.structs import replace
 
-    given = {"max_first_token": first_token, "max_download": download}
-    return replace(loaded, **{name: _parsed(command, name, text) for name, text in given.items() if text is not None})
+    return replace(
+        loaded, **{name: _parsed(command, name, value) for name, value in given.items() if value is not None}
+    )
 
 
-def _parsed(command: str, name: str, text: str) -> object:
+def _parsed(command: str, name: str, text: str | float) -> object:
     """The value of the option that stands for the setting ``name``. Raises UsageError."""
     from llmctl.settings import setting_named
 

@@ -29,6 +29,7 @@ def route(
     private: options.Private = False,
     remote: options.Remote = False,
     endpoint: options.Server = None,
+    min_tok_s: options.MinTokS = None,
     max_first_token: options.MaxFirstToken = None,
     max_download: options.MaxDownload = None,
     offline: options.Offline = False,
@@ -62,7 +63,8 @@ def route(
     out = Output("route", as_json=json)
     loaded = configuration.load(out)
     loaded = options.for_call(replace(loaded, offline=loaded.offline or offline), task=task, remote=remote)
-    loaded = options.with_limits(loaded, "route", max_first_token, max_download)
+    limits = {"min_tok_s": min_tok_s, "max_first_token": max_first_token, "max_download": max_download}
+    loaded = options.with_limits(loaded, "route", **limits)
     plain = Request.of(utf8(prompt or ""))
     request = replace(plain, sampling=Sampling(max_tokens=max_tokens), private=private)
     asked = Asked(model, task, context, threads, estimated_tokens(request) if prompt else 0, max_tokens, once=True)

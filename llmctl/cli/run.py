@@ -75,6 +75,7 @@ def run(
     private: options.Private = False,
     remote: options.Remote = False,
     endpoint: options.Server = None,
+    min_tok_s: options.MinTokS = None,
     max_first_token: options.MaxFirstToken = None,
     max_download: options.MaxDownload = None,
     engine: options.Engine = None,
@@ -113,11 +114,11 @@ def run(
     last one; what is --private is never kept, and `llmctl chat --forget` deletes it all.
 
     The answer goes to stdout as it is written, everything else to stderr. Without -m the best model on this machine
-    answers; if there is none, the best for it is offered for download (--yes: fetched). When nothing fits or the
-    engine fails, and you have added a server with `llmctl endpoint add`, it answers instead, and stderr says so
-    before anything is sent. A model that you name answers or nothing does, and no project file makes a prompt
-    leave. Otherwise nothing leaves this machine. What an answer took of memory and time is kept for `llmctl
-    doctor`, without a word of it.
+    answers; if there is none, the best for it is offered for download (--yes: fetched). When nothing fits, the
+    engine fails, or this machine is slower than --min-tok-s or --max-first-token allow, and you have added a server
+    with `llmctl endpoint add`, it answers instead, and stderr says so before anything is sent. A model that you name
+    answers or nothing does, and no project file makes a prompt leave. Otherwise nothing leaves this machine. What an
+    answer took of memory and time is kept for `llmctl doctor`, without a word of it.
 
     Exit codes: 0 answered, 3 nothing fits, 4 no such model (or it needs a download and nobody said yes), 5 network,
     6 a broken file, 7 disk full, 8 the engine failed, 9 access, 10 configuration, 11 policy, 130 Ctrl-C.
@@ -140,7 +141,8 @@ def run(
     )
     form = response_format(schema, json_object=json_object)
     loaded = options.settings_with(out, offline=offline, keep_alive=keep_alive, engine=engine)
-    loaded = options.with_limits(loaded, "run", max_first_token, max_download)
+    limits = {"min_tok_s": min_tok_s, "max_first_token": max_first_token, "max_download": max_download}
+    loaded = options.with_limits(loaded, "run", **limits)
     lay_out(out, markdown=loaded.markdown, as_written=form is not None)
     if files is not None:
         _require_alone(files, truncate)

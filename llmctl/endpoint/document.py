@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from llmctl import net
 from llmctl.endpoint.address import CHAT
 from llmctl.endpoint.refusal import keyless, refusal_of
+from llmctl.endpoint.session import session_to
 from llmctl.endpoint.timing import ChatTiming
 from llmctl.errors import NetworkError
 from llmctl.types.endpoint import Address
@@ -33,12 +34,10 @@ def posted(address: Address, path: str, fields: Mapping[str, Any], *, timing: Ch
 def posted_to_server(
     address: Address, path: str, fields: Mapping[str, Any], *, timing: ChatTiming, on_sent: Callable[[int], None]
 ) -> dict[str, Any]:
-    """As ``posted``, to a server of the user's; ``on_sent`` as ``client.chat`` has it. Raises CertificateError and
-    ConfigError, too."""
+    """As ``posted``, to a server of the user's, sealed where it has a key for that; ``on_sent`` as ``client.chat`` has
+    it. Raises CertificateError and ConfigError, too."""
     transport = replace(timing.transport, answer_s=timing.first_token_s)
-    with net.session(
-        address.url, trust=address.trust, proxy=address.proxy, timing=transport, on_sent=on_sent
-    ) as session:
+    with keyless(address), session_to(address, transport, on_sent) as session:
         return _answer(session, replace(address, url=address.url.removesuffix(CHAT)), path, fields, timing)
 
 

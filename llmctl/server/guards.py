@@ -25,13 +25,15 @@ from llmctl.server.web import WebPage
 from llmctl.types.access_token import AccessToken
 
 if TYPE_CHECKING:
+    from llmctl.server.own_texts import OwnTexts
     from llmctl.server.sealed import Sealing
 
 
 class Guard(Struct, frozen=True):
     """Who may use a gateway, and what it says of itself. ``token_of`` finds what is kept of a token; ``certificate``
     has the files of certificate and key, None for plain http; ``hands_over_to`` names the servers that a request may go
-    on to; ``sealing`` is None where no sealed requests are taken; ``page`` is for people, None for none."""
+    on to; ``sealing`` is None where no sealed requests are taken, ``page``, which is for people, where there is none,
+    ``texts`` where none may be searched."""
 
     allowed: AllowedHosts
     token_of: Callable[[str], AccessToken | None]
@@ -41,6 +43,7 @@ class Guard(Struct, frozen=True):
     hands_over_to: tuple[str, ...] = ()
     sealing: Sealing | None = None
     page: WebPage | None = None
+    texts: OwnTexts | None = None
 
 
 def guarded_gateway(models: Models, listening: socket.socket, guard: Guard) -> Gateway:
@@ -62,7 +65,16 @@ def guards(guard: Guard, metrics: Metrics) -> list[Middleware]:
         *_sealed(guard.sealing),
         Middleware(Access, token_of=guard.token_of, required=guard.token_required, open_paths=open_paths),
         Middleware(CountRequests, metrics=metrics),
+        *_own_texts(guard.texts),
     ]
+
+
+def _own_texts(texts: OwnTexts | None) -> list[Middleware]:
+    if texts is None:
+        return []
+    from llmctl.server.own_texts import OwnTextsRequests
+
+    return [Middleware(OwnTextsRequests, texts=texts)]
 
 
 def _sealed(sealing: Sealing | None) -> list[Middleware]:

@@ -94,6 +94,7 @@ EMBEDDINGS = _object(
     truncate=FLAG,
 )
 RERANK = _object("query", "documents", model=TEXT, query=TEXT, documents=TEXTS, top_n=WHOLE, return_documents=FLAG)
+SEARCH = _object(*("index", "query"), index=TEXT, query=TEXT, limit={"type": "integer", "minimum": 1, "maximum": 100})
 TOKENIZE = _object(model=TEXT, content=TEXT, add_special=FLAG, parse_special=FLAG, with_pieces=FLAG)
 DETOKENIZE = _object(model=TEXT, tokens=TOKENS)
 MESSAGES, RESPONSE = ({"$ref": REFERENCE.format(name=kind.__name__)} for kind in (MessagesRequest, ResponsesRequest))
@@ -109,6 +110,15 @@ POSTED: Mapping[str, tuple[str, Schema, bool]] = {
     "/detokenize": ("Makes a text of tokens", DETOKENIZE, False),
 }
 """Path -> what it does, what it takes, whether it can be streamed."""
+OWN_TEXTS: Mapping[str, tuple[str, Schema, bool]] = {
+    "/v1/chat/completions": (
+        "Answers a conversation, with excerpts of an index if files names one",
+        {**CHAT, "properties": {**CHAT["properties"], "files": TEXT}},
+        True,
+    ),
+    "/v1/search": ("Finds passages in an index that the gateway's owner has named", SEARCH, False),
+}
+"""The same, where the owner lets texts be searched."""
 READ = {
     "/v1/models": "Lists the models",
     "/health": "Says whether a request is answered without waiting",
@@ -124,12 +134,12 @@ def route() -> Route:
 
 
 @functools.cache
-def description() -> bytes:
-    """The document."""
+def description(*, searches: bool = False) -> bytes:
+    """The document; ``searches``: of a gateway whose owner lets texts be searched."""
     _, schemas = msgspec.json.schema_components((MessagesRequest, ResponsesRequest), ref_template=REFERENCE)
     posted = {
         path: {"post": _operation(summary, taken, streams=streams)}
-        for path, (summary, taken, streams) in POSTED.items()
+        for path, (summary, taken, streams) in {**POSTED, **(OWN_TEXTS if searches else {})}.items()
     }
     read = {path: {"get": _operation(summary)} for path, summary in READ.items()}
     named = {"name": "name", "in": "path", "required": True, "schema": TEXT}

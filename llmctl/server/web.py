@@ -52,7 +52,7 @@ SECRET_BYTES = 32
 LONGEST_SECRET = 200
 
 
-class TabModel(Protocol):
+class ModelForTab(Protocol):
     """A model that the engine in the tab may load. ``about`` is what ``models.json`` has of it, beside ``parts``."""
 
     @property
@@ -84,7 +84,7 @@ class WebPage(Struct, frozen=True):
     """``models`` lists what the tab may load; it may take seconds, and is called by a thread that may wait."""
 
     access: PageAccess
-    models: Callable[[], Sequence[TabModel]]
+    models: Callable[[], Sequence[ModelForTab]]
     link: OneTimeLink | None = None
 
 
@@ -99,7 +99,7 @@ def site(access: PageAccess | None) -> Mapping[str, Any]:
     return {"api": access is not None, "access": access or PageAccess.NONE, "always_kept": access is None}
 
 
-def listed(model: TabModel, number: int) -> Mapping[str, Any]:
+def listed(model: ModelForTab, number: int) -> Mapping[str, Any]:
     """A model as ``models.json`` has it, that is the one of this number there."""
     parts = [{"path": f"models/{number}/{at}.gguf", "bytes": piece.size_bytes} for at, piece in enumerate(model.pieces)]
     return {"name": model.name, **model.about, "parts": parts}
@@ -162,7 +162,7 @@ def ranged(request: Request, piece: Piece) -> Response:
     return StreamingResponse(blocks, 206 if asked else 200, headers, "application/octet-stream")
 
 
-def _allowed(page: WebPage, request: Request) -> Iterator[tuple[int, TabModel]]:
+def _allowed(page: WebPage, request: Request) -> Iterator[tuple[int, ModelForTab]]:
     """With their numbers among all."""
     may_use = exchange_of(request.scope).may_use
     return ((number, model) for number, model in enumerate(page.models()) if may_use(model.name))

@@ -23,7 +23,7 @@ def require_empty(folder: Path) -> None:
         raise ResourceError(f"{folder} can't be looked at: {error.strerror}") from error
 
 
-def write(folder: Path, model: web.TabModel) -> int:
+def write(folder: Path, model: web.ModelForTab) -> int:
     """Writes the page and ``model`` into ``folder``, which is made, and returns the bytes of all. Raises
     ResourceError."""
     listed = web.listed(model, 0)

@@ -37,10 +37,15 @@ class TabModel(Struct, frozen=True):
     pieces: tuple[Piece, ...]
 
 
+def browser_tab() -> BrowserTab:
+    """What a tab has, as measured. Raises ConfigError."""
+    return load_browser_tab(paths.profiles_dir())
+
+
 def in_tab(looked_at: Situation) -> Situation:
     """For plans of what runs in a browser's tab on that machine. The engine there was not asked for anything."""
-    machine = tab_machine(looked_at.machine, load_browser_tab(paths.profiles_dir()))
-    return replace(looked_at, machine=machine, engines=(), elsewhere=True, past=())
+    machine = tab_machine(looked_at.machine, browser_tab())
+    return replace(looked_at, machine=machine, engines=(), past=(), begun=None)
 
 
 def of_plan(plan: ServePlan) -> Callable[[], Sequence[TabModel]]:
@@ -56,7 +61,7 @@ def of_plan(plan: ServePlan) -> Callable[[], Sequence[TabModel]]:
 
 def tab_model(looked_at: Situation, name: str, candidate: Candidate) -> TabModel:
     """``looked_at`` is a tab's. Of what can't be loaded there ``about`` says why not."""
-    tab = load_browser_tab(paths.profiles_dir())
+    tab = browser_tab()
     assert candidate.path is not None, "it is here"
     pieces, why_not = _pieces(candidate.path, tab)
     context = min(CONTEXT, candidate.model.shape.context_train)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 from llmctl.types.listener import Listener, SilentListener
 
 if TYPE_CHECKING:
+    from llmctl.catalogue.browser_tab import BrowserTab
     from llmctl.catalogue.knowledge import Knowledge, Task
     from llmctl.settings import Settings
     from llmctl.types.answer import Answer
@@ -86,8 +87,9 @@ class Workspace:
     """This machine, the user's settings, the catalogue and the store: each is looked at once, when it is first needed.
 
     ``listener`` hears what happens; without one nothing is shown and nobody is asked. ``machine`` is the name of a
-    described machine, or its file; ``ram_bytes``, ``vram_bytes`` and ``gpu`` say what would be if. ``offline``: nothing
-    is fetched, and no server on another machine is asked. Every method raises the errors of ``llmctl.errors``.
+    described machine, or its file; ``ram_bytes``, ``vram_bytes`` and ``gpu`` say what would be if, and with ``browser``
+    plans are for a tab of a browser there. ``offline``: nothing is fetched, and no server on another machine is asked.
+    Every method raises the errors of ``llmctl.errors``.
     """
 
     def __init__(
@@ -99,12 +101,14 @@ class Workspace:
         ram_bytes: int | None = None,
         vram_bytes: int | None = None,
         gpu: str | None = None,
+        browser: bool = False,
     ) -> None:
         self.listener = SilentListener() if listener is None else listener
         self._offline = offline
         self._described = machine
         self._changes = {"ram_bytes": ram_bytes, "vram_bytes": vram_bytes}
         self._gpu = gpu
+        self._browser = browser
 
     @property
     def settings(self) -> Settings:
@@ -124,7 +128,19 @@ class Workspace:
         from llmctl.workspace import situation
 
         machine = self._other_machine()
-        return situation.look(self.listener, machine=machine, before=self.shelf, knowledge=self._knowledge)
+        looked_at = situation.look(self.listener, machine=machine, before=self.shelf, knowledge=self._knowledge)
+        if not self._browser:
+            return looked_at
+        from llmctl.workspace.tab_models import in_tab
+
+        return in_tab(looked_at)
+
+    @property
+    def browser_tab(self) -> BrowserTab | None:
+        """What a tab has, where plans are for one."""
+        from llmctl.workspace import tab_models
+
+        return tab_models.browser_tab() if self._browser else None
 
     @cached_property
     def _knowledge(self) -> Knowledge:

@@ -73,7 +73,7 @@ def test_one_that_does_not_work_leaves_the_older_one(
     assert main(["engine", "install", "cpu", "--yes"]) == 8
     assert "the new build can't be used" in capsys.readouterr().err
     assert (older / "__init__.py").read_text("utf-8") == "older"
-    assert sorted(file.name for file in builds.place().iterdir()) == [".lock", "cpu"]
+    assert {file.name for file in builds.place().iterdir()} - {".lock"} == {"cpu"}
 
 
 def test_one_that_does_not_answer_is_not_taken(index: Path, tmp_path: Path) -> None:

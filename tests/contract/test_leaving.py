@@ -174,7 +174,7 @@ def remote_only(place: Place) -> Ran:
 
 
 def nothing_fits(place: Place) -> Ran:
-    return place.run("--json", SECRET, LLMCTL_MIN_TOK_S="1e9")
+    return place.run("--json", "--min-tok-s", "1e9", SECRET)
 
 
 def not_loaded(place: Place) -> Ran:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from llmctl import paths
-from llmctl.workspace import receipts
+from llmctl.workspace import engines, receipts
 from tests.fakes.chat_server import DONE, ChatServer, event, stream
-from tests.fakes.command import at_a_terminal, document, llmctl, ran
+from tests.fakes.command import at_a_terminal, document, llmctl, ran, spawn
 from tests.fakes.connections import trace
 from tests.fakes.preloaded import Preloaded
 from tests.fakes.scripted_model import write_scripted
@@ -160,3 +161,44 @@ def test_chat(notes: Path, server: ChatServer) -> None:
         terminal.see("tok/s · desk")
         messages = json.loads(server.requests[-1].body)["messages"]
         assert [message["content"] for message in messages] == [QUESTION, "1,200 euros [1].", "and now?"]
+
+
+@pytest.fixture
+def gateway(model: str, notes: Path) -> Iterator[str]:
+    assert llmctl("index", "add", str(notes)).returncode == 0
+    (notes.parent / "other").mkdir()
+    assert llmctl("index", "add", str(notes.parent / "other")).returncode == 0
+    with spawn("serve", model, "--context", "2048", "--files", "notes", "--port", "0", "--json") as process:
+        assert process.stdout is not None
+        yield json.loads(process.stdout.readline())["data"]["address"]
+    engines.stop(None)
+
+
+def test_a_gateway_searches_what_its_owner_has_named(gateway: str) -> None:
+    def posted(path: str, **fields: Any) -> requests.Response:
+        return requests.post(f"{gateway}{path}", json=fields, timeout=60)
+
+    found = posted("/search", index="notes", query=QUESTION).json()
+    assert found["data"][0]["file"] == "rent.md" and RENT in found["data"][0]["text"]
+    assert posted("/search", index="other", query=QUESTION).status_code == 404
+    for wrong in ({"index": "notes"}, {"index": "notes", "query": " "}, {"index": "notes", "query": "a", "limit": 0}):
+        assert posted("/search", **wrong).status_code == 400
+
+    described = requests.get(f"{gateway.removesuffix('/v1')}/openapi.json", timeout=30).json()["paths"]
+    assert "/v1/search" in described and "files" in json.dumps(described["/v1/chat/completions"])
+
+    messages = [{"role": "user", "content": QUESTION}]
+    answer = posted("/chat/completions", model="auto", messages=messages, files="notes")
+    document = answer.json()
+    assert document["choices"][0]["message"]["content"] == "1,200 euros [1]"
+    assert document["sources"][0]["file"] == "rent.md"
+    assert json.loads(answer.headers["x-llmctl-sources"]) == document["sources"]
+    plain = posted("/chat/completions", model="auto", messages=messages).json()
+    assert document["usage"]["prompt_tokens"] > plain["usage"]["prompt_tokens"] and "sources" not in plain
+
+    streamed = posted("/chat/completions", model="auto", messages=messages, files="notes", stream=True)
+    assert json.loads(streamed.headers["x-llmctl-sources"]) == document["sources"] and "[DONE]" in streamed.text
+    other = posted("/chat/completions", model="auto", messages=[{"role": "user", "content": "Who won?"}], files="notes")
+    assert other.status_code == 404 and "I found nothing on that" in other.json()["error"]["message"]
+    assert posted("/chat/completions", model="auto", messages=messages, files=1).status_code == 400
+    assert posted("/chat/completions", model="auto", messages=[], files="notes").status_code == 400

@@ -67,7 +67,7 @@ def test_json(starter_file: Path) -> None:
     data = made["data"]
     assert set(data) == {
         "text", "reasoning", "route", "usage", "timings", "predicted", "measured", "left_machine", "finish_reason",
-            "cost",
+            "cost", "sources",
     }  # fmt: skip
     assert data["route"]["side"] == "local"
     assert data["usage"] == {"prompt_tokens": data["usage"]["prompt_tokens"], "completion_tokens": 12}

@@ -129,12 +129,12 @@ def test_each_answer_has_a_token_in_every_step_beside_a_long_prompt(token_s: flo
     long = Asked([5] * 3000, wanted=1)
     scheduler.submit([long.generation])
     scheduler.step()
-    assert len(memory.batches[-1]) == UNMEASURED + len(writers)
+    assert len(memory.batches[-1]) == UNMEASURED + 1 + len(writers)
     while not long.ends:
         before, begun_s = [len(one.tokens) for one in writers], memory.now_s
         scheduler.step()
         assert [len(one.tokens) for one in writers] == [count + 1 for count in before]
-        assert memory.now_s - begun_s <= max(WRITING_S, token_s * LEAST) + token_s * len(writers) + 1e-6
+        assert memory.now_s - begun_s <= max(WRITING_S, token_s * LEAST) + token_s * (1 + len(writers)) + 1e-6
     assert memory.batches[-1][-1].position == 2999
 
 
@@ -171,7 +171,7 @@ def test_a_short_prompt_does_not_wait_for_a_long_one() -> None:
     scheduler.submit([long.generation, short.generation])
     scheduler.step()
     assert short.ends == [None]
-    assert len(memory.batches[-1]) == UNMEASURED + 1, "what the short one leaves is the long one's"
+    assert len(memory.batches[-1]) == UNMEASURED + 2, "what the short one leaves is the long one's"
 
 
 def test_sequences_are_given_in_the_order_of_asking() -> None:

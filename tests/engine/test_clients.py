@@ -78,6 +78,17 @@ def test_answers_together_are_those_alone(address: Address) -> None:
     assert [one.usage["completion_tokens"] for one in together] == [8] * 3
 
 
+def test_a_seed_gives_the_same_answer_beside_others(address: Address) -> None:
+    asked = {"max_tokens": 16, "temperature": 1.5, "seed": 7}
+    alone = said(begin(address, "Tell me a story.", **asked))
+    with (
+        closing(begin(address, "Tell me a long story.", max_tokens=300)),
+        closing(begin(address, "Go!", max_tokens=300)),
+    ):
+        beside = said(begin(address, "Tell me a story.", **asked))
+    assert (beside.text, beside.cached_tokens) == (alone.text, 0)
+
+
 def test_speed_is_told_of_an_answer_that_had_the_machine_for_itself(address: Address) -> None:
     alone = answers(address, ["hello"], threads=1)[0]
     assert alone.timings["prompt_ms"] > 0 and alone.timings["predicted_ms"] > 0

@@ -81,6 +81,9 @@ def plan(
         typer.Option("--gpu", help="As if this were its GPU; none for without.", autocompletion=complete.gpus),
     ] = None,
     vram: Annotated[str | None, typer.Option("--vram", help="As if its GPU had so much memory, like 16GB.")] = None,
+    browser: Annotated[
+        bool, typer.Option("--browser", help="In a browser's tab (llmctl web), not by the engine here.")
+    ] = False,
     kv_type: Annotated[
         KvType | None,
         typer.Option(
@@ -130,6 +133,7 @@ def plan(
       llmctl plan org/name:Q4_K_M     a repository on the hub, by its headers
       llmctl plan --machine pi.toml   another machine
       llmctl plan --ram 64GB --gpu "GeForce RTX 5090"   what would be if
+      llmctl plan --browser           in a tab, as llmctl web has it
       llmctl plan --users 4           memory and speed for four at once
       llmctl plan --users 40 --count 3 --machine desktop-rtx-4090
       llmctl plan --plot frontier.svg
@@ -152,6 +156,7 @@ def plan(
     Exit codes: 0, 2 usage, 3 nothing fits, 4 no such model or file, 6 not a sound GGUF file, 10 a broken profile.
     """
     from llmctl.cli.plan import asked
+    from llmctl.cli.plan.browser import tab_lines
     from llmctl.cli.plan.capacity import capacity_lines
     from llmctl.cli.plan.screen import drafted, rejections
     from llmctl.errors import NothingFitsError, UsageError
@@ -161,6 +166,7 @@ def plan(
     out = Output("plan", as_json=json)
     allowed = None if max_download is None else asked.size("--max-download", max_download)
     asked.check_cache(kv_type and kv_type.value, flash_attention)
+    asked.check_browser(browser=browser, gpu=gpu, vram=vram, gpu_layers=gpu_layers)
     if lang is not None:
         asked.check_language(lang)
     if plot is not None:
@@ -176,6 +182,7 @@ def plan(
         ram_bytes=asked.memory_size("--ram", ram),
         vram_bytes=asked.memory_size("--vram", vram),
         gpu=gpu,
+        browser=browser,
     )
     planned = workspace.planned(
         model,
@@ -197,16 +204,20 @@ def plan(
         tight=tight,
         users=1 if count is not None else users,  # of many machines each answers a share of them
     )
-    answer, wanted = planned.answer, planned.want
+    answer, wanted, tab = planned.answer, planned.want, workspace.browser_tab
     if isinstance(answer, NoFit):
         error = NothingFitsError(answer.reason, hint=asked.next_after(model, wanted, workspace.settings.endpoints))
         if not json:
             for line in rejections(answer.rejected[1:], len(answer.rejected) if everything else limit or 0):
                 out.note(line)
             raise error
-        out.data({**document(answer, wanted, limit), "present": None, "drafts": None, "capacity": None}, error)
+        out.data(
+            {**document(answer, wanted, limit), "present": None, "drafts": None, "capacity": None, "browser": tab},
+            error,
+        )
         raise typer.Exit(EXIT_NOTHING_FITS)
     place = "this machine" if machine is None else Path(machine).name
+    place = f"a browser's tab on {place}" if browser else place
     changed = [f"{option} {value}" for option, value in (("--ram", ram), ("--gpu", gpu), ("--vram", vram)) if value]
     place += f" with {' '.join(changed)}" if changed else ""
     planned_task = workspace.tasks[wanted.task]
@@ -216,7 +227,7 @@ def plan(
     for warning in asked.without_effect(answer.choice, workspace.machine, wanted):
         out.warn(warning)
     served = None if count is None else workspace.capacity(planned, count, users=users)
-    now = {"present": planned.present, "drafts": planned.drafts, "capacity": served}
+    now = {"present": planned.present, "drafts": planned.drafts, "capacity": served, "browser": tab}
     out.data({**document(answer, wanted, limit), **now})
     if not json:
         for warning in answer.choice.warnings:
@@ -226,6 +237,9 @@ def plan(
             out.text(line)
         if explain and planned.drafts is not None and planned_task.writes:
             for line in drafted(planned.drafts, planned.draft_model):
+                out.text(line)
+        if tab is not None:
+            for line in tab_lines(tab):
                 out.text(line)
         if served is not None:
             for line in capacity_lines(served, answer.choice, workspace.machine, users):

@@ -36,6 +36,15 @@ def check_cache(kv_type: str | None, flash_attention: bool | None) -> None:
         )
 
 
+def check_browser(*, browser: bool, gpu: str | None, vram: str | None, gpu_layers: int | None) -> None:
+    given = {"--gpu": gpu, "--vram": vram, "--gpu-layers": gpu_layers or None}
+    if browser and (names := [name for name, value in given.items() if value is not None]):
+        raise UsageError(
+            f"--browser and {names[0]} exclude each other: how fast a tab is on a GPU was not measured",
+            hint="llmctl plan --browser",
+        )
+
+
 def check_picture(file: Path) -> None:
     if file.suffix.lower() != ".svg":
         raise UsageError(

@@ -82,6 +82,15 @@ def serve(
         Policy | None,
         typer.Option("--policy", help="prefer-local: what fails here goes on to your servers; local-only without."),
     ] = None,
+    files: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--files",
+            metavar="INDEX",
+            help="An index of your own texts that clients may search; repeatable.",
+            autocompletion=complete.indexes,
+        ),
+    ] = None,
     print_: Annotated[
         DeploymentForm | None,
         typer.Option("--print", help="Print a file for what starts services, and serve nothing."),
@@ -137,6 +146,9 @@ def serve(
 
     --web adds a page to chat on, at /web/, behind the same tokens; `llmctl web` is for you alone.
 
+    With --files NAME an index of `llmctl index` may be searched by all who may use the gateway: by POST /v1/search, and
+    by the field files of a chat completion, whose answer then comes from this machine or not at all.
+
     --print writes what systemd, launchd, Docker Compose, Podman (quadlet) or Kubernetes start at boot, with the memory
     of the plan. --print vllm, ray and llm-d are for a model's original weights on GPUs of one or several machines: how
     many of them it takes, and why, is in the file. Nothing of it is run.
@@ -161,6 +173,8 @@ def serve(
         options.require_names("serve", {"MODEL or --task": name})
     if not (print_ and print_.is_of_cluster) and (machine is not None or count != 1):
         raise UsageError("--machine and --count are for --print vllm, ray or llm-d", hint="llmctl plan --machine NAME")
+    if print_ is not None and files:
+        raise UsageError("--files is for a gateway of this user, not for --print", hint="llmctl serve --files NAME")
     if pad is not None and not sealed:
         raise UsageError("--pad is for sealed answers: it needs --sealed", hint="llmctl serve --sealed --pad 512")
     loaded = options.settings_with(out, offline=offline, keep_alive=None)
@@ -185,6 +199,7 @@ def serve(
         loaded.serve_queue if queue is None else queue,
         _idle_s(loaded, idle),
         log_file,
+        files=tuple(files or ()),
     )
     if print_ is not None:
         from llmctl.cli.serve.printing import printed

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from llmctl.workspace.serve_access import ServeAccess
     from llmctl.workspace.serve_plan import ServePlan
     from llmctl.workspace.served_models import ServedModels
+    from llmctl.workspace.served_texts import ServedTexts
 
 PAD_BYTES = 256
 PAGE_PATH = "/web/"
@@ -126,6 +127,7 @@ def guard(
     hands_over_to: tuple[str, ...],
     plan: ServePlan,
     sealing: Sealing | None = None,
+    texts: ServedTexts | None = None,
 ) -> Front:
     """From here on this process writes no dump of its memory, and none of it to the disk where it is to be locked."""
     from llmctl.confinement import NetworkAccess, confine
@@ -144,6 +146,7 @@ def guard(
         hands_over_to,
         sealing,
         _page(options, own_key, plan),
+        texts,
     )
     return Front(made, own_key)
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from llmctl.workspace.serve import Stopping
     from llmctl.workspace.serve_detached import Parent
     from llmctl.workspace.serve_plan import ServeAsked, ServePlan
+    from llmctl.workspace.served_texts import ServedTexts
 
 LOGGER = "llmctl.gateway"
 STOPPING = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
@@ -35,7 +36,7 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, 
 
 class ServeOptions(Struct, frozen=True):
     """``idle_s`` None: a model stays for ever; ``log``: the file that the gateway's output goes to, None for none.
-    ``opens``: the page is opened in a browser."""
+    ``opens``: the page is opened in a browser; ``files`` are indexes of own texts that may be searched."""
 
     asked: ServeAsked
     front: FrontOptions
@@ -45,6 +46,7 @@ class ServeOptions(Struct, frozen=True):
     idle_s: float | None
     log: str | None = None
     opens: bool = False
+    files: tuple[str, ...] = ()
 
 
 class TimedLines(SilentListener):
@@ -100,7 +102,8 @@ def run(out: Output, loaded: Settings, serving: ServeOptions, parent: Parent) ->
     with serve.bound(host, serving.port) as listening, front.sealing(serving.front) as sealing:
         plan = planned(out, loaded, serving.asked)
         access = front.access(serving.front, listening)
-        guard = front.guard(serving.front, access, serve.hands_over_to(loaded, lines), plan, sealing)
+        texts = _texts(lines, loaded, serving, plan)
+        guard = front.guard(serving.front, access, serve.hands_over_to(loaded, lines), plan, sealing, texts)
         _say(out, plan)
         address = serve.url_of(listening, host, tls=access.certificate is not None)
         entry = gateways.this_process(address, serve.listed(plan), log=serving.log, key=guard.own_key)
@@ -139,6 +142,16 @@ def run(out: Output, loaded: Settings, serving: ServeOptions, parent: Parent) ->
         raise failures[0]
     if signal.SIGINT in received:
         raise typer.Exit(INTERRUPTED)
+
+
+def _texts(lines: TimedLines, loaded: Settings, serving: ServeOptions, plan: ServePlan) -> ServedTexts | None:
+    """What may be searched; None where nothing is named. Raises NotFoundError for a name that no index has."""
+    if not serving.files:
+        return None
+    from llmctl.workspace.served_texts import ServedTexts
+
+    least = min(model.fit.context for model in plan.models)
+    return ServedTexts(lines, loaded, serving.files, least_context=least)
 
 
 def _loaded_first(plan: ServePlan, preload: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ is being written, a step reads for two seconds at most: whoever comes is begun a
 reads fewer than 32 tokens a second reads 16 at least, and what is measured follows the speed by a step or two.
 A part of a picture is computed by itself between two steps, all of it at once, as its model needs it: 64 to 256 tokens
 for most, up to some thousands for those that see pictures in their own size.
+What is asked with a seed is computed by itself (``Generation.is_repeatable``), for which a step takes longer.
 While no prompt is being read, a step computes what was drafted for answers, too (``speculation``): beside other answers
 that is little, and nothing that would make all of them together slower.
 """
@@ -16,12 +17,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from llmctl.engine.llama_cpp.chunks import ChunkSize
+from llmctl.engine.llama_cpp.chunks import ChunkSize, parts
 from llmctl.engine.llama_cpp.context import Context, DecodeError, Row
 from llmctl.engine.llama_cpp.generation import Generation
 from llmctl.engine.llama_cpp.prompt_cache import Beginning
@@ -135,7 +136,7 @@ class Scheduler:
             self._admit()
         for generation in self._active:
             self._write(generation)
-        if shares := self._shares():
+        for shares in _computed_together(self._shares()):
             self._compute(shares)
         self._show_picture()
 
@@ -201,20 +202,27 @@ class Scheduler:
         """What the next step computes, in the order of sequences: llama.cpp computes neighbours together."""
         reading = [generation for generation in self._active if not generation.is_writing]
         others = len(self._active) - 1
-        shares = [
+        answering = [
             _Share(generation, generation.slot, (generation.last,), *self._draft(generation, others, reading))
             for generation in self._active
             if generation.slot is not None and generation.last is not None
         ]
-        room = min(self._chunk_size.tokens(beside_answers=bool(shares)), self._context.batch - len(shares))
-        for at, generation in enumerate(sorted(reading, key=lambda generation: generation.left)):
-            assert generation.slot is not None
-            begin = len(generation.slot.tokens)
-            count = min(generation.left_at_once, -(-room // (len(reading) - at)))
-            room -= count
-            if count:
-                shares.append(_Share(generation, generation.slot, generation.prompt[begin : begin + count]))
-        return sorted(shares, key=lambda share: share.slot.number)
+        chunks = [*self._chunks(reading, len(answering)), *self._repeatable_chunk(reading)]
+        return sorted([*answering, *chunks], key=lambda share: share.slot.number)
+
+    def _chunks(self, reading: Iterable[Generation], answers: int) -> Iterator[_Share]:
+        """What is read of those prompts that are read together."""
+        shared = sorted((asked for asked in reading if not asked.is_repeatable), key=lambda asked: asked.left_at_once)
+        most = self._context.batch - (answers + len(shared) if answers else 0)
+        room = min(self._chunk_size.tokens(answers=answers), most)
+        counts = parts(room, [generation.left_at_once for generation in shared], answers=answers)
+        return (_chunk(generation, count) for generation, count in zip(shared, counts, strict=True) if count)
+
+    def _repeatable_chunk(self, reading: Iterable[Generation]) -> Iterator[_Share]:
+        """What is read of one of the others, the one that will soonest be read: always as much at once."""
+        alone = min((asked for asked in reading if asked.is_repeatable), key=lambda asked: asked.left, default=None)
+        if alone is not None and alone.left_at_once:
+            yield _chunk(alone, min(alone.left_at_once, self._chunk_size.fixed))
 
     def _draft(self, generation: Generation, others: int, reading: Sequence[Generation]) -> tuple[Sequence[int], float]:
         """The tokens that are drafted for an answer, and the seconds that this took."""
@@ -242,7 +250,8 @@ class Scheduler:
                     self._end(share.generation, error, is_sound=False)
             return
         seconds = self._clock() - begun
-        self._chunk_size.measured(sum(len(share.tokens) for share in shares if share.reads), seconds)
+        tokens = sum(len(share.tokens) for share in shares if share.reads)
+        self._chunk_size.measured(tokens, sum(not share.reads for share in shares), seconds)
         row = -1
         for share in shares:
             row += len(share.tokens)
@@ -302,6 +311,20 @@ class Scheduler:
         if generation.drafter is not None:
             generation.drafter.end()
         generation.end(error)
+
+
+def _computed_together(shares: Sequence[_Share]) -> Iterator[Sequence[_Share]]:
+    """Each of those that are to be repeatable by itself, the others all at once."""
+    together = [share for share in shares if not share.generation.is_repeatable]
+    yield from ([together] if together else [])
+    yield from ([share] for share in shares if share.generation.is_repeatable)
+
+
+def _chunk(generation: Generation, count: int) -> _Share:
+    """The next ``count`` tokens of its prompt."""
+    assert generation.slot is not None
+    begin = len(generation.slot.tokens)
+    return _Share(generation, generation.slot, generation.prompt[begin : begin + count])
 
 
 def _account(share: _Share, accepted: int, seconds: float, *, is_alone: bool, is_decoding: bool) -> None:

@@ -94,6 +94,7 @@ class Completion:
         max_tokens: int | None,
         uses_cache: bool,
         costs: StepCosts | None,
+        is_repeatable: bool = False,
         draft_model: DraftModel | None = None,
         pictures: PromptPictures = NO_PICTURES,
         prompt_cache: PromptCache | None = None,
@@ -117,6 +118,7 @@ class Completion:
                 choice.take,
                 choice.end,
                 uses_cache,
+                is_repeatable,
                 drafter=None if costs is None or pictures else _drafter(prompt, most, costs, draft_model),
                 pictures=pictures,
             )

@@ -2,7 +2,9 @@
 
 Each sequence has a memory of its own (``kv_unified`` is false), as the planner counts it: no request takes another's
 room, and an answer doesn't slow down because other sequences still hold theirs. The price is that a beginning that two
-sequences share is copied.
+sequences share is copied, and that what has another number of tokens is computed in a graph of its own. With one memory
+for all a step of four answers of a 135M model took 0.89 of the processor's time behind 60 tokens each, but 1.23 of it
+behind 500: the cells of others are looked at, too.
 """
 
 from __future__ import annotations

@@ -19,6 +19,9 @@ class Generation:
 
     ``take`` is given each token that was sampled, and says whether another one is wanted; ``end`` is called once, with
     None or the error that ended it. Both are called by the thread that computes and must not wait for anybody.
+
+    ``is_repeatable``: it is computed by itself, its prompt in parts of the same length each time, and shares nothing:
+    llama.cpp rounds differently by how many rows it multiplies at once, which is enough to change a word.
     """
 
     prompt: Sequence[int]
@@ -26,6 +29,7 @@ class Generation:
     take: Callable[[int], bool]
     end: Callable[[Exception | None], None]
     uses_cache: bool = True
+    is_repeatable: bool = False
     on_disk: OnDisk = field(default_factory=OnDisk)
     drafter: Drafter | None = None
     pictures: PromptPictures = NO_PICTURES

@@ -47,6 +47,12 @@ class WritingRequest(Struct, frozen=True, kw_only=True):
     speculates: bool | None = None
 
     @property
+    def is_repeatable(self) -> bool:
+        """Whether the answer is to be the same each time, whatever else the engine computes. What a cache holds was
+        computed beside other requests, so it isn't used, either."""
+        return self.sampling.seed is not None and not self.speculates
+
+    @property
     def may_draft(self) -> bool:
         """Not for a seed and not at temperature 0, unless that was asked for: whoever sets one wants the same answer
         again, and rows that are computed together are rounded in another way than one by one."""
