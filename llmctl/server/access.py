@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("llmctl.gateway")
 UNREADABLE = "the gateway can't read its tokens: its log says why"  # which is no business of whoever has none
-OPEN_PATHS = frozenset({"/health"})  # for what starts and ends services: it has no token, and learns nothing of use
+OPEN_PATHS = frozenset({"/health"})  # for what starts and ends services, which has no token
 HOW = "send one as 'Authorization: Bearer TOKEN' or 'x-api-key: TOKEN'; `llmctl token add NAME` makes it"
 
 
@@ -45,7 +45,11 @@ class Access:
         self._logged = ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in self._open_paths:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if scope["path"] in self._open_paths:
+            self._note_who_asks(scope)
             await self._app(scope, receive, send)
             return
         try:
@@ -61,6 +65,16 @@ class Access:
         else:
             await self._within_limits(token, scope, receive, send)
 
+    def _note_who_asks(self, scope: Scope) -> None:
+        """Where anybody is let in."""
+        exchange = exchange_of(scope)
+        try:
+            token, why_not = self._token(_brought(scope))
+        except LlmctlError:
+            token, why_not = None, UNREADABLE
+        exchange.is_stranger = why_not is not None
+        _note_token(exchange, token)
+
     async def _within_limits(self, token: AccessToken, scope: Scope, receive: Receive, send: Send) -> None:
         used = self._used.setdefault(token.sha256, _Used(token))
         wait_s, limit = used.wait(self._now_s())
@@ -70,9 +84,7 @@ class Access:
             await refusal(scope, 429, "rate_limit_exceeded", message, retry_after_s=again_s)(scope, receive, send)
             return
         exchange = exchange_of(scope)
-        exchange.client = token.name
-        if token.models:
-            exchange.may_use = token.models.__contains__
+        _note_token(exchange, token)
         used.begin(self._now_s())
         try:
             await self._app(scope, receive, send)
@@ -97,6 +109,12 @@ class Access:
         if self._required:
             return None, f"a token is needed, and this is none: {HOW}" if brought else f"a token is needed: {HOW}"
         return None, None  # programs that insist on a key send any
+
+
+def _note_token(exchange: GatewayExchange, token: AccessToken | None) -> None:
+    exchange.client = "" if token is None else token.name
+    if token is not None and token.models:
+        exchange.may_use = token.models.__contains__
 
 
 class _Used:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import traceback
 from collections.abc import AsyncGenerator, Callable
@@ -12,18 +11,19 @@ from contextlib import asynccontextmanager, closing
 from msgspec import Struct
 from starlette.datastructures import Headers
 
-from llmctl.errors import AccessError, ContextError, DecodingError, LlmctlError
+from llmctl.errors import AccessError, DecodingError, LlmctlError
 from llmctl.server.behind import Models
 from llmctl.server.blocking import BlockingCalls
 from llmctl.server.client import ClientLeftError, Receive, Scope, Send, Sender, read_body, while_connected
 from llmctl.server.errors import UNEXPECTED, Problem, ProblemError, problem_of, speaks_anthropic
 from llmctl.server.exchange import GatewayExchange, exchange_of
-from llmctl.server.upstream import EngineAnswer, Upstream
+from llmctl.server.token_count import UNKNOWN, counted
+from llmctl.server.upstream import EngineAnswer, Upstream, refused
+from llmctl.server.wire.anthropic_request import COUNT
 from llmctl.server.wire.shape import AnswerWriter, ModelRequest
 
 LOG = logging.getLogger("llmctl.gateway")
 PING_S = 10.0
-PAGE_LIMIT_BYTES = 64 << 10
 PRIVATE = "x-llmctl-private"
 ANY = "auto"  # the model that is meant where none is named
 KEY_REFUSED = (401, 402, 403)
@@ -134,6 +134,10 @@ class RunningRequest:
         with closing(lease):
             body = asked.body(lease.address.model, lease.sampling)
             async with self._behind.upstream.ask(lease, asked.path, body) as answer:
+                if asked.path == COUNT and answer.status == UNKNOWN:
+                    count = await counted(self._behind.upstream, lease, body)
+                    await self._sender.document(writer.whole(count))
+                    return
                 try:
                     await self._pass_on(answer, writer)
                 except DecodingError as error:
@@ -158,7 +162,7 @@ class RunningRequest:
     async def _pass_on(self, answer: EngineAnswer, writer: AnswerWriter) -> None:
         """Raises LlmctlError and ProblemError."""
         if answer.status != 200:
-            raise await _refused(answer)
+            raise await refused(answer)
         if not self._asked.streams:
             document = writer.whole(b"".join([piece async for piece in answer.pieces]))
             await self._sender.document(document)
@@ -170,21 +174,3 @@ class RunningRequest:
             await self._sender.event(said)
         await self._sender.event(writer.end())
         await self._sender.end()
-
-
-async def _refused(answer: EngineAnswer) -> Exception:
-    """Why an engine gives no answer, from its error in OpenAI's shape."""
-    page = bytearray()
-    async for piece in answer.pieces:
-        page += piece[: PAGE_LIMIT_BYTES - len(page)]
-    try:
-        said = json.loads(page)["error"]
-        code, message, param = str(said["code"]), str(said["message"]), said.get("param")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        code, message, param = "engine", f"the engine answered {answer.status}", None
-    if code == "context_length_exceeded":
-        return ContextError(message)
-    if code == "decoding":
-        return DecodingError(message)
-    again = answer.headers.get("Retry-After", "")
-    return ProblemError(Problem(answer.status, code, message, param, float(again) if again.isdecimal() else None))

@@ -12,10 +12,12 @@ KEY = "llmctl.exchange"
 @dataclass(eq=False)
 class GatewayExchange:
     """``client`` is the name of the access token, empty where none is needed; ``may_use`` says which models it allows.
+    ``is_stranger``: a token is needed and this has none, so it learns nothing but that the gateway is there.
     ``first_s``: from the request to the first byte of an answer. ``route``: ``local``, or the name of a server of the
     user's. Numbers of tokens are None where nobody told them."""
 
     client: str = ""
+    is_stranger: bool = False
     may_use: Callable[[str], bool] = lambda name: True
     model: str | None = None
     route: str = "local"

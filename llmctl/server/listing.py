@@ -42,8 +42,9 @@ def routes(models: Models) -> Sequence[Route]:
     async def health(request: Request) -> Response:
         now = models.health()
         status = "draining" if now.draining else "ready" if now.ready else "loading"
-        body = {"status": status, "loading": list(now.loading)}
-        return JSONResponse(body, 200 if status == "ready" else 503)
+        exchange = exchange_of(request.scope)
+        loading = {} if exchange.is_stranger else {"loading": [*filter(exchange.may_use, now.loading)]}
+        return JSONResponse({"status": status, **loading}, 200 if status == "ready" else 503)
 
     return (
         Route("/v1/models", list_models),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -10,10 +11,14 @@ from contextlib import asynccontextmanager
 import aiohttp
 from msgspec import Struct
 
+from llmctl.errors import ContextError, DecodingError
 from llmctl.server.behind import Handover, ModelLease
 from llmctl.server.blocking import BlockingCalls
+from llmctl.server.errors import Problem, ProblemError
+from llmctl.types.endpoint import Address
 
 ROOT = "/v1"
+PAGE_LIMIT_BYTES = 64 << 10
 Piece = bytes | Exception | None
 """Of an answer that a thread reads: what has come, why nothing more comes, or its end."""
 
@@ -31,23 +36,30 @@ class Upstream:
 
     def __init__(self, threads: BlockingCalls) -> None:
         self._threads = threads
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),  # the models' queue limits requests
-            timeout=aiohttp.ClientTimeout(total=None),  # a long prompt on a slow machine takes its time
-            auto_decompress=False,
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
-        )
+        self._tcp = _session(aiohttp.TCPConnector(limit=0))  # the models' queue limits requests
+        self._by_socket: dict[str, aiohttp.ClientSession] = {}
 
     async def close(self) -> None:
-        await self._session.close()
+        for session in (self._tcp, *self._by_socket.values()):
+            await session.close()
+
+    def _session_for(self, address: Address) -> aiohttp.ClientSession:
+        path = address.socket
+        if path is None:
+            return self._tcp
+        if path not in self._by_socket:
+            self._by_socket[path] = _session(aiohttp.UnixConnector(path, limit=0))
+        return self._by_socket[path]
 
     @asynccontextmanager
     async def ask(self, lease: ModelLease, path: str, body: bytes) -> AsyncGenerator[EngineAnswer, None]:
         """The engine's answer to ``body``; leaving it before its end closes the connection, which ends the engine's
         work on it. Raises LlmctlError where the engine has ended."""
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {lease.address.token}"}
+        address = lease.address
+        headers = {"Content-Type": "application/json"}
+        headers |= {} if address.token is None else {"Authorization": f"Bearer {address.token}"}
         try:
-            response = await self._session.post(_url(lease.address.url, path), data=body, headers=headers)
+            response = await self._session_for(address).post(_url(address.url, path), data=body, headers=headers)
         except (aiohttp.ClientError, OSError) as error:
             raise await self._threads.run(lease.failure, error) from error
         try:
@@ -81,6 +93,15 @@ class Upstream:
             reading.cancel()
 
 
+def _session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=connector,
+        timeout=aiohttp.ClientTimeout(total=None),  # a long prompt on a slow machine takes its time
+        auto_decompress=False,
+        skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
+    )
+
+
 def _read(pieces: Iterator[bytes], put: Callable[[Piece], None], is_gone: Callable[[], bool]) -> None:
     """In a thread."""
     try:
@@ -106,3 +127,21 @@ async def _taken(queue: asyncio.Queue[Piece]) -> AsyncIterator[bytes]:
 def _url(base: str, path: str) -> str:
     """``path`` at the engine whose address is ``base``: what doesn't begin with /v1 lies beside it."""
     return base + path.removeprefix(ROOT) if path.startswith(f"{ROOT}/") else base.removesuffix(ROOT) + path
+
+
+async def refused(answer: EngineAnswer) -> Exception:
+    """Why an engine gives no answer, from its error in OpenAI's shape."""
+    page = bytearray()
+    async for piece in answer.pieces:
+        page += piece[: PAGE_LIMIT_BYTES - len(page)]
+    try:
+        said = json.loads(page)["error"]
+        code, message, param = str(said["code"]), str(said["message"]), said.get("param")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        code, message, param = "engine", f"the engine answered {answer.status}", None
+    if code == "context_length_exceeded":
+        return ContextError(message)
+    if code == "decoding":
+        return DecodingError(message)
+    again = answer.headers.get("Retry-After", "")
+    return ProblemError(Problem(answer.status, code, message, param, float(again) if again.isdecimal() else None))

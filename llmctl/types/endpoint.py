@@ -184,7 +184,8 @@ class Endpoint(Struct, frozen=True):
 
 
 class Address(Struct, frozen=True):
-    """An OpenAI-compatible address, near or far. ``token`` never shows in a repr, a log or an error."""
+    """An OpenAI-compatible address, near or far. ``token`` never shows in a repr, a log or an error. ``socket``: a file
+    to connect to in place of the URL's host."""
 
     url: str
     model: str
@@ -192,6 +193,7 @@ class Address(Struct, frozen=True):
     trust: Trust = SYSTEM_TRUST
     proxy: str | None = None
     seal: Seal | None = None
+    socket: str | None = None
 
     def __repr__(self) -> str:
         return f"Address(url={self.url!r}, model={self.model!r}, trust={self.trust!r})"

@@ -15,9 +15,10 @@ from llmctl.settings import Settings
 from llmctl.types.listener import Listener
 from llmctl.workspace.gateway_hand_over import GatewayHandOver
 from llmctl.workspace.gateways import GatewayModel
+from llmctl.workspace.serve_original import OriginalModel
 from llmctl.workspace.serve_plan import ServePlan
-from llmctl.workspace.served_engine import start_engine
-from llmctl.workspace.served_model import ServingTiming
+from llmctl.workspace.served_engine import RunningEngine, start_engine
+from llmctl.workspace.served_model import PlannedModel, ServableModel, ServingTiming
 from llmctl.workspace.served_models import ServedModels
 
 LOCALHOST = "127.0.0.1"
@@ -96,7 +97,7 @@ def served_models(
     """The models of ``plan``, none of them loaded yet. ``settings`` have the gateway's own policy."""
     return ServedModels(
         plan.models,
-        start=partial(start_engine, listener=listener, lock_memory=lock_memory),
+        start=partial(_started, listener=listener, lock_memory=lock_memory),
         listener=listener,
         budget=plan.budget,
         auto=plan.auto,
@@ -107,6 +108,15 @@ def served_models(
     )
 
 
+def _started(model: ServableModel, *, listener: Listener, lock_memory: bool) -> RunningEngine:
+    if isinstance(model, PlannedModel):
+        return start_engine(model.fit, listener, lock_memory=lock_memory)
+    assert isinstance(model, OriginalModel)
+    from llmctl.engine.vllm.start import start
+
+    return start(model.job)
+
+
 def hands_over_to(settings: Settings, listener: Listener) -> tuple[str, ...]:
     """The names of the servers that a request may go on to."""
     return tuple(server.name for server in GatewayHandOver(settings, listener).servers)
@@ -114,7 +124,7 @@ def hands_over_to(settings: Settings, listener: Listener) -> tuple[str, ...]:
 
 def listed(plan: ServePlan) -> tuple[GatewayModel, ...]:
     return tuple(
-        GatewayModel(model.name, model.quant, model.fit.context, model.users, model.tasks, model.also_named)
+        GatewayModel(model.name, model.quant, model.context, model.users, model.tasks, model.also_named)
         for model in plan.models
     )
 

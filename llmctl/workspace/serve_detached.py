@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -15,6 +16,9 @@ from msgspec import Struct
 from llmctl.errors import LlmctlError, ResourceError
 
 MESSAGE_BYTES = 64 << 10
+END_S = 5.0
+LINE_LENGTH = 300
+ERROR = "error: "  # as a command tells one
 LOGS = "llmctl logs serve"
 
 
@@ -36,7 +40,7 @@ class DetachedGateway(Struct, frozen=True):
 
 def start(arguments: Sequence[str]) -> DetachedGateway:
     """Runs ``llmctl`` with those arguments, and returns when the gateway has loaded its first model. Raises what ended
-    it, and ResourceError where it has ended without a word."""
+    it, and ResourceError where it has ended without saying why."""
     from llmctl.engine.log import GATEWAYS, EngineLog
 
     log = EngineLog(GATEWAYS)
@@ -46,26 +50,41 @@ def start(arguments: Sequence[str]) -> DetachedGateway:
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
-        stdout=log.file,
+        stdout=subprocess.DEVNULL,  # it says its address by the pipe: a disk that is full is no reason to end
         stderr=log.file,
         start_new_session=True,
         pass_fds=(writing,),
     )
     os.close(writing)
-    log.close()
-    with os.fdopen(reading, "rb") as answer:
-        return _outcome(answer.read(MESSAGE_BYTES), process.pid, log.path)
-
-
-def _outcome(message: bytes, pid: int, log: Path | None) -> DetachedGateway:
-    try:
-        started = msgspec.json.decode(message, type=Started)
-    except msgspec.MsgspecError:
-        raise ResourceError("the gateway has ended before it answered", hint=LOGS) from None
+    with os.fdopen(reading, "rb") as answer, closing(log):
+        started = _read(answer.read(MESSAGE_BYTES))
+        if started is None:
+            raise ResourceError(f"the gateway ended before it answered: {_end_of(process, log.text())}", hint=LOGS)
     if started.code is not None:
         kind = _classes().get(started.code, LlmctlError)
         raise kind(started.message, hint=started.hint)
-    return DetachedGateway(pid, started.address, log)
+    return DetachedGateway(process.pid, started.address, log.path)
+
+
+def _read(message: bytes) -> Started | None:
+    """None where it has said nothing."""
+    try:
+        return msgspec.json.decode(message, type=Started)
+    except msgspec.MsgspecError:
+        return None
+
+
+def _end_of(process: subprocess.Popen[bytes], log: str) -> str:
+    """The error that its log ends with, else the last line of that, else how the process ended."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(END_S)
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    errors = [line.removeprefix(ERROR) for line in lines if line.startswith(ERROR)]
+    if lines:
+        return (errors or lines)[-1][:LINE_LENGTH]
+    if (code := process.returncode) is not None and code < 0:
+        return f"it was ended by {signal.Signals(-code).name}"
+    return f"exit code {code}"
 
 
 def _classes(kind: type[LlmctlError] = LlmctlError) -> dict[str, type[LlmctlError]]:
@@ -90,6 +109,11 @@ class Parent:
             yield
         except LlmctlError as error:
             self._send(Started(os.getpid(), "", error.code, error.message, error.hint))
+            raise
+        except OSError as error:
+            why = (error.strerror or str(error)).lower()
+            message = f"{error.filename}: {why}" if error.filename else why
+            self._send(Started(os.getpid(), "", ResourceError.code, message))
             raise
 
     def _send(self, started: Started) -> None:

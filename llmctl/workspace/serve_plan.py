@@ -13,12 +13,14 @@ from llmctl.errors import NothingFitsError, UsageError
 from llmctl.shell import command
 from llmctl.types.listener import Listener
 from llmctl.types.plan import Fit, NoFit, Want
+from llmctl.types.served import ServeEngine
 from llmctl.workspace.served_model import PlannedModel
 from llmctl.workspace.served_room import Memory
 
 if TYPE_CHECKING:
     from llmctl.settings import Settings
     from llmctl.types.model import Candidate
+    from llmctl.workspace.serve_original import OriginalModel
     from llmctl.workspace.situation import Situation
 
 USUAL_USERS = 4
@@ -37,13 +39,14 @@ class ServeAsked(Struct, frozen=True):
     context: int | None = None
     pinned: tuple[str, ...] = ()
     yes: bool = False
+    engine: ServeEngine = ServeEngine.LLAMA_CPP
 
 
 class ServePlan(Struct, frozen=True):
     """``auto`` has the name of the model for each task, ``task`` is the one of plain "auto"; ``budget`` is what all
     that is loaded may take, of each device. ``all_together``: every model can be loaded at once."""
 
-    models: tuple[PlannedModel, ...]
+    models: tuple[PlannedModel | OriginalModel, ...]
     auto: Mapping[str, str]
     task: str
     budget: Memory
@@ -54,10 +57,12 @@ def planned(listener: Listener, settings: Settings, asked: ServeAsked) -> ServeP
     """The plan, its files on this machine, fetched with consent if need be.
 
     Raises NothingFitsError (also where there is no room for so many users, or for all that is pinned), UsageError, and
-    what ``choose.planned`` and ``choose.obtain`` raise.
+    what ``choose.planned``, ``choose.obtain`` and ``serve_original.planned`` raise.
     """
-    from llmctl.workspace import situation
+    from llmctl.workspace import serve_original, situation
 
+    if asked.engine is ServeEngine.VLLM:
+        return serve_original.planned(listener, settings, asked)
     shelf = situation.shelf(listener, loaded=settings)
     names = asked.models or (() if asked.tasks or settings.model is None else (settings.model,))
     at_hand = names and all(any(candidate.path for candidate in shelf.candidates(name)) for name in names)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from typing import Protocol
 
 from llmctl.engine.pool import Pool, end_unless_used
 from llmctl.engine.warm.process import Process, started
@@ -16,6 +16,28 @@ from llmctl.types.plan import Fit
 
 # An engine whose gateway is killed ends by itself after that. Until then `llmctl ps` has it, and `run` may use it.
 STAYS_S = 1.0
+
+
+class RunningEngine(Protocol):
+    """An engine that has loaded its model. ``death`` and ``end`` may be called by several threads."""
+
+    @property
+    def address(self) -> Address: ...
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def load_s(self) -> float: ...
+
+    @property
+    def is_alive(self) -> bool: ...
+
+    def death(self) -> EngineError:
+        """Why it no longer answers; it is ended if it still runs. Takes seconds at most."""
+
+    def end(self) -> None:
+        """Harmless for one that has ended."""
 
 
 class ServedEngine:
@@ -71,9 +93,6 @@ class ServedEngine:
         with suppress(EngineError), self._leases:
             if failure is not None:
                 raise failure
-
-
-StartEngine = Callable[[Fit], ServedEngine]
 
 
 def start_engine(fit: Fit, listener: Listener, *, lock_memory: bool = False) -> ServedEngine:

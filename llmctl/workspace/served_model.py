@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from msgspec import Struct
 
 from llmctl.catalogue import openness
 from llmctl.errors import DecodingError, LlmctlError
 from llmctl.types.endpoint import Address
+from llmctl.types.model import Model
 from llmctl.types.plan import Fit
 from llmctl.types.served import ModelState, ServedModel
-from llmctl.workspace.served_engine import ServedEngine
+from llmctl.workspace.served_engine import RunningEngine
 from llmctl.workspace.served_room import LEAST_STAY_S, Held, Memory
 
 
@@ -30,6 +31,45 @@ class ServingTiming(Struct, frozen=True):
     idle_s: float | None = None
     least_stay_s: float = LEAST_STAY_S
     retry_s: int = 5
+
+
+class ServableModel(Protocol):
+    """A model that a gateway may load, by whatever engine: ``model`` as the catalogue has it, ``size_bytes`` of its
+    files, ``decode_tok_s`` as planned. ``memory`` counts beside that of the gateway's others; ``defaults`` is asked of
+    the engine unless the client says otherwise."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def quant(self) -> str: ...
+    @property
+    def tasks(self) -> tuple[str, ...]: ...
+    @property
+    def also_named(self) -> tuple[str, ...]: ...
+    @property
+    def users(self) -> int: ...
+    @property
+    def context(self) -> int: ...
+    @property
+    def pinned(self) -> bool: ...
+    @property
+    def writes(self) -> bool: ...
+    @property
+    def memory(self) -> Memory: ...
+    @property
+    def memory_bytes(self) -> int: ...
+    @property
+    def model(self) -> Model: ...
+    @property
+    def size_bytes(self) -> int: ...
+    @property
+    def decode_tok_s(self) -> float | None: ...
+    @property
+    def defaults(self) -> Mapping[str, Any]: ...
+
+
+StartEngine = Callable[[ServableModel], RunningEngine]
+"""Loads a model. Raises LlmctlError."""
 
 
 class PlannedModel(Struct, frozen=True):
@@ -49,8 +89,36 @@ class PlannedModel(Struct, frozen=True):
         return self.fit.candidate.artifact.quant
 
     @property
+    def context(self) -> int:
+        return self.fit.context
+
+    @property
     def memory(self) -> Memory:
         return {row.device: row.total_bytes for row in self.fit.memory.by_device}
+
+    @property
+    def memory_bytes(self) -> int:
+        return self.fit.memory.must_fit_bytes
+
+    @property
+    def model(self) -> Model:
+        return self.fit.candidate.model
+
+    @property
+    def size_bytes(self) -> int:
+        return self.fit.candidate.artifact.bytes
+
+    @property
+    def decode_tok_s(self) -> float | None:
+        return round(self.fit.speed.decode_tok_s, 2) if self.writes else None
+
+    @property
+    def defaults(self) -> Mapping[str, Any]:
+        """What the publisher recommends, and thinking as the plan has counted on."""
+        if not self.writes:
+            return {}
+        recommended = dict(self.model.sampling or {})
+        return {**recommended, "chat_template_kwargs": {"enable_thinking": self.fit.thinking}}
 
 
 @dataclass(eq=False)
@@ -69,9 +137,9 @@ class ModelInService:
     that wait; ``lent_s``: when each client got the model last; ``failures`` counts the times that it could not be
     loaded, ``failure`` is the last."""
 
-    plan: PlannedModel
+    plan: ServableModel
     state: ModelState = ModelState.UNLOADED
-    engine: ServedEngine | None = None
+    engine: RunningEngine | None = None
     is_ending: bool = False
     clients: list[str] = field(default_factory=list)
     turns: list[WaitingTurn] = field(default_factory=list)
@@ -112,28 +180,28 @@ class ModelInService:
             name=plan.name,
             quant=plan.quant,
             tasks=plan.tasks,
-            context=plan.fit.context,
+            context=plan.context,
             users=plan.users,
-            memory_bytes=plan.fit.memory.must_fit_bytes,
+            memory_bytes=plan.memory_bytes,
             state=self.state,
             in_use=len(self.clients),
             waiting=len(self.turns),
             pinned=plan.pinned,
             writes=plan.writes,
-            size_bytes=plan.fit.candidate.artifact.bytes,
-            decode_tok_s=round(plan.fit.speed.decode_tok_s, 2) if plan.writes else None,
-            openness=openness.highest(plan.fit.candidate.model),
-            licence=plan.fit.candidate.model.licence,
+            size_bytes=plan.size_bytes,
+            decode_tok_s=plan.decode_tok_s,
+            openness=openness.highest(plan.model),
+            licence=plan.model.licence,
         )
 
 
 class Lease:
     """A loaded model, for one request. A context manager: leaving it gives the model back."""
 
-    def __init__(self, model: ModelInService, engine: ServedEngine, give_back: Callable[[], None]) -> None:
+    def __init__(self, model: ModelInService, engine: RunningEngine, give_back: Callable[[], None]) -> None:
         self.address: Address = engine.address
         self.model: ServedModel = model.shown
-        self.sampling: Mapping[str, Any] = _defaults(model.plan)
+        self.sampling: Mapping[str, Any] = model.plan.defaults
         self._engine = engine
         self._give_back = give_back
         self._closing = threading.Lock()
@@ -162,10 +230,10 @@ class Lease:
         self.close()
 
 
-def _defaults(plan: PlannedModel) -> Mapping[str, Any]:
-    """What is asked of the engine unless the client says otherwise: what the publisher recommends, and thinking as the
-    plan has counted on."""
-    if not plan.writes:
-        return {}
-    defaults = dict(plan.fit.candidate.model.sampling or {})
-    return {**defaults, "chat_template_kwargs": {"enable_thinking": plan.fit.thinking}}
+def names_of(plans: Sequence[ServableModel]) -> Mapping[str, str]:
+    """Name -> the name that it is listed by; of several models that are called the same the first is meant."""
+    names = {plan.name: plan.name for plan in plans}
+    for plan in plans:
+        for name in plan.also_named:
+            names.setdefault(name, plan.name)
+    return names

@@ -16,12 +16,27 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from llmctl import units
-from llmctl.errors import DrainingError, EngineError, LlmctlError, NotFoundError, NothingFitsError, OccupiedError
+from llmctl.errors import (
+    DrainingError,
+    EngineError,
+    LlmctlError,
+    NotFoundError,
+    OccupiedError,
+    ResourceError,
+)
 from llmctl.near import did_you_mean, near
 from llmctl.types.listener import Listener
 from llmctl.types.served import Health, ModelState, ServedModel
-from llmctl.workspace.served_engine import ServedEngine, StartEngine
-from llmctl.workspace.served_model import Lease, ModelInService, PlannedModel, ServingTiming, WaitingTurn
+from llmctl.workspace.served_engine import RunningEngine
+from llmctl.workspace.served_model import (
+    Lease,
+    ModelInService,
+    ServableModel,
+    ServingTiming,
+    StartEngine,
+    WaitingTurn,
+    names_of,
+)
 from llmctl.workspace.served_room import (
     LoadNow,
     Memory,
@@ -29,6 +44,7 @@ from llmctl.workspace.served_room import (
     WaitForRoom,
     decide,
     must_give_way,
+    no_room,
 )
 
 if TYPE_CHECKING:
@@ -44,7 +60,7 @@ class ServedModels:
 
     def __init__(
         self,
-        plans: Sequence[PlannedModel],
+        plans: Sequence[ServableModel],
         *,
         start: StartEngine,
         listener: Listener,
@@ -56,7 +72,7 @@ class ServedModels:
         hand_over: GatewayHandOver | None = None,
     ) -> None:
         self._models = {plan.name: ModelInService(plan) for plan in plans}
-        self._names = _names(plans)
+        self._names = names_of(plans)
         self._start, self._listener = start, listener
         self._budget, self._auto, self._task, self._queue = budget, auto, task, queue
         self._timing = timing or ServingTiming()
@@ -190,7 +206,7 @@ class ServedModels:
         threading.Thread(target=self._tell_death, args=(model.plan, engine), daemon=True).start()
         return False
 
-    def _tell_death(self, plan: PlannedModel, engine: ServedEngine) -> None:
+    def _tell_death(self, plan: ServableModel, engine: RunningEngine) -> None:
         self._listener.warn(f"{plan.name}: {engine.death().message}")
 
     # Loading and ending
@@ -214,7 +230,7 @@ class ServedModels:
         needs = {device: min(size, self._budget.get(device, size)) for device, size in model.plan.memory.items()}
         decision = decide(needs, held, self._budget, now_s=now_s, least_stay_s=stay_s)
         if isinstance(decision, NoRoom):
-            raise _no_room(model.plan, decision)
+            raise no_room(model.plan.name, decision)
         if isinstance(decision, WaitForRoom):
             self._behind = decision.behind
             return
@@ -228,7 +244,7 @@ class ServedModels:
         threading.Thread(target=self._loaded, args=(model, ending, engines), daemon=True).start()
 
     def _loaded(
-        self, model: ModelInService, ending: Sequence[ModelInService], engines: Sequence[ServedEngine | None]
+        self, model: ModelInService, ending: Sequence[ModelInService], engines: Sequence[RunningEngine | None]
     ) -> None:
         for other, engine in zip(ending, engines, strict=True):
             self._end(other, engine, f"to make room for {model.plan.name}")
@@ -248,12 +264,15 @@ class ServedModels:
         elif failure is not None:
             self._listener.warn(f"{model.plan.name} could not be loaded: {failure.message}")
 
-    def _started(self, model: ModelInService) -> tuple[ServedEngine | None, LlmctlError | None]:
+    def _started(self, model: ModelInService) -> tuple[RunningEngine | None, LlmctlError | None]:
         """Its engine, or why there is none."""
         try:
-            return self._start(model.plan.fit), None
+            return self._start(model.plan), None
         except LlmctlError as error:
             return None, error
+        except OSError as error:
+            place = f"{error.filename}: " if error.filename else ""
+            return None, ResourceError(f"{model.plan.name} could not be loaded: {place}{error.strerror or error}")
         except Exception as error:  # noqa: BLE001  # whoever waits for the model has to hear of it
             return None, EngineError(f"{model.plan.name} could not be loaded: {type(error).__name__}")
 
@@ -267,13 +286,13 @@ class ServedModels:
             self._end(other, engine, f"as memory did not suffice for {model.plan.name}")
         return bool(idle)
 
-    def _taken(self, model: ModelInService) -> ServedEngine | None:
+    def _taken(self, model: ModelInService) -> RunningEngine | None:
         """The engine of a model that is to end: nobody gets it any more, and its memory still counts."""
         engine, model.engine = model.engine, None
         model.state, model.is_ending = ModelState.UNLOADED, True
         return engine
 
-    def _end(self, model: ModelInService, engine: ServedEngine | None, why: str) -> None:
+    def _end(self, model: ModelInService, engine: RunningEngine | None, why: str) -> None:
         if engine is not None:
             engine.end()
         with self._changed:
@@ -327,20 +346,3 @@ class ServedModels:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _names(plans: Sequence[PlannedModel]) -> Mapping[str, str]:
-    """Name -> the name that it is listed by; of several models that are called the same the first is meant."""
-    names = {plan.name: plan.name for plan in plans}
-    for plan in plans:
-        for name in plan.also_named:
-            names.setdefault(name, plan.name)
-    return names
-
-
-def _no_room(plan: PlannedModel, room: NoRoom) -> NothingFitsError:
-    needs, has = units.size(room.needs_bytes), units.size(room.has_bytes)
-    return NothingFitsError(
-        f"{plan.name} needs {needs} of {room.device}, and {has} are left beside the models that are pinned",
-        hint="llmctl serve --help   with fewer --pin",
-    )

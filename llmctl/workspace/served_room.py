@@ -12,6 +12,9 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
+from llmctl import units
+from llmctl.errors import NothingFitsError
+
 LEAST_STAY_S = 20.0
 Memory = Mapping[str, int]
 """Bytes by device, as a plan names them."""
@@ -113,3 +116,11 @@ def _short(needs: Memory, beside: Sequence[Held], budget: Memory) -> NoRoom | No
 
 def _names(models: Sequence[Held]) -> tuple[str, ...]:
     return tuple(model.name for model in models)
+
+
+def no_room(name: str, room: NoRoom) -> NothingFitsError:
+    needs, has = units.size(room.needs_bytes), units.size(room.has_bytes)
+    return NothingFitsError(
+        f"{name} needs {needs} of {room.device}, and {has} are left beside the models that are pinned",
+        hint="llmctl serve --help   with fewer --pin",
+    )

@@ -12,18 +12,20 @@ from msgspec.structs import replace
 
 from llmctl import paths
 from llmctl.catalogue import openness
-from llmctl.catalogue.browser_tab import BrowserTab, load_browser_tab
+from llmctl.catalogue.browser_tab import load_browser_tab
 from llmctl.errors import LlmctlError, NothingFitsError
 from llmctl.gguf import split
 from llmctl.gguf.pieces import Piece
 from llmctl.planner.browser_tab import tab_machine
 from llmctl.settings import Settings
 from llmctl.shell import command
+from llmctl.types.browser_tab import BrowserTab
 from llmctl.types.listener import Listener, SilentListener
 from llmctl.types.model import Candidate
 from llmctl.types.plan import Fit, NoFit, Want
 from llmctl.workspace import choose, situation
 from llmctl.workspace.serve_plan import ServePlan
+from llmctl.workspace.served_model import PlannedModel
 from llmctl.workspace.situation import Situation
 
 CONTEXT = 4096  # of a conversation in a tab, unless a person takes more
@@ -54,7 +56,8 @@ def of_plan(plan: ServePlan) -> Callable[[], Sequence[TabModel]]:
     @cache
     def models() -> Sequence[TabModel]:
         looked_at = in_tab(situation.look(SilentListener(), measure=False))
-        return [tab_model(looked_at, model.name, model.fit.candidate) for model in plan.models if model.writes]
+        files = [model for model in plan.models if isinstance(model, PlannedModel) and model.writes]
+        return [tab_model(looked_at, model.name, model.fit.candidate) for model in files]
 
     return models
 

@@ -35,7 +35,7 @@ from tests.fakes.scripted_model import WITH_TOOLS, write_scripted
 
 TOKEN = "llmctl-of-the-bench"
 COUNTED = re.compile(r'^llmctl_requests_total\{model="[^"]*",status="(\w+)"\} ([\d.e+]+)', re.MULTILINE)
-CHECKS = "not_a_server_error,content_type_conformance"
+CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 
 
 def kept(secret: str) -> AccessToken | None:

@@ -109,7 +109,7 @@ def native(file: Path, clients: int, threads: int, tokens: int, server: NativeSe
 
 
 @contextlib.contextmanager
-def xllamacpp(file: Path, clients: int, threads: int, tokens: int) -> Iterator[Answering]:
+def xllamacpp_url(file: Path, clients: int, threads: int) -> Iterator[str]:
     template = PLAIN_TEMPLATE if read_file(file).chat_template is None else None
     batch = SHARED_BATCH if clients > 1 else UBATCH
     about = {"file": str(file), "clients": clients, "context": CONTEXT, "threads": threads, "batch": batch}
@@ -117,13 +117,19 @@ def xllamacpp(file: Path, clients: int, threads: int, tokens: int) -> Iterator[A
     with subprocess.Popen(argv, stdin=PIPE, stdout=PIPE, text=True, env=environment()) as process:
         assert process.stdout is not None
         try:
-            yield over_http(f"{process.stdout.readline().strip()}/v1", None, file.stem, tokens)
+            yield f"{process.stdout.readline().strip()}/v1"
         finally:
             process.kill()
 
 
 @contextlib.contextmanager
-def own_server(file: Path, threads: int, tokens: int) -> Iterator[Answering | None]:
+def xllamacpp(file: Path, clients: int, threads: int, tokens: int) -> Iterator[Answering]:
+    with xllamacpp_url(file, clients, threads) as url:
+        yield over_http(url, None, file.stem, tokens)
+
+
+@contextlib.contextmanager
+def own_server_url(file: Path, threads: int) -> Iterator[str | None]:
     """llama-cpp-python's; None where it doesn't start."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -133,9 +139,15 @@ def own_server(file: Path, threads: int, tokens: int) -> Iterator[Answering | No
     with subprocess.Popen(argv, stdout=DEVNULL, stderr=DEVNULL, env=environment()) as process:
         try:
             url = f"http://127.0.0.1:{port}/v1"
-            yield over_http(url, None, file.name, tokens) if answers(url, process) else None
+            yield url if answers(url, process) else None
         finally:
             process.kill()
+
+
+@contextlib.contextmanager
+def own_server(file: Path, threads: int, tokens: int) -> Iterator[Answering | None]:
+    with own_server_url(file, threads) as url:
+        yield None if url is None else over_http(url, None, file.name, tokens)
 
 
 def answers(url: str, process: subprocess.Popen[bytes]) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llmctl.errors import EngineDiedError, LlmctlError, NotFoundError, ResourceError
+from llmctl.server import behind
 from llmctl.server.app import create_app
 from llmctl.server.behind import Handover
 from llmctl.server.gateway import Gateway
@@ -105,7 +106,7 @@ class Models:
 
 
 @contextmanager
-def serving(models: Models, **given: Any) -> Iterator[str]:
+def serving(models: behind.Models, **given: Any) -> Iterator[str]:
     """The address of a gateway, without /v1."""
     listening = socket.create_server(("127.0.0.1", 0))
     gateway = Gateway(create_app(models, **given), listening)

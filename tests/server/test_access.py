@@ -13,12 +13,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from llmctl.confinement import NOT_ASKED, Confinement
+from llmctl.server import listing
 from llmctl.server.exchange import exchange_of
 from llmctl.server.guards import Guard, guards
 from llmctl.server.host_check import allowed_hosts, host_name
 from llmctl.server.metrics import Metrics
 from llmctl.workspace import tokens
 from tests.fakes import guarded
+from tests.fakes.gateway import Health, Models
 
 TOKENS_OF_AN_ANSWER = 7
 
@@ -34,8 +36,10 @@ def application(*, token_required: bool) -> Starlette:
     metrics = Metrics()
     allowed, nothing = allowed_hosts("127.0.0.1", ["box.lan"]), Confinement(NOT_ASKED, NOT_ASKED, NOT_ASKED)
     stack = guards(Guard(allowed, tokens.KnownTokens().of, token_required, nothing), metrics)
-    paths = [Route(path, answer, methods=["GET", "POST", "OPTIONS"]) for path in ("/v1/x", "/v1/messages", "/health")]
-    return Starlette(routes=[*paths, metrics.route()], middleware=stack)
+    models = Models()
+    models.health_now = Health(ready=False, loading=("small", "big"))
+    paths = [Route(path, answer, methods=["GET", "POST", "OPTIONS"]) for path in ("/v1/x", "/v1/messages")]
+    return Starlette(routes=[*paths, *listing.routes(models), metrics.route()], middleware=stack)
 
 
 @pytest.fixture(scope="module")
@@ -133,8 +137,24 @@ def test_a_gateway_of_this_machine_alone_needs_none(open_port: int) -> None:
 
 
 def test_health_needs_no_token_and_metrics_do(port: int) -> None:
-    assert ask(port, "/health").status_code == 200
+    assert health(port).keys() == {"status"}
     assert requests.get(f"http://127.0.0.1:{port}/metrics", timeout=10).status_code == 401
+
+
+def health(port: int, token: str | None = None) -> Any:
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    answer = requests.get(f"http://127.0.0.1:{port}/health", headers=headers, timeout=10)
+    assert answer.status_code == 503 and answer.json()["status"] == "loading"
+    return answer.json()
+
+
+def test_who_may_see_which_models_are_loaded(port: int, open_port: int) -> None:
+    """Strangers none: their names say what this machine is used for."""
+    _, of_one = tokens.add("one", models=["small"])
+    _, of_all = tokens.add("all")
+    assert "loading" not in health(port, "llmctl-that-was-revoked")
+    assert health(port, of_one)["loading"] == ["small"]
+    assert health(port, of_all)["loading"] == health(open_port)["loading"] == ["small", "big"]
 
 
 def test_a_broken_file_of_tokens_lets_nobody_in(port: int, caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,6 +29,9 @@ def test_an_answer(url: str, served: Models) -> None:
     answer = post(url, "/v1/chat/completions", model="scripted", **HI)
     assert answer.status_code == 200
     assert answer.json()["choices"][0]["message"]["content"] == ANSWER
+    deadline = time.monotonic() + 10
+    while served.leased and time.monotonic() < deadline:  # it is given back when the answer is out
+        time.sleep(0.01)
     assert served.leased == 0
 
 

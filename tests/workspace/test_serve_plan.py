@@ -13,6 +13,7 @@ from llmctl.types.listener import SilentListener
 from llmctl.types.plan import CPU, DeviceMemory, Fit
 from llmctl.workspace import choose
 from llmctl.workspace.serve_plan import ServeAsked, ServePlan, planned
+from llmctl.workspace.served_model import PlannedModel
 from tests.fakes.encoder import write_encoder
 from tests.fakes.scripted_model import write_scripted
 
@@ -35,10 +36,10 @@ def plan(files: Path, *names: str, **asked: object) -> ServePlan:
 
 
 def test_as_many_users_as_there_is_room_for_four_at_most(files: Path) -> None:
-    (model,) = plan(files, "tiny.gguf").models
-    assert (model.users, model.fit.configuration.sequences, model.fit.context) == (4, 4, 4096)
-    (model,) = plan(files, "tiny.gguf", users=7, context=512).models
-    assert (model.users, model.fit.configuration.sequences, model.fit.context) == (7, 7, 512)
+    for asked, expected in (({}, (4, 4, 4096)), ({"users": 7, "context": 512}, (7, 7, 512))):
+        (model,) = plan(files, "tiny.gguf", **asked).models
+        assert isinstance(model, PlannedModel)
+        assert (model.users, model.fit.configuration.sequences, model.fit.context) == expected
 
 
 def test_an_embedding_model_beside_one_that_writes(files: Path) -> None:

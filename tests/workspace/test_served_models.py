@@ -16,11 +16,11 @@ from msgspec.structs import replace
 
 from llmctl.errors import DrainingError, EngineError, LlmctlError, NotFoundError, NothingFitsError, OccupiedError
 from llmctl.types.listener import SilentListener
-from llmctl.types.plan import CPU, DeviceMemory, Fit
+from llmctl.types.plan import CPU, DeviceMemory
 from llmctl.types.served import ModelState
 from llmctl.workspace import engines
-from llmctl.workspace.served_engine import ServedEngine, start_engine
-from llmctl.workspace.served_model import Lease, PlannedModel, ServingTiming
+from llmctl.workspace.served_engine import RunningEngine, start_engine
+from llmctl.workspace.served_model import Lease, PlannedModel, ServableModel, ServingTiming, StartEngine
 from llmctl.workspace.served_models import ServedModels
 from tests.fakes.fits import fit_for
 from tests.fakes.scripted_model import write_scripted
@@ -60,14 +60,13 @@ class Started:
     def __init__(self) -> None:
         self.names: list[str] = []
 
-    def __call__(self, fit: Fit) -> ServedEngine:
-        self.names.append(fit.candidate.model.id)
-        return start_engine(fit, SilentListener())
+    def __call__(self, model: ServableModel) -> RunningEngine:
+        assert isinstance(model, PlannedModel)
+        self.names.append(model.name)
+        return start_engine(model.fit, SilentListener())
 
 
-def served(
-    *plans: PlannedModel, start: Callable[[Fit], ServedEngine], queue: int = 8, timing: ServingTiming = QUICK
-) -> ServedModels:
+def served(*plans: PlannedModel, start: StartEngine, queue: int = 8, timing: ServingTiming = QUICK) -> ServedModels:
     auto = {"chat": plans[0].name}
     return ServedModels(
         plans,
@@ -244,13 +243,13 @@ def test_a_model_that_cannot_be_loaded_says_so_and_is_tried_again(tmp_path: Path
 def test_where_memory_did_not_suffice_idle_models_end_for_another_try(file: Path) -> None:
     start, failures = Started(), ["b"]
 
-    def short_of_memory(fit: Fit) -> ServedEngine:
-        if fit.candidate.model.id in failures:
+    def short_of_memory(model: ServableModel) -> RunningEngine:
+        if model.name in failures:
             failures.pop()
             error = EngineError("the engine could not get its memory")
             error.lacked_memory = True
             raise error
-        return start(fit)
+        return start(model)
 
     with served(planned(file, "a"), planned(file, "b"), start=short_of_memory) as models:
         models.lease("a").close()

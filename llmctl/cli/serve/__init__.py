@@ -14,6 +14,7 @@ from llmctl.errors import UsageError
 from llmctl.types.deployment import DeploymentForm
 from llmctl.types.page_access import PageAccess
 from llmctl.types.policy import Policy
+from llmctl.types.served import ServeEngine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,6 +96,9 @@ def serve(
         DeploymentForm | None,
         typer.Option("--print", help="Print a file for what starts services, and serve nothing."),
     ] = None,
+    engine: Annotated[
+        ServeEngine, typer.Option("--engine", help="vllm: the original weights on GPUs, where vLLM is installed.")
+    ] = ServeEngine.LLAMA_CPP,
     machine: Annotated[
         str | None,
         typer.Option(
@@ -144,6 +148,9 @@ def serve(
     -host, -model, -bytes) and `llmctl receipts` say so. A request with the header x-llmctl-private: 1 never leaves
     (403).
 
+    --engine vllm runs a model's original weights on all GPUs of this machine, behind the same gateway. vLLM must be on
+    PATH and the weights in the hub cache; it reaches no network.
+
     --web adds a page to chat on, at /web/, behind the same tokens; `llmctl web` is for you alone.
 
     With --files NAME an index of `llmctl index` may be searched by all who may use the gateway: by POST /v1/search, and
@@ -173,6 +180,10 @@ def serve(
         options.require_names("serve", {"MODEL or --task": name})
     if not (print_ and print_.is_of_cluster) and (machine is not None or count != 1):
         raise UsageError("--machine and --count are for --print vllm, ray or llm-d", hint="llmctl plan --machine NAME")
+    if print_ is not None and engine is ServeEngine.VLLM:
+        raise UsageError(
+            "--engine vllm isn't printed; --print vllm writes a script", hint="llmctl serve MODEL --print vllm"
+        )
     if print_ is not None and files:
         raise UsageError("--files is for a gateway of this user, not for --print", hint="llmctl serve --files NAME")
     if pad is not None and not sealed:
@@ -180,7 +191,7 @@ def serve(
     loaded = options.settings_with(out, offline=offline, keep_alive=None)
     require_policy(policy or Policy.LOCAL_ONLY)
     loaded = replace(loaded, policy=policy or Policy.LOCAL_ONLY)
-    asked = ServeAsked(names, tasks, users or loaded.serve_users, context, tuple(pin or ()), yes)
+    asked = ServeAsked(names, tasks, users or loaded.serve_users, context, tuple(pin or ()), yes, engine)
     serving = ServeOptions(
         asked,
         FrontOptions(

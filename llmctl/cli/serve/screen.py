@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from llmctl import units
+from llmctl.workspace.served_model import PlannedModel
 
 if TYPE_CHECKING:
+    from llmctl.workspace.serve_original import OriginalModel
     from llmctl.workspace.serve_plan import ServePlan
-    from llmctl.workspace.served_model import PlannedModel
 
 
 def lines(plan: ServePlan) -> list[str]:
@@ -23,7 +24,18 @@ def lines(plan: ServePlan) -> list[str]:
     return said
 
 
-def _line(model: PlannedModel) -> str:
+def _line(model: PlannedModel | OriginalModel) -> str:
+    return _planned_line(model) if isinstance(model, PlannedModel) else _original_line(model)
+
+
+def _original_line(model: OriginalModel) -> str:
+    at = model.deployment
+    total, each = units.size(model.memory_bytes), units.size(at.cluster.gpu_bytes)
+    users, gpus = units.number_of(model.users, "user"), units.number_of(model.gpus, "GPU")
+    return f"{at.repo} by vLLM: planned for {users} of {model.context:,} tokens each: {total} on {gpus} of {each}."
+
+
+def _planned_line(model: PlannedModel) -> str:
     fit = model.fit
     free = max((row.available_bytes for row in fit.memory.by_device), default=None)
     takes = _of(sum(row.total_bytes for row in fit.memory.by_device), free)
@@ -67,16 +79,17 @@ def document(
     }
 
 
-def _model(model: PlannedModel) -> Mapping[str, Any]:
-    speed = model.fit.speed
+def _model(model: PlannedModel | OriginalModel) -> Mapping[str, Any]:
+    speed = model.fit.speed if isinstance(model, PlannedModel) and model.writes else None
+    together = None if speed is None else speed.together_tok_s
     return {
         "name": model.name,
         "quant": model.quant,
-        "context": model.fit.context,
+        "context": model.context,
         "users": model.users,
         "tasks": model.tasks,
         "pinned": model.pinned,
-        "memory": {row.device: row.total_bytes for row in model.fit.memory.by_device},
-        "decode_tok_s": round(speed.decode_tok_s, 2) if model.writes else None,
-        "together_tok_s": None if speed.together_tok_s is None else round(speed.together_tok_s, 2),
+        "memory": model.memory,
+        "decode_tok_s": None if speed is None else round(speed.decode_tok_s, 2),
+        "together_tok_s": None if together is None else round(together, 2),
     }

@@ -150,7 +150,7 @@ def _texts(lines: TimedLines, loaded: Settings, serving: ServeOptions, plan: Ser
         return None
     from llmctl.workspace.served_texts import ServedTexts
 
-    least = min(model.fit.context for model in plan.models)
+    least = min(model.context for model in plan.models)
     return ServedTexts(lines, loaded, serving.files, least_context=least)
 
 
