@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from llmctl.types.listener import Listener
 from llmctl.types.machine import EngineInfo, Machine
 
 if TYPE_CHECKING:
-    from llmctl.engine.install import Remedy
+    from llmctl.engine.install import Installed, Remedy
     from llmctl.settings import Settings
 
 TRIAL_S = 300.0
@@ -26,11 +26,11 @@ MINUTES = "5 to 15 minutes on most machines, and several times that for CUDA and
 
 
 class BuildOffer(Struct, frozen=True):
-    """A build that would use a GPU which the one in use can't. ``command`` is what pip is told, ``needs`` what has to
-    be on the machine; ``why_compiled`` is None where there is a wheel."""
+    """A build that does what the one in use can't, which ``lack`` says. ``command`` is what pip is told, ``needs`` what
+    has to be on the machine; ``why_compiled`` is None where there is a wheel."""
 
     name: BuildName
-    card: str
+    lack: str
     command: str
     needs: str | None
     why_compiled: str | None
@@ -49,21 +49,35 @@ class ListedBuild(Struct, frozen=True):
     is_chosen: bool
 
 
-def offer(machine: Machine) -> BuildOffer | None:
-    """The build for the machine's main card; None where it is used already, or no build can use it."""
+def offer(machine: Machine, engines: Sequence[EngineInfo]) -> BuildOffer | None:
+    """The build for this processor where no engine can be used, else the one for the machine's main card; None where
+    that is used already, or no build can use it."""
+    from llmctl.engine.devices import startable
     from llmctl.engine.install import build_for, driver_too_old, installed, main_card
-    from llmctl.engine.install.named import BACKENDS, why_compiled
+    from llmctl.engine.install.named import BACKENDS, remedy_named
     from llmctl.host import Host
 
-    card, toolchain = main_card(machine), installed(Host())
+    toolchain = installed(Host())
+    if startable(engines) is None:
+        why = next((engine.why for engine in engines if engine.why), "none is installed")
+        cpu = remedy_named(BuildName.CPU, machine, toolchain)
+        lack = f"The engine that is installed can't run here: {why}."
+        return None if cpu is None else _offer(BuildName.CPU, lack, cpu, machine, toolchain)
+    card = main_card(machine)
     if card is None or any(each.usable for each in machine.accelerators) or driver_too_old(card, machine):
         return None
     remedy = build_for(card, machine, toolchain)
     name = None if remedy is None else BACKENDS.get(remedy.backend or "")
     if remedy is None or name is None:
         return None
+    return _offer(name, f"{card.name} can't be used by the engine that is installed.", remedy, machine, toolchain)
+
+
+def _offer(name: BuildName, lack: str, remedy: Remedy, machine: Machine, toolchain: Installed) -> BuildOffer:
+    from llmctl.engine.install.named import why_compiled
+
     why = why_compiled(name, machine, toolchain) if remedy.compiles else None
-    return BuildOffer(name, card.name, remedy.command, remedy.needs, why)
+    return BuildOffer(name, lack, remedy.command, remedy.needs, why)
 
 
 def listed(worker: EngineInfo) -> list[ListedBuild]:
@@ -82,7 +96,7 @@ def listed(worker: EngineInfo) -> list[ListedBuild]:
 def _asked(folder: Path) -> EngineInfo:
     from llmctl.engine.install.python_build import asked
 
-    return asked(PythonBuild(BuildName.CPU, folder))
+    return asked(folder)
 
 
 def _site_packages() -> Path:
@@ -95,6 +109,7 @@ def install(listener: Listener, name: BuildName, *, yes: bool, model_file: Calla
 
     Raises UsageError where the machine has no GPU for it or nobody says yes, NetworkError, ResourceError, EngineError.
     """
+    from llmctl.engine import builds
     from llmctl.engine.install import python_build
 
     remedy, cost = _remedy(listener, name)
@@ -110,7 +125,7 @@ def install(listener: Listener, name: BuildName, *, yes: bool, model_file: Calla
         raise UsageError("nothing was installed", hint=f"llmctl engine install {name}")
     with python_build.install(name, remedy, listener=listener) as made:
         _try(listener, made, remedy.backend, model_file())
-    return PythonBuild(name, made.folder.parents[1] / name)
+    return PythonBuild(name, builds.place() / name)
 
 
 def _remedy(listener: Listener, name: BuildName) -> tuple[Remedy, str]:
@@ -131,9 +146,7 @@ def _remedy(listener: Listener, name: BuildName) -> tuple[Remedy, str]:
 
 def _try(listener: Listener, build: PythonBuild, backend: str | None, file: Path | None) -> None:
     """Raises EngineError for a build that can't compute, lacks its backend, or doesn't answer."""
-    from llmctl.engine.install.python_build import asked
-
-    about = asked(build)
+    about = _asked(build.folder)
     if not about.usable:
         raise EngineError(f"the new build can't be used: {about.why}", hint="llmctl doctor")
     if backend is not None and backend not in about.backends:
@@ -168,8 +181,8 @@ def _answer(build: PythonBuild, file: Path) -> None:
 
 
 def use(name: str, settings: Settings) -> None:
-    """Makes that build the one in use, once it has computed something. Raises NotFoundError where it isn't here,
-    EngineError where it can't be used, ResourceError."""
+    """Makes that build the one in use, once it has computed something; one can always go back to the installed one.
+    Raises NotFoundError where it isn't here, EngineError where it can't be used, ResourceError."""
     from llmctl.engine import builds
     from llmctl.files import disk
     from llmctl.settings import set_values
@@ -179,8 +192,8 @@ def use(name: str, settings: Settings) -> None:
     build = next((each for each in builds.builds() if each.name is chosen), None)
     if chosen is not None and build is None:
         raise NotFoundError(f"there is no build for {name} here", hint=f"llmctl engine install {name}")
-    about = _asked(_site_packages() if build is None else build.folder)
-    if not about.usable:
+    about = None if build is None else _asked(build.folder)
+    if about is not None and not about.usable:
         raise EngineError(f"that build can't be used, the one in use stays: {about.why}", hint="llmctl engine list")
     with disk.writing(builds.place(), "the choice of a build"):
         builds.choose(chosen)

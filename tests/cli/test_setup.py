@@ -17,13 +17,14 @@ from llmctl.cli.setup import questions
 from llmctl.cli.setup.meaning import meaning
 from llmctl.cli.setup.questions import Question
 from llmctl.cli.setup.session import SetupSession
-from llmctl.errors import AccessError, NothingFitsError, UnreachableError
+from llmctl.errors import AccessError, EngineError, NothingFitsError, UnreachableError
 from llmctl.types.engine_name import BuildName
 from llmctl.types.listener import SilentListener
 from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, EngineInfo, Machine, Memory
 from llmctl.types.policy import Policy
 from llmctl.workspace import situation
-from llmctl.workspace.engine_builds import BuildOffer
+from llmctl.workspace.engine_builds import BuildOffer, offer
+from llmctl.workspace.setup import work
 from llmctl.workspace.setup.steps import Stage
 from llmctl.workspace.situation import Situation
 from tests.fakes.chat_server import DONE, ChatServer, Handler, data, event, status, stream
@@ -192,6 +193,15 @@ def test_a_server_that_refuses_the_key_is_not_kept(
     assert settings.load().endpoints == () and settings.load().policy is Policy.LOCAL_ONLY
 
 
+def test_what_an_option_said_is_asked_after_an_error_and_after_going_back() -> None:
+    options = {Stage.TASK: "code", Stage.SERVER: "http://127.0.0.1:9 m"}
+    asker = Scripted("back", "chat", "skip", "skip", "skip", "", "prefer-local")
+    with pytest.raises(KeyboardInterrupt):
+        session(asker, given=options).go()
+    assert asker.asked[:3] == [Stage.LANGUAGE, Stage.TASK, Stage.LANGUAGE]
+    assert asker.asked[-3:] == [Stage.KEY, Stage.POLICY, Stage.SERVER]
+
+
 @pytest.mark.parametrize(
     ("reply", "error"), [(status(401), AccessError), (status(200, ABLE), UnreachableError)], ids=["key", "gone"]
 )
@@ -231,7 +241,17 @@ def test_own_texts_are_indexed(tmp_path: Path) -> None:
     assert going.done == [f"llmctl index add {notes}"]
 
 
-OFFER = BuildOffer(BuildName.CUDA, "GeForce RTX 4060", "pip install …", "NVIDIA's driver", None)
+GIB = 1 << 30
+OLD_LAPTOP = Machine(Memory(4 * GIB, 3 * GIB, bandwidth_bytes_per_s=8e9), Cpu("i5-520M", "x86_64", 2, 4, 2, ("SSE3",)))
+PI = Machine(Memory(8 * GIB, 7 * GIB), Cpu("Cortex-A76", "aarch64", 4, 4, 4, ("NEON",)), board="Raspberry Pi 5")
+PHONE = Machine(Memory(6 * GIB, GIB // 2), Cpu("Cortex-A55", "aarch64", 8, 8, 8, ("NEON",), performance_cores=4))
+CARD = Accelerator("0000:01:00.0", "Radeon RX 7800 XT", "AMD", AcceleratorKind.DISCRETE, 16 * GIB, None, usable=True)
+GAMING = replace(PI, board=None, accelerators=(CARD,))
+UNUSED = replace(PI, board=None, accelerators=(replace(CARD, usable=False, why="built for CPU only"),))
+ENGINE = EngineInfo("llama-cpp-python", "0.3.36", None, usable=True)
+BROKEN = EngineInfo("llama-cpp-python", None, None, why="this build is for another CPU")
+
+OFFER = BuildOffer(BuildName.CUDA, "GeForce RTX 4060 can't be used.", "pip install …", "NVIDIA's driver", None)
 
 
 @pytest.mark.parametrize(
@@ -252,15 +272,27 @@ def test_the_build_for_the_card_is_shown_and_not_run(offer: BuildOffer, words: l
     assert asker.asked == [Stage.BUILD, Stage.TASK]
 
 
-GIB = 1 << 30
-OLD_LAPTOP = Machine(Memory(4 * GIB, 3 * GIB, bandwidth_bytes_per_s=8e9), Cpu("i5-520M", "x86_64", 2, 4, 2, ("SSE3",)))
-PI = Machine(Memory(8 * GIB, 7 * GIB), Cpu("Cortex-A76", "aarch64", 4, 4, 4, ("NEON",)), board="Raspberry Pi 5")
-PHONE = Machine(Memory(6 * GIB, GIB // 2), Cpu("Cortex-A55", "aarch64", 8, 8, 8, ("NEON",), performance_cores=4))
-CARD = Accelerator("0000:01:00.0", "Radeon RX 7800 XT", "AMD", AcceleratorKind.DISCRETE, 16 * GIB, None, usable=True)
-GAMING = replace(PI, board=None, accelerators=(CARD,))
-UNUSED = replace(PI, board=None, accelerators=(replace(CARD, usable=False, why="built for CPU only"),))
-ENGINE = EngineInfo("llama-cpp-python", "0.3.36", None, usable=True)
-BROKEN = EngineInfo("llama-cpp-python", None, None, why="this build is for another CPU")
+@pytest.mark.parametrize(
+    ("engine", "cards", "name"),
+    [
+        (ENGINE, (), None),
+        (ENGINE, (CARD,), None),
+        (ENGINE, (replace(CARD, usable=False),), BuildName.VULKAN),
+        (ENGINE, (replace(CARD, usable=False, driver="vfio-pci"),), None),
+        (BROKEN, (), BuildName.CPU),
+        (BROKEN, (replace(CARD, usable=False),), BuildName.CPU),
+    ],
+)
+def test_which_build_is_offered(engine: EngineInfo, cards: tuple[Accelerator, ...], name: BuildName | None) -> None:
+    offered = offer(replace(PI, accelerators=cards, os="Linux 6.8"), [engine])
+    assert (None if offered is None else offered.name) == name
+
+
+def test_where_no_engine_runs_nothing_is_asked_of_the_model(capsys: pytest.CaptureFixture[str]) -> None:
+    here = replace(situation.look(SilentListener(), measure=False), engines=(BROKEN,))
+    with pytest.raises(EngineError, match="no model can run here: this build is for another CPU") as caught:
+        work.require_engine(here)
+    assert caught.value.hint == "llmctl engine install cpu"
 
 
 @pytest.mark.parametrize(

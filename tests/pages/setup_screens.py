@@ -31,7 +31,7 @@ SMALL = "raspberry-pi-5-8gb"
 COLUMNS = 80
 OFFER = BuildOffer(
     BuildName.CUDA,
-    "GeForce RTX 4060 Laptop GPU",
+    "GeForce RTX 4060 Laptop GPU can't be used by the engine that is installed.",
     "python -m pip install … --index-url …/whl/cu125 llama-cpp-python",
     "libcudart and libcublas of CUDA 12",
     None,

@@ -32,7 +32,7 @@ def setup(
     pick: Annotated[str | None, typer.Option("--pick", help="best, balanced or fastest.")] = None,
     prompt: Annotated[str | None, typer.Option("--prompt", help="The first question to the model.")] = None,
     build: Annotated[
-        str | None, typer.Option("--build", help="now: install the engine's build for the GPU; later: don't.")
+        str | None, typer.Option("--build", help="now: install the engine's build that fits; later: don't.")
     ] = None,
     server: Annotated[
         str | None,
@@ -64,11 +64,11 @@ def setup(
       llmctl setup --yes --task code --lang it --limits 5GB --extras none
       llmctl setup --machine raspberry-pi-5-8gb
 
-    At most ten questions: the engine's build for the GPU, what the model is for, which language, how much disk and
-    patience, which of three models, a server of your own with its key and the policy, own texts, and what stays
-    switched on. Each can be skipped, gone back to and asked why; an option answers its question. Ctrl-C leaves at any
-    time, and what was done stays: running it again starts from there. Without a terminal it needs --yes, which adds no
-    server unless --server names one. At the end stand the commands that do the same.
+    At most ten questions: the engine's build where another fits better, what the model is for, which language, how much
+    disk and patience, which of three models, a server of your own with its key and the policy, own texts, and what
+    stays switched on. Each can be skipped, gone back to and asked why; an option answers its question. Ctrl-C leaves at
+    any time, and what was done stays: running it again starts from there. Without a terminal it needs --yes, which adds
+    no server unless --server names one. At the end stand the commands that do the same.
 
     Exit codes: 0 ready, 2 no terminal and no --yes, 3 nothing fits and no server was added, 5 network, 6 a broken
     download, 7 disk full, 8 the engine failed, 9 the server refused the key, 130 Ctrl-C.
@@ -133,7 +133,7 @@ def _set_up(out: Output, given: Mapping[Stage, str], *, yes: bool) -> None:
         situation,
         Defaults(out) if yes else Person(out),
         given,
-        offer=offer(situation.machine),
+        offer=offer(situation.machine, situation.engines),
         shell=shell_in_use(),
     )
     try:

@@ -34,8 +34,8 @@ TASKS = {
 }
 
 WHY_ASKED = {
-    Stage.BUILD: "llama.cpp is built for one kind of hardware. The build that was installed can't use the card here; "
-    "another one lies beside it and is used once it has answered. `llmctl engine use installed` goes back.",
+    Stage.BUILD: "llama.cpp is built for one kind of hardware. The build that was installed can't use all that is "
+    "here; another one lies beside it and is used once it has answered. `llmctl engine use installed` goes back.",
     Stage.TASK: "Models differ in what they are good at, and tasks in what they need: an answer to talk to has to come "
     "as fast as you read, a summary may take a minute. It becomes the setting task.",
     Stage.LANGUAGE: "Most models know English best. With another language, those come into question that know it by "
@@ -83,15 +83,15 @@ def build(offer: BuildOffer) -> Question:
     if offer.why_compiled is not None:
         how = f"It is compiled here, 5 to 15 minutes and more, because {offer.why_compiled}."
     before = (
-        f"{offer.card} can't be used by the engine that is installed. The build that can:",
+        f"{offer.lack} The build that can:",
         f"    {offer.install}",
         "which lets pip do:",
         f"    {offer.command}",
         how,
         *([f"It needs {offer.needs}."] if offer.needs else []),
     )
-    choices = (AnswerChoice(LATER, "go on with the processor"), AnswerChoice(NOW, "install it now"))
-    return Question(Stage.BUILD, "Use the graphics card", before, choices, LATER)
+    choices = (AnswerChoice(LATER, "go on with what is here"), AnswerChoice(NOW, "install it now"))
+    return Question(Stage.BUILD, "The engine's build", before, choices, LATER)
 
 
 def task(tasks: Sequence[TaskChoice], current: str) -> Question:

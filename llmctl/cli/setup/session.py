@@ -14,7 +14,7 @@ from llmctl.cli.setup import questions
 from llmctl.cli.setup.asking import Asker, columns
 from llmctl.cli.setup.questions import LATER, WHY_ASKED, Question
 from llmctl.cli.table import wrapped
-from llmctl.errors import LlmctlError, NetworkError, NothingFitsError, OfflineError, UsageError
+from llmctl.errors import EngineError, LlmctlError, NetworkError, NothingFitsError, OfflineError, UsageError
 from llmctl.shell import command
 from llmctl.types.plan import Fit, Want
 from llmctl.types.policy import Policy
@@ -69,7 +69,7 @@ class SetupSession:
         self._starter: Fit | None = None
         self._is_on_screen = False  # the question that is asked now
         self._fit: Fit | None = None
-        self._unfit: NothingFitsError | None = None
+        self._unable: NothingFitsError | EngineError | None = None
         self.done: list[str] = []
 
     @property
@@ -81,17 +81,17 @@ class SetupSession:
         return command(*words)
 
     def go(self) -> None:
-        """To the end. Raises NothingFitsError at the end where no model fits and no server was added, and, where nobody
-        can be asked again, what a step raises."""
+        """To the end. Raises NothingFitsError or EngineError there where no model can answer and no server was added;
+        and what a step raises where nobody can be asked again."""
         while (step := self._course.step) is not None:
             try:
                 question = self._question(step)
-            except NothingFitsError as error:
-                self._nothing_fits(error)
+            except (NothingFitsError, EngineError) as error:
+                self._pass_over(error)
                 continue
             self._take(step, self._reply(step, question))
-        if self._unfit is not None and Stage.POLICY not in self._course.answers:
-            raise self._unfit
+        if self._unable is not None and Stage.POLICY not in self._course.answers:
+            raise self._unable
 
     def _reply(self, step: Stage, question: Question) -> str:
         if step in self._given:
@@ -106,6 +106,7 @@ class SetupSession:
         match reply.casefold():
             case questions.BACK:
                 self._course = steps.back(self._course)
+                self._ask_again(self._course.step)
             case "" | questions.SKIP:
                 self._course = steps.skipped(self._course)
             case questions.WHY:
@@ -117,9 +118,9 @@ class SetupSession:
         try:
             meant = self._effect(step)(reply)
         except LlmctlError as error:
-            self._given.pop(step, None)
             if not self._asker.is_person:
                 raise
+            self._ask_again(step)
             self._is_on_screen = isinstance(error, UsageError) and step is not Stage.POLICY
             if self._is_on_screen:
                 self._out.note(f"  {error.message}")
@@ -129,19 +130,25 @@ class SetupSession:
                 self._starter = choose.starter_for(self._situation, self._wanted)
             if step is Stage.POLICY:  # what is wrong is the address or the key
                 self._course = steps.back_to(self._course, Stage.SERVER)
+                self._ask_again(Stage.SERVER, Stage.KEY)
         else:
             self._course = steps.answered(self._course, meant)
 
-    def _nothing_fits(self, error: NothingFitsError) -> None:
-        """Goes on without a model: a server may answer."""
+    def _ask_again(self, *asked: Stage | None) -> None:
+        """What options said of these steps counts no longer."""
+        self._given = {step: text for step, text in self._given.items() if step not in asked}
+
+    def _pass_over(self, error: NothingFitsError | EngineError) -> None:
+        """Goes on without an answer of this machine's: a server may give one."""
         self._out.note("")
-        self._out.warn(f"no model fits: {error.message}")
-        self._out.note("  A server of yours can answer; or go back, for another task, more disk or more patience.")
-        self._unfit = error
+        self._out.warn(error.message)
+        if isinstance(error, NothingFitsError):
+            self._out.note("  A server of yours can answer; or go back, for another task, more disk or more patience.")
+        self._unable = error
         self._course = steps.passed_over(self._course)
 
     def _question(self, step: Stage) -> Question:
-        """Raises NothingFitsError where there is no model to offer."""
+        """Raises NothingFitsError where there is no model to offer, EngineError where none can answer."""
         settings, situation = self._situation.settings, self._situation
         match step:
             case Stage.BUILD:
@@ -158,6 +165,7 @@ class SetupSession:
             case Stage.MODEL:
                 return self._models()
             case Stage.PROMPT:
+                work.require_engine(situation)
                 return questions.prompt()
             case Stage.SERVER:
                 names = [endpoint.name for endpoint in settings.endpoints]
@@ -230,7 +238,7 @@ class SetupSession:
         said = self._course.answers
         limits = answers.limits(said.get(Stage.LIMITS, answers.USUAL))
         made = work.offered(self._situation, SetupWishes(self._task, said.get(Stage.LANGUAGE), limits))
-        self._unfit, self._wanted, self._picks = None, made.wanted, picks.picks(made.plan)
+        self._unable, self._wanted, self._picks = None, made.wanted, picks.picks(made.plan)
         before = ["", *(f"  {line}" for line in side_by_side(self._picks, columns() - 2))]
         if made.present is not None:
             before.append(f"This machine is busy now: {made.present.load}. The speeds are those of a quiet one.")

@@ -76,7 +76,8 @@ def _put_in_place(made: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def asked(build: PythonBuild) -> EngineInfo:
-    """What a build says of itself after it has computed something, or why it can't be used. Raises nothing."""
-    environ = {**child.environment(os.environ), builds.VARIABLE: str(build.folder)}
+def asked(folder: Path) -> EngineInfo:
+    """What the build in ``folder`` says of itself after it has computed something, or why it can't be used. Raises
+    nothing."""
+    environ = {**child.environment(os.environ), builds.VARIABLE: str(folder)}
     return devices.ask(Host(environ=environ))

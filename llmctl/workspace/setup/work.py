@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from msgspec.structs import replace
 
-from llmctl.errors import LlmctlError, NothingFitsError
+from llmctl.engine import devices
+from llmctl.errors import EngineError, LlmctlError, NothingFitsError
 from llmctl.types.listener import Listener
 from llmctl.types.plan import Fit, NoFit, Plan, Want
 from llmctl.types.policy import Policy
 from llmctl.workspace import choose, completion_file, endpoints, user_settings
 from llmctl.workspace import plan as planning
+from llmctl.workspace.engine import find_server
 from llmctl.workspace.present import Present
 from llmctl.workspace.setup import answers
 from llmctl.workspace.setup.answers import SetupLimits
@@ -104,6 +106,13 @@ def offered(situation: Situation, wishes: SetupWishes) -> Offered:
     if isinstance(made.answer, NoFit):
         raise NothingFitsError(made.answer.reason, hint=ADD)
     return Offered(made.answer, made.want, made.present)
+
+
+def require_engine(situation: Situation) -> None:
+    """Raises EngineError where nothing here can run a model."""
+    if devices.startable(situation.engines) is None and find_server(situation.settings) is None:
+        why = next((engine.why for engine in situation.engines if engine.why), "no engine is installed")
+        raise EngineError(f"no model can run here: {why}", hint="llmctl engine install cpu")
 
 
 def fetched(listener: Listener, situation: Situation, fit: Fit, wanted: Want) -> Fit:
