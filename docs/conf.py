@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from pygments.lexers.special import TextLexer
+
 ROOT = Path(__file__).parent.parent
 OUTSIDE = re.compile(r"\[([^\]]*)\]\(\.\./([^)]*)\)")
 
@@ -21,10 +23,10 @@ html_title = "llmctl"
 html_copy_source = False
 myst_heading_anchors = 3
 nitpicky = True
-suppress_warnings = ["misc.highlighting_failure"]  # of ```keys in contract.md
 
 
 def setup(app: Any) -> None:
+    app.add_lexer("keys", TextLexer)  # of the blocks in contract.md
     app.connect("source-read", _as_page)
 
 
