@@ -16,14 +16,18 @@ from typing import Any
 
 import pytest
 import requests
+from starlette.applications import Starlette
+from starlette.routing import Route
 
 from llmctl.engine.llama_cpp.start import start
 from llmctl.engine.worker_process import Engine
 from llmctl.errors import NothingFitsError
+from llmctl.server.answering import Behind, ModelRoute
 from llmctl.server.app import create_app
 from llmctl.server.gateway import Gateway
+from llmctl.server.wire.shape import ModelRequest
 from llmctl.types.endpoint import Address
-from tests.fakes import gateway
+from tests.fakes import gateway, guarded
 from tests.fakes.fits import fit_for
 from tests.fakes.gateway import Model, Models
 
@@ -197,4 +201,19 @@ def test_a_bug_is_told_to_nobody_but_the_log(url: str, served: Models, caplog: p
     served.sampling = {}
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")
     assert answer.headers["x-request-id"] in caplog.text and "answering.py" in caplog.text
+    assert "secret" not in caplog.text + answer.text
+
+
+def test_a_bug_in_reading_a_request(caplog: pytest.LogCaptureFixture) -> None:
+    def read(body: bytes) -> ModelRequest:
+        raise IndexError(body.decode())
+
+    def behind() -> Behind:
+        raise AssertionError("nothing was read")
+
+    app = Starlette(routes=[Route(CHAT, ModelRoute(behind, read), methods=["POST"])])
+    with guarded.listening(app) as port:
+        answer = requests.post(f"http://127.0.0.1:{port}{CHAT}", data="a secret", timeout=10)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")
+    assert answer.headers["x-request-id"] in caplog.text and "IndexError" in caplog.text
     assert "secret" not in caplog.text + answer.text
