@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import urljoin
 
 from msgspec import Struct
 
 from llmctl import net
-from llmctl.endpoint.address import models_url
 from llmctl.errors import CertificateError
 from llmctl.types.endpoint import Trust
 
@@ -27,11 +27,11 @@ class Identity(Struct, frozen=True):
 
 
 def identity(url: str, trust: Trust, proxy: str | None = None) -> Identity:
-    """Who answers at ``url`` now. Neither a key nor a prompt is sent. Raises NetworkError where nobody does,
-    AccessError where a certificate of ours is wanted, and ConfigError for a CA file that isn't there."""
+    """Who answers at ``url`` now. Neither a key nor a prompt is sent, nor the address's path. Raises NetworkError where
+    nobody does, AccessError where a certificate of ours is wanted, and ConfigError for a CA file that isn't there."""
     from llmctl.net.certificate import certificate
 
-    where, problem = models_url(url), None
+    where, problem = urljoin(url, "/"), None
     try:
         with (
             net.session(where, trust=trust, proxy=proxy, timing=TIMING) as session,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from msgspec import Struct
 from msgspec.structs import replace
 
-from llmctl.catalogue.browser_tab import BrowserTab
 from llmctl.struct import names_of
+from llmctl.types.browser_tab import BrowserTab
 from llmctl.types.kernels import Kernels
 from llmctl.types.machine import Machine
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 from typing import Any
@@ -11,6 +12,7 @@ from starlette.types import ASGIApp
 
 DRAIN_S = 30  # that open answers have to finish
 IDLE_CONNECTION_S = 75
+LOOK_S = 0.1
 
 
 class Gateway:
@@ -65,3 +67,17 @@ class _Server(uvicorn.Server):
         from contextlib import nullcontext
 
         return nullcontext()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        cutting_off = asyncio.ensure_future(self._cut_off_when_forced())
+        try:
+            await super().shutdown(sockets)
+        finally:
+            cutting_off.cancel()
+
+    async def _cut_off_when_forced(self) -> None:
+        """Ends the connections that are open: from Python 3.12 on the end of a server waits for them."""
+        while not self.force_exit:
+            await asyncio.sleep(LOOK_S)
+        for connection in tuple(self.server_state.connections):
+            connection.transport.abort()

@@ -121,17 +121,19 @@ class _ServerEmbedder:
 
     def vectors(self, texts: Sequence[str], role: Role) -> list[bytes]:
         from llmctl.endpoint.document import posted_to_server
+        from llmctl.endpoint.session import sealed_for
         from llmctl.endpoint.timing import timing_of
         from llmctl.net import host_of
 
         host, tls = host_of(self._address.url), self._address.url.startswith("https:")
+        sealed = sealed_for(self._address)
         fields = {"model": self._endpoint.model, "input": list(texts), "encoding_format": "float"}
         answer = posted_to_server(
             self._address,
             "/embeddings",
             fields,
             timing=timing_of(self._endpoint.limits),
-            on_sent=lambda count: self._so_far.sent(count, host, tls=tls),
+            on_sent=lambda count: self._so_far.sent(count, host, tls=tls, sealed=sealed),
         )
         return _vectors(answer, len(texts), host)
 

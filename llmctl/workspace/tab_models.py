@@ -12,13 +12,14 @@ from msgspec.structs import replace
 
 from llmctl import paths
 from llmctl.catalogue import openness
-from llmctl.catalogue.browser_tab import BrowserTab, load_browser_tab
+from llmctl.catalogue.browser_tab import load_browser_tab
 from llmctl.errors import LlmctlError, NothingFitsError
 from llmctl.gguf import split
 from llmctl.gguf.pieces import Piece
 from llmctl.planner.browser_tab import tab_machine
 from llmctl.settings import Settings
 from llmctl.shell import command
+from llmctl.types.browser_tab import BrowserTab
 from llmctl.types.listener import Listener, SilentListener
 from llmctl.types.model import Candidate
 from llmctl.types.plan import Fit, NoFit, Want

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 from llmctl.types.listener import Listener, SilentListener
 
 if TYPE_CHECKING:
-    from llmctl.catalogue.browser_tab import BrowserTab
     from llmctl.catalogue.knowledge import Knowledge, Task
     from llmctl.settings import Settings
     from llmctl.types.answer import Answer
+    from llmctl.types.browser_tab import BrowserTab
     from llmctl.types.event import Event
     from llmctl.types.machine import EngineInfo, Machine
     from llmctl.types.plan import NoFit, Plan

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from llmctl import paths
-from llmctl.catalogue.browser_tab import BrowserTab, TabMeasurement, load_browser_tab
+from llmctl.catalogue.browser_tab import load_browser_tab
 from llmctl.planner.browser_tab import tab_machine
+from llmctl.types.browser_tab import BrowserTab, TabMeasurement
 from llmctl.types.kernels import Kernels, MatrixRate, NodeRate
 from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, Machine, Memory
 

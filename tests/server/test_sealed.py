@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,10 @@ from starlette.types import Receive, Scope, Send
 from llmctl.checks.endpoint import examine
 from llmctl.endpoint import seal_pins
 from llmctl.endpoint.client import chat, request_body
+from llmctl.endpoint.document import posted_to_server
+from llmctl.endpoint.forwarding import forwarded
 from llmctl.endpoint.health import offer
+from llmctl.endpoint.privacy import privacy
 from llmctl.endpoint.sealed_keys import opened_by
 from llmctl.errors import AccessError, LlmctlError, NetworkError, SealError
 from llmctl.sealed.binary_http import RequestHead
@@ -95,6 +99,29 @@ def test_what_a_real_nginx_logs(
     log = (tmp_path / "access.log").read_text(encoding="utf-8")
     assert [secret in log for secret in (PROMPT, gateway.token, "/v1/chat/completions")] == [not sealed] * 3
     assert (f"POST {PATH} HTTP/1.1" in log) == sealed
+
+
+WAYS: dict[str, Callable[[Address], object]] = {
+    "a chat": text,
+    "a list of models": offer,
+    "another program's request": lambda address: passed_on(address),
+    "a document": lambda address: posted_to_server(address, "/embeddings", {}, timing=SOON, on_sent=lambda count: None),
+    "what becomes of prompts": privacy,
+}
+
+
+def passed_on(address: Address) -> bytes:
+    body = request_body(address, Request.of(PROMPT))
+    with forwarded(address, body, timing=SOON, on_sent=lambda count: None) as answer:
+        return b"".join(answer.pieces)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_in_which_a_server_is_asked_is_sealed(gateway: SealedGateway, way: str) -> None:
+    with ReadingProxy(gateway.port) as proxy:
+        with contextlib.suppress(LlmctlError):  # it has no vectors
+            WAYS[way](gateway.address(proxy.url))
+        assert proxy.bodies and gateway.token.encode() not in proxy.log and b"/v1/" not in proxy.log
 
 
 def certificate(authority: trustme.CA, folder: Path) -> None:

@@ -9,7 +9,7 @@ from llmctl import units
 from llmctl.cli.table import wrapped
 
 if TYPE_CHECKING:
-    from llmctl.catalogue.browser_tab import BrowserTab
+    from llmctl.types.browser_tab import BrowserTab
 
 WIDTH = 80
 
