@@ -56,9 +56,19 @@ class ModelRoute:
         except ClientLeftError:
             exchange.status = LEFT
             return
+        except Exception as error:  # noqa: BLE001  # a bug of ours
+            await sender.fail(_unexpected(sender.request_id, error))
+            return
         answering = RunningRequest(self._behind(), asked, sender, exchange, is_private=_is_private(scope))
         if not await while_connected(receive, answering.run()):
             exchange.status = LEFT
+
+
+def _unexpected(request_id: str, error: Exception) -> Problem:
+    """Logs where it happened; what it says may hold a part of a prompt."""
+    where = "".join(traceback.format_tb(error.__traceback__))
+    LOG.error("%s: %s\n%s", request_id, type(error).__name__, where)
+    return UNEXPECTED
 
 
 def _is_private(scope: Scope) -> bool:
@@ -89,9 +99,7 @@ class RunningRequest:
         except LlmctlError as error:
             await self._fail(problem_of(error))
         except Exception as error:  # noqa: BLE001  # a bug of ours must not end in silence, nor tell a prompt
-            where = "".join(traceback.format_tb(error.__traceback__))
-            LOG.error("%s: %s\n%s", self._sender.request_id, type(error).__name__, where)
-            await self._fail(UNEXPECTED)
+            await self._fail(_unexpected(self._sender.request_id, error))
         finally:
             if self._writer is not None:
                 usage = self._writer.usage

@@ -250,6 +250,7 @@ def test_a_gateway_in_the_background_that_fails_says_why(tmp_path: Path, model: 
     [
         (("--users", "256", "--context", "1000000"), 3, "1,000,000"),
         (("--pin", "other"), 2, "--pin other: no model of that name is served, only tiny"),
+        (("--preload", "other"), 4, "no model named 'other' is served"),
         (("--idle", "soon"), 2, "--idle is 'soon', it must be 30s, 5m, 1h, or -1 for ever"),
         (("--task", "dance"), 2, "there is no task named 'dance', only chat, code"),
         (("--host", "192.0.2.1"), 2, "192.0.2.1"),

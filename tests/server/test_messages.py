@@ -142,6 +142,8 @@ def test_a_conversation_with_a_result(client: anthropic.Anthropic) -> None:
             "BadRequestError",
             "tools[0].type",
         ),
+        ({"messages": [{"role": "user", "content": []}]}, "BadRequestError", "messages must have something"),
+        ({"system": "A", "messages": [{"role": "user", "content": []}]}, "BadRequestError", "messages must have"),
         ({"tool_choice": {"type": "tool"}}, "BadRequestError", "tool_choice.name"),
         ({"extra_body": {"wings": 2}}, "BadRequestError", "wings"),
         ({"extra_body": {"container": "box"}}, "BadRequestError", "container"),

@@ -16,13 +16,18 @@ from typing import Any
 
 import pytest
 import requests
+from starlette.applications import Starlette
+from starlette.routing import Route
 
 from llmctl.engine.llama_cpp.start import start
 from llmctl.engine.worker_process import Engine
 from llmctl.errors import NothingFitsError
+from llmctl.server.answering import Behind, ModelRoute
 from llmctl.server.app import create_app
 from llmctl.server.gateway import Gateway
-from tests.fakes import gateway
+from llmctl.server.wire.shape import ModelRequest
+from llmctl.types.endpoint import Address
+from tests.fakes import gateway, guarded
 from tests.fakes.fits import fit_for
 from tests.fakes.gateway import Model, Models
 
@@ -66,6 +71,28 @@ def test_a_stream_says_that_it_waits_for_its_model(url: str, waiting: threading.
     assert next(said) == PING
     waiting.clear()
     assert json.loads(next(line for line in said if line != PING).removeprefix(b"data: "))["choices"]
+
+
+def test_a_stream_says_that_its_prompt_is_read() -> None:
+    """An engine says nothing before it has read all of a prompt."""
+    has_read = threading.Event()
+
+    def answer(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        with connection:
+            connection.recv(1 << 16)
+            has_read.wait(30)
+            head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+            connection.sendall(head + b'data: {"choices": [{"index": 0, "delta": {"content": "read"}}]}\n\n')
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=answer, args=(listening,), daemon=True).start()
+        address = Address(f"http://127.0.0.1:{listening.getsockname()[1]}/v1", "m", "a key")
+        with gateway.serving(Models(Model(address, "m")), ping_s=0.05) as url:
+            said = lines(begin(url))
+            assert [next(said), next(said)] == [PING, PING]
+            has_read.set()
+            assert b"read" in next(line for line in said if line != PING)
 
 
 def test_what_fails_after_that_is_an_event(url: str, served: Models, waiting: threading.Event) -> None:
@@ -174,4 +201,19 @@ def test_a_bug_is_told_to_nobody_but_the_log(url: str, served: Models, caplog: p
     served.sampling = {}
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")
     assert answer.headers["x-request-id"] in caplog.text and "answering.py" in caplog.text
+    assert "secret" not in caplog.text + answer.text
+
+
+def test_a_bug_in_reading_a_request(caplog: pytest.LogCaptureFixture) -> None:
+    def read(body: bytes) -> ModelRequest:
+        raise IndexError(body.decode())
+
+    def behind() -> Behind:
+        raise AssertionError("nothing was read")
+
+    app = Starlette(routes=[Route(CHAT, ModelRoute(behind, read), methods=["POST"])])
+    with guarded.listening(app) as port:
+        answer = requests.post(f"http://127.0.0.1:{port}{CHAT}", data="a secret", timeout=10)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")
+    assert answer.headers["x-request-id"] in caplog.text and "IndexError" in caplog.text
     assert "secret" not in caplog.text + answer.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import signal
 import threading
 import time
@@ -19,6 +20,7 @@ from llmctl.types.listener import SilentListener
 from llmctl.types.plan import CPU, DeviceMemory
 from llmctl.types.served import ModelState
 from llmctl.workspace import engines
+from llmctl.workspace.serve import preload
 from llmctl.workspace.served_engine import RunningEngine, start_engine
 from llmctl.workspace.served_model import Lease, PlannedModel, ServableModel, ServingTiming, StartEngine
 from llmctl.workspace.served_models import ServedModels
@@ -170,6 +172,31 @@ def test_a_pinned_model_stays(file: Path) -> None:
             models.lease("b")
         time.sleep(0.3)
         assert states(models)["a"] is ModelState.LOADED
+
+
+@pytest.mark.parametrize(
+    ("names", "is_draining", "outcome"),
+    [(("b", "a"), False, "loaded"), (("a", "other", "b"), False, "not_found"), (("a",), True, None)],
+    ids=["all", "an unknown one", "it is stopped"],
+)
+def test_models_that_are_loaded_before_anybody_asks(
+    file: Path, names: tuple[str, ...], is_draining: bool, outcome: str | None
+) -> None:
+    """In their order, until one can't be."""
+    said: queue.Queue[str] = queue.Queue()
+    start = Started()
+    with served(planned(file, "a"), planned(file, "b"), start=start) as models:
+        if is_draining:
+            models.drain()
+        preload(models, names, loaded=lambda: said.put("loaded"), failed=lambda error: said.put(error.code))
+        if outcome is None:
+            with pytest.raises(queue.Empty):
+                said.get(timeout=0.2)
+        else:
+            assert said.get(timeout=30) == outcome
+        expected = [] if is_draining else list(names[: names.index("other")] if "other" in names else names)
+        assert start.names == expected
+        assert models.in_flight == 0
 
 
 def test_a_model_ends_when_nobody_asks_for_it(file: Path) -> None:

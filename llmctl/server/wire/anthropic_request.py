@@ -224,6 +224,8 @@ def _messages(request: MessagesRequest) -> list[dict[str, Any]]:
         )
     for role, blocks in turns:
         messages += _assistant(blocks) if role == "assistant" else _user(role, blocks)
+    if len(messages) == bool(said):
+        raise invalid("messages", "must have something that is to be answered")
     return messages
 
 
