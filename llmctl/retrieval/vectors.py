@@ -72,8 +72,12 @@ def pending(index: TextIndex, most: int) -> Iterator[list[PendingPassage]]:
 
 
 def add(index: TextIndex, passages: Sequence[PendingPassage], vectors: Sequence[bytes]) -> None:
-    """Each of ``passages`` has the vector at the same place of ``vectors``."""
-    rows = zip(passages, vectors, strict=True)
+    """Each of ``passages`` has the vector at the same place of ``vectors``, all of one length; kept with a length of 1,
+    so that a search has less to compute."""
+    import numpy as np
+
+    matrix = _normal(np.frombuffer(b"".join(vectors), FLOAT).reshape(len(vectors), -1))
+    rows = zip(passages, (row.tobytes() for row in matrix), strict=True)
     for _, run in groupby(enumerate(rows), key=lambda row: (row[1][0].file, row[1][0].number - row[0])):
         pairs = [pair for _, pair in run]
         first = pairs[0][0]
@@ -97,7 +101,8 @@ def nearest(index: TextIndex, question: bytes, most: int) -> Nearest:
     number, total, squares = 0, 0.0, 0.0
     for places, matrix in _blocks(index, width):
         scores = matrix @ asked
-        near = [(float(scores[at]), *_place(places, int(at))) for at in np.argsort(-scores)[:most]]
+        highest = np.argpartition(-scores, min(most, len(scores)) - 1)[:most]
+        near = [(float(scores[at]), *_place(places, int(at))) for at in highest]
         best = sorted([*best, *near], reverse=True)[:most]
         number, total, squares = number + len(scores), total + float(scores.sum()), squares + float(scores @ scores)
     matches = ((_passage(index, file, number), score) for score, file, number in best)
@@ -135,10 +140,10 @@ def _blocks(index: TextIndex, width: int) -> Iterator[tuple[Places, Matrix]]:
         blobs.append(vectors)
         begins += whole(number)
         if begins * width * FLOAT_BYTES >= BLOCK_BYTES:
-            yield places, _normal(np.frombuffer(b"".join(blobs), FLOAT).reshape(-1, width))
+            yield places, np.frombuffer(b"".join(blobs), FLOAT).reshape(-1, width)
             places, blobs, begins = [], [], 0
     if blobs:
-        yield places, _normal(np.frombuffer(b"".join(blobs), FLOAT).reshape(-1, width))
+        yield places, np.frombuffer(b"".join(blobs), FLOAT).reshape(-1, width)
 
 
 def _normal(matrix: Matrix) -> Matrix:
