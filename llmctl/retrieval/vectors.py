@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -18,9 +19,8 @@ if TYPE_CHECKING:
 FLOAT = "<f4"
 FLOAT_BYTES = 4
 BLOCK_BYTES = 8 << 20  # of vectors are compared at once
-SAMPLE = 128  # vectors that tell how near any two passages are
 LEAST_LENGTH = 1e-12
-UNUSUAL = 3.0  # standard deviations above that: near enough to be about the same
+FEW = 8  # passages: a model may read them all
 
 PENDING = (
     "NOT EXISTS (SELECT 1 FROM vectors WHERE vectors.file = passage.file"
@@ -44,7 +44,7 @@ class VectorMatch(Struct, frozen=True):
 
 
 class Nearest(Struct, frozen=True):
-    """The best first. What has a similarity below ``usual`` is as near as any two passages may be."""
+    """The best first. A similarity below ``usual`` may be chance."""
 
     matches: tuple[VectorMatch, ...]
     usual: float
@@ -72,8 +72,12 @@ def pending(index: TextIndex, most: int) -> Iterator[list[PendingPassage]]:
 
 
 def add(index: TextIndex, passages: Sequence[PendingPassage], vectors: Sequence[bytes]) -> None:
-    """Each of ``passages`` has the vector at the same place of ``vectors``."""
-    rows = zip(passages, vectors, strict=True)
+    """Each of ``passages`` has the vector at the same place of ``vectors``, all of one length; kept with a length of 1,
+    so that a search has less to compute."""
+    import numpy as np
+
+    matrix = _normal(np.frombuffer(b"".join(vectors), FLOAT).reshape(len(vectors), -1))
+    rows = zip(passages, (row.tobytes() for row in matrix), strict=True)
     for _, run in groupby(enumerate(rows), key=lambda row: (row[1][0].file, row[1][0].number - row[0])):
         pairs = [pair for _, pair in run]
         first = pairs[0][0]
@@ -94,18 +98,28 @@ def nearest(index: TextIndex, question: bytes, most: int) -> Nearest:
     width = len(question) // FLOAT_BYTES
     asked = _normal(np.frombuffer(question, FLOAT).reshape(1, width))[0]
     best: list[tuple[float, int, int]] = []
-    sample: list[Matrix] = []
+    number, total, squares = 0, 0.0, 0.0
     for places, matrix in _blocks(index, width):
         scores = matrix @ asked
-        near = [(float(scores[at]), *_place(places, int(at))) for at in np.argsort(-scores)[:most]]
+        highest = np.argpartition(-scores, min(most, len(scores)) - 1)[:most]
+        near = [(float(scores[at]), *_place(places, int(at))) for at in highest]
         best = sorted([*best, *near], reverse=True)[:most]
-        if not sample:
-            sample.append(matrix[:: max(1, len(matrix) // SAMPLE)][:SAMPLE])
+        number, total, squares = number + len(scores), total + float(scores.sum()), squares + float(scores @ scores)
     matches = ((_passage(index, file, number), score) for score, file, number in best)
     return Nearest(
         tuple(VectorMatch(passage, score) for passage, score in matches if passage is not None),
-        _usual(sample[0]) if sample else 1.0,
+        _usual(number, total, squares),
     )
+
+
+def _usual(number: int, total: float, squares: float) -> float:
+    """The highest of so many similarities that chance gives, where they are spread as these are. Of a few that can't
+    be told."""
+    if number <= FEW:
+        return -1.0
+    mean = total / number
+    deviation = math.sqrt(max(squares / number - mean * mean, 0.0))
+    return mean + deviation * math.sqrt(2 * math.log(number))
 
 
 Places = list[tuple[int, int, int]]
@@ -126,10 +140,10 @@ def _blocks(index: TextIndex, width: int) -> Iterator[tuple[Places, Matrix]]:
         blobs.append(vectors)
         begins += whole(number)
         if begins * width * FLOAT_BYTES >= BLOCK_BYTES:
-            yield places, _normal(np.frombuffer(b"".join(blobs), FLOAT).reshape(-1, width))
+            yield places, np.frombuffer(b"".join(blobs), FLOAT).reshape(-1, width)
             places, blobs, begins = [], [], 0
     if blobs:
-        yield places, _normal(np.frombuffer(b"".join(blobs), FLOAT).reshape(-1, width))
+        yield places, np.frombuffer(b"".join(blobs), FLOAT).reshape(-1, width)
 
 
 def _normal(matrix: Matrix) -> Matrix:
@@ -152,13 +166,3 @@ def _place(places: Places, at: int) -> tuple[int, int]:
 def _passage(index: TextIndex, file: int, number: int) -> int | None:
     rows = index.rows("SELECT id FROM passage WHERE file = ? AND number = ?", file, number)
     return whole(rows[0][0]) if rows else None
-
-
-def _usual(sample: Matrix) -> float:
-    """The similarity that hardly any two of these passages have by chance."""
-    import numpy as np
-
-    if len(sample) < 2:
-        return 0.0
-    pairs = (sample @ sample.T)[np.triu_indices(len(sample), 1)]
-    return float(pairs.mean() + UNUSUAL * pairs.std())
