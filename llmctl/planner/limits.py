@@ -14,6 +14,7 @@ from llmctl.types.plan import RejectionCode, Want
 
 FAR = 1e9  # the gap where no other machine would help: such misses are listed last
 ALL_LANGUAGES = "multilingual"
+SPEAKS = 0.5  # of the way from a benchmark's worst score to its best
 
 
 class Broken(Struct, frozen=True):
@@ -67,12 +68,16 @@ def too_weak(task: Task, grade: Grade | None) -> Broken | None:
 
 
 def speaks(model: Model, language: str, quality: Quality) -> bool:
-    """Whether a model's publisher lists the language, by its code, or, where none are listed, a benchmark tested the
-    model in it."""
+    """Whether a model's publisher lists the language, by its code, or the model came through the better half of a
+    benchmark in it: to have been tested in a language is not to speak it."""
     if {language.lower(), ALL_LANGUAGES} & {code.lower() for code in model.languages}:
         return True
-    tested = (quality.benchmarks.get(result.benchmark) for result in model.evidence)
-    return any(language.lower() in benchmark.languages for benchmark in tested if benchmark is not None)
+    scales = ((quality.benchmarks.get(result.benchmark), result.score) for result in model.evidence)
+    return any(
+        language.lower() in scale.languages and (score - scale.worst) / (scale.best - scale.worst) >= SPEAKS
+        for scale, score in scales
+        if scale is not None
+    )
 
 
 def projector_bytes(candidate: Candidate, task: Task) -> int:

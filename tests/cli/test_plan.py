@@ -63,6 +63,7 @@ def test_the_whole_catalogue(capsys: pytest.CaptureFixture[str], laptop: str) ->
         "present",
         "drafts",
         "capacity",
+        "browser",
     }
     assert data["no_fit"] is None and data["present"] is None
     assert data["picks"]["best"] == {"model": data["choice"]["model"], "quant": data["choice"]["quant"]}

@@ -103,10 +103,12 @@ def test_installed_is_what_is_here(tmp_path: Path) -> None:
     ]
 
 
-def test_a_language_is_listed_or_was_tested() -> None:
+def test_a_language_is_listed_or_a_test_in_it_was_passed() -> None:
     quality = knowledge().quality
     tested = other(GOOD, evidence=(Evidence("EuroEval European rank", 2.0, SOURCE),)).model
     assert [speaks(tested, language, quality) for language in ("it", "DE", "ja")] == [True, True, False]
+    worse = other(GOOD, evidence=(Evidence("EuroEval European rank", 3.5, SOURCE),)).model
+    assert not speaks(worse, "it", quality)
     assert speaks(PLAIN.model, "it", quality) and not speaks(GOOD.model, "it", quality)
     assert speaks(other(GOOD, languages=("multilingual",)).model, "sw", quality)
 
