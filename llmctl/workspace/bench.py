@@ -77,7 +77,7 @@ def rounds(
         made = []
         for turn in range(1, repetitions + 1):
             number += 1  # each prompt begins in its own way: the engine keeps what two have in common
-            timed = _asked(engine, _prompt(number, round(max(0, depth - few) / per_word)), seed=number)
+            timed = _asked(engine, _prompt(number, round(max(0, depth - few) / per_word)))
             made += [timed] if timed is not None else []
             tell(f"depth {depth:,}, {turn} of {repetitions}{'' if timed else ': it ended its answers too early'}")
         if made:
@@ -126,13 +126,11 @@ def _prompt_tokens(engine: LoadedEngine, words: int) -> int | None:
     return None
 
 
-def _asked(engine: LoadedEngine, prompt: str, *, seed: int) -> _Timed | None:
+def _asked(engine: LoadedEngine, prompt: str) -> _Timed | None:
     """One answer that is long enough, its tokens by the clock on the wall, as whoever reads it sees them come; None if
-    the model ended them all too early."""
-    for turn in range(TRIES):
-        sampling = Sampling(
-            max_tokens=ANSWER_TOKENS, temperature=0.8, seed=seed * TRIES + turn, extra={"speculate": False}
-        )
+    the model ended them all too early. Without a seed: an engine reads a prompt with one in smaller parts."""
+    sampling = Sampling(max_tokens=ANSWER_TOKENS, temperature=0.8, extra={"speculate": False})
+    for _ in range(TRIES):
         first = last = 0.0
         finished = None
         for piece in ask(engine, Request.of(prompt, sampling)):
