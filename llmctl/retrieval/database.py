@@ -12,7 +12,7 @@ from llmctl.errors import IntegrityError, NotFoundError, ResourceError
 from llmctl.files import atomic
 from llmctl.shell import command
 
-VERSION = 1
+VERSION = 2
 PATIENCE_S = 10.0  # another process writes for as long as some files take
 CACHE_KIB = 16 << 10
 SCHEMA = """
@@ -23,14 +23,10 @@ CREATE TABLE file(
 );
 CREATE TABLE passage(
     id INTEGER PRIMARY KEY, file INTEGER NOT NULL, number INTEGER NOT NULL,
-    from_line INTEGER NOT NULL, to_line INTEGER NOT NULL, text TEXT NOT NULL
+    from_line INTEGER NOT NULL, to_line INTEGER NOT NULL, text TEXT NOT NULL, block INTEGER
 );
 CREATE UNIQUE INDEX passage_of_file ON passage(file, number);
-CREATE TABLE vectors(
-    id INTEGER PRIMARY KEY, file INTEGER NOT NULL, first INTEGER NOT NULL, number INTEGER NOT NULL,
-    vectors BLOB NOT NULL
-);
-CREATE UNIQUE INDEX vectors_of_file ON vectors(file, first);
+CREATE TABLE block(id INTEGER PRIMARY KEY, passages BLOB NOT NULL, vectors BLOB NOT NULL);
 CREATE VIRTUAL TABLE words USING fts5(name, text, content='', tokenize='unicode61 remove_diacritics 2');
 CREATE VIRTUAL TABLE vocabulary USING fts5vocab(words, 'row');
 """

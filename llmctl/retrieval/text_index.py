@@ -13,7 +13,7 @@ from typing import Self
 
 from msgspec import Struct
 
-from llmctl.retrieval import database
+from llmctl.retrieval import blocks, database
 from llmctl.retrieval.folder import FolderFile
 from llmctl.retrieval.passages import Passage
 from llmctl.retrieval.words import separated
@@ -132,7 +132,7 @@ class TextIndex:
     def size(self) -> IndexSize:
         files, skipped = self.rows("SELECT count(*), count(skipped) FROM file")[0]
         passages = self.rows("SELECT count(*) FROM passage")[0][0]
-        with_vector = self.rows("SELECT coalesce(sum(number), 0) FROM vectors")[0][0]
+        with_vector = self.rows("SELECT count(block) FROM passage")[0][0]
         on_disk = sum(part.stat().st_size for part in parts(self.file) if part.exists())
         return IndexSize(whole(files) - whole(skipped), whole(skipped), whole(passages), whole(with_vector), on_disk)
 
@@ -162,7 +162,7 @@ class TextIndex:
     def remove(self, file: IndexedFile) -> None:
         """The file and all that was kept of it."""
         self._remove_words(file)
-        self.write("DELETE FROM vectors WHERE file = ?", file.id)
+        blocks.leave_out(self, file.id)
         self.write("DELETE FROM passage WHERE file = ?", file.id)
         self.write("DELETE FROM file WHERE id = ?", file.id)
 

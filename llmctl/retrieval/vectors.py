@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from llmctl.retrieval import blocks
 from llmctl.retrieval.text_index import TextIndex, whole
 
 if TYPE_CHECKING:
@@ -18,21 +19,15 @@ if TYPE_CHECKING:
 
 FLOAT = "<f4"
 FLOAT_BYTES = 4
-BLOCK_BYTES = 8 << 20  # of vectors are compared at once
+BLOCK_BYTES = 1 << 20  # of vectors are compared at once: what a processor's cache holds
 LEAST_LENGTH = 1e-12
 FEW = 8  # passages: a model may read them all
 
-PENDING = (
-    "NOT EXISTS (SELECT 1 FROM vectors WHERE vectors.file = passage.file"
-    " AND passage.number >= first AND passage.number < first + vectors.number)"
-)
-
 
 class PendingPassage(Struct, frozen=True):
-    """A passage without a vector: the ``number``-th of a file, from 0."""
+    """A passage without a vector."""
 
-    file: int
-    number: int
+    id: int
     text: str
 
 
@@ -52,23 +47,18 @@ class Nearest(Struct, frozen=True):
 
 def pending_characters(index: TextIndex) -> int:
     """How much text has no vector yet."""
-    return whole(index.rows(f"SELECT coalesce(sum(length(text)), 0) FROM passage WHERE {PENDING}")[0][0])  # noqa: S608
+    return whole(index.rows("SELECT coalesce(sum(length(text)), 0) FROM passage WHERE block IS NULL")[0][0])
 
 
 def pending(index: TextIndex, most: int) -> Iterator[list[PendingPassage]]:
     """The passages without a vector, ``most`` at once; those that get none meanwhile don't come again."""
-    file = number = -1
-    while True:
-        rows = index.rows(
-            f"SELECT file, number, text FROM passage WHERE (file, number) > (?, ?) AND {PENDING}"  # noqa: S608
-            " ORDER BY file, number LIMIT ?",
-            *(file, number, most),
-        )
-        if not rows:
-            return
-        batch = [PendingPassage(whole(row[0]), whole(row[1]), str(row[2])) for row in rows]
+    last = -1
+    while rows := index.rows(
+        "SELECT id, text FROM passage WHERE id > ? AND block IS NULL ORDER BY id LIMIT ?", last, most
+    ):
+        batch = [PendingPassage(whole(id), str(text)) for id, text in rows]
         yield batch
-        file, number = batch[-1].file, batch[-1].number
+        last = batch[-1].id
 
 
 def add(index: TextIndex, passages: Sequence[PendingPassage], vectors: Sequence[bytes]) -> None:
@@ -76,19 +66,16 @@ def add(index: TextIndex, passages: Sequence[PendingPassage], vectors: Sequence[
     so that a search has less to compute."""
     import numpy as np
 
-    matrix = _normal(np.frombuffer(b"".join(vectors), FLOAT).reshape(len(vectors), -1))
-    rows = zip(passages, (row.tobytes() for row in matrix), strict=True)
-    for _, run in groupby(enumerate(rows), key=lambda row: (row[1][0].file, row[1][0].number - row[0])):
-        pairs = [pair for _, pair in run]
-        first = pairs[0][0]
-        index.write(
-            "INSERT INTO vectors(file, first, number, vectors) VALUES (?, ?, ?, ?)",
-            *(first.file, first.number, len(pairs), b"".join(vector for _, vector in pairs)),
-        )
+    matrix = _normal(np.frombuffer(b"".join(vectors), FLOAT).reshape(len(passages), -1))
+    ids = array(blocks.ID, (passage.id for passage in passages)).tobytes()
+    block = index.write("INSERT INTO block(passages, vectors) VALUES (?, ?)", ids, matrix.tobytes())
+    for passage in passages:
+        index.write("UPDATE passage SET block = ? WHERE id = ?", block, passage.id)
 
 
 def forget(index: TextIndex) -> None:
-    index.write("DELETE FROM vectors")
+    index.write("UPDATE passage SET block = NULL")
+    index.write("DELETE FROM block")
 
 
 def nearest(index: TextIndex, question: bytes, most: int) -> Nearest:
@@ -97,19 +84,14 @@ def nearest(index: TextIndex, question: bytes, most: int) -> Nearest:
 
     width = len(question) // FLOAT_BYTES
     asked = _normal(np.frombuffer(question, FLOAT).reshape(1, width))[0]
-    best: list[tuple[float, int, int]] = []
+    best: list[tuple[float, int]] = []
     number, total, squares = 0, 0.0, 0.0
-    for places, matrix in _blocks(index, width):
+    for passages, matrix in _blocks(index, width):
         scores = matrix @ asked
         highest = np.argpartition(-scores, min(most, len(scores)) - 1)[:most]
-        near = [(float(scores[at]), *_place(places, int(at))) for at in highest]
-        best = sorted([*best, *near], reverse=True)[:most]
+        best = sorted([*best, *((float(scores[at]), passages[at]) for at in highest)], reverse=True)[:most]
         number, total, squares = number + len(scores), total + float(scores.sum()), squares + float(scores @ scores)
-    matches = ((_passage(index, file, number), score) for score, file, number in best)
-    return Nearest(
-        tuple(VectorMatch(passage, score) for passage, score in matches if passage is not None),
-        _usual(number, total, squares),
-    )
+    return Nearest(tuple(VectorMatch(passage, score) for score, passage in best), _usual(number, total, squares))
 
 
 def _usual(number: int, total: float, squares: float) -> float:
@@ -122,28 +104,23 @@ def _usual(number: int, total: float, squares: float) -> float:
     return mean + deviation * math.sqrt(2 * math.log(number))
 
 
-Places = list[tuple[int, int, int]]
-"""For each row of the index in a block: its file, the number of its first passage, where it begins in the block."""
-
-
-def _blocks(index: TextIndex, width: int) -> Iterator[tuple[Places, Matrix]]:
+def _blocks(index: TextIndex, width: int) -> Iterator[tuple[array[int], Matrix]]:
+    """The ids of passages and their vectors, as many blocks of the index at once as BLOCK_BYTES hold."""
     import numpy as np
 
-    places: Places = []
-    blobs: list[bytes] = []
-    begins = 0
-    for file, first, number, vectors in index.each("SELECT file, first, number, vectors FROM vectors"):
-        assert isinstance(vectors, bytes)
-        if len(vectors) != whole(number) * width * FLOAT_BYTES:
+    ids, read = array(blocks.ID), bytearray()
+    for passages, vectors in index.each("SELECT passages, vectors FROM block"):
+        assert isinstance(passages, bytes) and isinstance(vectors, bytes)
+        of_block = array(blocks.ID, passages)
+        if len(vectors) != len(of_block) * width * FLOAT_BYTES:
             continue
-        places.append((whole(file), whole(first), begins))
-        blobs.append(vectors)
-        begins += whole(number)
-        if begins * width * FLOAT_BYTES >= BLOCK_BYTES:
-            yield places, np.frombuffer(b"".join(blobs), FLOAT).reshape(-1, width)
-            places, blobs, begins = [], [], 0
-    if blobs:
-        yield places, np.frombuffer(b"".join(blobs), FLOAT).reshape(-1, width)
+        ids += of_block
+        read += vectors
+        if len(read) >= BLOCK_BYTES:
+            yield ids, np.frombuffer(read, FLOAT).reshape(-1, width)
+            ids, read = array(blocks.ID), bytearray()
+    if ids:
+        yield ids, np.frombuffer(read, FLOAT).reshape(-1, width)
 
 
 def _normal(matrix: Matrix) -> Matrix:
@@ -154,15 +131,3 @@ def _normal(matrix: Matrix) -> Matrix:
     lengths = np.maximum(np.linalg.norm(sound, axis=1, keepdims=True), LEAST_LENGTH)
     made: Matrix = (sound / lengths).astype(np.float32)
     return made
-
-
-def _place(places: Places, at: int) -> tuple[int, int]:
-    from bisect import bisect_right
-
-    file, first, begins = places[bisect_right(places, at, key=lambda place: place[2]) - 1]
-    return file, first + at - begins
-
-
-def _passage(index: TextIndex, file: int, number: int) -> int | None:
-    rows = index.rows("SELECT id FROM passage WHERE file = ? AND number = ?", file, number)
-    return whole(rows[0][0]) if rows else None

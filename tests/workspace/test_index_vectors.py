@@ -46,7 +46,9 @@ def test_what_is_pending_comes_in_batches_and_goes_on_where_it_was(index: TextIn
     (second,) = vectors.pending(index, 4)
     assert [passage.text for passage in second] == ["b2", "b3"]
     index.remove(index.files()["a"])
+    near = vectors.nearest(index, floats(1, 0), 9).matches
     assert index.size().with_vector == 1
+    assert [passage.passage.text for passage in index.passages(match.passage for match in near)] == ["b1"]
 
 
 def test_the_nearest_come_first_and_what_is_no_vector_of_this_kind_not_at_all(index: TextIndex) -> None:
