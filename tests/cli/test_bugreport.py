@@ -62,7 +62,7 @@ def test_the_log_of_an_engine_that_was_killed_holds_no_prompt_and_no_answer(
     endless_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with spawn("run", "-m", str(endless_file), "--local", PROMPT) as process:
-        kill_engine_of(process, after_s=0.2)
+        kill_engine_of(process, after_s=1.0)
         answered, _ = process.communicate()
     assert b" w1 " in answered
     text = report(capsys)
