@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from llmctl.retrieval.text_index import TextIndex
 
 ID = "q"  # of the array module: 64 bits
+ID_BYTES = 8
+SMALL = 32  # vectors: blocks with fewer are joined, since many rows take long to read
 
 
 def leave_out(index: TextIndex, file: int) -> None:
@@ -28,3 +30,23 @@ def leave_out(index: TextIndex, file: int) -> None:
             index.write("UPDATE block SET passages = ?, vectors = ? WHERE id = ?", left, rest, block)
         else:
             index.write("DELETE FROM block WHERE id = ?", block)
+
+
+def join_small(index: TextIndex, vector_bytes: int) -> None:
+    """Makes one block of the small ones whose vectors have that size, as soon as it is no small one."""
+    rows = index.rows(
+        "SELECT id, passages, vectors FROM block"
+        " WHERE length(passages) < ? AND length(vectors) * ? = length(passages) * ?",
+        *(SMALL * ID_BYTES, ID_BYTES, vector_bytes),
+    )
+    joined_passages, joined_vectors = bytearray(), bytearray()
+    for _, passages, vectors in rows:
+        assert isinstance(passages, bytes) and isinstance(vectors, bytes)
+        joined_passages += passages
+        joined_vectors += vectors
+    if len(joined_passages) < SMALL * ID_BYTES:
+        return
+    joined = index.write("INSERT INTO block(passages, vectors) VALUES (?, ?)", joined_passages, joined_vectors)
+    for id, _, _ in rows:
+        index.write("UPDATE passage SET block = ? WHERE block = ?", joined, id)
+        index.write("DELETE FROM block WHERE id = ?", id)

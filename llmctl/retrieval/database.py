@@ -26,18 +26,28 @@ CREATE TABLE passage(
     from_line INTEGER NOT NULL, to_line INTEGER NOT NULL, text TEXT NOT NULL, block INTEGER
 );
 CREATE UNIQUE INDEX passage_of_file ON passage(file, number);
-CREATE TABLE block(id INTEGER PRIMARY KEY, passages BLOB NOT NULL, vectors BLOB NOT NULL);
 CREATE VIRTUAL TABLE words USING fts5(name, text, content='', tokenize='unicode61 remove_diacritics 2');
 CREATE VIRTUAL TABLE vocabulary USING fts5vocab(words, 'row');
+"""
+BLOCKS = """
+CREATE INDEX passage_of_block ON passage(block);
+CREATE TABLE block(id INTEGER PRIMARY KEY, passages BLOB NOT NULL, vectors BLOB NOT NULL);
+"""
+WITHOUT_BLOCKS = 1  # the version that had vectors by files
+UPGRADE = """
+DROP TABLE vectors;
+ALTER TABLE passage ADD COLUMN block INTEGER;
 """
 
 
 def opened(file: Path) -> sqlite3.Connection:
-    """The index in ``file``. Raises NotFoundError where there is none, IntegrityError for what is none or is of another
-    version, ResourceError."""
+    """The index in ``file``; one of the version before loses its vectors, which its next update makes anew. Raises
+    NotFoundError where there is none, IntegrityError for what is none or is of another version, ResourceError."""
     with translated(file):
         connection = _connected(file)
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if _version(connection) == WITHOUT_BLOCKS:
+            _make_tables(connection, UPGRADE + BLOCKS, WITHOUT_BLOCKS)
+        version = _version(connection)
     if version != VERSION:
         connection.close()
         if not version:
@@ -54,13 +64,22 @@ def made(file: Path) -> sqlite3.Connection:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.close(os.open(file, os.O_RDWR | os.O_CREAT, atomic.OWN))  # -wal and -shm get its mode from SQLite
         connection = _connected(file)
-        with transaction(connection):
-            if not connection.execute("PRAGMA user_version").fetchone()[0]:
-                for statement in SCHEMA.split(";\n"):
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA user_version = {VERSION}")
+        _make_tables(connection, SCHEMA + BLOCKS, 0)
         connection.close()
     return opened(file)
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _make_tables(connection: sqlite3.Connection, statements: str, version: int) -> None:
+    """Makes an index of VERSION of one of ``version``, unless another process has done that."""
+    with transaction(connection):
+        if _version(connection) == version:
+            for statement in statements.split(";\n"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {VERSION}")
 
 
 def require_fts5() -> None:

@@ -15,11 +15,11 @@ from llmctl.retrieval.text_index import TextIndex, whole
 if TYPE_CHECKING:
     import numpy as np
 
-    Matrix = np.ndarray[Any, np.dtype[np.float32]]
+    Ids = np.ndarray[Any, np.dtype[np.int64]]
+    Floats = np.ndarray[Any, np.dtype[np.float32]]  # a vector, or a matrix of them
 
 FLOAT = "<f4"
 FLOAT_BYTES = 4
-BLOCK_BYTES = 1 << 20  # of vectors are compared at once: what a processor's cache holds
 LEAST_LENGTH = 1e-12
 FEW = 8  # passages: a model may read them all
 
@@ -71,6 +71,7 @@ def add(index: TextIndex, passages: Sequence[PendingPassage], vectors: Sequence[
     block = index.write("INSERT INTO block(passages, vectors) VALUES (?, ?)", ids, matrix.tobytes())
     for passage in passages:
         index.write("UPDATE passage SET block = ? WHERE id = ?", block, passage.id)
+    blocks.join_small(index, matrix.shape[1] * FLOAT_BYTES)
 
 
 def forget(index: TextIndex) -> None:
@@ -82,52 +83,42 @@ def nearest(index: TextIndex, question: bytes, most: int) -> Nearest:
     """The ``most`` passages that are nearest to ``question``. Vectors of another length are left out."""
     import numpy as np
 
-    width = len(question) // FLOAT_BYTES
-    asked = _normal(np.frombuffer(question, FLOAT).reshape(1, width))[0]
-    best: list[tuple[float, int]] = []
-    number, total, squares = 0, 0.0, 0.0
-    for passages, matrix in _blocks(index, width):
-        scores = matrix @ asked
-        highest = np.argpartition(-scores, min(most, len(scores)) - 1)[:most]
-        best = sorted([*best, *((float(scores[at]), passages[at]) for at in highest)], reverse=True)[:most]
-        number, total, squares = number + len(scores), total + float(scores.sum()), squares + float(scores @ scores)
-    return Nearest(tuple(VectorMatch(passage, score) for score, passage in best), _usual(number, total, squares))
+    asked = _normal(np.frombuffer(question, FLOAT).reshape(1, -1))[0]
+    compared = list(_compared(index, asked))
+    if not compared:
+        return Nearest((), usual=-1.0)
+    passages = np.concatenate([ids for ids, _ in compared])
+    scores = np.concatenate([similarities for _, similarities in compared])
+    highest = np.argpartition(-scores, min(most, len(scores)) - 1)[:most]
+    matches = (VectorMatch(int(passages[at]), float(scores[at])) for at in highest[np.argsort(-scores[highest])])
+    return Nearest(tuple(matches), _usual(scores))
 
 
-def _usual(number: int, total: float, squares: float) -> float:
-    """The highest of so many similarities that chance gives, where they are spread as these are. Of a few that can't
-    be told."""
-    if number <= FEW:
-        return -1.0
-    mean = total / number
-    deviation = math.sqrt(max(squares / number - mean * mean, 0.0))
-    return mean + deviation * math.sqrt(2 * math.log(number))
-
-
-def _blocks(index: TextIndex, width: int) -> Iterator[tuple[array[int], Matrix]]:
-    """The ids of passages and their vectors, as many blocks of the index at once as BLOCK_BYTES hold."""
+def _compared(index: TextIndex, asked: Floats) -> Iterator[tuple[Ids, Floats]]:
+    """For each block of the index its passages and their similarities."""
     import numpy as np
 
-    ids, read = array(blocks.ID), bytearray()
     for passages, vectors in index.each("SELECT passages, vectors FROM block"):
         assert isinstance(passages, bytes) and isinstance(vectors, bytes)
-        of_block = array(blocks.ID, passages)
-        if len(vectors) != len(of_block) * width * FLOAT_BYTES:
-            continue
-        ids += of_block
-        read += vectors
-        if len(read) >= BLOCK_BYTES:
-            yield ids, np.frombuffer(read, FLOAT).reshape(-1, width)
-            ids, read = array(blocks.ID), bytearray()
-    if ids:
-        yield ids, np.frombuffer(read, FLOAT).reshape(-1, width)
+        ids = np.frombuffer(passages, np.int64)
+        if len(vectors) == len(ids) * len(asked) * FLOAT_BYTES:
+            yield ids, np.frombuffer(vectors, FLOAT).reshape(len(ids), -1) @ asked
 
 
-def _normal(matrix: Matrix) -> Matrix:
+def _usual(scores: Floats) -> float:
+    """The highest of so many similarities that chance gives, where they are spread as ``scores`` are. Of a few that
+    can't be told."""
+    if len(scores) <= FEW:
+        return -1.0
+    mean, deviation = scores.mean(dtype=float), scores.std(dtype=float)
+    return float(mean + deviation * math.sqrt(2 * math.log(len(scores))))
+
+
+def _normal(matrix: Floats) -> Floats:
     """Each row with a length of 1; one that is none has only zeros."""
     import numpy as np
 
     sound = np.nan_to_num(matrix, nan=0.0, posinf=0.0, neginf=0.0)
     lengths = np.maximum(np.linalg.norm(sound, axis=1, keepdims=True), LEAST_LENGTH)
-    made: Matrix = (sound / lengths).astype(np.float32)
+    made: Floats = (sound / lengths).astype(np.float32)
     return made

@@ -88,12 +88,12 @@ def current(listener: Listener, settings: Settings, name: str, *, update: bool =
         if done.has_changed:
             changed = done.new + done.changed + done.renamed + done.removed
             listener.note(f"{index.name}: {number_of(changed, 'file')} new, changed or gone since the last time")
-            _add_few_vectors(listener, settings, index)
+        _add_few_vectors(listener, settings, index)
     return index
 
 
 def _add_few_vectors(listener: Listener, settings: Settings, index: NamedIndex) -> None:
-    """What is new gets vectors, if it is little and no server is asked for that."""
+    """What has no vectors gets them, if it is little and no server is asked for that."""
     name, pending = index_vectors.embedder_of(index), index_vectors.pending_passages(index)
     if name is None or not pending:
         return

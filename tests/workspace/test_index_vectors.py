@@ -13,7 +13,7 @@ from llmctl import paths
 from llmctl.retrieval import vectors
 from llmctl.retrieval.folder import FolderFile
 from llmctl.retrieval.passages import Passage
-from llmctl.retrieval.text_index import TextIndex
+from llmctl.retrieval.text_index import TextIndex, whole
 from llmctl.workspace import indexes, receipts
 from tests.fakes.chat_server import ChatServer, Handler
 from tests.fakes.command import at_a_terminal
@@ -63,6 +63,58 @@ def test_the_nearest_come_first_and_what_is_no_vector_of_this_kind_not_at_all(in
     assert vectors.nearest(index, floats(1, 2, 3), 3).matches == ()
 
 
+def texts_near(index: TextIndex, question: bytes) -> list[str]:
+    near = vectors.nearest(index, question, 10).matches
+    return [passage.passage.text for passage in index.passages(match.passage for match in near)]
+
+
+def blocks_of(index: TextIndex) -> list[int]:
+    """How many vectors each block has."""
+    lengths = index.rows("SELECT length(vectors) FROM block ORDER BY id")
+    return [whole(length) // len(floats(1, 0)) for (length,) in lengths]
+
+
+def test_vectors_of_changed_and_removed_passages_leave_their_block(index: TextIndex) -> None:
+    (batch,) = vectors.pending(index, 10)
+    vectors.add(index, batch, [floats(1, at) for at in range(6)])
+    index.remove(index.files()["b"])
+    index.add(FolderFile("b", 2, 2), b"changed", [Passage(1, 1, "changed")])
+    (changed,) = vectors.pending(index, 10)
+    assert [passage.text for passage in changed] == ["changed"]
+    assert changed[0].id == batch[3].id  # SQLite gives the id of what is gone again
+    assert texts_near(index, floats(1, 0)) == ["a1", "a2", "a3"] and blocks_of(index) == [3]
+    vectors.add(index, changed, [floats(9, 1)])
+    assert texts_near(index, floats(1, 0)) == ["a1", "changed", "a2", "a3"] and blocks_of(index) == [3, 1]
+    for file in index.files().values():
+        index.remove(file)
+    assert vectors.nearest(index, floats(1, 0), 10).matches == () and blocks_of(index) == []
+
+
+def test_small_blocks_become_one(index: TextIndex) -> None:
+    index.add(FolderFile("c", 1, 1), b"c", [Passage(at, at, str(at)) for at in range(34)])
+    batches = vectors.pending(index, 15)
+    for after in ([15], [15, 15], [40]):
+        batch = next(batches)
+        vectors.add(index, batch, [floats(passage.id, 1) for passage in batch])
+        assert blocks_of(index) == after
+    near = vectors.nearest(index, floats(1, 0), 2).matches
+    assert [match.passage for match in near] == [40, 39] and index.size().with_vector == 40
+    for file in index.files().values():
+        index.remove(file)
+    assert blocks_of(index) == []
+
+
+def test_vectors_of_the_version_before_are_made_anew(tmp_path: Path, index: TextIndex) -> None:
+    for statement in ("DROP TABLE block", "DROP INDEX passage_of_block", "ALTER TABLE passage DROP COLUMN block"):
+        index.write(statement)
+    index.write("CREATE TABLE vectors(file)")
+    index.write("PRAGMA user_version = 1")
+    with TextIndex.open(tmp_path / "a.sqlite") as upgraded:
+        (batch,) = vectors.pending(upgraded, 10)
+        vectors.add(upgraded, batch, [floats(1, 0)] * 6)
+        assert upgraded.size().with_vector == 6
+
+
 @pytest.mark.usefixtures("measured")
 def test_vectors_by_a_model_of_this_machine(
     notes: Path,  # noqa: F811
@@ -80,6 +132,10 @@ def test_vectors_by_a_model_of_this_machine(
     assert len(ran(capsys, "search", "notes", *QUESTION)["results"]) == 3
     (row,) = ran(capsys, "index", "list")["indexes"]
     assert row["with_vector"] == 3
+    with indexes.get("notes").opened() as opened:
+        vectors.forget(opened)  # as an upgrade does
+    hits = ran(capsys, "search", "notes", *QUESTION)["results"]
+    assert len(hits) == 3 and all(hit["similarity"] is not None for hit in hits)
     model.unlink()
     found = ran(capsys, "search", "notes", "deposit")
     assert found["embedder"] is None and found["results"][0]["text"] == RENT
