@@ -36,8 +36,9 @@ def place() -> Path:
 
 
 def builds() -> list[PythonBuild]:
-    """Those that are here."""
-    every = [PythonBuild(name, place() / name) for name in BuildName]
+    """Those that are here; none where there is no home folder."""
+    folder = _place_or_none()
+    every = [] if folder is None else [PythonBuild(name, folder / name) for name in BuildName]
     return [build for build in every if (build.folder / MODULE).is_dir()]
 
 

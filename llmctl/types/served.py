@@ -9,13 +9,6 @@ from msgspec import Struct
 from llmctl.types.openness import Level
 
 
-class ServeEngine(StrEnum):
-    """What runs the models behind a gateway: llama.cpp's GGUF files, or vLLM a model's original weights."""
-
-    LLAMA_CPP = "llama.cpp"
-    VLLM = "vllm"
-
-
 class ModelState(StrEnum):
     """``FAILED``: it could not be loaded the last time; the next request tries again."""
 

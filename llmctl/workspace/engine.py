@@ -56,10 +56,10 @@ def summary() -> list[str]:
     builds = sorted(engine_builds.listed(worker), key=lambda build: not build.is_chosen)
     lines = [_in_a_line(build.about, build.name if len(builds) > 1 else None) for build in builds]
     try:
-        setting = settings.load().llama_server
+        servers = list(programs.programs(settings.load().llama_server))
     except ConfigError:  # which every other command says
-        setting = None
-    return lines + [_in_a_line(programs.asked(program), str(program.path)) for program in programs.programs(setting)]
+        servers = []
+    return lines + [_in_a_line(programs.asked(program), str(program.path)) for program in servers]
 
 
 def _in_a_line(about: EngineInfo, label: str | None) -> str:

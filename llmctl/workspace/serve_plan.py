@@ -13,7 +13,7 @@ from llmctl.errors import NothingFitsError, UsageError
 from llmctl.shell import command
 from llmctl.types.listener import Listener
 from llmctl.types.plan import Fit, NoFit, Want
-from llmctl.types.served import ServeEngine
+from llmctl.types.serve_engine import ServeEngine
 from llmctl.workspace.served_model import PlannedModel
 from llmctl.workspace.served_room import Memory
 

@@ -271,7 +271,7 @@ def test_a_request_is_answered_once(gateway: SealedGateway) -> None:
         kept.append(sealed)
         return sealed
 
-    assert post(gateway, change=keep).content == b'{"status":"ready","loading":[]}'
+    assert post(gateway, change=keep).content == b'{"status":"ready"}'
     again = send(gateway, kept[0])
     assert (again.status_code, again.json()["title"]) == (400, "this request has come before")
 

@@ -21,7 +21,7 @@ from llmctl.engine.vllm.start import start
 from llmctl.errors import EngineDiedError, NotFoundError, NothingFitsError, UsageError
 from llmctl.settings import load
 from llmctl.types.listener import SilentListener
-from llmctl.types.served import ServeEngine
+from llmctl.types.serve_engine import ServeEngine
 from llmctl.workspace import serve, serve_original, situation
 from llmctl.workspace.deployment import cluster
 from llmctl.workspace.deployment.cluster import ClusterAsked

@@ -14,7 +14,7 @@ from llmctl.errors import UsageError
 from llmctl.types.deployment import DeploymentForm
 from llmctl.types.page_access import PageAccess
 from llmctl.types.policy import Policy
-from llmctl.types.served import ServeEngine
+from llmctl.types.serve_engine import ServeEngine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
