@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -88,10 +89,9 @@ def test_scores_of_a_real_embedder_are_those_in_clear(home: Path, capsys: pytest
     assert max(data["scores"], key=lambda row: row["exact"])["number"] == 0
 
 
-def words_of(secret: bytes) -> bytes:
+def words_of(secret: Any) -> bytes:
     """A part of a secret key as it lies in memory, and so in no file but the key's, which is packed."""
-    made = library.context(parameters(DIMENSIONS))
-    plaintext = library.read_secret_key(made, secret).data()
+    plaintext = secret.data()
     return b"".join(int(plaintext.data(at)).to_bytes(8, "little") for at in range(8))
 
 
@@ -124,7 +124,8 @@ def answering(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
 def test_the_side_of_the_vectors_never_holds_the_secret_key(kept: list[list[float]], home: Path) -> None:
     question, key = asked(kept[2])
     container.write(home / "question.he", question)
-    secret = words_of(key.parts[0])
+    in_memory = library.read_secret_key(library.context(parameters(DIMENSIONS)), key.parts[0])
+    secret = words_of(in_memory)
     assert any(secret in piece for piece in memory_of("self")), "the search finds it where it is"
     with answering(home) as process:
         assert not any(secret in piece for piece in memory_of(process.pid))
