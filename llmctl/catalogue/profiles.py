@@ -40,6 +40,10 @@ class ProfileProblem(Struct, frozen=True):
         return f"{place}: {self.field} {self.problem}" if self.field else f"{place}: {self.problem}"
 
 
+Models = list[tuple[Model, Callable[[], int | None]]]
+"""The models of a file, each with what looks up the line it begins at."""
+
+
 class Catalogue(Struct, frozen=True):
     """All models that could be read, in the order of the files, and what could not."""
 
@@ -113,11 +117,8 @@ def _split(name: str) -> tuple[str, str | None]:
     return model, quant or None
 
 
-def _read(
-    file: Path, problems: list[ProfileProblem], refreshes: list[Refreshed]
-) -> list[tuple[Model, Callable[[], int | None]]]:
-    """The models of one file, each with what looks up its line; what the hub said of them is added to
-    ``refreshes``."""
+def _read(file: Path, problems: list[ProfileProblem], refreshes: list[Refreshed]) -> Models:
+    """The models of one file; what the hub said of them is added to ``refreshes``."""
     try:
         with file.open("rb") as stream:
             raw = stream.read(MAX_FILE_BYTES + 1)
