@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import tomli
@@ -39,6 +40,10 @@ class ProfileProblem(Struct, frozen=True):
         return f"{place}: {self.field} {self.problem}" if self.field else f"{place}: {self.problem}"
 
 
+Models = list[tuple[Model, Callable[[], int | None]]]
+"""The models of a file, each with what looks up the line it begins at."""
+
+
 class Catalogue(Struct, frozen=True):
     """All models that could be read, in the order of the files, and what could not."""
 
@@ -58,9 +63,10 @@ def load(folder: Path, overlay: Path | None = None, *, as_refreshed: bool = True
     for place in (folder, overlay):
         of_folder: dict[str, Model] = {}
         for file in sorted(place.glob("*.toml")) if place is not None and place.is_dir() else ():
-            for model, at in _read(file, problems, refreshes):
+            for model, line in _read(file, problems, refreshes):
                 if model.id in of_folder:
-                    problems.append(ProfileProblem(file, "id", f"must be unlike that of another model: {model.id}", at))
+                    problem = f"must be unlike that of another model: {model.id}"
+                    problems.append(ProfileProblem(file, "id", problem, line()))
                 else:
                     of_folder[model.id] = model
         models |= of_folder
@@ -111,8 +117,8 @@ def _split(name: str) -> tuple[str, str | None]:
     return model, quant or None
 
 
-def _read(file: Path, problems: list[ProfileProblem], refreshes: list[Refreshed]) -> list[tuple[Model, int | None]]:
-    """The models of one file, each with the line it begins at; what the hub said of them is added to ``refreshes``."""
+def _read(file: Path, problems: list[ProfileProblem], refreshes: list[Refreshed]) -> Models:
+    """The models of one file; what the hub said of them is added to ``refreshes``."""
     try:
         with file.open("rb") as stream:
             raw = stream.read(MAX_FILE_BYTES + 1)
@@ -152,7 +158,7 @@ def _read(file: Path, problems: list[ProfileProblem], refreshes: list[Refreshed]
     for nth, row in enumerate(entries, 1):
         try:
             models.append(entry.model(row, graded))
-            lines.append(_position(text, "[[model]]", nth, "id"))
+            lines.append(partial(_position, text, "[[model]]", nth, "id"))
         except FieldError as error:
             problems.append(
                 ProfileProblem(file, error.field, error.problem, _position(text, "[[model]]", nth, error.field))

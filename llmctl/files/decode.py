@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from msgspec import Struct
-from msgspec.structs import fields
+from msgspec.structs import FieldInfo, fields
 
 from llmctl.errors import ConfigError
 
@@ -98,8 +98,8 @@ def _base64(value: Any, where: str) -> bytes:
 
 def _object(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, Mapping):
-        raise FieldError(where, "must be a table with " + ", ".join(f.name for f in fields(kind)))
-    by_name = {f.name: f for f in fields(kind)}
+        raise FieldError(where, "must be a table with " + ", ".join(_fields(kind)))
+    by_name = _fields(kind)
     for key in value:
         if key not in by_name:
             raise FieldError(f"{where}.{key}", "is not known, there are " + ", ".join(by_name))
@@ -107,6 +107,12 @@ def _object(kind: Any, value: Any, where: str) -> Any:
         if field.required and field.name not in value:
             raise FieldError(f"{where}.{field.name}", "is missing")
     return kind(**{key: _value(by_name[key].type, item, f"{where}.{key}") for key, item in value.items()})
+
+
+@cache
+def _fields(kind: type[Struct]) -> Mapping[str, FieldInfo]:
+    """The fields of a struct by their names. Looking them up anew takes longer than decoding one."""
+    return {field.name: field for field in fields(kind)}
 
 
 def read_toml(file: Path, read: Callable[[Table], T]) -> T:

@@ -81,7 +81,10 @@ def read_file(path: Path, *, whole: bool = True) -> Header:
         status = path.stat()
         if not S_ISREG(status.st_mode):
             raise NotFoundError(f"{path} is not a file")  # opening a pipe would wait for its other end
-        return _read_once(path, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns), whole)
+        header = _read_once(path, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
+        if whole:
+            _require_weights(header, status.st_size)
+        return header
     except FileNotFoundError as error:
         raise NotFoundError(f"{path} does not exist") from error
     except PermissionError as error:
@@ -96,12 +99,11 @@ def read_file(path: Path, *, whole: bool = True) -> Header:
 
 
 @lru_cache(maxsize=8)
-def _read_once(path: Path, stamp: tuple[int, int, int, int], whole: bool) -> Header:
+def _read_once(path: Path, stamp: tuple[int, int, int, int]) -> Header:
     """A command asks three times for its model's header, and a large vocabulary takes 60 ms. ``stamp``: device, inode,
     size and time of change of the file; another one is read anew."""
-    size_bytes = stamp[2]
     with path.open("rb", buffering=0) as stream:
-        return read_header(stream, size_bytes=size_bytes if whole else None)
+        return _parsed(Cursor(stream, size_bytes=stamp[2], limit_bytes=MAX_HEADER_BYTES))
 
 
 def read_header(stream: Stream, *, size_bytes: int | None, limit_bytes: int = MAX_HEADER_BYTES) -> Header:
@@ -112,14 +114,21 @@ def read_header(stream: Stream, *, size_bytes: int | None, limit_bytes: int = MA
     UnsupportedFileError with a message that lacks its subject ("is cut off: ..."), for the caller to put the file's
     name before.
     """
-    cursor = Cursor(stream, size_bytes=size_bytes, limit_bytes=limit_bytes)
+    header = _parsed(Cursor(stream, size_bytes=size_bytes, limit_bytes=limit_bytes))
+    if size_bytes is not None:
+        _require_weights(header, size_bytes)
+    return header
+
+
+def _parsed(cursor: Cursor) -> Header:
+    """The header that begins at ``cursor``, whether or not its weights are there."""
     version = _version(cursor)
     n_tensors = _at_most(MAX_TENSORS, cursor.u64("the number of tensors"), "tensors")
     n_keys = _at_most(MAX_KEYS, cursor.u64("the number of metadata keys"), "metadata keys")
     metadata = _Metadata(cursor, n_keys)
     alignment = _alignment(metadata.values.get("general.alignment", DEFAULT_ALIGNMENT))
     tensors = _tensors(cursor, n_tensors, alignment)
-    header = Header(
+    return Header(
         version=version,
         architecture=_architecture(metadata.values),
         metadata=metadata.values,
@@ -128,12 +137,15 @@ def read_header(stream: Stream, *, size_bytes: int | None, limit_bytes: int = MA
         tensors=tensors,
         data_offset=_padded(cursor.position, alignment),
     )
+
+
+def _require_weights(header: Header, size_bytes: int) -> None:
+    """Raises IntegrityError for a file of ``size_bytes`` that ends before its last tensor does."""
     promised_bytes = header.data_offset + header.tensor_bytes
-    if tensors and size_bytes is not None and promised_bytes > size_bytes:
+    if header.tensors and promised_bytes > size_bytes:
         raise IntegrityError(
             f"is cut off: its header promises {promised_bytes} bytes, the file has {size_bytes}", hint=CUT_OFF_HINT
         )
-    return header
 
 
 def _version(cursor: Cursor) -> int:

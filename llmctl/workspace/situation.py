@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from llmctl import catalogue, paths
 from llmctl.address import without_secrets
 from llmctl.catalogue import Catalogue
+from llmctl.catalogue.kept import load as load_kept
 from llmctl.errors import ConfigError, IntegrityError, NetworkError, NotFoundError, UnsupportedFileError, UsageError
 from llmctl.settings import Settings
 from llmctl.shell import command
@@ -209,7 +210,7 @@ def _as(item: Item, candidate: Candidate) -> Candidate:
 
 def load_catalogue(listener: Listener) -> Catalogue:
     """The catalogue; what is wrong in it is a warning."""
-    loaded = catalogue.load(paths.profiles_dir() / "models", overlay=paths.overlay_dir())
+    loaded = load_kept(paths.profiles_dir() / "models", paths.overlay_dir())
     for problem in loaded.problems:
         listener.warn(str(problem))
     return loaded

@@ -29,6 +29,9 @@ WITH_TOOLS = (
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,!?▁"
 
 
+Weights = dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]
+
+
 @dataclass(frozen=True)
 class Token:
     text: str
@@ -56,8 +59,11 @@ def write_scripted(
     repeats: bool = False,
     context: int = 4096,
     metadata: Mapping[str, Value] | None = None,
+    layers: int = 1,
+    feed_forward: int = FEED_FORWARD,
 ) -> Path:
-    """A model that answers with ``script`` behind the token ``start``, then ends, or begins again."""
+    """A model that answers with ``script`` behind the token ``start``, then ends, or begins again. ``layers`` of width
+    ``feed_forward`` make it slow; they add nothing to what it says."""
     tokens = [Token("<unk>", UNKNOWN), Token("<s>", CONTROL), Token("</s>", CONTROL)]
     tokens += [byte(number) for number in range(256)]
     tokens += [Token(text, CONTROL) for text in (start, "<|user|>", "<|system|>") if Token(text, BYTE) not in tokens]
@@ -72,8 +78,9 @@ def write_scripted(
             tokens.append(Token(text, token.kind))
         said.append(number_of[text])
     chain = [number_of[start], *said, said[0] if repeats else END]
-    weights = _weights(chain, len(tokens))
-    described = {**_metadata(tokens, template, context), **(metadata or {})}
+    weights = _weights(chain, len(tokens), layers, feed_forward)
+    shape: dict[str, Value] = {"llama.block_count": layers, "llama.feed_forward_length": feed_forward}
+    described = {**_metadata(tokens, template, context), **shape, **(metadata or {})}
     specs = [TensorSpec(name, tuple(reversed(array.shape)), "F32") for name, array in weights.items()]
     with path.open("wb") as file:
         file.write(header(described, specs))
@@ -83,7 +90,7 @@ def write_scripted(
     return path
 
 
-def _weights(chain: Sequence[int], size: int) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+def _weights(chain: Sequence[int], size: int, layers: int, feed_forward: int) -> Weights:
     embedding = np.random.default_rng(0).choice([-1.0, 1.0], size=(size, WIDTH)).astype(np.float32)
     output = np.zeros((size, WIDTH), np.float32)
     assert len(set(chain[:-1])) == len(chain) - 1, "a token would have two successors"
@@ -92,16 +99,16 @@ def _weights(chain: Sequence[int], size: int) -> dict[str, np.ndarray[tuple[int,
     for token in set(range(size)) - set(chain[:-1]) - {END}:  # whatever else leads to the end
         output[END] += embedding[token] * 0.02
     zeros = {"attn_q": (WIDTH, WIDTH), "attn_k": (WIDTH, WIDTH), "attn_v": (WIDTH, WIDTH)}
-    zeros |= {"attn_output": (WIDTH, WIDTH), "ffn_gate": (FEED_FORWARD, WIDTH), "ffn_up": (FEED_FORWARD, WIDTH)}
-    zeros |= {"ffn_down": (WIDTH, FEED_FORWARD)}
+    zeros |= {"attn_output": (WIDTH, WIDTH), "ffn_gate": (feed_forward, WIDTH), "ffn_up": (feed_forward, WIDTH)}
+    zeros |= {"ffn_down": (WIDTH, feed_forward)}
     ones = np.ones(WIDTH, np.float32)
+    of_layer: Weights = {name: np.zeros(shape, np.float32) for name, shape in zeros.items()}
+    of_layer |= {"attn_norm": ones, "ffn_norm": ones}
     return {
         "token_embd.weight": embedding,
         "output_norm.weight": ones,
         "output.weight": output,
-        **{f"blk.0.{name}.weight": np.zeros(shape, np.float32) for name, shape in zeros.items()},
-        "blk.0.attn_norm.weight": ones,
-        "blk.0.ffn_norm.weight": ones,
+        **{f"blk.{number}.{name}.weight": array for number in range(layers) for name, array in of_layer.items()},
     }
 
 
@@ -109,10 +116,8 @@ def _metadata(tokens: Sequence[Token], template: str | None, context: int) -> di
     return {
         "general.architecture": "llama",
         "general.name": "scripted",
-        "llama.block_count": 1,
         "llama.context_length": context,
         "llama.embedding_length": WIDTH,
-        "llama.feed_forward_length": FEED_FORWARD,
         "llama.attention.head_count": HEADS,
         "llama.attention.head_count_kv": HEADS,
         "llama.attention.layer_norm_rms_epsilon": 1e-5,

@@ -7,16 +7,14 @@ from pathlib import Path
 
 from llmctl import catalogue, paths
 from llmctl.catalogue import profiles
-from llmctl.catalogue.profiles import ProfileProblem
+from llmctl.catalogue.profiles import Models, ProfileProblem
 from llmctl.catalogue.refreshed import Refreshed
-from llmctl.types.model import Model
-
-Models = list[tuple[Model, int | None]]
+from llmctl.workspace import situation
 
 
 def read_once() -> None:
-    """Its files are read now, for all who load it from now on. Files elsewhere, or with a problem, are read each
-    time."""
+    """Its files are read now, for all who load it from now on, who needn't keep it on disk then. Files elsewhere, or
+    with a problem, are read each time."""
     folder, from_disk = paths.profiles_dir() / "models", profiles._read
 
     @functools.cache
@@ -31,4 +29,5 @@ def read_once() -> None:
         return from_disk(file, problems, refreshes) if models is None else models
 
     profiles._read = read
+    situation.load_kept = profiles.load  # type: ignore[attr-defined]  # imported there, not given out
     catalogue.load(folder)
