@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +13,10 @@ import pytest
 from llmctl import paths
 from llmctl.cli import main
 from llmctl.engine import builds
-from llmctl.engine.install import llama_server
+from llmctl.engine.install import Remedy, llama_server
+from llmctl.engine.install import python_build as installing
 from llmctl.engine.install.python_build import log_file
-from llmctl.errors import EngineError
+from llmctl.errors import EngineError, LlmctlError, ResourceError
 from llmctl.types.engine_name import BuildName
 from llmctl.types.listener import SilentListener
 from llmctl.workspace import engine_builds
@@ -79,6 +81,44 @@ def test_one_that_does_not_work_leaves_the_older_one(
     assert "the new build can't be used" in capsys.readouterr().err
     assert (older / "__init__.py").read_text("utf-8") == "older"
     assert {file.name for file in builds.place().iterdir()} - {".lock"} == {"cpu"}
+
+
+class Impatient(SilentListener):
+    """Presses Ctrl-C when pip is at work."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+        if "pip is at work" in text:
+            raise KeyboardInterrupt
+
+
+def test_ctrl_c_leaves_nothing_and_says_so() -> None:
+    listener = Impatient()
+    with pytest.raises(KeyboardInterrupt):
+        engine_builds.install(listener, BuildName.CPU, yes=True, model_file=lambda: None)
+    assert "nothing was installed" in listener.notes[-1]
+    assert {file.name for file in builds.place().iterdir()} <= {".lock"}
+
+
+@pytest.mark.parametrize(
+    ("said", "error", "words"),
+    [
+        ("CMake Error at CMakeTestCXXCompiler.cmake:60 (message):", EngineError, "no C++ compiler works here"),
+        ("fatal error: error writing to x.s: No space left on device", ResourceError, "the disk ran full"),
+        ("error: something else", EngineError, "error: something else"),
+    ],
+)
+def test_what_a_failed_compilation_says(said: str, error: type[LlmctlError], words: str) -> None:
+    failing = Remedy(f"echo '{said}'; false #")
+    with (
+        pytest.raises(error, match=re.escape(words)),
+        installing.install(BuildName.CPU, failing, listener=SilentListener()),
+    ):
+        pass
+    assert not builds.builds()
 
 
 def test_one_that_does_not_answer_is_not_taken(index: Path, tmp_path: Path) -> None:

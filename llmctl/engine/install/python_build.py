@@ -50,7 +50,11 @@ def install(name: BuildName, remedy: Remedy, *, listener: Listener) -> Iterator[
         disk.require_room(place, ROOM_BYTES, devices.NAME)
         with temporary_folder(working):
             made = working / name
-            _run_pip(remedy, made, listener)
+            try:
+                _run_pip(remedy, made, listener)
+            except KeyboardInterrupt:
+                listener.note("\nStopped: nothing was installed, and what was here before stays.")
+                raise
             yield PythonBuild(name, made)
             _put_in_place(made, place / name)
 
