@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llmctl import units
 from llmctl.cli import lazy
 from llmctl.cli.output import Output
 from llmctl.cli.table import table
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 app = lazy.plain(help="What runs models on this machine.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-HEADS = ("", "engine", "version", "runs on", "state", "where")
+HEADS = ("  name", "version", "runs on", "state", "disk", "where")
 AUTO = "auto"
 
 
@@ -31,9 +32,10 @@ def list_(json: Json = False) -> None:
     Example:
       llmctl engine list
 
-    llama-cpp-python is installed with llmctl and answers unless you say otherwise; builds of it for other hardware
-    are those of `llmctl engine install`. A llama-server is known by the setting llama_server, was compiled by `llmctl
-    engine install`, or is on PATH. Each is asked for its version and its devices.
+    "installed" is the llama-cpp-python that came with llmctl, which answers unless you say otherwise; cpu, cuda, rocm,
+    vulkan and metal are builds of it by `llmctl engine install`. A llama-server is known by the setting llama_server,
+    was compiled by `llmctl engine install`, or is on PATH. Each is asked for its version and its devices. "disk" is
+    what `llmctl engine remove NAME` frees.
 
     Exit codes: 0, 10 the configuration is broken.
     """
@@ -42,8 +44,11 @@ def list_(json: Json = False) -> None:
 
     out = Output("engine list", as_json=json)
     engines = engine.listed(out, load(out))
-    for line in table([HEADS, *map(_row, engines)], "<<<<<<", gap=1):
+    for line in table([HEADS, *map(_row, engines)], "<<<<><"):
         out.text(line)
+    for listed in engines:
+        if not listed.about.usable:
+            out.text(f"{_name(listed)} is not usable: {listed.about.why}")
     if not any(listed.name is EngineName.LLAMA_SERVER for listed in engines):
         out.note("There is no llama-server.")
         out.note("  next: llmctl engine install llama-server")
@@ -52,11 +57,19 @@ def list_(json: Json = False) -> None:
 
 def _row(listed: Listed) -> tuple[str, ...]:
     about = listed.about
-    version = " ".join(filter(None, (about.version, f"({about.build})" if about.build else None)))
-    state = "usable" if about.usable else f"not usable: {about.why}"
-    mark = "▸" if listed.is_used else ""
-    name = about.name if listed.build_name is None else f"{about.name} ({listed.build_name})"
-    return (mark, name, version or "?", ", ".join(about.backends) or "?", state, listed.path or "this Python")
+    return (
+        f"{'▸' if listed.is_used else ' '} {_name(listed)}",
+        about.version or "?",
+        ", ".join(about.backends) or "?",
+        "usable" if about.usable else "not usable",
+        "" if listed.bytes is None else units.size(listed.bytes),
+        listed.path or "this Python",
+    )
+
+
+def _name(listed: Listed) -> str:
+    """As `engine use` takes it."""
+    return listed.build_name or listed.name
 
 
 def _document(listed: Listed) -> dict[str, Any]:
@@ -68,7 +81,8 @@ def _document(listed: Listed) -> dict[str, Any]:
         "backends": about.backends,
     }
     shown |= {"usable": about.usable, "why": about.why, "path": listed.path, "source": listed.source}
-    return shown | {"stale": listed.is_stale, "used": listed.is_used, "build_name": listed.build_name}
+    shown |= {"stale": listed.is_stale, "used": listed.is_used, "build_name": listed.build_name}
+    return shown | {"bytes": listed.bytes}
 
 
 def _installable(incomplete: str) -> list[str]:
@@ -173,3 +187,43 @@ def use(
     else:
         out.note(f"Set in {file}: engine = {name}.")
     out.data({"engine": None if name in (AUTO, *engine.BUILDS) else name, "file": str(file)})
+
+
+@app.command()
+def remove(
+    name: Annotated[
+        str,
+        typer.Argument(help="A build (cpu, cuda, rocm, vulkan, metal), or llama-server.", autocompletion=_installable),
+    ],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    json: Json = False,
+) -> None:
+    """Remove an engine that `llmctl engine install` has installed, to free its disk.
+
+    \b
+    Examples:
+      llmctl engine remove vulkan
+      llmctl engine remove llama-server --yes
+
+    What is in use stays, and so does the llama-cpp-python that came with llmctl. `llmctl engine list` shows what each
+    takes. On a terminal it asks; elsewhere it needs --yes.
+
+    Exit codes: 0 removed, or you said no, 2 nobody said yes, no such engine, or it is in use, 4 it is not here, 7 it is
+    being installed, or can't be removed, 10 the configuration is broken.
+    """
+    from llmctl.workspace import engine_removal
+    from llmctl.workspace.configuration import load
+
+    out = Output("engine remove", as_json=json)
+    removal = engine_removal.removal(out, load(out), name)
+    size = units.size(removal.bytes)
+    if not (yes or out.interactive):
+        raise UsageError(
+            f"removing {name} frees {size}, and nobody said yes", hint=f"llmctl engine remove {name} --yes"
+        )
+    if not out.confirm(f"Remove {name}, {size}?", yes=yes, by_default=False):
+        out.note("Nothing was removed.")
+        return
+    engine_removal.remove(removal)
+    out.note(f"Removed {name}: {size} freed")
+    out.data({"name": name, "freed_bytes": removal.bytes})

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from llmctl.types.listener import Progress
 
 SCHEMA = "llmctl/1"
+YES_NO = " [Y/n]: "  # what typer puts behind a question
 PIPE_WIDTH = 1000  # lines of data are never broken; tables take what they need
 
 
@@ -151,6 +152,8 @@ class Output(SilentListener):
             return True
         import typer
 
+        if sys.stderr.isatty():
+            question = wrapped(question, columns_of(sys.stderr) - len(YES_NO))
         return typer.confirm(question, default=by_default, err=True)
 
     def progress(self, label: str, *, streams: bool = False, resumes: bool = True) -> AbstractContextManager[Progress]:

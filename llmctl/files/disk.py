@@ -68,6 +68,19 @@ def _existing(folder: Path) -> Path:
     return next(place for place in (folder, *folder.absolute().parents) if place.exists())
 
 
+def folder_bytes(folder: Path) -> int:
+    """The files below ``folder``, as far as it can be read."""
+    files = (Path(place) / name for place, _, names in os.walk(folder) for name in names)
+    return sum(_bytes(file) for file in files)
+
+
+def _bytes(file: Path) -> int:
+    try:
+        return file.lstat().st_size
+    except OSError:  # gone meanwhile
+        return 0
+
+
 @contextmanager
 def writing(folder: Path, what: str) -> Iterator[None]:
     """Turns OSError from work below ``folder`` into ResourceError. ``what`` is being written."""

@@ -10,22 +10,68 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from msgspec import Struct
+
 from llmctl import paths
 from llmctl.address import redacted
-from llmctl.errors import LlmctlError, NetworkError, NotFoundError, ResourceError
+from llmctl.errors import IntegrityError, LlmctlError, NetworkError, NotFoundError, ResourceError
 
 LOOK_S = 0.2
 STALL_S = 300.0  # pip has its own time-outs and retries; this is for when it hangs all the same
 KEPT_LINES = 40
 KEPT_CHARACTERS = 400
-UNREACHABLE = re.compile(
-    r"connection broken|Max retries exceeded|Connection(Error| refused| reset|.*timed out)|Read timed out"
-    r"|Failed to establish|Could not fetch URL|name resolution|ProxyError|SSLError|HTTP error 5\d\d",
-    re.IGNORECASE,
+
+
+class KnownFailure(Struct, frozen=True):
+    """What pip says, as a pattern, and the error that this is. ``message`` has ``{what}`` for what is fetched and
+    ``{why}`` for pip's reason; without ``hint``: to look at pip's settings."""
+
+    said: str
+    error: type[LlmctlError]
+    message: str
+    hint: str | None = None
+
+
+# The first that fits. Disks before connections: of a full one pip says "Connection broken: … No space left on device".
+KNOWN_FAILURES = (
+    KnownFailure(
+        "No space left on device|Disk quota exceeded",
+        ResourceError,
+        "the disk ran full while pip fetched {what}",
+        "free some space and try again",
+    ),
+    KnownFailure(
+        "File too large",
+        ResourceError,
+        "{what}: pip may not write a file that large",
+        "ulimit -f unlimited   (or another filesystem: export XDG_DATA_HOME=/path)",
+    ),
+    KnownFailure("(Read-only file system|Permission denied): '", ResourceError, "pip can't write {what}: {why}"),
+    KnownFailure(
+        "Cannot allocate memory|MemoryError",
+        ResourceError,
+        "there is not enough memory for pip to fetch {what}",
+        "end other programs and try again",
+    ),
+    KnownFailure(
+        "do not match the hashes|BadZipFile|^ERROR: Wheel .* is invalid",
+        IntegrityError,
+        "{what} from the package index is damaged ({why})",
+    ),
+    KnownFailure(
+        r"connection broken|Max retries exceeded|Connection(Error| refused| reset|.*timed out)|Read timed out"
+        r"|Failed to establish|Could not fetch URL|name resolution|ProxyError|SSLError|HTTP error 5\d\d",
+        NetworkError,
+        "fetching {what}: the package index can't be reached ({why})",
+    ),
+    KnownFailure(  # pip says the same of an index that is empty and one that is unreachable
+        r"\(from versions: none\)", NetworkError, "the package index can't be reached, or has no {what} for this Python"
+    ),
+    KnownFailure("No matching distribution", NotFoundError, "the package index has no {what} for this Python"),
 )
 
 
@@ -34,7 +80,8 @@ def download(requirement: str, folder: Path, *, looking: Callable[[], None], sou
     ``folder``, which is empty, and returns its path.
 
     ``looking`` is called every LOOK_S. pip's own temporary files go into ``folder``, too. Raises ResourceError (no
-    pip, no room), NetworkError (index unreachable or refusing) and NotFoundError (no such package there).
+    pip, no room), NetworkError (index unreachable or refusing), NotFoundError (no such package there) and
+    IntegrityError (what came is damaged).
     """
     if not sys.executable or importlib.util.find_spec("pip") is None:
         raise ResourceError(
@@ -124,27 +171,28 @@ def _environment() -> dict[str, str]:
 
 
 def _failure(requirement: str, lines: list[str]) -> LlmctlError:
+    known = known_failure(requirement, lines)
+    return known or NetworkError(f"fetching {requirement}: pip failed ({_reason(lines)})", hint=_settings(requirement))
+
+
+def known_failure(requirement: str, lines: Sequence[str]) -> LlmctlError | None:
+    """The error that pip's ``lines`` tell of; None where it is no known one."""
     everything = "\n".join(lines)
-    hint = _settings(requirement)
-    if "No space left on device" in everything or "Disk quota exceeded" in everything:
-        return ResourceError(f"the disk ran full while pip fetched {requirement}", hint="free some space and try again")
-    if UNREACHABLE.search(everything):
-        return NetworkError(f"fetching {requirement}: the package index can't be reached ({_reason(lines)})", hint=hint)
-    if "(from versions: none)" in everything:  # pip says the same of an index that is empty and one that is unreachable
-        return NetworkError(f"the package index can't be reached, or has no wheel of {requirement}", hint=hint)
-    if "No matching distribution" in everything:
-        return NotFoundError(f"the package index has no wheel for {requirement}", hint=hint)
-    return NetworkError(f"fetching {requirement}: pip failed ({_reason(lines)})", hint=hint)
+    for known in KNOWN_FAILURES:
+        if re.search(known.said, everything, re.IGNORECASE | re.MULTILINE):
+            message = known.message.format(what=requirement, why=_reason(lines))
+            return known.error(message, hint=known.hint or _settings(requirement))
+    return None
 
 
 def _settings(requirement: str) -> str:
     return f"check pip's settings: python -m pip config list; python -m pip download {requirement}"
 
 
-def _reason(lines: list[str]) -> str:
+def _reason(lines: Sequence[str]) -> str:
     """The words that say most: what the system said of a connection, else pip's first error, else its last word."""
     for line in lines:
         if match := re.search(r"\[Errno -?\d+\] ([^'\")\]]+)", line):
             return match[1]
     errors = [line for line in lines if line.startswith("ERROR")]
-    return (errors or lines[-1:] or ["it said nothing"])[0].removeprefix("ERROR: ")[:160]
+    return (errors or [*lines[-1:], "it said nothing"])[0].removeprefix("ERROR: ")[:160]

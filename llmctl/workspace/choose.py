@@ -182,9 +182,10 @@ def cost(size_bytes: int | None, limit_bytes_per_s: float | None = None) -> str:
 
 
 def starter_for(situation: Situation, wanted: Want) -> Fit | None:
-    """What runs the starter, the small model that the Python package index has; None where not even that fits."""
+    """What runs the starter, the small model that the Python package index has, whatever languages it knows; None where
+    not even that fits."""
     starters = [candidate for candidate in situation.candidates(None) if candidate.model.starter]
-    planned = situation.plan(starters, replace(wanted, explicit=True)) if starters else None  # slow beats nothing
+    planned = situation.plan(starters, replace(wanted, explicit=True, language=None)) if starters else None
     return planned.choice if isinstance(planned, Plan) else None
 
 

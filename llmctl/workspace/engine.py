@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from llmctl import paths, units
 from llmctl.errors import EngineError, UsageError
 from llmctl.settings import Settings, set_values
-from llmctl.types.engine import NativeServer
+from llmctl.types.engine import NativeServer, ServerSource
 from llmctl.types.engine_name import INSTALLED, BuildName, EngineName
 from llmctl.types.listener import Listener
 from llmctl.workspace import engine_builds
@@ -33,7 +33,8 @@ INSTALL = "llmctl engine install llama-server"
 class Listed(Struct, frozen=True):
     """An engine as it is shown. ``path`` is its program, or the folder of a build of llama-cpp-python, None for the one
     of this Python; ``source`` how a program is known; ``build_name`` that of a build of llama-cpp-python;
-    ``is_stale``: built for libraries that pip has replaced; ``is_used``: it answers when nothing else is asked for."""
+    ``is_stale``: built for libraries that pip has replaced; ``is_used``: it answers when nothing else is asked for;
+    ``bytes`` is the disk that llmctl's own take."""
 
     name: EngineName
     about: EngineInfo
@@ -42,6 +43,7 @@ class Listed(Struct, frozen=True):
     is_stale: bool = False
     is_used: bool = False
     build_name: str | None = None
+    bytes: int | None = None
 
 
 def summary() -> list[str]:
@@ -86,15 +88,21 @@ def listed(listener: Listener, settings: Settings) -> list[Listed]:
 
 
 def _builds(worker: EngineInfo, *, is_used: bool) -> Iterator[Listed]:
+    from llmctl.files.disk import folder_bytes
+
     for build in engine_builds.listed(worker):
         path = None if build.folder is None else str(build.folder)
         used = is_used and build.is_chosen
-        yield Listed(EngineName.LLAMA_CPP, build.about, path, is_used=used, build_name=build.name)
+        size = None if build.folder is None else folder_bytes(build.folder)
+        yield Listed(EngineName.LLAMA_CPP, build.about, path, is_used=used, build_name=build.name, bytes=size)
 
 
 def _row(program: Program, about: EngineInfo, used: str | None) -> Listed:
-    path = str(program.path)
-    return Listed(EngineName.LLAMA_SERVER, about, path, program.source, program.is_stale, path == used)
+    from llmctl.files.disk import folder_bytes
+
+    path, is_own = str(program.path), program.source is ServerSource.BUILT
+    size = folder_bytes(program.path.parent) if is_own else None
+    return Listed(EngineName.LLAMA_SERVER, about, path, program.source, program.is_stale, path == used, bytes=size)
 
 
 def find_server(settings: Settings, worker: EngineInfo | None = None) -> NativeServer | None:
@@ -200,7 +208,6 @@ def _try(listener: Listener, settings: Settings, program: Path) -> None:
     """Loads a model with it: what a program says of itself proves little. Raises EngineError."""
     from llmctl.engine.llama_server import programs
     from llmctl.engine.llama_server.start import start
-    from llmctl.types.engine import ServerSource
 
     compiled = programs.Program(program, ServerSource.BUILT)
     about = programs.asked(compiled)

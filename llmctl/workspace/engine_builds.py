@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from llmctl.settings import Settings
 
 TRIAL_S = 300.0
-MINUTES = "5 to 15 minutes on most machines, and several times that for CUDA and ROCm"
+MINUTES = "5 to 15 minutes on most machines"
+LONGER = frozenset({BuildName.CUDA, BuildName.ROCM})  # to compile, several times as long
 
 
 class BuildOffer(Struct, frozen=True):
@@ -113,7 +114,7 @@ def install(listener: Listener, name: BuildName, *, yes: bool, model_file: Calla
     from llmctl.engine.install import python_build
 
     remedy, cost = _remedy(listener, name)
-    question = f"Install llama-cpp-python for {name}, {cost}?"
+    listener.note(f"llama-cpp-python for {name}: {cost}.")
     listener.note(f"  {remedy.command}")
     if remedy.needs:
         listener.note(f"  It needs {remedy.needs}.")
@@ -121,7 +122,7 @@ def install(listener: Listener, name: BuildName, *, yes: bool, model_file: Calla
         raise UsageError(
             f"llama-cpp-python for {name}: {cost}, and nobody said yes", hint=f"llmctl engine install {name} --yes"
         )
-    if not listener.confirm(question, yes=yes):
+    if not listener.confirm("Install it?", yes=yes):
         raise UsageError("nothing was installed", hint=f"llmctl engine install {name}")
     with python_build.install(name, remedy, listener=listener) as made:
         _try(listener, made, remedy.backend, model_file())
@@ -140,8 +141,9 @@ def _remedy(listener: Listener, name: BuildName) -> tuple[Remedy, str]:
     if remedy is None:
         raise UsageError(f"this machine has no GPU that a build for {name} can use", hint="llmctl doctor")
     if not remedy.compiles:
-        return remedy, "as a wheel: seconds, once it is fetched"
-    return remedy, f"compiled here, {MINUTES}, because {why_compiled(name, machine, toolchain)}"
+        return remedy, "a wheel, seconds once it is fetched"
+    minutes = f"several times {MINUTES}" if name in LONGER else MINUTES
+    return remedy, f"compiled here, {minutes}, because {why_compiled(name, machine, toolchain)}"
 
 
 def _try(listener: Listener, build: PythonBuild, backend: str | None, file: Path | None) -> None:

@@ -37,12 +37,23 @@ def effective(name: str) -> Effective:
 def set_value(name: str, value: str) -> Changed:
     """Writes it into the user's file. Raises UsageError for a value that it can't have, ConfigError, ResourceError."""
     setting = _setting(name)
+    if name == "task":
+        _require_task(value)
     try:
         written = setting.written(value)
     except (ValueError, OverflowError) as error:
         given = without_password(setting, value)
         raise UsageError(f"{name} can't be {given!r}, it must be {setting.expects}") from error
     return _changed(name, written)
+
+
+def _require_task(value: str) -> None:
+    """Raises UsageError for one that the catalogue doesn't know: every command would stop at it."""
+    from llmctl.workspace import names
+
+    if value not in (tasks := names.tasks()):
+        meant = did_you_mean(near(value, tasks))
+        raise UsageError(f"task can't be {value!r}, it must be one of {', '.join(tasks)}{meant}")
 
 
 def unset(name: str) -> Changed:

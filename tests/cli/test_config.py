@@ -83,6 +83,7 @@ def test_it_is_written_beside_what_stands_there(
             "context can't be 'many', it must be a whole number of tokens",
         ),
         (("set", "context", "-5"), "context can't be '-5', it must be a whole number of tokens"),
+        (("set", "task", "cod"), "translate, extract, vision, embed, rerank; did you mean code?"),
         (("set", "hub_url", "ftp://me:secret@h"), "it must be an http or https address"),
         (("unset", "endpoints"), "endpoints are servers of yours"),
     ],

@@ -41,9 +41,9 @@ def used() -> list[tuple[str, str | None]]:
 def test_what_there_is_and_what_answers(on_path: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["engine", "list"]) == 0
     heads, worker, server = capsys.readouterr().out.splitlines()
-    assert heads.split() == ["engine", "version", "runs", "on", "state", "where"]
-    assert worker.startswith("▸ llama-cpp-python") and worker.endswith("this Python")
-    assert server.startswith("  llama-server") and "9.8.7 (build 1234, commit abcdef0)" in server
+    assert heads.split() == ["name", "version", "runs", "on", "state", "disk", "where"]
+    assert worker.startswith("▸ installed") and worker.endswith("this Python")
+    assert server.startswith("  llama-server") and " 9.8.7 " in server
     assert server.endswith(str(on_path.program))
     assert used() == [("llama-cpp", None)]
 

@@ -17,12 +17,13 @@ from llmctl.cli.setup import questions
 from llmctl.cli.setup.meaning import meaning
 from llmctl.cli.setup.questions import Question
 from llmctl.cli.setup.session import SetupSession
-from llmctl.errors import AccessError, EngineError, NothingFitsError, UnreachableError
+from llmctl.errors import AccessError, EngineError, NotFoundError, NothingFitsError, UnreachableError
 from llmctl.types.engine_name import BuildName
 from llmctl.types.listener import SilentListener
 from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, EngineInfo, Machine, Memory
+from llmctl.types.plan import Want
 from llmctl.types.policy import Policy
-from llmctl.workspace import situation
+from llmctl.workspace import choose, situation
 from llmctl.workspace.engine_builds import BuildOffer, offer
 from llmctl.workspace.setup import work
 from llmctl.workspace.setup.steps import Stage
@@ -134,7 +135,8 @@ def test_another_limit_lets_models_be_offered_again() -> None:
     assert asker.asked[-1] is Stage.MODEL
 
 
-def test_without_a_network_the_starter_is_offered(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("language", ["", "it"])
+def test_without_a_network_the_starter_is_offered(language: str, capsys: pytest.CaptureFixture[str]) -> None:
     offered: list[Sequence[str]] = []
 
     class Watching(Scripted):
@@ -143,11 +145,21 @@ def test_without_a_network_the_starter_is_offered(capsys: pytest.CaptureFixture[
                 offered.append(question.names)
             return super().ask(question, heading, again=again)
 
-    asker = Watching("chat", "", "usual", "best")
+    asker = Watching("chat", language, "usual", "best")
     with pytest.raises(KeyboardInterrupt):
         session(asker).go()
     assert "can't be reached" in capsys.readouterr().err
     assert "starter" not in offered[0] and offered[1][-1] == "starter"
+
+
+def test_a_model_is_picked_by_its_name_whatever_was_wished() -> None:
+    """So that the command that is printed does the same at another time, when other models stand side by side."""
+    here = situation.look(SilentListener(), measure=False)
+    wanted = Want(language="it", max_download_bytes=1)
+    fit = work.named(here, "smollm2-135m-instruct:Q4_1", wanted)
+    assert choose.name_of(fit.candidate) == "smollm2-135m-instruct:Q4_1"
+    with pytest.raises(NotFoundError):
+        work.named(here, "smollm2-135m-instruct:Q9_9", wanted)
 
 
 ABLE: dict[str, object] = {"data": [{"id": "m"}]}

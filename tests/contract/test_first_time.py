@@ -63,7 +63,7 @@ def test_setup_with_a_person(home: Path) -> None:
         terminal.send("\r")
         terminal.see("What else")
         terminal.send("none\r")
-        terminal.see("llmctl setup --yes --task chat --limits usual --pick starter")
+        terminal.see("llmctl setup --yes --task chat --limits usual --pick")
         assert terminal.ended() == 0
     listed = document(llmctl("endpoint", "list", "--json"))["data"]
     assert (listed["policy"], listed["endpoints"]) == ("local-only", []), "what can't be reached is not kept"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+import zipfile
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,11 +43,14 @@ def working() -> str:
     return f"import pathlib\n__path__ = [{str(real.parent)!r}]\nexec(pathlib.Path({str(real)!r}).read_text())\n"
 
 
-def distribution(folder: Path, package: str) -> Path:
-    """In ``folder``; what it installs is ``package``, the text of the package's one module."""
+def distribution(folder: Path, package: str, *, tool: str | None = None) -> Path:
+    """In ``folder``; what it installs is ``package``, the text of the package's one module. With ``tool``, pip installs
+    that first, as it does what compiles."""
     folder.mkdir(exist_ok=True)
     archive = folder / f"{NAME}.tar.gz"
-    project = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    project = f'[build-system]\nrequires = {[tool] if tool else []}\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    if tool:
+        _wheel(folder, tool)
     files = {"PKG-INFO": METADATA, "pyproject.toml": project, "backend.py": BACKEND, "package.py": package}
     with tarfile.open(archive, "w:gz") as packed:
         for name, text in files.items():
@@ -54,3 +58,12 @@ def distribution(folder: Path, package: str) -> Path:
             member.size = len(text.encode())
             packed.addfile(member, io.BytesIO(text.encode()))
     return archive
+
+
+def _wheel(folder: Path, name: str) -> None:
+    """An empty package."""
+    info = f"{name}-1.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-1-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")

@@ -29,7 +29,7 @@ def setup(
     limits: Annotated[
         str | None, typer.Option("--limits", help="usual, small, patient, or the largest download, like 5GB.")
     ] = None,
-    pick: Annotated[str | None, typer.Option("--pick", help="best, balanced or fastest.")] = None,
+    pick: Annotated[str | None, typer.Option("--pick", help="best, balanced, fastest, or a model, NAME:QUANT.")] = None,
     prompt: Annotated[str | None, typer.Option("--prompt", help="The first question to the model.")] = None,
     build: Annotated[
         str | None, typer.Option("--build", help="now: install the engine's build that fits; later: don't.")
@@ -170,7 +170,7 @@ def _machine(out: Output, situation: Situation) -> None:
 def _described(out: Output, name: str, given: Mapping[Stage, str]) -> None:
     """What would be said and offered on a described machine. Nothing is fetched or set."""
     from llmctl.cli.setup.asking import columns
-    from llmctl.cli.setup.columns import side_by_side
+    from llmctl.cli.setup.columns import LEGEND, side_by_side
     from llmctl.workspace.machine import described
     from llmctl.workspace.names import languages
     from llmctl.workspace.setup import answers, picks, work
@@ -187,5 +187,5 @@ def _described(out: Output, name: str, given: Mapping[Stage, str]) -> None:
     )
     plan = work.offered(situation, wishes).plan
     out.note("")
-    for line in side_by_side(picks.picks(plan), columns()):
+    for line in (*side_by_side(picks.picks(plan), columns()), LEGEND):
         out.note(line)

@@ -15,6 +15,7 @@ from llmctl.workspace.setup.picks import Pick
 LABELS = 11
 GAP = 2
 OPEN = {"weights_endmodel": "weights", "datasources_basemodel": "data", "trainingcode": "code"}
+LEGEND = "open: ● open, ◐ in part, ○ closed."
 NARROWEST, WIDEST = 18, 30
 
 

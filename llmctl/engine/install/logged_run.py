@@ -8,9 +8,11 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from llmctl import units
 from llmctl.errors import EngineError
 from llmctl.printable import printable
 from llmctl.shell import command
@@ -19,7 +21,8 @@ from llmctl.types.listener import Listener
 LOOK_S = 1.0
 TAIL_BYTES = 4096
 STEP = re.compile(rb"\[ *(\d+)(?:/(\d+)|%)\]")  # ninja's "[12/80]", make's "[ 16%]"
-STEP_PERCENT = 20
+STEP_PERCENT = 10
+FEWEST_STEPS = 10  # cmake tries the compiler in two
 LONGEST = 200
 
 
@@ -68,24 +71,31 @@ def run(
 
 
 def _tell(process: subprocess.Popen[bytes], log: Path, listener: Listener) -> None:
-    shown_percent = 0
+    """Says that it compiles, and then how far it is, every STEP_PERCENT."""
+    begun_s, next_percent = 0.0, 0
     while True:
         try:
             process.wait(timeout=LOOK_S)
         except subprocess.TimeoutExpired:
-            if (percent := _percent(log)) >= shown_percent + STEP_PERCENT:
-                shown_percent = percent - percent % STEP_PERCENT
-                listener.note(f"  {percent} % compiled")
+            percent = _percent(log)
+            if percent is None or percent < next_percent:
+                continue
+            if not next_percent:
+                begun_s = time.monotonic()
+                listener.note("  compiling …")
+            else:
+                left_s = (time.monotonic() - begun_s) * (100 - percent) / percent
+                listener.note(f"  {percent} % compiled, some {units.seconds(left_s)} left")
+            next_percent = percent - percent % STEP_PERCENT + STEP_PERCENT
         else:
             return
 
 
-def _percent(log: Path) -> int:
-    steps = STEP.findall(_tail(log))
-    if not steps:
-        return 0
-    done, of = steps[-1]
-    return int(done) * 100 // max(1, int(of or 100))
+def _percent(log: Path) -> int | None:
+    """How much is compiled; None before anything is."""
+    steps = [(int(done), int(of or 100)) for done, of in STEP.findall(_tail(log))]
+    done, of = next((step for step in reversed(steps) if step[1] >= FEWEST_STEPS), (0, 0))
+    return done * 100 // of if of else None
 
 
 def _error(log: Path) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +15,7 @@ from llmctl.engine import builds, devices
 from llmctl.engine.builds import PythonBuild
 from llmctl.engine.install import Remedy
 from llmctl.engine.install.logged_run import opened_log, run
-from llmctl.errors import EngineError, NetworkError
+from llmctl.errors import EngineError
 from llmctl.files import disk
 from llmctl.files.lock import locked_now
 from llmctl.files.temporary import temporary_folder
@@ -23,6 +25,9 @@ from llmctl.types.engine_name import BuildName
 from llmctl.types.listener import Listener
 from llmctl.types.machine import EngineInfo
 
+READ_LINES = 200  # of the log's end: a compiler's error stands some lines above pip's
+NO_COMPILER = re.compile("CMakeTestC(XX)?Compiler|CMAKE_C(XX)?_COMPILER")  # cmake's words, also where there is none
+COMPILER_HINT = "sudo apt install g++   (macOS: xcode-select --install; Termux: pkg install clang)"
 ROOM_BYTES = 2_000_000_000  # the largest wheel, for CUDA, packed and unpacked
 
 
@@ -35,7 +40,7 @@ def install(name: BuildName, remedy: Remedy, *, listener: Listener) -> Iterator[
     """The new build, at a place of its own until the context ends: then it takes the place of an older one of its
     name, unless an error was raised. Nothing is left of what fails or is interrupted but the log.
 
-    Raises NetworkError, ResourceError, and EngineError for what can't be installed.
+    Raises NetworkError, ResourceError, NotFoundError, IntegrityError, and EngineError for what can't be installed.
     """
     if os.name != "posix":
         raise EngineError("builds of llama-cpp-python can't be installed by llmctl here", hint=remedy.command)
@@ -45,29 +50,32 @@ def install(name: BuildName, remedy: Remedy, *, listener: Listener) -> Iterator[
         disk.require_room(place, ROOM_BYTES, devices.NAME)
         with temporary_folder(working):
             made = working / name
-            _run_pip(remedy, made, listener)
+            try:
+                _run_pip(remedy, made, listener)
+            except KeyboardInterrupt:
+                listener.note("\nStopped: nothing was installed, and what was here before stays.")
+                raise
             yield PythonBuild(name, made)
             _put_in_place(made, place / name)
 
 
 def _run_pip(remedy: Remedy, target: Path, listener: Listener) -> None:
-    """The command of ``remedy``, but into ``target``."""
+    """The command of ``remedy``, but into ``target``. An option for that, not a variable: pip's own children, which
+    install what compiles, would put that there, too."""
     own = {variable: value for variable, value in os.environ.items() if variable not in paths.HUB_TOKEN_VARIABLES}
-    pip_settings = {
-        "PIP_TARGET": str(target),
-        "PIP_NO_INPUT": "1",
-        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-        "PIP_VERBOSE": "1",
-    }
+    pip_settings = {"PIP_NO_INPUT": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_VERBOSE": "1"}
+    pip_settings["TMPDIR"] = str(target.parent)  # where nothing stays of what is stopped
     failure = "this build of llama-cpp-python can't be installed"
+    listener.note(f"  pip is at work; what it says is in {log_file()}")
     with opened_log(log_file()) as output:
         try:
-            words = ["sh", "-c", remedy.command]
+            words = ["sh", "-c", f"{remedy.command} --target {shlex.quote(str(target))}"]
             run(words, output, log_file(), listener, environment={**own, **pip_settings}, failure=failure)
         except EngineError as error:
-            if pip.UNREACHABLE.search(log_file().read_text("utf-8", "replace")):
-                raise NetworkError(error.message, hint=error.hint) from error
-            raise
+            said = [line.strip() for line in log_file().read_text("utf-8", "replace").splitlines()][-READ_LINES:]
+            if any(map(NO_COMPILER.search, said)):
+                raise EngineError(f"{failure}: no C++ compiler works here", hint=COMPILER_HINT) from error
+            raise (pip.known_failure(devices.NAME, said) or error) from error
 
 
 def _put_in_place(made: Path, target: Path) -> None:

@@ -108,6 +108,15 @@ def offered(situation: Situation, wishes: SetupWishes) -> Offered:
     return Offered(made.answer, made.want, made.present)
 
 
+def named(situation: Situation, name: str, wanted: Want) -> Fit:
+    """What runs the model that is meant by NAME:QUANT, whatever was wished. Raises NothingFitsError, and what
+    ``choose.choose`` raises."""
+    answer = choose.choose(situation, name, replace(wanted, explicit=True, language=None, max_download_bytes=None))
+    if isinstance(answer, NoFit):
+        raise NothingFitsError(answer.reason, hint=ADD)
+    return answer
+
+
 def require_engine(situation: Situation) -> None:
     """Raises EngineError where nothing here can run a model."""
     if devices.startable(situation.engines) is None and find_server(situation.settings) is None:
