@@ -39,6 +39,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # engines of several workers share the 
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy starts threads when it is imported, which no test needs
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of children would compile the same modules again
+sys.dont_write_bytecode = False  # each worker would rewrite the asserts of all tests again, in each run: 5 s of CPU
 shipped_catalogue.read_once()
 for heavy in ("anthropic", "openai"):
     on_first_use(heavy)

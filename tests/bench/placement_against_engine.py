@@ -129,13 +129,15 @@ def _compared(name: str, file: Path, library: Path) -> Iterator[Row]:
     header = read_file(file)
     figures, of_file = shape(header), weights(header)
     size = of_file.total_bytes / GIB
-    for cards in ((3 * size + 8,), (0.6 * size + 1,), (0.7 * size + 2.5, 0.6 * size + 2.5), (0.35 * size + 1,) * 2):
-        machine = with_cards(*cards, memory_gib=3 * size + 40)
-        plan = placed(machine, figures, of_file, min(CONTEXT, figures.context_train))
-        free = [device.memory_free_bytes or 0 for device in machine.accelerators]
-        if plan.configuration.gpu_layers:
-            (answer,) = placements(library, file, free, [plan.configuration])
-            yield from rows_of(name, machine, plan, figures.n_layer + figures.n_draft, answer)
+    context = min(CONTEXT, figures.context_train)
+    several = ((3 * size + 8,), (0.6 * size + 1,), (0.7 * size + 2.5, 0.6 * size + 2.5), (0.35 * size + 1,) * 2)
+    machines = [with_cards(*cards, memory_gib=3 * size + 40) for cards in several]
+    plans = [(machine, placed(machine, figures, of_file, context)) for machine in machines]
+    used = [(machine, plan) for machine, plan in plans if plan.configuration.gpu_layers]
+    free = [[device.memory_free_bytes or 0 for device in machine.accelerators] for machine, _ in used]
+    wanted = [(memory_bytes, plan.configuration) for memory_bytes, (_, plan) in zip(free, used, strict=True)]
+    for (machine, plan), answer in zip(used, placements(library, file, wanted), strict=True):
+        yield from rows_of(name, machine, plan, figures.n_layer + figures.n_draft, answer)
     file.unlink()
 
 

@@ -208,10 +208,9 @@ def test_an_answer_to_a_schema(starter: Client) -> None:
         "required": ["name", "age", "colours"],
     }
     form = {"type": "json_schema", "json_schema": {"name": "person", "schema": schema}}
-    for seed in range(3):
-        choice = starter.choice(response_format=form, seed=seed, max_tokens=300)
-        assert choice["finish_reason"] == "stop"
-        jsonschema.validate(json.loads(choice["message"]["content"]), schema)
+    choice = starter.choice(response_format=form, seed=1, max_tokens=300)
+    assert choice["finish_reason"] == "stop"
+    jsonschema.validate(json.loads(choice["message"]["content"]), schema)
 
 
 def test_a_grammar_waits_for_the_end_of_a_thought(tmp_path: Path) -> None:

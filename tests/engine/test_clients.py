@@ -1,4 +1,4 @@
-"""Several clients of one engine at once, over HTTP: the real llama.cpp, the starter and tiny models."""
+"""Several clients of one engine at once, over HTTP: the real llama.cpp with tiny models."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ from llmctl.engine.llama_cpp.slots import LEAST_FRESH
 from llmctl.engine.llama_cpp.start import start
 from llmctl.types.endpoint import Address
 from tests.fakes.fits import fit_for
+from tests.fakes.gguf_file import Fill, llama_metadata, llama_tensors, model_shape, write
 from tests.fakes.scripted_model import write_scripted
 
-TOPICS = ("apples", "trains", "snow")
+TINY = model_shape("tiny")
+TOPICS = ("snow", "tea", "ships")
 ENDLESS = ("again", " and")
 
 
@@ -57,14 +59,18 @@ def said(response: requests.Response) -> Said:
 
 
 @pytest.fixture(scope="module")
-def address(starter_file: Path) -> Iterator[Address]:
-    with start(fit_for(starter_file, context=1024, sequences=4)) as engine:
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
+    """Of a model of random weights: what it says depends on all that it reads."""
+    file = tmp_path_factory.mktemp("model") / "model.gguf"
+    write(file, llama_metadata(TINY), llama_tensors(TINY), fill=Fill.RANDOM)
+    with start(fit_for(file, context=2048, sequences=4)) as engine:
         yield engine.address
 
 
 def answers(address: Address, contents: Sequence[str], threads: int) -> list[Said]:
     with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(lambda content: said(begin(address, content, max_tokens=8)), contents))
+        asked = {"max_tokens": 8, "frequency_penalty": 2.0}  # without it, the model says the same word again and again
+        return list(pool.map(lambda content: said(begin(address, content, **asked)), contents))
 
 
 def test_answers_together_are_those_alone(address: Address) -> None:

@@ -138,8 +138,8 @@ def test_it_listens_on_loopback_only_and_keeps_its_token_to_itself(engine: Engin
     assert token not in repr(engine.address)
 
 
-def test_killed_in_the_middle_of_an_answer(starter_file: Path) -> None:
-    with start(fit_for(starter_file)) as engine:
+def test_killed_in_the_middle_of_an_answer(endless_file: Path) -> None:
+    with start(fit_for(endless_file)) as engine:
         stream = chat(
             engine.address, request_body(engine.address, Request.of(QUESTION, Sampling(temperature=0))), tries=1
         )
@@ -151,18 +151,18 @@ def test_killed_in_the_middle_of_an_answer(starter_file: Path) -> None:
             raise engine.death()
 
 
-def test_killed_while_it_waits_for_a_job(starter_file: Path) -> None:
+def test_killed_while_it_waits_for_a_job(endless_file: Path) -> None:
     worker = Worker()
     os.kill(worker.pid, signal.SIGKILL)
     with pytest.raises(EngineDiedError, match="signal 9"):
-        start(fit_for(starter_file), worker=worker)
+        start(fit_for(endless_file), worker=worker)
 
 
-def test_an_illegal_instruction_means_a_build_for_another_cpu(starter_file: Path) -> None:
+def test_an_illegal_instruction_means_a_build_for_another_cpu(endless_file: Path) -> None:
     worker = Worker()
     os.kill(worker.pid, signal.SIGILL)
     with pytest.raises(EngineDiedError, match="another CPU"):
-        start(fit_for(starter_file), worker=worker)
+        start(fit_for(endless_file), worker=worker)
 
 
 def test_what_cannot_be_loaded_is_told_in_the_words_of_llama_cpp(tmp_path: Path) -> None:
@@ -175,12 +175,12 @@ def test_what_cannot_be_loaded_is_told_in_the_words_of_llama_cpp(tmp_path: Path)
 
 
 def test_nothing_of_the_working_directory_is_run(
-    starter_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    endless_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("llama_cpp", "hmac", "queue"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('a file of the working directory was run')")
     monkeypatch.chdir(tmp_path)
-    with start(fit_for(starter_file)) as engine:
+    with start(fit_for(endless_file)) as engine:
         assert text(ask(engine, Sampling(max_tokens=1)))
 
 
@@ -203,11 +203,11 @@ def test_a_base_model_continues_text(tmp_path: Path) -> None:
     assert isinstance(last, Finished)
 
 
-def test_the_engine_does_not_outlive_a_parent_that_was_killed(starter_file: Path, tmp_path: Path) -> None:
+def test_the_engine_does_not_outlive_a_parent_that_was_killed(endless_file: Path, tmp_path: Path) -> None:
     script = (
         "import os, sys, signal; from pathlib import Path\n"
         "from tests.fakes.fits import fit_for; from llmctl.engine.llama_cpp.start import start\n"
-        f"engine = start(fit_for(Path({str(starter_file)!r}))); print(engine.pid, flush=True)\n"
+        f"engine = start(fit_for(Path({str(endless_file)!r}))); print(engine.pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     root = Path(__file__).parents[2]

@@ -146,7 +146,7 @@ def allows(llama: Any, grammar: str, text: str) -> bool:
 @pytest.mark.parametrize("name", TEN)
 def test_what_is_written_is_valid(llama: Any, name: str) -> None:
     grammar = gbnf(TEN[name], "schema")
-    texts = {written(llama, grammar, seed) for seed in range(4)}
+    texts = {written(llama, grammar, seed) for seed in range(2)}  # each token is asked for among 49,152: milliseconds
     for text in texts:
         jsonschema.validate(json.loads(text), TEN[name])
     assert len(texts) > 1

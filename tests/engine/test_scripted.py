@@ -172,7 +172,6 @@ def test_a_template_that_is_broken_or_refuses_the_system_is_mended_and_that_is_s
 @pytest.mark.parametrize(
     ("template", "words"),
     [
-        ("{{ 9**(9**9) }}" + TEMPLATE, "the model's chat template takes longer than 5 s"),
         ("{{ 'x'.center(2000000000) }}" + TEMPLATE, "the model's chat template needs more than 256 MB of memory"),
         ("{{ raise_exception('roles must alternate') }}", "the model's chat template refused: roles must alternate"),
     ],
@@ -240,10 +239,11 @@ def test_a_process_that_is_stopped_is_noticed_in_the_middle_of_an_answer(tmp_pat
         assert time.monotonic() - begun < 30
 
 
-def test_a_process_that_goes_on_is_left_alone(tmp_path: Path) -> None:
+def test_a_process_that_goes_on_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_process, "LOOK_S", 0.1)
     with start(fit_for(write_scripted(tmp_path / "model.gguf", ANSWER))) as engine:
         os.kill(engine.pid, signal.SIGSTOP)
-        time.sleep(1.5)
+        time.sleep(0.5)
         os.kill(engine.pid, signal.SIGCONT)
         assert answered(engine)[1] == "The answer is 42."
 

@@ -161,7 +161,8 @@ def test_what_a_template_itself_says_against_the_messages(renderer: Renderer) ->
         "{% for i in range(90000) %}{% for j in range(90000) %}{{ 'x' * 9999 }}{% endfor %}{% endfor %}",
     ],
 )
-def test_a_template_has_a_limit_of_memory(renderer: Renderer, template: str) -> None:
+def test_a_template_has_a_limit_of_memory(renderer: Renderer, template: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(templates, "DEADLINE_S", 60.0)  # beside neighbours, a quarter of a gigabyte may take its time
     with pytest.raises(TemplateError, match="needs more than 256 MB of memory"):
         render(renderer, template + LOOP, HI)
     assert render(renderer, LOOP, HI) == RenderedPrompt("<|user|>hi<|assistant|>")
@@ -169,10 +170,11 @@ def test_a_template_has_a_limit_of_memory(renderer: Renderer, template: str) -> 
 
 @pytest.mark.parametrize("template", ["{{ 9**(9**9) }}", "{% set n = 8 + messages|length %}{{ n**(n**n) }}"])
 def test_a_template_has_a_deadline(renderer: Renderer, template: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(templates, "DEADLINE_S", 1.0)
+    assert templates.DEADLINE_S == 5
+    monkeypatch.setattr(templates, "DEADLINE_S", 0.5)
     renderer.prepare(template)
     begun = time.monotonic()
-    with pytest.raises(TemplateError, match="takes longer than 1 s"):
+    with pytest.raises(TemplateError, match=r"takes longer than 0\.5 s"):
         render(renderer, template + LOOP, HI)
     assert time.monotonic() - begun < 20
     monkeypatch.setattr(templates, "DEADLINE_S", 60.0)

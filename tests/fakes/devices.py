@@ -1,8 +1,9 @@
 """llama.cpp's own placement of a model on devices that compute nothing: ``device.cpp``, compiled where a compiler is.
 
-    with no machine: placements(build(folder), file, memory_bytes, configurations)
+    with no machine: placements(build(folder), file, [(memory_bytes, configuration)])
 
-asks a child of this interpreter, since devices can't be taken back and a wrong combination of settings aborts.
+asks a child of this interpreter, which forks for each of them: devices can't be taken back and a wrong combination of
+settings aborts, and what takes longest is the import of the engine.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NoReturn
 
 from llmctl.struct import asdict
 from llmctl.types.plan import Configuration
@@ -25,6 +28,7 @@ from llmctl.types.plan import Configuration
 SOURCE = Path(__file__).with_name("device.cpp")
 DEADLINE_S = 120
 BREAKDOWN_BYTES = 1 << 14
+OTHER_VERSION = 3  # the exit code of a fork whose engine doesn't take the devices
 
 
 class UnavailableError(Exception):
@@ -61,15 +65,12 @@ def build(folder: Path) -> Path:
     return library
 
 
-def placements(
-    library: Path, file: Path, memory_bytes: Sequence[int], configurations: Sequence[Configuration]
-) -> list[Placed | str]:
-    """For each of the configurations, with so much free memory on each device; or why it was refused."""
+def placements(library: Path, file: Path, wanted: Sequence[tuple[Sequence[int], Configuration]]) -> list[Placed | str]:
+    """For each configuration with so much free memory on each device, where it lies, or why it was refused."""
     question = {
         "library": str(library),
         "file": str(file),
-        "memory_bytes": list(memory_bytes),
-        "settings": [asdict(configuration) for configuration in configurations],
+        "wanted": [(list(memory_bytes), asdict(configuration)) for memory_bytes, configuration in wanted],
     }
     done = subprocess.run(
         [sys.executable, "-m", "tests.fakes.devices"],
@@ -82,34 +83,58 @@ def placements(
         env={**os.environ, "GGML_NO_BACKTRACE": "1"},
     )
     if done.returncode:
-        return [f"aborted: {done.stderr[-300:]}"] * len(configurations)
-    answers = json.loads(done.stdout)
-    if isinstance(answers, str):
-        raise UnavailableError(answers)
-    return [answer if isinstance(answer, str) else Placed(**answer) for answer in answers]
+        raise UnavailableError(done.stderr[-300:])
+    return [answer if isinstance(answer, str) else Placed(**answer) for answer in json.loads(done.stdout)]
 
 
-def _tell(question: Mapping[str, Any]) -> list[Any] | str:
-    """In the child."""
+def _forked(library: str, file: str, memory_bytes: Sequence[int], settings: Mapping[str, Any]) -> Any:
+    """The answer of a child, or its last words."""
+    with tempfile.TemporaryFile("w+") as answer, tempfile.TemporaryFile("w+") as errors:
+        pid = os.fork()
+        if not pid:
+            os.dup2(errors.fileno(), 2)
+            _answer(answer, library, file, memory_bytes, settings)
+        _, status = os.waitpid(pid, 0)
+        (errors if status else answer).seek(0)
+        if os.waitstatus_to_exitcode(status) == OTHER_VERSION:
+            raise SystemExit("the installed engine is of another version than the devices")
+        return f"aborted: {errors.read()[-300:]}" if status else json.load(answer)
+
+
+def _answer(
+    into: IO[str], library: str, file: str, memory_bytes: Sequence[int], settings: Mapping[str, Any]
+) -> NoReturn:
+    """In the fork, which ends here whatever happens."""
+    try:
+        answer = _asked(library, file, memory_bytes, settings)
+        json.dump(answer, into)
+        into.flush()
+        os._exit(OTHER_VERSION if answer is None else 0)
+    except BaseException:
+        traceback.print_exc()
+    os._exit(1)
+
+
+def _asked(library: str, file: str, memory_bytes: Sequence[int], settings: Mapping[str, Any]) -> Any:
+    """Where it lies, or why it was refused; None: the devices are of another version."""
     import llama_cpp
 
     log: list[str] = []
     keep = llama_cpp.llama_log_callback(lambda level, text, data: log.append(text.decode("utf-8", "replace")))
     llama_cpp.llama_log_set(keep, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
-    library, memory = ctypes.CDLL(question["library"]), question["memory_bytes"]
-    library.fake_register.restype = ctypes.c_bool
-    if not library.fake_register(len(memory), (ctypes.c_size_t * len(memory))(*memory)):
-        return "the installed engine is of another version than the devices"
-    library.fake_breakdown.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t]
-    return [_placed(llama_cpp, library, question["file"], settings, log) for settings in question["settings"]]
+    devices = ctypes.CDLL(library)
+    devices.fake_register.restype = ctypes.c_bool
+    if not devices.fake_register(len(memory_bytes), (ctypes.c_size_t * len(memory_bytes))(*memory_bytes)):
+        return None
+    devices.fake_breakdown.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t]
+    return _placed(llama_cpp, devices, file, settings, log)
 
 
 def _placed(llama_cpp: Any, library: Any, file: str, settings: Mapping[str, Any], log: list[str]) -> Any:
     from llmctl.engine.llama_cpp.dry_run import LOAD_MODE_NONE
     from llmctl.engine.llama_cpp.loading import adjusted, context_params
 
-    log.clear()
     loading = llama_cpp.llama_model_default_params()
     loading.no_alloc, loading.load_mode = True, LOAD_MODE_NONE
     with adjusted(loading, settings):
@@ -132,5 +157,16 @@ def _placed(llama_cpp: Any, library: Any, file: str, settings: Mapping[str, Any]
     }
 
 
+def main() -> None:
+    """In the child: a question on stdin, answers on stdout."""
+    import llama_cpp  # noqa: F401  # once for all forks
+
+    import llmctl.engine.llama_cpp.dry_run
+    import llmctl.engine.llama_cpp.loading  # noqa: F401
+
+    question = json.load(sys.stdin)
+    print(json.dumps([_forked(question["library"], question["file"], *wanted) for wanted in question["wanted"]]))
+
+
 if __name__ == "__main__":
-    print(json.dumps(_tell(json.load(sys.stdin))))
+    main()

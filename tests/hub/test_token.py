@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,17 @@ import pytest
 from llmctl.hub.token import token
 
 HUB = "https://huggingface.co"
-THEIRS = "import json, huggingface_hub.utils as u; print(json.dumps(u.build_hf_headers().get('authorization')))"
+THEIRS = """
+import importlib, json, os, sys
+from huggingface_hub import constants
+from huggingface_hub.utils import build_hf_headers
+for variables in json.loads(sys.argv[1]):
+    os.environ.update(variables)
+    importlib.reload(constants)  # the settings are read when it is imported
+    print(json.dumps(build_hf_headers().get("authorization")))
+    for name in variables:
+        del os.environ[name]
+"""
 
 SETTINGS: dict[str, tuple[dict[str, str], str | None]] = {
     "none": ({}, None),
@@ -31,22 +43,39 @@ SETTINGS: dict[str, tuple[dict[str, str], str | None]] = {
 }
 
 
-def prepare(variables: dict[str, str], home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (home / "token").write_text("hf_file\n")
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value.format(home=home))
+def in_place(variables: Mapping[str, str], folder: Path) -> dict[str, str]:
+    return {name: value.format(home=folder) for name, value in variables.items()}
 
 
-@pytest.mark.parametrize(("variables", "wanted"), SETTINGS.values(), ids=SETTINGS.keys())
-def test_as_the_hubs_own_library(
-    variables: dict[str, str], wanted: str | None, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def with_token(folder: Path) -> Path:
+    (folder / "token").write_text("hf_file\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | None]:
+    """What the hub's own library sends with each of the settings."""
     pytest.importorskip("huggingface_hub")
-    prepare(variables, home, monkeypatch)
-    found = token(HUB)
-    assert (found.text if found else None) == wanted
-    done = subprocess.run([sys.executable, "-c", THEIRS], capture_output=True, text=True, timeout=60, check=True)
-    assert json.loads(done.stdout.splitlines()[-1]) == (f"Bearer {wanted}" if wanted else None)
+    folder = with_token(tmp_path_factory.mktemp("hub"))
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING", "XDG_"))}
+    rows = json.dumps([in_place(variables, folder) for variables, _ in SETTINGS.values()])
+    argv = [sys.executable, "-c", THEIRS, rows]
+    done = subprocess.run(
+        argv, capture_output=True, text=True, timeout=60, check=True, env={**clean, "HOME": str(folder)}
+    )
+    return dict(zip(SETTINGS, map(json.loads, done.stdout.splitlines()), strict=True))
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_as_the_hubs_own_library(
+    name: str, theirs: Mapping[str, str | None], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variables, wanted = SETTINGS[name]
+    for variable, value in in_place(variables, with_token(home)).items():
+        monkeypatch.setenv(variable, value)
+    ours = token(HUB)
+    assert (ours.text if ours else None) == wanted
+    assert theirs[name] == (f"Bearer {wanted}" if wanted else None)
 
 
 @pytest.mark.parametrize("text", ['"hf_a"', "'hf_a'", ' "hf_a"\n', '" hf_a "'])

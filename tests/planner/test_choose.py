@@ -490,7 +490,8 @@ def test_planning_the_whole_catalogue_takes_milliseconds(machine: Machine) -> No
         plan(machine, everything(), Want(), knowledge())
         return time.process_time() - begun
 
-    assert min(once() for _ in range(5)) < 0.001 * len(everything())  # 0.2 to 0.6 ms each where this was written
+    limit = 0.001 * len(everything())  # 0.2 to 0.6 ms each where this was written
+    assert any(once() < limit for _ in range(5))
 
 
 def test_a_local_file_of_unknown_size_counts_its_tensors() -> None:

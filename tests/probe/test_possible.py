@@ -55,7 +55,12 @@ MACHINE = Machine(
     kernels=RATES,
 )
 DOCUMENT = json.loads(json.dumps(asdict(MACHINE)))
-NAMES = ("qwen3.5-4b", "smollm2-135m-instruct", "gpt-oss-20b", "qwen3.6-35b-a3b")
+FILES = {  # a plan of each costs a millisecond and more, and there are hundreds
+    "qwen3.5-4b": ("Q4_K_M", "Q8_0"),
+    "smollm2-135m-instruct": ("Q4_1",),
+    "gpt-oss-20b": ("MXFP4",),
+    "qwen3.6-35b-a3b": ("UD-Q2_K_XL", "UD-Q6_K_XL"),
+}
 NO_NUMBERS = [0, -1, 0.0, -0.0, math.nan, math.inf, -math.inf, 1e-320, 5e-324, 1e-9, 1e308, 1 << 62, 1 << 63, 10**400]
 
 
@@ -84,8 +89,14 @@ def changed(path: Sequence[str | int], value: object) -> dict[str, Any]:
 @functools.cache
 def candidates() -> tuple[tuple[Candidate, ...], Knowledge]:
     known = catalogue.load(profiles_dir() / "models")
-    found = tuple(c for name in NAMES for c in catalogue.candidates(known, name, find=lambda source: None))
-    return found, catalogue.load_knowledge(profiles_dir())
+    files = tuple(
+        candidate
+        for name, quants in FILES.items()
+        for candidate in catalogue.candidates(known, name, find=lambda source: None)
+        if candidate.artifact.quant in quants
+    )
+    assert len(files) == sum(map(len, FILES.values()))
+    return files, catalogue.load_knowledge(profiles_dir())
 
 
 def planned(machine: Machine) -> Any:
