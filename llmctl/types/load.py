@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-
 LEAST_TOLD = 0.05  # of a core or of the time: less would read as 0.0
 
 

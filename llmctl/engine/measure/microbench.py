@@ -54,13 +54,12 @@ class TimedKernel(Struct, frozen=True):
     def certain(self) -> bool:
         return all(trial.certain for trial in self.trials.values())
 
-    def document(self) -> dict[str, Any]:
+    def document(self, *, shared_memory: bool) -> dict[str, Any]:
+        """``shared_memory``: other programs computed on the cores that it left idle, so none of its figures is
+        certain."""
         rates = {name: trial.rate for name, trial in self.trials.items()}
-        return {
-            **self.fields,
-            **rates,
-            "uncertain": [name for name, trial in self.trials.items() if not trial.certain],
-        }
+        uncertain = [name for name, trial in self.trials.items() if shared_memory or not trial.certain]
+        return {**self.fields, **rates, "uncertain": uncertain}
 
 
 def measure(question: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,7 +70,8 @@ def measure(question: Mapping[str, Any]) -> dict[str, Any]:
     their group and the fields that tell them apart).
 
     Measures every row again and again until the budget is used, the best pass counts; then, for as long again at most,
-    the rows without an undisturbed pass. Rates that never had one are named in their row's ``uncertain``.
+    the rows without an undisturbed pass. Rates that never had one are named in their row's ``uncertain``, and all with
+    fewer threads than usual while other programs compute: they leave cores to them.
     """
     before = load.moment(Host(), processes=True)
     begun, budget_s = time.perf_counter(), float(question["budget_s"])
@@ -98,7 +98,16 @@ def measure(question: Mapping[str, Any]) -> dict[str, Any]:
         _round(bench, disturbed, time_left)
     groups = ("matrices", "experts", "attention", "overheads", "batches")
     disturbed_by = load.load(before, load.moment(Host(), processes=True))
-    measured = {group: [row.document() for row in rows if row.group == group] for group in groups}
+    others = disturbed_by is not None and disturbed_by.other_cores >= load.CALM_CORES
+
+    def shared_memory(row: TimedKernel) -> bool:
+        """Its threads had their cores to themselves, but not the memory nor the cache."""
+        return others and row.fields["threads"] < max(question["threads"], default=0)
+
+    measured = {
+        group: [row.document(shared_memory=shared_memory(row)) for row in rows if row.group == group]
+        for group in groups
+    }
     return {**measured, "load": disturbed_by and asdict(disturbed_by)}
 
 
