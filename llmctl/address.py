@@ -22,4 +22,4 @@ def without_secrets(address: str) -> str:
 
 def redacted(text: str) -> str:
     """``text``, somebody else's words, with every address in it without its secrets."""
-    return WITHIN.sub(lambda found: without_secrets(found[0]), text)
+    return WITHIN.sub(lambda match: without_secrets(match[0]), text)

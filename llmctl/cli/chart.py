@@ -23,8 +23,8 @@ class Axis(Struct, frozen=True):
 
     def at(self, value: float) -> float:
         """The pixel of a value."""
-        low, high, here = (log10(one) if self.logarithmic else one for one in (self.low, self.high, value))
-        return round(self.begin + (self.end - self.begin) * (here - low) / (high - low), 1)
+        low, high, point = (log10(number) if self.logarithmic else number for number in (self.low, self.high, value))
+        return round(self.begin + (self.end - self.begin) * (point - low) / (high - low), 1)
 
     def ticks(self) -> list[float]:
         """Round values, some five; on a logarithmic axis 1, 2 and 5 of each power."""
@@ -34,7 +34,7 @@ class Axis(Struct, frozen=True):
         else:
             step = round_step((self.high - self.low) / 5)
             values = [step * number for number in range(ceil(self.low / step), floor(self.high / step) + 1)]
-        return [one for one in values if self.low <= one <= self.high]
+        return [value for value in values if self.low <= value <= self.high]
 
 
 def round_step(least: float) -> float:

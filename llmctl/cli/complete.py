@@ -73,9 +73,9 @@ def machines(incomplete: str) -> list[str]:
     return _beginning(incomplete, names.machines())
 
 
-def _beginning(incomplete: str, known: Iterable[str]) -> list[str]:
-    return [name for name in known if name.startswith(incomplete)]
+def _beginning(incomplete: str, names: Iterable[str]) -> list[str]:
+    return [name for name in names if name.startswith(incomplete)]
 
 
-def _beginning_in_any_case(incomplete: str, known: Iterable[str]) -> list[str]:
-    return [name for name in known if name.lower().startswith(incomplete.lower())]
+def _beginning_in_any_case(incomplete: str, names: Iterable[str]) -> list[str]:
+    return [name for name in names if name.lower().startswith(incomplete.lower())]

@@ -178,7 +178,11 @@ def list_(json: Json = False) -> None:
         out.note("No endpoint is configured: every prompt stays on this machine.")
         out.note("  next: llmctl endpoint add NAME URL --model MODEL")
     for line in table(
-        [(one.name, one.model, one.url, endpoint_key.words(one.key)) for one in loaded.endpoints], "<<<<"
+        [
+            (endpoint.name, endpoint.model, endpoint.url, endpoint_key.words(endpoint.key))
+            for endpoint in loaded.endpoints
+        ],
+        "<<<<",
     ):
         out.text(line)
     if loaded.endpoints:

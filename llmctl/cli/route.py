@@ -69,10 +69,10 @@ def route(
     request = replace(plain, sampling=Sampling(max_tokens=max_tokens), private=private)
     asked = Asked(model, task, context, threads, estimated_tokens(request) if prompt else 0, max_tokens, once=True)
 
-    def here() -> LocalRun:
+    def make_local_run() -> LocalRun:
         return local_run(out, loaded, asked, yes=False, local=local or private, dry=True)
 
-    show(out, routed(loaded, request, here, local=local, endpoint=endpoint))
+    show(out, routed(loaded, request, make_local_run, local=local, endpoint=endpoint))
 
 
 def show(out: Output, decided: Routed) -> None:

@@ -172,7 +172,7 @@ def run(
     shortening = None if truncate is None else Shortening(out, text, truncate)
     shorter = cited or shortening
 
-    def here() -> LocalRun:
+    def make_local_run() -> LocalRun:
         return local_run(out, loaded, asked, yes=yes, local=begun.local or private, dry=dry_run)
 
     if dry_run:
@@ -182,7 +182,10 @@ def run(
         is_shortened = shorter is not None
         if cited is not None:
             out.note(f"with {cited.excerpts.summary}")
-        show(out, routed(loaded, request, here, local=begun.local, endpoint=endpoint, is_shortened=is_shortened))
+        show(
+            out,
+            routed(loaded, request, make_local_run, local=begun.local, endpoint=endpoint, is_shortened=is_shortened),
+        )
         return
 
     def said(answer: str, whole: bool, endpoint: str | None) -> None:
@@ -193,7 +196,7 @@ def run(
         out,
         loaded,
         request,
-        here,
+        make_local_run,
         begun.local,
         endpoint,
         insist=keep_alive is not None,
@@ -244,7 +247,7 @@ def ask(
     out: Output,
     loaded: Settings,
     request: Request,
-    here: Callable[[], LocalRun],
+    make_local_run: Callable[[], LocalRun],
     local: bool = False,
     endpoint: str | None = None,
     *,
@@ -272,7 +275,7 @@ def ask(
             story,
             loaded,
             request,
-            here,
+            make_local_run,
             so_far=story.so_far,
             local=local,
             endpoint=endpoint,

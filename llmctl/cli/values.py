@@ -27,7 +27,9 @@ class Unconverted:
     def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
         """The value for the command's function. Raises what typer's conversion raises."""
         if self._several:
-            taken = isinstance(value, tuple | list) and self._type == list[str] and all(_is(one, str) for one in value)
+            taken = (
+                isinstance(value, tuple | list) and self._type == list[str] and all(_is(part, str) for part in value)
+            )
             if value is None:
                 return ()
             return list(value) if taken else self._convert(param).coerce(value, param=param, ctx=ctx)
@@ -51,7 +53,7 @@ def _is(value: Any, type_: Any) -> bool:
 
 
 def _choices(type_: Any) -> dict[Any, Enum]:
-    return {one.value: one for one in type_} if isinstance(type_, type) and issubclass(type_, Enum) else {}
+    return {member.value: member for member in type_} if isinstance(type_, type) and issubclass(type_, Enum) else {}
 
 
 def spare_conversion() -> None:

@@ -122,12 +122,12 @@ def _batch_steps(chosen: Mapping[str, MatrixRate], kernels: Kernels) -> dict[str
     ``chosen`` layout. More vectors never take less."""
     steps: dict[str, dict[int, float]] = {}
     for batch in sorted(kernels.batches, key=lambda batch: batch.columns):
-        one = chosen.get(batch.weight_type)
-        if one is not None and one.repacked == batch.repacked:
+        single = chosen.get(batch.weight_type)
+        if single is not None and single.repacked == batch.repacked:
             flop_per_byte = 2 * 8 / bits(batch.weight_type) * batch.columns
             of_type = steps.setdefault(batch.weight_type, {})
             fewer = max(of_type.values(), default=1.0)
-            of_type[batch.columns] = max(fewer, one.decode_bytes_per_s * flop_per_byte / batch.batch_flop_per_s)
+            of_type[batch.columns] = max(fewer, single.decode_bytes_per_s * flop_per_byte / batch.batch_flop_per_s)
     return steps
 
 

@@ -70,13 +70,13 @@ def _gain(fit: Fit, drafting: Fit, depth: int, count: int, right: float) -> floa
     return expected * step_s / (batch_s + draft_s)
 
 
-def _together(one: MemoryPlan, other: MemoryPlan) -> MemoryPlan:
+def _together(first: MemoryPlan, second: MemoryPlan) -> MemoryPlan:
     return replace(
-        one,
-        by_device=tuple(_sums(one.by_device, other.by_device)),
-        must_fit_bytes=one.must_fit_bytes + other.must_fit_bytes,
-        mapped_bytes=one.mapped_bytes + other.mapped_bytes,
-        touched_bytes=one.touched_bytes + other.touched_bytes,
+        first,
+        by_device=tuple(_sums(first.by_device, second.by_device)),
+        must_fit_bytes=first.must_fit_bytes + second.must_fit_bytes,
+        mapped_bytes=first.mapped_bytes + second.mapped_bytes,
+        touched_bytes=first.touched_bytes + second.touched_bytes,
     )
 
 

@@ -58,12 +58,12 @@ def moment(host: Host, *, processes: bool = False) -> Moment | None:
     ticks = [whole(word) for word in words[1:9]]
     if not host.live or len(ticks) < 8 or words[0] != "cpu":
         return None
-    known = [tick or 0 for tick in ticks]
+    counts = [tick or 0 for tick in ticks]
     times = os.times()
     return Moment(
         at_s=time.monotonic(),
-        busy_ticks=sum(known[column] for column in (USER, NICE, SYSTEM, IRQ, SOFTIRQ)),
-        stolen_ticks=known[STEAL],
+        busy_ticks=sum(counts[column] for column in (USER, NICE, SYSTEM, IRQ, SOFTIRQ)),
+        stolen_ticks=counts[STEAL],
         own_s=times.user + times.system + times.children_user + times.children_system,
         heat_count=sum(whole(host.read(HEAT_COUNTS.format(part))) or 0 for part in ("core", "package")),
         processes=_processes(host) if processes else {},

@@ -102,7 +102,10 @@ def noted(endpoint: Endpoint, among: tuple[Endpoint, ...]) -> Iterator[None]:
             forget(endpoint)
     finally:
         if asking is not None:
-            _change(endpoint, lambda kept: replace(kept, asking=tuple(one for one in kept.asking if one != asking)))
+            _change(
+                endpoint,
+                lambda kept: replace(kept, asking=tuple(process for process in kept.asking if process != asking)),
+            )
 
 
 def _own_process() -> Process:

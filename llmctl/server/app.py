@@ -52,8 +52,8 @@ def create_app(
             threads.close()
 
     def behind() -> Behind:
-        found: Behind = app.state.behind
-        return found
+        behind: Behind = app.state.behind
+        return behind
 
     def answered(path: str, read: Callable[[bytes], ModelRequest]) -> Route:
         return Route(path, ModelRoute(behind, read), methods=["POST"])

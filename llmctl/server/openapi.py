@@ -143,14 +143,14 @@ def description(*, searches: bool = False) -> bytes:
     }
     read = {path: {"get": _operation(summary)} for path, summary in READ.items()}
     named = {"name": "name", "in": "path", "required": True, "schema": TEXT}
-    one = {"/v1/models/{name}": {"get": {**_operation("Shows a model"), "parameters": [named]}}}
+    by_name = {"/v1/models/{name}": {"get": {**_operation("Shows a model"), "parameters": [named]}}}
     about = {"title": "llmctl", "version": __version__, "description": "Private language models of this machine"}
     components = {"schemas": schemas, "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}}
     return msgspec.json.encode(
         {
             "openapi": "3.1.0",
             "info": about,
-            "paths": {**posted, **read, **one},
+            "paths": {**posted, **read, **by_name},
             "components": components,
             "security": [{}, {"token": []}],
         }

@@ -85,8 +85,8 @@ class OwnTextsRequests:
             raise invalid("limit", f"must be 1 to {MOST_RESULTS}, not {asked.limit:,}")
         if not asked.query.strip():
             raise invalid("query", "has no words")
-        found = await asyncio.to_thread(self._texts.search, asked.index, asked.query, asked.limit)
-        return msgspec.json.encode(found)
+        answer = await asyncio.to_thread(self._texts.search, asked.index, asked.query, asked.limit)
+        return msgspec.json.encode(answer)
 
     async def _with_excerpts(self, fields: dict[str, msgspec.Raw]) -> tuple[bytes, Sequence[Mapping[str, Any]]]:
         """The body for the model. Raises ProblemError and LlmctlError."""
@@ -98,8 +98,8 @@ class OwnTextsRequests:
         question = _text(messages[-1])
         text, sources = await asyncio.to_thread(self._texts.before, index, question)
         rest = {name: value for name, value in fields.items() if name != FILES}
-        told = {**messages[-1], "content": _content(messages[-1], text)}
-        return msgspec.json.encode({**rest, "messages": [*messages[:-1], told]}), sources
+        with_texts = {**messages[-1], "content": _content(messages[-1], text)}
+        return msgspec.json.encode({**rest, "messages": [*messages[:-1], with_texts]}), sources
 
 
 def _messages(fields: Mapping[str, msgspec.Raw]) -> list[dict[str, Any]]:

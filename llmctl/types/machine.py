@@ -46,7 +46,7 @@ class Cpu(Struct, frozen=True):
     def last_cache_bytes(self) -> int | None:
         """The last level of cache, all of its parts together; None where it isn't known."""
         last = max((cache.level for cache in self.caches), default=None)
-        return sum(one.size_bytes * one.count for one in self.caches if one.level == last) if last else None
+        return sum(cache.size_bytes * cache.count for cache in self.caches if cache.level == last) if last else None
 
 
 class Memory(Struct, frozen=True):

@@ -38,7 +38,7 @@ def answer(
     listener: Listener,
     settings: Settings,
     request: Request,
-    here: Callable[[], LocalRun],
+    make_local_run: Callable[[], LocalRun],
     *,
     so_far: PartialAnswer,
     local: bool = False,
@@ -47,12 +47,12 @@ def answer(
     shorten: Shorten | None = None,
 ) -> Answer:
     """The answer of this machine, or of a server where the settings let the request go there; the listener hears the
-    bits of it. ``here`` says what would answer on this machine, and is called only if it may.
+    bits of it. ``make_local_run`` says what would answer on this machine, and is called only if it may.
 
     ``local``: here or not at all; ``endpoint``: by the server of that name or not at all; ``insist`` as ``Pool`` has
     it; with ``shorten`` a request that is too long for this machine is asked again, shorter, and stays here. Raises
-    NotFoundError, PolicyError, OfflineError, NothingFitsError, what ``here`` and what the router raise; ``so_far`` then
-    holds what was written.
+    NotFoundError, PolicyError, OfflineError, NothingFitsError, what ``make_local_run`` and what the router raise;
+    ``so_far`` then holds what was written.
     """
     request = replace(request, prompt_cache_bytes=settings.prompt_cache, speculates=settings.speculate)
     pool = Pool(keep_alive_s=settings.keep_alive, insist=insist, listener=listener)
@@ -60,7 +60,7 @@ def answer(
         _prepare(pool, settings, local=local, endpoint=endpoint)
         from llmctl.router import answer as router
 
-        run = run_here(settings, request, here, local=local, endpoint=endpoint)
+        run = run_here(settings, request, make_local_run, local=local, endpoint=endpoint)
         decided = route_of(settings, request, run, local=local, endpoint=endpoint, is_shortened=shorten is not None)
         while True:
             try:
@@ -85,7 +85,7 @@ def events(
     listener: Listener,
     settings: Settings,
     request: Request,
-    here: Callable[[], LocalRun],
+    make_local_run: Callable[[], LocalRun],
     *,
     local: bool = False,
     endpoint: str | None = None,
@@ -96,7 +96,7 @@ def events(
         _prepare(pool, settings, local=local, endpoint=endpoint)
         from llmctl.router import answer as router
 
-        run = run_here(settings, request, here, local=local, endpoint=endpoint)
+        run = run_here(settings, request, make_local_run, local=local, endpoint=endpoint)
         return (
             yield from router.events(
                 route_of(settings, request, run, local=local, endpoint=endpoint),
@@ -122,17 +122,17 @@ def _prepare(pool: Pool, settings: Settings, *, local: bool, endpoint: str | Non
 
 
 def run_here(
-    settings: Settings, request: Request, here: Callable[[], LocalRun], *, local: bool, endpoint: str | None
+    settings: Settings, request: Request, make_local_run: Callable[[], LocalRun], *, local: bool, endpoint: str | None
 ) -> LocalRun | None:
-    """What would answer on this machine; None where nothing here may. Raises what ``here`` raises, NotFoundError for an
-    endpoint that isn't there, and UsageError for a schema that can't be kept."""
+    """What would answer on this machine; None where nothing here may. Raises what ``make_local_run`` raises,
+    NotFoundError for an endpoint that isn't there, and UsageError for a schema that can't be kept."""
     if endpoint is not None:
         settings.endpoint(endpoint)
     if not _may_answer_here(settings, local=local, endpoint=endpoint):
         return None
     if settings.policy is not Policy.PREFER_REMOTE and settings.engine is not EngineName.LLAMA_SERVER:
         _require_possible(request)
-    return here()
+    return make_local_run()
 
 
 def _require_possible(request: Request) -> None:

@@ -22,7 +22,7 @@ def _warn_of_tasks(listener: Listener, loaded: Settings) -> None:
     """A policy for a task that is spelt wrongly would protect nothing."""
     from llmctl.workspace import names
 
-    known = names.tasks()
-    for task in sorted(set(loaded.policies) - set(known)):
-        meant = did_you_mean(near(task, known))
+    task_names = names.tasks()
+    for task in sorted(set(loaded.policies) - set(task_names)):
+        meant = did_you_mean(near(task, task_names))
         listener.warn(f"{paths.config_file()}: policies names a task that there is not, {task}{meant}")

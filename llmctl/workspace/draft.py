@@ -57,12 +57,14 @@ def _candidates(situation: Situation, fit: Fit) -> Iterator[Candidate]:
     model, most_bytes = fit.candidate.model, fit.candidate.artifact.bytes // SMALLER
     if fit.candidate.path is None or fit.candidate.projector is not None or model.shape.state_bytes:
         return
-    alike = [known for known in situation.catalogue.models if known.shape.architecture == model.shape.architecture]
-    smaller = [known for known in alike if min(artifact.bytes for artifact in known.artifacts) <= most_bytes]
-    offered = [candidate for known in smaller for candidate in situation.candidates(known.id)]
-    here = [candidate for candidate in offered if candidate.path is not None and candidate.artifact.bytes <= most_bytes]
-    answering = _header(fit.candidate) if here else None
-    yield from (candidate for candidate in here if answering and _has_tokens_of(_header(candidate), answering))
+    alike = [other for other in situation.catalogue.models if other.shape.architecture == model.shape.architecture]
+    smaller = [other for other in alike if min(artifact.bytes for artifact in other.artifacts) <= most_bytes]
+    offered = [candidate for other in smaller for candidate in situation.candidates(other.id)]
+    stored = [
+        candidate for candidate in offered if candidate.path is not None and candidate.artifact.bytes <= most_bytes
+    ]
+    answering = _header(fit.candidate) if stored else None
+    yield from (candidate for candidate in stored if answering and _has_tokens_of(_header(candidate), answering))
 
 
 def _planned(situation: Situation, fit: Fit, candidate: Candidate, want: Want) -> Fit | None:
@@ -83,7 +85,7 @@ def _header(candidate: Candidate) -> Header:
     return read_file(candidate.path, whole=False)
 
 
-def _has_tokens_of(one: Header, other: Header) -> bool:
+def _has_tokens_of(first: Header, second: Header) -> bool:
     """As far as headers tell; the engine compares the tokens themselves."""
-    same = all(one.metadata.get(key) == other.metadata.get(key) for key in VOCABULARY)
-    return same and one.array_lengths.get(TOKENS) == other.array_lengths.get(TOKENS)
+    same = all(first.metadata.get(key) == second.metadata.get(key) for key in VOCABULARY)
+    return same and first.array_lengths.get(TOKENS) == second.array_lengths.get(TOKENS)

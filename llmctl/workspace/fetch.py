@@ -196,18 +196,18 @@ def _repository(request: FetchRequest, repo: str, quant: str | None) -> Obtained
     from llmctl.hub import listing, quantizations
 
     listener, shelf = request.listener, request.shelf
-    here = _held(request, repo, quant)
+    held = _held(request, repo, quant)
     moves = request.revision is not None and not COMMIT.fullmatch(request.revision)
-    if here is not None and (shelf.settings.offline or (quant is not None and not moves)):
-        return _is_here(request, here)
+    if held is not None and (shelf.settings.offline or (quant is not None and not moves)):
+        return _is_here(request, held)
     branch = request.revision or "main"
     try:
         listed = listing.listing(repo, branch, shelf.settings)
     except NetworkError as error:
-        if here is None:
+        if held is None:
             raise
         listener.warn(error.message)
-        return _is_here(request, here)
+        return _is_here(request, held)
     offers = quantizations.offers(listed.files)
     offer = quantizations.choose(offers, quant, repo)
     label = f"{repo} {offer.quant}"

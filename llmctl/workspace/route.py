@@ -65,15 +65,15 @@ class Routed(Struct, frozen=True):
 def routed(
     settings: Settings,
     request: Request,
-    here: Callable[[], LocalRun],
+    make_local_run: Callable[[], LocalRun],
     *,
     local: bool = False,
     endpoint: str | None = None,
     is_shortened: bool = False,
 ) -> Routed:
-    """The route that ``ask.answer`` would take with the same arguments; ``here`` must not fetch anything. Raises what
-    that raises before something is loaded or sent."""
-    run = run_here(settings, request, here, local=local, endpoint=endpoint)
+    """The route that ``ask.answer`` would take with the same arguments; ``make_local_run`` must not fetch anything.
+    Raises what that raises before something is loaded or sent."""
+    run = run_here(settings, request, make_local_run, local=local, endpoint=endpoint)
     route = route_of(settings, request, run, local=local, endpoint=endpoint, is_shortened=is_shortened)
     if isinstance(route, Local):
         route = _with_room(route, request)

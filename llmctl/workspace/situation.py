@@ -145,20 +145,20 @@ class Situation(Shelf, frozen=True):
         from llmctl.workspace import remote_models
 
         try:
-            here = super().candidates(name)
+            stored = super().candidates(name)
         except NotFoundError:
-            here = []
-        if here and meant.wanted and not self.elsewhere:
-            return here
+            stored = []
+        if stored and meant.wanted and not self.elsewhere:
+            return stored
         try:
             offered = remote_models.candidates(
                 self.store, meant.repo, meant.wanted, self.settings, revision=meant.revision or BRANCH
             )
         except NetworkError as error:
-            if not here:
+            if not stored:
                 raise
             self.listener.warn(f"{error.message}; only what is on this machine is shown")
-            return here
+            return stored
         self.tell_refused(offered.refused)
         if offered.stale is not None:
             self.listener.warn(f"{offered.stale.message}; {meant.repo} is shown as it was when it was asked last")

@@ -103,10 +103,10 @@ def chosen(listener: Listener, settings: Settings, name: str | None, *, yes: boo
     shelf.require(name)
     looked_at = situation.look(listener, before=shelf)
     every = looked_at.candidates(name)
-    here = [candidate for candidate in every if candidate.path is not None]
+    stored = [candidate for candidate in every if candidate.path is not None]
     want = replace(situation.want(settings, explicit=name is not None), context=CONTEXT)
     tab = in_tab(looked_at)
-    answer = tab.plan(here or every, want)
+    answer = tab.plan(stored or every, want)
     if isinstance(answer, NoFit):
         raise NothingFitsError(answer.reason, hint=command("llmctl", "plan", "--browser"))
     fit = choose.obtain(listener, looked_at, answer.choice, want, named=name is not None, yes=yes)

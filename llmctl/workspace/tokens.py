@@ -124,10 +124,10 @@ class KnownTokens:
         much of it is right. Raises ConfigError, and then no token is known."""
         self._read_again()
         given = _sha256(secret).encode()
-        known = [token for digest, token in self._tokens if hmac.compare_digest(digest, given)]
+        matching = [token for digest, token in self._tokens if hmac.compare_digest(digest, given)]
         if self._own is not None and hmac.compare_digest(self._own.sha256.encode(), given):
-            known.append(self._own)
-        return known[0] if known else None
+            matching.append(self._own)
+        return matching[0] if matching else None
 
     def _read_again(self) -> None:
         version = _version(file())

@@ -271,13 +271,13 @@ class Workspace:
         request = prompt
         tokens, most = ask.estimated_tokens(request), request.sampling.max_tokens
         asked = Asked(model, task, context, threads, tokens, most, sees=request.image_count > 0, once=True)
-        here, settings = local or request.private, self.settings.for_task(task)
+        must_stay, settings = local or request.private, self.settings.for_task(task)
         yield (
             yield from ask.events(
                 self.listener,
                 settings,
                 request,
-                lambda: local_run(self.listener, settings, asked, yes=yes, local=here),
+                lambda: local_run(self.listener, settings, asked, yes=yes, local=must_stay),
                 local=local,
                 endpoint=endpoint,
             )

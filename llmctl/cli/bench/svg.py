@@ -43,9 +43,9 @@ def _panel(
     below: str,
     rows: Sequence[BenchRow],
     measured: Callable[[BenchRow], Rates | None],
-    told: Told,
+    guess_of: Told,
 ) -> Iterator[str]:
-    shown = [(row, rates, guess) for row in rows if (rates := measured(row)) and (guess := told(row))]
+    shown = [(row, rates, guess) for row in rows if (rates := measured(row)) and (guess := guess_of(row))]
     highest = max((max(rates.high_tok_s, guess[2]) for _, rates, guess in shown), default=1.0)
     step = chart.round_step(highest / 5)
     across = chart.Axis(0, max([1, *(row.depth for row in rows)]), left, left + PANEL)

@@ -95,9 +95,9 @@ def _completer() -> Completer:
                 return
             name, blank, argument = line[1:].partition(" ")
             if not blank:
-                for known in COMMANDS:
-                    if known.startswith(name):
-                        yield Completion(known, -len(name), display=f"/{known}", display_meta=COMMANDS[known][1])
+                for command in COMMANDS:
+                    if command.startswith(name):
+                        yield Completion(command, -len(name), display=f"/{command}", display_meta=COMMANDS[command][1])
             elif name in TAKES_FILE:
                 yield from paths.get_completions(Document(argument), complete_event)
             elif name in (*TAKES_MODEL, *TAKES_TASK):

@@ -125,8 +125,8 @@ def _filtered(out: Output, models: Sequence[Model], level: Level | None, licence
     return admitted
 
 
-def _all(out: Output, known: Sequence[Model], find: Finder) -> None:
-    models = sorted(known, key=lambda model: (model.parameters or 0, model.id))
+def _all(out: Output, every: Sequence[Model], find: Finder) -> None:
+    models = sorted(every, key=lambda model: (model.parameters or 0, model.id))
     rows = [row(model, find) for model in models]
     out.data({"models": rows})
     for line in _lines(rows):

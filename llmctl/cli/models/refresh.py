@@ -96,7 +96,10 @@ def _count(number: int) -> str:
 def _lines(id: str, differences: Sequence[Difference]) -> Iterator[str]:
     if differences:
         yield id
-    cells = [(f"  {one.quant or 'shape'}", one.field, _shown(one.old), "→", _shown(one.new)) for one in differences]
+    cells = [
+        (f"  {difference.quant or 'shape'}", difference.field, _shown(difference.old), "→", _shown(difference.new))
+        for difference in differences
+    ]
     yield from table(cells, "<<<<<")
 
 

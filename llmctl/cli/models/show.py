@@ -97,13 +97,13 @@ def _story(model: Model, data: dict[str, Any]) -> Iterator[str]:
     yield from (f"  {name:<12}{source}" for name, source in model.sources.items())
     if model.evidence:
         yield "Published results (t: with thinking, s: self-reported, e: estimated)"
-    for one in model.evidence:
+    for score in model.evidence:
         marks = "".join(
-            mark for mark, on in zip("tse", (one.thinking, one.self_reported, one.estimated), strict=True) if on
+            mark for mark, on in zip("tse", (score.thinking, score.self_reported, score.estimated), strict=True) if on
         )
-        setting = f"  {one.setting}" if one.setting else ""
-        yield f"  {one.score:>7.4g} {marks:<3} {one.benchmark}{setting}"
-        yield f"              {one.source}"
+        setting = f"  {score.setting}" if score.setting else ""
+        yield f"  {score.score:>7.4g} {marks:<3} {score.benchmark}{setting}"
+        yield f"              {score.source}"
     yield from _open(model)
     yield "Files"
     for file in data["files"]:

@@ -23,5 +23,5 @@ def tab_lines(tab: BrowserTab) -> Iterator[str]:
         WIDTH,
     )
     for row in tab.measured:
-        told = f"{row.model} {row.quant}, {row.tab_tok_s:g} of {row.native_tok_s:g} tok/s ({row.source})"
-        yield wrapped(f"  {told}", WIDTH, indent="  ")
+        words = f"{row.model} {row.quant}, {row.tab_tok_s:g} of {row.native_tok_s:g} tok/s ({row.source})"
+        yield wrapped(f"  {words}", WIDTH, indent="  ")

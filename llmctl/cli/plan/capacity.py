@@ -39,9 +39,9 @@ def _said(served: Capacity, name: str, context: int, users: int) -> Iterator[str
     if served.machines_needed is None:
         yield f"{name} writes for nobody at {floor} on such a machine, however many there are."
         return
-    one = units.number_of(served.users, "user")
+    people = units.number_of(served.users, "user")
     yield (
-        f"One machine answers {one} at once, each at {floor} or faster in {context:,} tokens of context: "
+        f"One machine answers {people} at once, each at {floor} or faster in {context:,} tokens of context: "
         f"{WHY[served.limited_by]}."
     )
     most, needed = served.machines * served.users, units.number_of(served.machines_needed, "machine")

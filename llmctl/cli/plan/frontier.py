@@ -53,9 +53,9 @@ def _point(fit: Fit, name: str, *, writes: bool) -> Point:
 
 def drawn(shown: Sequence[Point], floor: float) -> Iterator[str]:
     """At most 80 columns; speed on a logarithmic scale, quality upwards, a name beside each pick."""
-    slowest = min([one.speed for one in shown] + ([floor] if floor else [])) / SPREAD
-    fastest = max(one.speed for one in shown) * SPREAD
-    best, worst = max(one.quality for one in shown), min(one.quality for one in shown)
+    slowest = min([dot.speed for dot in shown] + ([floor] if floor else [])) / SPREAD
+    fastest = max(dot.speed for dot in shown) * SPREAD
+    best, worst = max(dot.quality for dot in shown), min(dot.quality for dot in shown)
     span = log10(fastest / slowest)
     rows = [[" "] * COLUMNS for _ in range(ROWS)]
 
@@ -66,15 +66,15 @@ def drawn(shown: Sequence[Point], floor: float) -> Iterator[str]:
         for line in rows:
             line[column(floor)] = FLOOR
     places = []
-    for one in reversed(shown):
-        row = 0 if best == worst else round((ROWS - 1) * (best - one.quality) / (best - worst))
-        places.append((one, rows[row], column(one.speed)))
-        rows[row][column(one.speed)] = PICKED if one.name else OTHER
-    for one, line, at in places:
-        for begin in (at + 2, at - 1 - len(one.name)):  # the name on the right, or on the left if something is there
-            end = begin + len(one.name)
-            if one.name and begin >= 0 and end <= COLUMNS and not set(line[begin:end]) - {" ", FLOOR}:
-                line[begin:end] = one.name
+    for dot in reversed(shown):
+        row = 0 if best == worst else round((ROWS - 1) * (best - dot.quality) / (best - worst))
+        places.append((dot, rows[row], column(dot.speed)))
+        rows[row][column(dot.speed)] = PICKED if dot.name else OTHER
+    for dot, line, at in places:
+        for begin in (at + 2, at - 1 - len(dot.name)):  # the name on the right, or on the left if something is there
+            end = begin + len(dot.name)
+            if dot.name and begin >= 0 and end <= COLUMNS and not set(line[begin:end]) - {" ", FLOOR}:
+                line[begin:end] = dot.name
                 break
     for number, line in enumerate(rows):
         quality = best - (best - worst) * number / (ROWS - 1)
@@ -91,8 +91,8 @@ def picture(title: str, shown: Sequence[Point], floor: float) -> str:
     """As a file of scalable vector graphics: each point with the range of its speed and its name."""
     from llmctl.cli import chart
 
-    speeds = [value for one in shown for value in (one.low, one.high)] + ([floor] if floor else [])
-    qualities = [one.quality for one in shown]
+    speeds = [value for dot in shown for value in (dot.low, dot.high)] + ([floor] if floor else [])
+    qualities = [dot.quality for dot in shown]
     across = chart.Axis(min(speeds) / SPREAD, max(speeds) * SPREAD, LEFT, RIGHT, logarithmic=True)
     up = chart.Axis(min(qualities) - 5, max(qualities) + 5, BOTTOM, TOP)
     parts = [*chart.grid(across, up, "tokens per second", "quality index")]
@@ -100,17 +100,17 @@ def picture(title: str, shown: Sequence[Point], floor: float) -> str:
         at = across.at(floor)
         parts += [chart.path([(at, BOTTOM), (at, TOP)], "#555", dashed=True)]
         parts += [chart.text(at + 4, TOP + 12, f"floor {units.tok_s(floor)}")]
-    steps = [(across.at(one.speed), up.at(one.quality)) for one in shown]
+    steps = [(across.at(dot.speed), up.at(dot.quality)) for dot in shown]
     parts.append(chart.path(steps, "#999"))
     below = TOP
-    for one, (x, y) in zip(shown, steps, strict=True):
-        colour = chart.COLOURS[0 if one.name else 4]
-        parts.append(chart.path([(across.at(one.low), y), (across.at(one.high), y)], colour))
-        words = f"{one.label}: quality {one.quality:.0f}, {units.tok_s(one.speed)} tok/s"
-        words += f" ({units.tok_s(one.low)} to {units.tok_s(one.high)})"
-        parts.append(chart.dot(x, y, colour, words, 5.5 if one.name else 4))
+    for dot, (x, y) in zip(shown, steps, strict=True):
+        colour = chart.COLOURS[0 if dot.name else 4]
+        parts.append(chart.path([(across.at(dot.low), y), (across.at(dot.high), y)], colour))
+        words = f"{dot.label}: quality {dot.quality:.0f}, {units.tok_s(dot.speed)} tok/s"
+        words += f" ({units.tok_s(dot.low)} to {units.tok_s(dot.high)})"
+        parts.append(chart.dot(x, y, colour, words, 5.5 if dot.name else 4))
         below = max(below, round(y))  # names stand beside the picture, each at its height or below the last
         parts.append(chart.path([(x, y), (RIGHT + 6, below)], "#ddd"))
-        parts.append(chart.text(RIGHT + 10, below + 4, f"{one.name + ': ' if one.name else ''}{one.label}"))
+        parts.append(chart.text(RIGHT + 10, below + 4, f"{dot.name + ': ' if dot.name else ''}{dot.label}"))
         below += 16
     return chart.page(WIDTH, max(HEIGHT, below + 20), title, parts)

@@ -71,7 +71,7 @@ def screen(
         quality = "" if fit.quality is None else f", quality {fit.quality:.0f}"
         yield from _wrapped(f"{change.condition}: {label}{quality}, {_pace(fit, writes=task.writes)}.")
     subjects = set() if named or everything else {fit.candidate.model.id for fit in picks.values()}
-    rejected = tuple(one for one in answer.rejected if one.model not in subjects)
+    rejected = tuple(rejection for rejection in answer.rejected if rejection.model not in subjects)
     yield from rejections(rejected, len(rejected) if everything else FEW if limit is None else limit)
     yield from _wrapped(f"{_open(model.openness)} licence {(model.licence or 'unknown').removeprefix('LicenseRef-')}")
     yield from () if named else _wrapped(f"{choice.reasons[-1]}.")
@@ -116,8 +116,8 @@ def explained(tried: Sequence[Tried], chosen: Configuration, task: Task) -> Iter
     """The settings that were considered for the choice, the fastest first, and the engine's own among them."""
     yield f" Settings considered, with the time for the usual {task.name}, thoughts included:"
     cells = [("", "weights", "attention", "KV", "context", "must fit", "takes", "")]
-    for one in tried:
-        settings = one.configuration
+    for fit in tried:
+        settings = fit.configuration
         usual = settings.repack and not (settings.flash_attention and settings.gpu_layers == 0)
         cells.append(
             (
@@ -126,8 +126,8 @@ def explained(tried: Sequence[Tried], chosen: Configuration, task: Task) -> Iter
                 "flash" if settings.flash_attention else "plain",
                 settings.kv_type,
                 f"{settings.context:,}",
-                units.size(one.must_fit_bytes),
-                units.seconds(one.task_s),
+                units.size(fit.must_fit_bytes),
+                units.seconds(fit.task_s),
                 "the defaults" if usual else "",
             )
         )
@@ -222,12 +222,12 @@ def _bar(row: DeviceMemory) -> str:
 def rejections(rejected: tuple[Rejected, ...], limit: int) -> Iterator[str]:
     """One line for each model, nearest first; one for each file where all are wanted."""
     shown: set[str] = set()
-    for one in rejected:
+    for rejection in rejected:
         if len(shown) >= limit:
             return
-        if limit >= len(rejected) or one.model not in shown:
-            shown.add(f"{one.model} {one.quant}" if limit >= len(rejected) else one.model)
-            yield from _wrapped(f"Not picked: {one}.")
+        if limit >= len(rejected) or rejection.model not in shown:
+            shown.add(f"{rejection.model} {rejection.quant}" if limit >= len(rejected) else rejection.model)
+            yield from _wrapped(f"Not picked: {rejection}.")
 
 
 def _open(openness: Openness | None) -> str:

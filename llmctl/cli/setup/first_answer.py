@@ -44,7 +44,7 @@ def first_answer(situation: Situation, fit: Fit, prompt: str, most_tokens: int) 
 def compared(fit: Fit, measured_tok_s: float) -> str:
     """The first answer's speed beside the promise."""
     low, high = units.tok_s(fit.speed.decode_low_tok_s), units.tok_s(fit.speed.decode_high_tok_s)
-    told = "Guessed" if fit.speed.basis is Basis.MODELLED else "Promised"
+    verb = "Guessed" if fit.speed.basis is Basis.MODELLED else "Promised"
     verdict = work.verdict(fit, measured_tok_s)
-    said = f"  {told} were {low} to {high} tok/s, measured {units.tok_s(measured_tok_s)}: {verdict}."
+    said = f"  {verb} were {low} to {high} tok/s, measured {units.tok_s(measured_tok_s)}: {verdict}."
     return f"{said} Something else may be computing: llmctl doctor" if verdict is SpeedVerdict.SLOWER else said

@@ -131,10 +131,10 @@ def prompt() -> Question:
 
 
 def server(names: Sequence[str], default: str = "") -> Question:
-    there = f" You have {', '.join(names)} already." if names else ""
+    already = f" You have {', '.join(names)} already." if names else ""
     before = (
         "A server of your own can answer what this machine can't. Adding one is your consent to send prompts there; "
-        f"it is asked when. Without one every prompt stays here.{there}",
+        f"it is asked when. Without one every prompt stays here.{already}",
         "Its address, as https://llm.example.internal, and a model's name behind it if it has several.",
     )
     return Question(Stage.SERVER, "A server of your own", before, default=default)

@@ -86,11 +86,11 @@ def with_devices(machine: Machine, engines: Sequence[EngineInfo]) -> Machine:
 
 
 def _paired(
-    known: Sequence[Accelerator], engines: Sequence[EngineInfo]
+    accelerators: Sequence[Accelerator], engines: Sequence[EngineInfo]
 ) -> tuple[list[Accelerator], dict[int, EngineDevice]]:
     """The cards, those that only the engine sees behind the others; and by the number of a card the device of the
     first backend that sees it."""
-    cards, listed = list(known), dict[int, EngineDevice]()
+    cards, listed = list(accelerators), dict[int, EngineDevice]()
     engine = startable(engines)
     gpus = [device for device in engine.devices if pairing.is_gpu(device)] if engine is not None else []
     for backend in dict.fromkeys(device.backend for device in gpus):

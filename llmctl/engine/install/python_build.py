@@ -53,12 +53,17 @@ def install(name: BuildName, remedy: Remedy, *, listener: Listener) -> Iterator[
 def _run_pip(remedy: Remedy, target: Path, listener: Listener) -> None:
     """The command of ``remedy``, but into ``target``."""
     own = {variable: value for variable, value in os.environ.items() if variable not in paths.HUB_TOKEN_VARIABLES}
-    told = {"PIP_TARGET": str(target), "PIP_NO_INPUT": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_VERBOSE": "1"}
+    pip_settings = {
+        "PIP_TARGET": str(target),
+        "PIP_NO_INPUT": "1",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_VERBOSE": "1",
+    }
     failure = "this build of llama-cpp-python can't be installed"
     with opened_log(log_file()) as output:
         try:
             words = ["sh", "-c", remedy.command]
-            run(words, output, log_file(), listener, environment={**own, **told}, failure=failure)
+            run(words, output, log_file(), listener, environment={**own, **pip_settings}, failure=failure)
         except EngineError as error:
             if pip.UNREACHABLE.search(log_file().read_text("utf-8", "replace")):
                 raise NetworkError(error.message, hint=error.hint) from error

@@ -189,10 +189,11 @@ def _shared(held: Sequence[int], text: Sequence[int]) -> int:
     return next(at for at in range(most) if held[at] != text[at])
 
 
-def _are_same(one: Vocabulary, other: Vocabulary) -> bool:
+def _are_same(first: Vocabulary, second: Vocabulary) -> bool:
     """Whether the same numbers are the same tokens, as far as some thousand of them tell."""
-    if one.size != other.size:
+    if first.size != second.size:
         return False
     return all(
-        one.piece(number) == other.piece(number) for number in range(0, one.size, max(1, one.size // COMPARED_TOKENS))
+        first.piece(number) == second.piece(number)
+        for number in range(0, first.size, max(1, first.size // COMPARED_TOKENS))
     )

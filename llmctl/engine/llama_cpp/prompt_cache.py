@@ -73,8 +73,8 @@ class PromptCache:
         if len(prompt) < LEAST_TOKENS:
             return OnDisk()
         source = self._find(prompt, least=held + STEP_TOKENS)
-        there = held if source is None else source.shared
-        target = self._create() if held < write_at and write_at - there >= LEAST_TOKENS - STEP_TOKENS else None
+        read = held if source is None else source.shared
+        target = self._create() if held < write_at and write_at - read >= LEAST_TOKENS - STEP_TOKENS else None
         return OnDisk(source, target, write_at if target is not None else 0)
 
     def _find(self, prompt: Sequence[int], *, least: int) -> Beginning | None:

@@ -155,7 +155,7 @@ def idle(folder: Path) -> list[tuple[Path, Entry]]:
         if unused is not None:
             unused.close()
             engines.append((path, about))
-    return sorted(engines, key=lambda one: -entry.idle_s(one[0]))
+    return sorted(engines, key=lambda pair: -entry.idle_s(pair[0]))
 
 
 def held_bytes(about: Entry, device: str) -> int:

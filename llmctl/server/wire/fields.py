@@ -20,12 +20,12 @@ def read(body: bytes, kind: type[T], *, ignored: Collection[str]) -> T:
     from llmctl.server.wire.openai import fields_of
 
     fields = {name: value for name, value in fields_of(body).items() if bytes(value) != b"null"}
-    known = {field.encode_name for field in msgspec.structs.fields(kind)}  # type: ignore[arg-type]
+    names = {field.encode_name for field in msgspec.structs.fields(kind)}  # type: ignore[arg-type]
     for name in fields:
-        if name not in known and name not in ignored:
+        if name not in names and name not in ignored:
             raise invalid(f"{name!a:.80}", "is not a field that this gateway knows")
     try:
-        return msgspec.json.decode(msgspec.json.encode({k: v for k, v in fields.items() if k in known}), type=kind)
+        return msgspec.json.decode(msgspec.json.encode({k: v for k, v in fields.items() if k in names}), type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise unreadable(error) from error
     except RecursionError as error:
