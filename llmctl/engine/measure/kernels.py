@@ -24,7 +24,7 @@ from llmctl.types.past import PastRun
 SUBJECT = "kernels"
 # Fields that tell rows apart.
 IDENTITY = frozenset({"weight_type", "repacked", "columns", "kv_type", "flash", "threads"})
-METHOD = 2  # version of the method of measuring: rates of an earlier one are not read
+METHOD = 3  # version of the method of measuring: rates of an earlier one are not read
 KERNELS = "the engine's kernels"
 USUAL_TYPES = ("Q4_K", "Q6_K", "Q8_0", "Q4_0", "Q5_K", "F16", "Q4_1")  # the last one is the starter's
 WEIGHT_TYPES = (
