@@ -104,7 +104,8 @@ def _disturbance(kernels: Kernels) -> str:
     """What disturbed the measurement, in the past: "other programs (cc1plus) used 1.3 cores"."""
     if kernels.load is None:
         return "other programs kept the processor busy"
-    return str(kernels.load).replace(" use ", " used ").replace(" is hot and slows ", " was hot and slowed ")
+    words = str(kernels.load).replace(" use ", " used ").replace(" wait ", " waited ")
+    return words.replace(" is hot and slows ", " was hot and slowed ")
 
 
 def _kernels(machine: Machine) -> Check:

@@ -2,10 +2,10 @@
 
 A run gives two factors, measured over predicted, for decoding and for prefill. For a file that ran here they are the
 medians of its last LAST_RUNS, those with the same settings if there are any. Where some of them were as deep in the
-context as is planned for, the speed is measured, and its range as wide as these runs were apart: what a run of a
-hundred tokens shows is not what four thousand will be like. For other models they are the median over the models that
-ran on the same kind of device, drawn towards 1: with n models by n / (n + DOUBT), as the one model's error may well be
-its own.
+context as is planned for, the speed is measured, and its range as wide as these runs were apart, and while they are few
+as wide as a virtual machine's own drift: what a run of a hundred tokens shows is not what four thousand will be like.
+For other models they are the median over the models that ran on the same kind of device, drawn towards 1: with n models
+by n / (n + DOUBT), as the one model's error may well be its own.
 
 What was predicted from estimated rates was held against them, and says nothing of predictions from measured ones; nor
 the reverse.
@@ -80,14 +80,18 @@ class Corrections(Struct, frozen=True):
         speed_model = forecast.speed_model.faster(factors.decode, factors.prefill)
         wrote = _decode(run for run in alike if _as_deep(run.depth, depth))
         read = _prefill(run for run in alike if _as_deep(run.read_tokens, prompt_tokens))
-        half, prefill_half = _apart(wrote, factors.decode), _apart(read, factors.prefill)
-        narrower = Range(
-            low=max(forecast.range.low, 1 - half),
-            high=min(forecast.range.high, 1 + half),
-            prefill_low=max(forecast.range.prefill_low, 1 - prefill_half),
-            prefill_high=min(forecast.range.prefill_high, 1 + prefill_half),
+        low, high = _edges(wrote, factors.decode, forecast.drift.low, forecast.drift.high)
+        prefill_low, prefill_high = _edges(
+            read, factors.prefill, forecast.drift.prefill_low, forecast.drift.prefill_high
         )
-        return Forecast(speed_model, Basis.MEASURED if wrote else forecast.basis, narrower, forecast.together)
+        narrower = Range(
+            low=max(forecast.range.low, low),
+            high=min(forecast.range.high, high),
+            prefill_low=max(forecast.range.prefill_low, prefill_low),
+            prefill_high=min(forecast.range.prefill_high, prefill_high),
+        )
+        basis = Basis.MEASURED if wrote else forecast.basis
+        return Forecast(speed_model, basis, narrower, forecast.together, forecast.drift)
 
     def load_s(self, candidate: Candidate, size_bytes: int) -> float | None:
         """Seconds until the engine answers: as for the last runs of this file, else in proportion to those of files
@@ -152,6 +156,15 @@ def _apart(runs: Sequence[float], middle: float) -> float:
     """The largest distance of a run from ``middle``, as a share of it, but not less than LEAST_APART (ONCE_APART)."""
     least = LEAST_APART if len(runs) > 1 else ONCE_APART
     return max([least, *(abs(factor / middle - 1) for factor in runs)]) if runs else math.inf
+
+
+def _edges(runs: Sequence[float], middle: float, drift_low: float, drift_high: float) -> tuple[float, float]:
+    """The range that ``runs`` leave, as shares of their ``middle``; of fewer than LAST_RUNS it is not narrower than
+    the machine's own drift."""
+    half = _apart(runs, middle)
+    if len(runs) >= LAST_RUNS:
+        return 1 - half, 1 + half
+    return min(1 - half, drift_low), max(1 + half, drift_high)
 
 
 def _as_deep(ran: float, planned: float) -> bool:

@@ -25,10 +25,11 @@ from llmctl.catalogue.speed_constants import Range, SpeedConstants
 from llmctl.planner.compute import flash
 from llmctl.planner.cpu_rates import CpuSettings, cpu_rates
 from llmctl.planner.device_rates import LEAST_BATCH, device_rates, link_bytes_per_s
+from llmctl.planner.drift import NONE, drift, widened
 from llmctl.planner.memory import repacked_types
 from llmctl.planner.parts import DeviceShare
 from llmctl.planner.placement import COPIES, Placement
-from llmctl.planner.rates import DeviceRates
+from llmctl.planner.rates import COMPLETED, DeviceRates
 from llmctl.planner.streamed import cell_bytes, cell_flop
 from llmctl.planner.work import work_of
 from llmctl.types.machine import Machine
@@ -37,18 +38,21 @@ from llmctl.types.plan import Basis, Configuration, Speed
 from llmctl.types.speed_model import SpeedModel
 
 DRAFT_ROWS = 16  # tokens that are drafted and computed at once: on CPUs kernels are far from their best with fewer
+MEASURED = frozenset({Basis.CALIBRATED, COMPLETED})  # bases that rest on what was measured at some time
 Threads = tuple[int, int]
 """Those of decoding and those of prefill."""
 
 
 class Forecast(Struct, frozen=True):
     """``speed_model`` on its ``basis``. What is measured should lie within ``range`` of it four times in five, of
-    several answers together within ``together`` if that is wider."""
+    several answers together within ``together`` if that is wider. ``drift`` is the part of ``range`` that is the
+    machine's own: no run of a model makes it narrower, but many of them tell."""
 
     speed_model: SpeedModel
     basis: Basis
     range: Range
     together: Range
+    drift: Range = NONE
 
     def at(self, prompt_tokens: int, depth: float, load_s: float | None = None, answers: int = 1) -> Speed:
         """The speed of prefill and first token for a prompt, and of decoding with ``depth`` tokens before: of one
@@ -77,6 +81,7 @@ class Forecaster:
     def __init__(self, machine: Machine, constants: SpeedConstants) -> None:
         self.machine, self.constants = machine, constants
         self._repacks = bool(repacked_types(machine))
+        self._drift = drift(machine, constants)
         self._rates_by_settings: dict[tuple[str, CpuSettings], DeviceRates] = {}
 
     def forecast(self, shape: Shape, weights: Weights, placement: Placement, threads: Threads) -> Forecast:
@@ -121,7 +126,8 @@ class Forecaster:
         bases = [rates.basis_of(weights.type_bytes) for rates, _ in parts]
         basis = Basis.CALIBRATED if set(bases) == {Basis.CALIBRATED} else Basis.MODELLED
         widest = min((constants.ranges[name] for name in bases), key=lambda factors: factors.low)
-        return Forecast(speed_model, basis, widest, constants.ranges["together"])
+        moves = self._drift if set(bases) <= MEASURED and _holds(placement.parts[0]) else NONE
+        return Forecast(speed_model, basis, widened(widest, moves), constants.ranges["together"], moves)
 
     def _rates(self, part: DeviceShare, on_cpu: CpuSettings) -> DeviceRates:
         key = part.accelerator.id if part.accelerator else "", on_cpu

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from llmctl.host import Host
 from llmctl.probe.text import line, whole
-from llmctl.types.load import Load
+from llmctl.types.load import LEAST_TOLD, Load
 
 CALM_CORES = 0.2  # of other programs: a quiet machine's own services
 LEAST_SHARE = 0.3  # of what others had, for a program to be named
@@ -21,6 +21,7 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 USER, NICE, SYSTEM, IRQ, SOFTIRQ, STEAL = 0, 1, 2, 5, 6, 7
 # /proc/PID/stat's, after the name in brackets, which may hold blanks.
 PARENT, UTIME, STIME = 1, 11, 12
+PRESSURE = "/proc/pressure/{}"  # Documentation/accounting/psi.rst, since Linux 4.20 and where it is switched on
 KERNEL = "2"  # kthreadd, the parent of the kernel's own threads
 
 
@@ -30,8 +31,16 @@ class ProcessTime(NamedTuple):
     ticks: int
 
 
+class Pressure(NamedTuple):
+    """Seconds since the machine's start in which some program waited for a core, and for memory to be freed."""
+
+    cpu_s: float = 0.0
+    memory_s: float = 0.0
+
+
 class Moment(Struct, frozen=True):
-    """The counters at one moment. ``own_s`` are seconds that this process and the children that ended have computed."""
+    """The counters at one moment. ``own_s`` are seconds that this process and the children that ended have computed;
+    ``pressure`` is None where the kernel doesn't count it."""
 
     at_s: float
     busy_ticks: int
@@ -39,6 +48,7 @@ class Moment(Struct, frozen=True):
     own_s: float
     heat_count: int
     processes: Mapping[int, ProcessTime]
+    pressure: Pressure | None = None
 
 
 def moment(host: Host, *, processes: bool = False) -> Moment | None:
@@ -57,7 +67,21 @@ def moment(host: Host, *, processes: bool = False) -> Moment | None:
         own_s=times.user + times.system + times.children_user + times.children_system,
         heat_count=sum(whole(host.read(HEAT_COUNTS.format(part))) or 0 for part in ("core", "package")),
         processes=_processes(host) if processes else {},
+        pressure=pressure(host),
     )
+
+
+def pressure(host: Host) -> Pressure | None:
+    """What the kernel counts of programs that waited; None where it doesn't."""
+    cpu_s, memory_s = (_waited_s(host.read(PRESSURE.format(part))) for part in ("cpu", "memory"))
+    return None if cpu_s is None or memory_s is None else Pressure(cpu_s, memory_s)
+
+
+def _waited_s(text: str | None) -> float | None:
+    """The total of the line "some avg10=0.00 avg60=0.00 avg300=0.00 total=12345", microseconds there."""
+    words = (text or "").split("\n", 1)[0].split()
+    total_us = whole(words[-1].removeprefix("total=")) if words[:1] == ["some"] else None
+    return None if total_us is None else total_us / 1e6
 
 
 def load(before: Moment | None, now: Moment | None) -> Load | None:
@@ -69,10 +93,25 @@ def load(before: Moment | None, now: Moment | None) -> Load | None:
     others_s = max(0.0, busy_s - (now.own_s - before.own_s))
     stolen_s = max(0, now.stolen_ticks - before.stolen_ticks) / TICKS_PER_S
     heat = now.heat_count > before.heat_count
-    if others_s < CALM_CORES * took_s and stolen_s < CALM_CORES * took_s and not heat:
+    waiting, short_of_memory = _shares_waited(before.pressure, now.pressure, took_s)
+    if max(others_s / took_s, stolen_s / took_s, waiting) < CALM_CORES and short_of_memory < LEAST_TOLD and not heat:
         return None
-    program = _most_busy(before.processes, now.processes, others_s)
-    return Load(round(others_s / took_s, 2), round(stolen_s / took_s, 2), heat, program)
+    return Load(
+        other_cores=round(others_s / took_s, 2),
+        stolen_cores=round(stolen_s / took_s, 2),
+        heat=heat,
+        program=_most_busy(before.processes, now.processes, others_s),
+        waiting=round(waiting, 2),
+        short_of_memory=round(short_of_memory, 2),
+    )
+
+
+def _shares_waited(before: Pressure | None, now: Pressure | None, took_s: float) -> tuple[float, float]:
+    """The shares of ``took_s`` in which a program waited for a core, and for memory."""
+    if before is None or now is None:
+        return 0.0, 0.0
+    shares = [min(1.0, max(0.0, after_s - before_s) / took_s) for before_s, after_s in zip(before, now, strict=True)]
+    return shares[0], shares[1]
 
 
 def _most_busy(before: Mapping[int, ProcessTime], now: Mapping[int, ProcessTime], others_s: float) -> str | None:

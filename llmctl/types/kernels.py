@@ -61,11 +61,20 @@ class NodeRate(Struct, frozen=True):
     uncertain: tuple[str, ...] = ()
 
 
+class MeasuredTime(Struct, frozen=True):
+    """How fast the kernels were at one time, ``date``: the medians of what they did in decoding and in prefill, as
+    shares of the fastest that was measured of each at any time."""
+
+    date: str
+    decode: float
+    prefill: float
+
+
 class Kernels(Struct, frozen=True):
     """What the engine's kernels were measured to do here. ``experts`` are matrix products of which each token uses a
     few out of many. Any row may be missing: other programs may have disturbed each of its passes; ``load`` is what else
     computed then, None if nothing did or all was measured all the same; ``date`` is when they were measured, UTC in ISO
-    8601."""
+    8601. ``times`` are the times at which all or some of them were measured undisturbed, the first time first."""
 
     matrices: tuple[MatrixRate, ...]
     experts: tuple[MatrixRate, ...] = ()
@@ -74,3 +83,4 @@ class Kernels(Struct, frozen=True):
     batches: tuple[BatchRate, ...] = ()
     load: Load | None = None
     date: str | None = None
+    times: tuple[MeasuredTime, ...] = ()

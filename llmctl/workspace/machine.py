@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 
@@ -10,7 +11,7 @@ from msgspec.structs import replace
 from llmctl import paths
 from llmctl.engine.devices import machine as devices
 from llmctl.engine.devices import startable
-from llmctl.engine.measure import kernels
+from llmctl.engine.measure import kernels, repeated
 from llmctl.errors import EngineError
 from llmctl.host import Host
 from llmctl.planner.present import share_left
@@ -22,6 +23,7 @@ from llmctl.types.listener import Listener
 from llmctl.types.machine import Cpu, EngineInfo, Machine
 
 CHANGED = "The last answers had another speed than the measured kernels tell: measuring them again, some two seconds …"
+ONCE_MORE = "Measuring some of the engine's kernels once more: a virtual machine's speed changes. A second …"
 WATCHED_S = 0.1  # at least, to find out whether the machine is busy
 WORTH_TRYING = 0.67  # of its usual speed: with less there is hardly a pass of a kernel that nothing disturbs
 
@@ -38,10 +40,10 @@ def this_machine(
     """This machine and its engines, with the speed of the engine's kernels as far as it is known.
 
     ``measure``: the usual kernels, or those of ``weight_types``, are measured unless all of them are known and were not
-    disturbed, or the machine is busy and some were tried before; the listener is told before. ``again``: every kernel
-    is measured, those of GPUs as well; ``has_changed``: those that are known may be another machine's, so the usual
-    ones are measured again on a quiet machine. ``watch`` takes the times. Raises EngineError where measuring ``again``
-    fails; otherwise that is a warning.
+    disturbed, or the machine is busy and some were tried before; the listener is told before. Those of a virtual
+    machine are measured at several times. ``again``: every kernel is measured, those of GPUs as well; ``has_changed``:
+    those that are known may be another machine's, so the usual ones are measured again on a quiet machine. ``watch``
+    takes the times. Raises EngineError where measuring ``again`` fails; otherwise that is a warning.
     """
     host, watch, before = Host(), watch or Stopwatch(), moment(Host())
     machine, engines = devices.seen(host, store=paths.hub_cache(), watch=watch)
@@ -66,6 +68,10 @@ def this_machine(
         with watch.part("disk"):
             read_rate.measure(paths.hub_cache())
             machine = _with_read_rate(machine)
+    elif measure and rates is not None and repeated.is_due(machine, rates) and not _is_busy(machine.cpu, before):
+        listener.note(ONCE_MORE)
+        with watch.part("kernels"), contextlib.suppress(EngineError):  # what is known stays so
+            rates = repeated.repeat(host, machine, engine, rates)
     return devices.with_kernels(machine, rates, devices.of_cards(host, machine, engine)), engines
 
 

@@ -44,6 +44,11 @@ STATED: Mapping[str, tuple[dict[str, Value | None], str]] = {
     "unknown architecture": ({"general.architecture": "oss"}, "is no language model"),
 }
 """Figures of a small sound file that are changed -> words of the answer."""
+OTHER_FORMATS: Mapping[str, str] = {
+    "model.safetensors": "holds weights in the safetensors format",
+    "pytorch_model.bin": "is a ZIP archive, as PyTorch saves its models",
+    "ggml-base.bin": "is a speech model",
+}
 
 
 def cases() -> Iterator[tuple[str, Written, str, tuple[int, ...]]]:
@@ -57,7 +62,7 @@ def cases() -> Iterator[tuple[str, Written, str, tuple[int, ...]]]:
     for name, (metadata, tensors, words) in kinds.UNTYPED.items():
         yield f"{name} of no stated kind", _written(metadata, tensors), words, (3,)
     for name, raw in kinds.SOUND_OF_ANOTHER_KIND.items():
-        yield name, _raw(name, raw), "is", (3,)
+        yield name, _raw(name, raw), OTHER_FORMATS[name], (3,)
     for name, raw in kinds.DAMAGED.items():
         yield name, _raw(name, raw), "", (6,)
     yield "vocabulary alone", _written(gguf_file.llama_metadata(kinds.TINY), []), "holds only a vocabulary", (3,)

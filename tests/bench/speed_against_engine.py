@@ -3,13 +3,15 @@
     python tests/bench/speed_against_engine.py [--results FILE] [FILE.gguf | NAME:QUANT ...]
 
 Whole files, the given ones or ones with random weights in real models' shapes that no constant was fitted to, are
-planned and measured in a child: the tokens of a prompt read, and tokens written after DEPTHS of them, with the
-settings that the planner has chosen, by the clock on the wall; the median of REPETITIONS. A pass during which other
-programs took the cores is repeated. One more run, in a child of its own and with a prompt of another length, is what
-the planner then learns from. The ten of FILES take some six minutes on two quiet cores, larger ones (qwen2-7b:Q4_0,
-olmo2-7b:Q4_K_M, qwen3-8b:Q5_K_M) a minute and a half each. With ``--results`` what was measured is kept there, a line a
-file, and files that are in it are not measured again: so they can be measured one at a time, on a machine that is quiet
-only for minutes.
+planned and measured in a child: the tokens of a prompt read, and tokens written after DEPTHS of them, with the settings
+that the planner has chosen, by the clock on the wall; the median of REPETITIONS. A pass during which other programs
+took the cores is repeated. One more run, in a child of its own and with a prompt of another length, is what the planner
+then learns from. The engine's kernels are measured beside each file, before and after it: ``drift`` is how fast those
+were beside the remembered ones, and ``beside`` the error of what is predicted from them. So what the machine did
+meanwhile is told apart from what the planner gets wrong. The ten of FILES take some seven minutes on two quiet cores,
+larger ones (qwen2-7b:Q4_0, olmo2-7b:Q4_K_M, qwen3-8b:Q5_K_M) a minute and a half each. With ``--results`` what was
+measured is kept there, a line a file, and files that are in it are not measured again: so they can be measured one at a
+time, on a machine that is quiet only for minutes.
 
 Prints what was measured, predicted and predicted after the one run, and the medians of the absolute errors. Fails if
 they are above TARGETS.
@@ -20,6 +22,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
+import math
 import sys
 import tempfile
 import time
@@ -30,11 +33,15 @@ from statistics import median
 from typing import Any
 
 from llmctl import catalogue
+from llmctl.engine.devices.machine import with_kernels
 from llmctl.engine.history import DISTURBED_PER_S
 from llmctl.engine.measure import kernels
 from llmctl.engine.measure.preemption import Preemption
-from llmctl.planner import plan
+from llmctl.files.decode import decode as struct_of
+from llmctl.host import Host
+from llmctl.planner import kernel_rows, plan
 from llmctl.struct import asdict
+from llmctl.types.kernels import Kernels
 from llmctl.types.machine import Machine
 from llmctl.types.model import Candidate
 from llmctl.types.past import PastRun
@@ -56,6 +63,7 @@ CONTEXT = 640
 REPETITIONS = 3
 TRIES = 3  # for each of them, if other programs get in the way
 NAIVE_SHARE = 0.55
+MEMORY = kernel_rows.LIMITED_BY_MEMORY
 TARGETS = {"decode": 0.08, "prefill": 0.15, "decode after one run": 0.05, "prefill after one run": 0.05}
 
 
@@ -87,13 +95,19 @@ def _lines(file: Path) -> dict[str, dict[str, Any]]:
 def machine() -> Machine:
     from llmctl import paths
     from llmctl.engine.devices import startable
-    from llmctl.engine.devices.machine import this_machine, with_kernels
-    from llmctl.host import Host
+    from llmctl.engine.devices.machine import this_machine
 
     found, engines = this_machine(Host(), store=paths.hub_cache())
     engine = startable(engines)
     assert engine is not None, "the engine can't be used here"
     return with_kernels(found, kernels.measure(Host(), found, engine))
+
+
+def kernels_now() -> Kernels:
+    """The kernels' rates at this moment, which are not remembered."""
+    about = machine()
+    known = kernels.question_of(about, kernels.USUAL_TYPES, (), kernels.QUICK_S)
+    return kernels.asked(Host(), known, kernels.DEADLINE_S, kernels.KERNELS)
 
 
 def measure(name: str, folder: Path) -> dict[str, Any]:
@@ -103,13 +117,15 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
         fit = fitted(catalogue.from_file(file), Want(context=CONTEXT, explicit=True, min_tok_s=0))
         settings = {**asdict(fit.configuration), "threads": fit.threads, "prefill_threads": fit.prefill_threads}
         question = {"file": str(file), **settings}
+        before = kernels_now()
         first = asked(__file__, {**question, "depths": FIRST_RUN, "repetitions": 1})
         rows = asked(__file__, {**question, "depths": DEPTHS, "repetitions": REPETITIONS})
+        beside = kernel_rows.joined(before, kernels_now())
     finally:
         if file.parent == folder:
             file.unlink()
     print(f"measured {name}: {rows}", file=sys.stderr, flush=True)
-    return {"name": name, "settings": settings, "first": first[0], "rows": rows}
+    return {"name": name, "settings": settings, "first": first[0], "rows": rows, "beside": asdict(beside)}
 
 
 def written(name: str, folder: Path) -> Path:
@@ -118,10 +134,12 @@ def written(name: str, folder: Path) -> Path:
     return write(folder / f"{shape}-{quant}.gguf", metadata, tensors(shape, quant), fill=Fill.RANDOM)
 
 
-def fitted(candidate: Candidate, want: Want, past: Sequence[PastRun] = ()) -> Fit:
+def fitted(candidate: Candidate, want: Want, past: Sequence[PastRun] = (), beside: Kernels | None = None) -> Fit:
+    """The plan for ``candidate``, with the remembered kernels or those ``beside`` it."""
     from tests.planner.machines import knowledge
 
-    answer = plan(machine(), [candidate], want, knowledge(), past=past)
+    about = machine() if beside is None else with_kernels(machine(), beside)
+    answer = plan(about, [candidate], want, knowledge(), past=past)
     assert isinstance(answer, Plan), answer
     return answer.choice
 
@@ -179,7 +197,7 @@ def report(rows: Sequence[Mapping[str, Any]]) -> int:
     print(f"{about.cpu.name}, {about.cpu.usable_threads} threads, {left} figures of its kernels uncertain")
     print(
         f"{'':22}{'depth':>6}{'prefill':>9}{'told':>8}{'':>6}{'decode':>8}{'told':>8}{'':>6} "
-        f"{'range':>13} {'naive':>7}{'':>6}{'after one run':>15}"
+        f"{'range':>13} {'naive':>7}{'':>6}{'after one run':>15}{'drift':>7}{'beside':>13}"
     )
     with tempfile.TemporaryDirectory() as folder:
         for row in rows:
@@ -217,11 +235,14 @@ def _compared(
     )
     fit = fitted(candidate, want)
     taught = fitted(candidate, want, [_past(candidate, settings, fit, row["first"])])
+    kernels_beside = struct_of(Kernels, row["beside"], "beside")
+    beside, drift = fitted(candidate, want, beside=kernels_beside), _drift(kernels_beside)
     for measured_row in row["rows"]:
         depth, prefill, decode = (measured_row[key] for key in ("depth", "prefill", "decode"))
         middle = depth + ANSWER_TOKENS / 2
         told = fit.speed_model.decode_tok_s(middle), fit.speed_model.prefill_tok_s(depth)
         after = taught.speed_model.decode_tok_s(middle), taught.speed_model.prefill_tok_s(depth)
+        then = beside.speed_model.decode_tok_s(middle), beside.speed_model.prefill_tok_s(depth)
         low, high = (told[0] * edge / fit.speed.decode_tok_s for edge in _range(fit))
         inside.append(low <= decode <= high)
         offs = {
@@ -229,6 +250,8 @@ def _compared(
             "prefill": told[1] / prefill - 1,
             "decode after one run": after[0] / decode - 1,
             "prefill after one run": after[1] / prefill - 1,
+            "decode beside": then[0] / decode - 1,
+            "prefill beside": then[1] / prefill - 1,
             "decode by the formula": naive / decode - 1,
         }
         for what, off in offs.items():
@@ -237,8 +260,17 @@ def _compared(
             f"{Path(name).name:22}{depth:6}{prefill:9.1f}{told[1]:8.1f}{offs['prefill']:+6.0%}{decode:8.2f}{told[0]:8.2f}"
             f"{offs['decode']:+6.0%} {low:6.2f}-{high:6.2f}{' ' if inside[-1] else '*'}{naive:7.2f}"
             f"{offs['decode by the formula']:+6.0%}{offs['prefill after one run']:+7.0%}"
-            f"{offs['decode after one run']:+7.0%}"
+            f"{offs['decode after one run']:+7.0%}{drift:7.2f}"
+            f"{offs['prefill beside']:+7.0%}{offs['decode beside']:+6.0%}"
         )
+
+
+def _drift(beside: Kernels) -> float:
+    """The median of the decoding kernels' rates over the remembered ones."""
+    remembered = kernel_rows.measured(machine().kernels or Kernels(())).certain
+    now = kernel_rows.measured(beside).certain
+    both = [now[figure] / rate for figure, rate in remembered.items() if figure.rate in MEMORY and figure in now]
+    return median(both) if both else math.nan
 
 
 def _range(fit: Fit) -> tuple[float, float]:

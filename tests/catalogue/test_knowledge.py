@@ -62,7 +62,7 @@ def test_the_catalogues_labels_and_benchmarks_are_known(folder: Path) -> None:
 def test_speed_constants_make_sense(folder: Path) -> None:
     speed: SpeedConstants = catalogue.load_knowledge(folder).speed
     assert speed.cores[-1].feature == ""
-    assert set(speed.ranges) == {"calibrated", "completed", "together", "cpu", "family", "device", "unknown"}
+    assert set(speed.ranges) == {"calibrated", "completed", "together", "cpu", "family", "device", "unknown", "drift"}
     assert all(factors.low < 1 < factors.high for factors in speed.ranges.values())
     devices = speed.devices
     assert set(devices.backends) == {"cuda", "metal", "rocm", "vulkan", "sycl"}

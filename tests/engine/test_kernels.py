@@ -22,7 +22,8 @@ from llmctl.host import Host
 from llmctl.planner import kernel_rows
 from llmctl.planner.memory import bits
 from llmctl.struct import asdict
-from llmctl.types.kernels import Kernels, MatrixRate
+from llmctl.types.kernels import Kernels, MatrixRate, MeasuredTime
+from llmctl.types.load import Load
 from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, EngineInfo, Machine, Memory
 from llmctl.types.past import PastRun
 from tests.fakes.kernel_rates import RATES, scaled
@@ -121,7 +122,8 @@ def test_a_complete_result_is_remembered_for_this_machine_and_build(monkeypatch:
     assert cached(host, MACHINE, ENGINE) is None
     answer(monkeypatch, child.Reply(asdict(RATES)))
     measured = measure(host, MACHINE, ENGINE)
-    assert measured == replace(RATES, date=measured.date) and measured.date is not None
+    assert measured.date is not None
+    assert measured == replace(RATES, date=measured.date, times=(MeasuredTime(measured.date, 1.0, 1.0),))
     assert cached(host, MACHINE, ENGINE) == measured
     assert cached(host, replace(MACHINE, memory=Memory(GIB, GIB)), ENGINE) == measured
     assert cached(host, replace(MACHINE, cpu=replace(MACHINE.cpu, usable_threads=1)), ENGINE) is None
@@ -297,6 +299,28 @@ def test_disturbed_passes_are_told_as_such_and_do_not_go_on_for_ever(
     assert [rate["weight_type"] for rate in rates if not rate["uncertain"]] == certain
     assert all(rate["decode_bytes_per_s"] > 2000 for rate in rates)  # the best pass counts, not the first
     assert time.monotonic() - begun < 1
+
+
+@pytest.mark.parametrize(
+    ("threads", "others", "certain"),
+    [([2, 1], 0.0, [2, 1]), ([2, 1], 1.0, [2]), ([1], 1.0, [1])],
+)
+def test_fewer_threads_leave_cores_to_others(
+    monkeypatch: pytest.MonkeyPatch, threads: list[int], others: float, certain: list[int]
+) -> None:
+    def by_threads(_: Bench, __: list[str], counts: list[int], ___: Any) -> list[microbench.TimedKernel]:
+        return [
+            microbench.TimedKernel("overheads", {"threads": count}, {"nodes_per_s": Trial(["a"], 1000, count)})
+            for count in counts
+        ]
+
+    monkeypatch.setattr(microbench, "Workbench", Bench)
+    monkeypatch.setattr(microbench, "_rows", by_threads)
+    monkeypatch.setattr("llmctl.probe.load.moment", lambda *_, **__: None)
+    monkeypatch.setattr("llmctl.probe.load.load", lambda *_: Load(others))
+    question = {"weight_types": [], "threads": threads, "working_set_bytes": 1, "budget_s": 0.01, "device": None}
+    rows = microbench.measure(question)["overheads"]
+    assert sorted(row["threads"] for row in rows if not row["uncertain"]) == sorted(certain)
 
 
 def test_the_shorter_pass_counts_while_the_longer_one_has_found_no_quiet_moment() -> None:

@@ -21,6 +21,8 @@ from tests.planner.machines import EPYC, LAPTOP, knowledge, made
         (2, 2, Load(1.0), 1 / 2),
         (2, 2, Load(2.0), 1 / 3),
         (2, 2, Load(0.0, stolen_cores=0.25), 0.8),
+        (2, 2, Load(1.0, waiting=0.9), 1 / 2),
+        (2, 2, Load(1.0, short_of_memory=0.4), 0.3),
         (64, 2, Load(10.0), 1),
         (8, 6, Load(2.0), 1),
         (8, 6, Load(3.0), 1 / 2),

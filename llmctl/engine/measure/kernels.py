@@ -10,6 +10,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from llmctl import units
+from llmctl.engine.measure import times
 from llmctl.errors import EngineError
 from llmctl.files import measured_cache
 from llmctl.files.decode import FieldError, decode
@@ -23,7 +24,7 @@ from llmctl.types.past import PastRun
 SUBJECT = "kernels"
 # Fields that tell rows apart.
 IDENTITY = frozenset({"weight_type", "repacked", "columns", "kv_type", "flash", "threads"})
-METHOD = 2  # version of the method of measuring: rates of an earlier one are not read
+METHOD = 3  # version of the method of measuring: rates of an earlier one are not read
 KERNELS = "the engine's kernels"
 USUAL_TYPES = ("Q4_K", "Q6_K", "Q8_0", "Q4_0", "Q5_K", "F16", "Q4_1")  # the last one is the starter's
 WEIGHT_TYPES = (
@@ -96,27 +97,26 @@ def measure(
     if earlier is not None and not again and complete(machine.cpu, earlier, weight_types):
         return earlier
     certain = [] if again or earlier is None else _certain_rows(earlier)
-    question = {
-        "weight_types": list(weight_types),
-        "threads": thread_counts(machine.cpu),
-        "working_set_bytes": working_set_bytes(machine.memory.available_bytes, machine.cpu.last_cache_bytes),
-        "device": None,
-        "budget_s": budget_s or _budget_s(weight_types, certain),
-        "already_measured": certain,
-    }
+    question = question_of(machine, weight_types, certain, budget_s or _budget_s(weight_types, certain))
     if earlier is None:  # what fails now is tried again when the machine is quiet, and not by every command
         measured_cache.write(SUBJECT, key_of(machine, engine), asdict(Kernels(())))
-    new = _asked(host, question, deadline_s, KERNELS)
+    new = asked(host, question, deadline_s, KERNELS)
     instead = earlier is None or (again and complete(machine.cpu, new, weight_types))
-    together = kernel_rows.joined(Kernels(()) if instead or earlier is None else earlier, new)
+    before = Kernels(()) if instead or earlier is None else earlier
+    together = kernel_rows.joined(before, new)
     if not any(rate > 0 for rates in kernel_rows.measured(together) for rate in rates.values()):
         raise EngineError(
             f"{KERNELS} can't be measured: other programs keep the processor busy",
             hint="llmctl doctor --measure",
         )
     is_whole = complete(machine.cpu, together, weight_types)
-    date = _now() if instead or earlier is None else earlier.date
-    together = replace(together, load=None if is_whole else new.load, date=date)
+    date = now()
+    together = replace(
+        together,
+        load=None if is_whole else new.load,
+        date=before.date or date,
+        times=times.with_time(before, new, together, date),
+    )
     measured_cache.write(SUBJECT, key_of(machine, engine), asdict(together))
     return together
 
@@ -134,7 +134,22 @@ def changed(kernels: Kernels | None, past: Sequence[PastRun]) -> float | None:
     return median(factors)
 
 
-def _now() -> str:
+def question_of(
+    machine: Machine, weight_types: Sequence[str], already_measured: Sequence[object], budget_s: float
+) -> dict[str, object]:
+    """What ``microbench.measure`` is asked about the processor. Raises EngineError where memory is too small."""
+    return {
+        "weight_types": list(weight_types),
+        "threads": thread_counts(machine.cpu),
+        "working_set_bytes": working_set_bytes(machine.memory.available_bytes, machine.cpu.last_cache_bytes),
+        "device": None,
+        "budget_s": budget_s,
+        "already_measured": already_measured,
+    }
+
+
+def now() -> str:
+    """UTC in ISO 8601."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -146,12 +161,12 @@ def _budget_s(weight_types: Sequence[str], certain: Sequence[object]) -> float:
 def _certain_rows(kernels: Kernels) -> list[dict[str, object]]:
     """The rows that need not be measured again, as ``microbench.measure`` takes them."""
     groups = {group: getattr(kernels, group) for group in kernel_rows.ROWS}
-    return [
-        {"group": group, **{name: value for name, value in asdict(row).items() if name in IDENTITY}}
-        for group, rows in groups.items()
-        for row in rows
-        if not row.uncertain
-    ]
+    return [identity(group, row) for group, rows in groups.items() for row in rows if not row.uncertain]
+
+
+def identity(group: str, row: kernel_rows.Row) -> dict[str, object]:
+    """What tells a row from others, as ``microbench.measure`` takes it."""
+    return {"group": group, **{name: value for name, value in asdict(row).items() if name in IDENTITY}}
 
 
 def measure_device(host: Host, card: Accelerator, engine: EngineInfo, *, again: bool = False) -> Kernels:
@@ -174,7 +189,7 @@ def measure_device(host: Host, card: Accelerator, engine: EngineInfo, *, again: 
         "device": card.engine_device,
         "budget_s": DEVICE_BUDGET_S,
     }
-    measured = _asked(host, question, DEVICE_DEADLINE_S, card.name)
+    measured = asked(host, question, DEVICE_DEADLINE_S, card.name)
     if not measured.matrices:
         raise EngineError(f"{card.name} can't be measured: the engine has no kernels for it", hint="llmctl doctor")
     measured_cache.write(SUBJECT, _device_key(card, engine), asdict(measured))
@@ -194,7 +209,8 @@ def _from_cache(host: Host, key: tuple[object, ...]) -> Kernels | None:
         return None  # written by another version of llmctl
 
 
-def _asked(host: Host, question: Mapping[str, Any], deadline_s: float, what: str) -> Kernels:
+def asked(host: Host, question: Mapping[str, Any], deadline_s: float, what: str) -> Kernels:
+    """What the child process measured. Raises EngineError."""
     reply = host.ask("llmctl.engine.measure.microbench", question, deadline_s=deadline_s)
     if reply.data is None:
         raise EngineError(f"{what} can't be measured: the engine {reply.why}", hint="llmctl doctor")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import takewhile
 from typing import Any
 
@@ -39,6 +40,7 @@ BATCH_COLUMNS = (2, 4, 8)  # answers that are written at once
 CACHES = (("F16", False), ("F16", True), ("Q8_0", True))  # type, flash attention
 NODES = 256
 PASSES = 4
+NODE_PASSES = 24  # in a row
 DEVICE_MATRICES = 8
 LONGEST = 2.0  # times the budget, while passes are disturbed
 
@@ -54,13 +56,12 @@ class TimedKernel(Struct, frozen=True):
     def certain(self) -> bool:
         return all(trial.certain for trial in self.trials.values())
 
-    def document(self) -> dict[str, Any]:
+    def document(self, *, shared_memory: bool) -> dict[str, Any]:
+        """``shared_memory``: other programs computed on the cores that it left idle, so none of its figures is
+        certain."""
         rates = {name: trial.rate for name, trial in self.trials.items()}
-        return {
-            **self.fields,
-            **rates,
-            "uncertain": [name for name, trial in self.trials.items() if not trial.certain],
-        }
+        uncertain = [name for name, trial in self.trials.items() if shared_memory or not trial.certain]
+        return {**self.fields, **rates, "uncertain": uncertain}
 
 
 def measure(question: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,7 +72,8 @@ def measure(question: Mapping[str, Any]) -> dict[str, Any]:
     their group and the fields that tell them apart).
 
     Measures every row again and again until the budget is used, the best pass counts; then, for as long again at most,
-    the rows without an undisturbed pass. Rates that never had one are named in their row's ``uncertain``.
+    the rows without an undisturbed pass. Rates that never had one are named in their row's ``uncertain``, and all with
+    fewer threads than usual while other programs compute: they leave cores to them.
     """
     before = load.moment(Host(), processes=True)
     begun, budget_s = time.perf_counter(), float(question["budget_s"])
@@ -98,7 +100,16 @@ def measure(question: Mapping[str, Any]) -> dict[str, Any]:
         _round(bench, disturbed, time_left)
     groups = ("matrices", "experts", "attention", "overheads", "batches")
     disturbed_by = load.load(before, load.moment(Host(), processes=True))
-    measured = {group: [row.document() for row in rows if row.group == group] for group in groups}
+    others = disturbed_by is not None and disturbed_by.other_cores >= load.CALM_CORES
+
+    def shared_memory(row: TimedKernel) -> bool:
+        """Its threads had their cores to themselves, but not the memory nor the cache."""
+        return others and row.fields["threads"] < max(question["threads"], default=0)
+
+    measured = {
+        group: [row.document(shared_memory=shared_memory(row)) for row in rows if row.group == group]
+        for group in groups
+    }
     return {**measured, "load": disturbed_by and asdict(disturbed_by)}
 
 
@@ -171,7 +182,9 @@ def _attention(bench: Workbench, scratch: Buffer, kv_type: str, flash: bool, thr
 
 def _additions(bench: Workbench, scratch: Buffer, threads: int, *, tokens: int, count: int) -> Trial:
     """Additions one after the other, each of the sum so far: for one token they measure what it costs to begin an
-    operation, and for the threads to wait for each other at its end."""
+    operation, and for the threads to wait for each other at its end. A model's step finds its own small tensors in the
+    cache: the first pass after a trial that streams weights takes twice as long, from one time to the next between 1.4
+    and 2.5 times."""
 
     context = bench.context()
     total, other = (
@@ -179,7 +192,8 @@ def _additions(bench: Workbench, scratch: Buffer, threads: int, *, tokens: int, 
     )
     for _ in range(count):
         total = scratch.put(bench.ggml.add(context, total, other))
-    return bench.trial(threads, count if tokens == 1 else count * tokens * WIDTH, [(context, [total])])
+    trial = bench.trial(threads, count if tokens == 1 else count * tokens * WIDTH, [(context, [total])])
+    return replace(trial, in_a_row=NODE_PASSES if tokens == 1 else 1)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,8 @@ class Trial:
 
     Passes are short, since only short ones find a quiet moment on a busy machine; that together the graphs read more
     than the cache holds keeps each from finding there what it read the last time. ``shorter`` is nearly the same in
-    less time: what it took counts where the trial itself has had no undisturbed pass.
+    less time: what it took counts where the trial itself has had no undisturbed pass. ``in_a_row`` is how many passes
+    are made at once, where a model's own operations find in the cache what the ones before have left.
     """
 
     graphs: Sequence[Any]
@@ -47,6 +48,7 @@ class Trial:
     disturbed_s: float = math.inf
     passes: int = 0
     shorter: Trial | None = None
+    in_a_row: int = 1
 
     @property
     def certain(self) -> bool:
@@ -140,9 +142,16 @@ class Workbench:
         return Trial(graphs, amount, threads)
 
     def run(self, trial: Trial) -> None:
-        """One pass, and one of the ``shorter`` trial while this one has had no undisturbed pass; the best count."""
+        """The passes that are made at once, and those of the ``shorter`` trial while this one has had no undisturbed
+        pass; the best count."""
         self._set_threads(self.backend, trial.threads)
         self._cores.spread(trial.threads)
+        for _ in range(trial.in_a_row):
+            self._pass(trial)
+        if trial.shorter is not None and not math.isfinite(trial.best_s):
+            self.run(trial.shorter)
+
+    def _pass(self, trial: Trial) -> None:
         stolen = stolen_ticks() if self._is_shared else 0
         switches, waited_s, begun = involuntary_switches() or 0, self._cores.waited_s(), time.perf_counter()
         status = self.ggml.backend_graph_compute(self.backend, trial.next())
@@ -156,8 +165,6 @@ class Workbench:
             trial.best_s = min(trial.best_s, took)
         else:
             trial.disturbed_s = min(trial.disturbed_s, took)
-        if trial.shorter is not None and not math.isfinite(trial.best_s):
-            self.run(trial.shorter)
 
 
 class Cores:
