@@ -57,6 +57,7 @@ def browser(proxy: CountingProxy) -> Iterator[Browser]:
     if program is None:
         pytest.skip("there is no Chromium here")
     arguments = ["--no-sandbox", f"--proxy-server=127.0.0.1:{proxy.port}", "--proxy-bypass-list=<-loopback>"]
+    arguments += ["--js-flags=--liftoff-only"]  # a second compilation, for speed, costs more than tiny models gain
     with playwright.sync_playwright() as running:
         browser = running.chromium.launch(executable_path=program, args=arguments)
         yield browser

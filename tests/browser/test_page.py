@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 import pytest
@@ -18,9 +19,11 @@ from tests.fakes.counting_proxy import CountingProxy
 from tests.fakes.gateway import Models
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext
+    from playwright.sync_api import BrowserContext, ViewportSize
 
-NARROW, WIDE = {"width": 390, "height": 844}, {"width": 1280, "height": 800}
+NARROW: ViewportSize = {"width": 390, "height": 844}
+WIDE: ViewportSize = {"width": 1280, "height": 800}
+SCHEMES: tuple[Literal["dark", "light"], ...] = ("dark", "light")
 
 
 @pytest.mark.parametrize("engine", ["here", "tab"])
@@ -204,12 +207,16 @@ def test_nothing_goes_to_another_host(site: str, opened: Opened, proxy: Counting
             assert hosts.count(f"127.0.0.1:{port}") >= 4 and own in hosts and "to other hosts 0" not in shown
 
 
-@pytest.mark.parametrize("scheme", ["dark", "light"])
-@pytest.mark.parametrize("size", [NARROW, WIDE], ids=["narrow", "wide"])
-def test_nothing_sticks_out(site: str, opened: Opened, size: dict[str, int], scheme: str) -> None:
-    page = opened(site, viewport=size, color_scheme=scheme)
+def test_nothing_sticks_out(site: str, opened: Opened) -> None:
+    page = opened(site, viewport=NARROW)
     page.evaluate("document.getElementById('settings').open = true")
     send(page, "What is it?")
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert (ground == "rgb(20, 23, 22)") == (scheme == "dark")
+    for size, scheme in itertools.product((NARROW, WIDE), SCHEMES):
+        page.set_viewport_size(size)
+        page.emulate_media(color_scheme=scheme)
+        assert page.evaluate("[innerWidth, document.documentElement.scrollWidth <= innerWidth]") == [
+            size["width"],
+            True,
+        ]
+        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (ground == "rgb(20, 23, 22)") == (scheme == "dark")

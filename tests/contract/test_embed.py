@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import threading
@@ -18,23 +19,36 @@ import numpy as np
 import pytest
 
 from llmctl.cli import main
-from tests.fakes.command import argv, document, kill_engine_of, llmctl, spawn
+from tests.fakes.command import argv, document, kill_engine_of, llmctl, preloaded, spawn
 from tests.fakes.connections import trace
 from tests.fakes.encoder import RANK, WIDTH, write_encoder
-
-pytestmark = pytest.mark.usefixtures("measured")
 
 LINES = '{"id": "a", "text": "one"}\n"two"\n'
 
 
-@pytest.fixture
-def model(home: Path) -> str:
-    return str(write_encoder(home / "tiny.gguf"))
+@pytest.fixture(scope="module")
+def folder(measured_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models, and what is remembered of the machine and of them: once for all tests of this module."""
+    place = tmp_path_factory.mktemp("encoders")
+    shutil.copytree(measured_cache, place / "cache" / "llmctl")
+    write_encoder(place / "tiny.gguf")
+    write_encoder(place / "ranker.gguf", pooling=RANK)
+    return place
+
+
+@pytest.fixture(autouse=True)
+def remembered(folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
 
 
 @pytest.fixture
-def ranker(home: Path) -> str:
-    return str(write_encoder(home / "ranker.gguf", pooling=RANK))
+def model(folder: Path) -> str:
+    return str(folder / "tiny.gguf")
+
+
+@pytest.fixture
+def ranker(folder: Path) -> str:
+    return str(folder / "ranker.gguf")
 
 
 def rows(text: str) -> list[dict[str, Any]]:
@@ -136,35 +150,29 @@ def test_an_engine_that_stays(model: str) -> None:
 
 def test_a_reader_that_has_had_enough(model: str) -> None:
     lines = "".join(f'"text {at}"\n' for at in range(3000))
-    command = subprocess.Popen(
-        argv("embed", "-m", model), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    with command:
+    with preloaded().start("embed", "-m", model) as command:
         assert command.stdin is not None and command.stdout is not None and command.stderr is not None
-        command.stdin.write(lines)
+        command.stdin.write(lines.encode())
         command.stdin.close()
         assert command.stdout.readline()
         command.stdout.close()
         stderr = command.stderr.read()
         assert command.wait(timeout=60) == 141
-    assert "Traceback" not in stderr
+    assert b"Traceback" not in stderr
 
 
 def test_ctrl_c(model: str) -> None:
     lines = "".join(f'"text {at}"\n' for at in range(20000))
-    command = subprocess.Popen(
-        argv("embed", "-m", model), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    with command:
-        assert command.stdin is not None and command.stdout is not None
-        command.stdin.write(lines)
+    with preloaded().start("embed", "-m", model) as command:
+        assert command.stdin is not None and command.stdout is not None and command.stderr is not None
+        command.stdin.write(lines.encode())
         command.stdin.close()
         first = command.stdout.readline()
         command.send_signal(signal.SIGINT)
-        rest, stderr = command.stdout.read(), command.stderr.read() if command.stderr is not None else ""
+        rest, stderr = command.stdout.read(), command.stderr.read()
         assert command.wait(timeout=60) == 130
-    assert all(row["dimensions"] == WIDTH for row in rows(first + rest))
-    assert "Traceback" not in stderr
+    assert all(row["dimensions"] == WIDTH for row in rows((first + rest).decode()))
+    assert b"Traceback" not in stderr
 
 
 def test_nothing_is_connected_to_but_the_engine(model: str, tmp_path: Path) -> None:
@@ -180,20 +188,16 @@ def test_nothing_is_connected_to_but_the_engine(model: str, tmp_path: Path) -> N
 def test_a_bar_at_the_terminal_and_the_vectors_in_a_file(model: str, home: Path) -> None:
     terminal, other_end = pty.openpty()
     (home / "texts").write_text("".join(f"text {at}\n" for at in range(100)))
-    command = argv("embed", "-m", model, "--lines", "-f", str(home / "texts"))
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=other_end,
-        text=True,
-        env=os.environ | {"TERM": "xterm"},
-    ) as process:
+    arguments = ("embed", "-m", model, "--lines", "-f", str(home / "texts"))
+    with open(os.devnull) as nothing:
+        streams = {"stdin": nothing.fileno(), "stderr": other_end}
+        process = preloaded().start(*arguments, streams=streams, environment={"TERM": "xterm"})
+    with process:
         os.close(other_end)
         shown = threading.Thread(target=_drain, args=(terminal, seen := bytearray()))
         shown.start()
         assert process.stdout is not None
-        written = rows(process.stdout.read())
+        written = rows(process.stdout.read().decode())
         assert process.wait(timeout=60) == 0
         shown.join(timeout=60)
     os.close(terminal)

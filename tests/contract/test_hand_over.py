@@ -43,14 +43,8 @@ def server(endless_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "llama_cpp.server", "--model", str(endless_file), "--n_ctx", "8192"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--model_alias", "office-model", "--api_key", KEY]
-    command += [
-        "--ssl_keyfile",
-        str(folder / "key.pem"),
-        "--ssl_certfile",
-        str(folder / "cert.pem"),
-        "--n_threads",
-        "2",
-    ]
+    command += ["--ssl_keyfile", str(folder / "key.pem"), "--ssl_certfile", str(folder / "cert.pem")]
+    command += ["--n_threads", "1"]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         try:

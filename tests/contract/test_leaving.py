@@ -111,10 +111,10 @@ class Place:
         }
         self.user_file.write_text(lines + "\n" + "".join(tables[name] for name in servers))
 
-    def keep(self, write_it: Callable[[Path], Path]) -> Path:
+    def keep(self, write_it: Callable[[Path], Path], *, context: int = CONTEXT) -> Path:
         """Puts a model into the hub's cache, where the catalogue's entry finds it."""
         file = write_it(self.tmp / TINY)
-        text = ENTRY.format(context=CONTEXT, repo=REPO, file=TINY, bytes=file.stat().st_size)
+        text = ENTRY.format(context=context, repo=REPO, file=TINY, bytes=file.stat().st_size)
         (self.user_file.parent / "models").mkdir(parents=True, exist_ok=True)
         (self.user_file.parent / "models" / "tiny.toml").write_text(text)
         return in_hub_cache(paths.hub_cache(), REPO, file)
@@ -335,6 +335,7 @@ STAY = (
             ("prefer-remote", 0, ("· local ·",), (*flag, "-n", "4", SECRET), 'policy = "prefer-remote"', False),
             ("broken model", 8, ("can't load",), (*flag, SECRET), "", True),
         )
+        if flag or what == "pinned"  # however it is said, it is one setting
     ),
     # --local and local-only
     Stays("--local, broken", 8, ("can't load",), ("--local", SECRET), broken=True),
@@ -438,7 +439,7 @@ def test_a_connection_to_another_machine_is_seen(place: Place, monkeypatch: pyte
 @pytest.mark.parametrize("continues", [True, False])
 def test_the_engine_is_killed_in_the_middle_of_an_answer(continues: bool, place: Place, endless_file: Path) -> None:
     """Where the user lets the server go on with it, it does; else the answer ends, and what there is of it stays."""
-    place.keep(lambda file: Path(shutil.copy(endless_file, file)))
+    place.keep(lambda file: Path(shutil.copy(endless_file, file)), context=32_768)  # longer than the test looks away
     place.configure("near")
     if continues:
         place.user_file.write_text(place.user_file.read_text() + "continues = true\n")
@@ -502,22 +503,24 @@ def test_the_users_own_will_beside_a_project_file_that_says_the_same(
 ADDRESS = ("https://files.example.internal/x.gguf", "--sha256", "0" * 64)
 
 
+ASK_OTHERS = (
+    (("pull", "qwen3.5-4b"), 5),
+    (("pull", "maker/other-GGUF:Q4_0"), 5),
+    (("pull", *ADDRESS), 5),
+    (("plan", "maker/other-GGUF"), 5),
+    (("models", "refresh", "--yes"), 5),
+    (("run", "--yes", "-m", "qwen3.5-4b", SECRET), 5),
+    (("run", "-m", "maker/other-GGUF", SECRET), 4),
+    (("doctor",), 0),
+    (("doctor", "--network"), 0),
+)
+
+
 @pytest.mark.parametrize(
-    ("arguments", "code"),
-    [
-        (("pull", "qwen3.5-4b"), 5),
-        (("pull", "maker/other-GGUF:Q4_0"), 5),
-        (("pull", *ADDRESS), 5),
-        (("plan", "maker/other-GGUF"), 5),
-        (("models", "refresh", "--yes"), 5),
-        (("run", "--yes", "-m", "qwen3.5-4b", SECRET), 5),
-        (("run", "-m", "maker/other-GGUF", SECRET), 4),
-        (("doctor",), 0),
-        (("doctor", "--network"), 0),
-    ],
+    ("arguments", "code", "variable"),
+    [*((*row, "LLMCTL_OFFLINE") for row in ASK_OTHERS), (*ASK_OTHERS[0], "HF_HUB_OFFLINE")],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-@pytest.mark.parametrize("variable", ["LLMCTL_OFFLINE", "HF_HUB_OFFLINE"])
 def test_offline_connects_to_no_other_machine(
     arguments: tuple[str, ...], code: int, variable: str, place: Place
 ) -> None:

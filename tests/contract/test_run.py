@@ -14,13 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
 import pytest
 
 from llmctl.engine import history
 from llmctl.struct import asdict
 from tests.fakes.chat_server import DONE, ChatServer, event, stream
-from tests.fakes.command import argv, document, kill_engine_of, llmctl, preloaded, spawn
+from tests.fakes.command import argv, document, engine_of, kill_engine_of, llmctl, preloaded, spawn, wait_for_end
 from tests.fakes.connections import watch
 from tests.fakes.hub import FakeHub
 from tests.fakes.preloaded import Forked
@@ -150,8 +149,7 @@ def test_killed_in_the_middle_of_an_answer(endless_file: Path) -> None:
     with spawn("run", "-m", str(endless_file), *LONG) as process:
         assert process.stdout is not None
         first = os.read(process.stdout.fileno(), 1)
-        (engine,) = psutil.Process(process.pid).children()
-        os.kill(engine.pid, signal.SIGKILL)
+        kill_engine_of(process, after_s=0)
         rest, stderr = process.communicate(timeout=120)
         assert process.returncode == 8
         assert (first + rest).endswith(b"\n"), "the partial answer stays, and ends its line"
@@ -174,13 +172,13 @@ def test_ctrl_c(endless_file: Path) -> None:
     with spawn("run", "-m", str(endless_file), *LONG) as process:
         assert process.stdout is not None
         first = os.read(process.stdout.fileno(), 1)
-        (engine,) = psutil.Process(process.pid).children()
+        engine = engine_of(process)
         process.send_signal(signal.SIGINT)
         rest, stderr = process.communicate(timeout=120)
         assert process.returncode == 130
         assert (first + rest).endswith(b"\n")
         assert b"Traceback" not in stderr
-        assert not engine.is_running()
+        wait_for_end(engine)
 
 
 def test_a_reader_who_has_had_enough(endless_file: Path) -> None:

@@ -87,7 +87,7 @@ def test_the_key_is_nowhere(source: str, key_file: Path, home: Path, monkeypatch
         monkeypatch.setenv("OFFICE_KEY", KEY)
     with ChatServer(answers, answers, WRONG) as server:
         added = llmctl("endpoint", "add", "office", server.url, "-m", "m", "--readers", "me alone", *option)
-        done = [alone(*command) for command in (*COMMANDS, COMMANDS[0])]
+        done = [alone(*COMMANDS[0]), *(llmctl(*command) for command in (*COMMANDS[1:], COMMANDS[0]))]
     assert [each.returncode for each in (added, *done)] == [0, 0, 0, 0, 9]
     assert [asked.headers["authorization"] for asked in server.requests] == [f"Bearer {KEY}"] * 3
     assert done[1].stderr.splitlines()[1] == "  who can read it there: me alone"

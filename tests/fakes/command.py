@@ -20,12 +20,19 @@ import psutil
 from tests.fakes.preloaded import ROOT as ROOT
 from tests.fakes.preloaded import Forked, Preloaded
 
+WORKER = "llmctl.engine.llama_cpp.worker"
 READ_AT_START = ("PYTHON", "LC_", "LANG")
+DONE_WHEN_FORKED = ("PYTHONPATH", "PYTHONUNBUFFERED")
 
 
 def preloaded(environment: Mapping[str, str] | None = None) -> Preloaded:
     """An interpreter for the whole run of the tests; one of its own for what Python itself reads of ``environment``."""
-    return _started(*sorted(pair for pair in (environment or {}).items() if pair[0].startswith(READ_AT_START)))
+    read = [
+        (name, value)
+        for name, value in (environment or {}).items()
+        if name.startswith(READ_AT_START) and name not in DONE_WHEN_FORKED
+    ]
+    return _started(*sorted(read))
 
 
 @functools.cache
@@ -54,17 +61,36 @@ def spawn(*arguments: str, **environment: str) -> Iterator[Forked]:
 
 def kill_engine_of(process: Forked, *, after_s: float) -> None:
     """SIGKILL to the engine of a running ``llmctl run`` once it has used ``after_s`` of CPU."""
+    engine_of(process, after_s=after_s).kill()
+
+
+def engine_of(process: Forked | subprocess.Popen[bytes], *, after_s: float = 0.0) -> psutil.Process:
+    """The engine of a running command, once it has used ``after_s`` of CPU. A command has other children as well."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         with contextlib.suppress(psutil.NoSuchProcess):
             for child in psutil.Process(process.pid).children():
-                if "llmctl.engine.llama_cpp.worker" in child.cmdline() and sum(child.cpu_times()[:2]) > after_s:
-                    child.kill()
-                    return
+                if WORKER in child.cmdline() and sum(child.cpu_times()[:2]) > after_s:
+                    return child
         if process.poll() is not None:
             raise AssertionError(f"it ended by itself: {process.communicate()}")
         time.sleep(0.02)
     raise AssertionError("the engine never got to work")
+
+
+def wait_for_end(process: psutil.Process) -> None:
+    """Waits until it has ended. Whose parent is gone is a zombie until init looks at it."""
+    deadline = time.monotonic() + 30
+    while _lives(process):
+        assert time.monotonic() < deadline, "it is still there"
+        time.sleep(0.02)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def llmctl(

@@ -4,9 +4,10 @@
         out, err = process.communicate()
 
 Each command is a process of its own: pid, streams, signals, working directory, environment and children are real. Its
-arguments in the list of processes, and what Python does when it begins and ends, are not: what depends on a variable
-that it reads there (PYTHONPATH, a locale) takes an interpreter that was started with it, and what depends on a stream
-that was closed before, or on when a module is imported, the command line of ``fakes.command.argv``.
+arguments in the list of processes, and what Python does when it begins and ends, are not, but for unbuffered streams
+and the ``sitecustomize`` of a PYTHONPATH: what depends on another variable that it reads there (a locale) takes an
+interpreter that was started with it, and what depends on a stream that was closed before, or on when a module is
+imported, the command line of ``fakes.command.argv``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import io
 import json
 import os
 import pkgutil
+import runpy
 import select
 import signal
 import socket
@@ -278,19 +280,23 @@ def _become(job: Mapping[str, Any], streams: list[int]) -> None:
         import termios
 
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # so that its Ctrl-C arrives
+    environment = job["environment"]
     for number, name in enumerate(STREAMS):
-        text = _text(number, getattr(sys, name))
+        text = _text(number, getattr(sys, name), unbuffered=bool(environment.get("PYTHONUNBUFFERED")))
         setattr(sys, name, text)
         setattr(sys, f"__{name}__", text)
+    path = environment.get("PYTHONPATH", "") if environment.get("PYTHONPATH") != os.environ.get("PYTHONPATH") else ""
     os.environ.clear()
-    os.environ.update(job["environment"])
+    os.environ.update(environment)
     os.chdir(job["folder"])
     sys.argv[1:] = job["arguments"]
+    for folder in filter(None, path.split(os.pathsep)):
+        if (customized := Path(folder, "sitecustomize.py")).is_file():
+            runpy.run_path(str(customized))
 
 
-def _text(number: int, like: io.TextIOWrapper) -> io.TextIOWrapper:
-    """The stream with the encoding and the buffers that Python has chosen for ``like``."""
-    unbuffered = like.write_through
+def _text(number: int, like: io.TextIOWrapper, *, unbuffered: bool) -> io.TextIOWrapper:
+    """The stream with the encoding that Python has chosen for ``like``."""
     raw = open(number, "wb" if number else "rb", 0 if unbuffered and number else -1, closefd=False)  # noqa: SIM115
     return io.TextIOWrapper(
         raw, like.encoding, like.errors, line_buffering=number == 2 or raw.isatty(), write_through=unbuffered

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +27,8 @@ from llmctl.net import host_of
 from llmctl.types.endpoint import LeaveReason
 from llmctl.types.plan import Plan
 from tests.fakes.chat_server import DONE, ChatServer, event, stream
+from tests.fakes.command import engine_of, preloaded, wait_for_end
+from tests.fakes.preloaded import Forked
 
 pytestmark = pytest.mark.usefixtures("measured")
 
@@ -188,10 +188,13 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     )
 
 
+Process = subprocess.Popen[bytes] | Forked
+
+
 class Raw:
     """The server's process, and lines of JSON to and from it."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: Process) -> None:
         self.process = process
         self.request(0, "initialize", protocolVersion="2025-06-18", capabilities={}, clientInfo=CLIENT)
         self.answer(0)
@@ -219,59 +222,42 @@ class Raw:
         raise AssertionError("stdout has ended")
 
     def engine_at_work(self) -> psutil.Process:
-        """The engine of a call, once it has used a second of CPU: it writes."""
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            for child in psutil.Process(self.process.pid).children():
-                with contextlib.suppress(psutil.NoSuchProcess):  # a probe's, which has ended meanwhile
-                    is_engine = "llmctl.engine.llama_cpp.worker" in " ".join(child.cmdline())
-                    if is_engine and sum(child.cpu_times()[:2]) > 1:
-                        return child
-            time.sleep(0.02)
-        raise AssertionError("no engine was started")
+        """The engine of a call, which writes by the time that it has used this much of CPU."""
+        return engine_of(self.process, after_s=0.6)
 
 
 CLIENT = {"name": "test", "version": "1"}
 
 
 @contextmanager
-def raw() -> Iterator[Raw]:
-    pipe = subprocess.PIPE
-    with subprocess.Popen(COMMAND, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+def raw(start: Callable[[], Process]) -> Iterator[Raw]:
+    with start() as process:
         try:
             yield Raw(process)
         finally:
             process.kill()
 
 
-def close_stdin(process: subprocess.Popen[bytes]) -> None:
+def by_itself() -> subprocess.Popen[bytes]:
+    """With all that Python does when it ends."""
+    pipe = subprocess.PIPE
+    return subprocess.Popen(COMMAND, stdin=pipe, stdout=pipe, stderr=pipe)
+
+
+def close_stdin(process: Process) -> None:
     assert process.stdin is not None
     process.stdin.close()
 
 
-def close_stdout(process: subprocess.Popen[bytes]) -> None:
+def close_stdout(process: Process) -> None:
     assert process.stdout is not None and process.stdin is not None
     process.stdout.close()
     process.stdin.write(b'{"jsonrpc":"2.0","id":3,"method":"ping"}\n')
     process.stdin.flush()
 
 
-def ctrl_c(process: subprocess.Popen[bytes]) -> None:
+def ctrl_c(process: Process) -> None:
     process.send_signal(signal.SIGINT)
-
-
-def lives(process: psutil.Process) -> bool:
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE  # it is for init to reap it
-    except psutil.NoSuchProcess:
-        return False
-
-
-def wait_for_end(process: psutil.Process) -> None:
-    deadline = time.monotonic() + 30
-    while lives(process):
-        assert time.monotonic() < deadline, "it is still there"
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(
@@ -279,10 +265,8 @@ def wait_for_end(process: psutil.Process) -> None:
     [(close_stdin, 0), (ctrl_c, 130), (close_stdout, 141)],
     ids=["stdin is closed", "Ctrl-C", "stdout is closed"],
 )
-def test_it_ends_in_the_middle_of_an_answer(
-    end: Callable[[subprocess.Popen[bytes]], None], exit_code: int, endless_file: Path
-) -> None:
-    with raw() as server:
+def test_it_ends_in_the_middle_of_an_answer(end: Callable[[Process], None], exit_code: int, endless_file: Path) -> None:
+    with raw(by_itself) as server:
         server.request(1, "tools/call", name="ask", arguments={"prompt": "hi", "model": str(endless_file)})
         engine = server.engine_at_work()
         end(server.process)
@@ -294,7 +278,7 @@ def test_it_ends_in_the_middle_of_an_answer(
 def test_a_call_that_is_cancelled_and_lines_that_are_no_messages(endless_file: Path) -> None:
     lines = [b"", b"null", b"[]", b'{"jsonrpc": "2.0"', b"\xff\xfe\x00", b"[" * 100_000, b"x" * (10 << 20)]
     lines += [b'{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"\\ud800","arguments":[]}}']
-    with raw() as server:
+    with raw(lambda: preloaded().start("mcp")) as server:
         server.request(1, "tools/call", name="ask", arguments={"prompt": "hi", "model": str(endless_file)})
         engine = server.engine_at_work()
         server.send({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}})

@@ -91,7 +91,7 @@ def run(block: Block, shell: Shell, environment: dict[str, str]) -> None:
         return
     script = block.text
     if block.mark == UNTIL_STOPPED:  # which is later on the page, or at its end
-        script = f"{{ {script}}} &> log & until llmctl ps | grep -q http; do sleep 0.1; done"
+        script = f"{{ {script}}} &> log & until grep -q ://127 log; do sleep 0.05; done"
     done = shell.run(script, environment)
     assert done.returncode == 0, f"{block.page.name}\n{block.text}\n{done.stdout}"
 
