@@ -17,7 +17,7 @@ from llmctl.server.wire.responses_request import ResponsesRequest
 
 PATH = "/openapi.json"
 REFERENCE = "#/components/schemas/{name}"
-JSON, EVENTS = "application/json", "text/event-stream"
+JSON, EVENTS, PLAIN = "application/json", "text/event-stream", "text/plain"
 Schema = Mapping[str, Any]
 TEXT: Schema = {"type": "string"}
 FLAG: Schema = {"type": "boolean"}
@@ -120,9 +120,11 @@ OWN_TEXTS: Mapping[str, tuple[str, Schema, bool]] = {
 }
 """The same, where the owner lets texts be searched."""
 READ = {
-    "/v1/models": "Lists the models",
-    "/health": "Says whether a request is answered without waiting",
-    PATH: "This description",
+    "/v1/models": ("Lists the models", JSON),
+    "/v1/privacy": ("Says what the gateway has given up so that nothing leaves it", JSON),
+    "/health": ("Says whether a request is answered without waiting", JSON),
+    "/metrics": ("Counts requests and tokens, as Prometheus reads it", PLAIN),
+    PATH: ("This description", JSON),
 }
 
 
@@ -138,12 +140,12 @@ def description(*, searches: bool = False) -> bytes:
     """The document; ``searches``: of a gateway whose owner lets texts be searched."""
     _, schemas = msgspec.json.schema_components((MessagesRequest, ResponsesRequest), ref_template=REFERENCE)
     posted = {
-        path: {"post": _operation(summary, taken, streams=streams)}
+        path: {"post": _operation(summary, (JSON, EVENTS) if streams else (JSON,), taken)}
         for path, (summary, taken, streams) in {**POSTED, **(OWN_TEXTS if searches else {})}.items()
     }
-    read = {path: {"get": _operation(summary)} for path, summary in READ.items()}
+    read = {path: {"get": _operation(summary, (kind,))} for path, (summary, kind) in READ.items()}
     named = {"name": "name", "in": "path", "required": True, "schema": TEXT}
-    by_name = {"/v1/models/{name}": {"get": {**_operation("Shows a model"), "parameters": [named]}}}
+    by_name = {"/v1/models/{name}": {"get": {**_operation("Shows a model", (JSON,)), "parameters": [named]}}}
     about = {"title": "llmctl", "version": __version__, "description": "Private language models of this machine"}
     components = {"schemas": schemas, "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}}
     return msgspec.json.encode(
@@ -157,8 +159,7 @@ def description(*, searches: bool = False) -> bytes:
     )
 
 
-def _operation(summary: str, taken: Schema | None = None, *, streams: bool = False) -> dict[str, Any]:
-    kinds: Sequence[str] = (JSON, EVENTS) if streams else (JSON,)
+def _operation(summary: str, kinds: Sequence[str], taken: Schema | None = None) -> dict[str, Any]:
     answered = {"200": {"description": "An answer", "content": {kind: {"schema": {}} for kind in kinds}}}
     refused = {status: {"description": why, "content": {JSON: {"schema": OBJECT}}} for status, why in REFUSED.items()}
     operation: dict[str, Any] = {"summary": summary, "responses": {**answered, **refused}}

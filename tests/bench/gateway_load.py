@@ -6,7 +6,8 @@ Without a file a tiny scripted model answers: then what is measured is all the g
 come than any real model gives. Each client asks again as soon as it has its answer, for another of PROMPTS at
 temperature 0, each with a length of its own; one that is refused because too many wait waits a bit. An answer is wrong
 if its text isn't the one that the same server gave alone. (With a real model, rows that are computed together are
-rounded otherwise, so there are other texts without the gateway, too.)
+rounded otherwise, so there are other texts without the gateway, too, which the engine's row counts: then they aren't
+held against the gateway. What 4 clients of a real model cost takes some 5 minutes: FILE.gguf --clients 4.)
 
 Engine and gateway take turns of SLICE_S, for --seconds each at every number of clients; llama-server (``llmctl engine
 install llama-server``), the server in the xllamacpp wheel and llama-cpp-python's own, as far as they are here, get
@@ -252,7 +253,7 @@ async def beside(servers: Sequence[Server], clients: Sequence[int], seconds: flo
 def missed(results: Mapping[int, tuple[Answers, Answers]]) -> Iterator[str]:
     """The targets that aren't met, in words."""
     for clients, (bare, made) in results.items():
-        if made.wrong or made.failed:
+        if made.failed or (made.wrong and not bare.wrong):  # a real model's engine rounds otherwise in company
             yield f"{clients} clients: {made.wrong} wrong and {made.failed} failed answers"
         if clients == COUNTED and made.rate < FLOOR * bare.rate:
             yield f"{clients} clients: x{made.rate / bare.rate:.3f} of the engine's rate, x{FLOOR} is the least"

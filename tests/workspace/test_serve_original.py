@@ -1,5 +1,5 @@
 """A model in its original weights behind the gateway, by a program that behaves like vLLM: real processes and sockets.
-vLLM itself needs a GPU."""
+vLLM itself takes 3 GB of packages: ``tests/bench/vllm_itself.py`` asks it."""
 
 from __future__ import annotations
 
