@@ -43,6 +43,13 @@ class SamplingOptions(Struct, frozen=True):
     grammar: str | None = None
     top_logprobs: int | None = None
 
+    @property
+    def takes_likeliest(self) -> bool:
+        """Whether nothing but the logits says which token comes."""
+        penalties = (self.repeat_penalty, self.frequency_penalty, self.presence_penalty)
+        is_plain = penalties == (1.0, 0.0, 0.0) and not self.logit_bias and self.grammar is None
+        return is_plain and self.temperature == 0
+
     def for_choice(self, index: int) -> SamplingOptions:
         """Those of one of several answers to the same request, each of which has a seed of its own."""
         return self if self.seed is None or not index else replace(self, seed=(self.seed + index) & SEED_BITS)
@@ -70,6 +77,7 @@ class Sampler:
         self.is_free = False
         self.last_logprobs: Logprobs | None = None
         self._top_logprobs = options.top_logprobs
+        self._takes_likeliest = options.takes_likeliest
         self._grammar = None if options.grammar is None else _Grammar(vocab, options.grammar, self._size)
         try:
             self._chain: Any = _chain(self._size, options)
@@ -108,12 +116,22 @@ class Sampler:
     def _chosen(self, context: Any, row: int) -> int:
         import llama_cpp
 
+        if self._takes_likeliest:
+            return self._likeliest(context, row)
         if self._grammar is None or self.is_free:
             token: int = llama_cpp.llama_sampler_sample(self._chain, context, row)
             return token
         token = self._grammar.choose(self._chain, llama_cpp.llama_get_logits_ith(context, row))
         llama_cpp.llama_sampler_accept(self._chain, token)
         return token
+
+    def _likeliest(self, context: Any, row: int) -> int:
+        """As the chain would choose it, which lists all tokens first: 0.2 ms for those of a large vocabulary."""
+        import llama_cpp
+        import numpy as np
+
+        pointer = llama_cpp.llama_get_logits_ith(context, row)
+        return int(np.ctypeslib.as_array(pointer, shape=(self._size,)).argmax())
 
     def logprobs(self, context: Any, row: int, token: int, top: int) -> Logprobs:
         import llama_cpp
