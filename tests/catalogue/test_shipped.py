@@ -18,6 +18,7 @@ from llmctl.gguf.shards import SHARD
 from llmctl.types.model import Artifact, Model, Shape, SourceKind, Working
 from llmctl.types.openness import DIMENSIONS
 from tests.fakes.real_shapes import shape_of
+from tests.planner.machines import knowledge
 
 SHIPPED = paths.profiles_dir() / "models"
 MODELS = catalogue.load(SHIPPED).models
@@ -209,7 +210,7 @@ def test_bytes_by_type_are_the_tensors(model: Model) -> None:
 @every
 def test_sizes_agree_with_bits_per_weight(model: Model) -> None:
     """Bits per weight of each file stand near its label's; wide tables make those of small models more."""
-    labels = catalogue.load_knowledge(paths.profiles_dir()).quants.quants
+    labels = knowledge().quants.quants
     assert model.parameters
     for artifact in model.artifacts:
         if artifact.quant == "MXFP4":
