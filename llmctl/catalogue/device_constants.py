@@ -29,10 +29,11 @@ class Backend(Struct, frozen=True):
     """How fast one backend of the engine is on a device.
 
     Decoding streams at ``share`` of the specified bandwidth, but no more than ``bytes_per_flop`` for each operation
-    that is specified, and takes ``layer_s`` for each layer besides. Prefill computes at the least of ``peak_share`` of
-    the specified rate and the geometric mean of that and ``prefill_flop_per_s``, as large devices are not filled; where
-    no rate is specified, at ``prefill_flop_per_byte`` of bandwidth. Flash attention reaches ``flash_prefill_share`` of
-    that in prefill and ``flash_decode_share`` in decoding. Without it each head reads its keys and values for itself:
+    that is specified, and takes ``layer_s`` for each layer besides. Where ``k_bytes_per_flop`` is given, that limits
+    K-quants, and their share of bandwidth doesn't. Prefill computes at the least of ``peak_share`` of the specified
+    rate and the geometric mean of that and ``prefill_flop_per_s``, as large devices are not filled; where no rate is
+    specified, at ``prefill_flop_per_byte`` of bandwidth. Flash attention reaches ``flash_prefill_share`` of that in
+    prefill and ``flash_decode_share`` in decoding. Without it each head reads its keys and values for itself:
     ``plain_decode_share`` is what that reaches of bandwidth. ``vendors``: those whose own backend this is.
     """
 
@@ -46,18 +47,19 @@ class Backend(Struct, frozen=True):
     plain_decode_share: float
     factors: tuple[DeviceFactors, ...]
     bytes_per_flop: float = inf
+    k_bytes_per_flop: float = inf
 
 
 class DeviceConstants(Struct, frozen=True):
     """``types``: factors on the share by weight type, 1 where a type isn't there. ``experts``: that of routed experts.
-    ``expert_layer_s``: what a layer with experts takes besides; ``split_s``: and one whose experts stay on the CPU. The
-    others as in ``planner.rates`` and the file."""
+    ``expert_layers``: a layer with experts takes so many times its backend's ``layer_s`` more; ``split_s``: what
+    one whose experts stay on the CPU takes besides. The others as in ``planner.rates`` and the file."""
 
     unknown_link_bytes_per_s: float
     link_share: float
     peak_share: float
     expert_share: float
-    expert_layer_s: float
+    expert_layers: float
     split_s: float
     batch_tokens: float
     activation_bytes: float

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from math import prod, sqrt
+from math import inf, prod, sqrt
 
 from llmctl.catalogue.device_constants import Backend, DeviceConstants
 from llmctl.catalogue.speed_constants import SpeedConstants
@@ -12,7 +12,8 @@ from llmctl.types.machine import Accelerator, AcceleratorKind
 from llmctl.types.plan import Basis
 
 LEAST_BATCH = 32  # tokens, from which on weights in the CPU's memory are copied to a device (ggml's op_offload)
-BEND = 4  # how sharply the lower of two limits on streaming takes over from the other
+BEND = 6  # how sharply the lower of two limits on streaming takes over from the other
+K_QUANTS = ("Q4_K", "Q5_K", "Q6_K")
 LANE_BYTES_PER_S = {1: 0.25e9, 2: 0.5e9, 3: 0.985e9, 4: 1.969e9, 5: 3.938e9, 6: 7.563e9}  # by generation of PCI Express
 
 
@@ -24,15 +25,19 @@ def device_rates(device: Accelerator, flash_attention: bool, constants: SpeedCon
     kinds = [kind for kind in backend.factors if kind.has(device)]
     flow = device.bandwidth_bytes_per_s or constants.unknown_device_bytes_per_s
     stream = backend.share * flow * prod(kind.decode for kind in kinds)
+    shares = dict(of_devices.types)
     flop = backend.prefill_flop_per_byte * flow
     if specified := device.compute_flop_per_s:
-        most = specified * backend.bytes_per_flop * prod(kind.bytes_per_flop for kind in kinds)
-        stream = (stream**-BEND + most**-BEND) ** (-1 / BEND)
+        clocked = specified * prod(kind.bytes_per_flop for kind in kinds)
+        k_stream = _lower(stream, clocked * backend.k_bytes_per_flop)
+        stream = _lower(stream, clocked * backend.bytes_per_flop)
+        if backend.k_bytes_per_flop < inf:
+            shares |= dict.fromkeys(K_QUANTS, k_stream / stream)
         filled = sqrt(specified * backend.prefill_flop_per_s) * prod(kind.prefill for kind in kinds)
         flop = min(of_devices.peak_share * specified, filled)
     decode: dict[str | None, float] = {
         None: stream,
-        **{name: stream * share for name, share in of_devices.types.items()},
+        **{name: stream * share for name, share in shares.items()},
     }
     prefill: dict[str | None, float] = {None: flop}
     rows = device.kernels.matrices if device.kernels is not None else ()
@@ -55,9 +60,14 @@ def device_rates(device: Accelerator, flash_attention: bool, constants: SpeedCon
         basis=Basis.CALIBRATED if measured else "device" if device.bandwidth_bytes_per_s else UNKNOWN,
         activation_s=of_devices.activation_bytes / flow,
         expert_decode=1 / of_devices.expert_share,
-        expert_layer_s=of_devices.expert_layer_s,
+        expert_layer_s=of_devices.expert_layers * backend.layer_s,
         batch_tokens=of_devices.batch_tokens,
     )
+
+
+def _lower(rate: float, other: float) -> float:
+    """The lower of two limits, and somewhat less where they are close."""
+    return float((rate**-BEND + other**-BEND) ** (-1 / BEND))
 
 
 def backend_of(device: Accelerator, constants: DeviceConstants) -> Backend:

@@ -43,24 +43,23 @@ Errors = Mapping[int, float]
 
 
 def held_out(cases: Sequence[Case], constants: SpeedConstants) -> tuple[Errors, Errors]:
-    """Of decoding and of prefill, each row with constants that were fitted without its device."""
+    """Of decoding and of prefill, each row with constants that were fitted without its device. Prefill comes first:
+    attention in decoding is told by its rate."""
     decode, prefill = decoding(cases), prefilling(cases)
     place = {id(one): at for at, one in enumerate(cases)}
-    firsts = [
-        fit(some, constants, all_of_them, start(constants, all_of_them))
-        for some, all_of_them in ((decode, DECODE), (prefill, PREFILL))
-    ]
+    kinds = ((prefill, PREFILL), (decode, DECODE))
+    firsts = [fit(some, constants, parameters, start(constants, parameters)) for some, parameters in kinds]
     found: tuple[dict[int, float], dict[int, float]] = ({}, {})
     for device in sorted({one.measured.name for one in (*decode, *prefill)}):
         others = constants
-        for which, (some, all_of_them) in enumerate(((decode, DECODE), (prefill, PREFILL))):
+        for which, (some, parameters) in enumerate(kinds):
             kept = [one for one in some if one.measured.name != device]
-            values = fit(kept, others, all_of_them, firsts[which], SMALL_STEPS)
+            values = fit(kept, others, parameters, firsts[which], SMALL_STEPS)
             others = with_values(others, values)
             for one in some:
                 if one.measured.name == device:
                     found[which][place[id(one)]] = one.error(others)
-    return found
+    return found[1], found[0]
 
 
 def off(errors: Iterable[float]) -> tuple[float, float, float]:

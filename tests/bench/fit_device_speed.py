@@ -51,11 +51,13 @@ DECODE: Mapping[str, Parameter] = {
     **{f"{name}.plain_decode_share": Parameter(1.0, 0.5, name) for name in ("cuda", "metal")},  # of others no row tells
     "cuda.bytes_per_flop": Parameter(0.0051, 0.15, "cuda"),
     "unified.decode": Parameter(0.95, 0.06),
+    "metal.bytes_per_flop": Parameter(0.03, 0.2, "metal"),
+    "metal.k_bytes_per_flop": Parameter(0.024, 0.2, "metal"),
     "metal.generation": Parameter(1.05, 0.04, "metal"),
     "k": Parameter(0.94, 0.06),
     "low": Parameter(0.7, 0.3),
     "expert_share": Parameter(0.88, 0.12),
-    "expert_layer_s": Parameter(30e-6, 0.6),
+    "expert_layers": Parameter(0.5, 0.5),
 }
 PREFILL: Mapping[str, Parameter] = {
     **{f"{name}.prefill_flop_per_s": Parameter(27e12, 0.6, name) for name in FITTED},
@@ -68,7 +70,7 @@ PREFILL: Mapping[str, Parameter] = {
     **{f"{name}.flash_prefill_share": Parameter(0.5, 0.7, name) for name in FITTED},
 }
 FIELDS = (
-    *("share", "bytes_per_flop", "layer_s", "prefill_flop_per_s", "prefill_flop_per_byte"),
+    *("share", "bytes_per_flop", "k_bytes_per_flop", "layer_s", "prefill_flop_per_s", "prefill_flop_per_byte"),
     *("flash_prefill_share", "flash_decode_share", "plain_decode_share"),
 )
 GENERATIONS = {0: -2, 1: -1, 2: 1, 3: 2}  # the kinds of Metal, from M1 on, by their distance from M3
@@ -165,8 +167,8 @@ def before(one: Case) -> int:
 
 
 def fit_all(cases: Sequence[Case], constants: SpeedConstants) -> dict[str, float]:
-    found = fit(decoding(cases), constants, DECODE, start(constants, DECODE))
-    return found | fit(prefilling(cases), with_values(constants, found), PREFILL, start(constants, PREFILL))
+    found = fit(prefilling(cases), constants, PREFILL, start(constants, PREFILL))
+    return found | fit(decoding(cases), with_values(constants, found), DECODE, start(constants, DECODE))
 
 
 def toml(devices: DeviceConstants) -> Iterator[str]:

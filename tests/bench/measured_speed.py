@@ -32,91 +32,9 @@ from llmctl.types.machine import Accelerator, AcceleratorKind, Cpu, Machine, Mem
 from llmctl.types.model import Shape, Weights
 from llmctl.types.plan import UBATCH, Configuration
 from llmctl.types.speed_model import SpeedModel
+from tests.bench.measured_models import TIED, shape_name
 from tests.fakes.real_shapes import models, shape_of
 
-# What the names of measured models begin with (in lower case, without a publisher) -> the shape, the first that fits.
-SHAPES: Mapping[str, str] = {
-    r"(meta-)?llama-3(\.1)?-8b|shisa-v2-llama3\.1-8b|assistant_pepe_8b|sera-8b": "llama-3.1-8b",
-    r"(meta-)?llama-3(\.[13])?-70b|shisa-v2-llama3\.3-70b|assistant_pepe_70b": "llama-3.3-70b",
-    r"llama-3\.2-1b": "llama-3.2-1b",
-    r"llama-3\.2-3b": "llama-3.2-3b",
-    r"llama-2-7b": "llama-2-7b",
-    r"llama-30b": "llama-30b",
-    r"llama-4-scout": "llama4-scout",
-    r"mixtral-8x7b": "mixtral",
-    r"mistral-small-(3|24b)|devstral-small|magistry-24b": "mistral-small",
-    r"ministral-3-3b": "ministral3-3b",
-    r"ministral-3-8b": "ministral3-8b",
-    r"mistral-small-4": "mistral4-119b",
-    r"qwen2(\.5)?-(coder-)?7b": "qwen2-7b",
-    r"qwen3-0\.6b": "qwen3-0.6b",
-    r"qwen3-4b|jan-(code|v3)-4b": "qwen3-4b",
-    r"qwen3-8b|(deepseek-r1-0528-)qwen3-8b|bonsai-8b": "qwen3-8b",
-    r"qwen3-14b|nouscoder-14b": "qwen3-14b",
-    r"qwen3-32b": "qwen3-32b",
-    r"qwen3-(coder-|vl-|omni-)?30b-a3b": "qwen3moe-30b",
-    r"qwen3-235b": "qwen3-235b",
-    r"qwen3-(next-80b|coder-next)": "qwen3next-80b",
-    r"qwen3\.5-0\.8b": "qwen3.5-0.8b",
-    r"qwen3\.5-2b": "qwen35-2b",
-    r"qwen3\.5-4b|fara1\.5-4b|agents-a1-4b": "qwen35-4b",
-    r"qwen3\.5-9b|qwythos-9b|ornith-1\.0-9b|tess-4-9b|fara1\.5-9b|omnicoder-9b": "qwen35-9b",
-    r"qwen3\.[568]-27b|tess-4-27b|fara1\.5-27b": "qwen35-27b",
-    r"qwen(3\.[56]|-agentworld)-35b-a3b|tess-4-35b": "qwen35moe-35b",
-    r"qwen3\.5-122b": "qwen35moe-122b",
-    r"gemma-2-2b": "gemma2-2b",
-    r"gemma-3-270m": "gemma3-270m",
-    r"gemma-3-1b": "gemma3-1b",
-    r"gemma-3-4b": "gemma-3-4b-it",
-    r"gemma-3-12b": "gemma3-12b",
-    r"gemma-3-27b": "gemma3-27b",
-    r"gemma-4-e2b": "gemma4-e2b",
-    r"gemma-4-e4b": "gemma4-e4b",
-    r"gemma-4-12b": "gemma4-12b",
-    r"gemma-4-26b": "gemma4-26b",
-    r"gemma-4-31b": "gemma4-31b",
-    r"phi-3-mini": "phi3-mini",
-    r"phi-4-mini": "phi4-mini",
-    r"phi-4(?!-mini)": "phi4-14b",
-    r"gpt-oss-20b": "gpt-oss-20b",
-    r"gpt-oss-120b": "gpt-oss-120b",
-    r"glm-4\.5-air": "glm4moe-air",
-    r"glm-4\.7-flash": "glm47-flash",
-    r"(nvidia-)?nemotron-(3-nano(-omni)?|3\.5-lightning|cascade-2)-30b": "nemotron-h-moe",
-    r"deepseek-v3|deepseek-r1$": "deepseek-v3",
-    r"deepseek-v2-lite": "deepseek-v2-lite",
-    r"kimi-k2": "kimi-k2",
-    r"kimi-linear": "kimi-linear-48b",
-    r"hunyuan-a13b": "hunyuan-a13b",
-    r"dots\.llm1": "dots1",
-    r"minimax-m2": "minimax-m2",
-    r"trinity-mini": "afmoe-26b",
-    r"laguna-xs": "laguna-xs",
-    r"smollm2-135m": "smollm2-135m",
-    r"smollm2-360m": "smollm2-360m",
-    r"smollm2-1\.7b": "smollm2-1.7b",
-    r"smollm3": "smollm3-3b",
-    r"lfm2(\.5)?-1\.2b": "lfm2-1.2b",
-    r"lfm2(\.5)?-2\.6b": "lfm2-2.6b",
-    r"lfm2(\.5)?-8b": "lfm2-8b-a1b",
-    r"olmo-?2-.*7b": "olmo2-7b",
-    r"olmo-?2-.*32b": "olmo2-32b",
-    r"olmo-3-7b": "olmo3-7b",
-    r"olmoe": "olmoe",
-    r"granite-3.*-8b": "granite-8b",
-    r"granite-4\.0-h-tiny": "granite-h-tiny",
-    r"granite-4\.0-h-small": "granite-h-small",
-    r"ernie-4\.5-21b": "ernie4_5-21b",
-    r"seed-oss-36b": "seed-oss-36b",
-    r"exaone-4.*-32b": "exaone4-32b",
-    r"apertus-8b": "apertus-8b",
-    r"falcon-h1-1\.5b": "falcon-h1-1.5b",
-    r"jamba|ai21-jamba2-3b": "jamba-3b",
-}
-# Models whose token table is the output head as well.
-TIED = re.compile(
-    r"gemma|llama-3\.2-|qwen3-(0|1|4b)|qwen35-[24]b|qwen3\.5-(0|2|4)|smollm|phi4-mini|lfm2|granite|jamba|ministral3-3b"
-)
 # What they are with in the table of devices, where the two say it otherwise.
 DEVICES: Mapping[str, str] = {
     "RTX 6000 Ada": "RTX 6000 Ada Generation",
@@ -124,7 +42,11 @@ DEVICES: Mapping[str, str] = {
     "RTX 4000 Ada": "RTX 4000 Ada Generation",
     "RTX PRO 6000 Blackwell Max-Q": "RTX PRO 6000 Blackwell Max-Q Workstation Edition",
 }
+# How many of a chip's cores those have that a source says it ran on, of those that the table's compute is of.
+CORES: Mapping[tuple[str, str], float] = {("Apple M1 Ultra", "geerlingguy/ai-benchmarks@bdf9441:README.md"): 48 / 64}
 FILE_SHARE = 0.998  # of a file's bytes are tensors, the rest is its header
+SAME_SIZE = 0.01
+DISTURBED = 0.9  # of the speed with more tokens before
 # The processor beside a device is hardly ever named: two channels of DDR5-5600, eight fast cores.
 CPU = Cpu("not said", "x86_64", 8, 16, 8, ("AVX2",))
 CPU_BYTES_PER_S = 89.6e9
@@ -133,6 +55,7 @@ FIRST_VULKAN = "2024-06"
 FIRST_FLASH = "2025-09"  # since then llama.cpp has flash attention on where nothing is said of it
 # Source: https://github.com/ggml-org/Llama-macOS/issues/67, https://github.com/ggml-org/llama.cpp/pull/20244
 DELTA_NET, FUSED_DELTA_NET = re.compile(r"qwen3\.5|qwen3-(next|coder-next)"), "2026-04"
+POWER_LIMIT = re.compile(r"\b\d+ W limit|limited to \d+ W")
 GUESSED_DEPTH = 512
 UNKNOWN = "not given"  # of a backend
 MOSTLY_TABLES = ("gemma4-e2b", "gemma4-e4b")
@@ -169,7 +92,35 @@ def read(file: Path) -> tuple[list[Measured], Counter[str]]:
             left_out[found] += 1
         else:
             used.append(found)
-    return used, left_out
+    disturbed = _disturbed(used)
+    left_out["slower with less before than with more: the machine was busy"] += len(disturbed)
+    return [one for one in used if id(one) not in disturbed], left_out
+
+
+def _disturbed(rows: Iterable[Measured]) -> set[int]:
+    """Of the runs that differ in the length of their answers alone, those where a longer one was faster: ids."""
+    alike: dict[tuple[object, ...], list[Measured]] = {}
+    for one in rows:
+        if one.row["test"] == "tg":
+            keys = (
+                "source",
+                "date",
+                "device",
+                "n_devices",
+                "backend",
+                "model",
+                "quant",
+                "harness",
+                "flash_attn",
+                "note",
+            )
+            alike.setdefault(tuple(one.row.get(key) for key in keys), []).append(one)
+    return {
+        id(one)
+        for some in alike.values()
+        if any(a.depth < b.depth and a.tok_s < DISTURBED * b.tok_s for a in some for b in some)
+        for one in some
+    }
 
 
 def device_of(name: str) -> Device | None:
@@ -191,6 +142,8 @@ def _measured(row: Row, sizes: _Sizes) -> Measured | str:
         return "every matrix split over devices, which llmctl does not do"
     if "speculation on" in row["harness"]:
         return "with speculation"
+    if POWER_LIMIT.search(row.get("note") or ""):
+        return "with another power limit than the card is sold with"
     if row["date"] < FIRST_VULKAN and row["backend"] == "vulkan":
         return "with the first builds of the Vulkan backend"
     if row["test"] == "pp" and row["device"].startswith("Radeon 8060S") and row["date"] < "2026":
@@ -202,8 +155,16 @@ def _measured(row: Row, sizes: _Sizes) -> Measured | str:
         return f"which of several kinds it is isn't said: {row['device']}"
     if device is None or not device.bandwidth_bytes_per_s:
         return f"device not in profiles/devices.toml: {row['device']}"
+    if device.flop_per_s:
+        share = next(
+            (share for (chip, at), share in CORES.items() if chip == row["device"] and at in row["source"]), 1.0
+        )
+        device = replace(device, flop_per_s=share * device.flop_per_s)
     name = shape_name(row["model"])
-    size = sizes.bytes_of(row, name)
+    shipped = _shipped_weights(name, row["quant"])
+    size = (
+        sizes.bytes_of(row, name) if row["model_bytes"] or shipped is None else round(shipped.total_bytes / FILE_SHARE)
+    )
     if size is None:
         return "neither the file's size nor the model's shape is known"
     if size > (row["mem_gb"] or math.inf) * GIB * row["n_devices"] and not row.get("n_gpu_layers"):
@@ -213,6 +174,8 @@ def _measured(row: Row, sizes: _Sizes) -> Measured | str:
     if not row["model_bytes"] and name in MOSTLY_TABLES:
         return "the file's size isn't given, and most of it is tables that are looked up"
     shape, weights = described({**row, "params_b": sizes.params_of(row, name)}, name, size)
+    if shipped is not None and abs(weights.total_bytes / shipped.total_bytes - 1) < SAME_SIZE:
+        weights = shipped
     answer = row.get("n_gen") or 0
     return Measured(
         row,
@@ -227,9 +190,23 @@ def _measured(row: Row, sizes: _Sizes) -> Measured | str:
     )
 
 
-def shape_name(model: str) -> str | None:
-    plain = re.sub(r"^[a-z-]*(?=_)_", "", model.lower())
-    return next((name for pattern, name in SHAPES.items() if re.match(pattern, plain)), None)
+def _shipped_weights(name: str | None, label: str) -> Weights | None:
+    """Those of the catalogue's file with this label, of the model with the same figures."""
+    if name is None:
+        return None
+    figures = _figures(name)[0]
+    alike = (model for model in _catalogue().models if _key(model.shape) == _key(figures))
+    files = (file for model in alike for file in model.artifacts if file.quant == label)
+    return next((file.weights for file in files), None)
+
+
+def _key(shape: Shape) -> tuple[object, ...]:
+    return shape.architecture, shape.n_layer, shape.n_embd, shape.n_vocab, shape.n_expert
+
+
+@cache
+def _catalogue() -> catalogue.Catalogue:
+    return catalogue.load(paths.profiles_dir() / "models")
 
 
 class _Sizes:
@@ -275,7 +252,7 @@ def _figures(name: str) -> tuple[Shape, tuple[float, float], float, bool]:
     """Shape, elements of the token table and of what else is in the file and never streamed, elements of routed
     experts, tied or not."""
     if name not in models():
-        model = catalogue.find(catalogue.load(paths.profiles_dir() / "models"), name)
+        model = catalogue.find(_catalogue(), name)
         shape, figures = model.shape, {}
         dense_first, expert_ff = 0, 0
     else:
@@ -287,7 +264,8 @@ def _figures(name: str) -> tuple[Shape, tuple[float, float], float, bool]:
     matrices, layers = 3, shape.n_layer - dense_first
     if isinstance(width, list) and shape.n_expert:  # Nemotron: two matrices, in every second layer or so
         matrices, layers = 2, sum(1 for one in width if one)
-    experts = float(layers * shape.n_expert * matrices * shape.n_embd * expert_ff) if shape.n_expert else 0.0
+    into_experts = figures.get("moe_latent_size") or shape.n_embd
+    experts = float(layers * shape.n_expert * matrices * into_experts * expert_ff) if shape.n_expert else 0.0
     vocabulary = shape.n_vocab or 0
     beside = float(vocabulary * shape.per_layer_width)
     if drafts := figures.get("nextn_predict_layers", 0):  # in the file, but not used: their experts, table and head

@@ -113,6 +113,25 @@ def test_cores_limit_what_is_streamed_from_memory_that_is_fast_enough() -> None:
     assert faster < 0.5 * 2039e9
 
 
+def test_apples_cores_limit_k_quants_more_than_others_and_only_where_memory_is_faster() -> None:
+    """The M1 Ultra with 48 of 64 cores has the same memory: it answers slower, most of all with K-quants."""
+    whole = replace(CARD, name="Apple M1 Ultra", vendor="Apple", compute_capability=None, engine_backend="Metal")
+    whole = replace(whole, bandwidth_bytes_per_s=800e9, compute_flop_per_s=20.8e12)
+    cut = replace(whole, compute_flop_per_s=15.6e12)
+    small = replace(whole, bandwidth_bytes_per_s=100e9)
+    whole_rates, cut_rates, small_rates = (device_rates(card, True, CONSTANTS).decode for card in (whole, cut, small))
+    assert cut_rates[None] < 0.9 * whole_rates[None]
+    assert cut_rates["Q4_K"] / whole_rates["Q4_K"] < cut_rates[None] / whole_rates[None]
+    assert whole_rates["Q4_K"] < 0.9 * whole_rates[None]
+    assert small_rates["Q4_K"] == pytest.approx(small_rates[None], rel=0.001)
+
+
+def test_a_layer_with_experts_is_begun_more_often_on_a_backend_that_begins_slower() -> None:
+    for name, backend in DEVICES.backends.items():
+        rates = device_rates(replace(CARD, engine_backend=name), True, CONSTANTS)
+        assert rates.expert_layer_s == pytest.approx(DEVICES.expert_layers * backend.layer_s)
+
+
 def test_a_backend_without_constants_is_taken_for_the_slowest_and_an_unknown_one_for_the_vendors_own() -> None:
     shares = {name: streamed(replace(CARD, engine_backend=name)) for name in (*DEVICES.backends, "new")}
     assert shares["new"] == min(shares.values())
