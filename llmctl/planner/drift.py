@@ -54,5 +54,5 @@ def _fastest(assumed: float, times: Sequence[MeasuredTime]) -> float:
     return 1 + (assumed - 1) * 2 / (1 + max(1, len(times)))
 
 
-def _both(one: float, other: float) -> float:
-    return math.exp(math.copysign(math.hypot(math.log(one), math.log(other)), math.log(one)))
+def _both(first: float, second: float) -> float:
+    return math.exp(math.copysign(math.hypot(math.log(first), math.log(second)), math.log(first)))
