@@ -72,12 +72,22 @@ def test_a_program_of_the_users_own(server: FakeServer) -> None:
         (["use", "llama-cpp", "--path", "/bin/true"], 2, "--path names a llama-server"),
         (["use", "llama-server", "--path", "/bin/true"], 8, "no llama-server at /bin/true that can be used"),
         (["install", "vllm"], 2, "only llama-server"),
-        (["install", "llama-server"], 2, "nobody said yes"),
     ],
 )
 def test_what_can_not_be(arguments: list[str], code: int, words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["engine", *arguments]) == code
     assert words in capsys.readouterr().err
+    assert not paths.config_file().exists()
+
+
+def test_nothing_is_compiled_unasked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for tool in ("cmake", "c++", "make"):  # a machine without them says so first
+        (tmp_path / tool).symlink_to("/bin/true")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert main(["engine", "install", "llama-server"]) == 2
+    assert "nobody said yes" in capsys.readouterr().err
     assert not paths.config_file().exists()
 
 
