@@ -23,7 +23,7 @@ LIMIT_BYTES = 16 << 20
 Stamp = tuple[str, int, int]
 
 
-class Kept(Struct, frozen=True):
+class KeptModels(Struct, frozen=True):
     """``models`` and the stamps of all that they were read from, and by."""
 
     version: str
@@ -40,14 +40,14 @@ def load(folder: Path, overlay: Path) -> Catalogue:
     loaded = profiles.load(folder, overlay)
     if file is not None and not loaded.problems:
         with suppress(OSError):
-            atomic.write(file, msgspec.msgpack.encode(Kept(__version__, stamps, loaded.models)))
+            atomic.write(file, msgspec.msgpack.encode(KeptModels(__version__, stamps, loaded.models)))
     return loaded
 
 
-def _read(file: Path) -> Kept | None:
+def _read(file: Path) -> KeptModels | None:
     try:
         with file.open("rb") as stream:
-            return msgspec.msgpack.decode(stream.read(LIMIT_BYTES), type=Kept)
+            return msgspec.msgpack.decode(stream.read(LIMIT_BYTES), type=KeptModels)
     except (OSError, msgspec.MsgspecError, RecursionError):
         return None
 

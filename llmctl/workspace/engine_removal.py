@@ -19,7 +19,7 @@ REMOVABLE = (EngineName.LLAMA_SERVER, *BuildName)
 LIST = "llmctl engine list"
 
 
-class Removal(Struct, frozen=True):
+class EngineRemoval(Struct, frozen=True):
     """``name`` is that of ``engine install``; ``folders`` go, which take ``bytes`` of disk."""
 
     name: str
@@ -27,7 +27,7 @@ class Removal(Struct, frozen=True):
     bytes: int
 
 
-def removal(listener: Listener, settings: Settings, name: str) -> Removal:
+def removal(listener: Listener, settings: Settings, name: str) -> EngineRemoval:
     """What removing ``name`` would remove. Raises UsageError for another name and for what is in use, NotFoundError
     where it isn't here."""
     from llmctl.files.disk import folder_bytes
@@ -42,10 +42,10 @@ def removal(listener: Listener, settings: Settings, name: str) -> Removal:
     folders = _servers(listener, settings) if name == EngineName.LLAMA_SERVER else _build(BuildName(name))
     if not folders:
         raise NotFoundError(f"llmctl has installed no {name} here", hint=LIST)
-    return Removal(name, folders, sum(map(folder_bytes, folders)))
+    return EngineRemoval(name, folders, sum(map(folder_bytes, folders)))
 
 
-def remove(asked: Removal) -> None:
+def remove(asked: EngineRemoval) -> None:
     """Removes it, none of it half. Raises ResourceError where another process installs one meanwhile, and where it
     can't be removed."""
     from llmctl.files.lock import locked_now

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from llmctl import paths
 from llmctl.catalogue import kept, profiles
-from llmctl.catalogue.kept import Kept
+from llmctl.catalogue.kept import KeptModels
 
 SHIPPED = paths.profiles_dir() / "models"
 
@@ -38,7 +38,7 @@ def test_what_is_kept_is_what_all_profiles_say(folders: tuple[Path, Path]) -> No
 
 def test_what_is_kept_is_not_read_again(folders: tuple[Path, Path]) -> None:
     loaded = kept.load(*folders)
-    written = msgspec.msgpack.decode(kept_file().read_bytes(), type=Kept)
+    written = msgspec.msgpack.decode(kept_file().read_bytes(), type=KeptModels)
     kept_file().write_bytes(msgspec.msgpack.encode(replace(written, models=loaded.models[:1])))
     assert kept.load(*folders).models == loaded.models[:1]
     assert kept_file().stat().st_mode & 0o077 == 0
@@ -65,7 +65,7 @@ def test_a_broken_file_is_made_anew(folders: tuple[Path, Path], content: bytes) 
     loaded = kept.load(*folders)
     kept_file().write_bytes(content)
     assert kept.load(*folders) == loaded
-    assert msgspec.msgpack.decode(kept_file().read_bytes(), type=Kept).models == loaded.models
+    assert msgspec.msgpack.decode(kept_file().read_bytes(), type=KeptModels).models == loaded.models
 
 
 def test_problems_are_told_each_time(folders: tuple[Path, Path]) -> None:
