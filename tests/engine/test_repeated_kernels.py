@@ -31,19 +31,19 @@ def measured_at(*ages_s: float) -> Kernels:
 
 
 @pytest.mark.parametrize(
-    ("machine", "rates", "due"),
+    ("machine", "ages_s", "due"),
     [
-        (MACHINE, measured_at(600), True),
-        (replace(MACHINE, virtual_machine=None), measured_at(600), False),
-        (MACHINE, measured_at(5), False),
-        (MACHINE, measured_at(-600), True),  # by a clock that was put back since
-        (MACHINE, measured_at(600, 500, 400), True),
-        (MACHINE, measured_at(600, 500, 400, 300), False),
-        (MACHINE, RATES, False),  # measured by an earlier version, or never undisturbed
+        (MACHINE, [600], True),
+        (replace(MACHINE, virtual_machine=None), [600], False),
+        (MACHINE, [5], False),
+        (MACHINE, [-600], True),  # by a clock that was put back since
+        (MACHINE, [600, 500, 400], True),
+        (MACHINE, [600, 500, 400, 300], False),
+        (MACHINE, [], False),  # measured by an earlier version, or never undisturbed
     ],
 )
-def test_when_it_is_due(machine: Machine, rates: Kernels, due: bool) -> None:
-    assert repeated.is_due(machine, rates) == due
+def test_when_it_is_due(machine: Machine, ages_s: list[float], due: bool) -> None:
+    assert repeated.is_due(machine, measured_at(*ages_s)) == due
 
 
 @pytest.mark.parametrize(
