@@ -7,7 +7,10 @@ the server in the xllamacpp wheel, if that is installed, and, with one client, t
 prompt after another; with --slow also llama-cpp-python's own server; and whatever OpenAI-compatible servers are named.
 --shape adds a file of that shape with random weights. All get the same settings and environment: a context of CONTEXT
 for each client, batches as llmctl's llama-server has them; a model without a chat template continues the prompt. In
-each round everybody answers the same prompts, which nobody has seen before. The rate counts the tokens of all answers,
+each round everybody answers the same prompts, which nobody has seen before. For the second half of the rounds all are
+started anew in the opposite order: on two cores of an AMD EPYC, a virtual machine, the first of several to load a
+file of 0.8 GB computed 7 % more slowly than the last, whichever that was (twice each: x0.92 and x0.92 of the other,
+x1.04 and x1.07 in the opposite order), as memory is given out. The rate counts the tokens of all answers,
 from the first request to the end of the last answer. Prints every round, then the median of our rate over each other's
 with its spread, and the median time to the first token.
 """
@@ -26,7 +29,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
@@ -205,28 +208,42 @@ def answer_as_child(question: dict[str, Any]) -> None:
         print(json.dumps(answers), flush=True)
 
 
-def compare(contenders: dict[str, Answering], clients: int, rounds: int) -> None:
-    rates: dict[str, list[float]] = {name: [] for name in contenders}
-    firsts: dict[str, list[float]] = {name: [] for name in contenders}
+@dataclass
+class Series:
+    """What a contender did in the rounds so far: tokens per second of each, seconds to each answer's first token."""
+
+    rates: list[float] = field(default_factory=list)
+    firsts: list[float] = field(default_factory=list)
+
+
+def compare(contenders: dict[str, Answering], clients: int, rounds: range, series: dict[str, Series]) -> None:
+    """Adds ``rounds`` of all contenders to ``series``."""
     names = list(contenders)
     for name in names:
         contenders[name](["Hello."])  # the disk cache is warm and the threads are awake from here on
-    for at in range(rounds):
+    for at in rounds:
         prompts = [f"Write a story about the number {1000 * at + 10 * clients + one}." for one in range(clients)]
         for name in names[at % len(names) :] + names[: at % len(names)]:
             begun = time.perf_counter()
             made = contenders[name](prompts)
-            rates[name].append(sum(answer.tokens for answer in made) / (time.perf_counter() - begun))
-            firsts[name] += [answer.first_s for answer in made]
-        print(f"{clients:3} clients, round {at + 1}: " + ", ".join(f"{name} {rates[name][-1]:.1f}/s" for name in names))
-    for name in names:
-        if not all(rates[name]):
+            series[name].rates.append(sum(answer.tokens for answer in made) / (time.perf_counter() - begun))
+            series[name].firsts += [answer.first_s for answer in made]
+        shown = ", ".join(f"{name} {series[name].rates[-1]:.1f}/s" for name in names)
+        print(f"{clients:3} clients, round {at + 1}: {shown}", flush=True)
+
+
+def show(clients: int, series: dict[str, Series]) -> None:
+    ours = series[OURS].rates
+    for name, made in series.items():
+        if not all(made.rates):
             print(f"{clients:3} clients, {name:12} wrote nothing: is {name}'s chat template one for this model?")
             continue
-        ratios = [ours / theirs for ours, theirs in zip(rates[OURS], rates[name], strict=True)]
+        ratios = [our / their for our, their in zip(ours, made.rates, strict=True)]
         spread = f"x{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        first = f"first token {median(firsts[name]):.2f} s"
-        print(f"{clients:3} clients, {name:12} {median(rates[name]):6.1f} tokens/s, {first}, ours is {spread}")
+        first = f"first token {median(made.firsts):.2f} s"
+        print(
+            f"{clients:3} clients, {name:12} {median(made.rates):6.1f} tokens/s, {first}, ours is {spread}", flush=True
+        )
 
 
 def contenders(
@@ -259,12 +276,19 @@ def server_of(given: Path | None) -> NativeServer | None:
 def measure(file: Path, counts: Sequence[int], given: argparse.Namespace, server: NativeServer | None) -> None:
     print(f"{file.name}, {given.threads} threads, {given.tokens} tokens", flush=True)
     for clients in counts:
-        with contextlib.ExitStack() as stack:
-            started = contenders(file, clients, given, server).items()
-            answering = {name: stack.enter_context(starting) for name, starting in started}
-            for name in [name for name, answers in answering.items() if answers is None]:
-                print(f"{name} doesn't start here (pip install 'llama-cpp-python[server]')")
-            compare({name: answers for name, answers in answering.items() if answers}, clients, given.rounds)
+        series: dict[str, Series] = {}
+        half = given.rounds // 2
+        for is_turned, rounds in ((False, range(half)), (True, range(half, given.rounds))):
+            started = list(contenders(file, clients, given, server).items())
+            with contextlib.ExitStack() as stack:
+                order = reversed(started) if is_turned else started
+                answering = {name: stack.enter_context(starting) for name, starting in order}
+                for name in [name for name, answers in answering.items() if answers is None]:
+                    print(f"{name} doesn't start here (pip install 'llama-cpp-python[server]')")
+                usable = {name: answering[name] for name, _ in started}
+                series = series or {name: Series() for name, answers in usable.items() if answers}
+                compare({name: answers for name, answers in usable.items() if answers}, clients, rounds, series)
+        show(clients, series)
 
 
 def main() -> None:
@@ -276,7 +300,7 @@ def main() -> None:
     options.add_argument("--shape", action="append", default=[], help="also a file of that shape, with random weights")
     options.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16])
     options.add_argument("--shape-clients", type=int, nargs="+", default=[1, 4], help="as --clients, for shapes")
-    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--rounds", type=int, default=4)
     options.add_argument("--tokens", type=int, default=24)
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--llama-server", type=Path, metavar="PROGRAM")
