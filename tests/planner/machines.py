@@ -44,7 +44,7 @@ EPYC_KERNELS = Kernels(
         AttentionRate("f16", True, 2, 9.5e9, 6.2e9, 151e9),
         AttentionRate("q8_0", True, 2, 6.2e9, 2.7e9, 22e9),
     ),
-    overheads=(NodeRate(2, 2.31e6, 8e9), NodeRate(1, 4.44e6, 4e9)),
+    overheads=(NodeRate(2, 1.59e6, 8e9), NodeRate(1, 3.05e6, 4e9)),
 )
 EPYC = Machine(
     Memory(total_bytes=24_684_092 * 1024, available_bytes=23 * GIB, bandwidth_bytes_per_s=40e9),

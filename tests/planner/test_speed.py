@@ -50,7 +50,7 @@ def test_a_token_costs_its_bytes_its_layers_and_its_vocabulary() -> None:
     weights = Weights(1_500_000_000, 0, 0, {"Q4_K": 1_000_000_000, "Q6_K": 500_000_000}, exact=True)
     made = forecast(EPYC, shape, weights).at(256, 0)
     streaming = 1 / 43.6 + 0.5 / 40.5
-    expected = streaming + 10 * CONSTANTS.layer_nodes / 2.31e6 + 100_000 * CONSTANTS.vocabulary_s
+    expected = streaming + 10 * CONSTANTS.layer_nodes / 1.59e6 + 100_000 * CONSTANTS.vocabulary_s
     assert 1 / made.decode_tok_s == pytest.approx(expected, rel=1e-6)
     assert made.basis is Basis.CALIBRATED
     calibrated = CONSTANTS.ranges["calibrated"]
