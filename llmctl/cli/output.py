@@ -134,9 +134,9 @@ class Output(SilentListener):
     def write(self, text: str) -> None:
         """Text of the answer, which may hold terminal sequences of ours, on stdout at once."""
         if text and not self.as_json:
+            self._is_line_open = not text.endswith("\n")  # before it is out: Ctrl-C may come right behind it
             sys.stdout.write(text)
             sys.stdout.flush()
-            self._is_line_open = not text.endswith("\n")
 
     def thought(self, text: str) -> None:
         """A bit of a model's thinking: on stderr if somebody reads it there, never in the answer."""
