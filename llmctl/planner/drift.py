@@ -37,9 +37,9 @@ def widened(factors: Range, drift: Range) -> Range:
     """``factors`` on a prediction for a machine whose speed has a range of its own: errors of both kinds are
     independent, so their logarithms add up as squares."""
     return Range(
-        low=_both(factors.low, drift.low),
+        low=1 / _both(factors.low, drift.low),
         high=_both(factors.high, drift.high),
-        prefill_low=_both(factors.prefill_low, drift.prefill_low),
+        prefill_low=1 / _both(factors.prefill_low, drift.prefill_low),
         prefill_high=_both(factors.prefill_high, drift.prefill_high),
     )
 
@@ -55,4 +55,5 @@ def _fastest(assumed: float, times: Sequence[MeasuredTime]) -> float:
 
 
 def _both(first: float, second: float) -> float:
-    return math.exp(math.copysign(math.hypot(math.log(first), math.log(second)), math.log(first)))
+    """How many times too much or too little both together make it."""
+    return math.exp(math.hypot(math.log(first), math.log(second)))

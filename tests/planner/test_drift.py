@@ -45,6 +45,7 @@ def test_hardware_of_ones_own_does_not_drift() -> None:
 def test_a_range_is_as_wide_as_both_and_not_as_both_together(name: str) -> None:
     of_kind, both = CONSTANTS.ranges[name], widened(CONSTANTS.ranges[name], ASSUMED)
     assert widened(of_kind, NONE) == of_kind
+    assert widened(NONE, ASSUMED).low == pytest.approx(ASSUMED.low)
     assert of_kind.low * ASSUMED.low < both.low < min(of_kind.low, ASSUMED.low)
     assert max(of_kind.high, ASSUMED.high) < both.high < of_kind.high * ASSUMED.high
 
