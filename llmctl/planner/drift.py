@@ -19,10 +19,15 @@ NONE = Range(low=1.0, high=1.0, prefill_low=1.0, prefill_high=1.0)
 ENOUGH = 4  # times that its kernels were measured, for their speeds alone to tell how slow it gets
 
 
+def drifts(machine: Machine) -> bool:
+    """Whether the speed was measured of a machine that shares its hardware with others."""
+    return machine.virtual_machine is not None and machine.kernels is not None
+
+
 def drift(machine: Machine, constants: SpeedConstants) -> Range:
     """Factors on the speed that was measured, between which that of another time should lie; all 1 for a machine that
     shares its hardware with nobody."""
-    if machine.virtual_machine is None or machine.kernels is None:
+    if machine.kernels is None or not drifts(machine):
         return NONE
     times, assumed = machine.kernels.times, constants.ranges["drift"]
     return Range(

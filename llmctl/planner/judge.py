@@ -15,6 +15,7 @@ from llmctl.planner.compute import padded_cells
 from llmctl.planner.configure import configure, takes_quantized_cache
 from llmctl.planner.cpu_rates import best_threads
 from llmctl.planner.devices import borrowed_bytes, devices
+from llmctl.planner.drift import drifts
 from llmctl.planner.learning import Corrections, corrections, first_load_s
 from llmctl.planner.memory import margin_bytes, room_bytes
 from llmctl.planner.miss import Miss, miss
@@ -47,8 +48,8 @@ CERTAINLY_LONGER = 2  # a prompt's length is estimated; the engine has the last 
 # limits on time by what is as near above them: they are not that exact either. A floor that was asked for is kept to
 # the letter.
 NEAR = 0.9
-# The same for what was picked before: a measured rate of one machine differs by so much from one day to the next (20 to
-# 34 GB/s within minutes on an idle virtual machine with two cores), and a pick must not.
+# The same for what was picked before, and on a virtual machine for whatever was measured: its rates differ by so much
+# from one minute to the next (20 to 34 GB/s on an idle one with two cores), and a pick must not.
 STAYS = 0.75
 
 
@@ -163,7 +164,7 @@ class Judge(Struct, frozen=True, dict=True):
         it is fast enough."""
         decode_tok_s, answer_s = fit.speed.decode_tok_s, self.answer_s(fit)
         near = self._near(fit.candidate)
-        if decode_tok_s < self._least_tok_s(fit.speed, near):
+        if decode_tok_s < self._least_tok_s(fit.speed, fit.candidate):
             written, floor = units.tok_s(decode_tok_s), units.tok_s(self.floor_tok_s)
             written = f"{decode_tok_s:.2f}" if written == floor else written
             reason = f"fits, but would write {written} tok/s, the floor is {floor}"
@@ -192,7 +193,10 @@ class Judge(Struct, frozen=True, dict=True):
         """The share of the floor that counts as reaching it: all of one that was asked for, of a task's own less."""
         if self.want.min_tok_s is not None:
             return 1.0
-        return STAYS if self.last is not None and self.last.is_of(candidate) else NEAR
+        return STAYS if self._was_picked(candidate) or drifts(self.machine) else NEAR
+
+    def _was_picked(self, candidate: Candidate) -> bool:
+        return self.last is not None and self.last.is_of(candidate)
 
     @property
     def good_answer_s(self) -> float:
@@ -207,15 +211,15 @@ class Judge(Struct, frozen=True, dict=True):
         """Seconds until the first token may come, scaled likewise."""
         return self.task.max_first_token_s * self._time_factor / near
 
-    def _least_tok_s(self, speed: Speed, near: float) -> float:
+    def _least_tok_s(self, speed: Speed, candidate: Candidate) -> float:
         """The decode rate that counts as reaching the floor; for a new pick that is within the prediction's range."""
-        possible = near == STAYS or speed.decode_high_tok_s >= self.floor_tok_s
-        return self.floor_tok_s * (near if possible else 1.0)
+        possible = self._was_picked(candidate) or speed.decode_high_tok_s >= self.floor_tok_s
+        return self.floor_tok_s * (self._near(candidate) if possible else 1.0)
 
     def _fast_enough(self, speed: Speed, speed_model: SpeedModel, candidate: Candidate) -> bool:
         near = self._near(candidate)
         return (
-            speed.decode_tok_s >= self._least_tok_s(speed, near)
+            speed.decode_tok_s >= self._least_tok_s(speed, candidate)
             and self._answer_s(speed_model, self.thinks(candidate)) <= self._longest_answer_s(near)
             and self._first_s(speed_model) <= self._longest_first_s(near)
         )

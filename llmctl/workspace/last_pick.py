@@ -55,6 +55,6 @@ def _key(machine: Machine, candidates: Sequence[Candidate], want: Want) -> tuple
     """What the pick depends on, but for what changes from one minute to the next."""
     asked = replace(want, prompt_tokens=None, answer_tokens=None, architectures=None)
     cards = [(card.id, card.name, card.memory_total_bytes, card.usable) for card in machine.accelerators]
-    size = (machine.memory.limit_bytes, machine.memory.total_bytes, machine.cpu.usable_threads)
+    size = (machine.memory.limit_bytes, machine.memory.total_bytes, machine.cpu.usable_threads, machine.cpu.quota)
     on_disk = all(candidate.path is not None for candidate in candidates)
     return machine.cpu.name, size, cards, asked, on_disk

@@ -72,6 +72,13 @@ def test_at_the_floor_it_stays_a_while_and_a_change_is_explained() -> None:
     assert much_slower.picks["best"] == much_slower.choice
 
 
+def test_a_first_measurement_of_a_virtual_machine_picks_what_others_of_it_would() -> None:
+    floor = a_pick_at_the_floor()
+    usual = pick(planned(measured(1.0)))
+    assert pick(planned(measured(floor * SLOWEST_THAT_STAYS))) != usual
+    assert pick(planned(replace(measured(floor * SLOWEST_THAT_STAYS), virtual_machine="kvm"))) == usual
+
+
 def test_a_floor_that_was_asked_for_is_kept_to_the_letter() -> None:
     speed = planned(EPYC).choice.speed.decode_tok_s
     want = Want(min_tok_s=speed * 1.02)

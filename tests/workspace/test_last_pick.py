@@ -49,8 +49,12 @@ def test_it_is_that_of_the_same_wish(kept: LastPick) -> None:
 
 @pytest.mark.parametrize(
     "machine",
-    [desktop(), replace(EPYC, cpu=replace(EPYC.cpu, usable_threads=1))],
-    ids=["another", "a quota of one processor"],
+    [
+        desktop(),
+        replace(EPYC, cpu=replace(EPYC.cpu, usable_threads=1)),
+        replace(EPYC, cpu=replace(EPYC.cpu, quota=1.5)),
+    ],
+    ids=["another", "one thread", "a quota"],
 )
 def test_it_is_that_of_the_same_machine(kept: LastPick, machine: Machine) -> None:
     assert last_pick.read(machine, BOTH, WANT) is None
