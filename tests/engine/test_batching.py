@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -338,3 +340,18 @@ def test_how_long_nobody_has_asked() -> None:
     assert scheduler.idle_s == 0.0
     finish(scheduler)
     assert 0 < scheduler.idle_s < 60
+
+
+@pytest.mark.parametrize("sequences", [1, 2])
+def test_those_that_come_together_are_begun_together(sequences: int) -> None:
+    memory = Memory(sequences, length=200)
+    scheduler = scheduler_of(memory)
+    threading.Thread(target=scheduler.run, daemon=True).start()
+    first, second = Asked([1, 2, 3]), Asked([4, 5, 6])
+    with scheduler.arrivals.coming():
+        scheduler.submit([first.generation])
+        time.sleep(0.005)  # enough for the thread to compute the first, if it didn't wait
+        scheduler.submit([second.generation])
+    while not (first.ends and second.ends):
+        time.sleep(0.001)
+    assert {row.sequence for row in memory.batches[0]} == set(range(sequences))

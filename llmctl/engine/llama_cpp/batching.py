@@ -19,13 +19,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from msgspec import Struct
 from msgspec.structs import replace
 
+from llmctl.engine.llama_cpp.arrivals import Arrivals
 from llmctl.engine.llama_cpp.chunks import ChunkSize, parts
-from llmctl.engine.llama_cpp.context import Context, DecodeError, Row
+from llmctl.engine.llama_cpp.context import Context, DecodeError
 from llmctl.engine.llama_cpp.generation import Generation
 from llmctl.engine.llama_cpp.prompt_cache import Beginning
+from llmctl.engine.llama_cpp.shares import Share, account, chunk, computed_together
 from llmctl.engine.llama_cpp.slots import Place, Slot, Slots
 
 WAITING_LIMIT = 32  # generations that wait for a sequence; more are refused
@@ -41,30 +42,6 @@ class BusyError(Exception):
         self.retry_after_s = retry_after_s
 
 
-class _Share(Struct, frozen=True):
-    """What a step computes for one generation: ``tokens`` and, behind them, those that were drafted in ``draft_s``."""
-
-    generation: Generation
-    slot: Slot
-    tokens: Sequence[int]
-    drafted: Sequence[int] = ()
-    draft_s: float = 0.0
-
-    @property
-    def reads(self) -> bool:
-        return not self.generation.is_writing
-
-    @property
-    def wants_next(self) -> bool:
-        return self.generation.is_writing or len(self.tokens) == self.generation.left
-
-    @property
-    def rows(self) -> Iterable[Row]:
-        first, last = self.generation.pictures.position(len(self.slot.tokens)), len(self.tokens) - 1
-        for at, token in enumerate((*self.tokens, *self.drafted)):
-            yield Row(token, first + at, self.slot.number, at >= last and self.wants_next)
-
-
 class Scheduler:
     """Gives the sequences of ``context`` to generations, in the order in which they came. ``clock`` gives seconds."""
 
@@ -76,6 +53,7 @@ class Scheduler:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.slots = Slots(sequences, can_cut=context.can_cut)
+        self.arrivals = Arrivals()
         self._context = context
         self._chunk_size = ChunkSize(context.batch, is_shared=sequences > 1)
         self._clock = clock
@@ -112,8 +90,11 @@ class Scheduler:
         """Computes for ever."""
         while True:
             with self._changed:
+                was_idle = not self._waiting and not self._active
                 while not self._waiting and not self._active:
                     self._changed.wait()
+            if was_idle and len(self.slots.all) > 1:
+                self.arrivals.wait()
             try:
                 self.step()
             except Exception as error:  # noqa: BLE001  # nobody must wait for a thread that has ended
@@ -136,7 +117,7 @@ class Scheduler:
             self._admit()
         for generation in self._active:
             self._write(generation)
-        for shares in _computed_together(self._shares()):
+        for shares in computed_together(self._shares()):
             self._compute(shares)
         self._show_picture()
 
@@ -198,31 +179,31 @@ class Scheduler:
         """How many of the first tokens of ``prompt`` some sequence holds at this moment."""
         return self.slots.held(prompt)
 
-    def _shares(self) -> list[_Share]:
+    def _shares(self) -> list[Share]:
         """What the next step computes, in the order of sequences: llama.cpp computes neighbours together."""
         reading = [generation for generation in self._active if not generation.is_writing]
         others = len(self._active) - 1
         answering = [
-            _Share(generation, generation.slot, (generation.last,), *self._draft(generation, others, reading))
+            Share(generation, generation.slot, (generation.last,), *self._draft(generation, others, reading))
             for generation in self._active
             if generation.slot is not None and generation.last is not None
         ]
         chunks = [*self._chunks(reading, len(answering)), *self._repeatable_chunk(reading)]
         return sorted([*answering, *chunks], key=lambda share: share.slot.number)
 
-    def _chunks(self, reading: Iterable[Generation], answers: int) -> Iterator[_Share]:
+    def _chunks(self, reading: Iterable[Generation], answers: int) -> Iterator[Share]:
         """What is read of those prompts that are read together."""
         shared = sorted((asked for asked in reading if not asked.is_repeatable), key=lambda asked: asked.left_at_once)
         most = self._context.batch - (answers + len(shared) if answers else 0)
         room = min(self._chunk_size.tokens(answers=answers), most)
         counts = parts(room, [generation.left_at_once for generation in shared], answers=answers)
-        return (_chunk(generation, count) for generation, count in zip(shared, counts, strict=True) if count)
+        return (chunk(generation, count) for generation, count in zip(shared, counts, strict=True) if count)
 
-    def _repeatable_chunk(self, reading: Iterable[Generation]) -> Iterator[_Share]:
+    def _repeatable_chunk(self, reading: Iterable[Generation]) -> Iterator[Share]:
         """What is read of one of the others, the one that will soonest be read: always as much at once."""
         alone = min((asked for asked in reading if asked.is_repeatable), key=lambda asked: asked.left, default=None)
         if alone is not None and alone.left_at_once:
-            yield _chunk(alone, min(alone.left_at_once, self._chunk_size.fixed))
+            yield chunk(alone, min(alone.left_at_once, self._chunk_size.fixed))
 
     def _draft(self, generation: Generation, others: int, reading: Sequence[Generation]) -> tuple[Sequence[int], float]:
         """The tokens that are drafted for an answer, and the seconds that this took."""
@@ -231,7 +212,7 @@ class Scheduler:
         begun = self._clock()
         return generation.drafter.draft(others), self._clock() - begun
 
-    def _compute(self, shares: Sequence[_Share]) -> None:
+    def _compute(self, shares: Sequence[Share]) -> None:
         """If it can't be done together, each is tried by itself without what was drafted, and only those end that
         fail."""
         rows = [row for share in shares for row in share.rows]
@@ -258,7 +239,7 @@ class Scheduler:
             self._take(share, row, seconds, is_alone=len(shares) == 1)
             row += len(share.drafted)
 
-    def _take(self, share: _Share, row: int, seconds: float, *, is_alone: bool) -> None:
+    def _take(self, share: Share, row: int, seconds: float, *, is_alone: bool) -> None:
         """Samples behind the last token of ``share``, which the batch's ``row`` has computed, and behind those drafted
         ones that come; what was drafted and doesn't come is forgotten."""
         generation, slot = share.generation, share.slot
@@ -271,14 +252,14 @@ class Scheduler:
         except Exception as raised:  # noqa: BLE001  # it ends this answer; the thread computes for the others
             is_wanted, error = False, raised
         accepted = len(slot.tokens) - held
-        _account(share, accepted, seconds, is_alone=is_alone, is_decoding=was_writing)
+        account(share, accepted, seconds, is_alone=is_alone, is_decoding=was_writing)
         is_sound = accepted == len(share.drafted) or self._context.keep(slot.number, len(slot.tokens))
         if not is_wanted:
             self._end(generation, error, is_sound=is_sound)
         elif not is_sound:
             _begin_anew(generation)
 
-    def _sample(self, share: _Share, row: int) -> bool:
+    def _sample(self, share: Share, row: int) -> bool:
         """Whether another token is wanted. Raises what sampling raises."""
         generation, most = share.generation, len(share.drafted)
         for at in range(most + 1):
@@ -311,32 +292,6 @@ class Scheduler:
         if generation.drafter is not None:
             generation.drafter.end()
         generation.end(error)
-
-
-def _computed_together(shares: Sequence[_Share]) -> Iterator[Sequence[_Share]]:
-    """Each of those that are to be repeatable by itself, the others all at once."""
-    together = [share for share in shares if not share.generation.is_repeatable]
-    yield from ([together] if together else [])
-    yield from ([share] for share in shares if share.generation.is_repeatable)
-
-
-def _chunk(generation: Generation, count: int) -> _Share:
-    """The next ``count`` tokens of its prompt."""
-    assert generation.slot is not None
-    begin = len(generation.slot.tokens)
-    return _Share(generation, generation.slot, generation.prompt[begin : begin + count])
-
-
-def _account(share: _Share, accepted: int, seconds: float, *, is_alone: bool, is_decoding: bool) -> None:
-    """Adds a step to what was computed; ``accepted`` of the drafted tokens came."""
-    work, drafter, drafted = share.generation.work, share.generation.drafter, len(share.drafted)
-    work.was_alone &= is_alone
-    if not is_decoding:
-        work.add_prefill(len(share.tokens), seconds)
-        return
-    work.add_decoding(drafted, accepted, seconds, share.draft_s)
-    if drafter is not None and is_alone:
-        drafter.took(1 + drafted, 1 + accepted, seconds)
 
 
 def _begin_anew(generation: Generation) -> None:

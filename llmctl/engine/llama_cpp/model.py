@@ -84,14 +84,24 @@ class LoadedModel:
         has left. Raises RefusedError, BusyError, ClientGoneError, and whatever ends an answer."""
 
         self._require_writing("messages")
-        prompt = self._prompt(request)
-        tokens, parts = self._tokens(prompt, request.pictures)
+        with self.scheduler.arrivals.coming():
+            prompt = self._prompt(request)
+            tokens, parts = self._tokens(prompt, request.pictures)
+            completion = self._answering(request, prompt, tokens, parts)
+        chunks = Chunks(self.name, self.vocabulary.bytes_of)
+        notes = [] if prompt.note is None else [chunks.note(prompt.note)]
+        yield from self._chunks(chunks, completion, len(tokens), is_gone, notes)
+
+    def _answering(
+        self, request: ChatRequest, prompt: RenderedPrompt, tokens: list[int], parts: Sequence[CutPart]
+    ) -> Completion:
+        """Raises RefusedError."""
         opened = self._opened(prompt, request)
         answers = [
             SampledAnswer(self.vocabulary, opened, request.stop, self._tool_parser(request.tools), request.calls_once)
             for _ in range(request.choices)
         ]
-        completion = self._completion(
+        return self._completion(
             request,
             self._sampling(request),
             tokens,
@@ -99,9 +109,6 @@ class LoadedModel:
             is_free=opened is not None,
             pictures=self._encoded(parts, request),
         )
-        chunks = Chunks(self.name, self.vocabulary.bytes_of)
-        notes = [] if prompt.note is None else [chunks.note(prompt.note)]
-        yield from self._chunks(chunks, completion, len(tokens), is_gone, notes)
 
     def length(self, request: ChatRequest) -> int:
         """Tokens of the prompt. Raises RefusedError, also for one that is longer than the context."""
@@ -114,9 +121,12 @@ class LoadedModel:
     ) -> Generator[dict[str, Any], None, None]:
         """As ``stream``, for a text that goes on."""
         self._require_writing("prompt")
-        tokens = self._text_tokens(request.prompt)
-        answers = [SampledAnswer(self.vocabulary, None, request.stop, is_literal=True) for _ in range(request.choices)]
-        completion = self._completion(request, request.sampling, tokens, answers)
+        with self.scheduler.arrivals.coming():
+            tokens = self._text_tokens(request.prompt)
+            answers = [
+                SampledAnswer(self.vocabulary, None, request.stop, is_literal=True) for _ in range(request.choices)
+            ]
+            completion = self._completion(request, request.sampling, tokens, answers)
         yield from self._chunks(TextChunks(self.name, self.vocabulary.bytes_of), completion, len(tokens), is_gone)
 
     def _require_writing(self, field: str) -> None:
