@@ -96,7 +96,8 @@ def test_a_seed_gives_the_same_answer_beside_others(address: Address) -> None:
 
 
 def test_speed_is_told_of_an_answer_that_had_the_machine_for_itself(address: Address) -> None:
-    alone = answers(address, ["hello"], threads=1)[0]
+    while "prompt_ms" not in (alone := answers(address, ["hello"], threads=1)[0]).timings:
+        pass  # the answer that another test has left is still being computed
     assert alone.timings["prompt_ms"] > 0 and alone.timings["predicted_ms"] > 0
     assert alone.timings["predicted_n"] == 7
     with closing(begin(address, "Tell me a long story.", max_tokens=500)):
