@@ -93,10 +93,7 @@ def add(
     UsageError, PolicyError, CertificateError for a server that the person doesn't trust, what asking for models raises
     (OfflineError, too), ResourceError and ConfigError.
     """
-    if not NAME.fullmatch(name):
-        raise UsageError(f"{name!r} can't be a name: letters, digits, dot, dash and underscore, at most 64")
-    if model is not None and not model.strip():
-        raise UsageError("--model must name the model on that server", hint="llmctl endpoint add --help")
+    _require_names(name, model)
     key = None if key is None else endpoint_key.checked(key)
     address = normal_url(url)
     plain_http = not is_private(address)
@@ -130,6 +127,14 @@ def add(
     file = settings.add_endpoint(endpoint, replacing=force)
     loaded = settings.load()
     return Added(loaded.endpoint(name), loaded, file)
+
+
+def _require_names(name: str, model: str | None) -> None:
+    """Raises UsageError for what can't be a server's or a model's name."""
+    if not NAME.fullmatch(name):
+        raise UsageError(f"{name!r} can't be a name: letters, digits, dot, dash and underscore, at most 64")
+    if model is not None and not model.strip():
+        raise UsageError("--model must name the model on that server", hint="llmctl endpoint add --help")
 
 
 def seal(key: str | None, pad_bytes: int | None) -> Seal | None:
