@@ -5,6 +5,7 @@ These files ship with llmctl, so a mistake in one is a ConfigError that names fi
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -123,8 +124,9 @@ class Knowledge(Struct, frozen=True):
         return self.tasks[name]
 
 
+@functools.cache
 def load_knowledge(folder: Path) -> Knowledge:
-    """All tables out of the folder ``profiles/``. Raises ConfigError."""
+    """All tables out of the folder ``profiles/``, read once a process. Raises ConfigError."""
     devices = read_toml(folder / "backends.toml", read_devices)
     families = read_toml(folder / "processors.toml", read_processors)
     return Knowledge(
@@ -140,8 +142,9 @@ def task_names(folder: Path) -> list[str]:
     return list(read_tasks(folder))
 
 
+@functools.cache
 def read_tasks(folder: Path) -> Mapping[str, Task]:
-    """The tasks by name, out of the folder ``profiles/``. Raises ConfigError."""
+    """The tasks by name, out of the folder ``profiles/``, read once a process. Raises ConfigError."""
     return read_toml(folder / "tasks.toml", _tasks)
 
 

@@ -150,6 +150,7 @@ def test_the_shortest_gap_of_a_file_is_told(capsys: pytest.CaptureFixture[str], 
     assert f"{units.size(shortest)} short" in told.err
 
 
+@pytest.mark.usefixtures("kernels_known")
 def test_where_the_engine_and_the_formulas_are_apart_the_document_says_so(
     capsys: pytest.CaptureFixture[str], starter_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,18 +112,12 @@ def test_odd_headers(name: str, odd_files: Path, tmp_path: Path, capsys: pytest.
     assert "\x1b" not in told.out + told.err
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [name for name, (code, _) in CASES.items() if code == 0])
 def test_odd_headers_with_the_engines_own_figures(name: str, odd_files: Path, found: Situation) -> None:
-    code, _ = CASES[name]
     memory = replace(found.machine.memory, available_bytes=30_000_000_000)
     roomy = replace(found, machine=replace(found.machine, memory=memory, accelerators=()))
-    try:
-        answer = plan.plan(roomy, [catalogue.from_file(unpacked(name, odd_files))], NAMED)
-    except LlmctlError as error:
-        assert error.exit_code == code
-        return
-    assert isinstance(answer, Plan if code == 0 else NoFit)
-    assert not isinstance(answer, Plan) or answer.choice.memory.basis is MemoryBasis.ENGINE
+    answer = plan.plan(roomy, [catalogue.from_file(unpacked(name, odd_files))], NAMED)
+    assert isinstance(answer, Plan) and answer.choice.memory.basis is MemoryBasis.ENGINE
 
 
 def test_every_fixture_has_its_row() -> None:

@@ -19,11 +19,15 @@ from tests.fakes.scripted_model import write_scripted
 
 REPO = "maker/tiny-GGUF"
 ANSWER = ("The", " answer", " is", " 42", ".")
-MODELS = ("qwen3.5-4b", "qwen3.5-9b")
+MODELS = {  # name, quantization and file; the last is what comes by pip elsewhere, and what setup would fetch
+    "qwen3.5-4b": ("Qwen3.5 4B", "Q4_K_M", "qwen3.5-4b-Q4_K_M.gguf"),
+    "qwen3.5-9b": ("Qwen3.5 9B", "Q4_K_M", "qwen3.5-9b-Q4_K_M.gguf"),
+    "smollm2-135m-instruct": ("SmolLM2 135M Instruct", "Q4_1", "SmolLM2-135M-Instruct.Q4_1.gguf"),
+}
 ENTRY = """
 [[model]]
 id = "{id}"
-name = "{id}"
+name = "{name}"
 context = 4096
 tasks = ["chat"]
 [model.sources]
@@ -37,9 +41,9 @@ n_head = 4
 n_vocab = 400
 kv = [{{ layers = 1, heads = 4, head_dim = 64 }}]
 [[model.file]]
-quant = "Q4_K_M"
+quant = "{quant}"
 repo = "{repo}"
-file = "{id}-Q4_K_M.gguf"
+file = "{file}"
 bytes = {bytes}
 tensor_bytes = {bytes}
 types = {{ F32 = {bytes} }}
@@ -60,10 +64,13 @@ def page_home(home: Path, folder: Path) -> Iterator[dict[str, str]]:
         (home / name).write_text(text)
     if shutil.which("git"):
         _repository(home)
-    files = {f"{id}-Q4_K_M.gguf": write_scripted(folder / f"{id}.gguf", ANSWER) for id in MODELS}
+    files = {file: write_scripted(folder / file, ANSWER) for *_, file in MODELS.values()}
     entries = home / "config/llmctl/models"
     entries.mkdir(parents=True)
-    text = "".join(ENTRY.format(id=id, repo=REPO, bytes=files[f"{id}-Q4_K_M.gguf"].stat().st_size) for id in MODELS)
+    text = "".join(
+        ENTRY.format(id=id, name=name, repo=REPO, quant=quant, file=file, bytes=files[file].stat().st_size)
+        for id, (name, quant, file) in MODELS.items()
+    )
     (entries / "tiny.toml").write_text(text)
     with FakeHub({REPO: files}) as hub, ChatServer(stream(event("Yes."), DONE)) as server:
         yield {"HF_ENDPOINT": hub.url, "SERVER": server.url}

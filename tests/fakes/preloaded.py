@@ -45,6 +45,7 @@ LIBRARIES = (  # what commands import only when they need it
     *("filelock", "jinja2.sandbox", "platformdirs", "prompt_toolkit", "psutil", "requests", "rich.console"),
     *("rich.progress", "tomlkit", "truststore"),
 )
+RARE = "llmctl.mcp."  # one command's, whose library takes as long as all the rest
 
 
 class Forked:
@@ -207,8 +208,10 @@ def _number(channel: socket.socket) -> int:
 
 def serve(channel: socket.socket) -> None:
     """Runs every job that comes, in a child of its own, and reports its number and how it ended."""
+    gc.disable()  # it would look at all the modules again and again
     _import_all()
     gc.freeze()  # what a garbage collection would copy
+    gc.enable()
     running: dict[int, socket.socket] = {}
     signal.signal(signal.SIGCHLD, lambda *_: _report_ended(running))
     while (received := _receive(channel)) is not None:
@@ -246,7 +249,7 @@ def _import_all() -> None:
     for name in LIBRARIES:
         importlib.import_module(name)
     for module in pkgutil.walk_packages(llmctl.__path__, "llmctl."):
-        if not module.name.endswith("__main__"):
+        if not module.name.endswith("__main__") and not module.name.startswith(RARE):
             importlib.import_module(module.name)
     shipped_catalogue.read_once()
 

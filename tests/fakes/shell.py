@@ -6,9 +6,9 @@ with Shell(folder) as shell:
 
 from __future__ import annotations
 
-import json
 import os
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -20,17 +20,22 @@ from typing import Self
 
 from tests.fakes.command import preloaded
 
-# Hands its arguments, folder, environment and streams over, and ends with the exit code of the command.
+SIZE = struct.Struct("!q")
+# Hands its folder, arguments, environment and streams over, and ends with the exit code of the command. Of a hundred of
+# them the imports count: only what is built in.
 CLIENT = """\
 #!{python} -IS
-import json, os, socket, sys
-channel = socket.socket(socket.AF_UNIX)
+import _socket, posix, sys
+channel = _socket.socket(_socket.AF_UNIX)
 channel.connect({address!r})
-job = {{"arguments": sys.argv[1:], "folder": os.getcwd(), "environment": dict(os.environ)}}
-socket.send_fds(channel, [json.dumps(job).encode() + b"\\n"], [0, 1, 2])
+words = [word.encode("utf-8", "surrogateescape") for word in sys.argv[1:]]
+variables = [name + b"=" + value for name, value in posix.environ.items()]
+job = b"\\0".join([posix.getcwdb(), b"%d" % len(words), *words, *variables])
+streams = b"".join(number.to_bytes(4, sys.byteorder) for number in (0, 1, 2))
+channel.sendmsg([len(job).to_bytes(8, "big")], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, streams)])
+channel.sendall(job)
 sys.exit(int(channel.recv(16) or b"1"))
 """
-MOST_BYTES = 1 << 20
 
 
 class Shell:
@@ -78,13 +83,16 @@ class Shell:
 def _answer(channel: socket.socket) -> None:
     """Runs the command that has called, with its streams, and sends its exit code."""
     with channel:
-        data, numbers, *_ = socket.recv_fds(channel, MOST_BYTES, 3)
-        while not data.endswith(b"\n"):
-            data += channel.recv(MOST_BYTES)
-        job: Mapping[str, dict[str, str]] = json.loads(data)
+        packed, numbers, *_ = socket.recv_fds(channel, SIZE.size, 3)
+        (size,) = SIZE.unpack(packed)
+        folder, count, *words = map(os.fsdecode, channel.recv(size, socket.MSG_WAITALL).split(b"\0"))
+        arguments, variables = words[: int(count)], words[int(count) :]
         streams = dict(zip(("stdin", "stdout", "stderr"), numbers, strict=True))
         process = preloaded().start(
-            *job["arguments"], streams=streams, environment=job["environment"], folder=str(job["folder"])
+            *arguments,
+            streams=streams,
+            environment=dict(variable.split("=", 1) for variable in variables),
+            folder=folder,
         )
         for number in numbers:
             os.close(number)

@@ -78,8 +78,8 @@ def configure(server: ChatServer, policy: str) -> None:
     file.write_text(f'policy = "{policy}"\n[endpoints.office]\nurl = "{server.url}"\nmodel = "m"\n')
 
 
-def test_what_an_agent_learns(starter_file: Path) -> None:
-    asked = {"prompt": "Name a colour.", "model": str(starter_file), "max_tokens": 4, "context": 512}
+def test_what_an_agent_learns(endless_file: Path) -> None:
+    asked = {"prompt": "Name a colour.", "model": str(endless_file), "max_tokens": 4, "context": 512}
     calls: Calls = [("plan", {"task": "code"}), ("doctor", {}), ("models", {}), ("search", {"words": "qwen coder"})]
     calls += [("ask", asked), ("ask", {"prompt": 1}), ("ask", {"prompt": "word " * (2 << 20)})]
     tools, results, no_tool = session(calls)
@@ -223,7 +223,7 @@ class Raw:
 
     def engine_at_work(self) -> psutil.Process:
         """The engine of a call, which writes by the time that it has used this much of CPU."""
-        return engine_of(self.process, after_s=0.6)
+        return engine_of(self.process, after_s=0.4)
 
 
 CLIENT = {"name": "test", "version": "1"}

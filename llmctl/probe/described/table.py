@@ -7,6 +7,7 @@ brackets) is taken away. It is never searched for in a longer one, so "RTX 3080 
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -59,8 +60,10 @@ class Device(Struct, frozen=True):
     note: str | None = None
 
 
+@functools.cache
 def load(profiles_dir: Path) -> tuple[Device, ...]:
-    """All lines, in the file's order. It ships with llmctl, so a mistake in it is a ConfigError naming the field."""
+    """All lines, in the file's order. It ships with llmctl, so that it is read once a
+    process, and a mistake in it is a ConfigError naming the field."""
     return read_toml(profiles_dir / FILE, lambda document: tuple(_devices(document)))
 
 
