@@ -22,7 +22,7 @@ from llmctl.types.model import SourceKind
 from llmctl.types.receipt import Outcome
 from llmctl.workspace import receipts
 from tests.fakes.chat_server import DONE, ChatServer, event, status, stream
-from tests.fakes.command import kill_engine_of, llmctl, ran, spawn
+from tests.fakes.command import kill_engine_of, ran, spawn
 from tests.fakes.connections import trace
 from tests.fakes.faults import FAULTS, Certificates, served
 from tests.fakes.gguf_file import Fill, llama_metadata, llama_tensors, model_shape, write, write_model
@@ -161,8 +161,8 @@ def kept(measured_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Kept
     for hub, write_it in ((made.sound, little), (made.broken, without_its_last_norm)):
         in_hub_cache(hub, REPO, write_it(home / TINY))
         catalogued(hub, home / "config/llmctl/models")
-        hub_and_home = {"HF_HUB_CACHE": str(hub), "HOME": str(home), "XDG_RUNTIME_DIR": str(home / "runtime")}
-        llmctl("run", "--local", "-n", "1", "hi", **places, **hub_and_home)
+        places |= {"HF_HUB_CACHE": str(hub), "HOME": str(home), "XDG_RUNTIME_DIR": str(home / "runtime")}
+        ran(("run", "--local", "-n", "1", "hi"), environment=places)
     return made
 
 
