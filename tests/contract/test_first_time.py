@@ -25,7 +25,7 @@ def sources(starter_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_setup_with_yes(home: Path) -> None:
-    done = llmctl("setup", "--yes", timeout=100)
+    done = llmctl("setup", "--yes", "--prompt", "Say hello.", timeout=100)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip(), "the first question was answered"
     assert "best" in done.stderr
@@ -87,8 +87,8 @@ def test_setup_without_a_terminal_or_yes_asks_nothing() -> None:
     assert "--yes" in done.stderr
 
 
-def test_bench_and_what_is_learned_from_it(starter_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file, chart = str(starter_file), tmp_path / "speed.svg"
+def test_bench_and_what_is_learned_from_it(endless_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, chart = str(endless_file), tmp_path / "speed.svg"
     done = llmctl("bench", file, "-r", "1", "--depths", "0,300", "--threads", "1", "--plot", str(chart), "--json",
                   timeout=250)  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -29,8 +29,6 @@ from tests.fakes.gguf_file import Fill, llama_metadata, llama_tensors, model_sha
 from tests.fakes.other_tools import in_hub_cache
 from tests.fakes.preloaded import Preloaded
 
-pytestmark = pytest.mark.usefixtures("measured")
-
 REPO, TINY, CONTEXT = "maker/tiny-GGUF", "tiny-Q4_0.gguf", 512
 ENTRY = """
 [[model]]
@@ -88,6 +86,17 @@ class Traced:
     peers: Callable[[], list[str]]
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Caches of the hub's, which no test changes: with the little model, with one that can't be loaded, and with none;
+    and llmctl's own, with what it remembers of the machine and of them."""
+
+    sound: Path
+    broken: Path
+    empty: Path
+    cache: Path
+
+
 @dataclass
 class Place:
     """A machine with one little model, a server of the user's on loopback, and one that is only reached by a proxy."""
@@ -95,8 +104,9 @@ class Place:
     home: Path
     near: ChatServer
     proxy: ChatServer
-    tmp: Path
+    kept: Kept
     traced: Traced
+    monkeypatch: pytest.MonkeyPatch
     starter: Path | None = None
 
     @property
@@ -111,13 +121,10 @@ class Place:
         }
         self.user_file.write_text(lines + "\n" + "".join(tables[name] for name in servers))
 
-    def keep(self, write_it: Callable[[Path], Path], *, context: int = CONTEXT) -> Path:
-        """Puts a model into the hub's cache, where the catalogue's entry finds it."""
-        file = write_it(self.tmp / TINY)
-        text = ENTRY.format(context=context, repo=REPO, file=TINY, bytes=file.stat().st_size)
-        (self.user_file.parent / "models").mkdir(parents=True, exist_ok=True)
-        (self.user_file.parent / "models" / "tiny.toml").write_text(text)
-        return in_hub_cache(paths.hub_cache(), REPO, file)
+    def keep(self, hub: Path, *, context: int = CONTEXT) -> None:
+        """``hub`` is the hub's cache from now on, and the catalogue has an entry for the model there."""
+        self.monkeypatch.setenv("HF_HUB_CACHE", str(hub))
+        catalogued(hub, self.user_file.parent / "models", context)
 
     def run(self, *arguments: str, **environment: str) -> Ran:
         return self.command("run", *arguments, **environment)
@@ -137,6 +144,28 @@ def without_its_last_norm(file: Path) -> Path:
     return write(file, llama_metadata(shape), llama_tensors(shape)[:-1], fill=Fill.RANDOM)
 
 
+def catalogued(hub: Path, models: Path, context: int = CONTEXT) -> None:
+    """Writes an entry for the model in ``hub``, if there is one."""
+    models.mkdir(parents=True, exist_ok=True)
+    for file in hub.rglob(TINY):
+        entry = ENTRY.format(context=context, repo=REPO, file=TINY, bytes=file.stat().st_size)
+        (models / "tiny.toml").write_text(entry)
+
+
+@pytest.fixture(scope="module")
+def kept(measured_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Kept:
+    home = tmp_path_factory.mktemp("kept")
+    made = Kept(home / "sound", home / "broken", home / "empty", home / "cache" / "llmctl")
+    shutil.copytree(measured_cache, made.cache)
+    places = {f"XDG_{name.upper()}_HOME": str(home / name) for name in ("cache", "config", "data")}
+    for hub, write_it in ((made.sound, little), (made.broken, without_its_last_norm)):
+        in_hub_cache(hub, REPO, write_it(home / TINY))
+        catalogued(hub, home / "config/llmctl/models")
+        places |= {"HF_HUB_CACHE": str(hub), "HOME": str(home), "XDG_RUNTIME_DIR": str(home / "runtime")}
+        ran(("run", "--local", "-n", "1", "hi"), environment=places)
+    return made
+
+
 @pytest.fixture(scope="module")
 def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traced]:
     prefix, seen = trace(tmp_path_factory.mktemp("traced"))
@@ -145,13 +174,14 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traced]:
 
 
 @pytest.fixture
-def place(home: Path, tmp_path: Path, traced: Traced, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+def place(home: Path, kept: Kept, traced: Traced, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    shutil.copytree(kept.cache, home / "cache" / "llmctl")
     monkeypatch.setenv("HF_ENDPOINT", "https://hub.example.internal")
     with ChatServer(ANSWER) as near, ChatServer(status(502)) as proxy:
         for name in ("http_proxy", "https_proxy"):
             monkeypatch.setenv(name, f"http://{proxy.host}")
-        made = Place(home, near, proxy, tmp_path, traced)
-        made.keep(little)
+        made = Place(home, near, proxy, kept, traced, monkeypatch)
+        made.keep(kept.sound)
         made.configure("near", "far")
         yield made
 
@@ -174,11 +204,11 @@ def remote_only(place: Place) -> Ran:
 
 
 def nothing_fits(place: Place) -> Ran:
-    return place.run("--json", "--min-tok-s", "1e9", SECRET)
+    return place.run("--json", "--min-tok-s", "999999999", SECRET)
 
 
 def not_loaded(place: Place) -> Ran:
-    place.keep(without_its_last_norm)
+    place.keep(place.kept.broken)
     return place.run("--json", SECRET)
 
 
@@ -199,7 +229,7 @@ def engine_failed(place: Place) -> Ran:
     folder.mkdir(parents=True)
     assert place.starter is not None
     shutil.copy(place.starter, folder)
-    shutil.rmtree(paths.hub_cache())
+    place.keep(place.kept.empty)
     with spawn("run", "--json", f"{SECRET} " * 1000) as process:
         kill_engine_of(process, after_s=0.8)
         out, err = process.communicate(timeout=200)
@@ -212,7 +242,7 @@ def limit_missed(place: Place) -> Ran:
 
 def downloading(place: Place) -> Ran:
     """Nothing is here, and nothing answers where it would be fetched from."""
-    shutil.rmtree(paths.hub_cache())
+    place.keep(place.kept.empty)
     hub = {"HF_ENDPOINT": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1"}
     return place.run("--json", "--yes", SECRET, LLMCTL_SERVER_MEANWHILE="true", **hub)
 
@@ -378,7 +408,7 @@ STAY = (
 
 @pytest.mark.parametrize("situation", STAY, ids=lambda one: one.name)
 def test_it_stays(situation: Stays, place: Place) -> None:
-    place.keep(without_its_last_norm if situation.broken else little)
+    place.keep(place.kept.broken if situation.broken else place.kept.sound)
     without_its_last_norm(place.home / "broken.gguf")
     place.configure(*situation.servers, lines=situation.user)
     if situation.project:
@@ -409,7 +439,7 @@ def test_it_stays_whatever_the_servers_are_like(
     policy: str, arguments: tuple[str, ...], code: int, place: Place, tmp_path: Path
 ) -> None:
     """Every server of the table of faults stands there at once, and the model here can't be loaded."""
-    place.keep(without_its_last_norm)
+    place.keep(place.kept.broken)
     certificates = Certificates.made(tmp_path)
     with ExitStack() as open_servers:
         offices = [open_servers.enter_context(served(fault, certificates, place.near.url)) for fault in FAULTS]
@@ -437,9 +467,12 @@ def test_a_connection_to_another_machine_is_seen(place: Place, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("continues", [True, False])
-def test_the_engine_is_killed_in_the_middle_of_an_answer(continues: bool, place: Place, endless_file: Path) -> None:
+def test_the_engine_is_killed_in_the_middle_of_an_answer(
+    continues: bool, place: Place, endless_file: Path, tmp_path: Path
+) -> None:
     """Where the user lets the server go on with it, it does; else the answer ends, and what there is of it stays."""
-    place.keep(lambda file: Path(shutil.copy(endless_file, file)), context=32_768)  # longer than the test looks away
+    in_hub_cache(tmp_path / "endless", REPO, endless_file, name=TINY)
+    place.keep(tmp_path / "endless", context=32_768)  # longer than the test looks away
     place.configure("near")
     if continues:
         place.user_file.write_text(place.user_file.read_text() + "continues = true\n")

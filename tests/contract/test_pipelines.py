@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shlex
 import struct
 import subprocess
@@ -19,6 +20,7 @@ import pytest
 
 from tests.fakes.chat_server import DONE, ChatServer, Handler, event, status, stream
 from tests.fakes.command import llmctl, ran
+from tests.fakes.shell import Shell
 from tests.fakes.terminal import Terminal
 
 MEGABYTE = "0123456789abcde\n" * (1 << 16)
@@ -270,30 +272,41 @@ def test_an_image_goes_before_the_prompt(server: ChatServer, home: Path) -> None
     assert len(server.requests) == before + 1
 
 
-RUN = f"{shlex.quote(sys.executable)} -m llmctl run -e desk"
+RUN = "llmctl run -e desk"
 SHELL = {
     "a here-document": (f"{RUN} '?' <<END\nfirst\nEND", 0, b"first\n\n?\n"),
     "a file as stdin": (f"{RUN} - < notes.md", 0, b"# Notes\n\nplum\n"),
     "a pipe of three": (f"printf 'b\\na\\n' | sort | {RUN} | tr a-z A-Z", 0, b"A\nB\n"),
     "an answer in a variable": (f'x="$({RUN} -q hi 2>/dev/null)"; printf "<%s>" "$x"', 0, b"<hi>"),
-    "a closed stdin": (f"{RUN} hi <&-", 0, b"hi\n"),
-    "a closed stdout": (f"{RUN} hi >&-", 0, b""),
-    "a closed stderr": (f"{RUN} hi 2>&-", 0, b"hi\n"),
     "nobody reads the answer": (f"set -o pipefail; {RUN} hi | true", 141, b""),
     "a full disk": (f"{RUN} hi > /dev/full", 7, b""),
     "a loop over lines": (f"printf 'a\\nb\\n' | while read x; do {RUN} --no-stdin $x; done", 0, b"a\nb\n"),
-    "a file of a pipe": (f"{RUN} -f <(printf plum) '?' | tail -1", 0, b"?\n"),
-    "the locale C": (f"printf 'gr\\303\\274n' | LC_ALL=C LANG=C {RUN} '→ ü'", 0, "grün\n\n→ ü\n".encode()),
-    "the locale C, in no UTF-8 mode": (f"LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 {RUN} hi", 0, b"hi\n"),
     "an argument that is no UTF-8": (f"{RUN} $'caf\\xe9'", 0, "caf\ufffd\n".encode()),
 }
 
+START = f"{shlex.quote(sys.executable)} -m llmctl run -e desk"
+AT_START = {  # what only a process of bash's own inherits, and what Python itself makes of its streams and its locale
+    "a file of a pipe": (f"{START} -f <(printf plum) '?' | tail -1", 0, b"?\n"),
+    "a closed stdin": (f"{START} hi <&-", 0, b"hi\n"),
+    "a closed stdout": (f"{START} hi >&-", 0, b""),
+    "a closed stderr": (f"{START} hi 2>&-", 0, b"hi\n"),
+    "the locale C": (f"printf 'gr\\303\\274n' | LC_ALL=C LANG=C {START} '→ ü'", 0, "grün\n\n→ ü\n".encode()),
+    "the locale C, in no UTF-8 mode": (f"LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 {START} hi", 0, b"hi\n"),
+}
 
-@pytest.mark.parametrize(("script", "code", "out"), SHELL.values(), ids=SHELL)
-def test_a_shell(script: str, code: int, out: bytes) -> None:
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    with Shell(tmp_path_factory.mktemp("shell")) as made:
+        yield made
+
+
+@pytest.mark.parametrize(("script", "code", "out"), [*SHELL.values(), *AT_START.values()], ids=[*SHELL, *AT_START])
+def test_a_shell(script: str, code: int, out: bytes, shell: Shell) -> None:
     done = subprocess.run(
-        ["bash", "-c", script], stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False
-    )
+        ["bash", "-c", script], stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False,
+        env={**os.environ, **shell.environment},
+    )  # fmt: skip
     assert (done.returncode, done.stdout) == (code, out), done.stderr
     assert b"Traceback" not in done.stderr
 

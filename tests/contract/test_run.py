@@ -23,6 +23,7 @@ from tests.fakes.command import argv, document, engine_of, kill_engine_of, llmct
 from tests.fakes.connections import watch
 from tests.fakes.hub import FakeHub
 from tests.fakes.preloaded import Forked
+from tests.fakes.shell import Shell
 
 pytestmark = pytest.mark.usefixtures("measured")
 
@@ -181,12 +182,22 @@ def test_ctrl_c(endless_file: Path) -> None:
         wait_for_end(engine)
 
 
-def test_a_reader_who_has_had_enough(endless_file: Path) -> None:
-    command = " ".join(f"'{word}'" for word in argv("run", "-m", str(endless_file), *LONG))
-    done = subprocess.run(
-        ["bash", "-c", f"{command} | head -c 1; echo \" ${{PIPESTATUS[0]}}\""], capture_output=True, text=True,
-        stdin=subprocess.DEVNULL, timeout=60,
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    with Shell(tmp_path_factory.mktemp("shell")) as made:
+        yield made
+
+
+def bash(script: str, shell: Shell) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", script], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=100, check=False,
+        env={**os.environ, **shell.environment},
     )  # fmt: skip
+
+
+def test_a_reader_who_has_had_enough(endless_file: Path, shell: Shell) -> None:
+    command = shlex.join(["llmctl", "run", "-m", str(endless_file), *LONG])
+    done = bash(f'{command} | head -c 1; echo " ${{PIPESTATUS[0]}}"', shell)
     assert done.stdout.split()[-1] == "141"
     assert "Traceback" not in done.stderr
     assert "error" not in done.stderr.lower()
@@ -342,10 +353,10 @@ def test_it_is_said_once_and_what_comes_late_is_read(tmp_path: Path) -> None:
     assert b"none.gguf does not exist" in err
 
 
-def test_no_stdin_leaves_it_to_a_loop() -> None:
-    command = shlex.join(argv("run", "-m", "./none.gguf", "--no-stdin"))
+def test_no_stdin_leaves_it_to_a_loop(shell: Shell) -> None:
+    command = "llmctl run -m ./none.gguf --no-stdin"
     loop = f'printf "one\\ntwo\\nthree\\n" | while read -r l; do {command} "$l" 2>/dev/null; echo "$l $?"; done'
-    done = subprocess.run(["bash", "-c", loop], capture_output=True, text=True, timeout=120, check=True)
+    done = bash(loop, shell)
     assert done.stdout.splitlines() == ["one 4", "two 4", "three 4"]
 
 
@@ -368,11 +379,10 @@ def test_no_stdin_does_not_wait() -> None:
         ("</dev/zero", "hi", 2, "stdin brings more than 67,108,864 bytes"),
     ],
 )
-def test_a_stdin_that_is_none(redirected: str, arguments: str, code: int, says: str) -> None:
-    command = shlex.join(argv("run", "-m", "./none.gguf"))
-    done = subprocess.run(
-        ["bash", "-c", f"{command} {arguments} {redirected}"], capture_output=True, text=True, timeout=60
-    )
+def test_a_stdin_that_is_none(redirected: str, arguments: str, code: int, says: str, shell: Shell) -> None:
+    is_a_file = redirected.startswith("</dev")  # else Python has to find at its start that there is none
+    command = ["llmctl"] if is_a_file else argv()
+    done = bash(f"{shlex.join(command)} run -m ./none.gguf {arguments} {redirected}", shell)
     assert done.returncode == code, done.stderr
     assert says in done.stderr
     assert "Traceback" not in done.stderr

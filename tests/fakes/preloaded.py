@@ -151,14 +151,17 @@ class Preloaded:
         new_session: bool = False,
         environment: Mapping[str, str] | None = None,
         folder: str | None = None,
+        program: str | None = None,
     ) -> Forked:
         """Starts a command in ``folder``, without one in the working directory. ``environment`` comes on top of ours;
-        ``streams`` are files by name instead of pipes; a new session has a terminal that is its stdin for its own."""
+        ``streams`` are files by name instead of pipes; a new session has a terminal that is its stdin for its own.
+        ``program`` is Python that runs in place of llmctl, with these arguments."""
         job = {
             "arguments": arguments,
             "environment": {**os.environ, **(environment or {})},
             "folder": folder or os.getcwd(),
             "new_session": new_session,
+            "program": program,
         }
         with self._starting:
             return Forked(self._channel, job, streams or {})
@@ -258,9 +261,7 @@ def _run(job: Mapping[str, Any], streams: list[int]) -> int:
     """The exit code, as of a Python process that was started for the command."""
     try:
         _become(job, streams)
-        from llmctl.cli import main
-
-        code = main(job["arguments"])
+        code = _ran(job)
         for thread in threading.enumerate():
             if thread is not threading.current_thread() and not thread.daemon:
                 thread.join()
@@ -270,6 +271,19 @@ def _run(job: Mapping[str, Any], streams: list[int]) -> int:
         code = 1
     sys.stderr.flush()
     return code
+
+
+def _ran(job: Mapping[str, Any]) -> int:
+    if job["program"] is None:
+        from llmctl.cli import main
+
+        return main(job["arguments"])
+    try:
+        exec(job["program"], {"__name__": "__main__"})  # noqa: S102  # the test's own
+    except SystemExit as ended:
+        print(ended.code, file=sys.stderr)
+        return 1
+    return 0
 
 
 def _become(job: Mapping[str, Any], streams: list[int]) -> None:

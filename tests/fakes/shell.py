@@ -39,7 +39,7 @@ sys.exit(int(channel.recv(16) or b"1"))
 
 
 class Shell:
-    """``folder`` is empty: llmctl's stand-in and its socket get there."""
+    """``folder`` is empty: llmctl's stand-in and its socket get there. ``environment`` is where a shell finds it."""
 
     def __init__(self, folder: Path) -> None:
         address = str(folder / "s")
@@ -49,7 +49,7 @@ class Shell:
         command = folder / "llmctl"
         command.write_text(CLIENT.format(python=sys.executable, address=address), "utf-8")
         command.chmod(0o755)
-        self._path = f"{folder}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+        self.environment = {"PATH": f"{folder}:{Path(sys.executable).parent}:{os.environ['PATH']}"}
         threading.Thread(target=self._serve, daemon=True).start()
 
     def run(self, script: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -62,7 +62,7 @@ class Shell:
             text=True,
             check=False,
             timeout=150,
-            env={**os.environ, **(environment or {}), "PATH": self._path},
+            env={**os.environ, **(environment or {}), **self.environment},
         )
 
     def _serve(self) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -22,12 +23,15 @@ from llmctl.store import Store
 from llmctl.transfer import transfer
 from llmctl.transfer.partial_file import noted_bytes
 from llmctl.types.model import Source
+from tests.fakes.command import preloaded
 from tests.fakes.gguf_file import Fill, TensorSpec, write
 from tests.fakes.hub import Asked, FakeHub
+from tests.fakes.preloaded import Forked
 
 REPO, FILE, LARGE = "maker/tiny-GGUF", "tiny-Q4_0.gguf", "large-Q8_0.gguf"
 AGAIN_BYTES = 16 << 20  # what a kill may cost
 Add = Callable[..., Path]
+Start = Callable[..., Forked]
 
 CHILD = """
 import sys
@@ -54,16 +58,31 @@ except LlmctlError as error:
 """
 
 
-def child(
-    file: str = FILE, *, limit_bytes: int = 0, sha256: str = "", before: tuple[str, ...] = ()
-) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*before, sys.executable, "-c", CHILD, file, str(limit_bytes), sha256],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+@pytest.fixture
+def child() -> Iterator[Start]:
+    """Starts a process that fetches a file; none is left at the end."""
+    with ExitStack() as running:
+
+        def start(file: str = FILE, *, limit_bytes: int = 0) -> Forked:
+            process = running.enter_context(preloaded().start(file, str(limit_bytes), "", program=CHILD))
+            running.callback(process.kill)
+            return process
+
+        yield start
+
+
+def said_alone(before: tuple[str, ...], sha256: str = "") -> str:
+    """What a process that fetches the large file, started by ``before``, says on stderr. It has to fail."""
+    done = subprocess.run(
+        [*before, sys.executable, "-c", CHILD, LARGE, "0", sha256],
+        capture_output=True,
         text=True,
+        check=False,
+        timeout=60,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
+    assert done.returncode == 1, "it was kept, though it may never end"
+    return done.stderr
 
 
 @pytest.fixture
@@ -89,7 +108,7 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_killed_again_and_again(hub: FakeHub, large: Path) -> None:
+def test_killed_again_and_again(hub: FakeHub, large: Path, child: Start) -> None:
     """At random moments: the file is right in the end, and little of it was fetched twice."""
     hub.switch(bytes_per_s=10_000_000)
     size, chance, kills, kept_bytes = hub.size(REPO, LARGE), random.Random(7), 0, 0
@@ -114,29 +133,28 @@ def test_killed_again_and_again(hub: FakeHub, large: Path) -> None:
     assert hub.sent_bytes - size <= kills * AGAIN_BYTES
 
 
-@pytest.mark.parametrize("processes", [2, 5])
-def test_several_processes_at_once_transfer_once(processes: int, hub: FakeHub) -> None:
+def test_several_processes_at_once_transfer_once(hub: FakeHub, child: Start) -> None:
     hub.switch(bytes_per_s=6_000_000, connections=1)
-    running = [child() for _ in range(processes)]
+    running = [child() for _ in range(5)]
     said = [one.communicate(timeout=60) for one in running]
-    assert [one.returncode for one in running] == [0] * processes, said
+    assert [one.returncode for one in running] == [0] * 5, said
     assert len({out.splitlines()[0] for out, _ in said}) == 1
     assert sum("Range" not in one.headers for one in gets(hub)) == 1
     hub.settle()
     assert hub.sent_bytes == hub.size(REPO, FILE)
 
 
-def test_those_who_wait_see_how_far_the_first_is(hub: FakeHub, large: Path) -> None:
+def test_those_who_wait_see_how_far_the_first_is(hub: FakeHub, large: Path, child: Start) -> None:
     hub.switch(bytes_per_s=6_000_000)
     running = [child(LARGE) for _ in range(2)]
     for out, err in [one.communicate(timeout=60) for one in running]:
-        told = [int(number) for number in re.findall(r"\d+", out.splitlines()[1])]
+        told = [int(number) for number in re.findall(rb"\d+", out.splitlines()[1])]
         assert told == sorted(told), err
         assert len([one for one in told if 0 < one < hub.size(REPO, LARGE)]) >= 2
     assert sum("Range" not in one.headers for one in gets(hub)) == 1
 
 
-def test_when_the_one_that_transfers_is_killed_another_goes_on(hub: FakeHub, large: Path) -> None:
+def test_when_the_one_that_transfers_is_killed_another_goes_on(hub: FakeHub, large: Path, child: Start) -> None:
     hub.switch(bytes_per_s=2_000_000, connections=1)  # slow enough for a busy machine to start two more meanwhile
     first = child(LARGE)
     wait_for(lambda: noted_bytes(large) > 2 << 20)
@@ -153,12 +171,12 @@ def test_when_the_one_that_transfers_is_killed_another_goes_on(hub: FakeHub, lar
     assert hub.sent_bytes - hub.size(REPO, LARGE) <= AGAIN_BYTES
 
 
-def test_a_file_that_may_not_grow_on(hub: FakeHub, add: Add, source: Source, blob: Path) -> None:
+def test_a_file_that_may_not_grow_on(hub: FakeHub, add: Add, source: Source, blob: Path, child: Start) -> None:
     limit_bytes = 1_000_000
     running = child(limit_bytes=limit_bytes)
     _, said = running.communicate(timeout=60)
     assert running.returncode == 1
-    assert said.startswith("ResourceError 7: "), said
+    assert said.startswith(b"ResourceError 7: "), said
     assert noted_bytes(blob) == limit_bytes
     assert sha256(add(source).resolve()) == blob.name
     assert gets(hub)[-1].headers["Range"] == f"bytes={limit_bytes}-"
@@ -178,21 +196,18 @@ def test_a_disk_that_is_too_small(hub: FakeHub, home: Path, tmp_path: Path) -> N
     alone = ("unshare", "--map-root-user", "--mount", "sh", "-c", script, "sh")
     if shutil.which("unshare") is None or subprocess.run([*alone, "true"], capture_output=True).returncode > 1:
         pytest.skip("no mount of one's own here")
-    running = child(LARGE, before=alone)  # the size is known: refused before anything is sent
-    _, said = running.communicate(timeout=60)
+    said = said_alone(alone)  # the size is known: refused before anything is sent
     assert said.startswith(f"ResourceError 7: {LARGE} needs 230 MB, 210 MB is free in "), said
     assert "of which 67 MB must stay free" in said
     assert gets(hub) == []
     hub.switch(lfs_headers=False, lengths=False)  # it isn't: fetched until what must stay free is touched
-    running = child(LARGE, before=alone, sha256=hub.sha256(REPO, LARGE))
-    _, said = running.communicate(timeout=60)
+    said = said_alone(alone, hub.sha256(REPO, LARGE))
     found = re.match(
         rf"ResourceError 7: {LARGE} has filled the disk: (\d+) MB of it is written, (\d+) MB is free in ", said
     )
     assert found is not None, said
     assert 130 < int(found[1]) < 165 and 45 < int(found[2]) <= 67  # of 210 MB
     assert "of which 67 MB must stay free" in said
-    assert running.returncode == 1, "it was kept, though it may never end"
 
 
 def test_a_body_without_end(
@@ -212,7 +227,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_nothing_is_found_of_what_is_half_there(hub: FakeHub, source: Source, blob: Path) -> None:
+def test_nothing_is_found_of_what_is_half_there(hub: FakeHub, source: Source, blob: Path, child: Start) -> None:
     hub.switch(bytes_per_s=1_000_000)
     running = child()
     wait_for(lambda: blob.with_name(f"{blob.name}.llmctl.incomplete").exists())

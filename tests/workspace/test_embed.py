@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from llmctl.errors import ContextError, NotFoundError, PolicyError, UnsupportedF
 from llmctl.settings import load
 from llmctl.types.listener import SilentListener
 from llmctl.types.model import Embedding
-from llmctl.workspace import encoder
+from llmctl.workspace import encoder, engines
 from llmctl.workspace.embed import VectorOptions, shaped, vectors
 from llmctl.workspace.encoder import EncoderOptions
 from llmctl.workspace.rerank import ranking
@@ -22,17 +24,39 @@ from tests.fakes.encoder import CONTEXT, RANK, WIDTH, write_encoder
 from tests.fakes.other_tools import in_hub_cache
 from tests.fakes.scripted_model import write_scripted
 
-pytestmark = pytest.mark.usefixtures("measured")
+
+@pytest.fixture(scope="module")
+def folder(measured_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models, and what is remembered of the machine and of them: once for all tests of this module."""
+    place = tmp_path_factory.mktemp("encoders")
+    shutil.copytree(measured_cache, place / "cache" / "llmctl")
+    write_encoder(place / "tiny.gguf")
+    write_encoder(place / "ranker.gguf", pooling=RANK)
+    return place
+
+
+@pytest.fixture(autouse=True)
+def remembered(folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(home / "hub"))
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> str:
-    return str(write_encoder(tmp_path / "tiny.gguf"))
+def file(folder: Path) -> str:
+    return str(folder / "tiny.gguf")
 
 
 @pytest.fixture
-def ranker(tmp_path: Path) -> str:
-    return str(write_encoder(tmp_path / "ranker.gguf", pooling=RANK))
+def ranker(folder: Path) -> str:
+    return str(folder / "ranker.gguf")
+
+
+@pytest.fixture
+def stays(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The engine is loaded once for all that a test asks of a model."""
+    monkeypatch.setenv("LLMCTL_KEEP_ALIVE", "1m")
+    yield
+    engines.stop(None)
 
 
 ENTRY = """
@@ -76,6 +100,7 @@ def length(vector: tuple[float, ...]) -> float:
     return math.sqrt(sum(number * number for number in vector))
 
 
+@pytest.mark.usefixtures("stays")
 def test_vectors_in_the_order_of_the_texts(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoder, "TEXTS_AT_ONCE", 2)
     texts = ["one", "two", "three", "one"]
@@ -89,7 +114,7 @@ def test_vectors_in_the_order_of_the_texts(file: str, monkeypatch: pytest.Monkey
     assert length(bare.embedding) > 2
 
 
-@pytest.mark.usefixtures("catalogued")
+@pytest.mark.usefixtures("catalogued", "stays")
 def test_what_is_installed_is_taken_and_its_facts_are_used() -> None:
     """No model is named. The words for a query stand before the text; a document has none with this model."""
     query, document = (Workspace().embed(["one"], role=role)[0] for role in ("query", "document"))
@@ -115,6 +140,7 @@ def test_a_model_that_wants_to_be_told_is_a_reason_to_warn() -> None:
     assert any("--as query, --as document" in text for text in heard)
 
 
+@pytest.mark.usefixtures("stays")
 def test_a_text_that_is_too_long_is_named(file: str) -> None:
     texts = ["short", "x" * CONTEXT]
     with pytest.raises(ContextError) as caught:
@@ -128,6 +154,7 @@ def test_a_text_that_is_too_long_is_named(file: str) -> None:
     assert f"--context {CONTEXT}" in (caught.value.hint or "")
 
 
+@pytest.mark.usefixtures("stays")
 def test_the_best_documents_first(ranker: str, monkeypatch: pytest.MonkeyPatch) -> None:
     documents = ["an apple", "the moon", "a pear", "seven"]
     whole = Workspace().rerank("fruit", documents, model=ranker)

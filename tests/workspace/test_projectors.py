@@ -13,7 +13,7 @@ from tests.fakes import gguf_file, projector
 
 pytestmark = pytest.mark.usefixtures("engine_known")
 
-SHAPE = gguf_file.model_shape("smollm2-135m")
+SHAPE = gguf_file.model_shape("tiny")
 
 
 def lay(folder: Path, name: str) -> Path:

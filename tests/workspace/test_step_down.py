@@ -14,6 +14,8 @@ from llmctl.workspace.situation import Situation
 from llmctl.workspace.step_down import Below
 from tests.fakes import gguf_file, other_tools
 
+pytestmark = pytest.mark.usefixtures("engine_known")
+
 
 @pytest.fixture
 def found() -> Situation:
