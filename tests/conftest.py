@@ -26,7 +26,7 @@ from llmctl.files import measured_cache as cache
 from llmctl.host import Host
 from llmctl.struct import asdict
 from tests import properties
-from tests.fakes import shipped_catalogue
+from tests.fakes import fast_folders, shipped_catalogue
 from tests.fakes.kernel_rates import rates
 from tests.fakes.lazy_module import on_first_use
 from tests.fakes.scripted_model import write_scripted
@@ -40,6 +40,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # engines of several workers share the 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy starts threads when it is imported, which no test needs
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of children would compile the same modules again
 sys.dont_write_bytecode = False  # each worker would rewrite the asserts of all tests again, in each run: 5 s of CPU
+fast_folders.use()
 shipped_catalogue.read_once()
 for heavy in ("anthropic", "openai"):
     on_first_use(heavy)

@@ -8,6 +8,7 @@ from llmctl import catalogue, paths, units
 from llmctl.catalogue import Knowledge
 from llmctl.planner import plan
 from llmctl.probe.described.document import read_machine
+from llmctl.types.machine import Machine
 from llmctl.types.model import Candidate
 from llmctl.types.plan import Fit, Plan, Want
 
@@ -46,9 +47,10 @@ def text() -> str:
     known = catalogue.load_knowledge(paths.profiles_dir())
     models = catalogue.load(paths.profiles_dir() / "models")
     candidates = catalogue.candidates(models, None, find=lambda source: None)
+    machines = {name: read_machine(name, paths.profiles_dir() / "machines") for name in MACHINES}
     lines = [HEAD]
     for task in TASKS:
-        plans = {name: _planned(name, task, candidates, known) for name in MACHINES}
+        plans = {name: _planned(machine, task, candidates, known) for name, machine in machines.items()}
         lines += [
             f"## {task}",
             "",
@@ -60,8 +62,7 @@ def text() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _planned(name: str, task: str, candidates: tuple[Candidate, ...], known: Knowledge) -> Plan | None:
-    machine = read_machine(name, paths.profiles_dir() / "machines")
+def _planned(machine: Machine, task: str, candidates: tuple[Candidate, ...], known: Knowledge) -> Plan | None:
     answer = plan(machine, candidates, Want(task=task), known)
     return answer if isinstance(answer, Plan) else None
 

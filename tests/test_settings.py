@@ -24,6 +24,7 @@ from llmctl.types.engine_name import EngineName
 from llmctl.types.policy import Policy
 from tests.fakes.command import preloaded
 from tests.fakes.preloaded import Forked
+from tests.properties import examples
 
 OFFICE = Endpoint("office", "https://llm.example.internal/v1", "qwen3-32b", KeyVariable("OFFICE_KEY"), Trust("/ca.pem"))
 ENDPOINT = "[endpoints.office]\nurl = 'u'\nmodel = 'm'\n"
@@ -392,6 +393,7 @@ def test_any_name(name: str) -> None:
     assert load().endpoints == (OFFICE,)
 
 
+@examples(100)
 @given(
     url=st.text(min_size=1, max_size=20).filter(str.strip),
     model=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20).filter(str.strip),

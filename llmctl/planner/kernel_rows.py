@@ -173,6 +173,12 @@ class Estimates:
         self.machine, self.own, self.constants = machine, own, constants
         self.reference = measured(constants.reference).certain
         self._usual = max(figure.threads for figure in self.reference)
+        self._scalings: dict[tuple[str, int], dict[int, float]] = {}
+        self._by_rate: dict[tuple[str, str], list[Figure]] = {}
+        self._by_kernel: dict[tuple[object, ...], list[Figure]] = {}
+        for figure in own.certain:
+            self._by_rate.setdefault((figure.group, figure.rate), []).append(figure)
+            self._by_kernel.setdefault(figure[:3], []).append(figure)
 
     def of(self, figure: Figure) -> tuple[float, bool]:
         """The figure, and whether it is certain."""
@@ -187,7 +193,7 @@ class Estimates:
             (
                 bound
                 for other, bound in self.own.bounds.items()
-                if other._replace(threads=figure.threads) == figure
+                if other[:3] == figure[:3]
                 and (other.threads == figure.threads or (figure.limit and other.threads < figure.threads))
             ),
             default=0.0,
@@ -203,20 +209,20 @@ class Estimates:
     def _by_threads(self, figure: Figure) -> float | None:
         """From the same kernel, by what the number of threads does to others here."""
         likely = []
-        for other, value in self._same_kernel(figure):
-            ratio = scaling(self.own.certain, figure.rate, other.threads).get(figure.threads)
-            likely += [] if ratio is None else [value * ratio]
+        for other in self._same_kernel(figure):
+            ratio = self._scaling(figure.rate, other.threads).get(figure.threads)
+            likely += [] if ratio is None else [self.own.certain[other] * ratio]
         return median(likely) if likely else None
 
     def _by_likeness(self, figure: Figure) -> Iterator[list[float]]:
         """Estimates from each kind of measured figures that there is, the likest first."""
         certain = self.own.certain
-        alike = [other for other in certain if (other.group, other.rate) == (figure.group, figure.rate)]
+        alike = self._by_rate.get((figure.group, figure.rate), [])
         kinds: tuple[Iterable[Figure], ...] = (
             [other for other in alike if other.threads == figure.threads],
-            [other for other, _ in self._same_kernel(figure)],
+            self._same_kernel(figure),
             alike,
-            [other for other in certain if other.limit and other.limit == figure.limit],
+            (other for other in certain if other.limit and other.limit == figure.limit),
         )
         own = self._in_reference(figure)
         for others in kinds:
@@ -224,10 +230,13 @@ class Estimates:
             if likely:
                 yield likely
 
-    def _same_kernel(self, figure: Figure) -> Iterator[tuple[Figure, float]]:
-        for other, value in self.own.certain.items():
-            if other._replace(threads=figure.threads) == figure:
-                yield other, value
+    def _same_kernel(self, figure: Figure) -> list[Figure]:
+        return self._by_kernel.get(figure[:3], [])
+
+    def _scaling(self, rate: str, usual: int) -> dict[int, float]:
+        if (rate, usual) not in self._scalings:
+            self._scalings[rate, usual] = scaling(self.own.certain, rate, usual)
+        return self._scalings[rate, usual]
 
     def _in_reference(self, figure: Figure) -> float:
         """The figure of the complete measurement: with as many threads, else by Amdahl's law; of a kernel that it does

@@ -21,7 +21,7 @@ QUICK = net.Timing(connect_s=0.2, idle_s=0.2, answer_s=0.2, small_s=0.2)
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_chat_ends_in_an_error_soon(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmctl.endpoint.answer.ANSWER_LIMIT", 200_000)
+    monkeypatch.setattr("llmctl.endpoint.answer.ANSWER_LIMIT", 50_000)
     with ChatServer(HOSTILE[name]) as server:
         begun_s = time.monotonic()
         with pytest.raises(LlmctlError) as caught:

@@ -109,15 +109,15 @@ def test_tensors_lie_one_after_another(version: int, alignment: int, tmp_path: P
 
 
 def test_arrays_and_strings_may_cross_every_window_border() -> None:
-    words = ["x" * (number % 1000) for number in range(3 * WINDOW_BYTES // 500)]
+    words = ["x" * (number % 1000) for number in range(WINDOW_BYTES // 200)]
     metadata: dict[str, Value] = {
         **LLAMA,
         "words": words,
-        "numbers": [7] * WINDOW_BYTES,
+        "numbers": [7] * (WINDOW_BYTES // 2),
         "long": ["y" * 3 * WINDOW_BYTES],
     }
     parsed = read(header({**metadata, "last": 42}, TENSORS))
-    assert parsed.array_lengths == {"words": len(words), "numbers": WINDOW_BYTES, "long": 1}
+    assert parsed.array_lengths == {"words": len(words), "numbers": WINDOW_BYTES // 2, "long": 1}
     assert parsed.metadata["last"] == 42
     assert len(parsed.tensors) == 2
 
@@ -132,7 +132,7 @@ def test_a_stream_that_gives_a_byte_at_a_time_is_read_all_the_same() -> None:
 
 
 def test_a_header_may_stand_behind_other_bytes() -> None:
-    stream = BytesIO(b"x" * 100 + header({**LLAMA, "numbers": [1.5] * WINDOW_BYTES}, TENSORS))
+    stream = BytesIO(b"x" * 100 + header({**LLAMA, "numbers": [1.5] * (WINDOW_BYTES // 3)}, TENSORS))
     stream.seek(100)
     assert len(gguf.read_header(stream, size_bytes=None).tensors) == 2
 
@@ -371,7 +371,7 @@ def vocabulary(n_vocab: int) -> dict[str, Value]:
 def test_a_large_vocabulary_is_passed_over_in_no_time_and_no_memory(tmp_path: Path) -> None:
     path = write(tmp_path / "model.gguf", vocabulary(262_144), TENSORS)
     times = []
-    for _ in range(5):
+    for _ in range(3):
         begin = time.perf_counter()
         gguf.read_file(path, whole=False)
         times.append(time.perf_counter() - begin)
@@ -384,13 +384,13 @@ def test_a_large_vocabulary_is_passed_over_in_no_time_and_no_memory(tmp_path: Pa
 
 
 @pytest.mark.parametrize("length", [0, 1])
-def test_four_million_strings_take_under_a_second(length: int) -> None:
-    count = 4 << 20
+def test_a_million_strings_take_under_half_a_second(length: int) -> None:
+    count = 1 << 20
     raw = with_keys(key_value(b"k", struct.pack("<IIQ", 9, 8, count)))
     raw += (struct.pack("<Q", length) + b"x" * length) * count
-    begin = time.perf_counter()
+    begin = time.process_time()
     assert read(raw).array_lengths == {"k": count}
-    assert time.perf_counter() - begin < 2  # 0.3 s on the reference machine
+    assert time.process_time() - begin < 0.5  # 0.08 s on the reference machine
 
 
 def test_damage_in_the_middle_of_a_real_file(tmp_path: Path) -> None:

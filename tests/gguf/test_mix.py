@@ -20,6 +20,7 @@ from llmctl.gguf.quant import FILE_TYPES, WEIGHT_TYPE_BY_NAME
 from llmctl.gguf.shape import weights
 from llmctl.types.header import Header
 from tests.fakes import gguf_file, real_tensors
+from tests.properties import examples
 
 LABELS = {
     "Q4_K_M": "Q4_K",
@@ -126,6 +127,7 @@ def test_a_file_of_another_model_is_recognised(label: str, data_bytes: int) -> N
     assert weights_by_size(made("smollm2-135m"), label, data_bytes) is None
 
 
+@examples(100)
 @given(label=st.sampled_from(sorted(FILE_TYPES.values())), data_bytes=st.integers(-(2**63), 2**63))
 def test_no_size_makes_it_fail(label: str, data_bytes: int) -> None:
     estimate = weights_by_size(made("tiny"), label, data_bytes)

@@ -127,10 +127,10 @@ CONTENTS = st.one_of(
 )
 
 
-@examples(100, suppress_health_check=[HealthCheck.too_slow])
-@given(st.dictionaries(st.sampled_from(FILES), CONTENTS, max_size=len(FILES)))
-def test_no_probe_raises(contents: dict[str, bytes]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
+@examples(100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@given(contents=st.dictionaries(st.sampled_from(FILES), CONTENTS, max_size=len(FILES)))
+def test_no_probe_raises(tmp_path: Path, contents: dict[str, bytes]) -> None:
+    with tempfile.TemporaryDirectory(dir=tmp_path) as folder:
         for name, data in contents.items():
             file = Path(folder, name)
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -297,13 +297,17 @@ GPU_TREES = st.fixed_dictionaries(
 VISIBLE = st.one_of(st.sampled_from([None, "0", "1,0", "-1", "", "GPU-00000", "9" * 5000]), st.text(max_size=20))
 
 
-@examples(100, suppress_health_check=[HealthCheck.too_slow])
+@examples(100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(
-    GPU_TREES,
-    st.dictionaries(st.sampled_from(["ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"]), VISIBLE),
+    contents=GPU_TREES,
+    environ=st.dictionaries(
+        st.sampled_from(["ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"]), VISIBLE
+    ),
 )
-def test_gpus_are_sound_whatever_their_files_hold(contents: dict[str, bytes], environ: dict[str, str | None]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
+def test_gpus_are_sound_whatever_their_files_hold(
+    tmp_path: Path, contents: dict[str, bytes], environ: dict[str, str | None]
+) -> None:
+    with tempfile.TemporaryDirectory(dir=tmp_path) as folder:
         for name, data in contents.items():
             file = Path(folder, name)
             file.parent.mkdir(parents=True, exist_ok=True)

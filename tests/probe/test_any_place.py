@@ -72,10 +72,12 @@ PLACES = st.fixed_dictionaries({}, optional={name: spoilt(text) for name, text i
 ENVIRONMENTS = st.sampled_from([{}, {"container": "lxc"}, {"container": "\x1b"}])
 
 
-@examples(100, suppress_health_check=[HealthCheck.too_slow])
-@given(PLACES, ENVIRONMENTS)
-def test_a_place_is_sound_whatever_its_files_hold(contents: dict[str, bytes], environ: dict[str, str]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
+@examples(100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@given(contents=PLACES, environ=ENVIRONMENTS)
+def test_a_place_is_sound_whatever_its_files_hold(
+    tmp_path: Path, contents: dict[str, bytes], environ: dict[str, str]
+) -> None:
+    with tempfile.TemporaryDirectory(dir=tmp_path) as folder:
         for name, data in contents.items():
             file = Path(folder, name)
             file.parent.mkdir(parents=True, exist_ok=True)

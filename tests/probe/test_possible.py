@@ -56,12 +56,12 @@ MACHINE = Machine(
 )
 DOCUMENT = json.loads(json.dumps(asdict(MACHINE)))
 FILES = {  # a plan of each costs a millisecond and more, and there are hundreds
-    "qwen3.5-4b": ("Q4_K_M", "Q8_0"),
+    "qwen3.5-4b": ("Q4_K_M",),
     "smollm2-135m-instruct": ("Q4_1",),
     "gpt-oss-20b": ("MXFP4",),
-    "qwen3.6-35b-a3b": ("UD-Q2_K_XL", "UD-Q6_K_XL"),
+    "qwen3.6-35b-a3b": ("UD-Q6_K_XL",),
 }
-NO_NUMBERS = [0, -1, 0.0, -0.0, math.nan, math.inf, -math.inf, 1e-320, 5e-324, 1e-9, 1e308, 1 << 62, 1 << 63, 10**400]
+NO_NUMBERS = [0, -1, -0.0, math.nan, math.inf, -math.inf, 5e-324, 1e-9, 1e308, 1 << 62, 1 << 63, 10**400]
 
 
 def numbers(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
