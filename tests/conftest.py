@@ -55,12 +55,13 @@ ENDLESS = "endless-F32.gguf"
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """The workers of ``-n auto``: one more than cores, for tests wait as well; none for tests of some files."""
+    """The workers of ``-n auto``: more than twice the cores, for half of a test's time is waiting; none for tests of
+    some files."""
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None
     if all(".py" in name for name in config.args):
         return 0
-    return min(len(os.sched_getaffinity(0)) + 1, MOST_WORKERS)
+    return min(2 * len(os.sched_getaffinity(0)) + 1, MOST_WORKERS)
 
 
 @pytest.hookimpl(wrapper=True)
