@@ -1,5 +1,4 @@
-"""The catalogue and the table of devices that ship are read once a process: they are the same for every command, and
-take each 30 ms and 15 ms of CPU."""
+"""The catalogue that ships is read once a process: it is the same for every command, and takes each 30 ms of CPU."""
 
 from __future__ import annotations
 
@@ -10,8 +9,6 @@ from llmctl import catalogue, paths
 from llmctl.catalogue import profiles
 from llmctl.catalogue.profiles import Models, ProfileProblem
 from llmctl.catalogue.refreshed import Refreshed
-from llmctl.probe.described import table
-from llmctl.probe.described.table import Device
 from llmctl.workspace import situation
 
 
@@ -34,14 +31,3 @@ def read_once() -> None:
     profiles._read = read
     situation.load_kept = profiles.load  # type: ignore[attr-defined]  # imported there, not given out
     catalogue.load(folder)
-    _devices_once()
-
-
-def _devices_once() -> None:
-    folder, from_disk = paths.profiles_dir(), table.load
-    shipped = functools.cache(from_disk)
-
-    def load(profiles_dir: Path) -> tuple[Device, ...]:
-        return shipped(folder) if profiles_dir == folder else from_disk(profiles_dir)
-
-    table.load = load
