@@ -1,5 +1,5 @@
-"""A plan for a file that is here, without asking the planner: for tests of what comes after planning. One thread, unless
-a test is about more: a tiny model is computed sooner than a second thread is woken."""
+"""A plan for a file that is here, without asking the planner: for tests of what comes after planning. One thread,
+unless a test is about more: a tiny model is computed sooner than a second thread is woken."""
 
 from __future__ import annotations
 
