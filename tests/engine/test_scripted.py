@@ -121,7 +121,7 @@ def test_an_answer_that_was_begun_goes_on(
 
 @pytest.fixture(scope="module")
 def thinking_of_42(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    script = [control("<think>"), "42", control("</think>"), "The", *ANSWER[1:]]
+    script: list[str | Token] = [control("<think>"), "42", control("</think>"), "The", *ANSWER[1:]]
     with start(fit_for(write_scripted(tmp_path_factory.mktemp("42") / "model.gguf", script))) as engine:
         yield engine
 
