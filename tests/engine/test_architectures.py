@@ -13,7 +13,6 @@ from llmctl.engine.devices import architectures
 from llmctl.engine.devices.architectures import loadable
 from llmctl.host import Host
 
-
 LOADED = ("llama", "glm4", "chatglm", "qwen", "qwen2", "bert", "nomic-bert", "gpt-oss", "t5")
 REFUSED = (
     *("oss", "e", "gptj", "no-such-architecture", "(unknown)", "", "LLAMA", "general", "llama\n"),
