@@ -176,6 +176,7 @@ def test_what_is_written_is_valid(llama: Any, name: str) -> None:
         ({"additionalProperties": {"type": "integer"}}, ["{}", '{"x": 1, "y": 2}'], ['{"x": "1"}']),
         ({"type": "integer", "minimum": 0}, ["0", "15", "123456789"], ["-1", "1.5", "00"]),
         ({"type": "integer", "minimum": -12, "maximum": 105}, ["-12", "-1", "0", "99", "105"], ["-13", "106", "-0"]),
+        ({"type": "integer", "minimum": 1, "maximum": 5, "exclusiveMaximum": 4}, ["1", "3"], ["0", "4", "5"]),
         ({"type": "integer", "exclusiveMinimum": 1.5, "exclusiveMaximum": 3.5}, ["2", "3"], ["1", "4"]),
         ({"type": "number", "minimum": 0, "maximum": 1}, ["0", "1", "0.5", "0.25"], ["1.1", "-0.1", "1.0001"]),
         ({"type": "number", "exclusiveMinimum": 0}, ["0.001", "1.5", "250"], ["0", "0.000", "-1"]),
