@@ -19,6 +19,7 @@ from llmctl.probe import probe
 from llmctl.probe.recorded.recording import recorded
 
 
+@pytest.mark.usefixtures("measured")
 def test_this_machine_becomes_a_fixture(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ import requests
 from llmctl.engine.llama_cpp.start import start
 from llmctl.types.endpoint import Address
 from tests.fakes.fits import fit_for
+from tests.fakes.gguf_file import Fill, llama_metadata, llama_tensors, model_shape, write
 from tests.fakes.scripted_model import TEMPLATE, Token, control, write_scripted
 
 ANSWER = ("The", " answer", " is", " 42", ".")
@@ -67,8 +68,11 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
 
 
 @pytest.fixture(scope="module")
-def starter(starter_file: Path) -> Iterator[Client]:
-    with start(fit_for(starter_file, context=1024, threads=1)) as engine:
+def random(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """Of a model of random weights: what it says depends on how it is drawn."""
+    file, tiny = tmp_path_factory.mktemp("random") / "model.gguf", model_shape("tiny")
+    write(file, llama_metadata(tiny), llama_tensors(tiny), fill=Fill.RANDOM)
+    with start(fit_for(file, context=1024)) as engine:
         yield Client(engine.address)
 
 
@@ -96,18 +100,18 @@ def test_chunks_are_those_of_one_answer(plain: Client) -> None:
     assert chunks[-1]["usage"]["total_tokens"] > 0
 
 
-def test_several_answers(starter: Client) -> None:
+def test_several_answers(random: Client) -> None:
     asked: dict[str, Any] = {"n": 3, "seed": 5, "temperature": 1.5, "max_tokens": 8}
-    answer = starter.whole(**asked)
+    answer = random.whole(**asked)
     texts = [choice["message"]["content"] for choice in answer["choices"]]
     assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2]
     assert len(set(texts)) > 1
-    assert [choice["message"]["content"] for choice in starter.whole(**asked)["choices"]] == texts
+    assert [choice["message"]["content"] for choice in random.whole(**asked)["choices"]] == texts
     assert answer["usage"]["completion_tokens"] == 24
 
 
-def test_logprobs(starter: Client) -> None:
-    choice = starter.choice(logprobs=True, top_logprobs=3, temperature=0, max_tokens=4)
+def test_logprobs(random: Client) -> None:
+    choice = random.choice(logprobs=True, top_logprobs=3, temperature=0, max_tokens=4)
     told = choice["logprobs"]["content"]
     assert "".join(token["token"] for token in told) == choice["message"]["content"]
     assert b"".join(bytes(token["bytes"]) for token in told).decode() == choice["message"]["content"]
@@ -115,7 +119,7 @@ def test_logprobs(starter: Client) -> None:
         assert len(token["top_logprobs"]) == 3
         assert token["top_logprobs"][0]["token"] == token["token"]
         assert 0 < math.exp(token["logprob"]) <= 1
-    streamed = starter.chunks(logprobs=True, temperature=0, max_tokens=4)
+    streamed = random.chunks(logprobs=True, temperature=0, max_tokens=4)
     content = [shown["logprobs"]["content"] for chunk in streamed for shown in chunk["choices"] if "logprobs" in shown]
     assert [token["token"] for tokens in content for token in tokens] == [token["token"] for token in told]
 
@@ -197,7 +201,7 @@ def test_what_a_model_can_not_do_is_refused(plain: Client, tmp_path: Path) -> No
         assert client.choice()["message"]["content"]
 
 
-def test_an_answer_to_a_schema(starter: Client) -> None:
+def test_an_answer_to_a_schema(random: Client) -> None:
     schema = {
         "type": "object",
         "properties": {
@@ -208,7 +212,7 @@ def test_an_answer_to_a_schema(starter: Client) -> None:
         "required": ["name", "age", "colours"],
     }
     form = {"type": "json_schema", "json_schema": {"name": "person", "schema": schema}}
-    choice = starter.choice(response_format=form, seed=1, max_tokens=300)
+    choice = random.choice(response_format=form, seed=1, max_tokens=300)
     assert choice["finish_reason"] == "stop"
     jsonschema.validate(json.loads(choice["message"]["content"]), schema)
 

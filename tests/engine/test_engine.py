@@ -50,7 +50,7 @@ def text(pieces: list[Event]) -> str:
 BARE = """
 import json, sys
 from llama_cpp import Llama
-llama = Llama(sys.argv[1], n_ctx=1024, n_threads=2, verbose=False)
+llama = Llama(sys.argv[1], n_ctx=1024, n_threads=1, n_threads_batch=1, verbose=False)
 made = llama.create_chat_completion([{"role": "user", "content": sys.argv[2]}], max_tokens=24, temperature=0)
 print(json.dumps(made))
 """

@@ -43,6 +43,17 @@ def loads(fit: Fit) -> bool:
         return True
 
 
+def failed(fit: Fit) -> None:
+    """As ``dies``, without an engine."""
+    with pytest.raises(EngineDiedError, match="killed"), failures.counted(fit):
+        raise EngineDiedError("killed")
+
+
+def is_tried(fit: Fit) -> bool:
+    with failures.counted(fit):
+        return True
+
+
 def kept() -> Path:
     return paths.state_dir() / "engines" / "failures.json"
 
@@ -98,17 +109,19 @@ def shift(fit: Fit, seconds: float) -> None:
 
 @pytest.mark.parametrize("change", [other_settings, other_file, later, clock_set_back])
 def test_another_one_is_tried_at_once(fit: Fit, change: Callable[[Fit], Fit]) -> None:
-    dies(fit)
-    dies(fit)
-    assert loads(change(fit))
+    for _ in range(failures.MOST):
+        failed(fit)
+    with pytest.raises(EngineDiedError, match=AGAIN.partition(";")[0]):
+        is_tried(fit)
+    assert is_tried(change(fit))
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"key": {"died_s": 1}}', b"\xff"])
 def test_what_is_no_record_counts_for_nothing(fit: Fit, content: bytes) -> None:
     kept().parent.mkdir(parents=True)
     kept().write_bytes(content)
-    dies(fit)
-    assert loads(fit)
+    failed(fit)
+    assert is_tried(fit)
 
 
 def test_a_want_of_memory_is_remembered_as_such(fit: Fit) -> None:

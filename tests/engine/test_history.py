@@ -160,7 +160,7 @@ def test_runs_at_the_same_time_lose_nothing() -> None:
 
 
 def test_what_a_run_tells_of_itself() -> None:
-    fit = fit_for(Path("/home/somebody/private/my model.gguf"), context=4096)
+    fit = fit_for(Path("/home/somebody/private/my model.gguf"), context=4096, threads=2)
     rows = tuple(DeviceMemory(name, 500, 0, 30, 0, 20, 550, 9999) for name in ("cpu", "0000:01:00.0", "0000:02:00.0"))
     memory = MemoryPlan(rows, must_fit_bytes=50 + 2 * 550, mapped_bytes=1500)
     fit = replace(fit, memory=memory, configuration=replace(fit.configuration, gpu_layers=7))

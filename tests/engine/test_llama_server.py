@@ -207,14 +207,14 @@ def test_no_text_of_a_prompt_is_in_any_file(tmp_path: Path, model: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("number", "message"),
+    ("at", "number", "message"),
     [
-        (signal.SIGKILL, "it was killed (signal 9)"),
-        (signal.SIGILL, "illegal instruction (signal 4), this build is for another CPU"),
-        (signal.SIGSEGV, "SIGSEGV"),
+        ("load", signal.SIGKILL, "it was killed (signal 9)"),
+        ("load", signal.SIGILL, "illegal instruction (signal 4), this build is for another CPU"),
+        ("answer", signal.SIGKILL, "it was killed (signal 9)"),
+        ("answer", signal.SIGSEGV, "SIGSEGV"),
     ],
 )
-@pytest.mark.parametrize("at", ["load", "answer"])
 def test_its_deaths_are_explained_as_those_of_the_worker(
     tmp_path: Path, model: Path, at: str, number: int, message: str
 ) -> None:

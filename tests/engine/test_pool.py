@@ -126,18 +126,22 @@ def test_its_token_is_the_users_alone(fit: Fit) -> None:
     assert "load_tensors" in log.read_text() and "answer" not in log.read_text()
 
 
-@pytest.mark.parametrize("change", ["settings", "file", "environment"])
-def test_another_engine_for_something_else(fit: Fit, change: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_engine_for_something_else(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
     pid = stays(fit)
-    wanted = fit
-    if change == "settings":
-        wanted = replace(fit, configuration=replace(fit.configuration, context=256))
-    elif change == "file":
-        assert fit.candidate.path is not None
-        os.utime(fit.candidate.path, (1, 1))
-    else:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
-    with Pool().lease(wanted) as engine:
+    leased_by_another(replace(fit, configuration=replace(fit.configuration, context=256)), pid)
+    with monkeypatch.context() as patch:
+        patch.setenv("CUDA_VISIBLE_DEVICES", "7")
+        leased_by_another(fit, pid)
+    with Pool().lease(fit) as engine:
+        assert engine.pid == pid
+    assert fit.candidate.path is not None
+    os.utime(fit.candidate.path, (1, 1))
+    leased_by_another(fit, pid)
+
+
+def leased_by_another(fit: Fit, pid: int) -> None:
+    """An engine is started for ``fit`` although the one of process ``pid`` has stayed."""
+    with Pool().lease(fit) as engine:
         assert engine.pid != pid
         assert not engine.was_warm
 
@@ -161,13 +165,12 @@ def test_one_that_stays_answers_several_at_once_and_one_that_does_not_has_one_se
                 assert isinstance(next(pieces), Text)
 
 
-@pytest.mark.parametrize(("wanted", "is_found"), [(1, True), (4, True), (5, False)])
-def test_one_with_more_sequences_than_are_asked_for_is_found(fit: Fit, wanted: int, is_found: bool) -> None:
+def test_one_with_more_sequences_than_are_asked_for_is_found(fit: Fit) -> None:
     pid = stays(fit)
-    several = replace(fit, configuration=replace(fit.configuration, sequences=wanted))
-    with Pool().lease(several) as engine:
-        assert engine.was_warm is is_found
-        assert (engine.pid == pid) is is_found
+    for wanted, is_found in ((1, True), (4, True), (5, False)):
+        several = replace(fit, configuration=replace(fit.configuration, sequences=wanted))
+        with Pool().lease(several) as engine:
+            assert (engine.was_warm, engine.pid == pid) == (is_found, is_found)
 
 
 def test_zero_by_name_ends_what_has_stayed(fit: Fit) -> None:
@@ -396,14 +399,28 @@ def read_only(place: Path) -> None:
         pytest.skip("nothing is read-only for root")
 
 
-@pytest.mark.parametrize("spoil", [linked, writable, a_file, replaceable, anothers, missing, read_only])
-def test_a_folder_that_is_not_the_users_alone(
-    fit: Fit, spoil: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", os.environ["XDG_RUNTIME_DIR"])  # what the test sets is undone
+SPOILED = (linked, writable, a_file, replaceable, anothers, missing, read_only)
+
+
+@pytest.fixture
+def spoiled(spoil: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", os.environ["XDG_RUNTIME_DIR"])  # what ``missing`` sets is undone
     spoil(paths.runtime_dir())
+    yield
+    with suppress(OSError):
+        paths.runtime_dir().parent.chmod(0o700)
+
+
+@pytest.mark.parametrize("spoil", SPOILED)
+@pytest.mark.usefixtures("spoiled")
+def test_a_folder_that_is_not_the_users_alone_is_refused() -> None:
     with pytest.raises(ResourceError, match="no engine can stay"):
         Pool(keep_alive_s=60, insist=True).prepare()
+
+
+@pytest.mark.parametrize("spoil", [writable, missing])
+@pytest.mark.usefixtures("spoiled")
+def test_where_no_engine_can_stay_that_is_said_and_one_answers(fit: Fit) -> None:
     heard = Heard()
     with Pool(keep_alive_s=60, listener=heard) as pool:
         pool.prepare()
@@ -411,8 +428,6 @@ def test_a_folder_that_is_not_the_users_alone(
             assert answered(engine) == "The answer"
     assert gone(engine.pid)
     assert [line.partition(":")[0] for line in heard.lines] == ["no engine can stay"]
-    with suppress(OSError):
-        paths.runtime_dir().parent.chmod(0o700)
 
 
 def needing(fit: Fit, total_bytes: int) -> Fit:

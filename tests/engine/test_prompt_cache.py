@@ -56,8 +56,8 @@ def files() -> list[Path]:
 
 @pytest.fixture
 def fit(tmp_path: Path) -> Fit:
-    file = write_scripted(tmp_path / "model.gguf", ["The", " answer", "."], context=16_384)
-    return fit_for(file, context=16_384)
+    file = write_scripted(tmp_path / "model.gguf", ["The", " answer", "."], context=4096)
+    return fit_for(file, context=4096)
 
 
 def test_the_next_engine_goes_on_where_the_file_ends(fit: Fit) -> None:

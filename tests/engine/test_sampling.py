@@ -1,26 +1,29 @@
-"""The next token, chosen by llama.cpp's own samplers from a real model's logits."""
+"""The next token, chosen by llama.cpp's own samplers from the logits of a model of random weights."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from llmctl.engine.llama_cpp.refused import RefusedError
 from llmctl.engine.llama_cpp.sampling import Sampler, SamplingOptions
+from tests.fakes.gguf_file import Fill, llama_metadata, llama_tensors, model_shape, write
 
+TINY = model_shape("tiny")
 PROMPT = b"The capital of France is"
 TOKENS = 8
 
 
 @pytest.fixture(scope="module")
-def llama(starter_file: Path) -> Iterator[Any]:
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     import llama_cpp
 
-    model = llama_cpp.Llama(str(starter_file), n_ctx=128, n_threads=1, n_threads_batch=1, verbose=False)
+    file = tmp_path_factory.mktemp("model") / "model.gguf"
+    write(file, llama_metadata(TINY), llama_tensors(TINY), fill=Fill.RANDOM)
+    model = llama_cpp.Llama(str(file), n_ctx=128, n_threads=1, n_threads_batch=1, verbose=False)
     yield model
     model.close()
 

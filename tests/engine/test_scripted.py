@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -58,10 +58,7 @@ def notes(engine: Engine, messages: Sequence[Message]) -> list[str]:
         ([control("<think>"), *THOUGHT, control("</think>"), "\n\n", *ANSWER], TEMPLATE),
         ([user_defined("<think>"), *THOUGHT, user_defined("</think>"), "\n\n", *ANSWER], TEMPLATE),
         ([*THOUGHT, "</think>", "\n\n", *ANSWER], OPENS),
-        ([*THOUGHT, control("</think>"), *ANSWER], OPENS),
         ([*THOUGHT, control("</think>"), *ANSWER], TEMPLATE),
-        ([control("[THINK]"), *THOUGHT, control("[/THINK]"), *ANSWER], TEMPLATE),
-        ([control("<|inner_prefix|>"), *THOUGHT, control("<|inner_suffix|>"), *ANSWER], TEMPLATE),
         ([control("<|channel>"), "thought", *THOUGHT, control("<channel|>"), *ANSWER], TEMPLATE),
         (
             [control("<|channel|>"), "analysis", control("<|message|>"), *THOUGHT, control("<|end|>"), *ANSWER],
@@ -122,13 +119,18 @@ def test_an_answer_that_was_begun_goes_on(
         assert answered(engine, (*HI, Message.of("assistant", begun)))[:2] == goes_on
 
 
+@pytest.fixture(scope="module")
+def thinking_of_42(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    script: list[str | Token] = [control("<think>"), "42", control("</think>"), "The", *ANSWER[1:]]
+    with start(fit_for(write_scripted(tmp_path_factory.mktemp("42") / "model.gguf", script))) as engine:
+        yield engine
+
+
 @pytest.mark.parametrize(
     ("stop", "text"), [(["42"], "The answer is "), (["is 4"], "The answer "), (["nowhere"], "The answer is 42.")]
 )
-def test_texts_to_stop_at(tmp_path: Path, stop: list[str], text: str) -> None:
-    file = write_scripted(tmp_path / "model.gguf", [control("<think>"), "42", control("</think>"), "The", *ANSWER[1:]])
-    with start(fit_for(file)) as engine:
-        reasoning, said, finished = answered(engine, extra={"stop": stop})
+def test_texts_to_stop_at(thinking_of_42: Engine, stop: list[str], text: str) -> None:
+    reasoning, said, finished = answered(thinking_of_42, extra={"stop": stop})
     assert (reasoning, said, finished.finish_reason) == ("42", text, "stop")
 
 
@@ -147,13 +149,18 @@ def test_usage_is_right_when_the_cache_holds_the_beginning(tmp_path: Path) -> No
     assert once[0].usage.completion_tokens == len(ANSWER)
 
 
+@pytest.fixture(scope="module")
+def repeating(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    file = write_scripted(tmp_path_factory.mktemp("repeating") / "model.gguf", ["again", " and"], repeats=True)
+    with start(fit_for(file, context=2048)) as engine:
+        yield engine
+
+
 @pytest.mark.parametrize(
     ("limit", "finish", "tokens"), [(None, "repetition", 512), (600, "length", 600), (7, "length", 7)]
 )
-def test_an_answer_that_repeats_itself_for_ever(tmp_path: Path, limit: int | None, finish: str, tokens: int) -> None:
-    file = write_scripted(tmp_path / "model.gguf", ["again", " and"], repeats=True)
-    with start(fit_for(file, context=2048)) as engine:
-        _, _, finished = answered(engine, max_tokens=limit)
+def test_an_answer_that_repeats_itself_for_ever(repeating: Engine, limit: int | None, finish: str, tokens: int) -> None:
+    _, _, finished = answered(repeating, max_tokens=limit)
     assert (finished.finish_reason, finished.usage.completion_tokens) == (finish, tokens)
 
 
@@ -190,14 +197,14 @@ def test_a_template_that_takes_too_much_is_an_error_in_time(tmp_path: Path, temp
     "body",
     [b"[" * 100_000, b'{"messages": [{"role": "user", "content": "x"}], "tools": [{}]}', b'{"messages": "x"}', b""],
 )
-def test_a_request_that_is_refused_keeps_the_connection(tmp_path: Path, body: bytes) -> None:
-    with start(fit_for(write_scripted(tmp_path / "model.gguf", ANSWER))) as engine, requests.Session() as session:
-        session.headers["Authorization"] = f"Bearer {engine.address.token}"
+def test_a_request_that_is_refused_keeps_the_connection(thinking_of_42: Engine, body: bytes) -> None:
+    with requests.Session() as session:
+        session.headers["Authorization"] = f"Bearer {thinking_of_42.address.token}"
         for _ in range(2):
-            answer = session.post(f"{engine.address.url}/chat/completions", data=body, timeout=10)
+            answer = session.post(f"{thinking_of_42.address.url}/chat/completions", data=body, timeout=10)
             assert answer.status_code == 400
             assert answer.json()["error"]["message"]
-        assert answered(engine)[1] == "The answer is 42."
+    assert answered(thinking_of_42)[1] == "The answer is 42."
 
 
 def gone(pid: int, within_s: float = 20.0) -> bool:

@@ -19,11 +19,26 @@ HI = [{"role": "user", "content": "hi"}]
 BRIEF = [{"role": "system", "content": "be brief"}, *HI]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def renderer() -> Iterator[Renderer]:
+    """One for all templates that it survives."""
     made = Renderer()
     yield made
     made.close()
+
+
+@pytest.fixture
+def fresh() -> Iterator[Renderer]:
+    """One that the test may end."""
+    made = Renderer()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def others() -> list[psutil.Process]:
+    """The children of this process but for the one of ``fresh``."""
+    return psutil.Process().children()
 
 
 def render(
@@ -158,39 +173,39 @@ def test_what_a_template_itself_says_against_the_messages(renderer: Renderer) ->
         "{{ '%2000000000d' % 1 }}",
         "{{ messages|tojson(indent=2000000000) }}",
         "{% set ns = namespace(x='xx') %}{% for i in range(99) %}{% set ns.x = ns.x * 2 %}{% endfor %}{{ ns.x }}",
-        "{% for i in range(90000) %}{% for j in range(90000) %}{{ 'x' * 9999 }}{% endfor %}{% endfor %}",
+        "{% for i in range(90000) %}{% for j in range(90000) %}{{ 'x' * (9999 + j) }}{% endfor %}{% endfor %}",
     ],
 )
-def test_a_template_has_a_limit_of_memory(renderer: Renderer, template: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_template_has_a_limit_of_memory(fresh: Renderer, template: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(templates, "DEADLINE_S", 60.0)  # beside neighbours, a quarter of a gigabyte may take its time
     with pytest.raises(TemplateError, match="needs more than 256 MB of memory"):
-        render(renderer, template + LOOP, HI)
-    assert render(renderer, LOOP, HI) == RenderedPrompt("<|user|>hi<|assistant|>")
+        render(fresh, template + LOOP, HI)
+    assert render(fresh, LOOP, HI) == RenderedPrompt("<|user|>hi<|assistant|>")
 
 
 @pytest.mark.parametrize("template", ["{{ 9**(9**9) }}", "{% set n = 8 + messages|length %}{{ n**(n**n) }}"])
-def test_a_template_has_a_deadline(renderer: Renderer, template: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_template_has_a_deadline(fresh: Renderer, template: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert templates.DEADLINE_S == 5
     monkeypatch.setattr(templates, "DEADLINE_S", 0.5)
-    renderer.prepare(template)
+    fresh.prepare(template)
     begun = time.monotonic()
     with pytest.raises(TemplateError, match=r"takes longer than 0\.5 s"):
-        render(renderer, template + LOOP, HI)
+        render(fresh, template + LOOP, HI)
     assert time.monotonic() - begun < 20
     monkeypatch.setattr(templates, "DEADLINE_S", 60.0)
     for _ in range(2):
-        assert render(renderer, LOOP, HI) == RenderedPrompt("<|user|>hi<|assistant|>")
+        assert render(fresh, LOOP, HI) == RenderedPrompt("<|user|>hi<|assistant|>")
 
 
-def test_a_process_that_somebody_killed_is_no_longer_asked(renderer: Renderer) -> None:
-    (process,) = psutil.Process().children()
+def test_a_process_that_somebody_killed_is_no_longer_asked(others: list[psutil.Process], fresh: Renderer) -> None:
+    (process,) = set(psutil.Process().children()) - set(others)
     os.kill(process.pid, signal.SIGKILL)
     with pytest.raises(TemplateError):
-        render(renderer, LOOP, HI)
-    assert render(renderer, LOOP, HI).text
+        render(fresh, LOOP, HI)
+    assert render(fresh, LOOP, HI).text
 
 
-def test_it_leaves_nothing_behind(renderer: Renderer) -> None:
-    assert render(renderer, LOOP, HI).text
-    renderer.close()
-    assert psutil.Process().children() == []
+def test_it_leaves_nothing_behind(others: list[psutil.Process], fresh: Renderer) -> None:
+    assert render(fresh, LOOP, HI).text
+    fresh.close()
+    assert psutil.Process().children() == others

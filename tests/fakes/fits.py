@@ -1,4 +1,5 @@
-"""A plan for a file that is here, without asking the planner: for tests of what comes after planning."""
+"""A plan for a file that is here, without asking the planner: for tests of what comes after planning. One thread,
+unless a test is about more: a tiny model is computed sooner than a second thread is woken."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from llmctl.types.speed_model import SpeedModel
 
 
 def fit_for(
-    file: Path | None, *, context: int = 512, threads: int = 2, name: str = "under-test", sequences: int = 1
+    file: Path | None, *, context: int = 512, threads: int = 1, name: str = "under-test", sequences: int = 1
 ) -> Fit:
     shape = Shape("llama", 1, 64, 1, None, None, context_train=8192, kv_width=128)
     source = Source(SourceKind.LOCAL, None, str(file))

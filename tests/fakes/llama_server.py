@@ -14,9 +14,10 @@ import time
 from dataclasses import asdict, dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from llmctl.types.engine import NativeServer, ServerSource
+if TYPE_CHECKING:  # the program, which is started often, needs nothing of llmctl
+    from llmctl.types.engine import NativeServer
 
 ROOT = Path(__file__).parents[2]
 VERSION = "version: 9.8.7 (build 1234, commit abcdef0)\nbuilt with a compiler"
@@ -52,6 +53,8 @@ class FakeServer:
 
     @property
     def native(self) -> NativeServer:
+        from llmctl.types.engine import NativeServer, ServerSource
+
         return NativeServer(str(self.program), ServerSource.PATH, "llama-server 9.8.7", 1)
 
     @property
