@@ -22,6 +22,8 @@ from llmctl.types.machine import Machine
 from llmctl.workspace import machine as machines
 from tests.fakes.kernel_rates import rates
 
+pytestmark = pytest.mark.usefixtures("engine_known")
+
 # contract.md, "data of llmctl doctor --json"
 FIELDS = {"cpu", "memory", "accelerators", "disk", "network", "os", "container"}
 CPU = {"name", "arch", "physical_cores", "logical_cores", "usable_threads", "features"}

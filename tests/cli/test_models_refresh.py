@@ -23,7 +23,7 @@ from tests.fakes.gguf_file import Fill
 from tests.fakes.hub import COMMIT, FakeHub
 
 REPO = "maker/Small-GGUF"
-SHAPE = dataclasses.replace(gguf_file.model_shape("smollm2-360m"), n_vocab=20_000)
+SHAPE = dataclasses.replace(gguf_file.model_shape("smollm2-360m"), n_vocab=1_000)
 SHA256 = {"Small-Q8_0.gguf": f"{8:064x}", "Small-Q4_0.gguf": f"{4:064x}"}
 OWN = """\
 # mine, by hand
@@ -41,7 +41,7 @@ n_layer = 31
 n_embd = 960
 n_head = 15
 n_ff = 2560
-n_vocab = 20_000
+n_vocab = 1_000
 kv = [{ layers = 31, heads = 5, head_dim = 64 }]
 """
 FILE = """\

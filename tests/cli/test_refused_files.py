@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import shutil
 import sys
 import time
@@ -15,7 +16,7 @@ from msgspec.structs import replace
 from llmctl import catalogue
 from llmctl.cli.app import main
 from llmctl.cli.output import Output
-from llmctl.engine.devices import engines
+from llmctl.engine.devices import architectures, engines
 from llmctl.engine.llama_cpp import dry_run
 from llmctl.engine.llama_cpp.dry_run import refusal
 from llmctl.errors import IntegrityError, LlmctlError, UnsupportedFileError
@@ -62,11 +63,36 @@ CASES: dict[str, tuple[int, str]] = {
 
 
 @pytest.fixture(scope="module")
-def cache(measured_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What is remembered of the machine, the engine and the files: once for all tests of this module."""
+def odd_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same files for every test: whether the engine refuses one is asked once."""
+    folder = tmp_path_factory.mktemp("odd")
+    for name in CASES:
+        unpacked(name, folder)
+    return folder
+
+
+def unpacked(name: str, folder: Path) -> Path:
+    file = folder / name
+    file.write_bytes(gzip.decompress((FIXTURES / f"{name}.gz").read_bytes()))
+    return file
+
+
+@pytest.fixture(scope="module")
+def cache(measured_cache: Path, odd_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is remembered of the machine, the engine and the files: once for all tests of this module. The odd files'
+    architectures are asked about together."""
     place = tmp_path_factory.mktemp("cache")
     shutil.copytree(measured_cache, place / "llmctl")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(place))
+        assert architectures.loadable(Host(), set(map(architecture, odd_files.iterdir()))) is not None
     return place
+
+
+def architecture(file: Path) -> str:
+    """As the first of the header's texts says, "llama" where none does."""
+    stated = re.search(rb"general\.architecture\x08\0\0\0[^\0]\0{7}([a-z0-9_-]+)", file.read_bytes())
+    return stated[1].decode() if stated else "llama"
 
 
 @pytest.fixture(autouse=True)
@@ -89,24 +115,11 @@ def found() -> Situation:
     return situation.look(Output("test"), measure=False)
 
 
-@pytest.fixture(scope="module")
-def odd_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("odd")
-
-
-def unpacked(name: str, folder: Path) -> Path:
-    """The same file for every test: whether the engine refuses it is asked once."""
-    file = folder / name
-    if not file.exists():
-        file.write_bytes(gzip.decompress((FIXTURES / f"{name}.gz").read_bytes()))
-    return file
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_odd_headers(name: str, odd_files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, words = CASES[name]
     (tmp_path / "machine.toml").write_text(MACHINE)
-    assert main(["plan", str(unpacked(name, odd_files)), "--machine", str(tmp_path / "machine.toml")]) == code
+    assert main(["plan", str(odd_files / name), "--machine", str(tmp_path / "machine.toml")]) == code
     told = capsys.readouterr()
     assert words in told.out + told.err
     assert "\x1b" not in told.out + told.err
@@ -116,7 +129,7 @@ def test_odd_headers(name: str, odd_files: Path, tmp_path: Path, capsys: pytest.
 def test_odd_headers_with_the_engines_own_figures(name: str, odd_files: Path, found: Situation) -> None:
     memory = replace(found.machine.memory, available_bytes=30_000_000_000)
     roomy = replace(found, machine=replace(found.machine, memory=memory, accelerators=()))
-    answer = plan.plan(roomy, [catalogue.from_file(unpacked(name, odd_files))], NAMED)
+    answer = plan.plan(roomy, [catalogue.from_file(odd_files / name)], NAMED)
     assert isinstance(answer, Plan) and answer.choice.memory.basis is MemoryBasis.ENGINE
 
 
@@ -244,11 +257,11 @@ def test_of_several_the_refused_one_is_rejected(tmp_path: Path, found: Situation
         assert rejected.model == "broken" and rejected.reason.startswith("can't be loaded: a tensor is missing")
 
 
-def test_settings_that_the_engine_refuses_are_not_the_files_fault(starter_file: Path) -> None:
-    engine = engines(Host())[0]
-    allocation, why = dry_run.dry_run(Host(), engine, starter_file, Configuration(512, "q8_0"))
+def test_settings_that_the_engine_refuses_are_not_the_files_fault(tmp_path: Path) -> None:
+    engine, sound = engines(Host())[0], lie(tmp_path / "sound.gguf", {}, TENSORS)
+    allocation, why = dry_run.dry_run(Host(), engine, sound, Configuration(512, "q8_0"))
     assert allocation is None and why is not None
-    assert refusal(Host(), engine, starter_file) is None
+    assert refusal(Host(), engine, sound) is None
 
 
 def test_an_engine_that_says_nothing_refuses_nothing(

@@ -127,9 +127,17 @@ def test_neither_can_be_written(target: Target, code: int, run: Run) -> None:
         assert run(FAILS, stdout=both, stderr=both).returncode == 4
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
-@pytest.mark.parametrize(("command", "code"), [(TEXT, 0), (DOCUMENT, 0), (FAILS, 4), (FAILS_IN_JSON, 4)])
-def test_streams_that_were_closed_take_everything(closed: str, command: list[str], code: int) -> None:
+@pytest.mark.parametrize(
+    ("command", "code", "closed"),
+    [
+        *[(TEXT, 0, closed) for closed in (">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-")],
+        (DOCUMENT, 0, ">&-"),
+        (FAILS, 4, "2>&-"),
+        (FAILS_IN_JSON, 4, ">&-"),
+        (FAILS_IN_JSON, 4, "2>&-"),
+    ],
+)
+def test_streams_that_were_closed_take_everything(command: list[str], code: int, closed: str) -> None:
     shell = ["sh", "-c", f'exec "$@" {closed}', "sh"]
     done = subprocess.run([*shell, *LLMCTL, *command], capture_output=True, text=True, check=False, timeout=120)
     answer = "" if ">&-" in closed.split() else llmctl(*command).stdout

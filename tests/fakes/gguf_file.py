@@ -126,9 +126,21 @@ def encode(value: Value) -> bytes:
     if isinstance(value, (str, bool, int, float, Kind)):
         number, payload = _scalar(value)
         return struct.pack("<I", number) + payload
-    encoded = [_scalar(one) for one in value]
-    element = encoded[0][0] if encoded else 4
-    return struct.pack("<IIQ", 9, element, len(encoded)) + b"".join(payload for _, payload in encoded)
+    element, payload = _elements(value)
+    return struct.pack("<IIQ", 9, element, len(value)) + payload
+
+
+def _elements(values: Sequence[Scalar]) -> tuple[int, bytes]:
+    """The type of the first, and all; numbers that are alike at once: a vocabulary has tens of thousands."""
+    alike = {value[:2] if isinstance(value, Kind) else type(value) for value in values}
+    match values[0] if len(alike) == 1 else None:
+        case Kind(number, format, _):
+            numbers = [value.value for value in values if isinstance(value, Kind)]
+            return number, struct.pack(f"<{len(numbers)}{format}", *numbers)
+        case float():
+            return 6, struct.pack(f"<{len(values)}f", *values)
+    encoded = [_scalar(value) for value in values]
+    return encoded[0][0] if encoded else 4, b"".join(payload for _, payload in encoded)
 
 
 def _scalar(value: Scalar) -> tuple[int, bytes]:

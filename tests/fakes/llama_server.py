@@ -33,6 +33,20 @@ SWITCHES = (
     "swa-full no-repack no-context-shift no-kv-unified no-mmproj no-warmup jinja no-webui no-slots log-disable offline"
 )
 
+PROGRAM = f"""\
+#!{{python}}
+import sys
+if sys.argv[1:] == ["--version"]:  # asked for more often than anything else: without an import
+    print({VERSION!r}, file=sys.stderr)
+elif sys.argv[1:] == ["--list-devices"]:
+    print({{devices!r}})
+else:
+    import json
+    sys.path.insert(0, {{root!r}})
+    from tests.fakes.llama_server import main
+    main(**json.loads({{behaviour!r}}))
+"""
+
 
 @dataclass(frozen=True)
 class Behaviour:
@@ -78,22 +92,16 @@ def _record(program: Path) -> Path:
 def fake_server(folder: Path, behaviour: Behaviour = Behaviour()) -> FakeServer:
     folder.mkdir(parents=True, exist_ok=True)
     program = folder / "llama-server"
+    devices = "\n".join(("Available devices:", *(behaviour.devices or ("  (none)",))))
     program.write_text(
-        f"#!{sys.executable}\nimport json\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\n"
-        f"from tests.fakes.llama_server import main\nmain(**json.loads({json.dumps(asdict(behaviour))!r}))\n"
+        PROGRAM.format(python=sys.executable, root=str(ROOT), devices=devices, behaviour=json.dumps(asdict(behaviour)))
     )
     program.chmod(0o755)
     return FakeServer(program)
 
 
 def main(**behaviour: Any) -> None:
-    behaves = Behaviour(**behaviour)
-    if sys.argv[1:] == ["--version"]:
-        print(VERSION, file=sys.stderr)
-    elif sys.argv[1:] == ["--list-devices"]:
-        print("Available devices:", *(behaves.devices or ("  (none)",)), sep="\n")
-    else:
-        serve(behaves, options())
+    serve(Behaviour(**behaviour), options())
 
 
 def options() -> argparse.Namespace:

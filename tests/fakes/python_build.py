@@ -36,11 +36,15 @@ BROKEN = 'raise ImportError("libnothing.so.1 is not there")\n'
 
 
 def working() -> str:
-    """The package whose modules are those of the one that is installed."""
+    """The package whose modules are those of the one that is installed, with its C functions alone."""
     spec = find_spec("llama_cpp")
     assert spec is not None and spec.origin is not None
-    real = Path(spec.origin)
-    return f"import pathlib\n__path__ = [{str(real.parent)!r}]\nexec(pathlib.Path({str(real)!r}).read_text())\n"
+    functions = "{name: value for name, value in vars(llama_cpp).items() if not name.startswith('__')}"
+    return f"""\
+__path__, __version__ = [{str(Path(spec.origin).parent)!r}], {VERSION!r}
+from llama_cpp import llama_cpp
+globals().update({functions})
+"""
 
 
 def distribution(folder: Path, package: str, *, tool: str | None = None) -> Path:
