@@ -32,11 +32,14 @@ class CpuSettings(Struct, frozen=True):
     kv_type: str
 
 
-def cpu_rates(machine: Machine, settings: CpuSettings, constants: SpeedConstants) -> DeviceRates:
+def cpu_rates(
+    machine: Machine, settings: CpuSettings, constants: SpeedConstants, kernels: Kernels | None = None
+) -> DeviceRates:
     """The processor's rates with ``settings``: from the measured kernels, else from the memory's bandwidth and the
-    cores."""
+    cores. ``kernels`` are the machine's, ``completed`` with the threads of ``settings``, where the caller has them."""
     if machine.kernels is not None:
-        return _measured(machine, settings, constants)
+        counts = (settings.threads, settings.prefill_threads)
+        return _measured(machine, settings, constants, kernels or completed(machine, constants, counts))
     decoding, reading = (quota_share(machine.cpu, count) for count in (settings.threads, settings.prefill_threads))
     stream, _ = modelled(machine, settings.threads, constants)
     _, flop = modelled(machine, settings.prefill_threads, constants)
@@ -79,9 +82,8 @@ def _fastest(shares: Mapping[int, float], usable: int, cpu: Cpu) -> int:
     return count if shares.get(count, 0.0) > WORTH_FEWER * quota_share(cpu, usable) else usable
 
 
-def _measured(machine: Machine, settings: CpuSettings, constants: SpeedConstants) -> DeviceRates:
+def _measured(machine: Machine, settings: CpuSettings, constants: SpeedConstants, kernels: Kernels) -> DeviceRates:
     figures = measured(machine.kernels or Kernels(()))
-    kernels = completed(machine, constants, (settings.threads, settings.prefill_threads))
     usable = machine.cpu.usable_threads
     decode_scaling, prefill_scaling = (
         {usable: 1.0} | scaling(figures.certain, rate, usable) for rate in ("decode_bytes_per_s", "prefill_flop_per_s")

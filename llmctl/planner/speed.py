@@ -26,12 +26,14 @@ from llmctl.planner.compute import flash
 from llmctl.planner.cpu_rates import CpuSettings, cpu_rates
 from llmctl.planner.device_rates import LEAST_BATCH, device_rates, link_bytes_per_s
 from llmctl.planner.drift import NONE, drift, widened
+from llmctl.planner.kernel_rows import completed
 from llmctl.planner.memory import repacked_types
 from llmctl.planner.parts import DeviceShare
 from llmctl.planner.placement import COPIES, Placement
 from llmctl.planner.rates import COMPLETED, DeviceRates
 from llmctl.planner.streamed import cell_bytes, cell_flop
 from llmctl.planner.work import work_of
+from llmctl.types.kernels import Kernels
 from llmctl.types.machine import Machine
 from llmctl.types.model import Shape, Weights
 from llmctl.types.plan import Basis, Configuration, Speed
@@ -83,6 +85,7 @@ class Forecaster:
         self._repacks = bool(repacked_types(machine))
         self._drift = drift(machine, constants)
         self._rates_by_settings: dict[tuple[str, CpuSettings], DeviceRates] = {}
+        self._kernels_by_threads: dict[Threads, Kernels] = {}
 
     def forecast(self, shape: Shape, weights: Weights, placement: Placement, threads: Threads) -> Forecast:
         """The predicted speed of a placed model, for a prompt and an answer of any length."""
@@ -133,10 +136,20 @@ class Forecaster:
         key = part.accelerator.id if part.accelerator else "", on_cpu
         if key not in self._rates_by_settings:
             if part.accelerator is None:
-                self._rates_by_settings[key] = cpu_rates(self.machine, on_cpu, self.constants)
+                kernels = self._kernels((on_cpu.threads, on_cpu.prefill_threads))
+                self._rates_by_settings[key] = cpu_rates(self.machine, on_cpu, self.constants, kernels)
             else:
                 self._rates_by_settings[key] = device_rates(part.accelerator, on_cpu.flash_attention, self.constants)
         return self._rates_by_settings[key]
+
+    def _kernels(self, threads: Threads) -> Kernels | None:
+        """The machine's kernels, completed once for all settings with so many threads. None where none were
+        measured."""
+        if self.machine.kernels is None:
+            return None
+        if threads not in self._kernels_by_threads:
+            self._kernels_by_threads[threads] = completed(self.machine, self.constants, threads)
+        return self._kernels_by_threads[threads]
 
 
 def _numbers(answers: int) -> list[int]:

@@ -17,6 +17,7 @@ from tests.fakes.hostile import HOSTILE
 from tests.fakes.listening import KEY, SOON, listen
 
 QUICK = net.Timing(connect_s=0.2, idle_s=0.2, answer_s=0.2, small_s=0.2)
+HASTY = replace(SOON, first_token_s=0.3, between_s=0.3, transport=QUICK)
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -25,7 +26,7 @@ def test_a_chat_ends_in_an_error_soon(name: str, monkeypatch: pytest.MonkeyPatch
     with ChatServer(HOSTILE[name]) as server:
         begun_s = time.monotonic()
         with pytest.raises(LlmctlError) as caught:
-            listen(server.address(token=KEY), timing=replace(SOON, transport=QUICK))
+            listen(server.address(token=KEY), timing=HASTY)
         took_s = time.monotonic() - begun_s
     assert took_s < 5
     assert caught.value.message.isprintable()
@@ -74,7 +75,7 @@ def test_memory_stays_small(name: str) -> None:
         tracemalloc.start()
         try:
             with pytest.raises(LlmctlError):
-                listen(server.address(), timing=replace(SOON, transport=QUICK))
+                listen(server.address(), timing=HASTY)
             with pytest.raises(LlmctlError):
                 read_whole(server.url)
             peak_bytes = tracemalloc.get_traced_memory()[1]

@@ -10,25 +10,23 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import psutil
 import pytest
-from mcp import Client, MCPError
-from mcp.client.stdio import StdioServerParameters
-from mcp.types import CallToolResult, Tool
 
 from llmctl import Workspace, paths
 from llmctl.cli import main
-from llmctl.mcp.call import CallListener
-from llmctl.mcp.server import TOOLS, result
 from llmctl.net import host_of
 from llmctl.types.endpoint import LeaveReason
 from llmctl.types.plan import Plan
 from tests.fakes.chat_server import DONE, ChatServer, event, stream
 from tests.fakes.command import engine_of, preloaded, wait_for_end
 from tests.fakes.preloaded import Forked
+
+if TYPE_CHECKING:  # every worker collects these tests, and the protocol's library takes half a second to import
+    from mcp.types import CallToolResult, Tool
 
 pytestmark = pytest.mark.usefixtures("measured")
 
@@ -40,6 +38,8 @@ Calls = list[tuple[str, dict[str, Any]]]
 def session(calls: Calls) -> tuple[list[Tool], list[CallToolResult], str]:
     """The tools, the results of the calls, which the client holds against the tools' schemas, and what the protocol
     says to a call of no tool."""
+    from mcp import Client, MCPError
+    from mcp.client.stdio import StdioServerParameters
 
     async def talk() -> tuple[list[Tool], list[CallToolResult], str]:
         server = StdioServerParameters(command=COMMAND[0], args=COMMAND[1:], env=dict(os.environ), cwd=Path.cwd())
@@ -53,6 +53,14 @@ def session(calls: Calls) -> tuple[list[Tool], list[CallToolResult], str]:
         raise AssertionError("a tool that there is not was called")
 
     return anyio.run(talk)
+
+
+def called(name: str, arguments: dict[str, Any]) -> CallToolResult:
+    """The result of one call, without a server."""
+    from llmctl.mcp.call import CallListener
+    from llmctl.mcp.server import TOOLS, result
+
+    return result(TOOLS[name], arguments, CallListener())
 
 
 def fields(answer: CallToolResult) -> dict[str, Any]:
@@ -125,12 +133,12 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("name", "arguments", "wanted"), REFUSED.values(), ids=REFUSED)
 def test_what_is_refused(name: str, arguments: dict[str, Any], wanted: str) -> None:
-    assert code(result(TOOLS[name], arguments, CallListener())) == wanted
+    assert code(called(name, arguments)) == wanted
 
 
 def asked(**arguments: Any) -> CallToolResult:
     """The tool itself, without a process around it."""
-    return result(TOOLS["ask"], {"prompt": "hi", **arguments}, CallListener())
+    return called("ask", {"prompt": "hi", **arguments})
 
 
 @pytest.mark.parametrize(
