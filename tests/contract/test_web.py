@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,6 +56,7 @@ def test_a_browser_is_opened_without_the_link_in_its_arguments(model: str, home:
         assert (page.path, about["token_required"], about["token"]) == ("/web/", True, None)
         while not seen.exists():
             assert process.poll() is None
+            time.sleep(0.01)
         file = Path(seen.read_text().removeprefix("file://"))
         assert page.fragment not in seen.read_text() and about["page"] in Path(f"{seen}.page").read_text()
         assert stat.S_IMODE(file.stat().st_mode) == 0o600

@@ -9,6 +9,7 @@ import socket
 import ssl
 import stat
 import sys
+import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -134,6 +135,7 @@ def test_a_command_that_is_stopped(number: int, code: int) -> None:
         with spawn("run", "-e", "near", SECRET) as process:
             while not server.requests:
                 assert process.poll() is None
+                time.sleep(0.01)
             os.kill(process.pid, number)
             process.communicate(timeout=60)
     assert process.wait() == code

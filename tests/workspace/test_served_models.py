@@ -1,4 +1,4 @@
-"""Models that are loaded on demand, lent and ended: real engines with tiny models."""
+"""Models that are loaded on demand, lent and ended: real engines with tiny models where an engine matters."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import requests
 from msgspec.structs import replace
 
 from llmctl.errors import DrainingError, EngineError, LlmctlError, NotFoundError, NothingFitsError, OccupiedError
+from llmctl.types.endpoint import Address
 from llmctl.types.listener import SilentListener
 from llmctl.types.plan import CPU, DeviceMemory
 from llmctl.types.served import ModelState
@@ -24,6 +26,7 @@ from llmctl.workspace.serve import preload
 from llmctl.workspace.served_engine import RunningEngine, start_engine
 from llmctl.workspace.served_model import Lease, PlannedModel, ServableModel, ServingTiming, StartEngine
 from llmctl.workspace.served_models import ServedModels
+from tests.fakes.chat_server import ChatServer, status
 from tests.fakes.fits import fit_for
 from tests.fakes.scripted_model import write_scripted
 
@@ -57,15 +60,41 @@ def planned(file: Path, name: str, *, memory_mib: int = 10, users: int = 1, pinn
 
 
 class Started:
-    """Starts real engines, and counts them by model."""
+    """Starts real engines, and counts them by model; with an ``address``, only what stands for an engine there."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: Address | None = None) -> None:
+        self._address = address
         self.names: list[str] = []
 
     def __call__(self, model: ServableModel) -> RunningEngine:
         assert isinstance(model, PlannedModel)
         self.names.append(model.name)
-        return start_engine(model.fit, SilentListener())
+        return start_engine(model.fit, SilentListener()) if self._address is None else Pretended(self._address)
+
+
+@dataclass
+class Pretended:
+    """Stands for an engine, where the test is about who gets one and who waits."""
+
+    address: Address
+    pid: int = 0
+    load_s: float = 0.01
+    is_alive: bool = True
+
+    def death(self) -> EngineError:
+        self.is_alive = False
+        return EngineError("it was ended")
+
+    def end(self) -> None:
+        self.is_alive = False
+
+
+@pytest.fixture(scope="module")
+def answering() -> Iterator[Address]:
+    """A server that answers as the model does."""
+    message = {"choices": [{"message": {"role": "assistant", "content": "The answer"}}]}
+    with ChatServer(status(200, message)) as server:
+        yield Address(server.url, "a", token="a token")
 
 
 def served(*plans: PlannedModel, start: StartEngine, queue: int = 8, timing: ServingTiming = QUICK) -> ServedModels:
@@ -126,8 +155,10 @@ def test_an_unknown_model(file: Path, name: str) -> None:
         models.lease(name)
 
 
-def test_the_least_recently_used_idle_model_ends_for_another_and_a_busy_one_never(file: Path) -> None:
-    start = Started()
+def test_the_least_recently_used_idle_model_ends_for_another_and_a_busy_one_never(
+    file: Path, answering: Address
+) -> None:
+    start = Started(answering)
     plans = [planned(file, name, memory_mib=50) for name in ("a", "b", "c")]
     with served(*plans, start=start) as models, ThreadPoolExecutor() as pool:
         a = models.lease("a")
@@ -148,8 +179,8 @@ def test_the_least_recently_used_idle_model_ends_for_another_and_a_busy_one_neve
         c.close()
 
 
-def test_two_that_are_asked_for_in_turn_stay_for_a_while(file: Path) -> None:
-    start = Started()
+def test_two_that_are_asked_for_in_turn_stay_for_a_while(file: Path, answering: Address) -> None:
+    start = Started(answering)
     plans = [planned(file, name, memory_mib=60) for name in ("a", "b")]
     with served(*plans, start=start, timing=replace(QUICK, least_stay_s=1.0)) as models, ThreadPoolExecutor() as pool:
         models.lease("a").close()
@@ -164,9 +195,9 @@ def test_two_that_are_asked_for_in_turn_stay_for_a_while(file: Path) -> None:
         assert start.names == ["a", "b"]
 
 
-def test_a_pinned_model_stays(file: Path) -> None:
+def test_a_pinned_model_stays(file: Path, answering: Address) -> None:
     plans = planned(file, "a", memory_mib=60, pinned=True), planned(file, "b", memory_mib=60)
-    with served(*plans, start=Started(), timing=replace(QUICK, idle_s=0.1)) as models:
+    with served(*plans, start=Started(answering), timing=replace(QUICK, idle_s=0.1)) as models:
         models.lease("a").close()
         with pytest.raises(NothingFitsError, match="b needs 63 MB of cpu, and 42 MB are left"):
             models.lease("b")
@@ -180,11 +211,11 @@ def test_a_pinned_model_stays(file: Path) -> None:
     ids=["all", "an unknown one", "it is stopped"],
 )
 def test_models_that_are_loaded_before_anybody_asks(
-    file: Path, names: tuple[str, ...], is_draining: bool, outcome: str | None
+    file: Path, names: tuple[str, ...], is_draining: bool, outcome: str | None, answering: Address
 ) -> None:
     """In their order, until one can't be."""
     said: queue.Queue[str] = queue.Queue()
-    start = Started()
+    start = Started(answering)
     with served(planned(file, "a"), planned(file, "b"), start=start) as models:
         if is_draining:
             models.drain()
@@ -208,8 +239,8 @@ def test_a_model_ends_when_nobody_asks_for_it(file: Path) -> None:
             assert answer(lease) == "The answer"
 
 
-def test_too_many_that_wait_are_refused_and_clients_take_turns(file: Path) -> None:
-    with served(planned(file, "a"), start=Started(), queue=3) as models, ThreadPoolExecutor() as pool:
+def test_too_many_that_wait_are_refused_and_clients_take_turns(file: Path, answering: Address) -> None:
+    with served(planned(file, "a"), start=Started(answering), queue=3) as models, ThreadPoolExecutor() as pool:
         held = [models.lease("a", client="greedy")]
         order: list[str] = []
 
@@ -231,9 +262,13 @@ def test_too_many_that_wait_are_refused_and_clients_take_turns(file: Path) -> No
         assert order == ["modest", "greedy", "greedy"]
 
 
-def test_one_who_has_left_waits_no_more(file: Path) -> None:
+def test_one_who_has_left_waits_no_more(file: Path, answering: Address) -> None:
     gone = threading.Event()
-    with served(planned(file, "a"), start=Started()) as models, ThreadPoolExecutor() as pool, models.lease("a"):
+    with (
+        served(planned(file, "a"), start=Started(answering)) as models,
+        ThreadPoolExecutor() as pool,
+        models.lease("a"),
+    ):
         waiting = pool.submit(models.lease, "a", gone.is_set)
         assert within(5, lambda: models.named("a").waiting == 1)
         gone.set()
@@ -267,8 +302,8 @@ def test_a_model_that_cannot_be_loaded_says_so_and_is_tried_again(tmp_path: Path
         assert models.health().ready
 
 
-def test_where_memory_did_not_suffice_idle_models_end_for_another_try(file: Path) -> None:
-    start, failures = Started(), ["b"]
+def test_where_memory_did_not_suffice_idle_models_end_for_another_try(file: Path, answering: Address) -> None:
+    start, failures = Started(answering), ["b"]
 
     def short_of_memory(model: ServableModel) -> RunningEngine:
         if model.name in failures:
@@ -285,8 +320,8 @@ def test_where_memory_did_not_suffice_idle_models_end_for_another_try(file: Path
         assert start.names == ["a", "b"]
 
 
-def test_what_is_answered_goes_on_while_it_drains(file: Path) -> None:
-    with served(planned(file, "a"), start=Started()) as models, ThreadPoolExecutor() as pool:
+def test_what_is_answered_goes_on_while_it_drains(file: Path, answering: Address) -> None:
+    with served(planned(file, "a"), start=Started(answering)) as models, ThreadPoolExecutor() as pool:
         lease = models.lease("a")
         waiting = pool.submit(models.lease, "a")
         models.drain()
