@@ -155,10 +155,8 @@ def test_an_unknown_model(file: Path, name: str) -> None:
         models.lease(name)
 
 
-def test_the_least_recently_used_idle_model_ends_for_another_and_a_busy_one_never(
-    file: Path, answering: Address
-) -> None:
-    start = Started(answering)
+def test_the_least_recently_used_idle_model_ends_for_another_and_a_busy_one_never(file: Path) -> None:
+    start = Started()
     plans = [planned(file, name, memory_mib=50) for name in ("a", "b", "c")]
     with served(*plans, start=start) as models, ThreadPoolExecutor() as pool:
         a = models.lease("a")
