@@ -8,7 +8,6 @@ import io
 import json
 import os
 import pty
-import shutil
 import signal
 import subprocess
 import threading
@@ -21,7 +20,7 @@ import pytest
 from llmctl.cli import main
 from tests.fakes.command import argv, document, kill_engine_of, llmctl, preloaded, spawn
 from tests.fakes.connections import trace
-from tests.fakes.encoder import RANK, WIDTH, write_encoder
+from tests.fakes.encoder import WIDTH, encoders
 
 LINES = '{"id": "a", "text": "one"}\n"two"\n'
 
@@ -29,11 +28,7 @@ LINES = '{"id": "a", "text": "one"}\n"two"\n'
 @pytest.fixture(scope="module")
 def folder(measured_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Models, and what is remembered of the machine and of them: once for all tests of this module."""
-    place = tmp_path_factory.mktemp("encoders")
-    shutil.copytree(measured_cache, place / "cache" / "llmctl")
-    write_encoder(place / "tiny.gguf")
-    write_encoder(place / "ranker.gguf", pooling=RANK)
-    return place
+    return encoders(tmp_path_factory.mktemp("encoders"), measured_cache)
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from llmctl.cli.setup.questions import FIRST_PROMPT
 from llmctl.engine import history
 from tests.fakes.command import document, llmctl
 from tests.fakes.terminal import Terminal
@@ -25,8 +26,9 @@ def sources(starter_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_setup_with_yes(home: Path) -> None:
-    done = llmctl("setup", "--yes", "--prompt", "Say hello.", timeout=100)
+    done = llmctl("setup", "--yes", timeout=100)
     assert done.returncode == 0, done.stderr
+    assert FIRST_PROMPT in done.stderr
     assert done.stdout.strip(), "the first question was answered"
     assert "best" in done.stderr
     assert "starter" in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,15 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 Weights = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 # A word begins with "▁"; what goes on does not.
 TOKENS = (*MARKS, *(f"▁{letter}" for letter in LETTERS), *LETTERS, "▁.", "▁,", "▁:", "▁_")
+
+
+def encoders(place: Path, measured_cache: Path) -> Path:
+    """``place`` with a model that embeds and one that ranks, and what is remembered of a measured machine, to which
+    what the engine says of them is added."""
+    shutil.copytree(measured_cache, place / "cache" / "llmctl")
+    write_encoder(place / "tiny.gguf")
+    write_encoder(place / "ranker.gguf", pooling=RANK)
+    return place
 
 
 def write_encoder(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from llmctl.workspace.embed import VectorOptions, shaped, vectors
 from llmctl.workspace.encoder import EncoderOptions
 from llmctl.workspace.rerank import ranking
 from llmctl.workspace.texts import GivenText, gathered
-from tests.fakes.encoder import CONTEXT, RANK, WIDTH, write_encoder
+from tests.fakes.encoder import CONTEXT, WIDTH, encoders
 from tests.fakes.other_tools import in_hub_cache
 from tests.fakes.scripted_model import write_scripted
 
@@ -28,11 +27,7 @@ from tests.fakes.scripted_model import write_scripted
 @pytest.fixture(scope="module")
 def folder(measured_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Models, and what is remembered of the machine and of them: once for all tests of this module."""
-    place = tmp_path_factory.mktemp("encoders")
-    shutil.copytree(measured_cache, place / "cache" / "llmctl")
-    write_encoder(place / "tiny.gguf")
-    write_encoder(place / "ranker.gguf", pooling=RANK)
-    return place
+    return encoders(tmp_path_factory.mktemp("encoders"), measured_cache)
 
 
 @pytest.fixture(autouse=True)
